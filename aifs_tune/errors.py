@@ -1,0 +1,111 @@
+"""Every error that this package raises on purpose.
+
+    AifsTuneError
+    ├── RequestError            what was asked for is wrong; nothing was done
+    │   ├── SweepFileError      a sweep file or a ``--set``: names file, line, key, value, what is allowed
+    │   ├── DataError           the data folder cannot be used as asked
+    │   ├── NotFoundError       no such study, trial or file
+    │   └── ConflictError       contradicts what already stands (another result, another space)
+    └── WorkError               the request was right, the work failed
+        ├── StorageError        the storage cannot be read or written
+        │   └── StorageBusyError  another process is writing to it
+        ├── TrainerError        a trainer failed or returned what is no measurement
+        └── InterruptedSweepError  stopped before the end; can be resumed
+
+Errors of other libraries are translated into these where they enter. ``BORDER`` is the one table
+that maps a family to the exit code of the command line and to an HTTP status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class AifsTuneError(Exception):
+    """Base of every error raised on purpose; its text is one message a user can act on."""
+
+
+class RequestError(AifsTuneError):
+    """What was asked for is wrong; nothing was done."""
+
+
+class SweepFileError(RequestError):
+    """A sweep file, or a ``--set`` override, that does not say a valid sweep.
+
+    Parameters
+    ----------
+    source
+        File path, or ``"--set"``.
+    line
+        One-based line in the file, or None where there is none.
+    key
+        Dotted path of the key, such as ``space.learning_rate.low``; empty for the whole file.
+    problem
+        What is wrong, including the value that came.
+    allowed
+        What would have been right; empty where the problem says it all.
+    """
+
+    def __init__(
+        self, problem: str, *, source: str | Path, line: int | None = None, key: str = "", allowed: str = ""
+    ) -> None:
+        self.problem, self.source, self.line, self.key, self.allowed = problem, str(source), line, key, allowed
+        where = self.source + (f":{line}" if line is not None else "")
+        message = f"{where}: " + (f"{key}: " if key else "") + problem
+        super().__init__(message + (f"; allowed: {allowed}" if allowed else ""))
+
+
+class DataError(RequestError):
+    """The data folder cannot be used as asked."""
+
+
+class NotFoundError(RequestError):
+    """No such study, trial or file."""
+
+
+class ConflictError(RequestError):
+    """The request contradicts what already stands."""
+
+
+class WorkError(AifsTuneError):
+    """The request was right, the work failed."""
+
+
+class StorageError(WorkError):
+    """The storage cannot be read or written."""
+
+
+class StorageBusyError(StorageError):
+    """Another process is writing to this storage."""
+
+
+class TrainerError(WorkError):
+    """A trainer failed, or returned something that is not a measurement."""
+
+
+class InterruptedSweepError(WorkError):
+    """The sweep stopped before its last trial; ``aifs-tune resume`` finishes it."""
+
+
+@dataclass(frozen=True)
+class Border:
+    """How one error family looks from outside."""
+
+    exit_code: int
+    http_status: int
+
+
+BORDER: dict[type[AifsTuneError], Border] = {
+    NotFoundError: Border(2, 404),
+    ConflictError: Border(2, 409),
+    RequestError: Border(2, 422),
+    StorageBusyError: Border(1, 409),
+    StorageError: Border(1, 503),
+    AifsTuneError: Border(1, 500),
+}
+
+
+def border_of(error: AifsTuneError) -> Border:
+    """The nearest entry of :data:`BORDER` along the class hierarchy of ``error``."""
+    return next(BORDER[family] for family in type(error).__mro__ if family in BORDER)
