@@ -1,0 +1,74 @@
+"""Scalars, the values that a parameter can take: which there are, when two are the same, how one is shown."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import TypeAlias
+
+from pydantic_core import PydanticCustomError
+
+Scalar: TypeAlias = bool | int | float | str
+"""A parameter's value."""
+
+LARGEST_INT = 2**53
+"""Whole numbers beyond this are not exact as floating-point numbers, in which Optuna stores them."""
+LARGEST_FLOAT = 1e300
+LONGEST_TEXT = 200
+
+
+def problem(key: str, text: str, allowed: str) -> PydanticCustomError:
+    """A validation error about ``key``, a dotted path below the value that is being checked."""
+    return PydanticCustomError(
+        "aifs_tune", "{key}: {text}; allowed: {allowed}", {"key": key, "text": text, "allowed": allowed}
+    )
+
+
+def show(value: object) -> str:
+    """A value as a sweep file writes it: ``true``, ``1e-05``, ``adam``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
+
+
+def brief(value: object) -> str:
+    """``repr`` of a value that came from outside, cut to 80 characters."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def is_same(one: object, other: object) -> bool:
+    """Equality that keeps ``True`` and ``1`` apart; ``1`` and ``1.0`` are the same."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, str) or isinstance(other, str):
+        return isinstance(one, str) and isinstance(other, str) and one == other
+    return number(one) is not None and number(one) == number(other)
+
+
+def number(value: object) -> int | float | None:
+    """A number of any library as Python's own, None for anything else, booleans included."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Integral):
+        return int(value) if abs(int(value)) <= LARGEST_INT else None
+    return float(value) if isinstance(value, Real) and abs(float(value)) <= LARGEST_FLOAT else None
+
+
+def scalar(value: object) -> Scalar:
+    """``value`` if a parameter can take it, else a validation error that says what it can."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable():
+        return str(value)
+    found = number(value)
+    if found is None:
+        raise problem(
+            "",
+            f"{brief(value)} is not a value that a parameter can take",
+            f"true or false, a number (whole ones up to 2**53), or printable text of at most {LONGEST_TEXT} characters",
+        )
+    return found

@@ -1,0 +1,110 @@
+"""Every sweep file that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from strategies import RandomSource
+
+from aifs_tune.strict_yaml import read_yaml
+from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, shipped_sweep_files
+from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
+
+FILES = shipped_sweep_files()
+SEED_CNN = {
+    "learning_rate": 1e-4,
+    "dropout": 0.5,
+    "rotation_deg": 20.0,
+    "width_shift": 0.2,
+    "height_shift": 0.2,
+    "horizontal_flip": True,
+    "vertical_flip": False,
+    "batch_size": 32,
+    "optimizer": "adam",
+    "filters": 32,
+    "dense_units": 256,
+    "conv_blocks": 2,
+    "kernel_size": 3,
+}
+
+
+def data_of(file: Path) -> Any:
+    return read_yaml(file.read_text(encoding="utf-8"), source=str(file)).data
+
+
+def test_the_files_that_ship() -> None:
+    assert set(FILES) == {"blood_cells", "celestial_cnn", "crystal_growth", "quick_sky", "radio_galaxies"}
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES.keys())
+def test_a_shipped_file_is_valid_and_complete(file: Path) -> None:
+    spec = load_sweep_file(file)
+    defaults = spec.space.default_params()
+    assert defaults is not None
+    assert spec.space.check(defaults) == defaults
+    for seed in range(20):
+        params = spec.space.suggest(RandomSource(seed))
+        assert spec.space.check(params) == params
+    assert parse_sweep(spec.model_dump(mode="json")) == spec
+    assert file.stem == spec.name.replace("-", "_")
+    assert file.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES.keys())
+def test_the_json_schema_accepts_a_shipped_file(file: Path) -> None:
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.check_schema(validator.schema)
+    validator.validate(data_of(file))
+    validator.validate(load_sweep_file(file).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nmae": "x"},
+        {"search": {"trials": 0}},
+        {"search": {"sampler": "best"}},
+        {"space": {}},
+        {"space": {"x": {"type": "float", "low": 0}}},
+        {"space": {"x": {"type": "float", "low": 0, "high": 1, "hihg": 2}}},
+        {"space": {"x": [1]}},
+        {"trainer": 3},
+    ],
+)
+def test_the_json_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data_of(FILES["quick_sky"]) | change, json_schema())
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "crystal_growth"])
+def test_a_shipped_file_tunes_what_the_cnn_has(name: str) -> None:
+    spec = load_sweep_file(name)
+    assert spec.trainer is not None
+    assert spec.trainer.name == "cnn"
+    assert spec.data is not None
+    edge = spec.data.image_size
+    for seed in range(50):
+        params = CnnParams.from_mapping(spec.space.suggest(RandomSource(seed)))
+        assert CnnShape.of(params, (edge, edge, 3), 4).n_weights > 0  # made at all: the images are large enough
+
+
+def test_celestial_cnn_starts_from_the_textbook_network() -> None:
+    spec = load_sweep_file("celestial_cnn")
+    defaults = spec.space.default_params()
+    assert defaults is not None
+    assert {name: defaults[name] for name in SEED_CNN} == SEED_CNN
+    assert set(dict(spec.space.items())) == set(ALLOWED)
+    assert spec.data is not None
+    assert spec.data.simulate is not None
+    assert (spec.data.folder, spec.data.simulate.images, spec.data.simulate.size) == (None, 1000, 64)
+
+
+def test_an_instrument_needs_no_trainer() -> None:
+    spec = load_sweep_file("crystal_growth")
+    assert spec.trainer is None
+    assert (spec.objective.metric, spec.objective.mode) == ("yield", "max")
+    assert not spec.space.is_active("flux_ratio", {"flux": "none"})
+    assert spec.space.is_active("flux_ratio", {"flux": "KF"})
