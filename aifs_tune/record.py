@@ -1,0 +1,109 @@
+"""How a trial is written into an Optuna trial, and read back.
+
+Parameters, state, value and the objective's curve are Optuna's own, so that its dashboard and plots show
+them. The other metrics of an epoch are one system attribute an epoch; the summary of a finished trial
+(metrics of its best epoch, epochs, seconds, worker, reason) is user attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from aifs_tune.space import Scalar, Space
+from aifs_tune.spec import Objective
+from aifs_tune.trial import Measurement, State, Trial
+
+OWNER = "aifs_tune:owner"
+EPOCH = "aifs_tune:epoch:"
+
+TO_OPTUNA: dict[State, TrialState] = {
+    "waiting": TrialState.WAITING,
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+FROM_OPTUNA: dict[TrialState, State] = {optuna_state: state for state, optuna_state in TO_OPTUNA.items()}
+
+
+def finite_or_none(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: an undefined one (NaN, infinite, None) becomes None."""
+    return {name: float(x) if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
+
+
+def read_curve(frozen: FrozenTrial) -> list[Measurement]:
+    """The measurements of a trial in the order of their epochs."""
+    entries = (
+        (int(key.removeprefix(EPOCH)), value) for key, value in frozen.system_attrs.items() if key.startswith(EPOCH)
+    )
+    return [Measurement(epoch, value["metrics"], value["seconds"]) for epoch, value in sorted(entries)]
+
+
+def best_of(curve: Sequence[Measurement], objective: Objective) -> Measurement | None:
+    """The measurement with the best objective, the earliest of equals; None for an empty curve."""
+    sign = 1 if objective.mode == "max" else -1
+    scored = [(sign * value, -m.epoch, m) for m in curve if (value := m.metrics.get(objective.metric)) is not None]
+    return max(scored, key=lambda entry: entry[:2])[2] if scored else None
+
+
+def read_trial(frozen: FrozenTrial, objective: Objective) -> Trial:
+    """The trial as a value."""
+    curve = read_curve(frozen)
+    best = best_of(curve, objective)
+    attributes = frozen.user_attrs
+    times = [m.seconds for m in curve if m.seconds is not None]
+    return Trial(
+        number=frozen.number,
+        state=FROM_OPTUNA[frozen.state],
+        params=dict(frozen.params),
+        seed=attributes.get("seed", 0),
+        value=frozen.values[0] if frozen.values else (best.metrics[objective.metric] if best else None),
+        epoch=best.epoch if best else None,
+        epochs=len(curve),
+        metrics=best.metrics if best else attributes.get("metrics", {}),
+        seconds=sum(times) if times else attributes.get("seconds"),
+        worker=attributes.get("worker"),
+        started_at=in_utc(frozen.datetime_start),
+        finished_at=in_utc(frozen.datetime_complete),
+        reason=attributes.get("reason"),
+    )
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Optuna's naive local time as an aware one in UTC."""
+    return moment.astimezone(UTC) if moment else None
+
+
+class Replay:
+    """Answers a space's questions with given parameters and notes the distributions they come from."""
+
+    def __init__(self, params: Mapping[str, Scalar]) -> None:
+        self._params = params
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
+        return self._params[name]  # type: ignore[return-value]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        self.distributions[name] = IntDistribution(low, high, log=log, step=step)
+        return self._params[name]  # type: ignore[return-value]
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return self._params[name]
+
+
+def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each parameter that is active in ``params``."""
+    replay = Replay(params)
+    space.suggest(replay)
+    return replay.distributions

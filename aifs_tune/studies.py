@@ -1,0 +1,142 @@
+"""The studies of a storage: start one, open one, list them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import optuna
+
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.spec import SweepSpec
+from aifs_tune.storage import Storage, translated
+from aifs_tune.study import SPEC, Study
+from aifs_tune.sweep_file import parse_sweep
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def open_study(
+    name: str,
+    *,
+    space: Mapping[str, Any],
+    storage: str | None = None,
+    metric: str = "value",
+    mode: Literal["max", "min"] = "max",
+    sampler: str = "tpe",
+    seed: int = 0,
+) -> Study:
+    """Open or start a study without a trainer: an instrument, a simulation, a person measures.
+
+    ``space`` is what a sweep file has under ``space``: ``{"temperature": {"type": "float", "low": 600,
+    "high": 1400, "unit": "K"}}``.
+
+    Raises
+    ------
+    ConflictError
+        If the study exists and asks another question.
+    """
+    _check_name(name)
+    spec = parse_sweep(
+        {
+            "name": name.lower().replace(".", "-")[:63],
+            "space": dict(space),
+            "objective": {"metric": metric, "mode": mode},
+            "search": {"sampler": sampler, "seed": seed, "scheduler": "none"},
+        }
+    )
+    return start_study(Storage(storage, create=True), spec, name)
+
+
+def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
+    """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``.
+
+    Raises
+    ------
+    RequestError
+        If the name is not allowed.
+    ConflictError
+        If the study exists with another space, objective, trainer or data.
+    """
+    _check_name(name)
+    if name not in study_names(storage):
+        return _create(storage, spec, name)
+    study = get_study(storage, name)
+    for part in ("space", "objective", "trainer", "data"):
+        if getattr(study.spec, part) != getattr(spec, part):
+            raise ConflictError(
+                f"study {name!r} exists in {storage.file} with another {part}; "
+                f"choose another name with --study, or continue it with: aifs-tune resume {name}"
+            )
+    if study.spec != spec:
+        study.replace_spec(spec)
+    return study
+
+
+def get_study(storage: Storage, name: str) -> Study:
+    """An existing study.
+
+    Raises
+    ------
+    NotFoundError
+        If the storage holds no such study; names those it holds.
+    """
+    study = find_study(storage, name)
+    if study is None:
+        there = ", ".join(n for n in study_names(storage) if n != name) or "none"
+        raise NotFoundError(f"{storage.file} holds no study {name!r} of aifs-tune; it holds: {there}")
+    return study
+
+
+def find_study(storage: Storage, name: str) -> Study | None:
+    """The study ``name``; None if there is none, or if another tool made it."""
+    with translated(storage.file):
+        try:
+            optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
+        except KeyError:
+            return None
+        given = optuna_study.user_attrs.get(SPEC)
+    return None if given is None else Study(storage, parse_sweep(given), optuna_study)
+
+
+def study_names(storage: Storage) -> list[str]:
+    """The names of the studies in a storage, sorted."""
+    with translated(storage.file):
+        return sorted(optuna.get_all_study_names(storage.optuna))
+
+
+def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
+    with storage.transaction(), _quietly():
+        optuna_study = optuna.create_study(
+            storage=storage.optuna,
+            study_name=name,
+            direction="maximize" if spec.objective.mode == "max" else "minimize",
+        )
+        optuna_study.set_metric_names([spec.objective.metric])
+        study = Study(storage, spec, optuna_study)
+        study.replace_spec(spec)
+        default = spec.space.default_params()
+        if default is not None:
+            study.enqueue(default)
+    return study
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"study: {name!r} is not a name; allowed: 1 to 100 letters, digits, '.', '_', '-'")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Optuna from talking about what it was told to do."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

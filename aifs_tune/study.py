@@ -1,0 +1,305 @@
+"""The durable study: ask for a configuration, report its epochs, tell what became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.record import (
+    EPOCH,
+    FROM_OPTUNA,
+    OWNER,
+    TO_OPTUNA,
+    best_of,
+    distributions_of,
+    finite_or_none,
+    read_curve,
+    read_trial,
+)
+from aifs_tune.sampling import make_sampler
+from aifs_tune.seeds import trial_seed
+from aifs_tune.space import Scalar
+from aifs_tune.spec import SweepSpec
+from aifs_tune.storage import Storage, translated
+from aifs_tune.trial import STATES, FinalState, Measurement, State, Trial, check_transition
+
+if TYPE_CHECKING:
+    import pandas
+
+SPEC = "aifs_tune:spec"
+ASKED = "aifs_tune:asked"
+DATA = "aifs_tune:data"
+
+
+class Study:
+    """All trials of one question, in a storage.
+
+    Every write is one transaction that is on disk before the call returns. Made by
+    :mod:`aifs_tune.studies`.
+    """
+
+    def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
+        self.storage = storage
+        self.spec = spec
+        self._optuna = study
+
+    @property
+    def name(self) -> str:
+        return self._optuna.study_name
+
+    # -- asking and telling -------------------------------------------------------------------
+
+    def ask(self, *, owner: str | None = None) -> Trial:
+        """The next trial to run: the oldest waiting one, else a new proposal. It is running when this returns.
+
+        ``owner`` marks the sweep that runs it; None for an instrument, whose trial nobody else takes over.
+        """
+        with self.storage.transaction():
+            n_trials = len(self._optuna.get_trials(deepcopy=False))
+            search = self.spec.search
+            self._optuna.sampler = make_sampler(search.sampler, seed=search.seed, n_trials=n_trials)
+            asked = self._optuna.ask()
+            self.spec.space.suggest(asked)
+            if "seed" not in asked.user_attrs:
+                asked.set_user_attr("seed", trial_seed(search.seed, asked.number))
+            self.storage.optuna.set_trial_system_attr(asked._trial_id, OWNER, owner)
+        return self.trial(asked.number)
+
+    def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
+        """Add a waiting trial with these parameters; it is asked for before any new proposal."""
+        checked = self.spec.space.check(params)
+        with self.storage.transaction():
+            self._optuna.add_trial(
+                optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.WAITING,
+                    params=checked,
+                    distributions=distributions_of(self.spec.space, checked),
+                )
+            )
+            number = len(self._optuna.get_trials(deepcopy=False)) - 1
+            seed = trial_seed(self.spec.search.seed, number)
+            self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", seed)
+        return self.trial(number)
+
+    def report(
+        self,
+        trial: Trial | int,
+        epoch: int,
+        metrics: Mapping[str, float | None],
+        *,
+        seconds: float | None = None,
+        worker: str | None = None,
+    ) -> Trial:
+        """Store the measurement of one epoch of a running trial; the same epoch again replaces it.
+
+        Raises
+        ------
+        RequestError
+            If the objective is missing or not finite, or the epoch is below 1.
+        ConflictError
+            If the trial is not running.
+        """
+        current = self.trial(trial)
+        if current.state != "running":
+            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
+        if epoch < 1:
+            raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
+        value = self._objective_in(metrics, current.number)
+        trial_id = self._trial_id(current.number)
+        with self.storage.transaction():
+            record = {"metrics": finite_or_none(metrics), "seconds": seconds}
+            self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
+            self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
+            if worker is not None and worker != current.worker:
+                self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
+        return self.trial(current.number)
+
+    def tell(
+        self,
+        trial: Trial | int,
+        value: float | Mapping[str, float | None] | None = None,
+        *,
+        state: FinalState = "complete",
+        reason: str | None = None,
+        seconds: float | None = None,
+    ) -> Trial:
+        """Store the final result of a trial.
+
+        ``value`` is the objective, or metrics that contain it; None takes the best reported epoch. A value
+        that is missing or not finite makes the trial failed, with the reason. Telling the same again changes
+        nothing.
+
+        Raises
+        ------
+        ConflictError
+            If the trial has another final result already: the first one stands.
+        """
+        current = self.trial(trial)
+        metrics, result = self._result_of(current, value)
+        if state == "complete" and (result is None or not math.isfinite(result)):
+            missing = "no value" if result is None else f"value {result}"
+            state, reason = "failed", reason or f"{missing} for {self.spec.objective.metric}"
+        if state == "failed":
+            result = None
+        if current.is_finished:
+            if (current.state, current.value) == (state, result if state != "failed" else current.value):
+                return current
+            raise ConflictError(
+                f"trial {current.number} is {current.state} with value {current.value}; "
+                f"the first result stands, {state} with value {result} was not stored"
+            )
+        check_transition(current.number, current.state, state)
+        self._store_result(current, metrics, result, state, reason, seconds)
+        return self.trial(current.number)
+
+    def requeue(self, trial: Trial | int) -> Trial:
+        """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
+        current = self.trial(trial)
+        check_transition(current.number, current.state, "waiting")
+        with self.storage.transaction():
+            self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
+        return self.trial(current.number)
+
+    def requeue_interrupted(self) -> list[Trial]:
+        """Put back every trial that a sweep left running when it died.
+
+        Only the process that holds the storage's writer lock may conclude that: call it under
+        :meth:`Storage.writing`.
+        """
+        orphans = [
+            frozen.number
+            for frozen in self._frozen()
+            if FROM_OPTUNA[frozen.state] == "running" and frozen.system_attrs.get(OWNER)
+        ]
+        return [self.requeue(number) for number in orphans]
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def trial(self, trial: Trial | int) -> Trial:
+        """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
+        number = trial.number if isinstance(trial, Trial) else trial
+        with translated(self.storage.file):
+            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objective)
+
+    def all_trials(self) -> list[Trial]:
+        """All trials in the order of their numbers."""
+        return [read_trial(frozen, self.spec.objective) for frozen in self._frozen()]
+
+    def curve(self, trial: Trial | int) -> list[Measurement]:
+        """What the trial reported, epoch by epoch."""
+        number = trial.number if isinstance(trial, Trial) else trial
+        return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
+
+    @property
+    def trials(self) -> pandas.DataFrame:
+        """All trials as a tidy table; columns and dtypes in :mod:`aifs_tune.table`."""
+        from aifs_tune.table import trials_table
+
+        return trials_table(self.all_trials(), list(self.spec.space.root))
+
+    @property
+    def best(self) -> Trial:
+        """The complete trial with the best value; :class:`NotFoundError` while there is none."""
+        return self.best_trials(1)[0]
+
+    def best_trials(self, top: int) -> list[Trial]:
+        """Up to ``top`` complete trials, the best first; earlier trials before later ones of equal value."""
+        sign = -1 if self.spec.objective.mode == "max" else 1
+        complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
+        if not complete:
+            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
+            raise NotFoundError(f"study {self.name!r} has no complete trial yet; its trials: {counts}")
+        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))[:top]
+
+    def counts(self) -> dict[State, int]:
+        """How many trials are in each state."""
+        states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]
+        return {state: states.count(state) for state in STATES}
+
+    @property
+    def n_asked(self) -> int:
+        """How many finished trials the sweeps so far were asked for."""
+        return int(self._optuna.user_attrs.get(ASKED, 0))
+
+    def ask_for(self, n_trials: int) -> None:
+        """Record that the study is to have ``n_trials`` finished trials in all."""
+        with self.storage.transaction():
+            self._optuna.set_user_attr(ASKED, n_trials)
+
+    @property
+    def artefacts(self) -> Path:
+        """The folder that holds checkpoints and weights of this study's trials; it may not exist."""
+        return self.storage.artefacts / f"study-{self._optuna._study_id}"
+
+    def replace_spec(self, spec: SweepSpec) -> None:
+        """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
+        with self.storage.transaction():
+            self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json"))
+        self.spec = spec
+
+    def match_data(self, fingerprint: str | None) -> None:
+        """Record what data the study is about; :class:`ConflictError` if it was other data before."""
+        recorded = self._optuna.user_attrs.get(DATA)
+        if recorded is not None and recorded != fingerprint:
+            raise ConflictError(
+                f"study {self.name!r} was run on other data (fingerprint {recorded[:12]}, now "
+                f"{(fingerprint or 'none')[:12]}): images, labels or split changed; start a new study with --study"
+            )
+        if recorded is None and fingerprint is not None:
+            with self.storage.transaction():
+                self._optuna.set_user_attr(DATA, fingerprint)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+        with translated(self.storage.file):
+            return self._optuna.get_trials(deepcopy=False)
+
+    def _trial_id(self, number: int) -> int:
+        try:
+            return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
+        except KeyError:
+            raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
+
+    def _objective_in(self, metrics: Mapping[str, float | None], number: int) -> float:
+        metric = self.spec.objective.metric
+        if metric not in metrics:
+            there = ", ".join(metrics) or "nothing"
+            raise RequestError(f"trial {number}: the objective {metric!r} was not reported; it reported: {there}")
+        value = metrics[metric]
+        if value is None or not math.isfinite(value):
+            raise RequestError(f"trial {number}: {metric} is {value}; allowed: a finite number")
+        return float(value)
+
+    def _result_of(
+        self, current: Trial, value: float | Mapping[str, float | None] | None
+    ) -> tuple[dict[str, float | None], float | None]:
+        if isinstance(value, Mapping):
+            return finite_or_none(value), value.get(self.spec.objective.metric)
+        if value is not None:
+            return {self.spec.objective.metric: value if math.isfinite(value) else None}, float(value)
+        best = best_of(self.curve(current), self.spec.objective)
+        return dict(current.metrics), best.metrics[self.spec.objective.metric] if best else None
+
+    def _store_result(
+        self,
+        current: Trial,
+        metrics: Mapping[str, float | None],
+        result: float | None,
+        state: FinalState,
+        reason: str | None,
+        seconds: float | None,
+    ) -> None:
+        trial_id = self._trial_id(current.number)
+        summary = {"metrics": metrics or None, "epochs": current.epochs or None, "reason": reason, "seconds": seconds}
+        with self.storage.transaction():
+            for key, entry in summary.items():
+                if entry is not None:
+                    self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
+            values = None if result is None else [result]
+            self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[state], values)

@@ -1,0 +1,95 @@
+"""Trials as a pandas table.
+
+========================= ==================== ===================================================
+column                    dtype                meaning
+========================= ==================== ===================================================
+``trial``                 Int64                number, from 0
+``state``                 string               waiting, running, complete, pruned or failed
+``value``                 Float64              best value of the objective so far
+``epoch``                 Int64                epoch of that value, from 1
+``epochs``                Int64                epochs measured
+``seconds``               Float64              spent training and evaluating
+``worker``                string               host:process that ran it
+``started_at``            datetime64[us, UTC]
+``finished_at``           datetime64[us, UTC]
+``seed``                  Int64                seeds everything random in the trial
+``reason``                string               why it failed or stopped
+``params_<name>``         Float64, Int64,      the configuration; missing where inactive
+                          boolean or string
+``metrics_<name>``        Float64              all metrics of ``epoch``
+========================= ==================== ===================================================
+
+Missing is ``pandas.NA`` (``NaT`` in times) throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from aifs_tune.errors import StorageError
+from aifs_tune.space import Scalar
+from aifs_tune.trial import Trial
+
+
+def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataFrame:
+    """One row a trial, with the columns and dtypes stated at the top of this module.
+
+    ``parameters`` are the names of the space, in its order; each is a column, tried or not.
+    """
+    columns: dict[str, pd.Series] = {
+        "trial": pd.Series([t.number for t in trials], dtype="Int64"),
+        "state": pd.Series([t.state for t in trials], dtype="string"),
+        "value": pd.Series([t.value for t in trials], dtype="Float64"),
+        "epoch": pd.Series([t.epoch for t in trials], dtype="Int64"),
+        "epochs": pd.Series([t.epochs for t in trials], dtype="Int64"),
+        "seconds": pd.Series([t.seconds for t in trials], dtype="Float64"),
+        "worker": pd.Series([t.worker for t in trials], dtype="string"),
+        "started_at": _times([t.started_at for t in trials]),
+        "finished_at": _times([t.finished_at for t in trials]),
+        "seed": pd.Series([t.seed for t in trials], dtype="Int64"),
+        "reason": pd.Series([t.reason for t in trials], dtype="string"),
+    }
+    for name in parameters:
+        columns[f"params_{name}"] = _column([t.params.get(name) for t in trials])
+    for name in dict.fromkeys(name for t in trials for name in t.metrics):
+        columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
+    return pd.DataFrame(columns)
+
+
+def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:
+    """Write a table; a file of that name is replaced only once the new one is whole.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    partial = file.with_name(file.name + ".partial")
+    try:
+        if file_format == "csv":
+            table.to_csv(partial, index=False)
+        else:
+            table.to_parquet(partial, index=False)
+        partial.replace(file)
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _times(moments: Sequence[datetime | None]) -> pd.Series:
+    return pd.Series(list(moments), dtype="datetime64[us, UTC]")
+
+
+def _column(values: Sequence[Scalar | None]) -> pd.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64")
+    if kinds and kinds <= {int, float}:
+        return pd.Series(values, dtype="Float64")
+    return pd.Series([None if value is None else str(value) for value in values], dtype="string")

@@ -1,0 +1,86 @@
+"""One trial as a value, and the states it can be in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from aifs_tune.errors import ConflictError
+from aifs_tune.space import Scalar
+
+State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
+FinalState: TypeAlias = Literal["complete", "pruned", "failed"]
+
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
+FINAL: frozenset[State] = frozenset({"complete", "pruned", "failed"})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "waiting": frozenset({"running", "complete", "failed"}),
+    "running": frozenset({"waiting", "complete", "pruned", "failed"}),
+    "complete": frozenset(),
+    "pruned": frozenset(),
+    "failed": frozenset(),
+}
+"""From each state, where a trial can go. The first final state stands."""
+
+
+def check_transition(trial: int, current: State, wanted: State) -> None:
+    """Raise :class:`ConflictError` unless :data:`TRANSITIONS` allows it."""
+    if wanted not in TRANSITIONS[current]:
+        allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: that is final"
+        raise ConflictError(f"trial {trial} is {current}, it cannot become {wanted}; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a trial reported at one epoch: metrics (None where undefined) and seconds spent."""
+
+    epoch: int
+    metrics: Mapping[str, float | None]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and what became of it.
+
+    ``value`` is the best value of the objective over the epochs so far, ``epoch`` the epoch it was reached
+    at (None where the trial reported no epochs) and ``metrics`` all metrics of that epoch. ``seconds`` is
+    the time spent training and evaluating. ``seed`` seeds everything random in the trial.
+    """
+
+    number: int
+    state: State
+    params: Mapping[str, Scalar]
+    seed: int
+    value: float | None = None
+    epoch: int | None = None
+    epochs: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    seconds: float | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in FINAL
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial object of the command line's contract."""
+        return {
+            "trial": self.number,
+            "state": self.state,
+            "value": self.value,
+            "epochs": self.epochs,
+            "params": dict(self.params),
+            "metrics": dict(self.metrics),
+            "seconds": self.seconds,
+            "worker": self.worker,
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "reason": self.reason,
+        }
