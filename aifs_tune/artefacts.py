@@ -1,0 +1,103 @@
+"""Checkpoints and weights of a study's trials, in folders made from numbers, never from names.
+
+A folder of artefacts appears whole or not at all: it is written under a temporary name, flushed to disk
+and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from aifs_tune.spec import Objective
+from aifs_tune.trial import Trial
+
+
+class TrialArtefacts:
+    """What one trial leaves on disk: its newest checkpoint while it runs, its best weights afterwards."""
+
+    def __init__(self, study_folder: Path, number: int) -> None:
+        self.folder = study_folder / f"trial-{number:06d}"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the best epoch's weights; it may not exist."""
+        return self.folder / "weights"
+
+    def save_checkpoint(self, epoch: int, write: Callable[[Path], object]) -> None:
+        """Let ``write`` fill a folder that becomes the checkpoint of ``epoch``; older ones are removed."""
+        target = self.folder / f"checkpoint-{epoch:05d}"
+        write_whole(target, write)
+        for older in self._checkpoints():
+            if older != target:
+                shutil.rmtree(older, ignore_errors=True)
+
+    def find_checkpoint(self) -> tuple[int, Path] | None:
+        """Epoch and folder of the newest checkpoint."""
+        found = self._checkpoints()
+        return (int(found[-1].name.removeprefix("checkpoint-")), found[-1]) if found else None
+
+    def drop_checkpoints(self) -> None:
+        """Remove all checkpoints: the trial has ended."""
+        for checkpoint in self._checkpoints():
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove all that the trial left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("checkpoint-*") if p.suffix != ".partial")
+
+
+def write_whole(target: Path, write: Callable[[Path], object]) -> None:
+    """Create the folder ``target`` with what ``write`` puts in it, replacing an older one, atomically."""
+    partial = target.with_name(f"{target.name}-{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        _flush(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class BestWeights:
+    """Keeps the weights of the best complete trial of a study and removes what other ended trials left."""
+
+    def __init__(self, study_folder: Path, objective: Objective, best: Trial | None) -> None:
+        self._folder = study_folder
+        self._sign = 1 if objective.mode == "max" else -1
+        self._best = best
+
+    def ended(self, trial: Trial) -> None:
+        """Tidy up after ``trial``, whose result is stored."""
+        artefacts = TrialArtefacts(self._folder, trial.number)
+        if trial.state == "complete" and self._beats(trial):
+            if self._best is not None:
+                TrialArtefacts(self._folder, self._best.number).remove()
+            self._best = trial
+            artefacts.drop_checkpoints()
+        else:
+            artefacts.remove()
+
+    def _beats(self, trial: Trial) -> bool:
+        if self._best is None or self._best.value is None:
+            return True
+        return trial.value is not None and self._sign * trial.value > self._sign * self._best.value
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""The only module that starts or joins a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from aifs_tune.errors import RequestError
+from aifs_tune.spec import Resources, SearchSpec
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many trials run at the same time, and what each may use."""
+
+    workers: int
+    resources: Resources
+
+
+@contextmanager
+def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> Iterator[Pool]:
+    """A running Ray: a cluster by its address, one that is running here already, or one of our own.
+
+    Raises
+    ------
+    RequestError
+        If one trial asks for more than there is.
+    """
+    ours = not ray.is_initialized()
+    if ours:
+        cores = len(os.sched_getaffinity(0))
+        cpus = max(cores, round(resources.cpu * search.workers)) if search.workers and not address else cores
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        ray.init(
+            address=address,
+            **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+        )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot
+    for name in ("ray.tune", "ray.air", "ray._private"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield Pool(_workers(search, resources, ray.cluster_resources()), resources)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _workers(search: SearchSpec, resources: Resources, there: Mapping[str, float]) -> int:
+    fit = int(there.get("CPU", 0) / resources.cpu + 1e-9)
+    if resources.gpu:
+        fit = min(fit, int(there.get("GPU", 0) / resources.gpu + 1e-9))
+    if fit < 1:
+        raise RequestError(
+            f"resources: one trial asks for {resources.cpu:g} cpu and {resources.gpu:g} gpu; "
+            f"here are {there.get('CPU', 0):g} cpu and {there.get('GPU', 0):g} gpu"
+        )
+    return min(fit, search.workers or fit)

@@ -1,0 +1,32 @@
+"""Images of a data set: scan, split, decoded cache, simulated sky.
+
+Names are loaded on first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aifs_tune.data.cache import open_images
+    from aifs_tune.data.images import ImageSet
+    from aifs_tune.data.inspection import Preflight
+    from aifs_tune.data.prepare import PreparedImages, preflight, prepare_images
+
+_HOME = {
+    "ImageSet": "images",
+    "Preflight": "inspection",
+    "PreparedImages": "prepare",
+    "open_images": "cache",
+    "preflight": "prepare",
+    "prepare_images": "prepare",
+}
+
+__all__ = ["ImageSet", "Preflight", "PreparedImages", "open_images", "preflight", "prepare_images"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"aifs_tune.data.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'aifs_tune.data' has no attribute {name!r}")

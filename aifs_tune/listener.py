@@ -1,0 +1,59 @@
+"""What a sweep says while it runs. Everything said is stored already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aifs_tune.spec import Objective
+from aifs_tune.trial import Trial
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is about to run; ``best`` is the study's best trial so far."""
+
+    study: str
+    objective: Objective
+    n_trials: int
+    workers: int
+    epochs: int
+    best: Trial | None
+
+
+class Listener(Protocol):
+    """Hears a sweep; must return at once and not raise."""
+
+    def stage(self, text: str) -> None:
+        """What the sweep does now, in words."""
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """``done`` of ``total`` pieces of a phase, such as decoding."""
+
+    def planned(self, plan: Plan) -> None:
+        """The trials are about to start."""
+
+    def started(self, trial: Trial) -> None:
+        """A trial was handed to a worker."""
+
+    def measured(self, trial: Trial) -> None:
+        """A running trial reported an epoch."""
+
+    def finished(self, trial: Trial) -> None:
+        """A trial ended."""
+
+
+class Silent:
+    """Hears and says nothing."""
+
+    def stage(self, text: str) -> None: ...
+
+    def progress(self, phase: str, done: int, total: int) -> None: ...
+
+    def planned(self, plan: Plan) -> None: ...
+
+    def started(self, trial: Trial) -> None: ...
+
+    def measured(self, trial: Trial) -> None: ...
+
+    def finished(self, trial: Trial) -> None: ...

@@ -1,0 +1,26 @@
+"""How Ray and TensorFlow are to behave, said in the environment before they are imported; a user's own values stand."""
+
+from __future__ import annotations
+
+import os
+
+SETTINGS = {
+    "KERAS_BACKEND": "tensorflow",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a lab's trainer reads files where the command was typed
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # the raylet's essays on dead workers; the reason is in the trial
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study is the log
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports no objective
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never restored
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def quieten() -> None:
+    """Put :data:`SETTINGS` into the environment, which local workers inherit."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,298 @@
+"""The only module that knows ray.tune: our trials as Tune sees them.
+
+Tune starts and stops trials; what is proposed and what came out goes through the study alone. Tune's own
+experiment state is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from aifs_tune.artefacts import BestWeights
+from aifs_tune.cluster import Pool
+from aifs_tune.errors import InterruptedSweepError, WorkError
+from aifs_tune.listener import Listener, Plan
+from aifs_tune.runner import Job, Runner
+from aifs_tune.spec import SearchSpec
+from aifs_tune.study import Study
+from aifs_tune.trial import Trial
+
+GRACE_EPOCHS = 4
+"""Default epochs before a trial may be stopped: the first says little of the end, and a percentile of what
+a sampler itself proposed soon lets nothing else pass."""
+
+
+class WarmTrial(tune.Trainable):  # type: ignore[misc]
+    """A worker process that Tune keeps and resets from trial to trial."""
+
+    def setup(self, config: dict[str, Any], job: Job, threads: int) -> None:
+        self._runner = Runner(job, threads=threads)
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        step = self._runner.step()
+        result: dict[str, Any] = {
+            "epoch": step.epoch,
+            "metrics": json.dumps(dict(step.metrics)),
+            "seconds": step.seconds,
+            "ended": step.ended,
+            "reason": step.reason,
+            "worker": self._runner.worker,
+            "done": step.ended is not None,
+        }
+        if self._objective in step.metrics:
+            result["objective"] = step.metrics[self._objective]
+        return result
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._objective = config["objective"]
+        self._runner.start(config["number"], json.loads(config["params"]), config["seed"])
+
+
+class _Forgettable:
+    """Leaves nothing in the experiment state that Tune pickles: the study is the only state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
+    """Asks the study for trials and tells it what became of them; keeps nothing else."""
+
+    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener) -> None:
+        super().__init__(metric="objective", mode=study.spec.objective.mode)
+        self._study, self._owner, self._weights, self._listener = study, owner, weights, listener
+        self.live: dict[str, Trial] = {}
+        self.error: Exception | None = None
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep what goes wrong here: Tune would take it for a failure of the trial and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        with self.guarded():
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any]:
+        trial = self._study.ask(owner=self._owner)
+        self.live[trial_id] = trial
+        self._listener.started(trial)
+        return {
+            "number": trial.number,
+            "params": json.dumps(dict(trial.params)),
+            "seed": trial.seed,
+            "objective": self._study.spec.objective.metric,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self.guarded():
+            trial = self._report(trial_id, result)
+            if trial is not None:
+                self._listener.measured(trial)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error or result is None:
+            return  # TrialWatch tells it: it knows the reason
+        with self.guarded():
+            self._tell(trial_id, result)
+
+    def _tell(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._report(trial_id, result)
+        number = self.live[trial_id].number
+        if result["ended"] == "failed":
+            trial = self._study.tell(number, state="failed", reason=result["reason"])
+        elif result["ended"] == "complete":
+            trial = self._study.tell(number)
+        else:
+            reason = f"stopped early at epoch {result['epoch']}"
+            trial = self._study.tell(number, state="pruned", reason=reason)
+        self._ended(trial_id, trial)
+
+    def fail(self, trial_id: str, reason: str) -> None:
+        """Tell the study that a trial's worker is gone for good."""
+        with self.guarded():
+            number = self.live[trial_id].number
+            self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+
+    def _ended(self, trial_id: str, trial: Trial) -> None:
+        del self.live[trial_id]
+        self._weights.ended(trial)
+        self._listener.finished(trial)
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
+        metrics = json.loads(result["metrics"])
+        if not metrics:
+            return None
+        return self._study.report(
+            self.live[trial_id].number,
+            result["epoch"],
+            metrics,
+            seconds=result["seconds"],
+            worker=result["worker"],
+        )
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing."""
+
+
+@dataclass
+class TrialWatch(_Forgettable, tune.Callback):  # type: ignore[misc]
+    """Ends trials that are silent for too long and records why a worker died."""
+
+    searcher: StudySearcher
+    silence_s: float
+    _heard: dict[str, float] = field(default_factory=dict)
+    _hung: set[str] = field(default_factory=set)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._heard[trial.trial_id] = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._heard[trial.trial_id] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._heard.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._heard.pop(trial.trial_id, None)
+        if trial.trial_id in self._hung:
+            reason = f"hung: nothing measured for {self.silence_s:g} s (search.epoch_timeout_s)"
+        else:
+            reason = _cause_of_death(trial)
+        self.searcher.fail(trial.trial_id, reason)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self.searcher.error is not None:
+            raise self.searcher.error
+        now = time.monotonic()
+        silent = {trial_id for trial_id, heard in self._heard.items() if now - heard > self.silence_s}
+        for trial in trials if silent else ():
+            actor = trial.temporary_state.ray_actor
+            if trial.trial_id in silent - self._hung and actor is not None:
+                self._hung.add(trial.trial_id)
+                trial.max_failures = 0
+                ray.kill(actor)
+
+
+def _cause_of_death(trial: Any) -> str:
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    told = " ".join(text.split("\n", 1)[-1].split())
+    for pattern in (r"exit type: (.*?)(?:\. Some common causes|$)", r"((?:\S+ ){0,3}killed .*)"):
+        found = re.search(pattern, told)
+        if found:
+            told = found[1]
+            break
+    return f"its worker process died: {told[-300:] or 'no reason is known'}"
+
+
+def make_scheduler(search: SearchSpec, mode: str, history: list[tuple[Trial, list[tuple[int, float]]]]) -> Any:
+    """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
+    grace = search.grace_epochs or GRACE_EPOCHS
+    if search.scheduler == "none" or grace >= search.epochs:
+        return FIFOScheduler()
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric="objective",
+        mode=mode,
+        max_t=search.epochs,
+        grace_period=grace,
+        reduction_factor=search.reduction_factor,
+    )
+    for trial, curve in history:
+        _replay(scheduler, trial, curve)
+    return scheduler
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """Stands in for a Tune trial that finished in an earlier sweep."""
+
+    trial_id: str
+
+
+def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, float]]) -> None:
+    earlier = _Earlier(f"earlier-{trial.number}")
+    scheduler.on_trial_add(None, earlier)
+    for epoch, value in curve:
+        scheduler.on_trial_result(None, earlier, {"epoch": epoch, "objective": value})
+    scheduler.on_trial_remove(None, earlier)
+
+
+def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener) -> None:
+    """Run ``n_trials`` trials of the study to their end.
+
+    Raises
+    ------
+    InterruptedSweepError
+        If it was stopped before, by a signal or ``search.timeout_s``; the trials in flight wait again.
+    """
+    search = job.spec.search
+    trials = study.all_trials()
+    best = study.best if any(trial.state == "complete" for trial in trials) else None
+    listener.planned(Plan(study.name, study.spec.objective, n_trials, pool.workers, search.epochs, best))
+    weights = BestWeights(job.artefacts, study.spec.objective, best)
+    searcher = StudySearcher(study, owner, weights, listener)
+    watch = TrialWatch(searcher, search.epoch_timeout_s)
+    objective = study.spec.objective
+    history = [
+        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[objective.metric]) is not None])
+        for trial in trials
+        if trial.state in ("complete", "pruned") and trial.epochs
+    ]
+    trainable = tune.with_parameters(WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)))
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": pool.resources.cpu, "gpu": pool.resources.gpu}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=make_scheduler(search, objective.mode, history),
+                num_samples=n_trials,
+                max_concurrent_trials=pool.workers,
+                reuse_actors=True,
+                time_budget_s=search.timeout_s,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(Path(scratch)),
+                verbose=0,
+                callbacks=[watch],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=search.worker_retries),
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            for trial in searcher.live.values():
+                study.requeue(trial)
+    if searcher.live:
+        raise InterruptedSweepError(
+            f"study {study.name} stopped with {len(searcher.live)} trials in flight, which wait again; "
+            f"continue with: aifs-tune resume {study.name}"
+        )
+    if study.counts()["running"]:
+        raise WorkError("trials were left running that no worker holds")

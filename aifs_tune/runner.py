@@ -1,0 +1,133 @@
+"""What a worker does: run trials one after another with one warm trainer."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aifs_tune.artefacts import TrialArtefacts, write_whole
+from aifs_tune.space import Scalar
+from aifs_tune.spec import SweepSpec
+from aifs_tune.trainers.protocol import Resumable, Trainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a sweep share; plain values, so that it travels to any node.
+
+    ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
+    paths start there.
+    """
+
+    spec: SweepSpec
+    images: Path | None
+    artefacts: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One epoch of a trial, or its end. ``metrics`` is empty when it failed."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: float
+    ended: Literal["complete", "failed"] | None
+    reason: str | None = None
+
+
+class Runner:
+    """Keeps one trainer warm and runs trials with it.
+
+    A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
+    runner is then ready for the next trial.
+    """
+
+    def __init__(self, job: Job, *, threads: int | None = None) -> None:
+        self._job = job
+        self._threads = threads
+        self._trainer: Trainer | None = None
+        self._problem: str | None = None
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        if job.folder.is_dir():
+            os.chdir(job.folder)
+            sys.path.insert(0, str(job.folder))
+
+    def start(self, number: int, params: Mapping[str, Scalar], seed: int) -> None:
+        """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step."""
+        self._artefacts = TrialArtefacts(self._job.artefacts, number)
+        self._epoch, self._saved_at = 0, time.monotonic()
+        self._problem = None
+        try:
+            if self._trainer is None:
+                self._trainer = self._make_trainer(params, seed)
+            self._trainer.reset(params, seed=seed)
+            checkpoint = self._artefacts.find_checkpoint()
+            if checkpoint is not None and isinstance(self._trainer, Resumable):
+                self._trainer.load(checkpoint[1])
+                self._epoch = checkpoint[0]
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
+            self._problem = describe(error)
+
+    def step(self) -> Step:
+        """Train one epoch; the last step of a trial says how it ended."""
+        started = time.perf_counter()
+        if self._problem is not None:
+            return self._failed(self._problem, started)
+        assert self._trainer is not None
+        try:
+            metrics = self._trainer.epoch()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
+            return self._failed(describe(error), started)
+        if not metrics and self._trainer.is_finished and self._epoch > 0:
+            return Step(self._epoch, {}, time.perf_counter() - started, "complete")
+        self._epoch += 1
+        problem = self._problem_with(metrics)
+        if problem is not None:
+            return self._failed(problem, started)
+        ended = self._epoch >= self._job.spec.search.epochs or self._trainer.is_finished
+        self._save(ended=ended)
+        return Step(self._epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
+
+    def _save(self, *, ended: bool) -> None:
+        trainer: object = self._trainer
+        spec = self._job.spec.trainer
+        if not isinstance(trainer, Resumable) or spec is None:
+            return
+        if ended:
+            write_whole(self._artefacts.weights, trainer.save_best)
+        elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
+            self._artefacts.save_checkpoint(self._epoch, trainer.save)
+            self._saved_at = time.monotonic()
+
+    def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
+        metric = self._job.spec.objective.metric
+        if metric not in metrics:
+            return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
+        if not math.isfinite(metrics[metric]):
+            return f"{metric} is {metrics[metric]} at epoch {self._epoch}"
+        return None
+
+    def _failed(self, reason: str, started: float) -> Step:
+        return Step(self._epoch, {}, time.perf_counter() - started, "failed", reason)
+
+    def _make_trainer(self, params: Mapping[str, Scalar], seed: int) -> Trainer:
+        from aifs_tune.trainers.by_name import make_trainer
+
+        return make_trainer(self._job.spec, self._job.images, params=params, seed=seed, threads=self._threads)
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what was raised and where: the reason of a failed trial."""
+    text = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text[:300]}{where}" if text else f"{type(error).__name__}{where}"

@@ -1,0 +1,222 @@
+"""A sweep: one execution of a study's question on Ray, from a sweep file and a folder to the best trial."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.listener import Listener, Silent
+from aifs_tune.quiet import quieten
+from aifs_tune.runner import Job
+from aifs_tune.spec import DataSpec, Simulate, SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study, start_study, study_names
+from aifs_tune.study import Study
+from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
+from aifs_tune.trainers.by_name import NAMES, check_trainer
+from aifs_tune.trial import FINAL, Trial
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep: its study and the seconds it took."""
+
+    study: Study
+    wall_s: float
+
+    @property
+    def best(self) -> Trial:
+        """The complete trial with the best value."""
+        return self.study.best
+
+    @property
+    def trials(self) -> pandas.DataFrame:
+        """All trials of the study as a table; columns in :mod:`aifs_tune.table`."""
+        return self.study.trials
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep file, ready to run. Made by :func:`load_sweep`."""
+
+    spec: SweepSpec
+
+    def run(
+        self,
+        *,
+        trials: int | None = None,
+        epochs: int | None = None,
+        workers: int | None = None,
+        timeout_s: float | None = None,
+        seed: int | None = None,
+        storage: str | None = None,
+        study: str | None = None,
+        address: str | None = None,
+        strict: bool = False,
+        listener: Listener | None = None,
+    ) -> SweepResult:
+        """Run ``trials`` more trials of a study and return when they have ended.
+
+        Parameters
+        ----------
+        trials, epochs, workers, timeout_s, seed
+            Instead of what the sweep file has under ``search``.
+        storage
+            ``sqlite:///FILE``; None for ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
+        study
+            Name of a new study, or of one that asks the same question; None for a new one named after the file.
+        address
+            A Ray cluster's address, ``"auto"`` for the one running here; None for a local Ray.
+        strict
+            Stop at the first problem the preflight of the data finds.
+
+        Raises
+        ------
+        RequestError
+            If sweep file, data, study or resources do not fit; nothing was run.
+        InterruptedSweepError
+            If it was stopped; :func:`resume` finishes it.
+        """
+        given = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s, "seed": seed}
+        spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
+        check_trainer(spec)
+        opened = Storage(storage, create=True)
+        with opened.writing(), _interruptible():
+            name = study or _unused_name(spec.name, study_names(opened))
+            return _execute(opened, spec, name, spec.search.trials, address, strict, listener or Silent())
+
+
+def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file, or one that ships by its name, such as ``"celestial_cnn"``.
+
+    ``data`` is the folder of images; ``overrides`` are ``"search.trials=8"`` and the like.
+
+    Raises
+    ------
+    SweepFileError
+        Naming file, line, key, value and what is allowed.
+    """
+    spec = load_sweep_file(find_sweep_file(file), overrides)
+    if data is not None:
+        section = spec.data or DataSpec()
+        spec = spec.model_copy(update={"data": section.model_copy(update={"folder": Path(data)})})
+    return Sweep(spec)
+
+
+def resume(
+    study: str,
+    *,
+    storage: str | None = None,
+    workers: int | None = None,
+    timeout_s: float | None = None,
+    address: str | None = None,
+    listener: Listener | None = None,
+) -> SweepResult:
+    """Finish exactly the trials that the sweeps of ``study`` were asked for; trials in flight go on.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such study.
+    """
+    opened = Storage(storage)
+    with opened.writing(), _interruptible():
+        spec = get_study(opened, study).spec
+        check_trainer(spec)
+        given = {"workers": workers, "timeout_s": timeout_s}
+        spec = changed(spec, {key: value for key, value in given.items() if value is not None})
+        return _execute(opened, spec, study, None, address, False, listener or Silent())
+
+
+def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
+    """``spec`` with other values in its ``search`` section, checked like a sweep file's."""
+    if not search:
+        return spec
+    document = spec.model_dump(mode="json")
+    document["search"] |= search
+    return parse_sweep(document)
+
+
+def _execute(
+    storage: Storage,
+    spec: SweepSpec,
+    name: str,
+    more: int | None,
+    address: str | None,
+    strict: bool,
+    listener: Listener,
+) -> SweepResult:
+    started = time.monotonic()
+    spec, images, fingerprint = _prepare(spec, strict, listener)
+    study = start_study(storage, spec, name)
+    study.match_data(fingerprint)
+    study.requeue_interrupted()
+    finished = sum(count for state, count in study.counts().items() if state in FINAL)
+    if more is not None:
+        study.ask_for(max(study.n_asked, finished) + more)
+    remaining = study.n_asked - finished
+    if remaining > 0:
+        quieten()
+        from aifs_tune.cluster import ray_pool
+        from aifs_tune.ray_tune import run_trials
+
+        job = Job(spec, images, study.artefacts, Path.cwd())
+        listener.stage("starting Ray")
+        with ray_pool(spec.search, spec.resources, address) as pool:
+            run_trials(study, job, pool, n_trials=remaining, owner=f"sweep-{uuid.uuid4().hex}", listener=listener)
+    return SweepResult(study, time.monotonic() - started)
+
+
+def _prepare(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[SweepSpec, Path | None, str | None]:
+    if spec.trainer is None or spec.trainer.name not in NAMES:
+        return spec, None, None
+    if spec.data is None or (spec.data.folder is None and spec.data.simulate is None):
+        raise DataError(f"{spec.name}: trainer {spec.trainer.name} needs images; give --data FOLDER or data.folder")
+    from aifs_tune.data import prepare_images
+
+    data = spec.data
+    if data.folder is None and data.simulate is not None:
+        folder = _simulated(data.simulate, listener)
+    else:
+        assert data.folder is not None
+        folder = data.folder.absolute()
+        data = data.model_copy(update={"folder": folder})
+    listener.stage(f"reading {folder}")
+    prepared = prepare_images(data.model_copy(update={"folder": folder}), strict=strict, progress=listener.progress)
+    for line in prepared.preflight.lines():
+        listener.stage(line)
+    return spec.model_copy(update={"data": data}), prepared.location, prepared.images.fingerprint
+
+
+def _simulated(sky: Simulate, listener: Listener) -> Path:
+    from aifs_tune.data.cache import cache_root
+    from aifs_tune.data.sky import simulate_sky
+
+    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty:g}"
+    if not folder.exists():
+        listener.stage(f"drawing a simulated sky survey of {sky.images} images of {sky.size} px")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    simulate_sky(folder, images=sky.images, size=sky.size, seed=sky.seed, difficulty=sky.difficulty)
+    return folder
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedSweepError("interrupted; continue a study that has begun with: aifs-tune resume") from None
+
+
+def _unused_name(wanted: str, taken: Sequence[str]) -> str:
+    names = [wanted, *(f"{wanted}-{n}" for n in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)

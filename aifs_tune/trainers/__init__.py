@@ -1,0 +1,1 @@
+"""Trainers: what runs one trial, one epoch at a time."""

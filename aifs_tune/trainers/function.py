@@ -1,0 +1,101 @@
+"""Any importable Python function as a trainer.
+
+The function is called with the parameters as keyword arguments, or with one dictionary if its only
+required argument is called ``params`` or ``config``. It may also take ``seed`` (int) and ``epochs`` (int).
+It returns the objective as a number, or metrics as a dictionary; or it is a generator that yields either
+after each epoch, so that its learning curve is kept and it can be stopped early. It has no checkpoint:
+interrupted, it runs again from the start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.space import Scalar
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names.
+
+    Raises
+    ------
+    RequestError
+        If the module cannot be imported, or holds no such function.
+    """
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise RequestError(
+            f"trainer: cannot import {module_name!r} ({error}); allowed: cnn, or module:function that can be "
+            "imported from the current folder or the environment"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_"))
+        raise RequestError(f"trainer: {module_name} has no function {function_name!r}; it has: {there or 'none'}")
+    return function  # type: ignore[no-any-return]
+
+
+class FunctionTrainer:
+    """Runs a function as a trainer: one epoch a yielded value, or a single epoch for a plain return."""
+
+    def __init__(self, function: Callable[..., Any], *, metric: str, epochs: int) -> None:
+        self._function = function
+        self._metric = metric
+        self._epochs = epochs
+        self._steps: Iterator[Any] | None = None
+        self._call: Callable[[], Any] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self._call is None and self._steps is None
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        """Prepare a call with these parameters; the function runs in :meth:`epoch`."""
+        self._steps = None
+        arguments = _arguments(self._function, params, {"seed": seed, "epochs": self._epochs})
+        self._call = lambda: self._function(**arguments)
+
+    def epoch(self) -> dict[str, float]:
+        """Run the function to its next yielded value, or to its end; empty if it ended without one.
+
+        Raises
+        ------
+        TrainerError
+            If it gave neither a number nor a dictionary of numbers.
+        """
+        if self._call is not None:
+            call, self._call = self._call, None
+            answer = call()
+            if not isinstance(answer, Iterator):
+                return self._metrics(answer)
+            self._steps = answer
+        for answer in self._steps or ():
+            return self._metrics(answer)
+        self._steps = None
+        return {}
+
+    def _metrics(self, answer: Any) -> dict[str, float]:
+        pairs = answer if isinstance(answer, Mapping) else {self._metric: answer}
+        for name, value in pairs.items():
+            if not isinstance(value, Real):
+                raise TrainerError(
+                    f"{self._function.__name__} returned {value!r} for {name}; allowed: a number, or a dictionary of "
+                    "numbers by metric"
+                )
+        return {str(name): float(value) for name, value in pairs.items()}
+
+
+def _arguments(function: Callable[..., Any], params: Mapping[str, Scalar], extra: Mapping[str, int]) -> dict[str, Any]:
+    signature = inspect.signature(function).parameters
+    required = [p.name for p in signature.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    wanted = {name: value for name, value in extra.items() if name in signature and name not in params}
+    if [name for name in required if name not in wanted] in (["params"], ["config"]):
+        return {next(n for n in required if n in ("params", "config")): dict(params), **wanted}
+    return {**params, **wanted}

@@ -1,0 +1,54 @@
+"""The trainer protocol: one object that trains one trial after another, one epoch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from aifs_tune.space import Scalar
+
+
+class Trainer(Protocol):
+    """Trains one trial at a time; a worker keeps it and resets it for the next trial.
+
+    Guarantee: after ``reset(params, seed)`` the measurements depend on ``params``, ``seed`` and the data
+    alone, not on the trials before.
+    """
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the trainer itself will not train further (patience ran out, the function returned)."""
+        ...
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        """Start a new trial. Keeps the compiled program when ``params`` leave all tensor shapes as they are."""
+        ...
+
+    def epoch(self) -> dict[str, float]:
+        """Train one epoch, evaluate, and return the metrics of this epoch. May block for minutes.
+
+        Empty, with ``is_finished``, if it turns out that there was nothing more to train.
+        """
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A trainer whose running trial can be written to disk and continued by another process.
+
+    Guarantee: ``load`` of what ``save`` wrote, after a ``reset`` with the same params and seed, continues
+    the measurements as if the trial had never stopped. Files hold plain arrays and JSON, no pickle.
+    """
+
+    def save(self, folder: Path) -> None:
+        """Write all that the running trial needs to go on into the existing, empty ``folder``."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Continue from what ``save`` wrote."""
+        ...
+
+    def save_best(self, folder: Path) -> Path:
+        """Write the weights of the best epoch so far into the existing ``folder``; return the file."""
+        ...

@@ -1,0 +1,139 @@
+"""The worker's part: one warm trainer, many trials, checkpoints, reasons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aifs_tune.artefacts import BestWeights, TrialArtefacts, write_whole
+from aifs_tune.runner import Job, Runner
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trial import Trial
+
+
+class Counting:
+    """A trainer that counts epochs, fails on request and can be resumed."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.value = 0.0
+        self.loaded_from: Path | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.value >= self.params.get("enough", 99)
+
+    def reset(self, params, *, seed):
+        self.params, self.value = dict(params), float(params["start"])
+        if params.get("cannot_start"):
+            raise ValueError("too small")
+
+    def epoch(self):
+        self.value += 1
+        if self.value == self.params.get("fails_at"):
+            raise RuntimeError("it broke\nbadly")
+        return {"score": self.value}
+
+    def save(self, folder):
+        (folder / "state.json").write_text(json.dumps(self.value))
+
+    def load(self, folder):
+        self.value = json.loads((folder / "state.json").read_text())
+
+    def save_best(self, folder):
+        (folder / "best.json").write_text(json.dumps(self.value))
+        return folder / "best.json"
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    spec = parse_sweep(
+        {
+            "name": "r",
+            "trainer": {"name": "cnn", "checkpoint_s": 0},
+            "objective": {"metric": "score"},
+            "search": {"epochs": 3},
+            "space": {"start": {"type": "float", "low": 0, "high": 9}},
+        }
+    )
+    monkeypatch.chdir(tmp_path)
+    Counting.made = 0
+    made = Runner(Job(spec, None, tmp_path / "artefacts", tmp_path))
+    monkeypatch.setattr(made, "_make_trainer", lambda params, seed: Counting())
+    return made
+
+
+def steps(runner: Runner, number: int, **params: float) -> list:
+    runner.start(number, {"start": 0.0, **params}, seed=1)
+    taken = [runner.step()]
+    while taken[-1].ended is None:
+        taken.append(runner.step())
+    return taken
+
+
+def test_trials_run_one_after_another_on_one_trainer(runner):
+    first, second = steps(runner, 0), steps(runner, 1, start=5.0)
+    assert [s.metrics["score"] for s in first] == [1.0, 2.0, 3.0]
+    assert [s.metrics["score"] for s in second] == [6.0, 7.0, 8.0]
+    assert [s.ended for s in first] == [None, None, "complete"]
+    assert [s.epoch for s in first] == [1, 2, 3]
+    assert Counting.made == 1
+
+
+def test_a_trainer_may_finish_early(runner):
+    assert [s.ended for s in steps(runner, 0, enough=2)] == [None, "complete"]
+
+
+def test_a_failure_names_itself_and_the_next_trial_runs(runner):
+    failed = steps(runner, 0, fails_at=2)[-1]
+    assert (failed.ended, failed.metrics) == ("failed", {})
+    assert failed.reason.startswith("RuntimeError: it broke badly (test_runner.py:")
+    assert steps(runner, 1, cannot_start=1)[-1].reason.startswith("ValueError: too small")
+    assert steps(runner, 2)[-1].ended == "complete"
+    assert Counting.made == 1
+
+
+def test_a_trial_goes_on_from_its_newest_checkpoint(runner, tmp_path):
+    runner.start(4, {"start": 0.0}, seed=1)
+    runner.step()
+    runner.step()
+    assert [p.name for p in (tmp_path / "artefacts" / "trial-000004").iterdir()] == ["checkpoint-00002"]
+    again = steps(runner, 4)
+    assert [(s.epoch, s.metrics["score"]) for s in again] == [(3, 3.0)]
+    assert (tmp_path / "artefacts" / "trial-000004" / "weights" / "best.json").read_text() == "3.0"
+
+
+def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
+    artefacts = TrialArtefacts(tmp_path, 3)
+    artefacts.save_checkpoint(1, lambda folder: (folder / "a").write_text("1"))
+
+    def broken(folder):
+        (folder / "a").write_text("2")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        artefacts.save_checkpoint(2, broken)
+    assert artefacts.find_checkpoint() == (1, artefacts.folder / "checkpoint-00001")
+    write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
+    write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
+    assert (artefacts.weights / "w").read_text() == "new"
+    assert sorted(p.name for p in artefacts.folder.iterdir()) == ["checkpoint-00001", "weights"]
+
+
+def test_only_the_best_trials_weights_stay(tmp_path):
+    objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
+
+    def end(number, value, state="complete"):
+        write_whole(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
+        keep.ended(Trial(number, state, {}, 0, value=value))
+
+    keep = BestWeights(tmp_path, objective, None)
+    for number, value in enumerate((0.5, 0.4, 0.7, 0.7)):
+        end(number, value)
+    end(4, 0.9, state="pruned")
+    end(5, None, state="failed")
+    assert [p.name for p in tmp_path.iterdir()] == ["trial-000002"]

@@ -1,0 +1,203 @@
+"""Sweeps on a real Ray, with trainers that misbehave and drivers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aifs_tune.errors import NotFoundError
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study, start_study
+
+LAB = """
+    import os, sys, time
+    from pathlib import Path
+
+    def note(seed, word):
+        with open("ledger.txt", "a") as ledger:
+            ledger.write(f"{seed} {word}\\n")
+            ledger.flush()
+            os.fsync(ledger.fileno())
+
+    def slow(x, seed, epochs):
+        note(seed, "began")
+        for epoch in range(1, epochs + 1):
+            time.sleep(0.12)
+            if epoch == epochs:
+                note(seed, "ended")
+            yield {"score": x - 1 / epoch}
+
+    def faulty(fault, seed):
+        note(seed, fault)
+        if fault == "raises":
+            raise ValueError("the lamp\\nbroke")
+        if fault == "nan":
+            return float("nan")
+        if fault == "infinite":
+            return {"score": float("inf"), "other": 1.0}
+        if fault == "no metric":
+            return {"other": 1.0}
+        if fault == "no number":
+            return "very good"
+        if fault == "memory":
+            return bytearray(1 << 62)
+        if fault == "exits":
+            sys.exit(3)
+        if fault == "dies":
+            os._exit(7)
+        if fault == "hangs":
+            time.sleep(3600)
+        return {"score": 1.0}
+"""
+
+FAULTS = ["none", "raises", "nan", "infinite", "no metric", "no number", "memory", "exits", "dies", "hangs"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A lab's folder with its trainer module and sweep files."""
+    (tmp_path / "mylab.py").write_text(textwrap.dedent(LAB))
+    (tmp_path / "slow.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "slow",
+                "trainer": "mylab:slow",
+                "objective": {"metric": "score", "mode": "max"},
+                "search": {"trials": 16, "epochs": 6, "workers": 2},
+                "space": {"x": {"type": "float", "low": 0, "high": 1, "default": 0.5}},
+            }
+        )
+    )
+    return tmp_path
+
+
+def command(lab: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "aifs_tune.cli", *arguments],
+        cwd=lab,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "AIFS_TUNE_STORAGE": f"sqlite:///{lab}/lab.db"},
+    )
+
+
+def finished(lab: Path) -> dict[int, tuple]:
+    """What is stored of the finished trials, all that must never change again."""
+    try:
+        study = get_study(Storage(f"sqlite:///{lab}/lab.db"), "slow")
+    except NotFoundError:
+        return {}
+    return {t.number: (t.state, t.value, t.seed, t.finished_at) for t in study.all_trials() if t.is_finished}
+
+
+def wait_for(lab: Path, n_finished: int, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while len(finished(lab)) < n_finished:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def ended(lab: Path) -> Counter[str]:
+    """How often each trial, by its seed, ran to its end."""
+    lines = (lab / "ledger.txt").read_text().splitlines()
+    return Counter(line.split()[0] for line in lines if line.endswith("ended"))
+
+
+def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab):
+    sweep = {
+        "name": "faults",
+        "trainer": "mylab:faulty",
+        "objective": {"metric": "score", "mode": "max"},
+        "search": {"trials": len(FAULTS), "epochs": 1, "epoch_timeout_s": 4, "sampler": "random", "workers": 2},
+        "space": {"fault": {"type": "choice", "choices": FAULTS}},
+    }
+    (lab / "faults.yaml").write_text(yaml.safe_dump(sweep))
+    from aifs_tune.sweep_file import load_sweep_file
+
+    study = start_study(Storage(f"sqlite:///{lab}/lab.db", create=True), load_sweep_file(lab / "faults.yaml"), "faults")
+    for fault in FAULTS:
+        study.enqueue({"fault": fault})
+    ran = command(lab, "run", "faults.yaml", "--study", "faults", "--json")
+    answer, talk = ran.communicate(timeout=200)
+    assert ran.returncode == 0, talk
+    assert json.loads(answer)["n_trials"] == {"complete": 1, "pruned": 0, "failed": 9, "running": 0, "waiting": 0}
+    reasons = {t.params["fault"]: t.reason for t in study.all_trials()}
+    assert reasons.pop("none") is None
+    expected = {
+        "raises": "ValueError: the lamp broke (mylab.py:",
+        "nan": "score is nan at epoch 1",
+        "infinite": "score is inf at epoch 1",
+        "no metric": "the objective 'score' was not reported; reported: other",
+        "no number": "faulty returned 'very good' for score",
+        "memory": "MemoryError",
+        "exits": "SystemExit: 3",
+        "dies": "its worker process died",
+        "hangs": "hung: nothing measured for 4 s",
+    }
+    for fault, words in expected.items():
+        assert words in (reasons[fault] or ""), (fault, reasons[fault])
+    began = Counter(line.split(" ", 1)[1] for line in (lab / "ledger.txt").read_text().splitlines())
+    assert began == Counter({**dict.fromkeys(FAULTS, 1), "dies": 2})
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_sweep_resumes_without_losing_or_repeating_a_trial(lab, how):
+    driver = command(lab, "run", "slow.yaml")
+    wait_for(lab, 4, driver)
+    driver.send_signal(how)
+    _, talk = driver.communicate(timeout=60)
+    if how is not signal.SIGKILL:
+        assert driver.returncode == 1
+        assert "continue with: aifs-tune resume slow" in talk
+        assert "Traceback" not in talk
+    before = finished(lab)
+    assert 4 <= len(before) < 16
+    resumed = command(lab, "resume", "slow", "--json")
+    answer, talk = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, talk
+    after = finished(lab)
+    assert {number: after[number] for number in before} == before
+    assert sorted(after) == list(range(16))
+    assert sum(json.loads(answer)["n_trials"].values()) == 16
+    runs = ended(lab)
+    complete_before = [seed for state, _, seed, _ in before.values() if state == "complete"]
+    assert complete_before
+    assert {runs[str(seed)] for seed in complete_before} == {1}
+    again = command(lab, "resume", "slow", "--json")
+    again.communicate(timeout=60)
+    assert finished(lab) == after
+
+
+def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refused(lab):
+    driver = command(lab, "run", "slow.yaml", "--trials", "400")
+    wait_for(lab, 4, driver)
+    answers = {}
+    for words in (("best", "slow", "--json"), ("status", "slow", "--json"), ("studies", "--json")):
+        asked = command(lab, *words)
+        answer, talk = asked.communicate(timeout=60)
+        assert asked.returncode == 0, talk
+        answers[words[0]] = json.loads(answer)
+    assert answers["best"]["value"] is not None
+    assert answers["status"]["writer"]["pid"] == driver.pid
+    assert answers["studies"][0]["study"] == "slow"
+    second = command(lab, "run", "slow.yaml")
+    _, talk = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert f"is being written by process {driver.pid}" in talk
+    stopped = command(lab, "stop", "slow")
+    assert stopped.wait(timeout=60) == 0
+    _, talk = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert "resume slow" in talk

@@ -1,0 +1,105 @@
+"""Any Python function as a trainer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.by_name import check_trainer
+from aifs_tune.trainers.function import FunctionTrainer, import_function
+
+
+def epochs_of(function, params, *, epochs=4, seed=7):
+    trainer = FunctionTrainer(function, metric="score", epochs=epochs)
+    trainer.reset(params, seed=seed)
+    taken = []
+    while not trainer.is_finished:
+        metrics = trainer.epoch()
+        if metrics:
+            taken.append(metrics)
+    return taken
+
+
+def test_a_number_is_the_objective():
+    assert epochs_of(lambda x, y: x + y, {"x": 1, "y": 2.5}) == [{"score": 3.5}]
+
+
+def test_a_dictionary_is_all_metrics():
+    assert epochs_of(lambda x: {"score": x, "cost": 2}, {"x": 1}) == [{"score": 1.0, "cost": 2.0}]
+
+
+@pytest.mark.parametrize("name", ["params", "config"])
+def test_one_dictionary_argument_takes_all_parameters(name):
+    scope: dict = {}
+    exec(f"def run({name}, seed):\n return len({name}) + seed", scope)  # noqa: S102 - argument names are the point
+    assert epochs_of(scope["run"], {"a": 1, "b": 2}) == [{"score": 9.0}]
+
+
+def test_seed_and_epochs_are_given_to_who_asks():
+    def run(x, seed, epochs):
+        return x + seed + epochs
+
+    assert epochs_of(run, {"x": 100}) == [{"score": 111.0}]
+
+
+def test_a_parameter_called_seed_is_the_parameter():
+    assert epochs_of(lambda seed: seed, {"seed": 3}) == [{"score": 3.0}]
+
+
+def test_a_generator_is_a_curve_of_any_length():
+    def run(x):
+        for epoch in range(1, 4):
+            yield x * epoch
+
+    assert epochs_of(run, {"x": 2}) == [{"score": 2.0}, {"score": 4.0}, {"score": 6.0}]
+
+
+def test_a_reset_drops_the_running_trial():
+    closed = []
+
+    def run(x):
+        try:
+            while True:
+                yield x
+        finally:
+            closed.append(x)
+
+    trainer = FunctionTrainer(run, metric="score", epochs=9)
+    trainer.reset({"x": 1}, seed=0)
+    trainer.epoch()
+    trainer.reset({"x": 2}, seed=0)
+    assert closed == [1]
+    assert trainer.epoch() == {"score": 2.0}
+
+
+@pytest.mark.parametrize("answer", [None, "good", [1.0], {"score": "high"}, {"score": None}, 1j])
+def test_what_is_no_number_is_refused_by_name(answer):
+    def measure():
+        return answer
+
+    with pytest.raises(TrainerError, match="measure returned"):
+        epochs_of(measure, {})
+
+
+def test_nan_is_passed_on_for_the_runner_to_judge():
+    assert math.isnan(epochs_of(lambda: float("nan"), {})[0]["score"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("no_such_lab:run", "cannot import 'no_such_lab'"), ("json:no_such", "json has no function 'no_such'.*dumps")],
+)
+def test_what_cannot_be_imported_is_named(name, words):
+    with pytest.raises(RequestError, match=words):
+        import_function(name)
+
+
+def test_a_sweep_without_a_trainer_cannot_run():
+    spec = parse_sweep({"name": "k", "space": {"x": {"type": "float", "low": 0, "high": 1}}})
+    with pytest.raises(RequestError, match="names no trainer"):
+        check_trainer(spec)
+    with pytest.raises(RequestError, match="'rnn' is unknown; allowed: cnn, module:function"):
+        check_trainer(parse_sweep({"name": "k", "trainer": "rnn", "space": {"x": 1.0}}))
