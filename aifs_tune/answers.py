@@ -1,0 +1,67 @@
+"""The JSON objects that answer questions about studies; the same for the command line and every other door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifs_tune.storage import Owner, Storage
+from aifs_tune.studies import find_study, study_names
+from aifs_tune.study import Study
+from aifs_tune.trial import Trial
+
+
+def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
+    """The best trial of a study; with ``top``, a list of the best under ``"best"``.
+
+    Raises
+    ------
+    NotFoundError
+        While no trial is complete.
+    """
+    ranked = study.best_trials(top or 1)
+    answer: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
+    if top is None:
+        answer |= _result(ranked[0])
+    else:
+        answer["best"] = [{**trial.to_json(), "epoch": trial.epoch} for trial in ranked]
+    return answer | {"n_trials": study.counts()}
+
+
+def status_answer(study: Study) -> dict[str, Any]:
+    """How far a study is and who is working on it."""
+    counts = study.counts()
+    answer: dict[str, Any] = {
+        "study": study.name,
+        "objective": study.spec.objective.model_dump(),
+        "asked": study.n_asked,
+        "n_trials": counts,
+        "writer": _owner(study.storage.lock.owner()),
+    }
+    return answer | {"best": _result(study.best) if counts["complete"] else None}
+
+
+def studies_answer(storage: Storage) -> list[dict[str, Any]]:
+    """One object a study of a storage, those of other tools left out."""
+    answers = []
+    for name in study_names(storage):
+        study = find_study(storage, name)
+        if study is not None:
+            status = status_answer(study)
+            best = status["best"]
+            answers.append({key: status[key] for key in ("study", "objective", "asked", "n_trials")})
+            answers[-1]["value"] = best["value"] if best else None
+    return answers
+
+
+def _result(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "epoch": trial.epoch,
+        "params": dict(trial.params),
+        "metrics": dict(trial.metrics),
+    }
+
+
+def _owner(owner: Owner | None) -> dict[str, Any] | None:
+    return None if owner is None else vars(owner)

@@ -1,0 +1,293 @@
+"""The command line: arguments in, a table or JSON out.
+
+Results go to stdout, talk to stderr. Exit 0 done, 1 the work failed, 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from aifs_tune import cli_instrument
+from aifs_tune.cli_doors import (
+    Address,
+    AsJson,
+    Overrides,
+    StorageUrl,
+    StudyName,
+    SweepFile,
+    Timeout,
+    Workers,
+    json_text,
+    open_study_named,
+    print_json,
+    say,
+)
+from aifs_tune.errors import AifsTuneError, RequestError, border_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Automated experiment design for science: find the best configuration of a trainer or an instrument.",
+)
+
+
+_PIPE_WIDTH = 240
+"""Columns of a table that goes into a file or pipe, where nothing wraps it."""
+
+
+def out() -> Console:
+    """Where results go."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+@contextmanager
+def heard() -> Iterator[Any]:
+    """A listener for this terminal: a live table, or plain lines when stdout is none."""
+    from aifs_tune.progress import LiveTable, PlainLines
+
+    console = Console(stderr=True)
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        with LiveTable(console) as table:
+            yield table
+    else:
+        yield PlainLines(console)
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="One folder of images per class.")] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")] = None,
+    storage: StorageUrl = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials to run.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")] = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")] = None,
+    address: Address = None,
+    overrides: Overrides = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep and print the best configuration."""
+    from aifs_tune.sweep import load_sweep
+
+    ready = load_sweep(sweep, data=data, overrides=overrides or ())
+    with heard() as listener:
+        result = ready.run(
+            trials=trials,
+            epochs=epochs,
+            workers=workers,
+            timeout_s=timeout,
+            seed=seed,
+            storage=storage,
+            study=study,
+            address=address,
+            strict=strict,
+            listener=listener,
+        )
+    _print_result(result, as_json)
+
+
+@app.command()
+def resume(
+    study: StudyName,
+    storage: StorageUrl = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Finish exactly the trials that a stopped sweep was asked for."""
+    from aifs_tune import sweep
+
+    with heard() as listener:
+        result = sweep.resume(
+            study, storage=storage, workers=workers, timeout_s=timeout, address=address, listener=listener
+        )
+    _print_result(result, as_json)
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    from aifs_tune.answers import best_answer
+    from aifs_tune.screens import best_screen
+
+    answer = best_answer(result.study)
+    if as_json:
+        print_json(answer | {"wall_s": round(result.wall_s, 3)})
+        return
+    out().print(best_screen(answer))
+    say(f"\nNext: aifs-tune trials {result.study.name}{_storage_option(result.study.storage.file)}")
+
+
+def _storage_option(file: Path) -> str:
+    from aifs_tune.storage import sqlite_file
+
+    return "" if file == sqlite_file(None) else f" --storage sqlite:///{file}"
+
+
+@app.command()
+def best(
+    study: StudyName,
+    top: Annotated[int | None, typer.Option(min=1, metavar="K", help="The K best trials.")] = None,
+    storage: StorageUrl = None,
+    as_json: AsJson = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
+) -> None:
+    """Print the best configuration of a study."""
+    from aifs_tune.answers import best_answer
+    from aifs_tune.screens import best_screen
+
+    answer = best_answer(open_study_named(study, storage), top=top)
+    if as_json:
+        print_json(answer)
+    elif as_yaml:
+        import yaml
+
+        typer.echo(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        out().print(best_screen(answer))
+
+
+@app.command()
+def trials(
+    study: StudyName,
+    output_format: Annotated[
+        Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file instead of stdout.")] = None,
+    storage: StorageUrl = None,
+) -> None:
+    """Print all trials of a study."""
+    from aifs_tune.screens import trials_screen
+    from aifs_tune.table import write_table
+
+    opened = open_study_named(study, storage)
+    if output_format == "table":
+        if output is not None:
+            raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
+        out().print(trials_screen(opened))
+    elif output_format == "json":
+        listed = [trial.to_json() for trial in opened.all_trials()]
+        if output is None:
+            print_json(listed)
+        else:
+            output.write_text(json_text(listed) + "\n")
+    elif output is not None:
+        write_table(opened.trials, output, "csv" if output_format == "csv" else "parquet")
+    elif output_format == "csv":
+        typer.echo(opened.trials.to_csv(index=False), nl=False)
+    else:
+        raise RequestError("--format parquet writes a file: give --output FILE")
+
+
+@app.command()
+def studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """List the studies of a storage."""
+    from aifs_tune.answers import studies_answer
+    from aifs_tune.screens import studies_screen
+    from aifs_tune.storage import Storage
+
+    answer = studies_answer(Storage(storage))
+    if as_json:
+        print_json(answer)
+    else:
+        out().print(studies_screen(answer))
+
+
+@app.command()
+def status(study: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """Say how far a study is and which process works on it."""
+    from aifs_tune.answers import status_answer
+    from aifs_tune.screens import status_screen
+
+    answer = status_answer(open_study_named(study, storage))
+    if as_json:
+        print_json(answer)
+    else:
+        out().print(status_screen(answer))
+
+
+@app.command()
+def stop(study: StudyName, storage: StorageUrl = None) -> None:
+    """Stop the sweep that runs on this machine; it can be resumed."""
+    import socket
+
+    opened = open_study_named(study, storage)
+    owner = opened.storage.lock.owner()
+    if owner is None:
+        raise RequestError(f"study {study!r}: no sweep is running")
+    if owner.host != socket.gethostname():
+        raise RequestError(f"study {study!r}: its sweep is {owner}; stop it there")
+    os.kill(owner.pid, signal.SIGINT)
+    say(f"asked {owner} to stop; continue with: aifs-tune resume {study}")
+
+
+@app.command()
+def space(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
+) -> None:
+    """Check a sweep file and show its space, or print the schema of sweep files."""
+    from aifs_tune.sweep_file import find_sweep_file, json_schema, load_sweep_file
+
+    if schema:
+        print_json(json_schema())
+        return
+    if sweep is None:
+        raise RequestError("space: give a sweep file, or --schema")
+    from aifs_tune.screens import space_screen
+
+    out().print(space_screen(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+
+
+@app.command("simulate-sky")
+def simulate_sky(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    images: Annotated[int, typer.Option(help="How many images.")] = 1000,
+    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
+    difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
+) -> None:
+    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artefacts."""
+    from aifs_tune.data.sky import simulate_sky as draw
+
+    survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty)
+    for name, count in survey.counts.items():
+        typer.echo(f"{name}\t{count}")
+    say(f"\nNext: aifs-tune run celestial_cnn --data {folder}")
+
+
+for command in (cli_instrument.ask, cli_instrument.report, cli_instrument.tell):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of ``aifs-tune``: errors become one line and an exit code; ``--debug`` shows the traceback."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.path.insert(0, os.getcwd())  # a lab's own trainer module lies where the command is typed
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        app(args=arguments, prog_name="aifs-tune")
+    except AifsTuneError as error:
+        if debug:
+            raise
+        say(f"aifs-tune: {error}")
+        sys.exit(border_of(error).exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Commands for scripts and instruments that measure by themselves: ask, report, tell."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aifs_tune.cli_doors import StorageUrl, StudyName, open_study_named, print_json
+from aifs_tune.errors import RequestError
+
+TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
+
+
+def ask(
+    study: StudyName,
+    sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
+    storage: StorageUrl = None,
+) -> None:
+    """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import start_study
+    from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
+
+    if sweep is not None:
+        opened = start_study(Storage(storage, create=True), load_sweep_file(find_sweep_file(sweep)), study)
+    else:
+        opened = open_study_named(study, storage)
+    trial = opened.ask()
+    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed})
+
+
+def report(
+    study: StudyName,
+    trial: TrialNumber,
+    epoch: Annotated[int, typer.Argument(min=1)],
+    value: Annotated[float, typer.Argument()],
+    storage: StorageUrl = None,
+) -> None:
+    """Report an intermediate value of a running trial."""
+    opened = open_study_named(study, storage)
+    print_json(opened.report(trial, epoch, {opened.spec.objective.metric: value}).to_json())
+
+
+def tell(
+    study: StudyName,
+    trial: TrialNumber,
+    value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
+    failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
+    storage: StorageUrl = None,
+) -> None:
+    """Tell the final result of a trial; the first one stands."""
+    if value is not None and failed is not None:
+        raise RequestError("tell: give a value or --failed REASON, not both")
+    opened = open_study_named(study, storage)
+    told = opened.tell(trial, value, state="complete" if failed is None else "failed", reason=failed)
+    print_json(told.to_json())

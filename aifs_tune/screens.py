@@ -1,0 +1,120 @@
+"""Answers as tables for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aifs_tune.progress import configuration, duration, number
+from aifs_tune.spec import SweepSpec
+from aifs_tune.study import Study
+
+
+def best_screen(answer: Mapping[str, Any]) -> RenderableType:
+    """The best configuration and its scores, or a table of the best."""
+    objective = answer["objective"]
+    counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
+    head = Text(f"study {answer['study']}: {objective['metric']} ({objective['mode']}), {counts}")
+    if "best" in answer:
+        table = Table("trial", objective["metric"], "epoch", "configuration")
+        for trial in answer["best"]:
+            table.add_row(
+                str(trial["trial"]), number(trial["value"]), _cell(trial["epoch"]), configuration(trial["params"])
+            )
+        return Group(head, table)
+    where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
+    title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
+    parts: list[RenderableType] = [head, title, _pairs("parameter", "value", answer["params"])]
+    if answer["metrics"]:
+        parts.append(_pairs("metric", "value", answer["metrics"]))
+    return Group(*parts)
+
+
+def trials_screen(study: Study) -> RenderableType:
+    """One row a trial."""
+    metric = study.spec.objective.metric
+    table = Table("trial", "state", metric, "epochs", "seconds", "configuration", "reason")
+    for trial in study.all_trials():
+        table.add_row(
+            str(trial.number),
+            trial.state,
+            number(trial.value),
+            str(trial.epochs),
+            number(trial.seconds),
+            Text(configuration(trial.params)),
+            Text(trial.reason or ""),
+        )
+    return table
+
+
+def studies_screen(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One row a study."""
+    table = Table("study", "objective", "best", "asked", "complete", "pruned", "failed", "running", "waiting")
+    for answer in answers:
+        objective = answer["objective"]
+        counts = answer["n_trials"].values()
+        table.add_row(
+            answer["study"],
+            f"{objective['metric']} ({objective['mode']})",
+            number(answer["value"]),
+            str(answer["asked"] or "-"),
+            *map(str, counts),
+        )
+    return table
+
+
+def status_screen(answer: Mapping[str, Any]) -> RenderableType:
+    """How far a study is."""
+    counts = answer["n_trials"]
+    finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
+    lines = [
+        f"study {answer['study']}: {finished} trials finished" + (f" of {answer['asked']}" if answer["asked"] else ""),
+        ", ".join(f"{n} {state}" for state, n in counts.items()),
+    ]
+    if answer["best"] is not None:
+        best = answer["best"]
+        lines.append(f"best {answer['objective']['metric']} {number(best['value'])}, trial {best['trial']}")
+    writer = answer["writer"]
+    if writer is not None:
+        lines.append(f"written by process {writer['pid']} on {writer['host']} since {writer['since']}")
+    elif answer["asked"] > finished:
+        lines.append(f"no sweep is running; continue with: aifs-tune resume {answer['study']}")
+    return Text("\n".join(lines))
+
+
+def space_screen(spec: SweepSpec) -> RenderableType:
+    """A sweep file: what it tunes, towards what, how long."""
+    table = Table("parameter", "type", "range", "default", "when", "unit")
+    for row in spec.space.rows():
+        table.add_row(*(Text(cell) for cell in row))
+    search = spec.search
+    lines = [Text(f"{spec.name}: {spec.objective.metric} ({spec.objective.mode})", style="bold")]
+    if spec.description:
+        lines.append(Text(spec.description.strip()))
+    foot = (
+        f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler}, scheduler "
+        f"{search.scheduler}, {search.trials} trials of up to {search.epochs} epochs; a trial uses "
+        f"{spec.resources.cpu:g} cpu, {spec.resources.gpu:g} gpu"
+    )
+    if search.timeout_s is not None:
+        foot += f"; stops after {duration(search.timeout_s)}"
+    return Group(*lines, table, Text(foot))
+
+
+def _pairs(left: str, right: str, entries: Mapping[str, Any]) -> Table:
+    table = Table(left, right)
+    for name, value in entries.items():
+        table.add_row(name, _cell(value))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,105 @@
+"""Imports point one way, and heavy libraries stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
+
+LAYERS = [
+    {"errors", "scalars", "seeds", "quiet"},
+    {"parameters", "space"},
+    {"spec"},
+    {"strict_yaml", "wording", "overrides", "sweep_file"},
+    {"trial"},
+    {"storage", "record", "table"},
+    {"sampling"},
+    {"study"},
+    {"studies"},
+    {"data"},
+    {"trainers"},
+    {"listener", "artefacts"},
+    {"runner"},
+    {"cluster"},
+    {"ray_tune"},
+    {"sweep"},
+    {"answers", "progress", "screens"},
+    {"cli_doors", "cli_instrument"},
+    {"cli"},
+]
+
+HOMES = {
+    "ray": {"ray_tune", "cluster"},
+    "optuna": {"storage", "record", "sampling", "study", "studies"},
+    "sqlalchemy": {"storage"},
+    "tensorflow": {"trainers"},
+    "keras": {"trainers"},
+    "typer": {"cli", "cli_doors", "cli_instrument"},
+    "rich": {"progress", "screens", "cli"},
+    "PIL": {"data"},
+    "yaml": {"strict_yaml", "cli"},
+}
+
+
+def room(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else file.stem
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_stands_above_it(file):
+    here = room(file)
+    if here == "__init__":
+        return
+    for name in imports(file):
+        top, *rest = name.split(".")
+        if top == "aifs_tune":
+            assert rest[0] in LEVEL, f"{name} has no place in the flow"
+            assert LEVEL[rest[0]] <= LEVEL[here], f"{here} imports {rest[0]}, which stands below it"
+        if top in HOMES:
+            assert here in HOMES[top], f"{here} imports {top}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "import aifs_tune",
+        "import aifs_tune.spec, aifs_tune.space, aifs_tune.errors, aifs_tune.sweep_file",
+        "import sys\nsys.argv = ['aifs-tune', '--help']\nfrom aifs_tune.cli import main\n"
+        "try: main()\nexcept SystemExit: pass",
+    ],
+    ids=["package", "values", "help"],
+)
+def test_light_doors_load_nothing_heavy(command):
+    check = (
+        "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'pandas', 'sklearn', 'sqlalchemy', 'PIL'}"
+        "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_stay_readable(file):
+    assert len(file.read_text().splitlines()) <= 350
