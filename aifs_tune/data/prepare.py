@@ -1,0 +1,229 @@
+"""From a data folder to decoded images, a split and a report."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aifs_tune.data.cache import cache_root, open_images, storing, write_file, write_split
+from aifs_tune.data.entries import Decoder, Entry, Source
+from aifs_tune.data.folder import PARTS, LeftOut, Scan, scan_folder, shown
+from aifs_tune.data.images import ImageSet
+from aifs_tune.data.inspection import Preflight, Row, inspect, listed
+from aifs_tune.data.reading import DigestIndex, Progress
+from aifs_tune.data.split import Ints, split, units_of, units_per_class
+from aifs_tune.errors import DataError
+from aifs_tune.spec import DataSpec, Split
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Images ready to train on. ``location`` is what :func:`~aifs_tune.data.open_images` takes in other processes."""
+
+    images: ImageSet
+    preflight: Preflight
+    location: Path
+
+
+def prepare_images(
+    data: DataSpec,
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> PreparedImages:
+    """Scan ``data.folder``, decode and cache its images, and divide them.
+
+    Files that cannot be used and classes with too few images are left out and named in the preflight.
+
+    Parameters
+    ----------
+    strict
+        Raise instead of leaving anything out.
+    cache
+        Folder of the decoded cache; None for :func:`~aifs_tune.data.cache.cache_root`.
+    processes
+        That decode; None for one per CPU up to 8, and for fewer than 200 files none but this one.
+    progress
+        Called with ``"reading"`` or ``"decoding"``, how many are done, and how many there are.
+
+    Raises
+    ------
+    DataError
+        If fewer than two classes are left, no split gives each part every class, or ``strict`` is not met.
+    StorageError
+        If the cache cannot be written.
+    """
+    if data.folder is None:
+        raise DataError("data.folder: no value given; allowed: a folder with one sub-folder per class")
+    root = (cache or cache_root()).absolute()
+    scan = scan_folder(data.folder)
+    with storing(root):
+        usable = _usable(scan, data, Decoder(data, root, processes, progress), _sources(scan, data, root, progress))
+        _check(usable, data.folder, strict=strict)
+        part_of = _divide(usable.sources, scan, data)
+        rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
+        location = write_split(usable.entry.folder, usable.entry.meta, rows)
+    return PreparedImages(open_images(location), _report(data.folder, usable, part_of), location)
+
+
+def preflight(data: DataSpec) -> Preflight:
+    """The report of :func:`prepare_images` alone. What it decodes is cached for later.
+
+    Raises
+    ------
+    DataError
+        If fewer than two classes are left, or no split gives each part every class.
+    """
+    return prepare_images(data).preflight
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Files that can be read, by class and content: an order that depends on neither names nor place."""
+
+    found: Sequence[Source]
+    left_out: Sequence[LeftOut]
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """``sources``, of ``classes``, are the rows of ``entry``; why files and classes are not among them."""
+
+    entry: Entry
+    sources: Sequence[Source]
+    classes: Sequence[str]
+    left_out: Sequence[LeftOut]
+    dropped: Sequence[LeftOut]
+
+
+def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) -> _Sources:
+    assert data.folder is not None
+    index = DigestIndex(root, data.folder)
+    digests, unread = index.read(scan.files, progress)
+    write_file(index.path, index.content())
+    left_out = [*scan.left_out, *unread]
+    found = []
+    for file in scan.files:
+        group = _group(file.name, data.group_by)
+        if file.name in digests and (data.group_by is None or group is not None):
+            found.append(Source(file, digests[file.name], group))
+        elif file.name in digests:
+            left_out.append(LeftOut(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
+    return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), left_out)
+
+
+def _group(name: str, pattern: str | None) -> str | None:
+    """The first capture group of the match in the file's own name, or the whole match; None without one."""
+    match = None if pattern is None else re.search(pattern, os.path.basename(name))
+    if match is None:
+        return None
+    return match[1] if match.re.groups else match[0]
+
+
+def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> _Usable:
+    """Decode; decode again without the classes that turn out to have too few images."""
+    left_out, dropped = [*sources.left_out], list[LeftOut]()
+    found, classes = sources.found, scan.classes
+    while True:
+        entry = decoder.entry(found)
+        problems = {source.file.name: entry.facts[source.content].problem for source in found}
+        left_out += [LeftOut(shown(name), problem) for name, problem in problems.items() if problem]
+        found = [source for source in found if not problems[source.file.name]]
+        lacking = _lacking(classes, found, scan, data)
+        dropped += [LeftOut(f"class {shown(label)}", reason) for label, reason in lacking.items()]
+        classes = tuple(label for label in classes if label not in lacking)
+        if len(classes) < 2 or classes == entry.meta.classes:
+            return _Usable(entry, found, classes, sorted(left_out, key=lambda one: one.name), dropped)
+        found = [source for source in found if source.file.label in classes]
+
+
+def _check(usable: _Usable, folder: Path, *, strict: bool) -> None:
+    problems = "".join(f"\n  {one}" for one in [*usable.dropped, *listed(usable.left_out)])
+    where = f"data folder {shown(str(folder))}:"
+    if len(usable.classes) < 2:
+        found = ", ".join(map(shown, usable.classes)) or "none"
+        raise DataError(f"{where} usable classes: {found}; allowed: at least 2; left out:{problems}")
+    if strict and problems:
+        n = len(usable.dropped) + len(usable.left_out)
+        raise DataError(f"{where} {n} things cannot be used; allowed when strict: none{problems}")
+
+
+def _shares(scan: Scan, wished: Split) -> tuple[float, ...]:
+    """Shares of train, val and test in the images that are dealt; none where the folder has train and val."""
+    if not scan.parts:
+        return 1 - wished.val - wished.test, wished.val, wished.test
+    return () if "val" in scan.parts else (1 - wished.val, wished.val, 0.0)
+
+
+def _is_dealt(source: Source, shares: Sequence[float]) -> bool:
+    return bool(shares) and source.file.part in (None, "train")
+
+
+def _units(sources: Sequence[Source]) -> Ints:
+    groups = [source.group for source in sources if source.group is not None]
+    return units_of([source.content for source in sources], groups or None)
+
+
+def _lacking(classes: Sequence[str], sources: Sequence[Source], scan: Scan, data: DataSpec) -> dict[str, str]:
+    """Classes that cannot be in every part, and why."""
+    shares = _shares(scan, data.split)
+    dealt = [source for source in sources if _is_dealt(source, shares)]
+    fixed = {(source.file.part, source.file.label) for source in sources if not _is_dealt(source, shares)}
+    labels = np.array([classes.index(source.file.label) for source in dealt], np.int64)
+    counts = np.bincount(labels, minlength=len(classes))
+    n_units = units_per_class(labels, _units(dealt), len(classes))
+    n_parts = sum(share > 0 for share in shares)
+    what = "different images" if data.group_by is None else "groups"
+    lacking = {}
+    for label, n_images, n in zip(classes, counts, n_units, strict=True):
+        missing = [part for part in scan.parts if (part != "train" or not shares) and (part, label) not in fixed]
+        if missing:
+            lacking[label] = f"has no usable image in {', '.join(missing)}"
+        elif n < n_parts:
+            lacking[label] = f"has {n_images} usable images, {n} {what}; allowed: at least {n_parts}, one for each part"
+    return lacking
+
+
+def _divide(sources: Sequence[Source], scan: Scan, data: DataSpec) -> Ints:
+    """Part of each source, an index into PARTS."""
+    shares = _shares(scan, data.split)
+    part_of = np.array([PARTS.index(source.file.part or "train") for source in sources], np.int64)
+    dealt = np.array([_is_dealt(source, shares) for source in sources])
+    if dealt.any():
+        chosen = [source for source in sources if _is_dealt(source, shares)]
+        names, labels = np.unique([source.file.label for source in chosen], return_inverse=True)
+        used = [i for i, share in enumerate(shares) if share > 0]
+        units = _units(chosen)
+        parts = np.array(used)[split(labels, units, [shares[i] for i in used], data.split.seed)]
+        if len(np.unique(np.stack([parts, labels]), axis=1).T) < len(used) * len(names):
+            n = len(np.unique(units))
+            raise DataError(
+                f"data.group_by {data.group_by!r}: {n} groups (copies of an image count as one) cannot be divided so "
+                f"that each of {', '.join(PARTS[i] for i in used)} has every class; allowed: a pattern with more groups"
+            )
+        part_of[dealt] = parts
+    return part_of
+
+
+def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
+    rows = [
+        Row(source.file.name, source.file.label, PARTS[part], source.content, source.group)
+        for source, part in zip(usable.sources, part_of.tolist(), strict=True)
+    ]
+    return inspect(
+        str(folder),
+        rows,
+        usable.entry.facts,
+        parts=PARTS,
+        channels=usable.entry.meta.shape[3],
+        range16=usable.entry.meta.range16,
+        left_out=usable.left_out,
+        warnings=[f"{one} (left out)" for one in usable.dropped],
+    )

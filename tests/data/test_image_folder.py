@@ -1,0 +1,121 @@
+"""Which file is which class and part."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aifs_tune.data.folder import LeftOut, scan_folder, shown
+from aifs_tune.errors import DataError
+
+MakeFolder = Callable[..., Path]
+
+
+def test_class_folders(make_folder: MakeFolder) -> None:
+    folder = make_folder({"star": 2, "galaxy/near": 1, "galaxy/far": 1})
+    (folder / "SOURCE.txt").write_text("a survey")
+    (folder / ".git").mkdir()
+    (folder / "star" / ".hidden.png").touch()
+    (folder / "star" / "Thumbs.db").write_text("x")
+    scan = scan_folder(folder)
+    assert [(file.name, file.label, file.part) for file in scan.files] == [
+        ("galaxy/far/0000.png", "galaxy", None),
+        ("galaxy/near/0000.png", "galaxy", None),
+        ("star/0000.png", "star", None),
+        ("star/0001.png", "star", None),
+    ]
+    assert (scan.classes, scan.parts, scan.left_out) == (("galaxy", "star"), (), ())
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_part_folders(make_folder: MakeFolder, val: str) -> None:
+    scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, f"{val}/a": 1, "test/b": 1}))
+    assert scan.parts == ("train", "val", "test")
+    assert scan.classes == ("a", "b")
+    found = {(file.part, file.label) for file in scan.files}
+    assert found == {("train", "a"), ("train", "b"), ("val", "a"), ("test", "b")}
+
+
+def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
+    scan = scan_folder(make_folder({"train": 1, "tram": 1}))
+    assert (scan.parts, scan.classes) == ((), ("train", "tram"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"train/a": 1, "val/a": 1, "rest": 1}, "rest beside train, val"),
+        ({"val/a": 1, "test/a": 1}, "has test, val and no train"),
+        ({"train/a": 1, "val/a": 1, "valid/a": 1}, "two names of one part"),
+    ],
+)
+def test_doubtful_layouts_are_refused(make_folder: MakeFolder, counts: dict[str, int], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        scan_folder(make_folder(counts))
+
+
+def test_what_is_no_data_folder_is_refused_with_the_layout(tmp_path: Path, make_folder: MakeFolder) -> None:
+    file = tmp_path / "file.jpg"
+    file.touch()
+    (tmp_path / "empty").mkdir()
+    for folder, said in [
+        (tmp_path / "absent", "absent: does not exist"),
+        (file, r"file.jpg: is a file, not a folder"),
+        (tmp_path / "empty", "has nothing and no class folders"),
+        (make_folder({".": 3}), "has 3 files such as 0000.png and no class folders"),
+    ]:
+        with pytest.raises(DataError, match=said) as raised:
+            scan_folder(folder)
+        assert "expected FOLDER/<class>/*.jpg" in str(raised.value)
+
+
+def test_links_are_followed_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder({"a": 2})
+    elsewhere = make_folder({"b": 1}, "elsewhere")
+    (folder / "b").symlink_to(elsewhere / "b")
+    (folder / "a" / "again.png").symlink_to(folder / "a" / "0000.png")
+    (folder / "a" / "loop").symlink_to(folder / "a")
+    (folder / "a" / "self").symlink_to(folder / "a" / "self")
+    (folder / "a" / "up").symlink_to(folder)
+    scan = scan_folder(folder)
+    assert [file.name for file in scan.files] == ["a/0000.png", "a/0001.png", "b/0000.png"]
+    reasons = {one.name: one.reason for one in scan.left_out}
+    assert reasons["a/again.png"] == "is a link to a/0000.png, which is read already"
+    assert reasons["a/loop"] == "is a link to a, which is read already"
+    assert reasons["a/up"] == "is a link to ., which is read already"
+    assert reasons["a/self"].startswith("is a link that leads nowhere")
+
+
+def test_what_is_no_file_is_never_opened(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder({"a": 1, "b": 1})
+    os.mkfifo(folder / "a" / "pipe.png")
+    (folder / "a" / "null.png").symlink_to("/dev/null")
+    (folder / "b" / "empty.png").touch()
+    (folder / "b" / "gone.png").symlink_to(folder / "nowhere")
+    with socket.socket(socket.AF_UNIX) as unix, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder / "a")  # the path of a socket must be short
+        unix.bind("socket.png")
+    assert scan_folder(folder).left_out == (
+        LeftOut("a/null.png", "is a device, not a file"),
+        LeftOut("a/pipe.png", "is a FIFO, not a file"),
+        LeftOut("a/socket.png", "is a socket, not a file"),
+        LeftOut("b/empty.png", "is empty"),
+        LeftOut("b/gone.png", "is a link that leads nowhere (No such file or directory)"),
+    )
+
+
+def test_a_huge_file_is_left_out_unread(make_folder: MakeFolder) -> None:
+    folder = make_folder({"a": 1, "b": 1})
+    with open(folder / "a" / "huge.tif", "wb") as file:
+        file.truncate(2**40)
+    assert "1,099,511,627,776 bytes; allowed: at most 536,870,912" in scan_folder(folder).left_out[0].reason
+
+
+def test_shown_names_can_be_printed() -> None:
+    assert shown("Sterne/é☆.png") == "Sterne/é☆.png"
+    assert shown("a\nb\x1b[31m") == r"a\nb\x1b[31m"
+    assert shown("\udcff") == r"\udcff"
