@@ -34,10 +34,10 @@ class TrialArtefacts:
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
 
-    def find_checkpoint(self) -> tuple[int, Path] | None:
-        """Epoch and folder of the newest checkpoint."""
+    def find_checkpoint(self) -> Path | None:
+        """The folder of the newest checkpoint."""
         found = self._checkpoints()
-        return (int(found[-1].name.removeprefix("checkpoint-")), found[-1]) if found else None
+        return found[-1] if found else None
 
     def drop_checkpoints(self) -> None:
         """Remove all checkpoints: the trial has ended."""

@@ -6,6 +6,7 @@ Results go to stdout, talk to stderr. Exit 0 done, 1 the work failed, 2 the requ
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ from aifs_tune.cli_doors import (
     print_json,
     say,
 )
-from aifs_tune.errors import AifsTuneError, RequestError, border_of
+from aifs_tune.errors import AifsTuneError, RequestError, WorkError, border_of
+from aifs_tune.trial import FINAL
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -123,12 +125,25 @@ def _print_result(result: Any, as_json: bool) -> None:
     from aifs_tune.answers import best_answer
     from aifs_tune.screens import best_screen
 
-    answer = best_answer(result.study)
+    study = result.study
+    counts = study.counts()
+    n_ended = sum(counts[state] for state in FINAL)
+    if n_ended < study.n_asked:
+        say(f"{n_ended} of {study.n_asked} trials have ended; continue with: {_typed()} resume {study.name}")
+    if not counts["complete"]:
+        states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+        raise WorkError(f"study {study.name}: no trial is complete ({states}); see: {_typed()} trials {study.name}")
+    answer = best_answer(study)
     if as_json:
         print_json(answer | {"wall_s": round(result.wall_s, 3)})
         return
     out().print(best_screen(answer))
-    say(f"\nNext: aifs-tune trials {result.study.name}{_storage_option(result.study.storage.file)}")
+    say(f"\nNext: {_typed()} trials {study.name}{_storage_option(study.storage.file)}")
+
+
+def _typed() -> str:
+    """How this command is typed here: by its name where the shell finds it, else by its path."""
+    return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
 def _storage_option(file: Path) -> str:
@@ -267,7 +282,7 @@ def simulate_sky(
     survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty)
     for name, count in survey.counts.items():
         typer.echo(f"{name}\t{count}")
-    say(f"\nNext: aifs-tune run celestial_cnn --data {folder}")
+    say(f"\nNext: {_typed()} run celestial_cnn --data {folder}")
 
 
 for command in (cli_instrument.ask, cli_instrument.report, cli_instrument.tell):

@@ -11,7 +11,10 @@ from aifs_tune.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is about to run; ``best`` is the study's best trial so far."""
+    """What a sweep is about to run.
+
+    ``best`` is the study's best trial so far, ``tuned`` the parameters that are not fixed.
+    """
 
     study: str
     objective: Objective
@@ -19,6 +22,7 @@ class Plan:
     workers: int
     epochs: int
     best: Trial | None
+    tuned: tuple[str, ...]
 
 
 class Listener(Protocol):

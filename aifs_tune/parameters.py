@@ -56,6 +56,11 @@ class _Parameter(BaseModel):
         """The allowed values in words, such as ``1e-05 to 0.01, log``."""
         raise NotImplementedError
 
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Values that stand for all: the ends of a range, every choice, the fixed value."""
+        raise NotImplementedError
+
     def convert(self, value: object) -> Scalar | None:
         """``value`` as this parameter's own type, or None if it cannot take it."""
         raise NotImplementedError
@@ -102,6 +107,10 @@ class FloatParameter(_Parameter):
     def range_text(self) -> str:
         step = "" if self.step is None else f", step {show(self.step)}"
         return f"{show(self.low)} to {show(self.high)}" + (", log" if self.log else step)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
 
     def convert(self, value: object) -> float | None:
         given = number(value)
@@ -150,6 +159,10 @@ class IntParameter(_Parameter):
         step = "" if self.step == 1 else f", step {self.step}"
         return f"{self.low} to {self.high}" + (", log" if self.log else step)
 
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
+
     def convert(self, value: object) -> int | None:
         given = number(value)
         if given is None or not self.low <= given <= self.high:
@@ -194,6 +207,10 @@ class ChoiceParameter(_Parameter):
     def range_text(self) -> str:
         return ", ".join(show(choice) for choice in self.choices)
 
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return tuple(self.choices)
+
     def convert(self, value: object) -> Scalar | None:
         return next((choice for choice in self.choices if is_same(choice, value)), None)
 
@@ -219,6 +236,10 @@ class FixedParameter(_Parameter):
     @property
     def range_text(self) -> str:
         return show(self.value)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return (self.value,)
 
     def convert(self, value: object) -> Scalar | None:
         return self.value if is_same(self.value, value) else None

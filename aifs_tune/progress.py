@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -39,9 +39,9 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def configuration(params: Mapping[str, Scalar]) -> str:
-    """Parameters in one line."""
-    return "  ".join(f"{name}={_short(value)}" for name, value in params.items())
+def configuration(params: Mapping[str, Scalar], names: Container[str] | None = None) -> str:
+    """Parameters in one line; those of ``names`` only."""
+    return "  ".join(f"{name}={_short(value)}" for name, value in params.items() if names is None or name in names)
 
 
 def _short(value: Scalar) -> str:
@@ -99,7 +99,8 @@ class PlainLines:
         self._say(f"study {plan.study}: {plan.n_trials} trials of up to {plan.epochs} epochs, {plan.workers} at a time")
 
     def started(self, trial: Trial) -> None:
-        self._say(f"trial {trial.number} started  {configuration(trial.params)}")
+        tuned = self._tally.plan.tuned if self._tally else None
+        self._say(f"trial {trial.number} started  {configuration(trial.params, tuned)}")
 
     def measured(self, trial: Trial) -> None: ...
 
@@ -168,15 +169,17 @@ class LiveTable:
         return Group(*parts)
 
     def _table(self, tally: Tally) -> Table:
-        table = Table("trial", "state", "epoch", tally.plan.objective.metric, "configuration", title=tally.plan.study)
+        table = Table("trial", "state", "epoch", tally.plan.objective.metric, title=tally.plan.study)
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis")
         shown = sorted(self._trials.values(), key=lambda t: (t.state == "running", t.number))[-_ROWS:]
         for trial in shown:
             best = tally.best is not None and trial.number == tally.best.number
+            failure = trial.reason if trial.state == "failed" else None
             table.add_row(
                 str(trial.number),
                 Text(trial.state, style=_STYLE[trial.state]),
                 f"{trial.epochs}/{tally.plan.epochs}",
                 Text(number(trial.value) + (" best" if best else ""), style="bold" if best else ""),
-                Text(trial.reason if trial.state == "failed" and trial.reason else configuration(trial.params)),
+                Text(failure or configuration(trial.params, tally.plan.tuned)),
             )
         return table

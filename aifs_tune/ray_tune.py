@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
-from aifs_tune.errors import InterruptedSweepError, WorkError
+from aifs_tune.errors import InterruptedSweepError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.runner import Job, Runner
 from aifs_tune.spec import SearchSpec
@@ -63,7 +63,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self, config: dict[str, Any]) -> None:
         self._objective = config["objective"]
-        self._runner.start(config["number"], json.loads(config["params"]), config["seed"])
+        params = json.loads(config["params"])
+        self._runner.start(config["number"], params, config["seed"], n_stored=config["n_stored"])
 
 
 class _Forgettable:
@@ -103,6 +104,7 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
             "number": trial.number,
             "params": json.dumps(dict(trial.params)),
             "seed": trial.seed,
+            "n_stored": trial.epochs,
             "objective": self._study.spec.objective.metric,
         }
 
@@ -182,7 +184,7 @@ class TrialWatch(_Forgettable, tune.Callback):  # type: ignore[misc]
         if trial.trial_id in self._hung:
             reason = f"hung: nothing measured for {self.silence_s:g} s (search.epoch_timeout_s)"
         else:
-            reason = _cause_of_death(trial)
+            reason = cause_of_death(trial)
         self.searcher.fail(trial.trial_id, reason)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -198,7 +200,7 @@ class TrialWatch(_Forgettable, tune.Callback):  # type: ignore[misc]
                 ray.kill(actor)
 
 
-def _cause_of_death(trial: Any) -> str:
+def cause_of_death(trial: Any) -> str:
     text = Path(trial.error_file).read_text() if trial.error_file else ""
     told = " ".join(text.split("\n", 1)[-1].split())
     for pattern in (r"exit type: (.*?)(?:\. Some common causes|$)", r"((?:\S+ ){0,3}killed .*)"):
@@ -248,16 +250,17 @@ def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str,
     Raises
     ------
     InterruptedSweepError
-        If it was stopped before, by a signal or ``search.timeout_s``; the trials in flight wait again.
+        If a signal stopped it before; the trials in flight wait again. ``search.timeout_s`` ends it in the
+        same way, but is no error.
     """
-    search = job.spec.search
+    search, objective = job.spec.search, study.spec.objective
     trials = study.all_trials()
     best = study.best if any(trial.state == "complete" for trial in trials) else None
-    listener.planned(Plan(study.name, study.spec.objective, n_trials, pool.workers, search.epochs, best))
+    tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
+    listener.planned(Plan(study.name, objective, n_trials, pool.workers, search.epochs, best, tuned))
     weights = BestWeights(job.artefacts, study.spec.objective, best)
     searcher = StudySearcher(study, owner, weights, listener)
     watch = TrialWatch(searcher, search.epoch_timeout_s)
-    objective = study.spec.objective
     history = [
         (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[objective.metric]) is not None])
         for trial in trials
@@ -284,15 +287,15 @@ def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str,
                 failure_config=tune.FailureConfig(max_failures=search.worker_retries),
             ),
         )
+        began = time.monotonic()
         try:
             tuner.fit()
         finally:
             for trial in searcher.live.values():
                 study.requeue(trial)
-    if searcher.live:
+    timed_out = search.timeout_s is not None and time.monotonic() - began >= search.timeout_s
+    if searcher.live and not timed_out:
         raise InterruptedSweepError(
             f"study {study.name} stopped with {len(searcher.live)} trials in flight, which wait again; "
             f"continue with: aifs-tune resume {study.name}"
         )
-    if study.counts()["running"]:
-        raise WorkError("trials were left running that no worker holds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import socket
@@ -9,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ from aifs_tune.artefacts import TrialArtefacts, write_whole
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.protocol import Resumable, Trainer
+
+_MEASURED = "measured.json"
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,16 @@ class Runner:
             os.chdir(job.folder)
             sys.path.insert(0, str(job.folder))
 
-    def start(self, number: int, params: Mapping[str, Scalar], seed: int) -> None:
-        """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step."""
+    def start(self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0) -> None:
+        """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step.
+
+        ``n_stored`` is how many epochs of this trial the study has. Those that a checkpoint has beyond them
+        are told again by the next steps, without training.
+        """
         self._artefacts = TrialArtefacts(self._job.artefacts, number)
-        self._epoch, self._saved_at = 0, time.monotonic()
+        self._measured: list[Step] = []
+        self._untold: list[Step] = []
+        self._saved_at = time.monotonic()
         self._problem = None
         try:
             if self._trainer is None:
@@ -72,13 +81,16 @@ class Runner:
             self._trainer.reset(params, seed=seed)
             checkpoint = self._artefacts.find_checkpoint()
             if checkpoint is not None and isinstance(self._trainer, Resumable):
-                self._trainer.load(checkpoint[1])
-                self._epoch = checkpoint[0]
+                self._trainer.load(checkpoint)
+                self._measured = [Step(**step) for step in json.loads((checkpoint / _MEASURED).read_text())]
+                self._untold = self._measured[n_stored:]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = describe(error)
 
     def step(self) -> Step:
         """Train one epoch; the last step of a trial says how it ended."""
+        if self._untold:
+            return self._untold.pop(0)
         started = time.perf_counter()
         if self._problem is not None:
             return self._failed(self._problem, started)
@@ -87,15 +99,17 @@ class Runner:
             metrics = self._trainer.epoch()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             return self._failed(describe(error), started)
-        if not metrics and self._trainer.is_finished and self._epoch > 0:
-            return Step(self._epoch, {}, time.perf_counter() - started, "complete")
-        self._epoch += 1
+        if not metrics and self._trainer.is_finished and self._measured:
+            return Step(len(self._measured), {}, time.perf_counter() - started, "complete")
         problem = self._problem_with(metrics)
         if problem is not None:
             return self._failed(problem, started)
-        ended = self._epoch >= self._job.spec.search.epochs or self._trainer.is_finished
+        epoch = len(self._measured) + 1
+        ended = epoch >= self._job.spec.search.epochs or self._trainer.is_finished
+        step = Step(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
+        self._measured.append(step)
         self._save(ended=ended)
-        return Step(self._epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
+        return step
 
     def _save(self, *, ended: bool) -> None:
         trainer: object = self._trainer
@@ -105,19 +119,25 @@ class Runner:
         if ended:
             write_whole(self._artefacts.weights, trainer.save_best)
         elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
-            self._artefacts.save_checkpoint(self._epoch, trainer.save)
+            self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
             self._saved_at = time.monotonic()
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        trainer: object = self._trainer
+        assert isinstance(trainer, Resumable)
+        trainer.save(folder)
+        (folder / _MEASURED).write_text(json.dumps([asdict(step) for step in self._measured]))
 
     def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
         metric = self._job.spec.objective.metric
         if metric not in metrics:
             return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
         if not math.isfinite(metrics[metric]):
-            return f"{metric} is {metrics[metric]} at epoch {self._epoch}"
+            return f"{metric} is {metrics[metric]} at epoch {len(self._measured) + 1}"
         return None
 
     def _failed(self, reason: str, started: float) -> Step:
-        return Step(self._epoch, {}, time.perf_counter() - started, "failed", reason)
+        return Step(len(self._measured), {}, time.perf_counter() - started, "failed", reason)
 
     def _make_trainer(self, params: Mapping[str, Scalar], seed: int) -> Trainer:
         from aifs_tune.trainers.by_name import make_trainer

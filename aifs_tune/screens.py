@@ -37,6 +37,7 @@ def best_screen(answer: Mapping[str, Any]) -> RenderableType:
 def trials_screen(study: Study) -> RenderableType:
     """One row a trial."""
     metric = study.spec.objective.metric
+    tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
     table = Table("trial", "state", metric, "epochs", "seconds", "configuration", "reason")
     for trial in study.all_trials():
         table.add_row(
@@ -45,7 +46,7 @@ def trials_screen(study: Study) -> RenderableType:
             number(trial.value),
             str(trial.epochs),
             number(trial.seconds),
-            Text(configuration(trial.params)),
+            Text(configuration(trial.params, tuned)),
             Text(trial.reason or ""),
         )
     return table

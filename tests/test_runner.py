@@ -67,8 +67,8 @@ def runner(tmp_path, monkeypatch):
     return made
 
 
-def steps(runner: Runner, number: int, **params: float) -> list:
-    runner.start(number, {"start": 0.0, **params}, seed=1)
+def steps(runner: Runner, number: int, *, n_stored: int = 0, **params: float) -> list:
+    runner.start(number, {"start": 0.0, **params}, 1, n_stored=n_stored)
     taken = [runner.step()]
     while taken[-1].ended is None:
         taken.append(runner.step())
@@ -102,9 +102,18 @@ def test_a_trial_goes_on_from_its_newest_checkpoint(runner, tmp_path):
     runner.step()
     runner.step()
     assert [p.name for p in (tmp_path / "artefacts" / "trial-000004").iterdir()] == ["checkpoint-00002"]
-    again = steps(runner, 4)
+    again = steps(runner, 4, n_stored=2)
     assert [(s.epoch, s.metrics["score"]) for s in again] == [(3, 3.0)]
     assert (tmp_path / "artefacts" / "trial-000004" / "weights" / "best.json").read_text() == "3.0"
+
+
+@pytest.mark.parametrize("n_stored", [0, 1, 2])
+def test_epochs_that_were_measured_but_not_stored_are_told_again(runner, n_stored):
+    runner.start(4, {"start": 0.0}, seed=1)
+    first = [runner.step(), runner.step()]
+    again = steps(runner, 4, n_stored=n_stored)
+    assert [s.epoch for s in again] == list(range(n_stored + 1, 4))
+    assert again[:-1] == first[n_stored:]
 
 
 def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
@@ -117,7 +126,7 @@ def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
 
     with pytest.raises(OSError, match="disk full"):
         artefacts.save_checkpoint(2, broken)
-    assert artefacts.find_checkpoint() == (1, artefacts.folder / "checkpoint-00001")
+    assert artefacts.find_checkpoint() == artefacts.folder / "checkpoint-00001"
     write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
     write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
     assert (artefacts.weights / "w").read_text() == "new"

@@ -69,6 +69,7 @@ def test_readers_read_while_a_writer_writes(url, space):
 def test_an_interrupted_transaction_leaves_the_old_state(url, space):
     study = open_study("lab", space=space, storage=url)
     study.ask()
+
     def tell_and_break() -> None:
         with study.storage.transaction():
             study.tell(0, 1.0)

@@ -201,3 +201,24 @@ def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refuse
     _, talk = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "resume slow" in talk
+
+
+def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab):
+    driver = command(lab, "run", "slow.yaml", "--trials", "400", "--timeout", "12", "--json")
+    answer, talk = driver.communicate(timeout=120)
+    assert driver.returncode == 0, talk
+    counts = json.loads(answer)["n_trials"]
+    assert counts["complete"] > 0
+    assert counts["running"] == 0
+    assert "of 400 trials have ended; continue with: " in talk
+
+
+def test_a_sweep_without_a_complete_trial_is_failed_work(lab):
+    (lab / "broken.yaml").write_text(
+        "name: broken\ntrainer: mylab:faulty\nobjective: {metric: score}\n"
+        "search: {trials: 2, epochs: 1}\nspace: {fault: raises}\n"
+    )
+    ran = command(lab, "run", "broken.yaml", "--json")
+    answer, talk = ran.communicate(timeout=60)
+    assert (ran.returncode, answer) == (1, "")
+    assert "no trial is complete (2 failed)" in talk

@@ -8,6 +8,7 @@ from pathlib import Path
 from aifs_tune.errors import RequestError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
+from aifs_tune.trainers.cnn_params import ALLOWED, METRICS
 from aifs_tune.trainers.function import FunctionTrainer, import_function
 from aifs_tune.trainers.protocol import Trainer
 
@@ -31,6 +32,20 @@ def check_trainer(spec: SweepSpec) -> None:
         import_function(spec.trainer.name)
     elif spec.trainer.name not in NAMES:
         raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {', '.join(NAMES)}, module:function")
+    else:
+        _check_cnn(spec)
+
+
+def _check_cnn(spec: SweepSpec) -> None:
+    if spec.objective.metric not in METRICS:
+        raise RequestError(
+            f"objective.metric: the cnn does not report {spec.objective.metric!r}; allowed: {', '.join(METRICS)}"
+        )
+    for name, parameter in spec.space.items():
+        if name not in ALLOWED:
+            raise RequestError(f"space.{name}: no parameter of the cnn; allowed: {', '.join(ALLOWED)}")
+        for value in parameter.extremes:
+            ALLOWED[name].take(f"space.{name}", value)
 
 
 def make_trainer(

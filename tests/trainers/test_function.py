@@ -103,3 +103,17 @@ def test_a_sweep_without_a_trainer_cannot_run():
         check_trainer(spec)
     with pytest.raises(RequestError, match="'rnn' is unknown; allowed: cnn, module:function"):
         check_trainer(parse_sweep({"name": "k", "trainer": "rnn", "space": {"x": 1.0}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objective": {"metric": "val_f2"}}, "objective.metric: the cnn does not report 'val_f2'"),
+        ({"space": {"lerning_rate": 0.1}}, "space.lerning_rate: no parameter of the cnn; allowed: .*learning_rate"),
+        ({"space": {"dropout": {"type": "float", "low": 0.0, "high": 1.5}}}, "space.dropout.*1.5"),
+        ({"space": {"optimizer": {"type": "choice", "choices": ["adam", "adagrad"]}}}, "space.optimizer.*adagrad"),
+    ],
+)
+def test_what_the_cnn_cannot_run_is_refused_before_it_starts(change, words):
+    with pytest.raises(RequestError, match=words):
+        check_trainer(parse_sweep({"name": "k", "trainer": "cnn", "space": {"dropout": 0.5}} | change))

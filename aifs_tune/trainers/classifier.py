@@ -1,0 +1,50 @@
+"""The network of a trial's best epoch, read back from what ``save_best`` wrote, for use outside of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.trainers.checkpoint import read_state
+from aifs_tune.trainers.cnn_params import CnnShape
+from aifs_tune.trainers.network import Network
+
+WEIGHTS_NAME = "weights"
+"""``weights.npz`` and ``weights.json``."""
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """The classifier in ``folder``; built from our own code and plain arrays, so that nothing in it is executed.
+
+    Raises
+    ------
+    TrainerError
+        If the files are missing, damaged or do not describe a network.
+    """
+    arrays, facts = read_state(folder, WEIGHTS_NAME)
+    try:
+        described = dict(facts["architecture"])
+        shape = CnnShape(**{**described, "image": tuple(described["image"])})
+        classes = tuple(facts["classes"])
+    except (KeyError, TypeError, ValueError, RequestError) as error:
+        raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json: describes no network ({error})") from error
+    if {name: array.shape for name, array in arrays.items()} != shape.weight_shapes:
+        raise TrainerError(f"{folder}/{WEIGHTS_NAME}.npz: its arrays are not those of the network in the JSON file")
+    network = Network(shape)
+    network.assign(arrays)
+    return Classifier(network, classes)
+
+
+class Classifier:
+    """Gives the probabilities of ``classes`` for images that were decoded as those it learnt from."""
+
+    def __init__(self, network: Network, classes: tuple[str, ...]) -> None:
+        self._network = network
+        self.classes = classes
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, shape (n, classes), of uint8 images (n, height, width, channels)."""
+        return self._network.probabilities(images)

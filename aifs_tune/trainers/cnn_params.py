@@ -1,0 +1,178 @@
+"""What can be tuned in a CNN trial, and the tensor shapes that follow from it. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from math import prod
+from typing import Literal, TypeAlias
+
+from aifs_tune.errors import RequestError
+from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from aifs_tune.scalars import Scalar, brief
+
+Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
+
+_SWITCH = ChoiceParameter(choices=(True, False))
+MEASURED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
+"""What is measured on a part of the images, in this order."""
+
+METRICS = ("loss", "accuracy", *(f"val_{name}" for name in MEASURED))
+"""What an epoch of the cnn reports. The first two are of the training passes, the loss class-weighted."""
+
+ALLOWED: dict[str, Parameter] = {
+    "learning_rate": FloatParameter(low=1e-12, high=1000),
+    "dropout": FloatParameter(low=0, high=0.999, description="Share of the dense units that a training pass drops."),
+    "rotation_deg": FloatParameter(low=0, high=180, unit="deg", description="Uniform to both sides."),
+    "width_shift": FloatParameter(low=0, high=1, description="Share of the width, uniform to both sides."),
+    "height_shift": FloatParameter(low=0, high=1, description="Share of the height, uniform to both sides."),
+    "horizontal_flip": _SWITCH,
+    "vertical_flip": _SWITCH,
+    "zoom": FloatParameter(low=0, high=0.99, description="Scale uniform from 1 - zoom to 1 + zoom."),
+    "brightness": FloatParameter(low=0, high=1, description="Factor uniform from 1 - brightness to 1 + brightness."),
+    "noise": FloatParameter(low=0, high=1, description="Standard deviation, Gaussian, in units of full scale."),
+    "weight_decay": FloatParameter(low=0, high=100, description="Of kernels; decoupled for adamw, else L2."),
+    "momentum": FloatParameter(low=0, high=0.9999, description="Of sgd; without effect for the others."),
+    "optimizer": ChoiceParameter(choices=("adam", "adamw", "sgd")),
+    "batch_size": IntParameter(low=1, high=8192),
+    "filters": IntParameter(low=1, high=1024, description="Of the first block; each block doubles them."),
+    "conv_blocks": IntParameter(low=1, high=8),
+    "kernel_size": IntParameter(low=1, high=31, unit="px"),
+    "dense_units": IntParameter(low=1, high=65536),
+}
+"""What each parameter can be."""
+
+MOST_WEIGHTS = 2**28
+"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
+
+
+@dataclass(frozen=True)
+class CnnParams:
+    """One configuration of the CNN. The defaults are a common small CNN: Adam, two blocks, flips and shifts."""
+
+    learning_rate: float = 1e-4
+    dropout: float = 0.5
+    rotation_deg: float = 20.0
+    width_shift: float = 0.2
+    height_shift: float = 0.2
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    zoom: float = 0.0
+    brightness: float = 0.0
+    noise: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    optimizer: Optimizer = "adam"
+    batch_size: int = 32
+    filters: int = 32
+    conv_blocks: int = 2
+    kernel_size: int = 3
+    dense_units: int = 256
+
+    def __post_init__(self) -> None:
+        _take(self, [field.name for field in fields(self)])
+
+    @classmethod
+    def from_mapping(cls, params: Mapping[str, Scalar]) -> CnnParams:
+        """``params`` with the defaults for what is absent.
+
+        Raises
+        ------
+        RequestError
+            If a name is unknown or a value is not allowed.
+        """
+        for name, value in params.items():
+            if name not in ALLOWED:
+                raise RequestError(
+                    f"{brief(name)}: {brief(value)} is for no parameter of the cnn; allowed: {', '.join(ALLOWED)}"
+                )
+        return cls(**params)  # type: ignore[arg-type]
+
+    def knobs(self) -> dict[str, float]:
+        """What can change without a new program; switches as 0 and 1."""
+        return {name: float(value) for name, value in asdict(self).items() if name not in _SHAPING}
+
+
+_SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
+
+
+def _take(values: CnnParams | CnnShape, names: Iterable[str]) -> None:
+    for name in names:
+        object.__setattr__(values, name, ALLOWED[name].take(name, getattr(values, name)))
+
+
+@dataclass(frozen=True)
+class CnnShape:
+    """All that a compiled program depends on; ``image`` is height, width and channels."""
+
+    image: tuple[int, int, int]
+    n_classes: int
+    optimizer: Optimizer = "adam"
+    batch_size: int = 32
+    filters: int = 32
+    conv_blocks: int = 2
+    kernel_size: int = 3
+    dense_units: int = 256
+
+    def __post_init__(self) -> None:
+        _take(self, _SHAPING)
+        height, width, _ = self.block_sizes[-1]
+        if min(height, width) < 1:
+            edges, least = "x".join(map(str, self.image[:2])), self._least_edge
+            raise RequestError(
+                f"conv_blocks: {self.conv_blocks} of kernel_size {self.kernel_size} leave nothing of images of {edges} "
+                f"px; allowed: fewer blocks, a smaller kernel, or images of at least {least} px"
+            )
+        if self.n_weights > MOST_WEIGHTS:
+            raise RequestError(
+                f"filters, conv_blocks, dense_units: {self.filters}, {self.conv_blocks} and {self.dense_units} make a "
+                f"network of {self.n_weights:,} weights for these images; allowed: at most {MOST_WEIGHTS:,}"
+            )
+
+    @classmethod
+    def of(cls, params: CnnParams, image: tuple[int, int, int], n_classes: int) -> CnnShape:
+        """The shape of ``params`` on images of this shape.
+
+        Raises
+        ------
+        RequestError
+            If the images are too small for the blocks, or the network is too large.
+        """
+        return cls(image, n_classes, **{name: getattr(params, name) for name in _SHAPING})
+
+    @property
+    def block_sizes(self) -> list[tuple[int, int, int]]:
+        """Height, width and channels after each block."""
+        sizes, (height, width, _) = [], self.image
+        for block in range(self.conv_blocks):
+            height, width = ((edge - self.kernel_size + 1) // 2 for edge in (height, width))
+            sizes.append((height, width, self.filters * 2**block))
+        return sizes
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight by name, kernels and biases, from the image to the classes."""
+        height, width, channels = self.block_sizes[-1]
+        ends = [self.image[2], *(size[2] for size in self.block_sizes)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for block, (before, after) in enumerate(pairwise(ends)):
+            shapes[f"conv{block}.kernel"] = (self.kernel_size, self.kernel_size, before, after)
+            shapes[f"conv{block}.bias"] = (after,)
+        shapes["dense.kernel"] = (height * width * channels, self.dense_units)
+        shapes["dense.bias"] = (self.dense_units,)
+        shapes["classes.kernel"] = (self.dense_units, self.n_classes)
+        shapes["classes.bias"] = (self.n_classes,)
+        return shapes
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers in all weights together."""
+        return sum(prod(shape) for shape in self.weight_shapes.values())
+
+    @property
+    def _least_edge(self) -> int:
+        edge = 1
+        for _ in range(self.conv_blocks):
+            edge = 2 * edge + self.kernel_size - 1
+        return edge

@@ -1,0 +1,106 @@
+"""Optimiser updates by TensorFlow's fused operations, with every hyperparameter a tensor.
+
+One update of a Keras optimiser is several operations a weight, and its hyperparameters are bound to one
+optimiser object; these take them anew at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from aifs_tune.trainers.cnn_params import Optimizer
+from aifs_tune.trainers.network import is_kernel
+from aifs_tune.trainers.runtime import tf
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
+
+
+class Updates(Protocol):
+    """Changes weights by their gradients; remembers in ``slots``, all zero at the start of a trial."""
+
+    slots: dict[str, Any]
+
+    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
+        """Update all weights; ``step`` counts updates of the trial from 1, ``knobs`` are scalar tensors."""
+        ...
+
+
+def make_updates(optimizer: Optimizer, weights: Mapping[str, Any]) -> Updates:
+    """The updates of this name for these variables."""
+    if optimizer == "sgd":
+        return Momentum(weights)
+    return Adam(weights, is_decoupled=optimizer == "adamw")
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, the variant at the end of section 2) with weight decay of the kernels.
+
+    Decoupled, as in Loshchilov and Hutter (2019), algorithm 2 line 12, the kernel shrinks by
+    ``learning_rate * weight_decay`` of itself at each step; otherwise ``weight_decay`` times the kernel is
+    added to the gradient.
+    """
+
+    def __init__(self, weights: Mapping[str, Any], *, is_decoupled: bool) -> None:
+        self._weights = weights
+        self._is_decoupled = is_decoupled
+        self.slots = _zeros("m", weights) | _zeros("v", weights)
+
+    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
+        """One update of all weights."""
+        count = tf.cast(step, tf.float32)
+        rate, decay = knobs["learning_rate"], knobs["weight_decay"]
+        for name, weight in self._weights.items():
+            gradient = gradients[name]
+            if is_kernel(name) and self._is_decoupled:
+                _shrink(weight, rate * decay)
+            elif is_kernel(name):
+                gradient = _with_l2(gradient, weight, decay)
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.handle,
+                m=self.slots[f"m.{name}"].handle,
+                v=self.slots[f"v.{name}"].handle,
+                beta1_power=tf.pow(_BETA1, count),
+                beta2_power=tf.pow(_BETA2, count),
+                lr=rate,
+                beta1=_BETA1,
+                beta2=_BETA2,
+                epsilon=_EPSILON,
+                grad=gradient,
+            )
+
+
+class Momentum:
+    """Gradient descent with momentum; ``weight_decay`` times the kernel is added to the gradient."""
+
+    def __init__(self, weights: Mapping[str, Any]) -> None:
+        self._weights = weights
+        self.slots = _zeros("momentum", weights)
+
+    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
+        """One update of all weights."""
+        del step
+        for name, weight in self._weights.items():
+            gradient = gradients[name]
+            if is_kernel(name):
+                gradient = _with_l2(gradient, weight, knobs["weight_decay"])
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=weight.handle,
+                accum=self.slots[f"momentum.{name}"].handle,
+                lr=knobs["learning_rate"],
+                grad=gradient,
+                momentum=knobs["momentum"],
+            )
+
+
+def _zeros(slot: str, weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{slot}.{name}": tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
+
+
+def _with_l2(gradient: Any, weight: Any, decay: Any) -> Any:
+    # A pass over a large kernel costs as much as its update, so it is skipped without decay.
+    return tf.cond(decay > 0, lambda: gradient + decay * weight, lambda: gradient)
+
+
+def _shrink(weight: Any, share: Any) -> None:
+    tf.cond(share > 0, lambda: weight.assign_sub(weight * share), lambda: weight.read_value())

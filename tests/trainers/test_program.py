@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_network import SHAPE, plain_keras, some_images
+
+from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
+from aifs_tune.trainers.program import Pass, Program, dropped
+from aifs_tune.trainers.runtime import keras, tf
+
+STILL = CnnParams(
+    learning_rate=0.01, dropout=0, rotation_deg=0, width_shift=0, height_shift=0, horizontal_flip=False, optimizer="sgd"
+)
+
+
+@pytest.mark.parametrize("n", [3, 8, 10])
+def test_an_epoch_is_that_of_keras_also_where_the_last_batch_is_not_full(n: int) -> None:
+    shape = CnnShape(**(vars(SHAPE) | {"optimizer": "sgd"}))
+    program, model = Program(shape), plain_keras(shape)
+    program.start(3)
+    model.set_weights(list(program.network.values().values()))
+    images, labels = some_images(n), (np.arange(n) % 3).astype(np.int32)
+    order = np.random.default_rng(0).permutation(n).astype(np.int32)
+    class_weights = np.array([0.5, 1.0, 2.0], np.float32)
+
+    given = Pass(order, 0, 0, STILL.knobs(), class_weights)
+    loss, accuracy = program.train(tf.constant(images), tf.constant(labels), given)
+
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(
+        images[order] / np.float32(255),
+        labels[order],
+        sample_weight=class_weights[labels[order]],
+        batch_size=shape.batch_size,
+        shuffle=False,
+        verbose=0,
+    ).history
+    for found, expected in zip(program.network.values().values(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
+    assert accuracy == pytest.approx(history["accuracy"][0])
+    assert loss == pytest.approx(history["loss"][0], rel=1e-4)
+
+
+def test_dropout_drops_its_share_and_keeps_the_sum() -> None:
+    values = dropped(tf.ones((200, 500)), tf.constant(0.3), tf.constant([1, 2]))
+    found = np.array(values)
+    assert (found == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert found.mean() == pytest.approx(1, abs=0.01)
+    assert set(np.unique(found).round(5)) == {0, np.float32(1 / 0.7).round(5)}

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from small_images import SMALL_NET, blobs
+from trainer_contract import TrainerContract
+
+from aifs_tune.trainers.cnn import CnnTrainer
+from aifs_tune.trainers.function import FunctionTrainer
+from aifs_tune.trainers.protocol import Trainer
+
+
+class TestCnnTrainer(TrainerContract):
+    first = SMALL_NET
+    second = SMALL_NET | {"learning_rate": 1e-2, "dropout": 0.5}
+
+    def make(self) -> Trainer:
+        return CnnTrainer(blobs(), threads=1)
+
+
+class TestCnnTrainerOfOtherShapes(TrainerContract):
+    first = SMALL_NET | {"optimizer": "sgd", "weight_decay": 1e-3, "zoom": 0.2, "noise": 0.1}
+    second = SMALL_NET | {"optimizer": "adamw", "filters": 3}
+
+    def make(self) -> Trainer:
+        return CnnTrainer(blobs(n_classes=2), class_weights="none", metric="val_loss", mode="min", threads=1)
+
+
+def curve(x: float, epochs: int) -> Iterator[dict[str, float]]:
+    for epoch in range(epochs):
+        yield {"loss": x / (epoch + 1)}
+
+
+class TestGeneratorFunction(TrainerContract):
+    first: ClassVar = {"x": 1.0}
+    second: ClassVar = {"x": 2.0}
+
+    def make(self) -> Trainer:
+        return FunctionTrainer(curve, metric="loss", epochs=5)
+
+
+class TestPlainFunction(TrainerContract):
+    first: ClassVar = {"x": 1.0}
+    second: ClassVar = {"x": 2.0}
+
+    def make(self) -> Trainer:
+        return FunctionTrainer(lambda x: x * x, metric="value", epochs=5)

@@ -1,0 +1,101 @@
+"""What every trainer must do, whatever it trains. Subclass as ``TestSomething`` and fill in the first three."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.protocol import Resumable, Trainer
+
+
+class TrainerContract:
+    """``first`` and ``second`` are configurations that must measure differently in their first epoch."""
+
+    first: ClassVar[Mapping[str, Scalar]]
+    second: ClassVar[Mapping[str, Scalar]]
+
+    def make(self) -> Trainer:
+        """A new trainer; it is reset before anything else."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def trainer(self) -> Trainer:
+        trainer = self.make()
+        trainer.reset(self.first, seed=1)
+        return trainer
+
+    def test_an_epoch_measures_plain_finite_floats(self, trainer: Trainer) -> None:
+        metrics = trainer.epoch()
+        assert metrics
+        assert all(type(name) is str and type(value) is float for name, value in metrics.items())
+        assert all(math.isfinite(value) for value in metrics.values())
+
+    def test_every_epoch_measures_the_same_metrics(self, trainer: Trainer) -> None:
+        one = trainer.epoch()
+        two = trainer.epoch()
+        assert list(one) == list(two) or (not two and trainer.is_finished)
+
+    def test_is_not_finished_after_a_reset(self, trainer: Trainer) -> None:
+        trainer.epoch()
+        trainer.reset(self.second, seed=2)
+        assert not trainer.is_finished
+
+    def test_a_reset_forgets_the_trials_before(self, trainer: Trainer) -> None:
+        fresh = [trainer.epoch(), trainer.epoch()]
+        trainer.reset(self.second, seed=2)
+        other = trainer.epoch()
+        trainer.reset(self.first, seed=1)
+        assert [trainer.epoch(), trainer.epoch()] == fresh
+        assert other != fresh[0]
+
+    def test_params_stay_the_callers(self, trainer: Trainer) -> None:
+        params = dict(self.first)
+        trainer.reset(params, seed=1)
+        trainer.epoch()
+        assert params == dict(self.first)
+
+    def test_a_loaded_trial_continues_as_if_never_stopped(self, trainer: Trainer, tmp_path: Path) -> None:
+        if not isinstance(trainer, Resumable):
+            pytest.skip("not resumable")
+        trainer.epoch()
+        trainer.save(tmp_path)
+        rest = [trainer.epoch(), trainer.epoch()]
+        later = self.make()
+        later.reset(self.second, seed=2)
+        later.epoch()
+        later.reset(self.first, seed=1)
+        assert isinstance(later, Resumable)
+        later.load(tmp_path)
+        assert [later.epoch(), later.epoch()] == rest
+
+    def test_saving_does_not_disturb_the_trial(self, trainer: Trainer, tmp_path: Path) -> None:
+        if not isinstance(trainer, Resumable):
+            pytest.skip("not resumable")
+        expected = [trainer.epoch(), trainer.epoch()]
+        trainer.reset(self.first, seed=1)
+        one = trainer.epoch()
+        trainer.save(tmp_path)
+        trainer.save_best(tmp_path)
+        assert [one, trainer.epoch()] == expected
+
+    def test_files_are_plain_arrays_and_json(self, trainer: Trainer, tmp_path: Path) -> None:
+        if not isinstance(trainer, Resumable):
+            pytest.skip("not resumable")
+        trainer.epoch()
+        trainer.save(tmp_path)
+        best = trainer.save_best(tmp_path)
+        assert best.parent == tmp_path
+        assert best.is_file()
+        for file in tmp_path.iterdir():
+            if file.suffix == ".json":
+                json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+            else:
+                with np.load(file, allow_pickle=False) as archive:
+                    assert all(archive[name].dtype != object for name in archive.files)
