@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,17 +68,27 @@ class Owner:
 
 
 class WriterLock:
-    """An operating system lock beside the database; it ends with its process, however that ends. Re-entrant."""
+    """An operating system lock beside the database; it ends with its process, however that ends.
+
+    Re-entrant in the thread that holds it; other threads of the process wait like other processes.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._thread = threading.RLock()
         self._descriptor: int | None = None
         self._depth = 0
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock or raise :class:`StorageBusyError` naming who holds it after ``wait_s`` seconds."""
-        if self._descriptor is None:
-            self._descriptor = self._lock(wait_s)
+        if not self._thread.acquire(timeout=wait_s):
+            raise StorageBusyError(f"{self._file.with_suffix('')} is being written by another thread of this process")
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._lock(wait_s)
+        except BaseException:
+            self._thread.release()
+            raise
         self._depth += 1
 
     def release(self) -> None:
@@ -86,6 +97,7 @@ class WriterLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+        self._thread.release()
 
     def owner(self) -> Owner | None:
         """Who holds the lock now; None when it is free."""

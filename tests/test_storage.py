@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_a_killed_writer_holds_nothing(url):
     holder.communicate()
     with Storage(url, wait_s=1.0).writing():
         pass
+
+
+def test_threads_take_turns(url, space):
+    study = open_study("lab", space=space, storage=url)
+    with ThreadPoolExecutor(8) as pool:
+        trials = list(pool.map(lambda n: study.tell(study.ask(), float(n)), range(40)))
+    assert sorted(t.number for t in trials) == list(range(40))
+    assert sorted(t.value for t in study.best_trials(99)) == [float(n) for n in range(40)]
+    study.storage.wait_s = 0.05
+    with study.storage.writing(), ThreadPoolExecutor(1) as pool:
+        late = pool.submit(study.ask)
+        with pytest.raises(StorageBusyError, match="another thread"):
+            late.result()
 
 
 def test_readers_read_while_a_writer_writes(url, space):
