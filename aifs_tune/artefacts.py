@@ -1,16 +1,12 @@
-"""Checkpoints and weights of a study's trials, in folders made from numbers, never from names.
-
-A folder of artefacts appears whole or not at all: it is written under a temporary name, flushed to disk
-and renamed.
-"""
+"""Checkpoints and weights of a study's trials, in folders made from numbers, never from names."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from aifs_tune.durable import write_folder
 from aifs_tune.spec import Objective
 from aifs_tune.trial import Trial
 
@@ -29,7 +25,7 @@ class TrialArtefacts:
     def save_checkpoint(self, epoch: int, write: Callable[[Path], object]) -> None:
         """Let ``write`` fill a folder that becomes the checkpoint of ``epoch``; older ones are removed."""
         target = self.folder / f"checkpoint-{epoch:05d}"
-        write_whole(target, write)
+        write_folder(target, write)
         for older in self._checkpoints():
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
@@ -49,25 +45,7 @@ class TrialArtefacts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("checkpoint-*") if p.suffix != ".partial")
-
-
-def write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Create the folder ``target`` with what ``write`` puts in it, replacing an older one, atomically."""
-    partial = target.with_name(f"{target.name}-{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        write(partial)
-        for file in partial.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        _flush(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        _flush(target.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        return sorted(self.folder.glob("checkpoint-*"))
 
 
 class BestWeights:
@@ -93,11 +71,3 @@ class BestWeights:
         if self._best is None or self._best.value is None:
             return True
         return trial.value is not None and self._sign * trial.value > self._sign * self._best.value
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

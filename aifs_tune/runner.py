@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from aifs_tune.artefacts import TrialArtefacts, write_whole
+from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.durable import write_folder
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.protocol import Resumable, Trainer
@@ -117,7 +118,7 @@ class Runner:
         if not isinstance(trainer, Resumable) or spec is None:
             return
         if ended:
-            write_whole(self._artefacts.weights, trainer.save_best)
+            write_folder(self._artefacts.weights, trainer.save_best)
         elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
             self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
             self._saved_at = time.monotonic()

@@ -24,6 +24,7 @@ Missing is ``pandas.NA`` (``NaT`` in times) throughout.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from typing import Literal
 
 import pandas as pd
 
+from aifs_tune.durable import write_file
 from aifs_tune.errors import StorageError
 from aifs_tune.space import Scalar
 from aifs_tune.trial import Trial
@@ -69,13 +71,13 @@ def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "pa
     StorageError
         If the file cannot be written.
     """
-    partial = file.with_name(file.name + ".partial")
+    buffer = io.BytesIO()
+    if file_format == "csv":
+        table.to_csv(buffer, index=False)
+    else:
+        table.to_parquet(buffer, index=False)
     try:
-        if file_format == "csv":
-            table.to_csv(partial, index=False)
-        else:
-            table.to_parquet(partial, index=False)
-        partial.replace(file)
+        write_file(file, buffer.getbuffer())
     except OSError as error:
         raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet"},
+    {"errors", "scalars", "seeds", "quiet", "durable"},
     {"parameters", "space"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},

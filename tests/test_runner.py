@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aifs_tune.artefacts import BestWeights, TrialArtefacts, write_whole
+from aifs_tune.artefacts import BestWeights, TrialArtefacts
+from aifs_tune.durable import write_folder
 from aifs_tune.runner import Job, Runner
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
@@ -127,8 +128,8 @@ def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         artefacts.save_checkpoint(2, broken)
     assert artefacts.find_checkpoint() == artefacts.folder / "checkpoint-00001"
-    write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
-    write_whole(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
+    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
+    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
     assert (artefacts.weights / "w").read_text() == "new"
     assert sorted(p.name for p in artefacts.folder.iterdir()) == ["checkpoint-00001", "weights"]
 
@@ -137,7 +138,7 @@ def test_only_the_best_trials_weights_stay(tmp_path):
     objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
 
     def end(number, value, state="complete"):
-        write_whole(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
+        write_folder(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
         keep.ended(Trial(number, state, {}, 0, value=value))
 
     keep = BestWeights(tmp_path, objective, None)

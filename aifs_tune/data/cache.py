@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from aifs_tune.data.decode import Facts
 from aifs_tune.data.images import ImageSet
 from aifs_tune.data.reading import digest_of
+from aifs_tune.durable import PARTIAL, flush, flush_folder, write_file
 from aifs_tune.errors import NotFoundError, StorageError
 
 VERSION = 1
 _STALE_S = 24 * 3600
-_PARTIAL = "partial-"
 
 
 def cache_root() -> Path:
@@ -105,30 +105,14 @@ def write_entry(folder: Path, fill: Callable[[Path], Meta]) -> Meta:
         If the disk is full or the like; nothing is left behind.
     """
     _remove_stale(folder.parent)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
     try:
         meta = fill(partial)
         (partial / "meta.json").write_text(json.dumps(meta.to_json()))
-        for file in partial.iterdir():
-            _flush(file)
-        _flush(partial)
+        flush_folder(partial)
         return _move(partial, folder, meta)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def write_split(folder: Path, meta: Meta, parts: Mapping[str, NDArray[np.int32]]) -> Path:
@@ -179,23 +163,15 @@ def _move(partial: Path, folder: Path, meta: Meta) -> Meta:
         standing = find_entry(folder)
         if standing is not None and load_facts(folder) is not None:
             return standing  # another process was faster
-        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder.parent) as damaged:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as damaged:
             folder.rename(Path(damaged) / "entry")
             partial.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     return meta
 
 
 def _remove_stale(root: Path) -> None:
     """Remove what processes that were killed have left."""
-    for partial in root.glob(f"{_PARTIAL}*"):
+    for partial in root.glob(f"{PARTIAL}*"):
         if partial.lstat().st_mtime < time.time() - _STALE_S:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from aifs_tune.data.cache import cache_root, open_images, storing, write_file, write_split
+from aifs_tune.data.cache import cache_root, open_images, storing, write_split
 from aifs_tune.data.entries import Decoder, Entry, Source
 from aifs_tune.data.folder import PARTS, LeftOut, Scan, scan_folder, shown
 from aifs_tune.data.images import ImageSet
 from aifs_tune.data.inspection import Preflight, Row, inspect, listed
 from aifs_tune.data.reading import DigestIndex, Progress
 from aifs_tune.data.split import Ints, split, units_of, units_per_class
+from aifs_tune.durable import write_file
 from aifs_tune.errors import DataError
 from aifs_tune.spec import DataSpec, Split
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.durable import write_file
 from aifs_tune.errors import TrainerError
 
 _VERSION = 1
@@ -29,9 +29,9 @@ def write_state(folder: Path, name: str, arrays: Mapping[str, NDArray[np.float32
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **dict(arrays))
     content = buffer.getbuffer()
-    _replace(path, content)
+    write_file(path, content)
     described = {"version": _VERSION, "sha256": hashlib.sha256(content).hexdigest(), **facts}
-    _replace(folder / f"{name}.json", json.dumps(described, indent=1, allow_nan=False).encode())
+    write_file(folder / f"{name}.json", json.dumps(described, indent=1, allow_nan=False).encode())
     return path
 
 
@@ -58,12 +58,3 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, NDArray[np.float32]],
             return {key: archive[key] for key in archive.files}, facts
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise TrainerError(f"{folder}/{name}.npz: holds something else than plain arrays ({error})") from error
-
-
-def _replace(path: Path, content: bytes | memoryview) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

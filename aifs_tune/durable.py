@@ -1,0 +1,56 @@
+"""Files that appear whole or not at all, and stay after a power cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+PARTIAL = "partial-"
+"""How the names of files and folders that are still being written begin."""
+
+
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under a temporary name, flush it and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def write_folder(target: Path, write: Callable[[Path], object]) -> None:
+    """Create the folder ``target`` with what ``write`` puts into it, in place of an older one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
+    try:
+        write(partial)
+        flush_folder(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        flush(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the files of a folder, and the folder, to the disk."""
+    for file in folder.iterdir():
+        flush(file)
+    flush(folder)
+
+
+def flush(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
