@@ -279,7 +279,10 @@ def simulate_sky(
     """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artefacts."""
     from aifs_tune.data.sky import simulate_sky as draw
 
-    survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty)
+    with heard() as listener:
+        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=listener.progress)
+    if survey.is_reused:
+        say(f"{folder} holds this survey already")
     for name, count in survey.counts.items():
         typer.echo(f"{name}\t{count}")
     say(f"\nNext: {_typed()} run celestial_cnn --data {folder}")

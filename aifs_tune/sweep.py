@@ -201,12 +201,19 @@ def _simulated(sky: Simulate, listener: Listener) -> Path:
     from aifs_tune.data.cache import cache_root
     from aifs_tune.data.sky import simulate_sky
 
-    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty:g}"
+    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
     if not folder.exists():
         listener.stage(f"drawing a simulated sky survey of {sky.images} images of {sky.size} px")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    simulate_sky(folder, images=sky.images, size=sky.size, seed=sky.seed, difficulty=sky.difficulty)
-    return folder
+    drawn = simulate_sky(
+        folder,
+        images=sky.images,
+        size=sky.size,
+        seed=sky.seed,
+        difficulty=sky.difficulty,
+        progress=listener.progress,
+    )
+    return drawn.folder
 
 
 @contextmanager
