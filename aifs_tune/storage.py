@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import orm
 from sqlalchemy.exc import SQLAlchemyError
 
+from aifs_tune.durable import flush
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 
 DEFAULT_URL = "sqlite:///aifs_tune.db"
@@ -180,14 +182,14 @@ class Storage:
         self.url = f"sqlite:///{self.file}"
         self.wait_s = wait_s
         self.lock = WriterLock(self.file.with_suffix(self.file.suffix + ".lock"))
-        exists = self.file.exists()
-        if not exists and not create:
-            raise NotFoundError(f"no storage at {self.file}; name another with --storage or ${ENVIRONMENT_VARIABLE}")
+        if not self._is_there():
+            if not create:
+                raise NotFoundError(
+                    f"no storage at {self.file}; name another with --storage or ${ENVIRONMENT_VARIABLE}"
+                )
+            self._create()
         with translated(self.file):
-            if exists and self.file.stat().st_size > 0:
-                self._open(skip_table_creation=True)
-            else:
-                self._create()
+            self.rdb = _open(self.url, self.wait_s)
         self.optuna = optuna.storages.get_storage(self.rdb)
 
     @property
@@ -236,26 +238,35 @@ class Storage:
         self.rdb.remove_session()
         self.rdb.engine.dispose()
 
+    def _is_there(self) -> bool:
+        return self.file.exists() and self.file.stat().st_size > 0
+
     def _create(self) -> None:
+        """Make the database under another name first: nobody ever opens one that is not whole."""
         if not self.file.parent.is_dir():
             raise RequestError(f"storage: the folder {self.file.parent} does not exist")
-        with self.writing():
-            self._open(skip_table_creation=False)
-            with self.rdb.engine.connect() as connection:
+        with self.writing(), translated(self.file), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
+            if self._is_there():
+                return  # another process was faster
+            new = Path(folder) / "new.db"
+            rdb = RDBStorage(f"sqlite:///{new}")
+            with rdb.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            rdb.engine.dispose()
+            flush(new)
+            new.replace(self.file)
+            flush(self.file.parent)
 
-    def _open(self, *, skip_table_creation: bool) -> None:
-        try:
-            self.rdb = RDBStorage(
-                self.url,
-                engine_kwargs={"connect_args": {"timeout": self.wait_s}},
-                skip_table_creation=skip_table_creation,
-            )
-        except RuntimeError as error:  # Optuna's word for tables of another version
-            raise StorageError(f"{self.file}: {error}") from error
-        self.rdb.engine.dispose()
-        sqlalchemy.event.listen(self.rdb.engine, "connect", _every_commit_reaches_the_disk)
-        self.rdb.scoped_session = orm.scoped_session(orm.sessionmaker(bind=self.rdb.engine, class_=_Session))
+
+def _open(url: str, wait_s: float) -> RDBStorage:
+    try:
+        rdb = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": wait_s}}, skip_table_creation=True)
+    except RuntimeError as error:  # Optuna's word for tables of another version
+        raise StorageError(f"{url}: {error}") from error
+    rdb.engine.dispose()
+    sqlalchemy.event.listen(rdb.engine, "connect", _every_commit_reaches_the_disk)
+    rdb.scoped_session = orm.scoped_session(orm.sessionmaker(bind=rdb.engine, class_=_Session))
+    return rdb
 
 
 def _every_commit_reaches_the_disk(connection: Any, _record: Any) -> None:

@@ -72,6 +72,31 @@ def test_threads_take_turns(url, space):
             late.result()
 
 
+WATCH = """
+    import sys, time
+    from aifs_tune.errors import NotFoundError
+    from aifs_tune.storage import Storage
+    print("looking", flush=True)
+    while True:
+        try:
+            Storage(sys.argv[1])
+            break
+        except NotFoundError:
+            pass
+    print("there")
+"""
+
+
+def test_a_storage_is_there_whole_or_not_at_all(url):
+    watchers = [start(WATCH, url) for _ in range(3)]
+    assert [w.stdout.readline() for w in watchers] == ["looking\n"] * 3
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: Storage(url, create=True).file, range(3)))
+    assert len(set(made)) == 1
+    assert [w.communicate()[0] for w in watchers] == ["there\n"] * 3
+    assert sorted(p.name for p in made[0].parent.iterdir()) == ["lab.db", "lab.db.lock"]
+
+
 def test_readers_read_while_a_writer_writes(url, space):
     study = open_study("lab", space=space, storage=url)
     with study.storage.writing(), study.storage.transaction():

@@ -184,12 +184,18 @@ def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refuse
     driver = command(lab, "run", "slow.yaml", "--trials", "400")
     wait_for(lab, 4, driver)
     answers = {}
-    for words in (("best", "slow", "--json"), ("status", "slow", "--json"), ("studies", "--json")):
+    for words in (
+        ("best", "slow", "--json"),
+        ("status", "slow", "--json"),
+        ("trials", "slow", "--format", "json"),
+        ("studies", "--json"),
+    ):
         asked = command(lab, *words)
         answer, talk = asked.communicate(timeout=60)
         assert asked.returncode == 0, talk
         answers[words[0]] = json.loads(answer)
     assert answers["best"]["value"] is not None
+    assert {"complete", "running"} <= {trial["state"] for trial in answers["trials"]}
     assert answers["status"]["writer"]["pid"] == driver.pid
     assert answers["studies"][0]["study"] == "slow"
     second = command(lab, "run", "slow.yaml")
