@@ -126,7 +126,7 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
         if result["ended"] == "failed":
             trial = self._study.tell(number, state="failed", reason=result["reason"])
         elif result["ended"] == "complete":
-            trial = self._study.tell(number)
+            trial = self._study.tell(number, reason=result["reason"])
         else:
             reason = f"stopped early at epoch {result['epoch']}"
             trial = self._study.tell(number, state="pruned", reason=reason)

@@ -10,12 +10,13 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from aifs_tune.artefacts import TrialArtefacts
 from aifs_tune.durable import write_folder
+from aifs_tune.errors import TrainerError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.protocol import Resumable, Trainer
@@ -39,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch of a trial, or its end. ``metrics`` is empty when it failed."""
+    """One epoch of a trial, or its end. ``metrics`` is empty when it failed; ``reason`` says why, or what was not kept."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -80,13 +81,25 @@ class Runner:
             if self._trainer is None:
                 self._trainer = self._make_trainer(params, seed)
             self._trainer.reset(params, seed=seed)
-            checkpoint = self._artefacts.find_checkpoint()
-            if checkpoint is not None and isinstance(self._trainer, Resumable):
-                self._trainer.load(checkpoint)
-                self._measured = [Step(**step) for step in json.loads((checkpoint / _MEASURED).read_text())]
-                self._untold = self._measured[n_stored:]
+            if not self._continue(n_stored):
+                self._trainer.reset(params, seed=seed)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = describe(error)
+
+    def _continue(self, n_stored: int) -> bool:
+        """Load the newest checkpoint, if there is one; False if it was damaged: then the trial starts again."""
+        trainer: object = self._trainer
+        checkpoint = self._artefacts.find_checkpoint()
+        if checkpoint is None or not isinstance(trainer, Resumable):
+            return True
+        try:
+            measured = [Step(**step) for step in json.loads((checkpoint / _MEASURED).read_text())]
+            trainer.load(checkpoint)
+        except (TrainerError, OSError, ValueError):
+            self._artefacts.drop_checkpoints()
+            return False
+        self._measured, self._untold = measured, measured[n_stored:]
+        return True
 
     def step(self) -> Step:
         """Train one epoch; the last step of a trial says how it ended."""
@@ -109,7 +122,10 @@ class Runner:
         ended = epoch >= self._job.spec.search.epochs or self._trainer.is_finished
         step = Step(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
         self._measured.append(step)
-        self._save(ended=ended)
+        try:
+            self._save(ended=ended)
+        except OSError as error:  # what was measured stands, whatever the disk says
+            return replace(step, reason=f"not kept on disk: {error.strerror or error}")
         return step
 
     def _save(self, *, ended: bool) -> None:
@@ -120,8 +136,8 @@ class Runner:
         if ended:
             write_folder(self._artefacts.weights, trainer.save_best)
         elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
-            self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
             self._saved_at = time.monotonic()
+            self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
 
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer

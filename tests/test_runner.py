@@ -117,6 +117,28 @@ def test_epochs_that_were_measured_but_not_stored_are_told_again(runner, n_store
     assert again[:-1] == first[n_stored:]
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.write_text("{"), Path.unlink])
+@pytest.mark.parametrize("name", ["state.json", "measured.json"])
+def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(runner, name, damage):
+    runner.start(4, {"start": 0.0}, seed=1)
+    first = [runner.step(), runner.step()]
+    damage(runner._artefacts.find_checkpoint() / name)
+    again = steps(runner, 4, n_stored=2)
+    assert [s.epoch for s in again] == [1, 2, 3]
+    assert [s.metrics for s in again[:2]] == [s.metrics for s in first]
+
+
+def test_what_was_measured_stands_when_the_disk_is_full(runner, monkeypatch):
+    def full(self, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Counting, "save", full)
+    monkeypatch.setattr(Counting, "save_best", full)
+    taken = steps(runner, 0)
+    assert [(s.metrics["score"], s.ended) for s in taken] == [(1.0, None), (2.0, None), (3.0, "complete")]
+    assert {s.reason for s in taken} == {"not kept on disk: No space left on device"}
+
+
 def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
     artefacts = TrialArtefacts(tmp_path, 3)
     artefacts.save_checkpoint(1, lambda folder: (folder / "a").write_text("1"))
