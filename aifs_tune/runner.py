@@ -40,7 +40,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch of a trial, or its end. ``metrics`` is empty when it failed; ``reason`` says why, or what was not kept."""
+    """One epoch of a trial, or its end.
+
+    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk.
+    """
 
     epoch: int
     metrics: Mapping[str, float]
