@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import ray
 
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.spec import Resources, SearchSpec
 
 
@@ -32,19 +33,28 @@ def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> I
     ------
     RequestError
         If one trial asks for more than there is.
+    WorkError
+        If Ray does not start, or there is none at ``address``.
     """
     ours = not ray.is_initialized()
     if ours:
         cores = len(os.sched_getaffinity(0))
         cpus = max(cores, round(resources.cpu * search.workers)) if search.workers and not address else cores
+        if address and ":" in address:
+            _knock(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address=address,
-            **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
-            log_to_driver=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-        )
+        try:
+            ray.init(
+                address=address,
+                **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
+                log_to_driver=False,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ray.exceptions.RayError, ValueError) as error:
+            where = f"join Ray at {address}" if address else "start Ray"
+            hint = "; a cluster with token authentication wants RAY_AUTH_MODE=token" if address else ""
+            raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot
     for name in ("ray.tune", "ray.air", "ray._private"):
@@ -54,6 +64,17 @@ def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> I
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except ValueError:
+        raise RequestError(f"address: {address!r} is no address; allowed: auto, HOST:PORT, ray://HOST:PORT") from None
+    except OSError as error:
+        raise WorkError(f"cannot join Ray at {address}: {error.strerror or error}") from error
 
 
 def _workers(search: SearchSpec, resources: Resources, there: Mapping[str, float]) -> int:

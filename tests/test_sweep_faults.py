@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -228,3 +229,32 @@ def test_a_sweep_without_a_complete_trial_is_failed_work(lab):
     answer, talk = ran.communicate(timeout=60)
     assert (ran.returncode, answer) == (1, "")
     assert "no trial is complete (2 failed)" in talk
+
+
+def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
+    head = subprocess.Popen(
+        [*ray, f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "Ray runtime started" not in (line := head.stdout.readline()):
+            assert line, "ray start ended"
+        ran = command(lab, "run", "slow.yaml", "--trials", "3", "--address", f"127.0.0.1:{port}", "--json")
+        answer, talk = ran.communicate(timeout=120)
+        assert ran.returncode == 0, talk
+        assert "1 at a time" in talk
+        assert json.loads(answer)["n_trials"]["complete"] >= 1
+        assert head.poll() is None
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+    ran = command(lab, "run", "slow.yaml", "--address", f"127.0.0.1:{port}")
+    _, talk = ran.communicate(timeout=60)
+    assert ran.returncode == 1
+    assert f"cannot join Ray at 127.0.0.1:{port}" in talk
