@@ -45,7 +45,7 @@ def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> I
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
-                address=address,
+                address=address or "local",  # None would join whatever Ray was started here last
                 **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
                 log_to_driver=False,
                 configure_logging=True,

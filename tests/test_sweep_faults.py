@@ -251,6 +251,10 @@ def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
         assert "1 at a time" in talk
         assert json.loads(answer)["n_trials"]["complete"] >= 1
         assert head.poll() is None
+        alone = command(lab, "run", "slow.yaml", "--trials", "2")
+        _, talk = alone.communicate(timeout=120)
+        assert alone.returncode == 0, talk
+        assert "2 at a time" in talk
     finally:
         head.terminate()
         head.wait(timeout=60)
