@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -47,27 +48,27 @@ class _Parameter(BaseModel):
     kind: ClassVar[str]
 
     @property
+    @abstractmethod
     def default_value(self) -> Scalar | None:
         """The stated default, None where there is none."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def range_text(self) -> str:
         """The allowed values in words, such as ``1e-05 to 0.01, log``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def extremes(self) -> tuple[Scalar, ...]:
         """Values that stand for all: the ends of a range, every choice, the fixed value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def convert(self, value: object) -> Scalar | None:
         """``value`` as this parameter's own type, or None if it cannot take it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def suggest(self, name: str, source: Source) -> object:
         """The answer of ``source``."""
-        raise NotImplementedError
 
     def take(self, name: str, value: object) -> Scalar:
         """:meth:`convert`, or :class:`RequestError` with name, value and what is allowed."""
