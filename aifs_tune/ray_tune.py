@@ -18,12 +18,13 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
-from aifs_tune.errors import InterruptedSweepError
+from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.runner import Job, Runner
 from aifs_tune.spec import SearchSpec
@@ -290,6 +291,8 @@ def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str,
         began = time.monotonic()
         try:
             tuner.fit()
+        except TuneError as error:
+            raise searcher.error or WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}") from error
         finally:
             for trial in searcher.live.values():
                 study.requeue(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aifs_tune.errors import NotFoundError
+from aifs_tune import load_sweep, resume
+from aifs_tune.errors import NotFoundError, StorageError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
+from aifs_tune.study import Study
 
 LAB = """
     import os, sys, time
@@ -208,6 +211,29 @@ def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refuse
     _, talk = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "resume slow" in talk
+
+
+@pytest.mark.parametrize("call", ["ask", "report", "tell"])
+def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, call):
+    monkeypatch.chdir(lab)
+    monkeypatch.syspath_prepend(str(lab))
+    url = f"sqlite:///{lab}/lab.db"
+    healthy, calls = getattr(Study, call), itertools.count()
+
+    def full(self, *args, **kwargs):
+        if next(calls) >= 3:
+            raise StorageError("lab.db: database or disk is full")
+        return healthy(self, *args, **kwargs)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Study, call, full)
+        with pytest.raises(StorageError, match="disk is full"):
+            load_sweep("slow.yaml").run(trials=8, storage=url)
+    before = finished(lab)
+    assert get_study(Storage(url), "slow").counts()["running"] == 0
+    result = resume("slow", storage=url)
+    assert {number: finished(lab)[number] for number in before} == before
+    assert sum(result.study.counts().values()) == 8
 
 
 def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab):
