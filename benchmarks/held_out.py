@@ -1,12 +1,12 @@
-"""A sweep, then its best configuration and the sweep file's default on the part that no trial ever saw.
+"""A sweep, then its best configuration and the published settings on the part that no trial ever saw.
 
     python benchmarks/held_out.py celestial_cnn DATA --trials 24 --epochs 8 --seeds 5 --set 'data.group_by=...'
 
 The best configuration is the one the validation part chose. Both configurations are then trained afresh with
 the same seeds, the best epoch of each run is again chosen by the validation part, and that epoch's weights
 are measured on the test part: mean, standard deviation over the seeds, and the difference of the pairs. The
-first trials of every shipped CNN sweep file, its defaults, are the settings of the published example that the
-CNN comes from. Two configurations are compared, not 24: the test part is used once.
+published settings are those of the example that the CNN comes from, the defaults of its parameters. Two
+configurations are compared, not 24: the test part is used once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from rich.console import Console
 import aifs_tune
 from aifs_tune.data import open_images, prepare_images
 from aifs_tune.progress import PlainLines
+from aifs_tune.trainers.cnn_params import CnnParams
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 
@@ -64,7 +66,7 @@ def main() -> None:
         spec = result.study.spec
         assert spec.data is not None
         prepared = prepare_images(spec.data)
-        configurations = {"best": dict(result.best.params), "default": spec.space.default_params() or {}}
+        configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "published": asdict(CnnParams())}
         jobs = [
             (str(prepared.location), params, 1000 + seed, args.epochs, spec.objective.metric, spec.objective.mode)
             for params in configurations.values()
@@ -72,7 +74,7 @@ def main() -> None:
         ]
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             scored = list(pool.map(score, *zip(*jobs, strict=True)))
-    runs = {"best": scored[: args.seeds], "default": scored[args.seeds :]}
+    runs = {"best": scored[: args.seeds], "published": scored[args.seeds :]}
     summary: dict[str, Any] = {
         "data": args.data.name,
         "sizes": {part: len(getattr(prepared.images, part)) for part in ("train", "val", "test")},
@@ -81,7 +83,7 @@ def main() -> None:
         "wall_s": round(result.wall_s, 1),
         "n_trials": result.study.counts(),
         "best_trial": result.best.to_json(),
-        "default_trial": result.study.trial(0).to_json(),
+        "first_trial": result.study.trial(0).to_json(),
         "test": {
             who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in SCORES}
             for who, rows in runs.items()
@@ -89,7 +91,7 @@ def main() -> None:
         "pairs": {
             s: (statistics.mean(d), statistics.stdev(d))
             for s in SCORES
-            if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs["default"], strict=True)])
+            if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs["published"], strict=True)])
         },
         "runs": runs,
     }
