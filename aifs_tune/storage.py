@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.durable import flush
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
+from aifs_tune.mirror import Mirror
 
 DEFAULT_URL = "sqlite:///aifs_tune.db"
 ENVIRONMENT_VARIABLE = "AIFS_TUNE_STORAGE"
@@ -79,7 +80,8 @@ class WriterLock:
         self._file = file
         self._thread = threading.RLock()
         self._descriptor: int | None = None
-        self._depth = 0
+        self.depth = 0
+        """How often the thread that holds it has taken it."""
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock or raise :class:`StorageBusyError` naming who holds it after ``wait_s`` seconds."""
@@ -91,11 +93,11 @@ class WriterLock:
         except BaseException:
             self._thread.release()
             raise
-        self._depth += 1
+        self.depth += 1
 
     def release(self) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._descriptor is not None:
+        self.depth -= 1
+        if self.depth == 0 and self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
@@ -190,7 +192,7 @@ class Storage:
             self._create()
         with translated(self.file):
             self.rdb = _open(self.url, self.wait_s)
-        self.optuna = optuna.storages.get_storage(self.rdb)
+        self.optuna = Mirror(self.rdb)
 
     @property
     def artefacts(self) -> Path:
@@ -199,11 +201,15 @@ class Storage:
 
     @contextmanager
     def writing(self, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the lock of the one writing process."""
+        """Hold the lock of the one writing process, whose reads then cost no query."""
         self.lock.acquire(self.wait_s if wait_s is None else wait_s)
         try:
+            if self.lock.depth == 1:
+                self.optuna.hold()
             yield
         finally:
+            if self.lock.depth == 1:
+                self.optuna.release()
             self.lock.release()
 
     @contextmanager
@@ -229,6 +235,9 @@ class Storage:
                 if session.undone:
                     raise StorageError(f"{self.file}: a write was refused, nothing of this step was stored")
                 session.commit()
+            except BaseException:
+                self.optuna.forget()
+                raise
             finally:
                 session.held = False
                 session.rollback()
@@ -245,17 +254,21 @@ class Storage:
         """Make the database under another name first: nobody ever opens one that is not whole."""
         if not self.file.parent.is_dir():
             raise RequestError(f"storage: the folder {self.file.parent} does not exist")
-        with self.writing(), translated(self.file), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
-            if self._is_there():
-                return  # another process was faster
-            new = Path(folder) / "new.db"
-            rdb = RDBStorage(f"sqlite:///{new}")
-            with rdb.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            rdb.engine.dispose()
-            flush(new)
-            new.replace(self.file)
-            flush(self.file.parent)
+        self.lock.acquire(self.wait_s)
+        try:
+            with translated(self.file), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
+                if self._is_there():
+                    return  # another process was faster
+                new = Path(folder) / "new.db"
+                rdb = RDBStorage(f"sqlite:///{new}")
+                with rdb.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                rdb.engine.dispose()
+                flush(new)
+                new.replace(self.file)
+                flush(self.file.parent)
+        finally:
+            self.lock.release()
 
 
 def _open(url: str, wait_s: float) -> RDBStorage:

@@ -12,11 +12,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable"},
+    {"errors", "scalars", "seeds", "quiet", "durable", "profile"},
     {"parameters", "space"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},
     {"trial"},
+    {"mirror"},
     {"storage", "record", "table"},
     {"sampling"},
     {"study"},
@@ -35,8 +36,8 @@ LAYERS = [
 
 HOMES = {
     "ray": {"ray_tune", "cluster"},
-    "optuna": {"storage", "record", "sampling", "study", "studies"},
-    "sqlalchemy": {"storage"},
+    "optuna": {"mirror", "storage", "record", "sampling", "study", "studies"},
+    "sqlalchemy": {"mirror", "storage"},
     "tensorflow": {"trainers"},
     "keras": {"trainers"},
     "typer": {"cli", "cli_doors", "cli_instrument"},
