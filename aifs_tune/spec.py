@@ -134,6 +134,9 @@ class TrainerSpec(Section):
         default=None, ge=1, description="Epochs without a better value before a trial ends itself."
     )
     class_weights: Literal["balanced", "none"] = "balanced"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
+        default="auto", description="Of the convolutions; auto: mixed bfloat16 where the hardware has it."
+    )
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between two checkpoints of a running trial.")
 
 

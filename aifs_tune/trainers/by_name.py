@@ -15,6 +15,14 @@ from aifs_tune.trainers.protocol import Trainer
 NAMES = ("cnn",)
 
 
+_CNN_MODULE = "aifs_tune.trainers.cnn"
+
+
+def module_of(spec: SweepSpec) -> str | None:
+    """The module that takes long to import and that every worker will need; None for a lab's own function."""
+    return _CNN_MODULE if spec.trainer is not None and spec.trainer.name in NAMES else None
+
+
 def check_trainer(spec: SweepSpec) -> None:
     """Refuse early what no worker could run.
 
@@ -70,5 +78,6 @@ def make_trainer(
         mode=spec.objective.mode,
         patience=spec.trainer.patience,
         class_weights=spec.trainer.class_weights,
+        precision=spec.trainer.precision,
         threads=threads,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.checkpoint import read_state
-from aifs_tune.trainers.cnn_params import CnnShape
+from aifs_tune.trainers.cnn_params import CnnShape, Precision
 from aifs_tune.trainers.network import Network
 
 WEIGHTS_NAME = "weights"
@@ -17,7 +18,9 @@ WEIGHTS_NAME = "weights"
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """The classifier in ``folder``; built from our own code and plain arrays, so that nothing in it is executed.
+    """The classifier in ``folder``, in the precision it was measured in.
+
+    Built from our own code and plain arrays, so that nothing in the files is executed.
 
     Raises
     ------
@@ -28,12 +31,14 @@ def load_classifier(folder: Path) -> Classifier:
     try:
         described = dict(facts["architecture"])
         shape = CnnShape(**{**described, "image": tuple(described["image"])})
-        classes = tuple(facts["classes"])
+        classes, precision = tuple(facts["classes"]), facts["precision"]
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision {precision!r} is unknown")
     except (KeyError, TypeError, ValueError, RequestError) as error:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json: describes no network ({error})") from error
     if {name: array.shape for name, array in arrays.items()} != shape.weight_shapes:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.npz: its arrays are not those of the network in the JSON file")
-    network = Network(shape)
+    network = Network(shape, precision)
     network.assign(arrays)
     return Classifier(network, classes)
 

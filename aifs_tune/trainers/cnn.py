@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +22,12 @@ from aifs_tune.trainers.classifier import WEIGHTS_NAME
 from aifs_tune.trainers.cnn_params import METRICS, CnnParams, CnnShape
 from aifs_tune.trainers.metrics import measure
 from aifs_tune.trainers.program import Pass, Program
-from aifs_tune.trainers.runtime import configure, resident
+from aifs_tune.trainers.runtime import configure, native_precision, resident
 
 KEPT_PROGRAMS = 8
 KEPT_BYTES = 2**30
-"""Programs beyond either are dropped, the longest unused first; the current one is always kept."""
+"""Programs beyond either are dropped, the longest unused first; the current one is always kept. As that gives
+back their weights only, a sweep's worker is replaced instead."""
 
 _STATE_NAME = "state"
 
@@ -43,6 +45,8 @@ class CnnTrainer:
         One of ``METRICS``; decides which epoch is best. A value that is not finite is never best.
     patience
         Epochs without a better value after which the trial is finished; None for no limit.
+    precision
+        Of the convolutions; ``"auto"`` is mixed bfloat16 where the hardware has it.
     threads
         CPU threads of TensorFlow; without effect if it already runs in this process.
 
@@ -62,21 +66,25 @@ class CnnTrainer:
         mode: Literal["max", "min"] = "max",
         patience: int | None = None,
         class_weights: Literal["balanced", "none"] = "balanced",
+        precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         threads: int | None = None,
     ) -> None:
         _check_one_of("metric", metric, METRICS)
+        _check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
         _check_one_of("mode", mode, ("max", "min"))
         _check_one_of("class_weights", class_weights, ("balanced", "none"))
         if patience is not None and patience < 1:
             raise RequestError(f"patience: {patience} is not allowed; allowed: a whole number from 1, or none")
         _check_images(images)
         configure(threads)
+        self.precision = native_precision() if precision == "auto" else precision
         self._set = images
         self._metric, self._sign, self._patience = metric, 1 if mode == "max" else -1, patience
         self._class_weights = weights_of_classes(images, is_balanced=class_weights == "balanced")
         self._images, self._labels = resident(images.images), resident(images.labels)
         self._programs: OrderedDict[CnnShape, Program] = OrderedDict()
         self._dropped_traces = 0
+        self._spent = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
         self.n_programs = 0
         """Programs compiled so far. A dropped one gives back its weights, not all of its memory."""
         self.reset(params or {}, seed=seed)
@@ -85,6 +93,22 @@ class CnnTrainer:
     def n_traces(self) -> int:
         """Functions traced so far: two for each program, one to train and one to evaluate."""
         return self._dropped_traces + sum(program.n_traces for program in self._programs.values())
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds so far by what they went into: ``trace`` (a program, compiled at its first epoch and part), ``train``
+        and ``evaluate``."""
+        return self._spent
+
+    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
+        try:
+            shape = CnnShape.of(CnnParams.from_mapping(params), self._set.shape, len(self._set.classes))
+        except RequestError:
+            return False
+        if shape in self._programs:
+            return False
+        return len(self._programs) >= KEPT_PROGRAMS or self._n_bytes() > KEPT_BYTES
 
     @property
     def is_finished(self) -> bool:
@@ -120,7 +144,8 @@ class CnnTrainer:
             return {}
         order = np.random.default_rng([self._seed, self.epochs_done + 1]).permutation(self._set.train)
         now = Pass(order, self.epochs_done, self._seed, self._params.knobs(), self._class_weights)
-        loss, accuracy = self._program.train(self._images, self._labels, now)
+        with self._timed("train"):
+            loss, accuracy = self._program.train(self._images, self._labels, now)
         metrics = {"loss": loss, "accuracy": accuracy, **self._measure("val", self._set.val)}
         self.epochs_done += 1
         self._keep_if_best(metrics[self._metric])
@@ -151,6 +176,7 @@ class CnnTrainer:
         facts = {
             "fingerprint": self._set.fingerprint,
             "architecture": asdict(self._program.shape),
+            "precision": self.precision,
             "params": asdict(self._params),
             "seed": self._seed,
             "epochs_done": self.epochs_done,
@@ -171,7 +197,8 @@ class CnnTrainer:
         """
         arrays, facts = read_state(folder, _STATE_NAME)
         described = asdict(self._program.shape) | {"image": list(self._program.shape.image)}
-        for key, here in (("fingerprint", self._set.fingerprint), ("architecture", described)):
+        mine = {"fingerprint": self._set.fingerprint, "architecture": described, "precision": self.precision}
+        for key, here in mine.items():
             if facts.get(key) != here:
                 raise ConflictError(f"{folder}: {key} is {facts.get(key)!r}; allowed: {here!r}, that of this trial")
         parts: dict[str, dict[str, NDArray[np.float32]]] = {"weight": {}, "slot": {}, "best": {}}
@@ -202,6 +229,7 @@ class CnnTrainer:
         self._check_trained()
         facts = {
             "architecture": asdict(self._program.shape),
+            "precision": self.precision,
             "classes": list(self._set.classes),
             "params": asdict(self._params),
             "seed": self._seed,
@@ -213,8 +241,18 @@ class CnnTrainer:
         return write_state(folder, WEIGHTS_NAME, self._best, facts)
 
     def _measure(self, part: str, picked: NDArray[np.int32]) -> dict[str, float]:
-        measured = measure(self._set.labels[picked], self._program.network.log_probabilities(self._images, picked))
+        with self._timed("evaluate"):
+            found = self._program.network.log_probabilities(self._images, picked)
+            measured = measure(self._set.labels[picked], found)
         return {f"{part}_{name}": value for name, value in measured.items()}
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        traced, began = self.n_traces, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent["trace" if self.n_traces > traced else what] += time.perf_counter() - began
 
     def _keep_if_best(self, value: float) -> None:
         if math.isfinite(value) and (self.best_value is None or self._sign * value > self._sign * self.best_value):
@@ -237,7 +275,9 @@ class CnnTrainer:
 
     def _program_of(self, shape: CnnShape) -> Program:
         if shape not in self._programs:
-            self._programs[shape] = Program(shape)
+            began = time.perf_counter()
+            self._programs[shape] = Program(shape, self.precision)
+            self._spent["trace"] += time.perf_counter() - began
             self.n_programs += 1
         self._programs.move_to_end(shape)
         while len(self._programs) > KEPT_PROGRAMS or (len(self._programs) > 1 and self._n_bytes() > KEPT_BYTES):

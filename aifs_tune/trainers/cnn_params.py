@@ -13,6 +13,8 @@ from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, 
 from aifs_tune.scalars import Scalar, brief
 
 Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
+Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
+"""Of convolutions and the dense layer; weights, updates and class probabilities are float32 in both."""
 
 _SWITCH = ChoiceParameter(choices=(True, False))
 MEASURED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
@@ -149,6 +151,17 @@ class CnnShape:
             height, width = ((edge - self.kernel_size + 1) // 2 for edge in (height, width))
             sizes.append((height, width, self.filters * 2**block))
         return sizes
+
+    @property
+    def used_edges(self) -> tuple[int, int]:
+        """Height and width of what the network sees of an image, from its upper left corner.
+
+        Pooling leaves out an odd last row or column; what only they are made of need not be computed.
+        """
+        height, width, _ = self.block_sizes[-1]
+        for _ in range(self.conv_blocks):
+            height, width = (2 * edge + self.kernel_size - 1 for edge in (height, width))
+        return height, width
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -10,54 +10,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.cnn_params import CnnShape
-from aifs_tune.trainers.runtime import keras, resident, tf
+from aifs_tune.trainers.cnn_params import CnnShape, Precision
+from aifs_tune.trainers.pace import Pace
+from aifs_tune.trainers.runtime import resident, tf
+
+_AT_ONCE = 64
+"""Images in one pass without training: the same for all shapes, so that small batches do not slow it down."""
 
 
 class Network:
-    """Keras layers that are built once for a shape and take new weights for each trial.
+    """The weights of one shape, and the way from images to classes.
 
-    ReLU stands after the pooling: the values and gradients are those of ReLU before it, as both are
-    monotone, at a quarter of its cost.
+    Three rewrites keep values and gradients what they are in the textbook's order of convolution, bias, ReLU
+    and pooling: bias and ReLU stand after the pooling, as both are monotone, at a quarter of their cost; and
+    the images are cropped to the pixels that the last pooling uses. In mixed precision the convolutions and
+    the dense layer are computed in bfloat16, as by the Keras policy of that name.
     """
 
-    def __init__(self, shape: CnnShape) -> None:
-        self.shape = shape
-        layers = keras.layers
-        self._hidden: list[Any] = []
-        for _, _, filters in shape.block_sizes:
-            self._hidden += [
-                layers.Conv2D(filters, shape.kernel_size, kernel_initializer="zeros"),
-                layers.MaxPooling2D(2),
-                layers.ReLU(),
-            ]
-        self._hidden += [
-            layers.Flatten(),
-            layers.Dense(shape.dense_units, activation="relu", kernel_initializer="zeros"),
+    def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
+        self.shape, self.precision = shape, precision
+        self._dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
+        self.weights: dict[str, Any] = {name: tf.Variable(tf.zeros(size)) for name, size in shape.weight_shapes.items()}
+        signature = [
+            tf.TensorSpec((None, *shape.image), tf.uint8),
+            tf.TensorSpec((None, _AT_ONCE), tf.int32),
+            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((), tf.int32),
         ]
-        self._classes = layers.Dense(shape.n_classes, kernel_initializer="zeros")
-        variables = _build([*self._hidden, self._classes], (None, *shape.image))
-        self.weights: dict[str, Any] = dict(zip(shape.weight_shapes, variables, strict=True))
-        self._classify = tf.function(self._classify_batch, autograph=False)
+        self._classify = tf.function(self._classify_batches, input_signature=signature, autograph=False)
+        self._pace = Pace()
         self.n_traces = 0
 
     def logits(self, images: Any, drop: Callable[[Any], Any]) -> Any:
         """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the dense units."""
-        values = images
-        for layer in self._hidden:
-            values = layer(values)
-        return self._classes(drop(values))
+        height, width = self.shape.used_edges
+        values = tf.cast(images[:, :height, :width], self._dtype)
+        for block in range(self.shape.conv_blocks):
+            values = tf.nn.conv2d(values, self._weight(f"conv{block}.kernel"), 1, "VALID")
+            values = tf.nn.max_pool2d(values, 2, 2, "VALID")
+            values = tf.nn.relu(tf.nn.bias_add(values, self._weight(f"conv{block}.bias")))
+        flat = tf.reshape(values, (-1, math.prod(self.shape.block_sizes[-1])))
+        dense = tf.nn.bias_add(tf.matmul(flat, self._weight("dense.kernel")), self._weight("dense.bias"))
+        kept = drop(tf.cast(tf.nn.relu(dense), tf.float32))
+        return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
 
     def log_probabilities(self, images: Any, picked: NDArray[np.int32]) -> NDArray[np.float32]:
         """Of the picked ones of ``images``, a uint8 tensor; shape (n, classes), nothing dropped.
 
-        Computed in batches of ``batch_size``, the last filled up by wrapping around, so that one trace does.
+        Computed in batches of one size, the last filled up by wrapping around, so that one trace does.
         """
-        n, batch = len(picked), self.shape.batch_size
+        n = len(picked)
         if n == 0:
             return np.zeros((0, self.shape.n_classes), np.float32)
-        filled = np.resize(picked, -(-n // batch) * batch).reshape(-1, batch)
-        return np.concatenate([np.array(self._classify(tf.gather(images, chunk))) for chunk in filled])[:n]
+        filled = tf.constant(np.resize(picked, -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE))
+        slices = self._pace.slices(len(filled))
+        found = [np.array(self._classify(images, filled, tf.constant(a), tf.constant(b))) for a, b in slices]
+        return np.concatenate(found)[:n]
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Shape (n, classes), of uint8 images (n, height, width, channels).
@@ -88,9 +96,18 @@ class Network:
         """A copy of all weights."""
         return {name: np.array(variable) for name, variable in self.weights.items()}
 
-    def _classify_batch(self, images: Any) -> Any:
+    def _weight(self, name: str) -> Any:
+        return tf.cast(self.weights[name], self._dtype)
+
+    def _classify_batches(self, images: Any, picked: Any, first: Any, last: Any) -> Any:
         self.n_traces += 1
-        return tf.nn.log_softmax(self.logits(to_unit_scale(images), drop=lambda values: values))
+
+        def one(i: Any, found: Any) -> Any:
+            logits = self.logits(to_unit_scale(tf.gather(images, picked[i])), drop=lambda values: values)
+            return i + 1, found.write(i - first, tf.nn.log_softmax(logits))
+
+        found = tf.TensorArray(tf.float32, last - first, element_shape=(_AT_ONCE, self.shape.n_classes))
+        return tf.while_loop(lambda i, _: i < last, one, (first, found))[1].concat()
 
 
 def is_kernel(name: str) -> bool:
@@ -101,15 +118,6 @@ def is_kernel(name: str) -> bool:
 def to_unit_scale(images: Any) -> Any:
     """Images of 0 to 255, of any type, as float32 of 0 to 1."""
     return tf.cast(images, tf.float32) * (1 / 255)
-
-
-def _build(layers: list[Any], shape: tuple[int | None, ...]) -> list[Any]:
-    variables: list[Any] = []
-    for layer in layers:
-        layer.build(shape)
-        variables += [variable.value for variable in layer.trainable_variables]
-        shape = layer.compute_output_shape(shape)
-    return variables
 
 
 def _glorot(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:

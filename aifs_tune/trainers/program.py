@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.trainers.augment import augment
-from aifs_tune.trainers.cnn_params import CnnShape
+from aifs_tune.trainers.cnn_params import CnnShape, Precision
 from aifs_tune.trainers.network import Network, to_unit_scale
+from aifs_tune.trainers.pace import Pace
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.updates import make_updates
 
@@ -31,9 +32,10 @@ class Program:
     Whatever differs between them is an argument of the compiled epoch, so that it is traced once.
     """
 
-    def __init__(self, shape: CnnShape) -> None:
+    def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
         self.shape = shape
-        self.network = Network(shape)
+        self.network = Network(shape, precision)
+        self._pace = Pace()
         self._updates = make_updates(shape.optimizer, self.network.weights)
         self._n_train_traces = 0
         self._train = tf.function(self._train_batches, autograph=False)
@@ -71,21 +73,35 @@ class Program:
         """
         n, batch = len(epoch.order), self.shape.batch_size
         n_steps = -(-n // batch)
-        loss, n_right = self._train(
-            images,
-            labels,
-            tf.constant(np.resize(epoch.order, n_steps * batch)),
+        order = tf.constant(np.resize(epoch.order, n_steps * batch))
+        fixed = (
             tf.constant(n, tf.int32),
             tf.constant(epoch.class_weights),
             tf.constant(epoch.seed, tf.int64),
             tf.constant(epoch.number * n_steps, tf.int64),
             {name: tf.constant(value, tf.float32) for name, value in epoch.knobs.items()},
         )
-        return float(loss) / n, float(n_right) / n
+        sums = (tf.constant(0.0), tf.constant(0.0))
+        for first, last in self._pace.slices(n_steps):
+            sums = self._train(images, labels, order, tf.constant(first), tf.constant(last), *fixed, sums)
+            loss, n_right = (float(total) for total in sums)  # waits: the call is over
+        return loss / n, n_right / n
 
     def _train_batches(
-        self, images: Any, labels: Any, order: Any, n: Any, class_weights: Any, seed: Any, done: Any, knobs: Any
+        self,
+        images: Any,
+        labels: Any,
+        order: Any,
+        first: Any,
+        last: Any,
+        n: Any,
+        class_weights: Any,
+        seed: Any,
+        done: Any,
+        knobs: Any,
+        sums: Any,
     ) -> Any:
+        """Batches ``first`` to ``last`` of an epoch; ``sums`` are the loss and the right guesses so far."""
         self._n_train_traces += 1
         batch = self.shape.batch_size
 
@@ -100,9 +116,7 @@ class Program:
             right = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == truth, tf.float32)
             return step + 1, loss + batch_loss, n_right + tf.reduce_sum(right * is_real)
 
-        n_steps = tf.size(order) // batch
-        zero = tf.constant(0.0)
-        return tf.while_loop(lambda step, *_: step < n_steps, one, (tf.constant(0), zero, zero))[1:]
+        return tf.while_loop(lambda step, *_: step < last, one, (first, *sums))[1:]
 
     def _update(
         self, raw: Any, truth: Any, weights: Any, is_real: Any, seed: Any, moment: Any, knobs: Mapping[str, Any]

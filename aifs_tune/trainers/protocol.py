@@ -52,3 +52,22 @@ class Resumable(Protocol):
     def save_best(self, folder: Path) -> Path:
         """Write the weights of the best epoch so far into the existing ``folder``; return the file."""
         ...
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """A trainer that says what its time goes into."""
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds since it was made, by what they went into: ``trace``, ``train`` and ``evaluate``."""
+        ...
+
+
+@runtime_checkable
+class Wearing(Protocol):
+    """A trainer whose process cannot give back all that it takes, and has to be replaced at times."""
+
+    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a trial with these params should better begin in a new process."""
+        ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,10 +16,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError
+from aifs_tune.trainers.cnn_params import Precision
 
-__all__ = ["configure", "keras", "resident", "tf"]
+__all__ = ["configure", "keras", "native_precision", "resident", "tf"]
 
 _ALIGNMENT = 64
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BFLOAT16_CAPABILITY = (8, 0)
 
 
 def configure(threads: int | None) -> None:
@@ -60,3 +65,24 @@ def resident(array: NDArray[Any]) -> Any:
         with tf.device("GPU:0"):
             return tf.identity(tensor)
     return tensor
+
+
+def native_precision() -> Precision:
+    """Mixed bfloat16 where the hardware multiplies it natively, else float32.
+
+    A GPU does from compute capability 8.0; a CPU with AVX-512 BF16 or AMX. Elsewhere bfloat16 is emulated and slower.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= _BFLOAT16_CAPABILITY else "float32"
+    return "mixed_bfloat16" if cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def cpu_flags() -> set[str]:
+    """What the CPU can do, in Linux's words; empty where the system does not tell."""
+    try:
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return set()
+    return set(found[1].split()) if found else set()

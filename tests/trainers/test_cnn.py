@@ -255,3 +255,34 @@ def test_data_on_which_nothing_can_be_learnt_or_measured_is_refused() -> None:
         trainer.evaluate("test")
     with pytest.raises(RequestError, match="part: 'tests' is not allowed; allowed: train, val, test"):
         trainer.evaluate("tests")  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_the_other_precision_is_refused(tmp_path: Path) -> None:
+    trainers = [CnnTrainer(IMAGES, SMALL_NET, precision=name) for name in ("float32", "mixed_bfloat16")]
+    for trainer in trainers:
+        trainer.epoch()
+    trainers[0].save(tmp_path)
+    with pytest.raises(ConflictError, match="precision is 'float32'; allowed: 'mixed_bfloat16'"):
+        trainers[1].load(tmp_path)
+
+
+def test_a_trial_that_would_drop_a_program_wears_the_worker_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn, "KEPT_PROGRAMS", 2)
+    trainer = CnnTrainer(IMAGES, SMALL_NET)
+    assert not trainer.wears_out(SMALL_NET)
+    assert not trainer.wears_out(SMALL_NET | {"filters": 5})
+    trainer.reset(SMALL_NET | {"filters": 5}, seed=1)
+    assert not trainer.wears_out(SMALL_NET | {"learning_rate": 0.5})
+    assert trainer.wears_out(SMALL_NET | {"filters": 6})
+    assert not trainer.wears_out(SMALL_NET | {"filters": 0}), "it ends with the reason instead"
+
+
+def test_time_is_accounted_for() -> None:
+    trainer = CnnTrainer(IMAGES, SMALL_NET)
+    trainer.epoch()
+    after_first = dict(trainer.spent)
+    trainer.epoch()
+    assert after_first["trace"] > 0
+    assert trainer.spent["trace"] == after_first["trace"]
+    assert trainer.spent["train"] > after_first["train"]
+    assert trainer.spent["evaluate"] > after_first["evaluate"]

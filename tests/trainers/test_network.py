@@ -31,9 +31,49 @@ def some_images(n: int, shape: CnnShape = SHAPE) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (n, *shape.image), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    "shape", [SHAPE, CnnShape((16, 16, 1), 2, batch_size=4, filters=2, conv_blocks=1, kernel_size=5, dense_units=4)]
-)
+SHAPES = [
+    SHAPE,
+    CnnShape((16, 16, 1), 2, batch_size=4, filters=2, conv_blocks=1, kernel_size=5, dense_units=4),
+    CnnShape((17, 18, 3), 3, batch_size=4, filters=2, conv_blocks=1, kernel_size=2, dense_units=4),
+    CnnShape((31, 33, 2), 2, batch_size=4, filters=2, conv_blocks=3, kernel_size=3, dense_units=4),
+]
+"""Even and odd edges at each pooling."""
+
+
+@pytest.mark.parametrize(("image", "blocks", "kernel", "used"), [(64, 2, 3, 62), (62, 2, 3, 62), (65, 1, 3, 64)])
+def test_pixels_that_no_pooling_uses_are_not_seen(image: int, blocks: int, kernel: int, used: int) -> None:
+    shape = CnnShape((image, image, 3), 2, filters=2, conv_blocks=blocks, kernel_size=kernel, dense_units=4)
+    assert shape.used_edges == (used, used)
+
+
+def test_mixed_precision_is_that_of_keras() -> None:
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = plain_keras(SHAPE)
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    full, mixed = Network(SHAPE), Network(SHAPE, "mixed_bfloat16")
+    for network in (full, mixed):
+        network.initialise(5)
+    model.set_weights(list(mixed.values().values()))
+    images = some_images(64)
+    exact, found = full.probabilities(images), mixed.probabilities(images)
+    expected = np.array(tf.cast(model(images / np.float32(255)), tf.float32))
+    assert 1e-5 < np.abs(found - exact).max() < 0.02
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    floats = to_unit_scale(tf.constant(images))
+    slopes = []
+    for network in (full, mixed):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(network.logits(floats, drop=lambda values: values)[:, 0])
+        slopes.append(tape.gradient(loss, list(network.weights.values())))
+    for one, other in zip(*slopes, strict=True):
+        assert one.dtype == other.dtype == tf.float32
+        assert float(tf.norm(one - other)) <= 0.08 * float(tf.norm(one))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_gradients_are_those_of_the_plain_keras_network(shape: CnnShape) -> None:
     network, model = Network(shape), plain_keras(shape)
     network.initialise(5)

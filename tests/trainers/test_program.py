@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from test_network import SHAPE, plain_keras, some_images
@@ -47,3 +49,53 @@ def test_dropout_drops_its_share_and_keeps_the_sum() -> None:
     assert (found == 0).mean() == pytest.approx(0.3, abs=0.01)
     assert found.mean() == pytest.approx(1, abs=0.01)
     assert set(np.unique(found).round(5)) == {0, np.float32(1 / 0.7).round(5)}
+
+
+class Slices:
+    """A pace of calls of one size."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def slices(self, n: int) -> list[tuple[int, int]]:
+        return [(first, min(n, first + self.size)) for first in range(0, n, self.size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_it_does_not_matter_how_many_batches_go_into_one_call(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = tf.constant(some_images(18)), tf.constant((np.arange(18) % 3).astype(np.int32))
+    order = np.arange(18, dtype=np.int32)
+    measured = []
+    for pace in (Slices(5), Slices(size)):
+        program = Program(SHAPE)
+        monkeypatch.setattr(program, "_pace", pace)
+        program.start(3)
+        given = Pass(order, 0, 0, CnnParams().knobs(), np.ones(3, np.float32))
+        found = program.train(images, labels, given)
+        assert program.n_traces == 1
+        measured.append((found, [value.tolist() for value in program.network.values().values()]))
+    assert measured[0] == measured[1]
+
+
+def test_an_interrupted_epoch_leaves_the_program_ready_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = tf.constant(some_images(18)), tf.constant((np.arange(18) % 3).astype(np.int32))
+    given = Pass(np.arange(18, dtype=np.int32), 0, 0, CnnParams().knobs(), np.ones(3, np.float32))
+    program = Program(SHAPE)
+    program.start(3)
+    whole = program.train(images, labels, given)
+
+    class Interrupted(Slices):
+        def slices(self, n: int) -> list[tuple[int, int]]:
+            def until_interrupted() -> Iterator[tuple[int, int]]:
+                yield 0, 2
+                raise KeyboardInterrupt
+
+            return until_interrupted()  # type: ignore[return-value]
+
+    program.start(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(program, "_pace", Interrupted(2))
+        with pytest.raises(KeyboardInterrupt):
+            program.train(images, labels, given)
+    program.start(3)
+    assert program.train(images, labels, given) == whole

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.runtime import configure, resident, tf
+from aifs_tune.trainers import runtime
+from aifs_tune.trainers.runtime import configure, native_precision, resident, tf
 
 
 def test_a_copy_on_write_map_is_shared(tmp_path: Path) -> None:
@@ -44,3 +45,26 @@ def test_threads_are_positive_and_may_come_too_late() -> None:
         configure(0)
     tf.constant(1.0)
     configure(1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_bf16"}, "mixed_bfloat16"),
+        ({"avx512f"}, "float32"),
+        (set(), "float32"),
+    ],
+)
+def test_bfloat16_is_native_where_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch, flags: set, precision: str) -> None:
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
+    assert native_precision() == precision
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((9, 0), "mixed_bfloat16"), ((7, 5), "float32")])
+def test_bfloat16_is_native_on_a_gpu_by_its_capability(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    assert native_precision() == precision
