@@ -33,6 +33,7 @@ from aifs_tune.cli_doors import (
     say,
 )
 from aifs_tune.errors import AifsTuneError, RequestError, WorkError, border_of
+from aifs_tune.profile import process_age_s
 from aifs_tune.trial import FINAL
 
 app = typer.Typer(
@@ -80,12 +81,14 @@ def run(
     address: Address = None,
     overrides: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep and print the best configuration."""
     from aifs_tune.sweep import load_sweep
 
     ready = load_sweep(sweep, data=data, overrides=overrides or ())
+    began = process_age_s()
     with heard() as listener:
         result = ready.run(
             trials=trials,
@@ -99,7 +102,8 @@ def run(
             strict=strict,
             listener=listener,
         )
-    _print_result(result, as_json)
+    result.profile.stages = {"start": began, **result.profile.stages}
+    _print_result(result, as_json, with_profile=profile)
 
 
 @app.command()
@@ -121,9 +125,9 @@ def resume(
     _print_result(result, as_json)
 
 
-def _print_result(result: Any, as_json: bool) -> None:
+def _print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> None:
     from aifs_tune.answers import best_answer
-    from aifs_tune.screens import best_screen
+    from aifs_tune.screens import best_screen, profile_screen
 
     study = result.study
     counts = study.counts()
@@ -135,9 +139,12 @@ def _print_result(result: Any, as_json: bool) -> None:
         raise WorkError(f"study {study.name}: no trial is complete ({states}); see: {_typed()} trials {study.name}")
     answer = best_answer(study)
     if as_json:
-        print_json(answer | {"wall_s": round(result.wall_s, 3)})
+        told = {"profile": result.profile.to_json()} if with_profile else {}
+        print_json(answer | {"wall_s": round(result.wall_s, 3)} | told)
         return
     out().print(best_screen(answer))
+    if with_profile:
+        out().print(profile_screen(result.profile.to_json()))
     say(f"\nNext: {_typed()} trials {study.name}{_storage_option(study.storage.file)}")
 
 

@@ -26,8 +26,13 @@ class Pool:
 
 
 @contextmanager
-def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> Iterator[Pool]:
+def ray_pool(
+    search: SearchSpec, resources: Resources, address: str | None, preload: str | None = None
+) -> Iterator[Pool]:
     """A running Ray: a cluster by its address, one that is running here already, or one of our own.
+
+    The workers of our own start at once, beside whatever their driver does next, and import the module
+    ``preload``.
 
     Raises
     ------
@@ -39,14 +44,16 @@ def ray_pool(search: SearchSpec, resources: Resources, address: str | None) -> I
     ours = not ray.is_initialized()
     if ours:
         cores = len(os.sched_getaffinity(0))
-        cpus = max(cores, round(resources.cpu * search.workers)) if search.workers and not address else cores
+        cpus = max(1, round(resources.cpu * search.workers)) if search.workers else cores
+        is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
+        preloaded = {"preload_python_modules": [preload]} if preload and is_small else {}
         if address and ":" in address:
             _knock(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=address or "local",  # None would join whatever Ray was started here last
-                **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
+                **({} if address else {"num_cpus": cpus, "include_dashboard": False, "_system_config": preloaded}),
                 log_to_driver=False,
                 configure_logging=True,
                 logging_level=logging.ERROR,

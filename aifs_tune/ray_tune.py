@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -26,6 +27,7 @@ from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
+from aifs_tune.profile import Profile
 from aifs_tune.runner import Job, Runner
 from aifs_tune.spec import SearchSpec
 from aifs_tune.study import Study
@@ -36,18 +38,38 @@ GRACE_EPOCHS = 4
 a sampler itself proposed soon lets nothing else pass."""
 
 
+_TOGETHER_S = 0.05
+"""Epochs that end within this time travel to the driver together."""
+
+
 class WarmTrial(tune.Trainable):  # type: ignore[misc]
     """A worker process that Tune keeps and resets from trial to trial."""
 
     def setup(self, config: dict[str, Any], job: Job, threads: int) -> None:
+        self._is_worn_out = False
         self._runner = Runner(job, threads=threads)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._start(new_config)
+        self._is_worn_out = self._runner.wears_out(json.loads(new_config["params"]))
+        if not self._is_worn_out:
+            self._start(new_config)
         return True
 
+    def train_buffered(self, *_limits: object) -> list[dict[str, Any]]:
+        """One epoch, or as many short ones as take no longer than a message to the driver.
+
+        Tune's own limits are left out of it: version 2.60 hands them over in the wrong order.
+        """
+        until = time.monotonic() + _TOGETHER_S
+        results = [self.train()]
+        while not results[-1]["done"] and time.monotonic() < until:
+            results.append(self.train())
+        return results
+
     def step(self) -> dict[str, Any]:
+        if self._is_worn_out:
+            raise WornOutError()
         step = self._runner.step()
         result: dict[str, Any] = {
             "epoch": step.epoch,
@@ -55,6 +77,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "seconds": step.seconds,
             "ended": step.ended,
             "reason": step.reason,
+            "spent": json.dumps(dict(step.spent)),
             "worker": self._runner.worker,
             "done": step.ended is not None,
         }
@@ -68,6 +91,15 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         self._runner.start(config["number"], params, config["seed"], n_stored=config["n_stored"])
 
 
+class WornOutError(RayActorError):  # type: ignore[misc]
+    """The worker is to be replaced: Tune starts the trial in a new one and counts no failure."""
+
+    @property
+    def preempted(self) -> bool:
+        """What makes Tune not count it."""
+        return True
+
+
 class _Forgettable:
     """Leaves nothing in the experiment state that Tune pickles: the study is the only state."""
 
@@ -78,9 +110,10 @@ class _Forgettable:
 class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
     """Asks the study for trials and tells it what became of them; keeps nothing else."""
 
-    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener) -> None:
+    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener, profile: Profile) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
-        self._study, self._owner, self._weights, self._listener = study, owner, weights, listener
+        self._study, self._owner, self._weights = study, owner, weights
+        self._listener, self._profile = listener, profile
         self.live: dict[str, Trial] = {}
         self.error: Exception | None = None
 
@@ -146,6 +179,7 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         metrics = json.loads(result["metrics"])
+        self._profile.add(json.loads(result["spent"]))
         if not metrics:
             return None
         return self._study.report(
@@ -245,8 +279,10 @@ def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, floa
     scheduler.on_trial_remove(None, earlier)
 
 
-def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener) -> None:
-    """Run ``n_trials`` trials of the study to their end.
+def run_trials(
+    study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener, profile: Profile
+) -> None:
+    """Run ``n_trials`` trials of the study to their end; ``profile`` counts what their workers spend.
 
     Raises
     ------
@@ -260,7 +296,7 @@ def run_trials(study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str,
     tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
     listener.planned(Plan(study.name, objective, n_trials, pool.workers, search.epochs, best, tuned))
     weights = BestWeights(job.artefacts, study.spec.objective, best)
-    searcher = StudySearcher(study, owner, weights, listener)
+    searcher = StudySearcher(study, owner, weights, listener, profile)
     watch = TrialWatch(searcher, search.epoch_timeout_s)
     history = [
         (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[objective.metric]) is not None])

@@ -9,8 +9,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from aifs_tune.durable import write_folder
 from aifs_tune.errors import TrainerError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
-from aifs_tune.trainers.protocol import Resumable, Trainer
+from aifs_tune.trainers.protocol import Accountable, Resumable, Trainer, Wearing
 
 _MEASURED = "measured.json"
 
@@ -43,6 +44,8 @@ class Step:
     """One epoch of a trial, or its end.
 
     ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk.
+    ``spent`` is what this worker's time since its last step went into: seconds by the names of
+    :data:`aifs_tune.profile.WORK`.
     """
 
     epoch: int
@@ -50,6 +53,7 @@ class Step:
     seconds: float
     ended: Literal["complete", "failed"] | None
     reason: str | None = None
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 class Runner:
@@ -64,10 +68,16 @@ class Runner:
         self._threads = threads
         self._trainer: Trainer | None = None
         self._problem: str | None = None
+        self._spent: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         if job.folder.is_dir():
             os.chdir(job.folder)
             sys.path.insert(0, str(job.folder))
+
+    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether this process should be replaced before a trial with these parameters."""
+        trainer: object = self._trainer
+        return isinstance(trainer, Wearing) and trainer.wears_out(params)
 
     def start(self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0) -> None:
         """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step.
@@ -82,10 +92,12 @@ class Runner:
         self._problem = None
         try:
             if self._trainer is None:
-                self._trainer = self._make_trainer(params, seed)
-            self._trainer.reset(params, seed=seed)
-            if not self._continue(n_stored):
+                with self._spending("import"):
+                    self._trainer = self._make_trainer(params, seed)
+            with self._spending("switch"):
                 self._trainer.reset(params, seed=seed)
+                if not self._continue(n_stored):
+                    self._trainer.reset(params, seed=seed)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = describe(error)
 
@@ -106,6 +118,11 @@ class Runner:
 
     def step(self) -> Step:
         """Train one epoch; the last step of a trial says how it ended."""
+        step = self._step()
+        spent, self._spent = self._spent, {}
+        return replace(step, spent=spent)
+
+    def _step(self) -> Step:
         if self._untold:
             return self._untold.pop(0)
         started = time.perf_counter()
@@ -113,7 +130,8 @@ class Runner:
             return self._failed(self._problem, started)
         assert self._trainer is not None
         try:
-            metrics = self._trainer.epoch()
+            with self._spending("train"):
+                metrics = self._trainer.epoch()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             return self._failed(describe(error), started)
         if not metrics and self._trainer.is_finished and self._measured:
@@ -126,10 +144,29 @@ class Runner:
         step = Step(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
         self._measured.append(step)
         try:
-            self._save(ended=ended)
+            with self._spending("keep"):
+                self._save(ended=ended)
         except OSError as error:  # what was measured stands, whatever the disk says
             return replace(step, reason=f"not kept on disk: {error.strerror or error}")
         return step
+
+    @contextmanager
+    def _spending(self, name: str) -> Iterator[None]:
+        """Count the time inside as ``name``, but for what the trainer itself accounts for."""
+        before = self._accounted()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - began
+            for other, total in self._accounted().items():
+                self._spent[other] = self._spent.get(other, 0.0) + total - before.get(other, 0.0)
+                seconds -= total - before.get(other, 0.0)
+            self._spent[name] = self._spent.get(name, 0.0) + max(0.0, seconds)
+
+    def _accounted(self) -> dict[str, float]:
+        trainer: object = self._trainer
+        return dict(trainer.spent) if isinstance(trainer, Accountable) else {}
 
     def _save(self, *, ended: bool) -> None:
         trainer: object = self._trainer

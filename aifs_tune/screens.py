@@ -34,6 +34,22 @@ def best_screen(answer: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def profile_screen(profile: Mapping[str, Any]) -> RenderableType:
+    """Where the time of a sweep went, of the driver's stages and of its workers."""
+    stages = Table("stage", "seconds", title="one after another", title_justify="left")
+    for name, seconds in profile["stages_s"].items():
+        stages.add_row(name, f"{seconds:.1f}")
+    total = sum(profile["worker_s"].values()) or 1.0
+    work = Table("worker", "seconds", "share", title=f"{profile['workers']} workers together", title_justify="left")
+    for name, seconds in profile["worker_s"].items():
+        work.add_row(name, f"{seconds:.1f}", f"{100 * seconds / total:.1f} %")
+    share, rate = profile["driver_share_of_a_core"], profile["reports_per_s"]
+    driver = Text(f"driver: {profile['driver_s']:.1f} s of processor time")
+    if share is not None:
+        driver.append(f", {100 * share:.1f} % of a core at {rate:g} reports a second")
+    return Group(stages, work, driver)
+
+
 def trials_screen(study: Study) -> RenderableType:
     """One row a trial."""
     metric = study.spec.objective.metric

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.listener import Listener, Silent
+from aifs_tune.profile import Profile
 from aifs_tune.quiet import quieten
 from aifs_tune.runner import Job
 from aifs_tune.spec import DataSpec, Simulate, SweepSpec
@@ -19,7 +20,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.study import Study
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
-from aifs_tune.trainers.by_name import NAMES, check_trainer
+from aifs_tune.trainers.by_name import NAMES, check_trainer, module_of
 from aifs_tune.trial import FINAL, Trial
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class SweepResult:
 
     study: Study
     wall_s: float
+    profile: Profile
+    """Where the time went."""
 
     @property
     def best(self) -> Trial:
@@ -155,46 +158,72 @@ def _execute(
     strict: bool,
     listener: Listener,
 ) -> SweepResult:
-    started = time.monotonic()
-    spec, images, fingerprint = _prepare(spec, strict, listener)
-    study = start_study(storage, spec, name)
-    study.match_data(fingerprint)
-    study.requeue_interrupted()
-    finished = sum(count for state, count in study.counts().items() if state in FINAL)
-    if more is not None:
-        study.ask_for(max(study.n_asked, finished) + more)
-    remaining = study.n_asked - finished
-    if remaining > 0:
-        quieten()
-        from aifs_tune.cluster import ray_pool
-        from aifs_tune.ray_tune import run_trials
+    started, profile = time.monotonic(), Profile()
+    with profile.stage("decode"):
+        spec = _located(spec)
+        if more is None and _n_remaining(get_study(storage, name)) <= 0:
+            study = get_study(storage, name)
+            study.match_data(_prepared(spec, strict, listener)[1])
+            return SweepResult(study, time.monotonic() - started, profile)
+    quieten()
+    with ExitStack() as running:
+        with profile.stage("ray"):
+            from aifs_tune.cluster import ray_pool
+            from aifs_tune.ray_tune import run_trials
 
+            listener.stage("starting Ray")
+            pool = running.enter_context(ray_pool(spec.search, spec.resources, address, module_of(spec)))
+        with profile.stage("decode"):
+            images, fingerprint = _prepared(spec, strict, listener)
+        study = start_study(storage, spec, name)
+        study.match_data(fingerprint)
+        study.requeue_interrupted()
+        if more is not None:
+            study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
         job = Job(spec, images, study.artefacts, Path.cwd())
-        listener.stage("starting Ray")
-        with ray_pool(spec.search, spec.resources, address) as pool:
-            run_trials(study, job, pool, n_trials=remaining, owner=f"sweep-{uuid.uuid4().hex}", listener=listener)
-    return SweepResult(study, time.monotonic() - started)
+        owner = f"sweep-{uuid.uuid4().hex}"
+        profile.workers = pool.workers
+        with profile.trials():
+            run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
+    return SweepResult(study, time.monotonic() - started, profile)
 
 
-def _prepare(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[SweepSpec, Path | None, str | None]:
+def _n_remaining(study: Study) -> int:
+    finished = sum(count for state, count in study.counts().items() if state in FINAL)
+    return study.n_asked - finished
+
+
+def _located(spec: SweepSpec) -> SweepSpec:
+    """``spec`` with the absolute path of its images, if its trainer needs any and they can be told apart."""
     if spec.trainer is None or spec.trainer.name not in NAMES:
-        return spec, None, None
+        return spec
     if spec.data is None or (spec.data.folder is None and spec.data.simulate is None):
         raise DataError(f"{spec.name}: trainer {spec.trainer.name} needs images; give --data FOLDER or data.folder")
+    if spec.data.folder is None:
+        return spec
+    from aifs_tune.data.folder import scan_folder
+
+    folder = spec.data.folder.absolute()
+    scan_folder(folder)
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"folder": folder})})
+
+
+def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[Path | None, str | None]:
+    """Where the decoded images are, and their fingerprint."""
+    if spec.trainer is None or spec.trainer.name not in NAMES:
+        return None, None
     from aifs_tune.data import prepare_images
 
     data = spec.data
-    if data.folder is None and data.simulate is not None:
-        folder = _simulated(data.simulate, listener)
-    else:
-        assert data.folder is not None
-        folder = data.folder.absolute()
-        data = data.model_copy(update={"folder": folder})
-    listener.stage(f"reading {folder}")
-    prepared = prepare_images(data.model_copy(update={"folder": folder}), strict=strict, progress=listener.progress)
+    assert data is not None
+    if data.folder is None:
+        assert data.simulate is not None
+        data = data.model_copy(update={"folder": _simulated(data.simulate, listener)})
+    listener.stage(f"reading {data.folder}")
+    prepared = prepare_images(data, strict=strict, progress=listener.progress)
     for line in prepared.preflight.lines():
         listener.stage(line)
-    return spec.model_copy(update={"data": data}), prepared.location, prepared.images.fingerprint
+    return prepared.location, prepared.images.fingerprint
 
 
 def _simulated(sky: Simulate, listener: Listener) -> Path:

@@ -169,3 +169,11 @@ def test_only_the_best_trials_weights_stay(tmp_path):
     end(4, 0.9, state="pruned")
     end(5, None, state="failed")
     assert [p.name for p in tmp_path.iterdir()] == ["trial-000002"]
+
+
+def test_what_the_time_went_into_adds_up(runner):
+    first = steps(runner, 0)
+    assert set(first[0].spent) == {"import", "switch", "train", "keep"}
+    assert set(first[1].spent) == {"train", "keep"}
+    assert set(steps(runner, 1)[0].spent) == {"switch", "train", "keep"}
+    assert all(seconds >= 0 for step in first for seconds in step.spent.values())
