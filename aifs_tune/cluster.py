@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -44,7 +45,7 @@ def ray_pool(
     ours = not ray.is_initialized()
     if ours:
         cores = len(os.sched_getaffinity(0))
-        cpus = max(1, round(resources.cpu * search.workers)) if search.workers else cores
+        cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
         is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
         preloaded = {"preload_python_modules": [preload]} if preload and is_small else {}
         if address and ":" in address:

@@ -5,7 +5,8 @@
 DATA has train/ and val/ with one folder a class. NAIVE_SWEEP.py is a script that takes
 ``DATA --trials N --epochs E --size PX --workers W`` and prints one JSON object with ``wall_s``. Wall seconds
 are those of the whole command, process start included. Each repeat runs both, in turn; medians are compared.
-Our cache of decoded images is emptied before each repeat.
+Our cache of decoded images is emptied before each run. Ours runs twice: every trial to its last epoch, as theirs;
+and with early stopping, where the seconds count until a trial has reached the best ``val_loss`` of theirs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+EARLY = ["search.scheduler=asha", "search.grace_epochs=1"]
+GOALS = {"wall": 4.0, "time_to_their_best": 8.0}
 
 
 def timed(command: list[str], folder: str) -> tuple[float, dict]:
@@ -33,6 +37,31 @@ def timed(command: list[str], folder: str) -> tuple[float, dict]:
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
     return wall_s, json.loads(done.stdout[done.stdout.index("{") :])
+
+
+def seconds_to(target: float, url: str, began: datetime) -> float | None:
+    """Seconds from ``began`` to the end of the first epoch whose objective is at most ``target``; None for never."""
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import get_study
+
+    study = get_study(Storage(url), "ours")
+    metric = study.spec.objective.metric
+    reached = []
+    for trial in study.all_trials():
+        moment = trial.started_at
+        for measured in study.curve(trial):
+            assert moment is not None
+            moment += timedelta(seconds=measured.seconds or 0.0)
+            value = measured.metrics[metric]
+            if value is not None and value <= target:
+                reached.append((moment - began).total_seconds())
+                break
+    return min(reached, default=None)
+
+
+def median(seconds: list[float | None]) -> float | None:
+    """The median; None if one is missing."""
+    return None if None in seconds else statistics.median(s for s in seconds if s is not None)
 
 
 def main() -> None:
@@ -51,34 +80,49 @@ def main() -> None:
     data = str(args.data.resolve())
     naive = [sys.executable, str(args.naive.resolve()), data, *counts, "--size", str(args.size)]
     ours = [sys.executable, "-m", "aifs_tune.cli", "run", str(HERE / "naive_space.yaml"), "--data", data, *counts]
-    ours += ["--set", f"data.image_size={args.size}", "--json"]
-    walls: dict[str, list[float]] = {"naive": [], "ours": []}
-    best: dict[str, list[float]] = {"naive": [], "ours": []}
+    ours += ["--set", f"data.image_size={args.size}", "--study", "ours", "--json"]
+    early = [*ours, *(word for override in EARLY for word in ("--set", override))]
+    walls: dict[str, list[float]] = {"naive": [], "ours": [], "ours, stopping early": []}
+    best: dict[str, list[float]] = {who: [] for who in walls}
+    reached: list[float | None] = []
     for _ in range(args.repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            wall_s, answer = timed(naive, folder)
-            walls["naive"].append(wall_s)
-            best["naive"].append(answer["best_val_loss"])
-            wall_s, answer = timed(ours, folder)
-            walls["ours"].append(wall_s)
-            best["ours"].append(answer["value"])
+        for who, command in zip(walls, (naive, ours, early), strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                url = f"sqlite:///{folder}/lab.db"
+                began = datetime.now(UTC)
+                wall_s, answer = timed(command if who == "naive" else [*command, "--storage", url], folder)
+                walls[who].append(wall_s)
+                best[who].append(answer["best_val_loss"] if who == "naive" else answer["value"])
+                if command is early:
+                    reached.append(seconds_to(best["naive"][-1], url, began))
     medians = {who: statistics.median(seconds) for who, seconds in walls.items()}
+    to_best = median(reached)
+    ratios = {
+        "wall": round(medians["naive"] / medians["ours"], 2),
+        "time_to_their_best": None if to_best is None else round(medians["naive"] / to_best, 2),
+    }
     result = {
         "data": args.data.name,
         **{key: getattr(args, key) for key in ("trials", "epochs", "size", "workers", "repeats")},
         "wall_s": {who: round(seconds, 1) for who, seconds in medians.items()},
         "wall_s_runs": {who: [round(s, 1) for s in seconds] for who, seconds in walls.items()},
         "best_val_loss": best,
-        "ratio": round(medians["naive"] / medians["ours"], 2),
+        "seconds_to_their_best": reached,
+        "ratios": ratios,
     }
     if args.json:
         print(json.dumps(result))
         return
     print(f"{args.trials} trials x {args.epochs} epochs on {args.data.name}, {args.workers} at a time, {args.size} px")
-    print(f"{'':8} {'wall s':>8} {'best val_loss':>14}")
+    print(f"{'':22} {'wall s':>8} {'best val_loss':>14}")
     for who, seconds in medians.items():
-        print(f"{who:8} {seconds:8.1f} {min(best[who]):14.4f}")
-    print(f"ours is {result['ratio']:.2f} times as fast (medians of {args.repeats})")
+        print(f"{who:22} {seconds:8.1f} {min(best[who]):14.4f}")
+    if to_best is not None:
+        print(f"their best val_loss is reached after {to_best:.1f} s of ours, stopping early")
+    for name, goal in GOALS.items():
+        ratio = ratios[name]
+        told = "never reached" if ratio is None else f"{ratio:.2f} x"
+        print(f"{name}: {told} (goal {goal:g}: {'met' if ratio is not None and ratio >= goal else 'missed'})")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import aifs_tune
 from aifs_tune.data.sky import simulate_sky
 from aifs_tune.errors import ConflictError, DataError
 from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study
+from aifs_tune.studies import get_study, start_study
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.cnn import KEPT_PROGRAMS
 
 SMALL = ("space.filters=8", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24")
 
@@ -102,3 +104,21 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
         assert dict(a.metrics) == dict(b.metrics), a.epoch
     seconds = np.array([m.seconds for m in resumed.curve(0)])
     assert (seconds > 0).all()
+
+
+def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(survey, url):
+    """Its memory of dropped programs does not come back: a new process takes over, and it is no failure."""
+    overrides = [*SMALL, "search.sampler=random", "search.worker_retries=0", "search.scheduler=none"]
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides)
+    document = sweep.spec.model_dump(mode="json")
+    document["space"]["filters"] = {"type": "int", "low": 1, "high": 1000, "default": 1}
+    spec = parse_sweep(document)
+    study = start_study(Storage(url, create=True), spec, "shapes")
+    for filters in range(1, KEPT_PROGRAMS + 4):
+        study.enqueue((spec.space.default_params() or {}) | {"filters": filters})
+    aifs_tune.Sweep(spec).run(trials=KEPT_PROGRAMS + 3, epochs=1, workers=1, storage=url, study="shapes")
+    trials = study.all_trials()
+    assert [t.state for t in trials] == ["complete"] * (KEPT_PROGRAMS + 3)
+    workers = [t.worker for t in trials]
+    assert len(set(workers)) == 2
+    assert len(set(workers[:KEPT_PROGRAMS])) == 1
