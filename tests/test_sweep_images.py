@@ -114,11 +114,13 @@ def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(surv
     document["space"]["filters"] = {"type": "int", "low": 1, "high": 1000, "default": 1}
     spec = parse_sweep(document)
     study = start_study(Storage(url, create=True), spec, "shapes")
-    for filters in range(1, KEPT_PROGRAMS + 4):
+    n = KEPT_PROGRAMS + 3
+    for filters in range(2, n + 1):  # after the defaults, with one filter
         study.enqueue((spec.space.default_params() or {}) | {"filters": filters})
-    aifs_tune.Sweep(spec).run(trials=KEPT_PROGRAMS + 3, epochs=1, workers=1, storage=url, study="shapes")
+    aifs_tune.Sweep(spec).run(trials=n, epochs=1, workers=1, storage=url, study="shapes")
     trials = study.all_trials()
-    assert [t.state for t in trials] == ["complete"] * (KEPT_PROGRAMS + 3)
+    assert [t.params["filters"] for t in trials] == list(range(1, n + 1))
+    assert [t.state for t in trials] == ["complete"] * n
     workers = [t.worker for t in trials]
     assert len(set(workers)) == 2
     assert len(set(workers[:KEPT_PROGRAMS])) == 1
