@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,11 +28,11 @@ class Pool:
 
 @contextmanager
 def ray_pool(
-    search: SearchSpec, resources: Resources, address: str | None, preload: str | None = None
+    search: SearchSpec, resources: Resources, address: str | None, preload: Sequence[str] = ()
 ) -> Iterator[Pool]:
     """A running Ray: a cluster by its address, one that is running here already, or one of our own.
 
-    The workers of our own start at once, beside whatever their driver does next, and import the module
+    The workers of our own start at once, beside whatever their driver does next, and import the modules
     ``preload``.
 
     Raises
@@ -47,7 +47,7 @@ def ray_pool(
         cores = len(os.sched_getaffinity(0))
         cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
         is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
-        preloaded = {"preload_python_modules": [preload]} if preload and is_small else {}
+        preloaded = {"preload_python_modules": [*preload]} if is_small else {}
         if address and ":" in address:
             _knock(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)

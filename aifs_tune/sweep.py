@@ -20,7 +20,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.study import Study
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
-from aifs_tune.trainers.by_name import NAMES, check_trainer, module_of
+from aifs_tune.trainers.by_name import NAMES, check_trainer, heavy_modules
 from aifs_tune.trial import FINAL, Trial
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ def _execute(
             from aifs_tune.ray_tune import run_trials
 
             listener.stage("starting Ray")
-            pool = running.enter_context(ray_pool(spec.search, spec.resources, address, module_of(spec)))
+            preload = [run_trials.__module__, *heavy_modules(spec)]
+            pool = running.enter_context(ray_pool(spec.search, spec.resources, address, preload))
         with profile.stage("decode"):
             images, fingerprint = _prepared(spec, strict, listener)
         study = start_study(storage, spec, name)

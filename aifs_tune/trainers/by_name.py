@@ -18,9 +18,9 @@ NAMES = ("cnn",)
 _CNN_MODULE = "aifs_tune.trainers.cnn"
 
 
-def module_of(spec: SweepSpec) -> str | None:
-    """The module that takes long to import and that every worker will need; None for a lab's own function."""
-    return _CNN_MODULE if spec.trainer is not None and spec.trainer.name in NAMES else None
+def heavy_modules(spec: SweepSpec) -> tuple[str, ...]:
+    """What takes long to import and every worker will need; nothing for a lab's own function."""
+    return (_CNN_MODULE,) if spec.trainer is not None and spec.trainer.name in NAMES else ()
 
 
 def check_trainer(spec: SweepSpec) -> None:
