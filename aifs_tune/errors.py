@@ -84,6 +84,10 @@ class TrainerError(WorkError):
     """A trainer failed, or returned something that is not a measurement."""
 
 
+class LostError(WorkError):
+    """What a trial needs has gone with another process; the trial can be tried again in a new one."""
+
+
 class InterruptedSweepError(WorkError):
     """The sweep stopped before its last trial; ``aifs-tune resume`` finishes it."""
 

@@ -1,4 +1,4 @@
-"""The only module that knows ray.tune: our trials as Tune sees them.
+"""The driver's side of Ray Tune; with :mod:`aifs_tune.ray_trial`, the only module that knows ray.tune.
 
 Tune starts and stops trials; what is proposed and what came out goes through the study alone. Tune's own
 experiment state is thrown away.
@@ -11,14 +11,13 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -28,7 +27,9 @@ from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.profile import Profile
-from aifs_tune.runner import Job, Runner
+from aifs_tune.ray_population import crew_for
+from aifs_tune.ray_trial import WarmTrial
+from aifs_tune.runner import Job
 from aifs_tune.spec import SearchSpec
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
@@ -36,68 +37,6 @@ from aifs_tune.trial import Trial
 GRACE_EPOCHS = 4
 """Default epochs before a trial may be stopped: the first says little of the end, and a percentile of what
 a sampler itself proposed soon lets nothing else pass."""
-
-
-_TOGETHER_S = 0.05
-"""Epochs that end within this time travel to the driver together."""
-
-
-class WarmTrial(tune.Trainable):  # type: ignore[misc]
-    """A worker process that Tune keeps and resets from trial to trial."""
-
-    def setup(self, config: dict[str, Any], job: Job, threads: int) -> None:
-        self._is_worn_out = False
-        self._runner = Runner(job, threads=threads)
-        self._start(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._is_worn_out = self._runner.wears_out(json.loads(new_config["params"]))
-        if not self._is_worn_out:
-            self._start(new_config)
-        return True
-
-    def train_buffered(self, *_limits: object) -> list[dict[str, Any]]:
-        """One epoch, or as many short ones as take no longer than a message to the driver.
-
-        Tune's own limits are left out of it: version 2.60 hands them over in the wrong order.
-        """
-        until = time.monotonic() + _TOGETHER_S
-        results = [self.train()]
-        while not results[-1]["done"] and time.monotonic() < until:
-            results.append(self.train())
-        return results
-
-    def step(self) -> dict[str, Any]:
-        if self._is_worn_out:
-            raise WornOutError()
-        step = self._runner.step()
-        result: dict[str, Any] = {
-            "epoch": step.epoch,
-            "metrics": json.dumps(dict(step.metrics)),
-            "seconds": step.seconds,
-            "ended": step.ended,
-            "reason": step.reason,
-            "spent": json.dumps(dict(step.spent)),
-            "worker": self._runner.worker,
-            "done": step.ended is not None,
-        }
-        if self._objective in step.metrics:
-            result["objective"] = step.metrics[self._objective]
-        return result
-
-    def _start(self, config: dict[str, Any]) -> None:
-        self._objective = config["objective"]
-        params = json.loads(config["params"])
-        self._runner.start(config["number"], params, config["seed"], n_stored=config["n_stored"])
-
-
-class WornOutError(RayActorError):  # type: ignore[misc]
-    """The worker is to be replaced: Tune starts the trial in a new one and counts no failure."""
-
-    @property
-    def preempted(self) -> bool:
-        """What makes Tune not count it."""
-        return True
 
 
 class _Forgettable:
@@ -294,7 +233,6 @@ def run_trials(
     trials = study.all_trials()
     best = study.best if any(trial.state == "complete" for trial in trials) else None
     tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
-    listener.planned(Plan(study.name, objective, n_trials, pool.workers, search.epochs, best, tuned))
     weights = BestWeights(job.artefacts, study.spec.objective, best)
     searcher = StudySearcher(study, owner, weights, listener, profile)
     watch = TrialWatch(searcher, search.epoch_timeout_s)
@@ -303,15 +241,21 @@ def run_trials(
         for trial in trials
         if trial.state in ("complete", "pruned") and trial.epochs
     ]
-    trainable = tune.with_parameters(WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)))
-    with tempfile.TemporaryDirectory(prefix="aifs_tune_") as scratch:
+    with ExitStack() as running:
+        scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
+        crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
+        profile.workers = crew.workers
+        listener.planned(Plan(study.name, objective, n_trials, crew.workers, search.epochs, best, tuned))
+        trainable = tune.with_parameters(
+            WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)), populations=crew.populations
+        )
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": pool.resources.cpu, "gpu": pool.resources.gpu}),
+            tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=make_scheduler(search, objective.mode, history),
                 num_samples=n_trials,
-                max_concurrent_trials=pool.workers,
+                max_concurrent_trials=crew.workers,
                 reuse_actors=True,
                 time_budget_s=search.timeout_s,
             ),

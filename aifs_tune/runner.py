@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 
 from aifs_tune.artefacts import TrialArtefacts
 from aifs_tune.durable import write_folder
-from aifs_tune.errors import TrainerError
+from aifs_tune.errors import ConflictError, LostError, TrainerError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.protocol import Accountable, Resumable, Trainer, Wearing
@@ -60,12 +60,13 @@ class Runner:
     """Keeps one trainer warm and runs trials with it.
 
     A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
-    runner is then ready for the next trial.
+    runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed.
     """
 
-    def __init__(self, job: Job, *, threads: int | None = None) -> None:
+    def __init__(self, job: Job, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer]) -> None:
         self._job = job
-        self._threads = threads
+        self._make_trainer = make_trainer
+        self._lost: LostError | None = None
         self._trainer: Trainer | None = None
         self._problem: str | None = None
         self._spent: dict[str, float] = {}
@@ -98,11 +99,14 @@ class Runner:
                 self._trainer.reset(params, seed=seed)
                 if not self._continue(n_stored):
                     self._trainer.reset(params, seed=seed)
+        except LostError as error:
+            self._lost = error
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = describe(error)
 
     def _continue(self, n_stored: int) -> bool:
-        """Load the newest checkpoint, if there is one; False if it was damaged: then the trial starts again."""
+        """Load the newest checkpoint, if there is one; False if it is damaged or was computed in
+        another way than here: then the trial starts again."""
         trainer: object = self._trainer
         checkpoint = self._artefacts.find_checkpoint()
         if checkpoint is None or not isinstance(trainer, Resumable):
@@ -110,14 +114,22 @@ class Runner:
         try:
             measured = [Step(**step) for step in json.loads((checkpoint / _MEASURED).read_text())]
             trainer.load(checkpoint)
-        except (TrainerError, OSError, ValueError):
+        except (TrainerError, ConflictError, OSError, ValueError):
             self._artefacts.drop_checkpoints()
             return False
         self._measured, self._untold = measured, measured[n_stored:]
         return True
 
     def step(self) -> Step:
-        """Train one epoch; the last step of a trial says how it ended."""
+        """Train one epoch; the last step of a trial says how it ended.
+
+        Raises
+        ------
+        LostError
+            If the trial did not end, but cannot go on in this process.
+        """
+        if self._lost is not None:
+            raise self._lost
         step = self._step()
         spent, self._spent = self._spent, {}
         return replace(step, spent=spent)
@@ -132,6 +144,8 @@ class Runner:
         try:
             with self._spending("train"):
                 metrics = self._trainer.epoch()
+        except LostError:
+            raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             return self._failed(describe(error), started)
         if not metrics and self._trainer.is_finished and self._measured:
@@ -195,11 +209,6 @@ class Runner:
 
     def _failed(self, reason: str, started: float) -> Step:
         return Step(len(self._measured), {}, time.perf_counter() - started, "failed", reason)
-
-    def _make_trainer(self, params: Mapping[str, Scalar], seed: int) -> Trainer:
-        from aifs_tune.trainers.by_name import make_trainer
-
-        return make_trainer(self._job.spec, self._job.images, params=params, seed=seed, threads=self._threads)
 
 
 def describe(error: BaseException) -> str:

@@ -183,6 +183,10 @@ class Resources(Section):
 
     cpu: float = Field(default=1.0, gt=0, le=1024)
     gpu: float = Field(default=0.0, ge=0, le=64, description="Fractions share one GPU between trials.")
+    population: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        default="auto",
+        description="Trials of equal shape that train in one program and share these; auto: as many as a GPU gains by.",
+    )
 
 
 class SweepSpec(Section):

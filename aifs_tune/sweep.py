@@ -183,7 +183,6 @@ def _execute(
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
         job = Job(spec, images, study.artefacts, Path.cwd())
         owner = f"sweep-{uuid.uuid4().hex}"
-        profile.workers = pool.workers
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
     return SweepResult(study, time.monotonic() - started, profile)

@@ -63,9 +63,7 @@ def runner(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     Counting.made = 0
-    made = Runner(Job(spec, None, tmp_path / "artefacts", tmp_path))
-    monkeypatch.setattr(made, "_make_trainer", lambda params, seed: Counting())
-    return made
+    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Counting())
 
 
 def steps(runner: Runner, number: int, *, n_stored: int = 0, **params: float) -> list:

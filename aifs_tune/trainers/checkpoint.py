@@ -17,6 +17,8 @@ from aifs_tune.durable import write_file
 from aifs_tune.errors import TrainerError
 
 _VERSION = 1
+WEIGHTS_NAME = "weights"
+"""The best epoch of a trial: ``weights.npz`` and ``weights.json``."""
 
 
 def write_state(folder: Path, name: str, arrays: Mapping[str, NDArray[np.float32]], facts: Mapping[str, Any]) -> Path:

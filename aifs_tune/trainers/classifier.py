@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.trainers.checkpoint import read_state
+from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.cnn_params import CnnShape, Precision
 from aifs_tune.trainers.network import Network
-
-WEIGHTS_NAME = "weights"
-"""``weights.npz`` and ``weights.json``."""
 
 
 def load_classifier(folder: Path) -> Classifier:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.images import ImageSet
-from aifs_tune.errors import ConflictError, DataError, RequestError, TrainerError
-from aifs_tune.scalars import Scalar, brief
-from aifs_tune.trainers.checkpoint import read_state, write_state
-from aifs_tune.trainers.classifier import WEIGHTS_NAME
-from aifs_tune.trainers.cnn_params import METRICS, CnnParams, CnnShape
-from aifs_tune.trainers.metrics import measure
+from aifs_tune.errors import DataError, RequestError
+from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
+from aifs_tune.trainers.course import Course, Task, Weights, check_one_of, damaged
 from aifs_tune.trainers.program import Pass, Program
 from aifs_tune.trainers.runtime import configure, native_precision, resident
 
@@ -28,8 +24,6 @@ KEPT_PROGRAMS = 8
 KEPT_BYTES = 2**30
 """Programs beyond either are dropped, the longest unused first; the current one is always kept. As that gives
 back their weights only, a sweep's worker is replaced instead."""
-
-_STATE_NAME = "state"
 
 
 class CnnTrainer:
@@ -69,18 +63,10 @@ class CnnTrainer:
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         threads: int | None = None,
     ) -> None:
-        _check_one_of("metric", metric, METRICS)
-        _check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
-        _check_one_of("mode", mode, ("max", "min"))
-        _check_one_of("class_weights", class_weights, ("balanced", "none"))
-        if patience is not None and patience < 1:
-            raise RequestError(f"patience: {patience} is not allowed; allowed: a whole number from 1, or none")
-        _check_images(images)
+        self._task = Task(images, metric, mode, patience, class_weights, precision)
         configure(threads)
         self.precision = native_precision() if precision == "auto" else precision
-        self._set = images
-        self._metric, self._sign, self._patience = metric, 1 if mode == "max" else -1, patience
-        self._class_weights = weights_of_classes(images, is_balanced=class_weights == "balanced")
+        self._class_weights = self._task.weights_of_classes()
         self._images, self._labels = resident(images.images), resident(images.labels)
         self._programs: OrderedDict[CnnShape, Program] = OrderedDict()
         self._dropped_traces = 0
@@ -103,7 +89,7 @@ class CnnTrainer:
     def wears_out(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
         try:
-            shape = CnnShape.of(CnnParams.from_mapping(params), self._set.shape, len(self._set.classes))
+            shape = self._task.shape_of(CnnParams.from_mapping(params))
         except RequestError:
             return False
         if shape in self._programs:
@@ -113,7 +99,22 @@ class CnnTrainer:
     @property
     def is_finished(self) -> bool:
         """Whether ``patience`` ran out."""
-        return self._patience is not None and self.epochs_done - (self.best_epoch or 0) >= self._patience
+        return self._course.is_finished
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of the running trial."""
+        return self._course.epochs_done
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Counted from 1; None before the first finite value."""
+        return self._course.best_epoch
+
+    @property
+    def best_value(self) -> float | None:
+        """The metric at the best epoch."""
+        return self._course.best_value
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
         """Start a new trial; compiles only if no kept program has the shape of ``params``.
@@ -123,17 +124,10 @@ class CnnTrainer:
         RequestError
             If a parameter is unknown or not allowed, the network does not fit the images, or the seed is negative.
         """
-        if seed < 0:
-            raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
-        checked = CnnParams.from_mapping(params)
-        self._program = self._program_of(CnnShape.of(checked, self._set.shape, len(self._set.classes)))
-        self._params, self._seed = checked, seed
+        self._course = Course(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
+        self._program = self._program_of(self._course.shape)
         self._program.start(seed)
-        self.epochs_done = 0
-        self.best_epoch: int | None = None
-        """Counted from 1; None before the first finite value."""
-        self.best_value: float | None = None
-        self._best: dict[str, NDArray[np.float32]] = {}
+        self._best: Weights = {}
 
     def epoch(self) -> dict[str, float]:
         """Train one epoch and measure it on the validation part: ``METRICS``; empty if already finished.
@@ -142,13 +136,13 @@ class CnnTrainer:
         """
         if self.is_finished:
             return {}
-        order = np.random.default_rng([self._seed, self.epochs_done + 1]).permutation(self._set.train)
-        now = Pass(order, self.epochs_done, self._seed, self._params.knobs(), self._class_weights)
+        course = self._course
+        now = Pass(course.order(), course.epochs_done, course.seed, course.params.knobs(), self._class_weights)
         with self._timed("train"):
             loss, accuracy = self._program.train(self._images, self._labels, now)
-        metrics = {"loss": loss, "accuracy": accuracy, **self._measure("val", self._set.val)}
-        self.epochs_done += 1
-        self._keep_if_best(metrics[self._metric])
+        metrics = {"loss": loss, "accuracy": accuracy, **self._measure("val")}
+        if course.finish_epoch(metrics):
+            self._best = self._program.network.values()
         return metrics
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
@@ -159,12 +153,11 @@ class CnnTrainer:
         RequestError
             If there is no such part, or it has no images; TrainerError if no epoch was trained yet.
         """
-        _check_one_of("part", part, ("train", "val", "test"))
-        picked: NDArray[np.int32] = getattr(self._set, part)
-        if len(picked) == 0:
+        check_one_of("part", part, ("train", "val", "test"))
+        if len(getattr(self._task.images, part)) == 0:
             raise DataError(f"part: {part!r} has no images; allowed: a part with images")
         with self._best_weights():
-            return self._measure(part, picked)
+            return self._measure(part)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of the best epoch, shape (n, classes), of uint8 images (n, height, width, channels)."""
@@ -173,19 +166,8 @@ class CnnTrainer:
 
     def save(self, folder: Path) -> None:
         """Write the running trial into ``folder``."""
-        facts = {
-            "fingerprint": self._set.fingerprint,
-            "architecture": asdict(self._program.shape),
-            "precision": self.precision,
-            "params": asdict(self._params),
-            "seed": self._seed,
-            "epochs_done": self.epochs_done,
-            "best_epoch": self.best_epoch,
-            "best_value": self.best_value,
-        }
-        parts = {"weight": self._program.network.values(), "slot": self._program.slots(), "best": self._best}
-        arrays = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
-        write_state(folder, _STATE_NAME, arrays, facts)
+        weights, slots = self._program.network.values(), self._program.slots()
+        self._course.write(folder, weights=weights, slots=slots, best=self._best)
 
     def load(self, folder: Path) -> None:
         """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
@@ -195,56 +177,30 @@ class CnnTrainer:
         ConflictError
             If it was written for other images or another shape; TrainerError if the files are damaged.
         """
-        arrays, facts = read_state(folder, _STATE_NAME)
-        described = asdict(self._program.shape) | {"image": list(self._program.shape.image)}
-        mine = {"fingerprint": self._set.fingerprint, "architecture": described, "precision": self.precision}
-        for key, here in mine.items():
-            if facts.get(key) != here:
-                raise ConflictError(f"{folder}: {key} is {facts.get(key)!r}; allowed: {here!r}, that of this trial")
-        parts: dict[str, dict[str, NDArray[np.float32]]] = {"weight": {}, "slot": {}, "best": {}}
+        weights, slots, best = self._course.read(folder)
         try:
-            for key, array in arrays.items():
-                part, _, name = key.partition("/")
-                parts[part][name] = array
-            self._program.network.assign(parts["weight"])
-            self._program.assign_slots(parts["slot"])
-            self.epochs_done, self.best_epoch = facts["epochs_done"], facts["best_epoch"]
-            self.best_value, self._best = facts["best_value"], parts["best"]
+            self._program.network.assign(weights)
+            self._program.assign_slots(slots)
         except (KeyError, ValueError) as error:
-            raise TrainerError(
-                f"{folder}: is no whole checkpoint of a cnn trial ({error}); reset the trainer"
-            ) from error
+            raise damaged(folder, error) from error
+        self._best = best
 
     def save_best(self, folder: Path) -> Path:
         """Write the best epoch into ``folder`` as ``weights.npz`` and ``weights.json``; the path of the first.
 
-        :func:`~aifs_tune.trainers.classifier.load_classifier` reads them. The arrays stand in the order of
-        ``set_weights`` of a Keras ``Sequential`` with the same layers.
+        :func:`~aifs_tune.trainers.classifier.load_classifier` reads them.
 
         Raises
         ------
         TrainerError
             If no epoch had a finite value yet.
         """
-        self._check_trained()
-        facts = {
-            "architecture": asdict(self._program.shape),
-            "precision": self.precision,
-            "classes": list(self._set.classes),
-            "params": asdict(self._params),
-            "seed": self._seed,
-            "epoch": self.best_epoch,
-            "metric": self._metric,
-            "value": self.best_value,
-            "fingerprint": self._set.fingerprint,
-        }
-        return write_state(folder, WEIGHTS_NAME, self._best, facts)
+        return self._course.write_best(folder, self._best)
 
-    def _measure(self, part: str, picked: NDArray[np.int32]) -> dict[str, float]:
+    def _measure(self, part: str) -> dict[str, float]:
         with self._timed("evaluate"):
-            found = self._program.network.log_probabilities(self._images, picked)
-            measured = measure(self._set.labels[picked], found)
-        return {f"{part}_{name}": value for name, value in measured.items()}
+            picked: NDArray[np.int32] = getattr(self._task.images, part)
+            return self._task.measure(part, self._program.network.log_probabilities(self._images, picked))
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -254,24 +210,15 @@ class CnnTrainer:
         finally:
             self._spent["trace" if self.n_traces > traced else what] += time.perf_counter() - began
 
-    def _keep_if_best(self, value: float) -> None:
-        if math.isfinite(value) and (self.best_value is None or self._sign * value > self._sign * self.best_value):
-            self.best_epoch, self.best_value = self.epochs_done, value
-            self._best = self._program.network.values()
-
     @contextmanager
     def _best_weights(self) -> Iterator[None]:
-        self._check_trained()
+        self._course.check_trained()
         current = self._program.network.values()
         self._program.network.assign(self._best)
         try:
             yield
         finally:
             self._program.network.assign(current)
-
-    def _check_trained(self) -> None:
-        if self.best_epoch is None:
-            raise TrainerError(f"no epoch of {self.epochs_done} has a finite {self._metric}, so none is best")
 
     def _program_of(self, shape: CnnShape) -> Program:
         if shape not in self._programs:
@@ -286,24 +233,3 @@ class CnnTrainer:
 
     def _n_bytes(self) -> int:
         return sum(program.n_bytes for program in self._programs.values())
-
-
-def _check_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RequestError(f"{name}: {brief(value)} is not allowed; allowed: {', '.join(allowed)}")
-
-
-def _check_images(images: ImageSet) -> None:
-    if len(images.train) == 0:
-        raise DataError("train: no images; allowed: at least one image to train on")
-    classes = np.unique(images.labels[images.val])
-    if len(classes) < 2:
-        raise DataError(f"val: images of {len(classes)} class(es); allowed: at least two, or no metric says anything")
-
-
-def weights_of_classes(images: ImageSet, *, is_balanced: bool) -> NDArray[np.float32]:
-    """Balanced as in King and Zeng (2001): each class of the training part has the same total weight, the mean is 1."""
-    counts = np.bincount(images.labels[images.train], minlength=len(images.classes))
-    if not is_balanced:
-        return np.ones(len(counts), np.float32)
-    return (len(images.train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)

@@ -16,6 +16,9 @@ Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
 Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
 """Of convolutions and the dense layer; weights, updates and class probabilities are float32 in both."""
 
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+"""Of Adam; the same for all trials."""
+
 _SWITCH = ChoiceParameter(choices=(True, False))
 MEASURED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
 """What is measured on a part of the images, in this order."""
@@ -93,10 +96,11 @@ class CnnParams:
 
     def knobs(self) -> dict[str, float]:
         """What can change without a new program; switches as 0 and 1."""
-        return {name: float(value) for name, value in asdict(self).items() if name not in _SHAPING}
+        return {name: float(value) for name, value in asdict(self).items() if name not in SHAPING}
 
 
-_SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
+SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
+"""What makes another program."""
 
 
 def _take(values: CnnParams | CnnShape, names: Iterable[str]) -> None:
@@ -118,7 +122,7 @@ class CnnShape:
     dense_units: int = 256
 
     def __post_init__(self) -> None:
-        _take(self, _SHAPING)
+        _take(self, SHAPING)
         height, width, _ = self.block_sizes[-1]
         if min(height, width) < 1:
             edges, least = "x".join(map(str, self.image[:2])), self._least_edge
@@ -141,7 +145,7 @@ class CnnShape:
         RequestError
             If the images are too small for the blocks, or the network is too large.
         """
-        return cls(image, n_classes, **{name: getattr(params, name) for name in _SHAPING})
+        return cls(image, n_classes, **{name: getattr(params, name) for name in SHAPING})
 
     @property
     def block_sizes(self) -> list[tuple[int, int, int]]:

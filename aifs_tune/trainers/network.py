@@ -13,6 +13,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.trainers.cnn_params import CnnShape, Precision
 from aifs_tune.trainers.pace import Pace
 from aifs_tune.trainers.runtime import resident, tf
+from aifs_tune.trainers.weights import initial_weights
 
 _AT_ONCE = 64
 """Images in one pass without training: the same for all shapes, so that small batches do not slow it down."""
@@ -81,11 +82,8 @@ class Network:
         return np.exp(self.log_probabilities(resident(images), np.arange(len(images), dtype=np.int32)))
 
     def initialise(self, seed: int) -> None:
-        """Kernels from Glorot and Bengio (2010), eq. 16, the same for the same seed on any device; biases 0."""
-        generator = np.random.default_rng(seed)
-        for name, variable in self.weights.items():
-            shape = self.shape.weight_shapes[name]
-            variable.assign(_glorot(generator, shape) if is_kernel(name) else np.zeros(shape, np.float32))
+        """:func:`~aifs_tune.trainers.weights.initial_weights`."""
+        self.assign(initial_weights(self.shape, seed))
 
     def assign(self, values: Mapping[str, NDArray[np.float32]]) -> None:
         """Take ``values``, one for each weight."""
@@ -110,17 +108,6 @@ class Network:
         return tf.while_loop(lambda i, _: i < last, one, (first, found))[1].concat()
 
 
-def is_kernel(name: str) -> bool:
-    """Whether the weight of this name multiplies, and so decays; biases do not."""
-    return name.endswith(".kernel")
-
-
 def to_unit_scale(images: Any) -> Any:
     """Images of 0 to 255, of any type, as float32 of 0 to 1."""
     return tf.cast(images, tf.float32) * (1 / 255)
-
-
-def _glorot(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    field = math.prod(shape[:-2])
-    limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
-    return (generator.random(shape, dtype=np.float32) * 2 - 1) * np.float32(limit)

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from aifs_tune.trainers.cnn_params import Optimizer
-from aifs_tune.trainers.network import is_kernel
+from aifs_tune.trainers.cnn_params import BETA1, BETA2, EPSILON, Optimizer
 from aifs_tune.trainers.runtime import tf
-
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
+from aifs_tune.trainers.weights import is_kernel
 
 
 class Updates(Protocol):
@@ -60,12 +58,12 @@ class Adam:
                 var=weight.handle,
                 m=self.slots[f"m.{name}"].handle,
                 v=self.slots[f"v.{name}"].handle,
-                beta1_power=tf.pow(_BETA1, count),
-                beta2_power=tf.pow(_BETA2, count),
+                beta1_power=tf.pow(BETA1, count),
+                beta2_power=tf.pow(BETA2, count),
                 lr=rate,
-                beta1=_BETA1,
-                beta2=_BETA2,
-                epsilon=_EPSILON,
+                beta1=BETA1,
+                beta2=BETA2,
+                epsilon=EPSILON,
                 grad=gradient,
             )
 

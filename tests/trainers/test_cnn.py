@@ -12,7 +12,9 @@ from aifs_tune.errors import ConflictError, DataError, RequestError, TrainerErro
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers import cnn
 from aifs_tune.trainers.checkpoint import read_state, write_state
-from aifs_tune.trainers.cnn import METRICS, CnnTrainer
+from aifs_tune.trainers.cnn import CnnTrainer
+from aifs_tune.trainers.cnn_params import METRICS
+from aifs_tune.trainers.course import Task
 
 IMAGES = blobs()
 
@@ -206,7 +208,7 @@ def test_balanced_weights_lift_a_rare_class() -> None:
         CnnTrainer(images, params, seed=1, class_weights=choice).epoch() for choice in ("balanced", "none")
     )
     assert balanced["val_loss"] != plain["val_loss"]
-    weights = cnn.weights_of_classes(images, is_balanced=True)
+    weights = Task(images).weights_of_classes()
     counts = np.bincount(images.labels[images.train])
     np.testing.assert_allclose(weights * counts, len(rare) / 3, rtol=1e-6)
 

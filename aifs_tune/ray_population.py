@@ -1,0 +1,182 @@
+"""Populations as Ray actors: one holds a GPU and trains for many trials, each of which keeps a worker of its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from aifs_tune.cluster import Pool
+from aifs_tune.errors import LostError
+from aifs_tune.listener import Listener
+from aifs_tune.runner import Job
+from aifs_tune.space import Scalar
+from aifs_tune.trainers.by_name import make_population, why_alone
+
+if TYPE_CHECKING:
+    from aifs_tune.trainers.population import Member
+
+_MOST = 1024
+_FIND_PLACE_S = 60.0
+_ANSWER_S = 0.2
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains: ``workers`` trials at a time, of which each occupies ``cpu`` and ``gpu``; in ``populations``
+    (actors), or each in its own worker if there are none."""
+
+    workers: int
+    cpu: float
+    gpu: float
+    populations: tuple[Any, ...] = ()
+
+
+@contextmanager
+def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iterator[Crew]:
+    """The crew for ``n_trials`` trials; its populations live as long as the context.
+
+    A population takes what ``resources`` give to one trial; the CPU of it is counted as its members'.
+    """
+    needs = pool.resources
+    alone = Crew(pool.workers, needs.cpu, needs.gpu)
+    if job.images is None or (reason := why_alone(job.spec)) is not None:
+        if job.images is not None and needs.gpu and needs.population != 1:
+            listener.stage(f"each trial trains alone: {reason}")
+        yield alone
+        return
+    wanted = min(n_trials, job.spec.search.workers or _MOST)
+    most = needs.population if needs.population != "auto" else math.ceil(wanted / pool.workers)
+    remote = ray.remote(Hall).options(
+        num_cpus=0, num_gpus=needs.gpu, max_concurrency=2 * most + 8, max_restarts=-1, max_task_retries=0
+    )
+    populations = [remote.remote(job, most)]
+    try:
+        size = ray.get(populations[0].size.remote())
+        if size == 1:
+            listener.stage("each trial trains alone: a population gains nothing on this device")
+            ray.kill(populations.pop())
+            yield alone
+            return
+        populations += [remote.remote(job, size) for _ in range(1, min(pool.workers, math.ceil(wanted / size)))]
+        workers = min(wanted, size * len(populations))
+        listener.stage(f"{len(populations)} population(s) of {size} trials in one program each")
+        yield Crew(workers, math.floor(1e4 * needs.cpu / size) / 1e4, 0.0, tuple(populations))
+    finally:
+        for population in populations:
+            ray.kill(population)
+
+
+class Hall:
+    """The actor: a population and who sits at which of its places. Called from several threads."""
+
+    def __init__(self, job: Job, most: int) -> None:
+        assert job.images is not None
+        self._population = make_population(job.spec, job.images, most=most)
+        self._lock = threading.Lock()
+        self._seats: dict[str, tuple[Any, Member]] = {}
+
+    def size(self) -> int:
+        """Trials that train at the same time."""
+        return self._population.size
+
+    def sit(self, worker: Any) -> str | None:
+        """A new seat's name for the trials of an actor; None if all are taken by actors that live."""
+        with self._lock:
+            if len(self._seats) == self._population.size:
+                for seat in _abandoned({seat: owner for seat, (owner, _) in self._seats.items()}):
+                    self._seats.pop(seat)[1].release()
+            if len(self._seats) == self._population.size:
+                return None
+            seat = uuid.uuid4().hex
+            self._seats[seat] = worker, self._population.member()
+            return seat
+
+    def call(self, seat: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        """What ``method`` of the member at this seat answers, whether it is finished, and what it has spent."""
+        if seat not in self._seats:
+            raise LostError("this population was started anew and does not know the trial")
+        member = self._seats[seat][1]
+        answer = getattr(member, method)(*args, **kwargs)
+        return answer, member.is_finished, dict(member.spent)
+
+
+def _abandoned(owners: Mapping[str, Any]) -> list[str]:
+    """The seats whose actor is dead; one that lives but is busy answers nothing."""
+    asked = {owner.__ray_ready__.remote(): seat for seat, owner in owners.items()}
+    answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_ANSWER_S)
+    dead = []
+    for ref in answered:
+        try:
+            ray.get(ref)
+        except RayActorError:
+            dead.append(asked[ref])
+    return dead
+
+
+class RemoteMember:
+    """The trainer in a trial's worker: a seat in one of the populations. Finds one when it is made.
+
+    Raises
+    ------
+    LostError
+        If no population has a free seat within a minute, or its population's process died.
+    """
+
+    def __init__(self, populations: tuple[Any, ...]) -> None:
+        self.is_finished = False
+        self.spent: Mapping[str, float] = {}
+        me = ray.get_runtime_context().current_actor
+        until = time.monotonic() + _FIND_PLACE_S
+        while True:
+            for self._hall in populations:
+                try:
+                    seat = ray.get(self._hall.sit.remote(me))
+                except RayActorError:
+                    continue  # it is being started anew
+                if seat is not None:
+                    self._seat: str = seat
+                    return
+            if time.monotonic() > until:
+                raise LostError(f"no population had a free place within {_FIND_PLACE_S:g} s")
+            time.sleep(0.1)
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        """As of a member."""
+        self._call("reset", dict(params), seed=seed)
+
+    def epoch(self) -> dict[str, float]:
+        """As of a member."""
+        metrics: dict[str, float] = self._call("epoch")
+        return metrics
+
+    def save(self, folder: Path) -> None:
+        """As of a member; the folder must be one that the population's process sees too."""
+        self._call("save", folder)
+
+    def load(self, folder: Path) -> None:
+        """As of a member."""
+        self._call("load", folder)
+
+    def save_best(self, folder: Path) -> Path:
+        """As of a member."""
+        path: Path = self._call("save_best", folder)
+        return path
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            answer, self.is_finished, self.spent = ray.get(self._hall.call.remote(self._seat, method, *args, **kwargs))
+        except RayActorError as error:
+            raise LostError("the process of the population died") from error
+        except RayTaskError as error:
+            raise error.cause from None
+        return answer

@@ -1,0 +1,83 @@
+"""The worker's side of Ray Tune: a process that runs one trial after another."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayActorError
+
+from aifs_tune.ray_population import RemoteMember
+from aifs_tune.runner import Job, Runner
+from aifs_tune.space import Scalar
+from aifs_tune.trainers.by_name import make_trainer
+from aifs_tune.trainers.protocol import Trainer
+
+_TOGETHER_S = 0.05
+"""Epochs that end within this time travel to the driver together."""
+
+
+class WarmTrial(tune.Trainable):  # type: ignore[misc]
+    """A worker process that Tune keeps and resets from trial to trial."""
+
+    def setup(self, config: dict[str, Any], job: Job, threads: int, populations: tuple[Any, ...]) -> None:
+        def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
+            if populations:
+                return RemoteMember(populations)
+            return make_trainer(job.spec, job.images, params=params, seed=seed, threads=threads)
+
+        self._is_worn_out = False
+        self._runner = Runner(job, make)
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._is_worn_out = self._runner.wears_out(json.loads(new_config["params"]))
+        if not self._is_worn_out:
+            self._start(new_config)
+        return True
+
+    def train_buffered(self, *_limits: object) -> list[dict[str, Any]]:
+        """One epoch, or as many short ones as take no longer than a message to the driver.
+
+        Tune's own limits are left out of it: version 2.60 hands them over in the wrong order.
+        """
+        until = time.monotonic() + _TOGETHER_S
+        results = [self.train()]
+        while not results[-1]["done"] and time.monotonic() < until:
+            results.append(self.train())
+        return results
+
+    def step(self) -> dict[str, Any]:
+        if self._is_worn_out:
+            raise WornOutError()
+        step = self._runner.step()
+        result: dict[str, Any] = {
+            "epoch": step.epoch,
+            "metrics": json.dumps(dict(step.metrics)),
+            "seconds": step.seconds,
+            "ended": step.ended,
+            "reason": step.reason,
+            "spent": json.dumps(dict(step.spent)),
+            "worker": self._runner.worker,
+            "done": step.ended is not None,
+        }
+        if self._objective in step.metrics:
+            result["objective"] = step.metrics[self._objective]
+        return result
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._objective = config["objective"]
+        params = json.loads(config["params"])
+        self._runner.start(config["number"], params, config["seed"], n_stored=config["n_stored"])
+
+
+class WornOutError(RayActorError):  # type: ignore[misc]
+    """The worker is to be replaced: Tune starts the trial in a new one and counts no failure."""
+
+    @property
+    def preempted(self) -> bool:
+        """What makes Tune not count it."""
+        return True

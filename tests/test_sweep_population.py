@@ -1,0 +1,122 @@
+"""Trials that share one program: a real Ray, a population in an actor, each trial proposed and recorded by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import aifs_tune
+from aifs_tune.data.sky import simulate_sky
+from aifs_tune.errors import RequestError
+from aifs_tune.listener import Silent
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study
+from aifs_tune.trainers.by_name import why_alone
+
+FIXED = (
+    *("space.filters=4", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24"),
+    *("trainer.precision=float32", "search.grace_epochs=1", "search.sampler=random"),
+)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory) -> Path:
+    return simulate_sky(tmp_path_factory.mktemp("sky") / "survey", images=150, size=24, difficulty=0.0).folder
+
+
+class Lines(Silent):
+    """Remembers what a sweep says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_population_measures_what_its_members_do_alone(survey, url):
+    said = Lines()
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.population=3"])
+    result = sweep.run(trials=8, epochs=4, workers=3, storage=url, study="three", listener=said)
+    table = result.trials
+    assert any("1 population(s) of 3 trials in one program each" in line for line in said.lines)
+    assert set(table["state"]) == {"complete", "pruned"}
+    assert table["worker"].nunique() == 3
+    assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
+    assert len(list((result.study.artefacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
+
+    from aifs_tune.data import open_images, prepare_images
+    from aifs_tune.trainers.course import Task
+    from aifs_tune.trainers.population import Population
+
+    task = Task(open_images(prepare_images(result.study.spec.data).location), precision="float32")
+    member = Population(task, result.best.params, size=1).member()
+    for trial in result.study.all_trials()[:3]:
+        member.reset(trial.params, seed=trial.seed)
+        for measured in result.study.curve(trial):
+            assert member.epoch() == pytest.approx(dict(measured.metrics), rel=1e-4, abs=1e-4)
+
+
+def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url):
+    overrides = [*FIXED, "resources.population=2", "search.scheduler=none"]
+    overrides += ["trainer.checkpoint_s=0", "trainer.patience=99"]
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides)
+    killed: list[int] = []
+
+    def kill_once_it_trains() -> None:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not killed:
+            if _epochs(url) >= 2:
+                killed.extend(_processes_of("ray::Hall"))
+                for process in killed:
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_once_it_trains)
+    killer.start()
+    result = sweep.run(trials=2, epochs=60, workers=2, storage=url, study="two")
+    killer.join()
+    assert killed
+    assert [trial.state for trial in result.study.all_trials()] == ["complete", "complete"]
+    assert [len(result.study.curve(trial)) for trial in result.study.all_trials()] == [60, 60]
+
+
+def _processes_of(title: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if entry.read_bytes().startswith(title.encode()):
+                found.append(int(entry.parent.name))
+    return found
+
+
+def _epochs(url: str) -> int:
+    if not Path(url.removeprefix("sqlite:///")).exists():
+        return 0
+    try:
+        return sum(trial.epochs for trial in get_study(Storage(url), "two").all_trials())
+    except aifs_tune.errors.AifsTuneError:
+        return 0
+
+
+def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
+    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.population=2"]).spec
+    assert "is tuned" in (why_alone(spec) or "")
+    with pytest.raises(RequestError, match=r"resources.population: 2 is not possible: .* is tuned; allowed: 1"):
+        aifs_tune.Sweep(spec).run(trials=1)
+
+
+def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):
+    def spec(*more: str) -> aifs_tune.spec.SweepSpec:
+        return aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, *more]).spec
+
+    assert why_alone(spec()) == "a CPU is kept busy by one trial"
+    assert why_alone(spec("resources.gpu=1")) is None
+    assert why_alone(spec("resources.gpu=1", "resources.population=1")) is not None
+    assert why_alone(spec("resources.population=4")) is None
