@@ -8,12 +8,16 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ray
 
+from aifs_tune import preloading
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.spec import Resources, SearchSpec
 
@@ -24,6 +28,10 @@ class Pool:
 
     workers: int
     resources: Resources
+    is_ours: bool
+    """Whether this process started Ray, so that its workers have the environment of this process."""
+    wait: Callable[[], None]
+    """Returns when the workers that started with Ray are ready for trials."""
 
 
 @contextmanager
@@ -43,35 +51,52 @@ def ray_pool(
         If Ray does not start, or there is none at ``address``.
     """
     ours = not ray.is_initialized()
-    if ours:
-        cores = len(os.sched_getaffinity(0))
-        cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
-        is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
-        preloaded = {"preload_python_modules": [*preload]} if is_small else {}
-        if address and ":" in address:
-            _knock(address)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(
-                address=address or "local",  # None would join whatever Ray was started here last
-                **({} if address else {"num_cpus": cpus, "include_dashboard": False, "_system_config": preloaded}),
-                log_to_driver=False,
-                configure_logging=True,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, ray.exceptions.RayError, ValueError) as error:
-            where = f"join Ray at {address}" if address else "start Ray"
-            hint = "; a cluster with token authentication wants RAY_AUTH_MODE=token" if address else ""
-            raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot
-    for name in ("ray.tune", "ray.air", "ray._private"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield Pool(_workers(search, resources, ray.cluster_resources()), resources)
-    finally:
+    with ExitStack() as running:
+        wait = _nothing_to_wait_for
         if ours:
-            ray.shutdown()
+            running.callback(ray.shutdown)
+            wait = _start(search, resources, address, preload, Path(running.enter_context(TemporaryDirectory())))
+        for name in ("ray.tune", "ray.air", "ray._private"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield Pool(_workers(search, resources, ray.cluster_resources()), resources, ours and not address, wait)
+
+
+def _start(
+    search: SearchSpec, resources: Resources, address: str | None, preload: Sequence[str], marks: Path
+) -> Callable[[], None]:
+    """Start or join Ray; returns how to wait for the workers that start with it."""
+    cores = len(os.sched_getaffinity(0))
+    cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
+    is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
+    is_preloading = is_small and not address
+    preloaded = {"preload_python_modules": [*preload, preloading.__name__]} if is_preloading else {}
+    if address and ":" in address:
+        _knock(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    os.environ[preloading.FOLDER_VARIABLE] = str(marks)
+    try:
+        ray.init(
+            address=address or "local",  # None would join whatever Ray was started here last
+            **({} if address else {"num_cpus": cpus, "include_dashboard": False, "_system_config": preloaded}),
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ray.exceptions.RayError, ValueError) as error:
+        where = f"join Ray at {address}" if address else "start Ray"
+        hint = "; a cluster with token authentication wants RAY_AUTH_MODE=token" if address else ""
+        raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
+    finally:
+        del os.environ[preloading.FOLDER_VARIABLE]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot
+    if not is_preloading:
+        return _nothing_to_wait_for
+    return partial(preloading.wait_for, marks, min(cpus, search.workers or cpus))
+
+
+def _nothing_to_wait_for() -> None:
+    """Workers start when there is a trial."""
 
 
 def _knock(address: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.error import TuneError
+from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -218,6 +219,20 @@ def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, floa
     scheduler.on_trial_remove(None, earlier)
 
 
+@contextmanager
+def _plain_workers() -> Iterator[None]:
+    """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
+    have the variables, but were not asked for with them: Ray would leave them idle and start others."""
+    default, propagated = dict(DEFAULT_ENV_VARS), set(ENV_VARS_TO_PROPAGATE)
+    DEFAULT_ENV_VARS.clear()
+    ENV_VARS_TO_PROPAGATE.clear()
+    try:
+        yield
+    finally:
+        DEFAULT_ENV_VARS.update(default)
+        ENV_VARS_TO_PROPAGATE.update(propagated)
+
+
 def run_trials(
     study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener, profile: Profile
 ) -> None:
@@ -241,7 +256,10 @@ def run_trials(
         for trial in trials
         if trial.state in ("complete", "pruned") and trial.epochs
     ]
+    pool.wait()
     with ExitStack() as running:
+        if pool.is_ours:
+            running.enter_context(_plain_workers())
         scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
         crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
         profile.workers = crew.workers

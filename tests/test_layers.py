@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable", "profile"},
+    {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading"},
     {"parameters", "space"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},
