@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from aifs_tune.cluster import Pool
-from aifs_tune.errors import LostError
+from aifs_tune.errors import LostError, WorkError
 from aifs_tune.listener import Listener
 from aifs_tune.runner import Job
 from aifs_tune.space import Scalar
@@ -46,6 +46,11 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
     """The crew for ``n_trials`` trials; its populations live as long as the context.
 
     A population takes what ``resources`` give to one trial; the CPU of it is counted as its members'.
+
+    Raises
+    ------
+    WorkError
+        If a population cannot start.
     """
     needs = pool.resources
     alone = Crew(pool.workers, needs.cpu, needs.gpu)
@@ -61,7 +66,7 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
     )
     populations = [remote.remote(job, most)]
     try:
-        size = ray.get(populations[0].size.remote())
+        size = _size_of(populations[0])
         if size == 1:
             listener.stage("each trial trains alone: a population gains nothing on this device")
             ray.kill(populations.pop())
@@ -74,6 +79,14 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
     finally:
         for population in populations:
             ray.kill(population)
+
+
+def _size_of(population: Any) -> int:
+    try:
+        return int(ray.get(population.size.remote()))
+    except (RayActorError, RayTaskError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise WorkError(f"a population cannot start: {lines[-1][:300]}") from error
 
 
 class Hall:

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 import aifs_tune
+from aifs_tune.cluster import ray_pool
 from aifs_tune.data.sky import simulate_sky
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.listener import Silent
+from aifs_tune.ray_population import crew_for
+from aifs_tune.runner import Job
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
 from aifs_tune.trainers.by_name import why_alone
@@ -103,6 +106,18 @@ def _epochs(url: str) -> int:
         return sum(trial.epochs for trial in get_study(Storage(url), "two").all_trials())
     except aifs_tune.errors.AifsTuneError:
         return 0
+
+
+def test_a_population_that_cannot_start_says_why(survey, tmp_path):
+    overrides = [*FIXED, "resources.population=2", "search.workers=1"]
+    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec
+    job = Job(spec, tmp_path / "gone", tmp_path, tmp_path)
+    with (
+        ray_pool(spec.search, spec.resources, None) as pool,
+        pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
+        crew_for(job, pool, n_trials=2, listener=Silent()),
+    ):
+        pass
 
 
 def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
