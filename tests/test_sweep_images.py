@@ -89,7 +89,8 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     while True:
         assert time.monotonic() < deadline
         assert driver.poll() is None, driver.stderr.read()
-        if (tmp_path / "killed.db").exists() and list(tmp_path.glob("killed_artifacts/*/*/checkpoint-0000[3-9]")):
+        is_kept = list(tmp_path.glob("killed_artifacts/*/*/checkpoint-0000[3-9]"))
+        if is_kept and get_study(Storage(url), "sky").trial(0).epochs >= 2:
             break
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
@@ -97,7 +98,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     killed = get_study(Storage(url), "sky")
     reached = killed.trial(0).epochs
     assert killed.trial(0).state == "running"
-    assert reached < 14  # fewer than its checkpoint has, as short epochs travel together
+    assert 2 <= reached < 14
     resumed = aifs_tune.resume("sky", storage=url).study
     assert [m.epoch for m in resumed.curve(0)] == list(range(1, 15))
     for a, b in zip(whole.curve(0), resumed.curve(0), strict=True):
