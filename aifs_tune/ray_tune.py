@@ -20,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
+from ray.tune.registry import _global_registry
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -95,15 +96,16 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
             self._tell(trial_id, result)
 
     def _tell(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._report(trial_id, result)
         number = self.live[trial_id].number
-        if result["ended"] == "failed":
-            trial = self._study.tell(number, state="failed", reason=result["reason"])
-        elif result["ended"] == "complete":
-            trial = self._study.tell(number, reason=result["reason"])
-        else:
-            reason = f"stopped early at epoch {result['epoch']}"
-            trial = self._study.tell(number, state="pruned", reason=reason)
+        with self._study.storage.transaction():
+            self._report(trial_id, result)
+            if result["ended"] == "failed":
+                trial = self._study.tell(number, state="failed", reason=result["reason"])
+            elif result["ended"] == "complete":
+                trial = self._study.tell(number, reason=result["reason"])
+            else:
+                reason = f"stopped early at epoch {result['epoch']}"
+                trial = self._study.tell(number, state="pruned", reason=reason)
         self._ended(trial_id, trial)
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -233,6 +235,26 @@ def _plain_workers() -> Iterator[None]:
         ENV_VARS_TO_PROPAGATE.update(propagated)
 
 
+@contextmanager
+def _remembered_trainable() -> Iterator[None]:
+    """Tune asks the cluster for its trainable five times a trial, which costs more than a trial's transactions:
+    what it found once stands until the sweep is over."""
+    found: dict[tuple[str, str], Any] = {}
+    get, contains = _global_registry.get, _global_registry.contains
+
+    def remembered(category: str, key: str) -> Any:
+        if (category, key) not in found:
+            found[category, key] = get(category, key)
+        return found[category, key]
+
+    _global_registry.get = remembered
+    _global_registry.contains = lambda category, key: (category, key) in found or contains(category, key)
+    try:
+        yield
+    finally:
+        del _global_registry.get, _global_registry.contains
+
+
 def run_trials(
     study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener, profile: Profile
 ) -> None:
@@ -286,6 +308,7 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=search.worker_retries),
             ),
         )
+        running.enter_context(_remembered_trainable())
         began = time.monotonic()
         try:
             tuner.fit()
