@@ -90,6 +90,28 @@ def test_scale_above_one_magnifies_about_the_centre() -> None:
     np.testing.assert_allclose(magnified[:, ::2, ::2], images[:, 2:7, 2:7], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(5, 17, 12, 3), (3, 8, 8, 1)])
+def test_any_transform_is_that_of_tensorflow(shape: tuple[int, int, int, int]) -> None:
+    """Its own operation, which ours is faster than, stays the reference: far outside, mirrored and magnified too."""
+    generator = np.random.default_rng(1)
+    images = generator.random(shape, dtype=np.float32)
+    angle, right, down = generator.uniform(-20, 20, (3, shape[0])).astype(np.float32)
+    scale, mirror = generator.uniform(0.3, 3, (2, shape[0])).astype(np.float32)
+    sizes = {"height": shape[1], "width": shape[2]}
+    rows = transforms_of(
+        tf.constant(angle), (tf.constant(right), tf.constant(down)), tf.constant(scale), (-mirror, mirror), **sizes
+    )
+    expected = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=rows,
+        output_shape=shape[1:3],
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )
+    np.testing.assert_allclose(np.array(warp(tf.constant(images), rows)), np.array(expected), atol=1e-4)
+
+
 def test_strengths_of_zero_change_nothing() -> None:
     images = picture(4)
     np.testing.assert_array_equal(changed(images), images)
