@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aifs_tune.errors import SweepFileError
-from aifs_tune.scalars import brief, is_same, number, show
+from aifs_tune.scalars import brief, did_you_mean, is_same, number, show
 from aifs_tune.strict_yaml import Data, KeyPath, dotted, read_yaml
-from aifs_tune.wording import did_you_mean
 
 SET = "--set"
 """What an error names as the source of an override."""

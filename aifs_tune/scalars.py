@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TypeAlias
 
@@ -38,6 +40,12 @@ def brief(value: object) -> str:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def did_you_mean(key: object, known: Sequence[str]) -> str:
+    """``", did you mean x?"`` for the nearest of ``known``, empty where none is near."""
+    near = difflib.get_close_matches(str(key)[:100], known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def is_same(one: object, other: object) -> bool:

@@ -119,7 +119,8 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     )
     if search.timeout_s is not None:
         foot += f"; stops after {duration(search.timeout_s)}"
-    return Group(*lines, table, Text(foot))
+    constraints = [Text(f"constraint: {constraint}") for constraint in spec.constraints]
+    return Group(*lines, table, *constraints, Text(foot))
 
 
 def _pairs(left: str, right: str, entries: Mapping[str, Any]) -> Table:

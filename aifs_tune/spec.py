@@ -1,18 +1,21 @@
 """The sweep file as checked values: what to tune, on what, towards which objective, with which resources.
 
 Reading YAML, overrides and errors with line numbers are in :mod:`aifs_tune.sweep_file`; parameters and
-the space in :mod:`aifs_tune.space`.
+the space in :mod:`aifs_tune.space`, constraints between them in :mod:`aifs_tune.constraints`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from aifs_tune.scalars import brief, problem, show
+from aifs_tune.constraints import Constraint, check_constraints
+from aifs_tune.errors import RequestError
+from aifs_tune.scalars import Scalar, brief, problem, show
 from aifs_tune.space import Space
 
 Name = Annotated[
@@ -201,3 +204,25 @@ class SweepSpec(Section):
     search: SearchSpec = SearchSpec()
     resources: Resources = Resources()
     space: Space
+    constraints: Annotated[tuple[Constraint, ...], Field(strict=False, max_length=100)] = Field(
+        default=(), description="Each is true of every configuration tried, such as filters * dense_units <= 8192."
+    )
+
+    @model_validator(mode="after")
+    def _constraints_fit(self) -> SweepSpec:
+        check_constraints(self.space, self.constraints)
+        return self
+
+    def check_params(self, params: Mapping[str, object]) -> dict[str, Scalar]:
+        """``params`` as a full configuration in the space's order and types, one that breaks no constraint.
+
+        Raises
+        ------
+        RequestError
+            As :meth:`Space.check`, or naming the first constraint that is broken and the values that break it.
+        """
+        checked = self.space.check(params)
+        for constraint in self.constraints:
+            if not constraint.holds(checked):
+                raise RequestError(f"{constraint.values_in(checked)}: not allowed; allowed: {constraint}")
+        return checked

@@ -5,14 +5,13 @@ What is allowed is read from the JSON Schema of the model, so that no message ca
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aifs_tune.scalars import LARGEST_FLOAT, LARGEST_INT, brief, show
+from aifs_tune.scalars import LARGEST_FLOAT, LARGEST_INT, brief, did_you_mean, show
 from aifs_tune.strict_yaml import KeyPath
 
 _SAID = {
@@ -84,12 +83,6 @@ def _complaint(details: ErrorDetails, given: object, schema: Mapping[str, Any]) 
         return Complaint(path, "missing", allowed)
     said = "no value given" if value is None else f"{brief(value)} {_SAID.get(kind, 'is not allowed')}"
     return Complaint(path, said, allowed)
-
-
-def did_you_mean(key: object, known: Sequence[str]) -> str:
-    """``", did you mean x?"`` for the nearest of ``known``, empty where none is near."""
-    near = difflib.get_close_matches(str(key)[:100], known, n=1)
-    return f", did you mean {near[0]}?" if near else ""
 
 
 def _path_of(location: Sequence[str | int], given: object, *, keeps_last: bool) -> KeyPath:

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 LAYERS = [
     {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading"},
     {"parameters", "space"},
+    {"expressions", "expression_kinds", "expression_text", "constraints"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},
     {"trial"},

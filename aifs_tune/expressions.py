@@ -1,0 +1,220 @@
+"""What an expression over parameters means: its operators and functions, what it mentions, whether it is true.
+
+A tree is evaluated node by node, in floating-point numbers, and never compiled; :mod:`aifs_tune.expression_text` makes
+trees that hold nothing else than what is known here.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from aifs_tune.scalars import Scalar, is_same, number, problem
+
+Evaluator: TypeAlias = Callable[[Mapping[str, object]], Scalar]
+
+CLOSE = 1e-12
+"""Numbers nearer than this share of the larger are equal, so that 0.1 + 0.2 is the 0.3 of a grid."""
+
+ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", math.pow),  # unlike **, never complex and never a whole number of a million digits
+}
+ORDER: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool], bool]] = {
+    ast.Lt: ("<", operator.lt, False),
+    ast.LtE: ("<=", operator.lt, True),
+    ast.Gt: (">", operator.gt, False),
+    ast.GtE: (">=", operator.gt, True),
+}
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+}
+
+
+class _NoValueError(ArithmeticError):
+    """An operation without a finite value, or on a value of the wrong kind."""
+
+
+def names_in(tree: ast.expr) -> tuple[str, ...]:
+    """The parameters that are mentioned, each once, from left to right."""
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    mentions = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
+    return tuple(dict.fromkeys(node.id for node in sorted(mentions, key=lambda node: node.col_offset)))
+
+
+def holds(evaluate: Evaluator, params: Mapping[str, object]) -> bool:
+    """Whether an expression is true; an operation without a finite value that is come to makes it false.
+
+    ``and``, ``or`` and chained comparisons stop at the first operand that decides, as in Python.
+    """
+    try:
+        return evaluate(params) is True
+    except (ArithmeticError, ValueError):  # ValueError: what math says of log(-1) and (-1) ** 0.5
+        return False
+
+
+def evaluator(node: ast.expr) -> Evaluator:
+    """What a node comes to, as a function of the parameters; its own small functions, each of one node.
+
+    It raises ``ArithmeticError`` or ``ValueError`` where there is no finite value, ``KeyError`` for a parameter that is
+    not given.
+    """
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return lambda params: value
+        case ast.Name(id=name):
+            return lambda params: _scalar(params[name])
+        case ast.UnaryOp(op=ast.Not()):
+            truth = _truth(node.operand)
+            return lambda params: not truth(params)
+        case ast.UnaryOp():
+            real = _real(node.operand)
+            return lambda params: -real(params)
+        case ast.BinOp():
+            (_, operation), left, right = ARITHMETIC[type(node.op)], _real(node.left), _real(node.right)
+            return lambda params: _finite(operation(left(params), right(params)))
+        case ast.Call(func=ast.Name(id=name)):
+            function, reals = FUNCTIONS[name], [_real(each) for each in node.args]
+            return lambda params: _finite(function(*[real(params) for real in reals]))
+        case ast.BoolOp():
+            decides, truths = all if isinstance(node.op, ast.And) else any, [_truth(each) for each in node.values]
+            return lambda params: decides(truth(params) for truth in truths)
+        case ast.Compare():
+            return _chain(node)
+    raise TypeError(f"{type(node).__name__} is not part of the language")
+
+
+def check_values(tree: ast.expr) -> None:
+    """Refuse an operation on literals alone that has no finite value, such as ``1 / 0``.
+
+    Raises
+    ------
+    PydanticCustomError
+        Naming the innermost such operation.
+    """
+    for node in reversed(list(ast.walk(tree))):
+        if isinstance(node, ast.BinOp | ast.Call) and not names_in(node):
+            try:
+                evaluator(node)({})
+            except (ArithmeticError, ValueError):
+                raise problem("", f"{shown(node)} has no finite value", "numbers up to 1e308") from None
+
+
+def equalities(tree: ast.expr) -> Iterator[tuple[str, Scalar]]:
+    """Each parameter that is compared with a literal by ``==``, ``!=`` or ``in``, and that literal."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            for op, left, right in zip(node.ops, operands, node.comparators, strict=False):
+                for one, other in ((left, right), (right, left)):
+                    if isinstance(one, ast.Name) and not isinstance(op, tuple(ORDER)):
+                        yield from ((one.id, evaluator(each)({})) for each in listed(other) if is_literal(each))
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether a node is one value: a number, also with a minus, text, true or false."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+        return isinstance(node, ast.Constant) and not isinstance(node.value, bool | str)
+    return isinstance(node, ast.Constant)
+
+
+def listed(node: ast.expr) -> list[ast.expr]:
+    """The nodes of a list after ``in``, or the one node that stands there."""
+    return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+
+
+def shown(node: ast.expr) -> str:
+    """A node as text, cut to 80 characters."""
+    text = ast.unparse(node)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _chain(node: ast.Compare) -> Evaluator:
+    """``a < b < c`` as ``a < b and b < c``, where ``b`` is evaluated once."""
+    first = evaluator(node.left)
+    links = [
+        (op, [evaluator(each) for each in listed(right)]) for op, right in zip(node.ops, node.comparators, strict=True)
+    ]
+
+    def is_true(params: Mapping[str, object]) -> bool:
+        before = first(params)
+        for op, each_of in links:
+            values = [each(params) for each in each_of]
+            if not _is_true_of(op, before, values):
+                return False
+            before = values[-1]
+        return True
+
+    return is_true
+
+
+def _is_true_of(op: ast.cmpop, one: Scalar, others: list[Scalar]) -> bool:
+    if type(op) not in ORDER:
+        is_found = any(_is_equal(one, other) for other in others)
+        return is_found if isinstance(op, ast.Eq | ast.In) else not is_found
+    _, is_beyond, or_equal = ORDER[type(op)]
+    [other] = others
+    if isinstance(one, bool | str) or isinstance(other, bool | str):
+        raise _NoValueError
+    return or_equal if _is_equal(one, other) else is_beyond(float(one), float(other))
+
+
+def _is_equal(one: Scalar, other: Scalar) -> bool:
+    if not isinstance(one, bool | str) and not isinstance(other, bool | str):
+        return math.isclose(float(one), float(other), rel_tol=CLOSE)
+    return is_same(one, other)
+
+
+def _truth(node: ast.expr) -> Callable[[Mapping[str, object]], bool]:
+    evaluate = evaluator(node)
+
+    def truth(params: Mapping[str, object]) -> bool:
+        value = evaluate(params)
+        if not isinstance(value, bool):
+            raise _NoValueError
+        return value
+
+    return truth
+
+
+def _real(node: ast.expr) -> Callable[[Mapping[str, object]], float]:
+    """A number as a float; true counts 1 and false 0."""
+    evaluate = evaluator(node)
+
+    def real(params: Mapping[str, object]) -> float:
+        value = evaluate(params)
+        if isinstance(value, str):
+            raise _NoValueError
+        return float(value)
+
+    return real
+
+
+def _scalar(given: object) -> Scalar:
+    if isinstance(given, bool | str):
+        return given
+    found = number(given)
+    if found is None:
+        raise _NoValueError
+    return found
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _NoValueError
+    return value
