@@ -21,7 +21,6 @@ from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
 from ray.tune.registry import _global_registry
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from aifs_tune.artefacts import BestWeights
@@ -30,15 +29,11 @@ from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.profile import Profile
 from aifs_tune.ray_population import crew_for
+from aifs_tune.ray_schedulers import make_scheduler
 from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.runner import Job
-from aifs_tune.spec import SearchSpec
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
-
-GRACE_EPOCHS = 4
-"""Default epochs before a trial may be stopped: the first says little of the end, and a percentile of what
-a sampler itself proposed soon lets nothing else pass."""
 
 
 class _Forgettable:
@@ -88,6 +83,11 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
             trial = self._report(trial_id, result)
             if trial is not None:
                 self._listener.measured(trial)
+
+    def chance_to_win(self, trial_id: str, epoch: int, value: float) -> float | None:
+        """As :meth:`Study.chance_to_win`, for a trial of Tune's."""
+        with self.guarded():
+            return self._study.chance_to_win(self.live[trial_id], epoch, value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error or result is None:
@@ -188,39 +188,6 @@ def cause_of_death(trial: Any) -> str:
     return f"its worker process died: {told[-300:] or 'no reason is known'}"
 
 
-def make_scheduler(search: SearchSpec, mode: str, history: list[tuple[Trial, list[tuple[int, float]]]]) -> Any:
-    """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
-    grace = search.grace_epochs or GRACE_EPOCHS
-    if search.scheduler == "none" or grace >= search.epochs:
-        return FIFOScheduler()
-    scheduler = ASHAScheduler(
-        time_attr="epoch",
-        metric="objective",
-        mode=mode,
-        max_t=search.epochs,
-        grace_period=grace,
-        reduction_factor=search.reduction_factor,
-    )
-    for trial, curve in history:
-        _replay(scheduler, trial, curve)
-    return scheduler
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """Stands in for a Tune trial that finished in an earlier sweep."""
-
-    trial_id: str
-
-
-def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, float]]) -> None:
-    earlier = _Earlier(f"earlier-{trial.number}")
-    scheduler.on_trial_add(None, earlier)
-    for epoch, value in curve:
-        scheduler.on_trial_result(None, earlier, {"epoch": epoch, "objective": value})
-    scheduler.on_trial_remove(None, earlier)
-
-
 @contextmanager
 def _plain_workers() -> Iterator[None]:
     """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
@@ -293,7 +260,7 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(search, objective.mode, history),
+                scheduler=make_scheduler(search, objective.mode, history, searcher.chance_to_win),
                 num_samples=n_trials,
                 max_concurrent_trials=crew.workers,
                 reuse_actors=True,

@@ -83,7 +83,7 @@ def in_utc(moment: datetime | None) -> datetime | None:
 class Replay:
     """Answers a space's questions with given parameters and notes the distributions they come from."""
 
-    def __init__(self, params: Mapping[str, Scalar]) -> None:
+    def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
         self.distributions: dict[str, BaseDistribution] = {}
 
@@ -91,19 +91,27 @@ class Replay:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
-        return self._params[name]  # type: ignore[return-value]
+        return self._params[name]  # type: ignore[no-any-return]
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         self.distributions[name] = IntDistribution(low, high, log=log, step=step)
-        return self._params[name]  # type: ignore[return-value]
+        return self._params[name]  # type: ignore[no-any-return]
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         self.distributions[name] = CategoricalDistribution(choices)
-        return self._params[name]
+        return self._params[name]  # type: ignore[no-any-return]
 
 
 def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
     """Optuna's distribution of each parameter that is active in ``params``."""
     replay = Replay(params)
     space.suggest(replay)
+    return replay.distributions
+
+
+def space_distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of every parameter, active or not, in the order of the space."""
+    replay = Replay(dict.fromkeys(space.root))
+    for name, parameter in space.items():
+        parameter.suggest(name, replay)
     return replay.distributions

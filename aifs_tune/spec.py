@@ -150,16 +150,29 @@ def _from_name(given: Any) -> Any:
 TrainerField = Annotated[TrainerSpec, BeforeValidator(_from_name, json_schema_input_type=TrainerName | TrainerSpec)]
 
 
+SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
+
+SamplerName = Annotated[
+    str,
+    Field(
+        pattern=rf"^({'|'.join(SAMPLERS)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
+        description=f"{', '.join(SAMPLERS)} or module:Class",
+    ),
+]
+
+
 class SearchSpec(Section):
     """How the space is searched."""
 
-    sampler: Literal["tpe", "random", "qmc"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
+    sampler: SamplerName = "aifs"
+    scheduler: Literal["aifs", "asha", "hyperband", "median", "none"] = "aifs"
     trials: int = Field(default=32, ge=1, le=1_000_000)
     epochs: int = Field(default=20, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, lt=2**32)
     grace_epochs: int | None = Field(
-        default=None, ge=1, description="Epochs before a trial may be stopped early; 4 if absent."
+        default=None,
+        ge=1,
+        description="Epochs before a trial may be stopped early; absent: 1 for aifs, 4 for the others.",
     )
     reduction_factor: float = Field(default=3.0, gt=1, description="One in this many trials passes each rung of ASHA.")
     timeout_s: float | None = Field(

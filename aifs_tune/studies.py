@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from aifs_tune.storage import Storage, translated
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
 
+_OTHER = {"constraints": "other constraints", "data": "other data"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -26,13 +27,14 @@ def open_study(
     storage: str | None = None,
     metric: str = "value",
     mode: Literal["max", "min"] = "max",
-    sampler: str = "tpe",
+    sampler: str = "aifs",
     seed: int = 0,
+    constraints: Sequence[str] = (),
 ) -> Study:
     """Open or start a study without a trainer: an instrument, a simulation, a person measures.
 
     ``space`` is what a sweep file has under ``space``: ``{"temperature": {"type": "float", "low": 600,
-    "high": 1400, "unit": "K"}}``.
+    "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``.
 
     Raises
     ------
@@ -44,6 +46,7 @@ def open_study(
         {
             "name": name.lower().replace(".", "-")[:63],
             "space": dict(space),
+            "constraints": list(constraints),
             "objective": {"metric": metric, "mode": mode},
             "search": {"sampler": sampler, "seed": seed, "scheduler": "none"},
         }
@@ -59,16 +62,16 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     RequestError
         If the name is not allowed.
     ConflictError
-        If the study exists with another space, objective, trainer or data.
+        If the study exists with another space, other constraints, another objective, trainer or data.
     """
     _check_name(name)
     if name not in study_names(storage):
         return _create(storage, spec, name)
     study = get_study(storage, name)
-    for part in ("space", "objective", "trainer", "data"):
+    for part in ("space", "constraints", "objective", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
-                f"study {name!r} exists in {storage.file} with another {part}; "
+                f"study {name!r} exists in {storage.file} with {_OTHER.get(part, f'another {part}')}; "
                 f"choose another name with --study, or continue it with: aifs-tune resume {name}"
             )
     if study.spec != spec:

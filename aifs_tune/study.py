@@ -21,7 +21,7 @@ from aifs_tune.record import (
     read_curve,
     read_trial,
 )
-from aifs_tune.sampling import make_sampler
+from aifs_tune.sampling import Proposer
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
@@ -47,6 +47,7 @@ class Study:
         self.storage = storage
         self.spec = spec
         self._optuna = study
+        self._proposer = Proposer(spec)
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class Study:
         with self.storage.transaction():
             n_trials = len(self._optuna.get_trials(deepcopy=False))
             search = self.spec.search
-            self._optuna.sampler = make_sampler(search.sampler, seed=search.seed, n_trials=n_trials)
+            self._optuna.sampler = self._proposer.sampler(n_trials)
             asked = self._optuna.ask()
             self.spec.space.suggest(asked)
             if "seed" not in asked.user_attrs:
@@ -72,7 +73,7 @@ class Study:
 
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
-        checked = self.spec.space.check(params)
+        checked = self.spec.check_params(params)
         with self.storage.transaction():
             self._optuna.add_trial(
                 optuna.trial.create_trial(
@@ -157,6 +158,15 @@ class Study:
         self._store_result(current, metrics, result, state, reason, seconds)
         return self.trial(current.number)
 
+    def chance_to_win(self, trial: Trial | int, epoch: int, value: float) -> float | None:
+        """The probability that a running trial with this objective at its next ``epoch`` ends above the trial that is
+        expected to end highest, by the model of configurations and epochs; None while too little is known. The value
+        is not stored."""
+        current = self.trial(trial)
+        with self.storage.transaction():
+            frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
+            return self._proposer.chance_to_win(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+
     def requeue(self, trial: Trial | int) -> Trial:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
         current = self.trial(trial)
@@ -240,7 +250,7 @@ class Study:
         """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
         with self.storage.transaction():
             self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json"))
-        self.spec = spec
+        self.spec, self._proposer = spec, Proposer(spec)
 
     def match_data(self, fingerprint: str | None) -> None:
         """Record what data the study is about; :class:`ConflictError` if it was other data before."""

@@ -15,6 +15,7 @@ from aifs_tune.listener import Listener, Silent
 from aifs_tune.profile import Profile
 from aifs_tune.quiet import quieten
 from aifs_tune.runner import Job
+from aifs_tune.sampling import check_sampler
 from aifs_tune.spec import DataSpec, Simulate, SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
@@ -92,6 +93,7 @@ class Sweep:
         given = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s, "seed": seed}
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
         check_trainer(spec)
+        check_sampler(spec)
         opened = Storage(storage, create=True)
         with opened.writing(), _interruptible():
             name = study or _unused_name(spec.name, study_names(opened))
@@ -137,6 +139,7 @@ def resume(
         check_trainer(spec)
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
+        check_sampler(spec)
         return _execute(opened, spec, study, None, address, False, listener or Silent())
 
 

@@ -29,7 +29,7 @@ LAYERS = [
     {"runner"},
     {"cluster"},
     {"ray_population"},
-    {"ray_trial"},
+    {"ray_trial", "ray_schedulers"},
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
@@ -38,7 +38,7 @@ LAYERS = [
 ]
 
 HOMES = {
-    "ray": {"ray_tune", "ray_trial", "ray_population", "cluster"},
+    "ray": {"ray_tune", "ray_trial", "ray_schedulers", "ray_population", "cluster"},
     "optuna": {"mirror", "storage", "record", "sampling", "study", "studies"},
     "sqlalchemy": {"mirror", "storage"},
     "tensorflow": {"trainers"},

@@ -1,5 +1,6 @@
-"""Samplers by name: who proposes the next configuration."""
+"""Who proposes the next configuration: Optuna's samplers by name, and our own model of configurations and epochs."""
 
-from aifs_tune.sampling.by_name import make_sampler
+from aifs_tune.sampling.proposer import Proposer, check_sampler
+from aifs_tune.sampling.stopping import CHANCE, is_rung
 
-__all__ = ["make_sampler"]
+__all__ = ["CHANCE", "Proposer", "check_sampler", "is_rung"]

@@ -1,0 +1,118 @@
+"""Ray Tune's schedulers, and our own, by the name that a sweep file gives: which running trials stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from aifs_tune.sampling import CHANCE, is_rung
+from aifs_tune.spec import SearchSpec
+from aifs_tune.trial import Trial
+
+GRACE_EPOCHS = 4
+"""Default epochs before a percentile may stop a trial: the first says little of the end, and a percentile of what a
+sampler itself proposed soon lets nothing else pass."""
+
+History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
+"""Finished trials of a study with their objective by epoch."""
+
+Chance: TypeAlias = Callable[[str, int, float], float | None]
+"""The probability that a trial of Tune's, with this objective at this epoch, ends above the best; None while too
+little is known."""
+
+
+class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Stops a trial when the model of configurations and epochs gives it too little chance to end above the best.
+
+    It decides after ``grace`` epochs, twice that, four times and so on. Until the model knows enough, ``until_known``
+    decides; it sees all results.
+    """
+
+    def __init__(self, chance: Chance, *, grace: int, epochs: int, until_known: TrialScheduler) -> None:
+        super().__init__()
+        self._chance, self._grace, self._epochs, self._until_known = chance, grace, epochs, until_known
+        self._knows = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(self._until_known.on_trial_result(tune_controller, trial, result))
+        epoch, value = result["epoch"], result.get("objective")
+        if epoch >= self._epochs or value is None:
+            return decision
+        if is_rung(epoch, self._grace):
+            chance = self._chance(trial.trial_id, epoch, value)
+            if chance is not None:
+                self._knows = True
+                return str(TrialScheduler.CONTINUE if chance >= CHANCE else TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE) if self._knows else decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._until_known.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        return "stopping by the model of configurations and epochs"
+
+
+class _Hyperband(ASHAScheduler):  # type: ignore[misc]
+    """ASHA with several grace periods; which one a trial gets is drawn from ``seed``, not from NumPy's global state."""
+
+    def __init__(self, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._rng = np.random.default_rng(seed)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        weights = np.exp([len(bracket._rungs) for bracket in self._brackets])
+        drawn = self._rng.choice(len(self._brackets), p=weights / weights.sum())
+        self._trial_info[trial.trial_id] = self._brackets[drawn]
+
+
+def make_scheduler(search: SearchSpec, mode: str, history: History, chance: Chance) -> Any:
+    """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
+    grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
+    if search.scheduler == "none" or grace >= search.epochs:
+        return FIFOScheduler()
+    scheduler = _percentiles(search, mode, grace)
+    for trial, curve in history:
+        _replay(scheduler, trial, curve)
+    if search.scheduler == "aifs":
+        return ModelScheduler(chance, grace=grace, epochs=search.epochs, until_known=scheduler)
+    return scheduler
+
+
+def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:
+    measured: dict[str, Any] = {"time_attr": "epoch", "metric": "objective", "mode": mode}
+    if search.scheduler == "median":
+        # a trial is never paused to wait for others: that would give its worker away
+        return MedianStoppingRule(**measured, grace_period=grace, min_time_slice=float("inf"))
+    if search.scheduler == "aifs":
+        grace = max(grace, min(GRACE_EPOCHS, search.epochs))
+    measured |= {"max_t": search.epochs, "grace_period": grace, "reduction_factor": search.reduction_factor}
+    if search.scheduler == "hyperband":
+        return _Hyperband(search.seed, brackets=3, **measured)
+    return ASHAScheduler(**measured)
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """Stands in for a Tune trial that finished in an earlier sweep."""
+
+    trial_id: str
+
+
+def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, float]]) -> None:
+    earlier = _Earlier(f"earlier-{trial.number}")
+    scheduler.on_trial_add(None, earlier)
+    for epoch, value in curve:
+        scheduler.on_trial_result(None, earlier, {"epoch": epoch, "objective": value})
+        if isinstance(scheduler, MedianStoppingRule):  # it takes no more of a trial that it would have stopped
+            scheduler._stopped_trials.discard(earlier)
+    scheduler.on_trial_remove(None, earlier)

@@ -1,0 +1,177 @@
+"""The sampler that models configuration and epoch together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import intersection_search_space
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
+from scipy.stats import qmc
+
+from aifs_tune.sampling.acquisition import (
+    candidates,
+    chance_of_success,
+    log_expected_improvement,
+    without_failures,
+    without_twins,
+)
+from aifs_tune.sampling.curves import points_of
+from aifs_tune.sampling.encoding import Conditions, Encoding
+from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended
+
+Array: TypeAlias = NDArray[np.float64]
+
+N_START = 10
+"""Trials that start from a quasi-random sequence."""
+N_CURVES = 4
+"""Trials that must have reported before the model is asked."""
+RANDOM_SHARE = 0.1
+"""Of later proposals that are uniform, whatever the model believes."""
+N_BEST = 6
+"""Known configurations near which a proposal is looked for."""
+CONTENDERS = 200
+"""Trials, the best so far, that can be the best at the end."""
+
+
+class AifsSampler(BaseSampler):
+    """Proposes the configuration with the largest expected improvement at the last epoch, by a Gaussian process over
+    configurations and epochs (:mod:`aifs_tune.sampling.curve_gp`).
+
+    It learns from each epoch that any trial reported, of running and of stopped trials too. Trials without epochs
+    count as measured at the last one. Failed trials make what is near them less likely to be proposed. A proposal
+    depends on ``seed`` and the study's trials alone.
+
+    Parameters
+    ----------
+    seed
+        0 or above.
+    last_epoch
+        The epoch at which configurations are compared; None for the largest that was reported.
+    space
+        Distributions of all parameters, parents before the children of their conditions. None to learn it from the
+        trials: then only parameters that all trials have are modelled, the others are drawn at random.
+    conditions
+        For conditional parameters of ``space``, the values that each parent must have.
+    allows
+        Whether a configuration may be proposed; None if all may.
+
+    Raises
+    ------
+    ValueError
+        When asked in a study of several objectives.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        last_epoch: int | None = None,
+        space: Mapping[str, BaseDistribution] | None = None,
+        conditions: Conditions | None = None,
+        allows: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self._seed, self._last_epoch, self._allows = seed, last_epoch, allows
+        self._space = None if space is None else {n: d for n, d in space.items() if not d.single()}
+        self._fixed = {} if space is None else {n: d for n, d in space.items() if d.single()}
+        self._conditions = conditions or {}
+        self._models: tuple[dict[str, BaseDistribution], CurveModel] | None = None
+        self._independent = RandomSampler(seed=seed)
+
+    def reseed_rng(self) -> None:
+        self._independent.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        if self._space is not None:
+            return dict(self._space)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        return {n: d for n, d in intersection_search_space(trials, include_pruned=True).items() if not d.single()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        self._raise_error_if_multi_objective(study)
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._raise_error_if_multi_objective(study)
+        if not search_space:
+            return {}
+        model = self.model(study, search_space)
+        rng = np.random.default_rng(np.random.SeedSequence([self._seed, trial.number]))
+        known = model.known(study._get_trials(deepcopy=False, use_cache=True))
+        encoding = model.encoding
+        if trial.number < N_START or len(known.curves) < N_CURVES:
+            return self._first_allowed(encoding, self._quasi_random(len(encoding), trial.number), rng)
+        if rng.random() < RANDOM_SHARE:
+            return self._first_allowed(encoding, rng.random((1, len(encoding))), rng)
+        theta = model.fitted(known, partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL))
+        return self._first_allowed(encoding, propose(model, known, theta, rng), rng)
+
+    def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
+        """The model of this study; kept until the space changes."""
+        if self._models is None or self._models[0] != search_space:
+            encoding = Encoding(search_space | self._fixed, self._conditions)
+            is_max = study.direction == StudyDirection.MAXIMIZE
+            self._models = search_space, CurveModel(encoding, last_epoch=self._last_epoch, larger_is_better=is_max)
+        return self._models[1]
+
+    def _quasi_random(self, d: int, number: int) -> Array:
+        sequence = qmc.Sobol(d, scramble=True, rng=self._seed)
+        if number:
+            sequence.fast_forward(number)
+        return np.asarray(sequence.random(1))
+
+    def _first_allowed(self, encoding: Encoding, places: Array, rng: np.random.Generator) -> dict[str, Any]:
+        """The first of ``places`` whose configuration is allowed; uniform draws follow them."""
+        for place in encoding.deactivated(places):
+            params = encoding.params(place)
+            if self._allows is None or self._allows(params):
+                return params
+        for _ in range(10_000):
+            params = encoding.params(encoding.deactivated(rng.random((1, len(encoding))))[0])
+            if self._allows is None or self._allows(params):
+                return params
+        raise optuna.exceptions.OptunaError("no configuration was found that the constraints allow, in 10,000 draws")
+
+
+def propose(model: CurveModel, known: Known, theta: Array, rng: np.random.Generator) -> Array:
+    """Places (m, d) to try next, the most promising first."""
+    encoding, end = model.encoding, model.end(known.curves)
+    points = points_of(known.curves)
+    posterior = model.posterior(theta, points)
+    order = sorted(range(len(known.curves)), key=lambda i: (-known.curves[i].best[-1], i))
+    contenders = order[:CONTENDERS] + [i for i in order[CONTENDERS:] if known.curves[i].trial in known.running]
+    x = np.stack([known.curves[i].x for i in contenders])
+    # configurations are compared, not trials: what was the luck of one trial is not expected again
+    by_mean = np.argsort(-posterior.mean(x, end, none(x)), kind="stable")
+    if known.running:  # what runs is taken to end as expected: its surroundings promise less
+        pending = np.array(list(known.running), dtype=np.int64)
+        pending_x = encoding.features(np.array(list(known.running.values())))
+        y = posterior.mean(pending_x, end, pending)
+        posterior = model.posterior(theta, extended(points, pending_x, end, pending, y))
+    places = candidates(encoding, known.places[[contenders[i] for i in by_mean[:N_BEST]]], rng)
+    features = encoding.features(places)
+    gain, variance = posterior.gain(features, end, none(features), x[by_mean[0]], -1)
+    score, scales = log_expected_improvement(gain, variance), posterior.kernel.scales
+    if known.running:
+        score = without_twins(score, features, pending_x, scales)
+    if len(known.failed):
+        succeeded = np.stack([curve.x for curve in known.curves])
+        chance = chance_of_success(features, encoding.features(known.failed), succeeded, scales)
+        score = without_failures(score, chance)
+    return places[np.argsort(-score, kind="stable")]
+
+
+def none(x: Array) -> NDArray[np.int64]:
+    """That no row of ``x`` is a trial that was observed."""
+    return np.full(len(x), -1)

@@ -1,0 +1,196 @@
+"""A Gaussian process over configurations and epochs, in NumPy and SciPy alone.
+
+The covariance of the values of configuration x at epoch e and of x' at e', with u = log e, is
+
+    M(x, x') (s_level + s_shape k(u, u')) + s_common k(u, u') + [same trial] s_trial + [same point] (s_noise + s_early
+    / e^2)
+
+M is Matern-5/2 with one length scale for each parameter and k squared-exponential: configurations differ in their
+level and in the shape of their curve, share the course that all curves have, and each trial keeps an offset of its
+own (its seed, and what the kernel cannot resolve). Marginal likelihood, its gradient and the posterior are equations
+2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006); Matern-5/2 is their
+equation 4.17.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack, solve_triangular
+from scipy.optimize import minimize
+
+Array: TypeAlias = NDArray[np.float64]
+
+JITTER = 1e-8
+
+
+@dataclass(frozen=True)
+class Points:
+    """Observed values: ``x`` (n, d), each parameter's columns from 0 to 1; ``u`` (n,), log epochs; ``trial`` (n,),
+    numbers that say which points are of one trial; ``y`` (n,), scaled to mean 0 and variance about 1."""
+
+    x: Array
+    u: Array
+    trial: NDArray[np.int64]
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal priors on the logarithms of the kernel's parameters: their means and standard deviations, in the order of
+    :meth:`Kernel.vector`."""
+
+    mean: Array
+    sd: Array
+
+    @staticmethod
+    def of(n_params: int) -> Prior:
+        scales = np.log(0.7 * np.sqrt(max(1, n_params))), 0.8
+        rows = [*[scales] * n_params, (np.log(1.5), 0.5), (np.log(0.5), 0.8), (np.log(0.2), 0.8), (np.log(0.5), 1.0)]
+        rows += [(np.log(0.02), 1.0), (np.log(0.003), 1.0), (np.log(0.1), 1.5)]
+        mean, sd = np.array(rows, dtype=float).T
+        return Prior(mean, sd)
+
+
+class Kernel:
+    """The covariance for one set of parameters.
+
+    ``theta`` (d + 7,) holds the logarithms of the length scale of each parameter, of that of u, and of s_level,
+    s_shape, s_common, s_trial, s_noise and s_early. ``columns`` (c,) says which parameter each column of x belongs
+    to: a choice has several.
+    """
+
+    def __init__(self, theta: Array, columns: NDArray[np.int64]) -> None:
+        self.theta, self.columns = theta, columns
+        d = len(theta) - 7
+        self.scales, self.scale_u = np.exp(theta[:d])[columns], float(np.exp(theta[d]))
+        self.level, self.shape, self.common, self.offset, self.noise, self.early = np.exp(theta[d + 1 :]).tolist()
+
+    def matern(self, x: Array, other: Array) -> Array:
+        r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
+        return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+
+    def course(self, u: Array, other: Array) -> Array:
+        return np.asarray(np.exp(-0.5 * ((u[:, None] - other[None, :]) / self.scale_u) ** 2))
+
+    def between(self, x: Array, u: Array, other: Points) -> Array:
+        """Covariances (m, n) of new configurations with observed points, no trial shared."""
+        k = self.course(u, other.u)
+        return np.asarray(self.matern(x, other.x) * (self.level + self.shape * k) + self.common * k)
+
+    def within(self, points: Points) -> Array:
+        """Covariances (n, n) of observed values."""
+        k = self.course(points.u, points.u)
+        cov = self.matern(points.x, points.x) * (self.level + self.shape * k) + self.common * k
+        cov += self.offset * (points.trial[:, None] == points.trial[None, :])
+        cov[np.diag_indices_from(cov)] += self.noise + self.early * np.exp(-2.0 * points.u) + JITTER
+        return np.asarray(cov)
+
+
+def squared_distances(a: Array, b: Array) -> Array:
+    """Squared distances (n, m) between rows."""
+    out = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2.0 * (a @ b.T)
+    return np.asarray(np.maximum(out, 0.0))
+
+
+def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, prior: Prior) -> tuple[float, Array]:
+    """Negative log posterior of ``theta`` up to a constant, and its gradient (d + 7,)."""
+    kernel = Kernel(theta, columns)
+    d, n = len(theta) - 7, len(points)
+    scaled = points.x / kernel.scales
+    r = np.sqrt(5.0 * squared_distances(scaled, scaled))
+    decay = np.exp(-r)
+    m = (1.0 + r + r * r / 3.0) * decay
+    gap = ((points.u[:, None] - points.u[None, :]) / kernel.scale_u) ** 2
+    k = np.exp(-0.5 * gap)
+    mixed = kernel.level + kernel.shape * k
+    same = points.trial[:, None] == points.trial[None, :]
+    cov = m * mixed + kernel.common * k + kernel.offset * same
+    early = kernel.early * np.exp(-2.0 * points.u)
+    cov[np.diag_indices(n)] += kernel.noise + early + JITTER
+    factor, info = lapack.dpotrf(cov, lower=1, overwrite_a=1)
+    if info != 0:
+        return 1e25, np.zeros_like(theta)
+    alpha, _ = lapack.dpotrs(factor, points.y, lower=1)
+    log_det = 2.0 * np.log(np.diag(factor)).sum()
+    inverse, _ = lapack.dpotri(factor, lower=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    w = 0.5 * (inverse - np.outer(alpha, alpha))  # d loss / d cov
+    gradient = np.empty_like(theta)
+    # d M / d log scale_j = 5/3 (1 + r) exp(-r) times the squared scaled distance in j
+    g = w * mixed * (5.0 / 3.0) * (1.0 + r) * decay
+    per_column = 2.0 * ((g.sum(1) @ (scaled * scaled)) - np.einsum("nc,nc->c", scaled, g @ scaled))
+    gradient[:d] = np.bincount(columns, per_column, minlength=d)
+    wm, wk = w * m, w * k
+    gradient[d] = float(np.sum((wm * kernel.shape + w * kernel.common) * k * gap))
+    gradient[d + 1] = kernel.level * float(wm.sum())
+    gradient[d + 2] = kernel.shape * float(np.sum(wm * k))
+    gradient[d + 3] = kernel.common * float(wk.sum())
+    gradient[d + 4] = kernel.offset * float(w[same].sum())
+    gradient[d + 5] = kernel.noise * float(np.trace(w))
+    gradient[d + 6] = float(np.diag(w) @ early)
+    off = (theta - prior.mean) / prior.sd
+    loss = 0.5 * float(points.y @ alpha) + 0.5 * log_det + 0.5 * float(off @ off)
+    return loss, gradient + off / prior.sd
+
+
+def fit(points: Points, columns: NDArray[np.int64], prior: Prior, start: Array, *, iterations: int = 40) -> Array:
+    """The most probable ``theta`` near ``start``, by L-BFGS-B within four standard deviations of the prior."""
+    bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
+    found = minimize(
+        loss_and_gradient,
+        np.clip(start, *np.array(bounds).T),
+        args=(columns, points, prior),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": iterations},
+    )
+    return np.asarray(found.x)
+
+
+class Posterior:
+    """What the observed points say of others."""
+
+    def __init__(self, kernel: Kernel, points: Points) -> None:
+        self.kernel, self.points = kernel, points
+        cov = kernel.within(points)
+        for _ in range(6):
+            self._factor, info = lapack.dpotrf(cov, lower=1)
+            if info == 0:
+                break
+            cov[np.diag_indices_from(cov)] += 1e-6
+        self._alpha, _ = lapack.dpotrs(self._factor, points.y, lower=1)
+
+    def mean(self, x: Array, u: float, trial: NDArray[np.int64]) -> Array:
+        """Means (m,) of configurations ``x`` (m, c) at log epoch ``u``; ``trial`` (m,) says which trials they are, -1
+        for new ones."""
+        return np.asarray(self._cross(x, u, trial) @ self._alpha)
+
+    def gain(self, x: Array, u: float, trial: NDArray[np.int64], over: Array, over_trial: int) -> tuple[Array, Array]:
+        """Means and variances (m,) of how much each ``x`` (m, c) exceeds the configuration ``over`` (c,) at log epoch
+        ``u``.
+
+        What all configurations have in common cancels. A trial that was observed keeps its own offset; a new one has
+        none.
+        """
+        kernel, other = self.kernel, np.array([over_trial])
+        cross = self._cross(np.vstack([x, over[None]]), u, np.append(trial, other))
+        mean = cross @ self._alpha
+        half = solve_triangular(self._factor, (cross[:-1] - cross[-1]).T, lower=True, check_finite=False)
+        prior = 2.0 * (kernel.level + kernel.shape) * (1.0 - kernel.matern(x, over[None])[:, 0])
+        is_other = (trial == over_trial) & (trial >= 0)
+        prior = prior + kernel.offset * np.where(is_other, 0.0, (trial >= 0) * 1.0 + (over_trial >= 0) * 1.0)
+        return mean[:-1] - mean[-1], np.maximum(prior - np.einsum("nm,nm->m", half, half), 0.0)
+
+    def _cross(self, x: Array, u: float, trial: NDArray[np.int64]) -> Array:
+        kernel = self.kernel
+        cross = kernel.between(x, np.full(len(x), u), self.points)
+        shared = (trial[:, None] == self.points.trial[None, :]) & (trial[:, None] >= 0)
+        return np.asarray(cross + kernel.offset * shared)

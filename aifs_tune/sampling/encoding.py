@@ -1,0 +1,158 @@
+"""Configurations as points of the unit cube, and back.
+
+A *place* z (d,) has one number from 0 to 1 for each parameter: floats and whole numbers along their range (its
+logarithm where the range is log), a choice as (index + 1/2) / number of choices. Features x (c,) are what the model
+sees: numbers as they are, a choice as one column for each of its values. A parameter that is inactive in a
+configuration has the same features in all that lack it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Array: TypeAlias = NDArray[np.float64]
+Conditions: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
+"""For each conditional parameter, the values that each of its parents must have (one of)."""
+
+
+class Axis:
+    """One parameter's way from a value to a number from 0 to 1 and back."""
+
+    def __init__(self, distribution: BaseDistribution) -> None:
+        self.distribution = distribution
+        self.choices: tuple[Any, ...] = ()
+        self.is_log = False
+        self._low, self._high = 0.0, 1.0
+        if isinstance(distribution, CategoricalDistribution):
+            self.choices = tuple(distribution.choices)
+            return
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        step = distribution.step
+        half = 0.0 if step is None else 0.5 * step  # every grid value has the same share of 0 to 1
+        low, high = distribution.low - half, distribution.high + half
+        self.is_log = distribution.log
+        self._low, self._high = (np.log(low), np.log(high)) if self.is_log else (low, high)
+
+    @property
+    def n_features(self) -> int:
+        return max(1, len(self.choices))
+
+    def place(self, value: Any) -> float:
+        if self.choices:
+            return (self._index(value) + 0.5) / len(self.choices)
+        raw = np.log(value) if self.is_log else value
+        return float(np.clip((raw - self._low) / (self._high - self._low), 0.0, 1.0))
+
+    def _index(self, value: Any) -> int:
+        return int(self.distribution.to_internal_repr(value))
+
+    def values(self, places: Array) -> list[Any]:
+        """The allowed values nearest to ``places`` (m,)."""
+        if self.choices:
+            index = np.minimum((places * len(self.choices)).astype(int), len(self.choices) - 1)
+            return [self.choices[i] for i in index]
+        raw = self._low + places * (self._high - self._low)
+        real = np.exp(raw) if self.is_log else raw
+        d = self.distribution
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        if d.step is not None:
+            real = d.low + np.round((real - d.low) / d.step) * d.step
+        real = np.clip(real, d.low, d.high)
+        return [int(v) for v in real] if isinstance(d, IntDistribution) else [float(v) for v in real]
+
+    def snapped(self, places: Array) -> Array:
+        """The places (m,) of the values that ``places`` stand for."""
+        if self.choices:
+            return (np.minimum(np.floor(places * len(self.choices)), len(self.choices) - 1) + 0.5) / len(self.choices)
+        d = self.distribution
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        if d.step is None:
+            return np.clip(places, 0.0, 1.0)
+        raw = self._low + places * (self._high - self._low)
+        real = np.exp(raw) if self.is_log else raw
+        real = np.clip(d.low + np.round((real - d.low) / d.step) * d.step, d.low, d.high)
+        raw = np.log(real) if self.is_log else real
+        return np.asarray((raw - self._low) / (self._high - self._low), dtype=float)
+
+
+class Encoding:
+    """The parameters of a space in a fixed order, those with one value left out."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], conditions: Conditions | None = None) -> None:
+        self.names = [name for name, distribution in distributions.items() if not distribution.single()]
+        self.axes = [Axis(distributions[name]) for name in self.names]
+        self.columns = np.repeat(np.arange(len(self.axes)), [axis.n_features for axis in self.axes]).astype(np.int64)
+        self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
+        self._conditions: list[tuple[int, list[tuple[int, Array]]]] = []
+        self._never: list[int] = []
+        for name, parents in (conditions or {}).items():
+            if name in self.names:
+                self._add_condition(name, parents, distributions)
+
+    def _add_condition(
+        self, name: str, parents: Mapping[str, Sequence[Any]], distributions: Mapping[str, BaseDistribution]
+    ) -> None:
+        here, tests = self.names.index(name), []
+        for parent, allowed in parents.items():
+            if parent in self.names:
+                axis = self.axes[self.names.index(parent)]
+                tests.append((self.names.index(parent), np.array([axis.place(value) for value in allowed])))
+            elif _only_value(distributions[parent]) not in allowed:
+                self._never.append(here)
+        self._conditions.append((here, tests))
+
+    def __len__(self) -> int:
+        return len(self.axes)
+
+    @property
+    def has_conditions(self) -> bool:
+        return bool(self._conditions)
+
+    def place(self, params: Mapping[str, Any]) -> Array:
+        """The place (d,) of a configuration, NaN where a parameter is inactive."""
+        return np.array(
+            [axis.place(params[n]) if n in params else np.nan for n, axis in zip(self.names, self.axes, strict=True)]
+        )
+
+    def deactivated(self, places: Array) -> Array:
+        """``places`` (m, d), snapped to allowed values, with NaN where the conditions leave a parameter inactive."""
+        out = np.stack([axis.snapped(places[:, j]) for j, axis in enumerate(self.axes)], axis=1)
+        for here, tests in self._conditions:  # parents stand before their children
+            active = np.full(len(out), here not in self._never)
+            for parent, allowed in tests:
+                active &= np.any(np.abs(out[:, parent, None] - allowed[None, :]) < 1e-9, axis=1)
+            out[~active, here] = np.nan
+        return out
+
+    def features(self, places: Array) -> Array:
+        """Features (m, c) of places (m, d) that are snapped, NaN where inactive."""
+        out = np.empty((len(places), len(self.columns)))
+        for j, axis in enumerate(self.axes):
+            start, stop = self._first[j], self._first[j + 1]
+            z = places[:, j]
+            if axis.choices:
+                index = np.where(np.isnan(z), -1, np.floor(np.nan_to_num(z) * len(axis.choices)))
+                out[:, start:stop] = (index[:, None] == np.arange(len(axis.choices))) * np.sqrt(0.5)
+            else:
+                out[:, start] = np.where(np.isnan(z), 0.5, z)
+        return out
+
+    def params(self, place: Array) -> dict[str, Any]:
+        """The configuration at one place (d,); inactive parameters are absent."""
+        return {
+            name: axis.values(place[j : j + 1])[0]
+            for j, (name, axis) in enumerate(zip(self.names, self.axes, strict=True))
+            if not np.isnan(place[j])
+        }
+
+
+def _only_value(distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low

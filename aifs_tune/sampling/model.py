@@ -1,0 +1,134 @@
+"""What a study's trials say of all configurations at all epochs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+
+from aifs_tune.sampling.curve_gp import Kernel, Points, Posterior, Prior, fit
+from aifs_tune.sampling.curves import Curve, points_of
+from aifs_tune.sampling.encoding import Encoding
+
+Array: TypeAlias = NDArray[np.float64]
+
+KERNEL = "aifs_tune:kernel"
+"""Key of the trial attribute that holds the kernel's parameters, where a proposal or a decision on this trial fitted
+them."""
+GROWTH = 1.15
+"""The kernel is fitted again once there are this many times the points of the last fit."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The state of a study at one moment. ``places`` (n, d) and ``curves`` are of the trials that have reported and
+    did not fail; ``running`` (r, d) of all that are running; ``failed`` (f, d) of those that failed."""
+
+    curves: list[Curve]
+    places: Array
+    running: dict[int, Array]
+    failed: Array
+    theta: Array | None
+    n_fitted: int
+
+
+class CurveModel:
+    """Reads trials into curves, remembering those that are finished, and fits the kernel to them.
+
+    Nothing but the trials decides what the model believes: the kernel's parameters are fitted from those that an
+    earlier proposal stored with its trial, so that a new process continues as the old one would have.
+    """
+
+    def __init__(self, encoding: Encoding, *, last_epoch: int | None, larger_is_better: bool) -> None:
+        self.encoding = encoding
+        self._last_epoch = last_epoch
+        self._sign = 1.0 if larger_is_better else -1.0
+        self._prior = Prior.of(len(encoding))
+        self._seen: dict[int, tuple[Array, Curve | None]] = {}
+
+    def known(self, trials: Sequence[FrozenTrial]) -> Known:
+        """What ``trials`` tell, in the order of their numbers."""
+        curves: list[Curve] = []
+        places: list[Array] = []
+        running: dict[int, Array] = {}
+        failed: list[Array] = []
+        theta, n_fitted = None, 0
+        for trial in trials:
+            if trial.state == TrialState.WAITING or not trial.params:
+                continue
+            stored = trial.system_attrs.get(KERNEL)
+            if stored is not None:
+                document = json.loads(stored)
+                if len(document["theta"]) == len(self._prior.mean) and document["points"] > n_fitted:
+                    theta, n_fitted = np.array(document["theta"]), document["points"]
+            place, curve = self._read(trial)
+            if trial.state == TrialState.RUNNING:
+                running[trial.number] = place
+            if trial.state == TrialState.FAIL:
+                failed.append(place)
+            elif curve is not None:
+                curves.append(curve)
+                places.append(place)
+        d = len(self.encoding)
+        return Known(
+            curves,
+            np.array(places).reshape(-1, d),
+            running,
+            np.array(failed).reshape(-1, d),
+            theta,
+            n_fitted,
+        )
+
+    def _read(self, trial: FrozenTrial) -> tuple[Array, Curve | None]:
+        if trial.number in self._seen:
+            return self._seen[trial.number]
+        values: Mapping[int, float] = trial.intermediate_values
+        if not values and trial.values:
+            values = {self._last_epoch or 1: trial.values[0]}
+        curve = self.curve(trial.number, trial.params, values)
+        place = self.encoding.place(trial.params)
+        if trial.state.is_finished():
+            self._seen[trial.number] = place, curve
+        return place, curve
+
+    def curve(self, number: int, params: Mapping[str, Any], values: Mapping[int, float]) -> Curve | None:
+        """The course of a trial with these values by epoch; None if none of them is finite."""
+        finite = {max(1, epoch): value for epoch, value in sorted(values.items()) if np.isfinite(value)}
+        if not finite:
+            return None
+        x = self.encoding.features(self.encoding.place(params)[None])[0]
+        best = np.maximum.accumulate(self._sign * np.array(list(finite.values()), dtype=float))
+        return Curve(number, x, np.array(list(finite), dtype=np.int64), best)
+
+    def end(self, curves: Sequence[Curve]) -> float:
+        """Log of the last epoch that a trial can reach."""
+        return float(np.log(self._last_epoch or max(curve.epochs[-1] for curve in curves)))
+
+    def fitted(self, known: Known, store: Callable[[str], None]) -> Array:
+        """The kernel's parameters for ``known``; new ones are given to ``store``."""
+        n_points = sum(len(curve.picked) for curve in known.curves)
+        if known.theta is not None and n_points < GROWTH * known.n_fitted:
+            return known.theta
+        start = self._prior.mean if known.theta is None else known.theta
+        theta = fit(points_of(known.curves), self.encoding.columns, self._prior, start)
+        rounded = [float(f"{value:.5g}") for value in theta]
+        store(json.dumps({"theta": rounded, "points": n_points}))
+        return np.array(rounded)
+
+    def posterior(self, theta: Array, points: Points) -> Posterior:
+        return Posterior(Kernel(theta, self.encoding.columns), points)
+
+
+def extended(points: Points, x: Array, u: float, trial: NDArray[np.int64], y: Array) -> Points:
+    """``points`` and further ones at log epoch ``u``."""
+    return Points(
+        np.concatenate([points.x, x]),
+        np.concatenate([points.u, np.full(len(x), u)]),
+        np.concatenate([points.trial, trial]),
+        np.concatenate([points.y, y]),
+    )

@@ -1,0 +1,64 @@
+"""The product's own study, samplers and schedulers as a method of the benchmark: what a sweep does, less Ray and
+training."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from curve_tables import CurveTable
+from virtual_time import Run
+
+from aifs_tune.ray_schedulers import make_scheduler
+from aifs_tune.spec import SearchSpec, SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.studies import start_study
+
+SEARCHES = {
+    "aifs": {},
+    "aifs+asha4": {"scheduler": "asha", "reduction_factor": 4.0},
+    "our tpe+asha4": {"sampler": "tpe", "scheduler": "asha"},
+    "our tpe+aifs": {"sampler": "tpe"},
+}
+"""What a sweep file would have under ``search``: the defaults, and parts of them alone."""
+
+
+@dataclass(frozen=True)
+class _TuneTrial:
+    trial_id: str
+
+
+class OurSearch:
+    """A real study in a SQLite file, in memory where the system has a place for that, asked and told as a sweep does
+    it."""
+
+    def __init__(self, table: CurveTable, seed: int, **search: object) -> None:
+        spec = SweepSpec(
+            name="benchmark", space=table.space, search=SearchSpec(epochs=table.epochs, seed=seed, **search)
+        )
+        shared = Path("/dev/shm")
+        self._folder = tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
+        storage = Storage(f"sqlite:///{self._folder.name}/study.db", create=True)
+        storage.lock.acquire(0.0)  # for good: as a sweep, it is the one writer
+        storage.optuna.hold()
+        self._study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
+        self._scheduler = make_scheduler(spec.search, "max", [], self._chance)
+
+    def _chance(self, trial_id: str, epoch: int, value: float) -> float | None:
+        return self._study.chance_to_win(int(trial_id), epoch, value)
+
+    def ask(self) -> Run:
+        trial = self._study.ask()
+        self._scheduler.on_trial_add(None, _TuneTrial(str(trial.number)))
+        return Run(trial.number, trial.params, 0, self._epochs)
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        running, metric = _TuneTrial(str(trial)), self._study.spec.objective.metric
+        decision = self._scheduler.on_trial_result(None, running, {"epoch": epoch, "objective": value})
+        self._study.report(trial, epoch, {metric: value})
+        if epoch < self._epochs and decision == "CONTINUE":
+            return True
+        self._scheduler.on_trial_complete(None, running, {"epoch": epoch, "objective": value})
+        self._study.tell(trial, state="complete" if epoch == self._epochs else "pruned")
+        return False

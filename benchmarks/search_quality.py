@@ -1,0 +1,189 @@
+"""How good and how soon: our search against those that are used today, on tables of learning curves in virtual time.
+
+    python benchmarks/search_quality.py LCBENCH.py --half record --seeds 5
+    python benchmarks/search_quality.py LCBENCH.py --tasks 126026 3945 --methods aifs random+asha tpe+asha
+    python benchmarks/search_quality.py CURVES.json --methods aifs random+asha
+
+LCBENCH.py reads the LCBench surrogate: ``tasks()`` names its tasks. Every second task was used to design our sampler
+(``--half design``), the others for the record only. A JSON file holds measured curves (see
+``curve_tables.JsonTable``). An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best
+of 1,000 random configurations - best so far) / (that best - their median); below 0 is better than the best of 1,000,
+and the clipped one counts 0 then. Standard errors are over tasks. The speed-up is that over the budget at which the
+best of random + ASHA with the same seed was reached, the geometric mean over runs; a run that never reaches it counts
+as 1.
+
+Rivals need ``pip install 'aifs-tune[bench]'``. With ``--keep FILE`` each finished run is added to FILE and not run
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curve_tables import CurveTable, JsonTable, LCBenchTable, reference
+from our_search import SEARCHES, OurSearch
+from rivals import RIVALS
+from virtual_time import simulate
+
+BASE = "random+asha"
+METHODS = {name: partial(OurSearch, **search) for name, search in SEARCHES.items()}
+DEFAULT = ["aifs", BASE, "tpe+asha", "tpe", "tpe+asha4", "qmc+asha", "gp+asha4", "dehb", "syne-kde", "smac"]
+
+
+def open_table(source: Path, task: str) -> CurveTable:
+    return JsonTable(source, task) if source.suffix == ".json" else LCBenchTable(source, task)
+
+
+def task_names(source: Path, half: str) -> list[str]:
+    if source.suffix == ".json":
+        return [source.stem]
+    names = LCBenchTable.tasks(source)
+    return {"all": names, "design": names[::2], "record": names[1::2]}[half]
+
+
+@lru_cache(maxsize=4)
+def _known(source: Path, task: str) -> tuple[CurveTable, tuple[float, float]]:
+    table = open_table(source, task)
+    return table, reference(table)
+
+
+def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, Any]:
+    """One method on one task with one seed, as a row: regret at each budget, and when each best value was reached."""
+    source, task, method, seed, workers, budgets = job
+    table, (best, median) = _known(source, task)
+    made = METHODS[method](table, seed) if method in METHODS else RIVALS[method](table, seed, workers)
+    course = simulate(table, made, workers=workers, epochs=max(budgets) * table.epochs)
+    regret = [(best - course.best_at(budget * table.epochs)) / (best - median) for budget in budgets]
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "workers": workers,
+        "budgets": list(budgets),
+        "regret": regret,
+        "spent": [spent / table.epochs for spent in course.spent],
+        "best": course.best,
+        "proposals": course.proposals,
+        "seconds": course.seconds,
+        "longest_s": course.longest_s,
+    }
+
+
+def speed_ups(rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+    """Geometric mean of how many times sooner the final value of ``base`` was reached, and the share of runs that
+    did."""
+    final = {(row["task"], row["seed"]): row["best"][-1] for row in base}
+    sooner = []
+    for row in rows:
+        target = final.get((row["task"], row["seed"]))
+        if target is not None:
+            reached = [spent for spent, best in zip(row["spent"], row["best"], strict=True) if best >= target]
+            sooner.append(row["budgets"][-1] / reached[0] if reached else None)
+    if not sooner:
+        return None
+    logs = [np.log(times) if times is not None else 0.0 for times in sooner]
+    return float(np.exp(np.mean(logs))), sum(times is not None for times in sooner) / len(sooner)
+
+
+def summary(method: str, rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    tasks = sorted({row["task"] for row in rows})
+    regret = np.array([np.mean([row["regret"] for row in rows if row["task"] == task], axis=0) for task in tasks])
+    clipped = [np.mean([np.maximum(row["regret"], 0) for row in rows if row["task"] == task], axis=0) for task in tasks]
+    error = np.std(regret, axis=0, ddof=1) / np.sqrt(len(tasks)) if len(tasks) > 1 else np.full(regret.shape[1], np.nan)
+    worst = None
+    if base:
+        last = {t: np.mean([max(0.0, r["regret"][-1]) for r in base if r["task"] == t]) for t in tasks}
+        worst = max((float(clipped[i][-1] - last[task]), task) for i, task in enumerate(tasks))
+    found = speed_ups(rows, base)
+    return {
+        "method": method,
+        "runs": len(rows),
+        "tasks": len(tasks),
+        "budgets": rows[0]["budgets"],
+        "regret": regret.mean(0).tolist(),
+        "clipped": np.mean(clipped, axis=0).tolist(),
+        "standard_error": error.tolist(),
+        "speed_up": None if found is None else found[0],
+        "reached": None if found is None else found[1],
+        "worst_over_random": worst,
+        "ms_per_proposal": 1e3 * sum(r["seconds"] for r in rows) / sum(r["proposals"] for r in rows),
+        "seconds_per_run": sum(r["seconds"] for r in rows) / len(rows),
+        "longest_s": max(r["longest_s"] for r in rows),
+    }
+
+
+def show(entry: dict[str, Any]) -> str:
+    cells = [
+        f"{regret:6.3f} {clipped:.3f} ± {error:.3f}"
+        for regret, clipped, error in zip(entry["regret"], entry["clipped"], entry["standard_error"], strict=True)
+    ]
+    times = "" if entry["speed_up"] is None else f"{entry['speed_up']:5.2f} {100 * entry['reached']:4.0f} %"
+    worst = "" if entry["worst_over_random"] is None else f"{entry['worst_over_random'][0]:+.2f}"
+    cost = f"{entry['ms_per_proposal']:6.0f} {entry['seconds_per_run']:6.1f} {entry['longest_s']:5.2f}"
+    return f"{entry['method']:14} {' | '.join(cells)} | {times:12} | {worst:5} | {cost} | {entry['runs']:4}"
+
+
+def finished(keep: Path | None) -> Iterator[dict[str, Any]]:
+    if keep is not None and keep.exists():
+        yield from (json.loads(line) for line in keep.read_text().splitlines())
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("source", type=Path, help="lcbench.py of the surrogate, or a JSON file of curves")
+    cli.add_argument("--half", choices=["design", "record", "all"], default="design")
+    cli.add_argument("--tasks", nargs="+", default=None)
+    cli.add_argument("--methods", nargs="+", default=DEFAULT, choices=[*METHODS, *RIVALS], metavar="METHOD")
+    cli.add_argument("--seeds", type=int, default=3)
+    cli.add_argument("--workers", type=int, default=8)
+    cli.add_argument("--budgets", type=int, nargs="+", default=[2, 5, 10, 20], help="in full trainings, rising")
+    cli.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    cli.add_argument("--keep", type=Path, default=None)
+    cli.add_argument("--json", action="store_true")
+    args = cli.parse_args()
+    tasks, budgets = args.tasks or task_names(args.source, args.half), tuple(args.budgets)
+    wanted = [
+        (args.source, task, method, seed, args.workers, budgets)
+        for method in args.methods
+        for task in tasks
+        for seed in range(args.seeds)
+    ]
+    rows = {_key(row): row for row in finished(args.keep)}
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # of the processes below: a proposal's cost is that of one core
+    missing = [job for job in wanted if (*job[1:5], budgets) not in rows]
+    with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
+        for done, row in enumerate(pool.imap_unordered(one_run, missing), 1):
+            rows[_key(row)] = row
+            print(f"\r{done} of {len(missing)} runs", end="", file=sys.stderr)
+            if args.keep is not None:
+                with args.keep.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    print(file=sys.stderr)
+    mine = [rows[*job[1:5], budgets] for job in wanted]
+    by_method = {method: [row for row in mine if row["method"] == method] for method in args.methods}
+    entries = [summary(method, by_method[method], by_method.get(BASE, [])) for method in args.methods]
+    if args.json:
+        print(json.dumps({"workers": args.workers, "tasks": tasks, "methods": entries}))
+        return
+    print(f"{len(tasks)} tasks, {args.seeds} seeds, {args.workers} workers; regret, clipped at 0, ± standard error")
+    heads = " | ".join(f"after {budget} trainings".ljust(20) for budget in budgets)
+    print(f"{'':14} {heads} | sooner       | worst | ms/ask s/run longest | runs")
+    print("\n".join(show(entry) for entry in entries))
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["method"], row["seed"], row["workers"], tuple(row["budgets"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Samplers by name on a real study, and what the study's model answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import optuna
+import pytest
+
+from aifs_tune.errors import RequestError
+from aifs_tune.sampling import CHANCE, check_sampler, is_rung
+from aifs_tune.sampling.by_name import FOREIGN
+from aifs_tune.sampling.model import KERNEL
+from aifs_tune.spec import SAMPLERS, SearchSpec, SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.studies import open_study, start_study
+
+SPACE = {
+    "rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+    "units": {"type": "int", "low": 16, "high": 64, "step": 16},
+    "optimizer": {"type": "choice", "choices": ["adam", "sgd"]},
+    "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
+    "depth": {"type": "fixed", "value": 2},
+}
+GRID = {"a": {"type": "choice", "choices": [1, 2, 3]}, "b": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5}}
+INSTALLED = [name for name in SAMPLERS if name not in ("gp", "cmaes", "grid", "brute_force")]
+
+
+def value_of(params) -> float:
+    return params["units"] / 64 - (params["optimizer"] == "adam") - params.get("momentum", 0.0)
+
+
+def test_the_names_of_a_sweep_file_are_those_that_can_be_made():
+    assert ("aifs", *FOREIGN) == SAMPLERS
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("constraints", [[], ["units <= 32 or optimizer == 'sgd'"]], ids=["free", "constrained"])
+def test_every_sampler_serves_workers_that_ask_before_others_have_told(url, name, constraints):
+    study = open_study("s", space=SPACE, storage=url, sampler=name, constraints=constraints)
+    for _ in range(5):
+        trials = [study.ask() for _ in range(4)]
+        for trial in trials:
+            assert study.spec.check_params(trial.params) == dict(trial.params)
+            study.tell(trial, value_of(trial.params))
+    assert study.counts()["complete"] == 20
+    assert len({json.dumps(dict(trial.params)) for trial in study.all_trials()}) >= 15
+
+
+@pytest.mark.parametrize("name", ["grid", "brute_force"])
+def test_a_grid_is_searched_to_the_end(url, name):
+    study = open_study("s", space=GRID, storage=url, sampler=name)
+    for _ in range(9):
+        study.tell(study.ask(), 1.0)
+    assert len({tuple(trial.params.values()) for trial in study.all_trials()}) == 9
+
+
+@pytest.mark.parametrize("name", ["grid", "brute_force"])
+def test_a_grid_needs_steps(name):
+    spec = SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=name))
+    with pytest.raises(RequestError, match="a grid needs a step or choices for rate"):
+        check_sampler(spec)
+
+
+@pytest.mark.parametrize(("name", "package"), [("gp", "torch"), ("cmaes", "cmaes")])
+def test_a_sampler_whose_package_is_missing_says_so_before_anything_runs(monkeypatch, name, package):
+    monkeypatch.setattr("aifs_tune.sampling.by_name.find_spec", lambda asked: None)
+    with pytest.raises(RequestError, match=rf"{name!r} needs the package {package}.*pip install {package}"):
+        check_sampler(SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=name)))
+
+
+def test_a_lab_s_own_sampler_is_imported_and_seeded(url, tmp_path, monkeypatch):
+    (tmp_path / "labsampler.py").write_text(
+        "from optuna.samplers import RandomSampler\nclass Ours(RandomSampler): pass\nthing = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    one, two = (open_study(name, space=SPACE, storage=url, sampler="labsampler:Ours", seed=4) for name in "ab")
+    assert dict(one.ask().params) == dict(two.ask().params)
+    sys.modules.pop("labsampler")
+    wrongs = {"labsampler:thing": "extends optuna's", "labsampler:No": "cannot be", "no_lab:X": "cannot be"}
+    for wrong, words in wrongs.items():
+        with pytest.raises(RequestError, match=words):
+            check_sampler(SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=wrong)))
+
+
+def test_constraints_of_any_sampler_are_kept_even_where_few_configurations_keep_them(url):
+    study = open_study("s", space=SPACE, storage=url, sampler="tpe", constraints=["units == 48", "rate > 0.05"])
+    for _ in range(6):
+        trial = study.ask()
+        assert trial.params["units"] == 48
+        assert trial.params["rate"] > 0.05
+        study.tell(trial, 1.0)
+
+
+@pytest.mark.parametrize(("grace", "rungs"), [(1, [1, 2, 4, 8, 16, 32]), (3, [3, 6, 12, 24, 48]), (5, [5, 10, 20, 40])])
+def test_rungs_double(grace, rungs):
+    assert [epoch for epoch in range(50) if is_rung(epoch, grace)] == rungs
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_hopeless_trial_has_little_chance_and_a_promising_one_much(url, mode):
+    sign = 1.0 if mode == "max" else -1.0
+    space = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
+    spec = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective={"metric": "score", "mode": mode})
+    study = start_study(Storage(url, create=True), spec, "s")
+
+    def score(params, epoch):
+        return sign * (params["x"] - 1 / epoch)
+
+    first = study.ask()
+    assert study.chance_to_win(first, 1, score(first.params, 1)) is None, "nothing is known yet"
+    study.requeue(first)
+    for _ in range(14):
+        trial = study.ask()
+        for epoch in range(1, 17):
+            study.report(trial, epoch, {"score": score(trial.params, epoch)})
+        study.tell(trial)
+    good, bad = study.enqueue({"x": 1.0, "y": 0.1}), study.enqueue({"x": 0.01, "y": 0.9})
+    assert [study.ask().number, study.ask().number] == [good.number, bad.number]
+    for epoch in (1, 2, 4):
+        chances = [study.chance_to_win(t, epoch, score(t.params, epoch)) for t in (good, bad)]
+        assert chances[0] > CHANCE > chances[1]
+        for trial in (good, bad):
+            study.report(trial, epoch, {"score": score(trial.params, epoch)})
+    assert study.chance_to_win(good, 8, sign * 5.0) > 0.9
+    stored = optuna.load_study(study_name="s", storage=url)
+    assert any(KERNEL in t.system_attrs for t in stored.trials)

@@ -1,0 +1,108 @@
+"""Schedulers that remember earlier sweeps, and the one that asks the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from aifs_tune.ray_schedulers import GRACE_EPOCHS, ModelScheduler, make_scheduler
+from aifs_tune.spec import SearchSpec
+from aifs_tune.trial import Trial
+
+CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
+
+
+def earlier(number: int, value: float) -> tuple[Trial, list[tuple[int, float]]]:
+    return Trial(number, "complete", {}, 0), [(epoch, value) for epoch in range(1, 9)]
+
+
+HISTORY = [earlier(n, n / 10) for n in range(9)]
+
+
+@dataclass(frozen=True)
+class TuneTrial:
+    trial_id: str
+
+
+def unknown(trial_id: str, epoch: int, value: float) -> None:
+    return None
+
+
+def scheduler(mode="max", history=HISTORY, chance=unknown, **search):
+    return make_scheduler(SearchSpec(**{"epochs": 16, "scheduler": "asha", **search}), mode, history, chance)
+
+
+def decide(scheduler, value: float, epoch: int, trial_id: str = "new") -> str:
+    trial = TuneTrial(trial_id)
+    scheduler.on_trial_add(None, trial)
+    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "objective": value})
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "aifs"])
+def test_a_resumed_sweep_stops_trials_by_what_it_saw_before(name):
+    assert decide(scheduler(scheduler=name), 0.1, GRACE_EPOCHS) == STOP
+    assert decide(scheduler(scheduler=name), 0.9, GRACE_EPOCHS) == CONTINUE
+    assert decide(scheduler("min", scheduler=name), 0.1, GRACE_EPOCHS) == CONTINUE
+    assert decide(scheduler("min", scheduler=name), 0.9, GRACE_EPOCHS) == STOP
+    assert decide(scheduler(history=[], scheduler=name), 0.1, GRACE_EPOCHS) == CONTINUE
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median", "aifs"])
+def test_no_percentile_stops_a_trial_within_its_grace(name):
+    history = [earlier(n, 1.0) for n in range(9)]
+    for epoch in range(1, GRACE_EPOCHS):
+        assert decide(scheduler(history=history, scheduler=name), 0.0, epoch) == CONTINUE
+
+
+@pytest.mark.parametrize(
+    "search", [{"scheduler": "none"}, {"epochs": 4}, {"epochs": 2}, {"epochs": 1, "scheduler": "aifs"}]
+)
+def test_where_nothing_can_be_stopped_early_nothing_is(search):
+    assert type(scheduler(history=[], **search)) is FIFOScheduler
+
+
+def test_the_model_decides_as_soon_as_it_knows():
+    chances = {1: None, 2: 0.9, 4: 0.1, 8: 0.3}
+    asked = []
+
+    def chance(trial_id: str, epoch: int, value: float) -> float | None:
+        asked.append((trial_id, epoch, value))
+        return chances[epoch]
+
+    model = scheduler(scheduler="aifs", chance=chance)
+    assert isinstance(model, ModelScheduler)
+    decisions = [decide(model, 0.0, epoch) for epoch in range(1, 10)]
+    assert decisions == [CONTINUE] * 3 + [STOP] + [CONTINUE] * 5, "no percentile decides once the model knows"
+    assert asked == [("new", 1, 0.0), ("new", 2, 0.0), ("new", 4, 0.0), ("new", 8, 0.0)]
+
+
+def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
+    asked = []
+    model = scheduler(
+        scheduler="aifs", grace_epochs=3, epochs=12, chance=lambda trial_id, epoch, value: asked.append(epoch) or 1.0
+    )
+    decisions = [decide(model, 0.9, epoch) for epoch in range(1, 13)]
+    assert asked == [3, 6]
+    assert decisions[-1] == STOP
+    assert set(decisions[:-1]) == {CONTINUE}
+
+
+def test_a_scheduler_never_gives_a_worker_away_to_wait_for_others():
+    median = scheduler(scheduler="median", history=[])
+    controller = SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")])
+    trial = TuneTrial("new")
+    median.on_trial_add(controller, trial)
+    for epoch in range(1, 16):
+        assert median.on_trial_result(controller, trial, {"epoch": epoch, "objective": 0.0}) == CONTINUE
+
+
+def test_hyperband_gives_some_trials_a_longer_grace_and_the_same_ones_again():
+    def decisions():
+        hyperband = scheduler(scheduler="hyperband", epochs=40, history=[earlier(n, n / 40) for n in range(40)])
+        return [decide(hyperband, 0.0, GRACE_EPOCHS, f"trial {n}") for n in range(40)]
+
+    assert set(decisions()) == {CONTINUE, STOP}
+    assert decisions() == decisions()
