@@ -5,12 +5,12 @@
     python benchmarks/search_quality.py CURVES.json --methods aifs random+asha
 
 LCBENCH.py reads the LCBench surrogate: ``tasks()`` names its tasks. Every second task was used to design our sampler
-(``--half design``), the others for the record only. A JSON file holds measured curves (see
-``curve_tables.JsonTable``). An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best
-of 1,000 random configurations - best so far) / (that best - their median); below 0 is better than the best of 1,000,
-and the clipped one counts 0 then. Standard errors are over tasks. The speed-up is that over the budget at which the
-best of random + ASHA with the same seed was reached, the geometric mean over runs; a run that never reaches it counts
-as 1.
+(``--half design``), the others for the record only. A JSON file holds measured curves; ``search/tables.py`` says how.
+An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best of 1,000 random
+configurations - best so far) / (that best - their median); below 0 is better than the best of 1,000, and the clipped
+one counts 0 then. Standard errors are over tasks. The speed-up is the whole budget over that at which the final value
+of random + ASHA with the same seed was reached, the geometric mean over runs; a run that never reaches it counts as
+1.
 
 Rivals need ``pip install 'aifs-tune[bench]'``. With ``--keep FILE`` each finished run is added to FILE and not run
 again.
@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curve_tables import CurveTable, JsonTable, LCBenchTable, reference
-from our_search import SEARCHES, OurSearch
-from rivals import RIVALS
-from virtual_time import simulate
+from search.ours import SEARCHES, OurSearch
+from search.rivals import RIVALS
+from search.tables import CurveTable, JsonTable, LCBenchTable, reference
+from search.virtual_time import simulate
 
 BASE = "random+asha"
 METHODS = {name: partial(OurSearch, **search) for name, search in SEARCHES.items()}

@@ -1,7 +1,7 @@
 """Search methods of other libraries for the virtual-time benchmark, each set up as a user of its library gets it.
 
 They need the bench extra. ``random+asha`` and all that is named after an Optuna sampler run as Ray Tune runs them, the
-rest as its own library does: see :mod:`rivals_multifidelity`.
+rest as its own library does: see :mod:`search.multifidelity`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from curve_tables import CurveTable, random_params
-from rivals_multifidelity import make_dehb, make_smac, make_syne_tune
-from virtual_time import Method, Run
+
+from search.multifidelity import make_dehb, make_smac, make_syne_tune
+from search.tables import CurveTable, random_params
+from search.virtual_time import Method, Run
 
 
 class _Trial(NamedTuple):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from curve_tables import CurveTable
+
+from search.tables import CurveTable
 
 
 @dataclass(frozen=True)

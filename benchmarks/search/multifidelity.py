@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curve_tables import CurveTable
-from virtual_time import Method, Run
-
 from aifs_tune.space import FixedParameter, Parameter, Space
+from search.tables import CurveTable
+from search.virtual_time import Method, Run
 
 FREE_ANSWERS = 20
 """In a row, of budgets that were trained before; a small space might have no others."""

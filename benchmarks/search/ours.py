@@ -7,13 +7,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from curve_tables import CurveTable
-from virtual_time import Run
-
 from aifs_tune.ray_schedulers import make_scheduler
 from aifs_tune.spec import SearchSpec, SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
+from search.tables import CurveTable
+from search.virtual_time import Run
 
 SEARCHES = {
     "aifs": {},

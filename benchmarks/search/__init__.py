@@ -1,0 +1,1 @@
+"""The parts of the benchmark of search: tables, virtual time, our search and its rivals."""

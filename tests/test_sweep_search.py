@@ -1,0 +1,72 @@
+"""Sweeps on a real Ray in which the sampler and the scheduler share one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aifs_tune import load_sweep, resume
+from aifs_tune.sampling.model import KERNEL
+from aifs_tune.storage import Storage
+
+LAB = """
+def curve(x, rate, epochs):
+    '''Best at x 0.7 and rate 1e-3; what is bad starts as well as what is good.'''
+    from math import log10
+    end = 1 - 2 * (x - 0.7) ** 2 - (log10(rate) + 3) ** 2 / 9
+    for epoch in range(1, epochs + 1):
+        yield {"score": end - (1 + end) / epoch}
+"""
+SWEEP = """
+name: search
+trainer: searchlab:curve
+objective: {metric: score, mode: max}
+search: {trials: 30, epochs: 16, workers: 2, scheduler: SCHEDULER}
+constraints: [x + rate < 0.95]
+space:
+  x: {type: float, low: 0, high: 1}
+  rate: {type: float, low: 1e-6, high: 1, log: true}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "searchlab.py").write_text(LAB)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def sweep_file(lab: Path, scheduler: str) -> Path:
+    file = lab / f"{scheduler}.yaml"
+    file.write_text(SWEEP.replace("SCHEDULER", scheduler))
+    return file
+
+
+def test_a_sweep_stops_what_has_little_chance_and_finds_the_best(lab, url):
+    study = load_sweep(sweep_file(lab, "aifs")).run(storage=url).study
+    trials = study.all_trials()
+    counts = study.counts()
+    assert counts["complete"] + counts["pruned"] == len(trials) == 30
+    stopped = [trial for trial in trials if trial.state == "pruned"]
+    assert len(stopped) >= 8
+    assert all(trial.reason == f"stopped early at epoch {trial.epochs}" for trial in stopped)
+    assert sum(trial.epochs for trial in trials) < 0.6 * 30 * 16
+    assert all(trial.params["x"] + trial.params["rate"] < 0.95 for trial in trials)
+    assert study.best.params["x"] == pytest.approx(0.7, abs=0.15)
+    assert 1e-4 < study.best.params["rate"] < 1e-2
+    stored = Storage(url).optuna.get_all_trials(study._optuna._study_id)
+    assert sum(KERNEL in trial.system_attrs for trial in stored) >= 2
+
+    more = load_sweep(sweep_file(lab, "aifs")).run(storage=url, study=study.name, trials=5)
+    assert len(more.study.all_trials()) == 35
+    assert resume(study.name, storage=url).study.counts()["waiting"] == 0
+
+
+@pytest.mark.parametrize("scheduler", ["hyperband", "median"])
+def test_tune_s_other_schedulers_stop_trials_too(lab, url, scheduler):
+    study = load_sweep(sweep_file(lab, scheduler), overrides=["search.sampler=random"]).run(storage=url).study
+    assert study.counts()["pruned"] >= 4
+    assert study.counts()["complete"] >= 1
+    assert all(trial.epochs >= 4 for trial in study.all_trials())
