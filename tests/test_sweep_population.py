@@ -24,7 +24,7 @@ from aifs_tune.trainers.by_name import why_alone
 
 FIXED = (
     *("space.filters=4", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24"),
-    *("trainer.precision=float32", "search.grace_epochs=1", "search.sampler=random"),
+    *("trainer.precision=float32", "search.scheduler=asha", "search.grace_epochs=1", "search.sampler=random"),
 )
 
 
