@@ -43,6 +43,9 @@ class Source(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar | None: ...
 
 
+PRIOR = "A value near which you expect the best; proposals of the sampler aifs lean to it, less with each result."
+
+
 class _Parameter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     kind: ClassVar[str]
@@ -91,6 +94,7 @@ class FloatParameter(_Parameter):
         default=None, gt=0, le=LARGEST_FLOAT, description="Only low, low + step, low + 2 step, ... up to high."
     )
     default: Float | None = None
+    prior: Float | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
     description: str = ""
@@ -142,6 +146,7 @@ class IntParameter(_Parameter):
         default=1, ge=1, le=LARGEST_INT, description="Only low, low + step, low + 2 step, ... up to high."
     )
     default: Int | None = None
+    prior: Int | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
     description: str = ""
@@ -183,6 +188,7 @@ class ChoiceParameter(_Parameter):
     type: Literal["choice"] = "choice"
     choices: Scalars
     default: ScalarField | None = None
+    prior: ScalarField | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
     description: str = ""
@@ -196,8 +202,9 @@ class ChoiceParameter(_Parameter):
                 text = f"{show(choice)} equals the choice {show(seen[choice])} before"
                 raise problem(f"choices.{i}", text, "choices that differ")
             seen[choice] = choice
-        if self.default is not None and self.convert(self.default) is None:
-            raise problem("default", f"{self.default!r} is not a choice", f"one of {self.range_text}")
+        for key, value in (("default", self.default), ("prior", self.prior)):
+            if value is not None and self.convert(value) is None:
+                raise problem(key, f"{value!r} is not a choice", f"one of {self.range_text}")
         return self
 
     @property
@@ -264,10 +271,9 @@ def _check_range(parameter: FloatParameter | IntParameter, *, has_step: bool) ->
         raise problem(
             "high", f"{show(high)} is not low plus whole steps", f"{show(low)} plus multiples of {show(step)}"
         )
-    if parameter.default is not None and parameter.convert(parameter.default) is None:
-        raise problem(
-            "default", f"{show(parameter.default)} is out of range", f"{parameter.kind} {parameter.range_text}"
-        )
+    for key, value in (("default", parameter.default), ("prior", parameter.prior)):
+        if value is not None and parameter.convert(value) is None:
+            raise problem(key, f"{show(value)} is out of range", f"{parameter.kind} {parameter.range_text}")
 
 
 Parameter: TypeAlias = FloatParameter | IntParameter | ChoiceParameter | FixedParameter

@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-EARLY = ["search.scheduler=asha", "search.grace_epochs=1"]
+EARLY = ["search.sampler=aifs", "search.scheduler=aifs"]
 GOALS = {"wall": 4.0, "time_to_their_best": 8.0}
 
 

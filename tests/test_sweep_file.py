@@ -94,6 +94,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ("log: true", "log: true, step: 1", "6: space.rate.step: 1 cannot be kept to while log is true"),
         ("unit: step", "unit: 3", "6: space.rate.unit: 3 is not text; allowed: text of at most 40 characters"),
         ("default: 1e-4", "default: 1", "6: space.rate.default: 1 is out of range; allowed: a number from 1e-05 to"),
+        ("default: 1e-4", "default: 1e-4, prior: 1", "6: space.rate.prior: 1 is out of range; allowed: a number from"),
         ("[adam, sgd]", "[]", "7: space.optimizer.choices: [] has too few entries; allowed: a list of 1 or more"),
         ("[adam, sgd]", "adam", "7: space.optimizer.choices: 'adam' is not a list; allowed: a list of 1 or more"),
         ("[adam, sgd]", "[adam, [x]]", "7: space.optimizer.choices.1: ['x'] is not a value that a parameter can take"),

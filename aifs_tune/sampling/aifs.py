@@ -25,6 +25,7 @@ from aifs_tune.sampling.acquisition import (
 )
 from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.encoding import Conditions, Encoding
+from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended
 
 Array: TypeAlias = NDArray[np.float64]
@@ -60,6 +61,8 @@ class AifsSampler(BaseSampler):
         trials: then only parameters that all trials have are modelled, the others are drawn at random.
     conditions
         For conditional parameters of ``space``, the values that each parent must have.
+    guess
+        For some parameters, the value near which the best is expected; it counts less with each trial.
     allows
         Whether a configuration may be proposed; None if all may.
 
@@ -76,12 +79,13 @@ class AifsSampler(BaseSampler):
         last_epoch: int | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
         conditions: Conditions | None = None,
+        guess: Mapping[str, Any] | None = None,
         allows: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self._seed, self._last_epoch, self._allows = seed, last_epoch, allows
         self._space = None if space is None else {n: d for n, d in space.items() if not d.single()}
         self._fixed = {} if space is None else {n: d for n, d in space.items() if d.single()}
-        self._conditions = conditions or {}
+        self._conditions, self._guess = conditions or {}, guess or {}
         self._models: tuple[dict[str, BaseDistribution], CurveModel] | None = None
         self._independent = RandomSampler(seed=seed)
 
@@ -110,12 +114,16 @@ class AifsSampler(BaseSampler):
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, trial.number]))
         known = model.known(study._get_trials(deepcopy=False, use_cache=True))
         encoding = model.encoding
+        guess = Guess(encoding, self._guess)
         if trial.number < N_START or len(known.curves) < N_CURVES:
-            return self._first_allowed(encoding, self._quasi_random(len(encoding), trial.number), rng)
+            places = self._quasi_random(len(encoding), trial.number)
+            if trial.number % 2:  # every other start is drawn from the guess, where there is one
+                places = guess.bent(places)
+            return self._first_allowed(encoding, places, rng)
         if rng.random() < RANDOM_SHARE:
             return self._first_allowed(encoding, rng.random((1, len(encoding))), rng)
         theta = model.fitted(known, partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL))
-        return self._first_allowed(encoding, propose(model, known, theta, rng), rng)
+        return self._first_allowed(encoding, propose(model, known, theta, guess, rng), rng)
 
     def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
         """The model of this study; kept until the space changes."""
@@ -144,7 +152,7 @@ class AifsSampler(BaseSampler):
         raise optuna.exceptions.OptunaError("no configuration was found that the constraints allow, in 10,000 draws")
 
 
-def propose(model: CurveModel, known: Known, theta: Array, rng: np.random.Generator) -> Array:
+def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np.random.Generator) -> Array:
     """Places (m, d) to try next, the most promising first."""
     encoding, end = model.encoding, model.end(known.curves)
     points = points_of(known.curves)
@@ -163,6 +171,7 @@ def propose(model: CurveModel, known: Known, theta: Array, rng: np.random.Genera
     features = encoding.features(places)
     gain, variance = posterior.gain(features, end, none(features), x[by_mean[0]], -1)
     score, scales = log_expected_improvement(gain, variance), posterior.kernel.scales
+    score = guess.weighted(score, places, len(known.curves))
     if known.running:
         score = without_twins(score, features, pending_x, scales)
     if len(known.failed):

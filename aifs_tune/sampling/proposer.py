@@ -62,6 +62,7 @@ class Proposer:
             last_epoch=self._spec.search.epochs,
             space=self._space,
             conditions={name: parameter.when for name, parameter in self._spec.space.items() if parameter.when},
+            guess={name: p.prior for name, p in self._spec.space.items() if p.type != "fixed" and p.prior is not None},
             allows=self._allows if self._spec.constraints else None,
         )
 
