@@ -80,6 +80,9 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")] = None,
     address: Address = None,
     overrides: Overrides = None,
+    warm_start: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Try the best configurations of this study first.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     as_json: AsJson = False,
@@ -100,6 +103,7 @@ def run(
             study=study,
             address=address,
             strict=strict,
+            warm_start=warm_start,
             listener=listener,
         )
     result.profile.stages = {"start": began, **result.profile.stages}

@@ -11,10 +11,12 @@ from typing import Any, Literal
 import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage, translated
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -77,6 +79,44 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     if study.spec != spec:
         study.replace_spec(spec)
     return study
+
+
+def warm_start(study: Study, earlier: Study, *, most: int = 3) -> list[Trial]:
+    """Let ``study`` try the best configurations of ``earlier`` before any new proposal, at most ``most`` that differ.
+
+    Parameters that ``earlier`` did not have take their default; those that ``study`` does not have are left out.
+
+    Raises
+    ------
+    RequestError
+        If no complete trial of ``earlier`` is a configuration of ``study``, with the reason for the best one.
+    """
+    known = [dict(trial.params) for trial in study.all_trials()]
+    queued: list[Trial] = []
+    reason = ""
+    for trial in earlier.best_trials(earlier.counts()["complete"]):
+        try:
+            params = study.spec.check_params(_adapted(trial.params, study.spec.space))
+        except RequestError as error:
+            reason = reason or f"trial {trial.number}: {error}"
+            continue
+        if params not in known and len(queued) < most:
+            known.append(params)
+            queued.append(study.enqueue(params))
+    if not queued and reason:
+        raise RequestError(f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}")
+    return queued
+
+
+def _adapted(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
+    """``params`` with the parameters of ``space`` alone: defaults where one is missing."""
+    adapted: dict[str, Scalar] = {}
+    for name, parameter in space.items():
+        if space.is_active(name, adapted):
+            value = params.get(name, parameter.default_value)
+            if value is not None:
+                adapted[name] = value
+    return adapted
 
 
 def get_study(storage: Storage, name: str) -> Study:

@@ -19,6 +19,7 @@ from aifs_tune.sampling import check_sampler
 from aifs_tune.spec import DataSpec, Simulate, SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
+from aifs_tune.studies import warm_start as begin_with
 from aifs_tune.study import Study
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import NAMES, check_trainer, heavy_modules
@@ -66,6 +67,7 @@ class Sweep:
         study: str | None = None,
         address: str | None = None,
         strict: bool = False,
+        warm_start: str | None = None,
         listener: Listener | None = None,
     ) -> SweepResult:
         """Run ``trials`` more trials of a study and return when they have ended.
@@ -82,6 +84,8 @@ class Sweep:
             A Ray cluster's address, ``"auto"`` for the one running here; None for a local Ray.
         strict
             Stop at the first problem the preflight of the data finds.
+        warm_start
+            A study of the same storage whose three best configurations are tried first.
 
         Raises
         ------
@@ -97,7 +101,8 @@ class Sweep:
         opened = Storage(storage, create=True)
         with opened.writing(), _interruptible():
             name = study or _unused_name(spec.name, study_names(opened))
-            return _execute(opened, spec, name, spec.search.trials, address, strict, listener or Silent())
+            earlier = None if warm_start is None else get_study(opened, warm_start)
+            return _execute(opened, spec, name, spec.search.trials, address, strict, listener or Silent(), earlier)
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -160,6 +165,7 @@ def _execute(
     address: str | None,
     strict: bool,
     listener: Listener,
+    earlier: Study | None = None,
 ) -> SweepResult:
     started, profile = time.monotonic(), Profile()
     with profile.stage("decode"):
@@ -182,6 +188,8 @@ def _execute(
         study = start_study(storage, spec, name)
         study.match_data(fingerprint)
         study.requeue_interrupted()
+        if earlier is not None:
+            begin_with(study, earlier)
         if more is not None:
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
         job = Job(spec, images, study.artefacts, Path.cwd())

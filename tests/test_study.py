@@ -13,7 +13,7 @@ import pytest
 import aifs_tune
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study, open_study
+from aifs_tune.studies import get_study, open_study, warm_start
 from aifs_tune.study import Study
 
 
@@ -209,3 +209,27 @@ def test_other_data_is_noticed(study):
     study.match_data("abc")
     with pytest.raises(ConflictError, match="other data"):
         study.match_data("abd")
+
+
+def test_a_study_can_begin_with_the_best_of_an_earlier_one(url, space, study):
+    for value in (1.0, 3.0, 2.0, 0.5):
+        finish(study, value)
+    best = [dict(trial.params) for trial in study.best_trials(4)]
+    wider = {**space, "extra": {"type": "float", "low": 0, "high": 1, "default": 0.5}}
+    del wider["power"]
+    later = open_study("later", space=wider, storage=url, metric="score")
+    queued = warm_start(later, study)
+    assert [trial.state for trial in queued] == ["waiting"] * len(queued)
+    expected = [{"x": p["x"], "kind": p["kind"], "extra": 0.5} for p in best]
+    there = [dict(trial.params) for trial in later.all_trials()]
+    assert there[0] == {"x": 0.25, "kind": "a", "extra": 0.5}, "its own default stays the first"
+    assert there[1:] == [params for params in expected if params != there[0]][:3]
+    assert warm_start(later, study) == [], "what waits is not added again"
+
+
+def test_a_study_that_has_nothing_in_common_is_no_beginning(url, study):
+    finish(study, 1.0)
+    other = open_study("other", space={"y": {"type": "float", "low": 0, "high": 1}}, storage=url)
+    with pytest.raises(RequestError, match=r"'lab' has no configuration .* 'other' could try; trial 0: y: missing"):
+        warm_start(other, study)
+    assert other.all_trials() == []

@@ -61,6 +61,9 @@ def test_a_sweep_stops_what_has_little_chance_and_finds_the_best(lab, url):
 
     more = load_sweep(sweep_file(lab, "aifs")).run(storage=url, study=study.name, trials=5)
     assert len(more.study.all_trials()) == 35
+    warm = load_sweep(sweep_file(lab, "aifs")).run(storage=url, trials=3, epochs=2, warm_start=study.name)
+    best = [dict(trial.params) for trial in more.study.best_trials(3)]
+    assert [dict(trial.params) for trial in warm.study.all_trials()] == best
     assert resume(study.name, storage=url).study.counts()["waiting"] == 0
 
 
