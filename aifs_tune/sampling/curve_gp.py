@@ -44,7 +44,7 @@ class Points:
 @dataclass(frozen=True)
 class Prior:
     """Normal priors on the logarithms of the kernel's parameters: their means and standard deviations, in the order of
-    :meth:`Kernel.vector`."""
+    the ``theta`` of :class:`Kernel`."""
 
     mean: Array
     sd: Array

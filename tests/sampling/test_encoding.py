@@ -28,12 +28,11 @@ def test_every_place_is_a_value_of_the_parameter_and_its_own_place_is_the_snappe
     assert axis.values(np.array([axis.place(value)]))[0] == pytest.approx(value) if value != "adam" else True
 
 
-@axes
-def test_places_are_shared_out_evenly(distribution):
+@pytest.mark.parametrize("name", [name for name in AXES if "log" not in name])
+def test_places_are_shared_out_evenly(name):
+    distribution = AXES[name]
     axis = Axis(distribution)
     values = axis.values((np.arange(20_000) + 0.5) / 20_000)
-    if getattr(distribution, "log", False):
-        return  # whole numbers are denser at the upper end, as they should be
     counts = {value: values.count(value) for value in dict.fromkeys(values)}
     if len(counts) < 20:
         assert max(counts.values()) - min(counts.values()) <= 2
