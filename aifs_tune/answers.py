@@ -11,7 +11,8 @@ from aifs_tune.trial import Trial
 
 
 def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
-    """The best trial of a study; with ``top``, a list of the best under ``"best"``.
+    """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
+    off, the Pareto front under ``"front"``.
 
     Raises
     ------
@@ -20,10 +21,14 @@ def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
     """
     ranked = study.best_trials(top or 1)
     answer: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
+    if study.spec.trade_off:
+        answer["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
     if top is None:
         answer |= _result(ranked[0])
     else:
-        answer["best"] = [{**trial.to_json(), "epoch": trial.epoch} for trial in ranked]
+        answer["best"] = [_ranked(trial) for trial in ranked]
+    if study.spec.trade_off:
+        answer["front"] = [_ranked(trial) for trial in study.front]
     return answer | {"n_trials": study.counts()}
 
 
@@ -51,6 +56,10 @@ def studies_answer(storage: Storage) -> list[dict[str, Any]]:
             answers.append({key: status[key] for key in ("study", "objective", "asked", "n_trials")})
             answers[-1]["value"] = best["value"] if best else None
     return answers
+
+
+def _ranked(trial: Trial) -> dict[str, Any]:
+    return {**trial.to_json(), "epoch": trial.epoch}
 
 
 def _result(trial: Trial) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aifs_tune.durable import write_folder
@@ -49,25 +50,37 @@ class TrialArtefacts:
 
 
 class BestWeights:
-    """Keeps the weights of the best complete trial of a study and removes what other ended trials left."""
+    """Keeps the weights of the best complete trial of a study, of several objectives those of the Pareto front, and
+    removes what other ended trials left."""
 
-    def __init__(self, study_folder: Path, objective: Objective, best: Trial | None) -> None:
+    def __init__(self, study_folder: Path, objectives: Sequence[Objective], best: Sequence[Trial]) -> None:
         self._folder = study_folder
-        self._sign = 1 if objective.mode == "max" else -1
-        self._best = best
+        self._objectives = objectives
+        self._kept = {trial.number: self._scores(trial) for trial in best}
 
     def ended(self, trial: Trial) -> None:
         """Tidy up after ``trial``, whose result is stored."""
-        artefacts = TrialArtefacts(self._folder, trial.number)
-        if trial.state == "complete" and self._beats(trial):
-            if self._best is not None:
-                TrialArtefacts(self._folder, self._best.number).remove()
-            self._best = trial
-            artefacts.drop_checkpoints()
-        else:
+        artefacts, scores = TrialArtefacts(self._folder, trial.number), self._scores(trial)
+        if trial.state != "complete" or any(_reaches(kept, scores) for kept in self._kept.values()):
             artefacts.remove()
+            return
+        for number in [number for number, kept in self._kept.items() if _reaches(scores, kept)]:
+            TrialArtefacts(self._folder, number).remove()
+            del self._kept[number]
+        self._kept[trial.number] = scores
+        artefacts.drop_checkpoints()
 
-    def _beats(self, trial: Trial) -> bool:
-        if self._best is None or self._best.value is None:
-            return True
-        return trial.value is not None and self._sign * trial.value > self._sign * self._best.value
+    def _scores(self, trial: Trial) -> list[float]:
+        """One a objective, larger is better."""
+        values: Mapping[str, float | None] = trial.values or {self._objectives[0].metric: trial.value}
+        scores = []
+        for objective in self._objectives:
+            value = values.get(objective.metric)
+            sign = 1.0 if objective.mode == "max" else -1.0
+            scores.append(-math.inf if value is None else sign * value)
+        return scores
+
+
+def _reaches(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether ``one`` is nowhere worse than ``other``."""
+    return all(a >= b for a, b in zip(one, other, strict=True))

@@ -9,6 +9,10 @@ import typer
 from aifs_tune.cli_doors import StorageUrl, StudyName, open_study_named, print_json
 from aifs_tune.errors import RequestError
 
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
+]
 TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
 
 
@@ -34,24 +38,43 @@ def report(
     study: StudyName,
     trial: TrialNumber,
     epoch: Annotated[int, typer.Argument(min=1)],
-    value: Annotated[float, typer.Argument()],
+    value: Annotated[float | None, typer.Argument(help="The objective; or give --metric.")] = None,
+    metric: Metrics = None,
     storage: StorageUrl = None,
 ) -> None:
-    """Report an intermediate value of a running trial."""
+    """Report what a running trial measured at an epoch."""
     opened = open_study_named(study, storage)
-    print_json(opened.report(trial, epoch, {opened.spec.objective.metric: value}).to_json())
+    metrics = _metrics(metric)
+    if value is not None:
+        metrics.setdefault(opened.spec.objective.metric, value)
+    print_json(opened.report(trial, epoch, metrics).to_json())
 
 
 def tell(
     study: StudyName,
     trial: TrialNumber,
     value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
+    metric: Metrics = None,
     failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
     storage: StorageUrl = None,
 ) -> None:
     """Tell the final result of a trial; the first one stands."""
-    if value is not None and failed is not None:
+    if (value is not None or metric) and failed is not None:
         raise RequestError("tell: give a value or --failed REASON, not both")
     opened = open_study_named(study, storage)
-    told = opened.tell(trial, value, state="complete" if failed is None else "failed", reason=failed)
+    metrics = _metrics(metric)
+    if metrics and value is not None:
+        metrics.setdefault(opened.spec.objective.metric, value)
+    told = opened.tell(trial, metrics or value, state="complete" if failed is None else "failed", reason=failed)
     print_json(told.to_json())
+
+
+def _metrics(given: list[str] | None) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for entry in given or []:
+        name, _, text = entry.partition("=")
+        try:
+            metrics[name.strip()] = float(text)
+        except ValueError:
+            raise RequestError(f"--metric: {entry!r} is no metric; allowed: NAME=NUMBER, such as score=0.9") from None
+    return metrics

@@ -237,7 +237,7 @@ def run_trials(
     trials = study.all_trials()
     best = study.best if any(trial.state == "complete" for trial in trials) else None
     tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
-    weights = BestWeights(job.artefacts, study.spec.objective, best)
+    weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
     searcher = StudySearcher(study, owner, weights, listener, profile)
     watch = TrialWatch(searcher, search.epoch_timeout_s)
     history = [

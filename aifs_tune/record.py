@@ -52,10 +52,22 @@ def best_of(curve: Sequence[Measurement], objective: Objective) -> Measurement |
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
-def read_trial(frozen: FrozenTrial, objective: Objective) -> Trial:
-    """The trial as a value."""
+def values_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective]) -> dict[str, float]:
+    """Those of the objectives that ``metrics`` has as finite numbers."""
+    found = {objective.metric: metrics.get(objective.metric) for objective in objectives}
+    return {metric: float(value) for metric, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
+    """The trial as a value; the first of the objectives decides which epoch is its best."""
+    objective = objectives[0]
     curve = read_curve(frozen)
     best = best_of(curve, objective)
+    values = {}
+    if len(objectives) > 1 and frozen.values:
+        values = {each.metric: value for each, value in zip(objectives, frozen.values, strict=True)}
+    elif len(objectives) > 1 and best is not None:
+        values = values_in(best.metrics, objectives)
     attributes = frozen.user_attrs
     times = [m.seconds for m in curve if m.seconds is not None]
     return Trial(
@@ -72,6 +84,7 @@ def read_trial(frozen: FrozenTrial, objective: Objective) -> Trial:
         started_at=in_utc(frozen.datetime_start),
         finished_at=in_utc(frozen.datetime_complete),
         reason=attributes.get("reason"),
+        values=values,
     )
 
 

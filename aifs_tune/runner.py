@@ -200,11 +200,11 @@ class Runner:
         (folder / _MEASURED).write_text(json.dumps([asdict(step) for step in self._measured]))
 
     def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
-        metric = self._job.spec.objective.metric
-        if metric not in metrics:
-            return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
-        if not math.isfinite(metrics[metric]):
-            return f"{metric} is {metrics[metric]} at epoch {len(self._measured) + 1}"
+        for metric in (objective.metric for objective in self._job.spec.objectives):
+            if metric not in metrics:
+                return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
+            if not math.isfinite(metrics[metric]):
+                return f"{metric} is {metrics[metric]} at epoch {len(self._measured) + 1}"
         return None
 
     def _failed(self, reason: str, started: float) -> Step:

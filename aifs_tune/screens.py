@@ -16,22 +16,33 @@ from aifs_tune.study import Study
 
 def best_screen(answer: Mapping[str, Any]) -> RenderableType:
     """The best configuration and its scores, or a table of the best."""
-    objective = answer["objective"]
+    objective, others = answer["objective"], answer.get("trade_off", [])
     counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
-    head = Text(f"study {answer['study']}: {objective['metric']} ({objective['mode']}), {counts}")
+    asked = " against ".join(f"{each['metric']} ({each['mode']})" for each in [objective, *others])
+    head = Text(f"study {answer['study']}: {asked}, {counts}")
     if "best" in answer:
-        table = Table("trial", objective["metric"], "epoch", "configuration")
-        for trial in answer["best"]:
-            table.add_row(
-                str(trial["trial"]), number(trial["value"]), _cell(trial["epoch"]), configuration(trial["params"])
-            )
-        return Group(head, table)
+        return Group(head, _trials_table(answer["best"], objective, others))
+    if others:
+        count = len(answer["front"])
+        front = Text(f"Pareto front: {count} trial{'s' * (count != 1)} that no other one beats in all", style="bold")
+        return Group(head, front, _trials_table(answer["front"], objective, others))
     where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
     title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
     parts: list[RenderableType] = [head, title, _pairs("parameter", "value", answer["params"])]
     if answer["metrics"]:
         parts.append(_pairs("metric", "value", answer["metrics"]))
     return Group(*parts)
+
+
+def _trials_table(
+    trials: Sequence[Mapping[str, Any]], objective: Mapping[str, str], others: Sequence[Mapping[str, str]]
+) -> Table:
+    table = Table("trial", objective["metric"], *(each["metric"] for each in others), "epoch", "configuration")
+    for trial in trials:
+        traded = [number(trial["values"].get(each["metric"])) for each in others]
+        row = [str(trial["trial"]), number(trial["value"]), *traded, _cell(trial["epoch"])]
+        table.add_row(*row, configuration(trial["params"]))
+    return table
 
 
 def profile_screen(profile: Mapping[str, Any]) -> RenderableType:
@@ -109,7 +120,8 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     for row in spec.space.rows():
         table.add_row(*(Text(cell) for cell in row))
     search = spec.search
-    lines = [Text(f"{spec.name}: {spec.objective.metric} ({spec.objective.mode})", style="bold")]
+    asked = " against ".join(f"{objective.metric} ({objective.mode})" for objective in spec.objectives)
+    lines = [Text(f"{spec.name}: {asked}", style="bold")]
     if spec.description:
         lines.append(Text(spec.description.strip()))
     foot = (

@@ -152,6 +152,11 @@ TrainerField = Annotated[TrainerSpec, BeforeValidator(_from_name, json_schema_in
 
 SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
 
+ONE_OBJECTIVE = ("aifs", "cmaes")
+"""Samplers that can search one objective only."""
+TRADE_OFF_SEARCH = {"sampler": "tpe", "scheduler": "none"}
+"""Defaults where there are several."""
+
 SamplerName = Annotated[
     str,
     Field(
@@ -214,6 +219,9 @@ class SweepSpec(Section):
     trainer: TrainerField | None = Field(default=None, description="cnn or module:function; absent for an instrument.")
     data: DataSpec | None = None
     objective: Objective = Objective()
+    trade_off: Annotated[tuple[Objective, ...], Field(strict=False, max_length=3)] = Field(
+        default=(), description="Further objectives: the result is then a Pareto front, and no trial is stopped early."
+    )
     search: SearchSpec = SearchSpec()
     resources: Resources = Resources()
     space: Space
@@ -221,10 +229,41 @@ class SweepSpec(Section):
         default=(), description="Each is true of every configuration tried, such as filters * dense_units <= 8192."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_a_trade_off(cls, given: Any) -> Any:
+        """``sampler`` and ``scheduler``, where they are absent."""
+        if not isinstance(given, Mapping) or not given.get("trade_off"):
+            return given
+        search = given.get("search", {})
+        return {**given, "search": TRADE_OFF_SEARCH | dict(search)} if isinstance(search, Mapping) else given
+
     @model_validator(mode="after")
     def _constraints_fit(self) -> SweepSpec:
         check_constraints(self.space, self.constraints)
         return self
+
+    @model_validator(mode="after")
+    def _objectives_can_be_searched(self) -> SweepSpec:
+        metrics = [objective.metric for objective in self.objectives]
+        twice = next((i for i, metric in enumerate(metrics) if metric in metrics[:i]), None)
+        if twice is not None:
+            raise problem(
+                f"trade_off.{twice - 1}.metric", f"{metrics[twice]} is an objective twice", "different metrics"
+            )
+        search = self.search
+        if self.trade_off and search.sampler in ONE_OBJECTIVE:
+            others = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
+            raise problem("search.sampler", f"{search.sampler} searches one objective", f"{others}, module:Class")
+        if self.trade_off and search.scheduler != "none":
+            text = f"{search.scheduler} stops trials by one objective, which would cut off the front of several"
+            raise problem("search.scheduler", text, "none")
+        return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """``objective``, which learning curves and ranking follow, and what is traded off against it."""
+        return (self.objective, *self.trade_off)
 
     def check_params(self, params: Mapping[str, object]) -> dict[str, Scalar]:
         """``params`` as a full configuration in the space's order and types, one that breaks no constraint.

@@ -12,13 +12,13 @@ import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.space import Scalar, Space
-from aifs_tune.spec import SweepSpec
+from aifs_tune.spec import TRADE_OFF_SEARCH, SweepSpec
 from aifs_tune.storage import Storage, translated
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
 
-_OTHER = {"constraints": "other constraints", "data": "other data"}
+_OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -29,14 +29,17 @@ def open_study(
     storage: str | None = None,
     metric: str = "value",
     mode: Literal["max", "min"] = "max",
-    sampler: str = "aifs",
+    trade_off: Mapping[str, Literal["max", "min"]] | None = None,
+    sampler: str | None = None,
     seed: int = 0,
     constraints: Sequence[str] = (),
 ) -> Study:
     """Open or start a study without a trainer: an instrument, a simulation, a person measures.
 
     ``space`` is what a sweep file has under ``space``: ``{"temperature": {"type": "float", "low": 600,
-    "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``.
+    "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``. ``trade_off`` has
+    further objectives with their modes, ``{"cost": "min"}``: every result is then told with all of them, and
+    :attr:`Study.front` has the Pareto front. ``sampler`` is ``aifs`` if absent, with several objectives ``tpe``.
 
     Raises
     ------
@@ -44,13 +47,15 @@ def open_study(
         If the study exists and asks another question.
     """
     _check_name(name)
+    default = TRADE_OFF_SEARCH["sampler"] if trade_off else "aifs"
     spec = parse_sweep(
         {
             "name": name.lower().replace(".", "-")[:63],
             "space": dict(space),
             "constraints": list(constraints),
             "objective": {"metric": metric, "mode": mode},
-            "search": {"sampler": sampler, "seed": seed, "scheduler": "none"},
+            "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],
+            "search": {"sampler": sampler or default, "seed": seed, "scheduler": "none"},
         }
     )
     return start_study(Storage(storage, create=True), spec, name)
@@ -70,7 +75,7 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     if name not in study_names(storage):
         return _create(storage, spec, name)
     study = get_study(storage, name)
-    for part in ("space", "constraints", "objective", "trainer", "data"):
+    for part in ("space", "constraints", "objective", "trade_off", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
                 f"study {name!r} exists in {storage.file} with {_OTHER.get(part, f'another {part}')}; "
@@ -156,9 +161,9 @@ def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
         optuna_study = optuna.create_study(
             storage=storage.optuna,
             study_name=name,
-            direction="maximize" if spec.objective.mode == "max" else "minimize",
+            directions=["maximize" if objective.mode == "max" else "minimize" for objective in spec.objectives],
         )
-        optuna_study.set_metric_names([spec.objective.metric])
+        optuna_study.set_metric_names([objective.metric for objective in spec.objectives])
         study = Study(storage, spec, optuna_study)
         study.replace_spec(spec)
         default = spec.space.default_params()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,12 @@ from aifs_tune.record import (
     FROM_OPTUNA,
     OWNER,
     TO_OPTUNA,
-    best_of,
     distributions_of,
     finite_or_none,
     read_curve,
     read_trial,
 )
+from aifs_tune.results import Result, objectives_in, result_of, values_of
 from aifs_tune.sampling import Proposer
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
@@ -101,7 +100,7 @@ class Study:
         Raises
         ------
         RequestError
-            If the objective is missing or not finite, or the epoch is below 1.
+            If an objective is missing or not finite, or the epoch is below 1.
         ConflictError
             If the trial is not running.
         """
@@ -110,7 +109,7 @@ class Study:
             raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
         if epoch < 1:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
-        value = self._objective_in(metrics, current.number)
+        value = objectives_in(metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
         with self.storage.transaction():
             record = {"metrics": finite_or_none(metrics), "seconds": seconds}
@@ -131,31 +130,35 @@ class Study:
     ) -> Trial:
         """Store the final result of a trial.
 
-        ``value`` is the objective, or metrics that contain it; None takes the best reported epoch. A value
-        that is missing or not finite makes the trial failed, with the reason. Telling the same again changes
-        nothing.
+        ``value`` is the objective, or metrics that contain it, or all objectives where there are several; None
+        takes the best reported epoch. A value that is missing or not finite makes the trial failed, with the
+        reason. Telling the same again changes nothing.
 
         Raises
         ------
+        RequestError
+            If one number is told of several objectives.
         ConflictError
             If the trial has another final result already: the first one stands.
         """
         current = self.trial(trial)
-        metrics, result = self._result_of(current, value)
-        if state == "complete" and (result is None or not math.isfinite(result)):
-            missing = "no value" if result is None else f"value {result}"
-            state, reason = "failed", reason or f"{missing} for {self.spec.objective.metric}"
-        if state == "failed":
-            result = None
+        result = result_of(
+            current,
+            value,
+            state=state,
+            reason=reason,
+            curve=self.curve(current),
+            objectives=self.spec.objectives,
+        )
         if current.is_finished:
-            if (current.state, current.value) == (state, result if state != "failed" else current.value):
+            if result.is_that_of(current):
                 return current
             raise ConflictError(
-                f"trial {current.number} is {current.state} with value {current.value}; "
-                f"the first result stands, {state} with value {result} was not stored"
+                f"trial {current.number} is {current.state} with value {_listed(values_of(current))}; "
+                f"the first result stands, {result.state} with value {_listed(result.values)} was not stored"
             )
-        check_transition(current.number, current.state, state)
-        self._store_result(current, metrics, result, state, reason, seconds)
+        check_transition(current.number, current.state, result.state)
+        self._store_result(current, result, seconds)
         return self.trial(current.number)
 
     def chance_to_win(self, trial: Trial | int, epoch: int, value: float) -> float | None:
@@ -194,11 +197,11 @@ class Study:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
         with translated(self.storage.file):
-            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objective)
+            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objectives)
 
     def all_trials(self) -> list[Trial]:
         """All trials in the order of their numbers."""
-        return [read_trial(frozen, self.spec.objective) for frozen in self._frozen()]
+        return [read_trial(frozen, self.spec.objectives) for frozen in self._frozen()]
 
     def curve(self, trial: Trial | int) -> list[Measurement]:
         """What the trial reported, epoch by epoch."""
@@ -214,17 +217,31 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best value; :class:`NotFoundError` while there is none."""
+        """The complete trial with the best value, of the first objective where there are several;
+        :class:`NotFoundError` while there is none."""
         return self.best_trials(1)[0]
 
+    @property
+    def front(self) -> list[Trial]:
+        """The complete trials that no other one is better than in all objectives, the best in the first objective
+        first; of one objective those with the best value."""
+        with translated(self.storage.file):
+            numbers = {frozen.number for frozen in self._optuna.best_trials}
+        return [trial for trial in self._ranked() if trial.number in numbers]
+
     def best_trials(self, top: int) -> list[Trial]:
-        """Up to ``top`` complete trials, the best first; earlier trials before later ones of equal value."""
-        sign = -1 if self.spec.objective.mode == "max" else 1
-        complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
-        if not complete:
+        """Up to ``top`` complete trials, the best in the first objective first; earlier trials before later ones of
+        equal value."""
+        ranked = self._ranked()
+        if not ranked:
             counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
             raise NotFoundError(f"study {self.name!r} has no complete trial yet; its trials: {counts}")
-        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))[:top]
+        return ranked[:top]
+
+    def _ranked(self) -> list[Trial]:
+        sign = -1 if self.spec.objective.mode == "max" else 1
+        complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
+        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
@@ -276,40 +293,20 @@ class Study:
         except KeyError:
             raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
 
-    def _objective_in(self, metrics: Mapping[str, float | None], number: int) -> float:
-        metric = self.spec.objective.metric
-        if metric not in metrics:
-            there = ", ".join(metrics) or "nothing"
-            raise RequestError(f"trial {number}: the objective {metric!r} was not reported; it reported: {there}")
-        value = metrics[metric]
-        if value is None or not math.isfinite(value):
-            raise RequestError(f"trial {number}: {metric} is {value}; allowed: a finite number")
-        return float(value)
-
-    def _result_of(
-        self, current: Trial, value: float | Mapping[str, float | None] | None
-    ) -> tuple[dict[str, float | None], float | None]:
-        if isinstance(value, Mapping):
-            return finite_or_none(value), value.get(self.spec.objective.metric)
-        if value is not None:
-            return {self.spec.objective.metric: value if math.isfinite(value) else None}, float(value)
-        best = best_of(self.curve(current), self.spec.objective)
-        return dict(current.metrics), best.metrics[self.spec.objective.metric] if best else None
-
-    def _store_result(
-        self,
-        current: Trial,
-        metrics: Mapping[str, float | None],
-        result: float | None,
-        state: FinalState,
-        reason: str | None,
-        seconds: float | None,
-    ) -> None:
+    def _store_result(self, current: Trial, result: Result, seconds: float | None) -> None:
         trial_id = self._trial_id(current.number)
-        summary = {"metrics": metrics or None, "epochs": current.epochs or None, "reason": reason, "seconds": seconds}
+        summary = {
+            "metrics": finite_or_none(result.metrics) or None,
+            "epochs": current.epochs or None,
+            "reason": result.reason,
+            "seconds": seconds,
+        }
         with self.storage.transaction():
             for key, entry in summary.items():
                 if entry is not None:
                     self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
-            values = None if result is None else [result]
-            self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[state], values)
+            self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(map(str, values)) or "None"

@@ -48,7 +48,8 @@ class Trial:
 
     ``value`` is the best value of the objective over the epochs so far, ``epoch`` the epoch it was reached
     at (None where the trial reported no epochs) and ``metrics`` all metrics of that epoch. ``seconds`` is
-    the time spent training and evaluating. ``seed`` seeds everything random in the trial.
+    the time spent training and evaluating. ``seed`` seeds everything random in the trial. Where several
+    objectives are traded off, ``values`` has all of them by metric, those of ``epoch``, once they are known.
     """
 
     number: int
@@ -64,13 +65,15 @@ class Trial:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     reason: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
         return self.state in FINAL
 
     def to_json(self) -> dict[str, Any]:
-        """The trial object of the command line's contract."""
+        """The trial object of the command line's contract; with ``values`` where there are several objectives."""
+        several = {"values": dict(self.values)} if self.values else {}
         return {
             "trial": self.number,
             "state": self.state,
@@ -83,4 +86,5 @@ class Trial:
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "reason": self.reason,
+            **several,
         }

@@ -20,6 +20,7 @@ LAYERS = [
     {"trial"},
     {"mirror"},
     {"storage", "record", "table"},
+    {"results"},
     {"sampling"},
     {"study"},
     {"studies"},

@@ -161,7 +161,7 @@ def test_only_the_best_trials_weights_stay(tmp_path):
         write_folder(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
         keep.ended(Trial(number, state, {}, 0, value=value))
 
-    keep = BestWeights(tmp_path, objective, None)
+    keep = BestWeights(tmp_path, [objective], [])
     for number, value in enumerate((0.5, 0.4, 0.7, 0.7)):
         end(number, value)
     end(4, 0.9, state="pruned")

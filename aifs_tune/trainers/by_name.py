@@ -68,10 +68,11 @@ def check_trainer(spec: SweepSpec) -> None:
 
 
 def _check_cnn(spec: SweepSpec) -> None:
-    if spec.objective.metric not in METRICS:
-        raise RequestError(
-            f"objective.metric: the cnn does not report {spec.objective.metric!r}; allowed: {', '.join(METRICS)}"
-        )
+    for key, objective in zip(("objective", *(f"trade_off.{i}" for i in range(9))), spec.objectives, strict=False):
+        if objective.metric not in METRICS:
+            raise RequestError(
+                f"{key}.metric: the cnn does not report {objective.metric!r}; allowed: {', '.join(METRICS)}"
+            )
     for name, parameter in spec.space.items():
         if name not in ALLOWED:
             raise RequestError(f"space.{name}: no parameter of the cnn; allowed: {', '.join(ALLOWED)}")

@@ -1,0 +1,99 @@
+"""What a trial measured, checked against the objectives of its study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aifs_tune.errors import RequestError
+from aifs_tune.record import best_of, values_in
+from aifs_tune.spec import Objective
+from aifs_tune.trial import FinalState, Measurement, Trial
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a trial: its state with the ``reason`` for it, all its metrics, and ``values``, one an objective;
+    none where it failed or was stopped before it had all of them."""
+
+    state: FinalState
+    metrics: Mapping[str, float | None]
+    values: list[float]
+    reason: str | None
+
+    def is_that_of(self, trial: Trial) -> bool:
+        """Whether a finished trial ended in just this way; of failed ones whether it failed."""
+        return trial.state == self.state and (self.state == "failed" or self.values == values_of(trial))
+
+
+def values_of(trial: Trial) -> list[float]:
+    """The values that a trial has, one an objective."""
+    return list(trial.values.values()) or [value for value in (trial.value,) if value is not None]
+
+
+def result_of(
+    trial: Trial,
+    told: float | Mapping[str, float | None] | None,
+    *,
+    state: FinalState,
+    reason: str | None,
+    curve: Sequence[Measurement],
+    objectives: Sequence[Objective],
+) -> Result:
+    """What was ``told`` of a trial's end: its objective, or metrics, or None for its best epoch. It failed if it is
+    said to be complete and an objective is missing or not finite.
+
+    Raises
+    ------
+    RequestError
+        If one number is told of several objectives.
+    """
+    metrics = _metrics_of(trial, told, curve, objectives)
+    values = values_in(metrics, objectives)
+    missing = next((objective.metric for objective in objectives if objective.metric not in values), None)
+    if state == "complete" and missing is not None:
+        value = metrics.get(missing)
+        state, reason = "failed", reason or f"{'no value' if value is None else f'value {value}'} for {missing}"
+    if state == "failed" or missing is not None:
+        return Result(state, metrics, [], reason)
+    return Result(state, metrics, list(values.values()), reason)
+
+
+def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective], number: int) -> list[float]:
+    """The objectives in what trial ``number`` reported.
+
+    Raises
+    ------
+    RequestError
+        If one is missing or not finite.
+    """
+    values = []
+    for metric in (objective.metric for objective in objectives):
+        if metric not in metrics:
+            there = ", ".join(metrics) or "nothing"
+            raise RequestError(f"trial {number}: the objective {metric!r} was not reported; it reported: {there}")
+        value = metrics[metric]
+        if value is None or not math.isfinite(value):
+            raise RequestError(f"trial {number}: {metric} is {value}; allowed: a finite number")
+        values.append(float(value))
+    return values
+
+
+def _metrics_of(
+    trial: Trial,
+    told: float | Mapping[str, float | None] | None,
+    curve: Sequence[Measurement],
+    objectives: Sequence[Objective],
+) -> Mapping[str, float | None]:
+    if isinstance(told, Mapping):
+        return told
+    if told is None:
+        best = best_of(curve, objectives[0])
+        return best.metrics if best else trial.metrics
+    if len(objectives) > 1:
+        names = ", ".join(objective.metric for objective in objectives)
+        raise RequestError(
+            f"trial {trial.number}: {told} says nothing of which objective it is; allowed: values of {names}"
+        )
+    return {objectives[0].metric: float(told)}
