@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from aifs_tune.sampling import CHANCE, is_rung
+from aifs_tune.sampling import LEAST_PROMISE, is_rung
 from aifs_tune.spec import SearchSpec
 from aifs_tune.trial import Trial
 
@@ -20,21 +20,21 @@ sampler itself proposed soon lets nothing else pass."""
 History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
 """Finished trials of a study with their objective by epoch."""
 
-Chance: TypeAlias = Callable[[str, int, float], float | None]
-"""The probability that a trial of Tune's, with this objective at this epoch, ends above the best; None while too
-little is known."""
+Promise: TypeAlias = Callable[[str, int, float], float | None]
+"""What an epoch more of a trial of Tune's, with this objective at this epoch, is expected to gain, in parts of what
+one of a new trial would; None while too little is known."""
 
 
 class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Stops a trial when the model of configurations and epochs gives it too little chance to end above the best.
+    """Stops a trial when the model of configurations and epochs expects more of a new one.
 
     It decides after ``grace`` epochs, twice that, four times and so on. Until the model knows enough, ``until_known``
     decides; it sees all results.
     """
 
-    def __init__(self, chance: Chance, *, grace: int, epochs: int, until_known: TrialScheduler) -> None:
+    def __init__(self, promise: Promise, *, grace: int, epochs: int, until_known: TrialScheduler) -> None:
         super().__init__()
-        self._chance, self._grace, self._epochs, self._until_known = chance, grace, epochs, until_known
+        self._promise, self._grace, self._epochs, self._until_known = promise, grace, epochs, until_known
         self._knows = False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -46,10 +46,10 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         if epoch >= self._epochs or value is None:
             return decision
         if is_rung(epoch, self._grace):
-            chance = self._chance(trial.trial_id, epoch, value)
-            if chance is not None:
+            promise = self._promise(trial.trial_id, epoch, value)
+            if promise is not None:
                 self._knows = True
-                return str(TrialScheduler.CONTINUE if chance >= CHANCE else TrialScheduler.STOP)
+                return str(TrialScheduler.CONTINUE if promise >= LEAST_PROMISE else TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE) if self._knows else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ class _Hyperband(ASHAScheduler):  # type: ignore[misc]
         self._trial_info[trial.trial_id] = self._brackets[drawn]
 
 
-def make_scheduler(search: SearchSpec, mode: str, history: History, chance: Chance) -> Any:
+def make_scheduler(search: SearchSpec, mode: str, history: History, promise: Promise) -> Any:
     """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
     grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
     if search.scheduler == "none" or grace >= search.epochs:
@@ -84,7 +84,7 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, chance: Chan
     for trial, curve in history:
         _replay(scheduler, trial, curve)
     if search.scheduler == "aifs":
-        return ModelScheduler(chance, grace=grace, epochs=search.epochs, until_known=scheduler)
+        return ModelScheduler(promise, grace=grace, epochs=search.epochs, until_known=scheduler)
     return scheduler
 
 

@@ -84,10 +84,10 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
             if trial is not None:
                 self._listener.measured(trial)
 
-    def chance_to_win(self, trial_id: str, epoch: int, value: float) -> float | None:
-        """As :meth:`Study.chance_to_win`, for a trial of Tune's."""
+    def promise(self, trial_id: str, epoch: int, value: float) -> float | None:
+        """As :meth:`Study.promise`, for a trial of Tune's."""
         with self.guarded():
-            return self._study.chance_to_win(self.live[trial_id], epoch, value)
+            return self._study.promise(self.live[trial_id], epoch, value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error or result is None:
@@ -260,7 +260,7 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(search, objective.mode, history, searcher.chance_to_win),
+                scheduler=make_scheduler(search, objective.mode, history, searcher.promise),
                 num_samples=n_trials,
                 max_concurrent_trials=crew.workers,
                 reuse_actors=True,

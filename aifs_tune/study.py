@@ -161,14 +161,14 @@ class Study:
         self._store_result(current, result, seconds)
         return self.trial(current.number)
 
-    def chance_to_win(self, trial: Trial | int, epoch: int, value: float) -> float | None:
-        """The probability that a running trial with this objective at its next ``epoch`` ends above the trial that is
-        expected to end highest, by the model of configurations and epochs; None while too little is known. The value
-        is not stored."""
+    def promise(self, trial: Trial | int, epoch: int, value: float) -> float | None:
+        """What an epoch more of a running trial, with this objective at its next ``epoch``, is expected to gain, in
+        parts of what an epoch of a new configuration would, by the model of configurations and epochs; infinite for
+        the trial that is expected to end highest, None while too little is known. The value is not stored."""
         current = self.trial(trial)
         with self.storage.transaction():
             frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
-            return self._proposer.chance_to_win(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+            return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
 
     def requeue(self, trial: Trial | int) -> Trial:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""

@@ -31,8 +31,8 @@ def unknown(trial_id: str, epoch: int, value: float) -> None:
     return None
 
 
-def scheduler(mode="max", history=HISTORY, chance=unknown, **search):
-    return make_scheduler(SearchSpec(**{"epochs": 16, "scheduler": "asha", **search}), mode, history, chance)
+def scheduler(mode="max", history=HISTORY, promise=unknown, **search):
+    return make_scheduler(SearchSpec(**{"epochs": 16, "scheduler": "asha", **search}), mode, history, promise)
 
 
 def decide(scheduler, value: float, epoch: int, trial_id: str = "new") -> str:
@@ -65,14 +65,14 @@ def test_where_nothing_can_be_stopped_early_nothing_is(search):
 
 
 def test_the_model_decides_as_soon_as_it_knows():
-    chances = {1: None, 2: 0.9, 4: 0.1, 8: 0.3}
+    promises = {1: None, 2: 0.9, 4: 0.6, 8: 0.75}
     asked = []
 
-    def chance(trial_id: str, epoch: int, value: float) -> float | None:
+    def promise(trial_id: str, epoch: int, value: float) -> float | None:
         asked.append((trial_id, epoch, value))
-        return chances[epoch]
+        return promises[epoch]
 
-    model = scheduler(scheduler="aifs", chance=chance)
+    model = scheduler(scheduler="aifs", promise=promise)
     assert isinstance(model, ModelScheduler)
     decisions = [decide(model, 0.0, epoch) for epoch in range(1, 10)]
     assert decisions == [CONTINUE] * 3 + [STOP] + [CONTINUE] * 5, "no percentile decides once the model knows"
@@ -82,7 +82,7 @@ def test_the_model_decides_as_soon_as_it_knows():
 def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
     asked = []
     model = scheduler(
-        scheduler="aifs", grace_epochs=3, epochs=12, chance=lambda trial_id, epoch, value: asked.append(epoch) or 1.0
+        scheduler="aifs", grace_epochs=3, epochs=12, promise=lambda trial_id, epoch, value: asked.append(epoch) or 1.0
     )
     decisions = [decide(model, 0.9, epoch) for epoch in range(1, 13)]
     assert asked == [3, 6]

@@ -26,7 +26,7 @@ from aifs_tune.sampling.acquisition import (
 from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.encoding import Conditions, Encoding
 from aifs_tune.sampling.guess import Guess
-from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended
+from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, none
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np
     encoding, end = model.encoding, model.end(known.curves)
     points = points_of(known.curves)
     posterior = model.posterior(theta, points)
-    order = sorted(range(len(known.curves)), key=lambda i: (-known.curves[i].best[-1], i))
+    order = sorted(range(len(known.curves)), key=lambda i: (-known.curves[i].values[-1], i))
     contenders = order[:CONTENDERS] + [i for i in order[CONTENDERS:] if known.curves[i].trial in known.running]
     x = np.stack([known.curves[i].x for i in contenders])
     # configurations are compared, not trials: what was the luck of one trial is not expected again
@@ -179,8 +179,3 @@ def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np
         chance = chance_of_success(features, encoding.features(known.failed), succeeded, scales)
         score = without_failures(score, chance)
     return places[np.argsort(-score, kind="stable")]
-
-
-def none(x: Array) -> NDArray[np.int64]:
-    """That no row of ``x`` is a trial that was observed."""
-    return np.full(len(x), -1)

@@ -19,6 +19,8 @@ MOST_POINTS = 300
 third power."""
 
 
+RECENT = 5
+"""Epochs that stand for where a trial is now."""
 RESOLUTION, FARTHEST = 0.1, 30.0
 """Differences below this count little and distances beyond that no more, in units of the median of the trials'
 distances."""
@@ -26,19 +28,30 @@ distances."""
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What one trial reported: ``x`` (c,), its features; ``epochs`` (n,), rising; ``best`` (n,), the best value up to
-    each, larger is better."""
+    """What one trial reported: ``x`` (c,), its features; ``epochs`` (n,), rising; ``values`` (n,), larger is better,
+    smoothed."""
 
     trial: int
     x: Array
     epochs: NDArray[np.int64]
-    best: Array
+    values: Array
 
     @cached_property
     def picked(self) -> NDArray[np.int64]:
         """Indices of the epochs that stand for all: those nearest to 1, 2, 4, 8, ... and the last."""
         rungs = 2 ** np.arange(int(self.epochs[-1]).bit_length())
         return np.union1d(np.searchsorted(self.epochs, rungs), [len(self.epochs) - 1])
+
+
+def smoothed(epochs: NDArray[np.int64], values: Array) -> Array:
+    """The median (n,) of the values (n,) of the last epochs up to each: of its later half, at most :data:`RECENT`.
+
+    A small validation part makes curves jump, mostly down. The running maximum would turn each lucky epoch into a
+    lasting difference between trials.
+    """
+    first = np.searchsorted(epochs, np.maximum(epochs // 2, epochs - RECENT) + 1)
+    first = np.minimum(first, np.arange(len(epochs)))
+    return np.array([np.median(values[start : i + 1]) for i, start in enumerate(first)])
 
 
 def warped(values: Array, best: Array) -> Array:
@@ -69,7 +82,7 @@ def points_of(curves: Sequence[Curve], *, most: int = MOST_POINTS, keep: int | N
     index = np.concatenate([curve.picked for curve in curves])
     if len(owner) > most:
         rank = np.empty(len(curves))
-        rank[np.argsort([-curve.best[-1] for curve in curves], kind="stable")] = np.arange(len(curves)) / len(curves)
+        rank[np.argsort([-curve.values[-1] for curve in curves], kind="stable")] = np.arange(len(curves)) / len(curves)
         is_last = index == np.array([len(curve.epochs) - 1 for curve in curves])[owner]
         kept = np.array([curve.trial == keep for curve in curves])[owner]
         order = np.argsort(np.where(kept, -1.0, rank[owner] + np.where(is_last, 0.0, 0.5)), kind="stable")
@@ -82,5 +95,5 @@ def points_of(curves: Sequence[Curve], *, most: int = MOST_POINTS, keep: int | N
         x=np.stack([curve.x for curve, _ in pairs]),
         u=np.log([float(curve.epochs[j]) for curve, j in pairs]),
         trial=np.array([curve.trial for curve, _ in pairs], dtype=np.int64),
-        y=warped(np.array([curve.best[j] for curve, j in pairs]), np.array([curve.best[-1] for curve in curves])),
+        y=warped(np.array([curve.values[j] for curve, j in pairs]), np.array([curve.values[-1] for curve in curves])),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.sampling.curve_gp import Kernel, Points, Posterior, Prior, fit
-from aifs_tune.sampling.curves import Curve, points_of
+from aifs_tune.sampling.curves import Curve, points_of, smoothed
 from aifs_tune.sampling.encoding import Encoding
 
 Array: TypeAlias = NDArray[np.float64]
@@ -102,8 +102,8 @@ class CurveModel:
         if not finite:
             return None
         x = self.encoding.features(self.encoding.place(params)[None])[0]
-        best = np.maximum.accumulate(self._sign * np.array(list(finite.values()), dtype=float))
-        return Curve(number, x, np.array(list(finite), dtype=np.int64), best)
+        epochs = np.array(list(finite), dtype=np.int64)
+        return Curve(number, x, epochs, smoothed(epochs, self._sign * np.array(list(finite.values()), dtype=float)))
 
     def end(self, curves: Sequence[Curve]) -> float:
         """Log of the last epoch that a trial can reach."""
@@ -122,6 +122,11 @@ class CurveModel:
 
     def posterior(self, theta: Array, points: Points) -> Posterior:
         return Posterior(Kernel(theta, self.encoding.columns), points)
+
+
+def none(x: Array) -> NDArray[np.int64]:
+    """That no row of ``x`` is a trial that was observed."""
+    return np.full(len(x), -1)
 
 
 def extended(points: Points, x: Array, u: float, trial: NDArray[np.int64], y: Array) -> Points:

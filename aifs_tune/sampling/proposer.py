@@ -17,7 +17,7 @@ from aifs_tune.sampling.aifs import AifsSampler
 from aifs_tune.sampling.by_name import make_foreign
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.sampling.obedient import Obedient
-from aifs_tune.sampling.stopping import chance_to_win
+from aifs_tune.sampling.stopping import promise
 from aifs_tune.spec import SweepSpec
 
 
@@ -44,16 +44,17 @@ class Proposer:
         foreign = make_foreign(search.sampler, seed=search.seed, draw=draw, space=self._space)
         return Obedient(foreign, self._spec, draw) if self._spec.constraints else foreign
 
-    def chance_to_win(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
-        """The probability that a running trial, with these values by epoch, ends above the trial that is expected to
-        end highest; None while too little is known."""
+    def promise(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
+        """What an epoch more of a running trial, with these values by epoch, is expected to gain, in parts of what one
+        of a new configuration would; see :func:`aifs_tune.sampling.stopping.promise`."""
         model = self._aifs.model(study, self._aifs.infer_relative_search_space(study, trial))
         reported = model.curve(trial.number, trial.params, curve)
         if reported is None:
             return None
         store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
         known = model.known(study._get_trials(deepcopy=False, use_cache=True))
-        return chance_to_win(model, known, reported, store)
+        rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
+        return promise(model, known, reported, store, rng)
 
     @cached_property
     def _aifs(self) -> AifsSampler:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import ndtr
 
+from aifs_tune.sampling.acquisition import candidates, log_expected_improvement
 from aifs_tune.sampling.curves import Curve, points_of
-from aifs_tune.sampling.model import CurveModel, Known
+from aifs_tune.sampling.model import CurveModel, Known, none
 
-CHANCE = 0.25
-"""A trial stops when its chance to end above the best falls under this."""
+LEAST_PROMISE = 0.7
+"""A trial stops when its promise falls under this."""
 N_CURVES = 10
 """Trials that must have reported before the model decides."""
+N_BEST = 6
+"""Known configurations near which an alternative is looked for."""
 
 
 def is_rung(epoch: int, grace: int) -> bool:
@@ -23,11 +26,19 @@ def is_rung(epoch: int, grace: int) -> bool:
     return epoch > 0 and rest == 0 and quotient & (quotient - 1) == 0
 
 
-def chance_to_win(model: CurveModel, known: Known, reported: Curve, store: Callable[[str], None]) -> float | None:
-    """The probability that the running trial whose course so far is ``reported`` ends above the trial that is
-    expected to end highest; 1 if it is that one, None while too little is known. Newly fitted parameters of the
-    kernel are given to ``store``."""
-    curves = [curve for curve in known.curves if curve.trial != reported.trial] + [reported]
+def promise(
+    model: CurveModel, known: Known, reported: Curve, store: Callable[[str], None], rng: np.random.Generator
+) -> float | None:
+    """What an epoch more of the running trial, whose course so far is ``reported``, is expected to gain, in parts of
+    what an epoch of the best new configuration would; infinite for the trial that is expected to end highest, None
+    while too little is known.
+
+    Gain is the expected improvement at the last epoch over that trial, divided by the epochs still to train. So where
+    first epochs say nothing, a trial that was worth starting goes on; where they tell, it stops as soon as a new one
+    is worth more. Newly fitted parameters of the kernel are given to ``store``.
+    """
+    others = [i for i, curve in enumerate(known.curves) if curve.trial != reported.trial]
+    curves = [known.curves[i] for i in others] + [reported]
     if len(curves) < N_CURVES:
         return None
     theta = model.fitted(replace(known, curves=curves), store)
@@ -35,9 +46,15 @@ def chance_to_win(model: CurveModel, known: Known, reported: Curve, store: Calla
     posterior = model.posterior(theta, points_of(curves, keep=reported.trial))
     x = np.stack([curve.x for curve in curves])
     numbers = np.array([curve.trial for curve in curves], dtype=np.int64)
-    mean = posterior.mean(x, end, numbers)
-    best = int(np.argmax(mean))
+    order = np.argsort(-posterior.mean(x, end, numbers), kind="stable")
+    best = int(order[0])
     if best == len(curves) - 1:
-        return 1.0
-    gain, variance = posterior.gain(x[-1:], end, numbers[-1:], x[best], int(numbers[best]))
-    return float(ndtr(gain[0] / np.sqrt(max(variance[0], 1e-12))))
+        return math.inf
+    places = np.concatenate([known.places[others], known.running[reported.trial][None]])
+    new = model.encoding.features(candidates(model.encoding, places[order[:N_BEST]], rng))
+    over = x[best], int(numbers[best])
+    of_new = log_expected_improvement(*posterior.gain(new, end, none(new), *over)).max()
+    own = log_expected_improvement(*posterior.gain(x[-1:], end, numbers[-1:], *over))[0]
+    n_epochs = math.exp(end)
+    left = max(1.0, n_epochs - float(reported.epochs[-1]))
+    return math.exp(min(700.0, float(own - of_new) + math.log(n_epochs / left)))

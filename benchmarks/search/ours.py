@@ -42,10 +42,10 @@ class OurSearch:
         storage.lock.acquire(0.0)  # for good: as a sweep, it is the one writer
         storage.optuna.hold()
         self._study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
-        self._scheduler = make_scheduler(spec.search, "max", [], self._chance)
+        self._scheduler = make_scheduler(spec.search, "max", [], self._promise)
 
-    def _chance(self, trial_id: str, epoch: int, value: float) -> float | None:
-        return self._study.chance_to_win(int(trial_id), epoch, value)
+    def _promise(self, trial_id: str, epoch: int, value: float) -> float | None:
+        return self._study.promise(int(trial_id), epoch, value)
 
     def ask(self) -> Run:
         trial = self._study.ask()

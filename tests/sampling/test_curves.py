@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from aifs_tune.sampling.curves import Curve, points_of, warped
+from aifs_tune.sampling.curves import Curve, points_of, smoothed, warped
 
 
 def a_curve(trial, values, epochs=None):
     epochs = np.arange(1, len(values) + 1) if epochs is None else np.array(epochs)
-    return Curve(trial, np.full(2, trial / 1000), epochs, np.maximum.accumulate(np.array(values, dtype=float)))
+    return Curve(trial, np.full(2, trial / 1000), epochs, np.array(values, dtype=float))
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,19 @@ def test_epochs_at_powers_of_two_and_the_last_stand_for_a_curve(n, expected):
 def test_epochs_with_gaps_are_taken_as_they_are():
     curve = a_curve(0, [1, 2, 3], epochs=[3, 10, 52])
     assert curve.epochs[curve.picked].tolist() == [3, 10, 52]
+
+
+def test_a_trial_stands_where_the_median_of_its_last_epochs_is():
+    values = np.array([1.0, 2, 9, 4, 5, 6, 7, 0, 9, 10])
+    expected = [1, 2, 5.5, 6.5, 5, 5, 5.5, 5.5, 6, 7]
+    assert smoothed(np.arange(1, 11), values).tolist() == expected
+    assert smoothed(np.array([3, 10, 52]), np.array([1.0, 5, 2])).tolist() == [1, 5, 2], "gaps: nothing is recent"
+
+
+def test_one_lucky_epoch_lifts_nothing_for_long():
+    curve = np.full(20, 0.5)
+    curve[6] = 0.9
+    assert smoothed(np.arange(1, 21), curve)[11:].tolist() == [0.5] * 9
 
 
 def test_values_keep_their_order_and_ties_and_are_standardised():

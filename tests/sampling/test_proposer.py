@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
+import numpy as np
 import optuna
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.sampling import CHANCE, check_sampler, is_rung
+from aifs_tune.sampling import LEAST_PROMISE, check_sampler, is_rung
 from aifs_tune.sampling.by_name import FOREIGN
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.spec import SAMPLERS, SearchSpec, SweepSpec
@@ -99,7 +101,7 @@ def test_rungs_double(grace, rungs):
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_a_hopeless_trial_has_little_chance_and_a_promising_one_much(url, mode):
+def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
     sign = 1.0 if mode == "max" else -1.0
     space = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
     spec = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective={"metric": "score", "mode": mode})
@@ -109,7 +111,7 @@ def test_a_hopeless_trial_has_little_chance_and_a_promising_one_much(url, mode):
         return sign * (params["x"] - 1 / epoch)
 
     first = study.ask()
-    assert study.chance_to_win(first, 1, score(first.params, 1)) is None, "nothing is known yet"
+    assert study.promise(first, 1, score(first.params, 1)) is None, "nothing is known yet"
     study.requeue(first)
     for _ in range(14):
         trial = study.ask()
@@ -119,10 +121,31 @@ def test_a_hopeless_trial_has_little_chance_and_a_promising_one_much(url, mode):
     good, bad = study.enqueue({"x": 1.0, "y": 0.1}), study.enqueue({"x": 0.01, "y": 0.9})
     assert [study.ask().number, study.ask().number] == [good.number, bad.number]
     for epoch in (1, 2, 4):
-        chances = [study.chance_to_win(t, epoch, score(t.params, epoch)) for t in (good, bad)]
-        assert chances[0] > CHANCE > chances[1]
+        promises = [study.promise(t, epoch, score(t.params, epoch)) for t in (good, bad)]
+        assert LEAST_PROMISE > promises[1] >= 0
+        assert promises[0] > 3 * promises[1]
         for trial in (good, bad):
             study.report(trial, epoch, {"score": score(trial.params, epoch)})
-    assert study.chance_to_win(good, 8, sign * 5.0) > 0.9
+    assert study.promise(good, 8, sign * 5.0) == math.inf
     stored = optuna.load_study(study_name="s", storage=url)
     assert any(KERNEL in t.system_attrs for t in stored.trials)
+
+
+def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
+    """At epoch 1 every value is luck; at epoch 4 half of the rest is told."""
+    space = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
+    spec = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective={"metric": "score", "mode": "max"})
+    study = start_study(Storage(url, create=True), spec, "s")
+    rng = np.random.default_rng(0)
+
+    def score(params, epoch):
+        return 1 - (params["x"] - 0.6) ** 2 if epoch >= 4 else rng.random()
+
+    for _ in range(16):
+        trial = study.ask()
+        for epoch in range(1, 17):
+            study.report(trial, epoch, {"score": score(trial.params, epoch)})
+        study.tell(trial)
+    started = [study.ask() for _ in range(12)]
+    going_on = [study.promise(trial, 1, 0.0) >= LEAST_PROMISE for trial in started]
+    assert sum(going_on) >= 8, "though the luck of their first epoch is the worst there is"
