@@ -63,14 +63,15 @@ def profile_screen(profile: Mapping[str, Any]) -> RenderableType:
 
 def trials_screen(study: Study) -> RenderableType:
     """One row a trial."""
-    metric = study.spec.objective.metric
+    metric, *others = (objective.metric for objective in study.spec.objectives)
     tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
-    table = Table("trial", "state", metric, "epochs", "seconds", "configuration", "reason")
+    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason")
     for trial in study.all_trials():
         table.add_row(
             str(trial.number),
             trial.state,
             number(trial.value),
+            *(number(trial.values.get(other)) for other in others),
             str(trial.epochs),
             number(trial.seconds),
             Text(configuration(trial.params, tuned)),

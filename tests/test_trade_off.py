@@ -175,6 +175,8 @@ def test_a_sweep_ends_with_a_front(tmp_path: Path, monkeypatch, capsys, url):
     shown = typed("best", "traded")
     assert "quality (max) against cost (min)" in shown
     assert f"Pareto front: {len(front)} trials" in shown
+    assert "quality" in (head := typed("trials", "traded").splitlines()[1])
+    assert "cost" in head
     asked = json.loads(typed("ask", "traded"))
     number = str(asked["trial"])
     assert json.loads(typed("report", "traded", number, "1", "0.5", "--metric", "cost=2"))["value"] == 0.5
