@@ -69,7 +69,11 @@ def _start(
     cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
     is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
     is_preloading = is_small and not address
-    preloaded = {"preload_python_modules": [*preload, preloading.__name__]} if is_preloading else {}
+    settings = {
+        "preload_python_modules": [*preload, preloading.__name__],
+        # Ray ends what has idled for a second once a trial's CPUs are reserved, and then starts others for the trial
+        "idle_worker_killing_time_threshold_ms": 60_000,
+    }
     if address and ":" in address:
         _knock(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -77,7 +81,8 @@ def _start(
     try:
         ray.init(
             address=address or "local",  # None would join whatever Ray was started here last
-            **({} if address else {"num_cpus": cpus, "include_dashboard": False, "_system_config": preloaded}),
+            **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
+            **({"_system_config": settings} if is_preloading else {}),
             log_to_driver=False,
             configure_logging=True,
             logging_level=logging.ERROR,
