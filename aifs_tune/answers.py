@@ -20,9 +20,7 @@ def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
         While no trial is complete.
     """
     ranked = study.best_trials(top or 1)
-    answer: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
-    if study.spec.trade_off:
-        answer["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
+    answer = _question(study)
     if top is None:
         answer |= _result(ranked[0])
     else:
@@ -35,14 +33,13 @@ def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
 def status_answer(study: Study) -> dict[str, Any]:
     """How far a study is and who is working on it."""
     counts = study.counts()
-    answer: dict[str, Any] = {
-        "study": study.name,
-        "objective": study.spec.objective.model_dump(),
+    return {
+        **_question(study),
         "asked": study.n_asked,
         "n_trials": counts,
         "writer": _owner(study.storage.lock.owner()),
+        "best": _result(study.best) if counts["complete"] else None,
     }
-    return answer | {"best": _result(study.best) if counts["complete"] else None}
 
 
 def studies_answer(storage: Storage) -> list[dict[str, Any]]:
@@ -53,9 +50,16 @@ def studies_answer(storage: Storage) -> list[dict[str, Any]]:
         if study is not None:
             status = status_answer(study)
             best = status["best"]
-            answers.append({key: status[key] for key in ("study", "objective", "asked", "n_trials")})
+            answers.append({**_question(study), "asked": status["asked"], "n_trials": status["n_trials"]})
             answers[-1]["value"] = best["value"] if best else None
     return answers
+
+
+def _question(study: Study) -> dict[str, Any]:
+    question: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
+    if study.spec.trade_off:
+        question["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
+    return question
 
 
 def _ranked(trial: Trial) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aifs_tune.durable import write_folder
+from aifs_tune.results import reaches, scores_of
 from aifs_tune.spec import Objective
 from aifs_tune.trial import Trial
 
@@ -56,31 +56,20 @@ class BestWeights:
     def __init__(self, study_folder: Path, objectives: Sequence[Objective], best: Sequence[Trial]) -> None:
         self._folder = study_folder
         self._objectives = objectives
-        self._kept = {trial.number: self._scores(trial) for trial in best}
+        self._kept = {trial.number: scores_of(trial, objectives) for trial in best}
 
     def ended(self, trial: Trial) -> None:
         """Tidy up after ``trial``, whose result is stored."""
-        artefacts, scores = TrialArtefacts(self._folder, trial.number), self._scores(trial)
-        if trial.state != "complete" or any(_reaches(kept, scores) for kept in self._kept.values()):
+        artefacts = TrialArtefacts(self._folder, trial.number)
+        if trial.state != "complete":
             artefacts.remove()
             return
-        for number in [number for number, kept in self._kept.items() if _reaches(scores, kept)]:
+        scores = scores_of(trial, self._objectives)
+        if any(reaches(kept, scores) for kept in self._kept.values()):
+            artefacts.remove()
+            return
+        for number in [number for number, kept in self._kept.items() if reaches(scores, kept)]:
             TrialArtefacts(self._folder, number).remove()
             del self._kept[number]
         self._kept[trial.number] = scores
         artefacts.drop_checkpoints()
-
-    def _scores(self, trial: Trial) -> list[float]:
-        """One a objective, larger is better."""
-        values: Mapping[str, float | None] = trial.values or {self._objectives[0].metric: trial.value}
-        scores = []
-        for objective in self._objectives:
-            value = values.get(objective.metric)
-            sign = 1.0 if objective.mode == "max" else -1.0
-            scores.append(-math.inf if value is None else sign * value)
-        return scores
-
-
-def _reaches(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether ``one`` is nowhere worse than ``other``."""
-    return all(a >= b for a, b in zip(one, other, strict=True))

@@ -60,6 +60,28 @@ def result_of(
     return Result(state, metrics, list(values.values()), reason)
 
 
+def scores_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
+    """The values of a complete trial, one an objective, with the sign that makes larger better."""
+    signs = [1.0 if objective.mode == "max" else -1.0 for objective in objectives]
+    return [sign * value for sign, value in zip(signs, values_of(trial), strict=True)]
+
+
+def reaches(scores: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether ``scores`` are nowhere below ``others``."""
+    return all(one >= other for one, other in zip(scores, others, strict=True))
+
+
+def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Those of complete ``trials`` that no other one reaches in all objectives and exceeds in one; the order stays."""
+    scores = {trial.number: scores_of(trial, objectives) for trial in trials}
+    front: dict[int, list[float]] = {}
+    for number, own in sorted(scores.items(), key=lambda entry: entry[1], reverse=True):
+        # in this order none that comes later can exceed an earlier one without falling below it elsewhere
+        if not any(reaches(kept, own) and kept != own for kept in front.values()):
+            front[number] = own
+    return [trial for trial in trials if trial.number in front]
+
+
 def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective], number: int) -> list[float]:
     """The objectives in what trial ``number`` reported.
 

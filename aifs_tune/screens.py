@@ -18,8 +18,7 @@ def best_screen(answer: Mapping[str, Any]) -> RenderableType:
     """The best configuration and its scores, or a table of the best."""
     objective, others = answer["objective"], answer.get("trade_off", [])
     counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
-    asked = " against ".join(f"{each['metric']} ({each['mode']})" for each in [objective, *others])
-    head = Text(f"study {answer['study']}: {asked}, {counts}")
+    head = Text(f"study {answer['study']}: {_asked(objective, others)}, {counts}")
     if "best" in answer:
         return Group(head, _trials_table(answer["best"], objective, others))
     if others:
@@ -88,7 +87,7 @@ def studies_screen(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
         counts = answer["n_trials"].values()
         table.add_row(
             answer["study"],
-            f"{objective['metric']} ({objective['mode']})",
+            _asked(objective, answer.get("trade_off", [])),
             number(answer["value"]),
             str(answer["asked"] or "-"),
             *map(str, counts),
@@ -121,8 +120,8 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     for row in spec.space.rows():
         table.add_row(*(Text(cell) for cell in row))
     search = spec.search
-    asked = " against ".join(f"{objective.metric} ({objective.mode})" for objective in spec.objectives)
-    lines = [Text(f"{spec.name}: {asked}", style="bold")]
+    objective, *others = (each.model_dump() for each in spec.objectives)
+    lines = [Text(f"{spec.name}: {_asked(objective, others)}", style="bold")]
     if spec.description:
         lines.append(Text(spec.description.strip()))
     foot = (
@@ -134,6 +133,10 @@ def space_screen(spec: SweepSpec) -> RenderableType:
         foot += f"; stops after {duration(search.timeout_s)}"
     constraints = [Text(f"constraint: {constraint}") for constraint in spec.constraints]
     return Group(*lines, table, *constraints, Text(foot))
+
+
+def _asked(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
+    return " against ".join(f"{each['metric']} ({each['mode']})" for each in (objective, *others))
 
 
 def _pairs(left: str, right: str, entries: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.space import Scalar, Space
-from aifs_tune.spec import TRADE_OFF_SEARCH, SweepSpec
+from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage, translated
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
@@ -47,7 +47,7 @@ def open_study(
         If the study exists and asks another question.
     """
     _check_name(name)
-    default = TRADE_OFF_SEARCH["sampler"] if trade_off else "aifs"
+    chosen = {} if sampler is None else {"sampler": sampler}
     spec = parse_sweep(
         {
             "name": name.lower().replace(".", "-")[:63],
@@ -55,7 +55,7 @@ def open_study(
             "constraints": list(constraints),
             "objective": {"metric": metric, "mode": mode},
             "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],
-            "search": {"sampler": sampler or default, "seed": seed, "scheduler": "none"},
+            "search": {**chosen, "seed": seed, "scheduler": "none"},
         }
     )
     return start_study(Storage(storage, create=True), spec, name)

@@ -19,7 +19,7 @@ from aifs_tune.record import (
     read_curve,
     read_trial,
 )
-from aifs_tune.results import Result, objectives_in, result_of, values_of
+from aifs_tune.results import Result, front_of, objectives_in, result_of, values_of
 from aifs_tune.sampling import Proposer
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
@@ -104,9 +104,7 @@ class Study:
         ConflictError
             If the trial is not running.
         """
-        current = self.trial(trial)
-        if current.state != "running":
-            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
+        current = self._running(trial)
         if epoch < 1:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
         value = objectives_in(metrics, self.spec.objectives, current.number)[0]
@@ -164,8 +162,14 @@ class Study:
     def promise(self, trial: Trial | int, epoch: int, value: float) -> float | None:
         """What an epoch more of a running trial, with this objective at its next ``epoch``, is expected to gain, in
         parts of what an epoch of a new configuration would, by the model of configurations and epochs; infinite for
-        the trial that is expected to end highest, None while too little is known. The value is not stored."""
-        current = self.trial(trial)
+        the trial that is expected to end highest, None while too little is known. The value is not stored.
+
+        Raises
+        ------
+        ConflictError
+            If the trial is not running.
+        """
+        current = self._running(trial)
         with self.storage.transaction():
             frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
             return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
@@ -225,9 +229,7 @@ class Study:
     def front(self) -> list[Trial]:
         """The complete trials that no other one is better than in all objectives, the best in the first objective
         first; of one objective those with the best value."""
-        with translated(self.storage.file):
-            numbers = {frozen.number for frozen in self._optuna.best_trials}
-        return [trial for trial in self._ranked() if trial.number in numbers]
+        return front_of(self._ranked(), self.spec.objectives)
 
     def best_trials(self, top: int) -> list[Trial]:
         """Up to ``top`` complete trials, the best in the first objective first; earlier trials before later ones of
@@ -286,6 +288,12 @@ class Study:
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
         with translated(self.storage.file):
             return self._optuna.get_trials(deepcopy=False)
+
+    def _running(self, trial: Trial | int) -> Trial:
+        current = self.trial(trial)
+        if current.state != "running":
+            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
+        return current
 
     def _trial_id(self, number: int) -> int:
         try:

@@ -174,6 +174,8 @@ def test_a_sweep_ends_with_a_front(tmp_path: Path, monkeypatch, capsys, url):
     assert all(set(each["values"]) == {"quality", "cost"} for each in answer["front"])
     shown = typed("best", "traded")
     assert "quality (max) against cost (min)" in shown
+    assert json.loads(typed("status", "traded", "--json"))["trade_off"] == answer["trade_off"]
+    assert json.loads(typed("studies", "--json"))[0]["trade_off"] == answer["trade_off"]
     assert f"Pareto front: {len(front)} trials" in shown
     assert "quality" in (head := typed("trials", "traded").splitlines()[1])
     assert "cost" in head

@@ -14,8 +14,10 @@ from aifs_tune.sampling.encoding import Encoding
 Array: TypeAlias = NDArray[np.float64]
 
 N_UNIFORM = 300
+N_BEST = 6
+"""Known configurations near which a better one is looked for."""
 N_NEAR = 50
-"""Perturbations of each of the best known configurations."""
+"""Perturbations of each of these."""
 LAST = 1e6
 """Taken off a logarithm, it puts a candidate behind all others and keeps the order among its kind."""
 LEAST_CHANCE = 0.4

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from aifs_tune.sampling.acquisition import (
+    N_BEST,
     candidates,
     chance_of_success,
     log_expected_improvement,
@@ -36,8 +37,6 @@ N_CURVES = 4
 """Trials that must have reported before the model is asked."""
 RANDOM_SHARE = 0.1
 """Of later proposals that are uniform, whatever the model believes."""
-N_BEST = 6
-"""Known configurations near which a proposal is looked for."""
 CONTENDERS = 200
 """Trials, the best so far, that can be the best at the end."""
 

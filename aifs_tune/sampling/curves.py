@@ -72,8 +72,7 @@ def warped(values: Array, best: Array) -> Array:
 
 
 def points_of(curves: Sequence[Curve], *, most: int = MOST_POINTS, keep: int | None = None) -> Points:
-    """At most ``most`` points of the curves, as ranks among each other turned into normal scores; all of trial
-    ``keep``.
+    """At most ``most`` points of the curves, their values warped; all of trial ``keep``.
 
     Where there are more, two thirds of the room go to the best trials, the last epoch of a trial before its earlier
     ones; the rest is spread evenly over the others, so that what is bad stays known.

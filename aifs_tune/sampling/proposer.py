@@ -54,7 +54,7 @@ class Proposer:
         store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
         known = model.known(study._get_trials(deepcopy=False, use_cache=True))
         rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
-        return promise(model, known, reported, store, rng)
+        return promise(model, known, reported, store, rng, allows=self._allows)
 
     @cached_property
     def _aifs(self) -> AifsSampler:

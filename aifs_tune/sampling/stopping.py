@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from aifs_tune.sampling.acquisition import candidates, log_expected_improvement
+from aifs_tune.sampling.acquisition import (
+    N_BEST,
+    candidates,
+    chance_of_success,
+    log_expected_improvement,
+    without_failures,
+)
 from aifs_tune.sampling.curves import Curve, points_of
 from aifs_tune.sampling.model import CurveModel, Known, none
 
@@ -16,8 +23,6 @@ LEAST_PROMISE = 0.7
 """A trial stops when its promise falls under this."""
 N_CURVES = 10
 """Trials that must have reported before the model decides."""
-N_BEST = 6
-"""Known configurations near which an alternative is looked for."""
 
 
 def is_rung(epoch: int, grace: int) -> bool:
@@ -27,11 +32,17 @@ def is_rung(epoch: int, grace: int) -> bool:
 
 
 def promise(
-    model: CurveModel, known: Known, reported: Curve, store: Callable[[str], None], rng: np.random.Generator
+    model: CurveModel,
+    known: Known,
+    reported: Curve,
+    store: Callable[[str], None],
+    rng: np.random.Generator,
+    *,
+    allows: Callable[[Mapping[str, Any]], bool],
 ) -> float | None:
     """What an epoch more of the running trial, whose course so far is ``reported``, is expected to gain, in parts of
-    what an epoch of the best new configuration would; infinite for the trial that is expected to end highest, None
-    while too little is known.
+    what an epoch of the best new configuration that ``allows`` lets through would; infinite for the trial that is
+    expected to end highest and where nothing new is found, None while too little is known.
 
     Gain is the expected improvement at the last epoch over that trial, divided by the epochs still to train. So where
     first epochs say nothing, a trial that was worth starting goes on; where they tell, it stops as soon as a new one
@@ -51,10 +62,18 @@ def promise(
     if best == len(curves) - 1:
         return math.inf
     places = np.concatenate([known.places[others], known.running[reported.trial][None]])
-    new = model.encoding.features(candidates(model.encoding, places[order[:N_BEST]], rng))
+    encoding = model.encoding
+    new = candidates(encoding, places[order[:N_BEST]], rng)
+    features = encoding.features(new)
     over = x[best], int(numbers[best])
-    of_new = log_expected_improvement(*posterior.gain(new, end, none(new), *over)).max()
+    of_new = log_expected_improvement(*posterior.gain(features, end, none(features), *over))
+    if len(known.failed):
+        failed = encoding.features(known.failed)
+        of_new = without_failures(of_new, chance_of_success(features, failed, x, posterior.kernel.scales))
+    first = next((i for i in np.argsort(-of_new, kind="stable") if allows(encoding.params(new[i]))), None)
+    if first is None:
+        return math.inf
     own = log_expected_improvement(*posterior.gain(x[-1:], end, numbers[-1:], *over))[0]
     n_epochs = math.exp(end)
     left = max(1.0, n_epochs - float(reported.epochs[-1]))
-    return math.exp(min(700.0, float(own - of_new) + math.log(n_epochs / left)))
+    return math.exp(min(700.0, float(own - of_new[first]) + math.log(n_epochs / left)))

@@ -68,8 +68,9 @@ def check_trainer(spec: SweepSpec) -> None:
 
 
 def _check_cnn(spec: SweepSpec) -> None:
-    for key, objective in zip(("objective", *(f"trade_off.{i}" for i in range(9))), spec.objectives, strict=False):
+    for i, objective in enumerate(spec.objectives):
         if objective.metric not in METRICS:
+            key = f"trade_off.{i - 1}" if i else "objective"
             raise RequestError(
                 f"{key}.metric: the cnn does not report {objective.metric!r}; allowed: {', '.join(METRICS)}"
             )

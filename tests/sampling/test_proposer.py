@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.sampling import LEAST_PROMISE, check_sampler, is_rung
 from aifs_tune.sampling.by_name import FOREIGN
 from aifs_tune.sampling.model import KERNEL
@@ -149,3 +149,46 @@ def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
     started = [study.ask() for _ in range(12)]
     going_on = [study.promise(trial, 1, 0.0) >= LEAST_PROMISE for trial in started]
     assert sum(going_on) >= 8, "though the luck of their first epoch is the worst there is"
+
+
+def a_rising_study(url, **spec):
+    """Eleven complete trials at x from 0 to 0.4, the more the better."""
+    space = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
+    objective = {"metric": "score", "mode": "max"}
+    sweep = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective=objective, **spec)
+    study = start_study(Storage(url, create=True), sweep, "s")
+    for x in np.linspace(0.0, 0.4, 11):
+        study.enqueue({"x": float(x)})
+        trial = study.ask()
+        for epoch in (1, 2, 4, 8, 16):
+            study.report(trial, epoch, {"score": x - 1 / epoch})
+        study.tell(trial)
+    return study
+
+
+def running_at(study, x):
+    study.enqueue({"x": x})
+    return study.ask()
+
+
+def test_a_trial_is_not_given_up_for_what_the_constraints_forbid(tmp_path):
+    free = a_rising_study(f"sqlite:///{tmp_path}/free.db")
+    held = a_rising_study(f"sqlite:///{tmp_path}/held.db", constraints=("x <= 0.41",))
+    free_promise = free.promise(running_at(free, 0.39), 1, 0.39 - 1)
+    held_promise = held.promise(running_at(held, 0.39), 1, 0.39 - 1)
+    assert held_promise > 3 * free_promise, "beyond 0.41, where more is to be had, nothing is allowed"
+
+
+def test_a_trial_is_not_given_up_for_what_fails(tmp_path):
+    free, failing = (a_rising_study(f"sqlite:///{tmp_path}/{name}.db") for name in ("free", "failing"))
+    for x in np.linspace(0.41, 1.0, 16):
+        failing.tell(running_at(failing, float(x)), state="failed", reason="meltdown")
+    free_promise = free.promise(running_at(free, 0.39), 1, 0.39 - 1)
+    failing_promise = failing.promise(running_at(failing, 0.39), 1, 0.39 - 1)
+    assert failing_promise > 2 * free_promise
+
+
+def test_only_a_running_trial_has_a_promise(url):
+    study = a_rising_study(url)
+    with pytest.raises(ConflictError, match="trial 3 is complete; only a running trial"):
+        study.promise(3, 1, 0.5)
