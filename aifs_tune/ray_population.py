@@ -54,8 +54,8 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
     """
     needs = pool.resources
     alone = Crew(pool.workers, needs.cpu, needs.gpu)
-    if job.images is None or (reason := why_alone(job.spec)) is not None:
-        if job.images is not None and needs.gpu and needs.population != 1:
+    if job.data is None or (reason := why_alone(job.spec)) is not None:
+        if job.data is not None and needs.gpu and needs.population != 1:
             listener.stage(f"each trial trains alone: {reason}")
         yield alone
         return
@@ -93,8 +93,8 @@ class Hall:
     """The actor: a population and who sits at which of its places. Called from several threads."""
 
     def __init__(self, job: Job, most: int) -> None:
-        assert job.images is not None
-        self._population = make_population(job.spec, job.images, most=most)
+        assert job.data is not None
+        self._population = make_population(job.spec, job.data, most=most)
         self._lock = threading.Lock()
         self._seats: dict[str, tuple[Any, Member]] = {}
 

@@ -27,7 +27,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
             if populations:
                 return RemoteMember(populations)
-            return make_trainer(job.spec, job.images, params=params, seed=seed, threads=threads)
+            return make_trainer(job.spec, job.data, params=params, seed=seed, threads=threads)
 
         self._is_worn_out = False
         self._runner = Runner(job, make)

@@ -34,7 +34,7 @@ class Job:
     """
 
     spec: SweepSpec
-    images: Path | None
+    data: Path | None
     artefacts: Path
     folder: Path
 

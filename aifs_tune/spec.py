@@ -6,41 +6,17 @@ the space in :mod:`aifs_tune.space`, constraints between them in :mod:`aifs_tune
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from aifs_tune.constraints import Constraint, check_constraints
+from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import Scalar, brief, problem, show
+from aifs_tune.scalars import Scalar, problem
+from aifs_tune.section import Name, Section, Text
 from aifs_tune.space import Space
-
-Name = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="1 to 63 lower-case letters, digits, '-' and '_', the first a letter or digit",
-    ),
-]
-"""A sweep's or study's short name."""
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise problem("", f"{brief(text)} has control characters", "printable text")
-    return text
-
-
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-
-
-class Section(BaseModel):
-    """A part of a sweep file: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class Objective(Section):
@@ -50,81 +26,11 @@ class Objective(Section):
     mode: Literal["max", "min"] = "max"
 
 
-class Split(Section):
-    """How one folder of images is divided when it has no train/val/test folders of its own."""
-
-    val: float = Field(default=0.2, gt=0, lt=1, description="Share of the images used for validation.")
-    test: float = Field(default=0.2, ge=0, lt=1, description="Share kept aside; no trial ever sees it. 0 for none.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-
-    @model_validator(mode="after")
-    def _leaves_training_images(self) -> Split:
-        if self.val + self.test >= 1:
-            text = f"{show(self.val)} and test {show(self.test)} leave nothing to train on"
-            raise problem("val", text, "val and test with a sum below 1")
-        return self
-
-
-class Simulate(Section):
-    """A simulated sky survey, drawn when no folder is given."""
-
-    images: int = Field(default=1000, ge=12, le=1_000_000)
-    size: int = Field(default=64, ge=16, le=1024, description="Edge of an image in pixels.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    difficulty: float = Field(default=0.5, ge=0, le=1, description="0 bright and sharp, 1 faint, blurred and crowded.")
-
-
-def _printable_path(path: Path) -> Path:
-    _printable(str(path))
-    return path
-
-
-class DataSpec(Section):
-    """Where the labelled images are and how they are decoded."""
-
-    folder: Annotated[Path, Field(strict=False), AfterValidator(_printable_path)] | None = Field(
-        default=None, description="One sub-folder per class, or train/val/test with these inside."
-    )
-    simulate: Simulate | None = Field(default=None, description="Used when no folder is given.")
-    image_size: int = Field(default=64, ge=8, le=1024, description="Edge in pixels that every image is resized to.")
-    channels: Literal["auto", "grey", "rgb"] = Field(default="auto", description="auto: grey when all images are grey.")
-    fit: Literal["stretch", "crop", "pad"] = Field(
-        default="stretch", description="How an image that is not square becomes so."
-    )
-    range16: Literal["auto"] | Annotated[tuple[int, int], Field(strict=False)] = Field(
-        default="auto", description="Pixel values of 16-bit images that become 0 and 255; auto: measured on the images."
-    )
-    split: Split = Split()
-    group_by: str | None = Field(
-        default=None,
-        max_length=200,
-        description="Regular expression on the file name; images with the same match stay in one part.",
-    )
-
-    @field_validator("group_by")
-    @classmethod
-    def _is_a_pattern(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                text = f"{brief(pattern)} is not a regular expression ({error})"
-                raise problem("", text, "a regular expression of Python") from None
-        return pattern
-
-    @field_validator("range16")
-    @classmethod
-    def _rises(cls, bounds: Literal["auto"] | tuple[int, int]) -> Literal["auto"] | tuple[int, int]:
-        if bounds != "auto" and not 0 <= bounds[0] < bounds[1] <= 65535:
-            raise problem("", f"{list(bounds)} does not rise", "auto, or two rising whole numbers from 0 to 65535")
-        return bounds
-
-
 TrainerName = Annotated[
     str,
     Field(
         pattern=r"^([a-z][a-z0-9_]*|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
-        description="cnn or module:function",
+        description="a trainer's name or module:function",
     ),
 ]
 
@@ -216,7 +122,9 @@ class SweepSpec(Section):
     version: int = Field(default=1, ge=1, le=1)
     name: Name
     description: str = ""
-    trainer: TrainerField | None = Field(default=None, description="cnn or module:function; absent for an instrument.")
+    trainer: TrainerField | None = Field(
+        default=None, description="A trainer's name or module:function; absent for an instrument."
+    )
     data: DataSpec | None = None
     objective: Objective = Objective()
     trade_off: Annotated[tuple[Objective, ...], Field(strict=False, max_length=3)] = Field(

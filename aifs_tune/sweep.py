@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.data_spec import DataSpec
+from aifs_tune.errors import InterruptedSweepError
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.profile import Profile
 from aifs_tune.quiet import quieten
 from aifs_tune.runner import Job
 from aifs_tune.sampling import check_sampler
-from aifs_tune.spec import DataSpec, Simulate, SweepSpec
+from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.studies import warm_start as begin_with
 from aifs_tune.study import Study
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
-from aifs_tune.trainers.by_name import NAMES, check_trainer, heavy_modules
+from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Sweep:
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file, or one that ships by its name, such as ``"celestial_cnn"``.
 
-    ``data`` is the folder of images; ``overrides`` are ``"search.trials=8"`` and the like.
+    ``data`` is the folder of images, or the file of another kind of data; ``overrides`` are ``"search.trials=8"`` and
+    the like.
 
     Raises
     ------
@@ -117,8 +119,9 @@ def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: S
     """
     spec = load_sweep_file(find_sweep_file(file), overrides)
     if data is not None:
-        section = spec.data or DataSpec()
-        spec = spec.model_copy(update={"data": section.model_copy(update={"folder": Path(data)})})
+        family = find_family(spec)
+        section = (spec.data or DataSpec()).at(Path(data), family.kind if family else "images")
+        spec = spec.model_copy(update={"data": section})
     return Sweep(spec)
 
 
@@ -205,55 +208,24 @@ def _n_remaining(study: Study) -> int:
 
 
 def _located(spec: SweepSpec) -> SweepSpec:
-    """``spec`` with the absolute path of its images, if its trainer needs any and they can be told apart."""
-    if spec.trainer is None or spec.trainer.name not in NAMES:
+    """``spec`` with the absolute path of its data, if its trainer needs any and they can be told apart."""
+    family = find_family(spec)
+    if family is None:
         return spec
-    if spec.data is None or (spec.data.folder is None and spec.data.simulate is None):
-        raise DataError(f"{spec.name}: trainer {spec.trainer.name} needs images; give --data FOLDER or data.folder")
-    if spec.data.folder is None:
-        return spec
-    from aifs_tune.data.folder import scan_folder
+    from aifs_tune.data.sources import locate
 
-    folder = spec.data.folder.absolute()
-    scan_folder(folder)
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"folder": folder})})
+    asked_by = f"{spec.name}: trainer {spec.trainer.name if spec.trainer else ''}"
+    return spec.model_copy(update={"data": locate(spec.data or DataSpec(), family.kind, asked_by)})
 
 
 def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[Path | None, str | None]:
-    """Where the decoded images are, and their fingerprint."""
-    if spec.trainer is None or spec.trainer.name not in NAMES:
+    """Where the prepared data are, and their fingerprint."""
+    family = find_family(spec)
+    if family is None or spec.data is None:
         return None, None
-    from aifs_tune.data import prepare_images
+    from aifs_tune.data.sources import prepare
 
-    data = spec.data
-    assert data is not None
-    if data.folder is None:
-        assert data.simulate is not None
-        data = data.model_copy(update={"folder": _simulated(data.simulate, listener)})
-    listener.stage(f"reading {data.folder}")
-    prepared = prepare_images(data, strict=strict, progress=listener.progress)
-    for line in prepared.preflight.lines():
-        listener.stage(line)
-    return prepared.location, prepared.images.fingerprint
-
-
-def _simulated(sky: Simulate, listener: Listener) -> Path:
-    from aifs_tune.data.cache import cache_root
-    from aifs_tune.data.sky import simulate_sky
-
-    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
-    if not folder.exists():
-        listener.stage(f"drawing a simulated sky survey of {sky.images} images of {sky.size} px")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    drawn = simulate_sky(
-        folder,
-        images=sky.images,
-        size=sky.size,
-        seed=sky.seed,
-        difficulty=sky.difficulty,
-        progress=listener.progress,
-    )
-    return drawn.folder
+    return prepare(spec.data, family.kind, strict=strict, tell=listener.stage, progress=listener.progress)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def memory_mb() -> dict[str, float]:
 def prepare(folder: str, size: int) -> dict:
     """Seconds of ``prepare_images``."""
     from aifs_tune.data import prepare_images
-    from aifs_tune.spec import DataSpec
+    from aifs_tune.data_spec import DataSpec
 
     started = time.perf_counter()
     prepared = prepare_images(DataSpec(folder=Path(folder), image_size=size))

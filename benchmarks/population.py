@@ -20,7 +20,7 @@ import numpy as np
 
 from aifs_tune.data.images import ImageSet
 from aifs_tune.trainers.cnn_params import CnnParams
-from aifs_tune.trainers.course import Task
+from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.jax_runtime import jax, jnp
 from aifs_tune.trainers.population import images_per_second, make_stack, memory_share, precision_of
 
@@ -75,7 +75,7 @@ class Use:
                 return
 
 
-def operations(task: Task) -> float:
+def operations(task: ImageTask) -> float:
     """Floating-point operations to train on one image: forwards, and twice that backwards but for the images."""
     shape = task.shape_of(CnnParams())
     sizes = shape.weight_shapes
@@ -96,7 +96,7 @@ def main() -> None:
     cli.add_argument("--repeats", type=int, default=3)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
-    task = Task(pictures(args.images, args.size), precision=args.precision)
+    task = ImageTask(pictures(args.images, args.size), precision=args.precision)
     precision = precision_of(task)
     limit = matmul_rate(precision) / operations(task)
     rows = []

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune.data import open_images, prepare_images
-from aifs_tune.spec import DataSpec
+from aifs_tune.data_spec import DataSpec
 from aifs_tune.trainers.cnn_params import CnnParams
 
 PRECISIONS = ("float32", "mixed_bfloat16")

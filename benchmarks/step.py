@@ -89,18 +89,19 @@ def our_epochs(n: int, size: int, epochs: int, precision: str) -> list[float]:
     """Seconds of each epoch of our compiled program, with augmentation."""
     import numpy as np
 
+    from aifs_tune.trainers.augment import augment
+    from aifs_tune.trainers.cnn_network import CnnNetwork
     from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-    from aifs_tune.trainers.program import Pass, Program
+    from aifs_tune.trainers.lessons import Classes
+    from aifs_tune.trainers.program import Examples, Pass, Program
     from aifs_tune.trainers.runtime import tf
 
-    images, labels = (tf.constant(array) for array in pictures(n, size))
-    program = Program(CnnShape((size, size, 3), N_CLASSES, batch_size=BATCH), precision)  # type: ignore[arg-type]
+    examples = Examples(*(tf.constant(array) for array in pictures(n, size)), tf.ones(n))
+    network = CnnNetwork(CnnShape((size, size, 3), N_CLASSES), precision)  # type: ignore[arg-type]
+    program = Program(network, Classes(augment), optimizer="adam", batch_size=BATCH)
     program.start(0)
-    order, weights = np.arange(n, dtype=np.int32), np.ones(N_CLASSES, np.float32)
-    numbers = iter(range(10**6))
-    return timed(
-        lambda: program.train(images, labels, Pass(order, next(numbers), 0, CnnParams().knobs(), weights)), epochs
-    )
+    order, numbers = np.arange(n, dtype=np.int32), iter(range(10**6))
+    return timed(lambda: program.train(examples, Pass(order, next(numbers), 0, CnnParams().knobs())), epochs)
 
 
 def timed(epoch, epochs: int) -> list[float]:

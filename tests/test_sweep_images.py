@@ -18,7 +18,7 @@ from aifs_tune.errors import ConflictError, DataError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.cnn import KEPT_PROGRAMS
+from aifs_tune.trainers.net_trainer import KEPT_PROGRAMS
 
 SMALL = ("space.filters=8", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24")
 

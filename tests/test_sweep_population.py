@@ -55,10 +55,10 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
     assert len(list((result.study.artefacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
 
     from aifs_tune.data import open_images, prepare_images
-    from aifs_tune.trainers.course import Task
+    from aifs_tune.trainers.image_task import ImageTask
     from aifs_tune.trainers.population import Population
 
-    task = Task(open_images(prepare_images(result.study.spec.data).location), precision="float32")
+    task = ImageTask(open_images(prepare_images(result.study.spec.data).location), precision="float32")
     member = Population(task, result.best.params, size=1).member()
     for trial in result.study.all_trials()[:3]:
         member.reset(trial.params, seed=trial.seed)

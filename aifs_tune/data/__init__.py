@@ -1,4 +1,4 @@
-"""Images of a data set: scan, split, decoded cache, simulated sky.
+"""Data sets: images (scan, split, decoded cache, simulated sky) and tables.
 
 Names are loaded on first use, so that importing this package stays cheap.
 """
@@ -10,20 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aifs_tune.data.cache import open_images
+    from aifs_tune.data.examples import ExampleSet, PreparedExamples, open_examples
     from aifs_tune.data.images import ImageSet
     from aifs_tune.data.inspection import Preflight
     from aifs_tune.data.prepare import PreparedImages, preflight, prepare_images
+    from aifs_tune.data.tables import prepare_table
 
 _HOME = {
+    "ExampleSet": "examples",
     "ImageSet": "images",
     "Preflight": "inspection",
+    "PreparedExamples": "examples",
     "PreparedImages": "prepare",
+    "open_examples": "examples",
     "open_images": "cache",
     "preflight": "prepare",
     "prepare_images": "prepare",
+    "prepare_table": "tables",
 }
 
-__all__ = ["ImageSet", "Preflight", "PreparedImages", "open_images", "preflight", "prepare_images"]
+__all__ = [
+    "ExampleSet",
+    "ImageSet",
+    "Preflight",
+    "PreparedExamples",
+    "PreparedImages",
+    "open_examples",
+    "open_images",
+    "preflight",
+    "prepare_images",
+    "prepare_table",
+]
 
 
 def __getattr__(name: str) -> Any:

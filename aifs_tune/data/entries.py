@@ -15,7 +15,7 @@ from aifs_tune.data.decoding import decode_all
 from aifs_tune.data.folder import ImageFile
 from aifs_tune.data.reading import Progress, digest_of
 from aifs_tune.data.scratch import Range, Scratch
-from aifs_tune.spec import DataSpec
+from aifs_tune.data_spec import DataSpec
 
 _LOCK = "large-image.lock"
 _TOLD_EVERY = 16

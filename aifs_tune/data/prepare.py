@@ -17,9 +17,9 @@ from aifs_tune.data.images import ImageSet
 from aifs_tune.data.inspection import Preflight, Row, inspect, listed
 from aifs_tune.data.reading import DigestIndex, Progress
 from aifs_tune.data.split import Ints, split, units_of, units_per_class
+from aifs_tune.data_spec import DataSpec, Split
 from aifs_tune.durable import write_file
 from aifs_tune.errors import DataError
-from aifs_tune.spec import DataSpec, Split
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
-from aifs_tune.trainers.cnn_params import ALLOWED, METRICS, SHAPING
+from aifs_tune.trainers import cnn_params
+from aifs_tune.trainers.families import FAMILIES, Family
 from aifs_tune.trainers.function import FunctionTrainer, import_function
 from aifs_tune.trainers.protocol import Trainer
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.population import Population
 
-NAMES = ("cnn",)
 
-_CNN_MODULE = "aifs_tune.trainers.cnn"
+def find_family(spec: SweepSpec) -> Family | None:
+    """The trainer of ``spec``; None for an instrument or a lab's own function."""
+    return None if spec.trainer is None else FAMILIES.get(spec.trainer.name)
 
 
 def heavy_modules(spec: SweepSpec) -> tuple[str, ...]:
     """What takes long to import and every worker will need; nothing for a lab's own function, or where trials may
     train in a population."""
-    is_cnn = spec.trainer is not None and spec.trainer.name in NAMES
-    return (_CNN_MODULE,) if is_cnn and why_alone(spec) is not None else ()
+    family = find_family(spec)
+    return (family.module,) if family is not None and why_alone(spec) is not None else ()
 
 
 def why_alone(spec: SweepSpec) -> str | None:
@@ -34,9 +37,9 @@ def why_alone(spec: SweepSpec) -> str | None:
     wanted = spec.resources.population
     if wanted == 1 or (wanted == "auto" and not spec.resources.gpu):
         return "a CPU is kept busy by one trial"
-    if spec.trainer is None or spec.trainer.name not in NAMES:
+    if spec.trainer is None or spec.trainer.name != "cnn":
         return "only trials of the cnn can share a program"
-    tuned = [name for name in SHAPING if name in spec.space and len(set(spec.space[name].extremes)) > 1]
+    tuned = [name for name in cnn_params.SHAPING if name in spec.space and len(set(spec.space[name].extremes)) > 1]
     if tuned:
         return f"trials have different shapes, as {', '.join(tuned)} is tuned"
     if find_spec("jax") is None:
@@ -59,53 +62,58 @@ def check_trainer(spec: SweepSpec) -> None:
         )
     if ":" in spec.trainer.name:
         import_function(spec.trainer.name)
-    elif spec.trainer.name not in NAMES:
-        raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {', '.join(NAMES)}, module:function")
+    elif spec.trainer.name not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {known}, module:function")
     else:
-        _check_cnn(spec)
+        _check_family(spec, spec.trainer.name, FAMILIES[spec.trainer.name])
     if spec.resources.population not in ("auto", 1) and (reason := why_alone(spec)) is not None:
         raise RequestError(f"resources.population: {spec.resources.population} is not possible: {reason}; allowed: 1")
 
 
-def _check_cnn(spec: SweepSpec) -> None:
+def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
+    metrics = family.metrics(spec.data or DataSpec())
     for i, objective in enumerate(spec.objectives):
-        if objective.metric not in METRICS:
+        if objective.metric not in metrics:
             key = f"trade_off.{i - 1}" if i else "objective"
             raise RequestError(
-                f"{key}.metric: the cnn does not report {objective.metric!r}; allowed: {', '.join(METRICS)}"
+                f"{key}.metric: the {name} does not report {objective.metric!r}; allowed: {', '.join(metrics)}"
             )
-    for name, parameter in spec.space.items():
-        if name not in ALLOWED:
-            raise RequestError(f"space.{name}: no parameter of the cnn; allowed: {', '.join(ALLOWED)}")
+    for parameter_name, parameter in spec.space.items():
+        if parameter_name not in family.allowed:
+            known = ", ".join(family.allowed)
+            raise RequestError(f"space.{parameter_name}: no parameter of the {name}; allowed: {known}")
         for value in parameter.extremes:
-            ALLOWED[name].take(f"space.{name}", value)
+            family.allowed[parameter_name].take(f"space.{parameter_name}", value)
 
 
 def make_trainer(
-    spec: SweepSpec, images: Path | None, *, params: Mapping[str, Scalar], seed: int, threads: int | None = None
+    spec: SweepSpec, data: Path | None, *, params: Mapping[str, Scalar], seed: int, threads: int | None = None
 ) -> Trainer:
-    """The trainer that ``spec`` names; ``images`` is where the prepared images are."""
+    """The trainer that ``spec`` names; ``data`` is where the prepared data are."""
     check_trainer(spec)
     assert spec.trainer is not None
-    if ":" in spec.trainer.name:
+    family = find_family(spec)
+    if family is None:
         function = import_function(spec.trainer.name)
         return FunctionTrainer(function, metric=spec.objective.metric, epochs=spec.search.epochs)
-    if images is None:
-        raise RequestError("trainer cnn needs images; give --data FOLDER or data.folder")
-    from aifs_tune.data import open_images
-    from aifs_tune.trainers.cnn import CnnTrainer
+    if data is None:
+        raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
+    from aifs_tune.data import open_examples, open_images
 
-    return CnnTrainer(open_images(images), params, seed=seed, threads=threads, **_task(spec))
+    opened = open_images(data) if family.kind == "images" else open_examples(data)
+    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, **_task(spec))
+    return made
 
 
 def make_population(spec: SweepSpec, images: Path, *, most: int) -> Population:
     """The population that ``spec`` asks for, of at most ``most`` members; see :func:`why_alone`."""
     from aifs_tune.data import open_images
-    from aifs_tune.trainers.course import Task
+    from aifs_tune.trainers.image_task import ImageTask
     from aifs_tune.trainers.population import Population, choose_size
 
-    params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in SHAPING}
-    task, wanted = Task(open_images(images), **_task(spec)), spec.resources.population
+    params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in cnn_params.SHAPING}
+    task, wanted = ImageTask(open_images(images), **_task(spec)), spec.resources.population
     size = min(most, wanted) if isinstance(wanted, int) else choose_size(task, params, most=most)
     return Population(task, params, size=size)
 
@@ -118,4 +126,5 @@ def _task(spec: SweepSpec) -> dict[str, Any]:
         "patience": spec.trainer.patience,
         "class_weights": spec.trainer.class_weights,
         "precision": spec.trainer.precision,
+        "epochs": spec.search.epochs,
     }

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
-from aifs_tune.trainers.cnn_params import CnnShape, Precision
-from aifs_tune.trainers.network import Network
+from aifs_tune.trainers.cnn_network import CnnNetwork
+from aifs_tune.trainers.cnn_params import CnnShape
+from aifs_tune.trainers.params import Precision
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -35,7 +36,7 @@ def load_classifier(folder: Path) -> Classifier:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json: describes no network ({error})") from error
     if {name: array.shape for name, array in arrays.items()} != shape.weight_shapes:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.npz: its arrays are not those of the network in the JSON file")
-    network = Network(shape, precision)
+    network = CnnNetwork(shape, precision)
     network.assign(arrays)
     return Classifier(network, classes)
 
@@ -43,7 +44,7 @@ def load_classifier(folder: Path) -> Classifier:
 class Classifier:
     """Gives the probabilities of ``classes`` for images that were decoded as those it learnt from."""
 
-    def __init__(self, network: Network, classes: tuple[str, ...]) -> None:
+    def __init__(self, network: CnnNetwork, classes: tuple[str, ...]) -> None:
         self._network = network
         self.classes = classes
 

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Literal, TypeAlias
+from typing import ClassVar
 
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
-from aifs_tune.scalars import Scalar, brief
-
-Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
-Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
-"""Of convolutions and the dense layer; weights, updates and class probabilities are float32 in both."""
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-"""Of Adam; the same for all trials."""
+from aifs_tune.trainers.params import CLASS_LOSS, TRAINING, Optimizer, TrainingParams
 
 _SWITCH = ChoiceParameter(choices=(True, False))
-MEASURED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
-"""What is measured on a part of the images, in this order."""
 
-METRICS = ("loss", "accuracy", *(f"val_{name}" for name in MEASURED))
-"""What an epoch of the cnn reports. The first two are of the training passes, the loss class-weighted."""
-
-ALLOWED: dict[str, Parameter] = {
-    "learning_rate": FloatParameter(low=1e-12, high=1000),
-    "dropout": FloatParameter(low=0, high=0.999, description="Share of the dense units that a training pass drops."),
+IMAGE_CHANGES: dict[str, Parameter] = {
     "rotation_deg": FloatParameter(low=0, high=180, unit="deg", description="Uniform to both sides."),
     "width_shift": FloatParameter(low=0, high=1, description="Share of the width, uniform to both sides."),
     "height_shift": FloatParameter(low=0, high=1, description="Share of the height, uniform to both sides."),
@@ -37,10 +23,14 @@ ALLOWED: dict[str, Parameter] = {
     "zoom": FloatParameter(low=0, high=0.99, description="Scale uniform from 1 - zoom to 1 + zoom."),
     "brightness": FloatParameter(low=0, high=1, description="Factor uniform from 1 - brightness to 1 + brightness."),
     "noise": FloatParameter(low=0, high=1, description="Standard deviation, Gaussian, in units of full scale."),
-    "weight_decay": FloatParameter(low=0, high=100, description="Of kernels; decoupled for adamw, else L2."),
-    "momentum": FloatParameter(low=0, high=0.9999, description="Of sgd; without effect for the others."),
-    "optimizer": ChoiceParameter(choices=("adam", "adamw", "sgd")),
-    "batch_size": IntParameter(low=1, high=8192),
+}
+"""How images are changed at random."""
+
+ALLOWED: dict[str, Parameter] = {
+    **TRAINING,
+    "dropout": FloatParameter(low=0, high=0.999, description="Share of the dense units that a training pass drops."),
+    **IMAGE_CHANGES,
+    **CLASS_LOSS,
     "filters": IntParameter(low=1, high=1024, description="Of the first block; each block doubles them."),
     "conv_blocks": IntParameter(low=1, high=8),
     "kernel_size": IntParameter(low=1, high=31, unit="px"),
@@ -48,13 +38,20 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
+SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
+"""What makes another program."""
+
 MOST_WEIGHTS = 2**28
 """A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
 
 
-@dataclass(frozen=True)
-class CnnParams:
+@dataclass(frozen=True, kw_only=True)
+class CnnParams(TrainingParams):
     """One configuration of the CNN. The defaults are a common small CNN: Adam, two blocks, flips and shifts."""
+
+    trainer: ClassVar[str] = "cnn"
+    allowed: ClassVar = ALLOWED
+    shaping: ClassVar = SHAPING
 
     learning_rate: float = 1e-4
     dropout: float = 0.5
@@ -66,44 +63,16 @@ class CnnParams:
     zoom: float = 0.0
     brightness: float = 0.0
     noise: float = 0.0
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    optimizer: Optimizer = "adam"
-    batch_size: int = 32
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    mixup: float = 0.0
     filters: int = 32
     conv_blocks: int = 2
     kernel_size: int = 3
     dense_units: int = 256
 
-    def __post_init__(self) -> None:
-        _take(self, [field.name for field in fields(self)])
 
-    @classmethod
-    def from_mapping(cls, params: Mapping[str, Scalar]) -> CnnParams:
-        """``params`` with the defaults for what is absent.
-
-        Raises
-        ------
-        RequestError
-            If a name is unknown or a value is not allowed.
-        """
-        for name, value in params.items():
-            if name not in ALLOWED:
-                raise RequestError(
-                    f"{brief(name)}: {brief(value)} is for no parameter of the cnn; allowed: {', '.join(ALLOWED)}"
-                )
-        return cls(**params)  # type: ignore[arg-type]
-
-    def knobs(self) -> dict[str, float]:
-        """What can change without a new program; switches as 0 and 1."""
-        return {name: float(value) for name, value in asdict(self).items() if name not in SHAPING}
-
-
-SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
-"""What makes another program."""
-
-
-def _take(values: CnnParams | CnnShape, names: Iterable[str]) -> None:
+def _take(values: CnnShape, names: Iterable[str]) -> None:
     for name in names:
         object.__setattr__(values, name, ALLOWED[name].take(name, getattr(values, name)))
 

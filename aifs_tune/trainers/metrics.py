@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from aifs_tune.trainers.cnn_params import MEASURED
+from aifs_tune.data.examples import Target
+from aifs_tune.trainers.scores import CLASSIFIED, OF_A_TARGET, VALUES
 
 
 def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -> dict[str, float]:
-    """:data:`MEASURED`: mean cross-entropy in nats, accuracy, balanced accuracy, macro F1 and area under the ROC curve.
+    """:data:`CLASSIFIED`: mean cross-entropy in nats, accuracy, balanced accuracy, macro F1, area under the ROC curve.
 
     ``labels`` has shape (n,), ``log_probabilities`` (n, classes). A class without an image here counts in
     no mean over classes; an image taken for such a class still counts against its own. ``auc`` is that of
@@ -18,7 +21,7 @@ def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -
     class only it is undefined and absent. All are NaN if any logarithm is not finite.
     """
     present = np.unique(labels)
-    names = MEASURED if len(present) > 1 else MEASURED[:-1]
+    names = CLASSIFIED if len(present) > 1 else CLASSIFIED[:-1]
     if not np.isfinite(log_probabilities).all():
         return dict.fromkeys(names, float("nan"))
     guesses = log_probabilities.argmax(axis=1)
@@ -31,6 +34,26 @@ def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -
     if len(present) > 1:
         measured["auc"] = _auc(labels, log_probabilities, present)
     return measured
+
+
+def measure_values(
+    truths: NDArray[np.float32], answers: NDArray[np.float32], targets: Sequence[Target]
+) -> dict[str, float]:
+    """:data:`~aifs_tune.trainers.scores.VALUES`, then what each of ``targets`` has in its own unit.
+
+    ``truths`` and ``answers`` have shape (n, targets) and are scaled as the targets say. All are NaN if any answer is
+    not finite; ``r2`` is NaN for a target that does not vary here.
+    """
+    names = [*VALUES, *(f"{name}_{target.name}" for target in targets for name in OF_A_TARGET)]
+    if not np.isfinite(answers).all():
+        return dict.fromkeys(names, float("nan"))
+    errors = np.abs(answers.astype(np.float64) - truths)
+    squares, spreads = (errors**2).mean(axis=0), truths.astype(np.float64).var(axis=0)
+    explained = 1 - np.divide(squares, spreads, out=np.full(len(targets), np.nan), where=spreads > 0)
+    scales = np.array([target.scale for target in targets])
+    columns = [errors.mean(axis=0) * scales, np.sqrt(squares) * scales, np.quantile(errors, 0.9, axis=0) * scales]
+    of_targets = np.stack([*columns, explained], axis=1).ravel().tolist()
+    return dict(zip(names, [float(squares.mean()), float(explained.mean()), *of_targets], strict=True))
 
 
 def _auc(labels: NDArray[np.int32], scores: NDArray[np.float32], present: NDArray[np.int32]) -> float:

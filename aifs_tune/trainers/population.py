@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.cnn_params import CnnParams, Precision
-from aifs_tune.trainers.course import Course, Task, Weights, damaged
+from aifs_tune.trainers.cnn_params import CnnParams
+from aifs_tune.trainers.course import Course, Weights, damaged
+from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.jax_runtime import jax
+from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.stacked import MemberPass, Stack
 
 GATHER_S = 0.5
@@ -56,7 +58,7 @@ class Population:
         If a parameter is not allowed or ``size`` is below 1.
     """
 
-    def __init__(self, task: Task, params: Mapping[str, Scalar] | None = None, *, size: int) -> None:
+    def __init__(self, task: ImageTask, params: Mapping[str, Scalar] | None = None, *, size: int) -> None:
         if size < 1:
             raise RequestError(f"size: {size} is not allowed; allowed: a whole number from 1")
         self.task = task
@@ -201,7 +203,7 @@ class Member:
         if self.is_finished:
             return {}
         course, population = self._course, self._population
-        now = MemberPass(course.order(), course.epochs_done, course.seed, course.params.knobs())
+        now = MemberPass(course.order(), course.epochs_done, course.seed, course.knobs())
         answer = population.train(self._place, now)
         for what, seconds in answer.spent.items():
             self._spent[what] += seconds
@@ -229,7 +231,7 @@ class Member:
         ConflictError
             If it was written for other images or another shape; TrainerError if the files are damaged.
         """
-        weights, slots, best = self._course.read(folder)
+        weights, slots, best = self._course.read(folder, self._population.shape.weight_shapes)
         stack = self._population.stack
         try:
             with self._population.turn:
@@ -260,13 +262,13 @@ class Member:
             return self._population.stack.best(self._place)
 
 
-def make_stack(task: Task, params: Mapping[str, Scalar], size: int) -> Stack:
+def make_stack(task: ImageTask, params: Mapping[str, Scalar], size: int) -> Stack:
     """The stack of a population of this size."""
     images, shape = task.images, task.shape_of(CnnParams.from_mapping(params))
     return Stack(shape, size, images.images, images.labels, task.weights_of_classes(), precision_of(task))
 
 
-def choose_size(task: Task, params: Mapping[str, Scalar], *, most: int) -> int:
+def choose_size(task: ImageTask, params: Mapping[str, Scalar], *, most: int) -> int:
     """The size, at most ``most``, beyond which a population trains hardly more images a second, or is too large for
     the device's memory; 1 on a CPU, which one trial keeps busy.
 
@@ -286,7 +288,7 @@ def choose_size(task: Task, params: Mapping[str, Scalar], *, most: int) -> int:
     return chosen
 
 
-def images_per_second(stack: Stack, task: Task, params: Mapping[str, Scalar], *, at_least_s: float = 1.0) -> float:
+def images_per_second(stack: Stack, task: ImageTask, params: Mapping[str, Scalar], *, at_least_s: float = 1.0) -> float:
     """What all places of a stack train together, after what is compiled."""
     batches = np.resize(task.images.train, min(len(task.images.train), 32 * stack.shape.batch_size))
     passes = dict.fromkeys(range(stack.size), MemberPass(batches, 0, 0, CnnParams.from_mapping(params).knobs()))
@@ -304,7 +306,7 @@ def memory_share() -> float:
     return float(told.get("peak_bytes_in_use", 0) / told["bytes_limit"]) if told.get("bytes_limit") else 0.0
 
 
-def precision_of(task: Task) -> Precision:
+def precision_of(task: ImageTask) -> Precision:
     """That of ``task``; for ``"auto"`` mixed bfloat16 on a GPU that multiplies it natively (compute capability 8.0 or
     more), else float32."""
     if task.precision != "auto":

@@ -8,22 +8,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.augment import augment
-from aifs_tune.trainers.cnn_params import CnnShape, Precision
-from aifs_tune.trainers.network import Network, to_unit_scale
+from aifs_tune.trainers.lessons import Lesson
+from aifs_tune.trainers.network import Network, gathered
 from aifs_tune.trainers.pace import Pace
+from aifs_tune.trainers.params import Optimizer
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.updates import make_updates
 
 
+class Examples(NamedTuple):
+    """All examples, on the device: ``inputs`` as the network stores them, ``truths`` and ``weights`` (n,)."""
+
+    inputs: Any
+    truths: Any
+    weights: Any
+
+
 class Pass(NamedTuple):
-    """One epoch to train. ``order`` (n,) indexes the images; ``number`` counts epochs from 0."""
+    """One epoch to train. ``order`` (n,) indexes the examples; ``number`` counts epochs from 0."""
 
     order: NDArray[np.int32]
     number: int
     seed: int
     knobs: Mapping[str, float]
-    class_weights: NDArray[np.float32]
 
 
 class Program:
@@ -32,11 +39,11 @@ class Program:
     Whatever differs between them is an argument of the compiled epoch, so that it is traced once.
     """
 
-    def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
-        self.shape = shape
-        self.network = Network(shape, precision)
+    def __init__(self, network: Network, lesson: Lesson, *, optimizer: Optimizer, batch_size: int) -> None:
+        self.network = network
+        self._lesson, self._batch_size = lesson, batch_size
         self._pace = Pace()
-        self._updates = make_updates(shape.optimizer, self.network.weights)
+        self._updates = make_updates(optimizer, self.network.weights)
         self._n_train_traces = 0
         self._train = tf.function(self._train_batches, autograph=False)
 
@@ -65,76 +72,76 @@ class Program:
         for name, slot in self._updates.slots.items():
             slot.assign(values[name])
 
-    def train(self, images: Any, labels: Any, epoch: Pass) -> tuple[float, float]:
-        """Train one epoch; the loss and accuracy of its own passes, with augmentation and dropout.
+    def train(self, examples: Examples, epoch: Pass) -> tuple[float, float]:
+        """Train one epoch; the mean loss and score of its own passes, with all random changes.
 
-        The last batch is filled up by wrapping around to the first images with weight 0: the update is that
+        The last batch is filled up by wrapping around to the first examples with weight 0: the update is that
         of the remainder alone, and the batch keeps its shape.
         """
-        n, batch = len(epoch.order), self.shape.batch_size
+        n, batch = len(epoch.order), self._batch_size
         n_steps = -(-n // batch)
         order = tf.constant(np.resize(epoch.order, n_steps * batch))
         fixed = (
             tf.constant(n, tf.int32),
-            tf.constant(epoch.class_weights),
             tf.constant(epoch.seed, tf.int64),
             tf.constant(epoch.number * n_steps, tf.int64),
             {name: tf.constant(value, tf.float32) for name, value in epoch.knobs.items()},
         )
         sums = (tf.constant(0.0), tf.constant(0.0))
         for first, last in self._pace.slices(n_steps):
-            sums = self._train(images, labels, order, tf.constant(first), tf.constant(last), *fixed, sums)
-            loss, n_right = (float(total) for total in sums)  # waits: the call is over
-        return loss / n, n_right / n
+            sums = self._train(examples, order, tf.constant(first), tf.constant(last), *fixed, sums)
+            loss, score = (float(total) for total in sums)  # waits: the call is over
+        return loss / n, score / n
 
     def _train_batches(
-        self,
-        images: Any,
-        labels: Any,
-        order: Any,
-        first: Any,
-        last: Any,
-        n: Any,
-        class_weights: Any,
-        seed: Any,
-        done: Any,
-        knobs: Any,
-        sums: Any,
+        self, examples: Any, order: Any, first: Any, last: Any, n: Any, seed: Any, done: Any, knobs: Any, sums: Any
     ) -> Any:
-        """Batches ``first`` to ``last`` of an epoch; ``sums`` are the loss and the right guesses so far."""
+        """Batches ``first`` to ``last`` of an epoch; ``sums`` are the loss and the scores so far."""
         self._n_train_traces += 1
-        batch = self.shape.batch_size
+        batch = self._batch_size
 
-        def one(step: Any, loss: Any, n_right: Any) -> Any:
+        def one(step: Any, loss: Any, score: Any) -> Any:
             places = step * batch + tf.range(batch)
-            picked = tf.gather(order, places)
             is_real = tf.cast(places < n, tf.float32)
-            truth = tf.gather(labels, picked)
-            weights = tf.gather(class_weights, truth) * is_real
-            moment = done + tf.cast(step, tf.int64)
-            logits, batch_loss = self._update(tf.gather(images, picked), truth, weights, is_real, seed, moment, knobs)
-            right = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == truth, tf.float32)
-            return step + 1, loss + batch_loss, n_right + tf.reduce_sum(right * is_real)
+            seen = gathered(examples, tf.gather(order, places))
+            batch_loss, batch_score = self._update(seen, is_real, seed, done + tf.cast(step, tf.int64), knobs)
+            return step + 1, loss + batch_loss, score + batch_score
 
         return tf.while_loop(lambda step, *_: step < last, one, (first, *sums))[1:]
 
-    def _update(
-        self, raw: Any, truth: Any, weights: Any, is_real: Any, seed: Any, moment: Any, knobs: Mapping[str, Any]
-    ) -> tuple[Any, Any]:
+    def _update(self, batch: Examples, is_real: Any, seed: Any, moment: Any, knobs: Mapping[str, Any]) -> Any:
+        network, lesson = self.network, self._lesson
         seeds = tf.random.split(tf.stack([seed, moment]), 2)
-        images = augment(to_unit_scale(raw), knobs, seeds[0])
-        variables = list(self.network.weights.values())
+        inputs, truths = lesson.prepare(network.seen(batch.inputs), batch.truths, batch.weights, knobs, seeds[0])
+        drops = _Drops(knobs.get("dropout"), seeds[1])
         with tf.GradientTape() as tape:
-            logits = self.network.logits(images, drop=lambda values: dropped(values, knobs["dropout"], seeds[1]))
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
-            loss = tf.reduce_sum(losses * weights)
+            outputs = network.outputs(inputs, drops, is_training=True)
+            loss = tf.reduce_sum(lesson.losses(outputs, truths, knobs) * is_real)
             mean = loss / tf.reduce_sum(is_real)
-        gradients = dict(zip(self.network.weights, tape.gradient(mean, variables), strict=True))
-        self._updates.apply(gradients, moment + 1, knobs)
-        return logits, loss
+        gradients = tape.gradient(mean, list(network.weights.values()))
+        clipped = tf.cond(knobs["clip_norm"] > 0, lambda: _clipped(gradients, knobs["clip_norm"]), lambda: gradients)
+        self._updates.apply(dict(zip(network.weights, clipped, strict=True)), moment + 1, knobs)
+        return loss, tf.reduce_sum(lesson.scores(outputs, truths) * is_real)
+
+
+class _Drops:
+    """Dropout with a draw of its own at each call within one step."""
+
+    def __init__(self, rate: Any, seed: Any) -> None:
+        self._rate, self._seed, self._n_calls = rate, seed, 0
+
+    def __call__(self, values: Any) -> Any:
+        self._n_calls += 1
+        return values if self._rate is None else dropped(values, self._rate, self._seed + (self._n_calls - 1))
 
 
 def dropped(values: Any, rate: Any, seed: Any) -> Any:
     """Dropout (Srivastava et al. 2014) of a share ``rate``, scaled up in training instead of down afterwards."""
     is_kept = tf.random.stateless_uniform(values.shape, seed) >= rate
     return tf.where(is_kept, values / (1 - rate), 0.0)
+
+
+def _clipped(gradients: list[Any], most: Any) -> list[Any]:
+    """Gradients scaled down together to a norm of ``most`` (Pascanu et al. 2013)."""
+    clipped: list[Any] = tf.clip_by_global_norm(gradients, most)[0]
+    return clipped

@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.cnn_params import Precision
+from aifs_tune.trainers.params import Precision
 
 __all__ = ["configure", "keras", "native_precision", "resident", "tf"]
 

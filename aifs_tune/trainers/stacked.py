@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.cnn_params import CnnShape, Precision
+from aifs_tune.trainers.cnn_params import CnnShape
 from aifs_tune.trainers.jax_runtime import jax, jnp
 from aifs_tune.trainers.pace import Pace
-from aifs_tune.trainers.stacked_step import Arrays, Effects, augment, dropped, logits, update
+from aifs_tune.trainers.params import Precision
+from aifs_tune.trainers.stacked_step import Arrays, Effects, augment, clipped, costs, dropped, logits, mixed, update
 from aifs_tune.trainers.weights import initial_weights
 
 _AT_ONCE = 64
@@ -61,7 +62,7 @@ class Stack:
     def start(self, place: int, seed: int) -> None:
         """Weights and slots of a new trial."""
         zeros = {name: np.zeros(stacked.shape[1:], np.float32) for name, stacked in self._slots.items()}
-        self.assign(place, initial_weights(self.shape, seed), zeros)
+        self.assign(place, initial_weights(self.shape.weight_shapes, seed), zeros)
 
     def assign(self, place: int, weights: Arrays, slots: Arrays) -> None:
         """Take these, one array for each name."""
@@ -150,16 +151,21 @@ class Stack:
                 is_real = (step * batch + jnp.arange(batch) < n).astype(jnp.float32)
                 truth = labels[picked]
                 key = jax.random.fold_in(jax.random.wrap_key_data(plan["seed"]), plan["done"] + step)
-                keys = jax.random.split(key)
-                seen = augment(images[picked].astype(jnp.float32) * (1 / 255), plan["knobs"], keys[0], effects)
+                keys = jax.random.split(key, 3)
+                changed = augment(images[picked].astype(jnp.float32) * (1 / 255), plan["knobs"], keys[0], effects)
+                seen, share = mixed(changed, plan["knobs"]["mixup"], keys[2], effects)
+                other = jnp.roll(truth, 1)
 
                 def loss_of(weights: Arrays) -> Any:
                     out = network(weights, seen, lambda values: dropped(values, plan["knobs"]["dropout"], keys[1]))
-                    losses = -jnp.take_along_axis(jax.nn.log_softmax(out), truth[:, None], axis=1)[:, 0]
-                    total = (losses * class_weights[truth] * is_real).sum()
+                    losses = share * class_weights[truth] * costs(out, truth, plan["knobs"])
+                    if effects.is_mixed:
+                        losses += (1 - share) * class_weights[other] * costs(out, other, plan["knobs"])
+                    total = (losses * is_real).sum()
                     return total / is_real.sum(), (total, (((out.argmax(1) == truth) * is_real).sum()))
 
                 gradients, counted = jax.grad(loss_of, has_aux=True)(weights)
+                gradients = clipped(gradients, plan["knobs"]["clip_norm"], effects)
                 new = update(weights, slots, gradients, plan["done"] + step + 1, plan["knobs"], shape=self.shape)
                 return *new, sums + jnp.stack(counted)
 

@@ -10,9 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from aifs_tune.trainers.cnn_params import BETA1, BETA2, EPSILON, CnnShape, Precision
+from aifs_tune.trainers.cnn_params import CnnShape
 from aifs_tune.trainers.jax_runtime import jax, jnp
+from aifs_tune.trainers.params import BETA1, BETA2, EPSILON, Precision
 from aifs_tune.trainers.weights import is_kernel
+
+_SURE = 1e-7
+_LEAST_ALPHA = 1e-3
 
 Arrays: TypeAlias = Mapping[str, Any]
 
@@ -23,12 +27,15 @@ class Effects(NamedTuple):
     is_moved: bool = False
     is_lit: bool = False
     is_noisy: bool = False
+    is_mixed: bool = False
+    is_clipped: bool = False
 
     @classmethod
     def of(cls, knobs: Mapping[str, float]) -> Effects:
         """Those that are not zero in ``knobs``."""
         moves = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
-        return cls(any(knobs[name] for name in moves), knobs["brightness"] > 0, knobs["noise"] > 0)
+        rest = ("brightness", "noise", "mixup", "clip_norm")
+        return cls(any(knobs[name] for name in moves), *(knobs[name] > 0 for name in rest))
 
     def __or__(self, other: Effects) -> Effects:
         return Effects(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
@@ -132,6 +139,33 @@ def _drawn_transforms(draws: Any, knobs: Arrays, height: int, width: int) -> tup
     across = (a0, a1, (width - 1) / 2 - a0 * from_x - a1 * from_y)
     down = (b0, b1, (height - 1) / 2 - b0 * from_x - b1 * from_y)
     return jnp.stack(across, axis=1), jnp.stack(down, axis=1)
+
+
+def mixed(images: Any, alpha: Any, key: Any, effects: Effects) -> tuple[Any, Any]:
+    """Images with the ones before them mixed in, and the share (n,) of each itself, at least a half."""
+    if not effects.is_mixed:
+        return images, jnp.ones(len(images))
+    drawn = jax.random.beta(key, jnp.maximum(alpha, _LEAST_ALPHA), jnp.maximum(alpha, _LEAST_ALPHA), (len(images),))
+    share = jnp.where(alpha > 0, jnp.maximum(drawn, 1 - drawn), 1.0)
+    across = share[:, None, None, None]
+    return images * across + jnp.roll(images, 1, 0) * (1 - across), share
+
+
+def costs(out: Any, labels: Any, knobs: Arrays) -> Any:
+    """Cross-entropy (n,) of integer ``labels``, smoothed and focal as the knobs say."""
+    logs = jax.nn.log_softmax(out)
+    sharp = -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
+    unsure = jnp.maximum(1 - jnp.exp(-sharp), _SURE)  # a power of 0 has no gradient
+    return unsure ** knobs["focal_gamma"] * (sharp + knobs["label_smoothing"] * (-logs.mean(1) - sharp))
+
+
+def clipped(gradients: Arrays, most: Any, effects: Effects) -> Arrays:
+    """Gradients scaled down together to a norm of ``most``, where that is above 0."""
+    if not effects.is_clipped:
+        return gradients
+    norm = jnp.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+    factor = jnp.where((most > 0) & (norm > most), most / jnp.maximum(norm, _SURE), 1.0)
+    return {name: gradient * factor for name, gradient in gradients.items()}
 
 
 def dropped(values: Any, rate: Any, key: Any) -> Any:

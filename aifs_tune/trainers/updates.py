@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from aifs_tune.trainers.cnn_params import BETA1, BETA2, EPSILON, Optimizer
+from aifs_tune.trainers.params import BETA1, BETA2, EPSILON, Optimizer
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.weights import is_kernel
 

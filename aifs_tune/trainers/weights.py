@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.cnn_params import CnnShape
-
 
 def is_kernel(name: str) -> bool:
-    """Whether the weight of this name multiplies, and so decays; biases do not."""
-    return name.endswith(".kernel")
+    """Whether the weight of this name multiplies, and so decays; biases and scales do not."""
+    return name.endswith((".kernel", ".recurrent"))
 
 
-def initial_weights(shape: CnnShape, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Kernels from Glorot and Bengio (2010), eq. 16, the same for the same seed on any device; biases 0."""
+def initial_weights(sizes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Weights of these shapes, the same for the same seed on any device.
+
+    Kernels are from Glorot and Bengio (2010), eq. 16, recurrent ones orthogonal in each gate (Saxe et al. 2014),
+    scales and variances 1, all else 0.
+    """
     generator = np.random.default_rng(seed)
-    return {
-        name: _glorot(generator, size) if is_kernel(name) else np.zeros(size, np.float32)
-        for name, size in shape.weight_shapes.items()
-    }
+    return {name: _initial(generator, name, size) for name, size in sizes.items()}
+
+
+def _initial(generator: np.random.Generator, name: str, size: tuple[int, ...]) -> NDArray[np.float32]:
+    if name.endswith(".recurrent"):
+        return _orthogonal(generator, size)
+    if is_kernel(name):
+        return _glorot(generator, size)
+    return np.full(size, 1.0 if name.endswith((".scale", ".variance")) else 0.0, np.float32)
 
 
 def _glorot(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     field = math.prod(shape[:-2])
     limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
     return (generator.random(shape, dtype=np.float32) * 2 - 1) * np.float32(limit)
+
+
+def _orthogonal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """(units, gates * units): a random rotation for each gate."""
+    units, width = shape
+    gates = [np.linalg.qr(generator.normal(size=(units, units)))[0] for _ in range(width // units)]
+    return np.concatenate(gates, axis=1).astype(np.float32)

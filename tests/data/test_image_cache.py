@@ -16,8 +16,8 @@ import pytest
 
 from aifs_tune.data import PreparedImages, open_images, prepare_images
 from aifs_tune.data.cache import Meta, cache_root, write_entry
+from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import NotFoundError, StorageError
-from aifs_tune.spec import DataSpec
 
 MakeFolder = Callable[..., Path]
 

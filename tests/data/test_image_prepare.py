@@ -19,8 +19,8 @@ from pictures import picture
 from PIL import Image
 
 from aifs_tune.data import PreparedImages, preflight, prepare_images
+from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError
-from aifs_tune.spec import DataSpec
 
 MakeFolder = Callable[..., Path]
 

@@ -10,11 +10,11 @@ from small_images import SMALL_NET, STILL, blobs
 
 from aifs_tune.errors import ConflictError, DataError, RequestError, TrainerError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers import cnn
+from aifs_tune.trainers import net_trainer
 from aifs_tune.trainers.checkpoint import read_state, write_state
 from aifs_tune.trainers.cnn import CnnTrainer
-from aifs_tune.trainers.cnn_params import METRICS
-from aifs_tune.trainers.course import Task
+from aifs_tune.trainers.image_task import ImageTask
+from aifs_tune.trainers.scores import CLASS_METRICS
 
 IMAGES = blobs()
 
@@ -42,7 +42,7 @@ def test_learns_what_is_easy() -> None:
 
 
 def test_measures_what_it_says(warm: CnnTrainer) -> None:
-    assert tuple(measured(warm, SMALL_NET, epochs=1)[0]) == METRICS
+    assert tuple(measured(warm, SMALL_NET, epochs=1)[0]) == CLASS_METRICS
 
 
 WARM_CHANGES: dict[str, Scalar] = {
@@ -89,7 +89,7 @@ def test_each_shape_is_traced_once_for_training_and_once_for_measuring() -> None
 
 
 def test_kept_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cnn, "KEPT_PROGRAMS", 2)
+    monkeypatch.setattr(net_trainer, "KEPT_PROGRAMS", 2)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     first = measured(trainer, SMALL_NET, epochs=1)
     for units in (10, 11):
@@ -103,7 +103,7 @@ def test_kept_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_programs_are_not_hoarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cnn, "KEPT_BYTES", 1)
+    monkeypatch.setattr(net_trainer, "KEPT_BYTES", 1)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     trainer.reset(SMALL_NET | {"dense_units": 10}, seed=1)
     trainer.reset(SMALL_NET, seed=1)
@@ -208,7 +208,7 @@ def test_balanced_weights_lift_a_rare_class() -> None:
         CnnTrainer(images, params, seed=1, class_weights=choice).epoch() for choice in ("balanced", "none")
     )
     assert balanced["val_loss"] != plain["val_loss"]
-    weights = Task(images).weights_of_classes()
+    weights = ImageTask(images).weights_of_classes()
     counts = np.bincount(images.labels[images.train])
     np.testing.assert_allclose(weights * counts, len(rare) / 3, rtol=1e-6)
 
@@ -253,7 +253,7 @@ def test_data_on_which_nothing_can_be_learnt_or_measured_is_refused() -> None:
         CnnTrainer(dataclasses.replace(IMAGES, val=one_class))
     trainer = CnnTrainer(dataclasses.replace(IMAGES, test=IMAGES.test[:0]), SMALL_NET)
     trainer.epoch()
-    with pytest.raises(DataError, match="part: 'test' has no images"):
+    with pytest.raises(DataError, match="part: 'test' is empty"):
         trainer.evaluate("test")
     with pytest.raises(RequestError, match="part: 'tests' is not allowed; allowed: train, val, test"):
         trainer.evaluate("tests")  # type: ignore[arg-type]
@@ -269,7 +269,7 @@ def test_a_checkpoint_of_the_other_precision_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_would_drop_a_program_wears_the_worker_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cnn, "KEPT_PROGRAMS", 2)
+    monkeypatch.setattr(net_trainer, "KEPT_PROGRAMS", 2)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     assert not trainer.wears_out(SMALL_NET)
     assert not trainer.wears_out(SMALL_NET | {"filters": 5})

@@ -40,7 +40,7 @@ def test_a_value_that_is_not_allowed_is_named(name: str, value: float | str) -> 
 
 
 def test_an_unknown_name_is_named_with_all_that_are_known() -> None:
-    with pytest.raises(RequestError, match=r"'lerning_rate': 0\.1 .*learning_rate, dropout"):
+    with pytest.raises(RequestError, match=r"'lerning_rate': 0\.1 .*learning_rate, optimizer"):
         CnnParams.from_mapping({"lerning_rate": 0.1})
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
-from aifs_tune.trainers.metrics import MEASURED, measure
+from aifs_tune.trainers.metrics import measure
+from aifs_tune.trainers.scores import CLASSIFIED
 
 
 def logs(rows: list[list[float]]) -> np.ndarray:
@@ -28,7 +29,7 @@ def test_with_all_classes_present_they_are_those_of_scikit_learn(seed: int, n_cl
     assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, guesses))
     assert measured["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
     assert measured["auc"] == pytest.approx(roc_auc_score(labels, rows, multi_class="ovr"), abs=1e-6)
-    assert tuple(measured) == MEASURED
+    assert tuple(measured) == CLASSIFIED
 
 
 def test_two_classes_have_the_plain_area() -> None:
@@ -52,11 +53,11 @@ def test_a_loss_of_nothing_is_plain_zero() -> None:
 
 def test_one_class_has_no_area() -> None:
     measured = measure(np.array([1, 1], np.int32), logs([[0.2, 0.8], [0.6, 0.4]]))
-    assert set(measured) == set(MEASURED) - {"auc"}
+    assert set(measured) == set(CLASSIFIED) - {"auc"}
     assert measured["accuracy"] == 0.5
 
 
 def test_a_diverged_network_measures_nan() -> None:
     measured = measure(np.array([0, 1], np.int32), np.array([[np.nan, np.nan], [-0.7, -0.7]], np.float32))
-    assert tuple(measured) == MEASURED
+    assert tuple(measured) == CLASSIFIED
     assert all(math.isnan(value) for value in measured.values())

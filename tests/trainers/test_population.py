@@ -11,19 +11,19 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from small_images import SMALL_NET, STILL, blobs
-from trainer_contract import TrainerContract
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.scalars import Scalar
+from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers import population as population_module
 from aifs_tune.trainers.classifier import load_classifier
 from aifs_tune.trainers.cnn import CnnTrainer
-from aifs_tune.trainers.course import Task
+from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.population import Member, Population, choose_size, images_per_second, make_stack
 from aifs_tune.trainers.protocol import Trainer
 
 IMAGES = blobs()
-TASK = Task(IMAGES, precision="float32")
+TASK = ImageTask(IMAGES, precision="float32")
 MOVING = SMALL_NET | {"rotation_deg": 20.0, "zoom": 0.1, "brightness": 0.2, "noise": 0.05, "dropout": 0.3}
 Curve = list[dict[str, float]]
 
@@ -41,7 +41,7 @@ class TestMemberWithMomentum(TrainerContract):
     second: ClassVar = SMALL_NET | {"optimizer": "sgd", "momentum": 0.5}
 
     def make(self) -> Trainer:
-        return Population(Task(blobs(n_classes=2), "val_loss", "min"), self.first, size=1).member()
+        return Population(ImageTask(blobs(n_classes=2), "val_loss", "min"), self.first, size=1).member()
 
 
 def together(members: list[Member], trials: list[tuple[Mapping[str, Scalar], int]], epochs: int = 3) -> list[Curve]:
@@ -94,7 +94,7 @@ def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
 
 
 def test_mixed_precision_is_near_float32() -> None:
-    member = Population(Task(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
+    member = Population(ImageTask(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
     member.reset(MOVING, seed=1)
     mixed, exact = [member.epoch() for _ in range(3)], alone(MOVING, 1)
     assert mixed != exact
@@ -172,7 +172,7 @@ def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path) -> None:
 
 
 def test_patience_ends_a_member_and_the_others_go_on() -> None:
-    population = Population(Task(IMAGES, patience=1), SMALL_NET, size=2)
+    population = Population(ImageTask(IMAGES, patience=1), SMALL_NET, size=2)
     stuck, other = population.member(), population.member()
     stuck.reset(SMALL_NET | {"learning_rate": 1e-12}, seed=1)
     other.reset(SMALL_NET, seed=1)

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from test_network import SHAPE, plain_keras, some_images
+from test_cnn_network import SHAPE, plain_keras, some_images
 
+from aifs_tune.trainers.augment import augment
+from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-from aifs_tune.trainers.program import Pass, Program, dropped
+from aifs_tune.trainers.lessons import Classes
+from aifs_tune.trainers.program import Examples, Pass, Program, dropped
 from aifs_tune.trainers.runtime import keras, tf
 
 STILL = CnnParams(
@@ -15,18 +18,29 @@ STILL = CnnParams(
 )
 
 
+def program_of(shape: CnnShape) -> Program:
+    lesson = Classes(augment)
+    return Program(CnnNetwork(shape), lesson, optimizer=shape.optimizer, batch_size=shape.batch_size)
+
+
+def examples_of(n: int, class_weights: tuple[float, ...] = (1, 1, 1)) -> Examples:
+    labels = (np.arange(n) % 3).astype(np.int32)
+    weights = np.array(class_weights, np.float32)[labels]
+    return Examples(tf.constant(some_images(n)), tf.constant(labels), tf.constant(weights))
+
+
 @pytest.mark.parametrize("n", [3, 8, 10])
 def test_an_epoch_is_that_of_keras_also_where_the_last_batch_is_not_full(n: int) -> None:
     shape = CnnShape(**(vars(SHAPE) | {"optimizer": "sgd"}))
-    program, model = Program(shape), plain_keras(shape)
+    program, model = program_of(shape), plain_keras(shape)
     program.start(3)
     model.set_weights(list(program.network.values().values()))
     images, labels = some_images(n), (np.arange(n) % 3).astype(np.int32)
     order = np.random.default_rng(0).permutation(n).astype(np.int32)
     class_weights = np.array([0.5, 1.0, 2.0], np.float32)
 
-    given = Pass(order, 0, 0, STILL.knobs(), class_weights)
-    loss, accuracy = program.train(tf.constant(images), tf.constant(labels), given)
+    given = Pass(order, 0, 0, STILL.knobs())
+    loss, accuracy = program.train(examples_of(n, tuple(class_weights)), given)
 
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
@@ -63,26 +77,26 @@ class Slices:
 
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_it_does_not_matter_how_many_batches_go_into_one_call(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = tf.constant(some_images(18)), tf.constant((np.arange(18) % 3).astype(np.int32))
+    examples = examples_of(18)
     order = np.arange(18, dtype=np.int32)
     measured = []
     for pace in (Slices(5), Slices(size)):
-        program = Program(SHAPE)
+        program = program_of(SHAPE)
         monkeypatch.setattr(program, "_pace", pace)
         program.start(3)
-        given = Pass(order, 0, 0, CnnParams().knobs(), np.ones(3, np.float32))
-        found = program.train(images, labels, given)
+        given = Pass(order, 0, 0, CnnParams().knobs())
+        found = program.train(examples, given)
         assert program.n_traces == 1
         measured.append((found, [value.tolist() for value in program.network.values().values()]))
     assert measured[0] == measured[1]
 
 
 def test_an_interrupted_epoch_leaves_the_program_ready_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = tf.constant(some_images(18)), tf.constant((np.arange(18) % 3).astype(np.int32))
-    given = Pass(np.arange(18, dtype=np.int32), 0, 0, CnnParams().knobs(), np.ones(3, np.float32))
-    program = Program(SHAPE)
+    examples = examples_of(18)
+    given = Pass(np.arange(18, dtype=np.int32), 0, 0, CnnParams().knobs())
+    program = program_of(SHAPE)
     program.start(3)
-    whole = program.train(images, labels, given)
+    whole = program.train(examples, given)
 
     class Interrupted(Slices):
         def slices(self, n: int) -> list[tuple[int, int]]:
@@ -96,6 +110,6 @@ def test_an_interrupted_epoch_leaves_the_program_ready_for_the_next_trial(monkey
     with monkeypatch.context() as patched:
         patched.setattr(program, "_pace", Interrupted(2))
         with pytest.raises(KeyboardInterrupt):
-            program.train(images, labels, given)
+            program.train(examples, given)
     program.start(3)
-    assert program.train(images, labels, given) == whole
+    assert program.train(examples, given) == whole

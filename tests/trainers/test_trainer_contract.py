@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from small_images import SMALL_NET, blobs
-from trainer_contract import TrainerContract
 
+from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.cnn import CnnTrainer
 from aifs_tune.trainers.function import FunctionTrainer
 from aifs_tune.trainers.protocol import Trainer

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError
+from aifs_tune.trainers.cnn_network import CnnNetwork, to_unit_scale
 from aifs_tune.trainers.cnn_params import CnnShape
-from aifs_tune.trainers.network import Network, to_unit_scale
 from aifs_tune.trainers.runtime import keras, tf
 
 SHAPE = CnnShape((18, 17, 3), 3, batch_size=4, filters=4, conv_blocks=2, kernel_size=3, dense_units=8)
@@ -53,7 +53,7 @@ def test_mixed_precision_is_that_of_keras() -> None:
         model = plain_keras(SHAPE)
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
-    full, mixed = Network(SHAPE), Network(SHAPE, "mixed_bfloat16")
+    full, mixed = CnnNetwork(SHAPE), CnnNetwork(SHAPE, "mixed_bfloat16")
     for network in (full, mixed):
         network.initialise(5)
     model.set_weights(list(mixed.values().values()))
@@ -66,7 +66,7 @@ def test_mixed_precision_is_that_of_keras() -> None:
     slopes = []
     for network in (full, mixed):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(network.logits(floats, drop=lambda values: values)[:, 0])
+            loss = tf.reduce_sum(network.outputs(floats, lambda values: values, is_training=True)[:, 0])
         slopes.append(tape.gradient(loss, list(network.weights.values())))
     for one, other in zip(*slopes, strict=True):
         assert one.dtype == other.dtype == tf.float32
@@ -75,7 +75,7 @@ def test_mixed_precision_is_that_of_keras() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_gradients_are_those_of_the_plain_keras_network(shape: CnnShape) -> None:
-    network, model = Network(shape), plain_keras(shape)
+    network, model = CnnNetwork(shape), plain_keras(shape)
     network.initialise(5)
     network.assign({name: value + 0.01 for name, value in network.values().items()})
     model.set_weights(list(network.values().values()))
@@ -89,7 +89,9 @@ def test_values_and_gradients_are_those_of_the_plain_keras_network(shape: CnnSha
         return [np.array(gradient) for gradient in tape.gradient(loss, variables)]
 
     floats = to_unit_scale(tf.constant(images))
-    found = gradients(lambda: network.logits(floats, drop=lambda values: values), list(network.weights.values()))
+    found = gradients(
+        lambda: network.outputs(floats, lambda values: values, is_training=True), list(network.weights.values())
+    )
     expected = gradients(lambda: tf.math.log(model(floats)), [v.value for v in model.trainable_variables])
     for one, other in zip(found, expected, strict=True):
         assert np.abs(other).max() > 1e-4
@@ -97,7 +99,7 @@ def test_values_and_gradients_are_those_of_the_plain_keras_network(shape: CnnSha
 
 
 def test_weights_follow_the_seed_within_glorot_limits() -> None:
-    network = Network(SHAPE)
+    network = CnnNetwork(SHAPE)
     network.initialise(7)
     one = network.values()
     network.initialise(8)
@@ -112,7 +114,7 @@ def test_weights_follow_the_seed_within_glorot_limits() -> None:
 
 
 def test_probabilities_of_any_number_of_images_come_from_one_trace() -> None:
-    network = Network(SHAPE)
+    network = CnnNetwork(SHAPE)
     network.initialise(0)
     images = some_images(9)
     together = network.probabilities(images)
@@ -129,4 +131,4 @@ def test_probabilities_of_any_number_of_images_come_from_one_trace() -> None:
 )
 def test_other_images_are_refused(images: np.ndarray) -> None:
     with pytest.raises(RequestError, match=r"allowed: uint8 of shape \(n, 18, 17, 3\)"):
-        Network(SHAPE).probabilities(images)
+        CnnNetwork(SHAPE).probabilities(images)

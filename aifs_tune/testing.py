@@ -1,4 +1,4 @@
-"""What every trainer must do, whatever it trains. Subclass as ``TestSomething`` and fill in the first three."""
+"""Test suites that a lab can run on its own parts, with pytest, which the package itself does not need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from aifs_tune.trainers.protocol import Resumable, Trainer
 
 
 class TrainerContract:
-    """``first`` and ``second`` are configurations that must measure differently in their first epoch."""
+    """What every trainer must do, whatever it trains: subclass as ``TestSomething`` and fill in the first three.
+
+    ``first`` and ``second`` are configurations that must measure differently in their first epoch.
+    """
 
     first: ClassVar[Mapping[str, Scalar]]
     second: ClassVar[Mapping[str, Scalar]]

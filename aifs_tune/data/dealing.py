@@ -1,0 +1,85 @@
+"""Which example is in which part, and numbers to predict as a network learns them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.data.examples import PARTS, Target
+from aifs_tune.data.split import split, units_of, units_per_class
+from aifs_tune.data_spec import Split
+from aifs_tune.errors import DataError
+
+Parts = dict[str, NDArray[np.int32]]
+
+
+def deal(
+    wished: Split, where: str, *, contents: Sequence[str], groups: Sequence[str] | None, labels: Sequence[str]
+) -> Parts:
+    """Divide examples so that equal ``contents``, and equal ``groups``, stay together and every class of ``labels`` is
+    in every part, in its share; ``labels`` are all one where numbers are predicted.
+
+    Raises
+    ------
+    DataError
+        If that is not possible; names ``where`` and the class that is too rare.
+    """
+    shares = [1 - wished.val - wished.test, wished.val, wished.test]
+    used = [i for i, share in enumerate(shares) if share > 0]
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    units = units_of(contents, groups)
+    what = "different rows" if groups is None else "groups"
+    for name, n in zip(names, units_per_class(numbers, units, len(names)), strict=True):
+        if n < len(used):
+            raise DataError(f"{where}: class {name} has {n} {what}; allowed: at least {len(used)}, one for each part")
+    dealt = np.array(used)[split(numbers.astype(np.int64), units, [shares[i] for i in used], wished.seed)]
+    if len(np.unique(np.stack([dealt, numbers]), axis=1).T) < len(used) * len(names):
+        raise DataError(
+            f"{where}: {len(np.unique(units))} {what} cannot be divided so that each part has every class; "
+            "allowed: more groups"
+        )
+    return {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
+
+
+def told_parts(entries: Sequence[str], where: str) -> Parts:
+    """The parts that the data themselves name.
+
+    Raises
+    ------
+    DataError
+        If an entry is no part, or nothing is to train or to validate on.
+    """
+    column = np.asarray([str(entry).strip().lower() for entry in entries])
+    strange = sorted(set(column) - set(PARTS))
+    if strange:
+        raise DataError(f"{where}: {strange[0]!r} is no part; allowed: {', '.join(PARTS)}")
+    parts = {part: np.flatnonzero(column == part).astype(np.int32) for part in PARTS}
+    for part in ("train", "val"):
+        if len(parts[part]) == 0:
+            raise DataError(f"{where}: no row is {part}; allowed: rows for train and val")
+    return parts
+
+
+def scaled(
+    values: NDArray[np.float64], train: NDArray[np.int32], named: Mapping[str, str | None], where: str
+) -> tuple[NDArray[np.float32], tuple[Target, ...]]:
+    """Values (n, targets) in units of their spread in the training part, and what says so.
+
+    ``named`` are the names of the targets with their units.
+
+    Raises
+    ------
+    DataError
+        If a target is the same in all of the training part.
+    """
+    centres, scales = values[train].mean(axis=0), values[train].std(axis=0)
+    for name, spread in zip(named, scales, strict=True):
+        if not spread > 0:
+            raise DataError(f"{where}: {name} is the same in all rows of the training part; allowed: what varies")
+    targets = tuple(
+        Target(name, unit, float(centre), float(scale))
+        for (name, unit), centre, scale in zip(named.items(), centres, scales, strict=True)
+    )
+    return ((values - centres) / scales).astype(np.float32), targets

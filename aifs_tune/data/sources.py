@@ -1,0 +1,81 @@
+"""From the ``data`` section of a sweep file to data that every worker can open, for each kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aifs_tune.data.reading import Progress
+from aifs_tune.data_spec import DataSpec, Simulate, TableSpec
+from aifs_tune.errors import DataError
+
+
+def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
+    """``data`` with absolute paths, if there are any of this kind.
+
+    Raises
+    ------
+    DataError
+        If there are none; names what needs them, ``asked_by``.
+    """
+    if kind == "table":
+        table = data.table or TableSpec()
+        if table.file is None and table.bundled is None and table.simulate is None:
+            raise DataError(f"{asked_by} needs a table; give --data FILE or data.table")
+        return data if table.file is None else data.at(table.file.absolute(), kind)
+    if data.folder is None and data.simulate is None:
+        raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
+    if data.folder is None:
+        return data
+    from aifs_tune.data.folder import scan_folder
+
+    folder = data.folder.absolute()
+    scan_folder(folder)
+    return data.at(folder, kind)
+
+
+def prepare(
+    data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress
+) -> tuple[Path, str]:
+    """Where the prepared data are, for ``open_images`` or ``open_examples``, and their fingerprint.
+
+    Raises
+    ------
+    DataError
+        If nothing can be learnt from them; StorageError if the cache cannot be written.
+    """
+    if kind == "table":
+        from aifs_tune.data.tables import prepare_table
+
+        prepared = prepare_table(data)
+        for line in prepared.lines:
+            tell(line)
+        return prepared.location, prepared.examples.fingerprint
+    from aifs_tune.data.prepare import prepare_images
+
+    if data.folder is None:
+        data = data.at(_simulated(data.simulate or Simulate(), tell, progress), kind)
+    tell(f"reading {data.folder}")
+    images = prepare_images(data, strict=strict, progress=progress)
+    for line in images.preflight.lines():
+        tell(line)
+    return images.location, images.images.fingerprint
+
+
+def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
+    from aifs_tune.data.cache import cache_root
+    from aifs_tune.data.sky import simulate_sky
+
+    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
+    if not folder.exists():
+        tell(f"drawing a simulated sky survey of {sky.images} images of {sky.size} px")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    drawn = simulate_sky(
+        folder,
+        images=sky.images,
+        size=sky.size,
+        seed=sky.seed,
+        difficulty=sky.difficulty,
+        progress=progress,
+    )
+    return drawn.folder

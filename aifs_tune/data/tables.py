@@ -1,0 +1,254 @@
+"""Tables: rows of CSV or Parquet files as examples, filled and scaled by what the training part says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.data.dealing import Parts, deal, scaled, told_parts
+from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.folder import shown
+from aifs_tune.data_spec import DataSpec, Genes, TableSpec
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST_LEVELS = 20
+"""A column of text with more different entries is left out, as an identifier would be."""
+_LEAST_ROWS = 10
+
+
+def prepare_table(data: DataSpec) -> PreparedExamples:
+    """Read ``data.table``, divide its rows, and fill and scale its columns.
+
+    Numbers are centred and divided by their standard deviation, missing ones become the median, columns of text with
+    few entries become one column of 0 and 1 for each; all by the rows of the training part. Rows without a target
+    and columns that say nothing are left out and named.
+
+    Raises
+    ------
+    DataError
+        Naming file, column, what was found and what is allowed; StorageError if the cache cannot be written.
+    """
+    spec = data.table or TableSpec()
+    frame, where = load_table(spec), name_of(spec)
+    lines = [f"{where}: {len(frame)} rows, {len(frame.columns)} columns"]
+    for column in (spec.target, *filter(None, (spec.group, spec.part)), *spec.leave_out):
+        if column not in frame.columns:
+            raise DataError(f"{where}: no column {column!r}; allowed: {_listed(frame.columns)}")
+    is_known = frame[spec.target].notna()
+    if not is_known.all():
+        lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
+        frame = frame[is_known].reset_index(drop=True)
+    if len(frame) < _LEAST_ROWS:
+        raise DataError(f"{where}: {len(frame)} rows with a {spec.target}; allowed: at least {_LEAST_ROWS}")
+    labels = _labels(frame[spec.target], where) if spec.predict == "classes" else None
+    parts = _parts(frame, data, spec, labels, where)
+    inputs, columns, dropped = _inputs(frame, spec, parts["train"], where)
+    lines += [f"left out: {reason}" for reason in dropped]
+    facts = {"columns": columns}
+    if labels is not None:
+        classes = tuple(sorted(set(labels)))
+        truths: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
+        location = store_examples([inputs], truths, parts, classes=classes, facts=facts)
+        lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
+    else:
+        values = _numbers(frame[spec.target], where)[:, None]
+        truths, targets = scaled(values, parts["train"], {spec.target: spec.unit}, where)
+        location = store_examples([inputs], truths, parts, targets=targets, facts=facts)
+    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    n_missing = sum(column["missing"] for column in columns)
+    lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
+    return PreparedExamples(open_examples(location), location, lines)
+
+
+def name_of(spec: TableSpec) -> str:
+    """What messages call the table."""
+    if spec.file is not None:
+        return f"table {shown(str(spec.file))}"
+    return f"table {spec.bundled}" if spec.bundled else "simulated genes"
+
+
+def load_table(spec: TableSpec) -> pandas.DataFrame:
+    """The table as it is stored.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has no rows or a column twice.
+    """
+    import pandas
+
+    if spec.file is None:
+        return _bundled() if spec.bundled else simulate_genes(spec.simulate or Genes())
+    where = name_of(spec)
+    try:
+        if spec.file.suffix.lower() in (".parquet", ".pq"):
+            frame = pandas.read_parquet(spec.file)
+        else:
+            separator = _separator(spec.file)
+            header = pandas.read_csv(spec.file, nrows=1, header=None, sep=separator, dtype=str)
+            names = [str(name).strip() for name in header.iloc[0]]
+            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+            if twice is not None:
+                raise DataError(f"{where}: column {twice!r} is there twice; allowed: different names in the first line")
+            frame = pandas.read_csv(spec.file, sep=separator, low_memory=False)
+            frame.columns = pandas.Index(names)
+    except FileNotFoundError:
+        raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
+    except (OSError, ValueError, UnicodeError, IndexError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: cannot be read as a table ({text}); allowed: CSV or Parquet") from error
+    if frame.empty:
+        raise DataError(f"{where}: has no rows; allowed: at least {_LEAST_ROWS}")
+    frame.columns = pandas.Index([str(name) for name in frame.columns])
+    return frame
+
+
+def _separator(file: Path) -> str:
+    """The one of comma, semicolon and tabulator that the first line has most of."""
+    with file.open(encoding="utf-8-sig") as opened:
+        first = opened.readline()
+    return max((",", ";", "\t"), key=first.count)
+
+
+def _bundled() -> pandas.DataFrame:
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer(as_frame=True)
+    frame: pandas.DataFrame = bunch.frame
+    frame["target"] = [str(bunch.target_names[i]) for i in frame["target"]]
+    return frame
+
+
+def simulate_genes(genes: Genes) -> pandas.DataFrame:
+    """Expression of many genes in few samples of three tissues, in log2 counts, with a column ``target``.
+
+    Genes come in modules of ten that rise and fall together; ``informative`` ones differ between tissues by half
+    to one and a half of their spread, an eighth of the samples are as noisy again, and ``missing`` of the values were
+    not measured.
+    """
+    import pandas
+
+    random = np.random.default_rng([genes.seed, 7])
+    names = np.array(["liver", "kidney", "lung"])
+    tissue = random.permutation(np.arange(genes.samples) % len(names))
+    n_modules = -(-genes.genes // 10)
+    shared = random.normal(size=(genes.samples, n_modules))[:, np.arange(genes.genes) // 10]
+    values = 0.6 * shared + 0.8 * random.normal(size=(genes.samples, genes.genes))
+    values *= np.where(random.random(genes.samples) < 1 / 8, 2.0, 1.0)[:, None]
+    informative = random.permutation(genes.genes)[: min(genes.informative, genes.genes)]
+    effects = random.choice([-1.0, 1.0], (len(names), len(informative))) * random.uniform(0.25, 0.75, len(informative))
+    values[:, informative] += effects[tissue]
+    values = 6 + 1.5 * values + random.normal(0, 2, genes.genes)
+    values[random.random(values.shape) < genes.missing] = np.nan
+    frame = pandas.DataFrame(values.round(4), columns=[f"gene{i:05d}" for i in range(genes.genes)])
+    return frame.assign(target=names[tissue])
+
+
+def _labels(column: pandas.Series[Any], where: str) -> list[str]:
+    labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in column]
+    n = len(set(labels))
+    if n < 2:
+        raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
+    if n > max(MOST_LEVELS, len(labels) // 5):
+        raise DataError(
+            f"{where}: {column.name} has {n} different entries in {len(labels)} rows; allowed: classes that repeat, "
+            "or data.table.predict: values for numbers"
+        )
+    return labels
+
+
+def _numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64]:
+    import pandas
+
+    numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
+    strange = np.flatnonzero(~np.isfinite(numbers))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: finite numbers")
+    return numbers
+
+
+def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Parts:
+    if spec.part is not None:
+        parts = told_parts(list(frame[spec.part]), f"{where}: {spec.part}")
+        for part in ("train", "val") if labels is not None else ():
+            assert labels is not None
+            missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+            if missing:
+                raise DataError(f"{where}: no row of class {missing[0]} is {part}; allowed: every class in it")
+        return parts
+    import pandas
+
+    rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
+    contents = [format(code, "x") for code in pandas.util.hash_pandas_object(rest, index=False)]
+    groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
+    return deal(data.split, where, contents=contents, groups=groups, labels=labels or ["all"] * len(frame))
+
+
+def _inputs(
+    frame: pandas.DataFrame, spec: TableSpec, train: NDArray[np.int32], where: str
+) -> tuple[NDArray[np.float32], list[dict[str, Any]], list[str]]:
+    """The inputs (n, columns), how each was made, and which columns were left out and why."""
+    aside = {spec.target, spec.group, spec.part, *spec.leave_out}
+    arrays, columns, dropped = [], [], list[str]()
+    for name in frame.columns:
+        if name in aside:
+            continue
+        made, reason = _column(frame[name], train)
+        if reason is not None:
+            dropped.append(f"column {shown(name)}, {reason}")
+        for array, how in made:
+            arrays.append(array)
+            columns.append({"name": name, **how})
+    if not arrays:
+        found = "; ".join(dropped) or "none but the target"
+        raise DataError(f"{where}: no column to learn from ({found}); allowed: at least one column of numbers")
+    return np.stack(arrays, axis=1).astype(np.float32), columns, _shortened(dropped)
+
+
+def _column(
+    column: pandas.Series[Any], train: NDArray[np.int32]
+) -> tuple[list[tuple[NDArray[np.float64], dict[str, Any]]], str | None]:
+    import pandas
+
+    if column.dtype.kind not in "biuf":
+        levels = sorted({str(entry) for entry in column.iloc[train].dropna()})
+        numbers = pandas.to_numeric(column, errors="coerce")
+        if numbers.notna().sum() < 0.9 * column.notna().sum():
+            if not 2 <= len(levels) <= MOST_LEVELS:
+                return [], f"text with {len(levels)} different entries"
+            entries = column.astype(str)
+            ones = [np.asarray(entries == level, np.float64) - 0.5 for level in levels]
+            missing = int(column.isna().sum())
+            return [(one, {"level": level, "missing": missing}) for one, level in zip(ones, levels, strict=True)], None
+        column = numbers
+    values = np.asarray(column, np.float64)
+    values = np.where(np.isfinite(values), values, np.nan)
+    known = values[train][~np.isnan(values[train])]
+    if len(known) == 0:
+        return [], "no value in the training part"
+    centre, spread, median = float(known.mean()), float(known.std()), float(np.median(known))
+    if not spread > 1e-12 * max(1.0, abs(centre)):
+        return [], "the same in all of the training part"
+    missing = int(np.isnan(values).sum())
+    filled = (np.where(np.isnan(values), median, values) - centre) / spread
+    return [(filled, {"centre": centre, "scale": spread, "median": median, "missing": missing})], None
+
+
+def _shortened(reasons: Sequence[str], most: int = 5) -> list[str]:
+    if len(reasons) <= most:
+        return list(reasons)
+    return [*reasons[:most], f"{len(reasons) - most} more columns"]
+
+
+def _listed(names: Iterable[str], most: int = 12) -> str:
+    some = ", ".join(shown(str(name)) for name in list(names)[:most])
+    n = len(list(names))
+    return some if n <= most else f"{some}, ... ({n} in all)"

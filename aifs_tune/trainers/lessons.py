@@ -1,0 +1,107 @@
+"""What a training step does beside the network: random changes of the examples, and what an output costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+from aifs_tune.trainers.runtime import tf
+
+Knobs = Mapping[str, Any]
+"""Scalar tensors by the name of their parameter."""
+
+_SURE = 1e-7
+
+
+class Lesson(Protocol):
+    """All in the compiled step; ``truths`` is whatever :meth:`prepare` gave."""
+
+    def prepare(self, inputs: Any, truths: Any, weights: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
+        """Inputs and truths of a batch as they are trained on; ``weights`` (n,) are those of the examples."""
+        ...
+
+    def losses(self, outputs: Any, truths: Any, knobs: Knobs) -> Any:
+        """What each example costs, weighted, shape (n,)."""
+        ...
+
+    def scores(self, outputs: Any, truths: Any) -> Any:
+        """What is averaged over the training passes beside the loss, shape (n,)."""
+        ...
+
+
+class Classes:
+    """Cross-entropy of integer labels; ``augment`` changes the inputs by their knobs and a seed.
+
+    Smoothed as by Szegedy et al. (2016), focal as by Lin et al. (2017, eq. 4 without alpha), mixed as by Zhang et al.
+    (2018, mixup) with a share of its own for each example.
+    """
+
+    def __init__(self, augment: Callable[[Any, Knobs, Any], Any] | None = None) -> None:
+        self._augment = augment
+
+    def prepare(self, inputs: Any, truths: Any, weights: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
+        seeds = tf.random.split(seed, 2)
+        if self._augment is not None:
+            inputs = self._augment(inputs, knobs, seeds[0])
+        n = truths.shape[0]
+
+        def mixed() -> tuple[Any, Any]:
+            one, other = tf.unstack(tf.random.stateless_gamma((2, n), seeds[1], knobs["mixup"]))
+            share = tf.math.divide_no_nan(one, one + other)
+            near = tf.maximum(share, 1 - share)
+            across = tf.reshape(near, (n, *[1] * (inputs.shape.rank - 1)))
+            return inputs * across + tf.roll(inputs, 1, 0) * (1 - across), near
+
+        inputs, share = tf.cond(knobs["mixup"] > 0, mixed, lambda: (inputs, tf.ones(n)))
+        return inputs, (truths, tf.roll(truths, 1, 0), share, weights, tf.roll(weights, 1, 0))
+
+    def losses(self, outputs: Any, truths: Any, knobs: Knobs) -> Any:
+        own, other, share, weights, other_weights = truths
+        mixed = share * weights * _cost(outputs, own, knobs)
+        return mixed + (1 - share) * other_weights * _cost(outputs, other, knobs)
+
+    def scores(self, outputs: Any, truths: Any) -> Any:
+        """1 where the larger share of an example was guessed right."""
+        return tf.cast(tf.argmax(outputs, axis=1, output_type=tf.int32) == truths[0], tf.float32)
+
+
+def _cost(logits: Any, labels: Any, knobs: Knobs) -> Any:
+    sharp = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+    unsure = tf.maximum(1 - tf.exp(-sharp), _SURE)  # a power of 0 has no gradient
+    return tf.pow(unsure, knobs["focal_gamma"]) * (sharp + knobs["label_smoothing"] * (even - sharp))
+
+
+class Values:
+    """Errors of numbers, shape (n, targets), averaged over targets; ``augment`` changes inputs and truths by their
+    knobs and a seed.
+
+    Squared, absolute, or Huber's (1964), which is half the square up to 1 and then straight.
+    """
+
+    def __init__(
+        self,
+        loss: Literal["mse", "mae", "huber"],
+        augment: Callable[[Any, Any, Knobs, Any], tuple[Any, Any]] | None = None,
+    ) -> None:
+        self._loss, self._augment = loss, augment
+
+    def prepare(self, inputs: Any, truths: Any, weights: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
+        if self._augment is not None:
+            inputs, truths = self._augment(inputs, truths, knobs, seed)
+        return inputs, (truths, weights)
+
+    def losses(self, outputs: Any, truths: Any, knobs: Knobs) -> Any:
+        del knobs
+        errors = tf.abs(outputs - truths[0])
+        if self._loss == "mse":
+            costs = errors**2
+        elif self._loss == "mae":
+            costs = errors
+        else:
+            costs = tf.where(errors <= 1, 0.5 * errors**2, errors - 0.5)
+        return truths[1] * tf.reduce_mean(costs, axis=1)
+
+    def scores(self, outputs: Any, truths: Any) -> Any:
+        """The absolute error."""
+        return tf.reduce_mean(tf.abs(outputs - truths[0]), axis=1)

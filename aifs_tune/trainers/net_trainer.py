@@ -1,0 +1,231 @@
+"""A warm object that trains one configuration of a network after another on one set of examples."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.errors import DataError, RequestError
+from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.course import Course, Task, Weights, check_one_of, damaged
+from aifs_tune.trainers.lessons import Lesson
+from aifs_tune.trainers.network import Network
+from aifs_tune.trainers.params import Precision
+from aifs_tune.trainers.program import Examples, Pass, Program
+from aifs_tune.trainers.runtime import configure, native_precision
+
+KEPT_PROGRAMS = 8
+KEPT_BYTES = 2**30
+"""Programs beyond either are dropped, the longest unused first; the current one is always kept. As that gives
+back their weights only, a sweep's worker is replaced instead."""
+
+
+class NetTrainer(ABC):
+    """All that trainers of networks have in common; see :mod:`aifs_tune.trainers.protocol`.
+
+    A subclass says which network a shape has, what a step does beside it, and where the examples are.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        params: Mapping[str, Scalar] | None,
+        *,
+        seed: int,
+        precision: Literal["auto", "float32", "mixed_bfloat16"],
+        threads: int | None,
+    ) -> None:
+        self._task: Any = task
+        configure(threads)
+        self.precision: Precision = native_precision() if precision == "auto" else precision
+        self._examples = self._resident()
+        self._programs: OrderedDict[Any, Program] = OrderedDict()
+        self._dropped_traces = 0
+        self._spent = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.n_programs = 0
+        """Programs compiled so far. A dropped one gives back its weights, not all of its memory."""
+        self.reset(params or {}, seed=seed)
+
+    @abstractmethod
+    def _resident(self) -> Examples:
+        """All examples on the device."""
+
+    @abstractmethod
+    def _make_lesson(self, shape: Any) -> Lesson:
+        """What a step of a shape does beside the network."""
+
+    @abstractmethod
+    def _make_network(self, shape: Any) -> Network:
+        """The network of a shape."""
+
+    @abstractmethod
+    def _part(self, part: str) -> NDArray[np.int32]:
+        """The examples of ``train``, ``val`` or ``test``."""
+
+    @property
+    def n_traces(self) -> int:
+        """Functions traced so far: two for each program, one to train and one to evaluate."""
+        return self._dropped_traces + sum(program.n_traces for program in self._programs.values())
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds so far by what they went into: ``trace`` (a program, compiled at its first epoch and part), ``train``
+        and ``evaluate``."""
+        return self._spent
+
+    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
+        try:
+            shape = self._task.shape_of(self._task.params_of(params))
+        except RequestError:
+            return False
+        if shape in self._programs:
+            return False
+        return len(self._programs) >= KEPT_PROGRAMS or self._n_bytes() > KEPT_BYTES
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether ``patience`` ran out."""
+        return self._course.is_finished
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of the running trial."""
+        return self._course.epochs_done
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Counted from 1; None before the first finite value."""
+        return self._course.best_epoch
+
+    @property
+    def best_value(self) -> float | None:
+        """The metric at the best epoch."""
+        return self._course.best_value
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        """Start a new trial; compiles only if no kept program has the shape of ``params``.
+
+        Raises
+        ------
+        RequestError
+            If a parameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
+        """
+        self._course = Course(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
+        self._program = self._program_of(self._course.shape)
+        self._program.start(seed)
+        self._best: Weights = {}
+
+    def epoch(self) -> dict[str, float]:
+        """Train one epoch and measure it on the validation part; empty if already finished.
+
+        Values are NaN or infinite where the training diverged.
+        """
+        if self.is_finished:
+            return {}
+        course = self._course
+        now = Pass(course.order(), course.epochs_done, course.seed, course.knobs())
+        with self._timed("train"):
+            loss, score = self._program.train(self._examples, now)
+        metrics = {"loss": loss, self._score: score, **self._measure("val")}
+        if course.finish_epoch(metrics):
+            self._best = self._program.network.values()
+        return metrics
+
+    _score = "accuracy"
+    """What the lesson's score of the training passes is called."""
+
+    def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
+        """Measure the best epoch on one part, nothing changed at random: ``test_loss`` and so on.
+
+        Raises
+        ------
+        RequestError
+            If there is no such part, or it is empty; TrainerError if no epoch was trained yet.
+        """
+        check_one_of("part", part, ("train", "val", "test"))
+        if len(self._part(part)) == 0:
+            raise DataError(f"part: {part!r} is empty; allowed: a part with examples")
+        with self._best_weights():
+            return self._measure(part)
+
+    def save(self, folder: Path) -> None:
+        """Write the running trial into ``folder``."""
+        weights, slots = self._program.network.values(), self._program.slots()
+        self._course.write(folder, weights=weights, slots=slots, best=self._best)
+
+    def load(self, folder: Path) -> None:
+        """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
+
+        Raises
+        ------
+        ConflictError
+            If it was written for other data or another shape; TrainerError if the files are damaged.
+        """
+        network = self._program.network
+        weights, slots, best = self._course.read(folder, network.sizes)
+        try:
+            network.assign(weights)
+            self._program.assign_slots(slots)
+        except (KeyError, ValueError) as error:
+            raise damaged(folder, error) from error
+        self._best = best
+
+    def save_best(self, folder: Path) -> Path:
+        """Write the best epoch into ``folder`` as ``weights.npz`` and ``weights.json``; the path of the first.
+
+        Raises
+        ------
+        TrainerError
+            If no epoch had a finite value yet.
+        """
+        return self._course.write_best(folder, self._best)
+
+    def _measure(self, part: str) -> dict[str, float]:
+        with self._timed("evaluate"):
+            answers = self._program.network.answers(self._examples.inputs, self._part(part))
+            measured: dict[str, float] = self._task.measure(part, answers)
+            return measured
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        traced, began = self.n_traces, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent["trace" if self.n_traces > traced else what] += time.perf_counter() - began
+
+    @contextmanager
+    def _best_weights(self) -> Iterator[Network]:
+        self._course.check_trained()
+        network = self._program.network
+        current = network.values()
+        network.assign(self._best)
+        try:
+            yield network
+        finally:
+            network.assign(current)
+
+    def _program_of(self, shape: Any) -> Program:
+        if shape not in self._programs:
+            began = time.perf_counter()
+            network, lesson = self._make_network(shape), self._make_lesson(shape)
+            program = Program(network, lesson, optimizer=shape.optimizer, batch_size=shape.batch_size)
+            self._programs[shape] = program
+            self._spent["trace"] += time.perf_counter() - began
+            self.n_programs += 1
+        self._programs.move_to_end(shape)
+        while len(self._programs) > KEPT_PROGRAMS or (len(self._programs) > 1 and self._n_bytes() > KEPT_BYTES):
+            self._dropped_traces += self._programs.popitem(last=False)[1].n_traces
+        return self._programs[shape]
+
+    def _n_bytes(self) -> int:
+        return sum(program.n_bytes for program in self._programs.values())

@@ -1,0 +1,116 @@
+"""What can be tuned in any trial of a network, whatever it learns from. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, Literal, Self, TypeAlias
+
+from aifs_tune.errors import RequestError
+from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from aifs_tune.scalars import Scalar, brief
+
+Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
+Schedule: TypeAlias = Literal["constant", "cosine", "plateau"]
+Loss: TypeAlias = Literal["mse", "mae", "huber"]
+Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
+"""Of convolutions and dense layers; weights, updates and outputs are float32 in both."""
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+"""Of Adam; the same for all trials."""
+
+TRAINING: dict[str, Parameter] = {
+    "learning_rate": FloatParameter(low=1e-12, high=1000),
+    "optimizer": ChoiceParameter(choices=("adam", "adamw", "sgd")),
+    "momentum": FloatParameter(low=0, high=0.9999, description="Of sgd; without effect for the others."),
+    "weight_decay": FloatParameter(low=0, high=100, description="Of kernels; decoupled for adamw, else L2."),
+    "batch_size": IntParameter(low=1, high=8192),
+    "schedule": ChoiceParameter(
+        choices=("constant", "cosine", "plateau"), description="How the learning rate changes with the epochs."
+    ),
+    "warmup_epochs": IntParameter(low=0, high=1000, description="Epochs in which the learning rate rises evenly."),
+    "clip_norm": FloatParameter(low=0, high=1e6, description="Largest norm of all gradients together; 0: any."),
+}
+"""What each parameter that all networks have can be."""
+
+CLASS_LOSS: dict[str, Parameter] = {
+    "label_smoothing": FloatParameter(low=0, high=0.999, description="Share of a label spread over all classes."),
+    "focal_gamma": FloatParameter(low=0, high=10, description="How little a sure guess counts; 0: cross-entropy."),
+    "mixup": FloatParameter(low=0, high=10, description="Alpha of the Beta distribution of mixing shares; 0: none."),
+}
+"""What the loss of classes is like."""
+
+VALUE_LOSS: dict[str, Parameter] = {
+    "loss": ChoiceParameter(
+        choices=("mse", "mae", "huber"), description="Of numbers, in units of their spread: what a large error costs."
+    ),
+}
+"""What the loss of numbers is like."""
+
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 3, 0.5
+"""After so many epochs without a better value, ``plateau`` multiplies the learning rate by this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParams:
+    """How a network is trained. Subclasses add what they are made of and fill in the three class variables."""
+
+    trainer: ClassVar[str]
+    """The name of the trainer whose parameters these are."""
+    allowed: ClassVar[Mapping[str, Parameter]]
+    """What each parameter can be, by name."""
+    shaping: ClassVar[tuple[str, ...]]
+    """Those that make another program; all others are arguments of the compiled step."""
+
+    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    schedule: Schedule = "constant"
+    warmup_epochs: int = 0
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, self.allowed[field.name].take(field.name, getattr(self, field.name)))
+
+    @classmethod
+    def from_mapping(cls, params: Mapping[str, Scalar]) -> Self:
+        """``params`` with the defaults for what is absent.
+
+        Raises
+        ------
+        RequestError
+            If a name is unknown or a value is not allowed.
+        """
+        for name, value in params.items():
+            if name not in cls.allowed:
+                known = ", ".join(cls.allowed)
+                raise RequestError(
+                    f"{brief(name)}: {brief(value)} is for no parameter of the {cls.trainer}; allowed: {known}"
+                )
+        return cls(**params)  # type: ignore[arg-type]
+
+    def knobs(self, rate_factor: float = 1.0) -> dict[str, float]:
+        """What can change without a new program, the learning rate times ``rate_factor``; switches as 0 and 1."""
+        skipped = (*self.shaping, "schedule", "warmup_epochs")  # strings, and what the driver of the epochs reads
+        knobs = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
+        return knobs | {"learning_rate": self.learning_rate * rate_factor}
+
+    def rate_factor(self, epoch: int, epochs: int, n_stale: int) -> float:
+        """The share of ``learning_rate`` that ``epoch`` (from 0) of ``epochs`` trains with.
+
+        It rises evenly over ``warmup_epochs``. Then ``cosine`` falls along half a wave, 0 behind the last epoch
+        (Loshchilov and Hutter 2017, eq. 5, without restarts), and ``plateau`` is halved after each three epochs without
+        a better value, of which there are ``n_stale`` now.
+        """
+        if epoch < self.warmup_epochs:
+            return (epoch + 1) / (self.warmup_epochs + 1)
+        if self.schedule == "cosine":
+            done = (epoch - self.warmup_epochs) / max(1, epochs - self.warmup_epochs)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if self.schedule == "plateau":
+            return float(PLATEAU_FACTOR ** (n_stale // PLATEAU_EPOCHS))
+        return 1.0
