@@ -11,6 +11,7 @@ from strategies import RandomSource
 
 from aifs_tune.strict_yaml import read_yaml
 from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, shipped_sweep_files
+from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
 
 FILES = shipped_sweep_files()
@@ -37,7 +38,16 @@ def data_of(file: Path) -> Any:
 
 
 def test_the_files_that_ship() -> None:
-    assert set(FILES) == {"blood_cells", "celestial_cnn", "crystal_growth", "quick_sky", "radio_galaxies"}
+    assert set(FILES) == {
+        "blood_cells",
+        "breast_cancer",
+        "celestial_cnn",
+        "crystal_growth",
+        "gene_expression",
+        "gene_expression_trees",
+        "quick_sky",
+        "radio_galaxies",
+    }
 
 
 @pytest.mark.parametrize("file", FILES.values(), ids=FILES.keys())
@@ -80,11 +90,23 @@ def test_the_json_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
         jsonschema.validate(data_of(FILES["quick_sky"]) | change, json_schema())
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "crystal_growth"])
-def test_a_shipped_file_tunes_what_the_cnn_has(name: str) -> None:
+TRAINED = [name for name in FILES if name != "crystal_growth"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_shipped_file_tunes_what_its_trainer_has_towards_what_it_reports(name: str) -> None:
+    check_trainer(load_sweep_file(name))
+
+
+def trainer_name(name: str) -> str:
+    trainer = load_sweep_file(name).trainer
+    assert trainer is not None
+    return trainer.name
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if trainer_name(name) == "cnn"])
+def test_the_images_of_a_shipped_file_are_large_enough_for_its_networks(name: str) -> None:
     spec = load_sweep_file(name)
-    assert spec.trainer is not None
-    assert spec.trainer.name == "cnn"
     assert spec.data is not None
     edge = spec.data.image_size
     for seed in range(50):

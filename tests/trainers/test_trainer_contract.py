@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from small_images import SMALL_NET, blobs
+from small_tables import clouds, planes
 
 from aifs_tune.testing import TrainerContract
+from aifs_tune.trainers.boosting import BoostingTrainer
 from aifs_tune.trainers.cnn import CnnTrainer
 from aifs_tune.trainers.function import FunctionTrainer
+from aifs_tune.trainers.mlp import MlpTrainer
 from aifs_tune.trainers.protocol import Trainer
 
 
@@ -46,3 +49,27 @@ class TestPlainFunction(TrainerContract):
 
     def make(self) -> Trainer:
         return FunctionTrainer(lambda x: x * x, metric="value", epochs=5)
+
+
+class TestMlpTrainer(TrainerContract):
+    first: ClassVar = {"units": 8, "batch_size": 16, "noise": 0.2, "schedule": "plateau", "mixup": 0.3}
+    second: ClassVar = {"units": 8, "batch_size": 16, "clip_norm": 0.1}
+
+    def make(self) -> Trainer:
+        return MlpTrainer(clouds(), threads=1)
+
+
+class TestMlpTrainerOfNumbers(TrainerContract):
+    first: ClassVar = {"units": 8, "loss": "huber"}
+    second: ClassVar = {"units": 8, "loss": "mae", "optimizer": "sgd"}
+
+    def make(self) -> Trainer:
+        return MlpTrainer(planes(), threads=1)
+
+
+class TestBoostingTrainer(TrainerContract):
+    first: ClassVar = {"trees": 2, "columns": 0.5}
+    second: ClassVar = {"trees": 3, "leaf_samples": 5}
+
+    def make(self) -> Trainer:
+        return BoostingTrainer(clouds(), threads=1)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aifs_tune.data import open_examples, prepare_table
+from aifs_tune.data.tables import simulate_genes
+from aifs_tune.data_spec import DataSpec, Genes, Split, TableSpec
+from aifs_tune.errors import DataError, NotFoundError
+
+
+def frame_of(n: int = 60, seed: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    kind = np.array(["a", "b", "c"])[np.arange(n) % 3]
+    return pd.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(n)],
+            "u": random.normal(5, 3, n),
+            "v": random.normal(-1, 0.1, n),
+            "colour": random.choice(["red", "green"], n),
+            "patient": [f"p{i // 4}" for i in range(n)],
+            "target": kind,
+        }
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., TableSpec]:
+    def written(frame: pd.DataFrame, name: str = "table.csv", **section: Any) -> TableSpec:
+        path = tmp_path / name
+        frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+        return TableSpec(file=path, **section)
+
+    return written
+
+
+def test_numbers_are_filled_and_scaled_by_the_training_part_alone(write: Callable[..., TableSpec]) -> None:
+    frame = frame_of()
+    frame.loc[::7, "u"] = np.nan
+    examples = prepare_table(DataSpec(table=write(frame, leave_out=["id", "patient"]))).examples
+    (inputs,) = examples.inputs
+    columns = examples.facts["columns"]
+    assert [column["name"] for column in columns] == ["u", "v", "colour", "colour"]
+    known = frame["u"].to_numpy()[examples.train]
+    known = known[~np.isnan(known)]
+    filled = frame["u"].fillna(np.median(known)).to_numpy()
+    np.testing.assert_allclose(inputs[:, 0], (filled - known.mean()) / known.std(), rtol=1e-5)
+    assert columns[0]["missing"] == frame["u"].isna().sum()
+    np.testing.assert_array_equal(inputs[:, 3] > 0, frame["colour"] == "red")
+    assert [examples.classes[i] for i in examples.truths] == list(frame["target"])
+    assert inputs.dtype == np.float32
+
+
+def test_what_is_not_in_the_training_part_changes_nothing_there(write: Callable[..., TableSpec]) -> None:
+    frame = frame_of()
+    frame["part_"] = np.where(np.arange(60) < 36, "train", np.where(np.arange(60) < 48, "val", "test"))
+    before = prepare_table(DataSpec(table=write(frame, part="part_", leave_out=["id", "patient"]))).examples
+    frame.loc[36:, "u"] *= 1000
+    after = prepare_table(DataSpec(table=write(frame, part="part_", leave_out=["id", "patient"]))).examples
+    np.testing.assert_array_equal(before.inputs[0][before.train], after.inputs[0][after.train])
+    assert before.train.tolist() == list(range(36))
+    assert before.test.tolist() == list(range(48, 60))
+    assert before.fingerprint != after.fingerprint
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet", "semicolon.csv", "tab.tsv"])
+def test_formats_give_the_same_examples(name: str, tmp_path: Path) -> None:
+    frame = frame_of()
+    path = tmp_path / name
+    separators = {"semicolon.csv": ";", "tab.tsv": "\t"}
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep=separators.get(name, ","))
+    frame.to_csv(tmp_path / "plain.csv", index=False)
+    found, expected = (
+        prepare_table(DataSpec(table=TableSpec(file=file, leave_out=("id", "patient")))).examples
+        for file in (path, tmp_path / "plain.csv")
+    )
+    np.testing.assert_array_equal(found.inputs[0], expected.inputs[0])
+    assert found.train.tolist() == expected.train.tolist()
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_groups_and_equal_rows_stay_together_and_shares_are_kept(write: Callable[..., TableSpec]) -> None:
+    frame = frame_of(120)
+    examples = prepare_table(DataSpec(table=write(frame, group="patient", leave_out=["id"]))).examples
+    patients = [set(frame["patient"].iloc[part]) for part in (examples.train, examples.val, examples.test)]
+    assert not patients[0] & patients[1] | patients[0] & patients[2] | patients[1] & patients[2]
+    twice = pd.concat([frame_of(), frame_of()], ignore_index=True)
+    examples = prepare_table(DataSpec(table=write(twice, leave_out=["id", "patient"]))).examples
+    part_of = np.zeros(120, int)
+    for i, part in enumerate((examples.train, examples.val, examples.test)):
+        part_of[part] = i
+    np.testing.assert_array_equal(part_of[:60], part_of[60:])
+    assert np.bincount(part_of).tolist() == pytest.approx([72, 24, 24], abs=6)
+
+
+def test_numbers_to_predict_are_scaled_and_come_back_in_their_unit(write: Callable[..., TableSpec]) -> None:
+    frame = frame_of().assign(target=lambda f: 3 * f["u"] + 100)
+    table = write(frame, predict="values", unit="K", leave_out=["id", "patient"])
+    examples = prepare_table(DataSpec(table=table)).examples
+    (target,) = examples.targets
+    assert (target.name, target.unit, examples.classes) == ("target", "K", ())
+    np.testing.assert_allclose(
+        examples.truths[:, 0] * target.scale + target.centre, frame["target"].to_numpy(), rtol=1e-5
+    )
+    assert examples.truths[examples.train].mean() == pytest.approx(0, abs=1e-5)
+    assert examples.truths[examples.train].std() == pytest.approx(1, rel=1e-4)
+
+
+def test_what_was_stored_is_opened_again_and_found_missing_when_it_is() -> None:
+    prepared = prepare_table(DataSpec(table=TableSpec(simulate=Genes(samples=60, genes=20))))
+    opened = open_examples(prepared.location)
+    np.testing.assert_array_equal(opened.inputs[0], prepared.examples.inputs[0])
+    assert (opened.fingerprint, opened.classes) == (prepared.examples.fingerprint, ("kidney", "liver", "lung"))
+    with pytest.raises(NotFoundError, match="missing or damaged"):
+        open_examples(prepared.location / "nowhere")
+
+
+def test_genes_follow_the_seed_and_carry_the_class() -> None:
+    one, same, other = (simulate_genes(Genes(samples=90, genes=50, seed=seed)) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(one, same)
+    assert not one.equals(other)
+    assert 0 < one.isna().to_numpy().mean() < 0.05
+    means = one.groupby("target").mean(numeric_only=True)
+    spread = one.drop(columns="target").std()
+    assert ((means.max() - means.min()) / spread > 0.8).sum() >= 10
+
+
+WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], str]] = {
+    "no target": (lambda f: f.drop(columns="target"), {}, "no column 'target'; allowed: id, u, v"),
+    "no group": (lambda f: f, {"group": "ward"}, "no column 'ward'"),
+    "one class": (lambda f: f.assign(target="a"), {}, r"target has 1 class\(es\); allowed: at least 2"),
+    "numbers as classes": (lambda f: f.assign(target=f["u"]), {}, "60 different entries in 60 rows"),
+    "classes as numbers": (lambda f: f, {"predict": "values"}, "target is 'a' in row 1; allowed: finite numbers"),
+    "a constant": (lambda f: f.assign(target=1.0), {"predict": "values"}, "target is the same in all rows"),
+    "a rare class": (lambda f: f.assign(target=["x", *["y", "z"] * 29, "y"]), {}, "class x has 1 different rows"),
+    "nothing to learn from": (lambda f: f[["id", "target"]], {}, "no column to learn from .*60 different|no column to"),
+    "too few rows": (lambda f: f.head(8), {}, "8 rows with a target; allowed: at least 10"),
+    "a strange part": (lambda f: f.assign(part="training"), {"part": "part"}, "'training' is no part; allowed: train"),
+    "no rows": (lambda f: f.head(0), {}, "has no rows"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_table_is_refused_with_what_was_found(case: str, write: Callable[..., TableSpec]) -> None:
+    change, section, message = WRONG[case]
+    with pytest.raises(DataError, match=message):
+        prepare_table(DataSpec(table=write(change(frame_of()), **section)))
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        prepare_table(DataSpec(table=TableSpec(file=tmp_path / "none.csv")))
+    for name in ("broken.parquet", "empty.csv"):
+        (tmp_path / name).write_bytes(b"\x00\x01" if name.startswith("broken") else b"")
+        with pytest.raises(DataError, match=f"{name}: cannot be read as a table"):
+            prepare_table(DataSpec(table=TableSpec(file=tmp_path / name)))
+    (tmp_path / "twice.csv").write_text("a,a,target\n1,2,x\n")
+    with pytest.raises(DataError, match="column 'a' is there twice"):
+        prepare_table(DataSpec(table=TableSpec(file=tmp_path / "twice.csv")))
+
+
+def test_what_is_left_out_is_told(write: Callable[..., TableSpec]) -> None:
+    frame = frame_of().assign(same=1.0, empty=np.nan)
+    frame.loc[5, "target"] = None
+    lines = "\n".join(prepare_table(DataSpec(table=write(frame), split=Split(val=0.3, test=0))).lines)
+    assert "left out: 1 rows without target" in lines
+    assert "column id, text with" in lines
+    assert "column same, the same in all of the training part" in lines
+    assert "column empty, no value in the training part" in lines
+    assert "test 0 rows" in lines

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import f1_score
+from small_tables import clouds, planes
+
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.boosting import BoostingTrainer
+from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
+
+
+def test_epochs_together_are_what_scikit_learn_fits_at_once() -> None:
+    examples = clouds()
+    trainer = BoostingTrainer(examples, {"trees": 3, "leaf_samples": 5}, seed=4, class_weights="none", threads=1)
+    measured = [trainer.epoch() for _ in range(4)]
+    assert tuple(measured[-1]) == CLASS_METRICS
+    model = HistGradientBoostingClassifier(max_iter=12, min_samples_leaf=5, early_stopping=False, random_state=4)
+    inputs = examples.inputs[0]
+    model.fit(inputs[examples.train], examples.truths[examples.train])
+    expected = f1_score(examples.truths[examples.val], model.predict(inputs[examples.val]), average="macro")
+    assert measured[-1]["val_macro_f1"] == pytest.approx(expected)
+    assert measured[-1]["val_macro_f1"] > 0.7
+    assert measured[-1]["loss"] < measured[0]["loss"]
+
+
+def test_a_number_is_predicted_in_its_unit() -> None:
+    examples = planes(n_targets=1)
+    trainer = BoostingTrainer(examples, {"leaf_samples": 5}, threads=1)
+    measured = [trainer.epoch() for _ in range(5)][-1]
+    assert tuple(measured) == value_metrics(["t0"])
+    assert measured["val_r2"] > 0.4
+    assert measured["val_rmse_t0"] == pytest.approx(2.0 * np.sqrt(measured["val_loss"]), rel=1e-6)
+
+
+def test_patience_ends_a_trial() -> None:
+    trainer = BoostingTrainer(clouds(), {"learning_rate": 1.0, "leaf_samples": 2}, patience=2, threads=1)
+    n = 0
+    while not trainer.is_finished:
+        trainer.epoch()
+        n += 1
+        assert n < 100
+    assert trainer.epoch() == {}
+    trainer.reset({}, seed=0)
+    assert not trainer.is_finished
+
+
+def test_what_is_not_allowed_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"'dropout': 0\.5 is for no parameter of boosting; allowed: learning_rate"):
+        BoostingTrainer(clouds(), {"dropout": 0.5})
+    with pytest.raises(RequestError, match="leaves: 1 is not allowed"):
+        BoostingTrainer(clouds(), {"leaves": 1})
+    with pytest.raises(RequestError, match="t0, t1 are 2 numbers; allowed for boosting: one"):
+        BoostingTrainer(planes())
+    with pytest.raises(RequestError, match="seed: -1 is not allowed"):
+        BoostingTrainer(clouds(), seed=-1)

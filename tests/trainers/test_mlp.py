@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from small_tables import clouds, planes
+
+from aifs_tune.errors import DataError, RequestError
+from aifs_tune.trainers.mlp import MlpNetwork, MlpTrainer
+from aifs_tune.trainers.mlp_params import MlpParams, MlpShape
+from aifs_tune.trainers.runtime import keras, tf
+from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
+
+FAST = {"learning_rate": 0.01, "units": 16, "dropout": 0.1, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def warm() -> MlpTrainer:
+    return MlpTrainer(clouds(), FAST, threads=1)
+
+
+def test_learns_classes_and_measures_what_it_says(warm: MlpTrainer) -> None:
+    warm.reset(FAST, seed=0)
+    measured = [warm.epoch() for _ in range(8)]
+    assert tuple(measured[-1]) == CLASS_METRICS
+    assert measured[-1]["val_macro_f1"] > 0.8
+    assert warm.evaluate("test")["test_accuracy"] > 0.7
+    probabilities = warm.predict(clouds().inputs[0][:5])
+    assert probabilities.shape == (5, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_learns_numbers_and_gives_them_back_in_their_units(loss: str) -> None:
+    examples = planes()
+    trainer = MlpTrainer(examples, FAST | {"layers": 0, "loss": loss, "learning_rate": 0.03}, threads=1)
+    measured = [trainer.epoch() for _ in range(30)]
+    assert tuple(measured[-1]) == value_metrics(["t0", "t1"])
+    assert measured[-1]["val_r2"] > 0.9
+    found = trainer.predict(examples.inputs[0][examples.val])
+    truths = examples.truths[examples.val] * np.array([2, 3]) + np.array([0, 10])
+    errors = np.abs(found - truths)
+    best = measured[(trainer.best_epoch or 0) - 1]
+    np.testing.assert_allclose(errors.mean(axis=0), [best["val_mae_t0"], best["val_mae_t1"]], rtol=1e-4)
+    np.testing.assert_allclose(np.quantile(errors[:, 0], 0.9), best["val_q90_t0"], rtol=1e-4)
+    np.testing.assert_allclose((errors[:, 1] ** 2).mean() ** 0.5, best["val_rmse_t1"], rtol=1e-4)
+
+
+def test_values_and_gradients_are_those_of_keras() -> None:
+    shape = MlpShape.of(MlpParams(units=5, layers=2), clouds())
+    network = MlpNetwork(shape, "float32")
+    network.initialise(3)
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, activation="relu"), layers.Dense(5, activation="relu"), layers.Dense(3)]
+    )
+    model.set_weights(list(network.values().values()))
+    inputs = tf.constant(clouds().inputs[0])
+
+    def gradients(outputs: Any, variables: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(outputs() ** 2)
+        return [np.array(gradient) for gradient in tape.gradient(total, variables)]
+
+    found = gradients(lambda: network.outputs(inputs, lambda v: v, is_training=True), list(network.weights.values()))
+    expected = gradients(lambda: model(inputs), [v.value for v in model.trainable_variables])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_new_values_compile_nothing_and_take_effect(warm: MlpTrainer) -> None:
+    def first(params: dict[str, Any]) -> dict[str, float]:
+        warm.reset(FAST | params, seed=1)
+        return warm.epoch()
+
+    base, traced = first({}), warm.n_traces
+    changes: dict[str, Any] = {"learning_rate": 1e-3, "dropout": 0.6, "noise": 0.5, "weight_decay": 1.0}
+    changes |= {"mixup": 0.4, "label_smoothing": 0.2, "focal_gamma": 2.0, "clip_norm": 0.01, "warmup_epochs": 3}
+    for name, value in changes.items():
+        assert first({name: value}) != base, name
+    assert first({}) == base
+    assert warm.n_traces == traced
+
+
+def test_a_cosine_schedule_ends_with_the_trial() -> None:
+    trainer = MlpTrainer(clouds(), FAST | {"schedule": "cosine"}, epochs=4, threads=1)
+    losses = [trainer.epoch()["val_loss"] for _ in range(8)]
+    assert len(set(losses[:5])) > 3
+    assert losses[4:] == [losses[4]] * 4, "the rate is 0 beyond the last epoch"
+
+
+def test_what_is_not_allowed_is_refused() -> None:
+    with pytest.raises(RequestError, match="metric: 'val_r2' is not allowed; allowed: loss, accuracy"):
+        MlpTrainer(clouds(), metric="val_r2")
+    with pytest.raises(RequestError, match="metric: 'val_macro_f1' is not allowed; allowed: loss, mae, val_loss"):
+        MlpTrainer(planes(), metric="val_macro_f1")
+    with pytest.raises(RequestError, match=r"'filters': 8 is for no parameter of the mlp; allowed: learning_rate"):
+        MlpTrainer(clouds(), {"filters": 8})
+    with pytest.raises(RequestError, match=r"make a network of .* weights for 6 columns; allowed: at most"):
+        MlpTrainer(clouds(), {"units": 65536, "layers": 2})
+    with pytest.raises(DataError, match="train: no examples"):
+        MlpTrainer(dataclasses.replace(clouds(), train=clouds().train[:0]))
+    with pytest.raises(DataError, match="train, val: 80 and 1 examples; allowed"):
+        MlpTrainer(dataclasses.replace(planes(), val=planes().val[:1]))
