@@ -50,8 +50,9 @@ class BoostingTrainer:
         precision: str = "auto",
         epochs: int = 20,
         threads: int | None = None,
+        devices: int = 1,
     ) -> None:
-        del precision, epochs  # every trainer of a sweep gets them; trees need neither
+        del precision, epochs, devices  # every trainer of a sweep gets them; trees need none
         self._examples, self._patience, self._threads = examples, patience, threads
         self._metric = metric or ("val_macro_f1" if examples.classes else "val_loss")
         self._sign = 1 if (mode or ("max" if examples.classes else "min")) == "max" else -1

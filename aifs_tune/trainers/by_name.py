@@ -37,6 +37,8 @@ def why_alone(spec: SweepSpec) -> str | None:
     wanted = spec.resources.population
     if wanted == 1 or (wanted == "auto" and not spec.resources.gpu):
         return "a CPU is kept busy by one trial"
+    if spec.resources.gpu > 1:
+        return "each trial is given several GPUs"
     if spec.trainer is None or spec.trainer.name != "cnn":
         return "only trials of the cnn can share a program"
     tuned = [name for name in cnn_params.SHAPING if name in spec.space and len(set(spec.space[name].extremes)) > 1]
@@ -101,8 +103,9 @@ def make_trainer(
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images
 
+    devices = max(1, int(spec.resources.gpu))
     opened = open_images(data) if family.kind == "images" else open_examples(data)
-    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, **_task(spec))
+    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=devices, **_task(spec))
     return made
 
 

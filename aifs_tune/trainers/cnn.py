@@ -39,6 +39,8 @@ class CnnTrainer(NetTrainer):
         How long a trial trains at most: where a cosine schedule ends.
     threads
         CPU threads of TensorFlow; without effect if it already runs in this process.
+    devices
+        GPUs that share out each batch of one trial; where there are none, logical CPUs.
 
     Raises
     ------
@@ -59,10 +61,11 @@ class CnnTrainer(NetTrainer):
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
         threads: int | None = None,
+        devices: int = 1,
     ) -> None:
         self._images = images
         task = ImageTask(images, metric, mode, patience, class_weights, precision, epochs)
-        super().__init__(task, params, seed=seed, precision=precision, threads=threads)
+        super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of the best epoch, shape (n, classes), of uint8 images (n, height, width, channels)."""

@@ -40,6 +40,8 @@ class ExamplesTrainer(NetTrainer):
         How long a trial trains at most: where a cosine schedule ends.
     threads
         CPU threads of TensorFlow; without effect if it already runs in this process.
+    devices
+        GPUs that share out each batch of one trial; where there are none, logical CPUs.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class ExamplesTrainer(NetTrainer):
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
         threads: int | None = None,
+        devices: int = 1,
     ) -> None:
         self._data = examples
         self._score = "accuracy" if examples.classes else "mae"
@@ -77,7 +80,7 @@ class ExamplesTrainer(NetTrainer):
             precision,
             epochs,
         )
-        super().__init__(task, params, seed=seed, precision=precision, threads=threads)
+        super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
         """Inputs of a training batch, changed at random where truths stay what they are; here: not at all."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.course import Course, Task, Weights, check_one_of, damaged
+from aifs_tune.trainers.devices import Devices
 from aifs_tune.trainers.lessons import Lesson
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
@@ -42,9 +43,11 @@ class NetTrainer(ABC):
         seed: int,
         precision: Literal["auto", "float32", "mixed_bfloat16"],
         threads: int | None,
+        devices: int = 1,
     ) -> None:
         self._task: Any = task
         configure(threads)
+        self._devices = Devices(devices)
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
         self._programs: OrderedDict[Any, Program] = OrderedDict()
@@ -217,9 +220,11 @@ class NetTrainer(ABC):
     def _program_of(self, shape: Any) -> Program:
         if shape not in self._programs:
             began = time.perf_counter()
-            network, lesson = self._make_network(shape), self._make_lesson(shape)
-            program = Program(network, lesson, optimizer=shape.optimizer, batch_size=shape.batch_size)
-            self._programs[shape] = program
+            with self._devices.scope():
+                network, lesson = self._make_network(shape), self._make_lesson(shape)
+            self._programs[shape] = Program(
+                network, lesson, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
+            )
             self._spent["trace"] += time.perf_counter() - began
             self.n_programs += 1
         self._programs.move_to_end(shape)

@@ -30,7 +30,10 @@ class Network(ABC):
     def __init__(self, sizes: Mapping[str, tuple[int, ...]], states: Mapping[str, tuple[int, ...]] | None = None):
         self.sizes = {**sizes, **(states or {})}
         self.weights: dict[str, Any] = {name: tf.Variable(tf.zeros(size)) for name, size in sizes.items()}
-        self.states: dict[str, Any] = {name: tf.Variable(tf.zeros(size)) for name, size in (states or {}).items()}
+        self.states: dict[str, Any] = {
+            name: tf.Variable(tf.zeros(size), trainable=False, aggregation=tf.VariableAggregation.MEAN)
+            for name, size in (states or {}).items()
+        }
         self._answer: Any = None
         self._pace = Pace()
         self.n_traces = 0
@@ -84,7 +87,7 @@ class Network(ABC):
 
     def values(self) -> dict[str, NDArray[np.float32]]:
         """A copy of all weights and states."""
-        return {name: np.array(variable) for name, variable in self._variables().items()}
+        return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def _variables(self) -> dict[str, Any]:
         return self.weights | self.states

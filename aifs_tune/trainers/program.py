@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.devices import Devices
 from aifs_tune.trainers.lessons import Lesson
 from aifs_tune.trainers.network import Network, gathered
 from aifs_tune.trainers.pace import Pace
@@ -36,14 +38,29 @@ class Pass(NamedTuple):
 class Program:
     """Reused by all trials of a shape.
 
-    Whatever differs between them is an argument of the compiled epoch, so that it is traced once.
+    Whatever differs between them is an argument of the compiled epoch, so that it is traced once. With several
+    ``devices`` each trains its share of every batch, and the gradients are added; the network has to be made under
+    ``devices.scope()`` then.
+
+    Raises
+    ------
+    RequestError
+        If a batch cannot be shared out evenly.
     """
 
-    def __init__(self, network: Network, lesson: Lesson, *, optimizer: Optimizer, batch_size: int) -> None:
+    def __init__(
+        self, network: Network, lesson: Lesson, *, optimizer: Optimizer, batch_size: int, devices: Devices | None = None
+    ) -> None:
         self.network = network
         self._lesson, self._batch_size = lesson, batch_size
+        self._devices = devices or Devices()
+        if batch_size % self._devices.n:
+            raise RequestError(
+                f"batch_size: {batch_size} is not allowed with {self._devices.n} devices; allowed: a multiple of that"
+            )
         self._pace = Pace()
-        self._updates = make_updates(optimizer, self.network.weights)
+        with self._devices.scope():
+            self._updates = make_updates(optimizer, self.network.weights)
         self._n_train_traces = 0
         self._train = tf.function(self._train_batches, autograph=False)
 
@@ -65,7 +82,7 @@ class Program:
 
     def slots(self) -> dict[str, NDArray[np.float32]]:
         """A copy of what the updates remember."""
-        return {name: np.array(slot) for name, slot in self._updates.slots.items()}
+        return {name: slot.numpy() for name, slot in self._updates.slots.items()}
 
     def assign_slots(self, values: Mapping[str, NDArray[np.float32]]) -> None:
         """Take ``values``, one for each slot."""
@@ -98,30 +115,37 @@ class Program:
     ) -> Any:
         """Batches ``first`` to ``last`` of an epoch; ``sums`` are the loss and the scores so far."""
         self._n_train_traces += 1
-        batch = self._batch_size
+        devices, batch = self._devices, self._batch_size
+        share = batch // devices.n
 
         def one(step: Any, loss: Any, score: Any) -> Any:
-            places = step * batch + tf.range(batch)
-            is_real = tf.cast(places < n, tf.float32)
-            seen = gathered(examples, tf.gather(order, places))
-            batch_loss, batch_score = self._update(seen, is_real, seed, done + tf.cast(step, tf.int64), knobs)
-            return step + 1, loss + batch_loss, score + batch_score
+            moment = done + tf.cast(step, tf.int64)
+            n_real = tf.cast(tf.minimum(n - step * batch, batch), tf.float32)
+
+            def on_device() -> Any:
+                places = step * batch + devices.index() * share + tf.range(share)
+                is_real = tf.cast(places < n, tf.float32) / n_real
+                return self._update(gathered(examples, tf.gather(order, places)), is_real, seed, moment, knobs)
+
+            batch_loss, batch_score = devices.total(devices.run(on_device))
+            return step + 1, loss + batch_loss * n_real, score + batch_score * n_real
 
         return tf.while_loop(lambda step, *_: step < last, one, (first, *sums))[1:]
 
-    def _update(self, batch: Examples, is_real: Any, seed: Any, moment: Any, knobs: Mapping[str, Any]) -> Any:
-        network, lesson = self.network, self._lesson
-        seeds = tf.random.split(tf.stack([seed, moment]), 2)
+    def _update(self, batch: Examples, shares: Any, seed: Any, moment: Any, knobs: Mapping[str, Any]) -> Any:
+        """Learn from the examples of one device, ``shares`` (n,) of the batch each; the loss and score they add."""
+        network, lesson, devices = self.network, self._lesson, self._devices
+        draw = moment * devices.n + tf.cast(devices.index(), tf.int64)
+        seeds = tf.random.split(tf.stack([seed, draw]), 2)
         inputs, truths = lesson.prepare(network.seen(batch.inputs), batch.truths, batch.weights, knobs, seeds[0])
         drops = _Drops(knobs.get("dropout"), seeds[1])
         with tf.GradientTape() as tape:
             outputs = network.outputs(inputs, drops, is_training=True)
-            loss = tf.reduce_sum(lesson.losses(outputs, truths, knobs) * is_real)
-            mean = loss / tf.reduce_sum(is_real)
-        gradients = tape.gradient(mean, list(network.weights.values()))
+            loss = tf.reduce_sum(lesson.losses(outputs, truths, knobs) * shares)
+        gradients = devices.added(tape.gradient(loss, list(network.weights.values())))
         clipped = tf.cond(knobs["clip_norm"] > 0, lambda: _clipped(gradients, knobs["clip_norm"]), lambda: gradients)
         self._updates.apply(dict(zip(network.weights, clipped, strict=True)), moment + 1, knobs)
-        return loss, tf.reduce_sum(lesson.scores(outputs, truths) * is_real)
+        return loss, tf.reduce_sum(lesson.scores(outputs, truths) * shares)
 
 
 class _Drops:

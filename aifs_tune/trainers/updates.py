@@ -101,4 +101,9 @@ def _with_l2(gradient: Any, weight: Any, decay: Any) -> Any:
 
 
 def _shrink(weight: Any, share: Any) -> None:
-    tf.cond(share > 0, lambda: weight.assign_sub(weight * share), lambda: weight.read_value())
+    def subtract() -> bool:
+        # by its handle: that is the copy of this device, where the trial is on several
+        tf.raw_ops.AssignSubVariableOp(resource=weight.handle, value=weight * share)
+        return True
+
+    tf.cond(share > 0, subtract, lambda: False)

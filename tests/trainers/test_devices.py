@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.devices import Devices
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import numpy as np
+from small_images import SMALL_NET, STILL, blobs
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.cnn import CnnTrainer
+from pathlib import Path
+
+params = SMALL_NET | STILL | {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0}
+told = {}
+for devices in (1, 2):
+    trainer = CnnTrainer(blobs(), params, seed=1, precision="float32", devices=devices)
+    told[f"epochs{devices}"] = [trainer.epoch() for _ in range(3)]
+    told[f"test{devices}"] = trainer.evaluate("test")
+    told[f"weights{devices}"] = [float(np.abs(v).sum()) for v in trainer._program.network.values().values()]
+trainer.reset(params, seed=1)
+told["again"] = [trainer.epoch() for _ in range(2)]
+folder = Path(sys.argv[2])
+trainer.save(folder)
+rest = trainer.epoch()
+trainer.load(folder)
+told["resumed"] = trainer.epoch() == rest
+random = [CnnTrainer(blobs(), SMALL_NET, seed=1, precision="float32", devices=2).epoch() for _ in range(2)]
+told["deterministic"] = random[0] == random[1]
+try:
+    trainer.reset(params | {"batch_size": 15}, seed=1)
+except RequestError as error:
+    told["refused"] = str(error)
+print(json.dumps(told))
+"""
+
+
+def test_a_trial_on_two_devices_measures_what_it_does_on_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    for one, two in zip(told["epochs1"], told["epochs2"], strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-3)
+    assert told["test2"] == pytest.approx(told["test1"], rel=1e-3, abs=1e-3)
+    assert told["weights2"] == pytest.approx(told["weights1"], rel=1e-3)
+    assert told["again"] == told["epochs2"][:2], "a reset forgets on both devices"
+    assert told["resumed"] is True
+    assert told["deterministic"] is True
+    assert told["refused"].startswith("batch_size: 15 is not allowed with 2 devices")
+
+
+def test_more_devices_than_there_are_are_refused() -> None:
+    with pytest.raises(RequestError, match="devices: 7 are asked for, TensorFlow sees"):
+        Devices(7)
