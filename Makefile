@@ -10,7 +10,7 @@ sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

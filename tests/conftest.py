@@ -6,6 +6,27 @@ from pathlib import Path
 
 import pytest
 
+STARTS_RAY = {
+    "test_docs",
+    "test_preloading",
+    "test_ray_tune",
+    "test_sweep_faults",
+    "test_sweep_images",
+    "test_sweep_population",
+    "test_sweep_search",
+    "test_trade_off",
+}
+"""Test files that start a Ray of their own: one after another, while the other files run beside them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (``make test``) each file stays in one of them, and all that start Ray in the first."""
+    for item in items:
+        is_heavy = item.path.stem in STARTS_RAY
+        item.add_marker(pytest.mark.xdist_group("ray" if is_heavy else str(item.path)))
+    items.sort(key=lambda item: item.path.stem not in STARTS_RAY)
+
+
 SPACE = {
     "x": {"type": "float", "low": 0.0, "high": 1.0, "default": 0.25},
     "kind": {"type": "choice", "choices": ["a", "b"], "default": "a"},
