@@ -1,12 +1,14 @@
-"""A sweep, then its best configuration and the published settings on the part that no trial ever saw.
+"""A sweep, then its best configuration and a baseline on the part that no trial ever saw.
 
-    python benchmarks/held_out.py celestial_cnn DATA --trials 24 --epochs 8 --seeds 5 --set 'data.group_by=...'
+    python benchmarks/held_out.py celestial_cnn --data DATA --trials 24 --epochs 8 --seeds 5 --set 'data.group_by=...'
+    python benchmarks/held_out.py gene_expression --seeds 5
 
 The best configuration is the one the validation part chose. Both configurations are then trained afresh with
 the same seeds, the best epoch of each run is again chosen by the validation part, and that epoch's weights
 are measured on the test part: mean, standard deviation over the seeds, and the difference of the pairs. The
-published settings are those of the example that the CNN comes from, the defaults of its parameters. Two
-configurations are compared, not 24: the test part is used once.
+baseline is the default configuration of the sweep file, its first trial; with ``--baseline trainer`` it is the
+defaults of the trainer's own parameters, for the cnn those of the published example. Two configurations are
+compared, not 24: the test part is used once.
 """
 
 from __future__ import annotations
@@ -16,9 +18,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,17 @@ from typing import Any
 from rich.console import Console
 
 import aifs_tune
-from aifs_tune.data import open_images, prepare_images
+from aifs_tune.data.sources import prepare
 from aifs_tune.progress import PlainLines
-from aifs_tune.trainers.cnn_params import CnnParams
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.by_name import find_family, make_trainer
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 
-
-def score(location: str, params: Mapping[str, Any], seed: int, epochs: int, metric: str, mode: str) -> dict:
+def score(spec: dict[str, Any], location: str, params: dict[str, Any], seed: int) -> dict[str, float]:
     """Train one configuration with one seed and measure its best epoch on the test part."""
-    from aifs_tune.trainers.cnn import CnnTrainer
-
-    trainer = CnnTrainer(open_images(Path(location)), params, seed=seed, metric=metric, mode=mode, threads=1)
-    for _ in range(epochs):
+    sweep = parse_sweep(spec)
+    trainer: Any = make_trainer(sweep, Path(location), params=params, seed=seed, threads=1)
+    for _ in range(sweep.search.epochs):
         trainer.epoch()
     measured = {name.removeprefix("test_"): value for name, value in trainer.evaluate("test").items()}
     return {"epoch": trainer.best_epoch, "val": trainer.best_value, **measured}
@@ -47,16 +45,17 @@ def score(location: str, params: Mapping[str, Any], seed: int, epochs: int, metr
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("sweep")
-    cli.add_argument("data", type=Path)
-    cli.add_argument("--trials", type=int, default=24)
-    cli.add_argument("--epochs", type=int, default=8)
+    cli.add_argument("--data", type=Path, help="as for aifs-tune run; default: what the sweep file has")
+    cli.add_argument("--baseline", choices=["file", "trainer"], default="file")
+    cli.add_argument("--trials", type=int, help="default: what the sweep file has")
+    cli.add_argument("--epochs", type=int, help="default: what the sweep file has")
     cli.add_argument("--seeds", type=int, default=5)
     cli.add_argument("--set", action="append", default=[], dest="overrides")
     cli.add_argument("--storage", help="sqlite:///FILE to keep the study; default: thrown away")
     args = cli.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        sweep = aifs_tune.load_sweep(args.sweep, data=args.data.resolve(), overrides=args.overrides)
+        sweep = aifs_tune.load_sweep(args.sweep, data=args.data, overrides=args.overrides)
         result = sweep.run(
             trials=args.trials,
             epochs=args.epochs,
@@ -64,34 +63,38 @@ def main() -> None:
             listener=PlainLines(Console(stderr=True)),
         )
         spec = result.study.spec
-        assert spec.data is not None
-        prepared = prepare_images(spec.data)
-        configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "published": asdict(CnnParams())}
+        family = find_family(spec)
+        if family is None or spec.data is None:
+            sys.exit(f"{args.sweep}: its trainer has no test part")
+        location, _ = prepare(spec.data, family.kind, strict=False, tell=lambda line: None, progress=lambda *_: None)
+        baseline = spec.space.default_params() if args.baseline == "file" else {}
+        configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "baseline": dict(baseline or {})}
         jobs = [
-            (str(prepared.location), params, 1000 + seed, args.epochs, spec.objective.metric, spec.objective.mode)
+            (spec.model_dump(mode="json"), str(location), params, 1000 + seed)
             for params in configurations.values()
             for seed in range(args.seeds)
         ]
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             scored = list(pool.map(score, *zip(*jobs, strict=True)))
-    runs = {"best": scored[: args.seeds], "published": scored[args.seeds :]}
+    runs = {"best": scored[: args.seeds], "baseline": scored[args.seeds :]}
+    scores = [name for name in scored[0] if name not in ("epoch", "val")]
     summary: dict[str, Any] = {
-        "data": args.data.name,
-        "sizes": {part: len(getattr(prepared.images, part)) for part in ("train", "val", "test")},
-        "trials": args.trials,
-        "epochs": args.epochs,
+        "sweep": args.sweep,
+        "data": args.data.name if args.data else None,
+        "trials": sum(result.study.counts().values()),
+        "epochs": spec.search.epochs,
         "wall_s": round(result.wall_s, 1),
         "n_trials": result.study.counts(),
         "best_trial": result.best.to_json(),
         "first_trial": result.study.trial(0).to_json(),
         "test": {
-            who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in SCORES}
+            who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in scores}
             for who, rows in runs.items()
         },
         "pairs": {
             s: (statistics.mean(d), statistics.stdev(d))
-            for s in SCORES
-            if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs["published"], strict=True)])
+            for s in scores
+            if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs["baseline"], strict=True)])
         },
         "runs": runs,
     }

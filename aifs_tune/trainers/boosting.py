@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from aifs_tune.data.examples import ExampleSet
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.scalars import Scalar, brief
 from aifs_tune.trainers.boosting_params import ALLOWED, BoostingParams
 from aifs_tune.trainers.course import check_one_of
@@ -114,6 +115,38 @@ class BoostingTrainer:
         if np.isfinite(value) and (self._best_value is None or self._sign * (value - self._best_value) > 0):
             self._best_epoch, self._best_value = self._epochs, value
         return metrics
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Counted from 1; None before the first finite value."""
+        return self._best_epoch or None
+
+    @property
+    def best_value(self) -> float | None:
+        """The metric at the best epoch."""
+        return self._best_value
+
+    def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
+        """Measure the trees up to the best epoch on one part: ``test_loss`` and so on.
+
+        Raises
+        ------
+        RequestError
+            If there is no such part; TrainerError if no epoch was trained yet.
+        """
+        check_one_of("part", part, ("train", "val", "test"))
+        if self._best_value is None:
+            raise TrainerError(f"no epoch of {self._epochs} has a finite {self._metric}, so none is best")
+        everything, self._model = self._model, self._first_trees(self._best_epoch * self._params.trees)
+        try:
+            return self._measure(part)
+        finally:
+            self._model = everything
+
+    def _first_trees(self, n: int) -> Any:
+        model = copy.copy(self._model)
+        model._predictors = model._predictors[:n]
+        return model
 
     def _measure(self, part: str) -> dict[str, float]:
         examples, picked = self._examples, getattr(self._examples, part)

@@ -6,7 +6,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 from small_tables import clouds, planes
 
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.boosting import BoostingTrainer
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
@@ -32,6 +32,20 @@ def test_a_number_is_predicted_in_its_unit() -> None:
     assert tuple(measured) == value_metrics(["t0"])
     assert measured["val_r2"] > 0.4
     assert measured["val_rmse_t0"] == pytest.approx(2.0 * np.sqrt(measured["val_loss"]), rel=1e-6)
+
+
+def test_the_best_epoch_is_measured_again_on_any_part() -> None:
+    trainer = BoostingTrainer(clouds(), {"leaf_samples": 2, "learning_rate": 0.5}, threads=1)
+    with pytest.raises(TrainerError, match="no epoch of 0"):
+        trainer.evaluate("test")
+    measured = [trainer.epoch() for _ in range(6)]
+    assert trainer.best_epoch is not None
+    assert trainer.best_epoch < 6
+    best = measured[trainer.best_epoch - 1]
+    again = trainer.evaluate("val")
+    assert again == {name: pytest.approx(value) for name, value in best.items() if name.startswith("val_")}
+    assert trainer.evaluate("test")["test_loss"] > 0
+    assert trainer.epoch()["loss"] < measured[-1]["loss"], "it goes on with all trees"
 
 
 def test_patience_ends_a_trial() -> None:
