@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from aifs_tune.storage import Owner, Storage
+from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
+from aifs_tune.writer_lock import Owner
 
 
 def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def status_answer(study: Study) -> dict[str, Any]:
         **_question(study),
         "asked": study.n_asked,
         "n_trials": counts,
-        "writer": _owner(study.storage.lock.owner()),
+        "writer": _owner(study.storage.lock(study.name).owner()),
         "best": _result(study.best) if counts["complete"] else None,
     }
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -35,6 +35,9 @@ from aifs_tune.cli_doors import (
 from aifs_tune.errors import AifsTuneError, RequestError, WorkError, border_of
 from aifs_tune.profile import process_age_s
 from aifs_tune.trial import FINAL
+
+if TYPE_CHECKING:
+    from aifs_tune.storage import Storage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -149,7 +152,7 @@ def _print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> 
     out().print(best_screen(answer))
     if with_profile:
         out().print(profile_screen(result.profile.to_json()))
-    say(f"\nNext: {_typed()} trials {study.name}{_storage_option(study.storage.file)}")
+    say(f"\nNext: {_typed()} trials {study.name}{_storage_option(study.storage)}")
 
 
 def _typed() -> str:
@@ -157,10 +160,11 @@ def _typed() -> str:
     return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
-def _storage_option(file: Path) -> str:
-    from aifs_tune.storage import sqlite_file
+def _storage_option(storage: Storage) -> str:
+    """What has to be typed to find it again; nothing where it is the default."""
+    from aifs_tune.storage import given_url, is_at
 
-    return "" if file == sqlite_file(None) else f" --storage sqlite:///{file}"
+    return "" if is_at(storage, given_url(None)) else f" --storage {storage.shown_url}"
 
 
 @app.command()
@@ -251,7 +255,7 @@ def stop(study: StudyName, storage: StorageUrl = None) -> None:
     import socket
 
     opened = open_study_named(study, storage)
-    owner = opened.storage.lock.owner()
+    owner = opened.storage.lock(study).owner()
     if owner is None:
         raise RequestError(f"study {study!r}: no sweep is running")
     if owner.host != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Trials in memory while this process is the only writer of their database: reads cost no query, writes one statement.
+"""Trials in memory while this process is their only writer: reads cost no query, writes one statement.
 
 Optuna's own RDB storage reads a trial back before each change of it, because others may write too. Under the
 writer lock of :mod:`aifs_tune.storage` nobody else does. The tables and their meaning are Optuna's: its
@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Table, bindparam, insert, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 
 _TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -31,12 +31,6 @@ _USER: Table = models.TrialUserAttributeModel.__table__
 _SYSTEM: Table = models.TrialSystemAttributeModel.__table__
 
 
-def _upsert(table: Table, key: str, *changing: str) -> Any:
-    statement = sqlite.insert(table)
-    changed = {name: statement.excluded[name] for name in changing}
-    return statement.on_conflict_do_update(index_elements=["trial_id", key], set_=changed)
-
-
 _NEW_TRIAL = insert(_TRIALS)
 _CHANGE_TRIAL = (
     update(_TRIALS)
@@ -44,10 +38,22 @@ _CHANGE_TRIAL = (
     .values(state=bindparam("to"), datetime_start=bindparam("start"), datetime_complete=bindparam("complete"))
 )
 _SET_PARAM = insert(_PARAMS)
-_SET_VALUE = _upsert(_VALUES, "objective", "value", "value_type")
-_SET_STEP = _upsert(_CURVE, "step", "intermediate_value", "intermediate_value_type")
-_SET_USER = _upsert(_USER, "key", "value_json")
-_SET_SYSTEM = _upsert(_SYSTEM, "key", "value_json")
+
+
+class _Upserts:
+    """Statements that insert a row or change it, in the dialect of the database."""
+
+    def __init__(self, dialect: str) -> None:
+        self._insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        self.value = self._upsert(_VALUES, "objective", "value", "value_type")
+        self.step = self._upsert(_CURVE, "step", "intermediate_value", "intermediate_value_type")
+        self.user = self._upsert(_USER, "key", "value_json")
+        self.system = self._upsert(_SYSTEM, "key", "value_json")
+
+    def _upsert(self, table: Table, key: str, *changing: str) -> Any:
+        statement = self._insert(table)
+        changed = {name: statement.excluded[name] for name in changing}
+        return statement.on_conflict_do_update(index_elements=["trial_id", key], set_=changed)
 
 
 class Mirror(BaseStorage):
@@ -58,6 +64,7 @@ class Mirror(BaseStorage):
 
     def __init__(self, rdb: RDBStorage) -> None:
         self._rdb = rdb
+        self._set = _Upserts(rdb.engine.dialect.name)
         self._behind: BaseStorage = get_storage(rdb)
         self._holder: int | None = None
         self.forget()
@@ -107,9 +114,9 @@ class Mirror(BaseStorage):
         for objective, value in enumerate(trial.values or ()):
             self._write_value(trial._trial_id, objective, value)
         for key, value in trial.user_attrs.items():
-            self._execute(_SET_USER, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
+            self._execute(self._set.user, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
         for key, value in trial.system_attrs.items():
-            self._execute(_SET_SYSTEM, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
+            self._execute(self._set.system, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
         for step, value in trial.intermediate_values.items():
             self._write_step(trial._trial_id, step, value)
         self._put(trial)
@@ -154,13 +161,13 @@ class Mirror(BaseStorage):
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._changeable(trial_id)
-        self._execute(_SET_USER, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
+        self._execute(self._set.user, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
         trial.user_attrs = {**trial.user_attrs, key: value}
         self._put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._changeable(trial_id)
-        self._execute(_SET_SYSTEM, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
+        self._execute(self._set.system, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
         trial.system_attrs = {**trial.system_attrs, key: value}
         self._put(trial)
 
@@ -283,12 +290,12 @@ class Mirror(BaseStorage):
     def _write_value(self, trial_id: int, objective: int, value: float) -> None:
         stored, kind = models.TrialValueModel.value_to_stored_repr(value)
         row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
-        self._execute(_SET_VALUE, row)
+        self._execute(self._set.value, row)
 
     def _write_step(self, trial_id: int, step: int, value: float) -> None:
         stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
         row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
-        self._execute(_SET_STEP, row)
+        self._execute(self._set.step, row)
 
 
 def _times(trial: FrozenTrial) -> dict[str, datetime | None]:

@@ -97,7 +97,7 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
 
     def _tell(self, trial_id: str, result: dict[str, Any]) -> None:
         number = self.live[trial_id].number
-        with self._study.storage.transaction():
+        with self._study.storage.transaction(self._study.name):
             self._report(trial_id, result)
             if result["ended"] == "failed":
                 trial = self._study.tell(number, state="failed", reason=result["reason"])

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.held_session import translated
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
-from aifs_tune.storage import Storage, translated
+from aifs_tune.storage import Storage
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
@@ -78,7 +79,7 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     for part in ("space", "constraints", "objective", "trade_off", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
-                f"study {name!r} exists in {storage.file} with {_OTHER.get(part, f'another {part}')}; "
+                f"study {name!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
                 f"choose another name with --study, or continue it with: aifs-tune resume {name}"
             )
     if study.spec != spec:
@@ -135,13 +136,13 @@ def get_study(storage: Storage, name: str) -> Study:
     study = find_study(storage, name)
     if study is None:
         there = ", ".join(n for n in study_names(storage) if n != name) or "none"
-        raise NotFoundError(f"{storage.file} holds no study {name!r} of aifs-tune; it holds: {there}")
+        raise NotFoundError(f"{storage.shown} holds no study {name!r} of aifs-tune; it holds: {there}")
     return study
 
 
 def find_study(storage: Storage, name: str) -> Study | None:
     """The study ``name``; None if there is none, or if another tool made it."""
-    with translated(storage.file):
+    with translated(storage.shown):
         try:
             optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
         except KeyError:
@@ -152,12 +153,12 @@ def find_study(storage: Storage, name: str) -> Study | None:
 
 def study_names(storage: Storage) -> list[str]:
     """The names of the studies in a storage, sorted."""
-    with translated(storage.file):
+    with translated(storage.shown):
         return sorted(optuna.get_all_study_names(storage.optuna))
 
 
 def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
-    with storage.transaction(), _quietly():
+    with storage.transaction(name), _quietly():
         optuna_study = optuna.create_study(
             storage=storage.optuna,
             study_name=name,

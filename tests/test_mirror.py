@@ -12,6 +12,15 @@ from optuna.testing.pytest_storages import StorageTestCase
 from aifs_tune.storage import Storage
 
 
+class TestOptunasContractOnPostgres(StorageTestCase):
+    @pytest.fixture
+    def storage(self, postgres_url: str) -> Iterator[BaseStorage]:
+        opened = Storage(postgres_url)
+        with opened.writing():
+            yield opened.optuna
+        opened.close()
+
+
 class TestOptunasContract(StorageTestCase):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Iterator[BaseStorage]:

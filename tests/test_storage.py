@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aifs_tune.errors import RequestError, StorageBusyError, StorageError
-from aifs_tune.storage import Storage, sqlite_file
+from aifs_tune.storage import Storage, given_url, sqlite_file
 from aifs_tune.studies import get_study, open_study
 
 
@@ -43,11 +43,11 @@ def test_a_second_writer_is_told_who_the_first_is(url):
     storage = Storage(url, wait_s=0.1)
     with pytest.raises(StorageBusyError, match=rf"being written by process {holder.pid} on "), storage.writing():
         pass
-    assert storage.lock.owner().pid == holder.pid
+    assert storage.lock().owner().pid == holder.pid
     holder.communicate("\n")
     with storage.writing():
-        assert storage.lock.owner().pid == os.getpid()
-    assert storage.lock.owner() is None
+        assert storage.lock().owner().pid == os.getpid()
+    assert storage.lock().owner() is None
 
 
 def test_a_killed_writer_holds_nothing(url):
@@ -91,7 +91,7 @@ def test_a_storage_is_there_whole_or_not_at_all(url):
     watchers = [start(WATCH, url) for _ in range(3)]
     assert [w.stdout.readline() for w in watchers] == ["looking\n"] * 3
     with ThreadPoolExecutor(3) as pool:
-        made = list(pool.map(lambda _: Storage(url, create=True).file, range(3)))
+        made = list(pool.map(lambda _: Path(Storage(url, create=True).shown), range(3)))
     assert len(set(made)) == 1
     assert [w.communicate()[0] for w in watchers] == ["there\n"] * 3
     assert sorted(p.name for p in made[0].parent.iterdir()) == ["lab.db", "lab.db.lock"]
@@ -145,7 +145,7 @@ def test_a_tell_killed_at_any_write_is_whole_or_absent(url, space):
     while True:
         killed = start(KILLED, url, str(writes))
         told, _ = killed.communicate()
-        with sqlite3.connect(study.storage.file) as database:
+        with sqlite3.connect(study.storage.shown) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             (values,) = database.execute("SELECT count(*) FROM trial_values").fetchone()
             (reasons,) = database.execute("SELECT count(*) FROM trial_user_attributes WHERE key='metrics'").fetchone()
@@ -168,9 +168,9 @@ def test_what_is_no_storage_is_refused_without_repeating_secrets(url):
 
 def test_where_the_storage_is(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert sqlite_file(None) == tmp_path / "aifs_tune.db"
+    assert sqlite_file(given_url(None)) == tmp_path / "aifs_tune.db"
     monkeypatch.setenv("AIFS_TUNE_STORAGE", f"sqlite:///{tmp_path}/lab/x.db")
-    assert sqlite_file(None) == tmp_path / "lab" / "x.db"
+    assert sqlite_file(given_url(None)) == tmp_path / "lab" / "x.db"
     with pytest.raises(RequestError, match="does not exist"):
         Storage(create=True)
 
@@ -197,7 +197,7 @@ def test_a_full_disk_acknowledges_nothing(url, space):
     sqlalchemy.event.listen(study.storage.rdb.engine, "connect", full)
     with pytest.raises(StorageError, match="full"):
         study.report(trial, 1, {"value": 0.5, **{f"m{n}": 1.0 for n in range(2000)}})
-    assert Path(study.storage.file).exists()
+    assert Path(study.storage.shown).exists()
     later = get_study(Storage(url), "lab")
     assert later.best.value == 1.0
     assert later.trial(trial).epochs == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from pathlib import Path
 
 import optuna
@@ -15,6 +14,12 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, warm_start
 from aifs_tune.study import Study
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path) -> str:
+    """Every test here holds on both."""
+    return f"sqlite:///{tmp_path}/lab.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
@@ -89,8 +94,8 @@ def test_what_is_no_finite_value_is_a_failure_with_a_reason(study, value):
     trial = study.tell(study.ask(), value)
     assert (trial.state, trial.value) == ("failed", None)
     assert "score" in (trial.reason or "")
-    with sqlite3.connect(study.storage.file) as database:
-        assert database.execute("SELECT count(*) FROM trial_values").fetchone() == (0,)
+    with study.storage.rdb.engine.connect() as database:
+        assert database.exec_driver_sql("SELECT count(*) FROM trial_values").scalar() == 0
 
 
 @pytest.mark.parametrize("metrics", [{"score": math.nan}, {"score": math.inf}, {"auc": 1.0}, {}])

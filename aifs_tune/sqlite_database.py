@@ -1,0 +1,71 @@
+"""Studies in an SQLite file on a local disk, with one writing process for all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from optuna.storages import RDBStorage
+
+from aifs_tune.durable import flush
+from aifs_tune.errors import NotFoundError, RequestError
+from aifs_tune.held_session import opened, translated
+from aifs_tune.writer_lock import FileLock
+
+
+class SqliteDatabase:
+    """The database in ``file``; see :class:`~aifs_tune.storage.Database`."""
+
+    def __init__(self, file: Path, *, create: bool, wait_s: float) -> None:
+        self.file = file
+        self.url = f"sqlite:///{file}"
+        self.shown = str(file)
+        self.artefacts = file.with_name(file.stem + "_artifacts")
+        self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))
+        if not self._is_there():
+            if not create:
+                raise NotFoundError(f"no storage at {file}; name another with --storage or $AIFS_TUNE_STORAGE")
+            self._create(wait_s)
+        with translated(self.shown):
+            self.rdb = opened(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
+            sqlalchemy.event.listen(self.rdb.engine, "connect", _every_commit_reaches_the_disk)
+
+    def lock(self, study: str | None) -> FileLock:
+        """One lock for all studies."""
+        del study
+        return self._lock
+
+    def bound(self, study: str | None) -> AbstractContextManager[bool]:
+        """Nothing: every connection may write under the lock, which is never lost."""
+        del study
+        return nullcontext(False)
+
+    def _is_there(self) -> bool:
+        return self.file.exists() and self.file.stat().st_size > 0
+
+    def _create(self, wait_s: float) -> None:
+        """Make the database under another name first: nobody ever opens one that is not whole."""
+        if not self.file.parent.is_dir():
+            raise RequestError(f"storage: the folder {self.file.parent} does not exist")
+        self._lock.acquire(wait_s)
+        try:
+            with translated(self.shown), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
+                if self._is_there():
+                    return  # another process was faster
+                new = Path(folder) / "new.db"
+                rdb = RDBStorage(f"sqlite:///{new}")
+                with rdb.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                rdb.engine.dispose()
+                flush(new)
+                new.replace(self.file)
+                flush(self.file.parent)
+        finally:
+            self._lock.release()
+
+
+def _every_commit_reaches_the_disk(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=FULL")

@@ -1,0 +1,173 @@
+"""PostgreSQL as the storage: many drivers and readers, one writing process for each study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from aifs_tune import postgres_database
+from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study, open_study, study_names
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+HOLD = """
+    import sys
+    from aifs_tune.storage import Storage
+    storage = Storage(sys.argv[1], create=True)
+    with storage.writing("lab"):
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_a_second_writer_of_a_study_is_told_who_the_first_is_and_others_go_on(postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url)
+    other = open_study("other", space=space, storage=postgres_url)
+    holder = start(HOLD, postgres_url)
+    assert holder.stdout.readline() == "held\n"
+    study.storage.wait_s = 0.1
+    with pytest.raises(StorageBusyError, match=rf"study 'lab' in .* being written by process {holder.pid} on "):
+        study.ask()
+    assert study.storage.lock("lab").owner().pid == holder.pid
+    assert other.tell(other.ask(), 1.0).state == "complete"
+    assert study.counts()["running"] == 0, "readers are not kept out"
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    study.storage.wait_s = 5
+    assert study.ask().number == 0
+    assert study.storage.lock("lab").owner() is None
+
+
+ASK = """
+    import sys
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import get_study
+    study = get_study(Storage(sys.argv[1], wait_s=60), "lab")
+    for _ in range(int(sys.argv[2])):
+        trial = study.ask()
+        study.tell(trial, float(trial.number))
+        print(trial.number, flush=True)
+"""
+
+
+def test_processes_that_share_a_study_take_turns_and_lose_nothing(postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url, sampler="random")
+    askers = [start(ASK, postgres_url, "8") for _ in range(3)]
+    told = [int(line) for asker in askers for line in asker.communicate()[0].split()]
+    assert sorted(told) == list(range(24))
+    assert [trial.value for trial in study.all_trials()] == [float(n) for n in range(24)]
+
+
+KILLED = """
+    import os, signal, sys
+    import sqlalchemy
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import get_study
+    study = get_study(Storage(sys.argv[1]), "lab")
+    left = int(sys.argv[2])
+    def trace(connection, cursor, statement, *_):
+        global left
+        if statement.startswith(("INSERT", "UPDATE")):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sqlalchemy.event.listen(study.storage.rdb.engine, "before_cursor_execute", trace)
+    study.tell(0, {"value": 2.0, "other": 3.0})
+    print("told")
+"""
+
+
+def test_a_process_killed_in_the_middle_of_tell_leaves_the_old_state_or_the_new_one(postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url)
+    study.ask()
+    for left in range(10):
+        died = start(KILLED, postgres_url, str(left))
+        told = died.communicate()[0] == "told\n"
+        trial = get_study(Storage(postgres_url), "lab").trial(0)
+        assert (trial.state, trial.value) == (("complete", 2.0) if told else ("running", None))
+        if told:
+            break
+    assert told
+    assert left >= 2, "it was killed between its writes"
+
+
+def test_a_server_that_restarts_is_waited_for_and_the_lock_taken_again(postgres, postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url)
+    with study.storage.writing("lab"):
+        first = study.ask()
+        for _ in range(2):
+            postgres._stop()
+            postgres.ensure_postgres_running()
+            study.report(first, 1, {"value": 0.5})
+        assert study.storage.lock("lab").owner().pid == os.getpid()
+        study.tell(first)
+    assert get_study(Storage(postgres_url), "lab").trial(first.number).value == 0.5
+
+
+def test_who_lost_the_lock_to_somebody_else_is_refused(postgres, postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url)
+    other = get_study(Storage(postgres_url), "lab")
+    with study.storage.writing("lab"):
+        trial = study.ask()
+        postgres.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN "
+            "(SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+        )
+        with ThreadPoolExecutor(1) as pool:
+            lock = other.storage.lock("lab")
+            pool.submit(lock.acquire, 5.0).result()
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(postgres_database, "AWAY_S", 0.3)
+                with pytest.raises(StorageBusyError, match=r"study 'lab' in .* is being written by"):
+                    study.tell(trial, 1.0)
+            pool.submit(lock.release).result()
+    assert study.trial(trial).state == "running"
+
+
+def test_passwords_are_never_shown(postgres_url, monkeypatch):
+    url = "postgresql+psycopg://me:geheim@127.0.0.1:1/lab"
+    with pytest.raises(StorageError, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/lab: .*refused") as caught:
+        Storage(url)
+    assert "geheim" not in str(caught.value)
+    assert "geheim" not in repr(caught.value.__cause__)
+
+
+def test_what_is_not_there_or_no_storage_is_refused(postgres):
+    postgres.psql("CREATE DATABASE bare")
+    url = postgres.get_uri(database="bare").replace("postgresql://", "postgresql+psycopg://")
+    with pytest.raises(NotFoundError, match="no studies at postgresql"):
+        Storage(url)
+    for wrong in ("postgresql+nope://h/d", "postgresql+psycopg2://h/d", "postgresql:/"):
+        with pytest.raises(RequestError, match=r"allowed: postgresql\+psycopg://"):
+            Storage(wrong)
+
+
+CREATE = """
+    import sys
+    from aifs_tune.storage import Storage
+    print(Storage(sys.argv[1], create=True).rdb.engine.dialect.name)
+"""
+
+
+def test_processes_that_create_the_tables_at_once_make_them_once(postgres):
+    postgres.psql("CREATE DATABASE fresh")
+    url = postgres.get_uri(database="fresh").replace("postgresql://", "postgresql+psycopg://")
+    makers = [start(CREATE, url) for _ in range(3)]
+    assert [maker.communicate()[0] for maker in makers] == ["postgresql\n"] * 3
+    assert study_names(Storage(url)) == []
