@@ -77,7 +77,7 @@ class PostgresDatabase:
         with translated(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
             try:
-                if not sqlalchemy.inspect(engine).has_table("studies"):
+                if not _is_there(engine):
                     if not create:
                         raise NotFoundError(
                             f"no studies at {self.shown}; name another storage with --storage or $AIFS_TUNE_STORAGE"
@@ -205,9 +205,15 @@ def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> No
     lock = StudyLock(engine, _CREATING, "storage", threading.RLock())
     lock.acquire(max(wait_s, AWAY_S))
     try:
-        RDBStorage(url, engine_kwargs=options).engine.dispose()
+        if not _is_there(engine):  # else another process was faster
+            RDBStorage(url, engine_kwargs=options).engine.dispose()
     finally:
         lock.release()
+
+
+def _is_there(engine: Any) -> bool:
+    """Whether the tables are there, all of them: Optuna makes this one last."""
+    return bool(sqlalchemy.inspect(engine).has_table("alembic_version"))
 
 
 def _name_of_this_process() -> str:
