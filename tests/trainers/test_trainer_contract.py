@@ -32,14 +32,14 @@ class TestCnnTrainerOfOtherShapes(TrainerContract):
 
 class TestRnnTrainer(TrainerContract):
     first = SMALL_RNN | {"noise": 0.1, "crop": 0.3}
-    second = SMALL_RNN | {"cell": "gru", "bidirectional": True}
+    second = SMALL_RNN | {"cell": "gru"}
 
     def make(self) -> Trainer:
         return RnnTrainer(slopes(), threads=1)
 
 
 class TestRnnTrainerOfValues(TrainerContract):
-    first = SMALL_RNN | {"cell": "gru", "layers": 2, "optimizer": "adamw", "weight_decay": 1e-3}
+    first = SMALL_RNN | {"cell": "gru", "optimizer": "adamw", "weight_decay": 1e-3}
     second = SMALL_RNN | {"loss": "huber"}
 
     def make(self) -> Trainer:
