@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aifs_tune.scalars import brief, problem, show
 from aifs_tune.section import FilePath, Section, Text
+from aifs_tune.series_spec import SeriesSpec
 
 
 class Split(Section):
@@ -63,7 +64,7 @@ class TableSpec(Section):
 
 
 class DataSpec(Section):
-    """What is learnt from: labelled images and how they are decoded, or a table."""
+    """What is learnt from: labelled images and how they are decoded, a table, or series."""
 
     folder: FilePath | None = Field(
         default=None, description="One sub-folder per class, or train/val/test with these inside."
@@ -78,6 +79,7 @@ class DataSpec(Section):
         default="auto", description="Pixel values of 16-bit images that become 0 and 255; auto: measured on the images."
     )
     table: TableSpec | None = Field(default=None, description="For mlp and boosting, instead of images.")
+    series: SeriesSpec | None = Field(default=None, description="For rnn and cnn1d, instead of images.")
     split: Split = Split()
     group_by: str | None = Field(
         default=None,
@@ -107,11 +109,16 @@ class DataSpec(Section):
         """The numbers that a trainer of this kind of data predicts; none: it predicts classes."""
         if kind == "table" and self.table is not None and self.table.predict == "values":
             return (self.table.target,)
+        if kind == "series" and self.series is not None:
+            return self.series.predicted
         return ()
 
     def at(self, path: Path, kind: str) -> DataSpec:
-        """With other data of this kind: a folder of images, or a file."""
+        """With other data of this kind: a folder, or a file."""
         if kind == "table":
             table = (self.table or TableSpec()).model_copy(update={"file": path})
             return self.model_copy(update={"table": table})
+        if kind == "series":
+            series = (self.series or SeriesSpec()).model_copy(update={"path": path})
+            return self.model_copy(update={"series": series})
         return self.model_copy(update={"folder": path})

@@ -16,6 +16,7 @@ LAYERS = [
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
     {"section"},
+    {"series_spec"},
     {"data_spec"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},

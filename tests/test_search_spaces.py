@@ -12,7 +12,10 @@ from strategies import RandomSource
 from aifs_tune.strict_yaml import read_yaml
 from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, shipped_sweep_files
 from aifs_tune.trainers.by_name import check_trainer
+from aifs_tune.trainers.cnn1d_params import Cnn1dParams
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
+from aifs_tune.trainers.families import FAMILIES
+from aifs_tune.trainers.rnn_params import RnnParams
 
 FILES = shipped_sweep_files()
 NOT_SEARCHED = {"schedule", "warmup_epochs", "clip_norm", "label_smoothing", "focal_gamma", "mixup"}
@@ -43,10 +46,13 @@ def test_the_files_that_ship() -> None:
         "breast_cancer",
         "celestial_cnn",
         "crystal_growth",
+        "forecast",
         "gene_expression",
         "gene_expression_trees",
+        "light_curves",
         "quick_sky",
         "radio_galaxies",
+        "seismograms",
     }
 
 
@@ -90,22 +96,33 @@ def test_the_json_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
         jsonschema.validate(data_of(FILES["quick_sky"]) | change, json_schema())
 
 
-TRAINED = [name for name in FILES if name != "crystal_growth"]
+def files_of(*trainers: str) -> list[str]:
+    specs = {name: load_sweep_file(name) for name in FILES}
+    return [name for name, spec in specs.items() if spec.trainer is not None and spec.trainer.name in trainers]
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_shipped_file_tunes_what_its_trainer_has_towards_what_it_reports(name: str) -> None:
+@pytest.mark.parametrize("name", files_of(*FAMILIES))
+def test_a_shipped_file_tunes_and_wants_what_its_trainer_has(name: str) -> None:
     check_trainer(load_sweep_file(name))
 
 
-def trainer_name(name: str) -> str:
-    trainer = load_sweep_file(name).trainer
-    assert trainer is not None
-    return trainer.name
+@pytest.mark.parametrize("name", files_of("rnn", "cnn1d"))
+def test_files_of_series_run_without_data_and_begin_with_a_textbook_network(name: str) -> None:
+    spec = load_sweep_file(name)
+    defaults = spec.space.default_params()
+    assert defaults is not None
+    assert spec.data is not None
+    assert spec.data.series is not None
+    assert spec.data.series.simulate is not None
+    plain = {"optimizer": "adam", "schedule": "constant", "weight_decay": 1e-7, "noise": 0.0, "crop": 0.0}
+    textbook = {"rnn": {**plain, "dropout": 0.0}, "cnn1d": {**plain, "label_smoothing": 0.0}}
+    assert spec.trainer is not None
+    params = (RnnParams if spec.trainer.name == "rnn" else Cnn1dParams)(**textbook[spec.trainer.name])
+    assert defaults == {key: getattr(params, key) for key in defaults}
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if trainer_name(name) == "cnn"])
-def test_the_images_of_a_shipped_file_are_large_enough_for_its_networks(name: str) -> None:
+@pytest.mark.parametrize("name", files_of("cnn"))
+def test_a_shipped_file_tunes_what_the_cnn_has(name: str) -> None:
     spec = load_sweep_file(name)
     assert spec.data is not None
     edge = spec.data.image_size

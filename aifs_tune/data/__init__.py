@@ -1,4 +1,4 @@
-"""Data sets: images (scan, split, decoded cache, simulated sky) and tables.
+"""Data sets: images (scan, split, decoded cache, simulated sky), tables and series.
 
 Names are loaded on first use, so that importing this package stays cheap.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aifs_tune.data.images import ImageSet
     from aifs_tune.data.inspection import Preflight
     from aifs_tune.data.prepare import PreparedImages, preflight, prepare_images
+    from aifs_tune.data.series import prepare_series
     from aifs_tune.data.tables import prepare_table
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "open_images": "cache",
     "preflight": "prepare",
     "prepare_images": "prepare",
+    "prepare_series": "series",
     "prepare_table": "tables",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "open_images",
     "preflight",
     "prepare_images",
+    "prepare_series",
     "prepare_table",
 ]
 

@@ -54,7 +54,7 @@ def told_parts(entries: Sequence[str], where: str) -> Parts:
     column = np.asarray([str(entry).strip().lower() for entry in entries])
     strange = sorted(set(column.tolist()) - set(PARTS))
     if strange:
-        raise DataError(f"{where}: {strange[0]!r} is no part; allowed: {', '.join(PARTS)}")
+        raise DataError(f"{where}: {str(strange[0])!r} is no part; allowed: {', '.join(PARTS)}")
     parts = {part: np.flatnonzero(column == part).astype(np.int32) for part in PARTS}
     for part in ("train", "val"):
         if len(parts[part]) == 0:

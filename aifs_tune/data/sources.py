@@ -8,6 +8,7 @@ from pathlib import Path
 from aifs_tune.data.reading import Progress
 from aifs_tune.data_spec import DataSpec, Simulate, TableSpec
 from aifs_tune.errors import DataError
+from aifs_tune.series_spec import SeriesSpec
 
 
 def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
@@ -23,6 +24,11 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         if table.file is None and table.bundled is None and table.simulate is None:
             raise DataError(f"{asked_by} needs a table; give --data FILE or data.table")
         return data if table.file is None else data.at(table.file.absolute(), kind)
+    if kind == "series":
+        series = data.series or SeriesSpec()
+        if series.path is None and series.simulate is None:
+            raise DataError(f"{asked_by} needs series; give --data PATH or data.series")
+        return data if series.path is None else data.at(series.path.absolute(), kind)
     if data.folder is None and data.simulate is None:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
@@ -44,10 +50,11 @@ def prepare(
     DataError
         If nothing can be learnt from them; StorageError if the cache cannot be written.
     """
-    if kind == "table":
+    if kind in ("table", "series"):
+        from aifs_tune.data.series import prepare_series
         from aifs_tune.data.tables import prepare_table
 
-        prepared = prepare_table(data)
+        prepared = prepare_table(data) if kind == "table" else prepare_series(data)
         for line in prepared.lines:
             tell(line)
         return prepared.location, prepared.examples.fingerprint

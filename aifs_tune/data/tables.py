@@ -82,30 +82,42 @@ def load_table(spec: TableSpec) -> pandas.DataFrame:
     DataError
         If it cannot be read, or has no rows or a column twice.
     """
-    import pandas
-
     if spec.file is None:
         return _bundled() if spec.bundled else simulate_genes(spec.simulate or Genes())
     where = name_of(spec)
+    frame = read_frame(spec.file, where)
+    if frame.empty:
+        raise DataError(f"{where}: has no rows; allowed: at least {_LEAST_ROWS}")
+    return frame
+
+
+def read_frame(file: Path, where: str) -> pandas.DataFrame:
+    """A CSV or Parquet file, its columns named by text.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has a column twice; begins with ``where``.
+    """
+    import pandas
+
     try:
-        if spec.file.suffix.lower() in (".parquet", ".pq"):
-            frame = pandas.read_parquet(spec.file)
+        if file.suffix.lower() in (".parquet", ".pq"):
+            frame = pandas.read_parquet(file)
         else:
-            separator = _separator(spec.file)
-            header = pandas.read_csv(spec.file, nrows=1, header=None, sep=separator, dtype=str)
+            separator = _separator(file)
+            header = pandas.read_csv(file, nrows=1, header=None, sep=separator, dtype=str)
             names = [str(name).strip() for name in header.iloc[0]]
             twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
             if twice is not None:
                 raise DataError(f"{where}: column {twice!r} is there twice; allowed: different names in the first line")
-            frame = pandas.read_csv(spec.file, sep=separator, low_memory=False)
+            frame = pandas.read_csv(file, sep=separator, low_memory=False)
             frame.columns = pandas.Index(names)
     except FileNotFoundError:
         raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
     except (OSError, ValueError, UnicodeError, IndexError) as error:
         text = " ".join(str(error).split())[:200]
         raise DataError(f"{where}: cannot be read as a table ({text}); allowed: CSV or Parquet") from error
-    if frame.empty:
-        raise DataError(f"{where}: has no rows; allowed: at least {_LEAST_ROWS}")
     frame.columns = pandas.Index([str(name) for name in frame.columns])
     return frame
 

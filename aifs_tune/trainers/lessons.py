@@ -33,7 +33,8 @@ class Classes:
     """Cross-entropy of integer labels; ``augment`` changes the inputs by their knobs and a seed.
 
     Smoothed as by Szegedy et al. (2016), focal as by Lin et al. (2017, eq. 4 without alpha), mixed as by Zhang et al.
-    (2018, mixup) with a share of its own for each example.
+    (2018, mixup) with a share of its own for each example; inputs of several tensors are not mixed, and have no knob
+    ``mixup``.
     """
 
     def __init__(self, augment: Callable[[Any, Knobs, Any], Any] | None = None) -> None:
@@ -44,6 +45,8 @@ class Classes:
         if self._augment is not None:
             inputs = self._augment(inputs, knobs, seeds[0])
         n = truths.shape[0]
+        if "mixup" not in knobs:
+            return inputs, (truths, truths, tf.ones(n), weights, weights)
 
         def mixed() -> tuple[Any, Any]:
             one, other = tf.unstack(tf.random.stateless_gamma((2, n), seeds[1], knobs["mixup"]))

@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from small_images import SMALL_NET, blobs
+from small_series import SMALL_CNN1D, SMALL_RNN, slopes
 from small_tables import clouds, planes
 
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.boosting import BoostingTrainer
 from aifs_tune.trainers.cnn import CnnTrainer
+from aifs_tune.trainers.cnn1d import Cnn1dTrainer
 from aifs_tune.trainers.function import FunctionTrainer
 from aifs_tune.trainers.mlp import MlpTrainer
 from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trainers.rnn import RnnTrainer
 
 
 class TestCnnTrainer(TrainerContract):
@@ -28,6 +31,38 @@ class TestCnnTrainerOfOtherShapes(TrainerContract):
 
     def make(self) -> Trainer:
         return CnnTrainer(blobs(n_classes=2), class_weights="none", metric="val_loss", mode="min", threads=1)
+
+
+class TestRnnTrainer(TrainerContract):
+    first = SMALL_RNN | {"noise": 0.1, "crop": 0.3}
+    second = SMALL_RNN | {"cell": "gru"}
+
+    def make(self) -> Trainer:
+        return RnnTrainer(slopes(), threads=1)
+
+
+class TestRnnTrainerOfValues(TrainerContract):
+    first = SMALL_RNN | {"cell": "gru", "optimizer": "adamw", "weight_decay": 1e-3}
+    second = SMALL_RNN | {"loss": "huber"}
+
+    def make(self) -> Trainer:
+        return RnnTrainer(slopes(of_values=True), threads=1)
+
+
+class TestCnn1dTrainer(TrainerContract):
+    first = SMALL_CNN1D | {"noise": 0.1, "crop": 0.3}
+    second = SMALL_CNN1D | {"pooling": "max", "label_smoothing": 0.1}
+
+    def make(self) -> Trainer:
+        return Cnn1dTrainer(slopes(), threads=1)
+
+
+class TestCnn1dTrainerOfValues(TrainerContract):
+    first = SMALL_CNN1D | {"optimizer": "sgd", "loss": "mae", "schedule": "cosine"}
+    second = SMALL_CNN1D | {"filters": 3}
+
+    def make(self) -> Trainer:
+        return Cnn1dTrainer(slopes(of_values=True), threads=1)
 
 
 def curve(x: float, epochs: int) -> Iterator[dict[str, float]]:

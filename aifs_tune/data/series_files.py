@@ -1,0 +1,142 @@
+"""Many series: one file each, with a sub-folder for each class or a manifest that says what each is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aifs_tune.data.examples import PARTS
+from aifs_tune.data.folder import shown
+from aifs_tune.data.recordings import SUFFIXES, Floats, Reader, Recording
+from aifs_tune.data.tables import read_frame
+from aifs_tune.errors import DataError
+from aifs_tune.series_spec import SeriesSpec
+
+if TYPE_CHECKING:
+    import pandas
+
+MANIFEST = "manifest.csv"
+_PATH = "path"
+_MANIFEST_COLUMNS = ("group", "part", "order")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Series with what is known of each: ``labels``, or ``numbers`` (n, targets); the other of the two is empty.
+
+    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``part`` and ``order``.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+    recordings: Sequence[Recording]
+    labels: Sequence[str] = ()
+    numbers: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    aside: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+
+
+def load_collection(path: Path, spec: SeriesSpec) -> Collection:
+    """Read all series that ``path`` leads to.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the column, what was found and what is allowed.
+    """
+    where = f"series {shown(str(path))}"
+    if not path.exists():
+        raise DataError(f"{where}: there is no such folder or file; allowed: a folder of series, or a manifest")
+    if path.is_file():
+        return _of_manifest(path, spec)
+    if (path / MANIFEST).is_file():
+        return _of_manifest(path / MANIFEST, spec)
+    return _of_folders(path, spec, where)
+
+
+def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
+    check_no_manifest(spec, where)
+    classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+    if classes and {sub.name.lower() for sub in classes} <= {*PARTS, "valid", "validation"}:
+        raise DataError(
+            f"{where}: has folders named as parts; allowed: a folder for each class, or a {MANIFEST} with a column of "
+            "parts"
+        )
+    files = {sub.name: sorted(f for f in sub.iterdir() if _holds_a_series(f)) for sub in classes}
+    empty = next((name for name, found in files.items() if not found), None)
+    if empty is not None:
+        raise DataError(f"{where}: no series in {shown(empty)}; allowed: files named {', '.join(SUFFIXES)}")
+    if len(files) < 2:
+        raise DataError(f"{where}: {len(files)} folder(s) of classes and no {MANIFEST}; allowed: at least 2, or one")
+    pairs = [(file, name) for name, found in files.items() for file in found]
+    columns, recordings, lines = _read([file for file, _ in pairs], spec)
+    return Collection(where, columns, recordings, [name for _, name in pairs], lines=lines)
+
+
+def check_no_manifest(spec: SeriesSpec, where: str) -> None:
+    """Raises DataError if ``spec`` names a column of a manifest, which ``where`` does not have."""
+    asked = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    if spec.targets:
+        asked["targets"] = next(iter(spec.targets))
+    for name, column in asked.items():
+        raise DataError(f"{where}: {name} ({column}) is a column of a manifest; allowed: a {MANIFEST} in the folder")
+
+
+def check_simulated(spec: SeriesSpec, where: str) -> None:
+    """Raises DataError if ``spec`` names columns of files, which simulated series do not have."""
+    check_no_manifest(spec, where)
+    for name, given in (("columns", spec.columns), ("time", spec.time)):
+        if given:
+            raise DataError(f"{where}: {name} is for files; allowed: absent, or data.series.path")
+
+
+def _holds_a_series(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in SUFFIXES
+
+
+def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
+    where = f"manifest {shown(str(file))}"
+    frame = read_frame(file, where)
+    aside = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    told = list(spec.targets) or [spec.label]
+    for column in (_PATH, *told, *aside.values()):
+        if column not in frame.columns:
+            raise DataError(f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
+    is_known = frame[told].notna().all(axis=1)
+    lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(told)}"]
+    frame = frame[is_known].reset_index(drop=True)
+    if frame.empty:
+        raise DataError(f"{where}: no row with {' and '.join(told)}; allowed: one for each series")
+    for column in (_PATH, *aside.values()):
+        if not frame[column].notna().all():
+            row = int(np.flatnonzero(frame[column].isna())[0]) + 1
+            raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
+    columns, recordings, more = _read([file.parent / str(path) for path in frame[_PATH]], spec)
+    entries = {name: frame[column].tolist() for name, column in aside.items()}
+    if spec.targets:
+        numbers = np.stack([_targets(frame[column], where) for column in spec.targets], axis=1)
+        return Collection(where, columns, recordings, numbers=numbers, aside=entries, lines=[*lines, *more])
+    labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[spec.label]]
+    return Collection(where, columns, recordings, labels, aside=entries, lines=[*lines, *more])
+
+
+def _read(files: Sequence[Path], spec: SeriesSpec) -> tuple[tuple[str, ...], list[Recording], list[str]]:
+    names = [f"series {shown(str(file))}" for file in files]
+    reader, dropped = Reader.like(files[0], names[0], columns=spec.columns, time=spec.time)
+    recordings = [reader.read(file, name) for file, name in zip(files, names, strict=True)]
+    return reader.columns, recordings, [f"left out: column {shown(name)}, text" for name in dropped]
+
+
+def _targets(column: pandas.Series[Any], where: str) -> Floats:
+    import pandas
+
+    numbers = np.array(pandas.to_numeric(column, errors="coerce"), np.float64)
+    strange = np.flatnonzero(~np.isfinite(numbers))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: finite numbers")
+    return numbers

@@ -1,0 +1,288 @@
+"""Whole series as examples: what is read, how it is divided, filled, scaled and padded, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from aifs_tune.data import prepare_series
+from aifs_tune.data.sources import locate, prepare
+from aifs_tune.data_spec import DataSpec, Split
+from aifs_tune.errors import DataError
+from aifs_tune.series_spec import SeriesSpec
+
+MakeFolder = Callable[..., Path]
+
+
+def curve(number: int, n: int = 8) -> pandas.DataFrame:
+    random = np.random.default_rng(number)
+    return pandas.DataFrame({"time": np.arange(n) * 0.5, "flux": random.normal(3, 2, n), "band": "V"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of ten curves of 5 to 8 steps."""
+    for label in ("mira", "rrlyr"):
+        (tmp_path / "stars" / label).mkdir(parents=True)
+        for i in range(10):
+            curve(i + 100 * (label == "mira"), 5 + i % 4).to_csv(tmp_path / "stars" / label / f"{i}.csv", index=False)
+    return tmp_path / "stars"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Twenty curves in one folder, with what is known of each."""
+    rows = []
+    for i in range(20):
+        curve(i).to_csv(tmp_path / f"{i}.csv", index=False)
+        part = ("train", "train", "train", "val", "test")[i % 5]
+        rows.append({"path": f"{i}.csv", "label": "ab"[i % 2], "period": i * 0.1, "star": i // 4, "part": part})
+    frame = pandas.DataFrame(rows).assign(night=[f"2024-01-{1 + i // 2:02d}" for i in range(20)])
+    frame.to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path
+
+
+def prepared(path: Path, **given: Any) -> Any:
+    return prepare_series(DataSpec(series=SeriesSpec(path=path, **given)))
+
+
+def test_a_folder_for_each_class(folder: Path) -> None:
+    found = prepared(folder)
+    examples = found.examples
+    values, lengths = examples.inputs
+    assert (values.shape, values.dtype, lengths.dtype) == ((20, 8, 1), np.float32, np.int32)
+    assert examples.classes == ("mira", "rrlyr")
+    assert lengths.tolist() == [5 + i % 4 for i in range(10)] * 2
+    assert [len(getattr(examples, part)) for part in ("train", "val", "test")] == [12, 4, 4]
+    told = "\n".join(found.lines)
+    assert "20 series of 5 to 8 steps" in told
+    assert "left out: column band, text" in told
+    assert examples.facts["channels"][0]["name"] == "flux"
+
+
+def test_scaled_by_the_training_part_and_padded_with_0(folder: Path) -> None:
+    examples = prepared(folder).examples
+    values, lengths = examples.inputs
+    is_there = np.arange(8)[None, :] < lengths[:, None]
+    seen = values[examples.train][is_there[examples.train]]
+    assert seen.mean() == pytest.approx(0, abs=1e-6)
+    assert seen.std() == pytest.approx(1, abs=1e-6)
+    assert values[is_there].std() != pytest.approx(1, abs=1e-4)
+    assert not values[~is_there].any()
+    column = examples.facts["channels"][0]
+    raw = pandas.read_csv(folder / "mira" / "3.csv")["flux"]
+    np.testing.assert_allclose(values[3, :8, 0], (raw - column["centre"]) / column["scale"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("keep", "place"), [("last", slice(-6, None)), ("first", slice(6))])
+def test_longer_series_are_cut(folder: Path, keep: str, place: slice) -> None:
+    examples = prepared(folder, length=6, keep=keep).examples
+    assert examples.inputs[0].shape == (20, 6, 1)
+    assert examples.inputs[1].max() == 6
+    column = examples.facts["channels"][0]
+    raw = pandas.read_csv(folder / "mira" / "3.csv")["flux"].to_numpy()[place]
+    np.testing.assert_allclose(examples.inputs[0][3, :, 0], (raw - column["centre"]) / column["scale"], rtol=1e-5)
+
+
+def test_gaps_are_filled_and_told(folder: Path) -> None:
+    frame = curve(1)
+    frame.loc[[0, 3, 4], "flux"] = [np.nan, np.nan, np.inf]
+    frame.to_csv(folder / "mira" / "3.csv", index=False)
+    examples = prepared(folder).examples
+    assert [channel["role"] for channel in examples.facts["channels"]] == ["value", "measured"]
+    values = examples.inputs[0][3]
+    assert values[:, 1].tolist() == [0, 1, 1, 0, 0, 1, 1, 1]
+    assert values[0, 0] == 0
+    assert values[3, 0] == values[4, 0] == values[2, 0]
+    assert examples.inputs[0][4, :, 1].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+
+
+def test_uneven_times_become_a_channel(folder: Path) -> None:
+    frame = curve(1)
+    frame["time"] = [0, 0.5, 1, 1.5, 9.5, 10, 10, 10.5]
+    frame.to_csv(folder / "mira" / "3.csv", index=False)
+    examples = prepared(folder).examples
+    step = examples.facts["channels"][1]
+    assert (step["role"], step["median"]) == ("step", 0.5)
+    raw = np.log1p(np.array([0.5, 0.5, 0.5, 0.5, 8, 0.5, 0, 0.5]) / 0.5)
+    np.testing.assert_allclose(examples.inputs[0][3, :, 1] * step["scale"] + step["centre"], raw, atol=1e-6)
+
+
+def test_dates_are_times(folder: Path) -> None:
+    frame = curve(1)
+    frame["time"] = pandas.date_range("2024-01-01", periods=8, freq="D").astype(str)
+    for file in folder.rglob("*.csv"):
+        frame.assign(flux=frame["flux"] + hash(file.parent.name + file.name) % 97).to_csv(file, index=False)
+    assert [c["role"] for c in prepared(folder).examples.facts["channels"]] == ["value"]
+
+
+def test_each_series_can_be_scaled_by_itself(folder: Path) -> None:
+    raw, centred, own = (prepared(folder, scaling=how).examples for how in ("set", "centred", "series"))
+    assert abs(raw.inputs[0][3, :8].mean()) > 0.01
+    for examples in (centred, own):
+        np.testing.assert_allclose(examples.inputs[0][3, :8].mean(), examples.inputs[0][4, :5].mean(), atol=1e-6)
+    spreads = [own.inputs[0][i, :n].std() for i, n in enumerate(own.inputs[1])]
+    assert np.ptp(spreads) < 1e-5
+
+
+def test_a_manifest_of_classes_and_other_formats(manifest: Path) -> None:
+    frame = curve(0)
+    np.savez(manifest / "0.npz", flux=frame["flux"], time=frame["time"])
+    curve(1).to_parquet(manifest / "1.parquet")
+    listed = pandas.read_csv(manifest / "manifest.csv")
+    listed.loc[[0, 1], "path"] = ["0.npz", "1.parquet"]
+    plain = prepared(manifest).examples
+    listed.to_csv(manifest / "manifest.csv", index=False)
+    other = prepared(manifest / "manifest.csv").examples
+    assert plain.classes == other.classes == ("a", "b")
+    np.testing.assert_allclose(plain.inputs[0], other.inputs[0], rtol=1e-6)
+
+
+def test_a_two_dimensional_array_has_a_column_for_each(folder: Path) -> None:
+    for i, file in enumerate(sorted(folder.rglob("*.csv"))):
+        file.unlink()
+        np.savez(file.with_suffix(".npz"), wave=np.random.default_rng(i).normal(size=(6, 3)))
+    examples = prepared(folder).examples
+    assert [channel["name"] for channel in examples.facts["channels"]] == ["wave0", "wave1", "wave2"]
+
+
+def test_numbers_of_a_manifest_are_targets(manifest: Path) -> None:
+    data = DataSpec(series=SeriesSpec(path=manifest, targets={"period": "d", "star": None}))
+    assert data.targets("series") == ("period", "star")
+    examples = prepare_series(data).examples
+    assert [(target.name, target.unit) for target in examples.targets] == [("period", "d"), ("star", None)]
+    assert examples.truths[examples.train].std(axis=0) == pytest.approx([1, 1], abs=1e-5)
+    np.testing.assert_allclose(
+        examples.truths[:, 0] * examples.targets[0].scale + examples.targets[0].centre, np.arange(20) * 0.1, atol=1e-6
+    )
+
+
+def test_parts_by_group_told_or_in_order(manifest: Path) -> None:
+    told = prepared(manifest, part="part").examples
+    assert told.test.tolist() == [4, 9, 14, 19]
+    grouped = prepared(manifest, group="star").examples
+    parts = [{i // 4 for i in getattr(grouped, part)} for part in ("train", "val", "test")]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 5
+    ordered = prepared(manifest, order="night").examples
+    assert ordered.train.tolist() == list(range(12))
+    assert ordered.val.tolist() == [12, 13, 14, 15]
+    assert ordered.test.tolist() == [16, 17, 18, 19]
+
+
+def test_equal_series_stay_in_one_part_and_everything_is_repeatable(folder: Path) -> None:
+    for label in ("mira", "rrlyr"):
+        (folder / label / "copy.csv").write_bytes((folder / label / "0.csv").read_bytes())
+    one, two = prepared(folder), prepared(folder)
+    assert one.location == two.location
+    for part in ("train", "val", "test"):
+        picked = set(getattr(one.examples, part).tolist())
+        assert (0 in picked) == (10 in picked)
+    other = prepare_series(DataSpec(series=SeriesSpec(path=folder), split=Split(seed=5)))
+    assert other.examples.fingerprint != one.examples.fingerprint
+
+
+def change(**columns: Any) -> Callable[[Path], None]:
+    return lambda folder: curve(3).assign(**columns).to_csv(folder / "mira" / "3.csv", index=False)
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
+    "absent": (lambda f: None, {"path": "nowhere"}, r"series nowhere: there is no such folder or file"),
+    "no column": (lambda f: None, {"columns": ("magnitude",)}, r"no column 'magnitude'; allowed: time, flux, band"),
+    "no time": (lambda f: None, {"time": "mjd"}, r"mira/0.csv: no column 'mjd'; allowed: time, flux, band"),
+    "text": (change(flux="bright"), {}, r"mira/3.csv: flux is 'bright' in row 1; allowed: numbers"),
+    "falls": (change(time=[0, 1, 2, 1, 4, 5, 6, 7]), {}, r"mira/3.csv: time falls in row 4; allowed: times that"),
+    "no times": (change(time="noon"), {}, r"mira/3.csv: time is 'noon' in row 1; allowed: numbers or dates"),
+    "short": (lambda f: curve(1, 1).to_csv(f / "mira" / "3.csv", index=False), {}, r"3.csv: 1 step\(s\); allowed: at"),
+    "empty": (lambda f: (f / "mira" / "3.csv").write_text(""), {}, r"mira/3.csv: cannot be read as a table"),
+    "header": (lambda f: (f / "mira" / "0.csv").write_text("time,flux\n"), {}, r"0.csv: 0 step\(s\)"),
+    "npz": (lambda f: (f / "mira" / "x.npz").write_text("x"), {}, r"mira/x.npz: cannot be read as NPZ"),
+    "shape": (lambda f: np.savez(f / "mira" / "x.npz", flux=np.ones((2, 2, 2))), {}, r"flux has shape \(2, 2, 2\)"),
+    "uneven": (lambda f: np.savez(f / "mira" / "x.npz", flux=[1, 2], time=[1]), {}, r"of different lengths \(flux 2, "),
+    "group": (lambda f: None, {"group": "star"}, r"group \(star\) is a column of a manifest"),
+    "nothing": (lambda f: (f / "sub").mkdir(), {}, r"no series in sub; allowed: files named"),
+    "parts": (
+        lambda f: [(f / a).rename(f / b) for a, b in (("mira", "train"), ("rrlyr", "val"))],
+        {},
+        "named as parts",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_folder_is_refused_by_name(folder: Path, case: str) -> None:
+    spoil, given, message = BAD[case]
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        prepared(**{"path": folder} | given)
+
+
+def test_one_class_no_numbers_and_nothing_that_varies(folder: Path, tmp_path: Path) -> None:
+    for file in folder.rglob("*.csv"):
+        curve(1).assign(flux=2.0).to_csv(file, index=False)
+    with pytest.raises(DataError, match=r"cannot be divided|has 1 different rows"):
+        prepared(folder)
+    for i, file in enumerate(sorted(folder.rglob("*.csv"))):
+        curve(1).assign(flux=2.0, time=np.arange(8) * (i + 1.0)).to_csv(file, index=False)
+    with pytest.raises(
+        DataError, match=r"no column to learn from \(column flux, the same in all of the training part\)"
+    ):
+        prepared(folder)
+    curve(1)[["time", "band"]].to_csv(folder / "mira" / "0.csv", index=False)
+    with pytest.raises(DataError, match=r"mira/0.csv: no column of numbers \(columns beside the time: band\)"):
+        prepared(folder)
+    (folder / "mira").rename(tmp_path / "away")
+    with pytest.raises(DataError, match=r"1 folder\(s\) of classes and no manifest.csv"):
+        prepared(folder)
+
+
+BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], dict[str, Any], str]] = {
+    "no path": (lambda m: m.drop(columns="path"), {}, "no column 'path'; allowed: label"),
+    "no label": (lambda m: m, {"label": "kind"}, "no column 'kind'"),
+    "no target": (lambda m: m, {"targets": {"mass": None}}, "no column 'mass'"),
+    "text": (lambda m: m.assign(period="long"), {"targets": {"period": None}}, "period is 'long' in row 1"),
+    "gone": (lambda m: m.assign(path="gone.csv"), {}, "gone.csv: there is no such file"),
+    "one class": (lambda m: m.assign(label="a"), {}, "all series are of class a; allowed: at least 2 classes"),
+    "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row is val"),
+    "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is no part; allowed: train, val, test"),
+    "class not in val": (lambda m: m.assign(label=["a"] * 18 + ["b"] * 2), {"order": "night"}, "no series of class b"),
+    "one night": (lambda m: m.assign(night=1), {"order": "night"}, "too few different entries of the order for a val"),
+    "empty group": (lambda m: m.assign(star=None), {"group": "star"}, "star is empty in row 1"),
+    "few": (lambda m: m[:9], {}, "9 series; allowed: at least 10"),
+    "constant": (lambda m: m.assign(period=1.0), {"targets": {"period": None}}, "period is the same in all"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MANIFESTS)
+def test_a_bad_manifest_is_refused_by_name(manifest: Path, case: str) -> None:
+    spoil, given, message = BAD_MANIFESTS[case]
+    spoil(pandas.read_csv(manifest / "manifest.csv")).to_csv(manifest / "manifest.csv", index=False)
+    with pytest.raises(DataError, match=message):
+        prepared(manifest, **given)
+
+
+def test_series_without_a_label_are_left_out(manifest: Path) -> None:
+    frame = pandas.read_csv(manifest / "manifest.csv")
+    frame.loc[:2, "label"] = None
+    frame.to_csv(manifest / "manifest.csv", index=False)
+    found = prepared(manifest)
+    assert "left out: 3 series without label" in found.lines
+    assert len(found.examples.truths) == 17
+
+
+def test_the_data_section_leads_to_what_workers_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"rnn needs series; give --data PATH or data\.series"):
+        locate(DataSpec(), "series", "rnn")
+    monkeypatch.chdir(folder.parent)
+    data = locate(DataSpec().at(Path("stars"), "series"), "series", "rnn")
+    assert data.series is not None
+    assert data.series.path == folder
+    told: list[str] = []
+    location, fingerprint = prepare(data, "series", strict=False, tell=told.append, progress=lambda *_: None)
+    assert (location / "facts.json").is_file()
+    assert fingerprint == prepared(folder).examples.fingerprint
+    assert any("classes: mira 10, rrlyr 10" in line for line in told)
