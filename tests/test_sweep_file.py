@@ -127,8 +127,16 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
             "3: search.grace_epochs: 9 is above epochs, 8; allowed: a whole",
         ),
         ("trials: 5", "reduction_factor: 1", "4: search.reduction_factor: 1 is too small; allowed: a number above 1"),
-        ("trainer: cnn", "trainer: c n n", "2: trainer: 'c n n' is not allowed; allowed: cnn or module:function or a"),
-        ("trainer: cnn", "trainer: [cnn]", "2: trainer: ['cnn'] is not a mapping; allowed: cnn or module:function"),
+        (
+            "trainer: cnn",
+            "trainer: c n n",
+            "2: trainer: 'c n n' is not allowed; allowed: a trainer's name or module:function or a",
+        ),
+        (
+            "trainer: cnn",
+            "trainer: [cnn]",
+            "2: trainer: ['cnn'] is not a mapping; allowed: a trainer's name or module:function",
+        ),
         ("trainer: cnn", "version: 2", "2: version: 2 is too large; allowed: 1"),
         ("trainer: cnn", "version: true", "2: version: True is not a whole number; allowed: 1"),
         ("trainer: cnn", "objective: {mode: best}", "2: objective.mode: 'best' is not allowed; allowed: max or min"),
