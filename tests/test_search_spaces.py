@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from strategies import RandomSource
 from aifs_tune.strict_yaml import read_yaml
 from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, shipped_sweep_files
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
+from aifs_tune.trainers.cnn_values_params import CnnValuesParams
 
 FILES = shipped_sweep_files()
 NOT_SEARCHED = {"schedule", "warmup_epochs", "clip_norm", "label_smoothing", "focal_gamma", "mixup"}
@@ -37,7 +39,14 @@ def data_of(file: Path) -> Any:
 
 
 def test_the_files_that_ship() -> None:
-    assert set(FILES) == {"blood_cells", "celestial_cnn", "crystal_growth", "quick_sky", "radio_galaxies"}
+    assert set(FILES) == {
+        "blood_cells",
+        "celestial_cnn",
+        "crystal_growth",
+        "quick_sky",
+        "radio_galaxies",
+        "sky_positions",
+    }
 
 
 @pytest.mark.parametrize("file", FILES.values(), ids=FILES.keys())
@@ -80,7 +89,7 @@ def test_the_json_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
         jsonschema.validate(data_of(FILES["quick_sky"]) | change, json_schema())
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "crystal_growth"])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("crystal_growth", "sky_positions")])
 def test_a_shipped_file_tunes_what_the_cnn_has(name: str) -> None:
     spec = load_sweep_file(name)
     assert spec.trainer is not None
@@ -101,6 +110,20 @@ def test_celestial_cnn_starts_from_the_textbook_network() -> None:
     assert spec.data is not None
     assert spec.data.simulate is not None
     assert (spec.data.folder, spec.data.simulate.images, spec.data.simulate.size) == (None, 1000, 64)
+
+
+def test_sky_positions_moves_every_number_with_its_image() -> None:
+    spec = load_sweep_file("sky_positions")
+    assert spec.data is not None
+    assert spec.data.frames is not None
+    assert spec.data.frames.roles == ("x", "y", "vx", "vy", "magnitude")
+    edge = spec.data.frames.simulate.size if spec.data.frames.simulate else 0
+    for seed in range(50):
+        params = CnnValuesParams.from_mapping(spec.space.suggest(RandomSource(seed)))
+        assert CnnShape.of(params, (edge, edge, 2), 5).n_weights > 0
+    defaults = spec.space.default_params() or {}
+    plain = asdict(CnnValuesParams(weight_decay=1e-7))
+    assert {name: plain[name] for name in defaults} == defaults
 
 
 def test_an_instrument_needs_no_trainer() -> None:

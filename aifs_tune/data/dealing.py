@@ -52,7 +52,7 @@ def told_parts(entries: Sequence[str], where: str) -> Parts:
         If an entry is no part, or nothing is to train or to validate on.
     """
     column = np.asarray([str(entry).strip().lower() for entry in entries])
-    strange = sorted(set(column) - set(PARTS))
+    strange = sorted(set(column.tolist()) - set(PARTS))
     if strange:
         raise DataError(f"{where}: {strange[0]!r} is no part; allowed: {', '.join(PARTS)}")
     parts = {part: np.flatnonzero(column == part).astype(np.int32) for part in PARTS}

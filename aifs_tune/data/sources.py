@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.reading import Progress
-from aifs_tune.data_spec import DataSpec, Simulate, TableSpec
+from aifs_tune.data_spec import DataSpec, FramesSpec, Simulate, TableSpec
 from aifs_tune.errors import DataError
 
 
@@ -23,6 +24,11 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         if table.file is None and table.bundled is None and table.simulate is None:
             raise DataError(f"{asked_by} needs a table; give --data FILE or data.table")
         return data if table.file is None else data.at(table.file.absolute(), kind)
+    if kind == "frames":
+        frames = data.frames or FramesSpec()
+        if frames.manifest is None and frames.simulate is None:
+            raise DataError(f"{asked_by} needs a manifest of images; give --data FILE or data.frames")
+        return data if frames.manifest is None else data.at(frames.manifest.absolute(), kind)
     if data.folder is None and data.simulate is None:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
@@ -44,10 +50,8 @@ def prepare(
     DataError
         If nothing can be learnt from them; StorageError if the cache cannot be written.
     """
-    if kind == "table":
-        from aifs_tune.data.tables import prepare_table
-
-        prepared = prepare_table(data)
+    if kind in ("table", "frames"):
+        prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
             tell(line)
         return prepared.location, prepared.examples.fingerprint
@@ -60,6 +64,24 @@ def prepare(
     for line in images.preflight.lines():
         tell(line)
     return images.location, images.images.fingerprint
+
+
+def _prepared_examples(
+    data: DataSpec, kind: str, strict: bool, tell: Callable[[str], None], progress: Progress
+) -> PreparedExamples:
+    if kind == "table":
+        from aifs_tune.data.tables import prepare_table
+
+        return prepare_table(data)
+    from aifs_tune.data.frames import prepare_frames
+
+    if data.frames is not None and data.frames.manifest is None and data.frames.simulate is not None:
+        from aifs_tune.data.moving_sky import simulate_moving_sky
+
+        sky = data.frames.simulate
+        tell(f"a simulated sky of {sky.images} fields, {sky.frames} frames of {sky.size} px each")
+        data = data.at(simulate_moving_sky(sky, progress), kind)
+    return prepare_frames(data, strict=strict, progress=progress)
 
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:

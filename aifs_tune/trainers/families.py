@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.parameters import Parameter
-from aifs_tune.trainers import boosting_params, cnn_params, mlp_params
+from aifs_tune.trainers import boosting_params, cnn_params, cnn_values_params, mlp_params
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
-Kind: TypeAlias = Literal["images", "table"]
+Kind: TypeAlias = Literal["images", "table", "frames"]
 """What a trainer learns from."""
 
 
@@ -45,5 +45,12 @@ FAMILIES: dict[str, Family] = {
         "BoostingTrainer",
         boosting_params.ALLOWED,
         boosting_params.SHAPING,
+    ),
+    "cnn_values": Family(
+        "frames",
+        "aifs_tune.trainers.cnn_values",
+        "CnnValuesTrainer",
+        cnn_values_params.ALLOWED,
+        cnn_values_params.SHAPING,
     ),
 }
