@@ -122,7 +122,7 @@ def test_sky_positions_moves_every_number_with_its_image() -> None:
         params = CnnValuesParams.from_mapping(spec.space.suggest(RandomSource(seed)))
         assert CnnShape.of(params, (edge, edge, 2), 5).n_weights > 0
     defaults = spec.space.default_params() or {}
-    plain = asdict(CnnValuesParams(weight_decay=1e-7))
+    plain = asdict(CnnValuesParams())
     assert {name: plain[name] for name in defaults} == defaults
 
 
