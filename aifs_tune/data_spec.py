@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aifs_tune.scalars import brief, problem, show
 from aifs_tune.section import FilePath, Section, Text
@@ -63,8 +63,127 @@ class TableSpec(Section):
     )
 
 
+class MovingSky(Section):
+    """Simulated frames of one field each with a source that moves, drawn when no manifest is given."""
+
+    images: int = Field(default=2000, ge=30, le=1_000_000, description="Fields, one example each.")
+    size: int = Field(default=32, ge=16, le=1024, description="Edge of a frame in pixels.")
+    frames: int = Field(default=2, ge=1, le=16, description="Of each field, one after another.")
+    interval_s: float = Field(default=60.0, gt=0, le=1e6, description="Seconds from one frame to the next.")
+    stars: float = Field(default=1.0, ge=0, le=100, description="Mean number of sources that do not move.")
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+Role: TypeAlias = Literal["scalar", "x", "y", "vx", "vy", "length", "flux", "magnitude"]
+"""What a changed image does to a number: nothing; a position and a vector along columns and rows; what grows with the
+scale; what grows with the sum of the pixels, and its magnitude."""
+
+
+class FrameTarget(Section):
+    """A column of numbers to predict."""
+
+    unit: Text | None = None
+    role: Role | None = Field(
+        default=None,
+        description="How it changes with the image; absent: told from the name and unit of x and y in px, vx and vy in "
+        "px per time, and mag; scalar for what is not in px.",
+    )
+
+
+def _from_unit(given: Any) -> Any:
+    return {"unit": given} if isinstance(given, str) else given
+
+
+def _listed(given: Any) -> Any:
+    return given if given is None or isinstance(given, list | tuple) else (given,)
+
+
+_Target = Annotated[FrameTarget, BeforeValidator(_from_unit, json_schema_input_type=Text | FrameTarget)]
+_Columns = Annotated[
+    tuple[Text, ...],
+    Field(strict=False, min_length=1, max_length=64),
+    BeforeValidator(_listed, json_schema_input_type=Text | tuple[Text, ...]),
+]
+_Hdu = Annotated[int, Field(ge=0, le=10_000)] | Text
+_Hdus = Annotated[
+    tuple[_Hdu, ...],
+    Field(strict=False, max_length=64),
+    BeforeValidator(_listed, json_schema_input_type=_Hdu | tuple[_Hdu, ...]),
+]
+
+
+class FramesSpec(Section):
+    """Images that a manifest lists, with numbers to predict, or classes."""
+
+    manifest: FilePath | None = Field(default=None, description="CSV or Parquet; a row for each image.")
+    simulate: MovingSky | None = Field(default=None, description="Used when no manifest is given.")
+    path: _Columns = Field(
+        default=("path",), description="Column of files, relative to the manifest; several: frames, which become bands."
+    )
+    index: Text | None = Field(default=None, description="Column; which image of a file with many, from 0.")
+    targets: dict[Text, _Target] = Field(default={}, description="Column: unit, or unit and role.")
+    label: Text | None = Field(default=None, description="Column of classes; absent: label, if there are no targets.")
+    group: Text | None = Field(default=None, description="Column; images with the same entry stay in one part.")
+    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a drawn split.")
+    hdu: _Hdus = Field(default=(), description="Of FITS: numbers or names, or all; absent: the first with an image.")
+    dataset: Text | None = Field(default=None, description="Of HDF5 and npz; absent: the only one with an image.")
+    bands: Literal["first", "last"] = Field(default="first", description="Axis of the bands in FITS, HDF5 and NumPy.")
+    stretch: Literal["asinh", "zscale", "linear"] = "asinh"
+    background: Literal["keep", "subtract"] = Field(default="keep", description="The median of each image and band.")
+    image_size: int | None = Field(
+        default=None, ge=8, le=1024, description="Edge in px to resize to; absent: all must be of one size."
+    )
+    first_pixel: Annotated[int, Field(ge=0, le=1)] = Field(
+        default=0, description="Coordinate of the centre of the first pixel: 0 as in NumPy, 1 as in FITS."
+    )
+
+    @model_validator(mode="after")
+    def _says_what_to_predict(self) -> FramesSpec:
+        if self.label is not None and self.targets:
+            raise problem("label", f"{self.label} and targets are both given", "one of the two")
+        roles = [role_of(name, target) for name, target in self.targets.items()]
+        pairs: tuple[tuple[Role, Role], ...] = (("x", "y"), ("vx", "vy"))
+        for one, other in pairs:
+            counts = roles.count(one), roles.count(other)
+            if counts[0] != counts[1]:
+                text = f"{counts[0]} of role {one} and {counts[1]} of role {other}"
+                raise problem("targets", text, "as many of both, in the same order: an image can be turned")
+        return self
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of classes; None where numbers are predicted."""
+        return None if self.targets else self.label or "label"
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Of each target."""
+        return tuple(role_of(name, target) for name, target in self.targets.items())
+
+
+def role_of(name: str, target: FrameTarget) -> Role:
+    """The role of a target as it is given, or told from its name and unit.
+
+    Raises
+    ------
+    PydanticCustomError
+        If it is in pixels and can not be told: a changed image could then have a wrong truth.
+    """
+    pixels = re.fullmatch(r"(?:px|pix|pixels?)(\W.*)?", target.unit or "")
+    if target.role is not None:
+        return target.role
+    if pixels is None:
+        return "magnitude" if target.unit == "mag" else "scalar"
+    if pixels[1] is None and name in ("x", "y"):
+        return "x" if name == "x" else "y"
+    if pixels[1] is not None and name in ("vx", "vy"):
+        return "vx" if name == "vx" else "vy"
+    text = f"{name} is in {target.unit} and has no role"
+    raise problem(f"targets.{name}", text, "role: x, y, vx, vy, length, or scalar if changing an image leaves it")
+
+
 class DataSpec(Section):
-    """What is learnt from: labelled images and how they are decoded, a table, or series."""
+    """What is learnt from: labelled images and how they are decoded, a table, series, or images that a manifest lists."""
 
     folder: FilePath | None = Field(
         default=None, description="One sub-folder per class, or train/val/test with these inside."
@@ -80,6 +199,7 @@ class DataSpec(Section):
     )
     table: TableSpec | None = Field(default=None, description="For mlp and boosting, instead of images.")
     series: SeriesSpec | None = Field(default=None, description="For rnn and cnn1d, instead of images.")
+    frames: FramesSpec | None = Field(default=None, description="For cnn_values, instead of a folder of images.")
     split: Split = Split()
     group_by: str | None = Field(
         default=None,
@@ -111,7 +231,7 @@ class DataSpec(Section):
             return (self.table.target,)
         if kind == "series" and self.series is not None:
             return self.series.predicted
-        return ()
+        return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()
 
     def at(self, path: Path, kind: str) -> DataSpec:
         """With other data of this kind: a folder, or a file."""
@@ -121,4 +241,7 @@ class DataSpec(Section):
         if kind == "series":
             series = (self.series or SeriesSpec()).model_copy(update={"path": path})
             return self.model_copy(update={"series": series})
+        if kind == "frames":
+            frames = (self.frames or FramesSpec()).model_copy(update={"manifest": path})
+            return self.model_copy(update={"frames": frames})
         return self.model_copy(update={"folder": path})

@@ -30,6 +30,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def small(words: list[str]) -> list[str]:
     """The same command on less: fewer trials and epochs, a smaller sky."""
     if words[:2] == ["aifs-tune", "run"]:
+        if words[2] == "sky_positions":
+            few = ["--set", "data.frames.simulate.images=60", "--set", "data.frames.simulate.size=24"]
+            return [*words, "--trials", "2", *SMALL, *few]
         quick = words[2] == "quick_sky"
         return [*words, "--trials", "2", *(SMALL[:2] if quick else SMALL)]
     if words[:2] == ["aifs-tune", "simulate-sky"]:

@@ -63,6 +63,8 @@ HOMES = {
     "typer": {"cli", "cli_doors", "cli_instrument"},
     "rich": {"progress", "screens", "cli"},
     "PIL": {"data"},
+    "astropy": {"data"},
+    "h5py": {"data"},
     "yaml": {"strict_yaml", "cli"},
 }
 
@@ -115,7 +117,7 @@ def test_a_module_imports_only_what_stands_above_it(file):
 def test_light_doors_load_nothing_heavy(command):
     check = (
         "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'PIL'}"
-        "\nheavy |= {'sqlalchemy'}"
+        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py'}"
         "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, ship
 from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.cnn1d_params import Cnn1dParams
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
+from aifs_tune.trainers.cnn_values_params import CnnValuesParams
 from aifs_tune.trainers.families import FAMILIES
 from aifs_tune.trainers.rnn_params import RnnParams
 
@@ -53,6 +55,7 @@ def test_the_files_that_ship() -> None:
         "quick_sky",
         "radio_galaxies",
         "seismograms",
+        "sky_positions",
     }
 
 
@@ -140,6 +143,20 @@ def test_celestial_cnn_starts_from_the_textbook_network() -> None:
     assert spec.data is not None
     assert spec.data.simulate is not None
     assert (spec.data.folder, spec.data.simulate.images, spec.data.simulate.size) == (None, 1000, 64)
+
+
+def test_sky_positions_moves_every_number_with_its_image() -> None:
+    spec = load_sweep_file("sky_positions")
+    assert spec.data is not None
+    assert spec.data.frames is not None
+    assert spec.data.frames.roles == ("x", "y", "vx", "vy", "magnitude")
+    edge = spec.data.frames.simulate.size if spec.data.frames.simulate else 0
+    for seed in range(50):
+        params = CnnValuesParams.from_mapping(spec.space.suggest(RandomSource(seed)))
+        assert CnnShape.of(params, (edge, edge, 2), 5).n_weights > 0
+    defaults = spec.space.default_params() or {}
+    plain = asdict(CnnValuesParams())
+    assert {name: plain[name] for name in defaults} == defaults
 
 
 def test_an_instrument_needs_no_trainer() -> None:

@@ -1,4 +1,4 @@
-"""Data sets: images (scan, split, decoded cache, simulated sky), tables and series.
+"""Data sets: images (scan, split, decoded cache, simulated sky), tables, series, and images that a manifest lists.
 
 Names are loaded on first use, so that importing this package stays cheap.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aifs_tune.data.cache import open_images
     from aifs_tune.data.examples import ExampleSet, PreparedExamples, open_examples
+    from aifs_tune.data.frames import prepare_frames
     from aifs_tune.data.images import ImageSet
     from aifs_tune.data.inspection import Preflight
     from aifs_tune.data.prepare import PreparedImages, preflight, prepare_images
@@ -26,6 +27,7 @@ _HOME = {
     "open_examples": "examples",
     "open_images": "cache",
     "preflight": "prepare",
+    "prepare_frames": "frames",
     "prepare_images": "prepare",
     "prepare_series": "series",
     "prepare_table": "tables",
@@ -40,6 +42,7 @@ __all__ = [
     "open_examples",
     "open_images",
     "preflight",
+    "prepare_frames",
     "prepare_images",
     "prepare_series",
     "prepare_table",

@@ -31,7 +31,7 @@ _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", 
 _MODES_16 = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _TIFF_BITS = 258
-_MALFORMED = (
+MALFORMED = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
     EOFError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
@@ -119,7 +119,7 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
         return Decoded(Facts(problem=said))
     except Image.DecompressionBombError:
         return Decoded(Facts(problem=f"has too many pixels; allowed: at most {LARGEST_PIXELS:,}"))
-    except _MALFORMED as error:
+    except MALFORMED as error:
         return Decoded(Facts(problem=f"is damaged ({shown(str(error)[:160]) or type(error).__name__})"))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
-from aifs_tune.data.reading import digest_of
+from aifs_tune.data.reading import digest_of, digest_of_array
 from aifs_tune.durable import write_folder
 from aifs_tune.errors import NotFoundError
 
@@ -75,6 +75,8 @@ def store_examples(
 ) -> Path:
     """Write them into the cache if they are not there yet: the location that :func:`open_examples` takes.
 
+    Mapped arrays stay mapped, so that a set larger than the memory can be stored.
+
     Raises
     ------
     StorageError
@@ -89,7 +91,7 @@ def store_examples(
         "facts": dict(facts or {}),
         **{part: parts[part].tolist() for part in PARTS},
     }
-    digests = [[name, str(a.dtype), a.shape, digest_of(a.tobytes())] for name, a in arrays.items()]
+    digests = [[name, str(a.dtype), a.shape, digest_of_array(a)] for name, a in arrays.items()]
     told["fingerprint"] = digest_of(json.dumps([digests, told], sort_keys=True).encode())
     folder = cache_root().absolute() / f"examples-{told['fingerprint'][:24]}"
 

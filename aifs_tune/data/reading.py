@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aifs_tune.data.folder import ImageFile, LeftOut, shown
 
@@ -26,6 +30,13 @@ Progress = Callable[[str, int, int], None]
 def digest_of(content: bytes) -> str:
     """Hexadecimal digest that names a content everywhere in the cache."""
     return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def digest_of_array(array: NDArray[Any]) -> str:
+    """:func:`digest_of` the bytes of a contiguous array, which are not copied."""
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def open_regular(path: str) -> BufferedReader:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.reading import Progress
-from aifs_tune.data_spec import DataSpec, Simulate, TableSpec
+from aifs_tune.data_spec import DataSpec, FramesSpec, Simulate, TableSpec
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import SeriesSpec
 
@@ -29,6 +30,11 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         if series.path is None and series.simulate is None:
             raise DataError(f"{asked_by} needs series; give --data PATH or data.series")
         return data if series.path is None else data.at(series.path.absolute(), kind)
+    if kind == "frames":
+        frames = data.frames or FramesSpec()
+        if frames.manifest is None and frames.simulate is None:
+            raise DataError(f"{asked_by} needs a manifest of images; give --data FILE or data.frames")
+        return data if frames.manifest is None else data.at(frames.manifest.absolute(), kind)
     if data.folder is None and data.simulate is None:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
@@ -50,11 +56,8 @@ def prepare(
     DataError
         If nothing can be learnt from them; StorageError if the cache cannot be written.
     """
-    if kind in ("table", "series"):
-        from aifs_tune.data.series import prepare_series
-        from aifs_tune.data.tables import prepare_table
-
-        prepared = prepare_table(data) if kind == "table" else prepare_series(data)
+    if kind != "images":
+        prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
             tell(line)
         return prepared.location, prepared.examples.fingerprint
@@ -67,6 +70,28 @@ def prepare(
     for line in images.preflight.lines():
         tell(line)
     return images.location, images.images.fingerprint
+
+
+def _prepared_examples(
+    data: DataSpec, kind: str, strict: bool, tell: Callable[[str], None], progress: Progress
+) -> PreparedExamples:
+    if kind == "table":
+        from aifs_tune.data.tables import prepare_table
+
+        return prepare_table(data)
+    if kind == "series":
+        from aifs_tune.data.series import prepare_series
+
+        return prepare_series(data)
+    from aifs_tune.data.frames import prepare_frames
+
+    if data.frames is not None and data.frames.manifest is None and data.frames.simulate is not None:
+        from aifs_tune.data.moving_sky import simulate_moving_sky
+
+        sky = data.frames.simulate
+        tell(f"a simulated sky of {sky.images} fields, {sky.frames} frames of {sky.size} px each")
+        data = data.at(simulate_moving_sky(sky, progress), kind)
+    return prepare_frames(data, strict=strict, progress=progress)
 
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:

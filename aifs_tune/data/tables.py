@@ -40,7 +40,7 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     lines = [f"{where}: {len(frame)} rows, {len(frame.columns)} columns"]
     for column in (spec.target, *filter(None, (spec.group, spec.part)), *spec.leave_out):
         if column not in frame.columns:
-            raise DataError(f"{where}: no column {column!r}; allowed: {_listed(frame.columns)}")
+            raise DataError(f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}")
     is_known = frame[spec.target].notna()
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
@@ -58,7 +58,7 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
         location = store_examples([inputs], truths, parts, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
     else:
-        values = _numbers(frame[spec.target], where)[:, None]
+        values = finite_numbers(frame[spec.target], where)[:, None]
         truths, targets = scaled(values, parts["train"], {spec.target: spec.unit}, where)
         location = store_examples([inputs], truths, parts, targets=targets, facts=facts)
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
@@ -176,14 +176,16 @@ def _labels(column: pandas.Series[Any], where: str) -> list[str]:
     return labels
 
 
-def _numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64]:
+def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64]:
+    """The column; raises DataError naming the first row that has no finite number."""
     import pandas
 
     numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
     strange = np.flatnonzero(~np.isfinite(numbers))
     if len(strange):
-        entry = column.iloc[int(strange[0])]
-        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: finite numbers")
+        row, entry = list(column.items())[int(strange[0])]
+        told = entry.item() if isinstance(entry, np.generic) else entry
+        raise DataError(f"{where}: {column.name} is {told!r} in row {int(str(row)) + 1}; allowed: finite numbers")
     return numbers
 
 
@@ -260,7 +262,8 @@ def _shortened(reasons: Sequence[str], most: int = 5) -> list[str]:
     return [*reasons[:most], f"{len(reasons) - most} more columns"]
 
 
-def _listed(names: Iterable[str], most: int = 12) -> str:
+def listed_names(names: Iterable[str], most: int = 12) -> str:
+    """The first of them, and how many there are."""
     some = ", ".join(shown(str(name)) for name in list(names)[:most])
     n = len(list(names))
     return some if n <= most else f"{some}, ... ({n} in all)"

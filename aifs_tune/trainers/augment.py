@@ -10,7 +10,8 @@ import numpy as np
 
 from aifs_tune.trainers.runtime import tf
 
-_GEOMETRIC = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
+GEOMETRIC = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
+"""Strengths of what moves pixels."""
 
 
 def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
@@ -23,8 +24,8 @@ def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
     seeds = tf.random.split(seed, 2)
     draws = tf.unstack(tf.random.stateless_uniform((7, n), seeds[0], -1.0, 1.0))
     changed = tf.cond(
-        tf.add_n([knobs[name] for name in _GEOMETRIC]) > 0,
-        lambda: warp(images, _drawn_transforms(draws, knobs, height, width)),
+        tf.add_n([knobs[name] for name in GEOMETRIC]) > 0,
+        lambda: warp(images, drawn_transforms(draws, knobs, height, width)),
         lambda: images,
     )
     return tf.cond(
@@ -78,7 +79,8 @@ def transforms_of(
     return tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
 
 
-def _drawn_transforms(draws: list[Any], knobs: Mapping[str, Any], height: int, width: int) -> Any:
+def drawn_transforms(draws: list[Any], knobs: Mapping[str, Any], height: int, width: int) -> Any:
+    """:func:`transforms_of` six draws for each image, uniform from -1 to 1."""
     turn, right, down, size, mirror_x, mirror_y = draws[:6]
     return transforms_of(
         turn * knobs["rotation_deg"] * (math.pi / 180),

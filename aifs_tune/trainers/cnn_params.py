@@ -51,7 +51,7 @@ class CnnParams(TrainingParams):
 
     trainer: ClassVar[str] = "cnn"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    shaping: ClassVar[tuple[str, ...]] = SHAPING
 
     learning_rate: float = 1e-4
     dropout: float = 0.5
@@ -79,7 +79,7 @@ def _take(values: CnnShape, names: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class CnnShape:
-    """All that a compiled program depends on; ``image`` is height, width and channels."""
+    """All that a compiled program depends on; ``image`` is height, width and channels, ``n_classes`` the outputs."""
 
     image: tuple[int, int, int]
     n_classes: int

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.parameters import Parameter
-from aifs_tune.trainers import boosting_params, cnn1d_params, cnn_params, mlp_params, rnn_params
+from aifs_tune.trainers import boosting_params, cnn1d_params, cnn_params, cnn_values_params, mlp_params, rnn_params
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
-Kind: TypeAlias = Literal["images", "table", "series"]
+Kind: TypeAlias = Literal["images", "table", "series", "frames"]
 """What a trainer learns from."""
 
 
@@ -48,4 +48,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "rnn": Family("series", "aifs_tune.trainers.rnn", "RnnTrainer", rnn_params.ALLOWED, rnn_params.SHAPING),
     "cnn1d": Family("series", "aifs_tune.trainers.cnn1d", "Cnn1dTrainer", cnn1d_params.ALLOWED, cnn1d_params.SHAPING),
+    "cnn_values": Family(
+        "frames",
+        "aifs_tune.trainers.cnn_values",
+        "CnnValuesTrainer",
+        cnn_values_params.ALLOWED,
+        cnn_values_params.SHAPING,
+    ),
 }

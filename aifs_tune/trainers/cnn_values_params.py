@@ -1,0 +1,63 @@
+"""What can be tuned in a trial of a CNN on images of numbers, and its tensor shapes. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from aifs_tune.data.examples import ExampleSet
+from aifs_tune.parameters import Parameter
+from aifs_tune.trainers import cnn_params
+from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
+from aifs_tune.trainers.params import VALUE_LOSS, Loss
+
+ALLOWED: dict[str, Parameter] = {**cnn_params.ALLOWED, **VALUE_LOSS}
+"""What each parameter can be."""
+
+SHAPING = (*cnn_params.SHAPING, "loss")
+"""What makes another program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnValuesParams(CnnParams):
+    """One configuration. The defaults are a textbook CNN for regression: Adam, mean squared error, images unchanged."""
+
+    trainer: ClassVar[str] = "cnn_values"
+    allowed: ClassVar = ALLOWED
+    shaping: ClassVar[tuple[str, ...]] = SHAPING
+
+    learning_rate: float = 1e-3
+    dropout: float = 0.0
+    rotation_deg: float = 0.0
+    width_shift: float = 0.0
+    height_shift: float = 0.0
+    horizontal_flip: bool = False
+    loss: Loss = "mse"
+
+
+@dataclass(frozen=True)
+class CnnValuesShape(CnnShape):
+    """All that a compiled program depends on; see :class:`~aifs_tune.trainers.cnn_params.CnnShape`."""
+
+    loss: Loss = "mse"
+    is_classes: bool = False
+
+    @classmethod
+    def of_examples(cls, params: CnnValuesParams, examples: ExampleSet) -> CnnValuesShape:
+        """The shape of ``params`` for examples of one input (n, height, width, bands).
+
+        Raises
+        ------
+        RequestError
+            If the images are too small for the blocks, or the network is too large.
+        """
+        height, width, bands = examples.inputs[0].shape[1:]
+        made = {name: getattr(params, name) for name in SHAPING}
+        n_outputs = len(examples.classes) or len(examples.targets)
+        return cls((height, width, bands), n_outputs, is_classes=bool(examples.classes), **made)
+
+
+class ShapeForExamples:
+    """:meth:`CnnValuesShape.of_examples` under the name that tasks call."""
+
+    of = CnnValuesShape.of_examples
