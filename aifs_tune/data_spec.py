@@ -183,7 +183,7 @@ def role_of(name: str, target: FrameTarget) -> Role:
 
 
 class DataSpec(Section):
-    """What is learnt from: labelled images and how they are decoded, a table, series, or images that a manifest lists."""
+    """What is learnt from: a folder of labelled images, a table, series, or images that a manifest lists."""
 
     folder: FilePath | None = Field(
         default=None, description="One sub-folder per class, or train/val/test with these inside."
