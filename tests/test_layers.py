@@ -23,6 +23,7 @@ LAYERS = [
     {"mirror"},
     {"storage", "record", "table"},
     {"results"},
+    {"exploring"},
     {"sampling"},
     {"study"},
     {"studies"},
@@ -30,10 +31,10 @@ LAYERS = [
     {"trainers"},
     {"testing"},
     {"listener", "artefacts"},
-    {"runner"},
+    {"runner", "exchange"},
     {"cluster"},
     {"ray_population"},
-    {"ray_trial", "ray_schedulers"},
+    {"ray_trial", "ray_schedulers", "ray_pbt", "ray_patches"},
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
@@ -42,7 +43,7 @@ LAYERS = [
 ]
 
 HOMES = {
-    "ray": {"ray_tune", "ray_trial", "ray_schedulers", "ray_population", "cluster"},
+    "ray": {"ray_tune", "ray_trial", "ray_schedulers", "ray_pbt", "ray_patches", "ray_population", "cluster"},
     "optuna": {"mirror", "storage", "record", "sampling", "study", "studies"},
     "sqlalchemy": {"mirror", "storage"},
     "tensorflow": {"trainers"},
