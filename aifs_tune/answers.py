@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune.exchange import lineage
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
+from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trial import Trial
 from aifs_tune.writer_lock import Owner
 
 
 def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
     """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
-    off, the Pareto front under ``"front"``.
+    off, the Pareto front under ``"front"``. If the best trial took over another one's weights, ``params`` are those
+    that its line began with and ``replay`` is what it trained with from which epoch on, as a sweep file has it.
 
     Raises
     ------
@@ -23,7 +26,7 @@ def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
     ranked = study.best_trials(top or 1)
     answer = _question(study)
     if top is None:
-        answer |= _result(ranked[0])
+        answer |= _result(ranked[0]) | _replay(study, ranked[0])
     else:
         answer["best"] = [_ranked(trial) for trial in ranked]
     if study.spec.trade_off:
@@ -75,6 +78,18 @@ def _result(trial: Trial) -> dict[str, Any]:
         "params": dict(trial.params),
         "metrics": dict(trial.metrics),
     }
+
+
+def _replay(study: Study, trial: Trial) -> dict[str, Any]:
+    if not trial.schedule:
+        return {}
+    family, steps = find_family(study.spec), lineage(study, trial)
+    kept = family.shaping if family is not None else ()
+    entries = [
+        {"epoch": epoch, "params": {name: value for name, value in params.items() if name not in kept}}
+        for epoch, params in steps
+    ]
+    return {"params": dict(steps[0][1]), "schedule": [change.to_json() for change in trial.schedule], "replay": entries}
 
 
 def _owner(owner: Owner | None) -> dict[str, Any] | None:

@@ -25,11 +25,20 @@ class TrialArtefacts:
 
     def save_checkpoint(self, epoch: int, write: Callable[[Path], object]) -> None:
         """Let ``write`` fill a folder that becomes the checkpoint of ``epoch``; older ones are removed."""
-        target = self.folder / f"checkpoint-{epoch:05d}"
+        target = self.checkpoint(epoch)
         write_folder(target, write)
         for older in self._checkpoints():
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The folder of the checkpoint of ``epoch``; it may not exist."""
+        return self.folder / f"checkpoint-{epoch:05d}"
+
+    def find_checkpoint_epoch(self) -> int | None:
+        """The epoch of the newest checkpoint."""
+        found = self.find_checkpoint()
+        return None if found is None else int(found.name.removeprefix("checkpoint-"))
 
     def find_checkpoint(self) -> Path | None:
         """The folder of the newest checkpoint."""

@@ -118,7 +118,7 @@ def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[s
 
 
 def _check_leaves_some(space: Space, constraints: Sequence[Constraint]) -> None:
-    source, mentioned = _Uniform(random.Random(0)), _mentioned(space, constraints)
+    source, mentioned = Uniform(random.Random(0)), _mentioned(space, constraints)
     order, broken, n_drawn, n_read = list(constraints), Counter[str](), 0, 0
     while n_drawn < N_DRAWN and n_read < MOST_READ:
         params: dict[str, object] = {}
@@ -149,7 +149,7 @@ def _mentioned(space: Space, constraints: Sequence[Constraint]) -> dict[str, Par
     return {name: parameter for name, parameter in space.items() if name in wanted}
 
 
-class _Uniform:
+class Uniform:
     """Answers at random, evenly over a range or over its logarithm."""
 
     def __init__(self, rng: random.Random) -> None:

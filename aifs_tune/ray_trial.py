@@ -16,6 +16,15 @@ from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_trainer
 from aifs_tune.trainers.protocol import Trainer
 
+
+class Kept:
+    """What a paused trial tells Tune: that there is no checkpoint which Tune would have to know. The trial's own is
+    among its artefacts, from which it goes on whenever it is started."""
+
+    checkpoint = None
+    metrics: Mapping[str, Any] = {}
+
+
 _TOGETHER_S = 0.05
 """Epochs that end within this time travel to the driver together."""
 
@@ -40,15 +49,23 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def train_buffered(self, *_limits: object) -> list[dict[str, Any]]:
-        """One epoch, or as many short ones as take no longer than a message to the driver.
+        """One epoch, or as many short ones as take no longer than a message to the driver, but none beyond an epoch
+        after which the trial may be paused.
 
         Tune's own limits are left out of it: version 2.60 hands them over in the wrong order.
         """
         until = time.monotonic() + _TOGETHER_S
         results = [self.train()]
         while not results[-1]["done"] and time.monotonic() < until:
+            if self._pauses_every and results[-1]["epoch"] % self._pauses_every == 0:
+                break
             results.append(self.train())
         return results
+
+    def save(self, checkpoint_dir: str | None = None) -> Kept:
+        """What Tune has a trial do before it is paused."""
+        self._runner.keep()
+        return Kept()
 
     def step(self) -> dict[str, Any]:
         if self._is_worn_out:
@@ -69,9 +86,14 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         return result
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._objective = config["objective"]
-        params = json.loads(config["params"])
-        self._runner.start(config["number"], params, config["seed"], n_stored=config["n_stored"])
+        self._objective, self._pauses_every = config["objective"], config["pauses_every"]
+        self._runner.start(
+            config["number"],
+            json.loads(config["params"]),
+            config["seed"],
+            n_stored=config["n_stored"],
+            n_inherited=config["n_inherited"],
+        )
 
 
 class WornOutError(RayActorError):  # type: ignore[misc]

@@ -10,7 +10,8 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +20,22 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.error import TuneError
-from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
-from ray.tune.registry import _global_registry
 from ray.tune.search import Searcher
 
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
+from aifs_tune.exchange import Move, exchange, next_exchange, repair
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.profile import Profile
+from aifs_tune.ray_patches import plain_workers, remembered_trainable
+from aifs_tune.ray_pbt import Population
 from aifs_tune.ray_population import crew_for
-from aifs_tune.ray_schedulers import make_scheduler
+from aifs_tune.ray_schedulers import History, make_scheduler
 from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.runner import Job
 from aifs_tune.study import Study
+from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trial import Trial
 
 
@@ -62,20 +65,25 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
             self.error = self.error or error
             raise
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
-            return self._suggest(trial_id)
+            return self._start(trial_id, self._study.ask(owner=self._owner))
 
-    def _suggest(self, trial_id: str) -> dict[str, Any]:
-        trial = self._study.ask(owner=self._owner)
+    def unfinished(self) -> list[Trial]:
+        """The trials that are in flight."""
+        return list(self.live.values())
+
+    def _start(self, trial_id: str, trial: Trial) -> dict[str, Any]:
         self.live[trial_id] = trial
         self._listener.started(trial)
         return {
             "number": trial.number,
-            "params": json.dumps(dict(trial.params)),
+            "params": json.dumps(dict(trial.latest_params)),
             "seed": trial.seed,
             "n_stored": trial.epochs,
+            "n_inherited": trial.schedule[-1].epoch - 1 if trial.schedule else 0,
             "objective": self._study.spec.objective.metric,
+            "pauses_every": 0,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -136,6 +144,44 @@ class StudySearcher(_Forgettable, Searcher):  # type: ignore[misc]
         """Write nothing."""
 
 
+class PopulationSearcher(StudySearcher):
+    """Asks for all trials of a population before the first starts, so that what is proposed does not depend on which
+    came how far; hands them out while a worker is free."""
+
+    def gather(self, n_trials: int) -> int:
+        """Ask for the trials; the epoch after which they compare themselves first."""
+        every = self._study.spec.search.perturb_epochs
+        repair(self._study)
+        self._asked = deque[Trial]()
+        for _ in range(n_trials):
+            self._asked.append(self._study.ask(owner=self._owner))
+        self._first = next_exchange(self._asked, every)
+        return self._first
+
+    def watch(self, has_room: Callable[[], bool]) -> None:
+        """Hand out trials while ``has_room``."""
+        self._has_room = has_room
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._asked:
+            return None if self.live else str(Searcher.FINISHED)
+        if not self._has_room():
+            return None
+        with self.guarded():
+            trial = self._asked.popleft()
+            config = self._start(trial_id, trial) | {"pauses_every": self._study.spec.search.perturb_epochs}
+            # one that waited for the others tells its last epoch again, and so waits again
+            return config | {"n_stored": trial.epochs - (trial.epochs == self._first)}
+
+    def unfinished(self) -> list[Trial]:
+        return [*self.live.values(), *self._asked]
+
+    def exchange(self, epoch: int, moves: Sequence[Move]) -> None:
+        """As :func:`aifs_tune.exchange.exchange`."""
+        with self.guarded():
+            exchange(self._study, epoch, moves)
+
+
 @dataclass
 class TrialWatch(_Forgettable, tune.Callback):  # type: ignore[misc]
     """Ends trials that are silent for too long and records why a worker died."""
@@ -152,6 +198,9 @@ class TrialWatch(_Forgettable, tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._heard[trial.trial_id] = time.monotonic()
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._heard.pop(trial.trial_id, None)  # it is paused now
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._heard.pop(trial.trial_id, None)
@@ -188,38 +237,22 @@ def cause_of_death(trial: Any) -> str:
     return f"its worker process died: {told[-300:] or 'no reason is known'}"
 
 
-@contextmanager
-def _plain_workers() -> Iterator[None]:
-    """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
-    have the variables, but were not asked for with them: Ray would leave them idle and start others."""
-    default, propagated = dict(DEFAULT_ENV_VARS), set(ENV_VARS_TO_PROPAGATE)
-    DEFAULT_ENV_VARS.clear()
-    ENV_VARS_TO_PROPAGATE.clear()
-    try:
-        yield
-    finally:
-        DEFAULT_ENV_VARS.update(default)
-        ENV_VARS_TO_PROPAGATE.update(propagated)
+def _history(study: Study, trials: Sequence[Trial]) -> History:
+    metric = study.spec.objective.metric
+    return [
+        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[metric]) is not None])
+        for trial in trials
+        if trial.state in ("complete", "pruned") and trial.epochs
+    ]
 
 
-@contextmanager
-def _remembered_trainable() -> Iterator[None]:
-    """Tune asks the cluster for its trainable five times a trial, which costs more than a trial's transactions:
-    what it found once stands until the sweep is over."""
-    found: dict[tuple[str, str], Any] = {}
-    get, contains = _global_registry.get, _global_registry.contains
-
-    def remembered(category: str, key: str) -> Any:
-        if (category, key) not in found:
-            found[category, key] = get(category, key)
-        return found[category, key]
-
-    _global_registry.get = remembered
-    _global_registry.contains = lambda category, key: (category, key) in found or contains(category, key)
-    try:
-        yield
-    finally:
-        del _global_registry.get, _global_registry.contains
+def _population(searcher: PopulationSearcher, job: Job, n_trials: int, workers: int) -> Population:
+    family = find_family(job.spec)
+    kept = family.shaping if family is not None else ()
+    first = searcher.gather(n_trials)
+    population = Population(job.spec, searcher.exchange, kept=kept, n_trials=n_trials, workers=workers, first=first)
+    searcher.watch(population.has_room)
+    return population
 
 
 def run_trials(
@@ -238,17 +271,14 @@ def run_trials(
     best = study.best if any(trial.state == "complete" for trial in trials) else None
     tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
     weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
-    searcher = StudySearcher(study, owner, weights, listener, profile)
+    is_population = search.scheduler == "pbt"
+    kind = PopulationSearcher if is_population else StudySearcher
+    searcher = kind(study, owner, weights, listener, profile)
     watch = TrialWatch(searcher, search.epoch_timeout_s)
-    history = [
-        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[objective.metric]) is not None])
-        for trial in trials
-        if trial.state in ("complete", "pruned") and trial.epochs
-    ]
     pool.wait()
     with ExitStack() as running:
         if pool.is_ours:
-            running.enter_context(_plain_workers())
+            running.enter_context(plain_workers())
         scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
         crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
         profile.workers = crew.workers
@@ -256,13 +286,18 @@ def run_trials(
         trainable = tune.with_parameters(
             WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)), populations=crew.populations
         )
+        if isinstance(searcher, PopulationSearcher):
+            scheduler = _population(searcher, job, n_trials, crew.workers)
+        else:
+            scheduler = make_scheduler(search, objective.mode, _history(study, trials), searcher.promise)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(search, objective.mode, history, searcher.promise),
-                num_samples=n_trials,
-                max_concurrent_trials=crew.workers,
+                scheduler=scheduler,
+                # a search that could go on keeps Tune from ending workers while all of a population are paused
+                num_samples=n_trials + is_population,
+                max_concurrent_trials=n_trials if is_population else crew.workers,
                 reuse_actors=True,
                 time_budget_s=search.timeout_s,
             ),
@@ -275,18 +310,19 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=search.worker_retries),
             ),
         )
-        running.enter_context(_remembered_trainable())
+        running.enter_context(remembered_trainable())
         began = time.monotonic()
         try:
             tuner.fit()
         except TuneError as error:
             raise searcher.error or WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}") from error
         finally:
-            for trial in searcher.live.values():
+            unfinished = searcher.unfinished()
+            for trial in unfinished:
                 study.requeue(trial)
     timed_out = search.timeout_s is not None and time.monotonic() - began >= search.timeout_s
-    if searcher.live and not timed_out:
+    if unfinished and not timed_out:
         raise InterruptedSweepError(
-            f"study {study.name} stopped with {len(searcher.live)} trials in flight, which wait again; "
+            f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
             f"continue with: aifs-tune resume {study.name}"
         )

@@ -1,8 +1,8 @@
 """How a trial is written into an Optuna trial, and read back.
 
 Parameters, state, value and the objective's curve are Optuna's own, so that its dashboard and plots show
-them. The other metrics of an epoch are one system attribute an epoch; the summary of a finished trial
-(metrics of its best epoch, epochs, seconds, worker, reason) is user attributes.
+them. The other metrics of an epoch are one system attribute an epoch, and so is a change of the parameters; the
+summary of a finished trial (metrics of its best epoch, epochs, seconds, worker, reason) is user attributes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
-from aifs_tune.trial import Measurement, State, Trial
+from aifs_tune.trial import Change, Measurement, State, Trial
 
 OWNER = "aifs_tune:owner"
 EPOCH = "aifs_tune:epoch:"
+CHANGE = "aifs_tune:change:"
 
 TO_OPTUNA: dict[State, TrialState] = {
     "waiting": TrialState.WAITING,
@@ -45,6 +46,33 @@ def read_curve(frozen: FrozenTrial) -> list[Measurement]:
     return [Measurement(epoch, value["metrics"], value["seconds"]) for epoch, value in sorted(entries)]
 
 
+def change_record(params: Mapping[str, Scalar], source: int, inherited: Measurement | None) -> dict[str, Any]:
+    """A change as it is stored; ``inherited`` is the best measurement of the weights that are taken over."""
+    best = None if inherited is None else {"epoch": inherited.epoch, "metrics": dict(inherited.metrics)}
+    return {"params": dict(params), "source": source, "best": best}
+
+
+def read_schedule(frozen: FrozenTrial) -> tuple[Change, ...]:
+    """What changed while a trial trained, the earliest first."""
+    return tuple(Change(epoch, entry["params"], entry["source"]) for epoch, entry in _changes(frozen))
+
+
+def read_line(frozen: FrozenTrial) -> list[Measurement]:
+    """What was measured of the weights that a trial has: its epochs since the last change, and before these the best
+    one that it took over."""
+    curve, changes = read_curve(frozen), _changes(frozen)
+    if not changes:
+        return curve
+    since, entry = changes[-1]
+    inherited = [] if entry["best"] is None else [Measurement(entry["best"]["epoch"], entry["best"]["metrics"])]
+    return inherited + [measured for measured in curve if measured.epoch >= since]
+
+
+def _changes(frozen: FrozenTrial) -> list[tuple[int, dict[str, Any]]]:
+    attributes = frozen.system_attrs.items()
+    return sorted((int(key.removeprefix(CHANGE)), entry) for key, entry in attributes if key.startswith(CHANGE))
+
+
 def best_of(curve: Sequence[Measurement], objective: Objective) -> Measurement | None:
     """The measurement with the best objective, the earliest of equals; None for an empty curve."""
     sign = 1 if objective.mode == "max" else -1
@@ -62,7 +90,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
     """The trial as a value; the first of the objectives decides which epoch is its best."""
     objective = objectives[0]
     curve = read_curve(frozen)
-    best = best_of(curve, objective)
+    best = best_of(read_line(frozen), objective)
     values = {}
     if len(objectives) > 1 and frozen.values:
         values = {each.metric: value for each, value in zip(objectives, frozen.values, strict=True)}
@@ -85,6 +113,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
         finished_at=in_utc(frozen.datetime_complete),
         reason=attributes.get("reason"),
         values=values,
+        schedule=read_schedule(frozen),
     )
 
 

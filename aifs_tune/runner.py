@@ -20,7 +20,7 @@ from aifs_tune.durable import write_folder
 from aifs_tune.errors import ConflictError, LostError, TrainerError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
-from aifs_tune.trainers.protocol import Accountable, Resumable, Trainer, Wearing
+from aifs_tune.trainers.protocol import Accountable, Adaptable, Resumable, Trainer, Wearing
 
 _MEASURED = "measured.json"
 
@@ -69,6 +69,7 @@ class Runner:
         self._lost: LostError | None = None
         self._trainer: Trainer | None = None
         self._problem: str | None = None
+        self._trained_with: Mapping[str, Scalar] | None = None
         self._spent: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         if job.folder.is_dir():
@@ -80,25 +81,34 @@ class Runner:
         trainer: object = self._trainer
         return isinstance(trainer, Wearing) and trainer.wears_out(params)
 
-    def start(self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0) -> None:
+    def start(
+        self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0, n_inherited: int = 0
+    ) -> None:
         """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step.
 
         ``n_stored`` is how many epochs of this trial the study has. Those that a checkpoint has beyond them
-        are told again by the next steps, without training.
+        are told again by the next steps, without training. The first ``n_inherited`` epochs were those of another
+        trial: without a checkpoint of them, the trial fails.
         """
         self._artefacts = TrialArtefacts(self._job.artefacts, number)
         self._measured: list[Step] = []
         self._untold: list[Step] = []
         self._saved_at = time.monotonic()
         self._problem = None
+        self._own_params = dict(params)
+        first = self._trained_with = self._params_at(1)
         try:
             if self._trainer is None:
                 with self._spending("import"):
-                    self._trainer = self._make_trainer(params, seed)
+                    self._trainer = self._make_trainer(first, seed)
             with self._spending("switch"):
-                self._trainer.reset(params, seed=seed)
+                self._trainer.reset(first, seed=seed)
                 if not self._continue(n_stored):
-                    self._trainer.reset(params, seed=seed)
+                    self._trainer.reset(first, seed=seed)
+            if len(self._measured) < n_inherited:
+                self._problem = (
+                    f"no whole checkpoint of epoch {n_inherited}, in which it had taken over another trial's weights"
+                )
         except LostError as error:
             self._lost = error
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
@@ -118,7 +128,34 @@ class Runner:
             self._artefacts.drop_checkpoints()
             return False
         self._measured, self._untold = measured, measured[n_stored:]
+        if isinstance(trainer, Adaptable):
+            self._trained_with = None  # what was loaded may have been trained with others
         return True
+
+    def keep(self) -> None:
+        """Write a checkpoint of the running trial now.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it.
+        """
+        self._saved_at = time.monotonic()
+        self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
+
+    def _params_at(self, epoch: int) -> dict[str, Scalar]:
+        """What ``epoch``, from 1, trains with."""
+        replayed = [each.params for each in self._job.spec.replay if each.epoch <= epoch]
+        return {**self._own_params, **replayed[-1]} if replayed else self._own_params
+
+    def _adapt(self) -> None:
+        """Let the next epoch train with the parameters that it is to have."""
+        trainer: object = self._trainer
+        wanted = self._params_at(len(self._measured) + 1)
+        if wanted != self._trained_with:
+            assert isinstance(trainer, Adaptable)
+            trainer.change(wanted)
+            self._trained_with = wanted
 
     def step(self) -> Step:
         """Train one epoch; the last step of a trial says how it ended.
@@ -142,6 +179,7 @@ class Runner:
             return self._failed(self._problem, started)
         assert self._trainer is not None
         try:
+            self._adapt()
             with self._spending("train"):
                 metrics = self._trainer.epoch()
         except LostError:
@@ -190,8 +228,7 @@ class Runner:
         if ended:
             write_folder(self._artefacts.weights, trainer.save_best)
         elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
-            self._saved_at = time.monotonic()
-            self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
+            self.keep()
 
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer

@@ -28,6 +28,8 @@ def best_screen(answer: Mapping[str, Any]) -> RenderableType:
     where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
     title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
     parts: list[RenderableType] = [head, title, _pairs("parameter", "value", answer["params"])]
+    if "replay" in answer:
+        parts.append(_schedule_table(answer["replay"]))
     if answer["metrics"]:
         parts.append(_pairs("metric", "value", answer["metrics"]))
     return Group(*parts)
@@ -41,6 +43,16 @@ def _trials_table(
         traded = [number(trial["values"].get(each["metric"])) for each in others]
         row = [str(trial["trial"]), number(trial["value"]), *traded, _cell(trial["epoch"])]
         table.add_row(*row, configuration(trial["params"]))
+    return table
+
+
+def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
+    """What changed at which epoch."""
+    table, before = Table("from epoch", "trained with"), replay[0]["params"]
+    for entry in replay:
+        changed = {name: x for name, x in entry["params"].items() if x != before.get(name)}
+        table.add_row(str(entry["epoch"]), configuration(changed) if changed else "the parameters above")
+        before = entry["params"]
     return table
 
 

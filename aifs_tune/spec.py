@@ -14,9 +14,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from aifs_tune.constraints import Constraint, check_constraints
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import Scalar, problem
+from aifs_tune.parameters import ScalarField
+from aifs_tune.scalars import Scalar, problem, show
 from aifs_tune.section import Name, Section, Text
-from aifs_tune.space import Space
+from aifs_tune.space import FixedParameter, ParameterName, Space
 
 
 class Objective(Section):
@@ -76,7 +77,7 @@ class SearchSpec(Section):
     """How the space is searched."""
 
     sampler: SamplerName = "aifs"
-    scheduler: Literal["aifs", "asha", "hyperband", "median", "none"] = "aifs"
+    scheduler: Literal["aifs", "asha", "hyperband", "median", "pbt", "none"] = "aifs"
     trials: int = Field(default=32, ge=1, le=1_000_000)
     epochs: int = Field(default=20, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -86,6 +87,9 @@ class SearchSpec(Section):
         description="Epochs before a trial may be stopped early; absent: 1 for aifs, 4 for the others.",
     )
     reduction_factor: float = Field(default=3.0, gt=1, description="One in this many trials passes each rung of ASHA.")
+    perturb_epochs: int = Field(
+        default=2, ge=1, le=100_000, description="Epochs between two exchanges of the population of pbt."
+    )
     timeout_s: float | None = Field(
         default=None, gt=0, description="The sweep starts no trial after this many seconds."
     )
@@ -104,6 +108,13 @@ class SearchSpec(Section):
             raise problem("grace_epochs", text, f"a whole number from 1 to {self.epochs}")
         return self
 
+    @model_validator(mode="after")
+    def _population_exchanges(self) -> SearchSpec:
+        if self.scheduler == "pbt" and self.perturb_epochs >= self.epochs:
+            text = f"{self.perturb_epochs} is not below epochs, {self.epochs}: there would be no exchange"
+            raise problem("perturb_epochs", text, f"a whole number below {self.epochs}")
+        return self
+
 
 class Resources(Section):
     """What one trial occupies."""
@@ -114,6 +125,13 @@ class Resources(Section):
         default="auto",
         description="Trials of equal shape that train in one program and share these; auto: as many as a GPU gains by.",
     )
+
+
+class Replayed(Section):
+    """One entry of a schedule."""
+
+    epoch: int = Field(ge=1, le=100_000, description="The first epoch that trains with these.")
+    params: Annotated[dict[ParameterName, ScalarField], Field(min_length=1)]
 
 
 class SweepSpec(Section):
@@ -135,6 +153,10 @@ class SweepSpec(Section):
     space: Space
     constraints: Annotated[tuple[Constraint, ...], Field(strict=False, max_length=100)] = Field(
         default=(), description="Each is true of every configuration tried, such as filters * dense_units <= 8192."
+    )
+
+    replay: Annotated[tuple[Replayed, ...], Field(strict=False, max_length=1000)] = Field(
+        default=(), description="With what every trial trains from which epoch on, such as what pbt found."
     )
 
     @model_validator(mode="before")
@@ -164,9 +186,37 @@ class SweepSpec(Section):
             others = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
             raise problem("search.sampler", f"{search.sampler} searches one objective", f"{others}, module:Class")
         if self.trade_off and search.scheduler != "none":
-            text = f"{search.scheduler} stops trials by one objective, which would cut off the front of several"
+            does = "compares" if search.scheduler == "pbt" else "stops"
+            text = f"{search.scheduler} {does} trials by one objective, which would cut off the front of several"
             raise problem("search.scheduler", text, "none")
         return self
+
+    @model_validator(mode="after")
+    def _replay_is_a_schedule(self) -> SweepSpec:
+        before = 0
+        for i, entry in enumerate(self.replay):
+            if entry.epoch <= before or (i == 0 and entry.epoch != 1):
+                allowed = f"a whole number above {before}" if i else "1 for the first entry"
+                raise problem(f"replay.{i}.epoch", f"{entry.epoch} is out of order", allowed)
+            before = entry.epoch
+            for name in entry.params:
+                self._check_replayed(f"replay.{i}.params.{name}", name)
+        if self.replay and self.search.scheduler == "pbt":
+            raise problem("replay", "a schedule is given, and pbt would make others", "another search.scheduler")
+        return self
+
+    def _check_replayed(self, key: str, name: str) -> None:
+        first, parameter = self.replay[0].params, self.space.root.get(name)
+        if name not in first:
+            raise problem(key, "is not in the first entry", f"{', '.join(first)}; or add it there")
+        if parameter is None:
+            return
+        if not isinstance(parameter, FixedParameter):
+            allowed = f"leave it out, or fix it in space at {show(first[name])}"
+            raise problem(key, "is searched in space as well", allowed)
+        if parameter.convert(first[name]) is None:
+            text = f"begins with {show(first[name])}, space.{name} is {show(parameter.value)}"
+            raise problem(key, text, "the same value in both, or none in space")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

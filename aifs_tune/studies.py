@@ -20,6 +20,7 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
+_OTHER["replay"] = "another schedule to replay"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -76,7 +77,7 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     if name not in study_names(storage):
         return _create(storage, spec, name)
     study = get_study(storage, name)
-    for part in ("space", "constraints", "objective", "trade_off", "trainer", "data"):
+    for part in ("space", "constraints", "objective", "trade_off", "replay", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
                 f"study {name!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "

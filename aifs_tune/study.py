@@ -11,13 +11,17 @@ import optuna
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.held_session import translated
 from aifs_tune.record import (
+    CHANGE,
     EPOCH,
     FROM_OPTUNA,
     OWNER,
     TO_OPTUNA,
+    best_of,
+    change_record,
     distributions_of,
     finite_or_none,
     read_curve,
+    read_line,
     read_trial,
 )
 from aifs_tune.results import Result, front_of, objectives_in, result_of, values_of
@@ -26,7 +30,7 @@ from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.trial import STATES, FinalState, Measurement, State, Trial, check_transition
+from aifs_tune.trial import STATES, Change, FinalState, Measurement, State, Trial, check_transition
 
 if TYPE_CHECKING:
     import pandas
@@ -146,7 +150,7 @@ class Study:
             value,
             state=state,
             reason=reason,
-            curve=self.curve(current),
+            curve=read_line(self.storage.optuna.get_trial(self._trial_id(current.number))),
             objectives=self.spec.objectives,
         )
         if current.is_finished:
@@ -174,6 +178,30 @@ class Study:
         with self.storage.transaction(self.name):
             frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
             return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+
+    def change(self, trial: Trial | int, *, epoch: int, params: Mapping[str, Scalar], source: Trial | int) -> Trial:
+        """Store that a running trial trains with ``params`` from ``epoch`` on, from the weights that another trial,
+        ``source``, had before it. The same change again changes nothing.
+
+        Raises
+        ------
+        RequestError
+            If the parameters are not allowed, ``source`` has not measured the epoch before, or the trial changed at
+            this epoch or later already; ConflictError if the trial is not running.
+        """
+        current, donor = self._running(trial), self.trial(source)
+        wanted = Change(epoch, self.spec.check_params(params), donor.number)
+        if wanted in current.schedule:
+            return current
+        frozen = self.storage.optuna.get_trial(self._trial_id(donor.number))
+        earlier = current.schedule[-1].epoch if current.schedule else 1
+        if donor.number == current.number or epoch <= earlier or epoch - 1 not in frozen.intermediate_values:
+            what = f"trial {current.number} cannot go on from trial {donor.number} at epoch {epoch}"
+            raise RequestError(f"{what}; allowed: another trial that measured the epoch before, after epoch {earlier}")
+        record = change_record(wanted.params, donor.number, best_of(read_line(frozen), self.spec.objective))
+        with self.storage.transaction(self.name):
+            self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
+        return self.trial(current.number)
 
     def requeue(self, trial: Trial | int) -> Trial:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""

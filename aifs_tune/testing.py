@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from aifs_tune.errors import RequestError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.protocol import Resumable, Trainer
+from aifs_tune.trainers.protocol import Adaptable, Resumable, Trainer
 
 
 class TrainerContract:
@@ -87,6 +88,50 @@ class TrainerContract:
         trainer.save(tmp_path)
         trainer.save_best(tmp_path)
         assert [one, trainer.epoch()] == expected
+
+    def test_a_change_to_what_it_has_changes_nothing(self, trainer: Trainer) -> None:
+        if not isinstance(trainer, Adaptable):
+            pytest.skip("not adaptable")
+        expected = [trainer.epoch(), trainer.epoch()]
+        trainer.reset(self.first, seed=1)
+        one = trainer.epoch()
+        trainer.change(self.first)
+        assert [one, trainer.epoch()] == expected
+
+    def test_a_change_keeps_the_weights_or_is_refused(self, trainer: Trainer) -> None:
+        if not isinstance(trainer, Adaptable):
+            pytest.skip("not adaptable")
+        expected = [trainer.epoch(), trainer.epoch()]
+        trainer.reset(self.second, seed=1)
+        afresh = trainer.epoch()
+        trainer.reset(self.first, seed=1)
+        one = trainer.epoch()
+        try:
+            trainer.change(self.second)
+        except RequestError:
+            assert [one, trainer.epoch()] == expected
+        else:
+            two = trainer.epoch()
+            assert list(two) == list(one)
+            assert two not in (expected[1], afresh)
+
+    def test_a_trial_goes_on_from_another_one(self, trainer: Trainer, tmp_path: Path) -> None:
+        if not isinstance(trainer, Adaptable) or not isinstance(trainer, Resumable):
+            pytest.skip("not adaptable and resumable")
+        trainer.epoch()
+        trainer.save(tmp_path)
+        try:
+            trainer.change(self.second)
+        except RequestError:
+            pytest.skip("the second configuration has another shape")
+        expected = trainer.epoch()
+        later = self.make()
+        later.reset(self.second, seed=1)
+        assert isinstance(later, Resumable)
+        assert isinstance(later, Adaptable)
+        later.load(tmp_path)
+        later.change(self.second)
+        assert later.epoch() == expected
 
     def test_files_are_plain_arrays_and_json(self, trainer: Trainer, tmp_path: Path) -> None:
         if not isinstance(trainer, Resumable):

@@ -43,6 +43,19 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Change:
+    """From ``epoch`` on, a trial trains with ``params`` from the weights that trial ``source`` had before it."""
+
+    epoch: int
+    params: Mapping[str, Scalar]
+    source: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As an entry of a trial's ``schedule``."""
+        return {"epoch": self.epoch, "params": dict(self.params), "source": self.source}
+
+
+@dataclass(frozen=True)
 class Trial:
     """One configuration and what became of it.
 
@@ -50,6 +63,10 @@ class Trial:
     at (None where the trial reported no epochs) and ``metrics`` all metrics of that epoch. ``seconds`` is
     the time spent training and evaluating. ``seed`` seeds everything random in the trial. Where several
     objectives are traded off, ``values`` has all of them by metric, those of ``epoch``, once they are known.
+
+    ``schedule`` has what changed while it trained, the earliest first; ``params`` are those that it began with. What
+    it measured before a change is in its curve alone: ``value``, ``epoch`` and ``metrics`` are those of the weights
+    that it has, and so may be of an epoch of the trial that these came from.
     """
 
     number: int
@@ -66,14 +83,22 @@ class Trial:
     finished_at: datetime | None = None
     reason: str | None = None
     values: Mapping[str, float] = field(default_factory=dict)
+    schedule: tuple[Change, ...] = ()
+
+    @property
+    def latest_params(self) -> Mapping[str, Scalar]:
+        """What it trains with now."""
+        return self.schedule[-1].params if self.schedule else self.params
 
     @property
     def is_finished(self) -> bool:
         return self.state in FINAL
 
     def to_json(self) -> dict[str, Any]:
-        """The trial object of the command line's contract; with ``values`` where there are several objectives."""
+        """The trial object of the command line's contract; with ``values`` where there are several objectives and
+        ``schedule`` where something changed."""
         several = {"values": dict(self.values)} if self.values else {}
+        changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
         return {
             "trial": self.number,
             "state": self.state,
@@ -87,4 +112,5 @@ class Trial:
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "reason": self.reason,
             **several,
+            **changed,
         }

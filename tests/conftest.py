@@ -21,9 +21,12 @@ STARTS_RAY = {
     "test_preloading",
     "test_ray_tune",
     "test_sweep_faults",
+    "test_sweep_frames",
     "test_sweep_images",
+    "test_sweep_pbt",
     "test_sweep_population",
     "test_sweep_search",
+    "test_sweep_series",
     "test_trade_off",
 }
 """Test files that start a Ray of their own: one after another, while the other files run beside them."""

@@ -25,6 +25,7 @@ LAYERS = [
     {"sqlite_database", "postgres_database"},
     {"storage", "record", "table"},
     {"results"},
+    {"exploring"},
     {"sampling"},
     {"study"},
     {"studies"},
@@ -32,10 +33,10 @@ LAYERS = [
     {"trainers"},
     {"testing"},
     {"listener", "artefacts"},
-    {"runner"},
+    {"runner", "exchange"},
     {"cluster"},
     {"ray_population"},
-    {"ray_trial", "ray_schedulers"},
+    {"ray_trial", "ray_schedulers", "ray_pbt", "ray_patches"},
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
@@ -44,7 +45,7 @@ LAYERS = [
 ]
 
 HOMES = {
-    "ray": {"ray_tune", "ray_trial", "ray_schedulers", "ray_population", "cluster"},
+    "ray": {"ray_tune", "ray_trial", "ray_schedulers", "ray_pbt", "ray_patches", "ray_population", "cluster"},
     "optuna": {
         "mirror",
         "held_session",

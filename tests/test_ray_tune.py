@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aifs_tune.ray_tune import cause_of_death
+from aifs_tune.ray_tune import TrialWatch, cause_of_death
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_a_death_has_a_short_cause(tmp_path, text, words):
     assert cause.startswith("its worker process died: ")
     assert words in cause
     assert "common causes" not in cause
+
+
+def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
+    killed = []
+    monkeypatch.setattr("aifs_tune.ray_tune.ray.kill", killed.append)
+    watch = TrialWatch(SimpleNamespace(error=None), silence_s=0.0)
+    paused, hung = (
+        SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in ("paused", "hung")
+    )
+    for trial in (paused, hung):
+        watch.on_trial_start(1, [], trial)
+    watch.on_trial_save(1, [], paused)
+    watch.on_step_end(1, [paused, hung])
+    assert killed == ["hung"]

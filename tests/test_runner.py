@@ -175,3 +175,81 @@ def test_what_the_time_went_into_adds_up(runner):
     assert set(first[1].spent) == {"train", "keep"}
     assert set(steps(runner, 1)[0].spent) == {"switch", "train", "keep"}
     assert all(seconds >= 0 for step in first for seconds in step.spent.values())
+
+
+class Adapting(Counting):
+    """Counts in strides that can change."""
+
+    def reset(self, params, *, seed):
+        self.params, self.value = dict(params), 0.0
+
+    def change(self, params):
+        self.params = dict(params)
+
+    def epoch(self):
+        self.value += self.params["stride"]
+        return {"score": self.value}
+
+
+def adapting(tmp_path, epochs=4, **sections) -> Runner:
+    spec = parse_sweep(
+        {
+            "name": "r",
+            "trainer": {"name": "mlp", "checkpoint_s": 100},
+            "objective": {"metric": "score"},
+            "search": {"epochs": epochs},
+            "space": {"start": {"type": "float", "low": 0, "high": 9}},
+            **sections,
+        }
+    )
+    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Adapting())
+
+
+def scores(runner: Runner, number: int = 0, **options: int) -> list[float]:
+    runner.start(number, {"start": 0.0, "stride": 1.0}, 1, **options)
+    taken = [runner.step()]
+    while taken[-1].ended is None:
+        taken.append(runner.step())
+    assert taken[-1].ended == "complete", taken[-1].reason
+    return [step.metrics["score"] for step in taken]
+
+
+REPLAY = [{"epoch": 1, "params": {"stride": 2.0}}, {"epoch": 3, "params": {"stride": 10.0}}]
+
+
+def test_a_schedule_is_replayed_from_its_epochs_on(tmp_path):
+    assert scores(adapting(tmp_path)) == [1, 2, 3, 4]
+    runner = adapting(tmp_path, replay=REPLAY)
+    assert scores(runner) == [2, 4, 14, 24]
+    assert scores(runner, 1) == [2, 4, 14, 24], "the next trial begins with the first entry again"
+
+
+@pytest.mark.parametrize("n_trained", [1, 2, 3])
+def test_a_replay_that_was_interrupted_goes_on_where_it_was(tmp_path, n_trained):
+    runner = adapting(tmp_path, replay=REPLAY)
+    runner.start(0, {"start": 0.0, "stride": 1.0}, 1)
+    for _ in range(n_trained):
+        runner.step()
+    runner.keep()
+    assert scores(adapting(tmp_path, replay=REPLAY), n_stored=n_trained) == [2, 4, 14, 24][n_trained:]
+
+
+def test_a_kept_trial_goes_on_with_other_parameters_and_tells_nothing_twice(tmp_path):
+    runner = adapting(tmp_path)
+    runner.start(0, {"stride": 1.0}, 1)
+    runner.step()
+    runner.step()
+    runner.keep()
+    assert runner._artefacts.find_checkpoint_epoch() == 2
+    runner.start(0, {"stride": 5.0}, 1, n_stored=2, n_inherited=2)
+    assert [(s.epoch, s.metrics["score"]) for s in (runner.step(), runner.step())] == [(3, 7.0), (4, 12.0)]
+
+
+def test_a_trial_that_lost_what_it_took_over_is_not_begun_again(tmp_path):
+    runner = adapting(tmp_path)
+    runner.start(0, {"stride": 1.0}, 1, n_stored=2, n_inherited=2)
+    failed = runner.step()
+    assert failed.ended == "failed"
+    assert failed.reason == "no whole checkpoint of epoch 2, in which it had taken over another trial's weights"
+    runner.start(1, {"stride": 1.0}, 1)
+    assert runner.step().ended is None

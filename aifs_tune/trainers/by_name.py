@@ -19,6 +19,9 @@ from aifs_tune.trainers.protocol import Trainer
 if TYPE_CHECKING:
     from aifs_tune.trainers.population import Population
 
+LEAST_POPULATION = 4
+"""Trials of pbt: with fewer, a quarter of them is less than one."""
+
 
 def find_family(spec: SweepSpec) -> Family | None:
     """The trainer of ``spec``; None for an instrument or a lab's own function."""
@@ -39,6 +42,8 @@ def why_alone(spec: SweepSpec) -> str | None:
         return "a CPU is kept busy by one trial"
     if spec.resources.gpu > 1:
         return "each trial is given several GPUs"
+    if spec.search.scheduler == "pbt" or spec.replay:
+        return "the parameters of trials change while they train"
     if spec.trainer is None or spec.trainer.name != "cnn":
         return "only trials of the cnn can share a program"
     tuned = [name for name in cnn_params.SHAPING if name in spec.space and len(set(spec.space[name].extremes)) > 1]
@@ -69,6 +74,7 @@ def check_trainer(spec: SweepSpec) -> None:
         raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {known}, module:function")
     else:
         _check_family(spec, spec.trainer.name, FAMILIES[spec.trainer.name])
+    _check_changes(spec, spec.trainer.name)
     if spec.resources.population not in ("auto", 1) and (reason := why_alone(spec)) is not None:
         raise RequestError(f"resources.population: {spec.resources.population} is not possible: {reason}; allowed: 1")
 
@@ -87,6 +93,33 @@ def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
             raise RequestError(f"space.{parameter_name}: no parameter of the {name}; allowed: {known}")
         for value in parameter.extremes:
             family.allowed[parameter_name].take(f"space.{parameter_name}", value)
+
+
+def _check_changes(spec: SweepSpec, name: str) -> None:
+    """Refuse a population or a schedule where the trainer, or the space, leaves nothing to change."""
+    family = find_family(spec)
+    is_population = spec.search.scheduler == "pbt"
+    if (is_population or spec.replay) and (family is None or not family.adaptable):
+        key = "search.scheduler: pbt" if is_population else "replay"
+        able = ", ".join(known for known, each in FAMILIES.items() if each.adaptable)
+        raise RequestError(f"{key}: trials of {name} cannot go on with other parameters; allowed: trainers {able}")
+    if family is None:
+        return
+    if is_population and spec.search.trials < LEAST_POPULATION:
+        raise RequestError(
+            f"search.trials: {spec.search.trials} are too few for pbt; allowed: {LEAST_POPULATION} or more"
+        )
+    changing = [each for each in spec.space.root if each not in family.shaping and spec.space[each].type != "fixed"]
+    if is_population and not changing:
+        can = ", ".join(each for each in family.allowed if each not in family.shaping)
+        raise RequestError(f"space: nothing is searched that can change in a running trial; allowed: any of {can}")
+    for i, entry in enumerate(spec.replay):
+        for each, value in entry.params.items():
+            key = f"replay.{i}.params.{each}"
+            if each not in family.allowed or each in family.shaping:
+                can = ", ".join(known for known in family.allowed if known not in family.shaping)
+                raise RequestError(f"{key}: cannot change in a running trial of the {name}; allowed: {can}")
+            family.allowed[each].take(key, value)
 
 
 def make_trainer(

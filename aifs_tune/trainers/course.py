@@ -78,6 +78,18 @@ class Course:
         """Counted from 1; None before the first finite value."""
         self.best_value: float | None = None
 
+    def change(self, params: Mapping[str, Scalar]) -> None:
+        """Go on with other parameters. Raises RequestError if one is unknown or not allowed, or the shape would be
+        another; the course is then as it was."""
+        wanted = self.task.params_of(params)
+        here, there = asdict(self.shape), asdict(self.task.shape_of(wanted))
+        for name, value in here.items():
+            if there[name] != value:
+                raise RequestError(
+                    f"{name}: {brief(there[name])} makes another program; allowed while a trial runs: {brief(value)}"
+                )
+        self.params = wanted
+
     @property
     def _architecture(self) -> dict[str, Any]:
         """The shape as JSON has it."""

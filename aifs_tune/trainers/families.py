@@ -18,13 +18,15 @@ Kind: TypeAlias = Literal["images", "table", "series", "frames"]
 
 @dataclass(frozen=True)
 class Family:
-    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program."""
+    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program, and
+    ``adaptable`` whether a running trial can go on with other values of the rest."""
 
     kind: Kind
     module: str
     cls: str
     allowed: Mapping[str, Parameter]
     shaping: tuple[str, ...]
+    adaptable: bool = True
 
     def load(self) -> Any:
         """The class."""
@@ -45,6 +47,7 @@ FAMILIES: dict[str, Family] = {
         "BoostingTrainer",
         boosting_params.ALLOWED,
         boosting_params.SHAPING,
+        adaptable=False,
     ),
     "rnn": Family("series", "aifs_tune.trainers.rnn", "RnnTrainer", rnn_params.ALLOWED, rnn_params.SHAPING),
     "cnn1d": Family("series", "aifs_tune.trainers.cnn1d", "Cnn1dTrainer", cnn1d_params.ALLOWED, cnn1d_params.SHAPING),

@@ -127,6 +127,16 @@ class NetTrainer(ABC):
         self._program.start(seed)
         self._best: Weights = {}
 
+    def change(self, params: Mapping[str, Scalar]) -> None:
+        """Go on with other parameters, from the weights that the trial has.
+
+        Raises
+        ------
+        RequestError
+            If a parameter is unknown or not allowed, or makes another program; the trial is as it was.
+        """
+        self._course.change(params)
+
     def epoch(self) -> dict[str, float]:
         """Train one epoch and measure it on the validation part; empty if already finished.
 

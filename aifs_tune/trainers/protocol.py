@@ -55,6 +55,25 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
+class Adaptable(Protocol):
+    """A trainer whose running trial can go on with other parameters.
+
+    Guarantee: the next epoch trains with ``params`` from the weights that the trial has; with the params that it has
+    already, nothing changes.
+    """
+
+    def change(self, params: Mapping[str, Scalar]) -> None:
+        """Go on with ``params``, which are complete: what is absent has its default.
+
+        Raises
+        ------
+        RequestError
+            If a parameter is unknown or not allowed, or a tensor shape would change; the trial is as it was.
+        """
+        ...
+
+
+@runtime_checkable
 class Accountable(Protocol):
     """A trainer that says what its time goes into."""
 

@@ -1,0 +1,44 @@
+"""What Ray Tune does otherwise than a sweep needs it, changed for as long as a sweep runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
+from ray.tune.registry import _global_registry
+
+
+@contextmanager
+def plain_workers() -> Iterator[None]:
+    """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
+    have the variables, but were not asked for with them: Ray would leave them idle and start others."""
+    default, propagated = dict(DEFAULT_ENV_VARS), set(ENV_VARS_TO_PROPAGATE)
+    DEFAULT_ENV_VARS.clear()
+    ENV_VARS_TO_PROPAGATE.clear()
+    try:
+        yield
+    finally:
+        DEFAULT_ENV_VARS.update(default)
+        ENV_VARS_TO_PROPAGATE.update(propagated)
+
+
+@contextmanager
+def remembered_trainable() -> Iterator[None]:
+    """Tune asks the cluster for its trainable five times a trial, which costs more than a trial's transactions:
+    what it found once stands until the sweep is over."""
+    found: dict[tuple[str, str], Any] = {}
+    get, contains = _global_registry.get, _global_registry.contains
+
+    def remembered(category: str, key: str) -> Any:
+        if (category, key) not in found:
+            found[category, key] = get(category, key)
+        return found[category, key]
+
+    _global_registry.get = remembered
+    _global_registry.contains = lambda category, key: (category, key) in found or contains(category, key)
+    try:
+        yield
+    finally:
+        del _global_registry.get, _global_registry.contains

@@ -1,0 +1,113 @@
+"""Population-based training: Ray Tune's scheduler, made to wait safely and to draw from seeds.
+
+As Ray has it, the last trial to come to an epoch starts the exchange. If that trial fails or ends instead, all others
+wait for ever; and donors and new parameters are drawn from Python's global state. Here the exchange takes place as soon
+as every trial that lives is paused, whatever became of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Container, Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers.pbt import _PBTTrialState
+
+from aifs_tune.exchange import Move
+from aifs_tune.exploring import explored
+from aifs_tune.seeds import exchange_seed
+from aifs_tune.spec import SweepSpec
+
+QUANTILE = 0.25
+"""Share of the population that takes over from as many of the best; Ray's default."""
+
+
+class Population(PopulationBasedTraining):  # type: ignore[misc]
+    """The trials of one sweep, of which ``workers`` train at a time.
+
+    Each trains to the epoch ``first``, is paused, and waits until all ``n_trials`` are there. Then ``exchange`` is told
+    the epoch and who takes over from whom with which parameters, and so on each ``search.perturb_epochs``. Trials that
+    are further already go their own way. ``kept`` are the parameters that cannot change in a running trial.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        exchange: Callable[[int, Sequence[Move]], None],
+        *,
+        kept: Container[str],
+        n_trials: int,
+        workers: int,
+        first: int,
+    ) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric="objective",
+            mode=spec.objective.mode,
+            perturbation_interval=spec.search.perturb_epochs,
+            custom_explore_fn=dict,  # Ray wants to see one; ours is _move
+            quantile_fraction=QUANTILE,
+            log_config=False,
+            synch=True,
+        )
+        self._spec, self._exchange, self._kept = spec, exchange, kept
+        self._n_trials, self._workers = n_trials, workers
+        self._next_perturbation_sync = first
+
+    def has_room(self) -> bool:
+        """Whether a worker is free."""
+        return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trial_state) < self._workers
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if not self._trial_state:
+            # else Tune ends a worker for which no trial waits at this moment, as none does when all are paused
+            tune_controller._actor_cache.increase_max(trial.placement_group_factory, self._workers)
+        state = self._trial_state.setdefault(trial, _PBTTrialState(trial))
+        state.last_train_time = trial.config["n_stored"]
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        state, epoch = self._trial_state[trial], result["epoch"]
+        if epoch != self._next_perturbation_sync:
+            state.last_train_time = epoch
+            return str(TrialScheduler.CONTINUE)
+        self._save_trial_state(state, epoch, result, trial)
+        trial.set_config({**trial.config, "n_stored": epoch})
+        return str(TrialScheduler.PAUSE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        if self._all_wait():
+            self._exchange_weights()
+        return super().choose_trial_to_run(tune_controller) if self.has_room() else None
+
+    def _all_wait(self) -> bool:
+        if len(self._trial_state) < self._n_trials:
+            return False
+        epochs = {trial: state.last_train_time for trial, state in self._trial_state.items() if not trial.is_finished()}
+        behind = [trial for trial, epoch in epochs.items() if epoch <= self._next_perturbation_sync]
+        return bool(behind) and all(
+            trial.status == Trial.PAUSED and epochs[trial] == self._next_perturbation_sync for trial in behind
+        )
+
+    def _exchange_weights(self) -> None:
+        epoch = self._next_perturbation_sync
+        for state in self._trial_state.values():
+            if state.last_train_time != epoch:
+                state.last_score = None  # not of this epoch
+        lower, upper = self._quantiles()
+        moves = [self._move(trial, upper, epoch) for trial in lower]
+        self._exchange(epoch, moves)
+        for trial, move in zip(lower, moves, strict=True):
+            taken = {"params": json.dumps(dict(move.params)), "n_inherited": epoch}
+            trial.set_config({**trial.config, **taken})
+        self._num_perturbations += len(moves)
+        self._next_perturbation_sync += self._perturbation_interval
+
+    def _move(self, trial: Any, upper: Sequence[Any], epoch: int) -> Move:
+        number = trial.config["number"]
+        rng = random.Random(exchange_seed(self._spec.search.seed, number, epoch))
+        source = rng.choice(upper)
+        params = explored(self._spec, json.loads(source.config["params"]), kept=self._kept, rng=rng)
+        return Move(number, source.config["number"], params)
