@@ -15,6 +15,7 @@ from aifs_tune.trainers import cnn_params
 from aifs_tune.trainers.families import FAMILIES, Family
 from aifs_tune.trainers.function import FunctionTrainer, import_function
 from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trainers.transfer_params import check_weights
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.population import Population
@@ -72,6 +73,14 @@ def check_trainer(spec: SweepSpec) -> None:
 
 
 def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
+    assert spec.trainer is not None
+    if family.begins_with_weights:
+        check_weights(spec.trainer.weights)
+    elif spec.trainer.weights is not None:
+        others = ", ".join(name for name, one in FAMILIES.items() if one.begins_with_weights)
+        raise RequestError(
+            f"trainer.weights: the {name} begins with none, {spec.trainer.weights} came; allowed with: {others}"
+        )
     metrics = family.metrics(spec.data or DataSpec())
     for i, objective in enumerate(spec.objectives):
         if objective.metric not in metrics:
@@ -102,7 +111,8 @@ def make_trainer(
     from aifs_tune.data import open_examples, open_images
 
     opened = open_images(data) if family.kind == "images" else open_examples(data)
-    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, **_task(spec))
+    given = {"weights": spec.trainer.weights} if family.begins_with_weights else {}
+    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, **_task(spec), **given)
     return made
 
 

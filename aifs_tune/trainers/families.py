@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.parameters import Parameter
-from aifs_tune.trainers import boosting_params, cnn_params, mlp_params
+from aifs_tune.trainers import boosting_params, cnn_params, mlp_params, residual_params, transfer_params
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
 Kind: TypeAlias = Literal["images", "table"]
@@ -18,13 +18,17 @@ Kind: TypeAlias = Literal["images", "table"]
 
 @dataclass(frozen=True)
 class Family:
-    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program."""
+    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program.
+
+    ``begins_with_weights`` is of those that are made with a file of ``weights``.
+    """
 
     kind: Kind
     module: str
     cls: str
     allowed: Mapping[str, Parameter]
     shaping: tuple[str, ...]
+    begins_with_weights: bool = False
 
     def load(self) -> Any:
         """The class."""
@@ -38,6 +42,21 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "cnn": Family("images", "aifs_tune.trainers.cnn", "CnnTrainer", cnn_params.ALLOWED, cnn_params.SHAPING),
+    "residual_cnn": Family(
+        "images",
+        "aifs_tune.trainers.residual",
+        "ResidualCnnTrainer",
+        residual_params.ALLOWED,
+        residual_params.SHAPING,
+    ),
+    "transfer": Family(
+        "images",
+        "aifs_tune.trainers.transfer",
+        "TransferTrainer",
+        transfer_params.ALLOWED,
+        transfer_params.SHAPING,
+        begins_with_weights=True,
+    ),
     "mlp": Family("table", "aifs_tune.trainers.mlp", "MlpTrainer", mlp_params.ALLOWED, mlp_params.SHAPING),
     "boosting": Family(
         "table",

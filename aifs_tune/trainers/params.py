@@ -99,6 +99,10 @@ class TrainingParams:
         knobs = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
         return knobs | {"learning_rate": self.learning_rate * rate_factor}
 
+    def knobs_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
+        """:meth:`knobs` of ``epoch`` (from 0), the learning rate as its schedule has it; see :meth:`rate_factor`."""
+        return self.knobs(self.rate_factor(epoch, epochs, n_stale))
+
     def rate_factor(self, epoch: int, epochs: int, n_stale: int) -> float:
         """The share of ``learning_rate`` that ``epoch`` (from 0) of ``epochs`` trains with.
 
