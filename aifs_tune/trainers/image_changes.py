@@ -1,4 +1,4 @@
-"""What can happen to a batch of images (n, height, width, channels) of 0 to 1, each by its own numbers of shape (n,)."""
+"""What can happen to a batch of images (n, height, width, channels) of 0 to 1, each by its own numbers (n,)."""
 
 from __future__ import annotations
 

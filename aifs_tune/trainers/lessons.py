@@ -75,7 +75,8 @@ def _mixed(inputs: Any, n: int, knobs: Knobs, seeds: Any) -> tuple[Any, Any]:
         is_blended = (tf.random.stateless_uniform((n,), seeds[2] + 1) < 0.5) & (knobs["mixup"] > 0)
         return tf.where(is_blended[:, None, None, None], mixed, found), tf.where(is_blended, share, found_share)
 
-    return tf.cond(knobs["cutmix"] > 0, cut, lambda: (mixed, share))
+    inputs, share = tf.cond(knobs["cutmix"] > 0, cut, lambda: (mixed, share))
+    return inputs, share
 
 
 def _cost(logits: Any, labels: Any, knobs: Knobs) -> Any:
