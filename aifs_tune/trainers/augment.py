@@ -46,8 +46,8 @@ def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
 def cut_and_pasted(images: Any, alpha: Any, seed: Any) -> tuple[Any, Any]:
     """CutMix (Yun et al. 2019): a rectangle of the image before in each, and the share (n,) of its own pixels.
 
-    The rectangle takes a share drawn from Beta(alpha, alpha), its smaller side, so that more than a half stays its
-    own; it has the shape of the image and its centre anywhere in it, and what is outside is cut off.
+    The rectangle takes a share drawn from Beta(alpha, alpha), its smaller side, so that about a half stays its
+    own at least; it has the shape of the image and its centre anywhere in it, and what is outside is cut off.
     """
     n, height, width, _ = images.shape
     seeds = tf.random.split(seed, 2)

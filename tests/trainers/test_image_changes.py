@@ -25,9 +25,8 @@ def both(name: str, *arrays: Any, **more: Any) -> Array:
     given = [np.asarray(array) for array in arrays]
     ours = getattr(image_changes, name)(*(tf.constant(array) for array in given), **more)
     theirs = getattr(stacked_changes, name)(*(jnp.asarray(array) for array in given), **more)
-    for one, other in zip(
-        *([found] if not isinstance(found, tuple) else found for found in (ours, theirs)), strict=True
-    ):
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
+    for one, other in pairs:
         np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-6)
     return np.array(ours[0] if isinstance(ours, tuple) else ours)
 

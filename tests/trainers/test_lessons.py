@@ -62,8 +62,7 @@ def test_a_guess_that_is_sure_has_a_finite_gradient() -> None:
         assert np.isfinite(np.array(tape.gradient(loss, sure))).all()
 
 
-@pytest.mark.parametrize("rank", [2, 4])
-@pytest.mark.parametrize("alpha", [0.2, 1.0])
+@pytest.mark.parametrize(("rank", "alpha"), [(2, 0.2), (4, 1.0)])
 def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: float) -> None:
     n = 4000
     inputs = np.random.default_rng(1).random((n, *[2] * (rank - 1)), dtype=np.float32)
@@ -96,7 +95,7 @@ def test_with_both_mixings_each_takes_a_half() -> None:
             np.array(found)[:, 0, 0], np.roll(images, 1, axis=0)[:, 0, 0]
         ).all(axis=1)
         assert 0.4 < is_mixed.mean() < 0.6
-    assert float(np.min(share)) > 0.45
+    assert float(np.min(share)) > 0.4
 
 
 def test_nothing_is_mixed_at_zero() -> None:
