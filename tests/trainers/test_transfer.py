@@ -141,7 +141,7 @@ def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
     check_trainer(spec(name="transfer", weights=str(weights_file())))
     with pytest.raises(RequestError, match="is no file; it is never downloaded"):
         check_trainer(spec(name="transfer", weights=str(tmp_path / "absent")))
-    with pytest.raises(RequestError, match="cnn begins with none, .* came; allowed with: transfer"):
+    with pytest.raises(RequestError, match=r"cnn begins with none, .* came; allowed with: transfer"):
         check_trainer(spec(name="cnn", weights=str(weights_file())))
 
 
