@@ -16,7 +16,7 @@ from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import ScalarField
 from aifs_tune.scalars import Scalar, problem, show
-from aifs_tune.section import Name, Section, Text
+from aifs_tune.section import FilePath, Name, Section, Text
 from aifs_tune.space import FixedParameter, ParameterName, Space
 
 
@@ -46,6 +46,9 @@ class TrainerSpec(Section):
     class_weights: Literal["balanced", "none"] = "balanced"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto", description="Of the convolutions; auto: mixed bfloat16 where the hardware has it."
+    )
+    weights: FilePath | None = Field(
+        default=None, description="Of transfer: a file that save_weights of Keras wrote for the backbone."
     )
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between two checkpoints of a running trial.")
 

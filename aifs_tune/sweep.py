@@ -211,14 +211,17 @@ def _n_remaining(study: Study) -> int:
 
 
 def _located(spec: SweepSpec) -> SweepSpec:
-    """``spec`` with the absolute path of its data, if its trainer needs any and they can be told apart."""
+    """``spec`` with absolute paths of its data and weights, if its trainer needs any and they can be told apart."""
     family = find_family(spec)
     if family is None:
         return spec
     from aifs_tune.data.sources import locate
 
     asked_by = f"{spec.name}: trainer {spec.trainer.name if spec.trainer else ''}"
-    return spec.model_copy(update={"data": locate(spec.data or DataSpec(), family.kind, asked_by)})
+    found: dict[str, Any] = {"data": locate(spec.data or DataSpec(), family.kind, asked_by)}
+    if spec.trainer is not None and spec.trainer.weights is not None:
+        found["trainer"] = spec.trainer.model_copy(update={"weights": spec.trainer.weights.absolute()})
+    return spec.model_copy(update=found)
 
 
 def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[Path | None, str | None]:

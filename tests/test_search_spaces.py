@@ -17,10 +17,12 @@ from aifs_tune.trainers.cnn1d_params import Cnn1dParams
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
 from aifs_tune.trainers.cnn_values_params import CnnValuesParams
 from aifs_tune.trainers.families import FAMILIES
+from aifs_tune.trainers.residual_params import ResidualParams, ResidualShape
 from aifs_tune.trainers.rnn_params import RnnParams
 
 FILES = shipped_sweep_files()
-NOT_SEARCHED = {"schedule", "warmup_epochs", "clip_norm", "label_smoothing", "focal_gamma", "mixup"}
+NOT_SEARCHED = {"schedule", "warmup_epochs", "clip_norm", "label_smoothing", "focal_gamma", "mixup", "cutmix"}
+NOT_SEARCHED |= {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing"}
 SEED_CNN = {
     "learning_rate": 1e-4,
     "dropout": 0.5,
@@ -54,6 +56,7 @@ def test_the_files_that_ship() -> None:
         "light_curves",
         "quick_sky",
         "radio_galaxies",
+        "residual_cnn",
         "seismograms",
         "sky_positions",
     }
@@ -132,6 +135,20 @@ def test_a_shipped_file_tunes_what_the_cnn_has(name: str) -> None:
     for seed in range(50):
         params = CnnParams.from_mapping(spec.space.suggest(RandomSource(seed)))
         assert CnnShape.of(params, (edge, edge, 3), 4).n_weights > 0  # made at all: the images are large enough
+
+
+def test_the_residual_file_tunes_what_the_residual_network_has() -> None:
+    spec = load_sweep_file("residual_cnn")
+    assert spec.trainer is not None
+    assert spec.data is not None
+    assert (spec.trainer.name, spec.data.simulate is not None) == ("residual_cnn", True)
+    for seed in range(50):
+        params = ResidualParams.from_mapping(spec.space.suggest(RandomSource(seed)))
+        assert ResidualShape.of(params, (spec.data.image_size, spec.data.image_size, 3), 4).n_weights > 0
+    defaults, ours = spec.space.default_params(), vars(ResidualParams())
+    assert defaults is not None
+    shape = ("filters", "stages", "blocks", "dropout", "learning_rate")
+    assert [defaults[name] for name in shape] == [ours[name] for name in shape]
 
 
 def test_celestial_cnn_starts_from_the_textbook_network() -> None:

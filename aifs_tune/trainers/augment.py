@@ -1,4 +1,4 @@
-"""Random changes of a batch of images inside the compiled step: one geometric transform, brightness, noise."""
+"""Random changes of a batch of images inside the compiled step: geometry, optics, the detector, erasing."""
 
 from __future__ import annotations
 
@@ -8,31 +8,59 @@ from typing import Any
 
 import numpy as np
 
+from aifs_tune.trainers.image_changes import blurred, erased, exposed, inside, pasted, turned
+from aifs_tune.trainers.image_params import ERASED_AREA, ERASED_ASPECT
 from aifs_tune.trainers.runtime import tf
 
 GEOMETRIC = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
 """Strengths of what moves pixels."""
+_LIGHT = ("brightness", "noise", "read_noise", "shot_noise")
 
 
 def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
     """Each image of a float batch (n, height, width, channels) of 0 to 1 changed by its own draw.
 
-    ``knobs`` are scalar tensors, named and measured as in :class:`~aifs_tune.trainers.cnn_params.CnnParams`;
-    ``seed`` is a tensor of two whole numbers. Strengths of zero leave the images as they are.
+    ``knobs`` are scalar tensors, named and measured as in :data:`~aifs_tune.trainers.image_params.IMAGE_CHANGES`;
+    ``seed`` is a tensor of two whole numbers. In the order in which light meets them: quarter turns, one geometric
+    transform, blur, brightness and noise, erasing. Strengths of zero leave the images as they are.
     """
     n, height, width, _ = images.shape
     seeds = tf.random.split(seed, 2)
-    draws = tf.unstack(tf.random.stateless_uniform((7, n), seeds[0], -1.0, 1.0))
-    changed = tf.cond(
-        tf.add_n([knobs[name] for name in GEOMETRIC]) > 0,
-        lambda: warp(images, drawn_transforms(draws, knobs, height, width)),
-        lambda: images,
+    draws = tf.unstack(tf.random.stateless_uniform((14, n), seeds[0], -1.0, 1.0))
+
+    def if_any(names: tuple[str, ...], change: Callable[[Any], Any], images: Any) -> Any:
+        return tf.cond(tf.add_n([knobs[name] for name in names]) > 0, lambda: change(images), lambda: images)
+
+    images = if_any(("rotation_90",), lambda seen: turned(seen, tf.cast(draws[7] * 2 + 2, tf.int32)), images)
+    images = if_any(GEOMETRIC, lambda seen: warp(seen, drawn_transforms(draws, knobs, height, width)), images)
+    images = if_any(("blur",), lambda seen: blurred(seen, knobs["blur"] * (draws[8] + 1) / 2), images)
+    images = if_any(_LIGHT, lambda seen: _exposed(seen, draws[6], knobs, seeds[1]), images)
+    return if_any(
+        ("random_erasing",),
+        lambda seen: erased(seen, _lost(draws[9:], knobs["random_erasing"], of=(height, width))),
+        images,
     )
-    return tf.cond(
-        knobs["brightness"] + knobs["noise"] > 0,
-        lambda: _lit(changed, draws[6] * knobs["brightness"] + 1, knobs["noise"], seeds[1]),
-        lambda: changed,
-    )
+
+
+def cut_and_pasted(images: Any, alpha: Any, seed: Any) -> tuple[Any, Any]:
+    """CutMix (Yun et al. 2019): a rectangle of the image before in each, and the share (n,) of its own pixels.
+
+    The rectangle takes a share drawn from Beta(alpha, alpha), its smaller side, so that about a half stays its
+    own at least; it has the shape of the image and its centre anywhere in it, and what is outside is cut off.
+    """
+    n, height, width, _ = images.shape
+    seeds = tf.random.split(seed, 2)
+    side = tf.sqrt(1 - near_share(n, alpha, seeds[0]))
+    y, x = tf.unstack(tf.random.stateless_uniform((2, n), seeds[1]))
+    high, wide = side * height, side * width
+    return pasted(images, inside(y * height - high / 2, x * width - wide / 2, high, wide, of=(height, width)))
+
+
+def near_share(n: int, alpha: Any, seed: Any) -> Any:
+    """Shape (n,), the larger part of a whole divided as Beta(alpha, alpha) says."""
+    one, other = tf.unstack(tf.random.stateless_gamma((2, n), seed, alpha))
+    share = tf.math.divide_no_nan(one, one + other)
+    return tf.maximum(share, 1 - share)
 
 
 def _warp(images: Any, transforms: Any) -> Any:
@@ -96,6 +124,18 @@ def _mirror(draw: Any, is_on: Any) -> Any:
     return 1 - 2 * is_on * tf.cast(draw < 0, tf.float32)
 
 
-def _lit(images: Any, factors: Any, noise: Any, seed: Any) -> Any:
-    grain = tf.random.stateless_normal(images.shape, seed) * noise
-    return tf.clip_by_value(images * factors[:, None, None, None] + grain, 0, 1)
+def _exposed(images: Any, draw: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
+    variance = knobs["noise"] ** 2 + knobs["read_noise"] ** 2
+    grain = tf.random.stateless_normal(images.shape, seed)
+    return exposed(images, draw * knobs["brightness"] + 1, variance, knobs["shot_noise"], grain)
+
+
+def _lost(draws: list[Any], share: Any, *, of: tuple[int, int]) -> Any:
+    """Random erasing (Zhong et al. 2020): which pixels, shape (n, *of); none in all images but a ``share``."""
+    is_hit, area, aspect, down, right = ((draw + 1) / 2 for draw in draws)
+    area = ERASED_AREA[0] + area * (ERASED_AREA[1] - ERASED_AREA[0])
+    ratio = tf.exp((1 - 2 * aspect) * math.log(ERASED_ASPECT))
+    high = tf.minimum(tf.sqrt(area * ratio), 1.0) * of[0]
+    wide = tf.minimum(tf.sqrt(area / ratio), 1.0) * of[1]
+    mask = inside(down * (of[0] - high), right * (of[1] - wide), high, wide, of=of)
+    return mask & (is_hit < share)[:, None, None]

@@ -14,7 +14,9 @@ from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers import cnn_params
 from aifs_tune.trainers.families import FAMILIES, Family
 from aifs_tune.trainers.function import FunctionTrainer, import_function
+from aifs_tune.trainers.params import CLASS_LOSS
 from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trainers.transfer_params import check_weights
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.population import Population
@@ -80,6 +82,14 @@ def check_trainer(spec: SweepSpec) -> None:
 
 
 def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
+    assert spec.trainer is not None
+    if family.begins_with_weights:
+        check_weights(spec.trainer.weights)
+    elif spec.trainer.weights is not None:
+        others = ", ".join(name for name, one in FAMILIES.items() if one.begins_with_weights)
+        raise RequestError(
+            f"trainer.weights: the {name} begins with none, {spec.trainer.weights} came; allowed with: {others}"
+        )
     metrics = family.metrics(spec.data or DataSpec())
     for i, objective in enumerate(spec.objectives):
         if objective.metric not in metrics:
@@ -87,12 +97,15 @@ def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
             raise RequestError(
                 f"{key}.metric: the {name} does not report {objective.metric!r}; allowed: {', '.join(metrics)}"
             )
-    for parameter_name, parameter in spec.space.items():
-        if parameter_name not in family.allowed:
-            known = ", ".join(family.allowed)
-            raise RequestError(f"space.{parameter_name}: no parameter of the {name}; allowed: {known}")
+    allowed = family.parameters(spec.data or DataSpec())
+    for key, parameter in spec.space.items():
+        if key in family.allowed and key not in allowed:
+            what = "numbers, of classes alone" if key in CLASS_LOSS else "classes, of numbers alone"
+            raise RequestError(f"space.{key}: has no effect on {what}; allowed: {', '.join(allowed)}")
+        if key not in allowed:
+            raise RequestError(f"space.{key}: no parameter of the {name}; allowed: {', '.join(allowed)}")
         for value in parameter.extremes:
-            family.allowed[parameter_name].take(f"space.{parameter_name}", value)
+            allowed[key].take(f"space.{key}", value)
 
 
 def _check_changes(spec: SweepSpec, name: str) -> None:
@@ -138,7 +151,8 @@ def make_trainer(
 
     devices = max(1, int(spec.resources.gpu))
     opened = open_images(data) if family.kind == "images" else open_examples(data)
-    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=devices, **_task(spec))
+    given = {"weights": spec.trainer.weights} if family.begins_with_weights else {}
+    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=devices, **_task(spec), **given)
     return made
 
 

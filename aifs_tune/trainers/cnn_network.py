@@ -6,18 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from aifs_tune.errors import RequestError
 from aifs_tune.trainers.cnn_params import CnnShape
-from aifs_tune.trainers.network import Network, dtype_of
+from aifs_tune.trainers.image_network import ImageNetwork
 from aifs_tune.trainers.params import Precision
-from aifs_tune.trainers.runtime import resident, tf
+from aifs_tune.trainers.runtime import tf
 
 
-class CnnNetwork(Network):
-    """From uint8 images (n, height, width, channels) to logits (n, classes).
+class CnnNetwork(ImageNetwork):
+    """Blocks of a convolution, then a dense layer.
 
     Two rewrites keep values and gradients what they are in the textbook: the gradient of bias and ReLU is taken
     after the pooling (:func:`convolved`), and the images are cropped to the pixels that the last pooling uses. In
@@ -26,16 +22,7 @@ class CnnNetwork(Network):
     """
 
     def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
-        super().__init__(shape.weight_shapes)
-        self.shape, self.precision = shape, precision
-        self._dtype = dtype_of(precision)
-
-    @property
-    def n_outputs(self) -> int:
-        return self.shape.n_classes
-
-    def seen(self, raw: Any) -> Any:
-        return to_unit_scale(raw)
+        super().__init__(shape, precision, shape.weight_shapes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the dense units."""
@@ -48,30 +35,6 @@ class CnnNetwork(Network):
         dense = tf.nn.bias_add(tf.matmul(flat, self._weight("dense.kernel")), self._weight("dense.bias"))
         kept = drop(tf.cast(tf.nn.relu(dense), tf.float32))
         return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
-
-    def answer(self, outputs: Any) -> Any:
-        return tf.nn.log_softmax(outputs)
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Shape (n, classes), of uint8 images (n, height, width, channels).
-
-        Raises
-        ------
-        RequestError
-            If the images have another shape or type than those that the network is for.
-        """
-        check_images(images, self.shape.image)
-        return np.exp(self.answers(resident(images), np.arange(len(images), dtype=np.int32)))
-
-    def _weight(self, name: str) -> Any:
-        return tf.cast(self.weights[name], self._dtype)
-
-
-def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
-    """Raises RequestError if ``images`` are not uint8 of shape (n, *shape)."""
-    if images.ndim != 4 or images.shape[1:] != shape or images.dtype != np.uint8:
-        wanted = ", ".join(map(str, shape))
-        raise RequestError(f"images: {images.dtype} of shape {images.shape}; allowed: uint8 of shape (n, {wanted})")
 
 
 def _convolve(values: Any, kernel: Any, bias: Any) -> Any:
@@ -102,8 +65,3 @@ convolved: Callable[[Any, Any, Any], Any] = tf.custom_gradient(_convolve)
 What ReLU cuts off has no gradient, and the largest of four is cut off only with the others: bias and ReLU are
 differentiated behind the pooling, on a quarter of the numbers.
 """
-
-
-def to_unit_scale(images: Any) -> Any:
-    """Images of 0 to 255, of any type, as float32 of 0 to 1."""
-    return tf.cast(images, tf.float32) * (1 / 255)

@@ -9,28 +9,12 @@ from math import prod
 from typing import ClassVar
 
 from aifs_tune.errors import RequestError
-from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
-from aifs_tune.trainers.params import CLASS_LOSS, TRAINING, Optimizer, TrainingParams
-
-_SWITCH = ChoiceParameter(choices=(True, False))
-
-IMAGE_CHANGES: dict[str, Parameter] = {
-    "rotation_deg": FloatParameter(low=0, high=180, unit="deg", description="Uniform to both sides."),
-    "width_shift": FloatParameter(low=0, high=1, description="Share of the width, uniform to both sides."),
-    "height_shift": FloatParameter(low=0, high=1, description="Share of the height, uniform to both sides."),
-    "horizontal_flip": _SWITCH,
-    "vertical_flip": _SWITCH,
-    "zoom": FloatParameter(low=0, high=0.99, description="Scale uniform from 1 - zoom to 1 + zoom."),
-    "brightness": FloatParameter(low=0, high=1, description="Factor uniform from 1 - brightness to 1 + brightness."),
-    "noise": FloatParameter(low=0, high=1, description="Standard deviation, Gaussian, in units of full scale."),
-}
-"""How images are changed at random."""
+from aifs_tune.parameters import IntParameter, Parameter
+from aifs_tune.trainers.image_params import IMAGE_CLASSES, MOST_WEIGHTS, ImageParams
+from aifs_tune.trainers.params import Optimizer
 
 ALLOWED: dict[str, Parameter] = {
-    **TRAINING,
-    "dropout": FloatParameter(low=0, high=0.999, description="Share of the dense units that a training pass drops."),
-    **IMAGE_CHANGES,
-    **CLASS_LOSS,
+    **IMAGE_CLASSES,
     "filters": IntParameter(low=1, high=1024, description="Of the first block; each block doubles them."),
     "conv_blocks": IntParameter(low=1, high=8),
     "kernel_size": IntParameter(low=1, high=31, unit="px"),
@@ -41,12 +25,9 @@ ALLOWED: dict[str, Parameter] = {
 SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
 """What makes another program."""
 
-MOST_WEIGHTS = 2**28
-"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class CnnParams(TrainingParams):
+class CnnParams(ImageParams):
     """One configuration of the CNN. The defaults are a common small CNN: Adam, two blocks, flips and shifts."""
 
     trainer: ClassVar[str] = "cnn"
@@ -55,17 +36,6 @@ class CnnParams(TrainingParams):
 
     learning_rate: float = 1e-4
     dropout: float = 0.5
-    rotation_deg: float = 20.0
-    width_shift: float = 0.2
-    height_shift: float = 0.2
-    horizontal_flip: bool = True
-    vertical_flip: bool = False
-    zoom: float = 0.0
-    brightness: float = 0.0
-    noise: float = 0.0
-    label_smoothing: float = 0.0
-    focal_gamma: float = 0.0
-    mixup: float = 0.0
     filters: int = 32
     conv_blocks: int = 2
     kernel_size: int = 3

@@ -11,7 +11,13 @@ from aifs_tune.trainers import cnn_params
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
 from aifs_tune.trainers.params import VALUE_LOSS, Loss
 
-ALLOWED: dict[str, Parameter] = {**cnn_params.ALLOWED, **VALUE_LOSS}
+_LEFT_OUT = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
+"""Changes of images that truths do not follow here."""
+
+ALLOWED: dict[str, Parameter] = {
+    **{name: parameter for name, parameter in cnn_params.ALLOWED.items() if name not in _LEFT_OUT},
+    **VALUE_LOSS,
+}
 """What each parameter can be."""
 
 SHAPING = (*cnn_params.SHAPING, "loss")

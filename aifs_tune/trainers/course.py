@@ -105,7 +105,7 @@ class Course:
     def knobs(self) -> dict[str, float]:
         """What the next epoch trains with: the parameters, the learning rate as its schedule has it."""
         task, n_stale = self.task, self.epochs_done - (self.best_epoch or 0)
-        return self.params.knobs(self.params.rate_factor(self.epochs_done, task.epochs, n_stale))
+        return self.params.knobs_of_epoch(self.epochs_done, task.epochs, n_stale)
 
     def order(self) -> NDArray[np.int32]:
         """The training examples of the next epoch in the order in which they are seen."""

@@ -9,7 +9,17 @@ from typing import Any, Literal, TypeAlias
 
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.parameters import Parameter
-from aifs_tune.trainers import boosting_params, cnn1d_params, cnn_params, cnn_values_params, mlp_params, rnn_params
+from aifs_tune.trainers import (
+    boosting_params,
+    cnn1d_params,
+    cnn_params,
+    cnn_values_params,
+    mlp_params,
+    residual_params,
+    rnn_params,
+    transfer_params,
+)
+from aifs_tune.trainers.params import CLASS_LOSS, VALUE_LOSS
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
 Kind: TypeAlias = Literal["images", "table", "series", "frames"]
@@ -18,8 +28,11 @@ Kind: TypeAlias = Literal["images", "table", "series", "frames"]
 
 @dataclass(frozen=True)
 class Family:
-    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program, and
-    ``adaptable`` whether a running trial can go on with other values of the rest."""
+    """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program.
+
+    ``adaptable`` is whether a running trial can go on with other values of the rest; ``begins_with_weights`` is of
+    those that are made with a file of ``weights``.
+    """
 
     kind: Kind
     module: str
@@ -27,10 +40,16 @@ class Family:
     allowed: Mapping[str, Parameter]
     shaping: tuple[str, ...]
     adaptable: bool = True
+    begins_with_weights: bool = False
 
     def load(self) -> Any:
         """The class."""
         return getattr(import_module(self.module), self.cls)
+
+    def parameters(self, data: DataSpec) -> dict[str, Parameter]:
+        """What can be tuned with these data: of ``allowed`` what has an effect on the loss of classes, or of numbers."""
+        idle = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS
+        return {name: parameter for name, parameter in self.allowed.items() if name not in idle}
 
     def metrics(self, data: DataSpec) -> tuple[str, ...]:
         """What an epoch reports with these data."""
@@ -40,6 +59,21 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "cnn": Family("images", "aifs_tune.trainers.cnn", "CnnTrainer", cnn_params.ALLOWED, cnn_params.SHAPING),
+    "residual_cnn": Family(
+        "images",
+        "aifs_tune.trainers.residual",
+        "ResidualCnnTrainer",
+        residual_params.ALLOWED,
+        residual_params.SHAPING,
+    ),
+    "transfer": Family(
+        "images",
+        "aifs_tune.trainers.transfer",
+        "TransferTrainer",
+        transfer_params.ALLOWED,
+        transfer_params.SHAPING,
+        begins_with_weights=True,
+    ),
     "mlp": Family("table", "aifs_tune.trainers.mlp", "MlpTrainer", mlp_params.ALLOWED, mlp_params.SHAPING),
     "boosting": Family(
         "table",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,21 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
 from aifs_tune.trainers.course import check_one_of
+from aifs_tune.trainers.image_params import ImageParams
 from aifs_tune.trainers.metrics import measure
 from aifs_tune.trainers.scores import CLASS_METRICS
+
+
+class ShapeOf(Protocol):
+    """A type of shapes: :meth:`of` gives the one of these params for images of this shape."""
+
+    def of(self, params: Any, image: tuple[int, int, int], n_classes: int) -> Any: ...
 
 
 @dataclass(frozen=True)
 class ImageTask:
     """What all trials of a trainer share; the arguments of the same name in
-    :class:`~aifs_tune.trainers.cnn.CnnTrainer`.
+    :class:`~aifs_tune.trainers.image_trainer.ImageTrainer`, and its types of params and shapes.
 
     Raises
     ------
@@ -36,6 +43,8 @@ class ImageTask:
     class_weights: Literal["balanced", "none"] = "balanced"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     epochs: int = 20
+    params_type: type[ImageParams] = CnnParams
+    shape_type: ShapeOf = CnnShape
 
     def __post_init__(self) -> None:
         check_one_of("metric", self.metric, CLASS_METRICS)
@@ -53,13 +62,13 @@ class ImageTask:
         """The classes in their order, and the fingerprint of the images."""
         return {"classes": list(self.images.classes), "fingerprint": self.images.fingerprint}
 
-    def params_of(self, params: Mapping[str, Scalar]) -> CnnParams:
+    def params_of(self, params: Mapping[str, Scalar]) -> ImageParams:
         """Checked, with the defaults for what is absent."""
-        return CnnParams.from_mapping(params)
+        return self.params_type.from_mapping(params)
 
-    def shape_of(self, params: CnnParams) -> CnnShape:
+    def shape_of(self, params: Any) -> Any:
         """The shape of a network with ``params`` for these images."""
-        return CnnShape.of(params, self.images.shape, len(self.images.classes))
+        return self.shape_type.of(params, self.images.shape, len(self.images.classes))
 
     def weights_of_classes(self) -> NDArray[np.float32]:
         """:func:`class_weights` of the training part; all 1 for ``"none"``."""

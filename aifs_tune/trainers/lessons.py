@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
+from aifs_tune.trainers.augment import cut_and_pasted, near_share
 from aifs_tune.trainers.runtime import tf
 
 Knobs = Mapping[str, Any]
@@ -33,29 +34,22 @@ class Classes:
     """Cross-entropy of integer labels; ``augment`` changes the inputs by their knobs and a seed.
 
     Smoothed as by Szegedy et al. (2016), focal as by Lin et al. (2017, eq. 4 without alpha), mixed as by Zhang et al.
-    (2018, mixup) with a share of its own for each example; inputs of several tensors are not mixed, and have no knob
-    ``mixup``.
+    (2018, mixup) with a share of its own for each example, images also cut and pasted (Yun et al. 2019, CutMix); with
+    both, half of the examples are mixed in one way and half in the other. Inputs of several tensors are not mixed, and
+    have no knob ``mixup``.
     """
 
     def __init__(self, augment: Callable[[Any, Knobs, Any], Any] | None = None) -> None:
         self._augment = augment
 
     def prepare(self, inputs: Any, truths: Any, weights: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
-        seeds = tf.random.split(seed, 2)
+        seeds = tf.random.split(seed, 3)
         if self._augment is not None:
             inputs = self._augment(inputs, knobs, seeds[0])
         n = truths.shape[0]
         if "mixup" not in knobs:
             return inputs, (truths, truths, tf.ones(n), weights, weights)
-
-        def mixed() -> tuple[Any, Any]:
-            one, other = tf.unstack(tf.random.stateless_gamma((2, n), seeds[1], knobs["mixup"]))
-            share = tf.math.divide_no_nan(one, one + other)
-            near = tf.maximum(share, 1 - share)
-            across = tf.reshape(near, (n, *[1] * (inputs.shape.rank - 1)))
-            return inputs * across + tf.roll(inputs, 1, 0) * (1 - across), near
-
-        inputs, share = tf.cond(knobs["mixup"] > 0, mixed, lambda: (inputs, tf.ones(n)))
+        inputs, share = _mixed(inputs, n, knobs, seeds)
         return inputs, (truths, tf.roll(truths, 1, 0), share, weights, tf.roll(weights, 1, 0))
 
     def losses(self, outputs: Any, truths: Any, knobs: Knobs) -> Any:
@@ -66,6 +60,27 @@ class Classes:
     def scores(self, outputs: Any, truths: Any) -> Any:
         """1 where the larger share of an example was guessed right."""
         return tf.cast(tf.argmax(outputs, axis=1, output_type=tf.int32) == truths[0], tf.float32)
+
+
+def _mixed(inputs: Any, n: int, knobs: Knobs, seeds: Any) -> tuple[Any, Any]:
+    """Inputs with those before mixed in, and the share (n,) of each itself, at least a half."""
+
+    def blended() -> tuple[Any, Any]:
+        near = near_share(n, knobs["mixup"], seeds[1])
+        across = tf.reshape(near, (n, *[1] * (inputs.shape.rank - 1)))
+        return inputs * across + tf.roll(inputs, 1, 0) * (1 - across), near
+
+    mixed, share = tf.cond(knobs["mixup"] > 0, blended, lambda: (inputs, tf.ones(n)))
+    if "cutmix" not in knobs:
+        return mixed, share
+
+    def cut() -> tuple[Any, Any]:
+        found, found_share = cut_and_pasted(inputs, knobs["cutmix"], seeds[2])
+        is_blended = (tf.random.stateless_uniform((n,), seeds[2] + 1) < 0.5) & (knobs["mixup"] > 0)
+        return tf.where(is_blended[:, None, None, None], mixed, found), tf.where(is_blended, share, found_share)
+
+    inputs, share = tf.cond(knobs["cutmix"] > 0, cut, lambda: (mixed, share))
+    return inputs, share
 
 
 def _cost(logits: Any, labels: Any, knobs: Knobs) -> Any:

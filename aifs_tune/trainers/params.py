@@ -73,8 +73,8 @@ class TrainingParams:
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, self.allowed[field.name].take(field.name, getattr(self, field.name)))
+        for name in (field.name for field in fields(self) if field.name in self.allowed):
+            object.__setattr__(self, name, self.allowed[name].take(name, getattr(self, name)))
 
     @classmethod
     def from_mapping(cls, params: Mapping[str, Scalar]) -> Self:
@@ -98,6 +98,10 @@ class TrainingParams:
         skipped = (*self.shaping, "schedule", "warmup_epochs")  # strings, and what the driver of the epochs reads
         knobs = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
         return knobs | {"learning_rate": self.learning_rate * rate_factor}
+
+    def knobs_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
+        """:meth:`knobs` of ``epoch`` (from 0), the learning rate as its schedule has it; see :meth:`rate_factor`."""
+        return self.knobs(self.rate_factor(epoch, epochs, n_stale))
 
     def rate_factor(self, epoch: int, epochs: int, n_stale: int) -> float:
         """The share of ``learning_rate`` that ``epoch`` (from 0) of ``epochs`` trains with.

@@ -16,6 +16,7 @@ from aifs_tune.trainers.pace import Pace
 from aifs_tune.trainers.params import Optimizer
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.updates import make_updates
+from aifs_tune.trainers.weights import is_pretrained
 
 
 class Examples(NamedTuple):
@@ -139,10 +140,10 @@ class Program:
         seeds = tf.random.split(tf.stack([seed, draw]), 2)
         inputs, truths = lesson.prepare(network.seen(batch.inputs), batch.truths, batch.weights, knobs, seeds[0])
         drops = _Drops(knobs.get("dropout"), seeds[1])
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:  # of two sets of weights, if some are frozen for now
             outputs = network.outputs(inputs, drops, is_training=True)
             loss = tf.reduce_sum(lesson.losses(outputs, truths, knobs) * shares)
-        gradients = devices.added(tape.gradient(loss, list(network.weights.values())))
+        gradients = devices.added(_gradients(tape, loss, network.weights, knobs))
         clipped = tf.cond(knobs["clip_norm"] > 0, lambda: _clipped(gradients, knobs["clip_norm"]), lambda: gradients)
         self._updates.apply(dict(zip(network.weights, clipped, strict=True)), moment + 1, knobs)
         return loss, tf.reduce_sum(lesson.scores(outputs, truths) * shares)
@@ -163,6 +164,20 @@ def dropped(values: Any, rate: Any, seed: Any) -> Any:
     """Dropout (Srivastava et al. 2014) of a share ``rate``, scaled up in training instead of down afterwards."""
     is_kept = tf.random.stateless_uniform(values.shape, seed) >= rate
     return tf.where(is_kept, values / (1 - rate), 0.0)
+
+
+def _gradients(tape: Any, loss: Any, weights: Mapping[str, Any], knobs: Mapping[str, Any]) -> list[Any]:
+    """Of all weights; zeros, at no cost, for those of a backbone that does not learn in this epoch."""
+    new = {name: weight for name, weight in weights.items() if not is_pretrained(name)}
+
+    def of_all() -> list[Any]:
+        return list(tape.gradient(loss, list(weights.values())))
+
+    def of_new() -> list[Any]:
+        found = dict(zip(new, tape.gradient(loss, list(new.values())), strict=True))
+        return [found[name] if name in new else tf.zeros_like(weight) for name, weight in weights.items()]
+
+    return of_all() if len(new) == len(weights) else tf.cond(knobs["backbone_rate"] > 0, of_all, of_new)
 
 
 def _clipped(gradients: list[Any], most: Any) -> list[Any]:

@@ -13,7 +13,8 @@ from aifs_tune.trainers.cnn_params import CnnShape
 from aifs_tune.trainers.jax_runtime import jax, jnp
 from aifs_tune.trainers.pace import Pace
 from aifs_tune.trainers.params import Precision
-from aifs_tune.trainers.stacked_step import Arrays, Effects, augment, clipped, costs, dropped, logits, mixed, update
+from aifs_tune.trainers.stacked_changes import Arrays, Effects, augment, mixed
+from aifs_tune.trainers.stacked_step import clipped, costs, dropped, logits, update
 from aifs_tune.trainers.weights import initial_weights
 
 _AT_ONCE = 64
@@ -153,13 +154,13 @@ class Stack:
                 key = jax.random.fold_in(jax.random.wrap_key_data(plan["seed"]), plan["done"] + step)
                 keys = jax.random.split(key, 3)
                 changed = augment(images[picked].astype(jnp.float32) * (1 / 255), plan["knobs"], keys[0], effects)
-                seen, share = mixed(changed, plan["knobs"]["mixup"], keys[2], effects)
+                seen, share = mixed(changed, plan["knobs"], keys[2], effects)
                 other = jnp.roll(truth, 1)
 
                 def loss_of(weights: Arrays) -> Any:
                     out = network(weights, seen, lambda values: dropped(values, plan["knobs"]["dropout"], keys[1]))
                     losses = share * class_weights[truth] * costs(out, truth, plan["knobs"])
-                    if effects.is_mixed:
+                    if effects.is_mixed or effects.is_cut:
                         losses += (1 - share) * class_weights[other] * costs(out, other, plan["knobs"])
                     total = (losses * is_real).sum()
                     return total / is_real.sum(), (total, (((out.argmax(1) == truth) * is_real).sum()))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from aifs_tune.trainers.params import BETA1, BETA2, EPSILON, Optimizer
 from aifs_tune.trainers.runtime import tf
-from aifs_tune.trainers.weights import is_kernel
+from aifs_tune.trainers.weights import is_kernel, is_pretrained
 
 
 class Updates(Protocol):
@@ -47,9 +47,9 @@ class Adam:
     def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
         """One update of all weights."""
         count = tf.cast(step, tf.float32)
-        rate, decay = knobs["learning_rate"], knobs["weight_decay"]
+        decay = knobs["weight_decay"]
         for name, weight in self._weights.items():
-            gradient = gradients[name]
+            gradient, rate = gradients[name], _rate(name, knobs)
             if is_kernel(name) and self._is_decoupled:
                 _shrink(weight, rate * decay)
             elif is_kernel(name):
@@ -85,10 +85,14 @@ class Momentum:
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=weight.handle,
                 accum=self.slots[f"momentum.{name}"].handle,
-                lr=knobs["learning_rate"],
+                lr=_rate(name, knobs),
                 grad=gradient,
                 momentum=knobs["momentum"],
             )
+
+
+def _rate(name: str, knobs: Mapping[str, Any]) -> Any:
+    return knobs["learning_rate"] * (knobs["backbone_rate"] if is_pretrained(name) else 1.0)
 
 
 def _zeros(slot: str, weights: Mapping[str, Any]) -> dict[str, Any]:

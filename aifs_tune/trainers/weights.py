@@ -14,6 +14,15 @@ def is_kernel(name: str) -> bool:
     return name.endswith((".kernel", ".recurrent"))
 
 
+PRETRAINED = "backbone."
+"""How the names of weights begin that come from a file, and may learn at a rate of their own."""
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether the weight of this name learns at the learning rate times ``backbone_rate``."""
+    return name.startswith(PRETRAINED)
+
+
 def initial_weights(sizes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
     """Weights of these shapes, the same for the same seed on any device.
 

@@ -17,8 +17,13 @@ OFF = dict.fromkeys(
         "zoom",
         "horizontal_flip",
         "vertical_flip",
+        "rotation_90",
+        "blur",
         "brightness",
         "noise",
+        "read_noise",
+        "shot_noise",
+        "random_erasing",
     ),
     0.0,
 )
@@ -120,7 +125,8 @@ def test_strengths_of_zero_change_nothing() -> None:
 @pytest.mark.parametrize("name", sorted(OFF))
 def test_each_strength_changes_images_and_each_image_by_its_own_draw(name: str) -> None:
     images = np.repeat(picture(1), 16, axis=0)
-    result = changed(images, **{name: 1.0 if name.endswith("flip") else 0.3 if name != "rotation_deg" else 40.0})
+    strong = {"horizontal_flip": 1.0, "vertical_flip": 1.0, "rotation_90": 1.0, "rotation_deg": 40.0, "blur": 2.0}
+    result = changed(images, **{name: strong.get(name, 0.3)})
     assert len({image.tobytes() for image in result}) > 1
     assert not np.array_equal(result, images)
 

@@ -57,6 +57,17 @@ WARM_CHANGES: dict[str, Scalar] = {
     "brightness": 0.5,
     "noise": 0.2,
     "weight_decay": 0.5,
+    "rotation_90": True,
+    "blur": 2.0,
+    "read_noise": 0.2,
+    "shot_noise": 0.2,
+    "random_erasing": 1.0,
+    "cutmix": 1.0,
+    "mixup": 1.0,
+    "label_smoothing": 0.3,
+    "focal_gamma": 2.0,
+    "clip_norm": 1e-3,
+    "warmup_epochs": 1,
 }
 
 

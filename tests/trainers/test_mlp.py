@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from small_tables import clouds, planes
 
 from aifs_tune.errors import DataError, RequestError
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.mlp import MlpNetwork, MlpTrainer
 from aifs_tune.trainers.mlp_params import MlpParams, MlpShape
 from aifs_tune.trainers.runtime import keras, tf
@@ -104,3 +107,23 @@ def test_what_is_not_allowed_is_refused() -> None:
         MlpTrainer(dataclasses.replace(clouds(), train=clouds().train[:0]))
     with pytest.raises(DataError, match="train, val: 80 and 1 examples; allowed"):
         MlpTrainer(dataclasses.replace(planes(), val=planes().val[:1]))
+
+
+@pytest.mark.parametrize(
+    ("predict", "parameter", "message"),
+    [
+        ("values", "mixup", "space.mixup: has no effect on numbers, of classes alone; allowed: learning_rate"),
+        ("classes", "loss", "space.loss: has no effect on classes, of numbers alone; allowed: learning_rate"),
+    ],
+)
+def test_a_parameter_without_effect_on_these_data_is_refused(predict: str, parameter: str, message: str) -> None:
+    metric = {"values": "val_loss", "classes": "val_accuracy"}[predict]
+    sweep = {
+        "name": "table",
+        "trainer": "mlp",
+        "data": {"table": {"bundled": "breast_cancer", "predict": predict}},
+        "objective": {"metric": metric},
+        "space": {parameter: {"mixup": 0.2, "loss": "mae"}[parameter]},
+    }
+    with pytest.raises(RequestError, match=re.escape(message)):
+        check_trainer(parse_sweep(sweep))

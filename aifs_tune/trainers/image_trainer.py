@@ -1,0 +1,96 @@
+"""Trainers that tell classes of images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.data.images import ImageSet
+from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.augment import augment
+from aifs_tune.trainers.image_network import ImageNetwork
+from aifs_tune.trainers.image_params import ImageParams
+from aifs_tune.trainers.image_task import ImageTask, ShapeOf
+from aifs_tune.trainers.lessons import Classes, Lesson
+from aifs_tune.trainers.net_trainer import NetTrainer
+from aifs_tune.trainers.program import Examples
+from aifs_tune.trainers.runtime import resident
+
+
+class ImageTrainer(NetTrainer):
+    """Trains a network on ``images``; usable alone, or as the trainer of a sweep.
+
+    Parameters
+    ----------
+    images
+        Every class counts by its share of the training part if ``class_weights`` is ``"balanced"``.
+    params
+        Any of ``params_type``; absent ones have their default.
+    metric, mode
+        One of ``CLASS_METRICS``; decides which epoch is best. A value that is not finite is never best.
+    patience
+        Epochs without a better value after which the trial is finished; None for no limit.
+    precision
+        Of the convolutions; ``"auto"`` is mixed bfloat16 where the hardware has it.
+    epochs
+        How long a trial trains at most: where a cosine schedule ends.
+    threads
+        CPU threads of TensorFlow; without effect if it already runs in this process.
+    devices
+        GPUs that share out each batch of one trial; where there are none, logical CPUs.
+
+    Raises
+    ------
+    RequestError
+        If an argument or parameter is not allowed; DataError if nothing can be learnt or measured on ``images``.
+    """
+
+    params_type: ClassVar[type[ImageParams]]
+    shape_type: ClassVar[ShapeOf]
+
+    def __init__(
+        self,
+        images: ImageSet,
+        params: Mapping[str, Scalar] | None = None,
+        *,
+        seed: int = 0,
+        metric: str = "val_macro_f1",
+        mode: Literal["max", "min"] = "max",
+        patience: int | None = None,
+        class_weights: Literal["balanced", "none"] = "balanced",
+        precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
+        epochs: int = 20,
+        threads: int | None = None,
+        devices: int = 1,
+    ) -> None:
+        self._images = images
+        types = {"params_type": self.params_type, "shape_type": self.shape_type}
+        task = ImageTask(images, metric, mode, patience, class_weights, precision, epochs, **types)  # type: ignore[arg-type]
+        super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
+
+    def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:
+        """Probabilities of the best epoch, shape (n, classes), of uint8 images (n, height, width, channels).
+
+        With more than one of ``views``, the mean over so many random views of each image, changed as the trial
+        changes training images; see :meth:`~aifs_tune.trainers.image_network.ImageNetwork.probabilities_of_views`.
+        """
+        knobs = self._course.params.knobs()
+        with self._best_weights() as network:
+            assert isinstance(network, ImageNetwork)
+            return network.probabilities_of_views(images, views, knobs=knobs, seed=seed)
+
+    def _resident(self) -> Examples:
+        labels = self._images.labels
+        weights = self._task.weights_of_classes()[labels]
+        return Examples(resident(self._images.images), resident(labels), resident(weights))
+
+    def _make_lesson(self, shape: Any) -> Lesson:
+        del shape
+        return Classes(augment)
+
+    def _part(self, part: str) -> NDArray[np.int32]:
+        picked: NDArray[np.int32] = getattr(self._images, part)
+        return picked

@@ -1,0 +1,153 @@
+"""A backbone with weights from a file. Real trained weights are large and elsewhere: these are drawn at random."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from small_images import blobs
+
+from aifs_tune.errors import RequestError
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.testing import TrainerContract
+from aifs_tune.trainers.by_name import check_trainer
+from aifs_tune.trainers.classifier import load_classifier
+from aifs_tune.trainers.image_network import to_unit_scale
+from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trainers.runtime import keras, tf
+from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer
+from aifs_tune.trainers.transfer_params import ALLOWED, BACKBONES, TransferParams, TransferShape, how_to_get
+from aifs_tune.trainers.weights import is_pretrained
+
+SMALL = {"backbone": "mobilenet_v2_035", "batch_size": 12, "learning_rate": 1e-2, "frozen_epochs": 1}
+IMAGES = blobs(n=36, edge=32)
+
+
+def backbone(edge: int) -> Any:
+    return keras.applications.MobileNetV2(weights=None, include_top=False, alpha=0.35, input_shape=(edge, edge, 3))
+
+
+@cache
+def weights_file() -> Path:
+    """Of images of another size than ours."""
+    file = Path(mkdtemp()) / "tiny.weights.h5"
+    keras.utils.set_random_seed(0)
+    made = backbone(64)
+    for layer in made.layers:
+        if layer.name.endswith("BN"):  # as random weights lose the image on the way
+            layer.moving_variance.assign(layer.moving_variance * 0.05)
+    made.save_weights(file)
+    return file
+
+
+@cache
+def shared() -> TransferTrainer:
+    """One trainer for all tests: a reset has to make it as new."""
+    return TransferTrainer(IMAGES, SMALL, weights=weights_file(), precision="float32", threads=1)
+
+
+class TestTransferTrainer(TrainerContract):
+    first: ClassVar = SMALL | {"zoom": 0.1}
+    second: ClassVar = SMALL | {"learning_rate": 1e-3, "frozen_epochs": 0}
+
+    def make(self) -> Trainer:
+        return shared()
+
+
+def test_it_begins_with_the_file_and_answers_as_keras_does() -> None:
+    trainer = shared()
+    trainer.reset(SMALL, seed=1)
+    network = trainer._program.network
+    reference = backbone(32)
+    reference.load_weights(weights_file())
+    images = IMAGES.images[:6].astype(np.float32)
+    features = np.array(reference(keras.applications.mobilenet_v2.preprocess_input(images.copy()))).mean((1, 2))
+    weights = network.values()
+    expected = features @ weights["classes.kernel"] + weights["classes.bias"]
+    found = network.outputs(to_unit_scale(tf.constant(images)), lambda values: values, is_training=False)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(np.array(found), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_backbone_is_frozen_and_then_learns_at_its_own_rate() -> None:
+    trainer = shared()
+
+    def moved() -> dict[str, bool]:
+        now = trainer._program.network.values()
+        return {name: bool((now[name] != before[name]).any()) for name in now}
+
+    trainer.reset(SMALL | {"weight_decay": 0.1}, seed=1)
+    before = trainer._program.network.values()
+    trainer.epoch()
+    assert {name for name, has_moved in moved().items() if has_moved} == {"classes.kernel", "classes.bias"}
+    trainer.epoch()
+    states = set(trainer._program.network.states)
+    has_moved = {name for name, is_so in moved().items() if is_so}
+    assert len([name for name in has_moved if is_pretrained(name)]) > 50
+    assert not states & has_moved, "running statistics stay those of the file"
+    trainer.reset(SMALL | {"backbone_rate": 0.0}, seed=1)
+    before = trainer._program.network.values()
+    trainer.epoch()
+    trainer.epoch()
+    assert not any(has_moved for name, has_moved in moved().items() if is_pretrained(name))
+
+
+def test_the_best_epoch_needs_the_file_no_more(tmp_path: Path) -> None:
+    trainer = shared()
+    trainer.reset(SMALL, seed=1)
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    classifier = load_classifier(tmp_path)
+    np.testing.assert_allclose(classifier.predict(IMAGES.images), trainer.predict(IMAGES.images), atol=1e-6)
+
+
+def test_grey_images_are_three_equal_channels() -> None:
+    grey, colour = (TransferNetwork(TransferShape((32, 32, n), 2, backbone="mobilenet_v2_035")) for n in (1, 3))
+    for network in (grey, colour):
+        network.read(weights_file())
+        network.initialise(0)
+    images = to_unit_scale(tf.constant(IMAGES.images[:4, :, :, :1]))
+    one, three = (
+        network.outputs(given, lambda values: values, is_training=False)
+        for network, given in ((grey, images), (colour, tf.repeat(images, 3, axis=3)))
+    )
+    np.testing.assert_allclose(np.array(one), np.array(three), atol=1e-6)
+
+
+def test_wrong_files_and_images_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"absent.wei.*is no file; it is never downloaded .* type python -c"):
+        TransferTrainer(IMAGES, SMALL, weights=tmp_path / "absent.weights.h5")
+    with pytest.raises(RequestError, match=r"trainer.weights: absent, and transfer begins with trained weights"):
+        TransferTrainer(IMAGES, SMALL, weights=None)
+    with pytest.raises(RequestError, match=r"tiny.* does not fit the backbone mobilenet_v2 \(.*type python -c"):
+        TransferTrainer(IMAGES, SMALL | {"backbone": "mobilenet_v2"}, weights=weights_file())
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    with pytest.raises(RequestError, match=r"text.* does not fit the backbone"):
+        TransferTrainer(IMAGES, SMALL, weights=tmp_path / "text.weights.h5")
+    with pytest.raises(RequestError, match="takes no images of 16x16 px; allowed: images of at least 32 px"):
+        TransferTrainer(blobs(), SMALL, weights=weights_file())
+    with pytest.raises(RequestError, match="no images of 2 channels; allowed: 1 or 3"):
+        TransferShape((32, 32, 2), 2)
+
+
+def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
+    def spec(**trainer: str) -> Any:
+        return parse_sweep({"name": "t", "trainer": trainer, "space": {"backbone_rate": 0.5}})
+
+    check_trainer(spec(name="transfer", weights=str(weights_file())))
+    with pytest.raises(RequestError, match="is no file; it is never downloaded"):
+        check_trainer(spec(name="transfer", weights=str(tmp_path / "absent")))
+    with pytest.raises(RequestError, match=r"cnn begins with none, .* came; allowed with: transfer"):
+        check_trainer(spec(name="cnn", weights=str(weights_file())))
+
+
+def test_every_backbone_can_be_made_and_every_parameter_has_a_default() -> None:
+    assert set(vars(TransferParams())) == set(ALLOWED)
+    for name, one in BACKBONES.items():
+        assert callable(getattr(keras.applications, one.maker))
+        assert callable(getattr(keras.applications, one.module).preprocess_input)
+        assert f"{one.maker}(weights='imagenet', include_top=False" in how_to_get(name)
