@@ -47,7 +47,7 @@ class Family:
         return getattr(import_module(self.module), self.cls)
 
     def parameters(self, data: DataSpec) -> dict[str, Parameter]:
-        """What can be tuned with these data: of ``allowed`` what has an effect on the loss of classes, or of numbers."""
+        """What can be tuned with these data: of ``allowed`` what has an effect on classes, or on numbers."""
         idle = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS
         return {name: parameter for name, parameter in self.allowed.items() if name not in idle}
 
