@@ -26,7 +26,7 @@ def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
     ranked = study.best_trials(top or 1)
     answer = _question(study)
     if top is None:
-        answer |= _result(ranked[0]) | _replay(study, ranked[0])
+        answer |= _result(study, ranked[0])
     else:
         answer["best"] = [_ranked(trial) for trial in ranked]
     if study.spec.trade_off:
@@ -42,7 +42,7 @@ def status_answer(study: Study) -> dict[str, Any]:
         "asked": study.n_asked,
         "n_trials": counts,
         "writer": _owner(study.storage.lock(study.name).owner()),
-        "best": _result(study.best) if counts["complete"] else None,
+        "best": _result(study, study.best) if counts["complete"] else None,
     }
 
 
@@ -70,13 +70,14 @@ def _ranked(trial: Trial) -> dict[str, Any]:
     return {**trial.to_json(), "epoch": trial.epoch}
 
 
-def _result(trial: Trial) -> dict[str, Any]:
+def _result(study: Study, trial: Trial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "value": trial.value,
         "epoch": trial.epoch,
         "params": dict(trial.params),
         "metrics": dict(trial.metrics),
+        **_replay(study, trial),
     }
 
 

@@ -66,6 +66,9 @@ class Population(PopulationBasedTraining):  # type: ignore[misc]
             # else Tune ends a worker for which no trial waits at this moment, as none does when all are paused
             tune_controller._actor_cache.increase_max(trial.placement_group_factory, self._workers)
         state = self._trial_state.setdefault(trial, _PBTTrialState(trial))
+        if trial.config["n_stored"] == self._next_perturbation_sync:
+            # it was to wait, but the sweep or its worker ended: it tells this epoch again, and so waits again
+            trial.set_config({**trial.config, "n_stored": self._next_perturbation_sync - 1})
         state.last_train_time = trial.config["n_stored"]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

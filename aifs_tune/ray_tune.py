@@ -155,8 +155,7 @@ class PopulationSearcher(StudySearcher):
         self._asked = deque[Trial]()
         for _ in range(n_trials):
             self._asked.append(self._study.ask(owner=self._owner))
-        self._first = next_exchange(self._asked, every)
-        return self._first
+        return next_exchange(self._asked, every)
 
     def watch(self, has_room: Callable[[], bool]) -> None:
         """Hand out trials while ``has_room``."""
@@ -168,10 +167,8 @@ class PopulationSearcher(StudySearcher):
         if not self._has_room():
             return None
         with self.guarded():
-            trial = self._asked.popleft()
-            config = self._start(trial_id, trial) | {"pauses_every": self._study.spec.search.perturb_epochs}
-            # one that waited for the others tells its last epoch again, and so waits again
-            return config | {"n_stored": trial.epochs - (trial.epochs == self._first)}
+            config = self._start(trial_id, self._asked.popleft())
+            return config | {"pauses_every": self._study.spec.search.perturb_epochs}
 
     def unfinished(self) -> list[Trial]:
         return [*self.live.values(), *self._asked]

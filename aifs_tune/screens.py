@@ -12,6 +12,7 @@ from rich.text import Text
 from aifs_tune.progress import configuration, duration, number
 from aifs_tune.spec import SweepSpec
 from aifs_tune.study import Study
+from aifs_tune.trial import Trial
 
 
 def best_screen(answer: Mapping[str, Any]) -> RenderableType:
@@ -47,11 +48,11 @@ def _trials_table(
 
 
 def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
-    """What changed at which epoch."""
-    table, before = Table("from epoch", "trained with"), replay[0]["params"]
+    """What is trained with from which epoch on; of later entries what differs from the one before."""
+    table, before = Table("from epoch", "trained with"), dict[str, Any]()
     for entry in replay:
         changed = {name: x for name, x in entry["params"].items() if x != before.get(name)}
-        table.add_row(str(entry["epoch"]), configuration(changed) if changed else "the parameters above")
+        table.add_row(str(entry["epoch"]), configuration(changed))
         before = entry["params"]
     return table
 
@@ -86,9 +87,14 @@ def trials_screen(study: Study) -> RenderableType:
             str(trial.epochs),
             number(trial.seconds),
             Text(configuration(trial.params, tuned)),
-            Text(trial.reason or ""),
+            Text(trial.reason or _changes(trial)),
         )
     return table
+
+
+def _changes(trial: Trial) -> str:
+    """From which epochs on it trained otherwise than its configuration says."""
+    return ", ".join(f"as trial {change.source} from epoch {change.epoch}, varied" for change in trial.schedule)
 
 
 def studies_screen(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -144,7 +150,8 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     if search.timeout_s is not None:
         foot += f"; stops after {duration(search.timeout_s)}"
     constraints = [Text(f"constraint: {constraint}") for constraint in spec.constraints]
-    return Group(*lines, table, *constraints, Text(foot))
+    schedule = [_schedule_table([entry.model_dump() for entry in spec.replay])] if spec.replay else []
+    return Group(*lines, table, *constraints, *schedule, Text(foot))
 
 
 def _asked(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:

@@ -210,14 +210,9 @@ class SweepSpec(Section):
 
     def _check_replayed(self, key: str, name: str) -> None:
         first, parameter = self.replay[0].params, self.space.root.get(name)
-        if name not in first:
-            raise problem(key, "is not in the first entry", f"{', '.join(first)}; or add it there")
-        if parameter is None:
-            return
-        if not isinstance(parameter, FixedParameter):
-            allowed = f"leave it out, or fix it in space at {show(first[name])}"
-            raise problem(key, "is searched in space as well", allowed)
-        if parameter.convert(first[name]) is None:
+        if parameter is not None and not isinstance(parameter, FixedParameter):
+            raise problem(key, "is searched in space as well", f"leave out one of the two, or fix space.{name}")
+        if parameter is not None and name in first and parameter.convert(first[name]) is None:
             text = f"begins with {show(first[name])}, space.{name} is {show(parameter.value)}"
             raise problem(key, text, "the same value in both, or none in space")
 

@@ -141,6 +141,7 @@ def test_a_trial_whose_worker_died_is_waited_for():
         sweep.measure(n, 2)
     sweep.trials[7].status = "PENDING"
     sweep.population.on_trial_add(sweep.controller, sweep.trials[7])
+    assert sweep.trials[7].config["n_stored"] == 1, "else its checkpoint may be of epoch 2, and it would go on to 3"
     sweep.next()
     assert sweep.made == []
     assert sweep.measure(7, 2) == PAUSE
