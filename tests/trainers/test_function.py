@@ -101,8 +101,8 @@ def test_a_sweep_without_a_trainer_cannot_run():
     spec = parse_sweep({"name": "k", "space": {"x": {"type": "float", "low": 0, "high": 1}}})
     with pytest.raises(RequestError, match="names no trainer"):
         check_trainer(spec)
-    with pytest.raises(RequestError, match=r"'rnn' is unknown; allowed: cnn, .*, module:function"):
-        check_trainer(parse_sweep({"name": "k", "trainer": "rnn", "space": {"x": 1.0}}))
+    with pytest.raises(RequestError, match=r"'gan' is unknown; allowed: cnn, .*, module:function"):
+        check_trainer(parse_sweep({"name": "k", "trainer": "gan", "space": {"x": 1.0}}))
 
 
 @pytest.mark.parametrize(
