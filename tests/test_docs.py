@@ -61,6 +61,7 @@ def run_page(page: Path, folder: Path) -> int:
     for language, text in blocks(page):
         if language == "yaml":
             parse_sweep({"name": "example", "space": {"x": 1.0}} | read_yaml(text, source=page.name).data)
+            n_run += 1
             continue
         if language == "python" and text.startswith("# "):  # a file of the reader's, named in its first line
             file = folder / text.splitlines()[0].removeprefix("# ")
