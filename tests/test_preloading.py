@@ -61,16 +61,25 @@ def test_the_workers_that_start_with_ray_are_those_that_train(tmp_path, monkeypa
 
 
 def _workers() -> set[str]:
-    """Process numbers of Ray's workers, by the variable that they inherited from this test's driver."""
+    """Process numbers of Ray's workers that come from this process, not from another sweep on the machine."""
     found = set()
-    for process in os.listdir("/proc"):
+    for process in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{process}/cmdline", "rb") as told:
                 title = told.read()
             with open(f"/proc/{process}/environ", "rb") as told:
-                is_ours = FOLDER_VARIABLE.encode() in told.read()
-        except OSError:
+                is_worker = FOLDER_VARIABLE.encode() in told.read()
+            is_ours = is_worker and title.startswith(b"ray::") and b"Agent" not in title and _is_below(process)
+        except (OSError, ValueError):
             continue
-        if is_ours and title.startswith(b"ray::") and b"Agent" not in title:
+        if is_ours:
             found.add(process)
     return found
+
+
+def _is_below(process: str) -> bool:
+    """Whether it was started by this process, or by one that was."""
+    while process not in ("0", "1", str(os.getpid())):
+        with open(f"/proc/{process}/stat") as told:
+            process = told.read().rpartition(")")[2].split()[1]
+    return process == str(os.getpid())
