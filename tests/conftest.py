@@ -32,6 +32,7 @@ STARTS_RAY = {
 """Test files that start a Ray of their own: one after another, while the other files run beside them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``make test``) each file stays in one of them, and all that start Ray in the first."""
     for item in items:
