@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test lint types soak clean
+.PHONY: sweep test tests-with-ray tests-without-ray lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(MAKE) --jobs 2 --output-sync=target tests-with-ray tests-without-ray
+
+tests-with-ray:
+	$(BIN)/python -m pytest -m "ray and not soak"
+
+tests-without-ray:
+	$(BIN)/python -m pytest -m "not ray and not soak"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -29,16 +29,14 @@ STARTS_RAY = {
     "test_sweep_series",
     "test_trade_off",
 }
-"""Test files that start a Ray of their own: one after another, while the other files run beside them."""
+"""Test files that start a Ray of their own: ``make test`` runs them one after another, the others beside them."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``make test``) each file stays in one of them, and all that start Ray in the first."""
+    """Mark the tests of these files."""
     for item in items:
-        is_heavy = item.path.stem in STARTS_RAY
-        item.add_marker(pytest.mark.xdist_group("ray" if is_heavy else str(item.path)))
-    items.sort(key=lambda item: item.path.stem not in STARTS_RAY)
+        if item.path.stem in STARTS_RAY:
+            item.add_marker("ray")
 
 
 SPACE = {
