@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.folder import shown
 from aifs_tune.data.formats import SUFFIXES, format_of
-from aifs_tune.data.tables import MOST_LEVELS, finite_numbers, listed_names, read_frame
+from aifs_tune.data.tables import class_labels, finite_numbers, listed_names, read_frame
 from aifs_tune.data_spec import FramesSpec
 from aifs_tune.errors import DataError
 
@@ -88,7 +88,9 @@ def load_manifest(spec: FramesSpec) -> Manifest:
         names=[_shown(entries, index) for entries, index in zip(rows, indices, strict=True)],
         indices=indices,
         values=np.stack(values, axis=1) if values else np.zeros((len(frame), 0)),
-        labels=None if spec.label_column is None else _labels(frame[spec.label_column], where),
+        labels=None
+        if spec.label_column is None
+        else class_labels(frame[spec.label_column], where, otherwise="data.frames.targets"),
         groups=None if spec.group is None else [str(entry) for entry in frame[spec.group]],
         parts=None if spec.part is None else [str(entry) for entry in frame[spec.part]],
         lines=lines,
@@ -129,16 +131,3 @@ def _indices(column: pandas.Series[Any], where: str) -> list[int | None]:
 def _shown(entries: Sequence[str], index: int | None) -> str:
     name = " + ".join(shown(entry) for entry in entries)
     return name if index is None else f"{name} [{index}]"
-
-
-def _labels(column: pandas.Series[Any], where: str) -> list[str]:
-    labels = [str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry) for entry in column]
-    n = len(set(labels))
-    if n < 2:
-        raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
-    if n > max(MOST_LEVELS, len(labels) // 5):
-        raise DataError(
-            f"{where}: {column.name} has {n} different entries in {len(labels)} rows; allowed: classes that repeat, or "
-            "data.frames.targets for numbers"
-        )
-    return labels

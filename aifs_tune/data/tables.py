@@ -47,7 +47,11 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
         frame = frame[is_known].reset_index(drop=True)
     if len(frame) < _LEAST_ROWS:
         raise DataError(f"{where}: {len(frame)} rows with a {spec.target}; allowed: at least {_LEAST_ROWS}")
-    labels = _labels(frame[spec.target], where) if spec.predict == "classes" else None
+    labels = (
+        class_labels(frame[spec.target], where, otherwise="data.table.predict: values")
+        if spec.predict == "classes"
+        else None
+    )
     parts = _parts(frame, data, spec, labels, where)
     inputs, columns, dropped = _inputs(frame, spec, parts["train"], where)
     lines += [f"left out: {reason}" for reason in dropped]
@@ -163,15 +167,17 @@ def simulate_genes(genes: Genes) -> pandas.DataFrame:
     return frame.assign(target=names[tissue])
 
 
-def _labels(column: pandas.Series[Any], where: str) -> list[str]:
-    labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in column]
+def class_labels(column: pandas.Series[Any], where: str, *, otherwise: str) -> list[str]:
+    """The column as names of classes; raises DataError if there are fewer than two, or they hardly repeat: then
+    ``otherwise`` says how to predict numbers."""
+    labels = [str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry) for entry in column]
     n = len(set(labels))
     if n < 2:
         raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
     if n > max(MOST_LEVELS, len(labels) // 5):
         raise DataError(
             f"{where}: {column.name} has {n} different entries in {len(labels)} rows; allowed: classes that repeat, "
-            "or data.table.predict: values for numbers"
+            f"or {otherwise} for numbers"
         )
     return labels
 

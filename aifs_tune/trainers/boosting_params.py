@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import ClassVar
 
 from aifs_tune.parameters import FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.params import Configuration
 
 ALLOWED: dict[str, Parameter] = {
     "learning_rate": FloatParameter(low=1e-6, high=1),
@@ -20,8 +22,11 @@ SHAPING: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoostingParams:
+class BoostingParams(Configuration):
     """One configuration. The defaults are scikit-learn's, ten trees an epoch."""
+
+    trainer: ClassVar[str] = "boosting"
+    allowed: ClassVar = ALLOWED
 
     learning_rate: float = 0.1
     trees: int = 10
@@ -29,7 +34,3 @@ class BoostingParams:
     leaf_samples: int = 20
     l2: float = 0.0
     columns: float = 1.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, ALLOWED[field.name].take(field.name, getattr(self, field.name)))

@@ -7,13 +7,14 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from aifs_tune.trainers.cnn1d_params import Cnn1dParams, Cnn1dShape
-from aifs_tune.trainers.network import Network, dtype_of
+from aifs_tune.trainers.examples_network import ExamplesNetwork
+from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.series_trainer import SeriesTrainer, present
 
 
-class Cnn1dNetwork(Network):
+class Cnn1dNetwork(ExamplesNetwork):
     """From values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
 
     Behind the end of a series stands 0 in each layer, as beside its beginning: it counts in no mean, and is no
@@ -27,12 +28,7 @@ class Cnn1dNetwork(Network):
         widths = (shape.widths[-1], shape.dense_units, shape.n_outputs)
         for name, (before, after) in zip(("dense", "outputs"), pairwise(widths), strict=True):
             sizes |= {f"{name}.kernel": (before, after), f"{name}.bias": (after,)}
-        super().__init__(sizes)
-        self._shape, self._dtype = shape, dtype_of(precision)
-
-    @property
-    def n_outputs(self) -> int:
-        return self._shape.n_outputs
+        super().__init__(shape, precision, sizes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """``drop`` is applied to the dense units."""
@@ -51,9 +47,6 @@ class Cnn1dNetwork(Network):
         kept = drop(tf.nn.relu(tf.cast(dense, tf.float32) + self.weights["dense.bias"]))
         return tf.matmul(kept, self.weights["outputs.kernel"]) + self.weights["outputs.bias"]
 
-    def answer(self, outputs: Any) -> Any:
-        return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
-
     def _pooled(self, values: Any, lengths: Any) -> Any:
         if self._shape.pooling == "max":
             return tf.reduce_max(values, axis=1)
@@ -61,9 +54,6 @@ class Cnn1dNetwork(Network):
 
     def _there(self, lengths: Any, values: Any) -> Any:
         return tf.cast(present(lengths, values.shape[1]), self._dtype)[:, :, tf.newaxis]
-
-    def _weight(self, name: str) -> Any:
-        return tf.cast(self.weights[name], self._dtype)
 
 
 class Cnn1dTrainer(SeriesTrainer):

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, TypeAlias
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import ChoiceParameter, IntParameter, Parameter
-from aifs_tune.trainers.params import Loss, Optimizer
-from aifs_tune.trainers.series_params import MOST_WEIGHTS, SERIES, SeriesParams, sizes_of
+from aifs_tune.trainers.params import MOST_WEIGHTS, Loss, Optimizer
+from aifs_tune.trainers.series_params import SERIES, SeriesParams, sizes_of
 
 Pooling: TypeAlias = Literal["mean", "max"]
 

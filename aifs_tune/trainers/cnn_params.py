@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import IntParameter, Parameter
-from aifs_tune.trainers.image_params import IMAGE_CLASSES, MOST_WEIGHTS, ImageParams
-from aifs_tune.trainers.params import Optimizer
+from aifs_tune.trainers.image_params import IMAGE_CLASSES, ImageParams
+from aifs_tune.trainers.params import MOST_WEIGHTS, Optimizer
 
 ALLOWED: dict[str, Parameter] = {
     **IMAGE_CLASSES,

@@ -61,22 +61,53 @@ class Task(Protocol):
         ...
 
 
-class Course:
+class Progress:
+    """How far a trial came, and which epoch was best by ``metric``; a value that is not finite is never best."""
+
+    def __init__(self, metric: str, mode: Literal["max", "min"], patience: int | None) -> None:
+        self._metric, self._sign, self._patience = metric, 1 if mode == "max" else -1, patience
+        self.epochs_done = 0
+        self.best_epoch: int | None = None
+        """Counted from 1; None before the first finite value."""
+        self.best_value: float | None = None
+
+    @property
+    def n_stale(self) -> int:
+        """Epochs since the best one."""
+        return self.epochs_done - (self.best_epoch or 0)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether ``patience`` ran out."""
+        return self._patience is not None and self.n_stale >= self._patience
+
+    def finish_epoch(self, metrics: Mapping[str, float]) -> bool:
+        """Count an epoch; whether it is the best so far."""
+        self.epochs_done += 1
+        value, sign = metrics[self._metric], self._sign
+        is_best = math.isfinite(value) and (self.best_value is None or sign * value > sign * self.best_value)
+        if is_best:
+            self.best_epoch, self.best_value = self.epochs_done, value
+        return is_best
+
+    def check_trained(self) -> None:
+        """Raises TrainerError if no epoch had a finite value yet."""
+        if self.best_epoch is None:
+            raise TrainerError(f"no epoch of {self.epochs_done} has a finite {self._metric}, so none is best")
+
+
+class Course(Progress):
     """One trial of a task."""
 
     def __init__(self, task: Task, params: Mapping[str, Scalar], *, seed: int, precision: Precision, engine: str):
         """Raises RequestError if a parameter is unknown or not allowed, the network does not fit the data, or the
         seed is negative."""
-        if seed < 0:
-            raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
+        check_seed(seed)
+        super().__init__(task.metric, task.mode, task.patience)
         self.task, self.seed = task, seed
         self.params = task.params_of(params)
         self.shape = task.shape_of(self.params)
         self._means = {"precision": precision, "engine": engine}
-        self.epochs_done = 0
-        self.best_epoch: int | None = None
-        """Counted from 1; None before the first finite value."""
-        self.best_value: float | None = None
 
     def change(self, params: Mapping[str, Scalar]) -> None:
         """Go on with other parameters. Raises RequestError if one is unknown or not allowed, or the shape would be
@@ -96,34 +127,13 @@ class Course:
         described: dict[str, Any] = json.loads(json.dumps(asdict(self.shape)))
         return described
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether ``patience`` ran out."""
-        patience = self.task.patience
-        return patience is not None and self.epochs_done - (self.best_epoch or 0) >= patience
-
     def knobs(self) -> dict[str, float]:
         """What the next epoch trains with: the parameters, the learning rate as its schedule has it."""
-        task, n_stale = self.task, self.epochs_done - (self.best_epoch or 0)
-        return self.params.knobs_of_epoch(self.epochs_done, task.epochs, n_stale)
+        return self.params.knobs_of_epoch(self.epochs_done, self.task.epochs, self.n_stale)
 
     def order(self) -> NDArray[np.int32]:
         """The training examples of the next epoch in the order in which they are seen."""
         return np.random.default_rng([self.seed, self.epochs_done + 1]).permutation(self.task.train)
-
-    def finish_epoch(self, metrics: Mapping[str, float]) -> bool:
-        """Count an epoch; whether it is the best so far."""
-        self.epochs_done += 1
-        value, sign = metrics[self.task.metric], 1 if self.task.mode == "max" else -1
-        is_best = math.isfinite(value) and (self.best_value is None or sign * value > sign * self.best_value)
-        if is_best:
-            self.best_epoch, self.best_value = self.epochs_done, value
-        return is_best
-
-    def check_trained(self) -> None:
-        """Raises TrainerError if no epoch had a finite value yet."""
-        if self.best_epoch is None:
-            raise TrainerError(f"no epoch of {self.epochs_done} has a finite {self.task.metric}, so none is best")
 
     def write(self, folder: Path, *, weights: Weights, slots: Weights, best: Weights) -> None:
         """Write the running trial into ``folder``."""
@@ -191,6 +201,12 @@ class Course:
 def damaged(folder: Path, error: Exception) -> TrainerError:
     """What to raise for a checkpoint with something missing."""
     return TrainerError(f"{folder}: is no whole checkpoint of a trial ({error}); reset the trainer")
+
+
+def check_seed(seed: int) -> None:
+    """Raises RequestError if ``seed`` is negative."""
+    if seed < 0:
+        raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
 
 
 def check_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

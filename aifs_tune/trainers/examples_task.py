@@ -13,21 +13,21 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.course import check_one_of
-from aifs_tune.trainers.image_task import check_classes, check_goal, class_weights
+from aifs_tune.trainers.image_task import check_classes, check_mode, check_training, class_weights
 from aifs_tune.trainers.metrics import measure, measure_values
 from aifs_tune.trainers.params import TrainingParams
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
 
-class ShapeOf(Protocol):
+class ExampleShapes(Protocol):
     """A type of shapes: :meth:`of` gives the one of these params for these examples."""
 
     def of(self, params: Any, examples: ExampleSet) -> Any: ...
 
 
 @dataclass(frozen=True)
-class ExamplesTask:
-    """What all trials of a trainer share; the arguments of the same name in
+class ExamplesGoal:
+    """What is to be learnt of ``examples``, and what is best; arguments of the same name in
     :class:`~aifs_tune.trainers.examples_trainer.ExamplesTrainer`.
 
     Raises
@@ -37,25 +37,50 @@ class ExamplesTask:
     """
 
     examples: ExampleSet
-    params_type: type[TrainingParams]
-    shape_type: ShapeOf
     metric: str
     mode: Literal["max", "min"]
     patience: int | None
     class_weights: Literal["balanced", "none"]
-    precision: Literal["auto", "float32", "mixed_bfloat16"]
-    epochs: int
 
     def __post_init__(self) -> None:
         examples = self.examples
         check_one_of("metric", self.metric, metrics_of([target.name for target in examples.targets]))
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
-        check_goal(self.mode, self.precision, self.patience, self.epochs)
+        check_mode(self.mode, self.patience)
         if examples.classes:
             check_classes(examples.truths, examples.train, examples.val, "examples")
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
             raise DataError(f"train, val: {n_train} and {n_val} examples; allowed: at least 1 and 2")
+
+    def weights(self) -> NDArray[np.float32]:
+        """Of each example, shape (n,): by :func:`class_weights` where classes are balanced, else 1."""
+        examples = self.examples
+        if not examples.classes or self.class_weights == "none":
+            return np.ones(len(examples.truths), np.float32)
+        weights: NDArray[np.float32] = class_weights(examples.truths[examples.train], len(examples.classes))
+        return np.asarray(weights[examples.truths])
+
+    def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
+        """What the answers, shape (n, outputs), for the examples of ``part`` are worth: ``val_loss`` and so on."""
+        examples = self.examples
+        truths = examples.truths[getattr(examples, part)]
+        found = measure(truths, answers) if examples.classes else measure_values(truths, answers, examples.targets)
+        return {f"{part}_{name}": value for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class ExamplesTask(ExamplesGoal):
+    """What all trials of a trainer of networks share."""
+
+    params_type: type[TrainingParams]
+    shape_type: ExampleShapes
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
+    epochs: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_training(self.precision, self.epochs)
 
     @property
     def train(self) -> NDArray[np.int32]:
@@ -77,20 +102,10 @@ class ExamplesTask:
         """The shape of a network with ``params`` for these examples."""
         return self.shape_type.of(params, self.examples)
 
-    def weights(self) -> NDArray[np.float32]:
-        """Of each example, shape (n,): by :func:`class_weights` where classes are balanced, else 1."""
-        examples = self.examples
-        if not examples.classes or self.class_weights == "none":
-            return np.ones(len(examples.truths), np.float32)
-        weights: NDArray[np.float32] = class_weights(examples.truths[examples.train], len(examples.classes))
-        return np.asarray(weights[examples.truths])
 
-    def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
-        """What the answers, shape (n, outputs), for the examples of ``part`` are worth: ``val_loss`` and so on."""
-        examples = self.examples
-        truths = examples.truths[getattr(examples, part)]
-        found = measure(truths, answers) if examples.classes else measure_values(truths, answers, examples.targets)
-        return {f"{part}_{name}": value for name, value in found.items()}
+def default_goal(examples: ExampleSet) -> tuple[str, Literal["max", "min"]]:
+    """Metric and mode where none is given: ``val_macro_f1`` for classes, ``val_loss`` for numbers."""
+    return ("val_macro_f1", "max") if examples.classes else ("val_loss", "min")
 
 
 def metrics_of(targets: list[str]) -> tuple[str, ...]:

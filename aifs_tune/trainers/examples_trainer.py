@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.examples_task import ExamplesTask, ShapeOf
+from aifs_tune.trainers.examples_task import ExampleShapes, ExamplesTask, default_goal
 from aifs_tune.trainers.lessons import Classes, Knobs, Lesson, Values
 from aifs_tune.trainers.net_trainer import NetTrainer
 from aifs_tune.trainers.params import TrainingParams
@@ -28,29 +28,13 @@ class ExamplesTrainer(NetTrainer):
     params
         Any of ``params_type``; absent ones have their default.
     metric, mode
-        One of the metrics that an epoch reports; decides which epoch is best. None: ``val_macro_f1`` for classes and
-        ``val_loss`` for numbers. A value that is not finite is never best.
-    patience
-        Epochs without a better value after which the trial is finished; None for no limit.
-    class_weights
-        ``"balanced"``: every class counts the same, however rare.
-    precision
-        Of convolutions and dense layers; ``"auto"`` is mixed bfloat16 where the hardware has it.
-    epochs
-        How long a trial trains at most: where a cosine schedule ends.
-    threads
-        CPU threads of TensorFlow; without effect if it already runs in this process.
-    devices
-        GPUs that share out each batch of one trial; where there are none, logical CPUs.
+        None: those of :func:`~aifs_tune.trainers.examples_task.default_goal`.
 
-    Raises
-    ------
-    RequestError
-        If an argument or parameter is not allowed; DataError if nothing can be learnt or measured on ``examples``.
+    All others are those of :class:`~aifs_tune.trainers.net_trainer.NetTrainer`.
     """
 
     params_type: ClassVar[type[TrainingParams]]
-    shape_type: ClassVar[ShapeOf]
+    shape_type: ClassVar[ExampleShapes]
 
     def __init__(
         self,
@@ -69,17 +53,9 @@ class ExamplesTrainer(NetTrainer):
     ) -> None:
         self._data = examples
         self._score = "accuracy" if examples.classes else "mae"
-        task = ExamplesTask(
-            examples,
-            self.params_type,
-            self.shape_type,
-            metric or ("val_macro_f1" if examples.classes else "val_loss"),
-            mode or ("max" if examples.classes else "min"),
-            patience,
-            class_weights,
-            precision,
-            epochs,
-        )
+        best = default_goal(examples)
+        goal = examples, metric or best[0], mode or best[1], patience, class_weights
+        task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:

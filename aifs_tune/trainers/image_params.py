@@ -36,9 +36,6 @@ IMAGE_CLASSES: dict[str, Parameter] = {
 }
 """What every network has that tells classes of images apart."""
 
-MOST_WEIGHTS = 2**28
-"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
-
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = 0.3
 """Of what random erasing takes: smallest and largest share of an image, and smallest height through width, with one

@@ -19,7 +19,7 @@ from aifs_tune.trainers.metrics import measure
 from aifs_tune.trainers.scores import CLASS_METRICS
 
 
-class ShapeOf(Protocol):
+class ImageShapes(Protocol):
     """A type of shapes: :meth:`of` gives the one of these params for images of this shape."""
 
     def of(self, params: Any, image: tuple[int, int, int], n_classes: int) -> Any: ...
@@ -44,12 +44,13 @@ class ImageTask:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     epochs: int = 20
     params_type: type[ImageParams] = CnnParams
-    shape_type: ShapeOf = CnnShape
+    shape_type: ImageShapes = CnnShape
 
     def __post_init__(self) -> None:
         check_one_of("metric", self.metric, CLASS_METRICS)
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
-        check_goal(self.mode, self.precision, self.patience, self.epochs)
+        check_mode(self.mode, self.patience)
+        check_training(self.precision, self.epochs)
         check_classes(self.images.labels, self.images.train, self.images.val, "images")
 
     @property
@@ -88,12 +89,16 @@ def class_weights(labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float
     return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def check_goal(mode: str, precision: str, patience: int | None, epochs: int) -> None:
+def check_mode(mode: str, patience: int | None) -> None:
     """Raises RequestError if one of them is not allowed."""
-    check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
     check_one_of("mode", mode, ("max", "min"))
     if patience is not None and patience < 1:
         raise RequestError(f"patience: {patience} is not allowed; allowed: a whole number from 1, or none")
+
+
+def check_training(precision: str, epochs: int) -> None:
+    """Raises RequestError if one of them is not allowed."""
+    check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
     if epochs < 1:
         raise RequestError(f"epochs: {epochs} is not allowed; allowed: a whole number from 1")
 

@@ -13,7 +13,7 @@ from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.augment import augment
 from aifs_tune.trainers.image_network import ImageNetwork
 from aifs_tune.trainers.image_params import ImageParams
-from aifs_tune.trainers.image_task import ImageTask, ShapeOf
+from aifs_tune.trainers.image_task import ImageShapes, ImageTask
 from aifs_tune.trainers.lessons import Classes, Lesson
 from aifs_tune.trainers.net_trainer import NetTrainer
 from aifs_tune.trainers.program import Examples
@@ -26,30 +26,17 @@ class ImageTrainer(NetTrainer):
     Parameters
     ----------
     images
-        Every class counts by its share of the training part if ``class_weights`` is ``"balanced"``.
+        Decoded, of at least two classes.
     params
         Any of ``params_type``; absent ones have their default.
-    metric, mode
-        One of ``CLASS_METRICS``; decides which epoch is best. A value that is not finite is never best.
-    patience
-        Epochs without a better value after which the trial is finished; None for no limit.
-    precision
-        Of the convolutions; ``"auto"`` is mixed bfloat16 where the hardware has it.
-    epochs
-        How long a trial trains at most: where a cosine schedule ends.
-    threads
-        CPU threads of TensorFlow; without effect if it already runs in this process.
-    devices
-        GPUs that share out each batch of one trial; where there are none, logical CPUs.
+    metric
+        One of ``CLASS_METRICS``.
 
-    Raises
-    ------
-    RequestError
-        If an argument or parameter is not allowed; DataError if nothing can be learnt or measured on ``images``.
+    All others are those of :class:`~aifs_tune.trainers.net_trainer.NetTrainer`.
     """
 
     params_type: ClassVar[type[ImageParams]]
-    shape_type: ClassVar[ShapeOf]
+    shape_type: ClassVar[ImageShapes]
 
     def __init__(
         self,
@@ -67,8 +54,8 @@ class ImageTrainer(NetTrainer):
         devices: int = 1,
     ) -> None:
         self._images = images
-        types = {"params_type": self.params_type, "shape_type": self.shape_type}
-        task = ImageTask(images, metric, mode, patience, class_weights, precision, epochs, **types)  # type: ignore[arg-type]
+        types = self.params_type, self.shape_type
+        task = ImageTask(images, metric, mode, patience, class_weights, precision, epochs, *types)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:

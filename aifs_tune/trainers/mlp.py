@@ -6,42 +6,35 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from aifs_tune.trainers.examples_network import ExamplesNetwork
 from aifs_tune.trainers.examples_trainer import ExamplesTrainer
 from aifs_tune.trainers.lessons import Knobs
 from aifs_tune.trainers.mlp_params import MlpParams, MlpShape
-from aifs_tune.trainers.network import Network, dtype_of
+from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
 
 
-class MlpNetwork(Network):
+class MlpNetwork(ExamplesNetwork):
     """From one input (n, columns), float32, to logits (n, classes) or scaled numbers (n, targets)."""
 
     def __init__(self, shape: MlpShape, precision: Precision) -> None:
         sizes: dict[str, tuple[int, ...]] = {}
         for layer, (before, after) in enumerate(pairwise(shape.widths)):
             sizes |= {f"dense{layer}.kernel": (before, after), f"dense{layer}.bias": (after,)}
-        super().__init__(sizes)
-        self._shape, self._dtype = shape, dtype_of(precision)
-
-    @property
-    def n_outputs(self) -> int:
-        return self._shape.n_outputs
+        super().__init__(shape, precision, sizes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         del is_training
         values = inputs
         for layer in range(self._shape.layers):
-            wide = tf.matmul(tf.cast(values, self._dtype), tf.cast(self.weights[f"dense{layer}.kernel"], self._dtype))
+            wide = tf.matmul(tf.cast(values, self._dtype), self._weight(f"dense{layer}.kernel"))
             values = drop(tf.nn.relu(tf.cast(wide, tf.float32) + self.weights[f"dense{layer}.bias"]))
         last = self._shape.layers
         return tf.matmul(values, self.weights[f"dense{last}.kernel"]) + self.weights[f"dense{last}.bias"]
 
     def seen(self, raw: Any) -> Any:
         return raw[0]
-
-    def answer(self, outputs: Any) -> Any:
-        return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
 
 
 class MlpTrainer(ExamplesTrainer):

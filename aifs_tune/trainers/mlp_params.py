@@ -9,10 +9,7 @@ from typing import ClassVar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import FloatParameter, IntParameter, Parameter
-from aifs_tune.trainers.params import CLASS_LOSS, TRAINING, VALUE_LOSS, Loss, Optimizer, TrainingParams
-
-MOST_WEIGHTS = 2**28
-"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
+from aifs_tune.trainers.params import CLASS_LOSS, MOST_WEIGHTS, TRAINING, VALUE_LOSS, Loss, Optimizer, TrainingParams
 
 ALLOWED: dict[str, Parameter] = {
     **TRAINING,

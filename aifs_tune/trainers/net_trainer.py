@@ -33,6 +33,30 @@ class NetTrainer(ABC):
     """All that trainers of networks have in common; see :mod:`aifs_tune.trainers.protocol`.
 
     A subclass says which network a shape has, what a step does beside it, and where the examples are.
+
+    Parameters
+    ----------
+    params
+        Of the first trial; absent ones have their default.
+    metric, mode
+        A metric that an epoch reports; decides which epoch is best. A value that is not finite is never best.
+    patience
+        Epochs without a better value after which the trial is finished; None for no limit.
+    class_weights
+        ``"balanced"``: every class counts the same, however rare.
+    precision
+        Of convolutions and dense layers; ``"auto"`` is mixed bfloat16 where the hardware has it.
+    epochs
+        How long a trial trains at most: where a cosine schedule ends.
+    threads
+        CPU threads of TensorFlow; without effect if it already runs in this process.
+    devices
+        GPUs that share out each batch of one trial; where there are none, logical CPUs.
+
+    Raises
+    ------
+    RequestError
+        If an argument or parameter is not allowed; DataError if nothing can be learnt or measured on the data.
     """
 
     def __init__(

@@ -48,29 +48,21 @@ VALUE_LOSS: dict[str, Parameter] = {
 }
 """What the loss of numbers is like."""
 
+MOST_WEIGHTS = 2**28
+"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
+
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 3, 0.5
 """After so many epochs without a better value, ``plateau`` multiplies the learning rate by this."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingParams:
-    """How a network is trained. Subclasses add what they are made of and fill in the three class variables."""
+class Configuration:
+    """Checked parameters of a trial. Subclasses add the parameters and fill in the class variables."""
 
     trainer: ClassVar[str]
     """The name of the trainer whose parameters these are."""
     allowed: ClassVar[Mapping[str, Parameter]]
     """What each parameter can be, by name."""
-    shaping: ClassVar[tuple[str, ...]]
-    """Those that make another program; all others are arguments of the compiled step."""
-
-    learning_rate: float = 1e-3
-    optimizer: Optimizer = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 32
-    schedule: Schedule = "constant"
-    warmup_epochs: int = 0
-    clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name in self.allowed):
@@ -91,7 +83,24 @@ class TrainingParams:
                 raise RequestError(
                     f"{brief(name)}: {brief(value)} is for no parameter of the {cls.trainer}; allowed: {known}"
                 )
-        return cls(**params)  # type: ignore[arg-type]
+        return cls(**params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParams(Configuration):
+    """How a network is trained. Subclasses add what they are made of."""
+
+    shaping: ClassVar[tuple[str, ...]]
+    """Those that make another program; all others are arguments of the compiled step."""
+
+    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    schedule: Schedule = "constant"
+    warmup_epochs: int = 0
+    clip_norm: float = 0.0
 
     def knobs(self, rate_factor: float = 1.0) -> dict[str, float]:
         """What can change without a new program, the learning rate times ``rate_factor``; switches as 0 and 1."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from aifs_tune.trainers.examples_network import ExamplesNetwork
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.rnn_params import RnnParams, RnnShape
 from aifs_tune.trainers.runtime import keras, tf
@@ -14,7 +15,7 @@ from aifs_tune.trainers.series_trainer import SeriesTrainer, present
 from aifs_tune.trainers.weights import initial_weights
 
 
-class RnnNetwork(Network):
+class RnnNetwork(ExamplesNetwork):
     """From values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
 
     The state stands still behind the end of a series, where a reader from the other side begins. LSTM as by Hochreiter
@@ -35,12 +36,8 @@ class RnnNetwork(Network):
                 recurrent |= {f"{name}.{part}": variable.value for part, variable in found.items()}
         sizes = {name: tuple(variable.shape) for name, variable in recurrent.items()}
         last = {"dense.kernel": (shape.widths[-1], shape.n_outputs), "dense.bias": (shape.n_outputs,)}
-        super().__init__({**sizes, **last})
+        super().__init__(shape, "float32", {**sizes, **last})
         self.weights |= recurrent
-
-    @property
-    def n_outputs(self) -> int:
-        return self._shape.n_outputs
 
     def initialise(self, seed: int) -> None:
         """As for any network, but an LSTM forgets nothing at first (Gers et al. 2000)."""
@@ -63,9 +60,6 @@ class RnnNetwork(Network):
             values = layer(values, mask=mask)
             values = drop(tf.ensure_shape(values, (n, width) if values.shape.rank == 2 else (n, steps, width)))
         return tf.matmul(values, self.weights["dense.kernel"]) + self.weights["dense.bias"]
-
-    def answer(self, outputs: Any) -> Any:
-        return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
 
     def _layer(self, number: int, width: int) -> Any:
         shape = self._shape

@@ -10,9 +10,6 @@ from aifs_tune.errors import DataError
 from aifs_tune.parameters import FloatParameter, Parameter
 from aifs_tune.trainers.params import CLASS_LOSS, TRAINING, VALUE_LOSS, Loss, TrainingParams
 
-MOST_WEIGHTS = 2**28
-"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
-
 SERIES: dict[str, Parameter] = {
     **TRAINING,
     **{name: parameter for name, parameter in CLASS_LOSS.items() if name != "mixup"},

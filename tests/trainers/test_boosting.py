@@ -61,7 +61,9 @@ def test_patience_ends_a_trial() -> None:
 
 
 def test_what_is_not_allowed_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"'dropout': 0\.5 is for no parameter of boosting; allowed: learning_rate"):
+    with pytest.raises(
+        RequestError, match=r"'dropout': 0\.5 is for no parameter of the boosting; allowed: learning_rate"
+    ):
         BoostingTrainer(clouds(), {"dropout": 0.5})
     with pytest.raises(RequestError, match="leaves: 1 is not allowed"):
         BoostingTrainer(clouds(), {"leaves": 1})
