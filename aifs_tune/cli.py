@@ -6,13 +6,12 @@ Results go to stdout, talk to stderr. Exit 0 done, 1 the work failed, 2 the requ
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,12 +31,9 @@ from aifs_tune.cli_doors import (
     print_json,
     say,
 )
-from aifs_tune.errors import AifsTuneError, RequestError, WorkError, border_of
+from aifs_tune.cli_result import out, print_result, typed
+from aifs_tune.errors import AifsTuneError, RequestError, border_of
 from aifs_tune.profile import process_age_s
-from aifs_tune.trial import FINAL
-
-if TYPE_CHECKING:
-    from aifs_tune.storage import Storage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,15 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Automated experiment design for science: find the best configuration of a trainer or an instrument.",
 )
-
-
-_PIPE_WIDTH = 240
-"""Columns of a table that goes into a file or pipe, where nothing wraps it."""
-
-
-def out() -> Console:
-    """Where results go."""
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
 @contextmanager
@@ -73,7 +60,13 @@ def heard() -> Iterator[Any]:
 @app.command()
 def run(
     sweep: SweepFile,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="One folder of images per class.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder of images per class, or the file it learns from.",
+        ),
+    ] = None,
     study: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")] = None,
     storage: StorageUrl = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials to run.")] = None,
@@ -110,7 +103,7 @@ def run(
             listener=listener,
         )
     result.profile.stages = {"start": began, **result.profile.stages}
-    _print_result(result, as_json, with_profile=profile)
+    print_result(result, as_json, with_profile=profile)
 
 
 @app.command()
@@ -129,42 +122,7 @@ def resume(
         result = sweep.resume(
             study, storage=storage, workers=workers, timeout_s=timeout, address=address, listener=listener
         )
-    _print_result(result, as_json)
-
-
-def _print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> None:
-    from aifs_tune.answers import best_answer
-    from aifs_tune.screens import best_screen, profile_screen
-
-    study = result.study
-    counts = study.counts()
-    n_ended = sum(counts[state] for state in FINAL)
-    if n_ended < study.n_asked:
-        say(f"{n_ended} of {study.n_asked} trials have ended; continue with: {_typed()} resume {study.name}")
-    if not counts["complete"]:
-        states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-        raise WorkError(f"study {study.name}: no trial is complete ({states}); see: {_typed()} trials {study.name}")
-    answer = best_answer(study)
-    if as_json:
-        told = {"profile": result.profile.to_json()} if with_profile else {}
-        print_json(answer | {"wall_s": round(result.wall_s, 3)} | told)
-        return
-    out().print(best_screen(answer))
-    if with_profile:
-        out().print(profile_screen(result.profile.to_json()))
-    say(f"\nNext: {_typed()} trials {study.name}{_storage_option(study.storage)}")
-
-
-def _typed() -> str:
-    """How this command is typed here: by its name where the shell finds it, else by its path."""
-    return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
-
-
-def _storage_option(storage: Storage) -> str:
-    """What has to be typed to find it again; nothing where it is the default."""
-    from aifs_tune.storage import given_url, is_at
-
-    return "" if is_at(storage, given_url(None)) else f" --storage {storage.shown_url}"
+    print_result(result, as_json)
 
 
 @app.command()
@@ -300,7 +258,7 @@ def simulate_sky(
         say(f"{folder} holds this survey already")
     for name, count in survey.counts.items():
         typer.echo(f"{name}\t{count}")
-    say(f"\nNext: {_typed()} run celestial_cnn --data {folder}")
+    say(f"\nNext: {typed()} run celestial_cnn --data {folder}")
 
 
 for command in (cli_instrument.ask, cli_instrument.report, cli_instrument.tell):

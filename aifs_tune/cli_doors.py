@@ -14,7 +14,11 @@ SweepFile = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, o
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 StorageUrl = Annotated[
     str | None,
-    typer.Option("--storage", metavar="URL", help="sqlite:///FILE; default $AIFS_TUNE_STORAGE or aifs_tune.db here."),
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="sqlite:///FILE or postgresql+psycopg://USER@HOST/DB; default $AIFS_TUNE_STORAGE or aifs_tune.db here.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overrides = Annotated[

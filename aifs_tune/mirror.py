@@ -20,40 +20,9 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Table, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select
 
-_TRIALS: Table = models.TrialModel.__table__
-_PARAMS: Table = models.TrialParamModel.__table__
-_VALUES: Table = models.TrialValueModel.__table__
-_CURVE: Table = models.TrialIntermediateValueModel.__table__
-_USER: Table = models.TrialUserAttributeModel.__table__
-_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
-
-
-_NEW_TRIAL = insert(_TRIALS)
-_CHANGE_TRIAL = (
-    update(_TRIALS)
-    .where(_TRIALS.c.trial_id == bindparam("id"))
-    .values(state=bindparam("to"), datetime_start=bindparam("start"), datetime_complete=bindparam("complete"))
-)
-_SET_PARAM = insert(_PARAMS)
-
-
-class _Upserts:
-    """Statements that insert a row or change it, in the dialect of the database."""
-
-    def __init__(self, dialect: str) -> None:
-        self._insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        self.value = self._upsert(_VALUES, "objective", "value", "value_type")
-        self.step = self._upsert(_CURVE, "step", "intermediate_value", "intermediate_value_type")
-        self.user = self._upsert(_USER, "key", "value_json")
-        self.system = self._upsert(_SYSTEM, "key", "value_json")
-
-    def _upsert(self, table: Table, key: str, *changing: str) -> Any:
-        statement = self._insert(table)
-        changed = {name: statement.excluded[name] for name in changing}
-        return statement.on_conflict_do_update(index_elements=["trial_id", key], set_=changed)
+from aifs_tune.mirror_statements import CHANGE_TRIAL, NEW_TRIAL, SET_PARAM, TRIALS, Upserts
 
 
 class Mirror(BaseStorage):
@@ -64,7 +33,7 @@ class Mirror(BaseStorage):
 
     def __init__(self, rdb: RDBStorage) -> None:
         self._rdb = rdb
-        self._set = _Upserts(rdb.engine.dialect.name)
+        self._set = Upserts(rdb.engine.dialect.name)
         self._behind: BaseStorage = get_storage(rdb)
         self._holder: int | None = None
         self.forget()
@@ -108,7 +77,7 @@ class Mirror(BaseStorage):
         for name, distribution in trial.distributions.items():
             self._check_distribution(study_id, name, distribution)
         row = {"number": trial.number, "study_id": study_id, "state": trial.state, **_times(trial)}
-        trial._trial_id = self._execute(_NEW_TRIAL, row).inserted_primary_key[0]
+        trial._trial_id = self._execute(NEW_TRIAL, row).inserted_primary_key[0]
         for name, distribution in trial.distributions.items():
             self._write_param(trial._trial_id, name, distribution.to_internal_repr(trial.params[name]), distribution)
         for objective, value in enumerate(trial.values or ()):
@@ -149,7 +118,7 @@ class Mirror(BaseStorage):
             trial.datetime_complete = datetime.now()
         times = _times(trial)
         row = {"id": trial_id, "to": state, "start": times["datetime_start"], "complete": times["datetime_complete"]}
-        self._execute(_CHANGE_TRIAL, row)
+        self._execute(CHANGE_TRIAL, row)
         self._put(trial)
         return True
 
@@ -266,7 +235,7 @@ class Mirror(BaseStorage):
             if self._trials[trial_id].number < len(ids) and ids[self._trials[trial_id].number] == trial_id:
                 return study_id
         session = self._rdb.scoped_session()
-        found = session.connection().execute(select(_TRIALS.c.study_id).where(_TRIALS.c.trial_id == trial_id)).scalar()
+        found = session.connection().execute(select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id)).scalar()
         assert found is not None
         return int(found)
 
@@ -285,7 +254,7 @@ class Mirror(BaseStorage):
 
     def _write_param(self, trial_id: int, name: str, value: float, distribution: BaseDistribution) -> None:
         row = {"trial_id": trial_id, "param_name": name, "param_value": value}
-        self._execute(_SET_PARAM, row | {"distribution_json": distribution_to_json(distribution)})
+        self._execute(SET_PARAM, row | {"distribution_json": distribution_to_json(distribution)})
 
     def _write_value(self, trial_id: int, objective: int, value: float) -> None:
         stored, kind = models.TrialValueModel.value_to_stored_repr(value)

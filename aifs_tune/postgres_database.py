@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 from aifs_tune.held_session import opened, translated
-from aifs_tune.writer_lock import Owner
+from aifs_tune.writer_lock import Owner, WriterLock
 
 ARTEFACTS_VARIABLE = "AIFS_TUNE_ARTEFACTS"
 AWAY_S = 60.0
@@ -108,34 +108,16 @@ class PostgresDatabase:
             session.bind = self.rdb.engine
 
 
-class StudyLock:
+class StudyLock(WriterLock):
     """An advisory lock of the server: it ends with the connection that holds it, however that ends."""
 
     def __init__(self, engine: Any, study: str | None, shown: str, thread: threading.RLock) -> None:
-        self._engine, self._study, self._shown, self._thread = engine, study, shown, thread
+        super().__init__(shown, thread)
+        self._engine, self._study = engine, study
         digest = hashlib.blake2b(f"aifs_tune/{study}".encode(), digest_size=8).digest()
         self._key = int.from_bytes(digest, "big", signed=True)
         self._halves = {"high": int.from_bytes(digest[:4], "big"), "low": int.from_bytes(digest[4:], "big")}
         self._connection: Any = None
-        self.depth = 0
-
-    def acquire(self, wait_s: float) -> None:
-        if not self._thread.acquire(timeout=wait_s):
-            raise StorageBusyError(f"{self._shown} is being written by another thread of this process")
-        try:
-            if self.depth == 0:
-                with translated(self._shown):
-                    self._connection = self._take(wait_s)
-        except BaseException:
-            self._thread.release()
-            raise
-        self.depth += 1
-
-    def release(self) -> None:
-        self.depth -= 1
-        if self.depth == 0:
-            self._end()
-        self._thread.release()
 
     def owner(self) -> Owner | None:
         with translated(self._shown), self._engine.connect() as connection:
@@ -163,11 +145,11 @@ class StudyLock:
                 return self._connection, False
         except DBAPIError:
             pass
-        self._end()
+        self._give_back()
         deadline, pause_s = time.monotonic() + wait_s, 0.1
         while True:
             try:
-                self._connection = self._take(max(0.0, deadline - time.monotonic()))
+                self._connection = self._connected(max(0.0, deadline - time.monotonic()))
                 return self._connection, True
             except DBAPIError as error:
                 if time.monotonic() > deadline:
@@ -176,14 +158,19 @@ class StudyLock:
                 time.sleep(pause_s)
                 pause_s = min(2.0, 2 * pause_s)
 
-    def _end(self) -> None:
+    def _take(self, wait_s: float) -> None:
+        with translated(self._shown):
+            self._connection = self._connected(wait_s)
+
+    def _give_back(self) -> None:
         """End the session of the server, and its lock with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
             connection.close()
 
-    def _take(self, wait_s: float) -> Any:
+    def _connected(self, wait_s: float) -> Any:
+        """A connection that holds the lock."""
         connection = self._engine.connect()
         deadline = time.monotonic() + wait_s
         try:

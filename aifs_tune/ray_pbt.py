@@ -1,4 +1,4 @@
-"""Population-based training: Ray Tune's scheduler, made to wait safely and to draw from seeds.
+"""PbtScheduler-based training: Ray Tune's scheduler, made to wait safely and to draw from seeds.
 
 As Ray has it, the last trial to come to an epoch starts the exchange. If that trial fails or ends instead, all others
 wait for ever; and donors and new parameters are drawn from Python's global state. Here the exchange takes place as soon
@@ -25,7 +25,7 @@ QUANTILE = 0.25
 """Share of the population that takes over from as many of the best; Ray's default."""
 
 
-class Population(PopulationBasedTraining):  # type: ignore[misc]
+class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
     """The trials of one sweep, of which ``workers`` train at a time.
 
     Each trains to the epoch ``first``, is paused, and waits until all ``n_trials`` are there. Then ``exchange`` is told

@@ -9,33 +9,12 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from aifs_tune.errors import StorageBusyError, StorageError
-
-
-class WriterLock(Protocol):
-    """Re-entrant in the thread that holds it; other threads of the process wait like other processes."""
-
-    @property
-    def depth(self) -> int:
-        """How often the thread that holds it has taken it."""
-        ...
-
-    def acquire(self, wait_s: float) -> None:
-        """Take the lock or raise :class:`StorageBusyError` naming who holds it after ``wait_s`` seconds."""
-        ...
-
-    def release(self) -> None:
-        """Give it back once."""
-        ...
-
-    def owner(self) -> Owner | None:
-        """Who holds the lock now; None when it is free."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,40 +35,58 @@ class Owner:
         return f"process {self.pid} on {self.host} ({self.command}, since {self.since})"
 
 
-class FileLock:
-    """An operating system lock beside the database; it ends with its process, however that ends.
+class WriterLock(ABC):
+    """Re-entrant in the thread that holds it; other threads of the process wait like other processes.
 
-    Re-entrant in the thread that holds it; other threads of the process wait like other processes.
+    ``shown`` is what messages call the storage; ``thread`` may be shared by locks that one thread at a time may hold.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._thread = threading.RLock()
-        self._descriptor: int | None = None
+    def __init__(self, shown: str, thread: threading.RLock) -> None:
+        self._shown, self._thread = shown, thread
         self.depth = 0
+        """How often the thread that holds it has taken it."""
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock or raise :class:`StorageBusyError` naming who holds it after ``wait_s`` seconds."""
         if not self._thread.acquire(timeout=wait_s):
-            raise StorageBusyError(f"{self._file.with_suffix('')} is being written by another thread of this process")
+            raise StorageBusyError(f"{self._shown} is being written by another thread of this process")
         try:
-            if self._descriptor is None:
-                self._descriptor = self._lock(wait_s)
+            if self.depth == 0:
+                self._take(wait_s)
         except BaseException:
             self._thread.release()
             raise
         self.depth += 1
 
     def release(self) -> None:
+        """Give it back once."""
         self.depth -= 1
-        if self.depth == 0 and self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self.depth == 0:
+            self._give_back()
         self._thread.release()
 
+    @abstractmethod
     def owner(self) -> Owner | None:
         """Who holds the lock now; None when it is free."""
+
+    @abstractmethod
+    def _take(self, wait_s: float) -> None:
+        """Keep all other processes out, or raise as :meth:`acquire`."""
+
+    @abstractmethod
+    def _give_back(self) -> None:
+        """Let other processes in."""
+
+
+class FileLock(WriterLock):
+    """An operating system lock beside the database; it ends with its process, however that ends."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file.with_suffix("")), threading.RLock())
+        self._file = file
+        self._descriptor = -1
+
+    def owner(self) -> Owner | None:
         try:
             descriptor = os.open(self._file, os.O_RDONLY)
         except FileNotFoundError:
@@ -102,11 +99,11 @@ class FileLock:
             os.close(descriptor)
         return None
 
-    def _lock(self, wait_s: float) -> int:
+    def _take(self, wait_s: float) -> None:
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageError(f"cannot write beside {self._file.with_suffix('')}: {error.strerror}") from error
+            raise StorageError(f"cannot write beside {self._shown}: {error.strerror}") from error
         deadline = time.monotonic() + wait_s
         while True:
             try:
@@ -119,10 +116,14 @@ class FileLock:
                 owner = self._read(descriptor)
                 os.close(descriptor)
                 who = str(owner) if owner else "another process"
-                raise StorageBusyError(f"{self._file.with_suffix('')} is being written by {who}") from None
+                raise StorageBusyError(f"{self._shown} is being written by {who}") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(vars(Owner.this_process())).encode(), 0)
-        return descriptor
+        self._descriptor = descriptor
+
+    def _give_back(self) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
 
     @staticmethod
     def _read(descriptor: int) -> Owner | None:

@@ -22,7 +22,7 @@ from aifs_tune.data.images import ImageSet
 from aifs_tune.trainers.cnn_params import CnnParams
 from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.jax_runtime import jax, jnp
-from aifs_tune.trainers.population import images_per_second, make_stack, memory_share, precision_of
+from aifs_tune.trainers.population_size import images_per_second, make_stack, memory_share, precision_of
 
 
 def pictures(n: int, size: int) -> ImageSet:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from processes import start
 
 from aifs_tune import postgres_database
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, study_names
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
 
 HOLD = """
     import sys

@@ -1,4 +1,4 @@
-"""Population-based training, with trials and a controller that only look like Tune's."""
+"""PbtScheduler-based training, with trials and a controller that only look like Tune's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from aifs_tune.ray_pbt import Population
+from aifs_tune.ray_pbt import PbtScheduler
 from aifs_tune.sweep_file import parse_sweep
 
 CONTINUE, PAUSE = TrialScheduler.CONTINUE, TrialScheduler.PAUSE
@@ -44,7 +44,7 @@ class Sweep:
         search = {"scheduler": "pbt", "trials": n, "epochs": 9, "perturb_epochs": 2, "seed": seed}
         spec = parse_sweep({"name": "p", "objective": {"mode": mode}, "search": search, "space": SPACE})
         self.made, self.room = [], {}
-        self.population = Population(
+        self.population = PbtScheduler(
             spec, lambda *made: self.made.append(made), kept=("units",), n_trials=n, workers=workers, first=first
         )
         self.trials = [TuneTrial(number) for number in range(n)]

@@ -5,27 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from processes import start
 
 from aifs_tune.errors import RequestError, StorageBusyError, StorageError
 from aifs_tune.storage import Storage, given_url, sqlite_file
 from aifs_tune.studies import get_study, open_study
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
 
 HOLD = """
     import sys

@@ -160,7 +160,8 @@ def make_population(spec: SweepSpec, images: Path, *, most: int) -> Population:
     """The population that ``spec`` asks for, of at most ``most`` members; see :func:`why_alone`."""
     from aifs_tune.data import open_images
     from aifs_tune.trainers.image_task import ImageTask
-    from aifs_tune.trainers.population import Population, choose_size
+    from aifs_tune.trainers.population import Population
+    from aifs_tune.trainers.population_size import choose_size
 
     params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in cnn_params.SHAPING}
     task, wanted = ImageTask(open_images(images), **_task(spec)), spec.resources.population

@@ -19,7 +19,8 @@ from aifs_tune.trainers import population as population_module
 from aifs_tune.trainers.classifier import load_classifier
 from aifs_tune.trainers.cnn import CnnTrainer
 from aifs_tune.trainers.image_task import ImageTask
-from aifs_tune.trainers.population import Member, Population, choose_size, images_per_second, make_stack
+from aifs_tune.trainers.population import Member, Population
+from aifs_tune.trainers.population_size import choose_size, images_per_second, make_stack
 from aifs_tune.trainers.protocol import Trainer
 
 IMAGES = blobs()

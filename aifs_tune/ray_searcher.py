@@ -1,0 +1,158 @@
+"""What Ray Tune asks for trials, and tells what became of them: the study."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from aifs_tune.artefacts import BestWeights
+from aifs_tune.exchange import Move, exchange, next_exchange, repair
+from aifs_tune.listener import Listener
+from aifs_tune.profile import Profile
+from aifs_tune.study import Study
+from aifs_tune.trial import Trial
+
+
+class Forgettable:
+    """Leaves nothing in the experiment state that Tune pickles: the study is the only state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
+    """Asks the study for trials and tells it what became of them; keeps nothing else."""
+
+    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener, profile: Profile) -> None:
+        super().__init__(metric="objective", mode=study.spec.objective.mode)
+        self._study, self._owner, self._weights = study, owner, weights
+        self._listener, self._profile = listener, profile
+        self.live: dict[str, Trial] = {}
+        self.error: Exception | None = None
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep what goes wrong here: Tune would take it for a failure of the trial and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        with self.guarded():
+            return self._start(trial_id, self._study.ask(owner=self._owner))
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that are in flight."""
+        return list(self.live.values())
+
+    def _start(self, trial_id: str, trial: Trial) -> dict[str, Any]:
+        self.live[trial_id] = trial
+        self._listener.started(trial)
+        return {
+            "number": trial.number,
+            "params": json.dumps(dict(trial.latest_params)),
+            "seed": trial.seed,
+            "n_stored": trial.epochs,
+            "n_inherited": trial.schedule[-1].epoch - 1 if trial.schedule else 0,
+            "objective": self._study.spec.objective.metric,
+            "pauses_every": 0,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self.guarded():
+            trial = self._report(trial_id, result)
+            if trial is not None:
+                self._listener.measured(trial)
+
+    def promise(self, trial_id: str, epoch: int, value: float) -> float | None:
+        """As :meth:`Study.promise`, for a trial of Tune's."""
+        with self.guarded():
+            return self._study.promise(self.live[trial_id], epoch, value)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error or result is None:
+            return  # TrialWatch tells it: it knows the reason
+        with self.guarded():
+            self._tell(trial_id, result)
+
+    def _tell(self, trial_id: str, result: dict[str, Any]) -> None:
+        number = self.live[trial_id].number
+        with self._study.storage.transaction(self._study.name):
+            self._report(trial_id, result)
+            if result["ended"] == "failed":
+                trial = self._study.tell(number, state="failed", reason=result["reason"])
+            elif result["ended"] == "complete":
+                trial = self._study.tell(number, reason=result["reason"])
+            else:
+                reason = f"stopped early at epoch {result['epoch']}"
+                trial = self._study.tell(number, state="pruned", reason=reason)
+        self._ended(trial_id, trial)
+
+    def fail(self, trial_id: str, reason: str) -> None:
+        """Tell the study that a trial's worker is gone for good."""
+        with self.guarded():
+            number = self.live[trial_id].number
+            self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+
+    def _ended(self, trial_id: str, trial: Trial) -> None:
+        del self.live[trial_id]
+        self._weights.ended(trial)
+        self._listener.finished(trial)
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
+        metrics = json.loads(result["metrics"])
+        self._profile.add(json.loads(result["spent"]))
+        if not metrics:
+            return None
+        return self._study.report(
+            self.live[trial_id].number,
+            result["epoch"],
+            metrics,
+            seconds=result["seconds"],
+            worker=result["worker"],
+        )
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing."""
+
+
+class PbtSearcher(StudySearcher):
+    """Asks for all trials of a population before the first starts, so that what is proposed does not depend on which
+    came how far; hands them out while a worker is free."""
+
+    def gather(self, n_trials: int) -> int:
+        """Ask for the trials; the epoch after which they compare themselves first."""
+        every = self._study.spec.search.perturb_epochs
+        repair(self._study)
+        self._asked = deque[Trial]()
+        for _ in range(n_trials):
+            self._asked.append(self._study.ask(owner=self._owner))
+        return next_exchange(self._asked, every)
+
+    def watch(self, has_room: Callable[[], bool]) -> None:
+        """Hand out trials while ``has_room``."""
+        self._has_room = has_room
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._asked:
+            return None if self.live else str(Searcher.FINISHED)
+        if not self._has_room():
+            return None
+        with self.guarded():
+            config = self._start(trial_id, self._asked.popleft())
+            return config | {"pauses_every": self._study.spec.search.perturb_epochs}
+
+    def unfinished(self) -> list[Trial]:
+        return [*self.live.values(), *self._asked]
+
+    def exchange(self, epoch: int, moves: Sequence[Move]) -> None:
+        """As :func:`aifs_tune.exchange.exchange`."""
+        with self.guarded():
+            exchange(self._study, epoch, moves)

@@ -1,0 +1,107 @@
+"""What a study says of its trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+from aifs_tune.errors import NotFoundError
+from aifs_tune.held_session import translated
+from aifs_tune.record import FROM_OPTUNA, read_curve, read_trial
+from aifs_tune.results import front_of
+from aifs_tune.spec import SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.trial import STATES, Measurement, State, Trial
+
+if TYPE_CHECKING:
+    import pandas
+
+ASKED = "aifs_tune:asked"
+
+
+class StudyReading:
+    """All trials of one question, in a storage, to look at; see :class:`~aifs_tune.study.Study`."""
+
+    def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
+        self.storage = storage
+        self.spec = spec
+        self._optuna = study
+
+    @property
+    def name(self) -> str:
+        return self._optuna.study_name
+
+    def trial(self, trial: Trial | int) -> Trial:
+        """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
+        number = trial.number if isinstance(trial, Trial) else trial
+        with translated(self.storage.shown):
+            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objectives)
+
+    def all_trials(self) -> list[Trial]:
+        """All trials in the order of their numbers."""
+        return [read_trial(frozen, self.spec.objectives) for frozen in self._frozen()]
+
+    def curve(self, trial: Trial | int) -> list[Measurement]:
+        """What the trial reported, epoch by epoch."""
+        number = trial.number if isinstance(trial, Trial) else trial
+        return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
+
+    @property
+    def trials(self) -> pandas.DataFrame:
+        """All trials as a tidy table; columns and dtypes in :mod:`aifs_tune.table`."""
+        from aifs_tune.table import trials_table
+
+        return trials_table(self.all_trials(), list(self.spec.space.root))
+
+    @property
+    def best(self) -> Trial:
+        """The complete trial with the best value, of the first objective where there are several;
+        :class:`NotFoundError` while there is none."""
+        return self.best_trials(1)[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """The complete trials that no other one is better than in all objectives, the best in the first objective
+        first; of one objective those with the best value."""
+        return front_of(self._ranked(), self.spec.objectives)
+
+    def best_trials(self, top: int) -> list[Trial]:
+        """Up to ``top`` complete trials, the best in the first objective first; earlier trials before later ones of
+        equal value."""
+        ranked = self._ranked()
+        if not ranked:
+            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
+            raise NotFoundError(f"study {self.name!r} has no complete trial yet; its trials: {counts}")
+        return ranked[:top]
+
+    def _ranked(self) -> list[Trial]:
+        sign = -1 if self.spec.objective.mode == "max" else 1
+        complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
+        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+    def counts(self) -> dict[State, int]:
+        """How many trials are in each state."""
+        states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]
+        return {state: states.count(state) for state in STATES}
+
+    @property
+    def n_asked(self) -> int:
+        """How many finished trials the sweeps so far were asked for."""
+        return int(self._optuna.user_attrs.get(ASKED, 0))
+
+    @property
+    def artefacts(self) -> Path:
+        """The folder that holds checkpoints and weights of this study's trials; it may not exist."""
+        return self.storage.artefacts / f"study-{self._optuna._study_id}"
+
+    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+        with translated(self.storage.shown):
+            return self._optuna.get_trials(deepcopy=False)
+
+    def _trial_id(self, number: int) -> int:
+        try:
+            return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
+        except KeyError:
+            raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
