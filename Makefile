@@ -26,7 +26,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -s -m soak
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -8,30 +8,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from aifs_tune import cli_instrument
+from aifs_tune import cli_cluster, cli_files, cli_instrument
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
+    OfJobs,
     Overrides,
     StorageUrl,
     StudyName,
     SweepFile,
     Timeout,
+    Unauthenticated,
     Workers,
     json_text,
     open_study_named,
     print_json,
     say,
 )
-from aifs_tune.cli_result import out, print_result, typed
+from aifs_tune.cli_result import out, print_result
 from aifs_tune.errors import AifsTuneError, RequestError, border_of
 from aifs_tune.profile import process_age_s
 
@@ -42,19 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Automated experiment design for science: find the best configuration of a trainer or an instrument.",
 )
-
-
-@contextmanager
-def heard() -> Iterator[Any]:
-    """A listener for this terminal: a live table, or plain lines when stdout is none."""
-    from aifs_tune.progress import LiveTable, PlainLines
-
-    console = Console(stderr=True)
-    if sys.stdout.isatty() and sys.stderr.isatty():
-        with LiveTable(console) as table:
-            yield table
-    else:
-        yield PlainLines(console)
 
 
 @app.command()
@@ -75,6 +61,7 @@ def run(
     timeout: Timeout = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")] = None,
     address: Address = None,
+    allow_unauthenticated: Unauthenticated = False,
     overrides: Overrides = None,
     warm_start: Annotated[
         str | None, typer.Option(metavar="STUDY", help="Try the best configurations of this study first.")
@@ -88,7 +75,7 @@ def run(
 
     ready = load_sweep(sweep, data=data, overrides=overrides or ())
     began = process_age_s()
-    with heard() as listener:
+    with cli_files.heard() as listener:
         result = ready.run(
             trials=trials,
             epochs=epochs,
@@ -98,6 +85,7 @@ def run(
             storage=storage,
             study=study,
             address=address,
+            allow_unauthenticated=allow_unauthenticated,
             strict=strict,
             warm_start=warm_start,
             listener=listener,
@@ -113,14 +101,23 @@ def resume(
     workers: Workers = None,
     timeout: Timeout = None,
     address: Address = None,
+    allow_unauthenticated: Unauthenticated = False,
     as_json: AsJson = False,
 ) -> None:
-    """Finish exactly the trials that a stopped sweep was asked for."""
+    """Finish exactly the trials that a stopped sweep was asked for; as a job if the address is http://HEAD:8265."""
     from aifs_tune import sweep
 
-    with heard() as listener:
+    if cli_cluster.resumes_as_job(study, storage, workers, timeout, address, allow_unauthenticated, as_json):
+        return
+    with cli_files.heard() as listener:
         result = sweep.resume(
-            study, storage=storage, workers=workers, timeout_s=timeout, address=address, listener=listener
+            study,
+            storage=storage,
+            workers=workers,
+            timeout_s=timeout,
+            address=address,
+            allow_unauthenticated=allow_unauthenticated,
+            listener=listener,
         )
     print_result(result, as_json)
 
@@ -195,12 +192,20 @@ def studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(study: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
-    """Say how far a study is and which process works on it."""
+def status(
+    study: StudyName,
+    storage: StorageUrl = None,
+    address: OfJobs = None,
+    allow_unauthenticated: Unauthenticated = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a study is and which process works on it, and how its job is with --address."""
     from aifs_tune.answers import status_answer
     from aifs_tune.screens import status_screen
 
     answer = status_answer(open_study_named(study, storage))
+    if address is not None:
+        answer["job"] = cli_cluster.job_answer(cli_cluster.cluster(address, allow_unauthenticated).newest(study))
     if as_json:
         print_json(answer)
     else:
@@ -208,10 +213,19 @@ def status(study: StudyName, storage: StorageUrl = None, as_json: AsJson = False
 
 
 @app.command()
-def stop(study: StudyName, storage: StorageUrl = None) -> None:
-    """Stop the sweep that runs on this machine; it can be resumed."""
+def stop(
+    study: StudyName,
+    storage: StorageUrl = None,
+    address: OfJobs = None,
+    allow_unauthenticated: Unauthenticated = False,
+) -> None:
+    """Stop the sweep that runs on this machine, or as a job at --address; it can be resumed."""
     import socket
 
+    if address is not None:
+        job = cli_cluster.cluster(address, allow_unauthenticated).stop(study)
+        say(f"asked job {job.id} to stop; continue with: aifs-tune resume {study} --address {address}")
+        return
     opened = open_study_named(study, storage)
     owner = opened.storage.lock(study).owner()
     if owner is None:
@@ -222,46 +236,15 @@ def stop(study: StudyName, storage: StorageUrl = None) -> None:
     say(f"asked {owner} to stop; continue with: aifs-tune resume {study}")
 
 
-@app.command()
-def space(
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
-    overrides: Overrides = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
-) -> None:
-    """Check a sweep file and show its space, or print the schema of sweep files."""
-    from aifs_tune.sweep_file import find_sweep_file, json_schema, load_sweep_file
-
-    if schema:
-        print_json(json_schema())
-        return
-    if sweep is None:
-        raise RequestError("space: give a sweep file, or --schema")
-    from aifs_tune.screens import space_screen
-
-    out().print(space_screen(load_sweep_file(find_sweep_file(sweep), overrides or ())))
-
-
-@app.command("simulate-sky")
-def simulate_sky(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
-    images: Annotated[int, typer.Option(help="How many images.")] = 1000,
-    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
-    difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
-) -> None:
-    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artefacts."""
-    from aifs_tune.data.sky import simulate_sky as draw
-
-    with heard() as listener:
-        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=listener.progress)
-    if survey.is_reused:
-        say(f"{folder} holds this survey already")
-    for name, count in survey.counts.items():
-        typer.echo(f"{name}\t{count}")
-    say(f"\nNext: {typed()} run celestial_cnn --data {folder}")
-
-
-for command in (cli_instrument.ask, cli_instrument.report, cli_instrument.tell):
+for command in (
+    cli_instrument.ask,
+    cli_instrument.report,
+    cli_instrument.tell,
+    cli_cluster.submit,
+    cli_cluster.logs,
+    cli_files.space,
+    cli_files.simulate_sky,
+):
     app.command()(command)
 
 

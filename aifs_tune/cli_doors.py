@@ -27,6 +27,11 @@ Overrides = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the sweep after this long.")]
 Address = Annotated[str | None, typer.Option(metavar="RAY_ADDRESS", help="A Ray cluster, or auto; default: local.")]
+JobAddress = Annotated[str, typer.Option(metavar="http://HEAD:8265", help="The dashboard of the Ray cluster.")]
+OfJobs = Annotated[str | None, typer.Option("--address", metavar="http://HEAD:8265", help="Of a submitted sweep.")]
+Unauthenticated = Annotated[
+    bool, typer.Option("--allow-unauthenticated", help="Use a cluster that lets everybody in without a token.")
+]
 
 
 def say(text: str) -> None:

@@ -8,18 +8,24 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from aifs_tune import preloading
 from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.place import Place
 from aifs_tune.spec import Resources, SearchSpec
+
+_MOST_WANTED = 1000
+"""Trials at a time that an autoscaler is asked to make room for."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,30 @@ class Pool:
     """Whether this process started Ray, so that its workers have the environment of this process."""
     wait: Callable[[], None]
     """Returns when the workers that started with Ray are ready for trials."""
+    grows: bool = False
+    """Whether nodes that join or leave change how many trials run at the same time."""
+    most: int | None = None
+    """Never more trials than this at the same time."""
+
+    def fit(self) -> int:
+        """How many trials may run on the nodes that are there now, at least 1; looked up every two seconds."""
+        fit = max(1, _fit_at(int(time.monotonic() / 2), self.resources))
+        return min(fit, self.most or fit)
+
+    @contextmanager
+    def wanting(self, n_trials: int) -> Iterator[None]:
+        """Let an autoscaler, if the cluster has one, start nodes for so many trials at a time."""
+        wanted = {"CPU": self.resources.cpu, "GPU": self.resources.gpu}
+        one = {name: amount for name, amount in wanted.items() if amount}
+        request_resources(bundles=[one] * min(n_trials, self.most or _MOST_WANTED))
+        try:
+            yield
+        finally:
+            request_resources(bundles=[])
 
 
 @contextmanager
-def ray_pool(
-    search: SearchSpec, resources: Resources, address: str | None, preload: Sequence[str] = ()
-) -> Iterator[Pool]:
+def ray_pool(search: SearchSpec, resources: Resources, place: Place, preload: Sequence[str] = ()) -> Iterator[Pool]:
     """A running Ray: a cluster by its address, one that is running here already, or one of our own.
 
     The workers of our own start at once, beside whatever their driver does next, and import the modules
@@ -46,7 +70,7 @@ def ray_pool(
     Raises
     ------
     RequestError
-        If one trial asks for more than there is.
+        If one trial asks for more than there is, or the cluster is to be joined without a token.
     WorkError
         If Ray does not start, or there is none at ``address``.
     """
@@ -55,16 +79,18 @@ def ray_pool(
         wait = _nothing_to_wait_for
         if ours:
             running.callback(ray.shutdown)
-            wait = _start(search, resources, address, preload, Path(running.enter_context(TemporaryDirectory())))
+            wait = _start(search, resources, place, preload, Path(running.enter_context(TemporaryDirectory())))
         for name in ("ray.tune", "ray.air", "ray._private"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        yield Pool(_workers(search, resources, ray.cluster_resources()), resources, ours and not address, wait)
+        workers, is_ours = _workers(search, resources), ours and not place.address
+        yield Pool(workers, resources, is_ours, wait, grows=bool(place.address), most=search.workers)
 
 
 def _start(
-    search: SearchSpec, resources: Resources, address: str | None, preload: Sequence[str], marks: Path
+    search: SearchSpec, resources: Resources, place: Place, preload: Sequence[str], marks: Path
 ) -> Callable[[], None]:
     """Start or join Ray; returns how to wait for the workers that start with it."""
+    address = place.address
     cores = len(os.sched_getaffinity(0))
     cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
     is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
@@ -74,8 +100,10 @@ def _start(
         # Ray ends what has idled for a second once a trial's CPUs are reserved, and then starts others for the trial
         "idle_worker_killing_time_threshold_ms": 60_000,
     }
-    if address and ":" in address:
-        _knock(address)
+    if address:
+        _want_a_token(place)
+        if ":" in address:
+            _knock(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     os.environ[preloading.FOLDER_VARIABLE] = str(marks)
     try:
@@ -87,9 +115,9 @@ def _start(
             configure_logging=True,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ray.exceptions.RayError, ValueError) as error:
+    except (ConnectionError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
         where = f"join Ray at {address}" if address else "start Ray"
-        hint = "; a cluster with token authentication wants RAY_AUTH_MODE=token" if address else ""
+        hint = "; its token is looked for in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token" if address else ""
         raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
     finally:
         del os.environ[preloading.FOLDER_VARIABLE]
@@ -104,8 +132,26 @@ def _nothing_to_wait_for() -> None:
     """Workers start when there is a trial."""
 
 
+def _want_a_token(place: Place) -> None:
+    """Join with a token unless told otherwise."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if place.allow_unauthenticated:
+        return
+    if mode not in (None, "token"):
+        raise RequestError(
+            f"address: RAY_AUTH_MODE={mode} joins a cluster that lets everybody in who reaches it; "
+            "allowed: RAY_AUTH_MODE=token, or --allow-unauthenticated"
+        )
+    os.environ["RAY_AUTH_MODE"] = "token"
+
+
 def _knock(address: str) -> None:
     """Refuse an address where nobody listens; Ray itself tries for minutes."""
+    if address.startswith(("http://", "https://")):
+        raise RequestError(
+            f"address: {address} is that of Ray's Jobs API, which takes aifs-tune submit; "
+            "allowed: auto, HOST:PORT, ray://HOST:PORT"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -115,13 +161,24 @@ def _knock(address: str) -> None:
         raise WorkError(f"cannot join Ray at {address}: {error.strerror or error}") from error
 
 
-def _workers(search: SearchSpec, resources: Resources, there: Mapping[str, float]) -> int:
-    fit = int(there.get("CPU", 0) / resources.cpu + 1e-9)
-    if resources.gpu:
-        fit = min(fit, int(there.get("GPU", 0) / resources.gpu + 1e-9))
+def _workers(search: SearchSpec, resources: Resources) -> int:
+    there = ray.cluster_resources()
+    fit = _fit(resources, there)
     if fit < 1:
         raise RequestError(
             f"resources: one trial asks for {resources.cpu:g} cpu and {resources.gpu:g} gpu; "
             f"here are {there.get('CPU', 0):g} cpu and {there.get('GPU', 0):g} gpu"
         )
     return min(fit, search.workers or fit)
+
+
+def _fit(resources: Resources, there: Mapping[str, float]) -> int:
+    """How many trials the resources ``there`` are enough for."""
+    fit = int(there.get("CPU", 0) / resources.cpu + 1e-9)
+    return min(fit, int(there.get("GPU", 0) / resources.gpu + 1e-9)) if resources.gpu else fit
+
+
+@lru_cache(maxsize=1)
+def _fit_at(moment: int, resources: Resources) -> int:
+    del moment
+    return _fit(resources, ray.cluster_resources())

@@ -48,9 +48,7 @@ def exchange(study: Study, epoch: int, moves: Sequence[Move]) -> None:
 
     What is stored is stored at once; if a crash keeps files from being copied, :func:`repair` does it.
     """
-    with study.storage.transaction(study.name):
-        for move in moves:
-            study.change(move.number, epoch=epoch + 1, params=move.params, source=move.source)
+    study.transact(lambda: [study.change(m.number, epoch=epoch + 1, params=m.params, source=m.source) for m in moves])
     for move in moves:
         _take_over(study, move.number, move.source, epoch)
 

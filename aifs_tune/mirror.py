@@ -210,7 +210,7 @@ class Mirror(BaseStorage):
 
     def _execute(self, statement: Any, row: dict[str, Any]) -> Any:
         if not self._is_held():
-            raise RuntimeError("trials are written under the writer lock: Storage.transaction()")
+            raise RuntimeError("trials are written under the writer lock: Storage.transact()")
         return self._rdb.scoped_session().connection().execute(statement, row)
 
     def _put(self, trial: FrozenTrial) -> None:
@@ -221,7 +221,7 @@ class Mirror(BaseStorage):
     def _numbers(self, study_id: int) -> list[int]:
         """Ids of the trials of a study in the order of their numbers, each in memory."""
         if study_id not in self._studies:
-            trials = self._rdb.get_all_trials(study_id, deepcopy=False)
+            trials = self._behind.get_all_trials(study_id, deepcopy=False)  # which remembers what is finished
             self._trials.update((trial._trial_id, trial) for trial in trials if trial._trial_id not in self._trials)
             self._studies[study_id] = [trial._trial_id for trial in sorted(trials, key=lambda trial: trial.number)]
             known: dict[str, BaseDistribution] = {}
@@ -231,16 +231,23 @@ class Mirror(BaseStorage):
         return self._studies[study_id]
 
     def _study_of(self, trial_id: int) -> int:
+        number = self._trials[trial_id].number if trial_id in self._trials else -1
         for study_id, ids in self._studies.items():
-            if self._trials[trial_id].number < len(ids) and ids[self._trials[trial_id].number] == trial_id:
+            if 0 <= number < len(ids) and ids[number] == trial_id:
                 return study_id
         session = self._rdb.scoped_session()
         found = session.connection().execute(select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id)).scalar()
-        assert found is not None
+        if found is None:
+            raise KeyError(f"No trial with trial_id {trial_id} exists.")
         return int(found)
 
     def _changeable(self, trial_id: int) -> FrozenTrial:
-        """A copy of the trial to change and put back: whoever read it keeps what it was."""
+        """A copy of the trial to change and put back: whoever read it keeps what it was.
+
+        All trials of its study are read before one is changed, so that nothing is remembered as finished that is not
+        committed.
+        """
+        self._numbers(self._study_of(trial_id))
         trial = self.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, trial.state)
         return copy.copy(trial)

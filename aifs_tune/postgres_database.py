@@ -11,29 +11,36 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 from aifs_tune.held_session import opened, translated
 from aifs_tune.writer_lock import Owner, WriterLock
 
 ARTEFACTS_VARIABLE = "AIFS_TUNE_ARTEFACTS"
-AWAY_S = 60.0
+AWAY_S = 90.0
 """How long a writer waits for a server that went away."""
+LEASE_S = 60.0
+"""How long a writer that is silent keeps its study, by the server's clock; it speaks four times in that."""
+OLDEST_SERVER = 14
+T = TypeVar("T")
 
+_ALLOWED = "allowed: postgresql+psycopg://USER@HOST/DATABASE"
 _CREATING = "creating the tables"
 _HOLDERS = sqlalchemy.text(
     "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
     "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = :high AND l.objid = :low "
     "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+_NUMBER = sqlalchemy.text("SELECT txid_current_if_assigned()")
+_OUTCOME = sqlalchemy.text("SELECT txid_status(:number)")
 _HOLDS = sqlalchemy.text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "
     "AND classid = :high AND objid = :low AND objsubid = 1"
@@ -57,22 +64,25 @@ class PostgresDatabase:
         try:
             parsed = sqlalchemy.make_url(url)
             driver = parsed.get_driver_name()
+            if driver != "psycopg":
+                raise RequestError(f"storage: {driver} is not the driver that is used; {_ALLOWED}")
             parsed.get_dialect().import_dbapi()
         except (ArgumentError, NoSuchModuleError):
-            raise RequestError(
-                "storage: not a URL of PostgreSQL; allowed: postgresql+psycopg://USER@HOST/DATABASE"
-            ) from None
+            raise RequestError(f"storage: not a URL of PostgreSQL; {_ALLOWED}") from None
         except ImportError:
             raise RequestError(
-                f"storage: the driver {driver} is not installed (pip install 'aifs-tune[postgres]'); allowed: "
-                "postgresql+psycopg://USER@HOST/DATABASE"
+                f"storage: the driver psycopg is not installed (pip install 'aifs-tune[postgres]'); {_ALLOWED}"
             ) from None
         self.url = url
-        self.shown = parsed.render_as_string(hide_password=True)
+        self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
         self.artefacts = Path(os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts").absolute()
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
-        connecting = {"application_name": _name_of_this_process(), "connect_timeout": max(2, round(wait_s))}
+        connecting = {
+            "application_name": _name_of_this_process(),
+            "connect_timeout": max(2, round(wait_s)),
+            "tcp_user_timeout": round(1000 * AWAY_S / 3),
+        }
         options = {"pool_pre_ping": True, "connect_args": connecting}
         with translated(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
@@ -83,6 +93,10 @@ class PostgresDatabase:
                             f"no studies at {self.shown}; name another storage with --storage or $AIFS_TUNE_STORAGE"
                         )
                     _create(engine, url, options, wait_s)
+                version = engine.dialect.server_version_info or ()
+                if version < (OLDEST_SERVER,):
+                    told = ".".join(map(str, version))
+                    raise RequestError(f"{self.shown}: a server of version {told}; needed: {OLDEST_SERVER} or later")
             finally:
                 engine.dispose()
             self.rdb = opened(url, self.shown, options)
@@ -94,22 +108,61 @@ class PostgresDatabase:
             self._locks[study] = StudyLock(self.rdb.engine, study, self.shown, self._thread)
         return self._locks[study]
 
-    @contextmanager
-    def bound(self, study: str | None) -> Iterator[bool]:
-        """This thread's session on the connection that holds the lock: what that one commits, nobody else wrote."""
-        connection, is_new = self.lock(study).confirmed(AWAY_S)
-        session: Any = self.rdb.scoped_session()
-        session.close()
-        session.bind = connection
+    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+        """On the connection that holds the lock: what that one commits, nobody else wrote.
+
+        A server that goes away in the middle is waited for; then ``prepare`` is called again, unless its work
+        was committed.
+        """
+        lock, session = self.lock(study), self.rdb.scoped_session()
+        until: float | None = None
         try:
-            yield is_new
+            while True:
+                number = None
+                session.close()
+                session.bind, is_new = lock.confirmed(AWAY_S)
+                try:
+                    result = prepare(is_new or until is not None)
+                    number = session.execute(_NUMBER).scalar()
+                    session.commit()
+                    return result
+                except Exception as error:
+                    until = until or time.monotonic() + AWAY_S
+                    if not _is_lost_connection(error) or time.monotonic() > until:
+                        raise
+                    session.close()
+                    if number is not None and _was_committed(lock.confirmed(AWAY_S)[0], number):
+                        return result
         finally:
             session.close()
             session.bind = self.rdb.engine
 
 
+def for_other_machines(url: str) -> tuple[str, str]:
+    """``url`` as other machines may be given it, and what messages call it.
+
+    Raises
+    ------
+    RequestError
+        If other machines cannot use it, or it has a password, which is not to travel.
+    """
+    if not url.startswith("postgresql"):
+        kind = url.split(":", 1)[0]
+        raise RequestError(f"storage: {kind!r} lies on this machine, which the cluster does not read; {_ALLOWED}")
+    parsed = sqlalchemy.make_url(url)
+    if parsed.password or "password" in parsed.query:
+        raise RequestError(
+            "storage: the URL has a password, which Ray would show to all who see its jobs; leave it out and give it "
+            "to the cluster's nodes (PGPASSWORD, ~/.pgpass or PGSERVICE)"
+        )
+    return url, parsed.set(query={}).render_as_string()
+
+
 class StudyLock(WriterLock):
-    """An advisory lock of the server: it ends with the connection that holds it, however that ends."""
+    """An advisory lock of the server: it ends with the connection that holds it, however that ends.
+
+    The server ends a connection that is silent for :data:`LEASE_S`; a thread speaks on it while this process runs.
+    """
 
     def __init__(self, engine: Any, study: str | None, shown: str, thread: threading.RLock) -> None:
         super().__init__(shown, thread)
@@ -143,29 +196,35 @@ class StudyLock(WriterLock):
             if self._connection is not None and self._connection.execute(_HOLDS, self._halves).scalar():
                 self._connection.rollback()
                 return self._connection, False
-        except DBAPIError:
+        except SQLAlchemyError:
             pass
         self._give_back()
-        deadline, pause_s = time.monotonic() + wait_s, 0.1
-        while True:
-            try:
-                self._connection = self._connected(max(0.0, deadline - time.monotonic()))
-                return self._connection, True
-            except DBAPIError as error:
-                if time.monotonic() > deadline:
-                    reason = " ".join(str(error.orig).split())
-                    raise StorageError(f"{self._shown}: stayed away for {wait_s:g} s ({reason})") from error
-                time.sleep(pause_s)
-                pause_s = min(2.0, 2 * pause_s)
+        self._take(wait_s)
+        return self._connection, True
 
     def _take(self, wait_s: float) -> None:
-        with translated(self._shown):
-            self._connection = self._connected(wait_s)
+        away_until, pause_s = time.monotonic() + AWAY_S, 0.1
+        while True:
+            try:
+                self._connection = self._connected(wait_s)
+                break
+            except DBAPIError as error:
+                reason = " ".join(str(error.orig).split())
+                if time.monotonic() > away_until:
+                    raise StorageError(f"{self._shown}: stayed away for {AWAY_S:g} s ({reason})") from error
+                time.sleep(pause_s)
+                pause_s = min(2.0, 2 * pause_s)
+        self._given_back = threading.Event()
+        arguments = (self._connection.connection.driver_connection, self._given_back, LEASE_S / 4)
+        self._speaker = threading.Thread(target=_speak, args=arguments, name="aifs-tune lease", daemon=True)
+        self._speaker.start()
 
     def _give_back(self) -> None:
         """End the session of the server, and its lock with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._given_back.set()
+            self._speaker.join()  # or it would speak on what is closed
             connection.invalidate()
             connection.close()
 
@@ -180,11 +239,41 @@ class StudyLock(WriterLock):
                     what = f"study {self._study!r} in {self._shown}" if self._study else self._shown
                     raise StorageBusyError(f"{what} is being written by {self.owner() or 'another process'}")
                 time.sleep(0.05)
+            for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"SET {setting} = {round(1000 * LEASE_S)}")
             connection.commit()
         except BaseException:
+            connection.invalidate()
             connection.close()
             raise
         return connection
+
+
+def _speak(connection: Any, given_back: threading.Event, every_s: float) -> None:
+    """Renew the lease of psycopg's ``connection``; if that is gone, whoever writes next finds out.
+
+    Below psycopg's cursors, which would begin a transaction.
+    """
+    while not given_back.wait(every_s):
+        with suppress(Exception), connection.lock:
+            connection.pgconn.exec_(b"SELECT 1")
+
+
+def _is_lost_connection(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it came from, is that the server went away."""
+    while error is not None:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _was_committed(connection: Any, number: int) -> bool:
+    """Whether the transaction of that number, whose connection was lost, had reached the server's log."""
+    while (outcome := connection.execute(_OUTCOME, {"number": number}).scalar()) == "in progress":
+        time.sleep(0.05)
+    connection.rollback()
+    return bool(outcome == "committed")
 
 
 def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> None:

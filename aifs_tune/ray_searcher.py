@@ -34,6 +34,11 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         self._listener, self._profile = listener, profile
         self.live: dict[str, Trial] = {}
         self.error: Exception | None = None
+        self._has_room: Callable[[], bool] = lambda: True
+
+    def watch(self, has_room: Callable[[], bool]) -> None:
+        """Hand out trials only while ``has_room``."""
+        self._has_room = has_room
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -46,7 +51,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
-            return self._start(trial_id, self._study.ask(owner=self._owner))
+            return self._start(trial_id, self._study.ask(owner=self._owner)) if self._has_room() else None
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""
@@ -67,6 +72,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self.guarded():
+            self._profile.add(json.loads(result["spent"]))
             trial = self._report(trial_id, result)
             if trial is not None:
                 self._listener.measured(trial)
@@ -80,20 +86,18 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         if error or result is None:
             return  # TrialWatch tells it: it knows the reason
         with self.guarded():
-            self._tell(trial_id, result)
+            self._profile.add(json.loads(result["spent"]))
+            self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
 
-    def _tell(self, trial_id: str, result: dict[str, Any]) -> None:
+    def _told(self, trial_id: str, result: dict[str, Any]) -> Trial:
+        """The trial with its last epoch and its end stored."""
         number = self.live[trial_id].number
-        with self._study.storage.transaction(self._study.name):
-            self._report(trial_id, result)
-            if result["ended"] == "failed":
-                trial = self._study.tell(number, state="failed", reason=result["reason"])
-            elif result["ended"] == "complete":
-                trial = self._study.tell(number, reason=result["reason"])
-            else:
-                reason = f"stopped early at epoch {result['epoch']}"
-                trial = self._study.tell(number, state="pruned", reason=reason)
-        self._ended(trial_id, trial)
+        self._report(trial_id, result)
+        if result["ended"] == "failed":
+            return self._study.tell(number, state="failed", reason=result["reason"])
+        if result["ended"] == "complete":
+            return self._study.tell(number, reason=result["reason"])
+        return self._study.tell(number, state="pruned", reason=f"stopped early at epoch {result['epoch']}")
 
     def fail(self, trial_id: str, reason: str) -> None:
         """Tell the study that a trial's worker is gone for good."""
@@ -108,7 +112,6 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         metrics = json.loads(result["metrics"])
-        self._profile.add(json.loads(result["spent"]))
         if not metrics:
             return None
         return self._study.report(
@@ -135,10 +138,6 @@ class PbtSearcher(StudySearcher):
         for _ in range(n_trials):
             self._asked.append(self._study.ask(owner=self._owner))
         return next_exchange(self._asked, every)
-
-    def watch(self, has_room: Callable[[], bool]) -> None:
-        """Hand out trials while ``has_room``."""
-        self._has_room = has_room
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self._asked:

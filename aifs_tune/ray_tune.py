@@ -136,6 +136,10 @@ def run_trials(
         scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
         crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
         profile.workers = crew.workers
+        grows = pool.grows and not crew.populations and not is_population
+        if grows:
+            running.enter_context(pool.wanting(n_trials))
+            searcher.watch(lambda: len(searcher.live) < pool.fit())
         listener.planned(Plan(study.name, objective, n_trials, crew.workers, search.epochs, best, tuned))
         trainable = tune.with_parameters(
             WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)), populations=crew.populations
@@ -151,7 +155,7 @@ def run_trials(
                 scheduler=scheduler,
                 # a search that could go on keeps Tune from ending workers while all of a population are paused
                 num_samples=n_trials + is_population,
-                max_concurrent_trials=n_trials if is_population else crew.workers,
+                max_concurrent_trials=n_trials if is_population or grows else crew.workers,
                 reuse_actors=True,
                 time_budget_s=search.timeout_s,
             ),

@@ -129,6 +129,10 @@ def status_screen(answer: Mapping[str, Any]) -> RenderableType:
         lines.append(f"written by process {writer['pid']} on {writer['host']} since {writer['since']}")
     elif answer["asked"] > finished:
         lines.append(f"no sweep is running; continue with: aifs-tune resume {answer['study']}")
+    if "job" in answer:
+        lines.append(
+            f"job {answer['job']['job']} {answer['job']['state']}: {answer['job']['message'] or 'nothing said'}"
+        )
     return Text("\n".join(lines))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.storages import RDBStorage
@@ -14,6 +14,8 @@ from aifs_tune.durable import flush
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.held_session import opened, translated
 from aifs_tune.writer_lock import FileLock
+
+T = TypeVar("T")
 
 
 class SqliteDatabase:
@@ -38,10 +40,12 @@ class SqliteDatabase:
         del study
         return self._lock
 
-    def bound(self, study: str | None) -> AbstractContextManager[bool]:
-        """Nothing: every connection may write under the lock, which is never lost."""
+    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+        """Once: every connection may write under the lock, which is never lost."""
         del study
-        return nullcontext(False)
+        result = prepare(False)
+        self.rdb.scoped_session().commit()
+        return result
 
     def _is_there(self) -> bool:
         return self.file.exists() and self.file.stat().st_size > 0

@@ -1,16 +1,17 @@
 """Where studies live: an Optuna database with one writing process at a time and whole transactions.
 
 Optuna commits every single write by itself. Here several writes can form one transaction
-(:meth:`Storage.transaction`), so that a process killed in the middle leaves the old state or the new one.
+(:meth:`Storage.transact`), so that a process killed in the middle leaves the old state or the new one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from optuna.storages import RDBStorage
 
@@ -22,6 +23,7 @@ from aifs_tune.writer_lock import WriterLock
 
 DEFAULT_URL = "sqlite:///aifs_tune.db"
 ENVIRONMENT_VARIABLE = "AIFS_TUNE_STORAGE"
+T = TypeVar("T")
 
 
 class Database(Protocol):
@@ -42,8 +44,9 @@ class Database(Protocol):
         """What is to be held to write to ``study``; None: to create or list studies."""
         ...
 
-    def bound(self, study: str | None) -> AbstractContextManager[bool]:
-        """Inside, this thread's session writes under the lock that is held; true if that was lost and taken again."""
+    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+        """Commit what ``prepare`` writes to this thread's session, under the lock that is held, and return what it
+        returns. It is told whether the lock was lost and taken again, and may be called again after it was."""
         ...
 
 
@@ -91,6 +94,8 @@ class Storage:
         self.rdb = self._database.rdb
         self.optuna = Mirror(self.rdb)
         self._n_held = 0
+        self.n_taken = 0
+        """How often this process took a lock: in between, others may have written."""
 
     def lock(self, study: str | None = None) -> WriterLock:
         """What a process holds while it writes to ``study``."""
@@ -104,6 +109,7 @@ class Storage:
         try:
             if lock.depth == 1:
                 self._n_held += 1
+                self.n_taken += 1
                 self.optuna.forget()
                 self.optuna.hold()
             yield
@@ -114,9 +120,11 @@ class Storage:
                     self.optuna.release()
             lock.release()
 
-    @contextmanager
-    def transaction(self, study: str | None = None) -> Iterator[None]:
-        """All that is written inside is committed together at the end, or none of it.
+    def transact(self, body: Callable[[], T], study: str | None = None) -> T:
+        """Run ``body`` and return what it returns: all that it writes is committed together at the end, or none of it.
+
+        If the server of the database goes away meanwhile, ``body`` is run again when it is back, unless the commit
+        had reached it. Inside the body of another transaction it is part of that one.
 
         Raises
         ------
@@ -129,26 +137,31 @@ class Storage:
         if session.held:
             if study is not None and self.lock(study).depth == 0:
                 raise RuntimeError(f"a transaction is open that does not write to {study!r}; name the study in it")
-            yield
-            return
-        with self.writing(study), translated(self.shown), self._database.bound(study) as is_new:
-            if is_new:
-                self.optuna.forget()
-            session = self.rdb.scoped_session()
-            session.held, session.undone = True, False
+            return body()
+        with self.writing(study), translated(self.shown):
             try:
-                yield
-                session.held = False
-                if session.undone:
-                    raise StorageError(f"{self.shown}: a write was refused, nothing of this step was stored")
-                session.commit()
+                return self._database.carry_out(study, partial(self._prepared, body))
             except BaseException:
                 self.optuna.forget()
                 raise
             finally:
-                session.held = False
                 session.rollback()
                 session.close()
+
+    def _prepared(self, body: Callable[[], T], is_new: bool) -> T:
+        """What ``body`` returns, with all that it wrote before the database, not committed."""
+        if is_new:
+            self.n_taken += 1
+            self.optuna.forget()
+        session: Any = self.rdb.scoped_session()
+        session.held, session.undone = True, False
+        try:
+            result = body()
+        finally:
+            session.held = False
+        if session.undone:
+            raise StorageError(f"{self.shown}: a write was refused, nothing of this step was stored")
+        return result
 
     def close(self) -> None:
         self.rdb.remove_session()

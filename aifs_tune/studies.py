@@ -159,7 +159,7 @@ def study_names(storage: Storage) -> list[str]:
 
 
 def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
-    with storage.transaction(name), _quietly():
+    def create() -> Study:
         optuna_study = optuna.create_study(
             storage=storage.optuna,
             study_name=name,
@@ -171,7 +171,10 @@ def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
         default = spec.space.default_params()
         if default is not None:
             study.enqueue(default)
-    return study
+        return study
+
+    with _quietly():
+        return storage.transact(create, name)
 
 
 def _check_name(name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 
-from aifs_tune.errors import ConflictError, RequestError
+from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
 from aifs_tune.record import (
     CHANGE,
     EPOCH,
@@ -29,11 +30,21 @@ from aifs_tune.storage import Storage
 from aifs_tune.study_reading import ASKED, StudyReading
 from aifs_tune.trial import Change, FinalState, Trial, check_transition
 
-if TYPE_CHECKING:
-    pass
-
 SPEC = "aifs_tune:spec"
 DATA = "aifs_tune:data"
+LEADER = "aifs_tune:leader"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def whole(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Make all that a method of a study reads and writes one transaction; see :meth:`Study.transact`."""
+
+    @wraps(method)
+    def transacted(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return study.transact(lambda: method(study, *args, **kwargs))
+
+    return transacted
 
 
 class Study(StudyReading):
@@ -46,41 +57,62 @@ class Study(StudyReading):
     def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
         super().__init__(storage, spec, study)
         self._proposer = Proposer(spec)
+        self._leader: str | None = None
+        self._n_taken = 0
+
+    def transact(self, body: Callable[[], T]) -> T:
+        """As :meth:`Storage.transact`, for this study.
+
+        Raises
+        ------
+        StorageBusyError
+            If this process led the study and another one has taken the lead since.
+        """
+        return self.storage.transact(partial(self._led, body), self.name)
+
+    def _led(self, body: Callable[[], T]) -> T:
+        if self._leader is not None and self._n_taken != self.storage.n_taken:
+            if self._optuna.user_attrs.get(LEADER) != self._leader:
+                raise StorageBusyError(
+                    f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this one was "
+                    "away or stopped; what this one had in flight is not stored"
+                )
+            self._n_taken = self.storage.n_taken
+        return body()
 
     # -- asking and telling -------------------------------------------------------------------
 
+    @whole
     def ask(self, *, owner: str | None = None) -> Trial:
         """The next trial to run: the oldest waiting one, else a new proposal. It is running when this returns.
 
         ``owner`` marks the sweep that runs it; None for an instrument, whose trial nobody else takes over.
         """
-        with self.storage.transaction(self.name):
-            n_trials = len(self._optuna.get_trials(deepcopy=False))
-            search = self.spec.search
-            self._optuna.sampler = self._proposer.sampler(n_trials)
-            asked = self._optuna.ask()
-            self.spec.space.suggest(asked)
-            if "seed" not in asked.user_attrs:
-                asked.set_user_attr("seed", trial_seed(search.seed, asked.number))
-            self.storage.optuna.set_trial_system_attr(asked._trial_id, OWNER, owner)
+        self._optuna.sampler = self._proposer.sampler(len(self._optuna.get_trials(deepcopy=False)))
+        asked = self._optuna.ask()
+        self.spec.space.suggest(asked)
+        if "seed" not in asked.user_attrs:
+            asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
+        self.storage.optuna.set_trial_system_attr(asked._trial_id, OWNER, owner)
         return self.trial(asked.number)
 
+    @whole
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
         checked = self.spec.check_params(params)
-        with self.storage.transaction(self.name):
-            self._optuna.add_trial(
-                optuna.trial.create_trial(
-                    state=optuna.trial.TrialState.WAITING,
-                    params=checked,
-                    distributions=distributions_of(self.spec.space, checked),
-                )
+        self._optuna.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.WAITING,
+                params=checked,
+                distributions=distributions_of(self.spec.space, checked),
             )
-            number = len(self._optuna.get_trials(deepcopy=False)) - 1
-            seed = trial_seed(self.spec.search.seed, number)
-            self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", seed)
+        )
+        number = len(self._optuna.get_trials(deepcopy=False)) - 1
+        seed = trial_seed(self.spec.search.seed, number)
+        self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", seed)
         return self.trial(number)
 
+    @whole
     def report(
         self,
         trial: Trial | int,
@@ -104,14 +136,14 @@ class Study(StudyReading):
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
         value = objectives_in(metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
-        with self.storage.transaction(self.name):
-            record = {"metrics": finite_or_none(metrics), "seconds": seconds}
-            self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
-            self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
-            if worker is not None and worker != current.worker:
-                self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
+        record = {"metrics": finite_or_none(metrics), "seconds": seconds}
+        self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
+        self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
+        if worker is not None and worker != current.worker:
+            self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
         return self.trial(current.number)
 
+    @whole
     def tell(
         self,
         trial: Trial | int,
@@ -154,6 +186,7 @@ class Study(StudyReading):
         self._store_result(current, result, seconds)
         return self.trial(current.number)
 
+    @whole
     def promise(self, trial: Trial | int, epoch: int, value: float) -> float | None:
         """What an epoch more of a running trial, with this objective at its next ``epoch``, is expected to gain, in
         parts of what an epoch of a new configuration would, by the model of configurations and epochs; infinite for
@@ -165,10 +198,10 @@ class Study(StudyReading):
             If the trial is not running.
         """
         current = self._running(trial)
-        with self.storage.transaction(self.name):
-            frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
-            return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+        frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
+        return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
 
+    @whole
     def change(self, trial: Trial | int, *, epoch: int, params: Mapping[str, Scalar], source: Trial | int) -> Trial:
         """Store that a running trial trains with ``params`` from ``epoch`` on, from the weights that another trial,
         ``source``, had before it. The same change again changes nothing.
@@ -189,24 +222,27 @@ class Study(StudyReading):
             what = f"trial {current.number} cannot go on from trial {donor.number} at epoch {epoch}"
             raise RequestError(f"{what}; allowed: another trial that measured the epoch before, after epoch {earlier}")
         record = change_record(wanted.params, donor.number, best_of(read_line(frozen), self.spec.objective))
-        with self.storage.transaction(self.name):
-            self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
+        self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
         return self.trial(current.number)
 
+    @whole
     def requeue(self, trial: Trial | int) -> Trial:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
         current = self.trial(trial)
         check_transition(current.number, current.state, "waiting")
-        with self.storage.transaction(self.name):
-            self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
+        self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
         return self.trial(current.number)
 
-    def requeue_interrupted(self) -> list[Trial]:
-        """Put back every trial that a sweep left running when it died.
+    @whole
+    def take_lead(self, leader: str) -> list[Trial]:
+        """Record that the sweep ``leader`` runs the study from now on, and put back every trial that an earlier one
+        left running; an earlier one that is not dead is refused when it comes back.
 
-        Only the process that holds the storage's writer lock may conclude that: call it under
+        Only a process that keeps the writer lock until its sweep ends may do that: call it under
         :meth:`Storage.writing`.
         """
+        self._optuna.set_user_attr(LEADER, leader)
+        self._leader, self._n_taken = leader, self.storage.n_taken
         orphans = [
             frozen.number
             for frozen in self._frozen()
@@ -214,17 +250,17 @@ class Study(StudyReading):
         ]
         return [self.requeue(number) for number in orphans]
 
+    @whole
     def ask_for(self, n_trials: int) -> None:
         """Record that the study is to have ``n_trials`` finished trials in all."""
-        with self.storage.transaction(self.name):
-            self._optuna.set_user_attr(ASKED, n_trials)
+        self._optuna.set_user_attr(ASKED, n_trials)
 
     def replace_spec(self, spec: SweepSpec) -> None:
         """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
-        with self.storage.transaction(self.name):
-            self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json"))
+        self.transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
         self.spec, self._proposer = spec, Proposer(spec)
 
+    @whole
     def match_data(self, fingerprint: str | None) -> None:
         """Record what data the study is about; :class:`ConflictError` if it was other data before."""
         recorded = self._optuna.user_attrs.get(DATA)
@@ -234,8 +270,7 @@ class Study(StudyReading):
                 f"{(fingerprint or 'none')[:12]}): its content, labels or split changed; start a new study with --study"
             )
         if recorded is None and fingerprint is not None:
-            with self.storage.transaction(self.name):
-                self._optuna.set_user_attr(DATA, fingerprint)
+            self._optuna.set_user_attr(DATA, fingerprint)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -253,11 +288,10 @@ class Study(StudyReading):
             "reason": result.reason,
             "seconds": seconds,
         }
-        with self.storage.transaction(self.name):
-            for key, entry in summary.items():
-                if entry is not None:
-                    self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
-            self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
+        for key, entry in summary.items():
+            if entry is not None:
+                self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
+        self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -28,6 +28,7 @@ class StudyReading:
         self.storage = storage
         self.spec = spec
         self._optuna = study
+        self._finished: dict[int, tuple[optuna.trial.FrozenTrial, Trial]] = {}
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class StudyReading:
 
     def all_trials(self) -> list[Trial]:
         """All trials in the order of their numbers."""
-        return [read_trial(frozen, self.spec.objectives) for frozen in self._frozen()]
+        return [self._read(frozen) for frozen in self._frozen()]
 
     def curve(self, trial: Trial | int) -> list[Measurement]:
         """What the trial reported, epoch by epoch."""
@@ -99,6 +100,16 @@ class StudyReading:
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
         with translated(self.storage.shown):
             return self._optuna.get_trials(deepcopy=False)
+
+    def _read(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        """As :func:`read_trial`; what is finished, and comes from the same memory, is read once."""
+        found = self._finished.get(frozen.number)
+        if found is not None and found[0] is frozen:
+            return found[1]
+        trial = read_trial(frozen, self.spec.objectives)
+        if trial.is_finished:
+            self._finished[frozen.number] = frozen, trial
+        return trial
 
     def _trial_id(self, number: int) -> int:
         try:

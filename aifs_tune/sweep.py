@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import InterruptedSweepError
 from aifs_tune.listener import Listener, Silent
+from aifs_tune.packing import check_pins
+from aifs_tune.place import Place
 from aifs_tune.profile import Profile
 from aifs_tune.quiet import quieten
 from aifs_tune.runner import Job
@@ -67,6 +69,7 @@ class Sweep:
         storage: str | None = None,
         study: str | None = None,
         address: str | None = None,
+        allow_unauthenticated: bool = False,
         strict: bool = False,
         warm_start: str | None = None,
         listener: Listener | None = None,
@@ -83,6 +86,8 @@ class Sweep:
             Name of a new study, or of one that asks the same question; None for a new one named after the file.
         address
             A Ray cluster's address, ``"auto"`` for the one running here; None for a local Ray.
+        allow_unauthenticated
+            Join a cluster that lets everybody in without a token.
         strict
             Stop at the first problem the preflight of the data finds.
         warm_start
@@ -106,7 +111,8 @@ class Sweep:
                 name = study or _unused_name(spec.name, study_names(opened))
                 running.enter_context(opened.writing(name))
             earlier = None if warm_start is None else get_study(opened, warm_start)
-            return _execute(opened, spec, name, spec.search.trials, address, strict, listener or Silent(), earlier)
+            place = Place(address, allow_unauthenticated)
+            return _execute(opened, spec, name, spec.search.trials, place, strict, listener or Silent(), earlier)
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -135,6 +141,7 @@ def resume(
     workers: int | None = None,
     timeout_s: float | None = None,
     address: str | None = None,
+    allow_unauthenticated: bool = False,
     listener: Listener | None = None,
 ) -> SweepResult:
     """Finish exactly the trials that the sweeps of ``study`` were asked for; trials in flight go on.
@@ -151,7 +158,8 @@ def resume(
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
-        return _execute(opened, spec, study, None, address, False, listener or Silent())
+        place = Place(address, allow_unauthenticated)
+        return _execute(opened, spec, study, None, place, False, listener or Silent())
 
 
 def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
@@ -168,11 +176,12 @@ def _execute(
     spec: SweepSpec,
     name: str,
     more: int | None,
-    address: str | None,
+    place: Place,
     strict: bool,
     listener: Listener,
     earlier: Study | None = None,
 ) -> SweepResult:
+    check_pins()
     started, profile = time.monotonic(), Profile()
     with profile.stage("decode"):
         spec = _located(spec)
@@ -188,18 +197,18 @@ def _execute(
 
             listener.stage("starting Ray")
             preload = [run_trials.__module__, *heavy_modules(spec)]
-            pool = running.enter_context(ray_pool(spec.search, spec.resources, address, preload))
+            pool = running.enter_context(ray_pool(spec.search, spec.resources, place, preload))
         with profile.stage("decode"):
             images, fingerprint = _prepared(spec, strict, listener)
         study = start_study(storage, spec, name)
         study.match_data(fingerprint)
-        study.requeue_interrupted()
+        owner = f"sweep-{uuid.uuid4().hex}"
+        study.take_lead(owner)
         if earlier is not None:
             begin_with(study, earlier)
         if more is not None:
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
         job = Job(spec, images, study.artefacts, Path.cwd())
-        owner = f"sweep-{uuid.uuid4().hex}"
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
     return SweepResult(study, time.monotonic() - started, profile)

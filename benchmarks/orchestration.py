@@ -35,7 +35,7 @@ SWEEP = """
 name: {function}
 trainer: lab:{function}
 objective: {{metric: loss, mode: min}}
-search: {{sampler: tpe, scheduler: none, epochs: {epochs}}}
+search: {{sampler: {sampler}, scheduler: none, epochs: {epochs}}}
 space:
   x: {{type: float, low: 0.0, high: 1.0, default: 0.5}}
 """
@@ -50,14 +50,14 @@ def answer_of(command: list[str], folder: str) -> dict:
     return json.loads(done.stdout[done.stdout.index("{") :])
 
 
-def ours(function: str, trials: int, epochs: int, workers: int) -> dict:
+def ours(function: str, trials: int, epochs: int, workers: int, sampler: str = "tpe") -> dict:
     """The profile of a sweep of our own, whose trials are in the database when it has ended."""
     from aifs_tune.storage import Storage
     from aifs_tune.studies import get_study
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "lab.py").write_text(LAB)
-        Path(folder, "sweep.yaml").write_text(SWEEP.format(function=function, epochs=epochs))
+        Path(folder, "sweep.yaml").write_text(SWEEP.format(function=function, epochs=epochs, sampler=sampler))
         url = f"sqlite:///{folder}/lab.db"
         command = [sys.executable, "-m", "aifs_tune.cli", "run", "sweep.yaml", "--storage", url, "--profile", "--json"]
         answer = answer_of([*command, "--trials", str(trials), "--workers", str(workers)], folder)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from labs import make_lab
 
 from aifs_tune.storage import Storage
 
 STARTS_RAY = {
+    "test_cluster",
     "test_docs",
     "test_preloading",
     "test_ray_tune",
@@ -25,6 +27,7 @@ STARTS_RAY = {
     "test_sweep_images",
     "test_sweep_pbt",
     "test_sweep_population",
+    "test_sweep_postgres",
     "test_sweep_search",
     "test_sweep_series",
     "test_trade_off",
@@ -50,6 +53,12 @@ SPACE = {
 def space() -> dict[str, object]:
     """A small space with a conditional parameter and a default configuration."""
     return {name: dict(entry) for name, entry in SPACE.items()}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A lab's folder with its trainer module and sweep files."""
+    return make_lab(tmp_path)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading"},
+    {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading", "place"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
     {"section"},
@@ -34,13 +34,14 @@ LAYERS = [
     {"testing"},
     {"listener", "artefacts"},
     {"runner", "exchange"},
-    {"cluster"},
+    {"packing"},
+    {"cluster", "jobs"},
     {"ray_population"},
     {"ray_trial", "ray_schedulers", "ray_pbt", "ray_searcher", "ray_patches"},
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
-    {"cli_doors", "cli_instrument", "cli_result"},
+    {"cli_doors", "cli_instrument", "cli_result", "cli_cluster", "cli_files"},
     {"cli"},
 ]
 
@@ -54,6 +55,7 @@ HOMES = {
         "ray_patches",
         "ray_population",
         "cluster",
+        "jobs",
     },
     "optuna": {
         "mirror",
@@ -72,8 +74,8 @@ HOMES = {
     "tensorflow": {"trainers"},
     "keras": {"trainers"},
     "jax": {"trainers"},
-    "typer": {"cli", "cli_doors", "cli_instrument"},
-    "rich": {"progress", "screens", "cli_result", "cli"},
+    "typer": {"cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files"},
+    "rich": {"progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy
 from processes import start
+from sqlalchemy.exc import OperationalError
 
 from aifs_tune import postgres_database
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
+from aifs_tune.held_session import HeldSession
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, study_names
 
@@ -106,6 +110,106 @@ def test_a_server_that_restarts_is_waited_for_and_the_lock_taken_again(postgres,
         assert study.storage.lock("lab").owner().pid == os.getpid()
         study.tell(first)
     assert get_study(Storage(postgres_url), "lab").trial(first.number).value == 0.5
+
+
+def test_a_server_that_restarts_in_the_middle_of_a_step_does_not_lose_it(postgres, postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url, sampler="random")
+    with study.storage.writing("lab"):
+        for before in range(10):
+            trial, statements = study.ask(), iter(range(10**6))
+
+            def restart_once(connection, cursor, statement, *_, before=before, statements=statements) -> None:
+                if statement.startswith(("INSERT", "UPDATE")) and next(statements) == before:
+                    postgres._stop()
+                    postgres.ensure_postgres_running()
+
+            sqlalchemy.event.listen(study.storage.rdb.engine, "before_cursor_execute", restart_once)
+            study.tell(trial, {"value": float(before), "other": 1.0})
+            sqlalchemy.event.remove(study.storage.rdb.engine, "before_cursor_execute", restart_once)
+            if next(statements) <= before:
+                break
+    assert before >= 2, "it restarted between the writes of a step"
+    stored = get_study(Storage(postgres_url), "lab").all_trials()
+    assert [(trial.state, trial.value) for trial in stored] == [("complete", float(n)) for n in range(before + 1)]
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+def test_a_commit_whose_answer_is_lost_is_made_exactly_once(postgres_url, space, monkeypatch, has_arrived):
+    study = open_study("lab", space=space, storage=postgres_url)
+    commit, cuts = HeldSession.commit, iter([True])
+
+    def cut(session: HeldSession) -> None:
+        if session.held or not next(cuts, False):
+            commit(session)
+            return
+        if has_arrived:
+            commit(session)
+        session.connection().invalidate()
+        raise OperationalError("COMMIT", {}, Exception("the cable broke"), connection_invalidated=True)
+
+    monkeypatch.setattr(HeldSession, "commit", cut)
+    assert study.ask().number == 0
+    assert next(cuts, None) is None
+    assert study.ask().number == 1
+    assert get_study(Storage(postgres_url), "lab").counts()["running"] == 2
+
+
+LEASE = """
+    import sys
+    from aifs_tune import postgres_database
+    from aifs_tune.errors import StorageError
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import get_study
+    postgres_database.LEASE_S, postgres_database.AWAY_S = 1.0, 0.5
+    study = get_study(Storage(sys.argv[1]), "lab")
+    with study.storage.writing("lab"):
+        study.take_lead("first")
+        trial = study.ask(owner="first")
+        study.report(trial, 1, {"value": 0.0})
+        print("asked", flush=True)
+        sys.stdin.readline()
+        try:
+            study.tell(trial, 1.0)
+            print("told", flush=True)
+        except StorageError as error:
+            print(error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("is_still_there", [True, False])
+def test_a_writer_that_is_stopped_past_its_lease_is_refused_when_it_goes_on(postgres_url, space, is_still_there):
+    study = open_study("lab", space=space, storage=postgres_url)
+    first = start(LEASE, postgres_url)
+    assert first.stdout.readline() == "asked\n"
+    first.send_signal(signal.SIGSTOP)
+    with study.storage.writing("lab", wait_s=30):
+        assert [(trial.number, trial.epochs) for trial in study.take_lead("second")] == [(0, 1)]
+        study.tell(study.ask(owner="second"), 2.0)
+        if is_still_there:
+            first.send_signal(signal.SIGCONT)
+            said = first.communicate("\n")[0]
+            assert f"study 'lab' in {study.storage.shown} is being written by process {os.getpid()} on " in said
+    if not is_still_there:
+        first.send_signal(signal.SIGCONT)
+        assert "was taken over by another sweep while this one was away or stopped" in first.communicate("\n")[0]
+    assert [(trial.state, trial.value) for trial in study.all_trials()] == [("complete", 2.0)]
+
+
+def test_a_writer_that_is_stopped_shortly_or_just_slow_keeps_its_study(postgres_url, space, monkeypatch):
+    study = open_study("lab", space=space, storage=postgres_url)
+    first = start(LEASE.replace("1.0, 0.5", "4.0, 0.5"), postgres_url)
+    assert first.stdout.readline() == "asked\n"
+    first.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    first.send_signal(signal.SIGCONT)
+    assert first.communicate("\n")[0] == "told\n"
+    monkeypatch.setattr(postgres_database, "LEASE_S", 0.6)
+    with study.storage.writing("lab"):
+        n_taken = study.storage.n_taken
+        time.sleep(1.5)
+        study.transact(lambda: time.sleep(1.5))
+        assert study.ask().number == 1
+        assert study.storage.n_taken == n_taken
 
 
 def test_who_lost_the_lock_to_somebody_else_is_refused(postgres, postgres_url, space):

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from strategies import RandomSource
 
+from aifs_tune.errors import RequestError
 from aifs_tune.strict_yaml import read_yaml
 from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep, shipped_sweep_files
 from aifs_tune.trainers.by_name import check_trainer
@@ -59,6 +60,7 @@ def test_the_files_that_ship() -> None:
         "residual_cnn",
         "seismograms",
         "sky_positions",
+        "transfer",
     }
 
 
@@ -108,7 +110,14 @@ def files_of(*trainers: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", files_of(*FAMILIES))
-def test_a_shipped_file_tunes_and_wants_what_its_trainer_has(name: str) -> None:
+def test_a_shipped_file_tunes_and_wants_what_its_trainer_has(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "transfer":
+        with pytest.raises(RequestError, match=r"trainer.weights: .*backbone.weights.h5"):
+            check_trainer(load_sweep_file(name))
+        Path("backbone.weights.h5").touch()  # what it has is read by the first trial
     check_trainer(load_sweep_file(name))
 
 

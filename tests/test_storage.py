@@ -87,9 +87,12 @@ def test_a_storage_is_there_whole_or_not_at_all(url):
 
 def test_readers_read_while_a_writer_writes(url, space):
     study = open_study("lab", space=space, storage=url)
-    with study.storage.writing(), study.storage.transaction():
+
+    def ask_and_look() -> None:
         study.ask()
         assert get_study(Storage(url), "lab").counts()["running"] == 0
+
+    study.storage.transact(ask_and_look)
     assert get_study(Storage(url), "lab").counts()["running"] == 1
 
 
@@ -98,12 +101,11 @@ def test_an_interrupted_transaction_leaves_the_old_state(url, space):
     study.ask()
 
     def tell_and_break() -> None:
-        with study.storage.transaction():
-            study.tell(0, 1.0)
-            raise ZeroDivisionError
+        study.tell(0, 1.0)
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        tell_and_break()
+        study.storage.transact(tell_and_break)
     assert get_study(Storage(url), "lab").trial(0).state == "running"
 
 

@@ -4,119 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
+import random
 import signal
 import socket
+import statistics
 import subprocess
 import sys
-import textwrap
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
+from labs import command, ended, finished, wait_for
 
 from aifs_tune import load_sweep, resume
-from aifs_tune.errors import NotFoundError, StorageError
+from aifs_tune.errors import StorageError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
 from aifs_tune.study import Study
 
-LAB = """
-    import os, sys, time
-    from pathlib import Path
-
-    def note(seed, word):
-        with open("ledger.txt", "a") as ledger:
-            ledger.write(f"{seed} {word}\\n")
-            ledger.flush()
-            os.fsync(ledger.fileno())
-
-    def slow(x, seed, epochs):
-        note(seed, "began")
-        for epoch in range(1, epochs + 1):
-            time.sleep(0.12)
-            if epoch == epochs:
-                note(seed, "ended")
-            yield {"score": x - 1 / epoch}
-
-    def faulty(fault, seed):
-        note(seed, fault)
-        if fault == "raises":
-            raise ValueError("the lamp\\nbroke")
-        if fault == "nan":
-            return float("nan")
-        if fault == "infinite":
-            return {"score": float("inf"), "other": 1.0}
-        if fault == "no metric":
-            return {"other": 1.0}
-        if fault == "no number":
-            return "very good"
-        if fault == "memory":
-            return bytearray(1 << 62)
-        if fault == "exits":
-            sys.exit(3)
-        if fault == "dies":
-            os._exit(7)
-        if fault == "hangs":
-            time.sleep(3600)
-        return {"score": 1.0}
-"""
-
 FAULTS = ["none", "raises", "nan", "infinite", "no metric", "no number", "memory", "exits", "dies", "hangs"]
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    """A lab's folder with its trainer module and sweep files."""
-    (tmp_path / "mylab.py").write_text(textwrap.dedent(LAB))
-    (tmp_path / "slow.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "name": "slow",
-                "trainer": "mylab:slow",
-                "objective": {"metric": "score", "mode": "max"},
-                "search": {"trials": 16, "epochs": 6, "workers": 2},
-                "space": {"x": {"type": "float", "low": 0, "high": 1, "default": 0.5}},
-            }
-        )
-    )
-    return tmp_path
-
-
-def command(lab: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "aifs_tune.cli", *arguments],
-        cwd=lab,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "AIFS_TUNE_STORAGE": f"sqlite:///{lab}/lab.db"},
-    )
-
-
-def finished(lab: Path) -> dict[int, tuple]:
-    """What is stored of the finished trials, all that must never change again."""
-    try:
-        study = get_study(Storage(f"sqlite:///{lab}/lab.db"), "slow")
-    except NotFoundError:
-        return {}
-    return {t.number: (t.state, t.value, t.seed, t.finished_at) for t in study.all_trials() if t.is_finished}
-
-
-def wait_for(lab: Path, n_finished: int, driver: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while len(finished(lab)) < n_finished:
-        assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def ended(lab: Path) -> Counter[str]:
-    """How often each trial, by its seed, ran to its end."""
-    lines = (lab / "ledger.txt").read_text().splitlines()
-    return Counter(line.split()[0] for line in lines if line.endswith("ended"))
 
 
 def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab):
@@ -271,7 +178,12 @@ def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
     try:
         while "Ray runtime started" not in (line := head.stdout.readline()):
             assert line, "ray start ended"
-        ran = command(lab, "run", "slow.yaml", "--trials", "3", "--address", f"127.0.0.1:{port}", "--json")
+        there = ("run", "slow.yaml", "--trials", "3", "--address", f"127.0.0.1:{port}", "--json")
+        refused = command(lab, *there)
+        _, talk = refused.communicate(timeout=60)
+        assert refused.returncode == 2
+        assert "RAY_AUTH_MODE=disabled joins a cluster that lets everybody in" in talk
+        ran = command(lab, *there, "--allow-unauthenticated")
         answer, talk = ran.communicate(timeout=120)
         assert ran.returncode == 0, talk
         assert "1 at a time" in talk
@@ -284,7 +196,41 @@ def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
     finally:
         head.terminate()
         head.wait(timeout=60)
-    ran = command(lab, "run", "slow.yaml", "--address", f"127.0.0.1:{port}")
+    ran = command(lab, "run", "slow.yaml", "--address", f"127.0.0.1:{port}", "--allow-unauthenticated")
     _, talk = ran.communicate(timeout=60)
     assert ran.returncode == 1
     assert f"cannot join Ray at 127.0.0.1:{port}" in talk
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "n_kills"), [pytest.param(200, 50, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
+def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(lab, n_trials, n_kills):
+    """Prints how long each resumed sweep took to its first new result."""
+    moments = random.Random(0)
+    before: dict[int, tuple] = {}
+    ready_s = []
+    for kill in range(n_kills):
+        began = time.monotonic()
+        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(n_trials))
+        driver = command(lab, *words)
+        wait_for(lab, len(before) + 1, driver)
+        ready_s.append(time.monotonic() - began)
+        time.sleep(moments.uniform(0.0, 0.8))
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate(timeout=60)
+        now = finished(lab)
+        assert before.items() <= now.items()
+        before = now
+    last = command(lab, "resume", "slow")
+    _, talk = last.communicate(timeout=600)
+    assert last.returncode == 0, talk
+    after = finished(lab)
+    assert before.items() <= after.items()
+    assert sorted(after) == list(range(n_trials))
+    n_ended = ended(lab)
+    complete = [str(seed) for state, _, seed, _ in after.values() if state == "complete"]
+    again = sum(n_ended[seed] - 1 for seed in complete)
+    told = f"{n_kills} kills: lost 0, trained to the end again {again}; to the first new result of each resumed sweep"
+    sys.stdout.write(f"\n{told} median {statistics.median(ready_s):.1f} s, worst {max(ready_s):.1f} s\n")
+    assert again <= 2 * n_kills, "only what was in flight is repeated"

@@ -16,6 +16,7 @@ from aifs_tune.cluster import ray_pool
 from aifs_tune.data.sky import simulate_sky
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.listener import Silent
+from aifs_tune.place import Place
 from aifs_tune.ray_population import crew_for
 from aifs_tune.runner import Job
 from aifs_tune.storage import Storage
@@ -113,7 +114,7 @@ def test_a_population_that_cannot_start_says_why(survey, tmp_path):
     spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec
     job = Job(spec, tmp_path / "gone", tmp_path, tmp_path)
     with (
-        ray_pool(spec.search, spec.resources, None) as pool,
+        ray_pool(spec.search, spec.resources, Place()) as pool,
         pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
         crew_for(job, pool, n_trials=2, listener=Silent()),
     ):

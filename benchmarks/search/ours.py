@@ -39,8 +39,8 @@ class OurSearch:
         shared = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
         storage = Storage(f"sqlite:///{self._folder.name}/study.db", create=True)
-        storage.lock.acquire(0.0)  # for good: as a sweep, it is the one writer
-        storage.optuna.hold()
+        self._writing = storage.writing()
+        self._writing.__enter__()  # for good: as a sweep, it is the one writer
         self._study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
         self._scheduler = make_scheduler(spec.search, "max", [], self._promise)
 

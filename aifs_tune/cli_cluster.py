@@ -1,0 +1,190 @@
+"""Commands for sweeps that run as jobs of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aifs_tune.cli_doors import (
+    AsJson,
+    JobAddress,
+    Overrides,
+    StorageUrl,
+    StudyName,
+    SweepFile,
+    Timeout,
+    Unauthenticated,
+    Workers,
+    open_study_named,
+    print_json,
+    say,
+)
+from aifs_tune.errors import RequestError
+
+if TYPE_CHECKING:
+    from aifs_tune.jobs import ClusterJob, Jobs
+    from aifs_tune.spec import SweepSpec
+
+Include = Annotated[
+    list[Path] | None, typer.Option(metavar="PATH", help="Another file or folder that the sweep needs; repeatable.")
+]
+Requirements = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, help="Packages that the cluster installs for the job.")
+]
+AnyVersions = Annotated[bool, typer.Option("--any-versions", help="Run with the versions the cluster has.")]
+_COMMAND = ("python", "-m", "aifs_tune.cli")
+
+
+def submit(
+    sweep: SweepFile,
+    address: JobAddress,
+    data: Annotated[Path | None, typer.Option(metavar="PATH", help="A path that all nodes share.")] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")] = None,
+    storage: StorageUrl = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials to run.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")] = None,
+    workers: Workers = None,
+    timeout: Timeout = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")] = None,
+    overrides: Overrides = None,
+    include: Include = None,
+    requirements: Requirements = None,
+    any_versions: AnyVersions = False,
+    allow_unauthenticated: Unauthenticated = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster; this command returns at once."""
+    from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
+    from aifs_tune.trainers.by_name import check_trainer
+
+    file = find_sweep_file(sweep)
+    spec = load_sweep_file(file, overrides or ())
+    check_trainer(spec)
+    if data is not None and not data.is_absolute():
+        raise RequestError(f"--data: {data} is not a path that all nodes share; allowed: an absolute one")
+    name = study or spec.name
+    given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
+    given |= {"--timeout": timeout, "--seed": seed}
+    words = ["run", file.name, "--study", name]
+    words += [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words += [word for override in overrides or () for word in ("--set", override)]
+    send(
+        cluster(address, allow_unauthenticated),
+        name,
+        words,
+        spec,
+        [file, *(include or ())],
+        storage,
+        requirements=requirements,
+        any_versions=any_versions,
+        as_json=as_json,
+    )
+
+
+def logs(
+    study: StudyName,
+    address: JobAddress,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+    allow_unauthenticated: Unauthenticated = False,
+) -> None:
+    """Print what the last job of a study has said."""
+    for piece in cluster(address, allow_unauthenticated).logs(study, follow=follow):
+        typer.echo(piece, nl=False)
+
+
+def resumes_as_job(
+    study: str,
+    storage: str | None,
+    workers: int | None,
+    timeout: float | None,
+    address: str | None,
+    allow_unauthenticated: bool,
+    as_json: bool,
+) -> bool:
+    """Submit the rest of a study if ``address`` is one of jobs; whether it is."""
+    from aifs_tune.jobs import is_job_address
+
+    if address is None or not is_job_address(address):
+        return False
+    spec = open_study_named(study, storage).spec
+    given = {"--workers": workers, "--timeout": timeout}
+    words = [
+        "resume",
+        study,
+        *(word for key, value in given.items() if value is not None for word in (key, str(value))),
+    ]
+    send(cluster(address, allow_unauthenticated), study, words, spec, [], storage, as_json=as_json)
+    return True
+
+
+def send(
+    jobs: Jobs,
+    study: str,
+    words: Sequence[str],
+    spec: SweepSpec,
+    files: Sequence[Path],
+    storage: str | None,
+    *,
+    requirements: Path | None = None,
+    any_versions: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Submit a command of ours as a job and say what became of it."""
+    from aifs_tune.packing import PINS_VARIABLE, pack, pins
+    from aifs_tune.postgres_database import for_other_machines
+    from aifs_tune.storage import given_url
+
+    url, shown = for_other_machines(given_url(storage))
+    environment = _shared_folders()
+    if not any_versions:
+        environment[PINS_VARIABLE] = pins()
+    packages = [] if requirements is None else requirements.read_text().splitlines()
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_") as folder:
+        pack(Path(folder), spec, files)
+        job, is_new = jobs.submit(
+            study,
+            [*_COMMAND, *words, "--storage", url, "--address", "auto", "--allow-unauthenticated"],
+            folder=Path(folder),
+            storage=shown,
+            environment=environment,
+            requirements=[line for line in packages if line.strip() and not line.startswith("#")],
+        )
+    if as_json:
+        print_json({"study": study, "is_new": is_new, **job_answer(job)})
+        return
+    typer.echo(job.id)
+    say(f"{'submitted' if is_new else 'it is there already'}: job {job.id} at {jobs.address} is {job.state}")
+    say(f"follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
+
+
+def job_answer(job: ClusterJob) -> dict[str, Any]:
+    """A job as JSON."""
+    return {"job": job.id, "attempt": job.attempt, "state": job.state, "message": job.message}
+
+
+def cluster(address: str, allow_unauthenticated: bool) -> Jobs:
+    """The jobs of a cluster."""
+    from aifs_tune.jobs import Jobs
+
+    return Jobs(address, allow_unauthenticated=allow_unauthenticated)
+
+
+def _shared_folders() -> dict[str, str]:
+    """The folders that all nodes share, as variables of a job."""
+    from aifs_tune.postgres_database import ARTEFACTS_VARIABLE
+
+    artefacts = os.environ.get(ARTEFACTS_VARIABLE)
+    if not artefacts or not Path(artefacts).is_absolute():
+        raise RequestError(
+            f"{ARTEFACTS_VARIABLE}: {artefacts or 'not set'}; needed: the absolute path of a folder that all nodes "
+            "share, for checkpoints and weights"
+        )
+    return {
+        ARTEFACTS_VARIABLE: artefacts,
+        "AIFS_TUNE_CACHE": os.environ.get("AIFS_TUNE_CACHE") or str(Path(artefacts) / "cache"),
+    }

@@ -1,0 +1,66 @@
+"""Commands about files alone, and how a command is heard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from aifs_tune.cli_doors import Overrides, print_json, say
+from aifs_tune.cli_result import out, typed
+from aifs_tune.errors import RequestError
+
+
+@contextmanager
+def heard() -> Iterator[Any]:
+    """A listener for this terminal: a live table, or plain lines when stdout is none."""
+    from aifs_tune.progress import LiveTable, PlainLines
+
+    console = Console(stderr=True)
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        with LiveTable(console) as table:
+            yield table
+    else:
+        yield PlainLines(console)
+
+
+def space(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
+) -> None:
+    """Check a sweep file and show its space, or print the schema of sweep files."""
+    from aifs_tune.sweep_file import find_sweep_file, json_schema, load_sweep_file
+
+    if schema:
+        print_json(json_schema())
+        return
+    if sweep is None:
+        raise RequestError("space: give a sweep file, or --schema")
+    from aifs_tune.screens import space_screen
+
+    out().print(space_screen(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+
+
+def simulate_sky(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    images: Annotated[int, typer.Option(help="How many images.")] = 1000,
+    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
+    difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
+) -> None:
+    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artefacts."""
+    from aifs_tune.data.sky import simulate_sky as draw
+
+    with heard() as listener:
+        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=listener.progress)
+    if survey.is_reused:
+        say(f"{folder} holds this survey already")
+    for name, count in survey.counts.items():
+        typer.echo(f"{name}\t{count}")
+    say(f"\nNext: {typed()} run celestial_cnn --data {folder}")

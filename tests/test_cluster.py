@@ -1,0 +1,222 @@
+"""Sweeps as jobs of a real Ray cluster with two nodes and a token, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from clusters import Cluster
+from labs import command, ended, finished
+
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study
+
+
+@pytest.fixture
+def cluster(lab: Path) -> Iterator[Cluster]:
+    """Two nodes; what trials do is written to the lab's ledger."""
+    two = Cluster({"LEDGER": str(lab / "ledger.txt")})
+    try:
+        two.join()
+        yield two
+    finally:
+        two.close()
+
+
+def until(holds: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(lab, cluster, postgres, postgres_url):
+    there = ("--address", cluster.address)
+    known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        ran = command(lab, *words, url=postgres_url, environment=known)
+        said, talk = ran.communicate(timeout=120)
+        return ran.returncode, said, talk
+
+    settings = ("--set", "search.scheduler=none", "--set", "search.worker_retries=3")
+    sent = ("submit", "slow.yaml", "--trials", "40", *settings)
+    code, said, talk = typed(*sent, *there, "--json")
+    assert code == 0, talk
+    answer = json.loads(said)
+    assert (answer["job"], answer["attempt"], answer["is_new"]) == ("slow-1", 1, True)
+    again = json.loads(typed(*sent, *there, "--json")[1])
+    assert (again["job"], again["is_new"]) == ("slow-1", False), "submitted twice is submitted once"
+
+    seen: dict[int, tuple] = {}
+
+    def have_finished(n_trials: int) -> Callable[[], bool]:
+        def holds() -> bool:
+            stored = finished(lab, postgres_url)
+            assert seen.items() <= stored.items(), "what was stored stays what it was"
+            seen.update(stored)
+            return len(seen) >= n_trials
+
+        return holds
+
+    def study():
+        return get_study(Storage(postgres_url), "slow")
+
+    until(have_finished(5))
+    running = next(trial for trial in study().all_trials() if trial.state == "running" and trial.worker)
+    os.kill(int(running.worker.split(":")[1]), signal.SIGKILL)
+
+    until(have_finished(10))
+    code, said, talk = typed("best", "slow", "--json")
+    assert code == 0, talk
+    assert json.loads(said)["n_trials"]["complete"] >= 10
+    cluster.kill_raylet(1)
+    cluster.join()
+
+    until(have_finished(16))
+    server = psutil.Process(postgres.get_pid())
+    server.send_signal(signal.SIGQUIT)
+    server.wait(timeout=60)
+    postgres.ensure_postgres_running()
+
+    until(have_finished(22))
+    status = json.loads(typed("status", "slow", *there, "--json")[1])
+    assert (status["job"]["job"], status["job"]["state"]) == ("slow-1", "running")
+    os.kill(status["writer"]["pid"], signal.SIGKILL)
+    until(lambda: json.loads(typed("status", "slow", *there, "--json")[1])["job"]["state"] == "failed")
+    assert study().counts()["complete"] < 40
+
+    code, said, talk = typed("resume", "slow", *there)
+    assert (code, said) == (0, "slow-2\n"), talk
+    code, said, talk = typed("logs", "slow", *there, "--follow")
+    assert code == 0, talk
+    assert "40 trials" in said or "best" in said
+    assert have_finished(40)()
+    assert {trial.state for trial in study().all_trials()} == {"complete"}
+    n_ended = ended(lab)
+    assert set(n_ended) == {str(seed) for _, _, seed, _ in seen.values()}
+    stored_twice = {seed: n for seed, n in n_ended.items() if n > 1}
+    assert len(stored_twice) <= 2, "only what was in flight when the driver died was run again"
+    told = cluster.logs()
+    assert "slow" in told
+    assert cluster.secrets["RAY_AUTH_TOKEN"] not in told
+
+
+def test_a_study_goes_on_in_another_cluster_when_the_head_dies(lab, cluster, postgres_url):
+    known = {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+
+    def typed(where: Cluster, *words: str) -> str:
+        environment = known | where.secrets
+        ran = command(lab, *words, "--address", where.address, url=postgres_url, environment=environment)
+        said, talk = ran.communicate(timeout=120)
+        assert ran.returncode == 0, talk
+        return said
+
+    typed(cluster, "submit", "slow.yaml", "--set", "search.scheduler=none")
+    until(lambda: len(finished(lab, postgres_url)) >= 4)
+    cluster.kill_node(0)
+    before = finished(lab, postgres_url)
+    assert len(before) < 16
+    other = Cluster({"LEDGER": str(lab / "ledger.txt")})
+    try:
+        typed(other, "resume", "slow")
+        typed(other, "logs", "slow", "--follow")
+    finally:
+        other.close()
+    after = finished(lab, postgres_url)
+    assert before.items() <= after.items()
+    assert [state for state, *_ in after.values()] == ["complete"] * 16
+
+
+def test_nodes_that_join_are_used_at_once(lab, postgres_url):
+    one = Cluster({"LEDGER": str(lab / "ledger.txt")})
+    known = one.secrets | {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    try:
+        words = ("submit", "slow.yaml", "--epochs", "100", "--set", "search.scheduler=none", "--address", one.address)
+        sent = command(lab, *words, url=postgres_url, environment=known)
+        _, talk = sent.communicate(timeout=120)
+        assert sent.returncode == 0, talk
+        until(lambda: len(finished(lab, postgres_url)) >= 1)
+        study = get_study(Storage(postgres_url), "slow")
+        assert study.counts()["running"] <= 1
+        one.join()
+        until(lambda: study.counts()["running"] == 2, seconds=30)
+        until(lambda: len({t.worker for t in study.all_trials() if t.state == "running" and t.worker}) == 2, seconds=30)
+    finally:
+        one.close()
+
+
+def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url, monkeypatch):
+    known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    wrong = {**known, "RAY_AUTH_TOKEN": "0" * 32}
+
+    def typed(environment: dict[str, str], *words: str, url: str = postgres_url) -> tuple[int, str]:
+        ran = command(lab, *words, "--address", cluster.address, url=url, environment=environment)
+        said, talk = ran.communicate(timeout=120)
+        return ran.returncode, said + talk
+
+    code, talk = typed(wrong, "submit", "slow.yaml")
+    assert code == 1
+    assert f"the cluster at {cluster.address} refused the token" in talk
+    assert "0" * 32 not in talk
+    for environment, words, url, told in (
+        (known, ("logs", "slow"), postgres_url, "has no job of a study 'slow'"),
+        (known, ("submit", "slow.yaml"), "sqlite:///lab.db", "'sqlite' lies on this machine"),
+        (
+            known,
+            ("submit", "slow.yaml"),
+            postgres_url.replace("postgres:", "postgres:geheim"),
+            "the URL has a password",
+        ),
+        (known | {"AIFS_TUNE_ARTEFACTS": ""}, ("submit", "slow.yaml"), postgres_url, "AIFS_TUNE_ARTEFACTS: not set"),
+        (known, ("submit", "slow.yaml", "--data", "survey"), postgres_url, "not a path that all nodes share"),
+        (known, ("submit", "slow.yaml", "--include", "nothing.csv"), postgres_url, "nothing.csv: no such file to send"),
+    ):
+        code, talk = typed(environment, *words, url=url)
+        assert (code, told in talk) == (2, True), talk
+        assert "geheim" not in talk
+    code, talk = typed(known, "submit", "slow.yaml", "--trials", "400", "--study", "long")
+    assert code == 0, talk
+    until(lambda: get_studies(postgres_url, "long"))
+    code, talk = typed(known, "stop", "long")
+    assert code == 0, talk
+    until(lambda: json.loads(typed(known, "status", "long", "--json")[1])["job"]["state"] == "stopped")
+    assert get_study(Storage(postgres_url), "long").counts()["running"] == 0, "it put back what was in flight"
+
+
+def get_studies(url: str, name: str) -> bool:
+    """Whether a study has a finished trial."""
+    from aifs_tune.studies import find_study
+
+    study = find_study(Storage(url), name)
+    return study is not None and study.counts()["complete"] > 0
+
+
+def test_a_cluster_without_a_token_is_refused(lab, monkeypatch):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    class Open(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Open)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    ran = command(lab, "submit", "slow.yaml", "--address", address)
+    _, talk = ran.communicate(timeout=60)
+    server.shutdown()
+    assert ran.returncode == 2
+    assert f"the cluster at {address} does not ask for a token" in talk
