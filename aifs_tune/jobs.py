@@ -20,6 +20,11 @@ from aifs_tune.errors import NotFoundError, RequestError, WorkError
 
 STOP_S = 60
 """How long a job that is to stop may take to put its trials back."""
+_TALKING = (
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
 _OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -63,7 +68,8 @@ class Jobs:
             from ray.job_submission import JobSubmissionClient
         except ImportError:
             raise RequestError("Ray's Jobs API is not installed: pip install 'aifs-tune[cluster]'") from None
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in _TALKING:
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.address = address.rstrip("/")
         try:
             answer = requests.get(f"{self.address}/api/jobs/", timeout=10)

@@ -49,6 +49,7 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
     sent = ("submit", "slow.yaml", "--trials", "40", *settings)
     code, said, talk = typed(*sent, *there, "--json")
     assert code == 0, talk
+    assert "INFO" not in talk
     answer = json.loads(said)
     assert (answer["job"], answer["attempt"], answer["is_new"]) == ("slow-1", 1, True)
     again = json.loads(typed(*sent, *there, "--json")[1])

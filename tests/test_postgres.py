@@ -240,6 +240,13 @@ def test_passwords_are_never_shown(postgres_url, monkeypatch):
     assert "geheim" not in repr(caught.value.__cause__)
 
 
+def test_a_password_that_stands_in_the_query_is_not_shown_either(postgres_url):
+    assert "geheim" not in Storage(f"{postgres_url}&password=geheim").shown
+    with pytest.raises(RequestError, match="the URL has a password") as caught:
+        postgres_database.for_other_machines(f"{postgres_url}&password=geheim")
+    assert "geheim" not in str(caught.value)
+
+
 def test_what_is_not_there_or_no_storage_is_refused(postgres):
     postgres.psql("CREATE DATABASE bare")
     url = postgres.get_uri(database="bare").replace("postgresql://", "postgresql+psycopg://")

@@ -193,3 +193,14 @@ def test_a_full_disk_acknowledges_nothing(url, space):
     assert later.trial(trial).epochs == 0
     later.report(trial, 1, {"value": 0.5})
     assert later.trial(trial).value == 0.5
+
+
+def test_a_storage_of_another_version_says_so_and_is_left_alone(url, space):
+    open_study("lab", space=space, storage=url).storage.close()
+    file = sqlite_file(url)
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
+    before = file.read_bytes()
+    with pytest.raises(StorageError, match=rf"{file}: The runtime optuna version .* is no longer compatible"):
+        Storage(url)
+    assert file.read_bytes() == before
