@@ -135,18 +135,20 @@ def main() -> None:
     cli.add_argument("--epochs", type=int, default=12)
     cli.add_argument("--workers", type=int, default=2)
     cli.add_argument("--seeds", type=int, default=3)
+    cli.add_argument("--first-seed", type=int, default=0)
     cli.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     cli.add_argument("--svg", type=Path, default=None)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
     rows = []
-    for seed in range(args.seeds):
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    for seed in seeds:
         for name in SEARCHES:
             rows.append(one_sweep(args, name, seed))
             if not args.json:
                 told = {key: value for key, value in rows[-1].items() if key != "course"}
                 print(told | {"epochs": len(rows[-1]["course"]), "best": round(rows[-1]["course"][-1], 4)}, flush=True)
-    pairs = [compared(rows, seed) for seed in range(args.seeds)]
+    pairs = [compared(rows, seed) for seed in seeds]
     if args.svg is not None:
         args.svg.write_text(drawing(rows))
     if args.json:
