@@ -3,8 +3,7 @@
     python benchmarks/pretrain.py backbone.weights.h5 --images 6000 --epochs 12
 
 The survey is drawn, the backbone of keras.applications and new classes are trained on it with Keras, and the
-backbone's weights of the epoch with the best validation accuracy are written as ``save_weights`` does. Beside them
-lies random.weights.h5: the same backbone before training, the baseline that knows nothing.
+backbone's weights of the epoch with the best validation accuracy are written as ``save_weights`` does.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ def main() -> None:
     width = {} if chosen.alpha is None else {"alpha": chosen.alpha}
     make = getattr(keras.applications, chosen.maker)
     backbone = make(weights=None, include_top=False, pooling="avg", input_shape=(args.size, args.size, 3), **width)
-    backbone.save_weights(args.file.with_name("random.weights.h5"))
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # its own 0.999 is for a million images
