@@ -120,9 +120,10 @@ class PostgresDatabase:
             while True:
                 number = None
                 session.close()
-                session.bind, is_new = lock.confirmed(AWAY_S)
+                session.bind = lock.confirmed()
+                is_new, lock.was_lost = lock.was_lost or until is not None, False
                 try:
-                    result = prepare(is_new or until is not None)
+                    result = prepare(is_new)
                     number = session.execute(_NUMBER).scalar()
                     session.commit()
                     return result
@@ -131,7 +132,7 @@ class PostgresDatabase:
                     if not _is_lost_connection(error) or time.monotonic() > until:
                         raise
                     session.close()
-                    if number is not None and _was_committed(lock.confirmed(AWAY_S)[0], number):
+                    if number is not None and _was_committed(lock.confirmed(), number):
                         return result
         finally:
             session.close()
@@ -171,6 +172,8 @@ class StudyLock(WriterLock):
         self._key = int.from_bytes(digest, "big", signed=True)
         self._halves = {"high": int.from_bytes(digest[:4], "big"), "low": int.from_bytes(digest[4:], "big")}
         self._connection: Any = None
+        self.was_lost = False
+        """Whether others may have written since the last transaction."""
 
     def owner(self) -> Owner | None:
         with translated(self._shown), self._engine.connect() as connection:
@@ -180,10 +183,10 @@ class StudyLock(WriterLock):
         pid, _, host = str(found[0]).removeprefix("aifs-tune ").partition("@")
         return Owner(int(pid) if pid.isdecimal() else 0, host, "aifs-tune", found[1].isoformat(timespec="seconds"))
 
-    def confirmed(self, wait_s: float) -> tuple[Any, bool]:
-        """The connection that holds the lock, and whether it is another one than before.
+    def confirmed(self) -> Any:
+        """The connection that holds the lock; where that was lost, another one, and :attr:`was_lost` says so.
 
-        A server that went away is waited for, up to ``wait_s`` seconds.
+        A server that went away is waited for.
 
         Raises
         ------
@@ -195,15 +198,17 @@ class StudyLock(WriterLock):
         try:
             if self._connection is not None and self._connection.execute(_HOLDS, self._halves).scalar():
                 self._connection.rollback()
-                return self._connection, False
+                return self._connection
         except SQLAlchemyError:
             pass
         self._give_back()
-        self._take(wait_s)
-        return self._connection, True
+        self._take(AWAY_S)
+        self.was_lost = True
+        return self._connection
 
     def _take(self, wait_s: float) -> None:
         away_until, pause_s = time.monotonic() + AWAY_S, 0.1
+        self.was_lost = False
         while True:
             try:
                 self._connection = self._connected(wait_s)

@@ -154,6 +154,26 @@ def test_a_commit_whose_answer_is_lost_is_made_exactly_once(postgres_url, space,
     assert get_study(Storage(postgres_url), "lab").counts()["running"] == 2
 
 
+def test_what_others_wrote_while_an_answer_was_lost_is_seen(postgres_url, space, monkeypatch):
+    study = open_study("lab", space=space, storage=postgres_url)
+    other = get_study(Storage(postgres_url), "lab")
+    commit, cuts = HeldSession.commit, iter([True])
+
+    def cut(session: HeldSession) -> None:
+        commit(session)
+        if not session.held and next(cuts, False):
+            session.connection().invalidate()
+            assert other.ask().number == 1
+            raise OperationalError("COMMIT", {}, Exception("the cable broke"), connection_invalidated=True)
+
+    with study.storage.writing("lab"):
+        monkeypatch.setattr(HeldSession, "commit", cut)
+        assert study.ask().number == 0
+        assert next(cuts, None) is None
+        assert study.ask().number == 2
+    assert [trial.number for trial in other.all_trials()] == [0, 1, 2]
+
+
 LEASE = """
     import sys
     from aifs_tune import postgres_database
