@@ -12,13 +12,19 @@ import typer
 
 from aifs_tune.cli_doors import (
     AsJson,
+    Epochs,
     JobAddress,
+    NewStudy,
     Overrides,
+    Seed,
     StorageUrl,
+    Strict,
     StudyName,
     SweepFile,
     Timeout,
+    Trials,
     Unauthenticated,
+    WarmStart,
     Workers,
     open_study_named,
     print_json,
@@ -44,14 +50,16 @@ def submit(
     sweep: SweepFile,
     address: JobAddress,
     data: Annotated[Path | None, typer.Option(metavar="PATH", help="A path that all nodes share.")] = None,
-    study: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")] = None,
+    study: NewStudy = None,
     storage: StorageUrl = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials to run.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")] = None,
+    trials: Trials = None,
+    epochs: Epochs = None,
     workers: Workers = None,
     timeout: Timeout = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")] = None,
+    seed: Seed = None,
     overrides: Overrides = None,
+    warm_start: WarmStart = None,
+    strict: Strict = False,
     include: Include = None,
     requirements: Requirements = None,
     any_versions: AnyVersions = False,
@@ -69,10 +77,10 @@ def submit(
         raise RequestError(f"--data: {data} is not a path that all nodes share; allowed: an absolute one")
     name = study or spec.name
     given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
-    given |= {"--timeout": timeout, "--seed": seed}
+    given |= {"--timeout": timeout, "--seed": seed, "--warm-start": warm_start}
     words = ["run", file.name, "--study", name]
     words += [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    words += [word for override in overrides or () for word in ("--set", override)]
+    words += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
     send(
         cluster(address, allow_unauthenticated),
         name,

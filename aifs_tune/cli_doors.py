@@ -24,6 +24,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the sweep file; repeatable.")
 ]
+NewStudy = Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")]
+WarmStart = Annotated[
+    str | None, typer.Option(metavar="STUDY", help="Try the best configurations of this study first.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the sweep after this long.")]
 Address = Annotated[str | None, typer.Option(metavar="RAY_ADDRESS", help="A Ray cluster, or auto; default: local.")]
