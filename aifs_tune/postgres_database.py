@@ -6,44 +6,44 @@ never shown with one.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
+from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.held_session import opened, translated
-from aifs_tune.writer_lock import Owner, WriterLock
+from aifs_tune.postgres_lock import AWAY_S, StudyLock
 
 ARTEFACTS_VARIABLE = "AIFS_TUNE_ARTEFACTS"
-AWAY_S = 90.0
-"""How long a writer waits for a server that went away."""
-LEASE_S = 60.0
-"""How long a writer that is silent keeps its study, by the server's clock; it speaks four times in that."""
 OLDEST_SERVER = 14
 T = TypeVar("T")
 
 _ALLOWED = "allowed: postgresql+psycopg://USER@HOST/DATABASE"
 _CREATING = "creating the tables"
-_HOLDERS = sqlalchemy.text(
-    "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
-    "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = :high AND l.objid = :low "
-    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+_STEPS = "aifs_tune_steps"
+"""The last step that each writer committed: where the answer to a commit is lost, it says whether that arrived. The
+number of a transaction would not: a server that crashed may give it again, to another one."""
+_MAKE = sqlalchemy.text(
+    f"CREATE TABLE IF NOT EXISTS {_STEPS} "
+    "(writer text PRIMARY KEY, step text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
 )
-_NUMBER = sqlalchemy.text("SELECT txid_current_if_assigned()")
-_OUTCOME = sqlalchemy.text("SELECT txid_status(:number)")
-_HOLDS = sqlalchemy.text(
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "
-    "AND classid = :high AND objid = :low AND objsubid = 1"
+_LEAVE = sqlalchemy.text(
+    f"INSERT INTO {_STEPS} (writer, step) SELECT :writer, :step WHERE txid_current_if_assigned() IS NOT NULL "
+    "ON CONFLICT (writer) DO UPDATE SET step = excluded.step, at = excluded.at"
+)
+_FIND = sqlalchemy.text(f"SELECT step FROM {_STEPS} WHERE writer = :writer")
+_TIDY = sqlalchemy.text(
+    f"DELETE FROM {_STEPS} WHERE writer IN "
+    f"(SELECT writer FROM {_STEPS} WHERE at < now() - interval '1 day' FOR UPDATE SKIP LOCKED)"
 )
 
 
@@ -78,6 +78,7 @@ class PostgresDatabase:
         self.artefacts = Path(os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts").absolute()
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
+        self._writer, self._is_tidy = uuid.uuid4().hex, False
         connecting = {
             "application_name": _name_of_this_process(),
             "connect_timeout": max(2, round(wait_s)),
@@ -116,27 +117,41 @@ class PostgresDatabase:
         """
         lock, session = self.lock(study), self.rdb.scoped_session()
         until: float | None = None
+        left: tuple[str, T] | None = None
         try:
             while True:
-                number = None
                 session.close()
                 session.bind = lock.confirmed()
-                is_new, lock.was_lost = lock.was_lost or until is not None, False
                 try:
+                    if left is not None and self._last_step(session) == left[0]:
+                        return left[1]
+                    is_new, lock.was_lost, left = lock.was_lost or until is not None, False, None
                     result = prepare(is_new)
-                    number = session.execute(_NUMBER).scalar()
+                    step = self._leave_step(session)
+                    left = (step, result) if step else None
                     session.commit()
                     return result
                 except Exception as error:
                     until = until or time.monotonic() + AWAY_S
                     if not _is_lost_connection(error) or time.monotonic() > until:
                         raise
-                    session.close()
-                    if number is not None and _was_committed(lock.confirmed(), number):
-                        return result
         finally:
             session.close()
             session.bind = self.rdb.engine
+
+    def _leave_step(self, session: Any) -> str | None:
+        """Write that this is the last step of this writer; None if the transaction wrote nothing."""
+        step = uuid.uuid4().hex
+        if not session.execute(_LEAVE, {"writer": self._writer, "step": step}).rowcount:
+            return None
+        if not self._is_tidy:
+            session.execute(_TIDY)
+            self._is_tidy = True
+        return step
+
+    def _last_step(self, session: Any) -> str | None:
+        found: str | None = session.execute(_FIND, {"writer": self._writer}).scalar()
+        return found
 
 
 def for_other_machines(url: str) -> tuple[str, str]:
@@ -159,111 +174,6 @@ def for_other_machines(url: str) -> tuple[str, str]:
     return url, parsed.set(query={}).render_as_string()
 
 
-class StudyLock(WriterLock):
-    """An advisory lock of the server: it ends with the connection that holds it, however that ends.
-
-    The server ends a connection that is silent for :data:`LEASE_S`; a thread speaks on it while this process runs.
-    """
-
-    def __init__(self, engine: Any, study: str | None, shown: str, thread: threading.RLock) -> None:
-        super().__init__(shown, thread)
-        self._engine, self._study = engine, study
-        digest = hashlib.blake2b(f"aifs_tune/{study}".encode(), digest_size=8).digest()
-        self._key = int.from_bytes(digest, "big", signed=True)
-        self._halves = {"high": int.from_bytes(digest[:4], "big"), "low": int.from_bytes(digest[4:], "big")}
-        self._connection: Any = None
-        self.was_lost = False
-        """Whether others may have written since the last transaction."""
-
-    def owner(self) -> Owner | None:
-        with translated(self._shown), self._engine.connect() as connection:
-            found = connection.execute(_HOLDERS, self._halves).first()
-        if found is None:
-            return None
-        pid, _, host = str(found[0]).removeprefix("aifs-tune ").partition("@")
-        return Owner(int(pid) if pid.isdecimal() else 0, host, "aifs-tune", found[1].isoformat(timespec="seconds"))
-
-    def confirmed(self) -> Any:
-        """The connection that holds the lock; where that was lost, another one, and :attr:`was_lost` says so.
-
-        A server that went away is waited for.
-
-        Raises
-        ------
-        StorageBusyError
-            If the lock was lost and somebody else has it now.
-        StorageError
-            If the server stays away.
-        """
-        try:
-            if self._connection is not None and self._connection.execute(_HOLDS, self._halves).scalar():
-                self._connection.rollback()
-                return self._connection
-        except SQLAlchemyError:
-            pass
-        self._give_back()
-        self._take(AWAY_S)
-        self.was_lost = True
-        return self._connection
-
-    def _take(self, wait_s: float) -> None:
-        away_until, pause_s = time.monotonic() + AWAY_S, 0.1
-        self.was_lost = False
-        while True:
-            try:
-                self._connection = self._connected(wait_s)
-                break
-            except DBAPIError as error:
-                reason = " ".join(str(error.orig).split())
-                if time.monotonic() > away_until:
-                    raise StorageError(f"{self._shown}: stayed away for {AWAY_S:g} s ({reason})") from error
-                time.sleep(pause_s)
-                pause_s = min(2.0, 2 * pause_s)
-        self._given_back = threading.Event()
-        arguments = (self._connection.connection.driver_connection, self._given_back, LEASE_S / 4)
-        self._speaker = threading.Thread(target=_speak, args=arguments, name="aifs-tune lease", daemon=True)
-        self._speaker.start()
-
-    def _give_back(self) -> None:
-        """End the session of the server, and its lock with it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._given_back.set()
-            self._speaker.join()  # or it would speak on what is closed
-            connection.invalidate()
-            connection.close()
-
-    def _connected(self, wait_s: float) -> Any:
-        """A connection that holds the lock."""
-        connection = self._engine.connect()
-        deadline = time.monotonic() + wait_s
-        try:
-            while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar():
-                connection.rollback()
-                if time.monotonic() > deadline:
-                    what = f"study {self._study!r} in {self._shown}" if self._study else self._shown
-                    raise StorageBusyError(f"{what} is being written by {self.owner() or 'another process'}")
-                time.sleep(0.05)
-            for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
-                connection.exec_driver_sql(f"SET {setting} = {round(1000 * LEASE_S)}")
-            connection.commit()
-        except BaseException:
-            connection.invalidate()
-            connection.close()
-            raise
-        return connection
-
-
-def _speak(connection: Any, given_back: threading.Event, every_s: float) -> None:
-    """Renew the lease of psycopg's ``connection``; if that is gone, whoever writes next finds out.
-
-    Below psycopg's cursors, which would begin a transaction.
-    """
-    while not given_back.wait(every_s):
-        with suppress(Exception), connection.lock:
-            connection.pgconn.exec_(b"SELECT 1")
-
-
 def _is_lost_connection(error: BaseException | None) -> bool:
     """Whether ``error``, or what it came from, is that the server went away."""
     while error is not None:
@@ -273,28 +183,22 @@ def _is_lost_connection(error: BaseException | None) -> bool:
     return False
 
 
-def _was_committed(connection: Any, number: int) -> bool:
-    """Whether the transaction of that number, whose connection was lost, had reached the server's log."""
-    while (outcome := connection.execute(_OUTCOME, {"number": number}).scalar()) == "in progress":
-        time.sleep(0.05)
-    connection.rollback()
-    return bool(outcome == "committed")
-
-
 def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> None:
-    """Optuna's tables, made by one process at a time."""
+    """Optuna's tables and ours, made by one process at a time."""
     lock = StudyLock(engine, _CREATING, "storage", threading.RLock())
     lock.acquire(max(wait_s, AWAY_S))
     try:
-        if not _is_there(engine):  # else another process was faster
+        if not sqlalchemy.inspect(engine).has_table("alembic_version"):  # else another process was faster
             RDBStorage(url, engine_kwargs=options).engine.dispose()
+        with engine.begin() as connection:
+            connection.execute(_MAKE)
     finally:
         lock.release()
 
 
 def _is_there(engine: Any) -> bool:
-    """Whether the tables are there, all of them: Optuna makes this one last."""
-    return bool(sqlalchemy.inspect(engine).has_table("alembic_version"))
+    """Whether the tables are there, all of them: this one is made last."""
+    return bool(sqlalchemy.inspect(engine).has_table(_STEPS))
 
 
 def _name_of_this_process() -> str:

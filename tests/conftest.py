@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from itertools import count
@@ -14,11 +11,12 @@ from typing import Any
 
 import pytest
 from labs import make_lab
+from servers import crash
 
 from aifs_tune.storage import Storage
 
 STARTS_RAY = {
-    "test_cluster",
+    "test_clock",
     "test_docs",
     "test_preloading",
     "test_ray_tune",
@@ -32,7 +30,8 @@ STARTS_RAY = {
     "test_sweep_series",
     "test_trade_off",
 }
-"""Test files that start a Ray of their own: ``make test`` runs them one after another, the others beside them."""
+"""Test files that start a Ray in the usual places: ``make test`` runs them one after another, the others beside them.
+Those of test_cluster.py have their own places."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,10 +81,7 @@ def postgres() -> Iterator[Any]:
         server.psql("CREATE DATABASE template_lab")
         Storage(database_url(server, "template_lab"), create=True).close()
         yield server
-        pid = server.get_pid()
-        os.kill(pid, signal.SIGQUIT)  # at once: nothing in it is needed any more
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.05)
+        crash(server)  # at once: nothing in it is needed any more
 
 
 def database_url(server: Any, database: str) -> str:

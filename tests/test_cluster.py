@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import time
@@ -11,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
-import psutil
 import pytest
 from clusters import Cluster
 from labs import command, ended, finished
+from servers import crash, revive
 
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study
@@ -27,17 +28,19 @@ def cluster(lab: Path) -> Iterator[Cluster]:
     try:
         two.join()
         yield two
+        logging.getLogger(__name__).warning(two.logs())  # shown if the test fails
     finally:
         two.close()
 
 
-def until(holds: Callable[[], bool], seconds: float = 120) -> None:
+def until(holds: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
+@pytest.mark.timeout(900)
 def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(lab, cluster, postgres, postgres_url):
     there = ("--address", cluster.address)
     known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
@@ -48,7 +51,7 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
         return ran.returncode, said, talk
 
     settings = ("--set", "search.scheduler=none", "--set", "search.worker_retries=3")
-    sent = ("submit", "slow.yaml", "--trials", "40", "--strict", *settings)
+    sent = ("submit", "slow.yaml", "--trials", "40", "--epochs", "12", "--strict", *settings)
     code, said, talk = typed(*sent, *there, "--json")
     assert code == 0, talk
     assert "INFO" not in talk
@@ -72,8 +75,11 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
         return get_study(Storage(postgres_url), "slow")
 
     until(have_finished(5))
-    running = next(trial for trial in study().all_trials() if trial.state == "running" and trial.worker)
-    os.kill(int(running.worker.split(":")[1]), signal.SIGKILL)
+    workers: list[str] = []
+    until(
+        lambda: workers.extend(t.worker for t in study().all_trials() if t.state == "running" and t.worker) or workers
+    )
+    os.kill(int(workers[0].split(":")[1]), signal.SIGKILL)
 
     until(have_finished(10))
     code, said, talk = typed("best", "slow", "--json")
@@ -83,10 +89,8 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
     cluster.join()
 
     until(have_finished(16))
-    server = psutil.Process(postgres.get_pid())
-    server.send_signal(signal.SIGQUIT)
-    server.wait(timeout=60)
-    postgres.ensure_postgres_running()
+    crash(postgres)
+    revive(postgres)
 
     until(have_finished(22))
     status = json.loads(typed("status", "slow", *there, "--json")[1])

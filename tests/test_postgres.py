@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy
 from processes import start
+from servers import crash, revive, stop
 from sqlalchemy.exc import OperationalError
 
-from aifs_tune import postgres_database
+from aifs_tune import postgres_database, postgres_lock
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 from aifs_tune.held_session import HeldSession
 from aifs_tune.storage import Storage
@@ -104,8 +105,8 @@ def test_a_server_that_restarts_is_waited_for_and_the_lock_taken_again(postgres,
     with study.storage.writing("lab"):
         first = study.ask()
         for _ in range(2):
-            postgres._stop()
-            postgres.ensure_postgres_running()
+            stop(postgres)
+            revive(postgres)
             study.report(first, 1, {"value": 0.5})
         assert study.storage.lock("lab").owner().pid == os.getpid()
         study.tell(first)
@@ -120,8 +121,8 @@ def test_a_server_that_restarts_in_the_middle_of_a_step_does_not_lose_it(postgre
 
             def restart_once(connection, cursor, statement, *_, before=before, statements=statements) -> None:
                 if statement.startswith(("INSERT", "UPDATE")) and next(statements) == before:
-                    postgres._stop()
-                    postgres.ensure_postgres_running()
+                    stop(postgres)
+                    revive(postgres)
 
             sqlalchemy.event.listen(study.storage.rdb.engine, "before_cursor_execute", restart_once)
             study.tell(trial, {"value": float(before), "other": 1.0})
@@ -131,6 +132,46 @@ def test_a_server_that_restarts_in_the_middle_of_a_step_does_not_lose_it(postgre
     assert before >= 2, "it restarted between the writes of a step"
     stored = get_study(Storage(postgres_url), "lab").all_trials()
     assert [(trial.state, trial.value) for trial in stored] == [("complete", float(n)) for n in range(before + 1)]
+
+
+def test_a_server_that_crashes_in_the_middle_of_a_step_does_not_lose_it(postgres, postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url, sampler="random")
+    other = open_study("other", space=space, storage=postgres_url, sampler="random")
+    statements = iter(range(10**6))
+
+    def crash_once(connection, cursor, statement, *_) -> None:
+        if "INSERT INTO aifs_tune_steps" in statement and next(statements) == 0:
+            crash(postgres)
+            revive(postgres)
+            for _ in range(3):
+                other.ask()  # may get the number that the transaction had which is lost now
+
+    with study.storage.writing("lab"):
+        trial = study.ask()
+        sqlalchemy.event.listen(study.storage.rdb.engine, "after_cursor_execute", crash_once)
+        study.tell(trial, 1.0)
+        sqlalchemy.event.remove(study.storage.rdb.engine, "after_cursor_execute", crash_once)
+        assert next(statements) == 2
+        study.tell(study.ask(), 2.0)
+    stored = get_study(Storage(postgres_url), "lab").all_trials()
+    assert [(trial.state, trial.value) for trial in stored] == [("complete", 1.0), ("complete", 2.0)]
+    assert len(get_study(Storage(postgres_url), "other").all_trials()) == 3
+
+
+def test_what_a_writer_remembers_of_its_last_step_does_not_pile_up(postgres_url, space):
+    study = open_study("lab", space=space, storage=postgres_url, sampler="random")
+    for _ in range(3):
+        study.ask()
+
+    def n_remembered() -> int:
+        with study.storage.rdb.engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT count(*) FROM aifs_tune_steps").scalar()
+
+    assert n_remembered() == 1
+    with study.storage.rdb.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE aifs_tune_steps SET at = at - interval '2 days'")
+    get_study(Storage(postgres_url), "lab").ask()
+    assert n_remembered() == 1
 
 
 @pytest.mark.parametrize("has_arrived", [True, False])
@@ -176,11 +217,11 @@ def test_what_others_wrote_while_an_answer_was_lost_is_seen(postgres_url, space,
 
 LEASE = """
     import sys
-    from aifs_tune import postgres_database
+    from aifs_tune import postgres_lock
     from aifs_tune.errors import StorageError
     from aifs_tune.storage import Storage
     from aifs_tune.studies import get_study
-    postgres_database.LEASE_S, postgres_database.AWAY_S = 1.0, 0.5
+    postgres_lock.LEASE_S, postgres_lock.AWAY_S = 1.0, 0.5
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):
         study.take_lead("first")
@@ -223,7 +264,7 @@ def test_a_writer_that_is_stopped_shortly_or_just_slow_keeps_its_study(postgres_
     time.sleep(0.5)
     first.send_signal(signal.SIGCONT)
     assert first.communicate("\n")[0] == "told\n"
-    monkeypatch.setattr(postgres_database, "LEASE_S", 0.6)
+    monkeypatch.setattr(postgres_lock, "LEASE_S", 0.6)
     with study.storage.writing("lab"):
         n_taken = study.storage.n_taken
         time.sleep(1.5)
@@ -245,7 +286,7 @@ def test_who_lost_the_lock_to_somebody_else_is_refused(postgres, postgres_url, s
             lock = other.storage.lock("lab")
             pool.submit(lock.acquire, 5.0).result()
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(postgres_database, "AWAY_S", 0.3)
+                patched.setattr(postgres_lock, "AWAY_S", 0.3)
                 with pytest.raises(StorageBusyError, match=r"study 'lab' in .* is being written by"):
                     study.tell(trial, 1.0)
             pool.submit(lock.release).result()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from labs import command, ended, finished, wait_for
+from servers import crash, revive, stop
 
 
 def ray_folder() -> str:
@@ -25,9 +26,9 @@ def test_a_server_that_restarts_during_a_sweep_costs_nothing(postgres, postgres_
     driver = command(lab, *sweep, url=postgres_url)
     for restart in range(n_restarts):
         wait_for(lab, 1 + restart * n_trials // (n_restarts + 1), driver, postgres_url)
-        postgres._stop()
+        (crash if restart % 2 else stop)(postgres)
         time.sleep(0.5)
-        postgres.ensure_postgres_running()
+        revive(postgres)
     answer, talk = driver.communicate(timeout=120 + 2 * n_trials)
     assert driver.returncode == 0, talk
     assert json.loads(answer)["n_trials"]["complete"] == n_trials
