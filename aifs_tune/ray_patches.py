@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.registry import _global_registry
 
 
@@ -42,3 +44,22 @@ def remembered_trainable() -> Iterator[None]:
         yield
     finally:
         del _global_registry.get, _global_registry.contains
+
+
+@contextmanager
+def deaths_counted_once() -> Iterator[None]:
+    """Tune hears twice of a worker that is dead when it is handed its next trial: the first time the trial is put back
+    for another worker, the second time it would be given up, whatever its retries."""
+    fail = TuneController._process_trial_failure
+
+    def failed(controller: Any, trial: Any, exception: Any) -> None:
+        controller._resetting_trials.discard(trial)  # or it would be taken for one that has its worker
+        if trial.status == Trial.PENDING and trial not in controller._trial_to_actor:
+            return
+        fail(controller, trial, exception)
+
+    TuneController._process_trial_failure = failed
+    try:
+        yield
+    finally:
+        TuneController._process_trial_failure = fail

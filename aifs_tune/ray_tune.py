@@ -24,7 +24,7 @@ from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.profile import Profile
-from aifs_tune.ray_patches import plain_workers, remembered_trainable
+from aifs_tune.ray_patches import deaths_counted_once, plain_workers, remembered_trainable
 from aifs_tune.ray_pbt import PbtScheduler
 from aifs_tune.ray_population import crew_for
 from aifs_tune.ray_schedulers import History, make_scheduler
@@ -169,6 +169,7 @@ def run_trials(
             ),
         )
         running.enter_context(remembered_trainable())
+        running.enter_context(deaths_counted_once())
         began = time.monotonic()
         try:
             tuner.fit()

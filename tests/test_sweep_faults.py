@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import signal
 import socket
@@ -19,9 +20,11 @@ from labs import command, ended, finished, wait_for
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.errors import StorageError
+from aifs_tune.listener import Silent
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
 from aifs_tune.study import Study
+from aifs_tune.trial import Trial
 
 FAULTS = ["none", "raises", "nan", "infinite", "no metric", "no number", "memory", "exits", "dies", "hangs"]
 
@@ -61,6 +64,25 @@ def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab):
         assert words in (reasons[fault] or ""), (fault, reasons[fault])
     began = Counter(line.split(" ", 1)[1] for line in (lab / "ledger.txt").read_text().splitlines())
     assert began == Counter({**dict.fromkeys(FAULTS, 1), "dies": 2})
+
+
+def test_a_worker_that_dies_between_two_trials_costs_none_of_them(lab, monkeypatch):
+    monkeypatch.chdir(lab)
+    monkeypatch.syspath_prepend(str(lab))
+    killed: list[str] = []
+
+    class Killer(Silent):
+        def finished(self, trial: Trial) -> None:
+            if trial.number in (2, 5):
+                killed.append(trial.worker)
+                os.kill(int(trial.worker.split(":")[1]), signal.SIGKILL)
+
+    sweep = load_sweep("slow.yaml", overrides=("search.scheduler=none",))
+    result = sweep.run(trials=10, workers=1, storage=f"sqlite:///{lab}/lab.db", listener=Killer())
+    assert len(set(killed)) == 2
+    told = [(t.number, t.state, t.reason) for t in result.study.all_trials()]
+    assert told == [(n, "complete", None) for n in range(10)]
+    assert set(ended(lab).values()) == {1}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
