@@ -38,7 +38,7 @@ class Known:
 
 
 class CurveModel:
-    """Reads trials into curves, remembering those that are finished, and fits the kernel to them.
+    """Reads trials into curves, each once, and fits the kernel to them.
 
     Nothing but the trials decides what the model believes: the kernel's parameters are fitted from those that an
     earlier proposal stored with its trial, so that a new process continues as the old one would have.
@@ -49,7 +49,7 @@ class CurveModel:
         self._last_epoch = last_epoch
         self._sign = 1.0 if larger_is_better else -1.0
         self._prior = Prior.of(len(encoding))
-        self._seen: dict[int, tuple[Array, Curve | None]] = {}
+        self._seen: dict[int, tuple[FrozenTrial, Array, Curve | None]] = {}
 
     def known(self, trials: Sequence[FrozenTrial]) -> Known:
         """What ``trials`` tell, in the order of their numbers."""
@@ -85,15 +85,17 @@ class CurveModel:
         )
 
     def _read(self, trial: FrozenTrial) -> tuple[Array, Curve | None]:
+        """Its place and curve: read once, while it runs once for each change."""
         if trial.number in self._seen:
-            return self._seen[trial.number]
+            read, place, curve = self._seen[trial.number]
+            if read is trial or read.state.is_finished():
+                return place, curve
         values: Mapping[int, float] = trial.intermediate_values
         if not values and trial.values:
             values = {self._last_epoch or 1: trial.values[0]}
         curve = self.curve(trial.number, trial.params, values)
         place = self.encoding.place(trial.params)
-        if trial.state.is_finished():
-            self._seen[trial.number] = place, curve
+        self._seen[trial.number] = trial, place, curve
         return place, curve
 
     def curve(self, number: int, params: Mapping[str, Any], values: Mapping[int, float]) -> Curve | None:
