@@ -43,7 +43,7 @@ class BoostingTrainer:
         precision: str = "auto",
         epochs: int = 20,
         threads: int | None = None,
-        devices: int = 1,
+        devices: float = 1,
     ) -> None:
         del precision, epochs, devices
         best = default_goal(examples)

@@ -49,7 +49,7 @@ class ExamplesTrainer(NetTrainer):
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
         threads: int | None = None,
-        devices: int = 1,
+        devices: float = 1,
     ) -> None:
         self._data = examples
         self._score = "accuracy" if examples.classes else "mae"

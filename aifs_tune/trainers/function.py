@@ -4,7 +4,7 @@ The function is called with the parameters as keyword arguments, or with one dic
 required argument is called ``params`` or ``config``. It may also take ``seed`` (int) and ``epochs`` (int).
 It returns the objective as a number, or metrics as a dictionary; or it is a generator that yields either
 after each epoch, so that its learning curve is kept and it can be stopped early. It has no checkpoint:
-interrupted, it runs again from the start.
+interrupted, it runs again from the start. A metric called ``gpu_peak_mb`` says what it took of a GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.space import Scalar
+
+GPU_PEAK = "gpu_peak_mb"
 
 
 def import_function(name: str) -> Callable[..., Any]:
@@ -51,6 +53,8 @@ class FunctionTrainer:
         self._epochs = epochs
         self._steps: Iterator[Any] | None = None
         self._call: Callable[[], Any] | None = None
+        self.gpu_peak_mb: float | None = None
+        """The most that it has reported under this name."""
 
     @property
     def is_finished(self) -> bool:
@@ -89,7 +93,10 @@ class FunctionTrainer:
                     f"{self._function.__name__} returned {value!r} for {name}; allowed: a number, or a dictionary of "
                     "numbers by metric"
                 )
-        return {str(name): float(value) for name, value in pairs.items()}
+        metrics = {str(name): float(value) for name, value in pairs.items()}
+        if GPU_PEAK in metrics:
+            self.gpu_peak_mb = max(self.gpu_peak_mb or 0.0, metrics[GPU_PEAK])
+        return metrics
 
 
 def _arguments(function: Callable[..., Any], params: Mapping[str, Scalar], extra: Mapping[str, int]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class ImageTrainer(NetTrainer):
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
         threads: int | None = None,
-        devices: int = 1,
+        devices: float = 1,
     ) -> None:
         self._images = images
         types = self.params_type, self.shape_type

@@ -21,7 +21,7 @@ from aifs_tune.trainers.lessons import Lesson
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.program import Examples, Pass, Program
-from aifs_tune.trainers.runtime import configure, native_precision
+from aifs_tune.trainers.runtime import configure, gpu_peak_mb, native_precision
 
 KEPT_PROGRAMS = 8
 KEPT_BYTES = 2**30
@@ -51,7 +51,8 @@ class NetTrainer(ABC):
     threads
         CPU threads of TensorFlow; without effect if it already runs in this process.
     devices
-        GPUs that share out each batch of one trial; where there are none, logical CPUs.
+        GPUs that share out each batch of one trial; where there are none, logical CPUs. Below 1: the part of a GPU's
+        memory that this process may take.
 
     Raises
     ------
@@ -67,11 +68,11 @@ class NetTrainer(ABC):
         seed: int,
         precision: Literal["auto", "float32", "mixed_bfloat16"],
         threads: int | None,
-        devices: int = 1,
+        devices: float = 1,
     ) -> None:
         self._task: Any = task
-        configure(threads)
-        self._devices = Devices(devices)
+        configure(threads, share=devices)
+        self._devices = Devices(max(1, int(devices)))
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
         self._programs: OrderedDict[Any, Program] = OrderedDict()
@@ -107,6 +108,11 @@ class NetTrainer(ABC):
         """Seconds so far by what they went into: ``trace`` (a program, compiled at its first epoch and part), ``train``
         and ``evaluate``."""
         return self._spent
+
+    @property
+    def gpu_peak_mb(self) -> float | None:
+        """As of :func:`aifs_tune.trainers.runtime.gpu_peak_mb`."""
+        return gpu_peak_mb()
 
     def wears_out(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""

@@ -84,6 +84,16 @@ class Accountable(Protocol):
 
 
 @runtime_checkable
+class Occupying(Protocol):
+    """A trainer that says what it takes of a GPU."""
+
+    @property
+    def gpu_peak_mb(self) -> float | None:
+        """The most that it has allocated there since it was made, in MB of 2**20 bytes; None if it is not known."""
+        ...
+
+
+@runtime_checkable
 class Wearing(Protocol):
     """A trainer whose process cannot give back all that it takes, and has to be replaced at times."""
 

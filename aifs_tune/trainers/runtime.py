@@ -9,31 +9,38 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are numbered as by nvidia-smi and Ray
+# with a limit on a GPU's memory, TensorFlow takes all of it at once unless it is told so here
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from aifs_tune import memory
 from aifs_tune.errors import RequestError
+from aifs_tune.shares import limit_mb
 from aifs_tune.trainers.params import Precision
 
-__all__ = ["configure", "keras", "native_precision", "resident", "tf"]
+__all__ = ["configure", "gpu_peak_mb", "keras", "native_precision", "resident", "tf"]
 
 _ALIGNMENT = 64
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _BFLOAT16_CAPABILITY = (8, 0)
 
 
-def configure(threads: int | None) -> None:
-    """Limit TensorFlow to ``threads`` CPU threads and let a GPU's memory grow.
+def configure(threads: int | None, share: float = 1.0) -> None:
+    """Limit TensorFlow to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory; let
+    what it takes of it grow.
 
-    TensorFlow takes both only before its first operation in a process; later calls change nothing.
+    TensorFlow takes all of this only before its first operation in a process; later calls change nothing. Where
+    nvidia-smi does not tell how much memory a GPU has, a share of it is not limited.
 
     Raises
     ------
     RequestError
-        If Keras runs on something else than TensorFlow, or ``threads`` is below 1.
+        If Keras runs on something else than TensorFlow, ``threads`` is below 1, or the share is too small to use.
     """
     if keras.backend.backend() != "tensorflow":
         raise RequestError(f"KERAS_BACKEND: {keras.backend.backend()!r} is in use; allowed: tensorflow")
@@ -44,9 +51,27 @@ def configure(threads: int | None) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+            _let_grow(gpu, memory.gpu_mb() if share < 1 else None, share)
     except RuntimeError:
         return
+
+
+def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
+    """TensorFlow allows either of the two for a device; with a limit, growth is asked for in the environment."""
+    if tf.config.get_logical_device_configuration(gpu) is not None:
+        return
+    if total_mb is None:
+        tf.config.experimental.set_memory_growth(gpu, True)
+        return
+    limit = tf.config.LogicalDeviceConfiguration(memory_limit=limit_mb(share, total_mb))
+    tf.config.set_logical_device_configuration(gpu, [limit])
+
+
+def gpu_peak_mb() -> float | None:
+    """The most that TensorFlow has allocated on a GPU in this process, in MB of 2**20 bytes; None without a GPU."""
+    gpus = range(len(tf.config.list_logical_devices("GPU")))
+    peaks = [tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] / 2**20 for i in gpus]
+    return max(peaks, default=None)
 
 
 def resident(array: NDArray[Any]) -> Any:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +11,7 @@ import pytest
 
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers import runtime
-from aifs_tune.trainers.runtime import configure, native_precision, resident, tf
+from aifs_tune.trainers.runtime import configure, gpu_peak_mb, native_precision, resident, tf
 
 
 def test_a_copy_on_write_map_is_shared(tmp_path: Path) -> None:
@@ -68,3 +72,58 @@ def test_bfloat16_is_native_on_a_gpu_by_its_capability(
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
     assert native_precision() == precision
+
+
+GPU = """
+import json, sys
+from aifs_tune import memory
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.runtime import configure
+from tensorflow.python.eager import context
+
+here = context.context()
+here._initialize_physical_devices()
+gpu = context.PhysicalDevice("/physical_device:GPU:0", "GPU")
+here._physical_devices.append(gpu)
+here._physical_device_to_index[gpu] = 0
+here._visible_device_list.append(gpu)
+for share, total_mb in json.loads(sys.argv[1]):
+    memory.gpu_mb = lambda: total_mb
+    here._memory_growth_map[gpu] = None
+    here._virtual_device_map.clear()
+    try:
+        configure(1, share)
+        configure(1, share)
+    except RequestError as error:
+        print(error)
+        continue
+    options = here._compute_gpu_options()
+    print([list(each.memory_limit_mb) for each in options.experimental.virtual_devices], options.allow_growth)
+"""
+
+
+def test_tensorflow_is_limited_to_a_share_of_a_gpu() -> None:
+    """TensorFlow's own configuration, of a GPU that it is told of; nothing is allocated."""
+    cases = [(0.25, 40_960), (0.25, None), (1.0, 40_960), (0.01, 40_960)]
+    script = [sys.executable, "-c", GPU, json.dumps(cases)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    quarter, unknown, whole, too_small = done.stdout.splitlines()
+    assert quarter == "[[9640.0]] False"
+    assert unknown == whole == "[] True"
+    assert "resources.gpu: 0.01 of a GPU with 40,960 MB is too little" in too_small
+
+
+def test_growth_is_asked_for_in_the_environment_too() -> None:
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
+def test_without_a_gpu_nothing_is_taken_of_one() -> None:
+    assert gpu_peak_mb() is None
+
+
+def test_the_peak_is_that_of_the_gpu_of_which_most_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0", "GPU:1"])
+    peaks = {"GPU:0": {"peak": 3 << 20, "current": 0}, "GPU:1": {"peak": 5 << 20, "current": 0}}
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda device: peaks[device])
+    assert gpu_peak_mb() == 5.0

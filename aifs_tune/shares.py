@@ -1,0 +1,113 @@
+"""How much of a GPU a trial needs, gets and may be retried with: the arithmetic alone.
+
+A share is a fraction of one GPU, above 0 and at most 1; whole numbers above are several GPUs. MB are 2**20 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+
+from aifs_tune.errors import RequestError
+from aifs_tune.memory import Occupied
+
+CONTEXT_MB = 600.0
+"""What each process takes of a GPU beside TensorFlow's own allocations: the CUDA context, the code and workspaces of
+cuDNN and cuBLAS. An allowance, not a measurement."""
+
+MARGIN = 1.5
+"""A trial is given so many times the peak of the first one: others may be larger, a worker keeps the programs of
+several shapes, and an allocator cannot use every gap."""
+
+_LEAST_MB = 100.0
+_GENEROUS = 2.0
+_GRAIN = 10_000
+"""Ray counts a GPU in ten-thousandths."""
+
+
+def limit_mb(share: float, total_mb: float) -> int:
+    """What TensorFlow may allocate in one of the processes that share a GPU of ``total_mb``: its share without
+    :data:`CONTEXT_MB`.
+
+    Raises
+    ------
+    RequestError
+        If less than 100 MB would be left.
+    """
+    limit = share * total_mb - CONTEXT_MB
+    if limit < _LEAST_MB:
+        least = math.ceil(1000 * (CONTEXT_MB + _LEAST_MB) / total_mb) / 1000
+        raise RequestError(
+            f"resources.gpu: {share:g} of a GPU with {total_mb:,.0f} MB is too little, as each process takes "
+            f"{CONTEXT_MB:g} MB before it allocates anything; allowed: {least:g} or more"
+        )
+    return int(limit)
+
+
+def needed(peak_mb: float, total_mb: float) -> float:
+    """The share that trials like one with this peak should have; above 1 if a whole GPU leaves no margin."""
+    return (MARGIN * peak_mb + CONTEXT_MB) / total_mb
+
+
+def n_fitting(peak_mb: float, total_mb: float) -> int:
+    """How many trials like one with this peak should share a GPU, at least 1."""
+    return max(1, int(1 / needed(peak_mb, total_mb)))
+
+
+def share_of(n: int) -> float:
+    """The share of each of ``n`` trials on a GPU, rounded down to what Ray counts in."""
+    return math.floor(_GRAIN / n) / _GRAIN
+
+
+def larger(share: float) -> float | None:
+    """The share that a trial gets after it ran out of memory with ``share``: twice as much, at most a whole GPU; None
+    if it had a whole one, or none."""
+    return min(1.0, 2 * share) if 0 < share < 1 else None
+
+
+def words_of(share: float) -> str:
+    """``0.25 of a GPU``, ``a whole GPU``, ``2 GPUs``."""
+    return f"{share:g} of a GPU" if share < 1 else "a whole GPU" if share == 1 else f"{share:g} GPUs"
+
+
+def verdict(occupied: Occupied, share: float, per_node: int) -> str | None:
+    """What the memory of the first trial says of how many fit, in one line; None if there is nothing to say.
+
+    ``per_node`` is how many run at the same time on one machine.
+    """
+    if share > 1:
+        return None
+    return _of_gpu(occupied, share) if share else _of_node(occupied, per_node)
+
+
+def _of_gpu(occupied: Occupied, share: float) -> str | None:
+    peak, total = occupied.gpu_peak_mb, occupied.gpu_mb
+    if peak is None:
+        return None
+    if total is None:
+        return (
+            f"the first trial took at most {peak:,.0f} MB of its GPU; nvidia-smi does not tell how much there is, so "
+            "that a share of it is not limited"
+        )
+    need, fit = needed(peak, total), n_fitting(peak, total)
+    said = (
+        f"the first trial took at most {peak:,.0f} MB of a GPU with {total:,.0f} MB: {fit} such trials fit on one, "
+        f"each with {MARGIN:g} times that and {CONTEXT_MB:g} MB for the driver"
+    )
+    if share < min(1.0, need):
+        return f"{said}; warning: resources.gpu, {share:g}, is less than the {min(1.0, need):.2g} that this comes to"
+    if share >= _GENEROUS * need:
+        return (
+            f"{said}; warning: resources.gpu, {share:g}, is {share / need:.1f} times what this comes to; "
+            f"{share_of(fit):g} or auto lets more run at the same time"
+        )
+    return said
+
+
+def _of_node(occupied: Occupied, per_node: int) -> str | None:
+    peak, total = occupied.ram_mb, occupied.node_mb
+    if peak is None or total is None or per_node * peak <= total:
+        return None
+    return (
+        f"warning: the first trial's worker took at most {peak:,.0f} MB of main memory, and {per_node} of them run at "
+        f"the same time on a machine with {total:,.0f} MB, which is enough for {int(total / peak)}"
+    )
