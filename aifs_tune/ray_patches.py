@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -63,3 +65,21 @@ def deaths_counted_once() -> Iterator[None]:
         yield
     finally:
         TuneController._process_trial_failure = fail
+
+
+@contextmanager
+def outlived_kills() -> Iterator[None]:
+    """Ray's memory monitor kills a worker with an error that Tune does not know, and which ends the whole sweep: Tune
+    is given the one of a worker that died, with the same text."""
+    failed = RayActorManager._actor_task_failed
+
+    def translated(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        failed(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = translated
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = failed

@@ -24,7 +24,7 @@ from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.profile import Profile
-from aifs_tune.ray_patches import deaths_counted_once, plain_workers, remembered_trainable
+from aifs_tune.ray_patches import deaths_counted_once, outlived_kills, plain_workers, remembered_trainable
 from aifs_tune.ray_pbt import PbtScheduler
 from aifs_tune.ray_population import crew_for
 from aifs_tune.ray_schedulers import History, make_scheduler
@@ -133,6 +133,7 @@ def run_trials(
     with ExitStack() as running:
         if pool.is_ours:
             running.enter_context(plain_workers())
+        running.enter_context(outlived_kills())
         scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
         crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
         profile.workers = crew.workers

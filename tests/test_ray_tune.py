@@ -5,7 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 
+from aifs_tune.ray_patches import outlived_kills
 from aifs_tune.ray_tune import TrialWatch, cause_of_death
 
 
@@ -24,6 +27,26 @@ def test_a_death_has_a_short_cause(tmp_path, text, words):
     assert cause.startswith("its worker process died: ")
     assert words in cause
     assert "common causes" not in cause
+
+
+LOW = (
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 4abc) was "
+    "4.54GB used / 23.54GB limit (0.192871)\nOOM kill reason: Memory usage 4850536448B exceeded threshold"
+)
+
+
+def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
+    told = []
+    task = SimpleNamespace(
+        _tracked_actor=SimpleNamespace(actor_id=1, _on_error=None), _on_error=lambda actor, error: told.append(error)
+    )
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
+    with outlived_kills():
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
+    assert isinstance(told[0], RayActorError)
+    assert str(told[0]) == LOW
 
 
 def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
