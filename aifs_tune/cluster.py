@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,10 +30,13 @@ _MOST_WANTED = 1000
 
 @dataclass(frozen=True)
 class Pool:
-    """How many trials run at the same time, and what each may use."""
+    """How many trials run at the same time, and what each may use: ``cpu`` cores and ``gpu``, GPUs or the part of
+    one."""
 
     workers: int
-    resources: Resources
+    cpu: float
+    gpu: float
+    n_nodes: int
     is_ours: bool
     """Whether this process started Ray, so that its workers have the environment of this process."""
     wait: Callable[[], None]
@@ -42,22 +45,36 @@ class Pool:
     """Whether nodes that join or leave change how many trials run at the same time."""
     most: int | None = None
     """Never more trials than this at the same time."""
+    is_to_be_measured: bool = False
+    """Whether ``gpu`` is for the first trial alone, whose memory says what the others need."""
 
     def fit(self) -> int:
         """How many trials may run on the nodes that are there now, at least 1; looked up every two seconds."""
-        fit = max(1, _fit_at(int(time.monotonic() / 2), self.resources))
+        fit = max(1, _fit_at(int(time.monotonic() / 2), self.cpu, self.gpu))
         return min(fit, self.most or fit)
 
     @contextmanager
     def wanting(self, n_trials: int) -> Iterator[None]:
         """Let an autoscaler, if the cluster has one, start nodes for so many trials at a time."""
-        wanted = {"CPU": self.resources.cpu, "GPU": self.resources.gpu}
+        wanted = {"CPU": self.cpu, "GPU": self.gpu}
         one = {name: amount for name, amount in wanted.items() if amount}
         request_resources(bundles=[one] * min(n_trials, self.most or _MOST_WANTED))
         try:
             yield
         finally:
             request_resources(bundles=[])
+
+    def with_gpu(self, gpu: float) -> Pool:
+        """The same with another share of a GPU for each trial."""
+        fit = max(1, _fit(self.cpu, gpu, ray.cluster_resources()))
+        return replace(self, gpu=gpu, workers=min(fit, self.most or fit), is_to_be_measured=False)
+
+    def useful_on_a_gpu(self, n_trials: int) -> int:
+        """How many of ``n_trials`` would run on each GPU if its memory allowed any number; at least 1."""
+        there = ray.cluster_resources()
+        by_cpu: int = int(there.get("CPU", 0) / self.cpu + 1e-9)
+        together = min(by_cpu, n_trials, self.most or n_trials)
+        return max(1, math.ceil(together / max(1, int(there.get("GPU", 0)))))
 
 
 @contextmanager
@@ -82,8 +99,20 @@ def ray_pool(search: SearchSpec, resources: Resources, place: Place, preload: Se
             wait = _start(search, resources, place, preload, Path(running.enter_context(TemporaryDirectory())))
         for name in ("ray.tune", "ray.air", "ray._private"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        workers, is_ours = _workers(search, resources), ours and not place.address
-        yield Pool(workers, resources, is_ours, wait, grows=bool(place.address), most=search.workers)
+        there = ray.cluster_resources()
+        is_measured = resources.gpu == "auto" and there.get("GPU", 0) >= 1
+        gpu = float(is_measured) if resources.gpu == "auto" else resources.gpu
+        yield Pool(
+            _workers(search, resources.cpu, gpu, there),
+            resources.cpu,
+            gpu,
+            sum(node["Alive"] for node in ray.nodes()),
+            ours and not place.address,
+            wait,
+            grows=bool(place.address),
+            most=search.workers,
+            is_to_be_measured=is_measured,
+        )
 
 
 def _start(
@@ -161,24 +190,25 @@ def _knock(address: str) -> None:
         raise WorkError(f"cannot join Ray at {address}: {error.strerror or error}") from error
 
 
-def _workers(search: SearchSpec, resources: Resources) -> int:
-    there = ray.cluster_resources()
-    fit = _fit(resources, there)
+def _workers(search: SearchSpec, cpu: float, gpu: float, there: Mapping[str, float]) -> int:
+    fit = _fit(cpu, gpu, there)
     if fit < 1:
         raise RequestError(
-            f"resources: one trial asks for {resources.cpu:g} cpu and {resources.gpu:g} gpu; "
+            f"resources: one trial asks for {cpu:g} cpu and {gpu:g} gpu; "
             f"here are {there.get('CPU', 0):g} cpu and {there.get('GPU', 0):g} gpu"
         )
     return min(fit, search.workers or fit)
 
 
-def _fit(resources: Resources, there: Mapping[str, float]) -> int:
-    """How many trials the resources ``there`` are enough for."""
-    fit = int(there.get("CPU", 0) / resources.cpu + 1e-9)
-    return min(fit, int(there.get("GPU", 0) / resources.gpu + 1e-9)) if resources.gpu else fit
+def _fit(cpu: float, gpu: float, there: Mapping[str, float]) -> int:
+    """How many trials the resources ``there`` are enough for; no trial has parts of two GPUs."""
+    fit, gpus = int(there.get("CPU", 0) / cpu + 1e-9), there.get("GPU", 0)
+    if not gpu:
+        return fit
+    return min(fit, int(gpus) * int(1 / gpu + 1e-9) if gpu < 1 else int(gpus / gpu + 1e-9))
 
 
 @lru_cache(maxsize=1)
-def _fit_at(moment: int, resources: Resources) -> int:
+def _fit_at(moment: int, cpu: float, gpu: float) -> int:
     del moment
-    return _fit(resources, ray.cluster_resources())
+    return _fit(cpu, gpu, ray.cluster_resources())

@@ -17,8 +17,10 @@ _SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,nohea
 _SMI_S = 20.0
 _SHORTAGES = frozenset({"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
 """Classes of Python, TensorFlow and PyTorch."""
-_SHORTAGE = re.compile("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|CUDA out of memory|Dst tensor is not initialized")
-"""What JAX, XLA and TensorFlow's copies to a GPU say in errors of other classes."""
+_SHORTAGE = re.compile(
+    "RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|STATUS_ALLOC_FAILED|CUDA out of memory|Dst tensor is not initialized"
+)
+"""What JAX, XLA, cuDNN, cuBLAS and TensorFlow's copies to a GPU say in errors of other classes."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ class Profile:
     ``stages`` are ``start`` (of the command, with its imports), ``ray``, ``decode`` and ``trials``; Ray's
     workers start while the images are decoded. ``driver_s`` is the processor time of the driver during the
     trials, which it spends beside the workers.
+
+    ``memory`` is what the first trial took, in MB of 2**20 bytes: ``gpu_peak_mb`` of the GPU's ``gpu_mb`` with the
+    share ``gpu``, ``ram_peak_mb`` of the machine's ``ram_mb``, and how many such trials there is room for,
+    ``fit_on_gpu`` and ``fit_in_ram``; None is what is not known. ``n_out_of_memory`` trials were tried again with a
+    larger share.
     """
 
     workers: int = 0
@@ -38,6 +43,8 @@ class Profile:
     work: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WORK, 0.0))
     driver_s: float = 0.0
     n_reports: int = 0
+    memory: dict[str, float | None] = field(default_factory=dict)
+    n_out_of_memory: int = 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -79,4 +86,6 @@ class Profile:
             "driver_s": round(self.driver_s, 3),
             "driver_share_of_a_core": round(self.driver_s / trials_s, 4) if trials_s else None,
             "reports_per_s": round(self.n_reports / trials_s, 2) if trials_s else None,
+            "memory": {name: None if value is None else round(value, 4) for name, value in self.memory.items()},
+            "out_of_memory_retries": self.n_out_of_memory,
         }

@@ -52,17 +52,17 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
     WorkError
         If a population cannot start.
     """
-    needs = pool.resources
-    alone = Crew(pool.workers, needs.cpu, needs.gpu)
+    wanted_size = job.spec.resources.population
+    alone = Crew(pool.workers, pool.cpu, pool.gpu)
     if job.data is None or (reason := why_alone(job.spec)) is not None:
-        if job.data is not None and needs.gpu and needs.population != 1:
+        if job.data is not None and pool.gpu and wanted_size != 1 and job.spec.resources.gpu != "auto":
             listener.stage(f"each trial trains alone: {reason}")
         yield alone
         return
     wanted = min(n_trials, job.spec.search.workers or _MOST)
-    most = needs.population if needs.population != "auto" else math.ceil(wanted / pool.workers)
+    most = wanted_size if wanted_size != "auto" else math.ceil(wanted / pool.workers)
     remote = ray.remote(Hall).options(
-        num_cpus=0, num_gpus=needs.gpu, max_concurrency=2 * most + 8, max_restarts=-1, max_task_retries=0
+        num_cpus=0, num_gpus=pool.gpu, max_concurrency=2 * most + 8, max_restarts=-1, max_task_retries=0
     )
     populations = [remote.remote(job, most)]
     try:
@@ -75,7 +75,7 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
         populations += [remote.remote(job, size) for _ in range(1, min(pool.workers, math.ceil(wanted / size)))]
         workers = min(wanted, size * len(populations))
         listener.stage(f"{len(populations)} population(s) of {size} trials in one program each")
-        yield Crew(workers, math.floor(1e4 * needs.cpu / size) / 1e4, 0.0, tuple(populations))
+        yield Crew(workers, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(populations))
     finally:
         for population in populations:
             ray.kill(population)

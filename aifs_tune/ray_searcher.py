@@ -13,7 +13,8 @@ from ray.tune.search import Searcher
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.exchange import Move, exchange, next_exchange, repair
 from aifs_tune.listener import Listener
-from aifs_tune.profile import Profile
+from aifs_tune.memory import Occupied
+from aifs_tune.meter import Meter
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
@@ -28,11 +29,15 @@ class Forgettable:
 class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
     """Asks the study for trials and tells it what became of them; keeps nothing else."""
 
-    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener, profile: Profile) -> None:
+    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener, meter: Meter) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
         self._study, self._owner, self._weights = study, owner, weights
-        self._listener, self._profile = listener, profile
+        self._listener, self._meter = listener, meter
         self.live: dict[str, Trial] = {}
+        self.n_handed_out = 0
+        self.put_aside: list[Trial] = []
+        """Those that ran out of memory and can have more of it later."""
+        self.puts_aside = False
         self.error: Exception | None = None
         self._has_room: Callable[[], bool] = lambda: True
 
@@ -59,6 +64,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def _start(self, trial_id: str, trial: Trial) -> dict[str, Any]:
         self.live[trial_id] = trial
+        self.n_handed_out += 1
         self._listener.started(trial)
         return {
             "number": trial.number,
@@ -72,7 +78,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self.guarded():
-            self._profile.add(json.loads(result["spent"]))
+            self._hear(result)
             trial = self._report(trial_id, result)
             if trial is not None:
                 self._listener.measured(trial)
@@ -86,8 +92,15 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         if error or result is None:
             return  # TrialWatch tells it: it knows the reason
         with self.guarded():
-            self._profile.add(json.loads(result["spent"]))
-            self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
+            self._hear(result)
+            if result["out_of_memory"] and self.puts_aside:
+                self._put_aside(trial_id, result["reason"])
+            else:
+                self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
+
+    def _hear(self, result: dict[str, Any]) -> None:
+        occupied = result["occupied"]
+        self._meter.heard(json.loads(result["spent"]), None if occupied is None else Occupied(**json.loads(occupied)))
 
     def _told(self, trial_id: str, result: dict[str, Any]) -> Trial:
         """The trial with its last epoch and its end stored."""
@@ -99,14 +112,23 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
             return self._study.tell(number, reason=result["reason"])
         return self._study.tell(number, state="pruned", reason=f"stopped early at epoch {result['epoch']}")
 
-    def fail(self, trial_id: str, reason: str) -> None:
+    def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
         """Tell the study that a trial's worker is gone for good."""
         with self.guarded():
-            number = self.live[trial_id].number
-            self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+            if out_of_memory and self.puts_aside:
+                self._put_aside(trial_id, reason)
+            else:
+                number = self.live[trial_id].number
+                self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+
+    def _put_aside(self, trial_id: str, reason: str) -> None:
+        trial = self.live.pop(trial_id)
+        self.put_aside.append(trial)
+        self._listener.stage(f"trial {trial.number} is tried again when the others have ended; {reason}")
 
     def _ended(self, trial_id: str, trial: Trial) -> None:
         del self.live[trial_id]
+        self._meter.ended()
         self._weights.ended(trial)
         self._listener.finished(trial)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ray import tune
@@ -32,14 +33,14 @@ _TOGETHER_S = 0.05
 class WarmTrial(tune.Trainable):  # type: ignore[misc]
     """A worker process that Tune keeps and resets from trial to trial."""
 
-    def setup(self, config: dict[str, Any], job: Job, threads: int, populations: tuple[Any, ...]) -> None:
+    def setup(self, config: dict[str, Any], job: Job, threads: int, gpu: float, populations: tuple[Any, ...]) -> None:
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
             if populations:
                 return RemoteMember(populations)
-            return make_trainer(job.spec, job.data, params=params, seed=seed, threads=threads)
+            return make_trainer(job.spec, job.data, params=params, seed=seed, threads=threads, gpu=gpu)
 
         self._is_worn_out = False
-        self._runner = Runner(job, make)
+        self._runner = Runner(job, make, gpu=gpu)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -77,7 +78,9 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "seconds": step.seconds,
             "ended": step.ended,
             "reason": step.reason,
+            "out_of_memory": step.out_of_memory,
             "spent": json.dumps(dict(step.spent)),
+            "occupied": json.dumps(asdict(self._runner.occupied)) if self._runner.occupied else None,
             "worker": self._runner.worker,
             "done": step.ended is not None,
         }

@@ -6,16 +6,13 @@ experiment state is thrown away.
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.error import TuneError
 
@@ -23,72 +20,21 @@ from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.listener import Listener, Plan
+from aifs_tune.memory import Occupied
+from aifs_tune.meter import Meter
 from aifs_tune.profile import Profile
 from aifs_tune.ray_patches import deaths_counted_once, outlived_kills, plain_workers, remembered_trainable
 from aifs_tune.ray_pbt import PbtScheduler
-from aifs_tune.ray_population import crew_for
+from aifs_tune.ray_population import Crew, crew_for
 from aifs_tune.ray_schedulers import History, make_scheduler
-from aifs_tune.ray_searcher import Forgettable, PbtSearcher, StudySearcher
+from aifs_tune.ray_searcher import PbtSearcher, StudySearcher
 from aifs_tune.ray_trial import WarmTrial
+from aifs_tune.ray_watch import TrialWatch
 from aifs_tune.runner import Job
+from aifs_tune.shares import choose, larger, words_of
 from aifs_tune.study import Study
 from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trial import Trial
-
-
-@dataclass
-class TrialWatch(Forgettable, tune.Callback):  # type: ignore[misc]
-    """Ends trials that are silent for too long and records why a worker died."""
-
-    searcher: StudySearcher
-    silence_s: float
-    _heard: dict[str, float] = field(default_factory=dict)
-    _hung: set[str] = field(default_factory=set)
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard[trial.trial_id] = time.monotonic()
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._heard[trial.trial_id] = time.monotonic()
-
-    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)  # it is paused now
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)
-        if trial.trial_id in self._hung:
-            reason = f"hung: nothing measured for {self.silence_s:g} s (search.epoch_timeout_s)"
-        else:
-            reason = cause_of_death(trial)
-        self.searcher.fail(trial.trial_id, reason)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self.searcher.error is not None:
-            raise self.searcher.error
-        now = time.monotonic()
-        silent = {trial_id for trial_id, heard in self._heard.items() if now - heard > self.silence_s}
-        for trial in trials if silent else ():
-            actor = trial.temporary_state.ray_actor
-            if trial.trial_id in silent - self._hung and actor is not None:
-                self._hung.add(trial.trial_id)
-                trial.max_failures = 0
-                ray.kill(actor)
-
-
-def cause_of_death(trial: Any) -> str:
-    text = Path(trial.error_file).read_text() if trial.error_file else ""
-    told = " ".join(text.split("\n", 1)[-1].split())
-    for pattern in (r"exit type: (.*?)(?:\. Some common causes|$)", r"((?:\S+ ){0,3}killed .*)"):
-        found = re.search(pattern, told)
-        if found:
-            told = found[1]
-            break
-    return f"its worker process died: {told[-300:] or 'no reason is known'}"
 
 
 def _history(study: Study, trials: Sequence[Trial]) -> History:
@@ -109,10 +55,16 @@ def _pbt_scheduler(searcher: PbtSearcher, job: Job, n_trials: int, workers: int)
     return population
 
 
+_MOST_MEASURING = 3
+"""Trials that are tried alone until one has trained an epoch, so that it can be said what it takes of a GPU."""
+
+
 def run_trials(
     study: Study, job: Job, pool: Pool, *, n_trials: int, owner: str, listener: Listener, profile: Profile
 ) -> None:
     """Run ``n_trials`` trials of the study to their end; ``profile`` counts what their workers spend.
+
+    Those that ran out of memory with a part of a GPU are tried once more with a larger one, after the others.
 
     Raises
     ------
@@ -120,69 +72,136 @@ def run_trials(
         If a signal stopped it before; the trials in flight wait again. ``search.timeout_s`` ends it in the
         same way, but is no error.
     """
-    search, objective = job.spec.search, study.spec.objective
-    trials = study.all_trials()
-    best = study.best if any(trial.state == "complete" for trial in trials) else None
-    tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
-    weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
-    is_population = search.scheduler == "pbt"
-    kind = PbtSearcher if is_population else StudySearcher
-    searcher = kind(study, owner, weights, listener, profile)
-    watch = TrialWatch(searcher, search.epoch_timeout_s)
     pool.wait()
-    with ExitStack() as running:
-        if pool.is_ours:
-            running.enter_context(plain_workers())
-        running.enter_context(outlived_kills())
-        scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_"))
-        crew = running.enter_context(crew_for(job, pool, n_trials=n_trials, listener=listener))
-        profile.workers = crew.workers
-        grows = pool.grows and not crew.populations and not is_population
-        if grows:
-            running.enter_context(pool.wanting(n_trials))
-            searcher.watch(lambda: len(searcher.live) < pool.fit())
-        listener.planned(Plan(study.name, objective, n_trials, crew.workers, search.epochs, best, tuned))
-        trainable = tune.with_parameters(
-            WarmTrial, job=job, threads=max(1, round(pool.resources.cpu)), populations=crew.populations
-        )
-        if isinstance(searcher, PbtSearcher):
-            scheduler = _pbt_scheduler(searcher, job, n_trials, crew.workers)
-        else:
-            scheduler = make_scheduler(search, objective.mode, _history(study, trials), searcher.promise)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
-            tune_config=tune.TuneConfig(
+    phases = _Phases(study, job, owner, listener, profile, n_trials)
+    if job.spec.resources.gpu == "auto" and not pool.gpu:
+        listener.stage("resources.gpu: auto is 0, as Ray has no GPU here")
+    if pool.is_to_be_measured:
+        for _ in range(min(_MOST_MEASURING, n_trials)):
+            phases.run(pool, 1)
+            n_trials -= 1
+            if phases.meter.occupied is not None:
+                break
+        if phases.is_over:
+            return
+        share, why = choose(phases.meter.occupied or Occupied(), pool.useful_on_a_gpu(n_trials))
+        pool = pool.with_gpu(share)
+        if n_trials:
+            listener.stage(f"{why}; {pool.workers} at a time from now on")
+    n_short = phases.run(pool, n_trials)
+    share_after = larger(pool.gpu)
+    if n_short and share_after is not None and not phases.is_over:
+        pool = pool.with_gpu(share_after)
+        profile.n_out_of_memory += n_short
+        listener.stage(f"{n_short} trial(s) are tried again with {words_of(pool.gpu)}, {pool.workers} at a time")
+        phases.run(pool, n_short, is_last=True)
+
+
+class _Phases:
+    """Runs of Tune one after another: all trials of a sweep that are given the same share of a GPU are one."""
+
+    def __init__(self, study: Study, job: Job, owner: str, listener: Listener, profile: Profile, n_trials: int) -> None:
+        self._study, self._job, self._owner = study, job, owner
+        self._listener, self._profile, self._n_trials = listener, profile, n_trials
+        self.meter = Meter(profile, listener)
+        self._weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
+        budget_s = job.spec.search.timeout_s
+        self._until = float("inf") if budget_s is None else time.monotonic() + budget_s
+        self._is_planned = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``search.timeout_s`` has passed."""
+        return time.monotonic() >= self._until
+
+    def run(self, pool: Pool, n_trials: int, *, is_last: bool = False) -> int:
+        """Run trials of the study; how many of them ran out of memory and wait to be tried again. None of the last
+        phase's do, nor in a population."""
+        left_s = self._until - time.monotonic()
+        if n_trials < 1 or left_s <= 0:
+            return 0
+        study, search = self._study, self._job.spec.search
+        kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
+        searcher = kind(study, self._owner, self._weights, self._listener, self.meter)
+        with ExitStack() as running:
+            if pool.is_ours:
+                running.enter_context(plain_workers())
+            running.enter_context(outlived_kills())
+            running.enter_context(deaths_counted_once())
+            scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
+            crew = running.enter_context(crew_for(self._job, pool, n_trials=n_trials, listener=self._listener))
+            searcher.puts_aside = not is_last and kind is StudySearcher and larger(crew.gpu) is not None
+            grows = pool.grows and not crew.populations and kind is StudySearcher
+            if grows:
+                running.enter_context(pool.wanting(n_trials))
+                searcher.watch(lambda: len(searcher.live) < pool.fit())
+            self._tell(pool, crew)
+            trainable = tune.with_parameters(
+                WarmTrial,
+                job=self._job,
+                threads=max(1, round(pool.cpu)),
+                gpu=crew.gpu or pool.gpu,  # a population's members have a part in what it was given
+                populations=crew.populations,
+            )
+            trainable = tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu})
+            config = tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=scheduler,
+                scheduler=self._scheduler(searcher, n_trials, crew.workers),
                 # a search that could go on keeps Tune from ending workers while all of a population are paused
-                num_samples=n_trials + is_population,
-                max_concurrent_trials=n_trials if is_population or grows else crew.workers,
+                num_samples=n_trials + (kind is PbtSearcher),
+                max_concurrent_trials=n_trials if grows or kind is PbtSearcher else crew.workers,
                 reuse_actors=True,
-                time_budget_s=search.timeout_s,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(Path(scratch)),
-                verbose=0,
-                callbacks=[watch],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=search.worker_retries),
-            ),
+                time_budget_s=None if left_s == float("inf") else left_s,
+            )
+            tuner = tune.Tuner(trainable, tune_config=config, run_config=self._run_config(searcher, scratch))
+            running.enter_context(remembered_trainable())
+            began = time.monotonic()
+            try:
+                tuner.fit()
+            except TuneError as error:
+                problem = WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}")
+                raise searcher.error or problem from error
+            finally:
+                unfinished = searcher.unfinished()
+                for trial in (*unfinished, *searcher.put_aside):
+                    study.requeue(trial)
+        is_whole = not unfinished and searcher.n_handed_out == n_trials
+        if not is_whole and time.monotonic() - began < left_s:
+            raise InterruptedSweepError(
+                f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
+                f"continue with: aifs-tune resume {study.name}"
+            )
+        return len(searcher.put_aside)
+
+    def _tell(self, pool: Pool, crew: Crew) -> None:
+        """Who listens and who measures what is about to start."""
+        study = self._study
+        self._profile.workers = max(self._profile.workers, crew.workers)
+        is_chosen = self._job.spec.resources.gpu != "auto"
+        self.meter.give(crew.gpu, per_node=-(-crew.workers // pool.n_nodes), is_chosen=is_chosen)
+        if self._is_planned:
+            return
+        self._is_planned = True
+        best = study.best if study.counts()["complete"] else None
+        tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
+        epochs = self._job.spec.search.epochs
+        self._listener.planned(
+            Plan(study.name, study.spec.objective, self._n_trials, crew.workers, epochs, best, tuned)
         )
-        running.enter_context(remembered_trainable())
-        running.enter_context(deaths_counted_once())
-        began = time.monotonic()
-        try:
-            tuner.fit()
-        except TuneError as error:
-            raise searcher.error or WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}") from error
-        finally:
-            unfinished = searcher.unfinished()
-            for trial in unfinished:
-                study.requeue(trial)
-    timed_out = search.timeout_s is not None and time.monotonic() - began >= search.timeout_s
-    if unfinished and not timed_out:
-        raise InterruptedSweepError(
-            f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
-            f"continue with: aifs-tune resume {study.name}"
+
+    def _scheduler(self, searcher: StudySearcher, n_trials: int, workers: int) -> Any:
+        if isinstance(searcher, PbtSearcher):
+            return _pbt_scheduler(searcher, self._job, n_trials, workers)
+        history = _history(self._study, self._study.all_trials())
+        return make_scheduler(self._job.spec.search, self._study.spec.objective.mode, history, searcher.promise)
+
+    def _run_config(self, searcher: StudySearcher, scratch: Path) -> tune.RunConfig:
+        search = self._job.spec.search
+        return tune.RunConfig(
+            name="sweep",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[TrialWatch(searcher, search.epoch_timeout_s)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=search.worker_retries),
         )

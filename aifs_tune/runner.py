@@ -15,9 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from aifs_tune import memory
 from aifs_tune.artefacts import TrialArtefacts
 from aifs_tune.durable import write_folder
 from aifs_tune.errors import ConflictError, LostError, TrainerError
+from aifs_tune.footprint import Footprint
+from aifs_tune.memory import Occupied
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.protocol import Accountable, Adaptable, Resumable, Trainer, Wearing
@@ -43,7 +46,8 @@ class Job:
 class Step:
     """One epoch of a trial, or its end.
 
-    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk.
+    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk;
+    ``out_of_memory`` whether it failed for want of memory.
     ``spent`` is what this worker's time since its last step went into: seconds by the names of
     :data:`aifs_tune.profile.WORK`.
     """
@@ -54,6 +58,15 @@ class Step:
     ended: Literal["complete", "failed"] | None
     reason: str | None = None
     spent: Mapping[str, float] = field(default_factory=dict, compare=False)
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a trial failed, in words: an error itself would keep alive all that its traceback refers to."""
+
+    reason: str
+    out_of_memory: bool = False
 
 
 class Runner:
@@ -61,14 +74,21 @@ class Runner:
 
     A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
     runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed.
+    ``gpu`` is how many GPUs, or what part of one, this process was given.
     """
 
-    def __init__(self, job: Job, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer]) -> None:
+    def __init__(
+        self, job: Job, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer], *, gpu: float = 0.0
+    ) -> None:
         self._job = job
+        self._footprint = Footprint(gpu=gpu, growth_mb=job.spec.resources.growth_mb)
+        self._n_begun = 0
+        self.occupied: Occupied | None = None
+        """What this process took so far, after an epoch of its first trial; None after others."""
         self._make_trainer = make_trainer
         self._lost: LostError | None = None
         self._trainer: Trainer | None = None
-        self._problem: str | None = None
+        self._problem: _Failure | None = None
         self._trained_with: Mapping[str, Scalar] | None = None
         self._spent: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -79,7 +99,7 @@ class Runner:
     def wears_out(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""
         trainer: object = self._trainer
-        return isinstance(trainer, Wearing) and trainer.wears_out(params)
+        return self._footprint.wears_out() or (isinstance(trainer, Wearing) and trainer.wears_out(params))
 
     def start(
         self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0, n_inherited: int = 0
@@ -94,6 +114,7 @@ class Runner:
         self._measured: list[Step] = []
         self._untold: list[Step] = []
         self._saved_at = time.monotonic()
+        self._n_begun += 1
         self._problem = None
         self._own_params = dict(params)
         first = self._trained_with = self._params_at(1)
@@ -106,13 +127,13 @@ class Runner:
                 if not self._continue(n_stored):
                     self._trainer.reset(first, seed=seed)
             if len(self._measured) < n_inherited:
-                self._problem = (
+                self._problem = _Failure(
                     f"no whole checkpoint of epoch {n_inherited}, in which it had taken over another trial's weights"
                 )
         except LostError as error:
             self._lost = error
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
-            self._problem = describe(error)
+            self._problem = self._failure(error)
 
     def _continue(self, n_stored: int) -> bool:
         """Load the newest checkpoint, if there is one; False if it is damaged or was computed in
@@ -167,6 +188,7 @@ class Runner:
         """
         if self._lost is not None:
             raise self._lost
+        self.occupied = None
         step = self._step()
         spent, self._spent = self._spent, {}
         return replace(step, spent=spent)
@@ -185,16 +207,18 @@ class Runner:
         except LostError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
-            return self._failed(describe(error), started)
+            return self._failed(self._failure(error), started)
         if not metrics and self._trainer.is_finished and self._measured:
             return Step(len(self._measured), {}, time.perf_counter() - started, "complete")
         problem = self._problem_with(metrics)
         if problem is not None:
-            return self._failed(problem, started)
+            return self._failed(_Failure(problem), started)
         epoch = len(self._measured) + 1
         ended = epoch >= self._job.spec.search.epochs or self._trainer.is_finished
         step = Step(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
         self._measured.append(step)
+        if self._n_begun == 1:
+            self.occupied = self._footprint.occupied(self._trainer)
         try:
             with self._spending("keep"):
                 self._save(ended=ended)
@@ -244,8 +268,15 @@ class Runner:
                 return f"{metric} is {metrics[metric]} at epoch {len(self._measured) + 1}"
         return None
 
-    def _failed(self, reason: str, started: float) -> Step:
-        return Step(len(self._measured), {}, time.perf_counter() - started, "failed", reason)
+    def _failed(self, failure: _Failure, started: float) -> Step:
+        seconds = time.perf_counter() - started
+        return Step(len(self._measured), {}, seconds, "failed", failure.reason, out_of_memory=failure.out_of_memory)
+
+    def _failure(self, error: Exception | SystemExit) -> _Failure:
+        if not memory.ran_out(error):
+            return _Failure(describe(error))
+        self._footprint.ran_out = True
+        return _Failure(f"out of memory with {self._footprint.there_was(error)}: {describe(error)}", out_of_memory=True)
 
 
 def describe(error: BaseException) -> str:

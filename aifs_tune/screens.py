@@ -70,7 +70,19 @@ def profile_screen(profile: Mapping[str, Any]) -> RenderableType:
     driver = Text(f"driver: {profile['driver_s']:.1f} s of processor time")
     if share is not None:
         driver.append(f", {100 * share:.1f} % of a core at {rate:g} reports a second")
-    return Group(stages, work, driver)
+    return Group(stages, work, driver, *_memory_lines(profile["memory"], profile["out_of_memory_retries"]))
+
+
+def _memory_lines(memory: Mapping[str, Any], n_retries: int) -> list[Text]:
+    """What the first trial took, of what is known of it."""
+    lines, kinds = [], (("GPU", "gpu_peak_mb", "gpu_mb", "fit_on_gpu"), ("main", "ram_peak_mb", "ram_mb", "fit_in_ram"))
+    for kind, peak, total, fit in kinds:
+        if memory.get(fit) is not None:
+            said = f"{kind} memory: the first trial took at most {memory[peak]:,.0f} of {memory[total]:,.0f} MB"
+            lines.append(Text(f"{said}; {memory[fit]:g} such trials fit"))
+    if n_retries:
+        lines.append(Text(f"{n_retries} trial(s) ran out of memory and were tried again with a larger share of a GPU"))
+    return lines
 
 
 def trials_screen(study: Study) -> RenderableType:
@@ -149,7 +161,7 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     foot = (
         f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler}, scheduler "
         f"{search.scheduler}, {search.trials} trials of up to {search.epochs} epochs; a trial uses "
-        f"{spec.resources.cpu:g} cpu, {spec.resources.gpu:g} gpu"
+        f"{spec.resources.cpu:g} cpu, {_cell(spec.resources.gpu)} gpu"
     )
     if search.timeout_s is not None:
         foot += f"; stops after {duration(search.timeout_s)}"

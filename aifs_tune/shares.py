@@ -69,6 +69,27 @@ def words_of(share: float) -> str:
     return f"{share:g} of a GPU" if share < 1 else "a whole GPU" if share == 1 else f"{share:g} GPUs"
 
 
+def choose(occupied: Occupied, useful: int) -> tuple[float, str]:
+    """The share that each trial should get after what the first one took of a whole GPU, and why in one line.
+
+    ``useful`` is how many could run on a GPU at the same time for other reasons; at least 1.
+    """
+    peak, total = occupied.gpu_peak_mb, occupied.gpu_mb
+    if peak is None or total is None:
+        what = "what the first trial took of its GPU" if peak is None else "how much memory a GPU has"
+        return 1.0, f"resources.gpu: auto is 1, as {what} is not known"
+    n = min(n_fitting(peak, total), useful)
+    return share_of(n), f"resources.gpu: auto is {share_of(n):g}; {_measured(peak, total)}"
+
+
+def _measured(peak_mb: float, total_mb: float) -> str:
+    return (
+        f"the first trial took at most {peak_mb:,.0f} MB of a GPU with {total_mb:,.0f} MB: "
+        f"{n_fitting(peak_mb, total_mb)} such trials fit on one, each with {MARGIN:g} times that and {CONTEXT_MB:g} MB "
+        "for the driver"
+    )
+
+
 def verdict(occupied: Occupied, share: float, per_node: int) -> str | None:
     """What the memory of the first trial says of how many fit, in one line; None if there is nothing to say.
 
@@ -88,17 +109,13 @@ def _of_gpu(occupied: Occupied, share: float) -> str | None:
             f"the first trial took at most {peak:,.0f} MB of its GPU; nvidia-smi does not tell how much there is, so "
             "that a share of it is not limited"
         )
-    need, fit = needed(peak, total), n_fitting(peak, total)
-    said = (
-        f"the first trial took at most {peak:,.0f} MB of a GPU with {total:,.0f} MB: {fit} such trials fit on one, "
-        f"each with {MARGIN:g} times that and {CONTEXT_MB:g} MB for the driver"
-    )
+    need, said = needed(peak, total), _measured(peak, total)
     if share < min(1.0, need):
         return f"{said}; warning: resources.gpu, {share:g}, is less than the {min(1.0, need):.2g} that this comes to"
     if share >= _GENEROUS * need:
         return (
             f"{said}; warning: resources.gpu, {share:g}, is {share / need:.1f} times what this comes to; "
-            f"{share_of(fit):g} or auto lets more run at the same time"
+            f"{share_of(n_fitting(peak, total)):g} or auto lets more run at the same time"
         )
     return said
 

@@ -123,10 +123,18 @@ class Resources(Section):
     """What one trial occupies."""
 
     cpu: float = Field(default=1.0, gt=0, le=1024)
-    gpu: float = Field(default=0.0, ge=0, le=64, description="Fractions share one GPU between trials.")
+    gpu: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
+        default=0.0,
+        description="Fractions share one GPU; auto: as many trials as its memory has room for, going by the first.",
+    )
     population: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         default="auto",
         description="Trials of equal shape that train in one program and share these; auto: as many as a GPU gains by.",
+    )
+    growth_mb: float = Field(
+        default=2048.0,
+        gt=0,
+        description="A worker whose own memory grew by more MB (of 2**20 bytes) since its first trial is replaced.",
     )
 
 
@@ -192,6 +200,13 @@ class SweepSpec(Section):
             does = "compares" if search.scheduler == "pbt" else "stops"
             text = f"{search.scheduler} {does} trials by one objective, which would cut off the front of several"
             raise problem("search.scheduler", text, "none")
+        return self
+
+    @model_validator(mode="after")
+    def _share_can_be_measured(self) -> SweepSpec:
+        if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
+            text = "auto measures one trial before the others start, and pbt starts all of them together"
+            raise problem("resources.gpu", text, "a number from 0 to 64")
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ STARTS_RAY = {
     "test_sweep_faults",
     "test_sweep_frames",
     "test_sweep_images",
+    "test_sweep_memory",
     "test_sweep_pbt",
     "test_sweep_population",
     "test_sweep_postgres",

@@ -75,6 +75,7 @@ class Deeper(ResourceExhaustedError):
         Deeper(),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes."),
         RuntimeError("Failed copying input tensor from CPU to GPU: Dst tensor is not initialized."),
+        RuntimeError("failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     ],
 )

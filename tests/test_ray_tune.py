@@ -9,30 +9,42 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from aifs_tune.ray_patches import outlived_kills
-from aifs_tune.ray_tune import TrialWatch, cause_of_death
+from aifs_tune.ray_watch import TrialWatch, cause_of_death
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("The actor died. Worker exit type: OUT Worker exit detail: gone. Some common causes include: x", "OUT Worker"),
-        ("Task was killed due to the node running low on memory.", "killed due to the node running low on memory"),
+        ("The worker was killed by somebody.", "worker was killed by somebody"),
         ("", "no reason is known"),
     ],
 )
-def test_a_death_has_a_short_cause(tmp_path, text, words):
-    file = tmp_path / "error.txt"
-    file.write_text(f"Failure # 1 (occurred at noon)\n{text}\n")
-    cause = cause_of_death(SimpleNamespace(error_file=str(file)))
+def test_a_death_has_a_short_cause(text, words):
+    cause, ran_out = cause_of_death(f"Failure # 1 (occurred at noon)\n{text}\n")
     assert cause.startswith("its worker process died: ")
     assert words in cause
     assert "common causes" not in cause
+    assert not ran_out
 
 
 LOW = (
     "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 4abc) was "
     "4.54GB used / 23.54GB limit (0.192871)\nOOM kill reason: Memory usage 4850536448B exceeded threshold"
 )
+
+
+def test_a_worker_that_ray_killed_for_its_memory_ran_out_of_it():
+    cause, ran_out = cause_of_death(f"Failure # 1 (occurred at noon)\n{LOW}\n")
+    assert ran_out
+    assert cause == (
+        "out of memory: Ray killed its worker process as the machine ran low on memory, 4.54GB of 23.54GB used"
+    )
+
+
+def test_the_last_death_counts():
+    later = f"Failure # 1 (occurred at noon)\n{LOW}\nFailure # 2 (occurred at one)\nthe actor died\n"
+    assert cause_of_death(later) == ("its worker process died: the actor died", False)
 
 
 def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
@@ -51,7 +63,7 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
 
 def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
     killed = []
-    monkeypatch.setattr("aifs_tune.ray_tune.ray.kill", killed.append)
+    monkeypatch.setattr("aifs_tune.ray_watch.ray.kill", killed.append)
     watch = TrialWatch(SimpleNamespace(error=None), silence_s=0.0)
     paused, hung = (
         SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in ("paused", "hung")

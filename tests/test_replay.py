@@ -63,6 +63,7 @@ def test_a_schedule_that_is_none_is_refused_with_its_line(tmp_path, lines, said)
         ({"search": {"epochs": 2}}, "perturb_epochs: 2 is not below epochs, 2.*; allowed: a whole number below 2"),
         ({"search": {"perturb_epochs": 0}}, "search.perturb_epochs: 0 is too small"),
         ({"replay": [FIRST], "space": {"noise": RATE}}, "replay: a schedule is given, and pbt would make others"),
+        ({"resources": {"gpu": "auto"}}, "resources.gpu: auto measures one trial .*; allowed: a number from 0 to 64"),
         (
             {"trade_off": [{"metric": "val_loss", "mode": "min"}], "search": {"sampler": "tpe"}},
             "search.scheduler: pbt compares trials by one objective, .*; allowed: none",

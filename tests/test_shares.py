@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from aifs_tune.errors import RequestError
 from aifs_tune.memory import Occupied
-from aifs_tune.shares import CONTEXT_MB, MARGIN, larger, limit_mb, n_fitting, needed, share_of, verdict, words_of
+from aifs_tune.shares import (
+    CONTEXT_MB,
+    MARGIN,
+    choose,
+    larger,
+    limit_mb,
+    n_fitting,
+    needed,
+    share_of,
+    verdict,
+    words_of,
+)
 
 TOTAL_MB = st.floats(2_000, 200_000)
 N = st.integers(1, 64)
@@ -70,6 +81,28 @@ def test_the_first_trials_memory_says_how_many_fit_on_a_gpu(share, words, silent
     assert said is not None
     assert all(word in said for word in words), said
     assert silent not in said
+
+
+def test_the_share_is_chosen_by_memory_and_by_what_else_limits():
+    occupied = Occupied(gpu_peak_mb=3_000, gpu_mb=81_920)
+    share, said = choose(occupied, useful=64)
+    assert share == 0.0625
+    assert said.startswith("resources.gpu: auto is 0.0625; the first trial took at most 3,000 MB")
+    assert choose(occupied, useful=3)[0] == 0.3333
+    assert choose(Occupied(gpu_peak_mb=70_000, gpu_mb=81_920), useful=64)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("occupied", "words"),
+    [
+        (Occupied(gpu_mb=81_920), "what the first trial took of its GPU is not known"),
+        (Occupied(gpu_peak_mb=3_000), "how much memory a GPU has is not known"),
+    ],
+)
+def test_without_a_measurement_a_trial_keeps_a_whole_gpu(occupied, words):
+    share, said = choose(occupied, useful=4)
+    assert share == 1.0
+    assert words in said
 
 
 def test_a_trial_that_needs_a_whole_gpu_is_not_warned_of():

@@ -142,7 +142,21 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ("trainer: cnn", "objective: {mode: best}", "2: objective.mode: 'best' is not allowed; allowed: max or min"),
         ("trainer: cnn", "objective: {metric: ''}", "2: objective.metric: '' is too short; allowed: text of at most"),
         ("trainer: cnn", "objective: {metric: }", "2: objective.metric: no value given; allowed: text of at most"),
-        ("trainer: cnn", "resources: {gpu: 65}", "2: resources.gpu: 65 is too large; allowed: a number from 0 to 64"),
+        (
+            "trainer: cnn",
+            "resources: {gpu: 65}",
+            "2: resources.gpu: 65 is too large; allowed: a number from 0 to 64 or auto",
+        ),
+        (
+            "trainer: cnn",
+            "resources: {gpu: all}",
+            "2: resources.gpu: 'all' is not a number; allowed: a number from 0 to 64 or auto",
+        ),
+        (
+            "trainer: cnn",
+            "resources: {growth_mb: 0}",
+            "2: resources.growth_mb: 0 is too small; allowed: a number above 0",
+        ),
         ("trainer: cnn", "data: {range16: [1, x]}", "2: data.range16.1: 'x' is not a whole number; allowed: a whole"),
         ("trainer: cnn", "data: {range16: 3}", "2: data.range16: 3 is not allowed; allowed: auto or a list of 2"),
         ("trainer: cnn", "data: {range16: [9, 3]}", "2: data.range16: [9, 3] does not rise; allowed: auto, or two"),

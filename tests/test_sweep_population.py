@@ -136,3 +136,4 @@ def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):
     assert why_alone(spec("resources.gpu=1")) is None
     assert why_alone(spec("resources.gpu=1", "resources.population=1")) is not None
     assert why_alone(spec("resources.population=4")) is None
+    assert "measures what share of a GPU" in str(why_alone(spec("resources.gpu=auto", "resources.population=4")))

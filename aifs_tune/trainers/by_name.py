@@ -42,6 +42,8 @@ def why_alone(spec: SweepSpec) -> str | None:
     wanted = spec.resources.population
     if wanted == 1 or (wanted == "auto" and not spec.resources.gpu):
         return "a CPU is kept busy by one trial"
+    if spec.resources.gpu == "auto":
+        return "the first trial measures what share of a GPU the others get"
     if spec.resources.gpu > 1:
         return "each trial is given several GPUs"
     if spec.search.scheduler == "pbt" or spec.replay:
@@ -136,9 +138,16 @@ def _check_changes(spec: SweepSpec, name: str) -> None:
 
 
 def make_trainer(
-    spec: SweepSpec, data: Path | None, *, params: Mapping[str, Scalar], seed: int, threads: int | None = None
+    spec: SweepSpec,
+    data: Path | None,
+    *,
+    params: Mapping[str, Scalar],
+    seed: int,
+    threads: int | None = None,
+    gpu: float = 0.0,
 ) -> Trainer:
-    """The trainer that ``spec`` names; ``data`` is where the prepared data are."""
+    """The trainer that ``spec`` names; ``data`` is where the prepared data are, ``gpu`` the GPUs, or the part of one,
+    that the process was given."""
     check_trainer(spec)
     assert spec.trainer is not None
     family = find_family(spec)
@@ -149,10 +158,9 @@ def make_trainer(
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images
 
-    devices = max(1, int(spec.resources.gpu))
     opened = open_images(data) if family.kind == "images" else open_examples(data)
     given = {"weights": spec.trainer.weights} if family.begins_with_weights else {}
-    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=devices, **_task(spec), **given)
+    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=gpu or 1, **_task(spec), **given)
     return made
 
 

@@ -117,3 +117,17 @@ def test_a_sweep_without_a_trainer_cannot_run():
 def test_what_the_cnn_cannot_run_is_refused_before_it_starts(change, words):
     with pytest.raises(RequestError, match=words):
         check_trainer(parse_sweep({"name": "k", "trainer": "cnn", "space": {"dropout": 0.5}} | change))
+
+
+def test_what_a_function_took_of_a_gpu_is_the_most_that_it_said():
+    peaks = iter([300.0, 700.0, 500.0])
+
+    def run(x):
+        for peak in peaks:
+            yield {"score": x, "gpu_peak_mb": peak}
+
+    trainer = FunctionTrainer(run, metric="score", epochs=3)
+    assert trainer.gpu_peak_mb is None
+    trainer.reset({"x": 1}, seed=0)
+    assert [trainer.epoch()["gpu_peak_mb"] for _ in range(3)] == [300.0, 700.0, 500.0]
+    assert trainer.gpu_peak_mb == 700.0

@@ -1,0 +1,76 @@
+"""What becomes of a trial that ran out of memory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from aifs_tune.artefacts import BestWeights
+from aifs_tune.listener import Silent
+from aifs_tune.meter import Meter
+from aifs_tune.profile import Profile
+from aifs_tune.ray_searcher import StudySearcher
+from aifs_tune.studies import open_study
+
+
+@pytest.fixture
+def searcher(url, space):
+    study = open_study("memory", space=space, storage=url, metric="score")
+    weights = BestWeights(study.artefacts, study.spec.objectives, [])
+    meter = Meter(Profile(), Silent())
+    meter.give(0.5, per_node=1, is_chosen=True)
+    return StudySearcher(study, "me", weights, Silent(), meter)
+
+
+def result(**entries: Any) -> dict[str, Any]:
+    told = {"epoch": 1, "metrics": "{}", "seconds": 1.0, "worker": "here:1", "spent": "{}", "occupied": None}
+    return {
+        **told,
+        "ended": "failed",
+        "reason": "out of memory with 0.5 of a GPU: it",
+        "out_of_memory": True,
+        **entries,
+    }
+
+
+def state(searcher: StudySearcher, number: int) -> str:
+    return searcher._study.trial(number).state
+
+
+def test_it_is_put_aside_as_it_is_and_can_be_asked_for_again(searcher):
+    searcher.puts_aside = True
+    first, second = (searcher.suggest(name) for name in ("a", "b"))
+    searcher.on_trial_result("a", result(metrics=json.dumps({"score": 0.5}), ended=None, out_of_memory=False))
+    searcher.on_trial_complete("a", result(epoch=1))
+    searcher.fail("b", "out of memory: Ray killed it", out_of_memory=True)
+    assert [trial.number for trial in searcher.put_aside] == [0, 1]
+    assert searcher.unfinished() == []
+    assert [state(searcher, n) for n in (0, 1)] == ["running", "running"]
+    third = searcher.suggest("c")
+    assert third["number"] == 2, "it is not handed out again by itself"
+    for trial in searcher.put_aside:
+        searcher._study.requeue(trial)
+    again = searcher.suggest("d")
+    assert again == {**first, "n_stored": 1}
+    assert searcher.suggest("e") == second
+
+
+def test_it_failed_where_no_larger_share_is_left(searcher):
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", result())
+    searcher.fail("b", "out of memory: Ray killed it", out_of_memory=True)
+    assert searcher.put_aside == []
+    assert [state(searcher, n) for n in (0, 1)] == ["failed", "failed"]
+    assert searcher._study.trial(0).reason == "out of memory with 0.5 of a GPU: it"
+
+
+def test_other_failures_stand(searcher):
+    searcher.puts_aside = True
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", result(reason="it broke", out_of_memory=False))
+    searcher.fail("b", "its worker process died")
+    assert [state(searcher, n) for n in (0, 1)] == ["failed", "failed"]
