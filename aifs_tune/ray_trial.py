@@ -15,6 +15,7 @@ from aifs_tune.runner import Job, Runner
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_trainer
 from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trial import Checkpoint
 
 
 class Kept:
@@ -77,6 +78,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "seconds": step.seconds,
             "ended": step.ended,
             "reason": step.reason,
+            "checkpoint": step.checkpoint and json.dumps(dict(step.checkpoint)),
+            "weights": step.weights and json.dumps(dict(step.weights)),
             "spent": json.dumps(dict(step.spent)),
             "worker": self._runner.worker,
             "done": step.ended is not None,
@@ -93,6 +96,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             config["seed"],
             n_stored=config["n_stored"],
             n_inherited=config["n_inherited"],
+            checkpoint=Checkpoint(**json.loads(config["checkpoint"])) if config["checkpoint"] else None,
         )
 
 

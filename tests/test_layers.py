@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading", "place"},
+    {"errors", "scalars", "seeds", "quiet", "durable", "hashes", "profile", "preloading", "place"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
     {"section"},
