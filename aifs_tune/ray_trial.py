@@ -37,7 +37,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
             if populations:
                 return RemoteMember(populations)
-            return make_trainer(job.spec, job.data, params=params, seed=seed, threads=threads)
+            return make_trainer(job.spec, job.data_here(), params=params, seed=seed, threads=threads)
 
         self._is_worn_out = False
         self._runner = Runner(job, make)

@@ -20,6 +20,7 @@ from aifs_tune.errors import ConflictError, DamagedError, LostError, TrainerErro
 from aifs_tune.hashes import Hashes, check_hashes, hashes_of
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
+from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trainers.protocol import Accountable, Adaptable, Resumable, Trainer, Wearing
 from aifs_tune.trial import Checkpoint
 
@@ -31,13 +32,23 @@ class Job:
     """What all trials of a sweep share; plain values, so that it travels to any node.
 
     ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
-    paths start there.
+    paths start there. ``data`` is where the driver has the prepared data, and ``fingerprint`` what they are.
     """
 
     spec: SweepSpec
     data: Path | None
     artefacts: Path
     folder: Path
+    fingerprint: str | None = None
+
+    def data_here(self) -> Path | None:
+        """Where the machine of this process has the prepared data; see :func:`~aifs_tune.data.here.find_here`."""
+        family = find_family(self.spec)
+        if self.data is None or self.fingerprint is None or self.spec.data is None or family is None:
+            return self.data
+        from aifs_tune.data.here import find_here
+
+        return find_here(self.spec.data, family.kind, self.data, self.fingerprint)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "scalars", "seeds", "quiet", "durable", "hashes", "profile", "preloading", "place"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
-    {"section"},
+    {"section", "data_url"},
     {"series_spec"},
     {"data_spec"},
     {"spec"},
@@ -79,6 +79,7 @@ HOMES = {
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
+    "fsspec": {"data"},
     "yaml": {"strict_yaml", "cli"},
 }
 
