@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aifs_tune.durable import write_folder
+from aifs_tune.durable import PARTIAL, write_folder
 from aifs_tune.errors import NotFoundError
 from aifs_tune.hashes import check_hashes, hashes_of
 from aifs_tune.results import reaches, scores_of
@@ -20,6 +20,7 @@ class TrialArtefacts:
     """What one trial leaves on disk: its newest checkpoint while it runs, its best weights afterwards."""
 
     def __init__(self, study_folder: Path, number: int) -> None:
+        self.number = number
         self.folder = study_folder / f"trial-{number:06d}"
 
     @property
@@ -109,6 +110,22 @@ class BestWeights:
         self._folder = study_folder
         self._objectives = objectives
         self._kept = {trial.number: scores_of(trial, objectives) for trial in best}
+
+    def tidy(self, trials: Sequence[Trial]) -> None:
+        """Remove what an earlier sweep of these ``trials``, all of the study, could not when it died: files of ended
+        ones that are not kept, and what its workers had begun to write."""
+        finished = {trial.number for trial in trials if trial.is_finished}
+        for folder in self._folder.glob("trial-*"):
+            number = folder.name.removeprefix("trial-")
+            if not number.isdecimal():
+                continue  # somebody else's
+            artefacts = TrialArtefacts(self._folder, int(number))
+            for partial in folder.glob(f"{PARTIAL}*"):
+                shutil.rmtree(partial, ignore_errors=True)
+            if artefacts.number in self._kept:
+                artefacts.drop_checkpoints()
+            elif artefacts.number in finished:
+                artefacts.remove()
 
     def ended(self, trial: Trial) -> None:
         """Tidy up after ``trial``, whose result is stored."""

@@ -130,6 +130,7 @@ def run_trials(
     best = study.best if any(trial.state == "complete" for trial in trials) else None
     tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
     weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
+    weights.tidy(trials)
     is_population = search.scheduler == "pbt"
     kind = PbtSearcher if is_population else StudySearcher
     searcher = kind(study, owner, weights, listener, profile)

@@ -261,6 +261,21 @@ def test_only_the_best_trials_weights_stay(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["trial-000002"]
 
 
+def test_what_a_driver_that_died_left_is_removed(tmp_path):
+    objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
+    states = ("complete", "complete", "pruned", "running", "waiting")
+    trials = [Trial(n, state, {}, 0, value=n / 10) for n, state in enumerate(states)]
+    for trial in trials:
+        artefacts = TrialArtefacts(tmp_path, trial.number)
+        artefacts.save_weights(lambda folder: (folder / "w").write_text("w"))
+        artefacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
+        (artefacts.folder / "partial-x").mkdir()
+    BestWeights(tmp_path, [objective], [trials[1]]).tidy(trials)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    in_flight = [f"trial-00000{n}/{what}" for n in (3, 4) for what in ("checkpoint-00001", "weights")]
+    assert left == ["trial-000001/weights", *in_flight]
+
+
 def test_what_the_time_went_into_adds_up(runner):
     first = steps(runner, 0)
     assert set(first[0].spent) == {"import", "switch", "train", "keep"}
