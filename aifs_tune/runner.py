@@ -146,6 +146,8 @@ class Runner:
         trainer: object = self._trainer
         folder = self._artefacts.find_checkpoint()
         if folder is None or not isinstance(trainer, Resumable):
+            if known is not None:
+                self._unused = f"its checkpoint of epoch {known.epoch} is gone"
             return True
         try:
             if known is not None and self._artefacts.find_checkpoint_epoch() == known.epoch:

@@ -181,6 +181,14 @@ def test_a_checkpoint_that_is_not_the_one_of_the_study_is_not_used(runner, damag
     assert steps(runner, 5)[-1].reason is None, "that of the next trial is not touched by it"
 
 
+def test_a_checkpoint_that_is_gone_is_told(runner):
+    known = interrupted(runner)
+    runner._artefacts.drop_checkpoints()
+    again = go_on(runner, known)
+    assert [s.epoch for s in again] == [1, 2, 3]
+    assert again[-1].reason == "its checkpoint of epoch 2 is gone"
+
+
 def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
     known = interrupted(runner)
     runner._artefacts.save_checkpoint(1, lambda folder: None)  # what the study knows of is an earlier one

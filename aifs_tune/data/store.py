@@ -6,6 +6,7 @@ so that data which change are copied again. A copy appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ _PACKAGES = {"s3": "'aifs-tune[s3]'", "gs": "gcsfs", "az": "adlfs"}
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
 """What the file systems of fsspec call that which changes with a file; each has some of them."""
 _BATCH = 256
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What this machine's disk says, not the store."""
 
 
 @dataclass(frozen=True)
@@ -136,5 +139,7 @@ def _reading(url: str) -> Iterator[None]:
     except PermissionError as error:
         raise DataError(f"data.url: {url} is not to be read by who asks here ({error})") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
         told = " ".join(str(error).split())[:300]
         raise WorkError(f"data.url: {url} cannot be read ({type(error).__name__}: {told})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import aifs_tune
 from aifs_tune.data import store as module
 from aifs_tune.data.sources import prepare
 from aifs_tune.data_spec import DataSpec
-from aifs_tune.errors import DataError, SweepFileError, WorkError
+from aifs_tune.errors import DataError, StorageError, SweepFileError, WorkError
 from aifs_tune.sweep_file import parse_sweep
 
 
@@ -147,6 +148,17 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(module.fsspec.core, "url_to_fs", lambda url: (SimpleNamespace(), "x"))
     with pytest.raises(WorkError, match=r"data.url: s3://lab/x cannot be read \(AttributeError"):
         module.fetch("s3://lab/x", with_folder=False, tell=str, progress=lambda *done: None)
+
+
+def test_a_full_disk_is_no_fault_of_the_store(monkeypatch, survey, tmp_path):
+    def full(self, there: list[str], here: list[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module.fsspec.get_filesystem_class("file"), "get", full)
+    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); make room"):
+        prepared(DataSpec(url=survey.as_uri()))
+    assert copies(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "a//b.png", "a/./b.png", "a/new\nline.png"])
