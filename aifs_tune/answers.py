@@ -77,6 +77,7 @@ def _result(study: Study, trial: Trial) -> dict[str, Any]:
         "epoch": trial.epoch,
         "params": dict(trial.params),
         "metrics": dict(trial.metrics),
+        **({"weights": dict(trial.weights)} if trial.weights else {}),
         **_replay(study, trial),
     }
 

@@ -53,10 +53,10 @@ app = typer.Typer(
 def run(
     sweep: SweepFile,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of images per class, or the file it learns from.",
+            help="A folder of images per class, or the file it learns from; or the URL of one (s3, gs, az, file).",
         ),
     ] = None,
     study: NewStudy = None,

@@ -30,6 +30,7 @@ from aifs_tune.cli_doors import (
     print_json,
     say,
 )
+from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _COMMAND = ("python", "-m", "aifs_tune.cli")
 def submit(
     sweep: SweepFile,
     address: JobAddress,
-    data: Annotated[Path | None, typer.Option(metavar="PATH", help="A path that all nodes share.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="A path that all nodes have, or a URL.")] = None,
     study: NewStudy = None,
     storage: StorageUrl = None,
     trials: Trials = None,
@@ -73,8 +74,10 @@ def submit(
     file = find_sweep_file(sweep)
     spec = load_sweep_file(file, overrides or ())
     check_trainer(spec)
-    if data is not None and not data.is_absolute():
-        raise RequestError(f"--data: {data} is not a path that all nodes share; allowed: an absolute one")
+    if data is not None and (wrong := url_problem(data) if is_url(data) else None) is not None:
+        raise RequestError(f"--data: {wrong}")
+    if data is not None and not is_url(data) and not Path(data).is_absolute():
+        raise RequestError(f"--data: {data} is not a path that all nodes have; allowed: an absolute one, or a URL")
     name = study or spec.name
     given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
     given |= {"--timeout": timeout, "--seed": seed, "--warm-start": warm_start}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from aifs_tune.data_url import DataUrl
 from aifs_tune.scalars import brief, problem, show
 from aifs_tune.section import FilePath, Section, Text
 from aifs_tune.series_spec import SeriesSpec
@@ -185,6 +186,12 @@ def role_of(name: str, target: FrameTarget) -> Role:
 class DataSpec(Section):
     """What is learnt from: a folder of labelled images, a table, series, or images that a manifest lists."""
 
+    url: DataUrl | None = Field(
+        default=None,
+        description="Instead of a folder or file: where it is in an object store (s3, gs, az), or file:///...; copied "
+        "to the cache of each machine.",
+    )
+
     folder: FilePath | None = Field(
         default=None, description="One sub-folder per class, or train/val/test with these inside."
     )
@@ -206,6 +213,19 @@ class DataSpec(Section):
         max_length=200,
         description="Regular expression on the file name; images with the same match stay in one part.",
     )
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> DataSpec:
+        paths = {
+            "folder": self.folder,
+            "table.file": None if self.table is None else self.table.file,
+            "series.path": None if self.series is None else self.series.path,
+            "frames.manifest": None if self.frames is None else self.frames.manifest,
+        }
+        given = next((name for name, path in paths.items() if path is not None), None)
+        if self.url is not None and given is not None:
+            raise problem("url", f"is given beside {given}", "one of the two")
+        return self
 
     @field_validator("group_by")
     @classmethod
@@ -233,8 +253,13 @@ class DataSpec(Section):
             return self.series.predicted
         return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()
 
-    def at(self, path: Path, kind: str) -> DataSpec:
-        """With other data of this kind: a folder, or a file."""
+    def at(self, place: Path | str, kind: str) -> DataSpec:
+        """With other data of this kind: a folder, a file, or a URL of one of these, for which :func:`url_problem` has
+        found nothing."""
+        path, url = (place, None) if isinstance(place, Path) else (None, place)
+        return self._with_path(path, kind).model_copy(update={"url": url})
+
+    def _with_path(self, path: Path | None, kind: str) -> DataSpec:
         if kind == "table":
             table = (self.table or TableSpec()).model_copy(update={"file": path})
             return self.model_copy(update={"table": table})

@@ -41,9 +41,9 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring the files of a folder, and the folder, to the disk."""
-    for file in folder.iterdir():
-        flush(file)
+    """Bring all that is in a folder, and the folder, to the disk."""
+    for path in folder.rglob("*"):
+        flush(path)
     flush(folder)
 
 

@@ -8,7 +8,8 @@
     │   └── ConflictError       contradicts what already stands (another result, another space)
     └── WorkError               the request was right, the work failed
         ├── StorageError        the storage cannot be read or written
-        │   └── StorageBusyError  another process is writing to it
+        │   ├── StorageBusyError  another process is writing to it
+        │   └── DamagedError    files are not those whose hashes are stored
         ├── TrainerError        a trainer failed or returned what is no measurement
         └── InterruptedSweepError  stopped before the end; can be resumed
 
@@ -78,6 +79,10 @@ class StorageError(WorkError):
 
 class StorageBusyError(StorageError):
     """Another process is writing to this storage."""
+
+
+class DamagedError(StorageError):
+    """Files are not those whose hashes the study has."""
 
 
 class TrainerError(WorkError):

@@ -19,6 +19,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from aifs_tune.data_url import is_url
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.held_session import opened, translated
 from aifs_tune.postgres_lock import AWAY_S, StudyLock
@@ -75,7 +76,7 @@ class PostgresDatabase:
             ) from None
         self.url = url
         self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-        self.artefacts = Path(os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts").absolute()
+        self.artefacts = _artefacts()
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
         self._writer, self._is_tidy = uuid.uuid4().hex, False
@@ -172,6 +173,13 @@ def for_other_machines(url: str) -> tuple[str, str]:
             "to the cluster's nodes (PGPASSWORD, ~/.pgpass or PGSERVICE)"
         )
     return url, parsed.set(query={}).render_as_string()
+
+
+def _artefacts() -> Path:
+    given = os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts"
+    if is_url(given):
+        raise RequestError(f"{ARTEFACTS_VARIABLE}: {given} is a URL; allowed: a folder that all machines share")
+    return Path(given).absolute()
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

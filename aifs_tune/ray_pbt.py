@@ -102,8 +102,10 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
         lower, upper = self._quantiles()
         moves = [self._move(trial, upper, epoch) for trial in lower]
         self._exchange(epoch, moves)
+        checkpoints = {trial.config["number"]: trial.config["checkpoint"] for trial in upper}
         for trial, move in zip(lower, moves, strict=True):
             taken = {"params": json.dumps(dict(move.params)), "n_inherited": epoch}
+            taken["checkpoint"] = checkpoints[move.source]
             trial.set_config({**trial.config, **taken})
         self._num_perturbations += len(moves)
         self._next_perturbation_sync += self._perturbation_interval

@@ -93,8 +93,9 @@ class Hall:
     """The actor: a population and who sits at which of its places. Called from several threads."""
 
     def __init__(self, job: Job, most: int) -> None:
-        assert job.data is not None
-        self._population = make_population(job.spec, job.data, most=most)
+        data = job.data_here()
+        assert data is not None
+        self._population = make_population(job.spec, data, most=most)
         self._lock = threading.Lock()
         self._seats: dict[str, tuple[Any, Member]] = {}
 

@@ -6,12 +6,14 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.exchange import Move, exchange, next_exchange, repair
+from aifs_tune.hashes import Hashes
 from aifs_tune.listener import Listener
 from aifs_tune.memory import Occupied
 from aifs_tune.meter import Meter
@@ -66,12 +68,14 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         self.live[trial_id] = trial
         self.n_handed_out += 1
         self._listener.started(trial)
+        checkpoint = self._study.checkpoint(trial)
         return {
             "number": trial.number,
             "params": json.dumps(dict(trial.latest_params)),
             "seed": trial.seed,
             "n_stored": trial.epochs,
             "n_inherited": trial.schedule[-1].epoch - 1 if trial.schedule else 0,
+            "checkpoint": checkpoint and json.dumps(asdict(checkpoint)),
             "objective": self._study.spec.objective.metric,
             "pauses_every": 0,
         }
@@ -109,7 +113,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         if result["ended"] == "failed":
             return self._study.tell(number, state="failed", reason=result["reason"])
         if result["ended"] == "complete":
-            return self._study.tell(number, reason=result["reason"])
+            return self._study.tell(number, reason=result["reason"], weights=_hashes(result["weights"]))
         return self._study.tell(number, state="pruned", reason=f"stopped early at epoch {result['epoch']}")
 
     def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
@@ -142,10 +146,17 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
             metrics,
             seconds=result["seconds"],
             worker=result["worker"],
+            checkpoint=_hashes(result["checkpoint"]),
         )
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Write nothing."""
+
+
+def _hashes(told: str | None) -> Hashes | None:
+    """What a worker told of the files it wrote; None if it wrote none."""
+    hashes: Hashes | None = None if told is None else json.loads(told)
+    return hashes
 
 
 class PbtSearcher(StudySearcher):

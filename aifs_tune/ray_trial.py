@@ -16,6 +16,7 @@ from aifs_tune.runner import Job, Runner
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_trainer
 from aifs_tune.trainers.protocol import Trainer
+from aifs_tune.trial import Checkpoint
 
 
 class Kept:
@@ -37,7 +38,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
             if populations:
                 return RemoteMember(populations)
-            return make_trainer(job.spec, job.data, params=params, seed=seed, threads=threads, gpu=gpu)
+            return make_trainer(job.spec, job.data_here(), params=params, seed=seed, threads=threads, gpu=gpu)
 
         self._is_worn_out = False
         self._runner = Runner(job, make, gpu=gpu)
@@ -79,6 +80,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "ended": step.ended,
             "reason": step.reason,
             "out_of_memory": step.out_of_memory,
+            "checkpoint": step.checkpoint and json.dumps(dict(step.checkpoint)),
+            "weights": step.weights and json.dumps(dict(step.weights)),
             "spent": json.dumps(dict(step.spent)),
             "occupied": json.dumps(asdict(self._runner.occupied)) if self._runner.occupied else None,
             "worker": self._runner.worker,
@@ -96,6 +99,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             config["seed"],
             n_stored=config["n_stored"],
             n_inherited=config["n_inherited"],
+            checkpoint=Checkpoint(**json.loads(config["checkpoint"])) if config["checkpoint"] else None,
         )
 
 

@@ -105,6 +105,7 @@ class _Phases:
         self._listener, self._profile, self._n_trials = listener, profile, n_trials
         self.meter = Meter(profile, listener)
         self._weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
+        self._weights.tidy(study.all_trials())
         budget_s = job.spec.search.timeout_s
         self._until = float("inf") if budget_s is None else time.monotonic() + budget_s
         self._is_planned = False

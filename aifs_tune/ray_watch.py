@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from aifs_tune.ray_searcher import Forgettable, StudySearcher
 
 @dataclass
 class TrialWatch(Forgettable, tune.Callback):  # type: ignore[misc]
-    """Ends trials that are silent for too long and records why a worker died."""
+    """Ends trials that are silent for too long, records why a worker died, and lets one that takes its place know of
+    the newest checkpoint."""
 
     searcher: StudySearcher
     silence_s: float
@@ -30,6 +32,9 @@ class TrialWatch(Forgettable, tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._heard[trial.trial_id] = time.monotonic()
+        if result["checkpoint"] is not None:
+            told = {"epoch": result["epoch"], "hashes": json.loads(result["checkpoint"])}
+            trial.set_config({**trial.config, "checkpoint": json.dumps(told)})
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._heard.pop(trial.trial_id, None)  # it is paused now

@@ -2,7 +2,8 @@
 
 Parameters, state, value and the objective's curve are Optuna's own, so that its dashboard and plots show
 them. The other metrics of an epoch are one system attribute an epoch, and so is a change of the parameters; the
-summary of a finished trial (metrics of its best epoch, epochs, seconds, worker, reason) is user attributes.
+summary of a finished trial (metrics of its best epoch, epochs, seconds, worker, reason, the hashes of its weights) is
+user attributes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from aifs_tune.hashes import Hashes
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
 from aifs_tune.trial import Change, Measurement, State, Trial
@@ -43,7 +45,16 @@ def read_curve(frozen: FrozenTrial) -> list[Measurement]:
     entries = (
         (int(key.removeprefix(EPOCH)), value) for key, value in frozen.system_attrs.items() if key.startswith(EPOCH)
     )
-    return [Measurement(epoch, value["metrics"], value["seconds"]) for epoch, value in sorted(entries)]
+    return [
+        Measurement(epoch, value["metrics"], value["seconds"], value.get("checkpoint"))
+        for epoch, value in sorted(entries)
+    ]
+
+
+def epoch_record(metrics: Mapping[str, Any], seconds: float | None, checkpoint: Hashes | None) -> dict[str, Any]:
+    """A measurement as it is stored; what :func:`read_curve` reads."""
+    record: dict[str, Any] = {"metrics": finite_or_none(metrics), "seconds": seconds}
+    return record if checkpoint is None else record | {"checkpoint": dict(checkpoint)}
 
 
 def change_record(params: Mapping[str, Scalar], source: int, inherited: Measurement | None) -> dict[str, Any]:
@@ -114,6 +125,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
         reason=attributes.get("reason"),
         values=values,
         schedule=read_schedule(frozen),
+        weights=attributes.get("weights", {}),
     )
 
 

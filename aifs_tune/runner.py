@@ -17,13 +17,15 @@ from typing import Literal
 
 from aifs_tune import memory
 from aifs_tune.artefacts import TrialArtefacts
-from aifs_tune.durable import write_folder
-from aifs_tune.errors import ConflictError, LostError, TrainerError
+from aifs_tune.errors import ConflictError, DamagedError, LostError, TrainerError
 from aifs_tune.footprint import Footprint
+from aifs_tune.hashes import Hashes, check_hashes, hashes_of
 from aifs_tune.memory import Occupied
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
+from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trainers.protocol import Accountable, Adaptable, Resumable, Trainer, Wearing
+from aifs_tune.trial import Checkpoint
 
 _MEASURED = "measured.json"
 
@@ -33,21 +35,32 @@ class Job:
     """What all trials of a sweep share; plain values, so that it travels to any node.
 
     ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
-    paths start there.
+    paths start there. ``data`` is where the driver has the prepared data, and ``fingerprint`` what they are.
     """
 
     spec: SweepSpec
     data: Path | None
     artefacts: Path
     folder: Path
+    fingerprint: str | None = None
+
+    def data_here(self) -> Path | None:
+        """Where the machine of this process has the prepared data; see :func:`~aifs_tune.data.here.find_here`."""
+        family = find_family(self.spec)
+        if self.data is None or self.fingerprint is None or self.spec.data is None or family is None:
+            return self.data
+        from aifs_tune.data.here import find_here
+
+        return find_here(self.spec.data, family.kind, self.data, self.fingerprint)
 
 
 @dataclass(frozen=True)
 class Step:
     """One epoch of a trial, or its end.
 
-    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk;
-    ``out_of_memory`` whether it failed for want of memory.
+    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk or used of it;
+    ``out_of_memory`` whether it failed for want of memory. ``checkpoint`` and ``weights`` are the hashes of what was
+    written after it.
     ``spent`` is what this worker's time since its last step went into: seconds by the names of
     :data:`aifs_tune.profile.WORK`.
     """
@@ -59,6 +72,8 @@ class Step:
     reason: str | None = None
     spent: Mapping[str, float] = field(default_factory=dict, compare=False)
     out_of_memory: bool = False
+    checkpoint: Hashes | None = None
+    weights: Hashes | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Runner:
         self._lost: LostError | None = None
         self._trainer: Trainer | None = None
         self._problem: _Failure | None = None
+        self._unused: str | None = None
         self._trained_with: Mapping[str, Scalar] | None = None
         self._spent: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -102,20 +118,30 @@ class Runner:
         return self._footprint.wears_out() or (isinstance(trainer, Wearing) and trainer.wears_out(params))
 
     def start(
-        self, number: int, params: Mapping[str, Scalar], seed: int, *, n_stored: int = 0, n_inherited: int = 0
+        self,
+        number: int,
+        params: Mapping[str, Scalar],
+        seed: int,
+        *,
+        n_stored: int = 0,
+        n_inherited: int = 0,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step.
 
         ``n_stored`` is how many epochs of this trial the study has. Those that a checkpoint has beyond them
         are told again by the next steps, without training. The first ``n_inherited`` epochs were those of another
-        trial: without a checkpoint of them, the trial fails.
+        trial: without a checkpoint of them, the trial fails. ``checkpoint`` is the newest that the study knows of:
+        if there is one of its epoch with other hashes, the trial begins again. A newer one, whose epoch was not stored
+        before a crash, is told from a damaged one by what its trainer wrote into it.
         """
         self._artefacts = TrialArtefacts(self._job.artefacts, number)
         self._measured: list[Step] = []
         self._untold: list[Step] = []
         self._saved_at = time.monotonic()
         self._n_begun += 1
-        self._problem = None
+        self._problem = self._unused = None
+        self._kept_epoch = 0
         self._own_params = dict(params)
         first = self._trained_with = self._params_at(1)
         try:
@@ -124,7 +150,7 @@ class Runner:
                     self._trainer = self._make_trainer(first, seed)
             with self._spending("switch"):
                 self._trainer.reset(first, seed=seed)
-                if not self._continue(n_stored):
+                if not self._continue(n_stored, checkpoint):
                     self._trainer.reset(first, seed=seed)
             if len(self._measured) < n_inherited:
                 self._problem = _Failure(
@@ -135,34 +161,48 @@ class Runner:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = self._failure(error)
 
-    def _continue(self, n_stored: int) -> bool:
-        """Load the newest checkpoint, if there is one; False if it is damaged or was computed in
-        another way than here: then the trial starts again."""
+    def _continue(self, n_stored: int, known: Checkpoint | None) -> bool:
+        """Load the newest checkpoint, if there is one; False if it is not the one that is ``known``, is damaged or was
+        computed in another way than here: then the trial starts again, and its last step says so."""
         trainer: object = self._trainer
-        checkpoint = self._artefacts.find_checkpoint()
-        if checkpoint is None or not isinstance(trainer, Resumable):
+        folder = self._artefacts.find_checkpoint()
+        if folder is None or not isinstance(trainer, Resumable):
+            if known is not None:
+                self._unused = f"its checkpoint of epoch {known.epoch} is gone"
             return True
         try:
-            measured = [Step(**step) for step in json.loads((checkpoint / _MEASURED).read_text())]
-            trainer.load(checkpoint)
-        except (TrainerError, ConflictError, OSError, ValueError):
+            if known is not None and self._artefacts.find_checkpoint_epoch() == known.epoch:
+                check_hashes(folder, known.hashes)
+            hashes = hashes_of(folder)
+            measured = [Step(**step) for step in json.loads((folder / _MEASURED).read_text())]
+            trainer.load(folder)
+        except (TrainerError, ConflictError, DamagedError, OSError, ValueError, TypeError) as error:
+            self._unused = f"its checkpoint was not used: {error}"
             self._artefacts.drop_checkpoints()
             return False
-        self._measured, self._untold = measured, measured[n_stored:]
+        untold = measured[n_stored:]
+        self._untold = untold[:-1] + [replace(step, checkpoint=hashes) for step in untold[-1:]]
+        self._measured, self._kept_epoch = measured, len(measured)
         if isinstance(trainer, Adaptable):
             self._trained_with = None  # what was loaded may have been trained with others
         return True
 
     def keep(self) -> None:
-        """Write a checkpoint of the running trial now.
+        """Write a checkpoint of the running trial now, unless there is one of its epoch.
 
         Raises
         ------
         OSError
             If the disk does not take it.
         """
-        self._saved_at = time.monotonic()
-        self._artefacts.save_checkpoint(len(self._measured), self._write_checkpoint)
+        if self._kept_epoch != len(self._measured):
+            self._keep()
+
+    def _keep(self) -> Hashes:
+        self._saved_at, epoch = time.monotonic(), len(self._measured)
+        hashes = self._artefacts.save_checkpoint(epoch, self._write_checkpoint)
+        self._kept_epoch = epoch
+        return hashes
 
     def _params_at(self, epoch: int) -> dict[str, Scalar]:
         """What ``epoch``, from 1, trains with."""
@@ -191,7 +231,8 @@ class Runner:
         self.occupied = None
         step = self._step()
         spent, self._spent = self._spent, {}
-        return replace(step, spent=spent)
+        reasons = [reason for reason in (step.reason, self._unused if step.ended else None) if reason]
+        return replace(step, spent=spent, reason="; ".join(reasons) or None)
 
     def _step(self) -> Step:
         if self._untold:
@@ -221,10 +262,9 @@ class Runner:
             self.occupied = self._footprint.occupied(self._trainer)
         try:
             with self._spending("keep"):
-                self._save(ended=ended)
+                return self._saved(step)
         except OSError as error:  # what was measured stands, whatever the disk says
             return replace(step, reason=f"not kept on disk: {error.strerror or error}")
-        return step
 
     @contextmanager
     def _spending(self, name: str) -> Iterator[None]:
@@ -244,15 +284,19 @@ class Runner:
         trainer: object = self._trainer
         return dict(trainer.spent) if isinstance(trainer, Accountable) else {}
 
-    def _save(self, *, ended: bool) -> None:
+    def _saved(self, step: Step) -> Step:
+        """``step`` with the hashes of what was written after it: weights at the end, else a checkpoint if it is time
+        for one or the trial may be paused."""
         trainer: object = self._trainer
-        spec = self._job.spec.trainer
+        spec, search = self._job.spec.trainer, self._job.spec.search
         if not isinstance(trainer, Resumable) or spec is None:
-            return
-        if ended:
-            write_folder(self._artefacts.weights, trainer.save_best)
-        elif time.monotonic() - self._saved_at >= spec.checkpoint_s:
-            self.keep()
+            return step
+        if step.ended:
+            return replace(step, weights=self._artefacts.save_weights(trainer.save_best))
+        pauses = search.scheduler == "pbt" and step.epoch % search.perturb_epochs == 0
+        if pauses or time.monotonic() - self._saved_at >= spec.checkpoint_s:
+            return replace(step, checkpoint=self._keep())
+        return step
 
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer

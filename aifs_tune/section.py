@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from aifs_tune.scalars import brief, problem
 
@@ -39,5 +39,11 @@ def _printable_path(path: Path) -> Path:
     return path
 
 
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(_printable_path)]
+def _no_url(given: Any) -> Any:
+    if isinstance(given, str) and "://" in given:
+        raise problem("", f"{brief(given)} is a URL", "a path; what is learnt from may be named by data.url instead")
+    return given
+
+
+FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_no_url), AfterValidator(_printable_path)]
 """A file or folder; relative ones start where the command is typed."""

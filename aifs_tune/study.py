@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 
 from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
+from aifs_tune.hashes import Hashes
 from aifs_tune.record import (
     CHANGE,
     EPOCH,
@@ -18,6 +19,7 @@ from aifs_tune.record import (
     best_of,
     change_record,
     distributions_of,
+    epoch_record,
     finite_or_none,
     read_line,
 )
@@ -121,8 +123,10 @@ class Study(StudyReading):
         *,
         seconds: float | None = None,
         worker: str | None = None,
+        checkpoint: Hashes | None = None,
     ) -> Trial:
-        """Store the measurement of one epoch of a running trial; the same epoch again replaces it.
+        """Store the measurement of one epoch of a running trial, with the hashes of the ``checkpoint`` that was written
+        after it; the same epoch again replaces it.
 
         Raises
         ------
@@ -136,7 +140,7 @@ class Study(StudyReading):
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
         value = objectives_in(metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
-        record = {"metrics": finite_or_none(metrics), "seconds": seconds}
+        record = epoch_record(metrics, seconds, checkpoint)
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
         self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
         if worker is not None and worker != current.worker:
@@ -152,8 +156,9 @@ class Study(StudyReading):
         state: FinalState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
+        weights: Hashes | None = None,
     ) -> Trial:
-        """Store the final result of a trial.
+        """Store the final result of a trial, with the hashes of the ``weights`` that it has written.
 
         ``value`` is the objective, or metrics that contain it, or all objectives where there are several; None
         takes the best reported epoch. A value that is missing or not finite makes the trial failed, with the
@@ -183,7 +188,7 @@ class Study(StudyReading):
                 f"the first result stands, {result.state} with value {_listed(result.values)} was not stored"
             )
         check_transition(current.number, current.state, result.state)
-        self._store_result(current, result, seconds)
+        self._store_result(current, result, {"seconds": seconds, "weights": weights and dict(weights)})
         return self.trial(current.number)
 
     @whole
@@ -280,13 +285,13 @@ class Study(StudyReading):
             raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
         return current
 
-    def _store_result(self, current: Trial, result: Result, seconds: float | None) -> None:
+    def _store_result(self, current: Trial, result: Result, beside: Mapping[str, Any]) -> None:
         trial_id = self._trial_id(current.number)
         summary = {
             "metrics": finite_or_none(result.metrics) or None,
             "epochs": current.epochs or None,
             "reason": result.reason,
-            "seconds": seconds,
+            **beside,
         }
         for key, entry in summary.items():
             if entry is not None:

@@ -13,7 +13,7 @@ from aifs_tune.record import FROM_OPTUNA, read_curve, read_trial
 from aifs_tune.results import front_of
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.trial import STATES, Measurement, State, Trial
+from aifs_tune.trial import STATES, Checkpoint, Measurement, State, Trial
 
 if TYPE_CHECKING:
     import pandas
@@ -48,6 +48,16 @@ class StudyReading:
         """What the trial reported, epoch by epoch."""
         number = trial.number if isinstance(trial, Trial) else trial
         return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
+
+    def checkpoint(self, trial: Trial | int) -> Checkpoint | None:
+        """The newest checkpoint of a trial that a report told of, or that of the trial it has taken over since."""
+        current = self.trial(trial)
+        written = [m for m in self.curve(current) if m.checkpoint is not None]
+        if current.schedule:
+            change = current.schedule[-1]
+            taken = [m for m in self.curve(change.source) if m.epoch == change.epoch - 1 and m.checkpoint is not None]
+            written = taken + [m for m in written if m.epoch >= change.epoch]
+        return Checkpoint(written[-1].epoch, written[-1].checkpoint or {}) if written else None
 
     @property
     def trials(self) -> pandas.DataFrame:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune.data_spec import DataSpec
-from aifs_tune.errors import InterruptedSweepError
+from aifs_tune.data_url import is_url, url_problem
+from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
 from aifs_tune.place import Place
@@ -118,18 +119,21 @@ class Sweep:
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file, or one that ships by its name, such as ``"celestial_cnn"``.
 
-    ``data`` is the folder of images, or the file of another kind of data; ``overrides`` are ``"search.trials=8"`` and
-    the like.
+    ``data`` is the folder of images, or the file of another kind of data, or the URL of either in an object store;
+    ``overrides`` are ``"search.trials=8"`` and the like.
 
     Raises
     ------
     SweepFileError
-        Naming file, line, key, value and what is allowed.
+        Naming file, line, key, value and what is allowed; DataError if ``data`` is a URL of none.
     """
     spec = load_sweep_file(find_sweep_file(file), overrides)
     if data is not None:
         family = find_family(spec)
-        section = (spec.data or DataSpec()).at(Path(data), family.kind if family else "images")
+        place = data if isinstance(data, str) and is_url(data) else Path(data)
+        if isinstance(place, str) and (wrong := url_problem(place)) is not None:
+            raise DataError(f"data: {wrong}")
+        section = (spec.data or DataSpec()).at(place, family.kind if family else "images")
         spec = spec.model_copy(update={"data": section})
     return Sweep(spec)
 
@@ -208,7 +212,7 @@ def _execute(
             begin_with(study, earlier)
         if more is not None:
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
-        job = Job(spec, images, study.artefacts, Path.cwd())
+        job = Job(spec, images, study.artefacts, Path.cwd(), fingerprint)
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
     return SweepResult(study, time.monotonic() - started, profile)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from aifs_tune.errors import ConflictError
+from aifs_tune.hashes import Hashes
 from aifs_tune.space import Scalar
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
@@ -35,11 +36,21 @@ def check_transition(trial: int, current: State, wanted: State) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a trial reported at one epoch: metrics (None where undefined) and seconds spent."""
+    """What a trial reported at one epoch: metrics (None where undefined), seconds spent, and the hashes of the
+    checkpoint that it wrote after it, if it wrote one."""
 
     epoch: int
     metrics: Mapping[str, float | None]
     seconds: float | None = None
+    checkpoint: Hashes | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The newest checkpoint that a study knows of a trial: that of ``epoch``, with these hashes."""
+
+    epoch: int
+    hashes: Hashes
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,9 @@ class Trial:
     ``schedule`` has what changed while it trained, the earliest first; ``params`` are those that it began with. What
     it measured before a change is in its curve alone: ``value``, ``epoch`` and ``metrics`` are those of the weights
     that it has, and so may be of an epoch of the trial that these came from.
+
+    ``weights`` are the hashes of the files that its best epoch's weights were written to; of the best trials these are
+    kept.
     """
 
     number: int
@@ -84,6 +98,7 @@ class Trial:
     reason: str | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[Change, ...] = ()
+    weights: Hashes = field(default_factory=dict)
 
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
@@ -95,10 +110,11 @@ class Trial:
         return self.state in FINAL
 
     def to_json(self) -> dict[str, Any]:
-        """The trial object of the command line's contract; with ``values`` where there are several objectives and
-        ``schedule`` where something changed."""
+        """The trial object of the command line's contract; with ``values`` where there are several objectives,
+        ``schedule`` where something changed and ``weights`` where some were written."""
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
+        written = {"weights": dict(self.weights)} if self.weights else {}
         return {
             "trial": self.number,
             "state": self.state,
@@ -113,4 +129,5 @@ class Trial:
             "reason": self.reason,
             **several,
             **changed,
+            **written,
         }

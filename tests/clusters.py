@@ -29,7 +29,7 @@ class Cluster:
         self.address = f"http://127.0.0.1:{self.dashboard}"
         self.secrets = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**os.environ, **environment, **self.secrets, "PATH": path}
+        self.environment = {**os.environ, **environment, **self.secrets, "PATH": path}
         self._folder = tempfile.mkdtemp(prefix="ray")
         self.nodes: list[subprocess.Popen[str]] = []
         head = [f"--port={self.gcs}", "--include-dashboard=true", f"--dashboard-port={self.dashboard}"]
@@ -71,7 +71,7 @@ class Cluster:
             ports = [f"--{name}={_free_port(reserved)}" for name in _PORTS]
         node = subprocess.Popen(
             [*_RAY, "--node-ip-address=127.0.0.1", f"--temp-dir={self._folder}/{len(self.nodes)}", *ports, *arguments],
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,11 +12,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable", "profile", "preloading", "place", "memory"},
+    {"errors", "scalars", "seeds", "quiet", "durable", "hashes", "profile", "preloading", "place", "memory"},
     {"shares"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
-    {"section"},
+    {"section", "data_url"},
     {"series_spec"},
     {"data_spec"},
     {"spec"},
@@ -90,6 +90,7 @@ HOMES = {
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
+    "fsspec": {"data"},
     "yaml": {"strict_yaml", "cli"},
 }
 

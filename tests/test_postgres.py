@@ -325,6 +325,12 @@ CREATE = """
 """
 
 
+def test_artefacts_in_an_object_store_are_refused(postgres_url, monkeypatch):
+    monkeypatch.setenv("AIFS_TUNE_ARTEFACTS", "s3://lab/artefacts")
+    with pytest.raises(RequestError, match="AIFS_TUNE_ARTEFACTS: s3://lab/artefacts is a URL; allowed: a folder"):
+        Storage(postgres_url)
+
+
 def test_processes_that_create_the_tables_at_once_make_them_once(postgres):
     postgres.psql("CREATE DATABASE fresh")
     url = postgres.get_uri(database="fresh").replace("postgresql://", "postgresql+psycopg://")

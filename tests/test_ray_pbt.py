@@ -24,6 +24,7 @@ class TuneTrial:
 
     def __init__(self, number: int) -> None:
         self.config = {"number": number, "params": json.dumps(params(number)), "n_stored": 0, "n_inherited": 0}
+        self.config["checkpoint"] = f"of {number}"
         self.status, self.experiment_tag, self.placement_group_factory = self.PENDING, "", "one cpu"
 
     def is_finished(self) -> bool:
@@ -82,6 +83,7 @@ def test_the_worst_quarter_goes_on_from_the_best_quarter():
         assert move.params["units"] == source["units"]
         assert move.params["rate"] != params(move.number)["rate"]
         assert (json.loads(config["params"]), config["n_stored"], config["n_inherited"]) == (move.params, 2, 2)
+        assert config["checkpoint"] == f"of {move.source}", "the weights that it goes on with are known by their hash"
     assert [json.loads(trial.config["params"]) for trial in sweep.trials[2:]] == [params(n) for n in range(2, 8)]
     assert all(trial.config["n_stored"] == 2 for trial in sweep.trials)
     assert [sweep.measure(n, 3) for n in range(8)] == [CONTINUE] * 8

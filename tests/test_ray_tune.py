@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from aifs_tune.ray_patches import outlived_kills
 from aifs_tune.ray_watch import TrialWatch, cause_of_death
+from aifs_tune.trial import Checkpoint
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,16 @@ def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
     watch.on_trial_save(1, [], paused)
     watch.on_step_end(1, [paused, hung])
     assert killed == ["hung"]
+
+
+def test_a_worker_that_takes_over_knows_of_the_newest_checkpoint():
+    class Trial(SimpleNamespace):
+        def set_config(self, config):
+            self.config = config
+
+    watch = TrialWatch(SimpleNamespace(error=None), silence_s=1.0)
+    trial = Trial(trial_id="t", config={"number": 3, "checkpoint": None})
+    watch.on_trial_result(1, [], trial, {"epoch": 4, "checkpoint": '{"state.npz": "abc"}'})
+    watch.on_trial_result(1, [], trial, {"epoch": 5, "checkpoint": None})
+    assert trial.config["number"] == 3
+    assert Checkpoint(**json.loads(trial.config["checkpoint"])) == Checkpoint(4, {"state.npz": "abc"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from aifs_tune import memory
 from aifs_tune.artefacts import BestWeights, TrialArtefacts
 from aifs_tune.durable import write_folder
 from aifs_tune.footprint import Footprint
+from aifs_tune.hashes import hashes_of
 from aifs_tune.runner import Job, Runner
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trial import Trial
+from aifs_tune.trial import Checkpoint, Trial
 
 
 class Counting:
@@ -114,7 +117,9 @@ def test_epochs_that_were_measured_but_not_stored_are_told_again(runner, n_store
     first = [runner.step(), runner.step()]
     again = steps(runner, 4, n_stored=n_stored)
     assert [s.epoch for s in again] == list(range(n_stored + 1, 4))
-    assert again[:-1] == first[n_stored:]
+    told = [(s.metrics, s.seconds) for s in first]
+    assert [(s.metrics, s.seconds) for s in again[:-1]] == told[n_stored:]
+    assert [s.checkpoint for s in again[:-1]] == [None, first[1].checkpoint][n_stored:], "only the newest is there"
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.write_text("{"), Path.unlink])
@@ -126,6 +131,101 @@ def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(runner, name, damag
     again = steps(runner, 4, n_stored=2)
     assert [s.epoch for s in again] == [1, 2, 3]
     assert [s.metrics for s in again[:2]] == [s.metrics for s in first]
+
+
+def test_the_hashes_of_what_was_written_are_told(runner):
+    taken = steps(runner, 4)
+    folder = runner._artefacts.weights
+    assert taken[-1].weights == hashes_of(folder) == {"best.json": hashlib.sha256(b"3.0").hexdigest()}
+    assert [set(s.checkpoint or ()) for s in taken] == [{"state.json", "measured.json"}] * 2 + [set()]
+
+
+def interrupted(runner: Runner) -> Checkpoint:
+    """Two epochs of trial 4, and what the study knows of the checkpoint after them."""
+    runner.start(4, {"start": 0.0}, seed=1)
+    return Checkpoint(2, [runner.step(), runner.step()][1].checkpoint)
+
+
+def go_on(runner: Runner, known: Checkpoint, n_stored: int = 2) -> list:
+    runner.start(4, {"start": 0.0}, 1, n_stored=n_stored, checkpoint=known)
+    taken = [runner.step()]
+    while taken[-1].ended is None:
+        taken.append(runner.step())
+    return taken
+
+
+def test_a_checkpoint_whose_hash_the_study_has_is_used(runner):
+    assert [s.epoch for s in go_on(runner, interrupted(runner))] == [3]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda folder: (folder / "state.json").write_text("7.0"),
+            r"state\.json: its SHA-256 is .*study is \w{64}",
+        ),
+        (lambda folder: (folder / "state.json").unlink(), r"state\.json: is not there"),
+        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is not one of the files"),
+        (lambda folder: (folder / "more").symlink_to("state.json"), r"more: is no regular file"),
+    ],
+    ids=["changed", "missing", "more", "link"],
+)
+def test_a_checkpoint_that_is_not_the_one_of_the_study_is_not_used(runner, damage, said):
+    """Also where the trainer itself would take it: 7.0 is a state like any other."""
+    known = interrupted(runner)
+    damage(runner._artefacts.find_checkpoint())
+    again = go_on(runner, known)
+    assert [(s.epoch, s.metrics["score"]) for s in again] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert again[-1].ended == "complete"
+    assert re.match("its checkpoint was not used: .*" + said, again[-1].reason), again[-1].reason
+    assert {s.reason for s in again[:-1]} == {None}
+    assert steps(runner, 5)[-1].reason is None, "that of the next trial is not touched by it"
+
+
+def test_a_checkpoint_that_is_gone_is_told(runner):
+    known = interrupted(runner)
+    runner._artefacts.drop_checkpoints()
+    again = go_on(runner, known)
+    assert [s.epoch for s in again] == [1, 2, 3]
+    assert again[-1].reason == "its checkpoint of epoch 2 is gone"
+
+
+def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
+    known = interrupted(runner)
+    runner._artefacts.save_checkpoint(1, lambda folder: None)  # what the study knows of is an earlier one
+    runner.start(4, {"start": 0.0}, seed=1)
+    newest = [runner.step(), runner.step()][1].checkpoint
+    again = go_on(runner, Checkpoint(1, known.hashes), n_stored=1)
+    assert [s.epoch for s in again] == [2, 3]
+    assert again[0].checkpoint == newest, "it is told with its hash now"
+
+
+def test_what_a_trial_took_over_must_be_what_its_source_wrote(tmp_path):
+    runner = adapting(tmp_path)
+    runner.start(0, {"stride": 1.0}, 1)
+    runner.step()
+    runner.step()
+    runner.keep()
+    known = Checkpoint(2, hashes_of(runner._artefacts.find_checkpoint()))
+    (runner._artefacts.find_checkpoint() / "state.json").write_text("7.0")
+    runner.start(0, {"stride": 5.0}, 1, n_stored=2, n_inherited=2, checkpoint=known)
+    failed = runner.step()
+    assert failed.ended == "failed"
+    assert failed.reason.startswith("no whole checkpoint of epoch 2")
+    assert "state.json: its SHA-256 is" in failed.reason
+
+
+def test_a_population_keeps_a_checkpoint_where_it_pauses_and_not_again(tmp_path, monkeypatch):
+    search = {"epochs": 4, "scheduler": "pbt", "perturb_epochs": 2, "trials": 4}
+    runner = adapting(tmp_path, search=search)
+    runner.start(0, {"stride": 1.0}, 1)
+    taken = [runner.step(), runner.step()]
+    assert [step.checkpoint is None for step in taken] == [True, False]
+    written = runner._artefacts.find_checkpoint()
+    monkeypatch.setattr(Adapting, "save", lambda self, folder: pytest.fail("is there already"))
+    runner.keep()
+    assert hashes_of(written) == taken[1].checkpoint
 
 
 def test_what_was_measured_stands_when_the_disk_is_full(runner, monkeypatch):
@@ -169,6 +269,21 @@ def test_only_the_best_trials_weights_stay(tmp_path):
     end(4, 0.9, state="pruned")
     end(5, None, state="failed")
     assert [p.name for p in tmp_path.iterdir()] == ["trial-000002"]
+
+
+def test_what_a_driver_that_died_left_is_removed(tmp_path):
+    objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
+    states = ("complete", "complete", "pruned", "running", "waiting")
+    trials = [Trial(n, state, {}, 0, value=n / 10) for n, state in enumerate(states)]
+    for trial in trials:
+        artefacts = TrialArtefacts(tmp_path, trial.number)
+        artefacts.save_weights(lambda folder: (folder / "w").write_text("w"))
+        artefacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
+        (artefacts.folder / "partial-x").mkdir()
+    BestWeights(tmp_path, [objective], [trials[1]]).tidy(trials)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    in_flight = [f"trial-00000{n}/{what}" for n in (3, 4) for what in ("checkpoint-00001", "weights")]
+    assert left == ["trial-000001/weights", *in_flight]
 
 
 def test_what_the_time_went_into_adds_up(runner):

@@ -46,13 +46,15 @@ def test_a_folder_becomes_a_best_configuration(survey, url):
     assert folders == [f"trial-{best.number:06d}"]
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
 
+    from aifs_tune.artefacts import kept_weights
     from aifs_tune.data import open_images, prepare_images
     from aifs_tune.trainers.classifier import load_classifier
     from aifs_tune.trainers.metrics import measure
 
     prepared = prepare_images(result.study.spec.data)
     images = open_images(prepared.location)
-    classifier = load_classifier(result.study.artefacts / folders[0] / "weights")
+    assert set(best.weights) == {"weights.json", "weights.npz"}
+    classifier = load_classifier(kept_weights(result.study, best))
     again = measure(images.labels[images.val], classifier.predict(images.images[images.val]))
     assert again["macro_f1"] == pytest.approx(best.value, abs=1e-6)
     assert sorted(classifier.classes) == sorted(images.classes)
@@ -98,6 +100,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     killed = get_study(Storage(url), "sky")
     reached = killed.trial(0).epochs
     assert killed.trial(0).state == "running"
+    assert set(killed.checkpoint(0).hashes) == {"measured.json", "state.json", "state.npz"}
     assert 2 <= reached < 14
     resumed = aifs_tune.resume("sky", storage=url).study
     assert [m.epoch for m in resumed.curve(0)] == list(range(1, 15))

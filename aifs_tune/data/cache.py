@@ -9,6 +9,7 @@ same one, the second uses what the first has written.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -71,6 +72,14 @@ def storing(root: Path) -> Iterator[None]:
             f"image cache {root}: cannot be written ({error.strerror or error}); "
             "make room, or set AIFS_TUNE_CACHE to another folder"
         ) from error
+
+
+@contextmanager
+def locked(root: Path, name: str) -> Iterator[None]:
+    """Be the only process of this machine that does what ``name`` stands for; waits for the one that does it now."""
+    with (root / f"{name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # it ends with the process, however that ends
+        yield
 
 
 def find_entry(folder: Path) -> Meta | None:

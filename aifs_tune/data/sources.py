@@ -18,8 +18,10 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
     Raises
     ------
     DataError
-        If there are none; names what needs them, ``asked_by``.
+        If there are none; names what needs them, ``asked_by``. A URL is only asked when they are prepared.
     """
+    if data.url is not None:
+        return data
     if kind == "table":
         table = data.table or TableSpec()
         if table.file is None and table.bundled is None and table.simulate is None:
@@ -54,8 +56,13 @@ def prepare(
     Raises
     ------
     DataError
-        If nothing can be learnt from them; StorageError if the cache cannot be written.
+        If nothing can be learnt from them; StorageError if the cache cannot be written; WorkError if an object store
+        does not answer.
     """
+    if data.url is not None:
+        from aifs_tune.data.store import fetch
+
+        data = data.at(fetch(data.url, with_folder=_is_a_list(data, kind), tell=tell, progress=progress), kind)
     if kind != "images":
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
@@ -70,6 +77,11 @@ def prepare(
     for line in images.preflight.lines():
         tell(line)
     return images.location, images.images.fingerprint
+
+
+def _is_a_list(data: DataSpec, kind: str) -> bool:
+    """Whether a file of this kind names others beside it."""
+    return kind == "frames" or (kind == "series" and (data.series is None or data.series.forecast is None))
 
 
 def _prepared_examples(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.hashes import Hashes, check_hashes
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
@@ -28,16 +29,22 @@ _TYPES: dict[str, tuple[Any, Any, Any]] = {
 """Of params, shapes and networks, by the name of the trainer."""
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_classifier(folder: Path, *, hashes: Hashes | None = None) -> Classifier:
     """The classifier in ``folder``, in the precision it was measured in.
 
-    Built from our own code and plain arrays, so that nothing in the files is executed.
+    Built from our own code and plain arrays, so that nothing in the files is executed. ``hashes`` are those of a
+    trial's ``weights``, for a folder that was copied; of one that :func:`~aifs_tune.artefacts.kept_weights` gave they
+    have been checked.
 
     Raises
     ------
+    DamagedError
+        If the files are not those of ``hashes``; names the first one and both of its hashes.
     TrainerError
         If the files are missing, damaged or do not describe a network.
     """
+    if hashes is not None:
+        check_hashes(folder, hashes)
     arrays, facts = read_state(folder, WEIGHTS_NAME)
     try:
         described = dict(facts["architecture"])

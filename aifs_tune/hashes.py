@@ -1,0 +1,53 @@
+"""What names the content of a folder of artefacts: the SHA-256 of each of its files, as ``sha256sum`` prints it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from aifs_tune.errors import DamagedError
+
+Hashes: TypeAlias = Mapping[str, str]
+"""Hexadecimal SHA-256 by the name of a file, relative to its folder with ``/``."""
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The hash of every file below ``folder``, in the order of their names. All of each file is read.
+
+    Raises
+    ------
+    DamagedError
+        If something in it is neither a file nor a folder, such as a link; OSError if a file cannot be read.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise DamagedError(f"{path}: is no regular file; allowed: what a trial wrote")
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def check_hashes(folder: Path, expected: Hashes) -> None:
+    """Refuse ``folder`` unless it holds the files whose hashes are ``expected``, and no others.
+
+    Raises
+    ------
+    DamagedError
+        Naming the first file that is missing, is too many or has another hash, and both hashes.
+    """
+    try:
+        found = hashes_of(folder)
+    except OSError as error:
+        raise DamagedError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    for name in sorted({*found, *expected}):
+        here, wanted = found.get(name), expected.get(name)
+        if here is None:
+            raise DamagedError(f"{folder / name}: is not there; the study has one with SHA-256 {wanted}")
+        if wanted is None:
+            raise DamagedError(f"{folder / name}: is not one of the files that the study has a hash of; its is {here}")
+        if here != wanted:
+            raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in the study is {wanted}")

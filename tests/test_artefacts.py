@@ -1,0 +1,146 @@
+"""What a study knows of the files of its trials, and what becomes of poisoned ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aifs_tune.answers import best_answer
+from aifs_tune.artefacts import TrialArtefacts, kept_weights
+from aifs_tune.errors import DamagedError, NotFoundError
+from aifs_tune.runner import Job, Runner
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study, open_study
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.classifier import load_classifier
+from aifs_tune.trial import Checkpoint
+
+
+@pytest.fixture
+def study(url, space):
+    study = open_study("lab", space=space, storage=url, metric="score")
+    for _ in range(3):
+        study.ask()
+    return study
+
+
+def written(study, number: int) -> dict[str, str]:
+    return TrialArtefacts(study.artefacts, number).save_weights(
+        lambda folder: (folder / "weights.npz").write_text(f"weights of {number}")
+    )
+
+
+def test_the_hash_of_the_weights_is_stored_with_the_result(study, url):
+    study.report(0, 1, {"score": 1.0})
+    told = study.tell(0, weights=written(study, 0))
+    hashes = {"weights.npz": hashlib.sha256(b"weights of 0").hexdigest()}
+    again = get_study(Storage(url), "lab").trial(0)
+    assert told.weights == again.weights == again.to_json()["weights"] == hashes
+    assert best_answer(study)["weights"] == hashes
+    assert "weights" not in study.tell(1, {"score": 0.5}).to_json()
+    assert kept_weights(study, 0) == study.artefacts / "trial-000000" / "weights"
+
+
+def test_weights_that_are_not_those_of_the_study_are_refused(study):
+    study.report(0, 1, {"score": 1.0})
+    stored = study.tell(0, weights=written(study, 0)).weights["weights.npz"]
+    file = kept_weights(study, 0) / "weights.npz"
+    file.write_text("bit rot")
+    other = hashlib.sha256(b"bit rot").hexdigest()
+    said = f"{file}: its SHA-256 is {other}, that in the study is {stored}"
+    with pytest.raises(DamagedError, match=f"^{said}$"):
+        kept_weights(study, 0)
+    with pytest.raises(DamagedError, match=f"^{said}$"):
+        load_classifier(file.parent, hashes=study.trial(0).weights)
+    with pytest.raises(NotFoundError, match="no weights of trial 1 are kept; kept are trial-000000"):
+        kept_weights(study, 1)
+
+
+def test_the_newest_checkpoint_that_the_study_knows_of(study, space):
+    one, two, three = ({"state.npz": digit * 64} for digit in "123")
+    assert study.checkpoint(0) is None
+    for number, hashes in ((0, one), (2, two)):
+        study.report(number, 1, {"score": 1.0}, checkpoint=hashes)
+        study.report(number, 2, {"score": 1.0})
+    assert study.checkpoint(0) == Checkpoint(1, one)
+    study.report(2, 2, {"score": 1.0}, checkpoint=three)
+    study.change(0, epoch=3, params={"x": 0.1, "kind": "a"}, source=2)
+    assert study.checkpoint(0) == Checkpoint(2, three), "what it takes over was written by trial 2"
+    study.report(0, 3, {"score": 1.0})
+    study.report(0, 4, {"score": 1.0}, checkpoint=one)
+    assert study.checkpoint(0) == Checkpoint(4, one)
+    study.report(0, 4, {"score": 1.0})
+    assert study.checkpoint(0) == Checkpoint(2, three), "an epoch that is measured again has no checkpoint any more"
+
+
+class Poison:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.target,)
+
+
+def poison(folder: Path, name: str, target: Path) -> None:
+    """Replace the arrays in ``folder`` by a pickle that they describe as theirs, and lay others beside them."""
+    bomb = np.empty(1, dtype=object)
+    bomb[0] = Poison(target)
+    buffer = io.BytesIO()
+    np.savez(buffer, a=bomb)
+    (folder / f"{name}.npz").write_bytes(buffer.getvalue())
+    described = json.loads((folder / f"{name}.json").read_text())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (folder / f"{name}.json").write_text(json.dumps(described | {"sha256": digest}))
+    for other in ("weights.keras", "weights.pkl"):
+        (folder / other).write_bytes(pickle.dumps(bomb[0]))
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["of a known hash", "of no hash"])
+def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
+    from aifs_tune.data.examples import open_examples
+    from aifs_tune.data.sources import prepare
+    from aifs_tune.trainers.by_name import make_trainer
+
+    spec = parse_sweep(
+        {
+            "name": "poisoned",
+            "trainer": {"name": "mlp", "checkpoint_s": 0},
+            "data": {"table": {"bundled": "breast_cancer"}},
+            "objective": {"metric": "val_macro_f1"},
+            "search": {"epochs": 3},
+            "space": {"units": {"type": "fixed", "value": 8}},
+        }
+    )
+    location, fingerprint = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None)
+    assert open_examples(location).fingerprint == fingerprint
+    monkeypatch.chdir(tmp_path)
+
+    def runner() -> Runner:
+        make = lambda params, seed: make_trainer(spec, location, params=params, seed=seed, threads=1)  # noqa: E731
+        return Runner(Job(spec, location, tmp_path / "artefacts", tmp_path), make)
+
+    first = runner()
+    first.start(0, {"units": 8}, 1)
+    measured = [first.step(), first.step()]
+    target = tmp_path / "executed"
+    poison(first._artefacts.find_checkpoint(), "state", target)
+    known = Checkpoint(2, measured[1].checkpoint) if is_known else None
+    first.start(0, {"units": 8}, 1, n_stored=2, checkpoint=known)
+    again = [first.step(), first.step(), first.step()]
+    assert [s.metrics for s in again[:2]] == [s.metrics for s in measured], "it began again"
+    assert "its checkpoint was not used" in again[-1].reason
+    assert not target.exists()
+    poison(first._artefacts.weights, "weights", target)
+    with pytest.raises(DamagedError, match=r"weights\.json: its SHA-256 is"):
+        load_classifier(first._artefacts.weights, hashes=again[-1].weights)
+    assert not target.exists()
+    pickle.loads((first._artefacts.weights / "weights.pkl").read_bytes())
+    assert target.exists(), "the poison must work where pickle is allowed"
