@@ -170,3 +170,21 @@ def test_an_unfinished_study_has_no_best(run, space, tmp_path):
 def test_debug_shows_where_it_happened(run):
     with pytest.raises(cli.AifsTuneError):
         run("best", "nobody", "--debug")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute one, or a URL"),
+        ("ftp://lab/survey", "--data: 'ftp://lab/survey' is not a URL of data; allowed: s3://"),
+    ],
+)
+def test_what_nodes_would_not_find_is_not_submitted(run, data, said):
+    ran = run("submit", "quick_sky", "--data", data, "--address", "http://127.0.0.1:1")
+    assert (ran.code, said in ran.err) == (2, True), ran.err
+
+
+def test_data_at_a_url_are_asked_for_as_it_is_typed(run):
+    ran = run("run", "celestial_cnn", "--data", "s3://key:secret@lab/survey")
+    assert (ran.code, "allowed: a bucket and a path, and no secret" in ran.err) == (2, True), ran.err
+    assert "secret@" not in ran.err

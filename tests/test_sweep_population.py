@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import aifs_tune
@@ -92,11 +93,12 @@ def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url
 
 
 def _processes_of(title: str) -> list[int]:
+    """Those that this process started, not those of whoever else tests here."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if entry.read_bytes().startswith(title.encode()):
-                found.append(int(entry.parent.name))
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                found.append(process.pid)
     return found
 
 
