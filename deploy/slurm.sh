@@ -23,7 +23,7 @@ export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 export RAY_AUTH_TOKEN
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")  # a pipe into head might end the script, as it has pipefail
 port=$((20000 + SLURM_JOB_ID % 20000))
 node=(ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_PER_TASK")
 
