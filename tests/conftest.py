@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from labs import make_lab
-from servers import crash
+from servers import crash, database_url
 
 from aifs_tune.storage import Storage
 
@@ -83,11 +83,6 @@ def postgres() -> Iterator[Any]:
         Storage(database_url(server, "template_lab"), create=True).close()
         yield server
         crash(server)  # at once: nothing in it is needed any more
-
-
-def database_url(server: Any, database: str) -> str:
-    """As ``--storage`` takes it."""
-    return server.get_uri(database=database).replace("postgresql://", "postgresql+psycopg://")
 
 
 _NUMBERS = count()

@@ -10,6 +10,11 @@ from typing import Any
 import psutil
 
 
+def database_url(server: Any, database: str) -> str:
+    """As ``--storage`` takes it."""
+    return server.get_uri(database=database).replace("postgresql://", "postgresql+psycopg://")
+
+
 def stop(server: Any) -> None:
     """As an administrator does: what was written is on the disk."""
     server._stop()

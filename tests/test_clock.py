@@ -10,10 +10,9 @@ from pathlib import Path
 
 import libfaketime
 import pytest
-from conftest import database_url
 from labs import command, ended, finished, wait_for
 from processes import start
-from servers import crash
+from servers import crash, database_url
 
 from aifs_tune.errors import StorageBusyError
 from aifs_tune.storage import Storage
