@@ -39,6 +39,8 @@ RANDOM_SHARE = 0.1
 """Of later proposals that are uniform, whatever the model believes."""
 CONTENDERS = 200
 """Trials, the best so far, that can be the best at the end."""
+MOST_RUNNING = 300
+"""Running trials, the most promising, that count as if they had ended: a proposal's cost grows with the third power."""
 
 
 class AifsSampler(BaseSampler):
@@ -164,8 +166,12 @@ def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np
     if known.running:  # what runs is taken to end as expected: its surroundings promise less
         pending = np.array(list(known.running), dtype=np.int64)
         pending_x = encoding.features(np.array(list(known.running.values())))
-        y = posterior.mean(pending_x, end, pending)
-        posterior = model.posterior(theta, extended(points, pending_x, end, pending, y))
+        awaited = np.arange(len(pending))
+        if len(pending) > MOST_RUNNING:
+            promising = log_expected_improvement(*posterior.gain(pending_x, end, pending, x[by_mean[0]], -1))
+            awaited = np.argsort(-promising, kind="stable")[:MOST_RUNNING]
+        at, who = pending_x[awaited], pending[awaited]
+        posterior = model.posterior(theta, extended(points, at, end, who, posterior.mean(at, end, who)))
     places = candidates(encoding, known.places[[contenders[i] for i in by_mean[:N_BEST]]], rng)
     features = encoding.features(places)
     gain, variance = posterior.gain(features, end, none(features), x[by_mean[0]], -1)

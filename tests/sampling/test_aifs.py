@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState
 
+from aifs_tune.sampling import aifs
 from aifs_tune.sampling.aifs import N_START, AifsSampler
 from aifs_tune.sampling.model import KERNEL
 
@@ -101,7 +102,9 @@ def test_it_learns_from_running_and_from_stopped_trials():
     assert np.median(late) > np.median(early) + 0.1
 
 
-def test_trials_that_run_at_the_same_time_differ():
+@pytest.mark.parametrize("most_awaited", [300, 6])
+def test_trials_that_run_at_the_same_time_differ(monkeypatch, most_awaited):
+    monkeypatch.setattr(aifs, "MOST_RUNNING", most_awaited)
     study = new_study(seed=0)
     drive(study, 12)
     asked = [study.ask(SPACE).params for _ in range(16)]
