@@ -77,10 +77,12 @@ def run_page(page: Path, folder: Path) -> int:
     return n_run
 
 
+@pytest.mark.timeout(900)
 def test_the_readme_runs_from_top_to_bottom(tmp_path):
     assert run_page(ROOT / "README.md", tmp_path) >= 12
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [p for p in PAGES[1:] if blocks(p)], ids=lambda p: p.name)
 def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path):
     if "simulate-sky survey" not in page.read_text():

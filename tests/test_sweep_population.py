@@ -75,7 +75,7 @@ def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url
     killed: list[int] = []
 
     def kill_once_it_trains() -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 280
         while time.monotonic() < until and not killed:
             if _epochs(url) >= 2:
                 killed.extend(_processes_of("ray::Hall"))
