@@ -137,6 +137,12 @@ class Resources(Section):
         description="A worker whose own memory grew by more MB (of 2**20 bytes) since its first trial is replaced.",
     )
 
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_shared(self) -> Resources:
+        if self.gpu != "auto" and self.gpu > 1 and not self.gpu.is_integer():
+            raise problem("gpu", f"{self.gpu:g} is neither a part of one GPU nor whole ones", "0 to 1, 2, 3, ..., auto")
+        return self
+
 
 class Replayed(Section):
     """One entry of a schedule."""

@@ -149,6 +149,11 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ),
         (
             "trainer: cnn",
+            "resources: {gpu: 1.5}",
+            "2: resources.gpu: 1.5 is neither a part of one GPU nor whole ones; allowed: 0 to 1, 2, 3, ..., auto",
+        ),
+        (
+            "trainer: cnn",
             "resources: {gpu: all}",
             "2: resources.gpu: 'all' is not a number; allowed: a number from 0 to 64 or auto",
         ),
