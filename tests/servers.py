@@ -33,7 +33,9 @@ def revive(server: Any, *, within_s: float = 120.0) -> None:
     while True:
         try:
             server.ensure_postgres_running()
+            server.psql("SELECT 1")
             return
-        except subprocess.SubprocessError:
+        except (subprocess.SubprocessError, AssertionError):  # of the wheel, where it is still starting up
             if time.monotonic() > until:
                 raise
+            time.sleep(0.2)

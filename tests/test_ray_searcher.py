@@ -28,6 +28,8 @@ def result(**entries: Any) -> dict[str, Any]:
     told = {"epoch": 1, "metrics": "{}", "seconds": 1.0, "worker": "here:1", "spent": "{}", "occupied": None}
     return {
         **told,
+        "checkpoint": None,
+        "weights": None,
         "ended": "failed",
         "reason": "out of memory with 0.5 of a GPU: it",
         "out_of_memory": True,
