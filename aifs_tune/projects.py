@@ -1,7 +1,7 @@
 """Projects: studies that belong together, and whose names the others do not see.
 
-A study of the project ``biology`` is stored as ``biology/NAME``, one of ``default`` as ``NAME``. So a name that is taken
-in one project is free in every other.
+A study of the project ``biology`` is stored as ``biology/NAME``, one of ``default`` as ``NAME``. So a name that is
+taken in one project is free in every other.
 """
 
 from __future__ import annotations
