@@ -58,7 +58,7 @@ def create_token(
     storage: StorageUrl = None,
 ) -> None:
     """Make a token and print it, this once."""
-    typer.echo(_book(storage).create(project, scope, expires_days=expires_days, label=label))
+    typer.echo(_book(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
 
 
 @tokens.command("list")
@@ -94,11 +94,11 @@ def revoke_token(
     say(f"token {token_id} is revoked")
 
 
-def _book(storage: str | None) -> TokenBook:
+def _book(storage: str | None, *, create: bool = False) -> TokenBook:
     from aifs_tune.service.tokens import TokenBook
     from aifs_tune.storage import Storage
 
-    return TokenBook(Storage(storage, create=True))
+    return TokenBook(Storage(storage, create=create))
 
 
 def _moment(seconds: int | None) -> str | None:

@@ -14,25 +14,27 @@ from aifs_tune.projects import STUDY_PATTERN
 from aifs_tune.scalars import LARGEST_FLOAT, brief
 from aifs_tune.section import Section, Text
 from aifs_tune.space import ParameterName, Space
-from aifs_tune.spec import Objective, SweepSpec
+from aifs_tune.spec import SAMPLERS, Objective, SearchSpec, SweepSpec
 from aifs_tune.studies import instrument_spec
 
 Number = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
 Metrics = Annotated[dict[Text, Number | None], Field(min_length=1, max_length=1000)]
-Params = Annotated[dict[ParameterName, ScalarField], Field(min_length=1)]
+Params = Annotated[
+    dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
+]
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
-class Search(Section):
-    """How the space is searched."""
+class Search(SearchSpec):
+    """How the space is searched: by a sampler of ours, and nothing is stopped."""
 
-    sampler: str = Field(default="aifs", description="One of aifs-tune's own names; no module of the service.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
+    scheduler: Literal["none"] = "none"
 
 
 class NewStudy(BaseModel):
-    """A study without a trainer: what a sweep file has of it, besides its name."""
+    """A study without a trainer: a sweep file that names none."""
 
     model_config = ConfigDict(extra="forbid")
 

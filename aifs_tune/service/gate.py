@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +25,8 @@ MOST_BUFFERED = 16 * LARGEST_BODY
 MOST_REQUESTS = 512
 BODY_S = 10.0
 """How long a client may take to send a body."""
+LINGER_S = 1.0
+"""How long the rest of a body is read that nobody wants."""
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
 """What anybody may read: it says what the service can do, not what is in it."""
 CALLER = "aifs_tune.caller"
@@ -69,8 +72,7 @@ class Gate:
                 raise Refused(of_error(error, scope["path"])) from None
             await self._app(scope, _replayed(bytes(body), receive), _guarded(send))
         except Refused as refused:
-            refused.response.headers["Connection"] = "close"
-            await refused.response(scope, receive, _guarded(send))
+            await _hung_up(refused.response, scope, receive, _guarded(send))
         except ClientDisconnect:
             pass
         finally:
@@ -85,7 +87,7 @@ class Gate:
         if _hostname(host) not in self._hosts:
             raise AccessError(f"Host: {brief(host)} is not this service; allow it with aifs-tune serve --allow-host")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _site(origin) != host.lower():
             raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
         if scope["path"] not in OPEN_PATHS:
             scope[CALLER] = await self._caller(headers.get("authorization"))
@@ -102,8 +104,7 @@ class Gate:
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         headers, path = Headers(scope=scope), scope["path"]
-        declared = headers.get("content-length", "0")
-        if declared == "0" and "transfer-encoding" not in headers:
+        if not _has_body(headers):
             return
         coding = headers.get("content-encoding", "identity")
         if coding.lower() != "identity":
@@ -111,7 +112,7 @@ class Gate:
         kind = headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != "application/json":
             raise Refused(problem(415, f"Content-Type: {brief(kind)}; allowed: application/json", instance=path))
-        if int(declared) > LARGEST_BODY:
+        if int(headers.get("content-length", "0")) > LARGEST_BODY:
             raise _too_large(path)
         try:
             async with asyncio.timeout(BODY_S):
@@ -134,8 +135,39 @@ class Gate:
         body += chunk
 
 
+async def _hung_up(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request whose body was not read. The connection is closed only after a little more of that was read, or
+    the system would drop the answer with it."""
+    if not _has_body(Headers(scope=scope)):
+        await response(scope, receive, send)
+        return
+    response.headers["Connection"] = "close"
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    n_read, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while more and n_read < LARGEST_BODY:
+                message = await receive()
+                n_read += len(message.get("body", b""))
+                more = message.get("more_body", False)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
 def _too_large(path: str) -> Refused:
     return Refused(problem(413, f"the body is too large; allowed: at most {LARGEST_BODY} bytes", instance=path))
+
+
+def _site(origin: str) -> str:
+    """Host and port of an Origin header; empty if it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

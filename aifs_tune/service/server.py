@@ -110,7 +110,10 @@ def serve(
     )
     _allow_open_files(2 * MOST_CONNECTIONS)
     with _listening(place) as listener:
-        _Announced(config, lambda: told(_url(listener))).run(sockets=[listener])
+        server = _Announced(config, lambda: told(_url(listener)))
+        server.run(sockets=[listener])
+    if not server.started:
+        raise WorkError("the service could not start; what it says above is why")
 
 
 class _Announced(uvicorn.Server):

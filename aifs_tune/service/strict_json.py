@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any, NoReturn
 
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import brief
+from aifs_tune.scalars import LARGEST_INT, brief
 
 DEEPEST = 64
 MOST_VALUES = 10_000
@@ -70,24 +71,26 @@ def _check(data: Any) -> None:
 
 
 def _check_text(text: str) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise RequestError(f"the text {brief(text)} has half of a surrogate pair; allowed: whole characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"the text {brief(text)} has half of a surrogate pair; allowed: whole characters") from None
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise RequestError(f"the key {brief(twice)} is given twice; allowed: each key once")
     return found
 
 
-def _finite(text: str) -> float:
+def _finite(text: str) -> float | int:
+    """A number; ``3.0`` is the whole number 3, as JSON Schema has it."""
     value = float(text)
     if not math.isfinite(value):
         raise RequestError(f"{brief(text)} is beyond the largest number; allowed: finite numbers")
-    return value
+    return int(value) if value.is_integer() and abs(value) <= LARGEST_INT else value
 
 
 def _no_number(word: str) -> NoReturn:

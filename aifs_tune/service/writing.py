@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import SkipValidation
 
-from aifs_tune.errors import ConflictError
+from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.projects import stored_name
 from aifs_tune.service import bodies, shapes
 from aifs_tune.service.desk import Key, Managing, Measuring, OpenDesk, StrictRoute, asked_of, problems
@@ -41,6 +41,8 @@ async def create_study(
         was_there = stored_name(project, name) in study_names(desk.storage)
         try:
             study = start_study(desk.storage, spec, name, project=project)
+        except NotFoundError:
+            raise ConflictError(f"the name {name!r} is taken by a study of another tool; choose another") from None
         except ConflictError:
             raise ConflictError(
                 f"study {name!r} exists and asks another question; choose another name, or ask the same space, "

@@ -125,6 +125,8 @@ def test_a_page_of_another_site_gets_nothing(method, path, service, tokens):
         {"Host": f"127.0.0.1.evil.example:{service.port}"},
         {"Host": "127.0.0.1@evil.example"},
         {"Host": ""},
+        {"Host": "["},
+        {"Origin": "http://["},
         {"Origin": "http://evil.example"},
         {"Origin": f"http://127.0.0.1:{service.port + 1}"},
         {"Origin": "null"},

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from servers import revive, stop
 from services import SPACE, Service, storage_in
 
 from aifs_tune.client import Client
@@ -184,6 +185,27 @@ def test_a_service_killed_in_the_middle_loses_nothing_it_acknowledged(where, tmp
 
         (answer,) = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA integrity_check").fetchone()
         assert answer == "ok"
+
+
+def test_a_database_that_restarts_is_waited_for(postgres, postgres_url):
+    told: dict[int, float] = {}
+
+    def work() -> None:
+        for i in range(60):
+            trial = study.ask()
+            told[trial.number] = study.tell(trial, float(i)).value
+
+    with Service(postgres_url) as service, Client(service.url, patience_s=120) as client:
+        study = client.open_study("restarts", space=SPACE, sampler="random")
+        thread = threading.Thread(target=work)
+        thread.start()
+        while len(told) < 10:
+            time.sleep(0.01)
+        stop(postgres)
+        revive(postgres)
+        thread.join()
+        assert {trial.number: trial.value for trial in study.all_trials()} == told
+    assert len(told) == 60
 
 
 def _sent(http, path, body, draw, ledger, ended) -> dict | None:

@@ -6,8 +6,10 @@ import io
 import time
 
 import httpx
+import optuna
 import pandas as pd
 import pytest
+import yaml
 from services import SPACE, Service, storage_in, typed
 
 import aifs_tune
@@ -15,6 +17,7 @@ from aifs_tune import Client
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, ServiceError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
+from aifs_tune.sweep_file import find_sweep_file
 
 QUESTION = {"name": "raw", "space": SPACE, "search": {"sampler": "random"}}
 
@@ -97,6 +100,24 @@ def test_what_is_told_twice_or_against_what_stands(client):
     cancelled = study.cancel(study.ask(), "out of flux")
     assert (cancelled.state, cancelled.reason) == ("failed", "out of flux")
     assert study.cancel(study.enqueue({"x": 0.5})).reason == "cancelled"
+
+
+def test_a_sweep_file_without_a_trainer_starts_a_study(service):
+    document = yaml.safe_load(find_sweep_file("crystal_growth").read_text())
+    with service.http() as http:
+        made = http.post("/v1/studies", json=document)
+        assert made.status_code == 201, made.text
+        (asked,) = http.post("/v1/studies/crystal-growth/ask").json()["trials"]
+        assert asked["params"]["temperature"] == 1000
+
+
+def test_studies_of_other_tools_are_not_touched(service, storage, client):
+    optuna.create_study(storage=storage, study_name="theirs")
+    assert "theirs" not in client.studies()
+    with pytest.raises(NotFoundError):
+        client.study("theirs")
+    with pytest.raises(ConflictError, match="another tool"):
+        client.open_study("theirs", space=SPACE)
 
 
 def test_several_objectives(client):
