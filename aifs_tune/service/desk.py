@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response as PlainResponse
 
 from aifs_tune.errors import AccessError, ServiceError
+from aifs_tune.held_session import translated
 from aifs_tune.projects import DEFAULT_PROJECT, PROJECT_PATTERN, stored_name
 from aifs_tune.service.gate import CALLER
 from aifs_tune.service.once import Answer, Asked, answered_once
@@ -43,7 +44,11 @@ class Desk:
         """What ``question`` returns, asked in a thread; :class:`ServiceError` while too many wait."""
         if self._readers.statistics().tasks_waiting >= MOST_WAITING_READERS:
             raise ServiceError(f"{MOST_WAITING_READERS} questions wait, as many as may; try again")
-        return await anyio.to_thread.run_sync(question, limiter=self._readers)
+        return await anyio.to_thread.run_sync(self._asked, question, limiter=self._readers)
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        with translated(self.storage.shown):
+            return question()
 
     async def read_study(self, project: str, name: str, question: Callable[[Study], T]) -> T:
         """What ``question`` returns of a study."""

@@ -49,7 +49,7 @@ class Writer:
         self._n_waiting = 0
         self._held: dict[WriterLock, _Held] = {}
         self._refused: dict[WriterLock, tuple[float, StorageBusyError]] = {}
-        self._thread = threading.Thread(target=self._run, name="aifs-tune writer")
+        self._thread = threading.Thread(target=self._run, name="aifs-tune writer", daemon=True)
         self._thread.start()
 
     async def write(self, study: str, body: Callable[[], T]) -> T:

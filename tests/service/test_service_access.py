@@ -154,6 +154,15 @@ def test_a_revoked_token_ends_within_a_second(service, storage):
             client.studies()
 
 
+def test_a_token_can_be_made_and_revoked_while_a_sweep_writes(tmp_path):
+    storage = storage_in(tmp_path)
+    with Storage(storage, create=True).writing():
+        made = token(storage, "read")
+        assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+    with pytest.raises(UnknownCallerError):
+        TokenBook(Storage(storage)).caller(made)
+
+
 def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
     content = b"".join(
         file.read_bytes() for file in sorted(Path(storage.removeprefix("sqlite:///")).parent.glob("lab.db*"))

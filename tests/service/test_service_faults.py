@@ -202,7 +202,13 @@ def test_a_database_that_restarts_is_waited_for(postgres, postgres_url):
         while len(told) < 10:
             time.sleep(0.01)
         stop(postgres)
-        revive(postgres)
+        try:
+            with service.http() as http:
+                for path in ("", "/restarts", "/restarts/best", "/restarts/trials", "/restarts/trials/0"):
+                    away = http.get(f"/v1/studies{path}")
+                    assert (away.status_code, away.headers["retry-after"]) == (503, "1"), away.text
+        finally:
+            revive(postgres)
         thread.join()
         assert {trial.number: trial.value for trial in study.all_trials()} == told
     assert len(told) == 60
