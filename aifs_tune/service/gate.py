@@ -30,6 +30,8 @@ LINGER_S = 1.0
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
 """What anybody may read: it says what the service can do, not what is in it."""
 CALLER = "aifs_tune.caller"
+PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What proxies add: a request that has one of them does not come from this machine alone."""
 
 _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
@@ -90,12 +92,15 @@ class Gate:
         if origin is not None and _site(origin) != host.lower():
             raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
         if scope["path"] not in OPEN_PATHS:
-            scope[CALLER] = await self._caller(headers.get("authorization"))
+            scope[CALLER] = await self._caller(headers)
 
-    async def _caller(self, authorization: str | None) -> Caller:
+    async def _caller(self, headers: Headers) -> Caller:
+        authorization = headers.get("authorization")
         if authorization is None:
             if self._nobody is None:
                 raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
+            if any(header in headers for header in PASSED_ON):
+                raise UnknownCallerError("no token, and a proxy passed this on, for whom is not known")
             return self._nobody
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":

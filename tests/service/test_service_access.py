@@ -183,6 +183,9 @@ def test_nobody_needs_a_token_on_this_machine_alone_unless_others_come(tmp_path)
         with Client(running.url) as client, Client(running.url, project="biology") as biology:
             client.open_study("mine", space=SPACE)
             assert (client.studies(), biology.studies()) == (["mine"], [])
+        for header in ("Forwarded", "Via", "X-Forwarded-For"):
+            with running.http(headers={header: "192.0.2.1"}) as http:
+                assert http.get("/v1/studies").status_code == 401
         made = token(storage, "read")
         with pytest.raises(UnknownCallerError):
             Client(running.url, made[:-4] + "AAAA").studies()
