@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.storage import Storage
     from aifs_tune.studies import open_study
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AifsTuneError": "errors",
+    "Client": "client",
     "Storage": "storage",
     "Study": "study",
     "open_study": "studies",
@@ -40,6 +42,7 @@ _HOME = {
 
 __all__ = [
     "AifsTuneError",
+    "Client",
     "Storage",
     "Study",
     "Sweep",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aifs_tune import cli_cluster, cli_files, cli_instrument
+from aifs_tune import cli_cluster, cli_files, cli_instrument, cli_service
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
@@ -248,8 +248,10 @@ for command in (
     cli_cluster.logs,
     cli_files.space,
     cli_files.simulate_sky,
+    cli_service.serve,
 ):
     app.command()(command)
+app.add_typer(cli_service.tokens, name="token")
 
 
 def main() -> None:

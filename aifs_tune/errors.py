@@ -5,11 +5,14 @@
     │   ├── SweepFileError      a sweep file or a ``--set``: names file, line, key, value, what is allowed
     │   ├── DataError           the data folder cannot be used as asked
     │   ├── NotFoundError       no such study, trial or file
-    │   └── ConflictError       contradicts what already stands (another result, another space)
+    │   ├── ConflictError       contradicts what already stands (another result, another space)
+    │   └── AccessError         a token does not allow it
+    │       └── UnknownCallerError  there is no token, or none that is valid
     └── WorkError               the request was right, the work failed
         ├── StorageError        the storage cannot be read or written
         │   ├── StorageBusyError  another process is writing to it
         │   └── DamagedError    files are not those whose hashes are stored
+        ├── ServiceError        the service cannot be reached, or not take more now
         ├── TrainerError        a trainer failed or returned what is no measurement
         └── InterruptedSweepError  stopped before the end; can be resumed
 
@@ -46,6 +49,8 @@ class SweepFileError(RequestError):
         What is wrong, including the value that came.
     allowed
         What would have been right; empty where the problem says it all.
+
+    ``problems`` has every one that was found, with its path in the document.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class SweepFileError(RequestError):
         self.problem, self.source, self.line, self.key, self.allowed = problem, str(source), line, key, allowed
         where = self.source + (f":{line}" if line is not None else "")
         message = f"{where}: " + (f"{key}: " if key else "") + problem
+        self.problems: tuple[tuple[tuple[str | int, ...], str], ...] = ()
         super().__init__(message + (f"; allowed: {allowed}" if allowed else ""))
 
 
@@ -67,6 +73,14 @@ class NotFoundError(RequestError):
 
 class ConflictError(RequestError):
     """The request contradicts what already stands."""
+
+
+class AccessError(RequestError):
+    """A token does not allow it."""
+
+
+class UnknownCallerError(AccessError):
+    """A service was asked without a token that is valid."""
 
 
 class WorkError(AifsTuneError):
@@ -83,6 +97,10 @@ class StorageBusyError(StorageError):
 
 class DamagedError(StorageError):
     """Files are not those whose hashes the study has."""
+
+
+class ServiceError(WorkError):
+    """The service cannot be reached, or has as many requests as it takes."""
 
 
 class TrainerError(WorkError):
@@ -108,9 +126,11 @@ class Border:
 BORDER: dict[type[AifsTuneError], Border] = {
     NotFoundError: Border(2, 404),
     ConflictError: Border(2, 409),
+    UnknownCallerError: Border(2, 401),
+    AccessError: Border(2, 403),
     RequestError: Border(2, 422),
-    StorageBusyError: Border(1, 409),
     StorageError: Border(1, 503),
+    ServiceError: Border(1, 503),
     AifsTuneError: Border(1, 500),
 }
 

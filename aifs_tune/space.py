@@ -55,7 +55,7 @@ class Row(NamedTuple):
 class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)]]):
     """All parameters by name, in the order in which they are asked for; a condition looks back only."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, json_schema_extra={"additionalProperties": False})
 
     @model_validator(mode="after")
     def _conditions_look_back(self) -> Space:

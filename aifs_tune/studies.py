@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal
 
 import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.held_session import translated
+from aifs_tune.projects import DEFAULT_PROJECT, check_study_name, stored_name
+from aifs_tune.question import question_of
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -21,7 +24,6 @@ from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
 _OTHER["replay"] = "another schedule to replay"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def open_study(
@@ -48,22 +50,27 @@ def open_study(
     ConflictError
         If the study exists and asks another question.
     """
-    _check_name(name)
-    chosen = {} if sampler is None else {"sampler": sampler}
-    spec = parse_sweep(
-        {
-            "name": name.lower().replace(".", "-")[:63],
-            "space": dict(space),
-            "constraints": list(constraints),
-            "objective": {"metric": metric, "mode": mode},
-            "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],
-            "search": {**chosen, "seed": seed, "scheduler": "none"},
-        }
+    check_study_name(name)
+    question = question_of(
+        space=space, metric=metric, mode=mode, trade_off=trade_off, sampler=sampler, seed=seed, constraints=constraints
     )
-    return start_study(Storage(storage, create=True), spec, name)
+    return start_study(Storage(storage, create=True), instrument_spec(name, question), name)
 
 
-def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
+def instrument_spec(name: str, question: Mapping[str, Any]) -> SweepSpec:
+    """The sweep file of a study without a trainer: ``question`` is what it has besides the name.
+
+    Raises
+    ------
+    SweepFileError
+        If it is not a valid one.
+    """
+    search = question.get("search", {})
+    kept = {"scheduler": "none", **search} if isinstance(search, Mapping) else search
+    return parse_sweep({**question, "name": name.lower().replace(".", "-")[:63], "search": kept})
+
+
+def start_study(storage: Storage, spec: SweepSpec, name: str, *, project: str = DEFAULT_PROJECT) -> Study:
     """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``.
 
     Raises
@@ -73,10 +80,11 @@ def start_study(storage: Storage, spec: SweepSpec, name: str) -> Study:
     ConflictError
         If the study exists with another space, other constraints, another objective, trainer or data.
     """
-    _check_name(name)
-    if name not in study_names(storage):
-        return _create(storage, spec, name)
-    study = get_study(storage, name)
+    check_study_name(name)
+    stored = stored_name(project, name)
+    if stored not in study_names(storage):
+        return _create(storage, spec, stored)
+    study = get_study(storage, stored)
     for part in ("space", "constraints", "objective", "trade_off", "replay", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
@@ -149,7 +157,7 @@ def find_study(storage: Storage, name: str) -> Study | None:
         except KeyError:
             return None
         given = optuna_study.user_attrs.get(SPEC)
-    return None if given is None else Study(storage, parse_sweep(given), optuna_study)
+    return None if given is None else Study(storage, _spec_in(json.dumps(given)), optuna_study)
 
 
 def study_names(storage: Storage) -> list[str]:
@@ -177,9 +185,10 @@ def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
         return storage.transact(create, name)
 
 
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise RequestError(f"study: {name!r} is not a name; allowed: 1 to 100 letters, digits, '.', '_', '-'")
+@lru_cache(maxsize=64)
+def _spec_in(text: str) -> SweepSpec:
+    """The sweep file that a study recorded as JSON; checking its constraints again takes a while."""
+    return parse_sweep(json.loads(text))
 
 
 @contextmanager

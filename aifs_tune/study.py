@@ -99,6 +99,11 @@ class Study(StudyReading):
         return self.trial(asked.number)
 
     @whole
+    def ask_batch(self, n_trials: int) -> list[Trial]:
+        """The next trials to run, each proposed while those before it are pending, so that they differ."""
+        return [self.ask() for _ in range(n_trials)]
+
+    @whole
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
         checked = self.spec.check_params(params)
@@ -190,6 +195,21 @@ class Study(StudyReading):
         check_transition(current.number, current.state, result.state)
         self._store_result(current, result, {"seconds": seconds, "weights": weights and dict(weights)})
         return self.trial(current.number)
+
+    @whole
+    def attach(
+        self,
+        params: Mapping[str, Scalar],
+        value: float | Mapping[str, float | None] | None = None,
+        *,
+        state: FinalState = "complete",
+        reason: str | None = None,
+        seconds: float | None = None,
+    ) -> Trial:
+        """Store what was measured elsewhere with these parameters, as a trial of its own; see :meth:`tell`."""
+        number = self.enqueue(params).number
+        self.storage.optuna.set_trial_state_values(self._trial_id(number), TO_OPTUNA["running"])
+        return self.tell(number, value, state=state, reason=reason, seconds=seconds)
 
     @whole
     def promise(self, trial: Trial | int, epoch: int, value: float) -> float | None:

@@ -34,6 +34,11 @@ class StudyReading:
     def name(self) -> str:
         return self._optuna.study_name
 
+    @property
+    def id(self) -> int:
+        """Its number in the storage."""
+        return int(self._optuna._study_id)
+
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
@@ -105,7 +110,7 @@ class StudyReading:
     @property
     def artefacts(self) -> Path:
         """The folder that holds checkpoints and weights of this study's trials; it may not exist."""
-        return self.storage.artefacts / f"study-{self._optuna._study_id}"
+        return self.storage.artefacts / f"study-{self.id}"
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
         with translated(self.storage.shown):

@@ -120,6 +120,7 @@ def _checked(data: Mapping[str, Any], origin: _Origin) -> SweepSpec:
         source, line = origin.of(path)
         errors.append(SweepFileError(text, source=source, line=line, key=dotted(path), allowed=allowed))
     first = errors[0]
+    first.problems = tuple((path, text + (f"; allowed: {allowed}" if allowed else "")) for path, text, allowed in found)
     first.args = ("\n".join(map(str, errors)) + (f"\nand more, {more} in all" if more > MOST_PROBLEMS else ""),)
     raise first
 

@@ -12,7 +12,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "aifs_tune"
 
 LAYERS = [
-    {"errors", "scalars", "seeds", "quiet", "durable", "hashes", "profile", "preloading", "place", "memory"},
+    {
+        "errors",
+        "scalars",
+        "seeds",
+        "quiet",
+        "durable",
+        "hashes",
+        "profile",
+        "preloading",
+        "place",
+        "memory",
+        "projects",
+        "question",
+    },
     {"shares"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
@@ -30,6 +43,8 @@ LAYERS = [
     {"sampling"},
     {"study_reading", "study"},
     {"studies"},
+    {"problem_types", "wire", "client"},
+    {"service"},
     {"data"},
     {"trainers"},
     {"testing"},
@@ -44,7 +59,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
-    {"cli_doors", "cli_instrument", "cli_result", "cli_cluster", "cli_files"},
+    {"cli_doors", "cli_instrument", "cli_result", "cli_cluster", "cli_files", "cli_service"},
     {"cli"},
 ]
 
@@ -81,11 +96,16 @@ HOMES = {
         "sqlite_database",
         "postgres_lock",
         "postgres_database",
+        "service",
     },
+    "fastapi": {"service"},
+    "starlette": {"service"},
+    "uvicorn": {"service"},
+    "httpx": {"wire"},
     "tensorflow": {"trainers"},
     "keras": {"trainers"},
     "jax": {"trainers"},
-    "typer": {"cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files"},
+    "typer": {"cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files", "cli_service"},
     "rich": {"progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
@@ -134,16 +154,17 @@ def test_a_module_imports_only_what_stands_above_it(file):
     "command",
     [
         "import aifs_tune",
+        "import aifs_tune\nwith aifs_tune.Client('http://127.0.0.1:9'): pass",
         "import aifs_tune.spec, aifs_tune.space, aifs_tune.errors, aifs_tune.sweep_file",
         "import sys\nsys.argv = ['aifs-tune', '--help']\nfrom aifs_tune.cli import main\n"
         "try: main()\nexcept SystemExit: pass",
     ],
-    ids=["package", "values", "help"],
+    ids=["package", "client", "values", "help"],
 )
 def test_light_doors_load_nothing_heavy(command):
     check = (
         "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'PIL'}"
-        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py'}"
+        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn'}"
         "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)

@@ -1,0 +1,107 @@
+"""Commands of the service: run it, and say who may use it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aifs_tune.cli_doors import AsJson, StorageUrl, print_json, say
+from aifs_tune.errors import RequestError
+
+if TYPE_CHECKING:
+    from aifs_tune.service.tokens import TokenBook
+
+tokens = typer.Typer(no_args_is_help=True, help="Who may use the service, and for what.")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
+    storage: StorageUrl = None,
+    require_token: Annotated[
+        bool, typer.Option("--require-token", help="Every request needs a token, from this machine too.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name by which others reach it; repeatable; requests then need a token."),
+    ] = None,
+) -> None:
+    """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
+    try:
+        from aifs_tune.service.server import place_of
+        from aifs_tune.service.server import serve as run
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn"):
+            raise
+        raise RequestError(f"serve: {error.name} is not installed (pip install 'aifs-tune[service]')") from None
+    from aifs_tune.storage import Storage
+
+    place = place_of(host, port)
+    with suppress(KeyboardInterrupt):  # by then all requests are answered
+        run(
+            Storage(storage, create=True),
+            place,
+            allow_hosts=allow_host or (),
+            require_token=require_token,
+            told=lambda url: say(f"serving at {url}; its routes: {url}/v1/openapi.json"),
+        )
+
+
+@tokens.command("create")
+def create_token(
+    project: Annotated[str, typer.Option(help="Whose studies it opens; those of other commands are in default.")],
+    scope: Annotated[Literal["read", "measure", "manage"], typer.Option(help="Each allows what those before do.")],
+    expires_days: Annotated[float | None, typer.Option(metavar="N", help="Absent: valid until it is revoked.")] = None,
+    label: Annotated[str, typer.Option(metavar="TEXT", help="Who or what has it.")] = "",
+    storage: StorageUrl = None,
+) -> None:
+    """Make a token and print it, this once."""
+    typer.echo(_book(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
+
+
+@tokens.command("list")
+def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """List all tokens, without what would let anybody use them."""
+    listed = [
+        {
+            "id": token.id,
+            "project": token.project,
+            "scope": token.scope,
+            "state": state,
+            "label": token.label,
+            "created_at": _moment(token.created_at),
+            "expires_at": _moment(token.expires_at),
+        }
+        for token, state in _book(storage).tokens()
+    ]
+    if as_json:
+        print_json(listed)
+        return
+    for entry in listed:
+        until = f", until {entry['expires_at']}" if entry["expires_at"] else ""
+        typer.echo(f"{entry['id']}  {entry['project']}  {entry['scope']}  {entry['state']}{until}  {entry['label']}")
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The twelve characters after aifs_ of the token.")],
+    storage: StorageUrl = None,
+) -> None:
+    """End a token now."""
+    _book(storage).revoke(token_id)
+    say(f"token {token_id} is revoked")
+
+
+def _book(storage: str | None, *, create: bool = False) -> TokenBook:
+    from aifs_tune.service.tokens import TokenBook
+    from aifs_tune.storage import Storage
+
+    return TokenBook(Storage(storage, create=create))
+
+
+def _moment(seconds: int | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,0 +1,72 @@
+"""The application: routes behind the gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from aifs_tune.errors import AifsTuneError
+from aifs_tune.service import problems, reading, shapes, writing
+from aifs_tune.service.desk import Desk
+from aifs_tune.service.gate import Gate
+from aifs_tune.service.once import forget_old_answers
+from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.storage import Storage
+
+
+def routes(storage: Storage | None) -> FastAPI:
+    """All routes; None to describe them only."""
+
+    @asynccontextmanager
+    async def at_work(app: FastAPI) -> AsyncIterator[None]:
+        if storage is None:
+            raise RuntimeError("this application is to be described, not run")
+        desk = Desk(storage)
+        app.state.desk = desk
+        try:
+            yield
+        finally:
+            desk.writer.close()
+
+    app = FastAPI(
+        title="aifs-tune",
+        version="1",
+        summary="Experiment design: studies, trials, ask and tell.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # these load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=at_work,
+        exception_handlers={
+            AifsTuneError: problems.on_error,
+            RequestValidationError: problems.on_invalid,
+            HTTPException: problems.on_http,
+            Exception: problems.on_fault,
+        },
+    )
+    bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
+    app.include_router(reading.router, dependencies=[bearer])
+    app.include_router(writing.router, dependencies=[bearer])
+    app.openapi_schema = _with_problems(app.openapi())
+    return app
+
+
+def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
+    """The description, with what its errors look like."""
+    template = "#/components/schemas/{model}"
+    schema = shapes.Problem.model_json_schema(ref_template=template)
+    described["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+    return described
+
+
+def application(storage: Storage, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> ASGIApp:
+    """The service of ``storage``; see :class:`~aifs_tune.service.gate.Gate` for the rest."""
+    forget_old_answers(storage)
+    return Gate(routes(storage), hosts=hosts, book=book, nobody=nobody)

@@ -1,0 +1,126 @@
+"""What requests have in their bodies."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aifs_tune.constraints import Constraint
+from aifs_tune.errors import SweepFileError
+from aifs_tune.parameters import ScalarField
+from aifs_tune.projects import STUDY_PATTERN
+from aifs_tune.scalars import LARGEST_FLOAT, brief
+from aifs_tune.section import Section, Text
+from aifs_tune.space import ParameterName, Space
+from aifs_tune.spec import SAMPLERS, Objective, SearchSpec, SweepSpec
+from aifs_tune.studies import instrument_spec
+
+Number = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+Metrics = Annotated[dict[Text, Number | None], Field(min_length=1, max_length=1000)]
+Params = Annotated[
+    dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
+]
+Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class Search(SearchSpec):
+    """How the space is searched: by a sampler of ours, and nothing is stopped."""
+
+    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
+    scheduler: Literal["none"] = "none"
+
+
+class NewStudy(BaseModel):
+    """A study without a trainer: a sweep file that names none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(pattern=STUDY_PATTERN)]
+    version: Literal[1] = 1
+    description: str = ""
+    objective: Objective = Objective(metric="value")
+    trade_off: Annotated[list[Objective], Field(max_length=3)] = []
+    search: Search = Search()
+    space: Space
+    constraints: Annotated[list[Constraint], Field(max_length=100)] = []
+
+
+class Ask(Section):
+    """How many trials at once."""
+
+    n: int = Field(default=1, ge=1, le=64)
+
+
+class Enqueue(Section):
+    """A configuration to try before any new proposal."""
+
+    params: Params
+
+
+class Report(Section):
+    """What a running trial measured at an epoch."""
+
+    epoch: int = Field(ge=1, le=1_000_000)
+    metrics: Metrics
+    seconds: Seconds | None = None
+    worker: Text | None = None
+
+
+class Tell(Section):
+    """The end of a trial; without ``value``, its best reported epoch counts."""
+
+    value: Number | Metrics | None = Field(default=None, description="The objective, or metrics that contain it.")
+    state: Literal["complete", "pruned", "failed"] = "complete"
+    reason: Reason | None = None
+    seconds: Seconds | None = None
+
+
+class Attach(Tell):
+    """A result that was measured elsewhere."""
+
+    params: Params
+
+
+class Cancel(Section):
+    """Why a trial is given up."""
+
+    reason: Reason = "cancelled"
+
+
+ONE_TRIAL, CANCELLED = Ask(), Cancel()
+_NAME = re.compile(STUDY_PATTERN[1:-1])
+
+
+def spec_of(document: Any) -> tuple[str, SweepSpec]:
+    """Name and sweep file of a study that a service may start.
+
+    Raises
+    ------
+    SweepFileError
+        If it is not one, or names what would run code of the service's machine: a trainer, data, a sampler's class.
+    """
+    if not isinstance(document, dict):
+        raise _refusal((), f"{brief(document)} at the top level", "a mapping with name and space")
+    for key in document:
+        if key not in NewStudy.model_fields:
+            raise _refusal((key,), "is not a key of a study", ", ".join(NewStudy.model_fields))
+    name = document.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        text = "is missing" if name is None else f"{brief(name)} is not a name"
+        raise _refusal(("name",), text, "1 to 100 letters, digits, '.', '_', '-', the first a letter or digit")
+    spec = instrument_spec(name, {"objective": {"metric": "value"}, **document})
+    search = spec.search
+    if search.scheduler != "none":
+        raise _refusal(("search", "scheduler"), f"{search.scheduler} stops trials of a sweep", "none, or leave it out")
+    if ":" in search.sampler:
+        raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "a sampler by its name")
+    return name, spec
+
+
+def _refusal(path: tuple[str, ...], text: str, allowed: str) -> SweepFileError:
+    error = SweepFileError(text, source="study", key=".".join(path), allowed=allowed)
+    error.problems = ((path, f"{text}; allowed: {allowed}"),)
+    return error

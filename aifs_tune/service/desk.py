@@ -1,0 +1,160 @@
+"""What the routes share: who asks for which project, reading in threads, writing in one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import Depends, Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.responses import Response as PlainResponse
+
+from aifs_tune.errors import AccessError, ServiceError
+from aifs_tune.held_session import translated
+from aifs_tune.projects import DEFAULT_PROJECT, PROJECT_PATTERN, stored_name
+from aifs_tune.service.gate import CALLER
+from aifs_tune.service.once import Answer, Asked, answered_once
+from aifs_tune.service.problems import MEDIA_TYPE
+from aifs_tune.service.shelf import Shelf
+from aifs_tune.service.strict_json import encoded, read_json
+from aifs_tune.service.tokens import Caller, Scope
+from aifs_tune.service.writer import Writer
+from aifs_tune.storage import Storage
+from aifs_tune.study import Study
+
+T = TypeVar("T")
+
+READERS = 8
+MOST_WAITING_READERS = 256
+PROJECT_HEADER = "Aifs-Tune-Project"
+
+
+class Desk:
+    """The studies of ``storage``, read by several threads and written by one."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.shelf = storage, Shelf(storage)
+        self.writers_shelf = Shelf(storage, is_only_writer=True)
+        self.writer = Writer(storage)
+        self._readers = anyio.CapacityLimiter(READERS)
+
+    async def read(self, question: Callable[[], T]) -> T:
+        """What ``question`` returns, asked in a thread; :class:`ServiceError` while too many wait."""
+        if self._readers.statistics().tasks_waiting >= MOST_WAITING_READERS:
+            raise ServiceError(f"{MOST_WAITING_READERS} questions wait, as many as may; try again")
+        return await anyio.to_thread.run_sync(self._asked, question, limiter=self._readers)
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        with translated(self.storage.shown):
+            return question()
+
+    async def read_study(self, project: str, name: str, question: Callable[[Study], T]) -> T:
+        """What ``question`` returns of a study."""
+        return await self.read(lambda: question(self.shelf.study(project, name)))
+
+    async def write(self, asked: Asked, name: str, work: Callable[[Study], Any], *, status: int = 200) -> PlainResponse:
+        """Answer with what ``work`` does to a study, which is on disk by then, or did when this was asked before."""
+        await self.read_study(asked.project, name, lambda _: None)
+        return await self.write_new(
+            asked, name, lambda: Answer(status, encoded(work(self.writers_shelf.study(asked.project, name))))
+        )
+
+    async def write_new(self, asked: Asked, name: str, answer: Callable[[], Answer]) -> PlainResponse:
+        """As :meth:`write`, of a study that may not be there yet."""
+        told = await self.writer.write(
+            stored_name(asked.project, name), lambda: answered_once(self.storage, asked, answer)
+        )
+        return PlainResponse(told.body, told.status, media_type="application/json")
+
+
+def needs(scope: Scope) -> Callable[..., str]:
+    """A dependency that gives the project of a request whose caller may do as much."""
+
+    def project_of(
+        request: Request,
+        project: Annotated[
+            str | None,
+            Header(
+                alias=PROJECT_HEADER,
+                pattern=PROJECT_PATTERN,
+                description=f"Without a token: whose studies; absent: {DEFAULT_PROJECT}.",
+            ),
+        ] = None,
+    ) -> str:
+        caller: Caller = request.scope[CALLER]
+        if not caller.may(scope):
+            raise AccessError(f"this token may {caller.scope}; needed: {scope}")
+        if caller.project is not None and project not in (None, caller.project):
+            raise AccessError(f"{PROJECT_HEADER}: this token is for {caller.project}")
+        return caller.project or project or DEFAULT_PROJECT
+
+    return project_of
+
+
+Reading = Annotated[str, Depends(needs("read"))]
+Measuring = Annotated[str, Depends(needs("measure"))]
+Managing = Annotated[str, Depends(needs("manage"))]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="The same request with the same key is carried out once, and answered alike.",
+    ),
+]
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the application."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+OpenDesk = Annotated[Desk, Depends(desk_of)]
+
+
+def asked_of(project: str, request: Request, key: str | None) -> Asked:
+    """A request that writes, as it came."""
+    return Asked(project, request.method, request.url.path, getattr(request, "parsed", None), key)
+
+
+def with_tag(request: Request, answer: Any) -> Response:
+    """``answer`` with its ETag; 304 if the client has it already."""
+    body = encoded(answer)
+    tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    known = [entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(body, media_type="application/json", headers={"ETag": tag})
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the description: the errors that a route answers with, besides those of all."""
+    entry = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    every = (401, 403, 422, 500, 503, *statuses)
+    return {status: {**entry, "description": f"Problem details of status {status}"} for status in sorted(every)}
+
+
+class _StrictRequest(Request):
+    parsed: Any = None
+
+    async def json(self) -> Any:
+        return self.parsed
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is read by :mod:`aifs_tune.service.strict_json`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            read = _StrictRequest(request.scope, request.receive)
+            body = await read.body()
+            if body:
+                read.parsed = read_json(body)
+            return await handle(read)
+
+        return strict

@@ -1,0 +1,208 @@
+"""What stands before every route: who may ask, from where, how much and for how long. Plain ASGI: a body is read here,
+whole and bounded, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aifs_tune.errors import AccessError, AifsTuneError, ServiceError, UnknownCallerError
+from aifs_tune.scalars import brief
+from aifs_tune.service.problems import of_error, problem
+from aifs_tune.service.tokens import Caller, TokenBook
+
+LARGEST_BODY = 1024 * 1024
+MOST_BUFFERED = 16 * LARGEST_BODY
+"""Bytes of all bodies that are being read or answered."""
+MOST_REQUESTS = 512
+BODY_S = 10.0
+"""How long a client may take to send a body."""
+LINGER_S = 1.0
+"""How long the rest of a body is read that nobody wants."""
+OPEN_PATHS = frozenset({"/v1/openapi.json"})
+"""What anybody may read: it says what the service can do, not what is in it."""
+CALLER = "aifs_tune.caller"
+PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What proxies add: a request that has one of them does not come from this machine alone."""
+
+_ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"private, no-cache"),
+]
+
+
+class Refused(Exception):
+    """A request is answered here."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+class Gate:
+    """Lets requests through to ``app`` that are addressed to one of ``hosts`` and made by a known caller.
+
+    ``nobody`` is who asks without a token; None if every request needs one.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> None:
+        self._app, self._book, self._nobody = app, book, nobody
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._n_requests = 0
+        self._n_buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._n_requests += 1
+        body = bytearray()
+        try:
+            try:
+                await self._admit(scope)
+                await self._read(scope, receive, body)
+            except AifsTuneError as error:
+                raise Refused(of_error(error, scope["path"])) from None
+            await self._app(scope, _replayed(bytes(body), receive), _guarded(send))
+        except Refused as refused:
+            await _hung_up(refused.response, scope, receive, _guarded(send))
+        except ClientDisconnect:
+            pass
+        finally:
+            self._n_requests -= 1
+            self._n_buffered -= len(body)
+
+    async def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._n_requests > MOST_REQUESTS:
+            raise ServiceError(f"{MOST_REQUESTS} requests are being answered, as many as may; try again")
+        host = headers.get("host", "")
+        if _hostname(host) not in self._hosts:
+            raise AccessError(f"Host: {brief(host)} is not this service; allow it with aifs-tune serve --allow-host")
+        origin = headers.get("origin")
+        if origin is not None and _site(origin) != host.lower():
+            raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
+        if scope["path"] not in OPEN_PATHS:
+            scope[CALLER] = await self._caller(headers)
+
+    async def _caller(self, headers: Headers) -> Caller:
+        authorization = headers.get("authorization")
+        if authorization is None:
+            if self._nobody is None:
+                raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
+            if any(header in headers for header in PASSED_ON):
+                raise UnknownCallerError("no token, and a proxy passed this on, for whom is not known")
+            return self._nobody
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnknownCallerError("Authorization is not of a known kind; allowed: Bearer TOKEN")
+        return await run_in_threadpool(self._book.caller, token.strip())
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+        headers, path = Headers(scope=scope), scope["path"]
+        if not _has_body(headers):
+            return
+        coding = headers.get("content-encoding", "identity")
+        if coding.lower() != "identity":
+            raise Refused(problem(415, f"Content-Encoding: {brief(coding)}; allowed: identity", instance=path))
+        kind = headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            raise Refused(problem(415, f"Content-Type: {brief(kind)}; allowed: application/json", instance=path))
+        if int(headers.get("content-length", "0")) > LARGEST_BODY:
+            raise _too_large(path)
+        try:
+            async with asyncio.timeout(BODY_S):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    self._take(message.get("body", b""), body, path)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Refused(problem(408, f"the body did not come within {BODY_S:g} s", instance=path)) from None
+
+    def _take(self, chunk: bytes, body: bytearray, path: str) -> None:
+        if len(body) + len(chunk) > LARGEST_BODY:
+            raise _too_large(path)
+        if self._n_buffered + len(chunk) > MOST_BUFFERED:
+            raise ServiceError("the bodies of other requests take all room; try again")
+        self._n_buffered += len(chunk)
+        body += chunk
+
+
+async def _hung_up(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request whose body was not read. The connection is closed only after a little more of that was read, or
+    the system would drop the answer with it."""
+    if not _has_body(Headers(scope=scope)):
+        await response(scope, receive, send)
+        return
+    response.headers["Connection"] = "close"
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    n_read, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while more and n_read < LARGEST_BODY:
+                message = await receive()
+                n_read += len(message.get("body", b""))
+                more = message.get("more_body", False)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _too_large(path: str) -> Refused:
+    return Refused(problem(413, f"the body is too large; allowed: at most {LARGEST_BODY} bytes", instance=path))
+
+
+def _site(origin: str) -> str:
+    """Host and port of an Origin header; empty if it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _hostname(host: str) -> str:
+    """The name or address in a Host header, without its port; empty if it is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "") if "@" not in host and "/" not in host else ""
+    except ValueError:
+        return ""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """First the body that was read, then what the client does."""
+    is_told = False
+
+    async def replay() -> Message:
+        nonlocal is_told
+        if is_told:
+            return await receive()
+        is_told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _guarded(send: Send) -> Send:
+    """With headers that keep browsers from guessing and caches from keeping."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *_ALWAYS]}
+        await send(message)
+
+    return guarded

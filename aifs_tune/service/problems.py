@@ -1,0 +1,107 @@
+"""Errors as RFC 9457 problem details: what is wrong, for people and programs, and never how the service is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from aifs_tune.errors import AifsTuneError, SweepFileError, border_of
+from aifs_tune.problem_types import PROBLEM_TYPES
+from aifs_tune.scalars import brief
+from aifs_tune.service.strict_json import encoded
+
+MEDIA_TYPE = "application/problem+json"
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+RETRY_S = 1
+"""What a client that is told 503 is asked to wait."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    instance: str,
+    kind: tuple[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response. ``kind`` is type and title, those of the bare status if None; ``errors`` are single fields."""
+    uri, title = kind or ("about:blank", HTTPStatus(status).phrase)
+    body: dict[str, Any] = {"type": uri, "title": title, "status": status, "detail": detail, "instance": instance}
+    if errors:
+        body["errors"] = list(errors)
+    given = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        given["Retry-After"] = str(RETRY_S)
+    if status == HTTPStatus.UNAUTHORIZED:
+        given["WWW-Authenticate"] = "Bearer"
+    return Response(encoded(body), status, headers=given, media_type=MEDIA_TYPE)
+
+
+def of_error(error: AifsTuneError, instance: str) -> Response:
+    """An error of ours."""
+    kind = next(PROBLEM_TYPES[family] for family in type(error).__mro__ if family in PROBLEM_TYPES)
+    errors = [{"pointer": pointer(path), "detail": text} for path, text in _problems_of(error)]
+    return problem(border_of(error).http_status, str(error), instance=instance, kind=kind, errors=errors)
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """A JSON pointer (RFC 6901) as a URI fragment without percent signs: ``#/space/x/low``."""
+    return "#" + "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer with any of our errors."""
+    if not isinstance(error, AifsTuneError):
+        raise error
+    return of_error(error, request.url.path)
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """Answer with what is wrong in path, query, headers or body."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = []
+    for entry in error.errors()[:10]:
+        place, *path = entry["loc"]
+        came = "" if entry["type"] == "missing" else f" ({brief(entry.get('input'))} came)"
+        where = {"pointer": pointer(path)} if place == "body" else {"parameter": ".".join(map(str, path))}
+        errors.append({**where, "detail": f"{entry['msg']}{came}"})
+    first = errors[0]
+    detail = f"{first.get('pointer') or first.get('parameter')}: {first['detail']}"
+    kind = PROBLEM_TYPES[SweepFileError]
+    return problem(422, detail, instance=request.url.path, kind=kind, errors=errors)
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    """Answer with what the framework found: no such path, another method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    path, method = request.url.path, request.method
+    said = {404: f"nothing is at {path}", 405: f"{method} is not a method of {path}"}
+    detail = said.get(error.status_code, HTTPStatus(error.status_code).phrase)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return problem(error.status_code, detail, instance=path, headers=headers)
+
+
+async def on_fault(request: Request, _error: Exception) -> Response:
+    """Answer with a fault of ours, which is in the log of the service."""
+    return problem(500, "a fault of the service, which is in its log", instance=request.url.path)
+
+
+def _methods(request: Request) -> list[str]:
+    """What can be done at the path of a request; the framework names the first route's methods alone."""
+    tried = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    return [method for method, scope in tried.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
+def _problems_of(error: AifsTuneError) -> Sequence[tuple[Sequence[str | int], str]]:
+    return error.problems if isinstance(error, SweepFileError) else ()

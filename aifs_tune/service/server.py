@@ -1,0 +1,153 @@
+"""Running the service: where it listens, to whom, and until when."""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import uvicorn
+
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.service.application import application
+from aifs_tune.service.connections import MOST_CONNECTIONS, PatientProtocol
+from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.storage import Storage
+
+LONGEST_HEAD = 32 * 1024
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a service listens: an address of this machine, and the names by which requests may call it."""
+
+    family: socket.AddressFamily
+    address: str
+    port: int
+    names: tuple[str, ...]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every address of this machine leads to it."""
+        return ipaddress.ip_address(self.address).is_unspecified
+
+
+def place_of(host: str, port: int) -> Place:
+    """The place that ``--host`` and ``--port`` name.
+
+    Raises
+    ------
+    RequestError
+        If the host is none of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise RequestError(f"--host: {host!r} is no address of this machine ({error})") from None
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    place = Place(family, str(address[0]), port, (host, str(address[0])))
+    names = [*place.names]
+    if place.is_loopback or place.is_everywhere:
+        names += _LOOPBACK
+    if place.is_everywhere:
+        names.append(socket.gethostname())
+        with suppress(OSError):
+            names += [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)]
+    return Place(family, place.address, port, tuple(dict.fromkeys(names)))
+
+
+def serve(
+    storage: Storage,
+    place: Place,
+    *,
+    allow_hosts: Sequence[str] = (),
+    require_token: bool = False,
+    told: Callable[[str], None],
+) -> None:
+    """Serve until this process is told to end. ``told`` hears the address once requests are taken.
+
+    Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
+    or ``allow_hosts``, which mean that others reach it through something else.
+
+    Raises
+    ------
+    RequestError
+        If every request needs a token and there is no valid one.
+    WorkError
+        If the address cannot be listened at.
+    """
+    book = TokenBook(storage)
+    needs_token = require_token or bool(allow_hosts) or not place.is_loopback
+    if needs_token and not any(state == "valid" for _, state in book.tokens()):
+        raise RequestError(
+            f"serve: requests to {place.address} need a token and there is no valid one; make one with: aifs-tune "
+            "token create --project default --scope measure"
+        )
+    nobody = None if needs_token else Caller(None, "manage")
+    app = application(storage, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
+    )
+    _allow_open_files(2 * MOST_CONNECTIONS)
+    with _listening(place) as listener:
+        server = _Announced(config, lambda: told(_url(listener)))
+        server.run(sockets=[listener])
+    if not server.started:
+        raise WorkError("the service could not start; what it says above is why")
+
+
+class _Announced(uvicorn.Server):
+    """Says when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+
+
+def _listening(place: Place) -> socket.socket:
+    # with its protocol named, or asyncio leaves out TCP_NODELAY and each answer waits 40 ms
+    listener = socket.socket(place.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((place.address, place.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise WorkError(f"cannot listen at {place.address} port {place.port}: {error}") from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Let idle sockets not use up the files that the storage needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))

@@ -1,0 +1,171 @@
+"""What answers look like: for the description of the service, and made from studies."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from aifs_tune.scalars import Scalar
+from aifs_tune.study import Study
+from aifs_tune.trial import State, Trial
+
+
+class Goal(BaseModel):
+    """An objective."""
+
+    metric: str
+    mode: Literal["max", "min"]
+
+
+class ChangeAnswer(BaseModel):
+    """With what a trial went on, and from which other trial's weights."""
+
+    epoch: int
+    params: dict[str, Scalar]
+    source: int
+
+
+class TrialAnswer(BaseModel):
+    """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
+
+    trial: int
+    state: State
+    value: float | None
+    epochs: int
+    params: dict[str, Scalar]
+    metrics: dict[str, float | None]
+    seconds: float | None
+    worker: str | None
+    started_at: str | None
+    finished_at: str | None
+    reason: str | None
+    epoch: int | None
+    seed: int
+    values: dict[str, float] = {}
+    schedule: list[ChangeAnswer] = []
+
+
+class MeasurementAnswer(BaseModel):
+    """What a trial reported at one epoch."""
+
+    epoch: int
+    metrics: dict[str, float | None]
+    seconds: float | None
+
+
+class TrialWithCurve(TrialAnswer):
+    """One trial with all that it reported."""
+
+    measurements: list[MeasurementAnswer]
+
+
+class TrialsAnswer(BaseModel):
+    """Trials by number; ``next`` is the ``after`` of the next page, None on the last one."""
+
+    trials: list[TrialAnswer]
+    next: int | None
+
+
+class AskedAnswer(BaseModel):
+    """Trials to run."""
+
+    trials: list[TrialAnswer]
+
+
+class StudyLine(BaseModel):
+    """One study in a list."""
+
+    study: str
+    objective: Goal
+    n_trials: dict[State, int]
+    value: float | None
+
+
+class StudiesAnswer(BaseModel):
+    """Studies by name; ``next`` is the ``after`` of the next page, None on the last one."""
+
+    studies: list[StudyLine]
+    next: str | None
+
+
+class StudyAnswer(StudyLine):
+    """One study: its question, how far it is, its best trial."""
+
+    project: str
+    description: str
+    trade_off: list[Goal]
+    space: dict[str, Any]
+    constraints: list[str]
+    search: dict[str, Any]
+    best: TrialAnswer | None
+
+
+class BestAnswer(BaseModel):
+    """The best trials, the best first; ``front`` is the Pareto front where several objectives are traded off."""
+
+    study: str
+    objective: Goal
+    trade_off: list[Goal]
+    best: list[TrialAnswer]
+    front: list[TrialAnswer]
+    n_trials: dict[State, int]
+
+
+class FieldProblem(BaseModel):
+    """What is wrong in one place of a request."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldProblem] = []
+
+
+def trial_answer(trial: Trial) -> dict[str, Any]:
+    """As :class:`TrialAnswer`."""
+    return {**trial.to_json(), "epoch": trial.epoch, "seed": trial.seed}
+
+
+def curve_answer(study: Study, number: int) -> dict[str, Any]:
+    """As :class:`TrialWithCurve`."""
+    measured = [{"epoch": m.epoch, "metrics": dict(m.metrics), "seconds": m.seconds} for m in study.curve(number)]
+    return {**trial_answer(study.trial(number)), "measurements": measured}
+
+
+def line_answer(name: str, study: Study) -> dict[str, Any]:
+    """As :class:`StudyLine`."""
+    counts = study.counts()
+    value = study.best.value if counts["complete"] else None
+    return {"study": name, "objective": study.spec.objective.model_dump(), "n_trials": counts, "value": value}
+
+
+def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
+    """As :class:`StudyAnswer`."""
+    line, asked = line_answer(name, study), study.spec.model_dump(mode="json")
+    best = trial_answer(study.best) if line["n_trials"]["complete"] else None
+    parts = ("description", "trade_off", "space", "constraints")
+    search = {part: asked["search"][part] for part in ("sampler", "seed")}
+    return {**line, "project": project, **{part: asked[part] for part in parts}, "search": search, "best": best}
+
+
+def ranked_answer(name: str, study: Study, top: int) -> dict[str, Any]:
+    """As :class:`BestAnswer`."""
+    spec = study.spec
+    return {
+        "study": name,
+        "objective": spec.objective.model_dump(),
+        "trade_off": [objective.model_dump() for objective in spec.trade_off],
+        "best": [trial_answer(trial) for trial in study.best_trials(top)],
+        "front": [trial_answer(trial) for trial in study.front] if spec.trade_off else [],
+        "n_trials": study.counts(),
+    }

@@ -1,0 +1,101 @@
+"""JSON as plain data, read strictly: one meaning or an error, and bounded in depth and size."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any, NoReturn
+
+from aifs_tune.errors import RequestError
+from aifs_tune.scalars import LARGEST_INT, brief
+
+DEEPEST = 64
+MOST_VALUES = 10_000
+"""In one document, as in a sweep file."""
+
+
+def read_json(body: bytes) -> Any:
+    """The one value in ``body``.
+
+    Raises
+    ------
+    RequestError
+        If it is not JSON in UTF-8, has a number that is not finite, a key twice, half of a character, more than
+        :data:`DEEPEST` levels or more than :data:`MOST_VALUES` values.
+    """
+    try:
+        data = json.loads(
+            body.decode(), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_with_each_key_once
+        )
+    except RecursionError:
+        raise _too_deep() from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8: byte 0x{body[error.start]:02x} at {error.start}") from None
+    except ValueError as error:  # a JSONDecodeError, or a whole number of thousands of digits
+        reason = f"{error.msg} at {error.pos}" if isinstance(error, json.JSONDecodeError) else "a number is too long"
+        raise RequestError(f"the body is not JSON: {reason}") from None
+    _check(data)
+    return data
+
+
+def canonical(data: Any) -> bytes:
+    """The same bytes for the same data, whatever the order of its keys."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+
+
+def encoded(data: Any) -> bytes:
+    """``data`` as the body of an answer."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _check(data: Any) -> None:
+    level, n_values = [data], 0
+    for depth in range(DEEPEST + 1):
+        n_values += len(level)
+        if n_values > MOST_VALUES:
+            raise RequestError(f"the body has more than {MOST_VALUES} values; allowed: at most {MOST_VALUES}")
+        deeper: list[Any] = []
+        for value in level:
+            if depth == DEEPEST and isinstance(value, dict | list):
+                raise _too_deep()
+            if isinstance(value, dict):
+                for key in value:
+                    _check_text(key)
+                deeper.extend(value.values())
+            elif isinstance(value, list):
+                deeper.extend(value)
+            elif isinstance(value, str):
+                _check_text(value)
+        level = deeper
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"the text {brief(text)} has half of a surrogate pair; allowed: whole characters") from None
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise RequestError(f"the key {brief(twice)} is given twice; allowed: each key once")
+    return found
+
+
+def _finite(text: str) -> float | int:
+    """A number; ``3.0`` is the whole number 3, as JSON Schema has it."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise RequestError(f"{brief(text)} is beyond the largest number; allowed: finite numbers")
+    return int(value) if value.is_integer() and abs(value) <= LARGEST_INT else value
+
+
+def _no_number(word: str) -> NoReturn:
+    raise RequestError(f"{word} is not JSON; allowed: finite numbers, or a result told as failed with its reason")
+
+
+def _too_deep() -> RequestError:
+    return RequestError(f"the body has more than {DEEPEST} levels; allowed: at most {DEEPEST}")

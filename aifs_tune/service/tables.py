@@ -1,0 +1,48 @@
+"""The service's own tables, beside Optuna's in the same database."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from aifs_tune.held_session import translated
+from aifs_tune.storage import Storage
+
+_METADATA = MetaData()
+
+TOKENS = Table(
+    "aifs_tune_tokens",
+    _METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("label", String(200), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+"""Who may use the service; times are seconds since 1970, ``digest`` the SHA-256 of the secret."""
+
+ANSWERS = Table(
+    "aifs_tune_answers",
+    _METADATA,
+    Column("project", String(63), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False, index=True),
+)
+"""What was answered to a request that had an idempotency key, of which ``key`` is the BLAKE2b digest."""
+
+
+def make_tables(storage: Storage) -> None:
+    """Make them where they are not there yet; no other table is touched."""
+    with translated(storage.shown):
+        with suppress(SQLAlchemyError):
+            _METADATA.create_all(storage.rdb.engine)
+            return
+        _METADATA.create_all(storage.rdb.engine)  # another process made them at the same moment

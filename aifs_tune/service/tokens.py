@@ -1,0 +1,152 @@
+"""API tokens: who may do what in which project. What is stored of a token does not let anybody use it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import insert, select, update
+
+from aifs_tune.errors import NotFoundError, RequestError, UnknownCallerError
+from aifs_tune.held_session import translated
+from aifs_tune.projects import check_project
+from aifs_tune.scalars import LONGEST_TEXT, brief
+from aifs_tune.service.tables import TOKENS, make_tables
+from aifs_tune.storage import Storage
+
+Scope: TypeAlias = Literal["read", "measure", "manage"]
+SCOPES: tuple[Scope, ...] = ("read", "measure", "manage")
+"""Each allows what those before it allow."""
+
+LONGEST_DAYS = 36_500
+_DAY_S = 86_400
+_TOKEN = re.compile(r"aifs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_FRESH_S = 1.0
+"""For how long the tokens that were read are taken to be those that there are: so long a revoked one lives on."""
+_FRESH_FOR_UNKNOWN_S = 0.2
+_NOBODY = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request: ``project`` None may name any project."""
+
+    project: str | None
+    scope: Scope
+
+    def may(self, scope: Scope) -> bool:
+        return SCOPES.index(scope) <= SCOPES.index(self.scope)
+
+
+@dataclass(frozen=True)
+class Token:
+    """What is known of a token; times are seconds since 1970."""
+
+    id: str
+    project: str
+    scope: Scope
+    label: str
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+    def state(self, now: float) -> Literal["valid", "expired", "revoked"]:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
+
+class TokenBook:
+    """All tokens of a storage. ``clock`` gives seconds since 1970."""
+
+    def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
+        make_tables(storage)
+        self._storage, self._clock = storage, clock
+        self._lock = threading.Lock()
+        self._known: Mapping[str, tuple[str, Token]] = {}
+        self._read_at = -_FRESH_S
+
+    def create(self, project: str, scope: str, *, expires_days: float | None = None, label: str = "") -> str:
+        """A new token, which is told this once: its digest alone is stored.
+
+        Raises
+        ------
+        RequestError
+            If project, scope, days or label are not allowed.
+        """
+        check_project(project)
+        if scope not in SCOPES:
+            raise RequestError(f"scope: {brief(scope)} is none; allowed: {', '.join(SCOPES)}")
+        if expires_days is not None and not 0 < expires_days <= LONGEST_DAYS:
+            raise RequestError(f"expires-days: {expires_days:g}; allowed: above 0, up to {LONGEST_DAYS}")
+        if len(label) > LONGEST_TEXT or not label.isprintable():
+            raise RequestError(f"label: {brief(label)}; allowed: printable text of at most {LONGEST_TEXT} characters")
+        now = int(self._clock())
+        token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        row = {
+            "id": token_id,
+            "digest": _digest(secret),
+            "project": project,
+            "scope": scope,
+            "label": label,
+            "created_at": now,
+            "expires_at": None if expires_days is None else now + max(1, round(expires_days * _DAY_S)),
+        }
+        with translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
+            connection.execute(insert(TOKENS), row)
+        return f"aifs_{token_id}_{secret}"
+
+    def tokens(self) -> list[tuple[Token, Literal["valid", "expired", "revoked"]]]:
+        """All of them with their state now, the oldest first."""
+        now = self._clock()
+        listed = [token for _, token in self._read().values()]
+        return [(token, token.state(now)) for token in sorted(listed, key=lambda t: (t.created_at, t.id))]
+
+    def revoke(self, token_id: str) -> None:
+        """End a token, within a second also where a service runs; :class:`NotFoundError` if there is none."""
+        known = self._read()
+        if token_id not in known:
+            raise NotFoundError(f"no token {brief(token_id)}; there are: {', '.join(known) or 'none'}")
+        change = update(TOKENS).where(TOKENS.c.id == token_id, TOKENS.c.revoked_at.is_(None))
+        with translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
+            connection.execute(change.values(revoked_at=int(self._clock())))
+
+    def caller(self, token: str) -> Caller:
+        """Who has this token.
+
+        Raises
+        ------
+        UnknownCallerError
+            If nobody has, or not any more; which of these is not told.
+        """
+        parts = _TOKEN.fullmatch(token)
+        token_id, secret = parts.groups() if parts else ("", "")
+        digest, found = self._fresh(token_id).get(token_id, (_NOBODY, None))
+        is_right = hmac.compare_digest(digest, _digest(secret))
+        if found is None or not is_right or found.state(self._clock()) != "valid":
+            raise UnknownCallerError("the token is not valid; allowed: one that aifs-tune token create printed")
+        return Caller(found.project, found.scope)
+
+    def _fresh(self, token_id: str) -> Mapping[str, tuple[str, Token]]:
+        with self._lock:
+            age_s = time.monotonic() - self._read_at
+            if age_s > _FRESH_S or (token_id not in self._known and age_s > _FRESH_FOR_UNKNOWN_S):
+                self._known, self._read_at = self._read(), time.monotonic()
+            return self._known
+
+    def _read(self) -> dict[str, tuple[str, Token]]:
+        with translated(self._storage.shown), self._storage.rdb.engine.connect() as connection:
+            rows: Any = connection.execute(select(TOKENS)).mappings().all()
+        return {row["id"]: (row["digest"], Token(**{k: v for k, v in row.items() if k != "digest"})) for row in rows}
+
+
+def _digest(secret: str) -> str:
+    """Enough for a secret of 256 random bits, which nobody can guess."""
+    return hashlib.sha256(secret.encode()).hexdigest()

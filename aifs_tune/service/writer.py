@@ -1,0 +1,140 @@
+"""The one thread of the service that writes: requests one after another, under the writer's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aifs_tune.errors import AifsTuneError, ServiceError, StorageBusyError
+from aifs_tune.storage import Storage
+from aifs_tune.writer_lock import WriterLock
+
+T = TypeVar("T")
+
+MOST_WAITING = 256
+IDLE_S = 1.0
+"""The lock is given back after so long without a request to write."""
+HELD_S = 5.0
+"""And after so long in any case, for a moment in which a command that waits for it has its turn."""
+PAUSE_S = 0.15
+PATIENCE_S = 1.0
+"""How long a lock is waited for; for as long again everybody who needs it is refused at once."""
+MOST_HELD = 4
+"""Locks of studies held at a time in PostgreSQL, where each takes a connection."""
+
+_LOG = logging.getLogger("uvicorn.error")
+
+
+@dataclass
+class _Held:
+    taken: AbstractContextManager[None]
+    since: float
+    used: float
+
+
+class Writer:
+    """Carries out what :meth:`write` is given, in one thread."""
+
+    def __init__(self, storage: Storage, *, most_waiting: int = MOST_WAITING) -> None:
+        self._storage, self._most_waiting = storage, most_waiting
+        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._n_waiting = 0
+        self._held: dict[WriterLock, _Held] = {}
+        self._refused: dict[WriterLock, tuple[float, StorageBusyError]] = {}
+        self._thread = threading.Thread(target=self._run, name="aifs-tune writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, study: str, body: Callable[[], T]) -> T:
+        """What ``body`` returns, once all that it wrote is on disk: one transaction of this study of the storage.
+        Called in the event loop, which goes on meanwhile.
+
+        Raises
+        ------
+        ServiceError
+            If as many requests wait as may.
+        StorageBusyError
+            If another process is writing to the study.
+        """
+        if self._n_waiting >= self._most_waiting:
+            raise ServiceError(f"{self._n_waiting} requests wait to be stored, as many as may; try again")
+        future: Future[T] = Future()
+        self._n_waiting += 1
+        try:
+            self._jobs.put((study, body, future))
+            return await asyncio.wrap_future(future)
+        finally:
+            self._n_waiting -= 1
+
+    def close(self) -> None:
+        """Carry out what waits, give the lock back and end."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=0.1 if self._held else None)
+            except queue.Empty:
+                self._give_back(idle_s=IDLE_S)
+                continue
+            if job is None:
+                self._give_back(idle_s=0.0)
+                return
+            study, body, future = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._carried_out(study, body))
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+                future.set_exception(error)
+
+    def _carried_out(self, study: str, body: Callable[[], T]) -> T:
+        self._give_back(idle_s=IDLE_S)
+        self._hold(study)
+        return self._storage.transact(body, study)
+
+    def _hold(self, study: str) -> None:
+        """Have the lock of ``study``, which may be that of all studies."""
+        lock, now = self._storage.lock(study), time.monotonic()
+        held = self._held.get(lock)
+        if held is not None and now - held.since < HELD_S:
+            held.used = now
+            return
+        if held is not None:
+            self._release(lock)
+            time.sleep(PAUSE_S)
+        until, refusal = self._refused.get(lock, (0.0, None))
+        if refusal is not None and now < until:
+            raise StorageBusyError(str(refusal))
+        while len(self._held) >= MOST_HELD:
+            self._release(min(self._held, key=lambda other: self._held[other].used))
+        taken = self._storage.writing(study, wait_s=PATIENCE_S)
+        try:
+            taken.__enter__()
+        except StorageBusyError as error:
+            self._refused[lock] = time.monotonic() + PATIENCE_S, error
+            raise
+        self._refused.pop(lock, None)
+        self._held[lock] = _Held(taken, time.monotonic(), time.monotonic())
+
+    def _give_back(self, *, idle_s: float) -> None:
+        now = time.monotonic()
+        for lock, held in list(self._held.items()):
+            if now - held.used >= idle_s:
+                self._release(lock)
+
+    def _release(self, lock: WriterLock) -> None:
+        try:
+            self._held.pop(lock).taken.__exit__(None, None, None)
+        except AifsTuneError as error:
+            _LOG.warning("a lock could not be given back: %s", error)

@@ -1,0 +1,257 @@
+"""Who may do what: every route that the application has, with every kind of token and with forged headers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from services import SPACE, Service, request_head, said_on, storage_in, token, typed
+
+from aifs_tune.client import Client
+from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
+from aifs_tune.service.application import routes
+from aifs_tune.service.server import place_of, serve
+from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.storage import Storage
+
+BODIES = {
+    "/v1/studies": {"name": "fresh", "space": SPACE},
+    "/v1/studies/{study}/enqueue": {"params": {"x": 0.5}},
+    "/v1/studies/{study}/attach": {"params": {"x": 0.5}, "value": 1.0},
+    "/v1/studies/{study}/trials/{trial}/report": {"epoch": 1, "metrics": {"value": 1.0}},
+}
+ROUTES = [
+    (method.upper(), path)
+    for path, methods in routes(None).openapi()["paths"].items()
+    for method in methods
+    if method in ("get", "post", "put", "patch", "delete")
+]
+READS = {("GET", path) for method, path in ROUTES if method == "GET"}
+MANAGES = {("POST", "/v1/studies")}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory) -> str:
+    return storage_in(tmp_path_factory.mktemp("access"))
+
+
+@pytest.fixture(scope="module")
+def tokens(storage) -> dict[str, str]:
+    book = TokenBook(Storage(storage, create=True))
+    made = {scope: book.create("biology", scope) for scope in ("read", "measure", "manage")}
+    made["other"] = book.create("physics", "manage")
+    made["revoked"] = book.create("biology", "manage")
+    book.revoke(made["revoked"].split("_")[1])
+    made["expired"] = TokenBook(Storage(storage), clock=lambda: time.time() - 86400 * 2).create(
+        "biology", "manage", expires_days=1
+    )
+    made["wrong"] = made["manage"][:-1] + ("A" if made["manage"][-1] != "A" else "B")
+    made["garbage"] = "aifs_"
+    return made
+
+
+@pytest.fixture(scope="module")
+def service(storage, tokens):
+    with Service(storage, "--require-token") as running:
+        with Client(running.url, tokens["manage"]) as client:
+            study = client.open_study("secret", space=SPACE, sampler="random")
+            study.tell(study.ask(), 0.5)
+        yield running
+
+
+def sent(service, method: str, path: str, **headers: str):
+    body = BODIES.get(path, {}) if method != "GET" else None
+    with service.http() as http:
+        return http.request(method, path.format(study="secret", trial=0), json=body, headers=headers)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
+    for who in (None, "wrong", "expired", "revoked", "garbage"):
+        headers = {} if who is None else {"Authorization": f"Bearer {tokens[who]}"}
+        refused = sent(service, method, path, **headers)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer"), who
+        assert "secret" not in refused.json()["detail"]
+    assert sent(service, method, path, Authorization="Basic YTpi").status_code == 401
+    allowed = {
+        "read": (method, path) in READS,
+        "measure": (method, path) not in MANAGES,
+        "manage": True,
+    }
+    for who, is_allowed in allowed.items():
+        response = sent(service, method, path, Authorization=f"Bearer {tokens[who]}")
+        assert (response.status_code == 403) is not is_allowed, (who, response.text)
+        assert response.status_code not in (401, 404, 500, 503), response.text
+
+
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{study}" in p])
+def test_a_study_of_another_project_is_as_one_that_does_not_exist(method, path, service, tokens):
+    with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
+        there, nowhere = (
+            http.request(
+                method, path.format(study=name, trial=0), json=BODIES.get(path, {}) if method != "GET" else None
+            )
+            for name in ("secret", "nosuch")
+        )
+    assert there.status_code == nowhere.status_code == 404
+    assert there.text.replace("secret", "nosuch") == nowhere.text
+    assert "etag" not in there.headers
+    assert [name for name, _ in there.headers.items()] == [name for name, _ in nowhere.headers.items()]
+
+
+def test_a_name_that_another_project_has_is_free(service, tokens):
+    with Client(service.url, tokens["other"]) as client:
+        assert client.studies() == []
+        study = client.open_study("secret", space={"y": SPACE["x"]}, sampler="random")
+        assert study.counts()["complete"] == 0
+        assert client.studies() == ["secret"]
+        with pytest.raises(AccessError, match="this token is for physics"):
+            Client(service.url, tokens["other"], project="biology").studies()
+    with Client(service.url, tokens["read"]) as client:
+        assert client.study("secret").trial(0).value == 0.5
+        with pytest.raises(AccessError, match="needed: measure"):
+            client.study("secret").ask()
+    with pytest.raises(UnknownCallerError, match="no token"):
+        Client(service.url).studies()
+
+
+@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "/v1/openapi.json")])
+def test_a_page_of_another_site_gets_nothing(method, path, service, tokens):
+    bearer = {"Authorization": f"Bearer {tokens['manage']}"}
+    for forged in (
+        {"Host": f"evil.example:{service.port}"},
+        {"Host": f"127.0.0.1.evil.example:{service.port}"},
+        {"Host": "127.0.0.1@evil.example"},
+        {"Host": ""},
+        {"Host": "["},
+        {"Origin": "http://["},
+        {"Origin": "http://evil.example"},
+        {"Origin": f"http://127.0.0.1:{service.port + 1}"},
+        {"Origin": "null"},
+    ):
+        refused = sent(service, method, path, **bearer, **forged)
+        assert refused.status_code == 403, forged
+        assert "access-control-allow-origin" not in refused.headers
+
+
+def test_its_own_page_and_its_names_may(service, tokens):
+    bearer = {"Authorization": f"Bearer {tokens['read']}"}
+    for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
+        host = f"{name}:{service.port}"
+        assert sent(service, "GET", "/v1/studies", Host=host, Origin=f"http://{host}", **bearer).status_code == 200
+    assert sent(service, "GET", "/v1/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def test_a_revoked_token_ends_within_a_second(service, storage):
+    made = token(storage, "read", "biology")
+    with Client(service.url, made) as client:
+        assert "secret" in client.studies()
+        assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+        time.sleep(1.2)
+        with pytest.raises(UnknownCallerError):
+            client.studies()
+
+
+def test_a_token_can_be_made_and_revoked_while_a_sweep_writes(tmp_path):
+    storage = storage_in(tmp_path)
+    with Storage(storage, create=True).writing():
+        made = token(storage, "read")
+        assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+    with pytest.raises(UnknownCallerError):
+        TokenBook(Storage(storage)).caller(made)
+
+
+def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
+    content = b"".join(
+        file.read_bytes() for file in sorted(Path(storage.removeprefix("sqlite:///")).parent.glob("lab.db*"))
+    )
+    listed = typed("token", "list", "--json", storage=storage)
+    for made in tokens.values():
+        secret = made.split("_", 2)[-1]
+        if len(secret) > 8:
+            assert secret.encode() not in content
+            assert secret not in listed.stdout
+    states = [entry["state"] for entry in json.loads(listed.stdout)]
+    assert {"valid", "revoked", "expired"} == set(states)
+
+
+def test_nobody_needs_a_token_on_this_machine_alone_unless_others_come(tmp_path):
+    storage = storage_in(tmp_path)
+    with Service(storage) as running:
+        with Client(running.url) as client, Client(running.url, project="biology") as biology:
+            client.open_study("mine", space=SPACE)
+            assert (client.studies(), biology.studies()) == (["mine"], [])
+        for header in ("Forwarded", "Via", "X-Forwarded-For"):
+            with running.http(headers={header: "192.0.2.1"}) as http:
+                assert http.get("/v1/studies").status_code == 401
+        made = token(storage, "read")
+        with pytest.raises(UnknownCallerError):
+            Client(running.url, made[:-4] + "AAAA").studies()
+        assert Client(running.url, made).studies() == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        ("0.0.0.0", {}),
+        ("::", {}),
+        ("127.0.0.1", {"require_token": True}),
+        ("127.0.0.1", {"allow_hosts": ["tune.lab"]}),
+    ],
+)
+def test_it_does_not_start_for_others_without_a_valid_token(host, options, tmp_path):
+    storage = Storage(storage_in(tmp_path), create=True)
+    long_ago = TokenBook(storage, clock=lambda: time.time() - 86400 * 2)
+    long_ago.create("default", "manage", expires_days=1)
+    with pytest.raises(RequestError, match="need a token and there is no valid one"):
+        serve(storage, place_of(host, 0), **options, told=pytest.fail)
+
+
+def test_the_command_says_how_to_make_one(tmp_path):
+    refused = typed("serve", "--port", "0", "--host", "0.0.0.0", storage=storage_in(tmp_path))
+    assert (refused.returncode, "aifs-tune token create" in refused.stderr) == (2, True), refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_everywhere_with_a_token_and_under_another_name(tmp_path):
+    storage = storage_in(tmp_path)
+    made = token(storage, "manage")
+    with Service(storage, "--host", "0.0.0.0", "--allow-host", "tune.lab") as running:
+        running.host = "127.0.0.1"
+        connection = running.socket()
+        head = {"Host": "tune.lab", "Authorization": f"Bearer {made}", "Connection": "close"}
+        connection.sendall(request_head(running, "/v1/studies/none", head, "GET").replace(b"Host: 127", b"X-Host: 127"))
+        assert said_on(connection)[0] == 404
+        connection = running.socket()
+        connection.sendall(request_head(running, "/v1/studies", {"Connection": "close"}, "GET"))
+        assert said_on(connection)[0] == 401
+
+
+def test_tokens_are_refused_with_the_reason(tmp_path):
+    book = TokenBook(Storage(storage_in(tmp_path), create=True))
+    for project, scope, more, said in (
+        ("Biology", "read", {}, "project"),
+        ("../x", "read", {}, "project"),
+        ("biology", "admin", {}, "read, measure, manage"),
+        ("biology", "read", {"expires_days": 0}, "expires-days"),
+        ("biology", "read", {"expires_days": float("nan")}, "expires-days"),
+        ("biology", "read", {"label": "a\nb"}, "label"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            book.create(project, scope, **more)
+    with pytest.raises(NotFoundError, match="there are: none"):
+        book.revoke("x")
+
+
+def test_tokens_in_postgresql(postgres_url):
+    now = 1_000_000.0
+    book = TokenBook(Storage(postgres_url), clock=lambda: now)
+    made = book.create("biology", "measure", expires_days=1, label="the <furnace>")
+    assert book.caller(made) == Caller("biology", "measure")
+    now += 86401
+    with pytest.raises(UnknownCallerError):
+        book.caller(made)
+    ((listed, state),) = book.tokens()
+    assert (listed.label, state) == ("the <furnace>", "expired")
