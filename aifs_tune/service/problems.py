@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,11 +17,14 @@ from aifs_tune.errors import AifsTuneError, SweepFileError, border_of
 from aifs_tune.problem_types import PROBLEM_TYPES
 from aifs_tune.scalars import brief
 from aifs_tune.service.strict_json import encoded
+from aifs_tune.wording import complaints
 
 MEDIA_TYPE = "application/problem+json"
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 RETRY_S = 1
 """What a client that is told 503 is asked to wait."""
+_MOST = 10
+"""Fields of a body of which it is said what is wrong."""
 
 
 def problem(
@@ -68,12 +72,13 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     """Answer with what is wrong in path, query, headers or body."""
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = []
-    for entry in error.errors()[:10]:
-        place, *path = entry["loc"]
-        came = "" if entry["type"] == "missing" else f" ({brief(entry.get('input'))} came)"
-        where = {"pointer": pointer(path)} if place == "body" else {"parameter": ".".join(map(str, path))}
-        errors.append({**where, "detail": f"{entry['msg']}{came}"})
+    errors = [
+        {"parameter": ".".join(map(str, entry["loc"][1:])), "detail": f"{entry['msg']}{_came(entry)}"}
+        for entry in error.errors()
+        if entry["loc"][0] != "body"
+    ]
+    if any(entry["loc"][0] == "body" for entry in error.errors()):
+        errors += _wrong_in(error.body, request.scope["route"].body_field)
     first = errors[0]
     detail = f"{first.get('pointer') or first.get('parameter')}: {first['detail']}"
     kind = PROBLEM_TYPES[SweepFileError]
@@ -94,6 +99,21 @@ async def on_http(request: Request, error: Exception) -> Response:
 async def on_fault(request: Request, _error: Exception) -> Response:
     """Answer with a fault of ours, which is in the log of the service."""
     return problem(500, "a fault of the service, which is in its log", instance=request.url.path)
+
+
+def _came(entry: Mapping[str, Any]) -> str:
+    return "" if entry["type"] == "missing" else f" ({brief(entry.get('input'))} came)"
+
+
+def _wrong_in(body: object, field: Any) -> list[dict[str, str]]:
+    """What is wrong with a body, in the words that a sweep file gets."""
+    model: type[BaseModel] = field.field_info.annotation
+    try:
+        model.model_validate(body)
+    except ValidationError as error:
+        found = complaints(error, body, model.model_json_schema(), most=_MOST)
+        return [{"pointer": pointer(c.path), "detail": f"{c.problem}; allowed: {c.allowed}"} for c in found]
+    raise RuntimeError(f"{model.__name__} takes what the framework did not")
 
 
 def _methods(request: Request) -> list[str]:

@@ -21,6 +21,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.sweep_file import find_sweep_file
 
+TELL = "/v1/studies/raw/trials/0/tell"
 QUESTION = {"name": "raw", "space": SPACE, "search": {"sampler": "random"}}
 
 
@@ -219,6 +220,9 @@ def test_every_error_is_a_problem_that_names_the_place(service):
             (http.post("/v1/studies", json={**QUESTION, "trainer": "cnn"}), 422, "#/trainer"),
             (http.post("/v1/studies", json={**QUESTION, "search": {"sampler": "os:system"}}), 422, "#/search/sampler"),
             (http.post("/v1/studies", json={**QUESTION, "search": {"scheduler": "asha"}}), 422, "#/search/scheduler"),
+            (http.post(TELL, json={"value": "x"}), 422, "#/value: 'x' is not a number; allowed: a number or a mapping"),
+            (http.post(TELL, json={"stat": "failed"}), 422, "#/stat: unknown key 'stat', did you mean state?; allowed"),
+            (http.post(TELL), 422, "#: no value given; allowed: a mapping with some of value, state"),
             (http.post("/v1/studies", json=[1]), 422, "mapping"),
             (http.post("/v1/studies", content=b"{", headers=JSON), 422, "not JSON"),
             (http.post("/v1/studies", content=b"x", headers={"Content-Type": "text/plain"}), 415, "application/json"),
