@@ -211,7 +211,10 @@ class RemoteStudy:
 
     @property
     def front(self) -> list[Trial]:
-        """The Pareto front where several objectives are traded off, else nothing."""
+        """The complete trials that no other one is better than in all objectives, the best in the first objective
+        first; of one objective those with the best value."""
+        if not self.counts()["complete"]:
+            return []
         return [_trial(entry) for entry in self._wire.read(f"{self._path}/best")["front"]]
 
     def counts(self) -> dict[State, int]:
@@ -256,6 +259,7 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         reason=entry["reason"],
         values=entry.get("values", {}),
         schedule=tuple(Change(**change) for change in entry.get("schedule", ())),
+        weights=entry.get("weights", {}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -44,14 +45,16 @@ class TrialAnswer(BaseModel):
     seed: int
     values: dict[str, float] = {}
     schedule: list[ChangeAnswer] = []
+    weights: dict[str, str] = {}
 
 
 class MeasurementAnswer(BaseModel):
-    """What a trial reported at one epoch."""
+    """What a trial reported at one epoch; ``checkpoint`` has the SHA-256 of the files that it wrote after it."""
 
     epoch: int
     metrics: dict[str, float | None]
     seconds: float | None
+    checkpoint: dict[str, str] | None
 
 
 class TrialWithCurve(TrialAnswer):
@@ -102,7 +105,7 @@ class StudyAnswer(StudyLine):
 
 
 class BestAnswer(BaseModel):
-    """The best trials, the best first; ``front`` is the Pareto front where several objectives are traded off."""
+    """The best trials, the best first; ``front`` is the Pareto front, of one objective those with the best value."""
 
     study: str
     objective: Goal
@@ -138,8 +141,7 @@ def trial_answer(trial: Trial) -> dict[str, Any]:
 
 def curve_answer(study: Study, number: int) -> dict[str, Any]:
     """As :class:`TrialWithCurve`."""
-    measured = [{"epoch": m.epoch, "metrics": dict(m.metrics), "seconds": m.seconds} for m in study.curve(number)]
-    return {**trial_answer(study.trial(number)), "measurements": measured}
+    return {**trial_answer(study.trial(number)), "measurements": [asdict(measured) for measured in study.curve(number)]}
 
 
 def line_answer(name: str, study: Study) -> dict[str, Any]:
@@ -166,6 +168,6 @@ def ranked_answer(name: str, study: Study, top: int) -> dict[str, Any]:
         "objective": spec.objective.model_dump(),
         "trade_off": [objective.model_dump() for objective in spec.trade_off],
         "best": [trial_answer(trial) for trial in study.best_trials(top)],
-        "front": [trial_answer(trial) for trial in study.front] if spec.trade_off else [],
+        "front": [trial_answer(trial) for trial in study.front],
         "n_trials": study.counts(),
     }

@@ -73,8 +73,10 @@ def _is_the_same_loop(client: Client, tmp_path) -> None:
     asked = {"space": SPACE, "metric": "yield", "sampler": "random", "seed": 7}
     here = open_study("loop", storage=storage_in(tmp_path), **asked)
     there = client.open_study("loop", **asked)
+    assert there.front == here.front == []
     for study in (here, there):
         closed_loop(study)
+    assert [t.number for t in there.front] == [t.number for t in here.front] == [11]
     assert there.counts() == here.counts() == {"complete": 9, "pruned": 0, "failed": 3, "running": 0, "waiting": 1}
     assert there.best.params == {"x": 0.3125}
     assert [t.number for t in there.best_trials(3)] == [t.number for t in here.best_trials(3)]
@@ -84,6 +86,19 @@ def _is_the_same_loop(client: Client, tmp_path) -> None:
     assert there.trial(9).is_finished
     assert there.trial(9).started_at is not None
     assert "loop" in client.studies()
+
+
+def test_nothing_of_a_trial_is_lost_on_the_way(storage, client):
+    here = open_study("whole", space=SPACE, storage=storage, metric="yield", sampler="random")
+    first, second = here.ask(), here.ask()
+    here.report(first, 1, {"yield": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
+    here.report(second, 1, {"yield": 2.0})
+    here.change(first, epoch=2, params={"x": 0.5}, source=second)
+    here.report(first, 2, {"yield": 3.0}, seconds=0.5)
+    here.tell(first, seconds=1.0, weights={"best.weights.h5": "0b"})
+    there = client.study("whole")
+    assert there.all_trials() == here.all_trials()
+    assert [there.curve(n) for n in range(2)] == [here.curve(n) for n in range(2)]
 
 
 def test_what_is_told_twice_or_against_what_stands(client):
