@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counting import counting
 from labs import make_lab
 from servers import crash, database_url
 
+from aifs_tune.runner import Runner
 from aifs_tune.storage import Storage
 
 STARTS_RAY = {
@@ -59,6 +61,13 @@ def space() -> dict[str, object]:
 def lab(tmp_path: Path) -> Path:
     """A lab's folder with its trainer module and sweep files."""
     return make_lab(tmp_path)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """A worker's part with a trainer that counts."""
+    monkeypatch.chdir(tmp_path)
+    return counting(tmp_path)
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from aifs_tune.answers import best_answer
-from aifs_tune.artefacts import TrialArtefacts, kept_weights
+from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
+from aifs_tune.durable import write_folder
 from aifs_tune.errors import DamagedError, NotFoundError
 from aifs_tune.runner import Job, Runner
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.classifier import load_classifier
-from aifs_tune.trial import Checkpoint
+from aifs_tune.trial import Checkpoint, Trial
 
 
 @pytest.fixture
@@ -144,3 +145,50 @@ def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
     assert not target.exists()
     pickle.loads((first._artefacts.weights / "weights.pkl").read_bytes())
     assert target.exists(), "the poison must work where pickle is allowed"
+
+
+def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
+    artefacts = TrialArtefacts(tmp_path, 3)
+    artefacts.save_checkpoint(1, lambda folder: (folder / "a").write_text("1"))
+
+    def broken(folder):
+        (folder / "a").write_text("2")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        artefacts.save_checkpoint(2, broken)
+    assert artefacts.find_checkpoint() == artefacts.folder / "checkpoint-00001"
+    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
+    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
+    assert (artefacts.weights / "w").read_text() == "new"
+    assert sorted(p.name for p in artefacts.folder.iterdir()) == ["checkpoint-00001", "weights"]
+
+
+def test_only_the_best_trials_weights_stay(tmp_path):
+    objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
+
+    def end(number, value, state="complete"):
+        write_folder(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
+        keep.ended(Trial(number, state, {}, 0, value=value))
+
+    keep = BestWeights(tmp_path, [objective], [])
+    for number, value in enumerate((0.5, 0.4, 0.7, 0.7)):
+        end(number, value)
+    end(4, 0.9, state="pruned")
+    end(5, None, state="failed")
+    assert [p.name for p in tmp_path.iterdir()] == ["trial-000002"]
+
+
+def test_what_a_driver_that_died_left_is_removed(tmp_path):
+    objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
+    states = ("complete", "complete", "pruned", "running", "waiting")
+    trials = [Trial(n, state, {}, 0, value=n / 10) for n, state in enumerate(states)]
+    for trial in trials:
+        artefacts = TrialArtefacts(tmp_path, trial.number)
+        artefacts.save_weights(lambda folder: (folder / "w").write_text("w"))
+        artefacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
+        (artefacts.folder / "partial-x").mkdir()
+    BestWeights(tmp_path, [objective], [trials[1]]).tidy(trials)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    in_flight = [f"trial-00000{n}/{what}" for n in (3, 4) for what in ("checkpoint-00001", "weights")]
+    assert left == ["trial-000001/weights", *in_flight]

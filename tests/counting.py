@@ -1,0 +1,110 @@
+"""A trainer that counts, and a worker's part with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from aifs_tune.runner import Job, Runner, Step
+from aifs_tune.sweep_file import parse_sweep
+
+
+class Counting:
+    """A trainer that counts epochs, fails on request and can be resumed."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.value = 0.0
+        self.loaded_from: Path | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.value >= self.params.get("enough", 99)
+
+    def reset(self, params, *, seed):
+        self.params, self.value = dict(params), float(params["start"])
+        if params.get("cannot_start"):
+            raise ValueError("too small")
+
+    def epoch(self):
+        self.value += 1
+        if self.value == self.params.get("fails_at"):
+            raise RuntimeError("it broke\nbadly")
+        return {"score": self.value}
+
+    def save(self, folder):
+        (folder / "state.json").write_text(json.dumps(self.value))
+
+    def load(self, folder):
+        self.value = json.loads((folder / "state.json").read_text())
+
+    def save_best(self, folder):
+        (folder / "best.json").write_text(json.dumps(self.value))
+        return folder / "best.json"
+
+
+class Adapting(Counting):
+    """Counts in strides that can change."""
+
+    def reset(self, params, *, seed):
+        self.params, self.value = dict(params), 0.0
+
+    def change(self, params):
+        self.params = dict(params)
+
+    def epoch(self):
+        self.value += self.params["stride"]
+        return {"score": self.value}
+
+
+def counting(tmp_path: Path) -> Runner:
+    """Runs trials of three epochs and keeps a checkpoint after each."""
+    spec = parse_sweep(
+        {
+            "name": "r",
+            "trainer": {"name": "cnn", "checkpoint_s": 0},
+            "objective": {"metric": "score"},
+            "search": {"epochs": 3},
+            "space": {"start": {"type": "float", "low": 0, "high": 9}},
+        }
+    )
+    Counting.made = 0
+    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Counting())
+
+
+def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
+    """Runs trials whose parameters can change."""
+    spec = parse_sweep(
+        {
+            "name": "r",
+            "trainer": {"name": "mlp", "checkpoint_s": 100},
+            "objective": {"metric": "score"},
+            "search": {"epochs": epochs},
+            "space": {"start": {"type": "float", "low": 0, "high": 9}},
+            **sections,
+        }
+    )
+    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Adapting())
+
+
+def to_end(runner: Runner) -> list[Step]:
+    """The steps of the trial that was started, to its last."""
+    taken = [runner.step()]
+    while taken[-1].ended is None:
+        taken.append(runner.step())
+    return taken
+
+
+def steps(runner: Runner, number: int, *, n_stored: int = 0, **params: float) -> list[Step]:
+    runner.start(number, {"start": 0.0, **params}, 1, n_stored=n_stored)
+    return to_end(runner)
+
+
+def scores(runner: Runner, number: int = 0, **options: int) -> list[float]:
+    runner.start(number, {"start": 0.0, "stride": 1.0}, 1, **options)
+    taken = to_end(runner)
+    assert taken[-1].ended == "complete", taken[-1].reason
+    return [step.metrics["score"] for step in taken]
