@@ -10,7 +10,8 @@ An epoch takes one unit of time; budgets count full trainings. Normalised regret
 configurations - best so far) / (that best - their median); below 0 is better than the best of 1,000, and the clipped
 one counts 0 then. Standard errors are over tasks. The speed-up is the whole budget over that at which the final value
 of random + ASHA with the same seed was reached, the geometric mean over runs; a run that never reaches it counts as
-1.
+1. Computing is processor time a proposal: of asking alone (ms/ask), and of all else that the method does, storing and
+deciding to stop included (ms/all).
 
 Rivals need ``pip install 'aifs-tune[bench]'``. With ``--keep FILE`` each finished run is added to FILE and not run
 again.
@@ -73,6 +74,7 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
         "spent": [spent / table.epochs for spent in course.spent],
         "best": course.best,
         "proposals": course.proposals,
+        "asking_s": course.asking_s,
         "seconds": course.seconds,
         "longest_s": course.longest_s,
     }
@@ -115,6 +117,7 @@ def summary(method: str, rows: Sequence[dict[str, Any]], base: Sequence[dict[str
         "speed_up": None if found is None else found[0],
         "reached": None if found is None else found[1],
         "worst_over_random": worst,
+        "ms_asking": 1e3 * sum(r["asking_s"] for r in rows) / sum(r["proposals"] for r in rows),
         "ms_per_proposal": 1e3 * sum(r["seconds"] for r in rows) / sum(r["proposals"] for r in rows),
         "seconds_per_run": sum(r["seconds"] for r in rows) / len(rows),
         "longest_s": max(r["longest_s"] for r in rows),
@@ -128,7 +131,8 @@ def show(entry: dict[str, Any]) -> str:
     ]
     times = "" if entry["speed_up"] is None else f"{entry['speed_up']:5.2f} {100 * entry['reached']:4.0f} %"
     worst = "" if entry["worst_over_random"] is None else f"{entry['worst_over_random'][0]:+.2f}"
-    cost = f"{entry['ms_per_proposal']:6.0f} {entry['seconds_per_run']:6.1f} {entry['longest_s']:5.2f}"
+    own = f"{entry['ms_asking']:6.0f} {entry['ms_per_proposal']:6.0f}"
+    cost = f"{own} {entry['seconds_per_run']:6.1f} {entry['longest_s']:5.2f}"
     return f"{entry['method']:14} {' | '.join(cells)} | {times:12} | {worst:5} | {cost} | {entry['runs']:4}"
 
 
@@ -177,7 +181,7 @@ def main() -> None:
         return
     print(f"{len(tasks)} tasks, {args.seeds} seeds, {args.workers} workers; regret, clipped at 0, ± standard error")
     heads = " | ".join(f"after {budget} trainings".ljust(20) for budget in budgets)
-    print(f"{'':14} {heads} | sooner       | worst | ms/ask s/run longest | runs")
+    print(f"{'':14} {heads} | sooner       | worst | ms/ask ms/all  s/run longest | runs")
     print("\n".join(show(entry) for entry in entries))
 
 

@@ -73,16 +73,27 @@ class Kernel:
         self.level, self.shape, self.common, self.offset, self.noise, self.early = np.exp(theta[d + 1 :]).tolist()
 
     def matern(self, x: Array, other: Array) -> Array:
-        r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
-        return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+        r = squared_distances(x / self.scales, other / self.scales)
+        r *= 5.0
+        np.sqrt(r, out=r)
+        out = r / 3.0
+        out += 1.0
+        out *= r
+        out += 1.0
+        out *= np.exp(np.negative(r, out=r), out=r)
+        return out
 
     def course(self, u: Array, other: Array) -> Array:
         return np.asarray(np.exp(-0.5 * ((u[:, None] - other[None, :]) / self.scale_u) ** 2))
 
-    def between(self, x: Array, u: Array, other: Points) -> Array:
-        """Covariances (m, n) of new configurations with observed points, no trial shared."""
-        k = self.course(u, other.u)
-        return np.asarray(self.matern(x, other.x) * (self.level + self.shape * k) + self.common * k)
+    def between(self, x: Array, u: float, other: Points) -> Array:
+        """Covariances (m, n) of new configurations ``x`` (m, c), all at log epoch ``u``, with observed points, no trial
+        shared."""
+        k = self.course(np.array([u]), other.u)[0]
+        cov = self.matern(x, other.x)
+        cov *= self.level + self.shape * k
+        cov += self.common * k
+        return cov
 
     def within(self, points: Points) -> Array:
         """Covariances (n, n) of observed values."""
@@ -95,8 +106,10 @@ class Kernel:
 
 def squared_distances(a: Array, b: Array) -> Array:
     """Squared distances (n, m) between rows."""
-    out = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2.0 * (a @ b.T)
-    return np.asarray(np.maximum(out, 0.0))
+    out: Array = (-2.0 * a) @ b.T
+    out += (a * a).sum(1)[:, None]
+    out += (b * b).sum(1)[None, :]
+    return np.maximum(out, 0.0, out=out)
 
 
 def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, prior: Prior) -> tuple[float, Array]:
@@ -104,40 +117,66 @@ def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, 
     kernel = Kernel(theta, columns)
     d, n = len(theta) - 7, len(points)
     scaled = points.x / kernel.scales
-    r = np.sqrt(5.0 * squared_distances(scaled, scaled))
-    decay = np.exp(-r)
-    m = (1.0 + r + r * r / 3.0) * decay
-    gap = ((points.u[:, None] - points.u[None, :]) / kernel.scale_u) ** 2
+    m, slope = _matern_and_slope(scaled)
+    gap = np.subtract.outer(points.u, points.u)
+    gap *= gap
+    gap /= kernel.scale_u**2
     k = np.exp(-0.5 * gap)
     mixed = kernel.level + kernel.shape * k
-    same = points.trial[:, None] == points.trial[None, :]
-    cov = m * mixed + kernel.common * k + kernel.offset * same
+    same = np.equal.outer(points.trial, points.trial).astype(float)
+    cov = m * mixed
+    cov += kernel.common * k
+    cov += kernel.offset * same
     early = kernel.early * np.exp(-2.0 * points.u)
     cov[np.diag_indices(n)] += kernel.noise + early + JITTER
-    factor, info = lapack.dpotrf(cov, lower=1, overwrite_a=1)
+    # Transposed, so that LAPACK, which counts by columns, writes into it: the lower half there is the upper one here.
+    factor, info = lapack.dpotrf(cov.T, lower=1, overwrite_a=1)
     if info != 0:
         return 1e25, np.zeros_like(theta)
     alpha, _ = lapack.dpotrs(factor, points.y, lower=1)
     log_det = 2.0 * np.log(np.diag(factor)).sum()
-    inverse, _ = lapack.dpotri(factor, lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    w = 0.5 * (inverse - np.outer(alpha, alpha))  # d loss / d cov
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    w = 0.5 * (_symmetric(inverse) - np.outer(alpha, alpha))  # d loss / d cov
     gradient = np.empty_like(theta)
-    # d M / d log scale_j = 5/3 (1 + r) exp(-r) times the squared scaled distance in j
-    g = w * mixed * (5.0 / 3.0) * (1.0 + r) * decay
-    per_column = 2.0 * ((g.sum(1) @ (scaled * scaled)) - np.einsum("nc,nc->c", scaled, g @ scaled))
+    slope *= w
+    slope *= mixed
+    per_column = 2.0 * ((slope.sum(1) @ (scaled * scaled)) - np.einsum("nc,nc->c", scaled, slope @ scaled))
     gradient[:d] = np.bincount(columns, per_column, minlength=d)
-    wm, wk = w * m, w * k
-    gradient[d] = float(np.sum((wm * kernel.shape + w * kernel.common) * k * gap))
-    gradient[d + 1] = kernel.level * float(wm.sum())
-    gradient[d + 2] = kernel.shape * float(np.sum(wm * k))
-    gradient[d + 3] = kernel.common * float(wk.sum())
-    gradient[d + 4] = kernel.offset * float(w[same].sum())
-    gradient[d + 5] = kernel.noise * float(np.trace(w))
-    gradient[d + 6] = float(np.diag(w) @ early)
+    wm, k_gap = w * m, k * gap
+    gradient[d] = kernel.shape * np.vdot(wm, k_gap) + kernel.common * np.vdot(w, k_gap)
+    gradient[d + 1] = kernel.level * wm.sum()
+    gradient[d + 2] = kernel.shape * np.vdot(wm, k)
+    gradient[d + 3] = kernel.common * np.vdot(w, k)
+    gradient[d + 4] = kernel.offset * np.vdot(w, same)
+    gradient[d + 5] = kernel.noise * np.trace(w)
+    gradient[d + 6] = np.diag(w) @ early
     off = (theta - prior.mean) / prior.sd
     loss = 0.5 * float(points.y @ alpha) + 0.5 * log_det + 0.5 * float(off @ off)
     return loss, gradient + off / prior.sd
+
+
+def _matern_and_slope(scaled: Array) -> tuple[Array, Array]:
+    """M (n, n) between the rows of ``scaled`` (n, c), in length scales, and its slope (n, n): d M / d log scale_j is
+    that times the squared distance in j."""
+    r = squared_distances(scaled, scaled)
+    r *= 5.0
+    np.sqrt(r, out=r)
+    decay = np.exp(-r)
+    slope = r + 1.0
+    slope *= decay
+    r *= r
+    r *= decay
+    r /= 3.0
+    r += slope
+    slope *= 5.0 / 3.0
+    return r, slope
+
+
+def _symmetric(lower: Array) -> Array:
+    """The matrix whose lower half is that of ``lower`` (n, n)."""
+    out = np.tril(lower)
+    out += np.tril(lower, -1).T
+    return out
 
 
 def fit(points: Points, columns: NDArray[np.int64], prior: Prior, start: Array, *, iterations: int = 40) -> Array:
@@ -191,6 +230,8 @@ class Posterior:
 
     def _cross(self, x: Array, u: float, trial: NDArray[np.int64]) -> Array:
         kernel = self.kernel
-        cross = kernel.between(x, np.full(len(x), u), self.points)
-        shared = (trial[:, None] == self.points.trial[None, :]) & (trial[:, None] >= 0)
-        return np.asarray(cross + kernel.offset * shared)
+        cross = kernel.between(x, u, self.points)
+        observed = np.flatnonzero(trial >= 0)
+        if len(observed):
+            cross[observed] += kernel.offset * (trial[observed, None] == self.points.trial[None, :])
+        return cross

@@ -39,8 +39,10 @@ class Course:
     spent: list[int] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     proposals: int = 0
+    asking_s: float = 0.0
+    """Processor time of the proposals alone."""
     seconds: float = 0.0
-    """Of the method's own computing, proposals and decisions."""
+    """Of all the method's own computing: proposals, what it does with results, decisions to stop."""
     longest_s: float = 0.0
 
     def best_at(self, spent: int) -> float:
@@ -64,9 +66,11 @@ def simulate(table: CurveTable, method: Method, *, workers: int, epochs: int) ->
     while spent < epochs:
         for worker in range(workers):
             if running[worker] is None:
-                began = time.perf_counter()
+                began = time.process_time()
                 run = method.ask()
-                _took(course, time.perf_counter() - began)
+                took = time.process_time() - began
+                _took(course, took)
+                course.asking_s += took
                 if run is not None:
                     course.proposals += run.done == 0
                     running[worker] = (run, table.curve(run.params), run.done)
@@ -81,9 +85,9 @@ def simulate(table: CurveTable, method: Method, *, workers: int, epochs: int) ->
             if not course.best or value > course.best[-1]:
                 course.spent.append(spent)
                 course.best.append(value)
-            began = time.perf_counter()
+            began = time.process_time()
             goes_on = method.report(run.trial, epoch, value)
-            _took(course, time.perf_counter() - began)
+            _took(course, time.process_time() - began)
             running[worker] = (run, curve, epoch) if goes_on and epoch < run.until else None
     return course
 
