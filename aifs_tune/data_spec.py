@@ -14,12 +14,29 @@ from aifs_tune.section import FilePath, Section, Text
 from aifs_tune.series_spec import SeriesSpec
 
 
+class Fold(Section):
+    """One of several divisions of what is not the test part: this fold validates, the others train."""
+
+    index: int = Field(ge=0, lt=100)
+    of: int = Field(ge=2, le=100)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Fold:
+        if self.index >= self.of:
+            raise problem("index", f"{self.index} is not one of {self.of} folds", f"0 to {self.of - 1}")
+        return self
+
+
 class Split(Section):
     """How one folder of images is divided when it has no train/val/test folders of its own."""
 
     val: float = Field(default=0.2, gt=0, lt=1, description="Share of the images used for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share kept aside; no trial ever sees it. 0 for none.")
     seed: int = Field(default=0, ge=0, lt=2**32)
+    fold: Fold | None = Field(
+        default=None, description="Deal what is not the test part anew, in folds, whatever part it was in."
+    )
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Split:

@@ -17,8 +17,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from aifs_tune.cluster import Pool
 from aifs_tune.errors import LostError, WorkError
+from aifs_tune.job import Job
 from aifs_tune.listener import Listener
-from aifs_tune.runner import Job
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_population, why_alone
 

@@ -11,8 +11,10 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayActorError
 
+from aifs_tune.cross_validation import split_of
+from aifs_tune.job import Job
 from aifs_tune.ray_population import RemoteMember
-from aifs_tune.runner import Job, Runner
+from aifs_tune.runner import Runner
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_trainer
 from aifs_tune.trainers.protocol import Trainer
@@ -38,7 +40,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
             if populations:
                 return RemoteMember(populations)
-            return make_trainer(job.spec, job.data_here(), params=params, seed=seed, threads=threads, gpu=gpu)
+            split, own = split_of(job.spec.cross_validation, params)
+            return make_trainer(job.spec, job.data_here(split), params=own, seed=seed, threads=threads, gpu=gpu)
 
         self._is_worn_out = False
         self._runner = Runner(job, make, gpu=gpu)

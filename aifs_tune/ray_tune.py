@@ -19,6 +19,7 @@ from ray.tune.error import TuneError
 from aifs_tune.artefacts import BestWeights
 from aifs_tune.cluster import Pool
 from aifs_tune.errors import InterruptedSweepError, WorkError
+from aifs_tune.job import Job
 from aifs_tune.listener import Listener, Plan
 from aifs_tune.memory import Occupied
 from aifs_tune.meter import Meter
@@ -30,7 +31,6 @@ from aifs_tune.ray_schedulers import History, make_scheduler
 from aifs_tune.ray_searcher import PbtSearcher, StudySearcher
 from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.ray_watch import TrialWatch
-from aifs_tune.runner import Job
 from aifs_tune.shares import choose, larger, words_of
 from aifs_tune.study import Study
 from aifs_tune.trainers.by_name import find_family

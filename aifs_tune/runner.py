@@ -17,41 +17,17 @@ from typing import Literal
 
 from aifs_tune import memory
 from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.cross_validation import split_of
 from aifs_tune.errors import ConflictError, DamagedError, LostError, TrainerError
 from aifs_tune.footprint import Footprint
 from aifs_tune.hashes import Hashes, check_hashes, hashes_of
+from aifs_tune.job import Job
 from aifs_tune.memory import Occupied
 from aifs_tune.space import Scalar
-from aifs_tune.spec import SweepSpec
-from aifs_tune.trainers.by_name import find_family
-from aifs_tune.trainers.protocol import Accountable, Adaptable, Resumable, Trainer, Wearing
+from aifs_tune.trainers.protocol import Accountable, Adaptable, Answering, Resumable, Trainer, Wearing
 from aifs_tune.trial import Checkpoint
 
 _MEASURED = "measured.json"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a sweep share; plain values, so that it travels to any node.
-
-    ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
-    paths start there. ``data`` is where the driver has the prepared data, and ``fingerprint`` what they are.
-    """
-
-    spec: SweepSpec
-    data: Path | None
-    artefacts: Path
-    folder: Path
-    fingerprint: str | None = None
-
-    def data_here(self) -> Path | None:
-        """Where the machine of this process has the prepared data; see :func:`~aifs_tune.data.here.find_here`."""
-        family = find_family(self.spec)
-        if self.data is None or self.fingerprint is None or self.spec.data is None or family is None:
-            return self.data
-        from aifs_tune.data.here import find_here
-
-        return find_here(self.spec.data, family.kind, self.data, self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,8 @@ class Runner:
     """Keeps one trainer warm and runs trials with it.
 
     A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
-    runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed.
+    runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed, and
+    again where a trial is of another division of the data.
     ``gpu`` is how many GPUs, or what part of one, this process was given.
     """
 
@@ -101,6 +78,7 @@ class Runner:
         self.occupied: Occupied | None = None
         """What this process took so far, after an epoch of its first trial; None after others."""
         self._make_trainer = make_trainer
+        self._split: int | None = None
         self._lost: LostError | None = None
         self._trainer: Trainer | None = None
         self._problem: _Failure | None = None
@@ -115,7 +93,8 @@ class Runner:
     def wears_out(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""
         trainer: object = self._trainer
-        return self._footprint.wears_out() or (isinstance(trainer, Wearing) and trainer.wears_out(params))
+        own = split_of(self._job.spec.cross_validation, params)[1]
+        return self._footprint.wears_out() or (isinstance(trainer, Wearing) and trainer.wears_out(own))
 
     def start(
         self,
@@ -142,12 +121,14 @@ class Runner:
         self._n_begun += 1
         self._problem = self._unused = None
         self._kept_epoch = 0
-        self._own_params = dict(params)
+        split, self._own_params = split_of(self._job.spec.cross_validation, params)
+        if split != self._split:
+            self._trainer, self._split = None, split
         first = self._trained_with = self._params_at(1)
         try:
             if self._trainer is None:
                 with self._spending("import"):
-                    self._trainer = self._make_trainer(first, seed)
+                    self._trainer = self._make_trainer(params, seed)
             with self._spending("switch"):
                 self._trainer.reset(first, seed=seed)
                 if not self._continue(n_stored, checkpoint):
@@ -289,14 +270,21 @@ class Runner:
         for one or the trial may be paused."""
         trainer: object = self._trainer
         spec, search = self._job.spec.trainer, self._job.spec.search
-        if not isinstance(trainer, Resumable) or spec is None:
+        if step.ended and (isinstance(trainer, Resumable) or self._job.spec.answer_test):
+            return replace(step, weights=self._artefacts.save_weights(self._write_best))
+        if step.ended or not isinstance(trainer, Resumable) or spec is None:
             return step
-        if step.ended:
-            return replace(step, weights=self._artefacts.save_weights(trainer.save_best))
         pauses = search.scheduler == "pbt" and step.epoch % search.perturb_epochs == 0
         if pauses or time.monotonic() - self._saved_at >= spec.checkpoint_s:
             return replace(step, checkpoint=self._keep())
         return step
+
+    def _write_best(self, folder: Path) -> None:
+        trainer: object = self._trainer
+        if isinstance(trainer, Resumable):
+            trainer.save_best(folder)
+        if self._job.spec.answer_test and isinstance(trainer, Answering):
+            trainer.save_answers(folder)
 
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer

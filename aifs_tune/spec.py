@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from aifs_tune.constraints import Constraint, check_constraints
+from aifs_tune.cross_validation import SPLIT, CrossValidation
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import ScalarField
@@ -176,6 +177,15 @@ class SweepSpec(Section):
         default=(), description="With what every trial trains from which epoch on, such as what pbt found."
     )
 
+    answer_test: bool = Field(
+        default=False,
+        description="Let the best epoch of each trial that ends answer the test part, for a report: no value of a "
+        "trial depends on it.",
+    )
+    cross_validation: CrossValidation | None = Field(
+        default=None, description="Trials of several divisions of the data; space then has the parameter split."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_a_trade_off(cls, given: Any) -> Any:
@@ -213,6 +223,21 @@ class SweepSpec(Section):
         if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
             text = "auto measures one trial before the others start, and pbt starts all of them together"
             raise problem("resources.gpu", text, "a number from 0 to 64")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_numbered(self) -> SweepSpec:
+        if self.cross_validation is None:
+            return self
+        if self.search.scheduler == "pbt":
+            raise problem("search.scheduler", "pbt hands weights from one division of the data to another", "another")
+        last, parameter = self.cross_validation.n_splits - 1, self.space.root.get(SPLIT)
+        allowed = f"split: {{type: int, low: 0, high: {last}}}, or one of these"
+        if parameter is None:
+            raise problem(f"space.{SPLIT}", "is not there, and cross_validation is", allowed)
+        for value in parameter.extremes:
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
+                raise problem(f"space.{SPLIT}", f"{show(value)} is no split of cross_validation", allowed)
         return self
 
     @model_validator(mode="after")

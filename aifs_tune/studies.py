@@ -23,7 +23,7 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
-_OTHER["replay"] = "another schedule to replay"
+_OTHER |= {"replay": "another schedule to replay", "cross_validation": "another cross-validation"}
 
 
 def open_study(
@@ -85,7 +85,7 @@ def start_study(storage: Storage, spec: SweepSpec, name: str, *, project: str = 
     if stored not in study_names(storage):
         return _create(storage, spec, stored)
     study = get_study(storage, stored)
-    for part in ("space", "constraints", "objective", "trade_off", "replay", "trainer", "data"):
+    for part in ("space", "constraints", "objective", "trade_off", "replay", "cross_validation", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
                 f"study {name!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "

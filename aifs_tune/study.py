@@ -29,7 +29,7 @@ from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.study_reading import ASKED, StudyReading
+from aifs_tune.study_reading import ASKED, FACT, StudyReading
 from aifs_tune.trial import Change, FinalState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
@@ -284,6 +284,11 @@ class Study(StudyReading):
         """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
         self.transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
         self.spec, self._proposer = spec, Proposer(spec)
+
+    @whole
+    def record_fact(self, name: str, value: Any) -> None:
+        """Store a JSON value that :meth:`fact` gives back."""
+        self._optuna.set_user_attr(f"{FACT}{name}", value)
 
     @whole
     def match_data(self, fingerprint: str | None) -> None:

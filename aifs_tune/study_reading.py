@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 ASKED = "aifs_tune:asked"
+FACT = "aifs_tune:fact:"
 
 
 class StudyReading:
@@ -106,6 +107,10 @@ class StudyReading:
     def n_asked(self) -> int:
         """How many finished trials the sweeps so far were asked for."""
         return int(self._optuna.user_attrs.get(ASKED, 0))
+
+    def fact(self, name: str) -> Any:
+        """The JSON value that was recorded under this name; None if none was."""
+        return self._optuna.user_attrs.get(f"{FACT}{name}")
 
     @property
     def artefacts(self) -> Path:

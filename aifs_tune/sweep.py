@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.job import Job
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
 from aifs_tune.place import Place
 from aifs_tune.profile import Profile
 from aifs_tune.quiet import quieten
-from aifs_tune.runner import Job
 from aifs_tune.sampling import check_sampler
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -191,7 +192,7 @@ def _execute(
         spec = _located(spec)
         if more is None and _n_remaining(get_study(storage, name)) <= 0:
             study = get_study(storage, name)
-            study.match_data(_prepared(spec, strict, listener)[1])
+            study.match_data(_prepared(spec, strict, listener).fingerprint)
             return SweepResult(study, time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
@@ -203,16 +204,20 @@ def _execute(
             preload = [run_trials.__module__, *heavy_modules(spec)]
             pool = running.enter_context(ray_pool(spec.search, spec.resources, place, preload))
         with profile.stage("decode"):
-            images, fingerprint = _prepared(spec, strict, listener)
+            prepared = _prepared(spec, strict, listener)
         study = start_study(storage, spec, name)
-        study.match_data(fingerprint)
+        study.match_data(prepared.fingerprint)
+        if prepared.sizes:
+            study.record_fact(SIZES, [list(size) for size in prepared.sizes])
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
         if earlier is not None:
             begin_with(study, earlier)
         if more is not None:
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
-        job = Job(spec, images, study.artefacts, Path.cwd(), fingerprint)
+        job = Job(
+            spec, prepared.location, study.artefacts, Path.cwd(), prepared.fingerprint, divisions=prepared.divisions
+        )
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
     return SweepResult(study, time.monotonic() - started, profile)
@@ -237,14 +242,39 @@ def _located(spec: SweepSpec) -> SweepSpec:
     return spec.model_copy(update=found)
 
 
-def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> tuple[Path | None, str | None]:
-    """Where the prepared data are, and their fingerprint."""
+@dataclass(frozen=True)
+class _Prepared:
+    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, with how many examples
+    train and validate in each."""
+
+    location: Path | None = None
+    fingerprint: str | None = None
+    divisions: tuple[tuple[Path, str], ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+
+
+def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
     family = find_family(spec)
     if family is None or spec.data is None:
-        return None, None
-    from aifs_tune.data.sources import prepare
+        return _Prepared()
+    from aifs_tune.data.sources import prepare, sizes_of
 
-    return prepare(spec.data, family.kind, strict=strict, tell=listener.stage, progress=listener.progress)
+    kind, several = family.kind, spec.cross_validation
+    location, fingerprint = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
+    if spec.answer_test and not sizes_of(location, kind)["test"]:
+        raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
+    if several is None:
+        return _Prepared(location, fingerprint)
+    divisions = tuple(
+        prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
+        for i in range(several.n_splits)
+    )
+    sizes = [sizes_of(where, kind) for where, _ in divisions]
+    return _Prepared(location, fingerprint, divisions, tuple((size["train"], size["val"]) for size in sizes))
+
+
+def _say_nothing(_line: str) -> None:
+    """What was found in the data is told once."""
 
 
 @contextmanager

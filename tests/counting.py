@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.runner import Job, Runner, Step
+from aifs_tune.job import Job
+from aifs_tune.runner import Runner, Step
 from aifs_tune.sweep_file import parse_sweep
 
 

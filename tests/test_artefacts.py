@@ -15,7 +15,8 @@ from aifs_tune.answers import best_answer
 from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
 from aifs_tune.durable import write_folder
 from aifs_tune.errors import DamagedError, NotFoundError
-from aifs_tune.runner import Job, Runner
+from aifs_tune.job import Job
+from aifs_tune.runner import Runner
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.sweep_file import parse_sweep

@@ -11,7 +11,8 @@ import yaml
 from aifs_tune import cli, load_sweep
 from aifs_tune.data.sources import prepare
 from aifs_tune.exchange import lineage
-from aifs_tune.runner import Job, Runner
+from aifs_tune.job import Job
+from aifs_tune.runner import Runner
 from aifs_tune.trainers.by_name import check_trainer, make_trainer
 
 SWEEP = """

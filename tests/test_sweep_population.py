@@ -16,10 +16,10 @@ import aifs_tune
 from aifs_tune.cluster import ray_pool
 from aifs_tune.data.sky import simulate_sky
 from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.job import Job
 from aifs_tune.listener import Silent
 from aifs_tune.place import Place
 from aifs_tune.ray_population import crew_for
-from aifs_tune.runner import Job
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
 from aifs_tune.trainers.by_name import why_alone

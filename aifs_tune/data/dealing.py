@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.examples import PARTS, Target
-from aifs_tune.data.split import split, units_of, units_per_class
-from aifs_tune.data_spec import Split
+from aifs_tune.data.split import Ints, refolded, split, units_of, units_per_class
+from aifs_tune.data_spec import Fold, Split
 from aifs_tune.errors import DataError
 
 Parts = dict[str, NDArray[np.int32]]
@@ -40,7 +40,47 @@ def deal(
             f"{where}: {len(np.unique(units))} {what} cannot be divided so that each part has every class; "
             "allowed: more groups"
         )
+    if wished.fold is not None:
+        dealt = in_folds(
+            wished.fold, dealt, numbers.astype(np.int64), units, where=where, names=names.tolist(), what=what
+        )
     return {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
+
+
+def in_folds(
+    fold: Fold, part_of: Ints, labels: Ints, units: Ints, *, where: str, names: Sequence[str], what: str
+) -> Ints:
+    """As :func:`~aifs_tune.data.split.refolded`, with every class in every fold.
+
+    Raises
+    ------
+    DataError
+        If that is not possible; names ``where`` and the class, of ``names``, that is too rare.
+    """
+    rest = part_of != PARTS.index("test")
+    for name, n in zip(names, units_per_class(labels[rest], units[rest], len(names)), strict=True):
+        if n < fold.of:
+            allowed = f"at least {fold.of}, one for each fold"
+            raise DataError(f"{where}: class {name} has {n} {what} outside the test part; allowed: {allowed}")
+    parts = refolded(part_of, labels, units, index=fold.index, of=fold.of, seed=fold.seed)
+    for part in ("train", "val"):
+        missing = set(labels[rest].tolist()) - set(labels[parts == PARTS.index(part)].tolist())
+        if missing:
+            found = f"class {names[min(missing)]} is not in the {part} part of fold {fold.index} of {fold.of}"
+            raise DataError(f"{where}: {found}, dealt by {len(np.unique(units[rest]))} {what}; allowed: fewer folds")
+    return parts
+
+
+def refuse_folds(wished: Split, where: str, why: str) -> None:
+    """Say that these data cannot be dealt into folds, if they are to be.
+
+    Raises
+    ------
+    DataError
+        With ``why`` not.
+    """
+    if wished.fold is not None:
+        raise DataError(f"{where}: {why}, and folds would mix the parts; allowed: no folds")
 
 
 def told_parts(entries: Sequence[str], where: str) -> Parts:

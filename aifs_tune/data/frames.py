@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
-from aifs_tune.data.dealing import Parts, deal, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.frame_files import Frames, read_frames
 from aifs_tune.data.inspection import listed
@@ -94,6 +94,7 @@ def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Parts:
     if manifest.parts is None:
         groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
         return deal(data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows))
+    refuse_folds(data.split, where, "the data name their parts")
     parts = told_parts([manifest.parts[row] for row in rows], where)
     for part in ("train", "val") if labels is not None else ():
         assert labels is not None

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from aifs_tune.data.cache import cache_root, open_images, storing, write_split
+from aifs_tune.data.dealing import in_folds
 from aifs_tune.data.entries import Decoder, Entry, Source
 from aifs_tune.data.folder import PARTS, LeftOut, Scan, scan_folder, shown
 from aifs_tune.data.images import ImageSet
 from aifs_tune.data.inspection import Preflight, Row, inspect, listed
 from aifs_tune.data.reading import DigestIndex, Progress
 from aifs_tune.data.split import Ints, split, units_of, units_per_class
-from aifs_tune.data_spec import DataSpec, Split
+from aifs_tune.data_spec import DataSpec, Fold, Split
 from aifs_tune.durable import write_file
 from aifs_tune.errors import DataError
 
@@ -210,7 +211,14 @@ def _divide(sources: Sequence[Source], scan: Scan, data: DataSpec) -> Ints:
                 f"that each of {', '.join(PARTS[i] for i in used)} has every class; allowed: a pattern with more groups"
             )
         part_of[dealt] = parts
-    return part_of
+    return part_of if data.split.fold is None else _folded(data.split.fold, sources, part_of, data)
+
+
+def _folded(fold: Fold, sources: Sequence[Source], part_of: Ints, data: DataSpec) -> Ints:
+    names, labels = np.unique([source.file.label for source in sources], return_inverse=True)
+    what = "different images" if data.group_by is None else "groups"
+    units, where = _units(sources), f"data folder {shown(str(data.folder))}"
+    return in_folds(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
 
 
 def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:

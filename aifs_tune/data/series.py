@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.folder import shown
 from aifs_tune.data.recordings import Recording
@@ -76,6 +76,9 @@ def told_channels(channels: Channels) -> str:
 
 def _parts(found: Collection, split: Split) -> Parts:
     labels = list(found.labels) or ["all"] * len(found.recordings)
+    if "part" in found.aside or "order" in found.aside:
+        told = "the data name their parts" if "part" in found.aside else "parts follow each other in time"
+        refuse_folds(split, found.where, told)
     if "part" in found.aside:
         parts = told_parts([str(entry) for entry in found.aside["part"]], f"{found.where}: part")
     elif "order" in found.aside:

@@ -79,6 +79,14 @@ def prepare(
     return images.location, images.images.fingerprint
 
 
+def sizes_of(location: Path, kind: str) -> dict[str, int]:
+    """How many examples of prepared data are in each part."""
+    from aifs_tune.data import open_examples, open_images
+
+    opened = open_images(location) if kind == "images" else open_examples(location)
+    return {"train": len(opened.train), "val": len(opened.val), "test": len(opened.test)}
+
+
 def _is_a_list(data: DataSpec, kind: str) -> bool:
     """Whether a file of this kind names others beside it."""
     return kind == "frames" or (kind == "series" and (data.series is None or data.series.forecast is None))

@@ -74,6 +74,18 @@ def split(labels: Ints, units: Ints, shares: Sequence[float], seed: int) -> Ints
     return part_of_unit[units]
 
 
+def refolded(part_of: Ints, labels: Ints, units: Ints, *, index: int, of: int, seed: int) -> Ints:
+    """``part_of`` (0 train, 1 val, 2 test) with all that is not test dealt anew into ``of`` folds of equal size: fold
+    ``index`` validates, the others train. The test part stays what it was."""
+    rest = np.flatnonzero(part_of != 2)
+    known = np.unique(labels[rest], return_inverse=True)[1].astype(np.int64)
+    together = np.unique(units[rest], return_inverse=True)[1].astype(np.int64)
+    folds = split(known, together, [1 / of] * of, seed)
+    out = part_of.copy()
+    out[rest] = np.where(folds == index, 1, 0)
+    return out
+
+
 def _deal(counts: Ints, wished: Floats, random: np.random.Generator) -> Ints:
     """Part of each unit in the best of many deals. ``counts`` is (units, classes), ``wished`` (parts, classes)."""
     sizes = counts.sum(axis=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.folder import shown
 from aifs_tune.data_spec import DataSpec, Genes, TableSpec
@@ -197,6 +197,7 @@ def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64
 
 def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Parts:
     if spec.part is not None:
+        refuse_folds(data.split, where, "the data name their parts")
         parts = told_parts(list(frame[spec.part]), f"{where}: {spec.part}")
         for part in ("train", "val") if labels is not None else ():
             assert labels is not None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.answered import write_answers
 from aifs_tune.trainers.boosting_params import BoostingParams
 from aifs_tune.trainers.course import Progress, check_one_of, check_seed
 from aifs_tune.trainers.examples_task import ExamplesGoal, default_goal
@@ -115,10 +119,28 @@ class BoostingTrainer:
             If there is no such part; TrainerError if no epoch was trained yet.
         """
         check_one_of("part", part, ("train", "val", "test"))
+        with self._best_trees():
+            return self._measure(part)
+
+    def save_answers(self, folder: Path) -> Path:
+        """Write what the trees up to the best epoch answer for the test part into ``folder``; the path of the arrays.
+
+        Raises
+        ------
+        DataError
+            If there is no test part; TrainerError if no epoch was trained yet.
+        """
+        if len(self._goal.examples.test) == 0:
+            raise DataError("part: 'test' is empty; allowed: a part with examples")
+        with self._best_trees():
+            return write_answers(folder, self._goal.answered("test", self._answers("test")))
+
+    @contextmanager
+    def _best_trees(self) -> Iterator[None]:
         self._progress.check_trained()
         everything, self._model = self._model, self._first_trees((self.best_epoch or 0) * self._params.trees)
         try:
-            return self._measure(part)
+            yield
         finally:
             self._model = everything
 
@@ -128,13 +150,17 @@ class BoostingTrainer:
         return model
 
     def _measure(self, part: str) -> dict[str, float]:
+        return self._goal.measure(part, self._answers(part))
+
+    def _answers(self, part: str) -> NDArray[np.float32]:
+        """Logarithms (n, classes) of probabilities, or scaled numbers (n, 1)."""
         examples = self._goal.examples
         inputs = examples.inputs[0][getattr(examples, part)]
         if not examples.classes:
-            return self._goal.measure(part, np.asarray(self._model.predict(inputs), np.float32)[:, None])
+            return np.asarray(self._model.predict(inputs), np.float32)[:, None]
         shares = np.zeros((len(inputs), len(examples.classes)))
         shares[:, self._model.classes_] = self._model.predict_proba(inputs)
-        return self._goal.measure(part, np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32))
+        return np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
 
     def _made(self, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor

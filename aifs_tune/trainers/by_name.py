@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aifs_tune.cross_validation import SPLIT
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.space import Scalar
@@ -46,6 +47,8 @@ def why_alone(spec: SweepSpec) -> str | None:
         return "the first trial measures what share of a GPU the others get"
     if spec.resources.gpu > 1:
         return "each trial is given several GPUs"
+    if spec.cross_validation is not None:
+        return "trials are of different divisions of the data"
     if spec.search.scheduler == "pbt" or spec.replay:
         return "the parameters of trials change while they train"
     if spec.trainer is None or spec.trainer.name != "cnn":
@@ -101,6 +104,8 @@ def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
             )
     allowed = family.parameters(spec.data or DataSpec())
     for key, parameter in spec.space.items():
+        if key == SPLIT and spec.cross_validation is not None:
+            continue
         if key in family.allowed and key not in allowed:
             what = "numbers, of classes alone" if key in CLASS_LOSS else "classes, of numbers alone"
             raise RequestError(f"space.{key}: has no effect on {what}; allowed: {', '.join(allowed)}")

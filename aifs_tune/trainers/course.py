@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import ConflictError, RequestError, TrainerError
 from aifs_tune.scalars import Scalar, brief
+from aifs_tune.trainers.answered import Answered
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state, write_state
 from aifs_tune.trainers.params import Precision, TrainingParams
 
@@ -58,6 +59,10 @@ class Task(Protocol):
 
     def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
         """What the network's answers for the examples of ``part`` are worth: ``val_loss`` and so on."""
+        ...
+
+    def answered(self, part: str, answers: NDArray[np.float32]) -> Answered:
+        """The network's answers for the examples of ``part`` beside the truths."""
         ...
 
 

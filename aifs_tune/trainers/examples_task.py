@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError
 from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.answered import Answered
 from aifs_tune.trainers.course import check_one_of
 from aifs_tune.trainers.image_task import check_classes, check_mode, check_training, class_weights
 from aifs_tune.trainers.metrics import measure, measure_values
@@ -67,6 +68,19 @@ class ExamplesGoal:
         truths = examples.truths[getattr(examples, part)]
         found = measure(truths, answers) if examples.classes else measure_values(truths, answers, examples.targets)
         return {f"{part}_{name}": value for name, value in found.items()}
+
+    def answered(self, part: str, answers: NDArray[np.float32]) -> Answered:
+        """The answers of :meth:`measure` beside the truths: probabilities, or numbers in the units of the targets."""
+        examples = self.examples
+        rows = getattr(examples, part)
+        truths = examples.truths[rows]
+        if examples.classes:
+            return Answered(rows, truths, np.exp(answers), examples.classes, ())
+        centres = np.array([target.centre for target in examples.targets])
+        scales = np.array([target.scale for target in examples.targets])
+        told = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
+        in_units = [(values * scales + centres).astype(np.float32) for values in (truths, answers)]
+        return Answered(rows, in_units[0], in_units[1], (), told)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.answered import write_answers
 from aifs_tune.trainers.course import Course, Task, Weights, check_one_of, damaged
 from aifs_tune.trainers.devices import Devices
 from aifs_tune.trainers.lessons import Lesson
@@ -194,9 +195,7 @@ class NetTrainer(ABC):
         RequestError
             If there is no such part, or it is empty; TrainerError if no epoch was trained yet.
         """
-        check_one_of("part", part, ("train", "val", "test"))
-        if len(self._part(part)) == 0:
-            raise DataError(f"part: {part!r} is empty; allowed: a part with examples")
+        self._check_part(part)
         with self._best_weights():
             return self._measure(part)
 
@@ -231,6 +230,24 @@ class NetTrainer(ABC):
             If no epoch had a finite value yet.
         """
         return self._course.write_best(folder, self._best)
+
+    def save_answers(self, folder: Path) -> Path:
+        """Write what the best epoch answers for the test part into ``folder``; the path of the arrays.
+
+        Raises
+        ------
+        DataError
+            If there is no test part; TrainerError if no epoch was trained yet.
+        """
+        self._check_part("test")
+        with self._best_weights() as network:
+            answers = network.answers(self._examples.inputs, self._part("test"))
+        return write_answers(folder, self._task.answered("test", answers))
+
+    def _check_part(self, part: str) -> None:
+        check_one_of("part", part, ("train", "val", "test"))
+        if len(self._part(part)) == 0:
+            raise DataError(f"part: {part!r} is empty; allowed: a part with examples")
 
     def _measure(self, part: str) -> dict[str, float]:
         with self._timed("evaluate"):

@@ -55,6 +55,22 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
+class Answering(Protocol):
+    """A trainer that says what its best epoch answers for the test part."""
+
+    def save_answers(self, folder: Path) -> Path:
+        """Write truths and answers into the existing ``folder`` as ``test.npz`` and ``test.json``; the path of the
+        first. See :func:`aifs_tune.trainers.answered.write_answers`.
+
+        Raises
+        ------
+        DataError
+            If there is no test part; TrainerError if no epoch was trained yet.
+        """
+        ...
+
+
+@runtime_checkable
 class Adaptable(Protocol):
     """A trainer whose running trial can go on with other parameters.
 

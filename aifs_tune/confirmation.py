@@ -1,0 +1,271 @@
+"""Configurations on fresh seeds and folds: what a sweep found is trained again, and compared with a baseline.
+
+The best of many trials was chosen by the validation part that measured it, and so looks better than it is. A
+confirmation is a study of its own: each of a few contenders on each division of the data that cross-validation makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.analysis.paired import Comparison, compare_all
+from aifs_tune.analysis.scores import Scores, Split
+from aifs_tune.cross_validation import SIZES, SPLIT, CrossValidation, split_of
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.space import Scalar
+from aifs_tune.spec import SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.studies import find_study, get_study, start_study
+from aifs_tune.study import Study
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trial import FINAL, Trial
+
+if TYPE_CHECKING:
+    import pandas
+
+BASELINE = "baseline"
+CONTENDERS = "contenders"
+"""Fact of a confirmation: the configurations that it compares, the baseline first."""
+_FRESH = 1_000_003
+"""Added to the seed of a study, so that its confirmation repeats none of its trainings."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A configuration that is confirmed; ``trial`` is that of the study that found it, None for the stated default."""
+
+    name: str
+    trial: int | None
+    params: Mapping[str, Scalar]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a fact of the confirmation."""
+        return {"name": self.name, "trial": self.trial, "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What a confirmation found so far.
+
+    ``scores`` has NaN where a training failed or has not ended; ``comparisons`` are of each contender with the
+    baseline, which is the first.
+    """
+
+    study: Study
+    contenders: tuple[Contender, ...]
+    scores: Scores
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def leader(self) -> Contender:
+        """The contender with the best mean score over the divisions that all of them have."""
+        sign = 1 if self.scores.mode == "max" else -1
+        return max(self.contenders, key=lambda each: sign * self.mean(each.name))
+
+    def mean(self, name: str) -> float:
+        """The mean score of a contender over the divisions that it has; the worst possible one if it has none."""
+        import numpy as np
+
+        values = self.scores.of(name)
+        worst = float("-inf") if self.scores.mode == "max" else float("inf")
+        return float(np.nanmean(values)) if np.isfinite(values).any() else worst
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row a contender and division: name, trial, repeat, fold, score."""
+        import pandas as pd
+
+        rows = [
+            {"name": each.name, "trial": each.trial, "repeat": split.repeat, "fold": split.fold, "score": score}
+            for each in self.contenders
+            for split, score in zip(self.scores.splits, self.scores.of(each.name).tolist(), strict=True)
+        ]
+        return pd.DataFrame(rows).astype({"trial": "Int64"})
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        import numpy as np
+
+        told = []
+        for each in self.contenders:
+            values = self.scores.of(each.name)
+            kept = values[np.isfinite(values)]
+            told.append(
+                {
+                    **each.to_json(),
+                    "mean": float(kept.mean()) if len(kept) else None,
+                    "sd": float(kept.std(ddof=1)) if len(kept) > 1 else None,
+                    "scores": [float(value) if np.isfinite(value) else None for value in values],
+                }
+            )
+        return {
+            "confirmation": self.study.name,
+            "objective": self.study.spec.objective.model_dump(),
+            "splits": [{"repeat": split.repeat, "fold": split.fold} for split in self.scores.splits],
+            "contenders": told,
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+        }
+
+
+def contenders_of(study: Study, *, top: int, baseline: int | None = None) -> tuple[Contender, ...]:
+    """The baseline and the ``top`` best configurations that differ from it and from each other, the best first.
+
+    ``baseline`` is the trial that is one; None for the default that the space states.
+
+    Raises
+    ------
+    RequestError
+        If there is no baseline or nothing to compare with it, or a configuration changed while it trained;
+        NotFoundError while no trial is complete.
+    """
+    if baseline is not None:
+        first = _contender(BASELINE, study.trial(baseline))
+    else:
+        default = study.spec.space.default_params()
+        if default is None:
+            raise RequestError(
+                f"study {study.name!r}: its space states no default configuration; allowed: --baseline TRIAL"
+            )
+        first = Contender(BASELINE, None, default)
+    found = [first]
+    for trial in study.best_trials(study.counts()["complete"]):
+        if len(found) <= top and all(dict(trial.params) != dict(each.params) for each in found):
+            found.append(_contender(f"trial {trial.number}", trial))
+    if len(found) < 2:
+        raise RequestError(
+            f"study {study.name!r}: its complete trials have one configuration, that of the baseline; allowed: a study "
+            "with another one, or --baseline TRIAL"
+        )
+    return tuple(found)
+
+
+def chosen_contenders(study: Study, baseline: int, others: Sequence[int]) -> tuple[Contender, ...]:
+    """Trials of a study by number, the first as the baseline.
+
+    Raises
+    ------
+    RequestError
+        If two of them have the same configuration, or one changed while it trained.
+    """
+    found = [_contender(f"trial {number}", study.trial(number)) for number in (baseline, *others)]
+    for i, each in enumerate(found):
+        for earlier in found[:i]:
+            if dict(each.params) == dict(earlier.params):
+                raise RequestError(f"{earlier.name} and {each.name} have the same configuration; allowed: others")
+    return tuple(found)
+
+
+def _contender(name: str, trial: Trial) -> Contender:
+    if trial.schedule:
+        raise RequestError(
+            f"trial {trial.number} changed while it trained; allowed: a configuration, such as that of a study that "
+            "replays its schedule"
+        )
+    return Contender(name, trial.number, dict(trial.params))
+
+
+def start_confirmation(
+    study: Study, contenders: Sequence[Contender], divisions: CrossValidation, *, suffix: str = "confirm"
+) -> Study:
+    """The study of each contender on each division, with all trials waiting; one that is there already and compares
+    the same in the same way is gone on with. Its name is that of ``study`` and the ``suffix``, with a number if other
+    contenders have the name.
+
+    Raises
+    ------
+    RequestError
+        If the study is of an instrument, or divides its data already.
+    """
+    spec = _spec_of(study, divisions)
+    wanted = [each.to_json() for each in contenders]
+    for name in _names(study.name, suffix):
+        there = find_study(study.storage, name)
+        if there is None:
+            return _created(study.storage, spec, name, wanted)
+        if there.fact(CONTENDERS) == wanted and there.spec.cross_validation == divisions:
+            return there
+    raise ConflictError(f"study {study.name!r} has too many confirmations")
+
+
+def _names(name: str, suffix: str) -> Iterator[str]:
+    yield f"{name}-{suffix}"
+    for n in range(2, 1000):
+        yield f"{name}-{suffix}-{n}"
+
+
+def _spec_of(study: Study, divisions: CrossValidation) -> SweepSpec:
+    spec = study.spec
+    if spec.trainer is None:
+        raise RequestError(
+            f"study {study.name!r} has no trainer: an instrument measures a configuration again when it is enqueued"
+        )
+    if spec.cross_validation is not None or SPLIT in spec.space:
+        raise RequestError(f"study {study.name!r} divides its data already; allowed: one whose space has no {SPLIT!r}")
+    if divisions.folds > 1 and spec.data is None:
+        raise RequestError(
+            f"trainer {spec.trainer.name} is given no data that could be divided into {divisions.folds} folds; allowed: "
+            "folds 1, with repeats"
+        )
+    document = spec.model_dump(mode="json")
+    document["cross_validation"] = divisions.model_dump(mode="json")
+    numbers = list(range(divisions.n_splits))
+    document["space"][SPLIT] = {"type": "choice", "choices": numbers} if len(numbers) > 1 else 0
+    seed = (spec.search.seed + _FRESH) % 2**32
+    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None, "seed": seed}
+    return parse_sweep(document)
+
+
+def _created(storage: Storage, spec: SweepSpec, name: str, contenders: Sequence[Mapping[str, Any]]) -> Study:
+    assert spec.cross_validation is not None
+    n_splits = spec.cross_validation.n_splits
+
+    def create() -> Study:
+        study = start_study(storage, spec, name)
+        study.record_fact(CONTENDERS, list(contenders))
+        for split in range(n_splits):  # a worker then meets each division once, as a rule
+            for each in contenders:
+                study.enqueue({**each["params"], SPLIT: split})
+        study.ask_for(n_splits * len(contenders))
+        return study
+
+    return storage.transact(create, name)
+
+
+def read_confirmation(storage: Storage, name: str) -> Confirmation:
+    """What the confirmation ``name`` found so far.
+
+    Raises
+    ------
+    NotFoundError
+        If it is none, or nothing has ended yet.
+    """
+    study = get_study(storage, name)
+    told, divisions = study.fact(CONTENDERS), study.spec.cross_validation
+    if told is None or divisions is None:
+        raise NotFoundError(f"study {name!r} is no confirmation; make one with: aifs-tune confirm STUDY")
+    contenders = tuple(Contender(each["name"], each["trial"], each["params"]) for each in told)
+    if not any(trial.state in FINAL for trial in study.all_trials()):
+        raise NotFoundError(f"confirmation {name!r} has no result yet; continue with: aifs-tune resume {name}")
+    values = {each.name: [float("nan")] * divisions.n_splits for each in contenders}
+    for trial in study.all_trials():
+        split, params = split_of(divisions, trial.params)
+        name_of = next((each.name for each in contenders if dict(each.params) == params), None)
+        if name_of is not None and split is not None and trial.state == "complete" and trial.value is not None:
+            values[name_of][split] = trial.value
+    objective = study.spec.objective
+    scores = Scores(objective.metric, objective.mode, _splits(study, divisions), values)
+    return Confirmation(study, contenders, scores, compare_all(scores, contenders[0].name))
+
+
+def _splits(study: Study, divisions: CrossValidation) -> list[Split]:
+    """With the sizes that its sweep found; where there are no folds nothing is known of other data, and the training
+    part counts as large."""
+    sizes = study.fact(SIZES) or []
+    splits = []
+    for number in range(divisions.n_splits):
+        repeat, fold = divmod(number, divisions.folds)
+        n_train, n_val = sizes[number] if divisions.folds > 1 and number < len(sizes) else (10**9, 1)
+        splits.append(Split(repeat, fold, n_train, n_val))
+    return splits

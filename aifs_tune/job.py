@@ -1,0 +1,41 @@
+"""What all trials of a sweep share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aifs_tune.spec import SweepSpec
+from aifs_tune.trainers.by_name import find_family
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a sweep share; plain values, so that it travels to any node.
+
+    ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
+    paths start there. ``data`` is where the driver has the prepared data, and ``fingerprint`` what they are.
+    """
+
+    spec: SweepSpec
+    data: Path | None
+    artefacts: Path
+    folder: Path
+    fingerprint: str | None = None
+    divisions: tuple[tuple[Path, str], ...] = ()
+    """Of cross-validation: where the driver has the data of each division, and what they are."""
+
+    def data_here(self, split: int | None = None) -> Path | None:
+        """Where the machine of this process has the prepared data, of cross-validation those of one division; see
+        :func:`~aifs_tune.data.here.find_here`."""
+        family, data, cross_validation = find_family(self.spec), self.spec.data, self.spec.cross_validation
+        location, fingerprint = self.data, self.fingerprint
+        if self.divisions and split is not None:
+            location, fingerprint = self.divisions[split]
+        if location is None or fingerprint is None or data is None or family is None:
+            return location
+        from aifs_tune.data.here import find_here
+
+        if split is not None and cross_validation is not None:
+            data = cross_validation.divided(data, split)
+        return find_here(data, family.kind, location, fingerprint)
