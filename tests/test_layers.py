@@ -44,6 +44,7 @@ LAYERS = [
     {"sampling"},
     {"study_reading", "study"},
     {"studies"},
+    {"analysis"},
     {"problem_types", "wire", "client"},
     {"service"},
     {"data"},
