@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aifs_tune import cli_cluster, cli_files, cli_instrument, cli_service
+from aifs_tune import cli_cluster, cli_confirm, cli_files, cli_instrument, cli_service
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
@@ -244,6 +244,9 @@ for command in (
     cli_instrument.ask,
     cli_instrument.report,
     cli_instrument.tell,
+    cli_confirm.confirm,
+    cli_confirm.compare,
+    cli_confirm.noise,
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,

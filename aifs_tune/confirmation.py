@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BASELINE = "baseline"
 CONTENDERS = "contenders"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
+_MOST = 1000
 _FRESH = 1_000_003
 """Added to the seed of a study, so that its confirmation repeats none of its trainings."""
 
@@ -167,46 +168,44 @@ def _contender(name: str, trial: Trial) -> Contender:
 
 
 def start_confirmation(
-    study: Study, contenders: Sequence[Contender], divisions: CrossValidation, *, suffix: str = "confirm"
+    storage: Storage, spec: SweepSpec, name: str, contenders: Sequence[Contender], divisions: CrossValidation
 ) -> Study:
     """The study of each contender on each division, with all trials waiting; one that is there already and compares
-    the same in the same way is gone on with. Its name is that of ``study`` and the ``suffix``, with a number if other
-    contenders have the name.
+    the same in the same way is gone on with. ``spec`` is what the contenders were found with; a number is put behind
+    ``name`` if another study has it.
 
     Raises
     ------
     RequestError
-        If the study is of an instrument, or divides its data already.
+        If ``spec`` is of an instrument, or divides its data already.
     """
-    spec = _spec_of(study, divisions)
+    asked = _divided(spec, divisions)
     wanted = [each.to_json() for each in contenders]
-    for name in _names(study.name, suffix):
-        there = find_study(study.storage, name)
+    for candidate in _names(name):
+        there = find_study(storage, candidate)
         if there is None:
-            return _created(study.storage, spec, name, wanted)
+            return _created(storage, asked, candidate, wanted)
         if there.fact(CONTENDERS) == wanted and there.spec.cross_validation == divisions:
             return there
-    raise ConflictError(f"study {study.name!r} has too many confirmations")
+    raise ConflictError(f"{name}: {_MOST} studies have this name and a number; allowed: another storage")
 
 
-def _names(name: str, suffix: str) -> Iterator[str]:
-    yield f"{name}-{suffix}"
-    for n in range(2, 1000):
-        yield f"{name}-{suffix}-{n}"
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{n}" for n in range(2, _MOST + 1))
 
 
-def _spec_of(study: Study, divisions: CrossValidation) -> SweepSpec:
-    spec = study.spec
+def _divided(spec: SweepSpec, divisions: CrossValidation) -> SweepSpec:
     if spec.trainer is None:
         raise RequestError(
-            f"study {study.name!r} has no trainer: an instrument measures a configuration again when it is enqueued"
+            f"{spec.name} has no trainer: an instrument measures a configuration again when it is enqueued"
         )
     if spec.cross_validation is not None or SPLIT in spec.space:
-        raise RequestError(f"study {study.name!r} divides its data already; allowed: one whose space has no {SPLIT!r}")
+        raise RequestError(f"{spec.name} divides its data already; allowed: a sweep whose space has no {SPLIT!r}")
     if divisions.folds > 1 and spec.data is None:
         raise RequestError(
-            f"trainer {spec.trainer.name} is given no data that could be divided into {divisions.folds} folds; allowed: "
-            "folds 1, with repeats"
+            f"trainer {spec.trainer.name} is given no data that could be divided into {divisions.folds} folds; "
+            "allowed: 1 fold, with repeats"
         )
     document = spec.model_dump(mode="json")
     document["cross_validation"] = divisions.model_dump(mode="json")
@@ -222,7 +221,7 @@ def _created(storage: Storage, spec: SweepSpec, name: str, contenders: Sequence[
     n_splits = spec.cross_validation.n_splits
 
     def create() -> Study:
-        study = start_study(storage, spec, name)
+        study = start_study(storage, spec, name, with_default=False)
         study.record_fact(CONTENDERS, list(contenders))
         for split in range(n_splits):  # a worker then meets each division once, as a rule
             for each in contenders:

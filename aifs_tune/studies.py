@@ -70,8 +70,11 @@ def instrument_spec(name: str, question: Mapping[str, Any]) -> SweepSpec:
     return parse_sweep({**question, "name": name.lower().replace(".", "-")[:63], "search": kept})
 
 
-def start_study(storage: Storage, spec: SweepSpec, name: str, *, project: str = DEFAULT_PROJECT) -> Study:
-    """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``.
+def start_study(
+    storage: Storage, spec: SweepSpec, name: str, *, project: str = DEFAULT_PROJECT, with_default: bool = True
+) -> Study:
+    """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``. A new one begins
+    with the default configuration, if the space states one, and not ``with_default`` False.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def start_study(storage: Storage, spec: SweepSpec, name: str, *, project: str = 
     check_study_name(name)
     stored = stored_name(project, name)
     if stored not in study_names(storage):
-        return _create(storage, spec, stored)
+        return _create(storage, spec, stored, with_default)
     study = get_study(storage, stored)
     for part in ("space", "constraints", "objective", "trade_off", "replay", "cross_validation", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
@@ -166,7 +169,7 @@ def study_names(storage: Storage) -> list[str]:
         return sorted(optuna.get_all_study_names(storage.optuna))
 
 
-def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
+def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) -> Study:
     def create() -> Study:
         optuna_study = optuna.create_study(
             storage=storage.optuna,
@@ -176,7 +179,7 @@ def _create(storage: Storage, spec: SweepSpec, name: str) -> Study:
         optuna_study.set_metric_names([objective.metric for objective in spec.objectives])
         study = Study(storage, spec, optuna_study)
         study.replace_spec(spec)
-        default = spec.space.default_params()
+        default = spec.space.default_params() if with_default else None
         if default is not None:
             study.enqueue(default)
         return study

@@ -189,7 +189,7 @@ def _execute(
     check_pins()
     started, profile = time.monotonic(), Profile()
     with profile.stage("decode"):
-        spec = _located(spec)
+        spec = located(spec)
         if more is None and _n_remaining(get_study(storage, name)) <= 0:
             study = get_study(storage, name)
             study.match_data(_prepared(spec, strict, listener).fingerprint)
@@ -228,7 +228,7 @@ def _n_remaining(study: Study) -> int:
     return study.n_asked - finished
 
 
-def _located(spec: SweepSpec) -> SweepSpec:
+def located(spec: SweepSpec) -> SweepSpec:
     """``spec`` with absolute paths of its data and weights, if its trainer needs any and they can be told apart."""
     family = find_family(spec)
     if family is None:
@@ -244,8 +244,8 @@ def _located(spec: SweepSpec) -> SweepSpec:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, with how many examples
-    train and validate in each."""
+    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
+    examples train and validate in each."""
 
     location: Path | None = None
     fingerprint: str | None = None

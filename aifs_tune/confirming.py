@@ -1,0 +1,162 @@
+"""A confirmation from beginning to end: train the contenders, compare them, let the best one answer the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aifs_tune import sweep
+from aifs_tune.artefacts import kept_weights
+from aifs_tune.confirmation import Confirmation, Contender, contenders_of, read_confirmation, start_confirmation
+from aifs_tune.cross_validation import CrossValidation
+from aifs_tune.errors import ConflictError, NotFoundError
+from aifs_tune.listener import Listener
+from aifs_tune.storage import Storage
+from aifs_tune.studies import find_study, get_study, start_study
+from aifs_tune.study import Study
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.answered import Answered, read_answers
+from aifs_tune.trial import Trial
+
+TESTED = "tested"
+"""Fact of a study that answers a test part: the name of the contender."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where and how the trainings of a confirmation run; as the arguments of :meth:`aifs_tune.sweep.Sweep.run`."""
+
+    workers: int | None = None
+    timeout_s: float | None = None
+    address: str | None = None
+    allow_unauthenticated: bool = False
+    listener: Listener | None = None
+
+    def finish(self, study: Study) -> None:
+        """Run all trials of ``study`` that wait."""
+        sweep.resume(study.name, storage=study.storage.url, **vars(self))
+
+
+def confirm(
+    study: str,
+    *,
+    storage: str | None = None,
+    top: int = 3,
+    baseline: int | None = None,
+    divisions: CrossValidation | None = None,
+    running: Running | None = None,
+) -> Confirmation:
+    """Train the ``top`` best configurations of ``study`` and its baseline again, on fresh seeds and folds, and compare
+    them. What was interrupted goes on where it was.
+
+    ``baseline`` is the number of a trial; None for the default configuration. ``divisions`` are five folds, dealt
+    twice, if absent.
+
+    Raises
+    ------
+    RequestError
+        If the study has nothing to compare, no trainer, or data that cannot be divided so; InterruptedSweepError if
+        it was stopped.
+    """
+    return confirmed(
+        study, lambda found: contenders_of(found, top=top, baseline=baseline), storage, "confirm", divisions, running
+    )
+
+
+def confirmed(
+    study: str,
+    choose: Callable[[Study], Sequence[Contender]],
+    storage: str | None,
+    suffix: str,
+    divisions: CrossValidation | None = None,
+    running: Running | None = None,
+) -> Confirmation:
+    """As :func:`confirm`, of what ``choose`` gives, the baseline first, in a study whose name ends with ``suffix``."""
+    opened = Storage(storage)
+    asked = divisions or CrossValidation(folds=5, repeats=2)
+    with opened.writing():
+        found = get_study(opened, study)
+        created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)
+    (running or Running()).finish(created)
+    return read_confirmation(opened, created.name)
+
+
+def answer_test(
+    study: str, contender: Contender, *, storage: str | None = None, running: Running | None = None
+) -> Tested:
+    """Train ``contender`` once more on the division of ``study``, and let its best epoch answer the test part. What
+    has answered already is not trained again.
+
+    Raises
+    ------
+    ConflictError
+        If another contender has answered it: a second look at a test part makes both look better than they are.
+    DataError
+        If there is no test part; NotFoundError if the training failed or keeps no answers.
+    """
+    opened = Storage(storage)
+    with opened.writing():
+        created = _test_study(get_study(opened, study), contender)
+    (running or Running()).finish(created)
+    return read_tested(opened, created.name)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a contender answered for the test part, in the trial that trained it."""
+
+    contender: str
+    study: Study
+    trial: Trial
+    answered: Answered
+
+
+def read_tested(storage: Storage, name: str) -> Tested:
+    """What stands of :func:`answer_test` in the study that it made.
+
+    Raises
+    ------
+    NotFoundError
+        If no training of it is complete, or its trainer keeps no answers.
+    """
+    study = get_study(storage, name)
+    trial = study.best
+    return Tested(study.fact(TESTED)["name"], study, trial, read_answers(kept_weights(study, trial)))
+
+
+def _test_study(study: Study, contender: Contender) -> Study:
+    name = f"{study.name}-test"
+    there, wanted = find_study(study.storage, name), contender.to_json()
+    if there is not None:
+        earlier: Mapping[str, Any] | None = there.fact(TESTED)
+        if earlier is None:
+            raise ConflictError(f"the name {name!r} is taken by a study of another kind")
+        if dict(earlier["params"]) != dict(wanted["params"]):
+            raise ConflictError(
+                f"the test part of study {study.name!r} was spent on {earlier['name']} (study {name!r}): to try "
+                f"{contender.name} too would be to choose by it; allowed: new data"
+            )
+        return there
+    document = study.spec.model_dump(mode="json") | {"answer_test": True}
+    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None}
+    spec = parse_sweep(document)
+
+    def create() -> Study:
+        created = start_study(study.storage, spec, name, with_default=False)
+        created.record_fact(TESTED, wanted)
+        created.enqueue(contender.params)
+        created.ask_for(1)
+        return created
+
+    return study.storage.transact(create, name)
+
+
+def find_tested(storage: Storage, study: str) -> Tested | None:
+    """What answered the test part of ``study`` already; None if nothing did."""
+    if find_study(storage, f"{study}-test") is None:
+        return None
+    try:
+        return read_tested(storage, f"{study}-test")
+    except NotFoundError:
+        return None
