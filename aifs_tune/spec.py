@@ -237,7 +237,7 @@ class SweepSpec(Section):
             raise problem(f"space.{SPLIT}", "is not there, and cross_validation is", allowed)
         for value in parameter.extremes:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
-                raise problem(f"space.{SPLIT}", f"{show(value)} is no split of cross_validation", allowed)
+                raise problem(f"space.{SPLIT}", f"{show(value)} of type {parameter.type} is no split", allowed)
         return self
 
     @model_validator(mode="after")
