@@ -133,14 +133,13 @@ def _running(
 
 
 def _print(found: Confirmation, tested: Tested | None, as_json: bool) -> None:
-    from aifs_tune.cli_result import typed
-    from aifs_tune.screens_confirm import confirmation_screen, tested_answer, tested_screen
+    from aifs_tune.screens_confirm import confirmation_screen, tested_screen
 
     if as_json:
-        print_json(found.to_json() | ({"test": tested_answer(tested)} if tested else {}))
+        print_json(found.to_json() | ({"test": tested.to_json()} if tested else {}))
         return
     out().print(confirmation_screen(found))
     if tested is not None:
         out().print(tested_screen(tested))
     else:
-        say(f"next: {typed()} confirm STUDY --test lets {found.leader.name} answer the test part, once")
+        say(f"\nThe test part is locked: with --test, {found.leader.name} answers it, once.")

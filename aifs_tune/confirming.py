@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aifs_tune import sweep
 from aifs_tune.artefacts import kept_weights
@@ -18,6 +18,10 @@ from aifs_tune.study import Study
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.answered import Answered, read_answers
 from aifs_tune.trial import Trial
+
+if TYPE_CHECKING:
+    from aifs_tune.analysis.held_out import HeldOutClasses
+    from aifs_tune.analysis.held_out_values import HeldOutTarget
 
 TESTED = "tested"
 """Fact of a study that answers a test part: the name of the contender."""
@@ -110,6 +114,30 @@ class Tested:
     study: Study
     trial: Trial
     answered: Answered
+
+    @property
+    def classes(self) -> HeldOutClasses | None:
+        """What the answers are worth, if they are of classes."""
+        from aifs_tune.analysis.held_out import evaluate_classes
+
+        found = self.answered
+        return evaluate_classes(found.truths, found.answers, classes=found.classes) if found.classes else None
+
+    @property
+    def values(self) -> tuple[HeldOutTarget, ...]:
+        """What the answers are worth, of each target, if they are of numbers."""
+        from aifs_tune.analysis.held_out_values import evaluate_values
+
+        found = self.answered
+        units = {target["name"]: target["unit"] or "" for target in found.targets}
+        return evaluate_values(found.truths, found.answers, targets=units) if units else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        told: dict[str, Any] = {"contender": self.contender, "study": self.study.name, "trial": self.trial.number}
+        if self.classes is not None:
+            return told | {"classes": self.classes.to_dict()}
+        return told | {"targets": [target.to_dict() for target in self.values]}
 
 
 def read_tested(storage: Storage, name: str) -> Tested:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aifs_tune.confirmation import Confirmation
+from aifs_tune.confirming import Tested
 from aifs_tune.progress import configuration, number
 
 
@@ -30,3 +31,25 @@ def confirmation_screen(found: Confirmation) -> RenderableType:
             Text(configuration(each.params, tuned)),
         )
     return Group(head, table, *(Text(comparison.text, style="bold") for comparison in found.comparisons))
+
+
+def tested_screen(found: Tested) -> RenderableType:
+    """What the answers for the test part are worth: scores with intervals, and the report and confusion of classes."""
+    n = len(found.answered.rows)
+    head = Text(f"test part: {n} examples that no trial saw, answered by {found.contender}", style="bold")
+    parts: list[RenderableType] = [head]
+    classes = found.classes
+    if classes is not None:
+        table = Table("score", "value [95 %]")
+        for name, estimate in classes.scores.items():
+            table.add_row(name, str(estimate))
+        confusion = Table("true, as", *classes.classes)
+        for name, row in zip(classes.classes, classes.confusion.tolist(), strict=True):
+            confusion.add_row(name, *map(str, row))
+        parts += [table, Text(classes.report.to_text()), confusion]
+    for target in found.values:
+        table = Table("score", "value [95 %]", title=target.name, title_justify="left")
+        for name, estimate in target.scores.items():
+            table.add_row(f"{name} in {target.unit}" if target.unit and name != "r2" else name, str(estimate))
+        parts.append(table)
+    return Group(*parts)
