@@ -63,6 +63,15 @@ def test_without_correction_it_is_students_test() -> None:
     assert test.interval(0.9) == pytest.approx(tuple(students.confidence_interval(0.9)))
 
 
+def test_it_errs_as_often_as_it_says_where_student_errs_more() -> None:
+    """2,000 times ten differences of mean 0 that correlate as the paper assumes, by n_test / (n_test + n_train)."""
+    rng, share = np.random.default_rng(3), 100 / 500
+    drawn = np.sqrt(share) * rng.normal(size=(2000, 1)) + np.sqrt(1 - share) * rng.normal(size=(2000, 10))
+    corrected, students = (np.mean([resampled_t(row, ratio).p <= 0.05 for row in drawn]) for ratio in (0.25, 0.0))
+    assert 0.035 < corrected < 0.065  # three standard errors of a rate of 5 %
+    assert students > 0.2
+
+
 @pytest.mark.parametrize("factor", [0.1, 1.0, 4.0])
 def test_the_interval_of_the_effect_inverts_the_noncentral_t(factor: float) -> None:
     test = resampled_t(GAINS * factor - 0.03 * (factor - 1) + 0.01 * factor, 0.25)
