@@ -1,0 +1,69 @@
+"""From a sweep to a verdict and the test part, on a real Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from aifs_tune.artefacts import kept_weights
+from aifs_tune.confirmation import CONTENDERS
+from aifs_tune.confirming import Running, answer_test, confirm, find_tested
+from aifs_tune.cross_validation import SIZES, CrossValidation
+from aifs_tune.errors import ConflictError, DataError
+from aifs_tune.listener import Silent
+from aifs_tune.noise import measure_noise
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study
+from aifs_tune.sweep import Sweep
+from aifs_tune.sweep_file import parse_sweep
+
+TREES = {
+    "name": "nuclei",
+    "trainer": "boosting",
+    "data": {"table": {"bundled": "breast_cancer"}},
+    "search": {"trials": 2, "epochs": 3, "workers": 2, "sampler": "random", "scheduler": "none"},
+    "space": {"learning_rate": {"type": "float", "low": 0.001, "high": 0.5, "log": True, "default": 0.002}},
+}
+
+
+def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str) -> None:
+    study = Sweep(parse_sweep(TREES)).run(storage=url).study
+    divisions, running = CrossValidation(folds=3, repeats=1), Running(workers=2, listener=Silent())
+    found = confirm("nuclei", storage=url, top=1, divisions=divisions, running=running)
+    assert found.study.name == "nuclei-confirm"
+    assert Counter(trial.state for trial in found.study.all_trials()) == {"complete": 6}
+    assert [each["name"] for each in found.study.fact(CONTENDERS)] == ["baseline", "trial 1"]
+    n_train, n_val = map(sum, zip(*found.study.fact(SIZES), strict=True))
+    assert n_val * 2 == n_train
+    assert found.leader.name == "trial 1"
+    assert found.comparisons[0].n_pairs == 3
+
+    tested = answer_test("nuclei", found.leader, storage=url, running=running)
+    assert tested.classes is not None
+    assert tested.classes.scores["accuracy"].value > 0.85
+    assert len(tested.answered.rows) == tested.classes.n == 113
+    assert sorted(path.name for path in kept_weights(tested.study, tested.trial).iterdir()) == ["test.json", "test.npz"]
+    again = find_tested(study.storage, "nuclei")
+    assert again is not None
+    assert again.answered.answers.tolist() == tested.answered.answers.tolist()
+    with pytest.raises(ConflictError, match="was spent on trial 1"):
+        answer_test("nuclei", found.contenders[0], storage=url, running=running)
+
+
+def test_a_lab_function_is_measured_with_seeds_alone(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab)
+    monkeypatch.syspath_prepend(str(lab))
+    url = f"sqlite:///{lab}/lab.db"
+    (lab / "quick.yaml").write_text((lab / "slow.yaml").read_text().replace("epochs: 6", "epochs: 1"))
+    seeds = CrossValidation(folds=1, repeats=3)
+    found = measure_noise("quick.yaml", storage=url, divisions=seeds, running=Running(workers=2, listener=Silent()))
+    assert (found.n, found.mean, found.sd) == (3, -0.5, 0.0)
+    assert len({trial.seed for trial in get_study(Storage(url), "slow-noise").all_trials()}) == 3
+
+
+def test_data_without_a_test_part_answer_nothing(url: str) -> None:
+    data = {"table": {"bundled": "breast_cancer"}, "split": {"test": 0.0}}
+    with pytest.raises(DataError, match="the data have no test part to answer"):
+        Sweep(parse_sweep({**TREES, "data": data, "answer_test": True})).run(storage=url)
