@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test tests-with-ray tests-without-ray lint types soak clean
+.PHONY: sweep test checks tests-with-ray tests-without-ray lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
-test: lint types
-	$(MAKE) --jobs 2 --output-sync=target tests-with-ray tests-without-ray
+# Checks first, and beside them, on the other core, the first of the two lanes of tests.
+test: $(VENV)/.installed-dev
+	$(MAKE) --jobs 2 --output-sync=target checks tests-with-ray tests-without-ray
+
+checks: lint types
 
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
