@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aifs_tune.hashes import Hashes
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
-from aifs_tune.trial import Change, Measurement, State, Trial
+from aifs_tune.trial import Change, Glance, Measurement, State, Trial
 
 OWNER = "aifs_tune:owner"
 EPOCH = "aifs_tune:epoch:"
@@ -127,6 +127,14 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
         schedule=read_schedule(frozen),
         weights=attributes.get("weights", {}),
     )
+
+
+def glance_at(frozen: FrozenTrial) -> Glance:
+    """How far a trial is."""
+    curve = frozen.intermediate_values
+    epoch = max(curve, default=None)
+    value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
+    return Glance(FROM_OPTUNA[frozen.state], epoch, value)
 
 
 def in_utc(moment: datetime | None) -> datetime | None:

@@ -44,6 +44,10 @@ class Database(Protocol):
         """What is to be held to write to ``study``; None: to create or list studies."""
         ...
 
+    def mark(self) -> str:
+        """Another one than before if anything was committed in between, by whatever process; costs little."""
+        ...
+
     def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """Commit what ``prepare`` writes to this thread's session, under the lock that is held, and return what it
         returns. It is told whether the lock was lost and taken again, and may be called again after it was."""
@@ -100,6 +104,11 @@ class Storage:
     def lock(self, study: str | None = None) -> WriterLock:
         """What a process holds while it writes to ``study``."""
         return self._database.lock(study)
+
+    def mark(self) -> str:
+        """Another one than before if anything was stored in between, by whatever process; costs little."""
+        with translated(self.shown):
+            return self._database.mark()
 
     @contextmanager
     def writing(self, study: str | None = None, *, wait_s: float | None = None) -> Iterator[None]:

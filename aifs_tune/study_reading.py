@@ -9,11 +9,11 @@ import optuna
 
 from aifs_tune.errors import NotFoundError
 from aifs_tune.held_session import translated
-from aifs_tune.record import FROM_OPTUNA, read_curve, read_trial
+from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
 from aifs_tune.results import front_of
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.trial import STATES, Checkpoint, Measurement, State, Trial
+from aifs_tune.trial import STATES, Checkpoint, Glance, Measurement, State, Trial
 
 if TYPE_CHECKING:
     import pandas
@@ -96,6 +96,10 @@ class StudyReading:
         sign = -1 if self.spec.objective.mode == "max" else 1
         complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
         return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+    def glances(self) -> list[Glance]:
+        """Of every trial, in the order of their numbers, how far it is."""
+        return [glance_at(frozen) for frozen in self._frozen()]
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aifs_tune.errors import ConflictError
 from aifs_tune.hashes import Hashes
@@ -43,6 +43,15 @@ class Measurement:
     metrics: Mapping[str, float | None]
     seconds: float | None = None
     checkpoint: Hashes | None = None
+
+
+class Glance(NamedTuple):
+    """How far a trial is: the newest epoch that it reported, and the first objective, at that epoch while it runs, in
+    its result once it has one."""
+
+    state: State
+    epoch: int | None
+    value: float | None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.shelf import Shelf
 from aifs_tune.service.strict_json import encoded, read_json
 from aifs_tune.service.tokens import Caller, Scope
+from aifs_tune.service.watch import Watch
 from aifs_tune.service.writer import Writer
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
@@ -38,6 +39,7 @@ class Desk:
         self.storage, self.shelf = storage, Shelf(storage)
         self.writers_shelf = Shelf(storage, is_only_writer=True)
         self.writer = Writer(storage)
+        self.watch = Watch(self)
         self._readers = anyio.CapacityLimiter(READERS)
 
     async def read(self, question: Callable[[], T]) -> T:
@@ -45,6 +47,10 @@ class Desk:
         if self._readers.statistics().tasks_waiting >= MOST_WAITING_READERS:
             raise ServiceError(f"{MOST_WAITING_READERS} questions wait, as many as may; try again")
         return await anyio.to_thread.run_sync(self._asked, question, limiter=self._readers)
+
+    async def mark(self) -> str:
+        """See :meth:`Storage.mark`."""
+        return await self.read(self.storage.mark)
 
     def _asked(self, question: Callable[[], T]) -> T:
         with translated(self.storage.shown):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +31,10 @@ LINGER_S = 1.0
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
 """What anybody may read: it says what the service can do, not what is in it."""
 CALLER = "aifs_tune.caller"
+STILL_ADMITTED = "aifs_tune.still_admitted"
+"""In a request's scope: what raises :class:`AccessError` once its token is not valid any more."""
+ASKED_BY_HEAD = "aifs_tune.asked_by_head"
+"""Where the headers alone are wanted of what a GET would be answered with; the server leaves the body out."""
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """What proxies add: a request that has one of them does not come from this machine alone."""
 
@@ -64,6 +69,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", ASKED_BY_HEAD: True}
         self._n_requests += 1
         body = bytearray()
         try:
@@ -93,6 +100,7 @@ class Gate:
             raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
         if scope["path"] not in OPEN_PATHS:
             scope[CALLER] = await self._caller(headers)
+            scope[STILL_ADMITTED] = partial(self._caller, headers)
 
     async def _caller(self, headers: Headers) -> Caller:
         authorization = headers.get("authorization")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import resource
 import socket
@@ -93,7 +94,8 @@ def serve(
             "token create --project default --scope measure"
         )
     nobody = None if needs_token else Caller(None, "manage")
-    app = application(storage, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
+    ending = asyncio.Event()
+    app = application(storage, ending, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -110,23 +112,27 @@ def serve(
     )
     _allow_open_files(2 * MOST_CONNECTIONS)
     with _listening(place) as listener:
-        server = _Announced(config, lambda: told(_url(listener)))
+        server = _Announced(config, lambda: told(_url(listener)), ending)
         server.run(sockets=[listener])
     if not server.started:
         raise WorkError("the service could not start; what it says above is why")
 
 
 class _Announced(uvicorn.Server):
-    """Says when it takes requests."""
+    """Says when it takes requests, and lets streams, which end never by themselves, end first when it ends."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], ending: asyncio.Event) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._ending = announce, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.set()
+        await super().shutdown(sockets=sockets)
 
 
 def _listening(place: Place) -> socket.socket:

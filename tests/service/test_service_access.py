@@ -28,6 +28,7 @@ ROUTES = [
     for method in methods
     if method in ("get", "post", "put", "patch", "delete")
 ]
+ENDLESS = {"/v1/studies/{study}/events"}
 READS = {("GET", path) for method, path in ROUTES if method == "GET"}
 MANAGES = {("POST", "/v1/studies")}
 
@@ -62,9 +63,16 @@ def service(storage, tokens):
 
 
 def sent(service, method: str, path: str, **headers: str):
-    body = BODIES.get(path, {}) if method != "GET" else None
     with service.http() as http:
-        return http.request(method, path.format(study="secret", trial=0), json=body, headers=headers)
+        return http.request(method, place(path, "secret"), json=body_of(method, path), headers=headers)
+
+
+def place(path: str, study: str) -> str:
+    return path.format(study=study, trial=0) + ("?for_s=0" if path in ENDLESS else "")
+
+
+def body_of(method: str, path: str) -> dict | None:
+    return BODIES.get(path, {}) if method == "POST" else None
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -90,10 +98,7 @@ def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
 def test_a_study_of_another_project_is_as_one_that_does_not_exist(method, path, service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
-            http.request(
-                method, path.format(study=name, trial=0), json=BODIES.get(path, {}) if method != "GET" else None
-            )
-            for name in ("secret", "nosuch")
+            http.request(method, place(path, name), json=body_of(method, path)) for name in ("secret", "nosuch")
         )
     assert there.status_code == nowhere.status_code == 404
     assert there.text.replace("secret", "nosuch") == nowhere.text
