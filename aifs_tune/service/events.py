@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.types import Receive, Scope, Send
 
 from aifs_tune.errors import AccessError, AifsTuneError
+from aifs_tune.service import shapes
 from aifs_tune.service.desk import OpenDesk, Reading, StrictRoute, problems
 from aifs_tune.service.gate import ASKED_BY_HEAD, STILL_ADMITTED
 from aifs_tune.service.reading import StudyName
@@ -25,8 +26,20 @@ LONGEST_S = 86_400
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": shapes.EventData.model_json_schema(),
+        },
+    },
+    "required": ["data"],
+}
 _DESCRIBED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events"}
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Events, each of which is this"}
 }
 _ID = Header(alias="Last-Event-ID", max_length=100, description="The id of the last event that came.")
 

@@ -115,6 +115,17 @@ class BestAnswer(BaseModel):
     n_trials: dict[State, int]
 
 
+class EventData(BaseModel):
+    """How a trial is now; the first of a stream has ``study`` and ``n_trials`` alone."""
+
+    study: str
+    n_trials: dict[State, int]
+    trial: int | None = None
+    state: State | None = None
+    epoch: int | None = None
+    value: float | None = None
+
+
 class FieldProblem(BaseModel):
     """What is wrong in one place of a request."""
 
