@@ -8,10 +8,17 @@ import typer
 
 from aifs_tune.cli_doors import StorageUrl, StudyName, open_study_named, print_json
 from aifs_tune.errors import RequestError
+from aifs_tune.loan import lease_s_of
 
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
+]
+Lease = Annotated[
+    str | None,
+    typer.Option(
+        metavar="3d", help="For so long (s, m, h, d, w); after that somebody else may get it. Absent: always."
+    ),
 ]
 TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
 
@@ -19,6 +26,9 @@ TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number
 def ask(
     study: StudyName,
     sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the sample.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Who has it: an instrument or a person.")] = None,
+    lease: Lease = None,
     storage: StorageUrl = None,
 ) -> None:
     """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
@@ -30,8 +40,15 @@ def ask(
         opened = start_study(Storage(storage, create=True), load_sweep_file(find_sweep_file(sweep)), study)
     else:
         opened = open_study_named(study, storage)
-    trial = opened.ask()
-    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed})
+    trial = opened.ask(label=label, owner=owner, lease_s=None if lease is None else lease_s_of(lease))
+    lent = {"loan": trial.loan.to_json()} if trial.loan else {}
+    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed, **lent})
+
+
+def renew(study: StudyName, trial: TrialNumber, lease: Lease = None, storage: StorageUrl = None) -> None:
+    """Let the lease of a running trial begin anew, as long as it was or for --lease."""
+    opened = open_study_named(study, storage)
+    print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
 
 
 def report(

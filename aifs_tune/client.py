@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from aifs_tune.loan import Loan
 from aifs_tune.question import question_of
 from aifs_tune.space import Scalar
 from aifs_tune.trial import Change, FinalState, Measurement, State, Trial
@@ -120,14 +121,22 @@ class RemoteStudy:
         self.name, self._wire = name, wire
         self._path = f"/v1/studies/{quote(name, safe='')}"
 
-    def ask(self) -> Trial:
-        """The next trial to run: the oldest waiting one, else a new proposal. It is running when this returns."""
-        return self.ask_batch(1)[0]
+    def ask(self, *, label: str | None = None, owner: str | None = None, lease_s: float | None = None) -> Trial:
+        """The next trial to run: the oldest waiting one, else the configuration of the oldest overdue one, else a new
+        proposal. It is running when this returns; ``label``, ``owner`` and ``lease_s`` say who has it."""
+        return self.ask_batch(1, labels=() if label is None else (label,), owner=owner, lease_s=lease_s)[0]
 
-    def ask_batch(self, n_trials: int) -> list[Trial]:
-        """The next trials to run, up to 64, each proposed while those before it are pending, so that they differ."""
-        answer = self._wire.write(f"{self._path}/ask", {"n": n_trials})
-        return [_trial(entry) for entry in answer["trials"]]
+    def ask_batch(
+        self, n_trials: int, *, labels: Sequence[str] = (), owner: str | None = None, lease_s: float | None = None
+    ) -> list[Trial]:
+        """The next trials to run, up to 64, each proposed while those before it are pending, so that they differ;
+        ``labels`` has one for each of them, or none at all."""
+        body = {"n": n_trials, "labels": list(labels), "owner": owner, "lease_s": lease_s}
+        return [_trial(entry) for entry in self._wire.write(f"{self._path}/ask", body)["trials"]]
+
+    def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
+        """Let the lease of a running trial begin anew, for ``lease_s`` or as long as it was."""
+        return _trial(self._wire.write(f"{self._of(trial)}/renew", {"lease_s": lease_s}))
 
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
@@ -260,6 +269,8 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         values=entry.get("values", {}),
         schedule=tuple(Change(**change) for change in entry.get("schedule", ())),
         weights=entry.get("weights", {}),
+        loan=Loan.from_json(entry["loan"]) if entry.get("loan") else None,
+        superseded_by=entry.get("superseded_by"),
     )
 
 

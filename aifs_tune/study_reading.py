@@ -43,7 +43,7 @@ class StudyReading:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
         with translated(self.storage.shown):
-            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objectives)
+            return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
 
     def all_trials(self) -> list[Trial]:
         """All trials in the order of their numbers."""
@@ -99,7 +99,8 @@ class StudyReading:
 
     def glances(self) -> list[Glance]:
         """Of every trial, in the order of their numbers, how far it is."""
-        return [glance_at(frozen) for frozen in self._frozen()]
+        now = self.storage.clock()
+        return [glance_at(frozen, now) for frozen in self._frozen()]
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
@@ -125,10 +126,13 @@ class StudyReading:
         found = self._finished.get(frozen.number)
         if found is not None and found[0] is frozen:
             return found[1]
-        trial = read_trial(frozen, self.spec.objectives)
+        trial = self._read_now(frozen)
         if trial.is_finished:
             self._finished[frozen.number] = frozen, trial
         return trial
+
+    def _read_now(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        return read_trial(frozen, self.spec.objectives, self.storage.clock())
 
     def _trial_id(self, number: int) -> int:
         try:

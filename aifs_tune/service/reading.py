@@ -12,7 +12,7 @@ from aifs_tune.service.desk import OpenDesk, Reading, StrictRoute, problems, wit
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.study import Study
 from aifs_tune.table import trials_table
-from aifs_tune.trial import State, Trial
+from aifs_tune.trial import State, Trial, selected
 
 LARGEST_NUMBER = 2**31 - 1
 
@@ -70,6 +70,9 @@ async def list_trials(
     ] = -1,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     state: Annotated[State | None, Query(description="Only trials in this state.")] = None,
+    overdue: Annotated[bool, Query(description="Only running trials whose lease has run out.")] = False,
+    owner: Annotated[str | None, Query(max_length=200, description="Only trials that this one has.")] = None,
+    label: Annotated[str | None, Query(max_length=200, description="Only of this sample.")] = None,
     output: Annotated[
         Literal["json", "csv"] | None, Query(alias="format", description="Absent: as Accept says.")
     ] = None,
@@ -78,7 +81,8 @@ async def list_trials(
     wants_csv = output == "csv" or (output is None and "text/csv" in request.headers.get("accept", ""))
 
     def page(found: Study) -> tuple[bytes, int | None]:
-        listed = [t for t in found.all_trials() if t.number > after and state in (None, t.state)]
+        kept = selected(found.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
+        listed = [t for t in kept if t.number > after]
         following = listed[limit - 1].number if len(listed) > limit else None
         shown = listed[:limit]
         if wants_csv:

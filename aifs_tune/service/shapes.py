@@ -27,6 +27,18 @@ class ChangeAnswer(BaseModel):
     source: int
 
 
+class LoanAnswer(BaseModel):
+    """To whom a running trial was handed out: the label of the sample, its owner, for how long and until when, whether
+    that is over, and the trial whose configuration it took over."""
+
+    label: str | None
+    owner: str | None
+    lease_s: float | None
+    due_at: str | None
+    is_overdue: bool
+    supersedes: int | None
+
+
 class TrialAnswer(BaseModel):
     """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
 
@@ -46,6 +58,8 @@ class TrialAnswer(BaseModel):
     values: dict[str, float] = {}
     schedule: list[ChangeAnswer] = []
     weights: dict[str, str] = {}
+    loan: LoanAnswer | None = None
+    superseded_by: int | None = None
 
 
 class MeasurementAnswer(BaseModel):
@@ -124,6 +138,7 @@ class EventData(BaseModel):
     state: State | None = None
     epoch: int | None = None
     value: float | None = None
+    overdue: bool = False
 
 
 class FieldProblem(BaseModel):

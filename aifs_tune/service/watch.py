@@ -114,7 +114,8 @@ class Channel:
         glance = self.known[number]
         told = {"study": self.name, "trial": number, "state": glance.state}
         known = {key: x for key, x in (("epoch", glance.epoch), ("value", glance.value)) if x is not None}
-        return {**told, **known, "n_trials": counts}
+        overdue = {"overdue": True} if glance.is_overdue else {}
+        return {**told, **known, **overdue, "n_trials": counts}
 
 
 class Watch:
