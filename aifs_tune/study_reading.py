@@ -39,6 +39,11 @@ class StudyReading:
         """Its number in the storage."""
         return int(self._optuna._study_id)
 
+    @property
+    def trainer(self) -> str | None:
+        """The name of its trainer; None for an instrument."""
+        return None if self.spec.trainer is None else self.spec.trainer.name
+
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial

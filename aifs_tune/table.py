@@ -70,6 +70,16 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
     return pd.DataFrame(columns)
 
 
+def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
+    """A table as the content of a file."""
+    buffer = io.BytesIO()
+    if file_format == "csv":
+        table.to_csv(buffer, index=False)
+    else:
+        table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
 def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:
     """Write a table; a file of that name is replaced only once the new one is whole.
 
@@ -78,13 +88,8 @@ def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "pa
     StorageError
         If the file cannot be written.
     """
-    buffer = io.BytesIO()
-    if file_format == "csv":
-        table.to_csv(buffer, index=False)
-    else:
-        table.to_parquet(buffer, index=False)
     try:
-        write_file(file, buffer.getbuffer())
+        write_file(file, table_bytes(table, file_format))
     except OSError as error:
         raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
 

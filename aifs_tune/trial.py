@@ -57,6 +57,19 @@ class Glance(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Event:
+    """How ``trial`` is now, see :class:`Glance`, and how many trials are in each state; the first event of all has only
+    these, and no trial."""
+
+    n_trials: Mapping[State, int]
+    trial: int | None = None
+    state: State | None = None
+    epoch: int | None = None
+    value: float | None = None
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The newest checkpoint that a study knows of a trial: that of ``epoch``, with these hashes."""
 

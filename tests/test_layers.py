@@ -44,7 +44,7 @@ LAYERS = [
     {"sampling"},
     {"study_reading", "study_writing", "study_lending", "study"},
     {"studies"},
-    {"problem_types", "wire", "client"},
+    {"problem_types", "wire", "remote_study", "client"},
     {"service"},
     {"data"},
     {"trainers"},
@@ -60,7 +60,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"answers", "progress", "screens"},
-    {"cli_doors", "cli_instrument", "cli_result", "cli_cluster", "cli_files", "cli_service"},
+    {"cli_doors", "cli_elsewhere", "cli_instrument", "cli_result", "cli_cluster", "cli_files", "cli_service"},
     {"cli"},
 ]
 

@@ -37,7 +37,7 @@ def routes(storage: Storage | None, ending: asyncio.Event | None = None) -> Fast
         finally:
             streams.cancel()
             await desk.watch.close()
-            desk.writer.close()
+            desk.close()
 
     app = FastAPI(
         title="aifs-tune",
@@ -77,9 +77,15 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def application(
-    storage: Storage, ending: asyncio.Event, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None
+    storage: Storage,
+    ending: asyncio.Event,
+    *,
+    hosts: Iterable[str],
+    book: TokenBook,
+    nobody: Caller | None,
+    origins: Iterable[str] = (),
 ) -> ASGIApp:
     """The service of ``storage``, whose streams end once ``ending`` is set; see
     :class:`~aifs_tune.service.gate.Gate` for the rest."""
     forget_old_answers(storage)
-    return Gate(routes(storage, ending), hosts=hosts, book=book, nobody=nobody)
+    return Gate(routes(storage, ending), hosts=hosts, book=book, nobody=nobody, origins=origins)

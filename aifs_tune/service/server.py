@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
 LONGEST_HEAD = 32 * 1024
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -66,26 +68,44 @@ def place_of(host: str, port: int) -> Place:
     return Place(family, place.address, port, tuple(dict.fromkeys(names)))
 
 
+def origin_of(given: str) -> str:
+    """An origin as browsers send it.
+
+    Raises
+    ------
+    RequestError
+        If it is none.
+    """
+    if not _ORIGIN.fullmatch(given.lower()):
+        raise RequestError(
+            f"--allow-origin: {given!r} is none; allowed: such as https://notes.lab or http://localhost:8888"
+        )
+    return given.lower()
+
+
 def serve(
     storage: Storage,
     place: Place,
     *,
     allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
     require_token: bool = False,
     told: Callable[[str], None],
 ) -> None:
     """Serve until this process is told to end. ``told`` hears the address once requests are taken.
 
     Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
-    or ``allow_hosts``, which mean that others reach it through something else.
+    or ``allow_hosts``, which mean that others reach it through something else. Pages of ``allow_origins`` always need
+    one.
 
     Raises
     ------
     RequestError
-        If every request needs a token and there is no valid one.
+        If every request needs a token and there is no valid one, or an origin is none.
     WorkError
         If the address cannot be listened at.
     """
+    origins = [origin_of(given) for given in allow_origins]
     book = TokenBook(storage)
     needs_token = require_token or bool(allow_hosts) or not place.is_loopback
     if needs_token and not any(state == "valid" for _, state in book.tokens()):
@@ -95,7 +115,8 @@ def serve(
         )
     nobody = None if needs_token else Caller(None, "manage")
     ending = asyncio.Event()
-    app = application(storage, ending, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
+    hosts = [*place.names, *allow_hosts]
+    app = application(storage, ending, hosts=hosts, book=book, nobody=nobody, origins=origins)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
