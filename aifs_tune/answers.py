@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune.client import Client
 from aifs_tune.exchange import lineage
+from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
-from aifs_tune.trainers.by_name import find_family
+from aifs_tune.trainers.families import FAMILIES
 from aifs_tune.trial import Trial
 from aifs_tune.writer_lock import Owner
 
 
-def best_answer(study: Study, *, top: int | None = None) -> dict[str, Any]:
+def best_answer(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
     """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
     off, the Pareto front under ``"front"``. If the best trial took over another one's weights, ``params`` are those
     that its line began with and ``replay`` is what it trained with from which epoch on, as a sweep file has it.
@@ -46,8 +48,10 @@ def status_answer(study: Study) -> dict[str, Any]:
     }
 
 
-def studies_answer(storage: Storage) -> list[dict[str, Any]]:
-    """One object a study of a storage, those of other tools left out."""
+def studies_answer(storage: Storage | Client) -> list[dict[str, Any]]:
+    """One object a study of a storage or service, those of other tools left out."""
+    if isinstance(storage, Client):
+        return [_line(line) for line in storage.study_lines()]
     answers = []
     for name in study_names(storage):
         study = find_study(storage, name)
@@ -59,7 +63,13 @@ def studies_answer(storage: Storage) -> list[dict[str, Any]]:
     return answers
 
 
-def _question(study: Study) -> dict[str, Any]:
+def _line(line: dict[str, Any]) -> dict[str, Any]:
+    """What a service says of a study, in the same words."""
+    traded = ("trade_off",) if line["trade_off"] else ()
+    return {name: line[name] for name in ("study", "objective", *traded, "asked", "n_trials", "value")}
+
+
+def _question(study: Study | RemoteStudy) -> dict[str, Any]:
     question: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
     if study.spec.trade_off:
         question["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
@@ -70,7 +80,7 @@ def _ranked(trial: Trial) -> dict[str, Any]:
     return {**trial.to_json(), "epoch": trial.epoch}
 
 
-def _result(study: Study, trial: Trial) -> dict[str, Any]:
+def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "value": trial.value,
@@ -82,10 +92,10 @@ def _result(study: Study, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _replay(study: Study, trial: Trial) -> dict[str, Any]:
+def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     if not trial.schedule:
         return {}
-    family, steps = find_family(study.spec), lineage(study, trial)
+    family, steps = FAMILIES.get(study.trainer or ""), lineage(study, trial)
     kept = family.shaping if family is not None else ()
     entries = [
         {"epoch": epoch, "params": {name: value for name, value in params.items() if name not in kept}}

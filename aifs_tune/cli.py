@@ -36,9 +36,11 @@ from aifs_tune.cli_doors import (
     print_json,
     say,
 )
+from aifs_tune.cli_elsewhere import find_service, open_study
 from aifs_tune.cli_result import out, print_result
 from aifs_tune.errors import AifsTuneError, RequestError, border_of
 from aifs_tune.profile import process_age_s
+from aifs_tune.trial import State, selected
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -138,7 +140,7 @@ def best(
     from aifs_tune.answers import best_answer
     from aifs_tune.screens import best_screen
 
-    answer = best_answer(open_study_named(study, storage), top=top)
+    answer = best_answer(open_study(study, storage), top=top)
     if as_json:
         print_json(answer)
     elif as_yaml:
@@ -156,29 +158,36 @@ def trials(
         Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
     ] = "table",
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file instead of stdout.")] = None,
+    state: Annotated[State | None, typer.Option(help="Those in this state alone.")] = None,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Those alone whose lease has run out.")] = False,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Those alone that this one has.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Those of this sample alone.")] = None,
     storage: StorageUrl = None,
 ) -> None:
-    """Print all trials of a study."""
+    """Print the trials of a study, all or some."""
     from aifs_tune.screens import trials_screen
-    from aifs_tune.table import write_table
+    from aifs_tune.table import trials_table, write_table
 
-    opened = open_study_named(study, storage)
+    opened = open_study(study, storage)
+    chosen = selected(opened.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
     if output_format == "table":
         if output is not None:
             raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
-        out().print(trials_screen(opened))
+        out().print(trials_screen(opened, chosen))
     elif output_format == "json":
-        listed = [trial.to_json() for trial in opened.all_trials()]
+        listed = [trial.to_json() for trial in chosen]
         if output is None:
             print_json(listed)
         else:
             output.write_text(json_text(listed) + "\n")
-    elif output is not None:
-        write_table(opened.trials, output, "csv" if output_format == "csv" else "parquet")
-    elif output_format == "csv":
-        typer.echo(opened.trials.to_csv(index=False), nl=False)
-    else:
+    elif output is None and output_format == "parquet":
         raise RequestError("--format parquet writes a file: give --output FILE")
+    else:
+        table = trials_table(chosen, list(opened.spec.space.root))
+        if output is None:
+            typer.echo(table.to_csv(index=False), nl=False)
+        else:
+            write_table(table, output, output_format)
 
 
 @app.command()
@@ -188,7 +197,7 @@ def studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     from aifs_tune.screens import studies_screen
     from aifs_tune.storage import Storage
 
-    answer = studies_answer(Storage(storage))
+    answer = studies_answer(find_service(storage) or Storage(storage))
     if as_json:
         print_json(answer)
     else:
@@ -247,6 +256,7 @@ for command in (
     cli_confirm.confirm,
     cli_confirm.compare,
     cli_confirm.noise,
+    cli_instrument.renew,
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from aifs_tune.cli_doors import StorageUrl, StudyName, open_study_named, print_json
+from aifs_tune.cli_doors import StorageUrl, StudyName, print_json
+from aifs_tune.cli_elsewhere import find_service, open_study
 from aifs_tune.errors import RequestError
+from aifs_tune.loan import lease_s_of
+
+if TYPE_CHECKING:
+    from aifs_tune.remote_study import RemoteStudy
+    from aifs_tune.study import Study
 
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
+]
+Lease = Annotated[
+    str | None,
+    typer.Option(
+        metavar="3d", help="For so long (s, m, h, d, w); after that somebody else may get it. Absent: always."
+    ),
 ]
 TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
 
@@ -19,19 +31,36 @@ TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number
 def ask(
     study: StudyName,
     sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the sample.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Who has it: an instrument or a person.")] = None,
+    lease: Lease = None,
     storage: StorageUrl = None,
 ) -> None:
     """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
-    from aifs_tune.storage import Storage
-    from aifs_tune.studies import start_study
+    opened = open_study(study, storage) if sweep is None else _started(study, sweep, storage)
+    trial = opened.ask(label=label, owner=owner, lease_s=None if lease is None else lease_s_of(lease))
+    lent = {"loan": trial.loan.to_json()} if trial.loan else {}
+    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed, **lent})
+
+
+def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy:
+    from aifs_tune.strict_yaml import read_yaml
     from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
 
-    if sweep is not None:
-        opened = start_study(Storage(storage, create=True), load_sweep_file(find_sweep_file(sweep)), study)
-    else:
-        opened = open_study_named(study, storage)
-    trial = opened.ask()
-    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed})
+    file, service = find_sweep_file(sweep), find_service(storage)
+    spec = load_sweep_file(file)
+    if service is not None:
+        return service.start_study(study, cast(dict[str, Any], read_yaml(file.read_text(), source=str(file)).data))
+    from aifs_tune.storage import Storage
+    from aifs_tune.studies import start_study
+
+    return start_study(Storage(storage, create=True), spec, study)
+
+
+def renew(study: StudyName, trial: TrialNumber, lease: Lease = None, storage: StorageUrl = None) -> None:
+    """Let the lease of a running trial begin anew, as long as it was or for --lease."""
+    opened = open_study(study, storage)
+    print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
 
 
 def report(
@@ -43,7 +72,7 @@ def report(
     storage: StorageUrl = None,
 ) -> None:
     """Report what a running trial measured at an epoch."""
-    opened = open_study_named(study, storage)
+    opened = open_study(study, storage)
     metrics = _metrics(metric)
     if value is not None:
         metrics.setdefault(opened.spec.objective.metric, value)
@@ -61,7 +90,7 @@ def tell(
     """Tell the final result of a trial; the first one stands."""
     if (value is not None or metric) and failed is not None:
         raise RequestError("tell: give a value or --failed REASON, not both")
-    opened = open_study_named(study, storage)
+    opened = open_study(study, storage)
     metrics = _metrics(metric)
     if metrics and value is not None:
         metrics.setdefault(opened.spec.objective.metric, value)

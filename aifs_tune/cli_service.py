@@ -27,6 +27,10 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which others reach it; repeatable; requests then need a token."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Another site whose pages may use it with a token; repeatable."),
+    ] = None,
 ) -> None:
     """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
     try:
@@ -44,6 +48,7 @@ def serve(
             Storage(storage, create=True),
             place,
             allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
             require_token=require_token,
             told=lambda url: say(f"serving at {url}; its routes: {url}/v1/openapi.json"),
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.scalars import Scalar
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
@@ -22,7 +23,7 @@ class Move:
     params: Mapping[str, Scalar]
 
 
-def lineage(study: Study, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
+def lineage(study: Study | RemoteStudy, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
     """What the weights of a trial were trained with: parameters by the epoch from which on, the first of which is 1. Up
     to a change these are those of the trial that the weights came from."""
     current, before = study.trial(trial), float("inf")

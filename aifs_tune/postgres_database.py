@@ -41,6 +41,7 @@ _LEAVE = sqlalchemy.text(
     f"INSERT INTO {_STEPS} (writer, step) SELECT :writer, :step WHERE txid_current_if_assigned() IS NOT NULL "
     "ON CONFLICT (writer) DO UPDATE SET step = excluded.step, at = excluded.at"
 )
+_SNAPSHOT = sqlalchemy.text("SELECT pg_current_snapshot()::text")
 _FIND = sqlalchemy.text(f"SELECT step FROM {_STEPS} WHERE writer = :writer")
 _TIDY = sqlalchemy.text(
     f"DELETE FROM {_STEPS} WHERE writer IN "
@@ -109,6 +110,11 @@ class PostgresDatabase:
         if study not in self._locks:
             self._locks[study] = StudyLock(self.rdb.engine, study, self.shown, self._thread)
         return self._locks[study]
+
+    def mark(self) -> str:
+        """The transactions that write now, and the newest number of one: it changes as one of them ends."""
+        with self.rdb.engine.connect() as connection:
+            return str(connection.execute(_SNAPSHOT).scalar())
 
     def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """On the connection that holds the lock: what that one commits, nobody else wrote.

@@ -58,7 +58,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
-            return self._start(trial_id, self._study.ask(owner=self._owner)) if self._has_room() else None
+            return self._start(trial_id, self._study.ask(sweep=self._owner)) if self._has_room() else None
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""
@@ -169,7 +169,7 @@ class PbtSearcher(StudySearcher):
         repair(self._study)
         self._asked = deque[Trial]()
         for _ in range(n_trials):
-            self._asked.append(self._study.ask(owner=self._owner))
+            self._asked.append(self._study.ask(sweep=self._owner))
         return next_exchange(self._asked, every)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:

@@ -17,11 +17,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.hashes import Hashes
+from aifs_tune.loan import Loan, moment
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
-from aifs_tune.trial import Change, Measurement, State, Trial
+from aifs_tune.trial import Change, Glance, Measurement, State, Trial
 
-OWNER = "aifs_tune:owner"
+SWEEP = "aifs_tune:owner"
+"""The sweep that runs a trial; not who has its sample, which is in the loan."""
+LOAN = "aifs_tune:loan"
+SUPERSEDED = "aifs_tune:superseded_by"
 EPOCH = "aifs_tune:epoch:"
 CHANGE = "aifs_tune:change:"
 
@@ -97,8 +101,34 @@ def values_in(metrics: Mapping[str, float | None], objectives: Sequence[Objectiv
     return {metric: float(value) for metric, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
-    """The trial as a value; the first of the objectives decides which epoch is its best."""
+def loan_record(loan: Loan, until: float | None, n_leases: int) -> dict[str, Any]:
+    """A loan as it is stored: ``until`` is in seconds since 1970, ``n_leases`` how often its configuration was handed
+    out."""
+    kept = {"label": loan.label, "owner": loan.owner, "lease_s": loan.lease_s, "supersedes": loan.supersedes}
+    return {**kept, "until": until, "n_leases": n_leases}
+
+
+def read_loan(frozen: FrozenTrial, now: float) -> Loan | None:
+    """Who has a trial; None if nobody in particular."""
+    stored = frozen.system_attrs.get(LOAN)
+    if stored is None:
+        return None
+    until = stored["until"]
+    due_at = None if until is None else moment(until)
+    kept = {name: stored[name] for name in ("label", "owner", "lease_s", "supersedes")}
+    return Loan(**kept, due_at=due_at, is_overdue=is_overdue(frozen, now))
+
+
+def is_overdue(frozen: FrozenTrial, now: float) -> bool:
+    """Whether a trial runs whose lease has run out."""
+    if frozen.state != TrialState.RUNNING:
+        return False
+    until = (frozen.system_attrs.get(LOAN) or {}).get("until")
+    return until is not None and until <= now
+
+
+def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float) -> Trial:
+    """The trial as a value, ``now``; the first of the objectives decides which epoch is its best."""
     objective = objectives[0]
     curve = read_curve(frozen)
     best = best_of(read_line(frozen), objective)
@@ -126,7 +156,17 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
         values=values,
         schedule=read_schedule(frozen),
         weights=attributes.get("weights", {}),
+        loan=read_loan(frozen, now),
+        superseded_by=frozen.system_attrs.get(SUPERSEDED),
     )
+
+
+def glance_at(frozen: FrozenTrial, now: float) -> Glance:
+    """How far a trial is, ``now``."""
+    curve = frozen.intermediate_values
+    epoch = max(curve, default=None)
+    value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
+    return Glance(FROM_OPTUNA[frozen.state], epoch, value, is_overdue(frozen, now))
 
 
 def in_utc(moment: datetime | None) -> datetime | None:

@@ -9,7 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aifs_tune.loan import Loan
 from aifs_tune.progress import configuration, duration, number
+from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.spec import SweepSpec
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
@@ -85,12 +87,13 @@ def _memory_lines(memory: Mapping[str, Any], n_retries: int) -> list[Text]:
     return lines
 
 
-def trials_screen(study: Study) -> RenderableType:
-    """One row a trial."""
+def trials_screen(study: Study | RemoteStudy, trials: Sequence[Trial]) -> RenderableType:
+    """One row for each of these trials of a study; who has it, if any was handed out."""
     metric, *others = (objective.metric for objective in study.spec.objectives)
     tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
-    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason")
-    for trial in study.all_trials():
+    lent = ("label", "owner", "due") if any(trial.loan for trial in trials) else ()
+    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason", *lent)
+    for trial in trials:
         table.add_row(
             str(trial.number),
             trial.state,
@@ -100,8 +103,15 @@ def trials_screen(study: Study) -> RenderableType:
             number(trial.seconds),
             Text(configuration(trial.params, tuned)),
             Text(trial.reason or _changes(trial)),
+            *(_loan_cells(trial.loan or Loan()) if lent else ()),
         )
     return table
+
+
+def _loan_cells(loan: Loan) -> tuple[Text, Text, Text]:
+    """Label, owner and until when they have it."""
+    due = "" if loan.due_at is None else f"{loan.due_at:%Y-%m-%d %H:%M} UTC"
+    return Text(loan.label or ""), Text(loan.owner or ""), Text(f"{due}, overdue" if loan.is_overdue else due)
 
 
 def _changes(trial: Trial) -> str:

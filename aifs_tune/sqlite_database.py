@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.durable import flush
 from aifs_tune.errors import NotFoundError, RequestError
@@ -26,6 +28,8 @@ class SqliteDatabase:
         self.url = f"sqlite:///{file}"
         self.shown = str(file)
         self.artefacts = file.with_name(file.stem + "_artifacts")
+        self._marking, self._n_marked = threading.Lock(), 0
+        self._marked: sqlalchemy.Connection | None = None
         self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))
         if not self._is_there():
             if not create:
@@ -39,6 +43,19 @@ class SqliteDatabase:
         """One lock for all studies."""
         del study
         return self._lock
+
+    def mark(self) -> str:
+        """SQLite's own count of what other connections committed, seen from one that commits nothing."""
+        with self._marking:
+            if self._marked is None:
+                self._marked, self._n_marked = self.rdb.engine.connect(), self._n_marked + 1
+            try:
+                version = self._marked.exec_driver_sql("PRAGMA data_version").scalar()
+                self._marked.rollback()
+            except SQLAlchemyError:
+                self._marked = None
+                raise
+            return f"{self._n_marked}.{version}"
 
     def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """Once: every connection may write under the lock, which is never lost."""

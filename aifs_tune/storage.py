@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from optuna.storages import RDBStorage
 
+from aifs_tune.clock import LastingClock
 from aifs_tune.errors import RequestError, StorageError
 from aifs_tune.held_session import translated
 from aifs_tune.mirror import Mirror
@@ -24,6 +25,8 @@ from aifs_tune.writer_lock import WriterLock
 DEFAULT_URL = "sqlite:///aifs_tune.db"
 ENVIRONMENT_VARIABLE = "AIFS_TUNE_STORAGE"
 T = TypeVar("T")
+
+_LASTING = LastingClock()
 
 
 class Database(Protocol):
@@ -42,6 +45,10 @@ class Database(Protocol):
     def rdb(self) -> RDBStorage: ...
     def lock(self, study: str | None) -> WriterLock:
         """What is to be held to write to ``study``; None: to create or list studies."""
+        ...
+
+    def mark(self) -> str:
+        """Another one than before if anything was committed in between, by whatever process; costs little."""
         ...
 
     def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
@@ -84,10 +91,19 @@ class Storage:
         ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
     create
         Make it when it is not there; otherwise that is a :class:`NotFoundError`.
+    clock
+        Seconds since 1970, by which leases run out.
     """
 
-    def __init__(self, url: str | None = None, *, create: bool = False, wait_s: float = 10.0) -> None:
-        self.wait_s = wait_s
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        create: bool = False,
+        wait_s: float = 10.0,
+        clock: Callable[[], float] = _LASTING,
+    ) -> None:
+        self.wait_s, self.clock = wait_s, clock
         self._database = _opened(given_url(url), create=create, wait_s=wait_s)
         self.url, self.shown, self.artefacts = self._database.url, self._database.shown, self._database.artefacts
         self.shown_url = self.url if self.url.startswith("sqlite") else self.shown
@@ -100,6 +116,11 @@ class Storage:
     def lock(self, study: str | None = None) -> WriterLock:
         """What a process holds while it writes to ``study``."""
         return self._database.lock(study)
+
+    def mark(self) -> str:
+        """Another one than before if anything was stored in between, by whatever process; costs little."""
+        with translated(self.shown):
+            return self._database.mark()
 
     @contextmanager
     def writing(self, study: str | None = None, *, wait_s: float | None = None) -> Iterator[None]:

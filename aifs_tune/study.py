@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 
-from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
+from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.hashes import Hashes
 from aifs_tune.record import (
     CHANGE,
     EPOCH,
     FROM_OPTUNA,
-    OWNER,
+    SWEEP,
     TO_OPTUNA,
     best_of,
     change_record,
@@ -29,27 +28,16 @@ from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.study_reading import ASKED, FACT, StudyReading
+from aifs_tune.study_lending import StudyLending
+from aifs_tune.study_reading import ASKED, FACT
+from aifs_tune.study_writing import LEADER, whole
 from aifs_tune.trial import Change, FinalState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
 DATA = "aifs_tune:data"
-LEADER = "aifs_tune:leader"
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-def whole(method: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
-    """Make all that a method of a study reads and writes one transaction; see :meth:`Study.transact`."""
-
-    @wraps(method)
-    def transacted(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return study.transact(lambda: method(study, *args, **kwargs))
-
-    return transacted
-
-
-class Study(StudyReading):
+class Study(StudyLending):
     """All trials of one question, in a storage.
 
     Every write is one transaction that is on disk before the call returns. Made by
@@ -59,49 +47,55 @@ class Study(StudyReading):
     def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
         super().__init__(storage, spec, study)
         self._proposer = Proposer(spec)
-        self._leader: str | None = None
-        self._n_taken = 0
-
-    def transact(self, body: Callable[[], T]) -> T:
-        """As :meth:`Storage.transact`, for this study.
-
-        Raises
-        ------
-        StorageBusyError
-            If this process led the study and another one has taken the lead since.
-        """
-        return self.storage.transact(partial(self._led, body), self.name)
-
-    def _led(self, body: Callable[[], T]) -> T:
-        if self._leader is not None and self._n_taken != self.storage.n_taken:
-            if self._optuna.user_attrs.get(LEADER) != self._leader:
-                raise StorageBusyError(
-                    f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this one was "
-                    "away or stopped; what this one had in flight is not stored"
-                )
-            self._n_taken = self.storage.n_taken
-        return body()
 
     # -- asking and telling -------------------------------------------------------------------
 
     @whole
-    def ask(self, *, owner: str | None = None) -> Trial:
-        """The next trial to run: the oldest waiting one, else a new proposal. It is running when this returns.
+    def ask(
+        self,
+        *,
+        label: str | None = None,
+        owner: str | None = None,
+        lease_s: float | None = None,
+        sweep: str | None = None,
+    ) -> Trial:
+        """The next trial to run: the oldest waiting one, else the configuration of the oldest overdue one, as a new
+        trial that supersedes it, else a new proposal. It is running when this returns.
 
-        ``owner`` marks the sweep that runs it; None for an instrument, whose trial nobody else takes over.
+        ``label``, ``owner`` and ``lease_s`` say who has it, see :class:`~aifs_tune.loan.Loan`. ``sweep`` marks the
+        sweep that runs it; None for an instrument, whose trial no sweep takes over.
         """
-        self._optuna.sampler = self._proposer.sampler(len(self._optuna.get_trials(deepcopy=False)))
+        loan, trials = self._loan(label, owner, lease_s), self._optuna.get_trials(deepcopy=False)
+        overdue = self._next_overdue(trials)
+        if overdue is not None:
+            self.enqueue(overdue.params)
+        self._optuna.sampler = self._proposer.sampler(len(trials), unseen=self._unpending(trials))
         asked = self._optuna.ask()
         self.spec.space.suggest(asked)
         if "seed" not in asked.user_attrs:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
-        self.storage.optuna.set_trial_system_attr(asked._trial_id, OWNER, owner)
+        self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
+        if overdue is not None:
+            self._supersede(overdue, asked.number, loan)
+        else:
+            self._lend(asked.number, loan)
         return self.trial(asked.number)
 
     @whole
-    def ask_batch(self, n_trials: int) -> list[Trial]:
-        """The next trials to run, each proposed while those before it are pending, so that they differ."""
-        return [self.ask() for _ in range(n_trials)]
+    def ask_batch(
+        self,
+        n_trials: int,
+        *,
+        labels: Sequence[str] = (),
+        owner: str | None = None,
+        lease_s: float | None = None,
+    ) -> list[Trial]:
+        """The next trials to run, each proposed while those before it are pending, so that they differ; ``labels`` has
+        one for each of them, or none at all."""
+        named: Sequence[str | None] = labels or [None] * n_trials
+        if len(named) != n_trials:
+            raise RequestError(f"labels: {len(labels)} for {n_trials} trials; allowed: one for each, or none")
+        return [self.ask(label=label, owner=owner, lease_s=lease_s) for label in named]
 
     @whole
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
@@ -131,7 +125,7 @@ class Study(StudyReading):
         checkpoint: Hashes | None = None,
     ) -> Trial:
         """Store the measurement of one epoch of a running trial, with the hashes of the ``checkpoint`` that was written
-        after it; the same epoch again replaces it.
+        after it; the same epoch again replaces it. If the trial has a lease, that begins anew.
 
         Raises
         ------
@@ -148,6 +142,7 @@ class Study(StudyReading):
         record = epoch_record(metrics, seconds, checkpoint)
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
         self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
+        self._prolong(current)
         if worker is not None and worker != current.worker:
             self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
         return self.trial(current.number)
@@ -174,7 +169,7 @@ class Study(StudyReading):
         RequestError
             If one number is told of several objectives.
         ConflictError
-            If the trial has another final result already: the first one stands.
+            If the trial has another final result already: the first one stands. If it was superseded.
         """
         current = self.trial(trial)
         result = result_of(
@@ -188,6 +183,7 @@ class Study(StudyReading):
         if current.is_finished:
             if result.is_that_of(current):
                 return current
+            self._refuse_superseded(current)
             raise ConflictError(
                 f"trial {current.number} is {current.state} with value {_listed(values_of(current))}; "
                 f"the first result stands, {result.state} with value {_listed(result.values)} was not stored"
@@ -271,7 +267,7 @@ class Study(StudyReading):
         orphans = [
             frozen.number
             for frozen in self._frozen()
-            if FROM_OPTUNA[frozen.state] == "running" and frozen.system_attrs.get(OWNER)
+            if FROM_OPTUNA[frozen.state] == "running" and frozen.system_attrs.get(SWEEP)
         ]
         return [self.requeue(number) for number in orphans]
 
@@ -303,12 +299,6 @@ class Study(StudyReading):
             self._optuna.set_user_attr(DATA, fingerprint)
 
     # -- inside -------------------------------------------------------------------------------
-
-    def _running(self, trial: Trial | int) -> Trial:
-        current = self.trial(trial)
-        if current.state != "running":
-            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
-        return current
 
     def _store_result(self, current: Trial, result: Result, beside: Mapping[str, Any]) -> None:
         trial_id = self._trial_id(current.number)

@@ -9,11 +9,11 @@ import optuna
 
 from aifs_tune.errors import NotFoundError
 from aifs_tune.held_session import translated
-from aifs_tune.record import FROM_OPTUNA, read_curve, read_trial
+from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
 from aifs_tune.results import front_of
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.trial import STATES, Checkpoint, Measurement, State, Trial
+from aifs_tune.trial import STATES, Checkpoint, Glance, Measurement, State, Trial
 
 if TYPE_CHECKING:
     import pandas
@@ -40,11 +40,16 @@ class StudyReading:
         """Its number in the storage."""
         return int(self._optuna._study_id)
 
+    @property
+    def trainer(self) -> str | None:
+        """The name of its trainer; None for an instrument."""
+        return None if self.spec.trainer is None else self.spec.trainer.name
+
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
         with translated(self.storage.shown):
-            return read_trial(self.storage.optuna.get_trial(self._trial_id(number)), self.spec.objectives)
+            return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
 
     def all_trials(self) -> list[Trial]:
         """All trials in the order of their numbers."""
@@ -98,6 +103,11 @@ class StudyReading:
         complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
         return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
 
+    def glances(self) -> list[Glance]:
+        """Of every trial, in the order of their numbers, how far it is."""
+        now = self.storage.clock()
+        return [glance_at(frozen, now) for frozen in self._frozen()]
+
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
         states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]
@@ -126,10 +136,13 @@ class StudyReading:
         found = self._finished.get(frozen.number)
         if found is not None and found[0] is frozen:
             return found[1]
-        trial = read_trial(frozen, self.spec.objectives)
+        trial = self._read_now(frozen)
         if trial.is_finished:
             self._finished[frozen.number] = frozen, trial
         return trial
+
+    def _read_now(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        return read_trial(frozen, self.spec.objectives, self.storage.clock())
 
     def _trial_id(self, number: int) -> int:
         try:

@@ -17,6 +17,11 @@ column                    dtype                meaning
 ``params_<name>``         Float64, Int64,      the configuration; missing where inactive
                           boolean or string
 ``metrics_<name>``        Float64              all metrics of ``epoch``
+``label``, ``owner``      string               of the sample, and who has it; these and the next
+                                               three are there if any trial was handed out so
+``due_at``                datetime64[us, UTC]  when its lease runs out
+``is_overdue``            boolean              whether it has
+``superseded_by``         Int64                the trial that has its configuration now
 ========================= ==================== ===================================================
 
 Missing is ``pandas.NA`` (``NaT`` in times) throughout.
@@ -60,7 +65,19 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
         columns[f"params_{name}"] = _column([t.params.get(name) for t in trials])
     for name in dict.fromkeys(name for t in trials for name in t.metrics):
         columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
+    if any(t.loan is not None for t in trials):
+        columns |= _loan_columns(trials)
     return pd.DataFrame(columns)
+
+
+def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
+    """A table as the content of a file."""
+    buffer = io.BytesIO()
+    if file_format == "csv":
+        table.to_csv(buffer, index=False)
+    else:
+        table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:
@@ -71,15 +88,21 @@ def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "pa
     StorageError
         If the file cannot be written.
     """
-    buffer = io.BytesIO()
-    if file_format == "csv":
-        table.to_csv(buffer, index=False)
-    else:
-        table.to_parquet(buffer, index=False)
     try:
-        write_file(file, buffer.getbuffer())
+        write_file(file, table_bytes(table, file_format))
     except OSError as error:
         raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _loan_columns(trials: Sequence[Trial]) -> dict[str, pd.Series]:
+    loans = [t.loan for t in trials]
+    return {
+        "label": pd.Series([loan and loan.label for loan in loans], dtype="string"),
+        "owner": pd.Series([loan and loan.owner for loan in loans], dtype="string"),
+        "due_at": _times([None if loan is None else loan.due_at for loan in loans]),
+        "is_overdue": pd.Series([loan and loan.is_overdue for loan in loans], dtype="boolean"),
+        "superseded_by": pd.Series([t.superseded_by for t in trials], dtype="Int64"),
+    }
 
 
 def _times(moments: Sequence[datetime | None]) -> pd.Series:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aifs_tune.errors import ConflictError
 from aifs_tune.hashes import Hashes
+from aifs_tune.loan import Loan
 from aifs_tune.space import Scalar
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
@@ -45,6 +46,29 @@ class Measurement:
     checkpoint: Hashes | None = None
 
 
+class Glance(NamedTuple):
+    """How far a trial is: the newest epoch that it reported, and the first objective, at that epoch while it runs, in
+    its result once it has one."""
+
+    state: State
+    epoch: int | None
+    value: float | None
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """How ``trial`` is now, see :class:`Glance`, and how many trials are in each state; the first event of all has only
+    these, and no trial."""
+
+    n_trials: Mapping[State, int]
+    trial: int | None = None
+    state: State | None = None
+    epoch: int | None = None
+    value: float | None = None
+    is_overdue: bool = False
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The newest checkpoint that a study knows of a trial: that of ``epoch``, with these hashes."""
@@ -79,6 +103,9 @@ class Trial:
     it measured before a change is in its curve alone: ``value``, ``epoch`` and ``metrics`` are those of the weights
     that it has, and so may be of an epoch of the trial that these came from.
 
+    ``loan`` says who has it, of a trial that was handed to an instrument or a person; ``superseded_by`` is the trial
+    in which its configuration was handed out again, once its lease had run out.
+
     ``weights`` are the hashes of the files that its best epoch's weights were written to; of the best trials these are
     kept.
     """
@@ -99,6 +126,8 @@ class Trial:
     values: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[Change, ...] = ()
     weights: Hashes = field(default_factory=dict)
+    loan: Loan | None = None
+    superseded_by: int | None = None
 
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
@@ -111,10 +140,13 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """The trial object of the command line's contract; with ``values`` where there are several objectives,
-        ``schedule`` where something changed and ``weights`` where some were written."""
+        ``schedule`` where something changed, ``weights`` where some were written, ``loan`` where somebody has it and
+        ``superseded_by``."""
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
         written = {"weights": dict(self.weights)} if self.weights else {}
+        lent = {"loan": self.loan.to_json()} if self.loan else {}
+        superseded = {} if self.superseded_by is None else {"superseded_by": self.superseded_by}
         return {
             "trial": self.number,
             "state": self.state,
@@ -130,4 +162,25 @@ class Trial:
             **several,
             **changed,
             **written,
+            **lent,
+            **superseded,
         }
+
+
+def selected(
+    trials: Iterable[Trial],
+    *,
+    state: State | None = None,
+    is_overdue: bool = False,
+    owner: str | None = None,
+    label: str | None = None,
+) -> list[Trial]:
+    """Those of ``trials`` that are so; None and False ask for nothing."""
+    return [
+        trial
+        for trial in trials
+        if state in (None, trial.state)
+        and (not is_overdue or (trial.loan is not None and trial.loan.is_overdue))
+        and (owner is None or (trial.loan is not None and trial.loan.owner == owner))
+        and (label is None or (trial.loan is not None and trial.loan.label == label))
+    ]

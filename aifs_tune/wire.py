@@ -6,10 +6,10 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune.errors import AifsTuneError, RequestError, ServiceError, SweepFileError
+from aifs_tune.errors import AifsTuneError, RequestError, ServiceError, StorageError, SweepFileError
 from aifs_tune.problem_types import PROBLEM_TYPES
 from aifs_tune.scalars import brief, number
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _FAMILIES = {uri: family for family, (uri, _) in PROBLEM_TYPES.items()}
 _FAMILIES[PROBLEM_TYPES[SweepFileError][0]] = RequestError  # of a document, which has no file here
-_LONGEST_PAUSE_S = 5.0
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_SILENT_S = 45.0
+"""After so long without a word, of a service that says one every 15 s, a stream is given up and asked for again."""
 
 
 class Wire:
@@ -55,11 +57,40 @@ class Wire:
         headers["Content-Type"] = "application/json"
         return self._answer(lambda: self._http.post(path, content=content, headers=headers))
 
+    def listen(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
+        """What the events of ``path`` say, without end, after the one with the id ``after``. Where the stream breaks
+        off, it is asked for again from there."""
+        until, pause_s, last = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S, after
+        while True:
+            headers = {} if last is None else {"Last-Event-ID": last}
+            trouble: AifsTuneError | None = None
+            try:
+                with self._http.stream("GET", path, headers=headers, timeout=_SILENT_S) as response:
+                    if not response.is_success:
+                        response.read()
+                        trouble = _error_in(response)
+                    for event_id, data in _events(response.iter_lines()) if trouble is None else ():
+                        until, pause_s = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S
+                        last = event_id or last
+                        yield data
+            except self._lost as error:
+                trouble = ServiceError(f"{self.url} cannot be reached: {error or type(error).__name__}")
+            if trouble is not None and not isinstance(trouble, ServiceError | StorageError):
+                raise trouble
+            pause_s = self._paused(trouble or ServiceError(f"{self.url} ends every stream"), until, pause_s)
+
+    def _paused(self, trouble: AifsTuneError, until: float, pause_s: float) -> float:
+        """Wait; how long to wait the next time. Raises ``trouble`` once patience is at its end."""
+        if time.monotonic() + pause_s > until:
+            raise trouble
+        time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not come back at once
+        return min(_LONGEST_PAUSE_S, 2 * pause_s)
+
     def close(self) -> None:
         self._http.close()
 
     def _answer(self, send: Callable[[], httpx.Response]) -> Any:
-        until, pause_s = time.monotonic() + self._patience_s, 0.1
+        until, pause_s = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S
         while True:
             try:
                 response = send()
@@ -72,10 +103,18 @@ class Wire:
                 trouble = _error_in(response)
                 if response.status_code != 503:
                     raise trouble
-            if time.monotonic() + pause_s > until:
-                raise trouble
-            time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not come back at once
-            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+            pause_s = self._paused(trouble, until, pause_s)
+
+
+def _events(lines: Iterable[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Server-sent events, one data line each: id, None where it has none, and data."""
+    event_id: str | None = None
+    for line in lines:
+        if line.startswith("id: "):
+            event_id = line.removeprefix("id: ")
+        elif line.startswith("data: "):
+            yield event_id, json.loads(line.removeprefix("data: "))
+            event_id = None
 
 
 def _plain(value: object) -> int | float:

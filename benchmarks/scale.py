@@ -116,7 +116,7 @@ def busy_share(n_workers: int, trials_each: int, sampler: str) -> dict[str, floa
                         study.tell(number)
                         number = -1
                 if number < 0 and begun < n_workers * trials_each:
-                    number, epoch, begun = study.ask(owner="crowd").number, 0, begun + 1
+                    number, epoch, begun = study.ask(sweep="crowd").number, 0, begun + 1
                 cost = time.perf_counter() - began
                 driver_free, driver_busy, last = start + cost, driver_busy + cost, max(last, start + cost)
                 if number >= 0:

@@ -113,7 +113,8 @@ def postgres_url(postgres: Any) -> str:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; all share one per session."""
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.delenv("AIFS_TUNE_STORAGE", raising=False)
+    for name in ("STORAGE", "URL", "TOKEN", "TOKEN_FILE", "PROJECT"):
+        monkeypatch.delenv(f"AIFS_TUNE_{name}", raising=False)
 
 
 @pytest.fixture(scope="session")

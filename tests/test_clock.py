@@ -78,7 +78,7 @@ WRITER = """
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):
         study.take_lead("first")
-        trial = study.ask(owner="first")
+        trial = study.ask(sweep="first")
         for epoch in range(1, 4):
             print("ready", flush=True)
             sys.stdin.readline()

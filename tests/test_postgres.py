@@ -225,7 +225,7 @@ LEASE = """
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):
         study.take_lead("first")
-        trial = study.ask(owner="first")
+        trial = study.ask(sweep="first")
         study.report(trial, 1, {"value": 0.0})
         print("asked", flush=True)
         sys.stdin.readline()
@@ -245,7 +245,7 @@ def test_a_writer_that_is_stopped_past_its_lease_is_refused_when_it_goes_on(post
     first.send_signal(signal.SIGSTOP)
     with study.storage.writing("lab", wait_s=30):
         assert [(trial.number, trial.epochs) for trial in study.take_lead("second")] == [(0, 1)]
-        study.tell(study.ask(owner="second"), 2.0)
+        study.tell(study.ask(sweep="second"), 2.0)
         if is_still_there:
             first.send_signal(signal.SIGCONT)
             said = first.communicate("\n")[0]

@@ -127,7 +127,7 @@ def test_a_requeued_trial_is_asked_for_again_with_all_it_had(study):
 
 
 def test_trials_of_a_dead_sweep_are_put_back_and_an_instruments_are_not(study):
-    instrument, orphan = study.ask(), study.ask(owner="sweep-1")
+    instrument, orphan = study.ask(), study.ask(sweep="sweep-1")
     with study.storage.writing():
         assert [t.number for t in study.take_lead("another")] == [orphan.number]
     assert study.trial(instrument).state == "running"

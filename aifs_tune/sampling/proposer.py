@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from aifs_tune.sampling.by_name import make_foreign
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.sampling.obedient import Obedient
 from aifs_tune.sampling.stopping import promise
+from aifs_tune.sampling.unaware import Unaware
 from aifs_tune.spec import SweepSpec
 
 
@@ -29,14 +30,19 @@ class Proposer:
         self._spec = spec
         self._space: dict[str, BaseDistribution] = space_distributions(spec.space)
 
-    def sampler(self, n_trials: int) -> BaseSampler:
-        """The sampler for the next proposal of a study that has ``n_trials`` trials.
+    def sampler(self, n_trials: int, *, unseen: Collection[int] = ()) -> BaseSampler:
+        """The sampler for the next proposal of a study that has ``n_trials`` trials, of which it is to know nothing of
+        those with the numbers ``unseen``.
 
         Raises
         ------
         RequestError
             If there is no such sampler, or it cannot search this space.
         """
+        sampler = self._sampler(n_trials)
+        return Unaware(sampler, unseen) if unseen else sampler
+
+    def _sampler(self, n_trials: int) -> BaseSampler:
         search = self._spec.search
         if search.sampler == "aifs":
             return self._aifs

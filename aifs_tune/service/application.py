@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
-from aifs_tune.service import problems, reading, shapes, writing
+from aifs_tune.service import events, problems, reading, shapes, writing
 from aifs_tune.service.desk import Desk
 from aifs_tune.service.gate import Gate
 from aifs_tune.service.once import forget_old_answers
@@ -21,8 +22,8 @@ from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
 
-def routes(storage: Storage | None) -> FastAPI:
-    """All routes; None to describe them only."""
+def routes(storage: Storage | None, ending: asyncio.Event | None = None) -> FastAPI:
+    """All routes; None to describe them only. Streams end once ``ending`` is set."""
 
     @asynccontextmanager
     async def at_work(app: FastAPI) -> AsyncIterator[None]:
@@ -30,10 +31,13 @@ def routes(storage: Storage | None) -> FastAPI:
             raise RuntimeError("this application is to be described, not run")
         desk = Desk(storage)
         app.state.desk = desk
+        streams = asyncio.create_task(_end_streams(desk, ending or asyncio.Event()))
         try:
             yield
         finally:
-            desk.writer.close()
+            streams.cancel()
+            await desk.watch.close()
+            desk.close()
 
     app = FastAPI(
         title="aifs-tune",
@@ -53,9 +57,15 @@ def routes(storage: Storage | None) -> FastAPI:
     )
     bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
     app.include_router(reading.router, dependencies=[bearer])
+    app.include_router(events.router, dependencies=[bearer])
     app.include_router(writing.router, dependencies=[bearer])
     app.openapi_schema = _with_problems(app.openapi())
     return app
+
+
+async def _end_streams(desk: Desk, ending: asyncio.Event) -> None:
+    await ending.wait()
+    desk.watch.end()
 
 
 def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +76,16 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def application(storage: Storage, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> ASGIApp:
-    """The service of ``storage``; see :class:`~aifs_tune.service.gate.Gate` for the rest."""
+def application(
+    storage: Storage,
+    ending: asyncio.Event,
+    *,
+    hosts: Iterable[str],
+    book: TokenBook,
+    nobody: Caller | None,
+    origins: Iterable[str] = (),
+) -> ASGIApp:
+    """The service of ``storage``, whose streams end once ``ending`` is set; see
+    :class:`~aifs_tune.service.gate.Gate` for the rest."""
     forget_old_answers(storage)
-    return Gate(routes(storage), hosts=hosts, book=book, nobody=nobody)
+    return Gate(routes(storage, ending), hosts=hosts, book=book, nobody=nobody, origins=origins)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aifs_tune.constraints import Constraint
 from aifs_tune.errors import SweepFileError
+from aifs_tune.loan import LONGEST_LEASE_S, SHORTEST_LEASE_S
 from aifs_tune.parameters import ScalarField
 from aifs_tune.projects import STUDY_PATTERN
 from aifs_tune.scalars import LARGEST_FLOAT, brief
@@ -23,6 +24,7 @@ Params = Annotated[
     dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+Lease = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
@@ -49,9 +51,20 @@ class NewStudy(BaseModel):
 
 
 class Ask(Section):
-    """How many trials at once."""
+    """How many trials at once, and who has them: the label of the sample, one for each trial in ``labels`` where these
+    are several, the owner and for how long."""
 
     n: int = Field(default=1, ge=1, le=64)
+    label: Text | None = None
+    labels: list[Text] = Field(default_factory=list, max_length=64)
+    owner: Text | None = None
+    lease_s: Lease | None = None
+
+
+class Renew(Section):
+    """For how long from now on; absent: for as long as before."""
+
+    lease_s: Lease | None = None
 
 
 class Enqueue(Section):
@@ -90,7 +103,7 @@ class Cancel(Section):
     reason: Reason = "cancelled"
 
 
-ONE_TRIAL, CANCELLED = Ask(), Cancel()
+ONE_TRIAL, CANCELLED, AS_BEFORE = Ask(), Cancel(), Renew()
 _NAME = re.compile(STUDY_PATTERN[1:-1])
 
 

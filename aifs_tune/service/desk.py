@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
-import anyio
 from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.responses import Response as PlainResponse
@@ -20,6 +21,7 @@ from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.shelf import Shelf
 from aifs_tune.service.strict_json import encoded, read_json
 from aifs_tune.service.tokens import Caller, Scope
+from aifs_tune.service.watch import Watch
 from aifs_tune.service.writer import Writer
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 READERS = 8
 MOST_WAITING_READERS = 256
+ANSWER_S = 30.0
+"""How long an answer may take; what was to be written is carried out all the same if it has begun."""
 PROJECT_HEADER = "Aifs-Tune-Project"
 
 
@@ -38,13 +42,29 @@ class Desk:
         self.storage, self.shelf = storage, Shelf(storage)
         self.writers_shelf = Shelf(storage, is_only_writer=True)
         self.writer = Writer(storage)
-        self._readers = anyio.CapacityLimiter(READERS)
+        self.watch = Watch(self)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
+        self._n_waiting = 0
 
     async def read(self, question: Callable[[], T]) -> T:
-        """What ``question`` returns, asked in a thread; :class:`ServiceError` while too many wait."""
-        if self._readers.statistics().tasks_waiting >= MOST_WAITING_READERS:
+        """What ``question`` returns, asked in a thread, which it keeps even if nobody waits for it any more;
+        :class:`ServiceError` while too many wait."""
+        if self._n_waiting >= MOST_WAITING_READERS:
             raise ServiceError(f"{MOST_WAITING_READERS} questions wait, as many as may; try again")
-        return await anyio.to_thread.run_sync(self._asked, question, limiter=self._readers)
+        self._n_waiting += 1
+        try:
+            return await asyncio.wrap_future(self._readers.submit(self._asked, question))
+        finally:
+            self._n_waiting -= 1
+
+    def close(self) -> None:
+        """Carry out what waits to be written, and end."""
+        self.writer.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def mark(self) -> str:
+        """See :meth:`Storage.mark`."""
+        return await self.read(self.storage.mark)
 
     def _asked(self, question: Callable[[], T]) -> T:
         with translated(self.storage.shown):
@@ -155,6 +175,13 @@ class StrictRoute(APIRoute):
             body = await read.body()
             if body:
                 read.parsed = read_json(body)
-            return await handle(read)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    return await handle(read)
+            except TimeoutError:
+                raise ServiceError(
+                    f"no answer within {ANSWER_S:g} s; it may be carried out all the same: ask again, with the same "
+                    "Idempotency-Key where something is to be written"
+                ) from None
 
         return strict

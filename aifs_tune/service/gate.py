@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +31,10 @@ LINGER_S = 1.0
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
 """What anybody may read: it says what the service can do, not what is in it."""
 CALLER = "aifs_tune.caller"
+STILL_ADMITTED = "aifs_tune.still_admitted"
+"""In a request's scope: what raises :class:`AccessError` once its token is not valid any more."""
+ASKED_BY_HEAD = "aifs_tune.asked_by_head"
+"""Where the headers alone are wanted of what a GET would be answered with; the server leaves the body out."""
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """What proxies add: a request that has one of them does not come from this machine alone."""
 
@@ -38,6 +43,15 @@ _ALWAYS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"private, no-cache"),
 ]
+
+
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST",
+    "Access-Control-Allow-Headers": "Accept, Aifs-Tune-Project, Authorization, Content-Type, Idempotency-Key, "
+    "If-None-Match, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+}
+_EXPOSED = [(b"access-control-expose-headers", b"ETag, Link, Location, Retry-After, WWW-Authenticate")]
 
 
 class Refused(Exception):
@@ -51,11 +65,21 @@ class Refused(Exception):
 class Gate:
     """Lets requests through to ``app`` that are addressed to one of ``hosts`` and made by a known caller.
 
-    ``nobody`` is who asks without a token; None if every request needs one.
+    ``nobody`` is who asks without a token; None if every request needs one. ``origins`` are other sites whose pages
+    may use it, always with a token.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Iterable[str],
+        book: TokenBook,
+        nobody: Caller | None,
+        origins: Iterable[str] = (),
+    ) -> None:
         self._app, self._book, self._nobody = app, book, nobody
+        self._origins = frozenset(origins)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._n_requests = 0
         self._n_buffered = 0
@@ -64,7 +88,10 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", ASKED_BY_HEAD: True}
         self._n_requests += 1
+        send = _guarded(send, self._shared_with(Headers(scope=scope)))
         body = bytearray()
         try:
             try:
@@ -72,9 +99,9 @@ class Gate:
                 await self._read(scope, receive, body)
             except AifsTuneError as error:
                 raise Refused(of_error(error, scope["path"])) from None
-            await self._app(scope, _replayed(bytes(body), receive), _guarded(send))
+            await self._app(scope, _replayed(bytes(body), receive), send)
         except Refused as refused:
-            await _hung_up(refused.response, scope, receive, _guarded(send))
+            await _hung_up(refused.response, scope, receive, send)
         except ClientDisconnect:
             pass
         finally:
@@ -90,15 +117,23 @@ class Gate:
             raise AccessError(f"Host: {brief(host)} is not this service; allow it with aifs-tune serve --allow-host")
         origin = headers.get("origin")
         if origin is not None and _site(origin) != host.lower():
-            raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
+            if origin not in self._origins:
+                raise AccessError(
+                    f"Origin: {brief(origin)} is a page of another site; allow it with aifs-tune serve --allow-origin"
+                )
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                raise Refused(Response(status_code=204, headers=_PREFLIGHT))
         if scope["path"] not in OPEN_PATHS:
             scope[CALLER] = await self._caller(headers)
+            scope[STILL_ADMITTED] = partial(self._caller, headers)
 
     async def _caller(self, headers: Headers) -> Caller:
         authorization = headers.get("authorization")
         if authorization is None:
             if self._nobody is None:
                 raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
+            if headers.get("origin") in self._origins:
+                raise UnknownCallerError("no token, which every page of another site needs")
             if any(header in headers for header in PASSED_ON):
                 raise UnknownCallerError("no token, and a proxy passed this on, for whom is not known")
             return self._nobody
@@ -106,6 +141,16 @@ class Gate:
         if scheme.lower() != "bearer":
             raise UnknownCallerError("Authorization is not of a known kind; allowed: Bearer TOKEN")
         return await run_in_threadpool(self._book.caller, token.strip())
+
+    def _shared_with(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """What lets a page of another site read an answer."""
+        origin = headers.get("origin")
+        if not self._origins:
+            return []
+        vary = [(b"vary", b"Origin")]
+        return (
+            [*vary, (b"access-control-allow-origin", origin.encode()), *_EXPOSED] if origin in self._origins else vary
+        )
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         headers, path = Headers(scope=scope), scope["path"]
@@ -197,12 +242,12 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _guarded(send: Send) -> Send:
-    """With headers that keep browsers from guessing and caches from keeping."""
+def _guarded(send: Send, shared: Iterable[tuple[bytes, bytes]]) -> Send:
+    """With headers that keep browsers from guessing and caches from keeping, and those that are ``shared``."""
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_ALWAYS]}
+            message = {**message, "headers": [*message.get("headers", ()), *_ALWAYS, *shared]}
         await send(message)
 
     return guarded

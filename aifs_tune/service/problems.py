@@ -120,7 +120,8 @@ def _methods(request: Request) -> list[str]:
     """What can be done at the path of a request; the framework names the first route's methods alone."""
     tried = {method: {**request.scope, "method": method} for method in _METHODS}
     routes = request.app.routes
-    return [method for method, scope in tried.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    found = [m for m, scope in tried.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return sorted([*found, *(["HEAD"] if "GET" in found else [])])
 
 
 def _problems_of(error: AifsTuneError) -> Sequence[tuple[Sequence[str | int], str]]:

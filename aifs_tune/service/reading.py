@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -11,10 +11,17 @@ from aifs_tune.service import shapes
 from aifs_tune.service.desk import OpenDesk, Reading, StrictRoute, problems, with_tag
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.study import Study
-from aifs_tune.table import trials_table
-from aifs_tune.trial import State, Trial
+from aifs_tune.table import table_bytes, trials_table
+from aifs_tune.trial import State, selected
 
 LARGEST_NUMBER = 2**31 - 1
+
+Format: TypeAlias = Literal["json", "csv", "parquet"]
+_MEDIA: dict[Format, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+_TABLES = {
+    _MEDIA["csv"]: {"schema": {"type": "string"}},
+    _MEDIA["parquet"]: {"schema": {"type": "string", "format": "binary"}},
+}
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -58,7 +65,7 @@ async def get_best(
 @router.get(
     "/studies/{study}/trials",
     response_model=shapes.TrialsAnswer,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **problems(404)},
+    responses={200: {"content": _TABLES}, **problems(404)},
 )
 async def list_trials(
     study: StudyName,
@@ -70,26 +77,30 @@ async def list_trials(
     ] = -1,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     state: Annotated[State | None, Query(description="Only trials in this state.")] = None,
-    output: Annotated[
-        Literal["json", "csv"] | None, Query(alias="format", description="Absent: as Accept says.")
-    ] = None,
+    overdue: Annotated[bool, Query(description="Only running trials whose lease has run out.")] = False,
+    owner: Annotated[str | None, Query(max_length=200, description="Only trials that this one has.")] = None,
+    label: Annotated[str | None, Query(max_length=200, description="Only of this sample.")] = None,
+    output: Annotated[Format | None, Query(alias="format", description="Absent: as Accept says.")] = None,
 ) -> Response:
-    """Trials by number, as JSON or CSV. ``Link`` with ``rel="next"`` leads to the next page."""
-    wants_csv = output == "csv" or (output is None and "text/csv" in request.headers.get("accept", ""))
+    """Trials by number, as JSON, CSV or Parquet. ``Link`` with ``rel="next"`` leads to the next page."""
+    accepted = request.headers.get("accept", "")
+    by_accept: Format = next((name for name, media in _MEDIA.items() if media in accepted), "json")
+    wanted = output or by_accept
 
     def page(found: Study) -> tuple[bytes, int | None]:
-        listed = [t for t in found.all_trials() if t.number > after and state in (None, t.state)]
+        kept = selected(found.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
+        listed = [t for t in kept if t.number > after]
         following = listed[limit - 1].number if len(listed) > limit else None
         shown = listed[:limit]
-        if wants_csv:
-            return _csv(shown, found), following
+        if wanted == "csv" or wanted == "parquet":
+            return table_bytes(trials_table(shown, list(found.spec.space.root)), wanted), following
         return encoded({"trials": [shapes.trial_answer(trial) for trial in shown], "next": following}), following
 
     body, following = await desk.read_study(project, study, page)
     headers = {"Vary": "Accept"}
     if following is not None:
         headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
-    return Response(body, media_type="text/csv" if wants_csv else "application/json", headers=headers)
+    return Response(body, media_type=_MEDIA.get(wanted, "application/json"), headers=headers)
 
 
 @router.get("/studies/{study}/trials/{trial}", response_model=shapes.TrialWithCurve, responses=problems(404))
@@ -98,7 +109,3 @@ async def get_trial(
 ) -> Response:
     """One trial with all that it reported. With an ETag."""
     return with_tag(request, await desk.read_study(project, study, lambda found: shapes.curve_answer(found, trial)))
-
-
-def _csv(trials: list[Trial], study: Study) -> bytes:
-    return trials_table(trials, list(study.spec.space.root)).to_csv(index=False).encode()

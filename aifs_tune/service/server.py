@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import re
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
 LONGEST_HEAD = 32 * 1024
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -65,26 +68,44 @@ def place_of(host: str, port: int) -> Place:
     return Place(family, place.address, port, tuple(dict.fromkeys(names)))
 
 
+def origin_of(given: str) -> str:
+    """An origin as browsers send it.
+
+    Raises
+    ------
+    RequestError
+        If it is none.
+    """
+    if not _ORIGIN.fullmatch(given.lower()):
+        raise RequestError(
+            f"--allow-origin: {given!r} is none; allowed: such as https://notes.lab or http://localhost:8888"
+        )
+    return given.lower()
+
+
 def serve(
     storage: Storage,
     place: Place,
     *,
     allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
     require_token: bool = False,
     told: Callable[[str], None],
 ) -> None:
     """Serve until this process is told to end. ``told`` hears the address once requests are taken.
 
     Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
-    or ``allow_hosts``, which mean that others reach it through something else.
+    or ``allow_hosts``, which mean that others reach it through something else. Pages of ``allow_origins`` always need
+    one.
 
     Raises
     ------
     RequestError
-        If every request needs a token and there is no valid one.
+        If every request needs a token and there is no valid one, or an origin is none.
     WorkError
         If the address cannot be listened at.
     """
+    origins = [origin_of(given) for given in allow_origins]
     book = TokenBook(storage)
     needs_token = require_token or bool(allow_hosts) or not place.is_loopback
     if needs_token and not any(state == "valid" for _, state in book.tokens()):
@@ -93,7 +114,9 @@ def serve(
             "token create --project default --scope measure"
         )
     nobody = None if needs_token else Caller(None, "manage")
-    app = application(storage, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
+    ending = asyncio.Event()
+    hosts = [*place.names, *allow_hosts]
+    app = application(storage, ending, hosts=hosts, book=book, nobody=nobody, origins=origins)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -110,23 +133,27 @@ def serve(
     )
     _allow_open_files(2 * MOST_CONNECTIONS)
     with _listening(place) as listener:
-        server = _Announced(config, lambda: told(_url(listener)))
+        server = _Announced(config, lambda: told(_url(listener)), ending)
         server.run(sockets=[listener])
     if not server.started:
         raise WorkError("the service could not start; what it says above is why")
 
 
 class _Announced(uvicorn.Server):
-    """Says when it takes requests."""
+    """Says when it takes requests, and lets streams, which end never by themselves, end first when it ends."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], ending: asyncio.Event) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._ending = announce, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.set()
+        await super().shutdown(sockets=sockets)
 
 
 def _listening(place: Place) -> socket.socket:

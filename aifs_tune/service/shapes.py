@@ -27,6 +27,18 @@ class ChangeAnswer(BaseModel):
     source: int
 
 
+class LoanAnswer(BaseModel):
+    """To whom a running trial was handed out: the label of the sample, its owner, for how long and until when, whether
+    that is over, and the trial whose configuration it took over."""
+
+    label: str | None
+    owner: str | None
+    lease_s: float | None
+    due_at: str | None
+    is_overdue: bool
+    supersedes: int | None
+
+
 class TrialAnswer(BaseModel):
     """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
 
@@ -46,6 +58,8 @@ class TrialAnswer(BaseModel):
     values: dict[str, float] = {}
     schedule: list[ChangeAnswer] = []
     weights: dict[str, str] = {}
+    loan: LoanAnswer | None = None
+    superseded_by: int | None = None
 
 
 class MeasurementAnswer(BaseModel):
@@ -77,10 +91,12 @@ class AskedAnswer(BaseModel):
 
 
 class StudyLine(BaseModel):
-    """One study in a list."""
+    """One study in a list; ``asked`` is how many finished trials sweeps were asked for."""
 
     study: str
     objective: Goal
+    trade_off: list[Goal]
+    asked: int
     n_trials: dict[State, int]
     value: float | None
 
@@ -97,7 +113,7 @@ class StudyAnswer(StudyLine):
 
     project: str
     description: str
-    trade_off: list[Goal]
+    trainer: str | None
     space: dict[str, Any]
     constraints: list[str]
     search: dict[str, Any]
@@ -113,6 +129,18 @@ class BestAnswer(BaseModel):
     best: list[TrialAnswer]
     front: list[TrialAnswer]
     n_trials: dict[State, int]
+
+
+class EventData(BaseModel):
+    """How a trial is now; the first of a stream has ``study`` and ``n_trials`` alone."""
+
+    study: str
+    n_trials: dict[State, int]
+    trial: int | None = None
+    state: State | None = None
+    epoch: int | None = None
+    value: float | None = None
+    overdue: bool = False
 
 
 class FieldProblem(BaseModel):
@@ -148,16 +176,19 @@ def line_answer(name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyLine`."""
     counts = study.counts()
     value = study.best.value if counts["complete"] else None
-    return {"study": name, "objective": study.spec.objective.model_dump(), "n_trials": counts, "value": value}
+    goal, *others = (objective.model_dump() for objective in study.spec.objectives)
+    question = {"study": name, "objective": goal, "trade_off": others, "asked": study.n_asked}
+    return {**question, "n_trials": counts, "value": value}
 
 
 def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyAnswer`."""
     line, asked = line_answer(name, study), study.spec.model_dump(mode="json")
     best = trial_answer(study.best) if line["n_trials"]["complete"] else None
-    parts = ("description", "trade_off", "space", "constraints")
+    parts = ("description", "space", "constraints")
     search = {part: asked["search"][part] for part in ("sampler", "seed")}
-    return {**line, "project": project, **{part: asked[part] for part in parts}, "search": search, "best": best}
+    told = {**line, "project": project, "trainer": study.trainer, **{part: asked[part] for part in parts}}
+    return {**told, "search": search, "best": best}
 
 
 def ranked_answer(name: str, study: Study, top: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from aifs_tune.service.once import Answer
 from aifs_tune.service.reading import StudyName, TrialNumber
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.studies import start_study, study_names
+from aifs_tune.study import Study
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -65,13 +66,15 @@ async def ask(
     body: Annotated[bodies.Ask, Body()] = bodies.ONE_TRIAL,
     key: Key = None,
 ) -> Response:
-    """The next trials to run, each proposed while those before it are pending. They are running when this answers."""
-    return await desk.write(
-        asked_of(project, request, key),
-        study,
-        lambda found: {"trials": [shapes.trial_answer(trial) for trial in found.ask_batch(body.n)]},
-        status=201,
-    )
+    """The next trials to run: those that wait, else configurations that are overdue, else new proposals, each made
+    while those before it are pending. They are running when this answers."""
+    labels = body.labels if body.label is None else [body.label, *body.labels]
+
+    def hand_out(found: Study) -> dict[str, Any]:
+        asked = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
+        return {"trials": [shapes.trial_answer(trial) for trial in asked]}
+
+    return await desk.write(asked_of(project, request, key), study, hand_out, status=201)
 
 
 @router.post("/studies/{study}/enqueue", status_code=201, response_model=shapes.TrialAnswer, responses=WRITES)
@@ -141,6 +144,22 @@ async def tell(
         asked_of(project, request, key),
         study,
         lambda found: shapes.trial_answer(found.tell(trial, body.value, **_end(body))),
+    )
+
+
+@router.post("/studies/{study}/trials/{trial}/renew", response_model=shapes.TrialAnswer, responses=WRITES)
+async def renew(
+    study: StudyName,
+    trial: TrialNumber,
+    project: Measuring,
+    desk: OpenDesk,
+    request: Request,
+    body: Annotated[bodies.Renew, Body()] = bodies.AS_BEFORE,
+    key: Key = None,
+) -> Response:
+    """Let the lease of a running trial begin anew; one that had none gets one."""
+    return await desk.write(
+        asked_of(project, request, key), study, lambda found: shapes.trial_answer(found.renew(trial, body.lease_s))
     )
 
 

@@ -28,7 +28,9 @@ ROUTES = [
     for method in methods
     if method in ("get", "post", "put", "patch", "delete")
 ]
+ENDLESS = {"/v1/studies/{study}/events"}
 READS = {("GET", path) for method, path in ROUTES if method == "GET"}
+NOTES = "https://notes.lab"
 MANAGES = {("POST", "/v1/studies")}
 
 
@@ -54,7 +56,7 @@ def tokens(storage) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def service(storage, tokens):
-    with Service(storage, "--require-token") as running:
+    with Service(storage, "--require-token", "--allow-origin", NOTES) as running:
         with Client(running.url, tokens["manage"]) as client:
             study = client.open_study("secret", space=SPACE, sampler="random")
             study.tell(study.ask(), 0.5)
@@ -62,9 +64,16 @@ def service(storage, tokens):
 
 
 def sent(service, method: str, path: str, **headers: str):
-    body = BODIES.get(path, {}) if method != "GET" else None
     with service.http() as http:
-        return http.request(method, path.format(study="secret", trial=0), json=body, headers=headers)
+        return http.request(method, place(path, "secret"), json=body_of(method, path), headers=headers)
+
+
+def place(path: str, study: str) -> str:
+    return path.format(study=study, trial=0) + ("?for_s=0" if path in ENDLESS else "")
+
+
+def body_of(method: str, path: str) -> dict | None:
+    return BODIES.get(path, {}) if method == "POST" else None
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -90,10 +99,7 @@ def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
 def test_a_study_of_another_project_is_as_one_that_does_not_exist(method, path, service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
-            http.request(
-                method, path.format(study=name, trial=0), json=BODIES.get(path, {}) if method != "GET" else None
-            )
-            for name in ("secret", "nosuch")
+            http.request(method, place(path, name), json=body_of(method, path)) for name in ("secret", "nosuch")
         )
     assert there.status_code == nowhere.status_code == 404
     assert there.text.replace("secret", "nosuch") == nowhere.text
@@ -133,6 +139,41 @@ def test_a_page_of_another_site_gets_nothing(method, path, service, tokens):
     ):
         refused = sent(service, method, path, **bearer, **forged)
         assert refused.status_code == 403, forged
+        assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize("path", sorted({path for method, path in ROUTES if method == "GET"}))
+def test_head_opens_no_more_than_get(path, service, tokens):
+    assert sent(service, "HEAD", path).status_code == 401
+    for who in ("read", "other", "revoked"):
+        bearer = {"Authorization": f"Bearer {tokens[who]}"}
+        got, headed = (sent(service, method, path, **bearer) for method in ("GET", "HEAD"))
+        assert (headed.status_code, headed.content) == (got.status_code, b"")
+    assert sent(service, "HEAD", path, Host="evil.example").status_code == 403
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_page_of_a_site_that_is_allowed_may_ask_and_read_the_answer(method, path, service, tokens):
+    asks = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    asked = sent(service, "OPTIONS", path, Origin=NOTES, **asks)
+    assert (asked.status_code, asked.content) == (204, b"")
+    assert asked.headers["access-control-allow-origin"] == NOTES
+    assert method in asked.headers["access-control-allow-methods"].split(", ")
+    allowed = asked.headers["access-control-allow-headers"].lower().split(", ")
+    assert {"authorization", "content-type", "idempotency-key", "last-event-id"} <= set(allowed)
+    answer = sent(service, method, path, Origin=NOTES, Authorization=f"Bearer {tokens['manage']}")
+    assert answer.status_code not in (401, 403, 404, 500, 503)
+    unknown = sent(service, method, path, Origin=NOTES)
+    assert unknown.status_code == 401, "whoever visits the page is nobody in particular"
+    for response in (answer, unknown):
+        assert response.headers["access-control-allow-origin"] == NOTES
+        assert "ETag" in response.headers["access-control-expose-headers"]
+        assert "access-control-allow-credentials" not in response.headers
+    for response in (asked, answer, unknown, sent(service, method, path)):
+        assert "Origin" in response.headers.get_list("vary", split_commas=True)
+    for origin in ("https://notes.lab.evil.example", "http://notes.lab", "https://notes.lab:8443", "null"):
+        refused = sent(service, "OPTIONS", path, Origin=origin, **asks)
+        assert refused.status_code == 403
         assert "access-control-allow-origin" not in refused.headers
 
 
@@ -179,7 +220,10 @@ def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
 
 def test_nobody_needs_a_token_on_this_machine_alone_unless_others_come(tmp_path):
     storage = storage_in(tmp_path)
-    with Service(storage) as running:
+    with Service(storage, "--allow-origin", NOTES) as running:
+        for headers, status in (({}, 200), ({"Origin": running.url}, 200), ({"Origin": NOTES}, 401)):
+            with running.http(headers=headers) as http:
+                assert http.get("/v1/studies").status_code == status
         with Client(running.url) as client, Client(running.url, project="biology") as biology:
             client.open_study("mine", space=SPACE)
             assert (client.studies(), biology.studies()) == (["mine"], [])
@@ -227,6 +271,15 @@ def test_everywhere_with_a_token_and_under_another_name(tmp_path):
         connection = running.socket()
         connection.sendall(request_head(running, "/v1/studies", {"Connection": "close"}, "GET"))
         assert said_on(connection)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "notes.lab", "https://notes.lab/", "https://a@b", "ftp://x", "https://"]
+)
+def test_what_is_no_origin_is_refused(origin, tmp_path):
+    storage = Storage(storage_in(tmp_path), create=True)
+    with pytest.raises(RequestError, match="--allow-origin"):
+        serve(storage, place_of("127.0.0.1", 0), allow_origins=[origin], told=pytest.fail)
 
 
 def test_tokens_are_refused_with_the_reason(tmp_path):

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import threading
 import time
 
+import httpx
 import psutil
 import pytest
 from services import SPACE, Service, request_head, said_on, storage_in
 
 from aifs_tune.client import Client
 from aifs_tune.errors import RequestError
+from aifs_tune.service import desk
+from aifs_tune.service.application import routes
+from aifs_tune.service.gate import Gate
+from aifs_tune.service.shelf import Shelf
 from aifs_tune.service.strict_json import read_json
+from aifs_tune.service.tables import make_tables
+from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.storage import Storage
+from aifs_tune.studies import open_study
 
 JSON = {"Content-Type": "application/json"}
 MIB = 1024 * 1024
@@ -122,6 +133,45 @@ def test_json_that_is_clear_is_read():
     assert read_json(b"[" * 64 + b"]" * 64) is not None
     data = {"a": [1, 2.5, None, True, "\u00fc\0\U0001f52d"], "b": {"": {}}}
     assert read_json(json.dumps(data).encode()) == data
+
+
+class Hanging(Shelf):
+    """Of a database that does not answer until it is told."""
+
+    goes_on = threading.Event()
+
+    def study(self, project, name):
+        self.goes_on.wait()
+        return super().study(project, name)
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(desk, "Shelf", Hanging)
+    monkeypatch.setattr(desk, "ANSWER_S", 0.3)
+    monkeypatch.setattr(desk, "READERS", 1)
+    storage = Storage(storage_in(tmp_path), create=True)
+    study = open_study("lab", space=SPACE, storage=storage.url, sampler="random")
+    make_tables(storage)
+
+    async def scene() -> None:
+        app = routes(storage)
+        gate = Gate(app, hosts=["lab"], book=TokenBook(storage), nobody=Caller(None, "manage"))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://lab") as http,
+        ):
+            for asked in (http.get("/v1/studies/lab"), http.post("/v1/studies/lab/ask"), http.get("/v1/studies/lab")):
+                late = await asked
+                assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+                assert "no answer within 0.3 s" in late.json()["detail"]
+            Hanging.goes_on.set()
+            until = time.monotonic() + 20
+            while (answer := await http.post("/v1/studies/lab/ask")).status_code == 503:
+                assert time.monotonic() < until
+            assert answer.json()["trials"][0]["trial"] == 0, "what nobody waited for had not begun"
+
+    asyncio.run(scene())
+    assert study.counts()["running"] == 1
 
 
 HOSTILE = [

@@ -249,7 +249,7 @@ def test_every_error_is_a_problem_that_names_the_place(service):
             assert (told["status"], told["instance"]) == (status, response.request.url.path)
             assert said in response.text, response.text
             assert "Traceback" not in response.text
-        assert http.delete("/v1/studies").headers["allow"] == "GET, POST"
+        assert http.delete("/v1/studies").headers["allow"] == "GET, HEAD, POST"
 
 
 def test_the_command_line_writes_in_between(service, storage, client):

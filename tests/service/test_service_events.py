@@ -1,0 +1,295 @@
+"""Live events: what any process writes, once and in order, to clients that come back too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from services import SPACE, Service, storage_in, token, typed
+
+from aifs_tune.client import Client
+from aifs_tune.errors import NotFoundError, ServiceError
+from aifs_tune.service import watch
+from aifs_tune.service.watch import Channel, Watch
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study, open_study
+from aifs_tune.study import Study
+from aifs_tune.trial import Glance
+
+NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def storage(request, tmp_path_factory) -> str:
+    if request.param == "sqlite":
+        return storage_in(tmp_path_factory.mktemp("events"))
+    server = request.getfixturevalue("postgres")
+    from servers import database_url
+
+    server.psql("CREATE DATABASE events TEMPLATE template_lab")
+    return database_url(server, "events")
+
+
+@pytest.fixture(scope="module")
+def service(storage):
+    with Service(storage) as running:
+        yield running
+
+
+class Stream:
+    """The events of a study, one after another, as (id, data)."""
+
+    def __init__(self, service: Service, study: str, after: str | None = None, **headers: str) -> None:
+        if after is not None:
+            headers["Last-Event-ID"] = after
+        self._http = service.http()
+        self._sent = self._http.stream("GET", f"/v1/studies/{study}/events", headers=headers)
+        self.response = self._sent.__enter__()
+        self._lines = self.response.iter_lines()
+
+    def __iter__(self) -> Iterator[tuple[str | None, dict]]:
+        event_id = None
+        for line in self._lines:
+            if line.startswith("id: "):
+                event_id = line.removeprefix("id: ")
+            elif line.startswith("data: "):
+                yield event_id, json.loads(line.removeprefix("data: "))
+                event_id = None
+
+    def take(self, n: int) -> list[tuple[str | None, dict]]:
+        events = iter(self)
+        return [next(events) for _ in range(n)]
+
+    def until(self, trial: int, **wanted: object) -> list[tuple[str | None, dict]]:
+        """All events up to the one that says this of a trial."""
+        events = []
+        for event in self:
+            events.append(event)
+            if event[1].get("trial") == trial and wanted.items() <= event[1].items():
+                return events
+        raise AssertionError(events)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sent.__exit__(None, None, None)
+        self._http.close()
+
+
+def test_a_client_hears_what_every_process_writes(service, storage):
+    with Client(service.url) as client:
+        study = client.open_study("live", space=SPACE, sampler="random")
+        with Stream(service, "live") as stream:
+            assert stream.response.headers["content-type"].startswith("text/event-stream")
+            ((first, hello),) = stream.take(1)
+            assert (hello, first is not None) == ({"study": "live", "n_trials": NONE}, True)
+            study.ask()
+            ((_, asked),) = stream.take(1)
+            assert asked == {"study": "live", "trial": 0, "state": "running", "n_trials": NONE | {"running": 1}}
+            study.report(0, 1, {"value": 0.5})
+            assert {"epoch": 1, "value": 0.5, "state": "running"}.items() <= stream.take(1)[0][1].items()
+            time.sleep(1.2)  # the service has given the lock back
+            elsewhere = get_study(Storage(storage), "live")  # as a sweep has it
+            elsewhere.report(0, 2, {"value": 0.25})
+            assert {"epoch": 2, "value": 0.25}.items() <= stream.take(1)[0][1].items()
+            assert typed("tell", "live", "0", "0.75", storage=storage).returncode == 0
+            ((_, told),) = stream.take(1)
+            ended = {"study": "live", "trial": 0, "state": "complete", "epoch": 2, "value": 0.75}
+            assert told == ended | {"n_trials": NONE | {"complete": 1}}
+
+
+def test_who_comes_back_has_missed_nothing(service):
+    with Client(service.url) as client:
+        study = client.open_study("back", space=SPACE, sampler="random")
+        study.tell(study.ask(), 0.5)
+        with Stream(service, "back") as stream:
+            ((first, _),) = stream.take(1)
+            study.ask_batch(2)
+            ((second, _), (last, _)) = stream.take(2)
+        study.tell(1, 0.25)
+        study.tell(2, state="failed", reason="cracked")
+        with Stream(service, "back", after=last) as again:
+            assert again.take(1)[0] == (None, {"study": "back", "n_trials": study.counts()})
+            missed = again.until(2, state="failed")
+            assert [event["trial"] for _, event in missed] == [1, 2]
+        with Stream(service, "back", after=second) as again:
+            again.take(1)
+            assert [event["trial"] for _, event in again.until(2, state="failed")] == [2, 1, 2]
+        with Stream(service, "back", after=first) as again:
+            again.take(1)
+            assert [event["trial"] for _, event in again.until(2, state="failed")] == [1, 2, 1, 2]
+        for unknown in ("0", "deadbeef-1", "nonsense", first.split("-")[0] + "-99999"):
+            with Stream(service, "back", after=unknown) as again:
+                again.take(1)
+                events = again.until(2, state="failed")
+                assert [event["trial"] for _, event in events] == [0, 1, 2], unknown
+                assert [event["state"] for _, event in events] == ["complete", "complete", "failed"]
+                assert events[-1][0] is not None
+        with service.http() as http:
+            told = http.get("/v1/studies/back/events", params={"after": "0", "for_s": 0}).text
+            assert told.count("data: ") == 4
+            assert told.startswith("retry: 2000\ndata: ")
+
+
+def test_streams_end_with_the_service_and_go_on_with_the_next(tmp_path):
+    storage = storage_in(tmp_path)
+    open_study("end", space=SPACE, storage=storage, sampler="random").ask()
+    with Service(storage) as first:
+        with Stream(first, "end") as stream:
+            ((event_id, _),) = stream.take(1)
+            began = time.monotonic()
+            assert first.stop() == 0
+            assert list(stream) == []
+            assert time.monotonic() - began < 8, "not the ten seconds after which what goes on is cut off"
+        assert not any("Cancel" in line or "Traceback" in line for line in first.said), first.said
+        get_study(Storage(storage), "end").tell(0, 0.5)
+        with Service(storage, port=first.port) as second, Stream(second, "end", after=event_id) as stream:
+            stream.take(1)
+            assert {"trial": 0, "state": "complete", "value": 0.5}.items() <= stream.take(1)[0][1].items()
+
+
+def test_a_stream_ends_with_its_token(tmp_path):
+    storage = storage_in(tmp_path)
+    open_study("mine", space=SPACE, storage=storage)
+    made = token(storage, "read")
+    with Service(storage, "--require-token") as service:
+        with Stream(service, "mine", Authorization=f"Bearer {made}") as stream:
+            stream.take(1)
+            assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+            assert list(stream) == []
+        with service.http() as http:
+            assert http.get("/v1/studies/mine/events", headers={"Authorization": f"Bearer {made}"}).status_code == 401
+
+
+def test_a_head_has_the_headers_alone(service):
+    with Client(service.url) as client:
+        client.open_study("head", space=SPACE, sampler="random").tell(client.study("head").ask(), 0.5)
+    with service.http() as http:
+        for path in ("", "/head", "/head/best", "/head/trials", "/head/trials?format=csv", "/head/trials/0"):
+            got, headed = http.get(f"/v1/studies{path}"), http.head(f"/v1/studies{path}")
+            assert (headed.status_code, headed.content) == (200, b"")
+            for name in ("content-type", "content-length", "etag", "link"):
+                assert headed.headers.get(name) == got.headers.get(name), (path, name)
+        streamed = http.head("/v1/studies/head/events")
+        assert (streamed.status_code, streamed.content) == (200, b"")
+        assert streamed.headers["content-type"].startswith("text/event-stream")
+        assert http.head("/v1/studies/nobody").status_code == 404
+        assert http.head("/v1/studies/head/ask").status_code == 405
+
+
+def glance(state: str = "running", epoch: int | None = None) -> Glance:
+    return Glance(state, epoch, None if epoch is None else float(epoch))
+
+
+def test_who_is_too_slow_gets_all_as_it_is(monkeypatch):
+    monkeypatch.setattr(watch, "KEPT", 3)
+    channel = Channel("default", "s")
+    channel.take([glance()])
+    for epoch in range(1, 6):
+        channel.take([glance(epoch=epoch), glance()])
+    assert channel.last == 6  # the second trial came once
+    assert len(channel.since(3)) == 3
+    assert channel.position_of(channel.id_at(2)) is None
+    (only, other) = channel.since(2)
+    assert b'"epoch":5' in only
+    assert b"id: " in other
+    assert channel.since(channel.last) == []
+    channel.take([glance()])
+    assert channel.is_over, "fewer trials: it is another study"
+
+
+class Desk:
+    """Reads from memory."""
+
+    def __init__(self, n_trials: int = 1) -> None:
+        self.glances: list[Glance] | None = [glance()] * n_trials
+        self.n_read = self.n_marks = self.written = 0
+
+    async def mark(self) -> str:
+        self.n_marks += 1
+        return str(self.written)
+
+    async def read_study(self, project: str, name: str, question: object, /) -> list[Glance]:
+        assert question is Study.glances
+        self.n_read += 1
+        if self.glances is None:
+            raise NotFoundError(name)
+        return list(self.glances)
+
+
+def test_trials_are_read_when_something_was_written_and_not_before(monkeypatch):
+    monkeypatch.setattr(watch, "POLL_S", 0.001)
+
+    async def scene() -> None:
+        desk, woken = Desk(), asyncio.Event()
+        watched = Watch(desk)
+        channel = await watched.join("default", "s", woken)
+        while desk.n_marks < 50:
+            await asyncio.sleep(0.001)
+        assert desk.n_read == 2, "as it was opened, and once for the first mark"
+        desk.glances, desk.written = [glance(epoch=1)], 1
+        await woken.wait()
+        assert channel.last == 1
+        desk.glances, desk.written = None, 2
+        woken.clear()
+        await woken.wait()
+        assert channel.is_over
+        watched.leave(channel, woken)
+        with pytest.raises(NotFoundError):
+            await watched.join("default", "s", woken)
+        await watched.close()
+
+    asyncio.run(scene())
+
+
+def test_nobody_watches_what_nobody_wants(monkeypatch):
+    monkeypatch.setattr(watch, "POLL_S", 0.001)
+    monkeypatch.setattr(watch, "LINGER_S", 0.0)
+
+    async def scene() -> None:
+        desk, woken = Desk(), asyncio.Event()
+        watched = Watch(desk)
+        channel = await watched.join("default", "s", woken)
+        watched.leave(channel, woken)
+        await asyncio.sleep(0.05)
+        n_marks = desk.n_marks
+        await asyncio.sleep(0.05)
+        assert desk.n_marks == n_marks
+        assert await watched.join("default", "s", woken) is not channel
+        await watched.close()
+
+    asyncio.run(scene())
+
+
+def test_streams_are_limited_in_all_and_in_a_project(monkeypatch):
+    monkeypatch.setattr(watch, "MOST_STREAMS", 3)
+    monkeypatch.setattr(watch, "MOST_OF_A_PROJECT", 2)
+
+    async def scene() -> None:
+        watched = Watch(Desk())
+        for project, study in (("a", "s"), ("a", "t"), ("b", "s")):
+            await watched.join(project, study, asyncio.Event())
+        for project in ("a", "b"):
+            with pytest.raises(ServiceError, match="as many streams"):
+                await watched.join(project, "s", asyncio.Event())
+        await watched.close()
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_hangs_up_makes_room(service):
+    with Client(service.url) as client:
+        client.open_study("room", space=SPACE)
+    streams = [Stream(service, "room") for _ in range(watch.MOST_OF_A_PROJECT)]
+    assert {stream.response.status_code for stream in streams} == {200}
+    with Stream(service, "room") as refused:
+        assert (refused.response.status_code, refused.response.headers["retry-after"]) == (503, "1")
+    for stream in streams:
+        stream.__exit__()
+    until = time.monotonic() + 10
+    while not Stream(service, "room").response.is_success:
+        assert time.monotonic() < until
