@@ -3,8 +3,7 @@
     aifs-tune serve &
     python examples/bluesky_loop.py --n 40
 
-The beamline is simulated with ophyd.sim: counts are a Gaussian of two motors, with the noise of counting. The plan
-moves the motors whose names are parameters; with real ophyd devices nothing of it changes.
+The beamline is simulated with ophyd.sim; the plan moves the motors that are named as the parameters are.
 """
 
 import argparse
