@@ -43,7 +43,7 @@ LAYERS = [
     {"sampling"},
     {"study_reading", "study"},
     {"studies"},
-    {"problem_types", "wire", "client"},
+    {"problem_types", "wire", "client_sweeps", "client"},
     {"service"},
     {"data"},
     {"trainers"},

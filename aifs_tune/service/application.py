@@ -14,22 +14,24 @@ from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
 from aifs_tune.service import problems, reading, shapes, writing
+from aifs_tune.service import sweeps as sweeps_routes
 from aifs_tune.service.desk import Desk
 from aifs_tune.service.gate import Gate
 from aifs_tune.service.once import forget_old_answers
+from aifs_tune.service.sweeps_desk import SweepDesk
 from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
 
-def routes(storage: Storage | None) -> FastAPI:
-    """All routes; None to describe them only."""
+def routes(storage: Storage | None, sweeps: SweepDesk | None = None) -> FastAPI:
+    """All routes; None to describe them only. Without ``sweeps`` none can be started."""
 
     @asynccontextmanager
     async def at_work(app: FastAPI) -> AsyncIterator[None]:
         if storage is None:
             raise RuntimeError("this application is to be described, not run")
         desk = Desk(storage)
-        app.state.desk = desk
+        app.state.desk, app.state.sweeps = desk, sweeps
         try:
             yield
         finally:
@@ -54,6 +56,7 @@ def routes(storage: Storage | None) -> FastAPI:
     bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
     app.include_router(reading.router, dependencies=[bearer])
     app.include_router(writing.router, dependencies=[bearer])
+    app.include_router(sweeps_routes.router, dependencies=[bearer])
     app.openapi_schema = _with_problems(app.openapi())
     return app
 
@@ -66,7 +69,9 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def application(storage: Storage, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> ASGIApp:
+def application(
+    storage: Storage, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None, sweeps: SweepDesk | None = None
+) -> ASGIApp:
     """The service of ``storage``; see :class:`~aifs_tune.service.gate.Gate` for the rest."""
     forget_old_answers(storage)
-    return Gate(routes(storage), hosts=hosts, book=book, nobody=nobody)
+    return Gate(routes(storage, sweeps), hosts=hosts, book=book, nobody=nobody)

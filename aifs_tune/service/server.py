@@ -14,6 +14,7 @@ import uvicorn
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.service.application import application
 from aifs_tune.service.connections import MOST_CONNECTIONS, PatientProtocol
+from aifs_tune.service.sweeps_desk import SweepDesk
 from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
@@ -71,12 +72,13 @@ def serve(
     *,
     allow_hosts: Sequence[str] = (),
     require_token: bool = False,
+    sweeps: Callable[[], SweepDesk] | None = None,
     told: Callable[[str], None],
 ) -> None:
     """Serve until this process is told to end. ``told`` hears the address once requests are taken.
 
     Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
-    or ``allow_hosts``, which mean that others reach it through something else.
+    or ``allow_hosts``, which mean that others reach it through something else. ``sweeps`` makes what starts sweeps.
 
     Raises
     ------
@@ -93,7 +95,8 @@ def serve(
             "token create --project default --scope measure"
         )
     nobody = None if needs_token else Caller(None, "manage")
-    app = application(storage, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody)
+    desk = None if sweeps is None else sweeps()
+    app = application(storage, hosts=[*place.names, *allow_hosts], book=book, nobody=nobody, sweeps=desk)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

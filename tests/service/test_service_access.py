@@ -21,6 +21,7 @@ BODIES = {
     "/v1/studies/{study}/enqueue": {"params": {"x": 0.5}},
     "/v1/studies/{study}/attach": {"params": {"x": 0.5}, "value": 1.0},
     "/v1/studies/{study}/trials/{trial}/report": {"epoch": 1, "metrics": {"value": 1.0}},
+    "/v1/sweeps": {"sweep": "broken"},
 }
 ROUTES = [
     (method.upper(), path)
@@ -29,7 +30,9 @@ ROUTES = [
     if method in ("get", "post", "put", "patch", "delete")
 ]
 READS = {("GET", path) for method, path in ROUTES if method == "GET"}
-MANAGES = {("POST", "/v1/studies")}
+MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")}
+BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
+"""A sweep that ends before it begins."""
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +56,23 @@ def tokens(storage) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def service(storage, tokens):
-    with Service(storage, "--require-token") as running:
+def service(storage, tokens, tmp_path_factory):
+    sweeps = tmp_path_factory.mktemp("sweeps")
+    (sweeps / "broken.yaml").write_text(BROKEN)
+    with Service(storage, "--require-token", "--sweeps", str(sweeps)) as running:
         with Client(running.url, tokens["manage"]) as client:
             study = client.open_study("secret", space=SPACE, sampler="random")
             study.tell(study.ask(), 0.5)
+            running.sweep = client.start_sweep("broken").id
         yield running
 
 
 def sent(service, method: str, path: str, **headers: str):
     body = BODIES.get(path, {}) if method != "GET" else None
     with service.http() as http:
-        return http.request(method, path.format(study="secret", trial=0), json=body, headers=headers)
+        return http.request(
+            method, path.format(study="secret", trial=0, sweep=service.sweep), json=body, headers=headers
+        )
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -86,17 +94,16 @@ def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
         assert response.status_code not in (401, 404, 500, 503), response.text
 
 
-@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{study}" in p])
-def test_a_study_of_another_project_is_as_one_that_does_not_exist(method, path, service, tokens):
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{" in p])
+def test_what_another_project_has_is_as_what_does_not_exist(method, path, service, tokens):
+    body = BODIES.get(path, {}) if method != "GET" else None
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
-            http.request(
-                method, path.format(study=name, trial=0), json=BODIES.get(path, {}) if method != "GET" else None
-            )
-            for name in ("secret", "nosuch")
+            http.request(method, path.format(study=study, trial=0, sweep=sweep), json=body)
+            for study, sweep in (("secret", service.sweep), ("nosuch", "0" * 16))
         )
     assert there.status_code == nowhere.status_code == 404
-    assert there.text.replace("secret", "nosuch") == nowhere.text
+    assert there.text.replace("secret", "nosuch").replace(service.sweep, "0" * 16) == nowhere.text
     assert "etag" not in there.headers
     assert [name for name, _ in there.headers.items()] == [name for name, _ in nowhere.headers.items()]
 
