@@ -18,7 +18,7 @@ checks: lint types
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
 
-tests-without-ray:
+tests-without-ray: $(VENV)/.installed-workflows
 	$(BIN)/python -m pytest -m "not ray and not soak"
 
 lint: $(VENV)/.installed-dev
@@ -38,6 +38,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.installed-workflows: $(VENV)/.installed examples/workflows.txt
+	command -v jq >/dev/null || { test "$$(id -u)" = 0 && apt-get install --quiet --yes jq; } || echo "jq is missing" >&2
+	test -x $(VENV)/workflows/bin/python || $(PYTHON) -m venv $(VENV)/workflows
+	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --requirement examples/workflows.txt
+	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
 	touch $@
 
 clean:

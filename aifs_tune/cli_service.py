@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -31,25 +33,32 @@ def serve(
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="Another site whose pages may use it with a token; repeatable."),
     ] = None,
+    sweeps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder of sweep files that requests may start by name.")
+    ] = None,
+    sweeps_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Of --sweeps; above 1 in PostgreSQL.")] = 1,
 ) -> None:
     """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
     try:
         from aifs_tune.service.server import place_of
         from aifs_tune.service.server import serve as run
+        from aifs_tune.service.sweeps_desk import SweepDesk
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise
         raise RequestError(f"serve: {error.name} is not installed (pip install 'aifs-tune[service]')") from None
     from aifs_tune.storage import Storage
 
-    place = place_of(host, port)
+    place, opened = place_of(host, port), Storage(storage, create=True)
+    desk = None if sweeps is None else partial(SweepDesk, opened, sweeps, at_once=sweeps_at_once)
     with suppress(KeyboardInterrupt):  # by then all requests are answered
         run(
-            Storage(storage, create=True),
+            opened,
             place,
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
             require_token=require_token,
+            sweeps=desk,
             told=lambda url: say(f"serving at {url}; its routes: {url}/v1/openapi.json"),
         )
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
+from aifs_tune.client_sweeps import RemoteSweep
 from aifs_tune.question import question_of
 from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.wire import Wire
@@ -102,6 +104,48 @@ class Client:
             lines += page["studies"]
             after = page["next"]
         return lines
+
+    def sweep_files(self) -> list[str]:
+        """The sweep files that :meth:`start_sweep` takes, by name."""
+        return [entry["sweep"] for entry in self._wire.read("/v1/sweeps")["offered"] if not entry.get("problem")]
+
+    def start_sweep(
+        self,
+        sweep: str,
+        *,
+        study: str | None = None,
+        trials: int | None = None,
+        epochs: int | None = None,
+        workers: int | None = None,
+        seed: int | None = None,
+        timeout_s: float | None = None,
+    ) -> RemoteSweep:
+        """Have the service run one of its sweep files; see :meth:`aifs_tune.Sweep.run`. Returns when it is accepted.
+
+        Raises
+        ------
+        NotFoundError
+            If the service offers no file of that name.
+        ConflictError
+            If as many sweeps run as may, or one of this study does.
+        """
+        given: dict[str, Any] = {"study": study, "trials": trials, "epochs": epochs, "workers": workers}
+        given |= {"seed": seed, "timeout_s": timeout_s}
+        body = {"sweep": sweep, **{name: value for name, value in given.items() if value is not None}}
+        return RemoteSweep(self._wire, self._wire.write("/v1/sweeps", body))
+
+    def sweep(self, sweep_id: str) -> RemoteSweep:
+        """A sweep that was started; :class:`NotFoundError` if there is none."""
+        return RemoteSweep(self._wire, self._wire.read(f"/v1/sweeps/{quote(sweep_id, safe='')}"))
+
+    def sweeps(self) -> list[RemoteSweep]:
+        """The project's sweeps that were started, the newest first."""
+        page = self._wire.read("/v1/sweeps", limit=100)
+        listed = page["sweeps"]
+        while page["next"] is not None:
+            page = self._wire.read("/v1/sweeps", limit=100, after=page["next"])
+            listed += page["sweeps"]
+        return [RemoteSweep(self._wire, told) for told in listed]
 
     def close(self) -> None:
         self._wire.close()

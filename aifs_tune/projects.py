@@ -39,7 +39,13 @@ def stored_name(project: str, study: str) -> str:
     return study if project == DEFAULT_PROJECT else f"{project}/{study}"
 
 
+def split_name(stored: str) -> tuple[str, str]:
+    """Project and name of what the storage calls ``stored``."""
+    owner, slash, name = stored.rpartition("/")
+    return (owner if slash else DEFAULT_PROJECT), name
+
+
 def name_in(project: str, stored: str) -> str | None:
     """The name in ``project`` of what the storage calls ``stored``; None for a study of another project."""
-    owner, slash, name = stored.rpartition("/")
-    return name if (owner if slash else DEFAULT_PROJECT) == project else None
+    owner, name = split_name(stored)
+    return name if owner == project else None

@@ -13,7 +13,7 @@ import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.held_session import translated
-from aifs_tune.projects import DEFAULT_PROJECT, check_study_name, stored_name
+from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.question import question_of
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
@@ -83,6 +83,7 @@ def start_study(
     ConflictError
         If the study exists with another space, other constraints, another objective, trainer or data.
     """
+    check_project(project)
     check_study_name(name)
     stored = stored_name(project, name)
     if stored not in study_names(storage):
@@ -91,8 +92,8 @@ def start_study(
     for part in ("space", "constraints", "objective", "trade_off", "replay", "cross_validation", "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
-                f"study {name!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
-                f"choose another name with --study, or continue it with: aifs-tune resume {name}"
+                f"study {stored!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
+                f"choose another name with --study, or continue it with: aifs-tune resume {stored}"
             )
     if study.spec != spec:
         study.replace_spec(spec)

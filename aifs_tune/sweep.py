@@ -19,6 +19,7 @@ from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
 from aifs_tune.place import Place
 from aifs_tune.profile import Profile
+from aifs_tune.projects import split_name
 from aifs_tune.quiet import quieten
 from aifs_tune.sampling import check_sampler
 from aifs_tune.spec import SweepSpec
@@ -85,7 +86,8 @@ class Sweep:
         storage
             ``sqlite:///FILE``; None for ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
         study
-            Name of a new study, or of one that asks the same question; None for a new one named after the file.
+            Name of a new study, or of one that asks the same question, ``PROJECT/NAME`` in another project than
+            ``default``; None for a new one named after the file.
         address
             A Ray cluster's address, ``"auto"`` for the one running here; None for a local Ray.
         allow_unauthenticated
@@ -205,7 +207,8 @@ def _execute(
             pool = running.enter_context(ray_pool(spec.search, spec.resources, place, preload))
         with profile.stage("decode"):
             prepared = _prepared(spec, strict, listener)
-        study = start_study(storage, spec, name)
+        project, short = split_name(name)
+        study = start_study(storage, spec, short, project=project)
         study.match_data(prepared.fingerprint)
         if prepared.sizes:
             study.record_fact(SIZES, [list(size) for size in prepared.sizes])

@@ -47,7 +47,7 @@ LAYERS = [
     {"studies"},
     {"analysis"},
     {"confirmation"},
-    {"problem_types", "wire", "remote_study", "client"},
+    {"problem_types", "wire", "remote_study", "client_sweeps", "client"},
     {"service"},
     {"data"},
     {"trainers"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,22 +15,24 @@ from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
 from aifs_tune.service import events, problems, reading, shapes, writing
+from aifs_tune.service import sweeps as sweeps_routes
 from aifs_tune.service.desk import Desk
-from aifs_tune.service.gate import Gate
+from aifs_tune.service.gate import Access, Gate
 from aifs_tune.service.once import forget_old_answers
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.sweeps_desk import SweepDesk
 from aifs_tune.storage import Storage
 
 
-def routes(storage: Storage | None, ending: asyncio.Event | None = None) -> FastAPI:
-    """All routes; None to describe them only. Streams end once ``ending`` is set."""
+def routes(storage: Storage | None, ending: asyncio.Event | None = None, sweeps: SweepDesk | None = None) -> FastAPI:
+    """All routes; None to describe them only. Streams end once ``ending`` is set; without ``sweeps`` none can be
+    started."""
 
     @asynccontextmanager
     async def at_work(app: FastAPI) -> AsyncIterator[None]:
         if storage is None:
             raise RuntimeError("this application is to be described, not run")
         desk = Desk(storage)
-        app.state.desk = desk
+        app.state.desk, app.state.sweeps = desk, sweeps
         streams = asyncio.create_task(_end_streams(desk, ending or asyncio.Event()))
         try:
             yield
@@ -59,6 +61,7 @@ def routes(storage: Storage | None, ending: asyncio.Event | None = None) -> Fast
     app.include_router(reading.router, dependencies=[bearer])
     app.include_router(events.router, dependencies=[bearer])
     app.include_router(writing.router, dependencies=[bearer])
+    app.include_router(sweeps_routes.router, dependencies=[bearer])
     app.openapi_schema = _with_problems(app.openapi())
     return app
 
@@ -76,16 +79,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def application(
-    storage: Storage,
-    ending: asyncio.Event,
-    *,
-    hosts: Iterable[str],
-    book: TokenBook,
-    nobody: Caller | None,
-    origins: Iterable[str] = (),
-) -> ASGIApp:
-    """The service of ``storage``, whose streams end once ``ending`` is set; see
-    :class:`~aifs_tune.service.gate.Gate` for the rest."""
+def application(storage: Storage, access: Access, *, ending: asyncio.Event, sweeps: SweepDesk | None = None) -> ASGIApp:
+    """The service of ``storage``, whose streams end once ``ending`` is set; without ``sweeps`` none can be started."""
     forget_old_answers(storage)
-    return Gate(routes(storage, ending), hosts=hosts, book=book, nobody=nobody, origins=origins)
+    return Gate(routes(storage, ending, sweeps), access)

@@ -4,8 +4,9 @@ whole and bounded, or not at all."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -62,25 +63,27 @@ class Refused(Exception):
         self.response = response
 
 
-class Gate:
-    """Lets requests through to ``app`` that are addressed to one of ``hosts`` and made by a known caller.
+@dataclass(frozen=True)
+class Access:
+    """Who is let in: requests that are addressed to one of ``hosts`` and made by a caller that ``book`` knows.
 
     ``nobody`` is who asks without a token; None if every request needs one. ``origins`` are other sites whose pages
-    may use it, always with a token.
+    may use the service, always with a token.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        hosts: Iterable[str],
-        book: TokenBook,
-        nobody: Caller | None,
-        origins: Iterable[str] = (),
-    ) -> None:
-        self._app, self._book, self._nobody = app, book, nobody
-        self._origins = frozenset(origins)
-        self._hosts = frozenset(host.lower() for host in hosts)
+    hosts: Collection[str]
+    origins: Collection[str]
+    book: TokenBook
+    nobody: Caller | None
+
+
+class Gate:
+    """Lets those requests through to ``app`` that ``access`` allows."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._book, self._nobody = app, access.book, access.nobody
+        self._origins = frozenset(access.origins)
+        self._hosts = frozenset(host.lower() for host in access.hosts)
         self._n_requests = 0
         self._n_buffered = 0
 
@@ -242,7 +245,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _guarded(send: Send, shared: Iterable[tuple[bytes, bytes]]) -> Send:
+def _guarded(send: Send, shared: Collection[tuple[bytes, bytes]]) -> Send:
     """With headers that keep browsers from guessing and caches from keeping, and those that are ``shared``."""
 
     async def guarded(message: Message) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from aifs_tune.errors import RequestError
 from aifs_tune.held_session import translated
@@ -52,9 +52,13 @@ def answered_once(storage: Storage, asked: Asked, answer: Callable[[], Answer]) 
     RequestError
         If the key came with another request.
     """
+    return answered_once_on(storage.rdb.scoped_session().connection(), asked, answer)
+
+
+def answered_once_on(connection: Connection, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+    """As :func:`answered_once`, in the transaction of ``connection``, in which ``answer`` has to write."""
     if asked.key is None:
         return answer()
-    connection = storage.rdb.scoped_session().connection()
     key = _digest(asked.key.encode())
     where = (ANSWERS.c.project == asked.project, ANSWERS.c.key == key)
     found = connection.execute(select(ANSWERS).where(*where)).mappings().first()

@@ -16,6 +16,8 @@ import uvicorn
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.service.application import application
 from aifs_tune.service.connections import MOST_CONNECTIONS, PatientProtocol
+from aifs_tune.service.gate import Access
+from aifs_tune.service.sweeps_desk import SweepDesk
 from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
@@ -90,13 +92,14 @@ def serve(
     allow_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
     require_token: bool = False,
+    sweeps: Callable[[], SweepDesk] | None = None,
     told: Callable[[str], None],
 ) -> None:
     """Serve until this process is told to end. ``told`` hears the address once requests are taken.
 
     Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
     or ``allow_hosts``, which mean that others reach it through something else. Pages of ``allow_origins`` always need
-    one.
+    one. ``sweeps`` makes what starts sweeps.
 
     Raises
     ------
@@ -114,9 +117,9 @@ def serve(
             "token create --project default --scope measure"
         )
     nobody = None if needs_token else Caller(None, "manage")
+    access = Access([*place.names, *allow_hosts], origins, book, nobody)
     ending = asyncio.Event()
-    hosts = [*place.names, *allow_hosts]
-    app = application(storage, ending, hosts=hosts, book=book, nobody=nobody, origins=origins)
+    app = application(storage, access, ending=ending, sweeps=None if sweeps is None else sweeps())
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.held_session import translated
@@ -37,6 +37,20 @@ ANSWERS = Table(
     Column("at", BigInteger, nullable=False, index=True),
 )
 """What was answered to a request that had an idempotency key, of which ``key`` is the BLAKE2b digest."""
+
+SWEEPS = Table(
+    "aifs_tune_sweeps",
+    _METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("project", String(63), nullable=False, index=True),
+    Column("sweep", String(100), nullable=False),
+    Column("study", String(100), nullable=False),
+    Column("asked", String(1000), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""Sweeps that were started over HTTP; ``asked`` is what the request gave instead of the file's values, as JSON. What
+became of them is in their folders."""
 
 
 def make_tables(storage: Storage) -> None:

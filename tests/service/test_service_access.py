@@ -21,6 +21,7 @@ BODIES = {
     "/v1/studies/{study}/enqueue": {"params": {"x": 0.5}},
     "/v1/studies/{study}/attach": {"params": {"x": 0.5}, "value": 1.0},
     "/v1/studies/{study}/trials/{trial}/report": {"epoch": 1, "metrics": {"value": 1.0}},
+    "/v1/sweeps": {"sweep": "broken"},
 }
 ROUTES = [
     (method.upper(), path)
@@ -31,7 +32,9 @@ ROUTES = [
 ENDLESS = {"/v1/studies/{study}/events"}
 READS = {("GET", path) for method, path in ROUTES if method == "GET"}
 NOTES = "https://notes.lab"
-MANAGES = {("POST", "/v1/studies")}
+MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")}
+BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
+"""A sweep that ends before it begins."""
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +58,24 @@ def tokens(storage) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def service(storage, tokens):
-    with Service(storage, "--require-token", "--allow-origin", NOTES) as running:
+def service(storage, tokens, tmp_path_factory):
+    sweeps = tmp_path_factory.mktemp("sweeps")
+    (sweeps / "broken.yaml").write_text(BROKEN)
+    with Service(storage, "--require-token", "--allow-origin", NOTES, "--sweeps", str(sweeps)) as running:
         with Client(running.url, tokens["manage"]) as client:
             study = client.open_study("secret", space=SPACE, sampler="random")
             study.tell(study.ask(), 0.5)
+            running.sweep = client.start_sweep("broken").id
         yield running
 
 
 def sent(service, method: str, path: str, **headers: str):
     with service.http() as http:
-        return http.request(method, place(path, "secret"), json=body_of(method, path), headers=headers)
+        return http.request(method, place(path, "secret", service.sweep), json=body_of(method, path), headers=headers)
 
 
-def place(path: str, study: str) -> str:
-    return path.format(study=study, trial=0) + ("?for_s=0" if path in ENDLESS else "")
+def place(path: str, study: str, sweep: str) -> str:
+    return path.format(study=study, trial=0, sweep=sweep) + ("?for_s=0" if path in ENDLESS else "")
 
 
 def body_of(method: str, path: str) -> dict | None:
@@ -95,14 +101,15 @@ def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
         assert response.status_code not in (401, 404, 500, 503), response.text
 
 
-@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{study}" in p])
-def test_a_study_of_another_project_is_as_one_that_does_not_exist(method, path, service, tokens):
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{" in p])
+def test_what_another_project_has_is_as_what_does_not_exist(method, path, service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
-            http.request(method, place(path, name), json=body_of(method, path)) for name in ("secret", "nosuch")
+            http.request(method, place(path, study, sweep), json=body_of(method, path))
+            for study, sweep in (("secret", service.sweep), ("nosuch", "0" * 16))
         )
     assert there.status_code == nowhere.status_code == 404
-    assert there.text.replace("secret", "nosuch") == nowhere.text
+    assert there.text.replace("secret", "nosuch").replace(service.sweep, "0" * 16) == nowhere.text
     assert "etag" not in there.headers
     assert [name for name, _ in there.headers.items()] == [name for name, _ in nowhere.headers.items()]
 

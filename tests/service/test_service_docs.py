@@ -35,6 +35,6 @@ def test_the_examples_run_from_top_to_bottom(tmp_path):
 
 def test_every_route_is_in_the_table():
     for path in routes(None).openapi()["paths"]:
-        told = path.replace("{study}", "S").replace("{trial}", "N")
+        told = path.replace("{study}", "S").replace("{trial}", "N").replace("{sweep}", "ID")
         stem, _, word = told.rpartition("/")
         assert told in PAGE or (stem in PAGE and f"`{word}`" in PAGE), told
