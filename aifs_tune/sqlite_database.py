@@ -25,7 +25,7 @@ class SqliteDatabase:
         self.file = file
         self.url = f"sqlite:///{file}"
         self.shown = str(file)
-        self.artefacts = file.with_name(file.stem + "_artifacts")
+        self.artefacts: Path | str = file.with_name(file.stem + "_artifacts")
         self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))
         if not self._is_there():
             if not create:

@@ -90,6 +90,13 @@ def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
     return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Adapting())
 
 
+def checkpoint_of(runner: Runner) -> Path:
+    """The folder of the newest checkpoint of the trial that was started, which lies here."""
+    epoch = runner._artefacts.find_checkpoint_epoch()
+    assert epoch is not None
+    return runner._artefacts.fetched_checkpoint(epoch, Path())
+
+
 def to_end(runner: Runner) -> list[Step]:
     """The steps of the trial that was started, to its last."""
     taken = [runner.step()]

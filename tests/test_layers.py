@@ -29,7 +29,7 @@ LAYERS = [
     {"shares"},
     {"parameters", "space"},
     {"expressions", "expression_kinds", "expression_text", "constraints"},
-    {"section", "data_url"},
+    {"section", "data_url", "object_store"},
     {"series_spec"},
     {"data_spec"},
     {"spec"},
@@ -48,8 +48,8 @@ LAYERS = [
     {"data"},
     {"trainers"},
     {"testing"},
-    {"listener", "artefacts"},
-    {"meter", "footprint"},
+    {"listener", "artefact_stores", "artefacts"},
+    {"meter", "footprint", "steps"},
     {"runner", "exchange"},
     {"packing"},
     {"cluster", "jobs"},
@@ -110,7 +110,7 @@ HOMES = {
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
-    "fsspec": {"data"},
+    "fsspec": {"object_store"},
     "yaml": {"strict_yaml", "cli"},
 }
 
