@@ -60,7 +60,7 @@ class Adapting(Counting):
         return {"score": self.value}
 
 
-def counting(tmp_path: Path) -> Runner:
+def counting(tmp_path: Path, artefacts: Path | str | None = None) -> Runner:
     """Runs trials of three epochs and keeps a checkpoint after each."""
     spec = parse_sweep(
         {
@@ -72,7 +72,8 @@ def counting(tmp_path: Path) -> Runner:
         }
     )
     Counting.made = 0
-    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Counting())
+    job = Job(spec, None, artefacts or tmp_path / "artefacts", tmp_path)
+    return Runner(job, lambda params, seed: Counting())
 
 
 def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:

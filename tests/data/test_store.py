@@ -6,14 +6,13 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from pictures import picture
-from stores import Store, s3_store
+from stores import Store
 
 import aifs_tune
 from aifs_tune import object_store
@@ -24,19 +23,11 @@ from aifs_tune.errors import DataError, StorageError, SweepFileError, WorkError
 from aifs_tune.sweep_file import parse_sweep
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Store]:
-    with s3_store() as store:
-        yield store
-
-
 @pytest.fixture
-def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+def store(s3: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """The bucket, and a machine with an empty cache that reaches it."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "cache"))
-    return server
+    return s3
 
 
 @pytest.fixture
