@@ -59,7 +59,7 @@ def interrupted(runner: Runner) -> Checkpoint:
     return Checkpoint(2, [runner.step(), runner.step()][1].checkpoint)
 
 
-def go_on(runner: Runner, known: Checkpoint, n_stored: int = 2) -> list[Step]:
+def go_on(runner: Runner, known: Checkpoint | None, n_stored: int = 2) -> list[Step]:
     runner.start(4, {"start": 0.0}, 1, n_stored=n_stored, checkpoint=known)
     return to_end(runner)
 
@@ -109,6 +109,24 @@ def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
     again = go_on(runner, Checkpoint(1, known.hashes), n_stored=1)
     assert [s.epoch for s in again] == [2, 3]
     assert again[0].checkpoint == newest, "it is told with its hash now"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "measured.json").write_text("[]"), r"measured\.json: its SHA-256 is"),
+        (lambda folder: (folder / "state.json").write_text("7.0"), r"state\.json: its SHA-256 is"),
+        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is not one of the files"),
+        (lambda folder: (folder / "hashes.json").unlink(), r"hashes\.json: does not tell what the checkpoint is"),
+    ],
+    ids=["measured", "state", "more", "hashes"],
+)
+def test_a_checkpoint_that_the_study_did_not_come_to_know_is_checked_by_its_own_hashes(runner, damage, said):
+    interrupted(runner)
+    damage(checkpoint_of(runner))
+    again = go_on(runner, None, n_stored=1)
+    assert [(s.epoch, s.metrics["score"]) for s in again] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert re.match("its checkpoint was not used: .*" + said, again[-1].reason), again[-1].reason
 
 
 def test_what_a_trial_took_over_must_be_what_its_source_wrote(tmp_path):
