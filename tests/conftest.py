@@ -22,6 +22,7 @@ STARTS_RAY = {
     "test_docs",
     "test_preloading",
     "test_ray_tune",
+    "test_sweep_artefacts",
     "test_sweep_faults",
     "test_sweep_frames",
     "test_sweep_images",
