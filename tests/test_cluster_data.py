@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 from clusters import Cluster
-from stores import s3_store
 
+from aifs_tune.data.store import fetch
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
 
@@ -65,47 +65,44 @@ except WorkError as error:
 """
 
 
-def test_nodes_that_share_no_cache_decode_for_themselves_and_those_with_other_data_cost_no_trial(tmp_path):
+def test_nodes_decode_for_themselves_and_those_with_other_data_cost_no_trial(s3, tmp_path, monkeypatch):
     (tmp_path / "far.yaml").write_text(SWEEP)
     numbers = range(400)
     table = pd.DataFrame({"x": [i % 17 for i in numbers], "y": [i % 5 for i in numbers]})
     table["target"] = [("a", "b")[int(x > 8)] for x in table["x"]]
-    with s3_store() as store:
-        store.put("far/table.csv", table.to_csv(index=False).encode())
-        cluster = Cluster({**store.environment, "AIFS_TUNE_CACHE": str(tmp_path / "node")})
+    s3.put("far/table.csv", table.to_csv(index=False).encode())
+    monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "other"))
+    fetch("s3://lab/far/table.csv", with_folder=False, tell=str, progress=lambda *done: None)
+    _exchange_data(tmp_path / "other")
+    cluster = Cluster({**s3.environment, "AIFS_TUNE_CACHE": str(tmp_path / "node")})
 
-        def driven(study: str, trials: int, *, is_head_busy: bool = False) -> str:
-            known = {**cluster.environment, "AIFS_TUNE_CACHE": str(tmp_path / "driver")}
-            words = [sys.executable, "-c", DRIVER, study, str(trials), f"127.0.0.1:{cluster.gcs}", str(is_head_busy)]
-            driver = subprocess.run(words, cwd=tmp_path, env=known, capture_output=True, text=True, check=False)
-            assert driver.returncode == 0, driver.stderr[-3000:]
-            return driver.stdout
+    def driven(study: str, trials: int, *, is_head_busy: bool = False) -> str:
+        known = {**cluster.environment, "AIFS_TUNE_CACHE": str(tmp_path / "driver")}
+        words = [sys.executable, "-c", DRIVER, study, str(trials), f"127.0.0.1:{cluster.gcs}", str(is_head_busy)]
+        driver = subprocess.run(words, cwd=tmp_path, env=known, capture_output=True, text=True, check=False)
+        assert driver.returncode == 0, driver.stderr[-3000:]
+        return driver.stdout
 
-        try:
-            driven("one", 2)
-            assert _ended(tmp_path, "one") == [("complete", None)] * 2
-            assert not (tmp_path / "driver").exists()
-            names = _names(tmp_path / "node")
-            assert sorted(name.partition("-")[0] for name in names) == ["examples", "fetched"]
-            assert names == _names(tmp_path / "gone-one")
+    try:
+        cluster.join(AIFS_TUNE_CACHE=str(tmp_path / "other"))
+        said = driven("one", 4, is_head_busy=True)
+        assert _ended(tmp_path, "one") == [("complete", None)] * 4
+        assert not (tmp_path / "driver").exists()
+        names = _names(tmp_path / "node")
+        assert sorted(name.partition("-")[0] for name in names) == ["examples", "fetched"]
+        assert names == _names(tmp_path / "gone-one")
+        assert said.count("is given no more trials: the data on ") == 1
+        assert said.count("misplaced") <= 2, "no more than were placed before it was known"
 
-            shutil.copytree(tmp_path / "node", tmp_path / "other")
-            _exchange_data(tmp_path / "other")
-            cluster.join(AIFS_TUNE_CACHE=str(tmp_path / "other"))
-            said = driven("two", 6, is_head_busy=True)
-            assert _ended(tmp_path, "two") == [("complete", None)] * 6
-            assert said.count("is given no more trials: the data on ") == 1
-            assert said.count("misplaced") <= 2, "no more than were placed before it was known"
-
-            _exchange_data(tmp_path / "node")
-            said = driven("three", 4)
-            assert "WorkError: no node is left that can run a trial; the last one: the data on " in said
-            assert _ended(tmp_path, "three") == []
-            counts = get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "three").counts()
-            assert 1 <= counts["waiting"] <= 4
-            assert counts["running"] == 0
-        finally:
-            cluster.close()
+        _exchange_data(tmp_path / "node")
+        said = driven("two", 4)
+        assert "WorkError: no node is left that can run a trial; the last one: the data on " in said
+        assert _ended(tmp_path, "two") == []
+        counts = get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "two").counts()
+        assert 1 <= counts["waiting"] <= 4
+        assert counts["running"] == 0
+    finally:
+        cluster.close()
 
 
 def _ended(lab: Path, study: str) -> list[tuple[str, str | None]]:
