@@ -1,88 +1,95 @@
-"""Checkpoints and weights of a study's trials, in folders made from numbers, never from names, with hashes that the
-study keeps."""
+"""Checkpoints and weights of a study's trials, in entries named by numbers, never by names, with hashes that the study
+keeps."""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from aifs_tune.durable import PARTIAL, write_folder
-from aifs_tune.errors import NotFoundError
-from aifs_tune.hashes import check_hashes, hashes_of
+from aifs_tune.artefact_stores import store_at
+from aifs_tune.data.cache import cache_root
+from aifs_tune.errors import NotFoundError, StorageError
+from aifs_tune.hashes import check_hashes
 from aifs_tune.results import reaches, scores_of
 from aifs_tune.spec import Objective
 from aifs_tune.study_reading import StudyReading
 from aifs_tune.trial import Trial
 
+_TRIAL = "trial-"
+_WEIGHTS = "weights"
+_CHECKPOINT = "checkpoint-"
+_REST_S = 300.0
+"""So long a store that did not answer is not asked to remove anything."""
+
 
 class TrialArtefacts:
-    """What one trial leaves on disk: its newest checkpoint while it runs, its best weights afterwards."""
+    """What one trial leaves: its newest checkpoint while it runs, its best weights afterwards.
 
-    def __init__(self, study_folder: Path, number: int) -> None:
+    ``place`` is the study's folder, or its URL in an object store. Whatever asks a store may raise
+    :class:`StorageError`.
+    """
+
+    def __init__(self, place: Path | str, number: int) -> None:
         self.number = number
-        self.folder = study_folder / f"trial-{number:06d}"
-
-    @property
-    def weights(self) -> Path:
-        """The folder of the best epoch's weights; it may not exist."""
-        return self.folder / "weights"
+        self._store, self._trial = store_at(place), f"{_TRIAL}{number:06d}"
 
     def save_weights(self, write: Callable[[Path], object]) -> dict[str, str]:
         """Let ``write`` fill a folder that becomes the weights; the hashes of its files."""
-        return _write_hashed(self.weights, write)
+        return self._store.put(f"{self._trial}/{_WEIGHTS}", write)
+
+    def fetched_weights(self, root: Path) -> Path:
+        """The folder of the best epoch's weights; see :meth:`ArtefactStore.fetched`."""
+        return self._store.fetched(f"{self._trial}/{_WEIGHTS}", root)
 
     def save_checkpoint(self, epoch: int, write: Callable[[Path], object]) -> dict[str, str]:
         """Let ``write`` fill a folder that becomes the checkpoint of ``epoch``; older ones are removed. The hashes of
         its files."""
-        target = self.checkpoint(epoch)
-        hashes = _write_hashed(target, write)
-        for older in self._checkpoints():
-            if older != target:
-                shutil.rmtree(older, ignore_errors=True)
+        target = self._checkpoint(epoch)
+        hashes = self._store.put(target, write)
+        with suppress(StorageError):  # those that stay go with the trial
+            for older in self._checkpoints():
+                if older != target:
+                    self._store.remove(older)
         return hashes
 
-    def checkpoint(self, epoch: int) -> Path:
-        """The folder of the checkpoint of ``epoch``; it may not exist."""
-        return self.folder / f"checkpoint-{epoch:05d}"
+    def fetched_checkpoint(self, epoch: int, root: Path) -> Path:
+        """The folder of the checkpoint of ``epoch``; see :meth:`ArtefactStore.fetched`."""
+        return self._store.fetched(self._checkpoint(epoch), root)
 
     def find_checkpoint_epoch(self) -> int | None:
         """The epoch of the newest checkpoint."""
-        found = self.find_checkpoint()
-        return None if found is None else int(found.name.removeprefix("checkpoint-"))
-
-    def find_checkpoint(self) -> Path | None:
-        """The folder of the newest checkpoint."""
         found = self._checkpoints()
-        return found[-1] if found else None
+        return int(found[-1].partition(_CHECKPOINT)[2]) if found else None
+
+    def take_over(self, source: TrialArtefacts, epoch: int) -> None:
+        """Make another trial's checkpoint of ``epoch`` the one of this trial."""
+        with tempfile.TemporaryDirectory(prefix="aifs_tune_") as scratch:
+            folder = source.fetched_checkpoint(epoch, Path(scratch))
+            self.save_checkpoint(epoch, lambda target: shutil.copytree(folder, target, dirs_exist_ok=True))
 
     def drop_checkpoints(self) -> None:
-        """Remove all checkpoints: the trial has ended."""
+        """Remove all checkpoints: the trial has ended, or begins again."""
         for checkpoint in self._checkpoints():
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            self._store.remove(checkpoint)
 
     def remove(self) -> None:
         """Remove all that the trial left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._store.remove(self._trial)
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*"))
+    def _checkpoint(self, epoch: int) -> str:
+        return f"{self._trial}/{_CHECKPOINT}{epoch:05d}"
 
-
-def _write_hashed(target: Path, write: Callable[[Path], object]) -> dict[str, str]:
-    """Write a folder that appears whole; the hashes of what was written, taken before it appears."""
-    hashes: dict[str, str] = {}
-
-    def write_and_hash(partial: Path) -> None:
-        write(partial)
-        hashes.update(hashes_of(partial))
-
-    write_folder(target, write_and_hash)
-    return hashes
+    def _checkpoints(self) -> list[str]:
+        return [name for name in self._store.names(self._trial) if f"/{_CHECKPOINT}" in name]
 
 
 def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
-    """The folder of a trial's weights, whose files are those that the study has the hashes of.
+    """The folder of a trial's weights on this machine, whose files are those that the study has the hashes of. Of
+    weights in an object store it is a copy in the cache.
 
     Raises
     ------
@@ -92,12 +99,16 @@ def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
         If a file is missing, is too many, or has another hash; names it and both hashes.
     """
     found = study.trial(trial)
-    folder = TrialArtefacts(study.artefacts, found.number).weights
-    if not found.weights or not folder.exists():
-        kept = (
-            ", ".join(path.parent.name for path in sorted(study.artefacts.glob("trial-*/weights"))) or "those of none"
-        )
-        raise NotFoundError(f"study {study.name!r}: no weights of trial {found.number} are kept; kept are {kept}")
+    try:
+        if not found.weights:
+            raise NotFoundError(f"trial {found.number} wrote no weights")
+        folder = TrialArtefacts(study.artefacts, found.number).fetched_weights(cache_root().absolute())
+    except NotFoundError:
+        names = store_at(study.artefacts).names()
+        kept = ", ".join(name.partition("/")[0] for name in names if name.endswith(f"/{_WEIGHTS}")) or "those of none"
+        raise NotFoundError(
+            f"study {study.name!r}: no weights of trial {found.number} are kept; kept are {kept}"
+        ) from None
     check_hashes(folder, found.weights)
     return folder
 
@@ -106,39 +117,49 @@ class BestWeights:
     """Keeps the weights of the best complete trial of a study, of several objectives those of the Pareto front, and
     removes what other ended trials left."""
 
-    def __init__(self, study_folder: Path, objectives: Sequence[Objective], best: Sequence[Trial]) -> None:
-        self._folder = study_folder
+    def __init__(self, place: Path | str, objectives: Sequence[Objective], best: Sequence[Trial]) -> None:
+        self._place = place
         self._objectives = objectives
         self._kept = {trial.number: scores_of(trial, objectives) for trial in best}
+        self._rests_until = 0.0
 
     def tidy(self, trials: Sequence[Trial]) -> None:
         """Remove what an earlier sweep of these ``trials``, all of the study, could not when it died: files of ended
-        ones that are not kept, and what its workers had begun to write."""
+        ones that are not kept, and what its workers had begun to write.
+
+        Raises
+        ------
+        StorageError
+            If an object store does not answer.
+        """
         finished = {trial.number for trial in trials if trial.is_finished}
-        for folder in self._folder.glob("trial-*"):
-            number = folder.name.removeprefix("trial-")
-            if not number.isdecimal():
-                continue  # somebody else's
-            artefacts = TrialArtefacts(self._folder, int(number))
-            for partial in folder.glob(f"{PARTIAL}*"):
-                shutil.rmtree(partial, ignore_errors=True)
-            if artefacts.number in self._kept:
-                artefacts.drop_checkpoints()
-            elif artefacts.number in finished:
-                artefacts.remove()
+
+        def keeps(trial: str, entry: str) -> bool:
+            number = int(trial.removeprefix(_TRIAL))
+            return entry == _WEIGHTS if number in self._kept else number not in finished
+
+        store_at(self._place).tidy(keeps)
 
     def ended(self, trial: Trial) -> None:
-        """Tidy up after ``trial``, whose result is stored."""
-        artefacts = TrialArtefacts(self._folder, trial.number)
+        """Tidy up after ``trial``, whose result is stored. What an object store does not remove now, it does when the
+        next sweep of the study begins."""
+        artefacts = TrialArtefacts(self._place, trial.number)
         if trial.state != "complete":
-            artefacts.remove()
+            self._tidied(artefacts.remove)
             return
         scores = scores_of(trial, self._objectives)
         if any(reaches(kept, scores) for kept in self._kept.values()):
-            artefacts.remove()
+            self._tidied(artefacts.remove)
             return
         for number in [number for number, kept in self._kept.items() if reaches(scores, kept)]:
-            TrialArtefacts(self._folder, number).remove()
+            self._tidied(TrialArtefacts(self._place, number).remove)
             del self._kept[number]
         self._kept[trial.number] = scores
-        artefacts.drop_checkpoints()
+        self._tidied(artefacts.drop_checkpoints)
+
+    def _tidied(self, remove: Callable[[], None]) -> None:
+        if time.monotonic() >= self._rests_until:
+            try:
+                remove()
+            except StorageError:
+                self._rests_until = time.monotonic() + _REST_S

@@ -151,7 +151,7 @@ def send(
     from aifs_tune.storage import given_url
 
     url, shown = for_other_machines(given_url(storage))
-    environment = _shared_folders()
+    environment = _shared_places()
     if not any_versions:
         environment[PINS_VARIABLE] = pins()
     packages = [] if requirements is None else requirements.read_text().splitlines()
@@ -185,17 +185,17 @@ def cluster(address: str, allow_unauthenticated: bool) -> Jobs:
     return Jobs(address, allow_unauthenticated=allow_unauthenticated)
 
 
-def _shared_folders() -> dict[str, str]:
-    """The folders that all nodes share, as variables of a job."""
-    from aifs_tune.postgres_database import ARTEFACTS_VARIABLE
+def _shared_places() -> dict[str, str]:
+    """The places that all nodes share, as variables of a job."""
+    from aifs_tune.postgres_database import ARTEFACTS_VARIABLE, artefacts_at
 
-    artefacts = os.environ.get(ARTEFACTS_VARIABLE)
-    if not artefacts or not Path(artefacts).is_absolute():
+    artefacts, cache = os.environ.get(ARTEFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")
+    if not artefacts or not (is_url(artefacts) or Path(artefacts).is_absolute()):
         raise RequestError(
             f"{ARTEFACTS_VARIABLE}: {artefacts or 'not set'}; needed: the absolute path of a folder that all nodes "
-            "share, for checkpoints and weights"
+            "share, or the URL of an object store, for checkpoints and weights"
         )
-    return {
-        ARTEFACTS_VARIABLE: artefacts,
-        "AIFS_TUNE_CACHE": os.environ.get("AIFS_TUNE_CACHE") or str(Path(artefacts) / "cache"),
-    }
+    place = artefacts_at(artefacts)
+    if isinstance(place, Path):
+        cache = cache or str(place / "cache")
+    return {ARTEFACTS_VARIABLE: str(place)} | ({"AIFS_TUNE_CACHE": cache} if cache else {})

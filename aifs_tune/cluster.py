@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -52,6 +52,11 @@ class Pool:
         """How many trials may run on the nodes that are there now, at least 1; looked up every two seconds."""
         fit = max(1, _fit_at(int(time.monotonic() / 2), self.cpu, self.gpu))
         return min(fit, self.most or fit)
+
+    def is_room(self, left_out: Collection[str]) -> bool:
+        """Whether there is a node beside those ``left_out``, by Ray's ids, that is large enough for a trial."""
+        there = (node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in left_out)
+        return any(_fit(self.cpu, self.gpu, resources) for resources in there)
 
     @contextmanager
     def wanting(self, n_trials: int) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -26,6 +27,11 @@ def url_problem(url: str) -> str | None:
     if any(mark in place for mark in ("@", "?", "#", "::")) or not url.isprintable():
         return f"{scheme}://... has one of @ ? # :: or a control character; allowed: a bucket and a path, and no secret"
     return None
+
+
+def below(place: Path | str, name: str) -> Path | str:
+    """What is called ``name`` in a folder, or below a URL."""
+    return place / name if isinstance(place, Path) else f"{place}/{name}"
 
 
 def _is_of_data(url: str) -> str:

@@ -13,6 +13,8 @@
         │   ├── StorageBusyError  another process is writing to it
         │   └── DamagedError    files are not those whose hashes are stored
         ├── ServiceError        the service cannot be reached, or not take more now
+        ├── LostError           what a trial needs is gone; it can be tried again
+        │   └── NodeError         this machine cannot run trials of the study
         ├── TrainerError        a trainer failed or returned what is no measurement
         └── InterruptedSweepError  stopped before the end; can be resumed
 
@@ -109,6 +111,10 @@ class TrainerError(WorkError):
 
 class LostError(WorkError):
     """What a trial needs has gone with another process; the trial can be tried again in a new one."""
+
+
+class NodeError(LostError):
+    """This machine cannot run the trials of a study, such as one whose data are others: another one may."""
 
 
 class InterruptedSweepError(WorkError):

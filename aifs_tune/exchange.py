@@ -3,7 +3,6 @@ through."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +68,4 @@ def repair(study: Study) -> None:
 
 
 def _take_over(study: Study, number: int, source: int, epoch: int) -> None:
-    folder = TrialArtefacts(study.artefacts, source).checkpoint(epoch)
-    own = TrialArtefacts(study.artefacts, number)
-    own.save_checkpoint(epoch, lambda target: shutil.copytree(folder, target, dirs_exist_ok=True))
+    TrialArtefacts(study.artefacts, number).take_over(TrialArtefacts(study.artefacts, source), epoch)

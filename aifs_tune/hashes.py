@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -51,3 +52,28 @@ def check_hashes(folder: Path, expected: Hashes) -> None:
             raise DamagedError(f"{folder / name}: is not one of the files that the study has a hash of; its is {here}")
         if here != wanted:
             raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in the study is {wanted}")
+
+
+OWN = "hashes.json"
+"""What a checkpoint says of its other files, for as long as the study does not know of it."""
+
+
+def write_own(folder: Path) -> None:
+    """Add to ``folder`` a file with the hashes of all that is in it."""
+    (folder / OWN).write_text(json.dumps(hashes_of(folder)))
+
+
+def check_own(folder: Path) -> None:
+    """Refuse ``folder`` unless it holds the files that it says itself, and no others.
+
+    Raises
+    ------
+    DamagedError
+        As :func:`check_hashes`, and if it does not say what is in it.
+    """
+    try:
+        expected = dict(json.loads((folder / OWN).read_bytes()))
+        itself = hashlib.sha256((folder / OWN).read_bytes()).hexdigest()
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedError(f"{folder / OWN}: does not tell what the checkpoint is ({error})") from error
+    check_hashes(folder, {**expected, OWN: itself})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifs_tune.errors import AifsTuneError, NodeError
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trainers.by_name import find_family
 
@@ -15,11 +16,13 @@ class Job:
 
     ``folder`` is where the sweep was started: a lab's own modules are imported from it and their relative
     paths start there. ``data`` is where the driver has the prepared data, and ``fingerprint`` what they are.
+    ``artefacts`` is a folder that all nodes share, or the URL of an object store, which each asks with credentials of
+    its own.
     """
 
     spec: SweepSpec
     data: Path | None
-    artefacts: Path
+    artefacts: Path | str
     folder: Path
     fingerprint: str | None = None
     divisions: tuple[tuple[Path, str], ...] = ()
@@ -38,4 +41,7 @@ class Job:
 
         if split is not None and cross_validation is not None:
             data = cross_validation.divided(data, split)
-        return find_here(data, family.kind, location, fingerprint)
+        try:
+            return find_here(data, family.kind, location, fingerprint)
+        except AifsTuneError as error:
+            raise NodeError(str(error)) from error

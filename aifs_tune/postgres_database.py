@@ -19,7 +19,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from aifs_tune.data_url import is_url
+from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.held_session import opened, translated
 from aifs_tune.postgres_lock import AWAY_S, StudyLock
@@ -52,8 +52,8 @@ _TIDY = sqlalchemy.text(
 class PostgresDatabase:
     """The database at ``url``, ``postgresql+psycopg://...``; see :class:`~aifs_tune.storage.Database`.
 
-    Checkpoints and weights are kept in ``$AIFS_TUNE_ARTEFACTS``, a folder that all machines share, else in
-    ``aifs_tune_artifacts`` of the current folder.
+    Checkpoints and weights are kept in ``$AIFS_TUNE_ARTEFACTS``, a folder that all machines share or the URL of an
+    object store, else in ``aifs_tune_artifacts`` of the current folder.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class PostgresDatabase:
             ) from None
         self.url = url
         self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-        self.artefacts = _artefacts()
+        self.artefacts = artefacts_at(os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts")
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
         self._writer, self._is_tidy = uuid.uuid4().hex, False
@@ -181,11 +181,19 @@ def for_other_machines(url: str) -> tuple[str, str]:
     return url, parsed.set(query={}).render_as_string()
 
 
-def _artefacts() -> Path:
-    given = os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts"
-    if is_url(given):
-        raise RequestError(f"{ARTEFACTS_VARIABLE}: {given} is a URL; allowed: a folder that all machines share")
-    return Path(given).absolute()
+def artefacts_at(given: str) -> Path | str:
+    """What ``$AIFS_TUNE_ARTEFACTS`` names: a folder, or the URL of an object store.
+
+    Raises
+    ------
+    RequestError
+        If it is a URL of neither, or one with a secret in it.
+    """
+    if not is_url(given):
+        return Path(given).absolute()
+    if (wrong := url_problem(given)) is not None:
+        raise RequestError(f"{ARTEFACTS_VARIABLE}: {wrong}")
+    return Path(given.removeprefix("file://")) if given.startswith("file://") else given.rstrip("/")
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -123,6 +124,22 @@ class Hall:
         answer = getattr(member, method)(*args, **kwargs)
         return answer, member.is_finished, dict(member.spent)
 
+    def written(self, seat: str, method: str) -> Any:
+        """As :meth:`call` for a ``method`` that is given a folder to fill: the files that it wrote, by their names, and
+        which one it answered."""
+        with TemporaryDirectory(prefix="aifs_tune_") as made:
+            folder = Path(made)
+            answer, is_finished, spent = self.call(seat, method, folder)
+            files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return (files, None if answer is None else answer.name), is_finished, spent
+
+    def load(self, seat: str, files: Mapping[str, bytes]) -> Any:
+        """As :meth:`call` for ``load``, of a folder with these files."""
+        with TemporaryDirectory(prefix="aifs_tune_") as made:
+            for name, content in files.items():
+                (Path(made) / name).write_bytes(content)
+            return self.call(seat, "load", Path(made))
+
 
 def _abandoned(owners: Mapping[str, Any]) -> list[str]:
     """The seats whose actor is dead; one that lives but is busy answers nothing."""
@@ -174,21 +191,33 @@ class RemoteMember:
         return metrics
 
     def save(self, folder: Path) -> None:
-        """As of a member; the folder must be one that the population's process sees too."""
-        self._call("save", folder)
+        """As of a member."""
+        self._write("save", folder)
 
     def load(self, folder: Path) -> None:
         """As of a member."""
-        self._call("load", folder)
+        self._answer(self._hall.load.remote(self._seat, {path.name: path.read_bytes() for path in folder.iterdir()}))
 
     def save_best(self, folder: Path) -> Path:
         """As of a member."""
-        path: Path = self._call("save_best", folder)
-        return path
+        name = self._write("save_best", folder)
+        assert name is not None
+        return folder / name
+
+    def _write(self, method: str, folder: Path) -> str | None:
+        """Have the files written by the population's process, which may be on another machine, and write them here."""
+        files, answer = self._answer(self._hall.written.remote(self._seat, method))
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        written: str | None = answer
+        return written
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._answer(self._hall.call.remote(self._seat, method, *args, **kwargs))
+
+    def _answer(self, asked: Any) -> Any:
         try:
-            answer, self.is_finished, self.spent = ray.get(self._hall.call.remote(self._seat, method, *args, **kwargs))
+            answer, self.is_finished, self.spent = ray.get(asked)
         except RayActorError as error:
             raise LostError("the process of the population died") from error
         except RayTaskError as error:

@@ -17,6 +17,7 @@ from aifs_tune.hashes import Hashes
 from aifs_tune.listener import Listener
 from aifs_tune.memory import Occupied
 from aifs_tune.meter import Meter
+from aifs_tune.shortage import put_aside, take_aside
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
@@ -39,7 +40,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         self.n_handed_out = 0
         self.put_aside: list[Trial] = []
         """Those that ran out of memory and can have more of it later."""
-        self.puts_aside = False
+        self._share: float | None = None
         self.error: Exception | None = None
         self._has_room: Callable[[], bool] = lambda: True
 
@@ -47,14 +48,25 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         """Hand out trials only while ``has_room``."""
         self._has_room = has_room
 
+    def aside(self, share: float) -> int:
+        """Put aside what runs out of memory with this share of a GPU, and what did so in an earlier sweep already: how
+        many trials these are."""
+        self._share = share
+        self.put_aside = take_aside(self._study, share, self._owner)
+        return len(self.put_aside)
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Keep what goes wrong here: Tune would take it for a failure of the trial and go on."""
         try:
             yield
         except Exception as error:
-            self.error = self.error or error
+            self.give_up(error)
             raise
+
+    def give_up(self, error: Exception) -> None:
+        """End the sweep with this error."""
+        self.error = self.error or error
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
@@ -97,8 +109,8 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
             return  # TrialWatch tells it: it knows the reason
         with self.guarded():
             self._hear(result)
-            if result["out_of_memory"] and self.puts_aside:
-                self._put_aside(trial_id, result["reason"])
+            if result["out_of_memory"] and self._share is not None:
+                self._put_aside(trial_id, self._share, result["reason"])
             else:
                 self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
 
@@ -119,13 +131,14 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
     def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
         """Tell the study that a trial's worker is gone for good."""
         with self.guarded():
-            if out_of_memory and self.puts_aside:
-                self._put_aside(trial_id, reason)
+            if out_of_memory and self._share is not None:
+                self._put_aside(trial_id, self._share, reason)
             else:
                 number = self.live[trial_id].number
                 self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
 
-    def _put_aside(self, trial_id: str, reason: str) -> None:
+    def _put_aside(self, trial_id: str, share: float, reason: str) -> None:
+        put_aside(self._study, self.live[trial_id], share)
         trial = self.live.pop(trial_id)
         self.put_aside.append(trial)
         self._listener.stage(f"trial {trial.number} is tried again when the others have ended; {reason}")

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import ray
 from ray import tune
-from ray.exceptions import RayActorError
 
 from aifs_tune.cross_validation import split_of
+from aifs_tune.errors import NodeError
 from aifs_tune.job import Job
+from aifs_tune.ray_nodes import MisplacedError, UncountedError
 from aifs_tune.ray_population import RemoteMember
 from aifs_tune.runner import Runner
 from aifs_tune.space import Scalar
@@ -75,7 +77,10 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         if self._is_worn_out:
             raise WornOutError()
-        step = self._runner.step()
+        try:
+            step = self._runner.step()
+        except NodeError as error:
+            raise MisplacedError(ray.get_runtime_context().get_node_id(), str(error)) from error
         result: dict[str, Any] = {
             "epoch": step.epoch,
             "metrics": json.dumps(dict(step.metrics)),
@@ -106,10 +111,5 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         )
 
 
-class WornOutError(RayActorError):  # type: ignore[misc]
-    """The worker is to be replaced: Tune starts the trial in a new one and counts no failure."""
-
-    @property
-    def preempted(self) -> bool:
-        """What makes Tune not count it."""
-        return True
+class WornOutError(UncountedError):
+    """The worker is to be replaced."""

@@ -24,6 +24,7 @@ from aifs_tune.listener import Listener, Plan
 from aifs_tune.memory import Occupied
 from aifs_tune.meter import Meter
 from aifs_tune.profile import Profile
+from aifs_tune.ray_nodes import LeftOut, placed_elsewhere
 from aifs_tune.ray_patches import deaths_counted_once, outlived_kills, plain_workers, remembered_trainable
 from aifs_tune.ray_pbt import PbtScheduler
 from aifs_tune.ray_population import Crew, crew_for
@@ -32,6 +33,7 @@ from aifs_tune.ray_searcher import PbtSearcher, StudySearcher
 from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.ray_watch import TrialWatch
 from aifs_tune.shares import choose, larger, words_of
+from aifs_tune.shortage import ran_out_with
 from aifs_tune.study import Study
 from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trial import Trial
@@ -88,13 +90,13 @@ def run_trials(
         pool = pool.with_gpu(share)
         if n_trials:
             listener.stage(f"{why}; {pool.workers} at a time from now on")
-    n_short = phases.run(pool, n_trials)
-    share_after = larger(pool.gpu)
-    if n_short and share_after is not None and not phases.is_over:
+    short = phases.run(pool, n_trials)
+    share_after = larger(max(short, default=0.0))
+    if share_after is not None and not phases.is_over:
         pool = pool.with_gpu(share_after)
-        profile.n_out_of_memory += n_short
-        listener.stage(f"{n_short} trial(s) are tried again with {words_of(pool.gpu)}, {pool.workers} at a time")
-        phases.run(pool, n_short, is_last=True)
+        profile.n_out_of_memory += len(short)
+        listener.stage(f"{len(short)} trial(s) are tried again with {words_of(pool.gpu)}, {pool.workers} at a time")
+        phases.run(pool, len(short), is_last=True)
 
 
 class _Phases:
@@ -115,24 +117,47 @@ class _Phases:
         """Whether ``search.timeout_s`` has passed."""
         return time.monotonic() >= self._until
 
-    def run(self, pool: Pool, n_trials: int, *, is_last: bool = False) -> int:
-        """Run trials of the study; how many of them ran out of memory and wait to be tried again. None of the last
-        phase's do, nor in a population."""
+    def run(self, pool: Pool, n_trials: int, *, is_last: bool = False) -> list[float]:
+        """Run trials of the study; with what shares of a GPU those of them ran out of memory that wait to be tried
+        again, in this sweep or an earlier one. None of the last phase's do, nor in a population."""
         left_s = self._until - time.monotonic()
         if n_trials < 1 or left_s <= 0:
-            return 0
+            return []
         study, search = self._study, self._job.spec.search
         kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
         searcher = kind(study, self._owner, self._weights, self._listener, self.meter)
+        began = time.monotonic()
+        with ExitStack() as running:
+            crew = running.enter_context(crew_for(self._job, pool, n_trials=n_trials, listener=self._listener))
+            try:
+                if not is_last and kind is StudySearcher and larger(crew.gpu) is not None:
+                    n_trials -= searcher.aside(crew.gpu)
+                if n_trials:
+                    self._fit(searcher, pool, crew, n_trials, left_s)
+            finally:
+                unfinished = searcher.unfinished()
+                for trial in (*unfinished, *searcher.put_aside):
+                    study.requeue(trial)
+        is_whole = not unfinished and searcher.n_handed_out == n_trials
+        if not is_whole and time.monotonic() - began < left_s:
+            raise InterruptedSweepError(
+                f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
+                f"continue with: aifs-tune resume {study.name}"
+            )
+        return [share for trial in searcher.put_aside if (share := ran_out_with(study, trial)) is not None]
+
+    def _fit(self, searcher: StudySearcher, pool: Pool, crew: Crew, n_trials: int, left_s: float) -> None:
+        """Let Tune run ``n_trials`` trials."""
+        is_population = isinstance(searcher, PbtSearcher)
         with ExitStack() as running:
             if pool.is_ours:
                 running.enter_context(plain_workers())
             running.enter_context(outlived_kills())
             running.enter_context(deaths_counted_once())
+            left_out = LeftOut(pool.is_room, self._listener.stage)
+            running.enter_context(placed_elsewhere(left_out, searcher.give_up))
             scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
-            crew = running.enter_context(crew_for(self._job, pool, n_trials=n_trials, listener=self._listener))
-            searcher.puts_aside = not is_last and kind is StudySearcher and larger(crew.gpu) is not None
-            grows = pool.grows and not crew.populations and kind is StudySearcher
+            grows = pool.grows and not crew.populations and not is_population
             if grows:
                 running.enter_context(pool.wanting(n_trials))
                 searcher.watch(lambda: len(searcher.live) < pool.fit())
@@ -144,35 +169,26 @@ class _Phases:
                 gpu=crew.gpu or pool.gpu,  # a population's members have a part in what it was given
                 populations=crew.populations,
             )
-            trainable = tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu})
             config = tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self._scheduler(searcher, n_trials, crew.workers),
                 # a search that could go on keeps Tune from ending workers while all of a population are paused
-                num_samples=n_trials + (kind is PbtSearcher),
-                max_concurrent_trials=n_trials if grows or kind is PbtSearcher else crew.workers,
+                num_samples=n_trials + is_population,
+                max_concurrent_trials=n_trials if grows or is_population else crew.workers,
                 reuse_actors=True,
                 time_budget_s=None if left_s == float("inf") else left_s,
             )
-            tuner = tune.Tuner(trainable, tune_config=config, run_config=self._run_config(searcher, scratch))
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"cpu": crew.cpu, "gpu": crew.gpu}),
+                tune_config=config,
+                run_config=self._run_config(searcher, scratch),
+            )
             running.enter_context(remembered_trainable())
-            began = time.monotonic()
             try:
                 tuner.fit()
             except TuneError as error:
                 problem = WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}")
                 raise searcher.error or problem from error
-            finally:
-                unfinished = searcher.unfinished()
-                for trial in (*unfinished, *searcher.put_aside):
-                    study.requeue(trial)
-        is_whole = not unfinished and searcher.n_handed_out == n_trials
-        if not is_whole and time.monotonic() - began < left_s:
-            raise InterruptedSweepError(
-                f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
-                f"continue with: aifs-tune resume {study.name}"
-            )
-        return len(searcher.put_aside)
 
     def _tell(self, pool: Pool, crew: Crew) -> None:
         """Who listens and who measures what is about to start."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
@@ -10,46 +9,30 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
 
 from aifs_tune import memory
 from aifs_tune.artefacts import TrialArtefacts
 from aifs_tune.cross_validation import split_of
-from aifs_tune.errors import ConflictError, DamagedError, LostError, TrainerError
+from aifs_tune.errors import (
+    ConflictError,
+    DamagedError,
+    LostError,
+    NotFoundError,
+    StorageError,
+    TrainerError,
+)
 from aifs_tune.footprint import Footprint
-from aifs_tune.hashes import Hashes, check_hashes, hashes_of
+from aifs_tune.hashes import Hashes
 from aifs_tune.job import Job
 from aifs_tune.memory import Occupied
 from aifs_tune.space import Scalar
+from aifs_tune.steps import Step, load_checkpoint, write_checkpoint
 from aifs_tune.trainers.protocol import Accountable, Adaptable, Answering, Resumable, Trainer, Wearing
 from aifs_tune.trial import Checkpoint
-
-_MEASURED = "measured.json"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One epoch of a trial, or its end.
-
-    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what could not be kept on disk or used of it;
-    ``out_of_memory`` whether it failed for want of memory. ``checkpoint`` and ``weights`` are the hashes of what was
-    written after it.
-    ``spent`` is what this worker's time since its last step went into: seconds by the names of
-    :data:`aifs_tune.profile.WORK`.
-    """
-
-    epoch: int
-    metrics: Mapping[str, float]
-    seconds: float
-    ended: Literal["complete", "failed"] | None
-    reason: str | None = None
-    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
-    out_of_memory: bool = False
-    checkpoint: Hashes | None = None
-    weights: Hashes | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +95,7 @@ class Runner:
         are told again by the next steps, without training. The first ``n_inherited`` epochs were those of another
         trial: without a checkpoint of them, the trial fails. ``checkpoint`` is the newest that the study knows of:
         if there is one of its epoch with other hashes, the trial begins again. A newer one, whose epoch was not stored
-        before a crash, is told from a damaged one by what its trainer wrote into it.
+        before a crash, has its hashes in itself.
         """
         self._artefacts = TrialArtefacts(self._job.artefacts, number)
         self._measured: list[Step] = []
@@ -131,7 +114,7 @@ class Runner:
                     self._trainer = self._make_trainer(params, seed)
             with self._spending("switch"):
                 self._trainer.reset(first, seed=seed)
-                if not self._continue(n_stored, checkpoint):
+                if not self._continue(n_stored, n_inherited, checkpoint):
                     self._trainer.reset(first, seed=seed)
             if len(self._measured) < n_inherited:
                 self._problem = _Failure(
@@ -142,28 +125,35 @@ class Runner:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = self._failure(error)
 
-    def _continue(self, n_stored: int, known: Checkpoint | None) -> bool:
-        """Load the newest checkpoint, if there is one; False if it is not the one that is ``known``, is damaged or was
-        computed in another way than here: then the trial starts again, and its last step says so."""
+    def _continue(self, n_stored: int, n_inherited: int, known: Checkpoint | None) -> bool:
+        """Load the newest checkpoint, if there is one; False if it is not the one that is ``known``, is damaged, was
+        computed in another way than here or cannot be reached: then the trial starts again, and its last step says
+        so."""
         trainer: object = self._trainer
-        folder = self._artefacts.find_checkpoint()
-        if folder is None or not isinstance(trainer, Resumable):
-            if known is not None:
-                self._unused = f"its checkpoint of epoch {known.epoch} is gone"
+        if not isinstance(trainer, Resumable):
             return True
         try:
-            if known is not None and self._artefacts.find_checkpoint_epoch() == known.epoch:
-                check_hashes(folder, known.hashes)
-            hashes = hashes_of(folder)
-            measured = [Step(**step) for step in json.loads((folder / _MEASURED).read_text())]
-            trainer.load(folder)
-        except (TrainerError, ConflictError, DamagedError, OSError, ValueError, TypeError) as error:
+            epoch = self._artefacts.find_checkpoint_epoch()
+            if epoch is None:
+                if known is not None:
+                    self._unused = f"its checkpoint of epoch {known.epoch} is gone"
+                return True
+            with TemporaryDirectory(prefix="aifs_tune_") as scratch:
+                folder = self._artefacts.fetched_checkpoint(epoch, Path(scratch))
+                expected = known.hashes if known is not None and known.epoch == epoch else None
+                self._measured, hashes = load_checkpoint(folder, trainer, expected)
+        except (TrainerError, ConflictError, NotFoundError, StorageError, OSError, ValueError, TypeError) as error:
+            is_away = isinstance(error, StorageError) and not isinstance(error, DamagedError)
+            if is_away and n_inherited:
+                raise LostError(f"its checkpoint cannot be reached: {error}") from error
             self._unused = f"its checkpoint was not used: {error}"
-            self._artefacts.drop_checkpoints()
+            if not is_away:
+                with suppress(StorageError):
+                    self._artefacts.drop_checkpoints()
             return False
-        untold = measured[n_stored:]
+        untold = self._measured[n_stored:]
         self._untold = untold[:-1] + [replace(step, checkpoint=hashes) for step in untold[-1:]]
-        self._measured, self._kept_epoch = measured, len(measured)
+        self._kept_epoch = len(self._measured)
         if isinstance(trainer, Adaptable):
             self._trained_with = None  # what was loaded may have been trained with others
         return True
@@ -174,14 +164,17 @@ class Runner:
         Raises
         ------
         OSError
-            If the disk does not take it.
+            If the disk does not take it; StorageError if an object store does not.
         """
         if self._kept_epoch != len(self._measured):
             self._keep()
 
     def _keep(self) -> Hashes:
-        self._saved_at, epoch = time.monotonic(), len(self._measured)
-        hashes = self._artefacts.save_checkpoint(epoch, self._write_checkpoint)
+        epoch = len(self._measured)
+        try:
+            hashes = self._artefacts.save_checkpoint(epoch, self._write_checkpoint)
+        finally:
+            self._saved_at = time.monotonic()
         self._kept_epoch = epoch
         return hashes
 
@@ -246,6 +239,8 @@ class Runner:
                 return self._saved(step)
         except OSError as error:  # what was measured stands, whatever the disk says
             return replace(step, reason=f"not kept on disk: {error.strerror or error}")
+        except StorageError as error:  # or an object store
+            return replace(step, reason=f"not kept: {error}")
 
     @contextmanager
     def _spending(self, name: str) -> Iterator[None]:
@@ -289,8 +284,7 @@ class Runner:
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer
         assert isinstance(trainer, Resumable)
-        trainer.save(folder)
-        (folder / _MEASURED).write_text(json.dumps([asdict(step) for step in self._measured]))
+        write_checkpoint(folder, trainer, self._measured)
 
     def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
         for metric in (objective.metric for objective in self._job.spec.objectives):

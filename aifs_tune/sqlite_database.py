@@ -27,7 +27,7 @@ class SqliteDatabase:
         self.file = file
         self.url = f"sqlite:///{file}"
         self.shown = str(file)
-        self.artefacts = file.with_name(file.stem + "_artifacts")
+        self.artefacts: Path | str = file.with_name(file.stem + "_artifacts")
         self._marking, self._n_marked = threading.Lock(), 0
         self._marked: sqlalchemy.Connection | None = None
         self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from aifs_tune.data_url import below
 from aifs_tune.errors import NotFoundError
 from aifs_tune.held_session import translated
 from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
@@ -123,9 +124,10 @@ class StudyReading:
         return self._optuna.user_attrs.get(f"{FACT}{name}")
 
     @property
-    def artefacts(self) -> Path:
-        """The folder that holds checkpoints and weights of this study's trials; it may not exist."""
-        return self.storage.artefacts / f"study-{self.id}"
+    def artefacts(self) -> Path | str:
+        """The folder that holds checkpoints and weights of this study's trials, or its URL in an object store; it may
+        not exist."""
+        return below(self.storage.artefacts, f"study-{self.id}")
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
         with translated(self.storage.shown):

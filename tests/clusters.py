@@ -35,9 +35,9 @@ class Cluster:
         head = [f"--port={self.gcs}", "--include-dashboard=true", f"--dashboard-port={self.dashboard}"]
         self._start("--head", *head)
 
-    def join(self) -> None:
-        """One more node."""
-        self._start(f"--address=127.0.0.1:{self.gcs}")
+    def join(self, **environment: str) -> None:
+        """One more node, with something of its own in its environment."""
+        self._start(f"--address=127.0.0.1:{self.gcs}", environment=environment)
 
     def kill_raylet(self, node: int) -> None:
         """SIGKILL: the node is gone, with its workers."""
@@ -66,12 +66,12 @@ class Cluster:
             node.wait(timeout=60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, *arguments: str) -> None:
+    def _start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         with ExitStack() as reserved:
             ports = [f"--{name}={_free_port(reserved)}" for name in _PORTS]
         node = subprocess.Popen(
             [*_RAY, "--node-ip-address=127.0.0.1", f"--temp-dir={self._folder}/{len(self.nodes)}", *ports, *arguments],
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

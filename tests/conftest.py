@@ -24,6 +24,7 @@ STARTS_RAY = {
     "test_ray_tune",
     "test_service_sweeps",
     "test_sweep_confirm",
+    "test_sweep_artefacts",
     "test_sweep_faults",
     "test_sweep_frames",
     "test_sweep_images",
@@ -108,6 +109,23 @@ def postgres_url(postgres: Any) -> str:
     name = f"lab{next(_NUMBERS)}"
     postgres.psql(f"CREATE DATABASE {name} TEMPLATE template_lab")
     return database_url(postgres, name)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """An S3 store on this machine."""
+    from stores import s3_store
+
+    with s3_store() as store:
+        yield store
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The store, which this process reaches."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture(autouse=True)

@@ -61,7 +61,7 @@ class Adapting(Counting):
         return {"score": self.value}
 
 
-def counting(tmp_path: Path) -> Runner:
+def counting(tmp_path: Path, artefacts: Path | str | None = None) -> Runner:
     """Runs trials of three epochs and keeps a checkpoint after each."""
     spec = parse_sweep(
         {
@@ -73,7 +73,8 @@ def counting(tmp_path: Path) -> Runner:
         }
     )
     Counting.made = 0
-    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Counting())
+    job = Job(spec, None, artefacts or tmp_path / "artefacts", tmp_path)
+    return Runner(job, lambda params, seed: Counting())
 
 
 def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
@@ -89,6 +90,13 @@ def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
         }
     )
     return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Adapting())
+
+
+def checkpoint_of(runner: Runner) -> Path:
+    """The folder of the newest checkpoint of the trial that was started, which lies here."""
+    epoch = runner._artefacts.find_checkpoint_epoch()
+    assert epoch is not None
+    return runner._artefacts.fetched_checkpoint(epoch, Path())
 
 
 def to_end(runner: Runner) -> list[Step]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import fsspec
+import pytest
 from moto.server import ThreadedMotoServer
 
 _NOBODY = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -31,6 +32,17 @@ class Store:
             if file.is_file():
                 self.put(f"{key}/{file.relative_to(folder).as_posix()}", file.read_bytes())
         return f"s3://lab/{key}"
+
+
+@contextmanager
+def elsewhere(url: str) -> Iterator[None]:
+    """S3 is asked for at this URL, by whoever asks meanwhile."""
+    file_system = fsspec.get_filesystem_class("s3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        file_system.clear_instance_cache()
+        yield
+    file_system.clear_instance_cache()
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counting import checkpoint_of
 
 from aifs_tune.answers import best_answer
 from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
-from aifs_tune.durable import write_folder
 from aifs_tune.errors import DamagedError, NotFoundError
 from aifs_tune.job import Job
 from aifs_tune.runner import Runner
@@ -133,18 +133,18 @@ def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
     first.start(0, {"units": 8}, 1)
     measured = [first.step(), first.step()]
     target = tmp_path / "executed"
-    poison(first._artefacts.find_checkpoint(), "state", target)
+    poison(checkpoint_of(first), "state", target)
     known = Checkpoint(2, measured[1].checkpoint) if is_known else None
     first.start(0, {"units": 8}, 1, n_stored=2, checkpoint=known)
     again = [first.step(), first.step(), first.step()]
     assert [s.metrics for s in again[:2]] == [s.metrics for s in measured], "it began again"
     assert "its checkpoint was not used" in again[-1].reason
     assert not target.exists()
-    poison(first._artefacts.weights, "weights", target)
+    poison(first._artefacts.fetched_weights(tmp_path), "weights", target)
     with pytest.raises(DamagedError, match=r"weights\.json: its SHA-256 is"):
-        load_classifier(first._artefacts.weights, hashes=again[-1].weights)
+        load_classifier(first._artefacts.fetched_weights(tmp_path), hashes=again[-1].weights)
     assert not target.exists()
-    pickle.loads((first._artefacts.weights / "weights.pkl").read_bytes())
+    pickle.loads((first._artefacts.fetched_weights(tmp_path) / "weights.pkl").read_bytes())
     assert target.exists(), "the poison must work where pickle is allowed"
 
 
@@ -158,18 +158,18 @@ def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
 
     with pytest.raises(OSError, match="disk full"):
         artefacts.save_checkpoint(2, broken)
-    assert artefacts.find_checkpoint() == artefacts.folder / "checkpoint-00001"
-    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("old"))
-    write_folder(artefacts.weights, lambda folder: (folder / "w").write_text("new"))
-    assert (artefacts.weights / "w").read_text() == "new"
-    assert sorted(p.name for p in artefacts.folder.iterdir()) == ["checkpoint-00001", "weights"]
+    assert artefacts.find_checkpoint_epoch() == 1
+    artefacts.save_weights(lambda folder: (folder / "w").write_text("old"))
+    artefacts.save_weights(lambda folder: (folder / "w").write_text("new"))
+    assert (artefacts.fetched_weights(tmp_path) / "w").read_text() == "new"
+    assert sorted(p.name for p in (tmp_path / "trial-000003").iterdir()) == ["checkpoint-00001", "weights"]
 
 
 def test_only_the_best_trials_weights_stay(tmp_path):
     objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
 
     def end(number, value, state="complete"):
-        write_folder(TrialArtefacts(tmp_path, number).weights, lambda folder: (folder / "w").write_text("w"))
+        TrialArtefacts(tmp_path, number).save_weights(lambda folder: (folder / "w").write_text("w"))
         keep.ended(Trial(number, state, {}, 0, value=value))
 
     keep = BestWeights(tmp_path, [objective], [])
@@ -188,7 +188,7 @@ def test_what_a_driver_that_died_left_is_removed(tmp_path):
         artefacts = TrialArtefacts(tmp_path, trial.number)
         artefacts.save_weights(lambda folder: (folder / "w").write_text("w"))
         artefacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
-        (artefacts.folder / "partial-x").mkdir()
+        (tmp_path / f"trial-{trial.number:06d}" / "partial-x").mkdir()
     BestWeights(tmp_path, [objective], [trials[1]]).tidy(trials)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
     in_flight = [f"trial-00000{n}/{what}" for n in (3, 4) for what in ("checkpoint-00001", "weights")]

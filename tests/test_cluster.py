@@ -185,6 +185,7 @@ def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
             "the URL has a password",
         ),
         (known | {"AIFS_TUNE_ARTEFACTS": ""}, ("submit", "slow.yaml"), postgres_url, "AIFS_TUNE_ARTEFACTS: not set"),
+        (known | {"AIFS_TUNE_ARTEFACTS": "https://lab"}, ("submit", "slow.yaml"), postgres_url, "is not a URL of data"),
         (known, ("submit", "slow.yaml", "--data", "survey"), postgres_url, "not a path that all nodes have"),
         (known, ("submit", "slow.yaml", "--include", "nothing.csv"), postgres_url, "nothing.csv: no such file to send"),
     ):

@@ -31,7 +31,8 @@ def keep(study, number, epoch, text):
 
 
 def kept(study, number):
-    checkpoint = TrialArtefacts(study.artefacts, number).find_checkpoint()
+    artefacts = TrialArtefacts(study.artefacts, number)
+    checkpoint = artefacts.fetched_checkpoint(artefacts.find_checkpoint_epoch(), study.artefacts)
     return checkpoint.name, (checkpoint / "w").read_text()
 
 

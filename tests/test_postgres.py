@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -16,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from aifs_tune import postgres_database, postgres_lock
 from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
 from aifs_tune.held_session import HeldSession
+from aifs_tune.postgres_database import artefacts_at
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, study_names
 
@@ -325,10 +327,33 @@ CREATE = """
 """
 
 
-def test_artefacts_in_an_object_store_are_refused(postgres_url, monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("/shared/lab", Path("/shared/lab")),
+        ("lab", Path.cwd() / "lab"),
+        ("file:///shared/lab", Path("/shared/lab")),
+        ("s3://lab/artefacts/", "s3://lab/artefacts"),
+        ("gs://lab", "gs://lab"),
+    ],
+)
+def test_where_artefacts_are(given, place):
+    assert artefacts_at(given) == place
+
+
+@pytest.mark.parametrize(
+    "given", ["https://lab/a", "s3://", "file://lab", "s3://key:geheim@lab/a", "az://lab?sig=geheim"]
+)
+def test_artefacts_that_cannot_be_there_are_refused(given):
+    with pytest.raises(RequestError, match=r"^AIFS_TUNE_ARTEFACTS: .*allowed: ") as refused:
+        artefacts_at(given)
+    assert "geheim" not in str(refused.value)
+
+
+def test_the_artefacts_of_a_study_may_be_in_an_object_store(postgres_url, monkeypatch, space):
     monkeypatch.setenv("AIFS_TUNE_ARTEFACTS", "s3://lab/artefacts")
-    with pytest.raises(RequestError, match="AIFS_TUNE_ARTEFACTS: s3://lab/artefacts is a URL; allowed: a folder"):
-        Storage(postgres_url)
+    study = open_study("far", space=space, storage=postgres_url)
+    assert study.artefacts == f"s3://lab/artefacts/study-{study.id}"
 
 
 def test_processes_that_create_the_tables_at_once_make_them_once(postgres):

@@ -12,16 +12,14 @@ from aifs_tune.listener import Silent
 from aifs_tune.meter import Meter
 from aifs_tune.profile import Profile
 from aifs_tune.ray_searcher import StudySearcher
+from aifs_tune.shortage import ran_out_with
 from aifs_tune.studies import open_study
 
 
 @pytest.fixture
 def searcher(url, space):
     study = open_study("memory", space=space, storage=url, metric="score")
-    weights = BestWeights(study.artefacts, study.spec.objectives, [])
-    meter = Meter(Profile(), Silent())
-    meter.give(0.5, per_node=1, is_chosen=True)
-    return StudySearcher(study, "me", weights, Silent(), meter)
+    return again(study)
 
 
 def result(**entries: Any) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def state(searcher: StudySearcher, number: int) -> str:
 
 
 def test_it_is_put_aside_as_it_is_and_can_be_asked_for_again(searcher):
-    searcher.puts_aside = True
+    assert searcher.aside(0.5) == 0
     first, second = (searcher.suggest(name) for name in ("a", "b"))
     searcher.on_trial_result("a", result(metrics=json.dumps({"score": 0.5}), ended=None, out_of_memory=False))
     searcher.on_trial_complete("a", result(epoch=1))
@@ -59,6 +57,32 @@ def test_it_is_put_aside_as_it_is_and_can_be_asked_for_again(searcher):
     assert searcher.suggest("e") == second
 
 
+def test_a_resumed_sweep_neither_forgets_nor_repeats_it(searcher):
+    searcher.aside(0.5)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result())
+    study, number = searcher._study, searcher.put_aside[0].number
+    study.requeue(number)
+    study.enqueue({"x": 0.5, "kind": "a"})
+    resumed = again(study)
+    assert resumed.aside(0.4) == 1
+    assert resumed.suggest("b")["number"] == 1, "one that is known to need more is not tried with less"
+    assert ran_out_with(study, resumed.put_aside[0]) == 0.5
+    study.take_lead("the next sweep, as this one was killed")
+    assert state(searcher, number) == "waiting"
+    larger = again(study)
+    assert larger.aside(1.0) == 0
+    assert larger.suggest("c")["number"] == number, "nor put aside where it has more"
+    assert again(study).aside(0.1) == 0, "one that runs already is left alone"
+
+
+def again(study: Any) -> StudySearcher:
+    """That of another sweep of the study."""
+    meter = Meter(Profile(), Silent())
+    meter.give(0.5, per_node=1, is_chosen=True)
+    return StudySearcher(study, "me", BestWeights(study.artefacts, study.spec.objectives, []), Silent(), meter)
+
+
 def test_it_failed_where_no_larger_share_is_left(searcher):
     searcher.suggest("a")
     searcher.suggest("b")
@@ -70,7 +94,7 @@ def test_it_failed_where_no_larger_share_is_left(searcher):
 
 
 def test_other_failures_stand(searcher):
-    searcher.puts_aside = True
+    searcher.aside(0.5)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", result(reason="it broke", out_of_memory=False))

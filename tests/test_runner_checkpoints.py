@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from counting import Adapting, adapting, steps, to_end
+from counting import Adapting, adapting, checkpoint_of, steps, to_end
 
 from aifs_tune.hashes import hashes_of
 from aifs_tune.runner import Runner, Step
@@ -40,17 +40,17 @@ def test_epochs_that_were_measured_but_not_stored_are_told_again(runner, n_store
 def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(runner, name, damage):
     runner.start(4, {"start": 0.0}, seed=1)
     first = [runner.step(), runner.step()]
-    damage(runner._artefacts.find_checkpoint() / name)
+    damage(checkpoint_of(runner) / name)
     again = steps(runner, 4, n_stored=2)
     assert [s.epoch for s in again] == [1, 2, 3]
     assert [s.metrics for s in again[:2]] == [s.metrics for s in first]
 
 
-def test_the_hashes_of_what_was_written_are_told(runner):
+def test_the_hashes_of_what_was_written_are_told(runner, tmp_path):
     taken = steps(runner, 4)
-    folder = runner._artefacts.weights
+    folder = runner._artefacts.fetched_weights(tmp_path)
     assert taken[-1].weights == hashes_of(folder) == {"best.json": hashlib.sha256(b"3.0").hexdigest()}
-    assert [set(s.checkpoint or ()) for s in taken] == [{"state.json", "measured.json"}] * 2 + [set()]
+    assert [set(s.checkpoint or ()) for s in taken] == [{"state.json", "measured.json", "hashes.json"}] * 2 + [set()]
 
 
 def interrupted(runner: Runner) -> Checkpoint:
@@ -59,7 +59,7 @@ def interrupted(runner: Runner) -> Checkpoint:
     return Checkpoint(2, [runner.step(), runner.step()][1].checkpoint)
 
 
-def go_on(runner: Runner, known: Checkpoint, n_stored: int = 2) -> list[Step]:
+def go_on(runner: Runner, known: Checkpoint | None, n_stored: int = 2) -> list[Step]:
     runner.start(4, {"start": 0.0}, 1, n_stored=n_stored, checkpoint=known)
     return to_end(runner)
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_whose_hash_the_study_has_is_used(runner):
 def test_a_checkpoint_that_is_not_the_one_of_the_study_is_not_used(runner, damage, said):
     """Also where the trainer itself would take it: 7.0 is a state like any other."""
     known = interrupted(runner)
-    damage(runner._artefacts.find_checkpoint())
+    damage(checkpoint_of(runner))
     again = go_on(runner, known)
     assert [(s.epoch, s.metrics["score"]) for s in again] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert again[-1].ended == "complete"
@@ -111,14 +111,32 @@ def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
     assert again[0].checkpoint == newest, "it is told with its hash now"
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "measured.json").write_text("[]"), r"measured\.json: its SHA-256 is"),
+        (lambda folder: (folder / "state.json").write_text("7.0"), r"state\.json: its SHA-256 is"),
+        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is not one of the files"),
+        (lambda folder: (folder / "hashes.json").unlink(), r"hashes\.json: does not tell what the checkpoint is"),
+    ],
+    ids=["measured", "state", "more", "hashes"],
+)
+def test_a_checkpoint_that_the_study_did_not_come_to_know_is_checked_by_its_own_hashes(runner, damage, said):
+    interrupted(runner)
+    damage(checkpoint_of(runner))
+    again = go_on(runner, None, n_stored=1)
+    assert [(s.epoch, s.metrics["score"]) for s in again] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert re.match("its checkpoint was not used: .*" + said, again[-1].reason), again[-1].reason
+
+
 def test_what_a_trial_took_over_must_be_what_its_source_wrote(tmp_path):
     runner = adapting(tmp_path)
     runner.start(0, {"stride": 1.0}, 1)
     runner.step()
     runner.step()
     runner.keep()
-    known = Checkpoint(2, hashes_of(runner._artefacts.find_checkpoint()))
-    (runner._artefacts.find_checkpoint() / "state.json").write_text("7.0")
+    known = Checkpoint(2, hashes_of(checkpoint_of(runner)))
+    (checkpoint_of(runner) / "state.json").write_text("7.0")
     runner.start(0, {"stride": 5.0}, 1, n_stored=2, n_inherited=2, checkpoint=known)
     failed = runner.step()
     assert failed.ended == "failed"
@@ -132,7 +150,7 @@ def test_a_population_keeps_a_checkpoint_where_it_pauses_and_not_again(tmp_path,
     runner.start(0, {"stride": 1.0}, 1)
     taken = [runner.step(), runner.step()]
     assert [step.checkpoint is None for step in taken] == [True, False]
-    written = runner._artefacts.find_checkpoint()
+    written = checkpoint_of(runner)
     monkeypatch.setattr(Adapting, "save", lambda self, folder: pytest.fail("is there already"))
     runner.keep()
     assert hashes_of(written) == taken[1].checkpoint

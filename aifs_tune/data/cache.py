@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from numpy.typing import NDArray
 from aifs_tune.data.decode import Facts
 from aifs_tune.data.images import ImageSet
 from aifs_tune.data.reading import digest_of
-from aifs_tune.durable import PARTIAL, flush, flush_folder, write_file
+from aifs_tune.durable import PARTIAL, flush, flush_folder, write_file, write_folder
 from aifs_tune.errors import NotFoundError, StorageError
 
 VERSION = 1
-_STALE_S = 24 * 3600
+UNUSED_DAYS = 30
+"""After so long a copy of what lies elsewhere is removed."""
+_COPIES = ("fetched-", "artefacts-")
+_DAY_S = 24 * 3600
 
 
 def cache_root() -> Path:
@@ -77,9 +80,42 @@ def storing(root: Path) -> Iterator[None]:
 @contextmanager
 def locked(root: Path, name: str) -> Iterator[None]:
     """Be the only process of this machine that does what ``name`` stands for; waits for the one that does it now."""
-    with (root / f"{name}.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # it ends with the process, however that ends
-        yield
+    path = root / f"{name}.lock"
+    while True:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # it ends with the process, however that ends
+            if _is_at(path, file.fileno()):
+                yield
+                return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether this open file is still the one at ``path``: it may have been removed since."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def kept_copy(root: Path, name: str, fill: Callable[[Path], object]) -> Path:
+    """The folder ``name`` of the cache ``root`` with a copy of what lies elsewhere, made by ``fill`` if it is not
+    there: whole, and by one process while the others wait.
+
+    Copies that nobody has asked for in :data:`UNUSED_DAYS` days are removed, but for those that are being made.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the like.
+    """
+    folder = root / name
+    with storing(root):
+        with locked(root, name):
+            if not folder.exists():
+                write_folder(folder, fill)
+            os.utime(folder)
+        _remove_unused(root)
+    return folder
 
 
 def find_entry(folder: Path) -> Meta | None:
@@ -182,5 +218,35 @@ def _move(partial: Path, folder: Path, meta: Meta) -> Meta:
 def _remove_stale(root: Path) -> None:
     """Remove what processes that were killed have left."""
     for partial in root.glob(f"{PARTIAL}*"):
-        if partial.lstat().st_mtime < time.time() - _STALE_S:
+        if _age_s(partial) > _DAY_S:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_unused(root: Path) -> None:
+    """Remove copies that nobody has asked for, and locks that nobody has taken, for :data:`UNUSED_DAYS` days."""
+    _remove_stale(root)
+    found = {path.name.removesuffix(".lock") for path in root.iterdir()}
+    for name in (name for name in found if _is_unused(root, name)):
+        lock = root / f"{name}.lock"
+        with lock.open("ab") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(lock, file.fileno()) or not _is_unused(root, name):
+                continue  # another process was faster
+            if (root / name).exists():
+                (root / name).rename(root / f"{PARTIAL}{name}")  # so that no half of it is ever taken for a copy
+            shutil.rmtree(root / f"{PARTIAL}{name}", ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _is_unused(root: Path, name: str) -> bool:
+    copy, lock = root / name, root / f"{name}.lock"
+    if copy.exists():
+        return name.startswith(_COPIES) and _age_s(copy) > UNUSED_DAYS * _DAY_S
+    return lock.exists() and _age_s(lock) > UNUSED_DAYS * _DAY_S
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0  # removed meanwhile

@@ -6,27 +6,22 @@ so that data which change are copied again. A copy appears whole or not at all.
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
-
-from aifs_tune.data.cache import cache_root, locked, storing
+from aifs_tune.data.cache import cache_root, kept_copy
 from aifs_tune.data.reading import Progress, digest_of
-from aifs_tune.durable import write_folder
-from aifs_tune.errors import AifsTuneError, DataError, WorkError
+from aifs_tune.errors import DataError, WorkError
+from aifs_tune.object_store import opened, translated
 
-_PACKAGES = {"s3": "'aifs-tune[s3]'", "gs": "gcsfs", "az": "adlfs"}
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
 """What the file systems of fsspec call that which changes with a file; each has some of them."""
 _BATCH = 256
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What this machine's disk says, not the store."""
+_WANTED = "a folder with data, or a file"
 
 
 @dataclass(frozen=True)
@@ -66,23 +61,19 @@ def fetch(url: str, *, with_folder: bool, tell: Callable[[str], None], progress:
         If the store does not answer as it should; StorageError if the cache cannot be written.
     """
     with _reading(url):
-        store, path = fsspec.core.url_to_fs(url)
+        store, path = opened(url)
         listing = _listed(store, path, url, with_folder=with_folder)
-    root = cache_root().absolute()
-    folder = root / f"fetched-{listing.key(url)}"
-    with storing(root), locked(root, folder.name):
-        if not folder.exists():
-            n_bytes = sum(file.size or 0 for file in listing.files)
-            tell(f"fetching {len(listing.files)} files, {n_bytes / 1e6:.1f} MB, from {url}")
 
-            def fill(partial: Path) -> None:
-                _copy(store, listing, partial, url, progress)
-                with _reading(url):
-                    later = _listed(store, path, url, with_folder=with_folder)
-                if later != listing:
-                    raise DataError(f"data.url: {url} changed while it was copied; allowed: data that stay as they are")
+    def fill(partial: Path) -> None:
+        n_bytes = sum(file.size or 0 for file in listing.files)
+        tell(f"fetching {len(listing.files)} files, {n_bytes / 1e6:.1f} MB, from {url}")
+        _copy(store, listing, partial, url, progress)
+        with _reading(url):
+            later = _listed(store, path, url, with_folder=with_folder)
+        if later != listing:
+            raise DataError(f"data.url: {url} changed while it was copied; allowed: data that stay as they are")
 
-            write_folder(folder, fill)
+    folder = kept_copy(cache_root().absolute(), f"fetched-{listing.key(url)}", fill)
     return folder if listing.file is None else folder / listing.file
 
 
@@ -105,7 +96,7 @@ def _listed(store: Any, path: str, url: str, *, with_folder: bool) -> _Listing:
         version = tuple(f"{key} {info[key]}" for key in _VERSIONS if info.get(key) is not None)
         files.append(_File(place, name, info.get("size"), version))
     if not files:
-        raise DataError(f"data.url: {url} has no files; allowed: a folder with data, or a file")
+        raise DataError(f"data.url: {url} has no files; allowed: {_WANTED}")
     return _Listing(tuple(files), file)
 
 
@@ -124,22 +115,5 @@ def _copy(store: Any, listing: _Listing, folder: Path, url: str, progress: Progr
         progress("fetching", start + len(batch), len(listing.files))
 
 
-@contextmanager
-def _reading(url: str) -> Iterator[None]:
-    """Say what goes wrong with a store in our words: each has errors of its own."""
-    try:
-        yield
-    except AifsTuneError:
-        raise
-    except ImportError as error:
-        package = _PACKAGES.get(url.partition(":")[0], "what it needs")
-        raise DataError(f"data.url: {url} needs a package that is not installed: pip install {package}") from error
-    except FileNotFoundError as error:
-        raise DataError(f"data.url: {url} is not there; allowed: a folder with data, or a file") from error
-    except PermissionError as error:
-        raise DataError(f"data.url: {url} is not to be read by who asks here ({error})") from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise
-        told = " ".join(str(error).split())[:300]
-        raise WorkError(f"data.url: {url} cannot be read ({type(error).__name__}: {told})") from error
+def _reading(url: str) -> AbstractContextManager[None]:
+    return translated("data.url", url, _WANTED, refused=DataError, failed=WorkError)

@@ -69,7 +69,8 @@ class SweepDesk:
         if at_once > 1 and storage.url.startswith("sqlite"):
             raise RequestError(f"--sweeps-at-once: {at_once}, and one sweep at a time writes to SQLite; allowed: 1")
         self._storage, self._folder, self._at_once, self._address = storage, folder.absolute(), at_once, address
-        self._kept = storage.artefacts / "sweeps"
+        artefacts = storage.artefacts if isinstance(storage.artefacts, Path) else Path.cwd() / "aifs_tune_artifacts"
+        self._kept = artefacts / "sweeps"  # logs of processes: here, wherever checkpoints are
         self._lock = threading.Lock()
         here = [record for record in self._records() if record.host == socket.gethostname()]
         self._open = {record.id: record for record in here if not self._is_over(record)}

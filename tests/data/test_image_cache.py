@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from aifs_tune.data import PreparedImages, open_images, prepare_images
-from aifs_tune.data.cache import Meta, cache_root, write_entry
+from aifs_tune.data import cache as module
+from aifs_tune.data.cache import UNUSED_DAYS, Meta, cache_root, kept_copy, locked, write_entry
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import NotFoundError, StorageError
 
@@ -245,3 +247,67 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_root() == tmp_path / "home" / ".cache" / "aifs_tune"
+
+
+def days_ago(path: Path, days: float) -> None:
+    moment = time.time() - days * 24 * 3600
+    os.utime(path, (moment, moment))
+
+
+def test_copies_that_nobody_uses_are_removed(tmp_path):
+    def kept(name: str) -> Path:
+        return kept_copy(tmp_path, name, lambda folder: (folder / "a").write_text(name))
+
+    old, used, being_made, artefact = (kept(name) for name in ("fetched-1", "fetched-2", "fetched-3", "artefacts-4"))
+    decoded = tmp_path / "0123456789abcdef"
+    decoded.mkdir()
+    (tmp_path / "decoding-1.lock").touch()
+    for path in tmp_path.iterdir():
+        days_ago(path, UNUSED_DAYS + 1)
+    days_ago(used, UNUSED_DAYS - 1)
+    with locked(tmp_path, being_made.name):
+        kept("fetched-5")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        decoded.name,
+        "fetched-2",
+        "fetched-3",
+        "fetched-5",
+    ]
+    locks = sorted(path.name for path in tmp_path.glob("*.lock"))
+    assert locks == ["fetched-2.lock", "fetched-3.lock", "fetched-5.lock"]
+    assert not old.exists()
+    assert not artefact.exists()
+    assert (kept("fetched-1") / "a").read_text() == "fetched-1", "it is made again when it is asked for"
+    assert not being_made.exists()
+
+
+def test_to_ask_for_a_copy_is_to_use_it(tmp_path):
+    copy = kept_copy(tmp_path, "fetched-1", lambda folder: None)
+    days_ago(copy, UNUSED_DAYS + 1)
+    assert kept_copy(tmp_path, "fetched-1", lambda folder: pytest.fail("it is there")) == copy
+    kept_copy(tmp_path, "fetched-2", lambda folder: None)
+    assert copy.exists()
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(tmp_path, monkeypatch):
+    """Else two processes would each hold one, of which one is no longer there."""
+    flock, opened = module.fcntl.flock, threading.Event()
+
+    def told(*words: int) -> None:
+        opened.set()
+        flock(*words)
+
+    waited: list[bool] = []
+
+    def wait() -> None:
+        with locked(tmp_path, "it"):
+            waited.append((tmp_path / "it.lock").exists())
+
+    waiting = threading.Thread(target=wait)
+    with locked(tmp_path, "it"):
+        monkeypatch.setattr(module.fcntl, "flock", told)
+        waiting.start()
+        assert opened.wait(60)
+        (tmp_path / "it.lock").unlink()
+    waiting.join()
+    assert waited == [True]

@@ -6,16 +6,16 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from pictures import picture
-from stores import Store, s3_store
+from stores import Store
 
 import aifs_tune
+from aifs_tune import object_store
 from aifs_tune.data import store as module
 from aifs_tune.data.sources import prepare
 from aifs_tune.data_spec import DataSpec
@@ -23,19 +23,11 @@ from aifs_tune.errors import DataError, StorageError, SweepFileError, WorkError
 from aifs_tune.sweep_file import parse_sweep
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Store]:
-    with s3_store() as store:
-        yield store
-
-
 @pytest.fixture
-def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+def store(s3: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """The bucket, and a machine with an empty cache that reaches it."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "cache"))
-    return server
+    return s3
 
 
 @pytest.fixture
@@ -145,8 +137,8 @@ def test_what_cannot_be_fetched_is_named(store, url, said):
 
 
 def test_a_store_that_does_not_answer_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(module.fsspec.core, "url_to_fs", lambda url: (SimpleNamespace(), "x"))
-    with pytest.raises(WorkError, match=r"data.url: s3://lab/x cannot be read \(AttributeError"):
+    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (SimpleNamespace(), "x"))
+    with pytest.raises(WorkError, match=r"data.url: s3://lab/x cannot be used \(AttributeError"):
         module.fetch("s3://lab/x", with_folder=False, tell=str, progress=lambda *done: None)
 
 
@@ -155,7 +147,7 @@ def test_a_full_disk_is_no_fault_of_the_store(monkeypatch, survey, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module.fsspec.get_filesystem_class("file"), "get", full)
+    monkeypatch.setattr(object_store.fsspec.get_filesystem_class("file"), "get", full)
     with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); make room"):
         prepared(DataSpec(url=survey.as_uri()))
     assert copies(tmp_path) == []
@@ -168,7 +160,7 @@ def test_no_name_leads_out_of_the_copy(name, monkeypatch, tmp_path):
         info=lambda path: {"type": "directory"},
         find=lambda path, detail: {f"lab/survey/{name}": {"size": 1}},
     )
-    monkeypatch.setattr(module.fsspec.core, "url_to_fs", lambda url: (hostile, "lab/survey"))
+    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (hostile, "lab/survey"))
     with pytest.raises(DataError, match="allowed: names that are a path below it"):
         module.fetch("s3://lab/survey", with_folder=False, tell=str, progress=lambda *done: None)
 
@@ -183,7 +175,7 @@ def test_data_that_change_while_they_are_copied_are_not_taken(change, monkeypatc
         find=lambda path, detail: {"lab/survey/a.png": {"size": 2, "ETag": next(tags)}},
         get=lambda there, here: Path(here[0]).write_bytes(b"ab" if change == "content" else b"a"),
     )
-    monkeypatch.setattr(module.fsspec.core, "url_to_fs", lambda url: (changing, "lab/survey"))
+    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (changing, "lab/survey"))
     wanted = (DataError, "changed while") if change == "content" else (WorkError, "a.png has 2 bytes, 1 came")
     with pytest.raises(wanted[0], match=wanted[1]):
         module.fetch("s3://lab/survey", with_folder=False, tell=str, progress=lambda *done: None)

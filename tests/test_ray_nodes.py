@@ -1,0 +1,58 @@
+"""Nodes that cannot run the trials of a study."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from ray.exceptions import RayTaskError
+from ray.tune.experiment import Trial
+
+from aifs_tune.data_spec import DataSpec
+from aifs_tune.errors import DataError, NodeError, StorageError
+from aifs_tune.job import Job
+from aifs_tune.ray_nodes import LeftOut, MisplacedError
+from aifs_tune.runner import Runner
+from aifs_tune.sweep_file import parse_sweep
+
+
+@pytest.mark.parametrize("error", [DataError("the data on far are others"), StorageError("no room")])
+def test_what_keeps_a_machine_from_its_data_is_no_fault_of_the_trial(tmp_path, monkeypatch, error):
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aifs_tune.data.here.find_here", fails)
+    spec = parse_sweep({"name": "r", "trainer": "cnn", "space": {"dropout": 0.1}})
+    spec = spec.model_copy(update={"data": DataSpec(folder=tmp_path)})
+    job = Job(spec, tmp_path / "elsewhere", tmp_path, tmp_path, "fingerprint")
+    runner = Runner(job, lambda params, seed: pytest.fail(f"trains on {job.data_here()}"))
+    runner.start(0, {"dropout": 0.1}, 1)
+    with pytest.raises(NodeError, match=str(error)):
+        runner.step()
+
+
+def test_a_trial_that_was_misplaced_is_tried_again_whatever_its_retries():
+    told = pickle.loads(pickle.dumps(MisplacedError("a1", "others")))
+    assert (told.node, told.reason, str(told)) == ("a1", "others", "others")
+    trial = Trial("x", stub=True)
+    for _ in range(3):
+        trial._handle_ray_task_error(RayTaskError("train", "", told).as_instanceof_cause())
+    assert trial.run_metadata.num_failures == 0
+
+
+def test_the_sweep_ends_when_no_node_is_left():
+    said: list[str] = []
+    left_out = LeftOut(lambda nodes: len(nodes) < 3, said.append)
+    assert left_out.selector == {}
+    assert [left_out.add(node, "others") for node in ("b2", "a1", "a1")] == [None] * 3
+    assert said == [f"node {node} is given no more trials: others" for node in ("b2", "a1")]
+    assert left_out.selector == {"ray.io/node-id": "!in(a1,b2)"}
+    assert "no node is left that can run a trial; the last one: others" in str(left_out.add("c3", "others"))
+
+
+def test_the_sweep_ends_when_ray_goes_on_with_a_node_that_is_left_out():
+    left_out = LeftOut(lambda nodes: True, str)
+    told = [left_out.add("a1", "others") for _ in range(101)]
+    assert told[:-1] == [None] * 100
+    assert "Ray goes on placing trials on a node that cannot run them: others" in str(told[-1])
