@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -51,8 +52,15 @@ def test_a_large_difference_is_found_and_none_is_not(calibration: ModuleType, na
     assert equal == [calibration.one_sweep(i, name=name, extra=0, settings=few) for i in range(4)]
 
 
+def test_its_ridge_regression_is_scikit_learns(calibration: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    features, answers = rng.normal(2, 1, (40, 5)), rng.normal(1, 1, 40)
+    theirs = Ridge(alpha=1.0).fit(features, answers).predict(features)
+    assert calibration.Ridge(features, answers).predict(features) == pytest.approx(theirs)
+
+
 def test_a_sweep_of_classes_is_scored_by_accuracy(calibration: ModuleType) -> None:
-    world = calibration.Columns("logistic", 0, settings(calibration), np.random.default_rng(0))
+    world = calibration.Columns("classes", 0, settings(calibration), np.random.default_rng(0))
     score = world.score(0, np.arange(80), np.arange(80, 120))
     assert (world.mode, score * 40) == ("max", pytest.approx(round(score * 40)))
     assert 0.5 < score < 1

@@ -191,6 +191,18 @@ def test_the_signed_rank_test_passes_over_pairs_without_difference() -> None:
     assert signed_rank_p(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])) == pytest.approx(2 / 32)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(-4, 4).filter(bool), min_size=3, max_size=10).map(np.array))
+def test_the_signed_rank_test_is_exact_with_ties_too(differences: np.ndarray) -> None:
+    every = stats.wilcoxon(differences, method=stats.PermutationMethod(n_resamples=2**12))
+    assert signed_rank_p(differences / 7) == pytest.approx(every.pvalue)
+
+
+def test_the_signed_rank_test_is_scipys_without_ties() -> None:
+    differences = np.random.default_rng(0).normal(0.4, 1, 40)
+    assert signed_rank_p(differences) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

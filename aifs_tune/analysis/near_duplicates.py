@@ -1,0 +1,132 @@
+"""Images that show the same thing: stored twice, seen in two exposures, cut out of one picture with an overlap.
+
+Such a pair with one image to train and the other to test makes a model look better than it is. Pairs are found by
+perceptual hashes and kept if the reduced images themselves agree, moved against each other by up to a sixteenth of
+their size: hashes alone take different objects of one kind for copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aifs_tune.analysis.perceptual_hash import Grey, Images, frequency_hash, gradient_hash, near_pairs, reduced
+from aifs_tune.errors import RequestError
+
+LARGEST_DISTANCE = 16
+"""In bits; beyond it the bands that two hashes must share are so short that nearly all pairs are compared."""
+_SIZE, _REACH = 32, 2
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two images by their indices; ``similarity`` is the correlation of their grey values where they agree best."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """The pairs, most alike first. ``n_flat`` images show nothing at all and were not compared."""
+
+    pairs: tuple[NearDuplicate, ...]
+    n_flat: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a pair."""
+        columns = pd.Index(["first", "second", "similarity"])
+        return pd.DataFrame([asdict(pair) for pair in self.pairs], columns=columns)
+
+
+def near_duplicates(
+    images: Images, *, parts: Sequence[str] | None = None, distance: int = 8, similarity: float = 0.95
+) -> NearDuplicates:
+    """Pairs of ``images`` (n, h, w, c) that show the same.
+
+    They are read in pieces, so that a memory map will do. Images of eight bits and of sixteen are taken alike.
+
+    Parameters
+    ----------
+    parts
+        The part of each image (n,), such as ``train``: pairs within one part are left out. None has all pairs.
+    distance
+        Either hash must agree but for so many of its 64 bits.
+    similarity
+        The least correlation of a pair that is kept. Noise counts: two exposures of a faint object have less.
+
+    Raises
+    ------
+    RequestError
+        If the images have another shape or type, the parts are not one for each, or a number is out of range.
+    """
+    _check(images, parts, distance, similarity)
+    pieces = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
+    shown = np.concatenate([_is_something(piece) for piece in pieces] or [np.empty(0, bool)])
+    kept = np.flatnonzero(shown)
+    numbers = None if parts is None else np.unique(list(parts), return_inverse=True)[1]
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for hashed in (gradient_hash, frequency_hash):
+        hashes = np.concatenate([hashed(piece) for piece in pieces] or [np.empty(0, np.uint64)])[kept]
+        for near in near_pairs(hashes, distance):
+            pairs = kept[near]
+            if numbers is not None:
+                pairs = pairs[numbers[pairs[:, 0]] != numbers[pairs[:, 1]]]
+            found.append(pairs)
+    n = max(1, len(images))
+    once = np.unique(np.concatenate(found) @ np.array([n, 1], dtype=np.int64))
+    candidates = np.stack([once // n, once % n], axis=1).astype(np.int64)
+    alike = [_similarities(images, candidates[i : i + _CHUNK]) for i in range(0, len(candidates), _CHUNK)]
+    measured = zip(candidates.tolist(), np.concatenate([*alike, np.empty(0)]).tolist(), strict=True)
+    duplicates = [NearDuplicate(first, second, value) for (first, second), value in measured if value >= similarity]
+    return NearDuplicates(
+        tuple(sorted(duplicates, key=lambda pair: (-pair.similarity, pair.first, pair.second))),
+        len(images) - len(kept),
+    )
+
+
+def _is_something(images: Images) -> NDArray[np.bool_]:
+    """Whether the reduced image has any contrast, one of 255 steps at least."""
+    grey = reduced(images, _SIZE, _SIZE).reshape(len(images), -1)
+    return np.asarray(np.ptp(grey, axis=1) >= np.iinfo(images.dtype).max / 255)
+
+
+def _similarities(images: Images, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The largest correlation (m,) of each pair over all shifts of up to ``_REACH`` of ``_SIZE`` pixels."""
+    needed, places = np.unique(pairs, return_inverse=True)
+    grey = reduced(images[needed], _SIZE, _SIZE)
+    first, second = grey[places.reshape(pairs.shape)].swapaxes(0, 1)
+    inner = _SIZE - 2 * _REACH
+    middle = _standard(first[:, _REACH:-_REACH, _REACH:-_REACH])
+    best = np.full(len(pairs), -1.0)
+    for down, right in product(range(2 * _REACH + 1), repeat=2):
+        moved = _standard(second[:, down : down + inner, right : right + inner])
+        best = np.maximum(best, np.einsum("ij,ij->i", middle, moved))
+    return best
+
+
+def _standard(grey: Grey) -> Grey:
+    """Flat (m, pixels), with mean 0 and length 1; all 0 where there is no contrast."""
+    flat = grey.reshape(len(grey), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.asarray(np.divide(flat, length, out=np.zeros_like(flat), where=length > 0))
+
+
+def _check(images: Images, parts: Sequence[str] | None, distance: int, similarity: float) -> None:
+    if images.ndim != 4 or images.dtype not in (np.uint8, np.uint16):
+        came = f"shape {images.shape} of {images.dtype}"
+        raise RequestError(f"images: {came}; allowed: (images, height, width, channels) of uint8 or uint16")
+    if parts is not None and len(parts) != len(images):
+        raise RequestError(f"parts: {len(parts)} of them; allowed: one for each of the {len(images)} images")
+    if not 0 <= distance <= LARGEST_DISTANCE:
+        raise RequestError(f"distance: {distance} is not allowed; allowed: 0 to {LARGEST_DISTANCE} bits")
+    if not 0 < similarity <= 1:
+        raise RequestError(f"similarity: {similarity} is not allowed; allowed: above 0 and up to 1")
