@@ -13,10 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
-from aifs_tune.service import problems, reading, shapes, writing
+from aifs_tune.service import looking, page, problems, reading, session_routes, shapes, writing
+from aifs_tune.service.dashboard import Dashboard
 from aifs_tune.service.desk import Desk
 from aifs_tune.service.gate import Gate
 from aifs_tune.service.once import forget_old_answers
+from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
 
@@ -53,7 +55,10 @@ def routes(storage: Storage | None) -> FastAPI:
     )
     bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
     app.include_router(reading.router, dependencies=[bearer])
+    app.include_router(looking.router, dependencies=[bearer])
+    app.include_router(session_routes.router, dependencies=[bearer])
     app.include_router(writing.router, dependencies=[bearer])
+    app.include_router(page.router)
     app.openapi_schema = _with_problems(app.openapi())
     return app
 
@@ -69,4 +74,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
 def application(storage: Storage, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> ASGIApp:
     """The service of ``storage``; see :class:`~aifs_tune.service.gate.Gate` for the rest."""
     forget_old_answers(storage)
-    return Gate(routes(storage), hosts=hosts, book=book, nobody=nobody)
+    app, sessions = routes(storage), Sessions(book)
+    app.state.sessions = sessions
+    Dashboard(storage).mount(app)
+    return Gate(app, hosts=hosts, book=book, sessions=sessions, nobody=nobody)

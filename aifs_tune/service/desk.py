@@ -15,6 +15,7 @@ from aifs_tune.errors import AccessError, ServiceError
 from aifs_tune.held_session import translated
 from aifs_tune.projects import DEFAULT_PROJECT, PROJECT_PATTERN, stored_name
 from aifs_tune.service.gate import CALLER
+from aifs_tune.service.importances import Importances
 from aifs_tune.service.once import Answer, Asked, answered_once
 from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.shelf import Shelf
@@ -38,6 +39,7 @@ class Desk:
         self.storage, self.shelf = storage, Shelf(storage)
         self.writers_shelf = Shelf(storage, is_only_writer=True)
         self.writer = Writer(storage)
+        self.importances = Importances()
         self._readers = anyio.CapacityLimiter(READERS)
 
     async def read(self, question: Callable[[], T]) -> T:

@@ -6,17 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aifs_tune.errors import AccessError, AifsTuneError, ServiceError, UnknownCallerError
 from aifs_tune.scalars import brief
 from aifs_tune.service.problems import of_error, problem
+from aifs_tune.service.sessions import Sessions, session_in
 from aifs_tune.service.tokens import Caller, TokenBook
 
 LARGEST_BODY = 1024 * 1024
@@ -27,8 +28,10 @@ BODY_S = 10.0
 """How long a client may take to send a body."""
 LINGER_S = 1.0
 """How long the rest of a body is read that nobody wants."""
-OPEN_PATHS = frozenset({"/v1/openapi.json"})
-"""What anybody may read: it says what the service can do, not what is in it."""
+OPEN_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in"})
+OPEN_FOLDERS = ("/page/", "/studies/")
+"""What anybody may read: the description and the empty pages say what the service can do, not what is in it."""
+SIGN_IN = "/sign-in"
 CALLER = "aifs_tune.caller"
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 """What proxies add: a request that has one of them does not come from this machine alone."""
@@ -37,6 +40,8 @@ _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"private, no-cache"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"same-origin"),
 ]
 
 
@@ -54,8 +59,10 @@ class Gate:
     ``nobody`` is who asks without a token; None if every request needs one.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], book: TokenBook, nobody: Caller | None) -> None:
-        self._app, self._book, self._nobody = app, book, nobody
+    def __init__(
+        self, app: ASGIApp, *, hosts: Iterable[str], book: TokenBook, sessions: Sessions, nobody: Caller | None
+    ) -> None:
+        self._app, self._book, self._sessions, self._nobody = app, book, sessions, nobody
         self._hosts = frozenset(host.lower() for host in hosts)
         self._n_requests = 0
         self._n_buffered = 0
@@ -91,12 +98,23 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and _site(origin) != host.lower():
             raise AccessError(f"Origin: {brief(origin)} is a page of another site; allowed: none, or this service")
-        if scope["path"] not in OPEN_PATHS:
-            scope[CALLER] = await self._caller(headers)
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
+            return
+        try:
+            scope[CALLER] = await self._caller(scope, headers)
+        except UnknownCallerError:
+            if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+                there = f"{SIGN_IN}?next={quote(scope['path'])}"
+                raise Refused(RedirectResponse(there, 303)) from None  # a person looks, who can sign in
+            raise
 
-    async def _caller(self, headers: Headers) -> Caller:
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller:
         authorization = headers.get("authorization")
         if authorization is None:
+            session = session_in(scope, headers)
+            visitor = await run_in_threadpool(self._sessions.caller, session) if session is not None else None
+            if visitor is not None:
+                return visitor
             if self._nobody is None:
                 raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
             if any(header in headers for header in PASSED_ON):
@@ -198,11 +216,13 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _guarded(send: Send) -> Send:
-    """With headers that keep browsers from guessing and caches from keeping."""
+    """With headers that keep browsers from guessing and caches from keeping, unless it has its own."""
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_ALWAYS]}
+            own = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in own}
+            message = {**message, "headers": [*own, *(entry for entry in _ALWAYS if entry[0] not in names)]}
         await send(message)
 
     return guarded

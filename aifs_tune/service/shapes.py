@@ -77,10 +77,11 @@ class AskedAnswer(BaseModel):
 
 
 class StudyLine(BaseModel):
-    """One study in a list."""
+    """One study in a list; ``asked`` is how many finished trials its sweeps were asked for, 0 without one."""
 
     study: str
     objective: Goal
+    asked: int
     n_trials: dict[State, int]
     value: float | None
 
@@ -113,6 +114,15 @@ class BestAnswer(BaseModel):
     best: list[TrialAnswer]
     front: list[TrialAnswer]
     n_trials: dict[State, int]
+
+
+class CallerAnswer(BaseModel):
+    """Who asks: studies of ``project`` are seen, and of no other if it ``is_fixed``."""
+
+    project: str
+    is_fixed: bool
+    scope: Literal["read", "measure", "manage"]
+    by: Literal["token", "session", "nobody"]
 
 
 class FieldProblem(BaseModel):
@@ -148,7 +158,8 @@ def line_answer(name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyLine`."""
     counts = study.counts()
     value = study.best.value if counts["complete"] else None
-    return {"study": name, "objective": study.spec.objective.model_dump(), "n_trials": counts, "value": value}
+    objective = study.spec.objective.model_dump()
+    return {"study": name, "objective": objective, "asked": study.n_asked, "n_trials": counts, "value": value}
 
 
 def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
