@@ -18,7 +18,7 @@ FEWEST = 4
 
 
 def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, float]]:
-    """By metric and parameter, shares that sum to one, the largest first; parameters that never varied have none.
+    """By metric and parameter, shares that sum to one, the largest first; fixed parameters have none.
     Empty where fewer than :data:`FEWEST` trials are complete.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -33,7 +33,6 @@ def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, f
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that small values of the target are the good ones, which they are here
-            found[objective.metric] = get_param_importances(
-                study, evaluator=PedAnovaImportanceEvaluator(), target=target
-            )
+            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+        found[objective.metric] = {name: share for name, share in shares.items() if spec.space[name].type != "fixed"}
     return found

@@ -103,6 +103,7 @@ HOMES = {
         "service",
     },
     "a2wsgi": {"service"},
+    "bottle": {"service"},
     "optuna_dashboard": {"service"},
     "fastapi": {"service"},
     "starlette": {"service"},

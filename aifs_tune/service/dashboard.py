@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -76,7 +77,32 @@ class Dashboard:
         """The dashboard of a project. Each has one, so that what one remembers is not told in another."""
         with self._lock:
             if project not in self._apps:
-                from optuna_dashboard import wsgi  # takes seconds, and not everybody looks
-
-                self._apps[project] = wsgi(ProjectView(self._storage, project))
+                self._apps[project] = _dashboard_of(ProjectView(self._storage, project))
             return self._apps[project]
+
+
+def _dashboard_of(view: ProjectView) -> _Wsgi:
+    from bottle import JSONPlugin
+    from optuna_dashboard import wsgi  # takes seconds, and not everybody looks
+
+    app: Any = wsgi(view)
+    app.uninstall(JSONPlugin)
+    app.install(JSONPlugin(json_dumps=_encoded_in_pieces))
+    made: _Wsgi = app
+    return made
+
+
+def _encoded_in_pieces(answer: dict[str, Any]) -> str:
+    """As JSON, which uses up ``answer``: ten thousand trials encoded, or given up, at once would keep every other
+    thread waiting for seconds."""
+    entries = []
+    for key, value in answer.items():
+        if not isinstance(value, list):
+            entries.append(f"{json.dumps(key)}:{json.dumps(value)}")
+            continue
+        value.reverse()
+        pieces = []
+        while value:
+            pieces.append(json.dumps(value.pop()))
+        entries.append(f"{json.dumps(key)}:[{','.join(pieces)}]")
+    return f"{{{','.join(entries)}}}"

@@ -28,7 +28,10 @@ ROUTES = [
     for method in methods
     if method in ("get", "post", "put", "patch", "delete")
 ]
-READS = {("GET", path) for method, path in ROUTES if method == "GET"}
+READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
+    ("PUT", "/v1/session"),
+    ("DELETE", "/v1/session"),
+}
 MANAGES = {("POST", "/v1/studies")}
 
 

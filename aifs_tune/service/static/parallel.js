@@ -28,12 +28,12 @@ function shortened(text, width) {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-function drawnAxis(axis, x, room) {
+function drawnAxis(axis, x, room, isLast) {
   const marks = axis.marks.flatMap(([y, text]) => [
     mark("line", { class: "mark", x1: x - 4, x2: x, y1: y, y2: y }),
     mark("text", { class: "tick", x: x - 7, y: y + 4, "text-anchor": "end" }, shortened(text, room - 12)),
   ]);
-  return [mark("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: FOOT }), mark("text", { class: "title", x, y: 20, "text-anchor": "middle" }, shortened(axis.name, room), mark("title", {}, axis.name)), ...marks];
+  return [mark("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: FOOT }), mark("text", { class: "title", x: isLast ? x + 28 : x, y: 20, "text-anchor": isLast ? "end" : "middle" }, shortened(axis.name, room), mark("title", {}, axis.name)), ...marks];
 }
 
 export function parallelFigure({ objective, n_ended: nEnded, trials }, space, width) {
@@ -55,6 +55,6 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const words = `The best ${good.size} of ${complete.length} complete trials stand out; the best of all is the thick line. Lines that leave an axis below have no value of that parameter.`;
   const rows = ranked.slice(0, 100).map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);
   const heads = [{ title: "Trial", number: true }, { title: objective.metric, number: true }, ...names.map((title) => ({ title, number: space[title].type !== "choice" }))];
-  const drawn = drawing(full, HEIGHT, words, lines, columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160))));
+  const drawn = drawing(full, HEIGHT, words, lines, columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160), i === columns.length - 1)));
   return figure(full > width ? scrollable("Parallel coordinates, wider than the page", drawn) : drawn, words, table("Complete trials that are drawn, the best first", heads, rows), "Parallel coordinates");
 }

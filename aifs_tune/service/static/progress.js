@@ -22,6 +22,7 @@ export function progressParts(progress, words, metric) {
   const parts = [element("p", { class: "lead" }, words)];
   if (asked) parts.push(element("progress", { max: asked, value: Math.min(ended, asked), "aria-label": "Ended trials" }));
   parts.push(element("dl", { class: "counts" }, STATES.map((state) => element("div", { class: state }, element("dt", {}, state), element("dd", {}, counts[state])))));
+  if (progress.seconds) parts.push(element("p", { class: "note" }, `Time spent in trials: ${duration(progress.seconds)}.`));
   if (running.length) {
     const columns = [{ title: "Trial", number: true }, { title: "Epoch", number: true }, { title: `Best ${metric}`, number: true }, { title: "Worker" }, { title: "Started" }];
     const rows = running.map((trial) => [trial.trial, trial.epochs, number(trial.value), trial.worker ?? "–", element("span", { class: "moment" }, moment(trial.started_at))]);

@@ -7,7 +7,7 @@ import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
 import { progressParts, progressWords } from "./progress.js";
-import { ask, keepLooking, showCaller, Trouble } from "./service.js";
+import { ask, keepLooking, showCaller } from "./service.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -76,14 +76,10 @@ const drawn = {
 };
 
 async function fetchBest() {
-  try {
-    return await fetched("best", `${route}/best?top=10`);
-  } catch (error) {
-    if (!(error instanceof Trouble) || error.status !== 404) throw error;
-    const isNew = answers.best === undefined;
-    answers.best = null;
-    return isNew;
-  }
+  if (answers.progress.n_trials.complete > 0) return fetched("best", `${route}/best?top=10`);
+  const isNew = answers.best === undefined;
+  answers.best = null;
+  return isNew;
 }
 
 async function look() {

@@ -1,9 +1,10 @@
 // Which worker ran what, along time.
 
-import { figure, shape as mark, table } from "./elements.js";
+import { element, figure, shape as mark, table } from "./elements.js";
 import { drawing, scale, timeTicks } from "./scales.js";
 import { duration, percent, plural } from "./words.js";
 
+const STATES = ["complete", "pruned", "failed", "running"];
 const [ROW, BAR, FOOT] = [44, 16, 42];
 
 function nameOf(worker) {
@@ -31,7 +32,9 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
   const title = mark("text", { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" }, "time since the first trial shown");
   const shown = workers.reduce((n, worker) => n + worker.n_trials, 0);
   const words = `${plural(workers.length, "worker")} and ${shown < nStarted ? `the last ${shown} of ` : ""}${plural(nStarted, "trial")}, in ${duration(inAllS)}.`;
+  const states = STATES.filter((state) => workers.some((worker) => worker.spans.some((span) => span.state === state)));
+  const legend = states.map((state) => element("span", { class: `key ${state}` }, state));
   const columns = [{ title: "Worker" }, { title: "Trials", number: true }, { title: "Busy", number: true }];
   const numbers = table("Use of workers", columns, workers.map((worker) => [nameOf(worker.worker), worker.n_trials, percent(worker.busy)]));
-  return figure(drawing(width, height, words, marks, rows, title), words, numbers, "Workers");
+  return figure(drawing(width, height, words, marks, rows, title), [words, " ", legend], numbers, "Workers");
 }
