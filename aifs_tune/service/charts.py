@@ -104,12 +104,14 @@ def curves_answer(name: str, study: Study, most: int) -> dict[str, Any]:
     }
 
 
-def importance_answer(name: str, study: Study, found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def importance_answer(
+    name: str, study: Study, n_complete: int, found: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.chart_shapes.ImportanceAnswer`."""
     return {
         "study": name,
         "method": METHOD,
-        "n_complete": study.counts()["complete"],
+        "n_complete": n_complete,
         "objectives": [
             {**objective.model_dump(), "importance": dict(found[objective.metric])}
             for objective in study.spec.objectives

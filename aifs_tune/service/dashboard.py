@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -70,6 +71,7 @@ class Dashboard:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         caller: Caller = environ["asgi.scope"][CALLER]
+        environ["wsgi.errors"] = sys.stderr
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # it takes for granted that there is one
         return self._app(caller.project)(environ, start_response)
 

@@ -52,7 +52,7 @@ async def get_importance(study: StudyName, project: Reading, desk: OpenDesk, req
     """What the objectives depend on. Computed again once more trials are complete."""
 
     def weigh(found: Study) -> dict[str, object]:
-        return charts.importance_answer(study, found, desk.importances.of(found))
+        return charts.importance_answer(study, found, *desk.importances.of(found))
 
     return with_tag(request, await desk.read_study(project, study, weigh))
 

@@ -13,9 +13,10 @@ import pytest
 from services import SPACE, Service, storage_in
 
 from aifs_tune.client import Client
-from aifs_tune.errors import AccessError
+from aifs_tune.errors import AccessError, ServiceError
 from aifs_tune.project_view import ProjectView
 from aifs_tune.service import sessions
+from aifs_tune.service.importances import Importances
 from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.tokens import Caller, TokenBook
 from aifs_tune.storage import Storage
@@ -187,6 +188,12 @@ def test_charts_are_drawn_from_what_was_measured(service, tokens):
             assert http.get(f"/v1/studies/own-biology/{chart}?most=0").status_code == 422
 
 
+def test_importance_is_the_same_from_elsewhere(service, tokens, storage):
+    with Client(service.url, tokens["biology"]) as client:
+        assert client.study("own-biology").importance() == {"value": {"x": 1.0}}
+    assert get_study(Storage(storage), "biology/own-biology").importance() == {"value": {"x": 1.0}}
+
+
 def test_the_dashboard_shows_a_project_its_own_and_changes_nothing(service, tokens, storage):
     before = {name: get_study(Storage(storage), name).counts() for name in ("own-default", "biology/own-biology")}
     for project, seen in (("biology", ["own-biology"]), ("default", ["own-default"]), ("physics", [])):
@@ -224,6 +231,24 @@ def test_the_dashboard_shows_a_project_its_own_and_changes_nothing(service, toke
     for name, counts in before.items():
         assert get_study(Storage(storage), name).counts() == counts
     assert study_names(Storage(storage)) == ["biology/own-biology", "foreign", "own-default"]
+
+
+def test_importances_are_computed_once_and_one_at_a_time(url):
+    storage = Storage(url, create=True)
+    study, other = (start_study(storage, _spec(), name) for name in ("lab", "other"))
+    for i in range(5):
+        study.attach({"x": i / 5}, i / 5)
+    importances = Importances(patience_s=0.01)
+    first = importances.of(study)
+    assert first == (5, {"value": {"x": 1.0}})
+    assert importances.of(study) is first
+    study.attach({"x": 0.5}, 0.5)
+    with importances._computing:
+        assert importances.of(study) is first
+        with pytest.raises(ServiceError, match="try again"):
+            importances.of(other)
+    assert importances.of(study)[0] == 6
+    assert importances.of(other) == (0, {"value": {}})
 
 
 def test_who_looks_does_not_hold_up_who_measures(service, tokens):

@@ -7,7 +7,7 @@ import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
 import { progressParts, progressWords } from "./progress.js";
-import { ask, keepLooking, showCaller } from "./service.js";
+import { ask, keepLooking, showCaller, Trouble } from "./service.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -82,6 +82,17 @@ async function fetchBest() {
   return isNew;
 }
 
+async function fetchImportance() {
+  try {
+    const changed = await fetched("importance", `${route}/importance`);
+    weighedAt = Date.now();
+    return changed;
+  } catch (error) {
+    if (!(error instanceof Trouble) || error.status !== 503) throw error;
+    return false; // the service computes another study's
+  }
+}
+
 async function look() {
   const isOther = await fetched("study", route);
   if (isOther) {
@@ -94,10 +105,7 @@ async function look() {
     curves: await fetched("curves", `${route}/curves`),
     workers: await fetched("workers", `${route}/workers`),
   };
-  if (Date.now() - weighedAt > WEIGH_EVERY_MS) {
-    changes.importance = await fetched("importance", `${route}/importance`);
-    weighedAt = Date.now();
-  }
+  if (Date.now() - weighedAt > WEIGH_EVERY_MS) changes.importance = await fetchImportance();
   for (const [part, changed] of Object.entries(changes)) if (changed || (isOther && part === "progress")) drawn[part]();
 }
 
