@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test checks tests-with-ray tests-without-ray lint types soak clean
+.PHONY: sweep test checks tests-with-ray tests-without-ray chromium lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
@@ -18,8 +19,14 @@ checks: lint types
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
 
-tests-without-ray: $(VENV)/.installed-workflows
+tests-without-ray: $(VENV)/.installed-workflows chromium
 	$(BIN)/python -m pytest -m "not ray and not soak"
+
+# for the tests of the service's pages, which are skipped without it
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  { $(APT_INSTALL) chromium || { apt-get update -qq && $(APT_INSTALL) chromium; }; } >/dev/null; } || \
+	  echo "no chromium, and none could be installed: the tests of the pages are skipped"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -154,6 +154,11 @@ class RemoteStudy:
             return []
         return [_trial(entry) for entry in self._wire.read(f"{self._path}/best")["front"]]
 
+    def importance(self) -> dict[str, dict[str, float]]:
+        """By metric and parameter, what part of it depends on that, as far as the trials so far can tell."""
+        objectives = self._wire.read(f"{self._path}/importance")["objectives"]
+        return {objective["metric"]: objective["importance"] for objective in objectives}
+
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
         counts: dict[State, int] = self._wire.read(self._path)["n_trials"]

@@ -109,6 +109,17 @@ class StudyReading:
         now = self.storage.clock()
         return [glance_at(frozen, now) for frozen in self._frozen()]
 
+    def objective_curves(self) -> dict[int, dict[int, float]]:
+        """The first objective by epoch of each trial, by its number; of many trials sooner than their :meth:`curve`."""
+        return {frozen.number: frozen.intermediate_values for frozen in self._frozen()}
+
+    def importance(self) -> dict[str, dict[str, float]]:
+        """By metric and parameter, what part of it depends on that; see :mod:`aifs_tune.importance`."""
+        from aifs_tune.importance import importance_in
+
+        with translated(self.storage.shown):
+            return importance_in(self._optuna, self.spec)
+
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
         states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]

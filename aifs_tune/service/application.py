@@ -14,11 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
-from aifs_tune.service import events, problems, reading, shapes, writing
+from aifs_tune.service import events, looking, page, problems, reading, session_routes, shapes, writing
 from aifs_tune.service import sweeps as sweeps_routes
+from aifs_tune.service.dashboard import Dashboard
 from aifs_tune.service.desk import Desk
 from aifs_tune.service.gate import Access, Gate
 from aifs_tune.service.once import forget_old_answers
+from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.sweeps_desk import SweepDesk
 from aifs_tune.storage import Storage
 
@@ -60,8 +62,11 @@ def routes(storage: Storage | None, ending: asyncio.Event | None = None, sweeps:
     bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
     app.include_router(reading.router, dependencies=[bearer])
     app.include_router(events.router, dependencies=[bearer])
+    app.include_router(looking.router, dependencies=[bearer])
+    app.include_router(session_routes.router, dependencies=[bearer])
     app.include_router(writing.router, dependencies=[bearer])
     app.include_router(sweeps_routes.router, dependencies=[bearer])
+    app.include_router(page.router)
     app.openapi_schema = _with_problems(app.openapi())
     return app
 
@@ -82,4 +87,7 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
 def application(storage: Storage, access: Access, *, ending: asyncio.Event, sweeps: SweepDesk | None = None) -> ASGIApp:
     """The service of ``storage``, whose streams end once ``ending`` is set; without ``sweeps`` none can be started."""
     forget_old_answers(storage)
-    return Gate(routes(storage, ending, sweeps), access)
+    app, sessions = routes(storage, ending, sweeps), Sessions(access.book)
+    app.state.sessions = sessions
+    Dashboard(storage).mount(app)
+    return Gate(app, access, sessions)

@@ -16,6 +16,7 @@ from aifs_tune.errors import AccessError, ServiceError
 from aifs_tune.held_session import translated
 from aifs_tune.projects import DEFAULT_PROJECT, PROJECT_PATTERN, stored_name
 from aifs_tune.service.gate import CALLER
+from aifs_tune.service.importances import Importances
 from aifs_tune.service.once import Answer, Asked, answered_once
 from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.shelf import Shelf
@@ -43,6 +44,7 @@ class Desk:
         self.writers_shelf = Shelf(storage, is_only_writer=True)
         self.writer = Writer(storage)
         self.watch = Watch(self)
+        self.importances = Importances()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
         self._n_waiting = 0
 

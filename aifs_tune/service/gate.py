@@ -8,17 +8,18 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aifs_tune.errors import AccessError, AifsTuneError, ServiceError, UnknownCallerError
 from aifs_tune.scalars import brief
 from aifs_tune.service.problems import of_error, problem
+from aifs_tune.service.sessions import Sessions, session_in
 from aifs_tune.service.tokens import Caller, TokenBook
 
 LARGEST_BODY = 1024 * 1024
@@ -29,8 +30,10 @@ BODY_S = 10.0
 """How long a client may take to send a body."""
 LINGER_S = 1.0
 """How long the rest of a body is read that nobody wants."""
-OPEN_PATHS = frozenset({"/v1/openapi.json"})
-"""What anybody may read: it says what the service can do, not what is in it."""
+OPEN_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in"})
+OPEN_FOLDERS = ("/page/", "/studies/")
+"""What anybody may read: the description and the empty pages say what the service can do, not what is in it."""
+SIGN_IN = "/sign-in"
 CALLER = "aifs_tune.caller"
 STILL_ADMITTED = "aifs_tune.still_admitted"
 """In a request's scope: what raises :class:`AccessError` once its token is not valid any more."""
@@ -43,6 +46,8 @@ _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"private, no-cache"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"same-origin"),
 ]
 
 
@@ -78,10 +83,10 @@ class Access:
 
 
 class Gate:
-    """Lets those requests through to ``app`` that ``access`` allows."""
+    """Lets those requests through to ``app`` that ``access`` allows, or a browser with one of ``sessions`` makes."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._book, self._nobody = app, access.book, access.nobody
+    def __init__(self, app: ASGIApp, access: Access, sessions: Sessions) -> None:
+        self._app, self._book, self._sessions, self._nobody = app, access.book, sessions, access.nobody
         self._origins = frozenset(access.origins)
         self._hosts = frozenset(host.lower() for host in access.hosts)
         self._n_requests = 0
@@ -126,13 +131,24 @@ class Gate:
                 )
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 raise Refused(Response(status_code=204, headers=_PREFLIGHT))
-        if scope["path"] not in OPEN_PATHS:
-            scope[CALLER] = await self._caller(headers)
-            scope[STILL_ADMITTED] = partial(self._caller, headers)
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
+            return
+        try:
+            scope[CALLER] = await self._caller(scope, headers)
+        except UnknownCallerError:
+            if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+                there = f"{SIGN_IN}?next={quote(scope['path'])}"
+                raise Refused(RedirectResponse(there, 303)) from None  # a person looks, who can sign in
+            raise
+        scope[STILL_ADMITTED] = partial(self._caller, scope, headers)
 
-    async def _caller(self, headers: Headers) -> Caller:
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller:
         authorization = headers.get("authorization")
         if authorization is None:
+            session = session_in(scope, headers)
+            visitor = await run_in_threadpool(self._sessions.caller, session) if session is not None else None
+            if visitor is not None:
+                return visitor
             if self._nobody is None:
                 raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
             if headers.get("origin") in self._origins:
@@ -246,11 +262,15 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _guarded(send: Send, shared: Collection[tuple[bytes, bytes]]) -> Send:
-    """With headers that keep browsers from guessing and caches from keeping, and those that are ``shared``."""
+    """With headers that keep browsers from guessing and caches from keeping, unless it has its own, and those that are
+    ``shared``."""
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_ALWAYS, *shared]}
+            own = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in own}
+            kept = (entry for entry in _ALWAYS if entry[0] not in names)
+            message = {**message, "headers": [*own, *kept, *shared]}
         await send(message)
 
     return guarded

@@ -55,11 +55,15 @@ async def get_study(study: StudyName, project: Reading, desk: OpenDesk, request:
 
 @router.get("/studies/{study}/best", response_model=shapes.BestAnswer, responses=problems(404))
 async def get_best(
-    study: StudyName, project: Reading, desk: OpenDesk, top: Annotated[int, Query(ge=1, le=1000)] = 1
+    study: StudyName,
+    project: Reading,
+    desk: OpenDesk,
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=1000)] = 1,
 ) -> Response:
-    """The best complete trials, the best first; 404 while there is none."""
+    """The best complete trials, the best first; 404 while there is none. With an ETag."""
     answer = await desk.read_study(project, study, lambda found: shapes.ranked_answer(study, found, top))
-    return Response(encoded(answer), media_type="application/json")
+    return with_tag(request, answer)
 
 
 @router.get(

@@ -91,7 +91,7 @@ class AskedAnswer(BaseModel):
 
 
 class StudyLine(BaseModel):
-    """One study in a list; ``asked`` is how many finished trials sweeps were asked for."""
+    """One study in a list; ``asked`` is how many finished trials its sweeps were asked for, 0 without one."""
 
     study: str
     objective: Goal
@@ -141,6 +141,15 @@ class EventData(BaseModel):
     epoch: int | None = None
     value: float | None = None
     overdue: bool = False
+
+
+class CallerAnswer(BaseModel):
+    """Who asks: studies of ``project`` are seen, and of no other if it ``is_fixed``."""
+
+    project: str
+    is_fixed: bool
+    scope: Literal["read", "measure", "manage"]
+    by: Literal["token", "session", "nobody"]
 
 
 class FieldProblem(BaseModel):

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import insert, select, update
@@ -36,10 +36,11 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request: ``project`` None may name any project."""
+    """Who makes a request: ``project`` None may name any project, ``token_id`` None has no token."""
 
     project: str | None
     scope: Scope
+    token_id: str | None = field(default=None, compare=False)
 
     def may(self, scope: Scope) -> bool:
         return SCOPES.index(scope) <= SCOPES.index(self.scope)
@@ -132,7 +133,12 @@ class TokenBook:
         is_right = hmac.compare_digest(digest, _digest(secret))
         if found is None or not is_right or found.state(self._clock()) != "valid":
             raise UnknownCallerError("the token is not valid; allowed: one that aifs-tune token create printed")
-        return Caller(found.project, found.scope)
+        return Caller(found.project, found.scope, found.id)
+
+    def is_valid(self, token_id: str) -> bool:
+        """Whether a token that was right once still is."""
+        _, found = self._fresh(token_id).get(token_id, (_NOBODY, None))
+        return found is not None and found.state(self._clock()) == "valid"
 
     def _fresh(self, token_id: str) -> Mapping[str, tuple[str, Token]]:
         with self._lock:

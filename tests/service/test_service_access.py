@@ -30,7 +30,10 @@ ROUTES = [
     if method in ("get", "post", "put", "patch", "delete")
 ]
 ENDLESS = {"/v1/studies/{study}/events"}
-READS = {("GET", path) for method, path in ROUTES if method == "GET"}
+READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
+    ("PUT", "/v1/session"),
+    ("DELETE", "/v1/session"),
+}
 NOTES = "https://notes.lab"
 MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")}
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
@@ -79,7 +82,7 @@ def place(path: str, study: str, sweep: str) -> str:
 
 
 def body_of(method: str, path: str) -> dict | None:
-    return BODIES.get(path, {}) if method == "POST" else None
+    return BODIES.get(path, {}) if method in ("POST", "PUT") else None
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -159,7 +162,7 @@ def test_head_opens_no_more_than_get(path, service, tokens):
     assert sent(service, "HEAD", path, Host="evil.example").status_code == 403
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if p != "/v1/session"])
 def test_a_page_of_a_site_that_is_allowed_may_ask_and_read_the_answer(method, path, service, tokens):
     asks = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
     asked = sent(service, "OPTIONS", path, Origin=NOTES, **asks)

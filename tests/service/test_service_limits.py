@@ -18,6 +18,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.service import desk
 from aifs_tune.service.application import routes
 from aifs_tune.service.gate import Access, Gate
+from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.shelf import Shelf
 from aifs_tune.service.strict_json import read_json
 from aifs_tune.service.tables import make_tables
@@ -155,7 +156,8 @@ def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
 
     async def scene() -> None:
         app = routes(storage)
-        gate = Gate(app, Access(["lab"], [], TokenBook(storage), Caller(None, "manage")))
+        book = TokenBook(storage)
+        gate = Gate(app, Access(["lab"], [], book, Caller(None, "manage")), Sessions(book))
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://lab") as http,

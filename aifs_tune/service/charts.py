@@ -1,0 +1,216 @@
+"""What the charts of a study are drawn from: bounded, however many trials there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aifs_tune.importance import METHOD
+from aifs_tune.study import Study
+from aifs_tune.trial import Trial
+
+T = TypeVar("T")
+
+MOST_POINTS = 200
+"""Of one curve."""
+_SURE_OF_BEST = 20
+"""So many of the best trials are always among those shown."""
+_MOST_REASONS = 20
+_RATE_OF = 20
+"""Trials that ended last, from which it is told how many end in a minute."""
+
+
+def progress_answer(name: str, study: Study, now: datetime) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.ProgressAnswer`."""
+    trials = study.all_trials()
+    running = [trial for trial in trials if trial.state == "running"]
+    ends = [trial.finished_at for trial in trials if trial.is_finished and trial.finished_at]
+    return {
+        "study": name,
+        "n_trials": study.counts(),
+        "asked": study.n_asked,
+        "seconds": sum(trial.seconds or 0.0 for trial in trials),
+        "per_min": _per_min(ends, now if running else None),
+        "running": [
+            {
+                "trial": trial.number,
+                "epochs": trial.epochs,
+                "value": trial.value,
+                "worker": trial.worker,
+                "started_at": _moment(trial.started_at),
+            }
+            for trial in running[-100:]
+        ],
+        "failures": _failures(trials),
+        "dashboard": f"/dashboard/studies/{study.id}",
+    }
+
+
+def history_answer(name: str, study: Study, most: int) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.HistoryAnswer`."""
+    ended = sorted(
+        (trial for trial in study.all_trials() if trial.state in ("complete", "pruned") and trial.value is not None),
+        key=lambda trial: (_seconds(trial.finished_at), trial.number),
+    )
+    sign = 1 if study.spec.objective.mode == "max" else -1
+    best: list[Trial] = []
+    for trial in ended:
+        if trial.state == "complete" and (not best or sign * (trial.value or 0) > sign * (best[-1].value or 0)):
+            best.append(trial)
+    order = {trial.number: number for number, trial in enumerate(ended, start=1)}
+    return {
+        "study": name,
+        "objective": study.spec.objective.model_dump(),
+        "n_ended": len(ended),
+        "best": [
+            {"trial": t.number, "ended": order[t.number], "value": t.value, "finished_at": _moment(t.finished_at)}
+            for t in _thinned(best, most)
+        ],
+        "trials": [
+            {
+                "trial": trial.number,
+                "ended": order[trial.number],
+                "state": trial.state,
+                "value": trial.value,
+                "finished_at": _moment(trial.finished_at),
+                "params": dict(trial.params),
+            }
+            for trial in _some(ended, [*_ranked(ended, sign), *reversed(best)], most)
+        ],
+    }
+
+
+def curves_answer(name: str, study: Study, most: int) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.CurvesAnswer`."""
+    curves = {number: curve for number, curve in study.objective_curves().items() if curve}
+    trials = [trial for trial in study.all_trials() if trial.number in curves]
+    sign = 1 if study.spec.objective.mode == "max" else -1
+    running = [trial for trial in reversed(trials) if trial.state == "running"]
+    return {
+        "study": name,
+        "objective": study.spec.objective.model_dump(),
+        "n_curves": len(trials),
+        "curves": [
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                "value": trial.value,
+                "points": _thinned(sorted(curves[trial.number].items()), MOST_POINTS),
+            }
+            for trial in _some(trials, [*_ranked(trials, sign), *running], most)
+        ],
+    }
+
+
+def importance_answer(
+    name: str, study: Study, n_complete: int, found: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.ImportanceAnswer`."""
+    return {
+        "study": name,
+        "method": METHOD,
+        "n_complete": n_complete,
+        "objectives": [
+            {**objective.model_dump(), "importance": dict(found[objective.metric])}
+            for objective in study.spec.objectives
+        ],
+    }
+
+
+def workers_answer(name: str, study: Study, most: int, now: datetime) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.WorkersAnswer`."""
+    started = sorted((t for t in study.all_trials() if t.started_at), key=lambda t: (_seconds(t.started_at), t.number))
+    shown = started[-most:]
+    by_worker: dict[str | None, list[Trial]] = defaultdict(list)
+    for trial in shown:
+        by_worker[trial.worker].append(trial)
+    first = shown[0].started_at if shown else None
+    if all(trial.finished_at for trial in shown):
+        now = max((trial.finished_at for trial in shown if trial.finished_at), default=now)  # nothing is going on since
+    in_all_s = max((now - first).total_seconds(), 1e-9) if first else 1.0
+    return {
+        "study": name,
+        "n_started": len(started),
+        "started_at": _moment(first),
+        "now": _moment(now),
+        "workers": [
+            {
+                "worker": worker,
+                "n_trials": len(own),
+                "busy": round(min(1.0, _busy_s(own, now) / in_all_s), 4),
+                "spans": [
+                    {
+                        "trial": trial.number,
+                        "state": trial.state,
+                        "started_at": _moment(trial.started_at),
+                        "finished_at": _moment(trial.finished_at),
+                    }
+                    for trial in own
+                ],
+            }
+            for worker, own in sorted(by_worker.items(), key=lambda entry: (entry[0] is None, entry[0] or ""))
+        ],
+    }
+
+
+def _busy_s(trials: Sequence[Trial], now: datetime) -> float:
+    """For how long at least one of them ran."""
+    busy_s, until = 0.0, 0.0
+    for trial in trials:
+        start, end = _seconds(trial.started_at), _seconds(trial.finished_at or now)
+        busy_s += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy_s
+
+
+def _failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The most frequent reasons first."""
+    by_reason: dict[str | None, list[int]] = defaultdict(list)
+    for trial in trials:
+        if trial.state == "failed":
+            by_reason[trial.reason].append(trial.number)
+    ranked = sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[1][0]))
+    return [{"reason": reason, "n": len(numbers), "first": numbers[0]} for reason, numbers in ranked[:_MOST_REASONS]]
+
+
+def _per_min(ends: Sequence[datetime], now: datetime | None) -> float | None:
+    """``now`` where one more may end any time."""
+    last = sorted(ends)[-_RATE_OF:]
+    if len(last) < 2:
+        return None
+    took_s = (max(last[-1], now or last[-1]) - last[0]).total_seconds()
+    return round(60 * (len(last) - 1) / took_s, 3) if took_s > 0 else None
+
+
+def _ranked(trials: Sequence[Trial], sign: int) -> list[Trial]:
+    """The best complete ones, the best first."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    return sorted(complete, key=lambda trial: (-sign * (trial.value or 0.0), trial.number))[:_SURE_OF_BEST]
+
+
+def _some(trials: Sequence[Trial], wanted: Sequence[Trial], most: int) -> list[Trial]:
+    """At most ``most`` of ``trials`` in their order: those ``wanted``, the first of these first, and of the others some
+    from all along."""
+    shown = set(list(dict.fromkeys(trial.number for trial in wanted))[:most])
+    others = [trial for trial in trials if trial.number not in shown]
+    shown.update(trial.number for trial in _thinned(others, most - len(shown)))
+    return [trial for trial in trials if trial.number in shown]
+
+
+def _thinned(entries: Sequence[T], most: int) -> list[T]:
+    """At most ``most`` of them, evenly, with the first and the last."""
+    if len(entries) <= most:
+        return list(entries)
+    if most < 2:
+        return list(entries[-most:]) if most else []
+    return [entries[round(i * (len(entries) - 1) / (most - 1))] for i in range(most)]
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _seconds(moment: datetime | None) -> float:
+    return 0.0 if moment is None else moment.timestamp()

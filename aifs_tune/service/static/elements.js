@@ -1,0 +1,56 @@
+// Elements of pages and drawings. Whatever comes from a study becomes text, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function filled(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  const given = children.flat(Infinity).filter((child) => child !== null && child !== undefined);
+  made.append(...given.map((child) => (child instanceof Node ? child : String(child))));
+  return made;
+}
+
+/** `element("p", { class: "note" }, "text", other)`; attributes that begin with `on` are listeners. */
+export function element(name, attributes, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+/** As `element`, of a drawing. */
+export function shape(name, attributes, ...children) {
+  return filled(document.createElementNS(SVG, name), attributes, children);
+}
+
+/** Put `children` in place of what is in `parent`; what had the keyboard's focus, or was opened, is so again. */
+export function replace(parent, children) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const open = new Set([...parent.querySelectorAll("details[open]")].map((details) => details.dataset.key));
+  const scrolled = [...parent.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
+  parent.replaceChildren(...[children].flat());
+  for (const details of parent.querySelectorAll("details")) details.open = open.has(details.dataset.key);
+  parent.querySelectorAll(".scroll").forEach((region, i) => (region.scrollLeft = scrolled[i] ?? 0));
+  if (focused !== undefined) parent.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** A table: `columns` are `{ title, number }`, `rows` lists of texts or elements, the first of which names the row. */
+export function table(caption, columns, rows) {
+  const kind = (i) => ({ class: columns[i].number ? "number" : null });
+  const head = columns.map((column, i) => element("th", { scope: "col", ...kind(i) }, column.title));
+  const body = rows.map((row) =>
+    element("tr", {}, row.map((cell, i) => element(i === 0 ? "th" : "td", i === 0 ? { scope: "row", ...kind(i) } : kind(i), cell))),
+  );
+  return element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, head)), element("tbody", {}, body));
+}
+
+/** What may be wider than the page, scrolled with the keyboard too. */
+export function scrollable(label, ...content) {
+  return element("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0, "data-key": `scroll ${label}` }, content);
+}
+
+/** A drawing with what it shows in words, and its numbers as a table to open. */
+export function figure(drawing, words, numbers, key) {
+  const details = element("details", { "data-key": key }, element("summary", { "data-key": `${key} summary` }, "As a table"), scrollable(`${key}, as a table`, numbers));
+  return element("figure", {}, drawing, element("figcaption", {}, words), details);
+}

@@ -1,0 +1,79 @@
+// From values to places in a drawing, and the marks of an axis.
+
+import { shape } from "./elements.js";
+import { duration, number } from "./words.js";
+
+/** Places from `low` to `high` along `from` to `to`; with `log`, evenly in the logarithm. */
+export function scale(low, high, from, to, log = false) {
+  const place = log ? Math.log : (value) => value;
+  const span = place(high) - place(low) || 1;
+  const at = (value) => from + (Math.min(Math.max(place(value), place(low)), place(high)) - place(low)) / span * (to - from);
+  return Object.assign(at, { low, high, log });
+}
+
+const TIMES_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
+
+/** As `ticks`, of seconds: round on a clock. */
+export function timeTicks(scaled, most) {
+  const step = TIMES_S.find((size) => size >= (scaled.high - scaled.low) / most);
+  if (step === undefined) return timeTicks({ low: 0, high: scaled.high / 86_400 }, most).map((days) => days * 86_400);
+  return Array.from({ length: Math.floor(scaled.high / step) + 1 }, (_, i) => i * step);
+}
+
+/** About `most` round values within a scale. */
+export function ticks({ low, high, log }, most) {
+  if (log) {
+    const decades = [];
+    for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++) decades.push(10 ** power);
+    const every = Math.ceil(decades.length / most);
+    if (decades.length > 1) return decades.filter((_, i) => i % every === 0);
+  }
+  if (!(high > low)) return [low];
+  const rough = (high - low) / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const marks = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) marks.push(Number((i * step).toPrecision(12)));
+  return marks;
+}
+
+/** Where values lie, without the few that are so far away that the others would be one line; `always` is within. */
+export function domainOf(values, always = []) {
+  const sorted = [...values].sort((a, b) => a - b);
+  if (sorted.length === 0) return [0, 1];
+  const [first, third] = [0.25, 0.75].map((part) => sorted[Math.floor(part * (sorted.length - 1))]);
+  const reach = 3 * (third - first) || Infinity;
+  const kept = sorted.filter((value) => value >= first - reach && value <= third + reach).concat(always);
+  const [low, high] = [Math.min(...kept), Math.max(...kept)];
+  const margin = 0.05 * (high - low) || 0.05 * Math.abs(high) || 0.5;
+  return [low - margin, high + margin];
+}
+
+/** The frame of a drawing with two axes: scales go into `x` and `y`. */
+export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false }) {
+  const parts = [];
+  for (const value of ticks(y, height / 50)) {
+    parts.push(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
+    parts.push(shape("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
+  }
+  const xMarks = (width - left - right) / 90;
+  const xWords = isTime ? duration : number;
+  for (const value of isTime ? timeTicks(x, xMarks) : ticks(x, xMarks)) {
+    parts.push(shape("line", { class: "mark", x1: x(value), x2: x(value), y1: height - bottom, y2: height - bottom + 4 }));
+    parts.push(shape("text", { class: "tick", x: x(value), y: height - bottom + 18, "text-anchor": "middle" }, xWords(value)));
+  }
+  parts.push(shape("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
+  parts.push(shape("text", { class: "title", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, xTitle));
+  parts.push(shape("text", { class: "title", x: 2, y: 12 }, yTitle));
+  return parts;
+}
+
+/** A drawing that says in one sentence what it shows. */
+export function drawing(width, height, words, ...parts) {
+  const attributes = { class: "drawing", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words };
+  return shape("svg", attributes, parts);
+}
+
+export function path(points) {
+  return points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+}

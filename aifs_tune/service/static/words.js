@@ -1,0 +1,33 @@
+// Numbers and times as people read them.
+
+/** Four significant digits; a dash for what is not there. */
+export function number(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  if (value === 0 || Number.isInteger(value) && Math.abs(value) < 1e9) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e4 && size < 1e9) return value.toFixed(0);
+  return size >= 1e9 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
+}
+
+/** `45 s`, `3 min 20 s`, `2 h 05 min`. */
+export function duration(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const [seconds60, minutes60] = [whole % 60, Math.floor((whole % 3600) / 60)].map((n) => String(n).padStart(2, "0"));
+  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${seconds60} s` : ""}`;
+  return `${Math.floor(whole / 3600)} h${whole % 3600 < 60 ? "" : ` ${minutes60} min`}`;
+}
+
+export function percent(share) {
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+}
+
+/** A moment of the service's answers, in the reader's time. */
+export function moment(text) {
+  return text === null ? "–" : new Date(text).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
+}
+
+export function plural(n, word) {
+  return `${n} ${word}${n === 1 ? "" : "s"}`;
+}

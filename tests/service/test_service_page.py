@@ -1,0 +1,264 @@
+"""The pages in a real browser: what a person sees, types and hears of them, and what cannot happen there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+from browsers import chromium
+from services import Service, storage_in
+
+from aifs_tune.client import Client
+from aifs_tune.service.tokens import TokenBook
+from aifs_tune.storage import Storage
+from aifs_tune.studies import get_study
+
+SCRIPT = "<script>window.hacked=1</script>"
+IMAGE = '"><img src=x onerror=window.hacked=1>'
+HOSTILE = f"{IMAGE}{SCRIPT}<svg onload=window.hacked=1>"
+SPACE = {
+    "temperature": {"type": "float", "low": 600.0, "high": 1400.0, "unit": "K"},
+    "rate": {"type": "float", "low": 0.01, "high": 10.0, "log": True},
+    "gas": {"type": "choice", "choices": ["argon", "air", "yes"]},
+    "holds": {"type": "int", "low": 1, "high": 8, "when": {"gas": ["argon", "air"]}},
+}
+SECTIONS = ["Progress", "Best value so far", "Best configurations", "Learning curves", "Importance"]
+SECTIONS += ["Parallel coordinates", "Workers"]
+WAIT_MS = 30_000
+TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"
+
+
+@dataclass
+class Lab:
+    """A service with a furnace's study and a hostile one, and a token that reads them."""
+
+    service: Service
+    storage: str
+    token: str
+
+    def client(self) -> Client:
+        return Client(self.service.url, self.token)
+
+
+@dataclass
+class Visit:
+    """A page with what it asked for and complained of."""
+
+    page: Any
+    asked: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    storage = storage_in(tmp_path_factory.mktemp("page"))
+    made = TokenBook(Storage(storage, create=True)).create("default", "manage")
+    with Service(storage, "--require-token") as service:
+        lab = Lab(service, storage, made)
+        with lab.client() as client:
+            furnace = client.open_study("furnace", space=SPACE, metric="yield", sampler="random")
+            for i, trial in enumerate(furnace.ask_batch(14)):
+                for epoch in (1, 2, 3):
+                    furnace.report(trial, epoch, {"yield": i * epoch / 42}, worker=f"oven {i % 2}")
+                if i < 12:
+                    furnace.tell(trial, state="pruned" if i == 5 else "complete")
+            furnace.tell(12, state="failed", reason="the crucible cracked")
+            space = {"x": SPACE["temperature"], "gas": {"type": "choice", "choices": [HOSTILE, "air"]}}
+            space["x"] = space["x"] | {"unit": "<b>K</b>", "description": HOSTILE}
+            hostile = client.open_study("hostile", space=space, metric=IMAGE, sampler="random")
+            for i in range(8):
+                hostile.attach({"x": 700.0 + i, "gas": HOSTILE}, {IMAGE: float(i)})
+            trial = hostile.ask()
+            hostile.report(trial, 1, {IMAGE: 1.0}, worker=HOSTILE)
+            hostile.tell(hostile.ask(), state="failed", reason=HOSTILE)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser, lab) -> Iterator[Visit]:
+    """A browser that was never here."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT_MS)
+    made = Visit(context.new_page())
+    context.on("request", lambda request: made.asked.append(request.url))
+    made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
+    made.page.on("console", lambda told: made.complaints.append(told.text) if told.type == "error" else None)
+    yield made
+    assert [url for url in made.asked if not url.startswith((lab.service.url, "data:", "blob:"))] == []
+    context.close()
+
+
+@pytest.fixture
+def inside(visit, lab) -> Visit:
+    """Signed in, as by typing the token."""
+    headers = {"Authorization": f"Bearer {lab.token}", "Origin": lab.service.url}
+    assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
+    return visit
+
+
+def opened(visit: Visit, lab: Lab, study: str) -> Any:
+    visit.page.goto(f"{lab.service.url}/studies/{study}")
+    visit.page.wait_for_selector("#workers figure")
+    return visit.page
+
+
+def test_a_person_signs_in_looks_and_signs_out(visit, lab):
+    page = visit.page
+    page.goto(f"{lab.service.url}/studies/furnace")
+    page.wait_for_url("**/sign-in?next=*")
+    field = page.get_by_label("Token")
+    field.fill("aifs_nonsense")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("not valid").wait_for()
+    field.fill(lab.token)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="furnace").wait_for()
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert lab.token not in str(cookie)
+    assert page.evaluate("[document.cookie, localStorage.length, sessionStorage.length]") == ["", 0, 0]
+    page.goto(f"{lab.service.url}/sign-in?next=https://evil.example/")  # who is signed in goes on, within the service
+    page.get_by_role("link", name="furnace").click()
+    page.wait_for_selector("#workers figure")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    page.goto(f"{lab.service.url}/")
+    page.wait_for_url("**/sign-in?next=*")
+
+
+def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
+    book = TokenBook(Storage(lab.storage))
+    made = book.create("default", "read")
+    headers = {"Authorization": f"Bearer {made}", "Origin": lab.service.url}
+    assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
+    page = opened(visit, lab, "furnace")
+    book.revoke(made.split("_")[1])
+    page.wait_for_url("**/sign-in?next=*")
+
+
+def test_a_study_is_drawn(inside, lab):
+    page = opened(inside, lab, "furnace")
+    assert page.locator("h2").filter(visible=True).all_inner_texts() == SECTIONS
+    assert "13 trials ended, 1 running" in page.locator("#progress .lead").inner_text()
+    assert page.locator("#progress").get_by_text("the crucible cracked").count() == 1
+    assert page.locator("#history circle").count() == 12
+    assert page.locator("#curves path.line").count() == 14
+    assert page.locator("#curves path.line.best").count() == 1
+    assert page.locator("#parallel path.line").count() == 11
+    assert page.locator("#workers rect").count() == 14
+    assert page.locator("#importance tbody tr").count() >= 3
+    best = page.locator("#best tbody tr").first.locator("th, td").all_inner_texts()
+    assert best[:2] == ["11", "0.7857"]
+    page.get_by_label("time").check()
+    assert "time since the first trial ended" in page.locator("#history svg").text_content()
+    assert inside.complaints == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function("document.querySelector('#history svg').getAttribute('width') < 400")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_page_fills_up_while_trials_are_told(inside, lab):
+    with lab.client() as client:
+        study = client.open_study("live", space=SPACE, metric="yield", sampler="random")
+        page = inside.page
+        page.goto(f"{lab.service.url}/")
+        page.get_by_role("link", name="live").click()
+        page.locator("#best").get_by_text("No trial is complete yet.").wait_for()
+        for i in range(1, 4):
+            study.tell(study.ask(), {"yield": i / 2})
+            page.locator("#progress .lead").get_by_text(
+                f"{i} trial{'s' if i > 1 else ''} ended, best yield {i / 2:g} by"
+            ).wait_for()
+        page.wait_for_function("document.querySelectorAll('#history circle').length === 3")
+        assert "3 trials ended" in page.get_by_role("status").first.inner_text()
+        study.attach({"temperature": 900.0, "rate": 1.0, "gas": "argon", "holds": 2}, 9.0)
+        page.locator("#best tbody tr").first.get_by_text("9", exact=True).wait_for()
+    assert inside.complaints == []
+
+
+def test_the_keyboard_is_enough_and_a_configuration_can_be_copied(inside, lab):
+    page = opened(inside, lab, "furnace")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the study"
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Trial 11 as YAML").focus()
+    page.keyboard.press("Enter")
+    text = page.get_by_label("For a sweep file").input_value()
+    told = get_study(Storage(lab.storage), "furnace").trial(11)
+    assert yaml.safe_load(text) == {"space": dict(told.params)}
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("Copied.").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == text
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Trial 11 as YAML"
+    page.locator("#curves summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#curves table").is_visible()
+    assert page.locator("#curves tbody tr").count() == 14
+    with lab.client() as client:  # what is open and focused stays so when the page draws anew
+        client.study("furnace").report(13, 4, {"yield": 0.5})
+    page.locator("#progress tbody").get_by_text("4", exact=True).first.wait_for()
+    page.wait_for_function("document.querySelector('#curves').textContent.includes('running4')")
+    assert page.locator("#curves table").is_visible()
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+def test_nothing_in_a_study_becomes_a_script(inside, lab):
+    page = opened(inside, lab, "hostile")
+    page.locator("#progress").get_by_text(HOSTILE).first.wait_for()
+    for section in ("best", "history", "curves", "parallel", "importance", "workers"):
+        shown = page.locator(f"#{section}").evaluate(TEXTS)
+        assert IMAGE in shown, section
+    page.get_by_role("button", name=re.compile("as YAML")).first.click()
+    assert yaml.safe_load(page.get_by_label("For a sweep file").input_value())["space"]["gas"] == HOSTILE
+    assert page.locator("main img, main script, main svg[onload], dialog img").count() == 0
+    assert page.evaluate("window.hacked") is None
+    assert inside.complaints == []
+    page.keyboard.press("Escape")
+    page.locator("#details").click()  # Optuna's dashboard with the same study
+    page.get_by_text("Best Trial").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(scheme, inside, lab):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = inside.page
+    page.emulate_media(color_scheme=scheme)
+    for path, there in (("/studies/furnace", "#workers figure"), ("/", "#studies table")):
+        page.goto(f"{lab.service.url}{path}")
+        page.wait_for_selector(there)
+        for details in page.locator("summary").all():
+            details.click()
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    inside.page.context.clear_cookies()
+    page.goto(f"{lab.service.url}/sign-in")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_study_that_is_not_there_and_a_service_that_goes_away_are_told(inside, lab, tmp_path):
+    page = inside.page
+    page.goto(f"{lab.service.url}/studies/nosuch")
+    page.get_by_role("alert").get_by_text("no study 'nosuch' in this project").wait_for()
+    page = opened(inside, lab, "furnace")
+    page.context.set_offline(True)
+    page.get_by_role("alert").get_by_text("What is shown may be old").wait_for()
+    page.context.set_offline(False)
+    page.wait_for_selector("#trouble", state="hidden")
+    assert page.locator("#history circle").count() == 12
