@@ -35,6 +35,8 @@ def test_sweeps_are_jobs_of_a_cluster_by_project(tmp_path, postgres_url, monkeyp
             assert client.study("short").counts()["complete"] == 2
         said = "".join(file.read_text() for file in (lab / "artefacts" / "sweeps").glob("*/log"))
         assert "job biology:short-1" in said
+        asked = [file.read_text() for file in (lab / "artefacts" / "sweeps").glob("*/asked.json")]
+        assert (len(asked), any("postgresql" in text for text in asked)) == (2, False)
     finally:
         cluster.close()
     assert Counter(ended(lab).values())[1] >= 2
