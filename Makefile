@@ -48,7 +48,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-workflows: $(VENV)/.installed examples/workflows.txt
-	command -v jq >/dev/null || { test "$$(id -u)" = 0 && apt-get install --quiet --yes jq; } || echo "jq is missing" >&2
+	command -v jq >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y jq; } || echo "jq is missing" >&2
 	test -x $(VENV)/workflows/bin/python || $(PYTHON) -m venv $(VENV)/workflows
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --requirement examples/workflows.txt
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .

@@ -31,7 +31,7 @@ from aifs_tune.cli_doors import (
     say,
 )
 from aifs_tune.data_url import is_url, url_problem
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
     from aifs_tune.jobs import ClusterJob, Jobs
@@ -65,9 +65,12 @@ def submit(
     requirements: Requirements = None,
     any_versions: AnyVersions = False,
     allow_unauthenticated: Unauthenticated = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the job ends, and fail if it does; Ctrl-C leaves it running.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a sweep as a job of a Ray cluster; this command returns at once."""
+    """Run a sweep as a job of a Ray cluster; this command returns at once, unless it is to follow."""
     from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
     from aifs_tune.trainers.by_name import check_trainer
 
@@ -84,8 +87,9 @@ def submit(
     words = ["run", file.name, "--study", name]
     words += [word for option, value in given.items() if value is not None for word in (option, str(value))]
     words += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
+    jobs = cluster(address, allow_unauthenticated)
     send(
-        cluster(address, allow_unauthenticated),
+        jobs,
         name,
         words,
         spec,
@@ -95,6 +99,16 @@ def submit(
         any_versions=any_versions,
         as_json=as_json,
     )
+    if follow:
+        _follow(jobs, name)
+
+
+def _follow(jobs: Jobs, study: str) -> None:
+    for piece in jobs.logs(study, follow=True):
+        typer.echo(piece, nl=False)
+    job = jobs.wait(study)
+    if job.state != "succeeded":
+        raise WorkError(f"job {job.id} is {job.state}: {job.message}")
 
 
 def logs(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aifs_tune.cli_doors import AsJson, StorageUrl, print_json, say
+from aifs_tune.cli_doors import AsJson, StorageUrl, Unauthenticated, print_json, say
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def serve(
         Path | None, typer.Option(metavar="DIR", help="A folder of sweep files that requests may start by name.")
     ] = None,
     sweeps_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Of --sweeps; above 1 in PostgreSQL.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(metavar="http://HEAD:8265", help="Sweeps are jobs of this Ray cluster; default: here.")
+    ] = None,
+    allow_unauthenticated: Unauthenticated = False,
 ) -> None:
     """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
     try:
@@ -49,8 +53,9 @@ def serve(
         raise RequestError(f"serve: {error.name} is not installed (pip install 'aifs-tune[service]')") from None
     from aifs_tune.storage import Storage
 
+    cluster = [] if address is None else ["--address", address, *["--allow-unauthenticated"] * allow_unauthenticated]
     place, opened = place_of(host, port), Storage(storage, create=True)
-    desk = None if sweeps is None else partial(SweepDesk, opened, sweeps, at_once=sweeps_at_once)
+    desk = None if sweeps is None else partial(SweepDesk, opened, sweeps, at_once=sweeps_at_once, cluster=cluster)
     with suppress(KeyboardInterrupt):  # by then all requests are answered
         run(
             opened,

@@ -1,6 +1,7 @@
 """Sweeps as jobs of a Ray cluster; the only module that knows Ray's Jobs API.
 
-The job of the n-th attempt at a study is called STUDY-n, so that submitting twice is the same as once.
+The job of the n-th attempt at a study is called STUDY-n, PROJECT:STUDY-n in another project than ``default``, so that
+submitting twice is the same as once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +123,7 @@ class Jobs:
         with self._said():
             self._client.submit_job(
                 entrypoint=shlex.join(words),
-                submission_id=f"{study}-{attempt}",
+                submission_id=f"{_stem(study)}-{attempt}",
                 runtime_env=runtime,
                 metadata={"study": study, "storage": storage},
             )
@@ -133,7 +135,7 @@ class Jobs:
             listed = self._client.list_jobs()
         found = []
         for job in listed:
-            number = re.fullmatch(re.escape(study) + r"-(\d+)", job.submission_id or "")
+            number = re.fullmatch(re.escape(_stem(study)) + r"-(\d+)", job.submission_id or "")
             if number and (job.metadata or {}).get("study") == study:
                 told = " ".join((job.message or "").split())
                 state = str(job.status.value).lower()
@@ -154,6 +156,13 @@ class Jobs:
             raise RequestError(f"study {study!r}: its job {job.id} has {job.state} already")
         with self._said():
             self._client.stop_job(job.id)
+        return job
+
+    def wait(self, study: str, *, within_s: float = 60.0) -> ClusterJob:
+        """The last attempt, once it is over; one that is not after ``within_s`` as it is."""
+        until = time.monotonic() + within_s
+        while not (job := self.newest(study)).is_over and time.monotonic() < until:
+            time.sleep(1.0)
         return job
 
     def logs(self, study: str, *, follow: bool = False) -> Iterator[str]:
@@ -187,6 +196,11 @@ class Jobs:
 def is_job_address(address: str) -> bool:
     """Whether an address is one of Ray's Jobs API and not of Ray itself."""
     return re.fullmatch(r"https?://[^/\s]+/?", address) is not None
+
+
+def _stem(study: str) -> str:
+    """How the ids of a study's jobs begin: without the slash of another project than ``default``."""
+    return study.replace("/", ":")
 
 
 async def _next(pieces: Any) -> str | None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,18 +57,23 @@ class Record:
 class SweepDesk:
     """Starts the sweep files of ``folder``, at most ``at_once`` at a time, as processes that outlive this one.
 
+    ``cluster`` are the options of ``aifs-tune submit`` that name a cluster: sweeps are its jobs then.
+
     Raises
     ------
     RequestError
-        If there is no such folder, or the storage is SQLite, which one process writes, and ``at_once`` is more.
+        If there is no such folder, or the storage is SQLite, which one process of one machine writes, and ``at_once``
+        is more or ``cluster`` is given.
     """
 
-    def __init__(self, storage: Storage, folder: Path, *, at_once: int = 1, address: str | None = None) -> None:
+    def __init__(self, storage: Storage, folder: Path, *, at_once: int = 1, cluster: Sequence[str] = ()) -> None:
         if not folder.is_dir():
             raise RequestError(f"--sweeps: {folder} is no folder")
         if at_once > 1 and storage.url.startswith("sqlite"):
             raise RequestError(f"--sweeps-at-once: {at_once}, and one sweep at a time writes to SQLite; allowed: 1")
-        self._storage, self._folder, self._at_once, self._address = storage, folder.absolute(), at_once, address
+        if cluster and storage.url.startswith("sqlite"):
+            raise RequestError("--address: jobs of a cluster cannot write to SQLite; allowed: a storage in PostgreSQL")
+        self._storage, self._folder, self._at_once, self._cluster = storage, folder.absolute(), at_once, tuple(cluster)
         artefacts = storage.artefacts if isinstance(storage.artefacts, Path) else Path.cwd() / "aifs_tune_artifacts"
         self._kept = artefacts / "sweeps"  # logs of processes: here, wherever checkpoints are
         self._lock = threading.Lock()
@@ -205,11 +210,13 @@ class SweepDesk:
         return self._kept / record.id
 
     def _write_asked(self, record: Record) -> None:
-        words = [sys.executable, "-m", "aifs_tune.cli", "run", self._files()[record.sweep].name]
-        words += ["--study", stored_name(record.project, record.study)]
+        command, study = [sys.executable, "-m", "aifs_tune.cli"], stored_name(record.project, record.study)
+        words = [*command, "submit", "--follow", *self._cluster] if self._cluster else [*command, "run"]
+        words += [self._files()[record.sweep].name, "--study", study]
         given = {"timeout" if name == "timeout_s" else name: value for name, value in record.asked.items()}
         words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        asked = {"words": words, "cwd": str(self._folder)}
+        stop_words = [*command, "stop", study, *self._cluster] if self._cluster else None
+        asked = {"words": words, "stop_words": stop_words, "cwd": str(self._folder)}
         write_file(self._place(record) / supervisor.ASKED, json.dumps(asked).encode())
 
     def _begin(self, record: Record) -> None:

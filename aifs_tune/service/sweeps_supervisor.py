@@ -3,8 +3,9 @@ service.
 
     python -m aifs_tune.service.sweeps_supervisor FOLDER
 
-``FOLDER`` has ``asked.json``, the command; ``stop`` in it asks for the sweep's end, the other files are made here. This
-process holds the lock of ``lock`` for as long as it lives.
+``FOLDER`` has ``asked.json``, the command, and another one that stops what it began, or none: then it is interrupted.
+``stop`` in the folder asks for that, the other files are made here. This process holds the lock of ``lock`` for as long
+as it lives.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import IO
 
 from aifs_tune.durable import write_file
@@ -89,13 +91,12 @@ def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
     process = subprocess.Popen(
         asked["words"],
         cwd=asked["cwd"],
-        stdin=subprocess.DEVNULL,
+        stdin=DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         process_group=0,
         preexec_fn=_stops_with_this_process,
     )
-    assert process.stdout is not None
     reader = threading.Thread(target=_keep, args=(process.stdout, folder / LOG), daemon=True)
     reader.start()
     stops_at: float | None = None
@@ -103,7 +104,10 @@ def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
         if stops_at is None and (is_to_stop.is_set() or (folder / STOP).exists()):
             is_to_stop.set()
             stops_at = time.monotonic()
-            process.send_signal(signal.SIGINT)
+            if asked["stop_words"] is None:
+                process.send_signal(signal.SIGINT)
+            else:
+                subprocess.Popen(asked["stop_words"], cwd=asked["cwd"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
         if stops_at is not None and time.monotonic() - stops_at > STOP_S:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(POLL_S)

@@ -148,12 +148,14 @@ def test_without_a_folder_there_are_no_sweeps(tmp_path):
         SweepDesk(Storage(storage), tmp_path / "nosuch")
     with pytest.raises(RequestError, match="allowed: 1"):
         SweepDesk(Storage(storage), tmp_path, at_once=2)
+    with pytest.raises(RequestError, match="a storage in PostgreSQL"):
+        SweepDesk(Storage(storage), tmp_path, cluster=["--address", "http://head:8265"])
 
 
 def ask_for(folder: Path, script: str) -> None:
     """Have the supervisor of a folder run a script of Python."""
     words = [sys.executable, "-c", script]
-    (folder / supervisor.ASKED).write_text(json.dumps({"words": words, "cwd": str(folder)}))
+    (folder / supervisor.ASKED).write_text(json.dumps({"words": words, "stop_words": None, "cwd": str(folder)}))
 
 
 def test_the_log_has_the_end_of_much_and_the_exit_code_is_kept(tmp_path):
