@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,12 +19,20 @@ SIZES = "sizes"
 
 class CrossValidation(Section):
     """Repeated K-fold: each trial trains and validates on one division, which its parameter ``split`` numbers. The test
-    part is the same in all of them, and no trial sees it."""
+    part is the same in all of them, and no trial sees it.
+
+    Where configurations were chosen by the validation part, folds ``among`` the training part compare them on examples
+    that had no say in it.
+    """
 
     folds: int = Field(
         default=5, ge=1, le=100, description="1: no folds; the division that data.split asks for, other seeds only."
     )
     repeats: int = Field(default=1, ge=1, le=100, description="Times that the folds are dealt anew.")
+    among: Literal["train", "all"] = Field(
+        default="train",
+        description="What is dealt into folds: the training part, while the validation part always trains; or both.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Of the first deal; the next one has the next number.")
 
     @property
@@ -36,7 +45,7 @@ class CrossValidation(Section):
         if self.folds == 1:
             return data
         repeat, index = divmod(split, self.folds)
-        fold = Fold(index=index, of=self.folds, seed=self.seed + repeat)
+        fold = Fold(index=index, of=self.folds, seed=self.seed + repeat, among=self.among)
         return data.model_copy(update={"split": data.split.model_copy(update={"fold": fold})})
 
 

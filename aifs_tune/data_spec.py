@@ -15,11 +15,16 @@ from aifs_tune.series_spec import SeriesSpec
 
 
 class Fold(Section):
-    """One of several divisions of what is not the test part: this fold validates, the others train."""
+    """Another division than the drawn one: of so many folds, this one validates, the others train. The test part stays
+    what it is."""
 
     index: int = Field(ge=0, lt=100)
     of: int = Field(ge=2, le=100)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    among: Literal["train", "all"] = Field(
+        default="all",
+        description="What is dealt into folds: the training part, while the validation part always trains; or both.",
+    )
 
     @model_validator(mode="after")
     def _is_there(self) -> Fold:
@@ -34,9 +39,7 @@ class Split(Section):
     val: float = Field(default=0.2, gt=0, lt=1, description="Share of the images used for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share kept aside; no trial ever sees it. 0 for none.")
     seed: int = Field(default=0, ge=0, lt=2**32)
-    fold: Fold | None = Field(
-        default=None, description="Deal what is not the test part anew, in folds, whatever part it was in."
-    )
+    fold: Fold | None = Field(default=None, description="Deal what is not the test part anew, in folds.")
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Split:

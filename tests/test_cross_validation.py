@@ -34,16 +34,18 @@ def rows(data: DataSpec) -> dict[str, set[int]]:
     return {part: set(getattr(examples, part).tolist()) for part in ("train", "val", "test")}
 
 
-def test_each_example_validates_once_a_repeat_and_the_test_part_stays(table: DataSpec) -> None:
-    divisions = CrossValidation(folds=4, repeats=2, seed=7)
+@pytest.mark.parametrize("among", ["all", "train"])
+def test_each_example_validates_once_a_repeat_and_the_test_part_stays(among: Any, table: DataSpec) -> None:
+    divisions = CrossValidation(folds=4, repeats=2, seed=7, among=among)
     undivided = rows(table)
     found = [rows(divisions.divided(table, split)) for split in range(divisions.n_splits)]
-    everything = set(range(90)) - undivided["test"]
+    seen = set(range(90)) - undivided["test"]
+    dealt = seen if among == "all" else undivided["train"]
     for repeat in (found[:4], found[4:]):
-        assert sorted(row for each in repeat for row in each["val"]) == sorted(everything)
+        assert sorted(row for each in repeat for row in each["val"]) == sorted(dealt)
     for each in found:
         assert each["test"] == undivided["test"]
-        assert each["train"] == everything - each["val"]
+        assert each["train"] == seen - each["val"]
     assert {frozenset(each["val"]) for each in found[:4]} != {frozenset(each["val"]) for each in found[4:]}
 
 
@@ -63,7 +65,7 @@ def test_one_fold_is_the_division_that_the_file_asks_for(table: DataSpec) -> Non
 
 
 def test_a_class_that_is_too_rare_for_so_many_folds_is_named(table: DataSpec) -> None:
-    with pytest.raises(DataError, match=r"class a has \d+ groups outside the test part; allowed: at least 50"):
+    with pytest.raises(DataError, match=r"class a has \d+ groups to be dealt; allowed: at least 50"):
         rows(table.model_copy(update={"split": Split(fold=Fold(index=0, of=50))}))
 
 
@@ -75,7 +77,7 @@ def test_a_class_that_misses_a_fold_is_named() -> None:
         parts = in_folds(fold, part_of, labels, units, where="here", names=["x", "y"], what="groups")
         assert sorted(labels[parts == 1].tolist()) == [0, 1]
     units = np.array([0, 1, 2, 3, 3, 3, 3, 3])
-    with pytest.raises(DataError, match=r"here: class y has 1 groups outside the test part; allowed: at least 2"):
+    with pytest.raises(DataError, match=r"here: class y has 1 groups to be dealt; allowed: at least 2"):
         in_folds(Fold(index=0, of=2), part_of, labels, units, where="here", names=["x", "y"], what="groups")
 
 

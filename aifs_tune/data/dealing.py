@@ -57,12 +57,12 @@ def in_folds(
     DataError
         If that is not possible; names ``where`` and the class, of ``names``, that is too rare.
     """
-    rest = part_of != PARTS.index("test")
+    rest = part_of != PARTS.index("test") if fold.among == "all" else part_of == PARTS.index("train")
     for name, n in zip(names, units_per_class(labels[rest], units[rest], len(names)), strict=True):
         if n < fold.of:
             allowed = f"at least {fold.of}, one for each fold"
-            raise DataError(f"{where}: class {name} has {n} {what} outside the test part; allowed: {allowed}")
-    parts = refolded(part_of, labels, units, index=fold.index, of=fold.of, seed=fold.seed)
+            raise DataError(f"{where}: class {name} has {n} {what} to be dealt; allowed: {allowed}")
+    parts = refolded(part_of, rest, labels, units, index=fold.index, of=fold.of, seed=fold.seed)
     for part in ("train", "val"):
         missing = set(labels[rest].tolist()) - set(labels[parts == PARTS.index(part)].tolist())
         if missing:

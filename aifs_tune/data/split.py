@@ -74,14 +74,16 @@ def split(labels: Ints, units: Ints, shares: Sequence[float], seed: int) -> Ints
     return part_of_unit[units]
 
 
-def refolded(part_of: Ints, labels: Ints, units: Ints, *, index: int, of: int, seed: int) -> Ints:
-    """``part_of`` (0 train, 1 val, 2 test) with all that is not test dealt anew into ``of`` folds of equal size: fold
-    ``index`` validates, the others train. The test part stays what it was."""
-    rest = np.flatnonzero(part_of != 2)
+def refolded(
+    part_of: Ints, is_dealt: NDArray[np.bool_], labels: Ints, units: Ints, *, index: int, of: int, seed: int
+) -> Ints:
+    """``part_of`` (0 train, 1 val, 2 test) with what ``is_dealt`` (n,), none of the test part, in ``of`` folds of equal
+    size: fold ``index`` validates, and all else that is not test trains."""
+    rest = np.flatnonzero(is_dealt)
     known = np.unique(labels[rest], return_inverse=True)[1].astype(np.int64)
     together = np.unique(units[rest], return_inverse=True)[1].astype(np.int64)
     folds = split(known, together, [1 / of] * of, seed)
-    out = part_of.copy()
+    out = np.where(part_of == 2, 2, 0)
     out[rest] = np.where(folds == index, 1, 0)
     return out
 
