@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayTaskError
@@ -11,6 +12,7 @@ from ray.tune.experiment import Trial
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError, NodeError, StorageError
 from aifs_tune.ray_nodes import LeftOut, MisplacedError
+from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.runner import Job, Runner
 from aifs_tune.sweep_file import parse_sweep
 
@@ -38,6 +40,20 @@ def test_a_trial_that_was_misplaced_is_tried_again_whatever_its_retries():
     for _ in range(3):
         trial._handle_ray_task_error(RayTaskError("train", "", told).as_instanceof_cause())
     assert trial.run_metadata.num_failures == 0
+
+
+@pytest.mark.parametrize("error", [StorageError("the store does not answer"), OSError(28, "No space left on device")])
+def test_a_population_that_cannot_keep_a_checkpoint_loses_no_trial(monkeypatch, error):
+    def fails() -> None:
+        raise error
+
+    here = SimpleNamespace(get_node_id=lambda: "a1")
+    monkeypatch.setattr("aifs_tune.ray_trial.ray", SimpleNamespace(get_runtime_context=lambda: here))
+    worker = WarmTrial.__new__(WarmTrial)
+    worker._runner = SimpleNamespace(keep=fails)
+    with pytest.raises(MisplacedError, match=r"a checkpoint cannot be kept: .*(answer|space left)") as raised:
+        worker.save()
+    assert raised.value.node == "a1"
 
 
 def test_the_sweep_ends_when_no_node_is_left():
