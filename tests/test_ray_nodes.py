@@ -10,8 +10,9 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
 from aifs_tune.data_spec import DataSpec
-from aifs_tune.errors import DataError, NodeError, StorageError
+from aifs_tune.errors import DataError, NodeError, StorageError, WorkError
 from aifs_tune.ray_nodes import LeftOut, MisplacedError
+from aifs_tune.ray_population import _started
 from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.runner import Job, Runner
 from aifs_tune.sweep_file import parse_sweep
@@ -71,3 +72,31 @@ def test_the_sweep_ends_when_ray_goes_on_with_a_node_that_is_left_out():
     told = [left_out.add("a1", "others") for _ in range(101)]
     assert told[:-1] == [None] * 100
     assert "Ray goes on placing trials on a node that cannot run them: others" in str(told[-1])
+
+
+def test_a_population_that_was_misplaced_is_started_on_another_node(monkeypatch):
+    """With a Ray that answers at once."""
+
+    def get(answer: object, timeout: float | None = None) -> object:
+        del timeout
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    killed: list[object] = []
+    fake = SimpleNamespace(get=get, wait=lambda *_, **__: None, kill=killed.append)
+    monkeypatch.setattr("aifs_tune.ray_population.ray", fake)
+    left_out = LeftOut(lambda nodes: len(nodes) < 2, lambda line: None)
+    started: list[dict[str, str]] = []
+
+    def start() -> object:
+        answer = 3 if left_out.selector else RayTaskError("size", "", MisplacedError("a1", "others"))
+        started.append(left_out.selector)
+        return SimpleNamespace(size=SimpleNamespace(remote=lambda: answer))
+
+    assert [population.size.remote() for population in _started(2, start, left_out)] == [3, 3]
+    assert started == [{}, {}, *[{"ray.io/node-id": "!in(a1)"}] * 2]
+    assert len(killed) == 2
+    with pytest.raises(WorkError, match="no node is left"):
+        _started(1, lambda: SimpleNamespace(size=SimpleNamespace(remote=lambda: MisplacedError("b2", "x"))), left_out)
+    assert len(killed) == 3
