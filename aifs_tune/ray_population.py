@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from aifs_tune.cluster import Pool
-from aifs_tune.errors import LostError, WorkError
+from aifs_tune.errors import LostError, NodeError, WorkError
 from aifs_tune.job import Job
 from aifs_tune.listener import Listener
+from aifs_tune.ray_nodes import LeftOut, MisplacedError
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_population, why_alone
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MOST = 1024
 _FIND_PLACE_S = 60.0
 _ANSWER_S = 0.2
+_START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,29 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
         return
     wanted = min(n_trials, job.spec.search.workers or _MOST)
     most = wanted_size if wanted_size != "auto" else math.ceil(wanted / pool.workers)
-    remote = ray.remote(Hall).options(
-        num_cpus=0, num_gpus=pool.gpu, max_concurrency=2 * most + 8, max_restarts=-1, max_task_retries=0
-    )
-    populations = [remote.remote(job, most)]
+    left_out = LeftOut(pool.is_room, listener.stage)
+
+    def hall(size: int) -> Any:
+        actor = ray.remote(Hall).options(
+            num_cpus=0,
+            num_gpus=pool.gpu,
+            max_concurrency=2 * most + 8,
+            max_restarts=-1,
+            max_task_retries=0,
+            label_selector=left_out.selector,
+        )
+        return actor.remote(job, size)
+
+    populations = _started(1, lambda: hall(most), left_out)
     try:
-        size = _size_of(populations[0])
+        size: int = ray.get(populations[0].size.remote())
         if size == 1:
             listener.stage("each trial trains alone: a population gains nothing on this device")
             ray.kill(populations.pop())
             yield alone
             return
-        populations += [remote.remote(job, size) for _ in range(1, min(pool.workers, math.ceil(wanted / size)))]
+        n_others = min(pool.workers, math.ceil(wanted / size)) - 1
+        populations += _started(n_others, lambda: hall(size), left_out, timeout_s=_START_S)
         workers = min(wanted, size * len(populations))
         listener.stage(f"{len(populations)} population(s) of {size} trials in one program each")
         yield Crew(workers, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(populations))
@@ -82,32 +95,78 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
             ray.kill(population)
 
 
-def _size_of(population: Any) -> int:
+def _started(count: int, start: Callable[[], Any], left_out: LeftOut, *, timeout_s: float | None = None) -> list[Any]:
+    """So many populations, on nodes that can have them as far as is known in time."""
+    settled: list[Any] = []
+    while len(settled) < count:
+        fresh = [start() for _ in range(count - len(settled))]
+        sizes = [each.size.remote() for each in fresh]
+        ray.wait(sizes, num_returns=len(sizes), timeout=timeout_s)
+        try:
+            misplaced = [_is_misplaced(size, left_out) for size in sizes]
+        except WorkError:
+            for each in (*settled, *fresh):
+                ray.kill(each)
+            raise
+        for each, is_misplaced in zip(fresh, misplaced, strict=True):
+            ray.kill(each) if is_misplaced else settled.append(each)
+    return settled
+
+
+def _is_misplaced(size: Any, left_out: LeftOut) -> bool:
+    """Whether a population that was asked for its size is on a node that cannot have it, which is then left out.
+
+    Raises
+    ------
+    WorkError
+        If it cannot start for another reason, or there is no other node.
+    """
     try:
-        return int(ray.get(population.size.remote()))
+        ray.get(size, timeout=0)
+    except GetTimeoutError:
+        pass  # it still starts
     except (RayActorError, RayTaskError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise WorkError(f"a population cannot start: {lines[-1][:300]}") from error
+        cause = getattr(error, "cause", error)
+        if not isinstance(cause, MisplacedError):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise WorkError(f"a population cannot start: {lines[-1][:300]}") from error
+        if (problem := left_out.add(cause.node, cause.reason)) is not None:
+            raise problem from error
+        return True
+    return False
 
 
 class Hall:
     """The actor: a population and who sits at which of its places. Called from several threads."""
 
     def __init__(self, job: Job, most: int) -> None:
-        data = job.data_here()
+        self._problem: MisplacedError | None = None
+        try:
+            data = job.data_here()
+        except NodeError as error:  # an actor that cannot be made does not tell where that was
+            self._problem = MisplacedError(ray.get_runtime_context().get_node_id(), str(error))
+            return
         assert data is not None
         self._population = make_population(job.spec, data, most=most)
         self._lock = threading.Lock()
         self._seats: dict[str, tuple[Any, Member]] = {}
 
     def size(self) -> int:
-        """Trials that train at the same time."""
+        """Trials that train at the same time.
+
+        Raises
+        ------
+        MisplacedError
+            If the node cannot run any.
+        """
+        if self._problem is not None:
+            raise self._problem
         return self._population.size
 
     def sit(self, worker: Any) -> str | None:
         """A new seat's name for the trials of an actor; None if all are taken by actors that live."""
         with self._lock:
-            if len(self._seats) == self._population.size:
+            if len(self._seats) == self.size():
                 for seat in _abandoned({seat: owner for seat, (owner, _) in self._seats.items()}):
                     self._seats.pop(seat)[1].release()
             if len(self._seats) == self._population.size:

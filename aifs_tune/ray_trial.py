@@ -12,7 +12,7 @@ import ray
 from ray import tune
 
 from aifs_tune.cross_validation import split_of
-from aifs_tune.errors import NodeError
+from aifs_tune.errors import NodeError, StorageError
 from aifs_tune.job import Job
 from aifs_tune.ray_nodes import MisplacedError, UncountedError
 from aifs_tune.ray_population import RemoteMember
@@ -71,7 +71,10 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
 
     def save(self, checkpoint_dir: str | None = None) -> Kept:
         """What Tune has a trial do before it is paused."""
-        self._runner.keep()
+        try:
+            self._runner.keep()
+        except (OSError, StorageError) as error:
+            raise _misplaced(f"a checkpoint cannot be kept: {error}") from error
         return Kept()
 
     def step(self) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         try:
             step = self._runner.step()
         except NodeError as error:
-            raise MisplacedError(ray.get_runtime_context().get_node_id(), str(error)) from error
+            raise _misplaced(str(error)) from error
         result: dict[str, Any] = {
             "epoch": step.epoch,
             "metrics": json.dumps(dict(step.metrics)),
@@ -109,6 +112,10 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             n_inherited=config["n_inherited"],
             checkpoint=Checkpoint(**json.loads(config["checkpoint"])) if config["checkpoint"] else None,
         )
+
+
+def _misplaced(reason: str) -> MisplacedError:
+    return MisplacedError(ray.get_runtime_context().get_node_id(), reason)
 
 
 class WornOutError(UncountedError):

@@ -145,7 +145,7 @@ class Runner:
         except (TrainerError, ConflictError, NotFoundError, StorageError, OSError, ValueError, TypeError) as error:
             is_away = isinstance(error, StorageError) and not isinstance(error, DamagedError)
             if is_away and n_inherited:
-                raise LostError(f"its checkpoint cannot be reached: {error}") from error
+                raise NodeError(f"a checkpoint cannot be reached: {error}") from error
             self._unused = f"its checkpoint was not used: {error}"
             if not is_away:
                 with suppress(StorageError):

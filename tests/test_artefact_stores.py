@@ -16,7 +16,7 @@ from stores import elsewhere
 from aifs_tune import artefact_stores
 from aifs_tune.artefact_stores import store_at
 from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
-from aifs_tune.errors import DamagedError, NotFoundError, StorageError
+from aifs_tune.errors import DamagedError, NodeError, NotFoundError, StorageError
 from aifs_tune.exchange import Move, exchange, repair
 from aifs_tune.hashes import hashes_of
 from aifs_tune.object_store import without_secrets
@@ -310,6 +310,15 @@ def test_a_store_that_is_away_for_a_while_costs_no_checkpoint(url_of_artefacts, 
         assert runner.step().epoch == 1, "it begins again"
     runner.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=known)
     assert runner.step().epoch == 3, "and what was there still is"
+
+
+def test_what_was_taken_over_is_not_lost_when_the_store_is_away(url_of_artefacts, s3, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = counting(tmp_path, url_of_artefacts)
+    with deaf():
+        runner.start(4, {"start": 0.0}, 1, n_stored=2, n_inherited=2)
+        with pytest.raises(NodeError, match=r"a checkpoint cannot be reached: .* does not answer"):
+            runner.step()
 
 
 def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artefacts, s3):

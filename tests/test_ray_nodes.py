@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
 from aifs_tune.data_spec import DataSpec
-from aifs_tune.errors import DataError, NodeError, StorageError
+from aifs_tune.errors import DataError, NodeError, StorageError, WorkError
 from aifs_tune.job import Job
 from aifs_tune.ray_nodes import LeftOut, MisplacedError
+from aifs_tune.ray_population import _started
+from aifs_tune.ray_trial import WarmTrial
 from aifs_tune.runner import Runner
 from aifs_tune.sweep_file import parse_sweep
 
@@ -41,6 +44,20 @@ def test_a_trial_that_was_misplaced_is_tried_again_whatever_its_retries():
     assert trial.run_metadata.num_failures == 0
 
 
+@pytest.mark.parametrize("error", [StorageError("the store does not answer"), OSError(28, "No space left on device")])
+def test_a_population_that_cannot_keep_a_checkpoint_loses_no_trial(monkeypatch, error):
+    def fails() -> None:
+        raise error
+
+    here = SimpleNamespace(get_node_id=lambda: "a1")
+    monkeypatch.setattr("aifs_tune.ray_trial.ray", SimpleNamespace(get_runtime_context=lambda: here))
+    worker = WarmTrial.__new__(WarmTrial)
+    worker._runner = SimpleNamespace(keep=fails)
+    with pytest.raises(MisplacedError, match=r"a checkpoint cannot be kept: .*(answer|space left)") as raised:
+        worker.save()
+    assert raised.value.node == "a1"
+
+
 def test_the_sweep_ends_when_no_node_is_left():
     said: list[str] = []
     left_out = LeftOut(lambda nodes: len(nodes) < 3, said.append)
@@ -56,3 +73,31 @@ def test_the_sweep_ends_when_ray_goes_on_with_a_node_that_is_left_out():
     told = [left_out.add("a1", "others") for _ in range(101)]
     assert told[:-1] == [None] * 100
     assert "Ray goes on placing trials on a node that cannot run them: others" in str(told[-1])
+
+
+def test_a_population_that_was_misplaced_is_started_on_another_node(monkeypatch):
+    """With a Ray that answers at once."""
+
+    def get(answer: object, timeout: float | None = None) -> object:
+        del timeout
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    killed: list[object] = []
+    fake = SimpleNamespace(get=get, wait=lambda *_, **__: None, kill=killed.append)
+    monkeypatch.setattr("aifs_tune.ray_population.ray", fake)
+    left_out = LeftOut(lambda nodes: len(nodes) < 2, lambda line: None)
+    started: list[dict[str, str]] = []
+
+    def start() -> object:
+        answer = 3 if left_out.selector else RayTaskError("size", "", MisplacedError("a1", "others"))
+        started.append(left_out.selector)
+        return SimpleNamespace(size=SimpleNamespace(remote=lambda: answer))
+
+    assert [population.size.remote() for population in _started(2, start, left_out)] == [3, 3]
+    assert started == [{}, {}, *[{"ray.io/node-id": "!in(a1)"}] * 2]
+    assert len(killed) == 2
+    with pytest.raises(WorkError, match="no node is left"):
+        _started(1, lambda: SimpleNamespace(size=SimpleNamespace(remote=lambda: MisplacedError("b2", "x"))), left_out)
+    assert len(killed) == 3

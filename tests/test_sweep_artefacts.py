@@ -21,7 +21,7 @@ SWEEP = {
     "trainer": {"name": "mlp", "checkpoint_s": 0, "patience": 99},
     "data": {"table": {"bundled": "breast_cancer"}},
     "objective": {"metric": "val_macro_f1"},
-    "search": {"trials": 2, "epochs": 30, "workers": 1, "scheduler": "none", "sampler": "random"},
+    "search": {"trials": 2, "epochs": 15, "workers": 1, "scheduler": "none", "sampler": "random"},
     "space": {"units": {"type": "choice", "choices": [8, 16]}},
 }
 
@@ -52,7 +52,7 @@ def test_a_sweep_goes_on_from_what_an_object_store_has(postgres_url, s3, tmp_pat
     said += "".join(resumed.communicate(timeout=400))
     assert resumed.returncode == 0, said
     trials = study.all_trials()
-    assert [(trial.state, trial.epochs, trial.reason) for trial in trials] == [("complete", 30, None)] * 2
+    assert [(trial.state, trial.epochs, trial.reason) for trial in trials] == [("complete", 15, None)] * 2
     assert sorted({key.rpartition("/")[0] for key in keys() if key.endswith(".json") and key.count("/") == 2}) == [
         f"study-{study.id}/trial-{study.best.number:06d}"
     ], "the best trial's weights are there and nothing else"

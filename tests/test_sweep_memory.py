@@ -14,6 +14,7 @@ import ray
 from aifs_tune import memory
 from aifs_tune.listener import Silent
 from aifs_tune.quiet import quieten
+from aifs_tune.shortage import put_aside
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from aifs_tune.sweep import Sweep, SweepResult
@@ -53,13 +54,17 @@ class Lab(NamedTuple):
     folder: Path
     lines: list[str]
 
-    def run(self, trials: list[dict[str, Any]], **sections: Any) -> SweepResult:
-        """A sweep of these trials."""
+    def run(
+        self, trials: list[dict[str, Any]], *, ran_out: dict[int, float] | None = None, **sections: Any
+    ) -> SweepResult:
+        """A sweep of these trials, of which some ``ran_out`` of memory with a share of a GPU in an earlier one."""
         spec = parse_sweep({"name": "lab", "objective": {"metric": "score"}, **sections})
         url = f"sqlite:///{self.folder}/lab.db"
         study = start_study(Storage(url, create=True), spec, "lab")
         for params in trials:
             study.enqueue(params)
+        for number, share in (ran_out or {}).items():
+            put_aside(study, study.trial(number), share)
         listener = Silent()
         listener.stage = self.lines.append  # type: ignore[method-assign]
         return Sweep(spec).run(trials=len(trials), storage=url, study="lab", listener=listener)
@@ -99,9 +104,10 @@ NEED = {"need": {"type": "choice", "choices": [0.1, 0.25, 0.5, 0.9]}}
 
 
 def test_trials_that_run_out_of_memory_are_tried_once_more_with_twice_as_much(lab):
-    needs = [0.1, 0.5, 0.9, 0.1]
+    needs = [0.1, 0.5, 0.9, 0.1, 0.5]
     result = lab.run(
         [{"need": need} for need in needs],
+        ran_out={4: 0.4},
         trainer=f"lab_{lab.folder.name}:hungry",
         search={"epochs": 1, "sampler": "random", "scheduler": "none"},
         resources={"gpu": 0.4},
@@ -117,14 +123,14 @@ def test_trials_that_run_out_of_memory_are_tried_once_more_with_twice_as_much(la
     for entry in lab.ledger:
         shares[entry["seed"]].append(entry["share"])
     tried = {0.1: [0.4], 0.5: [0.4, 0.8], 0.9: [0.4, 0.8]}
-    assert [shares[t.seed] for t in trials] == [tried[need] for need in needs]
-    assert [entry["share"] for entry in lab.ledger] == [0.4] * 4 + [0.8] * 2, "the others come first"
+    assert [shares[t.seed] for t in trials] == [*(tried[need] for need in needs[:4]), [0.8]]
+    assert [entry["share"] for entry in lab.ledger] == [0.4] * 4 + [0.8] * 3, "the others come first"
     aside = [line for line in lab.lines if "is tried again when the others have ended" in line]
     assert len(aside) == 2
     assert "out of memory with 0.4 of a GPU, 3,200 MB: ResourceExhaustedError" in aside[0]
-    assert "2 trial(s) are tried again with 0.8 of a GPU, 1 at a time" in lab.lines
+    assert "3 trial(s) are tried again with 0.8 of a GPU, 1 at a time" in lab.lines
     profile = result.profile.to_json()
-    assert profile["out_of_memory_retries"] == 2
+    assert profile["out_of_memory_retries"] == 3
     assert profile["memory"]["gpu_peak_mb"] == pytest.approx(0.1 * GPU_MB)
     assert profile["memory"]["fit_on_gpu"] == 4
     assert any("at most 800 MB of a GPU with 8,000 MB: 4 such trials fit on one" in line for line in lab.lines)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -115,12 +116,20 @@ def test_a_population_that_cannot_start_says_why(survey, tmp_path):
     overrides = [*FIXED, "resources.population=2", "search.workers=1"]
     spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec
     job = Job(spec, tmp_path / "gone", tmp_path, tmp_path)
-    with (
-        ray_pool(spec.search, spec.resources, Place()) as pool,
-        pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
-        crew_for(job, pool, n_trials=2, listener=Silent()),
-    ):
-        pass
+    with ray_pool(spec.search, spec.resources, Place()) as pool:
+        with (
+            pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
+            crew_for(job, pool, n_trials=2, listener=Silent()),
+        ):
+            pass
+        elsewhere = replace(job, fingerprint="that of other data")
+        said = Lines()
+        with (
+            pytest.raises(WorkError, match=r"no node is left that can run a trial; the last one: the data on "),
+            crew_for(elsewhere, pool, n_trials=2, listener=said),
+        ):
+            pass
+        assert "is given no more trials: the data on " in said.lines[0]
 
 
 def test_a_shape_that_is_tuned_cannot_share_a_program(survey):

@@ -34,6 +34,7 @@ VERSION = 1
 UNUSED_DAYS = 30
 """After so long a copy of what lies elsewhere is removed."""
 _COPIES = ("fetched-", "artefacts-")
+_LOCKED = (*_COPIES, "decoding-")
 _DAY_S = 24 * 3600
 
 
@@ -242,7 +243,7 @@ def _is_unused(root: Path, name: str) -> bool:
     copy, lock = root / name, root / f"{name}.lock"
     if copy.exists():
         return name.startswith(_COPIES) and _age_s(copy) > UNUSED_DAYS * _DAY_S
-    return lock.exists() and _age_s(lock) > UNUSED_DAYS * _DAY_S
+    return name.startswith(_LOCKED) and lock.exists() and _age_s(lock) > UNUSED_DAYS * _DAY_S
 
 
 def _age_s(path: Path) -> float:

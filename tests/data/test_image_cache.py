@@ -262,6 +262,7 @@ def test_copies_that_nobody_uses_are_removed(tmp_path):
     decoded = tmp_path / "0123456789abcdef"
     decoded.mkdir()
     (tmp_path / "decoding-1.lock").touch()
+    (tmp_path / "cargo.lock").touch()  # somebody's who has other things here
     for path in tmp_path.iterdir():
         days_ago(path, UNUSED_DAYS + 1)
     days_ago(used, UNUSED_DAYS - 1)
@@ -274,7 +275,7 @@ def test_copies_that_nobody_uses_are_removed(tmp_path):
         "fetched-5",
     ]
     locks = sorted(path.name for path in tmp_path.glob("*.lock"))
-    assert locks == ["fetched-2.lock", "fetched-3.lock", "fetched-5.lock"]
+    assert locks == ["cargo.lock", "fetched-2.lock", "fetched-3.lock", "fetched-5.lock"]
     assert not old.exists()
     assert not artefact.exists()
     assert (kept("fetched-1") / "a").read_text() == "fetched-1", "it is made again when it is asked for"
