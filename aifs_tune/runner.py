@@ -21,6 +21,7 @@ from aifs_tune.errors import (
     ConflictError,
     DamagedError,
     LostError,
+    NodeError,
     NotFoundError,
     StorageError,
     TrainerError,

@@ -66,10 +66,11 @@ class Study(StudyLending):
         sweep that runs it; None for an instrument, whose trial no sweep takes over.
         """
         loan, trials = self._loan(label, owner, lease_s), self._optuna.get_trials(deepcopy=False)
-        overdue = self._next_overdue(trials)
+        unsettled = self._unsettled(trials)
+        overdue = self._next_overdue(unsettled)
         if overdue is not None:
             self.enqueue(overdue.params)
-        self._optuna.sampler = self._proposer.sampler(len(trials), unseen=self._unpending(trials))
+        self._optuna.sampler = self._proposer.sampler(len(trials), unseen=self._unpending(unsettled))
         asked = self._optuna.ask()
         self.spec.space.suggest(asked)
         if "seed" not in asked.user_attrs:

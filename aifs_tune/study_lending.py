@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
@@ -63,13 +63,21 @@ class StudyLending(StudyWriting):
         if current.loan is not None and current.loan.lease_s is not None:
             self._lend(current.number, current.loan)
 
+    def _unsettled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those that are not complete, which are few of many: only of them is asked what became of them."""
+        return [trial for trial in trials if trial.state is not TrialState.COMPLETE]
+
     def _next_overdue(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """The oldest trial to hand out again; None if any waits or none is overdue. One of which several leases ran out
         is left to whoever has it."""
-        if any(trial.state == TrialState.WAITING for trial in trials):
+        if any(trial.state is TrialState.WAITING for trial in trials):
             return None
+        again = (t for t in self._overdue(trials) if t.system_attrs[LOAN]["n_leases"] < MOST_LEASES)
+        return next(again, None)
+
+    def _overdue(self, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
         now = self.storage.clock()
-        return next((t for t in trials if is_overdue(t, now) and t.system_attrs[LOAN]["n_leases"] < MOST_LEASES), None)
+        return (t for t in trials if t.state is TrialState.RUNNING and is_overdue(t, now))
 
     def _supersede(self, old: FrozenTrial, number: int, loan: Loan | None) -> None:
         """End ``old``, whose configuration trial ``number`` has from now on."""
@@ -82,8 +90,8 @@ class StudyLending(StudyWriting):
 
     def _unpending(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
         """The trials that nobody is expected to measure: no proposal is to keep away from them."""
-        now = self.storage.clock()
-        return frozenset(t.number for t in trials if SUPERSEDED in t.system_attrs or is_overdue(t, now))
+        superseded = [t for t in trials if t.state is TrialState.FAIL and SUPERSEDED in t.system_attrs]
+        return frozenset(t.number for t in (*superseded, *self._overdue(trials)))
 
     def _running(self, trial: Trial | int) -> Trial:
         """The trial; :class:`ConflictError` unless it is running."""

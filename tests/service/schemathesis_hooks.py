@@ -11,11 +11,10 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    if case.path.endswith("/events") and "for_s" not in (case.query or {}):
-        case.query = {**(case.query or {}), "for_s": 0}  # or its stream would not end
-    elif case.path.endswith("/events") and case.meta is not None and case.meta.generation.mode.is_positive:
-        case.query["for_s"] = 0
-    if case.meta is not None and case.meta.generation.mode.is_positive:
+    is_positive = case.meta is not None and case.meta.generation.mode.is_positive
+    if case.path.endswith("/events") and (is_positive or "for_s" not in (case.query or {})):
+        case.query = {**(case.query or {}), "for_s": 0}
+    if is_positive:
         for header, value in (("Idempotency-Key", uuid.uuid4().hex), ("Aifs-Tune-Project", "default")):
             if header in (case.headers or {}):
                 case.headers[header] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -26,11 +27,22 @@ def test_the_examples_run_from_top_to_bottom(tmp_path):
             if language == "py":
                 subprocess.run([sys.executable, "-c", here], check=True, capture_output=True)
                 continue
+            environment = dict(os.environ)
             for line in here.splitlines():
-                words = shlex.split(line)
-                done = subprocess.run([*words, "--fail-with-body"], capture_output=True, text=True, check=False)
+                program, *words = shlex.split(line)
+                if program == "export":
+                    environment |= dict([words[0].split("=", 1)])
+                    continue
+                typed = {"aifs-tune": [sys.executable, "-m", "aifs_tune.cli", *words]}
+                command = typed.get(program, [program, *words, "--fail-with-body"])
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+                )
                 assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-                assert "format=csv" in line or "/events" in line or json.loads(done.stdout)
+                assert any(odd in line for odd in ("format=csv", "format=parquet", "/events")) or json.loads(
+                    done.stdout
+                )
+            assert not (tmp_path / "aifs_tune.db").exists(), "the commands spoke to the service"
 
 
 def test_every_route_is_in_the_table():

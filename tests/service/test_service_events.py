@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
-from services import SPACE, Service, storage_in, token, typed
+from services import SPACE, Service, request_head, storage_in, token, typed
 
 from aifs_tune.client import Client
 from aifs_tune.errors import NotFoundError, ServiceError
@@ -163,6 +164,37 @@ def test_a_stream_ends_with_its_token(tmp_path):
             assert list(stream) == []
         with service.http() as http:
             assert http.get("/v1/studies/mine/events", headers={"Authorization": f"Bearer {made}"}).status_code == 401
+
+
+def test_a_mark_is_another_one_once_anybody_stored_anything(storage):
+    study, watching = open_study("marked", space=SPACE, storage=storage, sampler="random"), Storage(storage)
+    marks = [watching.mark()]
+    for write in (study.ask, lambda: study.tell(0, 0.5), get_study(watching, "marked").ask):
+        write()
+        marks.append(watching.mark())
+    assert len(set(marks)) == 4
+    if storage.startswith("sqlite"):
+        assert watching.mark() == marks[-1], "reading changes nothing"
+    watching.close()
+
+
+def test_a_client_that_reads_nothing_costs_little(service):
+    process = psutil.Process(service.process.pid)
+    with Client(service.url) as client:
+        study = client.open_study("deaf", space=SPACE, sampler="random")
+        study.ask_batch(64)
+        deaf = [service.socket() for _ in range(20)]
+        for connection in deaf:
+            connection.sendall(request_head(service, "/v1/studies/deaf/events?after=0", method="GET"))
+        before = process.memory_info().rss
+        with Stream(service, "deaf") as stream:
+            stream.take(1)
+            for trial in range(64):
+                study.tell(trial, float(trial))
+            stream.until(63, state="complete")
+        assert process.memory_info().rss - before < 50 * 1024 * 1024
+        for connection in deaf:
+            connection.close()
 
 
 def test_a_head_has_the_headers_alone(service):

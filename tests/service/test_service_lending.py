@@ -18,7 +18,7 @@ from aifs_tune.errors import ConflictError, UnknownCallerError
 from aifs_tune.loan import SHORTEST_LEASE_S
 from aifs_tune.service.tokens import TokenBook
 from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study
+from aifs_tune.studies import get_study, open_study
 from aifs_tune.trial import Event
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -222,6 +222,61 @@ def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp
         assert one == other, line
     assert [code for code, _ in here] == [0, 0, 0, 0, 2, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 0]
     assert "A-17" in here[19][1]
+
+
+def test_what_a_sweep_left_looks_the_same_from_elsewhere(run, monkeypatch, service, storage):
+    here = open_study("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
+    here.storage.wait_s = 30.0
+    first, second = here.ask(sweep="one"), here.ask(sweep="one")
+    here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
+    here.report(second, 1, {"loss": 2.0})
+    here.change(first, epoch=2, params={"x": 0.5}, source=second)
+    here.report(first, 2, {"loss": 0.5}, seconds=0.5)
+    here.tell(first, weights={"best.weights.h5": "0b"})
+    here.tell(second, state="pruned", reason="stopped early")
+    here.ask_for(8)
+    lines = [
+        "best swept --json",
+        "best swept --top 3 --yaml",
+        "best swept",
+        "trials swept",
+        "trials swept --format json",
+    ]
+    lines += ["trials swept --format csv --state pruned", "studies --json"]
+    local = [run(*line.split(), "--storage", storage) for line in lines]
+    monkeypatch.setenv("AIFS_TUNE_URL", service.url)
+    assert [run(*line.split()) for line in lines] == local
+    assert json.loads(local[0][1])["replay"][1] == {"epoch": 2, "params": {"x": 0.5}}
+
+
+def test_a_late_result_typed(run, monkeypatch, service, client):
+    client.open_study("typed", space=SPACE, sampler="random")
+    monkeypatch.setenv("AIFS_TUNE_URL", service.url)
+    assert run("ask", "typed", "--label", "A-17", "--lease", "1s")[0] == 0
+    while json.loads(run("trials", "typed", "--overdue", "--format", "json")[1]) == []:
+        pass
+    assert "A-17" in run("trials", "typed", "--overdue")[1]
+    again = json.loads(run("ask", "typed", "--owner", "robot")[1])
+    assert (again["trial"], again["loan"]["supersedes"]) == (1, 0)
+    for words in (("tell", "typed", "0", "0.5"), ("report", "typed", "0", "1", "0.5"), ("renew", "typed", "0")):
+        code, out, err = run(*words)
+        assert (code, out, "superseded by trial 1" in err, "attach it" in err) == (2, "", True, True)
+
+
+def test_a_loan_asked_for_twice_is_one(service, client):
+    client.open_study("twice", space=SPACE, sampler="random")
+    with service.http() as http:
+        for path, body in (
+            ("ask", {"n": 2, "labels": ["A", "B"], "owner": "robot", "lease_s": 60}),
+            ("trials/0/renew", {"lease_s": 3600}),
+            ("trials/1/renew", {}),
+        ):
+            key = {"Idempotency-Key": path}
+            first, again = (http.post(f"/v1/studies/twice/{path}", json=body, headers=key) for _ in range(2))
+            assert (again.status_code, again.content) == (first.status_code, first.content)
+            other = http.post(f"/v1/studies/twice/{path}", json={**body, "lease_s": 61}, headers=key)
+            assert other.status_code == 422
+    assert client.study("twice").counts()["running"] == 2
 
 
 def test_which_of_several_places_is_meant(run, monkeypatch, service, client, tmp_path):
