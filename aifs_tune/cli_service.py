@@ -45,7 +45,7 @@ def serve(
             place,
             allow_hosts=allow_host or (),
             require_token=require_token,
-            told=lambda url: say(f"serving at {url}; its routes: {url}/v1/openapi.json"),
+            told=lambda url: say(f"serving at {url}; a page for browsers, and for programs {url}/v1/openapi.json"),
         )
 
 
