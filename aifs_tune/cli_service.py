@@ -64,7 +64,7 @@ def serve(
             allow_origins=allow_origin or (),
             require_token=require_token,
             sweeps=desk,
-            told=lambda url: say(f"serving at {url}; its routes: {url}/v1/openapi.json"),
+            told=lambda url: say(f"serving at {url}; a page for browsers, and for programs {url}/v1/openapi.json"),
         )
 
 

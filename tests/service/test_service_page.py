@@ -246,6 +246,10 @@ def test_axe_finds_nothing(scheme, inside, lab):
             details.click()
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
+        for button in page.get_by_role("button", name="as YAML").all()[:1]:
+            button.click()
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
     inside.page.context.clear_cookies()
     page.goto(f"{lab.service.url}/sign-in")
     found = Axe().run(page)

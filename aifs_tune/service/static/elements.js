@@ -39,18 +39,37 @@ export function table(caption, columns, rows) {
   const kind = (i) => ({ class: columns[i].number ? "number" : null });
   const head = columns.map((column, i) => element("th", { scope: "col", ...kind(i) }, column.title));
   const body = rows.map((row) =>
-    element("tr", {}, row.map((cell, i) => element(i === 0 ? "th" : "td", i === 0 ? { scope: "row", ...kind(i) } : kind(i), cell))),
+    element(
+      "tr",
+      {},
+      row.map((cell, i) => element(i === 0 ? "th" : "td", i === 0 ? { scope: "row", ...kind(i) } : kind(i), cell)),
+    ),
   );
-  return element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, head)), element("tbody", {}, body));
+  return element(
+    "table",
+    {},
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, head)),
+    element("tbody", {}, body),
+  );
 }
 
 /** What may be wider than the page, scrolled with the keyboard too. */
 export function scrollable(label, ...content) {
-  return element("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0, "data-key": `scroll ${label}` }, content);
+  return element(
+    "div",
+    { class: "scroll", role: "region", "aria-label": label, tabindex: 0, "data-key": `scroll ${label}` },
+    content,
+  );
 }
 
 /** A drawing with what it shows in words, and its numbers as a table to open. */
 export function figure(drawing, words, numbers, key) {
-  const details = element("details", { "data-key": key }, element("summary", { "data-key": `${key} summary` }, "As a table"), scrollable(`${key}, as a table`, numbers));
+  const details = element(
+    "details",
+    { "data-key": key },
+    element("summary", { "data-key": `${key} summary` }, "As a table"),
+    scrollable(`${key}, as a table`, numbers),
+  );
   return element("figure", {}, drawing, element("figcaption", {}, words), details);
 }

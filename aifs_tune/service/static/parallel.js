@@ -2,7 +2,7 @@
 
 import { figure, scrollable, shape as mark, table } from "./elements.js";
 import { domainOf, drawing, path, scale, ticks } from "./scales.js";
-import { number } from "./words.js";
+import { number, plural } from "./words.js";
 
 const [HEIGHT, TOP, BOTTOM, SIDE, NARROWEST] = [340, 44, 40, 64, 104];
 const FOOT = HEIGHT - BOTTOM;
@@ -19,7 +19,9 @@ function axisOf(name, parameter, values) {
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values, parameter.always);
   const place = scale(low, high, FOOT, TOP, Boolean(parameter.log) && low > 0);
   const inner = ticks(place, 5).map((value) => [place(value), number(value)]);
-  const ends = (isBounded ? [low, high] : []).filter((end) => inner.every(([at]) => Math.abs(at - place(end)) > 14)).map((end) => [place(end), number(end)]);
+  const ends = (isBounded ? [low, high] : [])
+    .filter((end) => inner.every(([at]) => Math.abs(at - place(end)) > 14))
+    .map((end) => [place(end), number(end)]);
   return { name: parameter.unit ? `${name} (${parameter.unit})` : name, place, marks: [...inner, ...ends] };
 }
 
@@ -33,7 +35,16 @@ function drawnAxis(axis, x, room, isLast) {
     mark("line", { class: "mark", x1: x - 4, x2: x, y1: y, y2: y }),
     mark("text", { class: "tick", x: x - 7, y: y + 4, "text-anchor": "end" }, shortened(text, room - 12)),
   ]);
-  return [mark("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: FOOT }), mark("text", { class: "title", x: isLast ? x + 28 : x, y: 20, "text-anchor": isLast ? "end" : "middle" }, shortened(axis.name, room), mark("title", {}, axis.name)), ...marks];
+  return [
+    mark("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: FOOT }),
+    mark(
+      "text",
+      { class: "title", x: isLast ? x + 28 : x, y: 20, "text-anchor": isLast ? "end" : "middle" },
+      shortened(axis.name, room),
+      mark("title", {}, axis.name),
+    ),
+    ...marks,
+  ];
 }
 
 export function parallelFigure({ objective, n_ended: nEnded, trials }, space, width) {
@@ -43,18 +54,44 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const ranked = [...complete].sort((a, b) => sign * (a.value - b.value));
   const good = new Set(ranked.slice(0, Math.max(1, Math.min(10, Math.round(nEnded / 10)))));
   const values = complete.map((trial) => trial.value);
-  const columns = [...names.map((name) => axisOf(name, space[name], trials.map((trial) => trial.params[name]).filter(Number.isFinite))), axisOf(objective.metric, { always: [ranked[0].value] }, values)];
+  const columns = [
+    ...names.map((name) =>
+      axisOf(name, space[name], trials.map((trial) => trial.params[name]).filter(Number.isFinite)),
+    ),
+    axisOf(objective.metric, { always: [ranked[0].value] }, values),
+  ];
   const full = Math.max(width, columns.length * NARROWEST + SIDE);
   const xOf = (i) => SIDE + (i * (full - SIDE - 30)) / Math.max(1, columns.length - 1);
   const lines = [...ranked].reverse().map((trial) => {
     const own = [...names.map((name) => trial.params[name]), trial.value];
     const places = own.map((value, i) => [xOf(i), value === undefined ? FOOT + 24 : columns[i].place(value)]);
     const kind = trial === ranked[0] ? "best" : good.has(trial) ? "good" : "other";
-    return mark("path", { class: `line ${kind}`, d: path(places) }, mark("title", {}, `trial ${trial.trial}: ${number(trial.value)}`));
+    return mark(
+      "path",
+      { class: `line ${kind}`, d: path(places) },
+      mark("title", {}, `trial ${trial.trial}: ${number(trial.value)}`),
+    );
   });
-  const words = `The best ${good.size} of ${complete.length} complete trials stand out; the best of all is the thick line. Lines that leave an axis below have no value of that parameter.`;
-  const rows = ranked.slice(0, 100).map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);
-  const heads = [{ title: "Trial", number: true }, { title: objective.metric, number: true }, ...names.map((title) => ({ title, number: space[title].type !== "choice" }))];
-  const drawn = drawing(full, HEIGHT, words, lines, columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160), i === columns.length - 1)));
-  return figure(full > width ? scrollable("Parallel coordinates, wider than the page", drawn) : drawn, words, table("Complete trials that are drawn, the best first", heads, rows), "Parallel coordinates");
+  const words = `Of ${plural(complete.length, "complete trial")} the best ${good.size} in blue, the best of all thick. A line that passes below an axis has no value of that parameter.`;
+  const rows = ranked
+    .slice(0, 100)
+    .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);
+  const heads = [
+    { title: "Trial", number: true },
+    { title: objective.metric, number: true },
+    ...names.map((title) => ({ title, number: space[title].type !== "choice" })),
+  ];
+  const drawn = drawing(
+    full,
+    HEIGHT,
+    words,
+    lines,
+    columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160), i === columns.length - 1)),
+  );
+  return figure(
+    full > width ? scrollable("Parallel coordinates, wider than the page", drawn) : drawn,
+    words,
+    table("Complete trials that are drawn, the best first", heads, rows),
+    "Parallel coordinates",
+  );
 }

@@ -20,17 +20,48 @@ export function progressParts(progress, words, metric) {
   const { n_trials: counts, asked, running, failures } = progress;
   const ended = counts.complete + counts.pruned + counts.failed;
   const parts = [element("p", { class: "lead" }, words)];
-  if (asked) parts.push(element("progress", { max: asked, value: Math.min(ended, asked), "aria-label": "Ended trials" }));
-  parts.push(element("dl", { class: "counts" }, STATES.map((state) => element("div", { class: state }, element("dt", {}, state), element("dd", {}, counts[state])))));
-  if (progress.seconds) parts.push(element("p", { class: "note" }, `Time spent in trials: ${duration(progress.seconds)}.`));
+  if (asked)
+    parts.push(element("progress", { max: asked, value: Math.min(ended, asked), "aria-label": "Ended trials" }));
+  parts.push(
+    element(
+      "dl",
+      { class: "counts" },
+      STATES.map((state) =>
+        element("div", { class: state }, element("dt", {}, state), element("dd", {}, counts[state])),
+      ),
+    ),
+  );
+  if (progress.seconds)
+    parts.push(element("p", { class: "note" }, `Time spent in trials: ${duration(progress.seconds)}.`));
   if (running.length) {
-    const columns = [{ title: "Trial", number: true }, { title: "Epoch", number: true }, { title: `Best ${metric}`, number: true }, { title: "Worker" }, { title: "Started" }];
-    const rows = running.map((trial) => [trial.trial, trial.epochs, number(trial.value), trial.worker ?? "–", element("span", { class: "moment" }, moment(trial.started_at))]);
+    const columns = [
+      { title: "Trial", number: true },
+      { title: "Epoch", number: true },
+      { title: `Best ${metric}`, number: true },
+      { title: "Worker" },
+      { title: "Started" },
+    ];
+    const rows = running.map((trial) => [
+      trial.trial,
+      trial.epochs,
+      number(trial.value),
+      trial.worker ?? "–",
+      element("span", { class: "moment" }, moment(trial.started_at)),
+    ]);
     parts.push(scrollable("Running trials", table("Running trials", columns, rows)));
   }
   if (failures.length) {
     const rows = failures.map((failure) => [failure.reason ?? "no reason was given", failure.n, failure.first]);
-    parts.push(scrollable("Failures", table("Failures by reason", [{ title: "Reason" }, { title: "Trials", number: true }, { title: "First", number: true }], rows)));
+    parts.push(
+      scrollable(
+        "Failures",
+        table(
+          "Failures by reason",
+          [{ title: "Reason" }, { title: "Trials", number: true }, { title: "First", number: true }],
+          rows,
+        ),
+      ),
+    );
   }
   return parts;
 }

@@ -7,7 +7,8 @@ import { duration, number } from "./words.js";
 export function scale(low, high, from, to, log = false) {
   const place = log ? Math.log : (value) => value;
   const span = place(high) - place(low) || 1;
-  const at = (value) => from + (Math.min(Math.max(place(value), place(low)), place(high)) - place(low)) / span * (to - from);
+  const at = (value) =>
+    from + ((Math.min(Math.max(place(value), place(low)), place(high)) - place(low)) / span) * (to - from);
   return Object.assign(at, { low, high, log });
 }
 
@@ -20,20 +21,23 @@ export function timeTicks(scaled, most) {
   return Array.from({ length: Math.floor(scaled.high / step) + 1 }, (_, i) => i * step);
 }
 
-/** About `most` round values within a scale. */
-export function ticks({ low, high, log }, most) {
+/** About `most` round values within a scale, whole ones if `isWhole`. */
+export function ticks({ low, high, log }, most, isWhole = false) {
   if (log) {
     const decades = [];
-    for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++) decades.push(10 ** power);
+    for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++)
+      decades.push(10 ** power);
     const every = Math.ceil(decades.length / most);
     if (decades.length > 1) return decades.filter((_, i) => i % every === 0);
   }
   if (!(high > low)) return [low];
   const rough = (high - low) / most;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const round = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const step = isWhole ? Math.max(1, round) : round;
   const marks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) marks.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    marks.push(Number((i * step).toPrecision(12)));
   return marks;
 }
 
@@ -49,7 +53,7 @@ export function domainOf(values, always = []) {
   return [low - margin, high + margin];
 }
 
-/** The frame of a drawing with two axes: scales go into `x` and `y`. */
+/** The frame of a drawing with two axes: scales go into `x`, which counts or is time, and `y`. */
 export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false }) {
   const parts = [];
   for (const value of ticks(y, height / 50)) {
@@ -58,19 +62,32 @@ export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yT
   }
   const xMarks = (width - left - right) / 90;
   const xWords = isTime ? duration : number;
-  for (const value of isTime ? timeTicks(x, xMarks) : ticks(x, xMarks)) {
-    parts.push(shape("line", { class: "mark", x1: x(value), x2: x(value), y1: height - bottom, y2: height - bottom + 4 }));
-    parts.push(shape("text", { class: "tick", x: x(value), y: height - bottom + 18, "text-anchor": "middle" }, xWords(value)));
+  for (const value of isTime ? timeTicks(x, xMarks) : ticks(x, xMarks, true)) {
+    parts.push(
+      shape("line", { class: "mark", x1: x(value), x2: x(value), y1: height - bottom, y2: height - bottom + 4 }),
+    );
+    parts.push(
+      shape("text", { class: "tick", x: x(value), y: height - bottom + 18, "text-anchor": "middle" }, xWords(value)),
+    );
   }
   parts.push(shape("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
-  parts.push(shape("text", { class: "title", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, xTitle));
+  parts.push(
+    shape("text", { class: "title", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, xTitle),
+  );
   parts.push(shape("text", { class: "title", x: 2, y: 12 }, yTitle));
   return parts;
 }
 
 /** A drawing that says in one sentence what it shows. */
 export function drawing(width, height, words, ...parts) {
-  const attributes = { class: "drawing", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words };
+  const attributes = {
+    class: "drawing",
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": words,
+  };
   return shape("svg", attributes, parts);
 }
 

@@ -23,10 +23,28 @@ async function allStudies() {
 function row(study) {
   const counts = study.n_trials;
   const ended = counts.complete + counts.pruned + counts.failed;
-  const link = element("a", { href: pagePath(`/studies/${encodeURIComponent(study.study)}`), "data-key": study.study }, study.study);
-  const bar = study.asked ? element("progress", { max: study.asked, value: Math.min(ended, study.asked), "aria-label": `${study.study}: ended trials` }) : null;
+  const link = element(
+    "a",
+    { href: pagePath(`/studies/${encodeURIComponent(study.study)}`), "data-key": study.study },
+    study.study,
+  );
+  const bar = study.asked
+    ? element("progress", {
+        max: study.asked,
+        value: Math.min(ended, study.asked),
+        "aria-label": `${study.study}: ended trials`,
+      })
+    : null;
   const goal = `${study.objective.mode === "max" ? "highest" : "lowest"} ${study.objective.metric}`;
-  return [link, element("div", { class: "bar" }, bar, study.asked ? `${ended} of ${study.asked}` : ended), goal, number(study.value), counts.running, counts.waiting, counts.failed];
+  return [
+    link,
+    element("div", { class: "bar" }, bar, study.asked ? `${ended} of ${study.asked}` : ended),
+    goal,
+    number(study.value),
+    counts.running,
+    counts.waiting,
+    counts.failed,
+  ];
 }
 
 const COLUMNS = [
@@ -44,9 +62,14 @@ async function look() {
   if (tag === shownTag) return;
   shownTag = tag;
   const running = studies.reduce((n, study) => n + study.n_trials.running, 0);
-  const text = studies.length ? `${plural(studies.length, "study").replace("studys", "studies")}, ${plural(running, "trial")} running` : "No study yet. aifs-tune run starts one, as does POST /v1/studies.";
+  const text = studies.length
+    ? `${plural(studies.length, "study").replace("studys", "studies")}, ${plural(running, "trial")} running`
+    : "No study yet. aifs-tune run starts one, as does POST /v1/studies.";
   if (status.textContent !== text) status.textContent = text;
-  replace(document.getElementById("studies"), studies.length ? scrollable("Studies", table("Studies by name", COLUMNS, studies.map(row))) : []);
+  replace(
+    document.getElementById("studies"),
+    studies.length ? scrollable("Studies", table("Studies by name", COLUMNS, studies.map(row))) : [],
+  );
 }
 
 const caller = await showCaller();

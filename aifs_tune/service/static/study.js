@@ -54,24 +54,49 @@ const drawn = {
     document.getElementById("status").textContent = words;
   },
   best() {
-    draw("best", answers.best === null ? element("p", { class: "note" }, "No trial is complete yet.") : bestTable(answers.best, answers.study.space));
+    draw(
+      "best",
+      answers.best === null
+        ? element("p", { class: "note" }, "No trial is complete yet.")
+        : bestTable(answers.best, answers.study.space),
+    );
   },
   history() {
     const along = document.querySelector("input[name=along]:checked").value;
     const hasSome = answers.history.trials.length > 0;
-    draw("history", hasSome ? historyFigure(answers.history, widthOf("history"), along) : element("p", { class: "note" }, "No trial has a value yet."));
+    draw(
+      "history",
+      hasSome
+        ? historyFigure(answers.history, widthOf("history"), along)
+        : element("p", { class: "note" }, "No trial has a value yet."),
+    );
     const isComplete = answers.history.trials.some((trial) => trial.state === "complete");
-    draw("parallel", isComplete ? parallelFigure(answers.history, answers.study.space, widthOf("parallel")) : element("p", { class: "note" }, "No trial is complete yet."));
+    draw(
+      "parallel",
+      isComplete
+        ? parallelFigure(answers.history, answers.study.space, widthOf("parallel"))
+        : element("p", { class: "note" }, "No trial is complete yet."),
+    );
   },
   curves() {
     const hasSome = answers.curves.curves.length > 0;
-    draw("curves", hasSome ? curvesFigure(answers.curves, widthOf("curves")) : element("p", { class: "note" }, "No trial reported epochs."));
+    draw(
+      "curves",
+      hasSome
+        ? curvesFigure(answers.curves, widthOf("curves"))
+        : element("p", { class: "note" }, "No trial reported epochs."),
+    );
   },
   importance() {
     draw("importance", importanceTables(answers.importance));
   },
   workers() {
-    draw("workers", answers.workers.workers.length ? workersFigure(answers.workers, widthOf("workers")) : element("p", { class: "note" }, "No trial has started yet."));
+    draw(
+      "workers",
+      answers.workers.workers.length
+        ? workersFigure(answers.workers, widthOf("workers"))
+        : element("p", { class: "note" }, "No trial has started yet."),
+    );
   },
 };
 

@@ -4,7 +4,7 @@
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
-  if (value === 0 || Number.isInteger(value) && Math.abs(value) < 1e9) return String(value);
+  if (value === 0 || (Number.isInteger(value) && Math.abs(value) < 1e9)) return String(value);
   const size = Math.abs(value);
   if (size >= 1e4 && size < 1e9) return value.toFixed(0);
   return size >= 1e9 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
@@ -12,6 +12,7 @@ export function number(value) {
 
 /** `45 s`, `3 min 20 s`, `2 h 05 min`. */
 export function duration(seconds) {
+  if (seconds > 0 && seconds < 1) return "under 1 s";
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   const [seconds60, minutes60] = [whole % 60, Math.floor((whole % 3600) / 60)].map((n) => String(n).padStart(2, "0"));

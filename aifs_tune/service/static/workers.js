@@ -18,23 +18,43 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
   const since = (moment) => (Date.parse(moment) - began) / 1000;
   const height = ROW * workers.length + FOOT;
   const rows = workers.flatMap((worker, i) => [
-    mark("text", { class: "tick row", x: 2, y: ROW * i + 14 }, `${nameOf(worker.worker)} · ${percent(worker.busy)} busy`),
+    mark(
+      "text",
+      { class: "tick row", x: 2, y: ROW * i + 14 },
+      `${nameOf(worker.worker)} · ${percent(worker.busy)} busy`,
+    ),
     ...worker.spans.map((span) => {
       const [from, to] = [x(since(span.started_at)), x(span.finished_at === null ? inAllS : since(span.finished_at))];
       const title = `trial ${span.trial}, ${span.state}: ${duration((span.finished_at === null ? inAllS : since(span.finished_at)) - since(span.started_at))}`;
-      return mark("rect", { class: `span ${span.state}`, x: from, y: ROW * i + 20, width: Math.max(1, to - from - 0.5), height: BAR }, mark("title", {}, title));
+      return mark(
+        "rect",
+        { class: `span ${span.state}`, x: from, y: ROW * i + 20, width: Math.max(1, to - from - 0.5), height: BAR },
+        mark("title", {}, title),
+      );
     }),
   ]);
   const marks = timeTicks(x, width / 110).flatMap((value) => [
     mark("line", { class: "grid", x1: x(value), x2: x(value), y1: 0, y2: height - FOOT + 4 }),
-    mark("text", { class: "tick", x: x(value), y: height - FOOT + 18, "text-anchor": value === 0 ? "start" : "middle" }, duration(value)),
+    mark(
+      "text",
+      { class: "tick", x: x(value), y: height - FOOT + 18, "text-anchor": value === 0 ? "start" : "middle" },
+      duration(value),
+    ),
   ]);
-  const title = mark("text", { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" }, "time since the first trial shown");
+  const title = mark(
+    "text",
+    { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" },
+    "time since the first trial shown",
+  );
   const shown = workers.reduce((n, worker) => n + worker.n_trials, 0);
   const words = `${plural(workers.length, "worker")} and ${shown < nStarted ? `the last ${shown} of ` : ""}${plural(nStarted, "trial")}, in ${duration(inAllS)}.`;
   const states = STATES.filter((state) => workers.some((worker) => worker.spans.some((span) => span.state === state)));
   const legend = states.map((state) => element("span", { class: `key ${state}` }, state));
   const columns = [{ title: "Worker" }, { title: "Trials", number: true }, { title: "Busy", number: true }];
-  const numbers = table("Use of workers", columns, workers.map((worker) => [nameOf(worker.worker), worker.n_trials, percent(worker.busy)]));
+  const numbers = table(
+    "Use of workers",
+    columns,
+    workers.map((worker) => [nameOf(worker.worker), worker.n_trials, percent(worker.busy)]),
+  );
   return figure(drawing(width, height, words, marks, rows, title), [words, " ", legend], numbers, "Workers");
 }
