@@ -130,7 +130,7 @@ class BestWeights:
     def ended(self, trial: Trial) -> None:
         """Tidy up after ``trial``, whose result is stored."""
         artefacts = TrialArtefacts(self._folder, trial.number)
-        if trial.state != "complete":
+        if trial.state != "complete" or trial.feasible is False:
             artefacts.remove()
             return
         scores = scores_of(trial, self._objectives)

@@ -244,6 +244,7 @@ for command in (
     cli_instrument.ask,
     cli_instrument.report,
     cli_instrument.tell,
+    cli_instrument.advice,
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,

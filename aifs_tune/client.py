@@ -15,9 +15,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from aifs_tune.advice import Advice
 from aifs_tune.question import question_of
 from aifs_tune.space import Scalar
-from aifs_tune.trial import Change, FinalState, Measurement, State, Trial
+from aifs_tune.trial import Change, Measurement, Replicates, State, ToldState, Trial
 from aifs_tune.wire import Wire
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class Client:
         sampler: str | None = None,
         seed: int = 0,
         constraints: Sequence[str] = (),
+        mixtures: Sequence[Mapping[str, Any]] = (),
+        exclude: Sequence[Mapping[str, Any]] = (),
+        limits: Sequence[str] = (),
+        initial: Mapping[str, Any] | None = None,
+        replicates: int = 1,
     ) -> RemoteStudy:
         """Open or start a study; see :func:`aifs_tune.open_study`."""
         question = question_of(
@@ -83,6 +89,11 @@ class Client:
             sampler=sampler,
             seed=seed,
             constraints=constraints,
+            mixtures=mixtures,
+            exclude=exclude,
+            limits=limits,
+            initial=initial,
+            replicates=replicates,
         )
         self._wire.write("/v1/studies", {"name": name, **question})
         return RemoteStudy(self._wire, name)
@@ -138,7 +149,7 @@ class RemoteStudy:
         params: Mapping[str, Scalar],
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -164,7 +175,7 @@ class RemoteStudy:
         trial: Trial | int,
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -213,9 +224,13 @@ class RemoteStudy:
     def front(self) -> list[Trial]:
         """The complete trials that no other one is better than in all objectives, the best in the first objective
         first; of one objective those with the best value."""
-        if not self.counts()["complete"]:
+        if self._wire.read(self._path)["best"] is None:
             return []
         return [_trial(entry) for entry in self._wire.read(f"{self._path}/best")["front"]]
+
+    def advice(self) -> Advice:
+        """Which configuration to take, and whether measuring on is worth it; see :class:`~aifs_tune.advice.Advice`."""
+        return Advice(**self._wire.read(f"{self._path}/advice"))
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
@@ -227,7 +242,7 @@ class RemoteStudy:
 
 
 def _end(
-    value: float | Mapping[str, float | None] | None, state: FinalState, reason: str | None, seconds: float | None
+    value: float | Mapping[str, float | None] | None, state: ToldState, reason: str | None, seconds: float | None
 ) -> dict[str, Any]:
     """The end of a trial as it is sent: JSON has no NaN, which makes a trial failed."""
     told = {"state": state, "reason": reason, "seconds": seconds}
@@ -260,7 +275,13 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         values=entry.get("values", {}),
         schedule=tuple(Change(**change) for change in entry.get("schedule", ())),
         weights=entry.get("weights", {}),
+        feasible=entry.get("feasible"),
+        replicates=_replicates(entry.get("replicates")),
     )
+
+
+def _replicates(entry: Mapping[str, Any] | None) -> Replicates | None:
+    return None if entry is None else Replicates(**{**entry, "trials": tuple(entry["trials"])})
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -22,6 +22,8 @@ from aifs_tune.spec import Objective
 from aifs_tune.trial import Change, Measurement, State, Trial
 
 OWNER = "aifs_tune:owner"
+LIMIT = "constraints:"
+"""Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
 EPOCH = "aifs_tune:epoch:"
 CHANGE = "aifs_tune:change:"
 
@@ -126,6 +128,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective]) -> Trial:
         values=values,
         schedule=read_schedule(frozen),
         weights=attributes.get("weights", {}),
+        feasible=attributes.get("feasible"),
     )
 
 

@@ -14,6 +14,7 @@ from aifs_tune.record import (
     CHANGE,
     EPOCH,
     FROM_OPTUNA,
+    LIMIT,
     OWNER,
     TO_OPTUNA,
     best_of,
@@ -30,7 +31,7 @@ from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study_reading import ASKED, StudyReading
-from aifs_tune.trial import Change, FinalState, Trial, check_transition
+from aifs_tune.trial import Change, ToldState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
 DATA = "aifs_tune:data"
@@ -95,6 +96,8 @@ class Study(StudyReading):
         self.spec.space.suggest(asked)
         if "seed" not in asked.user_attrs:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
+            for _ in range(self.spec.search.replicates - 1):
+                self.enqueue(asked.params)
         self.storage.optuna.set_trial_system_attr(asked._trial_id, OWNER, owner)
         return self.trial(asked.number)
 
@@ -158,7 +161,7 @@ class Study(StudyReading):
         trial: Trial | int,
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
         weights: Hashes | None = None,
@@ -167,7 +170,8 @@ class Study(StudyReading):
 
         ``value`` is the objective, or metrics that contain it, or all objectives where there are several; None
         takes the best reported epoch. A value that is missing or not finite makes the trial failed, with the
-        reason. Telling the same again changes nothing.
+        reason. The state ``infeasible`` says that it broke a limit and has no value. Telling the same again changes
+        nothing.
 
         Raises
         ------
@@ -184,6 +188,7 @@ class Study(StudyReading):
             reason=reason,
             curve=read_line(self.storage.optuna.get_trial(self._trial_id(current.number))),
             objectives=self.spec.objectives,
+            limits=self.spec.limits,
         )
         if current.is_finished:
             if result.is_that_of(current):
@@ -202,7 +207,7 @@ class Study(StudyReading):
         params: Mapping[str, Scalar],
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -311,11 +316,14 @@ class Study(StudyReading):
             "metrics": finite_or_none(result.metrics) or None,
             "epochs": current.epochs or None,
             "reason": result.reason,
+            "feasible": result.feasible,
             **beside,
         }
         for key, entry in summary.items():
             if entry is not None:
                 self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
+        for limit, excess in result.excess.items():
+            self.storage.optuna.set_trial_system_attr(trial_id, f"{LIMIT}{limit}", excess)
         self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
 
 

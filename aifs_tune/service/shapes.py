@@ -27,6 +27,15 @@ class ChangeAnswer(BaseModel):
     source: int
 
 
+class ReplicatesAnswer(BaseModel):
+    """The complete trials of one configuration, with the mean of their values."""
+
+    trials: list[int]
+    mean: float
+    standard_error: float
+    means: dict[str, float] = {}
+
+
 class TrialAnswer(BaseModel):
     """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
 
@@ -46,6 +55,8 @@ class TrialAnswer(BaseModel):
     values: dict[str, float] = {}
     schedule: list[ChangeAnswer] = []
     weights: dict[str, str] = {}
+    feasible: bool | None = None
+    replicates: ReplicatesAnswer | None = None
 
 
 class MeasurementAnswer(BaseModel):
@@ -100,6 +111,9 @@ class StudyAnswer(StudyLine):
     trade_off: list[Goal]
     space: dict[str, Any]
     constraints: list[str]
+    mixtures: list[dict[str, Any]]
+    exclude: list[dict[str, Scalar]]
+    limits: list[str]
     search: dict[str, Any]
     best: TrialAnswer | None
 
@@ -113,6 +127,18 @@ class BestAnswer(BaseModel):
     best: list[TrialAnswer]
     front: list[TrialAnswer]
     n_trials: dict[State, int]
+
+
+class AdviceAnswer(BaseModel):
+    """Which configuration to take, and whether measuring on is worth it."""
+
+    stop: bool
+    reason: str
+    noise: float | None
+    noise_freedom: int
+    expected_gain: float | None
+    recommended: int | None
+    expected_value: float | None
 
 
 class FieldProblem(BaseModel):
@@ -146,17 +172,18 @@ def curve_answer(study: Study, number: int) -> dict[str, Any]:
 
 def line_answer(name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyLine`."""
-    counts = study.counts()
-    value = study.best.value if counts["complete"] else None
+    best, counts = study.find_best(), study.counts()
+    value = None if best is None else best.value
     return {"study": name, "objective": study.spec.objective.model_dump(), "n_trials": counts, "value": value}
 
 
 def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyAnswer`."""
     line, asked = line_answer(name, study), study.spec.model_dump(mode="json")
-    best = trial_answer(study.best) if line["n_trials"]["complete"] else None
-    parts = ("description", "trade_off", "space", "constraints")
-    search = {part: asked["search"][part] for part in ("sampler", "seed")}
+    found = study.find_best()
+    best = None if found is None else trial_answer(found)
+    parts = ("description", "trade_off", "space", "constraints", "mixtures", "exclude", "limits")
+    search = {part: asked["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
     return {**line, "project": project, **{part: asked[part] for part in parts}, "search": search, "best": best}
 
 
