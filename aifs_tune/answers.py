@@ -44,7 +44,7 @@ def status_answer(study: Study) -> dict[str, Any]:
         "asked": study.n_asked,
         "n_trials": counts,
         "writer": _owner(study.storage.lock(study.name).owner()),
-        "best": _result(study, study.best) if counts["complete"] else None,
+        "best": None if (best := study.find_best()) is None else _result(study, best),
     }
 
 
@@ -88,6 +88,8 @@ def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
         "params": dict(trial.params),
         "metrics": dict(trial.metrics),
         **({"weights": dict(trial.weights)} if trial.weights else {}),
+        **({} if trial.feasible is None else {"feasible": trial.feasible}),
+        **({} if trial.replicates is None else {"replicates": trial.replicates.to_json()}),
         **_replay(study, trial),
     }
 

@@ -144,7 +144,7 @@ class BestWeights:
         """Tidy up after ``trial``, whose result is stored. What an object store does not remove now, it does when the
         next sweep of the study begins."""
         artefacts = TrialArtefacts(self._place, trial.number)
-        if trial.state != "complete":
+        if trial.state != "complete" or trial.feasible is False:
             self._tidied(artefacts.remove)
             return
         scores = scores_of(trial, self._objectives)

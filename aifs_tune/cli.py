@@ -257,6 +257,7 @@ for command in (
     cli_confirm.compare,
     cli_confirm.noise,
     cli_instrument.renew,
+    cli_instrument.advice,
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,

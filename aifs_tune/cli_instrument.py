@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from aifs_tune.cli_doors import StorageUrl, StudyName, print_json
+from aifs_tune.cli_doors import AsJson, StorageUrl, StudyName, print_json
 from aifs_tune.cli_elsewhere import find_service, open_study
 from aifs_tune.errors import RequestError
 from aifs_tune.loan import lease_s_of
+from aifs_tune.trial import ToldState
 
 if TYPE_CHECKING:
     from aifs_tune.remote_study import RemoteStudy
@@ -85,17 +86,33 @@ def tell(
     value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
     metric: Metrics = None,
     failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
+    infeasible: Annotated[str | None, typer.Option(metavar="REASON", help="It broke a limit and has no value.")] = None,
     storage: StorageUrl = None,
 ) -> None:
     """Tell the final result of a trial; the first one stands."""
-    if (value is not None or metric) and failed is not None:
-        raise RequestError("tell: give a value or --failed REASON, not both")
+    if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
+        raise RequestError("tell: give a value, --failed REASON or --infeasible REASON, one of them")
     opened = open_study(study, storage)
     metrics = _metrics(metric)
     if metrics and value is not None:
         metrics.setdefault(opened.spec.objective.metric, value)
-    told = opened.tell(trial, metrics or value, state="complete" if failed is None else "failed", reason=failed)
+    state: ToldState = "complete" if failed is None else "failed"
+    if infeasible is not None:
+        state = "infeasible"
+    told = opened.tell(trial, metrics or value, state=state, reason=failed or infeasible)
     print_json(told.to_json())
+
+
+def advice(study: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """Say which configuration to take, and whether measuring on is worth it."""
+    found = open_study(study, storage).advice()
+    if as_json:
+        print_json({"study": study, **found.to_json()})
+        return
+    typer.echo(f"{'stop' if found.stop else 'go on'}: {found.reason}")
+    if found.recommended is not None:
+        value = f", expected value {found.expected_value:.4g}"
+        typer.echo(f"take trial {found.recommended}{value}; see: aifs-tune trials {study}")
 
 
 def _metrics(given: list[str] | None) -> dict[str, float | None]:

@@ -66,6 +66,11 @@ class Client:
         sampler: str | None = None,
         seed: int = 0,
         constraints: Sequence[str] = (),
+        mixtures: Sequence[Mapping[str, Any]] = (),
+        exclude: Sequence[Mapping[str, Any]] = (),
+        limits: Sequence[str] = (),
+        initial: Mapping[str, Any] | None = None,
+        replicates: int = 1,
     ) -> RemoteStudy:
         """Open or start a study; see :func:`aifs_tune.open_study`."""
         question = question_of(
@@ -76,6 +81,11 @@ class Client:
             sampler=sampler,
             seed=seed,
             constraints=constraints,
+            mixtures=mixtures,
+            exclude=exclude,
+            limits=limits,
+            initial=initial,
+            replicates=replicates,
         )
         self._wire.write("/v1/studies", {"name": name, **question})
         return RemoteStudy(self._wire, name)

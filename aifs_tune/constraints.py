@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from aifs_tune.expression_kinds import Kinds, check_kinds, kind_of
 from aifs_tune.expression_text import LONGEST, parse
 from aifs_tune.expressions import Evaluator, equalities, evaluator, holds, names_in
+from aifs_tune.mixtures import Mixture
 from aifs_tune.scalars import Scalar, brief, did_you_mean, problem, show
 from aifs_tune.space import ChoiceParameter, Parameter, Space
 
@@ -78,7 +79,7 @@ class Constraint(RootModel[Annotated[str, StringConstraints(strip_whitespace=Tru
         return ", ".join(f"{name} {show(params[name])}" for name in self.names)
 
 
-def check_constraints(space: Space, constraints: Sequence[Constraint]) -> None:
+def check_constraints(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture] = ()) -> None:
     """Refuse constraints that do not fit ``space``, or leave next to nothing of it.
 
     Raises
@@ -96,7 +97,7 @@ def check_constraints(space: Space, constraints: Sequence[Constraint]) -> None:
         if defaults is not None and not constraint.holds(defaults):
             values, allowed = constraint.values_in(defaults), f"defaults with {constraint}"
             raise problem(f"constraints.{i}", f"broken by the defaults {values}", allowed)
-    _check_leaves_some(space, constraints)
+    _check_leaves_some(space, constraints, mixtures)
 
 
 def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[str, Kinds]) -> None:
@@ -117,14 +118,17 @@ def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[s
             raise problem(key, f"{brief(value)} is not a value of {name}", f"{parameter.kind} {parameter.range_text}")
 
 
-def _check_leaves_some(space: Space, constraints: Sequence[Constraint]) -> None:
-    source, mentioned = Uniform(random.Random(0)), _mentioned(space, constraints)
+def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture]) -> None:
+    source, mentioned = Uniform(random.Random(0)), _mentioned(space, constraints, mixtures)
+    mixed = [mixture for mixture in mixtures if mixture.components[0] in mentioned]
     order, broken, n_drawn, n_read = list(constraints), Counter[str](), 0, 0
     while n_drawn < N_DRAWN and n_read < MOST_READ:
-        params: dict[str, object] = {}
+        params: dict[str, Scalar] = {}
         for name, parameter in mentioned.items():
             if space.is_active(name, params):
-                params[name] = parameter.suggest(name, source)
+                params[name] = parameter.take(name, parameter.suggest(name, source))
+        for mixture in mixed:
+            params = mixture.settled(params, space)
         n_drawn += 1
         for i, constraint in enumerate(order):
             n_read += len(constraint.text)
@@ -140,9 +144,13 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint]) -> None:
     raise problem("constraints", text, "constraints that leave a part of the space to search")
 
 
-def _mentioned(space: Space, constraints: Sequence[Constraint]) -> dict[str, Parameter]:
-    """The parameters that decide the constraints, with those that decide whether these are active, in order."""
+def _mentioned(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture]) -> dict[str, Parameter]:
+    """The parameters that decide the constraints, with those that share a mixture with them and those that decide
+    whether these are active, in order."""
     wanted = {name for constraint in constraints for name in constraint.names}
+    for mixture in mixtures:
+        if not wanted.isdisjoint(mixture.components):
+            wanted.update(mixture.components)
     for name, parameter in reversed(list(space.items())):
         if name in wanted:
             wanted.update(parameter.when)

@@ -32,7 +32,7 @@ def explored(
         if {name for name in varied if name in kept} != {name for name in params if name in kept}:
             continue
         try:
-            return spec.check_params(varied)
+            return spec.check_params(spec.settled(varied))
         except RequestError:
             continue
     return spec.check_params(params)

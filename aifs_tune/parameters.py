@@ -181,12 +181,15 @@ class IntParameter(_Parameter):
 
 
 class ChoiceParameter(_Parameter):
-    """One of a few values without an order."""
+    """One of a few values, without an order unless ``ordered``."""
 
     kind: ClassVar[str] = "one of"
 
     type: Literal["choice"] = "choice"
     choices: Scalars
+    ordered: bool = Field(
+        default=False, description="They stand in their order: the sampler aifs takes neighbours for alike."
+    )
     default: ScalarField | None = None
     prior: ScalarField | None = Field(default=None, description=PRIOR)
     when: When = {}

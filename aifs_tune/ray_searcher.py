@@ -42,6 +42,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         """Those that ran out of memory and can have more of it later."""
         self._share: float | None = None
         self.error: Exception | None = None
+        self._is_done = False
         self._has_room: Callable[[], bool] = lambda: True
 
     def watch(self, has_room: Callable[[], bool]) -> None:
@@ -70,7 +71,18 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
+            if self._is_enough():
+                return str(Searcher.FINISHED)
             return self._start(trial_id, self._study.ask(sweep=self._owner)) if self._has_room() else None
+
+    def _is_enough(self) -> bool:
+        """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
+        if self._study.spec.search.stop == "gain_below_noise" and not self._is_done:
+            advice = self._study.advice()
+            self._is_done = advice.stop
+            if advice.stop:
+                self._listener.stage(f"no further trial: {advice.reason}")
+        return self._is_done
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""

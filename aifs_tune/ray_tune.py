@@ -199,7 +199,7 @@ class _Phases:
         if self._is_planned:
             return
         self._is_planned = True
-        best = study.best if study.counts()["complete"] else None
+        best = study.find_best()
         tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
         epochs = self._job.spec.search.epochs
         self._listener.planned(

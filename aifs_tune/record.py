@@ -22,6 +22,8 @@ from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
 from aifs_tune.trial import Change, Glance, Measurement, State, Trial
 
+LIMIT = "constraints:"
+"""Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
 SWEEP = "aifs_tune:owner"
 """The sweep that runs a trial; not who has its sample, which is in the loan."""
 LOAN = "aifs_tune:loan"
@@ -158,6 +160,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
         weights=attributes.get("weights", {}),
         loan=read_loan(frozen, now),
         superseded_by=frozen.system_attrs.get(SUPERSEDED),
+        feasible=attributes.get("feasible"),
     )
 
 

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from aifs_tune.advice import Advice
 from aifs_tune.loan import Loan
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
-from aifs_tune.trial import Change, Event, FinalState, Measurement, State, Trial
+from aifs_tune.trial import Change, Event, Measurement, Replicates, State, ToldState, Trial
 from aifs_tune.wire import Wire
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class RemoteStudy:
         params: Mapping[str, Scalar],
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -80,7 +81,7 @@ class RemoteStudy:
         trial: Trial | int,
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -150,9 +151,13 @@ class RemoteStudy:
     def front(self) -> list[Trial]:
         """The complete trials that no other one is better than in all objectives, the best in the first objective
         first; of one objective those with the best value."""
-        if not self.counts()["complete"]:
+        if self._wire.read(self._path)["best"] is None:
             return []
         return [_trial(entry) for entry in self._wire.read(f"{self._path}/best")["front"]]
+
+    def advice(self) -> Advice:
+        """Which configuration to take, and whether measuring on is worth it; see :class:`~aifs_tune.advice.Advice`."""
+        return Advice(**self._wire.read(f"{self._path}/advice"))
 
     def importance(self) -> dict[str, dict[str, float]]:
         """By metric and parameter, what part of it depends on that, as far as the trials so far can tell."""
@@ -183,7 +188,7 @@ class RemoteStudy:
 
 
 def _end(
-    value: float | Mapping[str, float | None] | None, state: FinalState, reason: str | None, seconds: float | None
+    value: float | Mapping[str, float | None] | None, state: ToldState, reason: str | None, seconds: float | None
 ) -> dict[str, Any]:
     """The end of a trial as it is sent: JSON has no NaN, which makes a trial failed."""
     told = {"state": state, "reason": reason, "seconds": seconds}
@@ -216,9 +221,15 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         values=entry.get("values", {}),
         schedule=tuple(Change(**change) for change in entry.get("schedule", ())),
         weights=entry.get("weights", {}),
+        feasible=entry.get("feasible"),
+        replicates=_replicates(entry.get("replicates")),
         loan=Loan.from_json(entry["loan"]) if entry.get("loan") else None,
         superseded_by=entry.get("superseded_by"),
     )
+
+
+def _replicates(entry: Mapping[str, Any] | None) -> Replicates | None:
+    return None if entry is None else Replicates(**{**entry, "trials": tuple(entry["trials"])})
 
 
 def _moment(text: str | None) -> datetime | None:

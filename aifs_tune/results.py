@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aifs_tune.errors import RequestError
+from aifs_tune.limits import Limit
 from aifs_tune.record import best_of, values_in
 from aifs_tune.spec import Objective
-from aifs_tune.trial import FinalState, Measurement, Trial
+from aifs_tune.trial import FinalState, Measurement, ToldState, Trial
 
 
 @dataclass(frozen=True)
 class Result:
     """The end of a trial: its state with the ``reason`` for it, all its metrics, and ``values``, one an objective;
-    none where it failed or was stopped before it had all of them."""
+    none where it failed or was stopped before it had all of them. ``excess`` says by how much it exceeds each limit,
+    ``feasible`` whether it exceeds none; None where that is not known."""
 
     state: FinalState
     metrics: Mapping[str, float | None]
     values: list[float]
     reason: str | None
+    excess: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
 
     def is_that_of(self, trial: Trial) -> bool:
         """Whether a finished trial ended in just this way; of failed ones whether it failed."""
@@ -36,28 +40,38 @@ def result_of(
     trial: Trial,
     told: float | Mapping[str, float | None] | None,
     *,
-    state: FinalState,
+    state: ToldState,
     reason: str | None,
     curve: Sequence[Measurement],
     objectives: Sequence[Objective],
+    limits: Sequence[Limit] = (),
 ) -> Result:
     """What was ``told`` of a trial's end: its objective, or metrics, or None for its best epoch. It failed if it is
-    said to be complete and an objective is missing or not finite.
+    said to be complete and an objective, or the metric of a limit, is missing or not finite.
 
     Raises
     ------
     RequestError
-        If one number is told of several objectives.
+        If one number is told of several objectives, or where there are limits.
     """
-    metrics = _metrics_of(trial, told, curve, objectives)
+    if state == "infeasible":
+        metrics = told if isinstance(told, Mapping) else {}
+        return Result("failed", metrics, [], reason or "infeasible", feasible=False)
+    metrics = _metrics_of(trial, told, curve, objectives, limits)
     values = values_in(metrics, objectives)
     missing = next((objective.metric for objective in objectives if objective.metric not in values), None)
+    excess = {str(limit): limit.excess(metrics) for limit in limits}
+    unlimited = next((limit.metric for limit in limits if excess[str(limit)] is None), None)
+    if state == "complete":
+        missing = missing or unlimited
     if state == "complete" and missing is not None:
         value = metrics.get(missing)
         state, reason = "failed", reason or f"{'no value' if value is None else f'value {value}'} for {missing}"
     if state == "failed" or missing is not None:
         return Result(state, metrics, [], reason)
-    return Result(state, metrics, list(values.values()), reason)
+    known = {limit: each for limit, each in excess.items() if each is not None}
+    feasible = max(known.values()) <= 0.0 if known and unlimited is None else None
+    return Result(state, metrics, list(values.values()), reason, known, feasible)
 
 
 def scores_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
@@ -107,15 +121,16 @@ def _metrics_of(
     told: float | Mapping[str, float | None] | None,
     curve: Sequence[Measurement],
     objectives: Sequence[Objective],
+    limits: Sequence[Limit],
 ) -> Mapping[str, float | None]:
     if isinstance(told, Mapping):
         return told
     if told is None:
         best = best_of(curve, objectives[0])
         return best.metrics if best else trial.metrics
-    if len(objectives) > 1:
-        names = ", ".join(objective.metric for objective in objectives)
-        raise RequestError(
-            f"trial {trial.number}: {told} says nothing of which objective it is; allowed: values of {names}"
-        )
+    needed = dict.fromkeys([*(each.metric for each in objectives), *(limit.metric for limit in limits)])
+    if len(needed) > 1:
+        names = ", ".join(needed)
+        what = "which objective it is" if len(objectives) > 1 else "the limits"
+        raise RequestError(f"trial {trial.number}: {told} says nothing of {what}; allowed: values of {names}")
     return {objectives[0].metric: float(told)}

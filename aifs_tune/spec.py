@@ -14,7 +14,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from aifs_tune.constraints import Constraint, check_constraints
 from aifs_tune.cross_validation import SPLIT, CrossValidation
 from aifs_tune.data_spec import DataSpec
+from aifs_tune.design_spec import DesignSpec
 from aifs_tune.errors import RequestError
+from aifs_tune.excluded import Excluded, check_excluded, is_excluded
+from aifs_tune.limits import Limit
+from aifs_tune.mixtures import Mixture, check_mixtures
 from aifs_tune.parameters import ScalarField
 from aifs_tune.scalars import Scalar, problem, show
 from aifs_tune.section import FilePath, Name, Section, Text
@@ -104,6 +108,12 @@ class SearchSpec(Section):
     worker_retries: int = Field(
         default=1, ge=0, le=100, description="Times a trial is tried again after its worker died."
     )
+    initial: DesignSpec | None = Field(default=None, description="What is measured before the sampler proposes.")
+    replicates: int = Field(default=1, ge=1, le=100, description="Times each configuration is measured.")
+    stop: Literal["never", "gain_below_noise"] = Field(
+        default="never",
+        description="gain_below_noise: a sweep ends once a further trial is expected to gain less than the noise.",
+    )
 
     @model_validator(mode="after")
     def _grace_ends(self) -> SearchSpec:
@@ -173,6 +183,16 @@ class SweepSpec(Section):
         default=(), description="Each is true of every configuration tried, such as filters * dense_units <= 8192."
     )
 
+    mixtures: Annotated[tuple[Mixture, ...], Field(strict=False, max_length=20)] = Field(
+        default=(), description="Parameters that are parts of a whole: their sum is the same in every configuration."
+    )
+    exclude: Annotated[tuple[Excluded, ...], Field(strict=False, max_length=10_000)] = Field(
+        default=(), description="Configurations that are never proposed, or values whose combination is not."
+    )
+    limits: Annotated[tuple[Limit, ...], Field(strict=False, max_length=20)] = Field(
+        default=(), description="What a result must keep to for its configuration to be best, such as pressure <= 3."
+    )
+
     replay: Annotated[tuple[Replayed, ...], Field(strict=False, max_length=1000)] = Field(
         default=(), description="With what every trial trains from which epoch on, such as what pbt found."
     )
@@ -197,7 +217,9 @@ class SweepSpec(Section):
 
     @model_validator(mode="after")
     def _constraints_fit(self) -> SweepSpec:
-        check_constraints(self.space, self.constraints)
+        check_mixtures(self.space, self.mixtures)
+        check_constraints(self.space, self.constraints, self.mixtures)
+        check_excluded(self.space, self.exclude)
         return self
 
     @model_validator(mode="after")
@@ -216,10 +238,19 @@ class SweepSpec(Section):
             does = "compares" if search.scheduler == "pbt" else "stops"
             text = f"{search.scheduler} {does} trials by one objective, which would cut off the front of several"
             raise problem("search.scheduler", text, "none")
+        if self.trade_off and search.stop != "never":
+            raise problem("search.stop", f"{search.stop} is the gain in one objective, and there are several", "never")
         return self
 
     @model_validator(mode="after")
     def _share_can_be_measured(self) -> SweepSpec:
+        if self.search.stop != "never" and self.search.scheduler == "pbt":
+            raise problem("search.stop", "pbt asks for all trials before the first has ended", "never")
+        if self.search.replicates > 1 and self.trainer is not None and ":" not in self.trainer.name:
+            text = f"{self.trainer.name} keeps the weights of the best single trial, which replicates do not tell"
+            raise problem("search.replicates", text, "1, or a trainer that is a function")
+        if self.limits and self.search.sampler == "cmaes":
+            raise problem("search.sampler", "cmaes knows nothing of limits", "aifs, tpe, gp, nsga2, nsga3, random, qmc")
         if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
             text = "auto measures one trial before the others start, and pbt starts all of them together"
             raise problem("resources.gpu", text, "a number from 0 to 64")
@@ -273,10 +304,23 @@ class SweepSpec(Section):
         Raises
         ------
         RequestError
-            As :meth:`Space.check`, or naming the first constraint that is broken and the values that break it.
+            As :meth:`Space.check`, or naming the first mixture or constraint that is broken, with the values.
         """
         checked = self.space.check(params)
+        for mixture in self.mixtures:
+            mixture.check(checked)
         for constraint in self.constraints:
             if not constraint.holds(checked):
                 raise RequestError(f"{constraint.values_in(checked)}: not allowed; allowed: {constraint}")
         return checked
+
+    def allows(self, params: Mapping[str, object]) -> bool:
+        """Whether a configuration of the space, with the totals of its mixtures, may be proposed."""
+        return all(each.holds(params) for each in self.constraints) and not is_excluded(self.exclude, params)
+
+    def settled(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """``params`` with the nearest amounts that have the totals of all mixtures."""
+        settled = dict(params)
+        for mixture in self.mixtures:
+            settled = mixture.settled(settled, self.space)
+        return settled

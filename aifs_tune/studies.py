@@ -15,6 +15,7 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.held_session import translated
 from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.question import question_of
+from aifs_tune.sampling import planned
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -23,7 +24,10 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
-_OTHER |= {"replay": "another schedule to replay", "cross_validation": "another cross-validation"}
+_OTHER |= {"replay": "another schedule to replay", "mixtures": "other mixtures", "limits": "other limits"}
+_OTHER["cross_validation"] = "another cross-validation"
+_ASKED = ("space", "constraints", "mixtures", "limits", "objective", "trade_off", "replay", "cross_validation")
+"""What a study asks, with its trainer and its data."""
 
 
 def open_study(
@@ -37,6 +41,11 @@ def open_study(
     sampler: str | None = None,
     seed: int = 0,
     constraints: Sequence[str] = (),
+    mixtures: Sequence[Mapping[str, Any]] = (),
+    exclude: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[str] = (),
+    initial: Mapping[str, Any] | None = None,
+    replicates: int = 1,
 ) -> Study:
     """Open or start a study without a trainer: an instrument, a simulation, a person measures.
 
@@ -44,6 +53,8 @@ def open_study(
     "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``. ``trade_off`` has
     further objectives with their modes, ``{"cost": "min"}``: every result is then told with all of them, and
     :attr:`Study.front` has the Pareto front. ``sampler`` is ``aifs`` if absent, with several objectives ``tpe``.
+    ``mixtures``, ``exclude``, ``limits`` and, of its section ``search``, ``initial`` and ``replicates`` are those of a
+    sweep file.
 
     Raises
     ------
@@ -52,7 +63,18 @@ def open_study(
     """
     check_study_name(name)
     question = question_of(
-        space=space, metric=metric, mode=mode, trade_off=trade_off, sampler=sampler, seed=seed, constraints=constraints
+        space=space,
+        metric=metric,
+        mode=mode,
+        trade_off=trade_off,
+        sampler=sampler,
+        seed=seed,
+        constraints=constraints,
+        mixtures=mixtures,
+        exclude=exclude,
+        limits=limits,
+        initial=initial,
+        replicates=replicates,
     )
     return start_study(Storage(storage, create=True), instrument_spec(name, question), name)
 
@@ -89,7 +111,7 @@ def start_study(
     if stored not in study_names(storage):
         return _create(storage, spec, stored, with_default)
     study = get_study(storage, stored)
-    for part in ("space", "constraints", "objective", "trade_off", "replay", "cross_validation", "trainer", "data"):
+    for part in (*_ASKED, "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
                 f"study {stored!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
@@ -181,8 +203,9 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
         study = Study(storage, spec, optuna_study)
         study.replace_spec(spec)
         default = spec.space.default_params() if with_default else None
-        if default is not None:
-            study.enqueue(default)
+        first = [] if default is None else [default] * spec.search.replicates
+        for params in [*first, *(planned(spec) if with_default else [])]:
+            study.enqueue(params)
         return study
 
     with _quietly():

@@ -13,6 +13,7 @@ from aifs_tune.record import (
     CHANGE,
     EPOCH,
     FROM_OPTUNA,
+    LIMIT,
     SWEEP,
     TO_OPTUNA,
     best_of,
@@ -31,7 +32,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.study_lending import StudyLending
 from aifs_tune.study_reading import ASKED, FACT
 from aifs_tune.study_writing import LEADER, whole
-from aifs_tune.trial import Change, FinalState, Trial, check_transition
+from aifs_tune.trial import Change, ToldState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
 DATA = "aifs_tune:data"
@@ -75,6 +76,8 @@ class Study(StudyLending):
         self.spec.space.suggest(asked)
         if "seed" not in asked.user_attrs:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
+            for _ in range(self.spec.search.replicates - 1):
+                self.enqueue(asked.params)
         self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
         if overdue is not None:
             self._supersede(overdue, asked.number, loan)
@@ -154,7 +157,7 @@ class Study(StudyLending):
         trial: Trial | int,
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
         weights: Hashes | None = None,
@@ -163,7 +166,8 @@ class Study(StudyLending):
 
         ``value`` is the objective, or metrics that contain it, or all objectives where there are several; None
         takes the best reported epoch. A value that is missing or not finite makes the trial failed, with the
-        reason. Telling the same again changes nothing.
+        reason. The state ``infeasible`` says that it broke a limit and has no value. Telling the same again changes
+        nothing.
 
         Raises
         ------
@@ -180,6 +184,7 @@ class Study(StudyLending):
             reason=reason,
             curve=read_line(self.storage.optuna.get_trial(self._trial_id(current.number))),
             objectives=self.spec.objectives,
+            limits=self.spec.limits,
         )
         if current.is_finished:
             if result.is_that_of(current):
@@ -199,7 +204,7 @@ class Study(StudyLending):
         params: Mapping[str, Scalar],
         value: float | Mapping[str, float | None] | None = None,
         *,
-        state: FinalState = "complete",
+        state: ToldState = "complete",
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
@@ -307,11 +312,14 @@ class Study(StudyLending):
             "metrics": finite_or_none(result.metrics) or None,
             "epochs": current.epochs or None,
             "reason": result.reason,
+            "feasible": result.feasible,
             **beside,
         }
         for key, entry in summary.items():
             if entry is not None:
                 self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
+        for limit, excess in result.excess.items():
+            self.storage.optuna.set_trial_system_attr(trial_id, f"{LIMIT}{limit}", excess)
         self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
 
 

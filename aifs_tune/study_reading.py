@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from aifs_tune.advice import Advice
+from aifs_tune.advising import advice_of
 from aifs_tune.data_url import below
 from aifs_tune.errors import NotFoundError
 from aifs_tune.held_session import translated
+from aifs_tune.ranking import front, ranked
 from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
-from aifs_tune.results import front_of
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.trial import STATES, Checkpoint, Glance, Measurement, State, Trial
@@ -80,29 +82,37 @@ class StudyReading:
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best value, of the first objective where there are several;
-        :class:`NotFoundError` while there is none."""
+        """The complete trial with the best value, of the first objective where there are several, by
+        :mod:`aifs_tune.ranking`; :class:`NotFoundError` while there is none."""
         return self.best_trials(1)[0]
+
+    def find_best(self) -> Trial | None:
+        """:attr:`best`; None while there is none."""
+        return next(iter(self._ranked()), None)
 
     @property
     def front(self) -> list[Trial]:
         """The complete trials that no other one is better than in all objectives, the best in the first objective
         first; of one objective those with the best value."""
-        return front_of(self._ranked(), self.spec.objectives)
+        return front(self._ranked(), self.spec)
 
     def best_trials(self, top: int) -> list[Trial]:
         """Up to ``top`` complete trials, the best in the first objective first; earlier trials before later ones of
         equal value."""
-        ranked = self._ranked()
-        if not ranked:
+        found = self._ranked()
+        if not found:
             counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
-            raise NotFoundError(f"study {self.name!r} has no complete trial yet; its trials: {counts}")
-        return ranked[:top]
+            within = f" within {', '.join(map(str, self.spec.limits))}" if self.spec.limits else ""
+            raise NotFoundError(f"study {self.name!r} has no complete trial{within} yet; its trials: {counts}")
+        return found[:top]
 
     def _ranked(self) -> list[Trial]:
-        sign = -1 if self.spec.objective.mode == "max" else 1
-        complete = [t for t in self.all_trials() if t.state == "complete" and t.value is not None]
-        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+        return ranked(self.all_trials(), self.spec)
+
+    def advice(self) -> Advice:
+        """Which configuration to take, and whether measuring on is worth it."""
+        with translated(self.storage.shown):
+            return advice_of(self.spec, self._optuna, self.all_trials())
 
     def glances(self) -> list[Glance]:
         """Of every trial, in the order of their numbers, how far it is."""

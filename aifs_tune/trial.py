@@ -14,6 +14,8 @@ from aifs_tune.space import Scalar
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 FinalState: TypeAlias = Literal["complete", "pruned", "failed"]
+ToldState: TypeAlias = Literal["complete", "pruned", "failed", "infeasible"]
+"""How a trial is told to have ended; an infeasible one is kept as failed and not feasible."""
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 FINAL: frozenset[State] = frozenset({"complete", "pruned", "failed"})
@@ -91,6 +93,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Replicates:
+    """The complete trials of one configuration, the mean of their values with its standard error, and where there are
+    several objectives the means of all."""
+
+    trials: tuple[int, ...]
+    mean: float
+    standard_error: float
+    means: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``replicates`` of a trial object."""
+        several = {"means": dict(self.means)} if self.means else {}
+        return {"trials": list(self.trials), "mean": self.mean, "standard_error": self.standard_error, **several}
+
+
+@dataclass(frozen=True)
 class Trial:
     """One configuration and what became of it.
 
@@ -108,6 +126,9 @@ class Trial:
 
     ``weights`` are the hashes of the files that its best epoch's weights were written to; of the best trials these are
     kept.
+
+    ``feasible`` says whether it kept to the limits of its study; None where there are none or it is not known.
+    ``replicates`` is there where its study ranks it, and its configuration was measured several times.
     """
 
     number: int
@@ -128,6 +149,8 @@ class Trial:
     weights: Hashes = field(default_factory=dict)
     loan: Loan | None = None
     superseded_by: int | None = None
+    feasible: bool | None = None
+    replicates: Replicates | None = None
 
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
@@ -141,10 +164,14 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """The trial object of the command line's contract; with ``values`` where there are several objectives,
         ``schedule`` where something changed, ``weights`` where some were written, ``loan`` where somebody has it and
-        ``superseded_by``."""
+        ``superseded_by``, ``feasible`` where it is known and ``replicates`` where there are several."""
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
-        written = {"weights": dict(self.weights)} if self.weights else {}
+        written: dict[str, Any] = {"weights": dict(self.weights)} if self.weights else {}
+        if self.feasible is not None:
+            written["feasible"] = self.feasible
+        if self.replicates is not None:
+            written["replicates"] = self.replicates.to_json()
         lent = {"loan": self.loan.to_json()} if self.loan else {}
         superseded = {} if self.superseded_by is None else {"superseded_by": self.superseded_by}
         return {

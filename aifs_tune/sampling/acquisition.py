@@ -69,7 +69,7 @@ def with_other_choices(places: Array, encoding: Encoding, rng: np.random.Generat
     meaning."""
     out = places.copy()
     for j, axis in enumerate(encoding.axes):
-        if axis.choices:
+        if axis.is_nominal:
             drawn = rng.random(len(out)) < 1.0 / len(encoding)
             out[drawn, j] = rng.random(int(drawn.sum()))
     return out
@@ -79,7 +79,8 @@ def candidates(encoding: Encoding, best: Array, rng: np.random.Generator) -> Arr
     """Configurations to choose from: uniform ones, and changes of the ``best`` (k, d) known; (m, d), allowed values,
     NaN where inactive."""
     near = with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng)
-    return encoding.deactivated(np.concatenate([rng.random((N_UNIFORM, len(encoding))), near]))
+    uniform = encoding.spread(rng.random((N_UNIFORM, len(encoding))))
+    return np.concatenate([uniform, encoding.deactivated(near)])
 
 
 def chance_of_success(x: Array, failed: Array, succeeded: Array, scales: Array) -> Array:

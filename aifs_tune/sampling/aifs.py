@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,14 +26,21 @@ from aifs_tune.sampling.acquisition import (
     without_twins,
 )
 from aifs_tune.sampling.curves import points_of
-from aifs_tune.sampling.encoding import Conditions, Encoding
+from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
 from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, none
+from aifs_tune.sampling.plain import Belief, measured_in, promising
 
 Array: TypeAlias = NDArray[np.float64]
 
 N_START = 10
 """Trials that start from a quasi-random sequence."""
+N_PLAIN_START = 6
+"""As many, where trials have no epochs."""
+N_DRAWS = 100_000
+"""Random configurations that are drawn to find one that is allowed."""
+N_NEW_DRAWS = 10_000
+"""And to find one that no trial has had."""
 N_CURVES = 4
 """Trials that must have reported before the model is asked."""
 RANDOM_SHARE = 0.1
@@ -48,8 +56,10 @@ class AifsSampler(BaseSampler):
     configurations and epochs (:mod:`aifs_tune.sampling.curve_gp`).
 
     It learns from each epoch that any trial reported, of running and of stopped trials too. Trials without epochs
-    count as measured at the last one. Failed trials make what is near them less likely to be proposed. A proposal
-    depends on ``seed`` and the study's trials alone.
+    count as measured at the last one; where no trial has more than one, the model is that of
+    :mod:`aifs_tune.sampling.plain`. Failed trials make what is near them less likely to be proposed. What a trial has
+    as Optuna's ``constraints`` is modelled too. A proposal depends on ``seed`` and the study's trials alone, and is a
+    configuration that no trial has had while one is found.
 
     Parameters
     ----------
@@ -66,6 +76,12 @@ class AifsSampler(BaseSampler):
         For some parameters, the value near which the best is expected; it counts less with each trial.
     allows
         Whether a configuration may be proposed; None if all may.
+    ordered
+        Parameters whose choices stand in an order.
+    mixed
+        Parameters that sum to a total, with it.
+    n_start
+        Trials that start from a quasi-random sequence; None for as many as suit the study, 0 where it has a design.
 
     Raises
     ------
@@ -82,8 +98,13 @@ class AifsSampler(BaseSampler):
         conditions: Conditions | None = None,
         guess: Mapping[str, Any] | None = None,
         allows: Callable[[Mapping[str, Any]], bool] | None = None,
+        ordered: Container[str] = (),
+        mixed: Mixed = (),
+        n_start: int | None = None,
     ) -> None:
         self._seed, self._last_epoch, self._allows = seed, last_epoch, allows
+        self._ordered, self._mixed, self._n_start = ordered, mixed, n_start
+        self._belief: Belief | None = None
         self._space = None if space is None else {n: d for n, d in space.items() if not d.single()}
         self._fixed = {} if space is None else {n: d for n, d in space.items() if d.single()}
         self._conditions, self._guess = conditions or {}, guess or {}
@@ -113,44 +134,75 @@ class AifsSampler(BaseSampler):
             return {}
         model = self.model(study, search_space)
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, trial.number]))
-        known = model.known(study._get_trials(deepcopy=False, use_cache=True))
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        known = model.known(trials)
         encoding = model.encoding
         guess = Guess(encoding, self._guess)
-        if trial.number < N_START or len(known.curves) < N_CURVES:
-            places = self._quasi_random(len(encoding), trial.number)
-            if trial.number % 2:  # every other start is drawn from the guess, where there is one
-                places = guess.bent(places)
-            return self._first_allowed(encoding, places, rng)
+        taken = {_key(encoding.place(t.params)) for t in trials if t.number != trial.number and t.params}
+        is_plain = self._last_epoch in (None, 1) and all(len(curve.epochs) == 1 for curve in known.curves)
+        n_start = self._n_start if self._n_start is not None else N_PLAIN_START if is_plain else N_START
+        if trial.number < n_start or len(known.curves) < N_CURVES:
+            return self._first_new(encoding, self._start(encoding, guess, trial.number), taken, rng)
+        if is_plain:
+            return self._first_new(encoding, promising(self.belief(study, model), guess, rng, self._allows), taken, rng)
         if rng.random() < RANDOM_SHARE:
-            return self._first_allowed(encoding, rng.random((1, len(encoding))), rng)
+            return self._first_new(encoding, encoding.spread(rng.random((1, len(encoding)))), taken, rng)
         theta = model.fitted(known, partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL))
-        return self._first_allowed(encoding, propose(model, known, theta, guess, rng), rng)
+        return self._first_new(encoding, propose(model, known, theta, guess, rng), taken, rng)
 
     def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
         """The model of this study; kept until the space changes."""
         if self._models is None or self._models[0] != search_space:
-            encoding = Encoding(search_space | self._fixed, self._conditions)
+            space = search_space | self._fixed
+            encoding = Encoding(space, self._conditions, ordered=self._ordered, mixed=self._mixed)
             is_max = study.direction == StudyDirection.MAXIMIZE
             self._models = search_space, CurveModel(encoding, last_epoch=self._last_epoch, larger_is_better=is_max)
+            self._belief = None
         return self._models[1]
 
-    def _quasi_random(self, d: int, number: int) -> Array:
-        sequence = qmc.Sobol(d, scramble=True, rng=self._seed)
+    def belief(self, study: Study, model: CurveModel) -> Belief:
+        """What the trials' values say, whatever their courses; two of them at least."""
+        is_max = study.direction == StudyDirection.MAXIMIZE
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        measured = measured_in(trials, model.encoding, larger_is_better=is_max)
+        self._belief = Belief(model.encoding, measured, self._belief)
+        return self._belief
+
+    def _start(self, encoding: Encoding, guess: Guess, number: int) -> Array:
+        sequence = qmc.Sobol(len(encoding), scramble=True, rng=self._seed)
         if number:
             sequence.fast_forward(number)
-        return np.asarray(sequence.random(1))
+        places = np.asarray(sequence.random(1))
+        # every other start is drawn from the guess, where there is one
+        return encoding.spread(guess.bent(places) if number % 2 else places)
 
-    def _first_allowed(self, encoding: Encoding, places: Array, rng: np.random.Generator) -> dict[str, Any]:
-        """The first of ``places`` whose configuration is allowed; uniform draws follow them."""
-        for place in encoding.deactivated(places):
+    def _first_new(
+        self, encoding: Encoding, places: Array, taken: set[bytes], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """The first of ``places`` whose configuration is allowed and not ``taken``, or of uniform draws that follow
+        them; where none is found, the first that is allowed."""
+        repeated: dict[str, Any] | None = None
+        for n_drawn, place in enumerate(chain(places, self._drawn(encoding, rng))):
+            if n_drawn >= len(places) + N_NEW_DRAWS and repeated is not None:
+                return repeated
+            is_new = _key(place) not in taken
+            if not is_new and repeated is not None:
+                continue
             params = encoding.params(place)
             if self._allows is None or self._allows(params):
-                return params
-        for _ in range(10_000):
-            params = encoding.params(encoding.deactivated(rng.random((1, len(encoding))))[0])
-            if self._allows is None or self._allows(params):
-                return params
-        raise optuna.exceptions.OptunaError("no configuration was found that the constraints allow, in 10,000 draws")
+                if is_new:
+                    return params
+                repeated = params
+        raise optuna.exceptions.OptunaError(f"no configuration was found that is allowed, in {N_DRAWS:,} draws")
+
+    def _drawn(self, encoding: Encoding, rng: np.random.Generator) -> Iterator[Array]:
+        for _ in range(N_DRAWS // 100):
+            yield from encoding.spread(rng.random((100, len(encoding))))
+
+
+def _key(place: Array) -> bytes:
+    """What is equal where two places (d,) are one configuration."""
+    return np.round(np.nan_to_num(place, nan=-1.0), 9).tobytes()
 
 
 def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np.random.Generator) -> Array:

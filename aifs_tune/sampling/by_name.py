@@ -14,58 +14,57 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 
 from aifs_tune.errors import RequestError
+from aifs_tune.sampling.searched import Searched
 from aifs_tune.spec import SAMPLERS
 
-Distributions = Mapping[str, BaseDistribution]
 
-
-def _tpe(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _tpe(seed: int, draw: int, searched: Searched) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)
 
 
-def _gp(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _gp(seed: int, draw: int, searched: Searched) -> BaseSampler:
     _need("gp", "torch")
     return optuna.samplers.GPSampler(seed=draw, independent_sampler=RandomSampler(seed=draw), **_QUIET)
 
 
-def _cmaes(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _cmaes(seed: int, draw: int, searched: Searched) -> BaseSampler:
     _need("cmaes", "cmaes")
     return optuna.samplers.CmaEsSampler(
-        seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(space), **_QUIET
+        seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(searched.space), **_QUIET
     )
 
 
-def _qmc(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _qmc(seed: int, draw: int, searched: Searched) -> BaseSampler:
     # one sequence for a study: the seed of its scrambling stays
     independent = RandomSampler(seed=draw)
     return optuna.samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=independent, **_QUIET)
 
 
-def _nsga2(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _nsga2(seed: int, draw: int, searched: Searched) -> BaseSampler:
     return optuna.samplers.NSGAIISampler(seed=draw)
 
 
-def _nsga3(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _nsga3(seed: int, draw: int, searched: Searched) -> BaseSampler:
     return optuna.samplers.NSGAIIISampler(seed=draw)
 
 
-def _grid(seed: int, draw: int, space: Distributions) -> BaseSampler:
-    return optuna.samplers.GridSampler({name: _grid_values(name, d) for name, d in space.items()}, seed=seed)
+def _grid(seed: int, draw: int, searched: Searched) -> BaseSampler:
+    return optuna.samplers.GridSampler({name: _grid_values(name, d) for name, d in searched.space.items()}, seed=seed)
 
 
-def _brute_force(seed: int, draw: int, space: Distributions) -> BaseSampler:
-    for name, distribution in space.items():
+def _brute_force(seed: int, draw: int, searched: Searched) -> BaseSampler:
+    for name, distribution in searched.space.items():
         _grid_values(name, distribution)
     return optuna.samplers.BruteForceSampler(seed=draw)
 
 
-def _random(seed: int, draw: int, space: Distributions) -> BaseSampler:
+def _random(seed: int, draw: int, searched: Searched) -> BaseSampler:
     return RandomSampler(seed=draw)
 
 
 _QUIET: dict[str, Any] = {"warn_independent_sampling": False}
 
-FOREIGN: dict[str, Callable[[int, int, Distributions], BaseSampler]] = {
+FOREIGN: dict[str, Callable[[int, int, Searched], BaseSampler]] = {
     "tpe": _tpe,
     "gp": _gp,
     "cmaes": _cmaes,
@@ -79,7 +78,7 @@ FOREIGN: dict[str, Callable[[int, int, Distributions], BaseSampler]] = {
 """Optuna's samplers, from the study's seed, the seed of this draw and the space."""
 
 
-def make_foreign(name: str, *, seed: int, draw: int, space: Distributions) -> BaseSampler:
+def make_foreign(name: str, *, seed: int, draw: int, searched: Searched) -> BaseSampler:
     """A sampler that is not ours: one of Optuna's by name, or ``module:Class`` of a lab's own.
 
     Parameters
@@ -97,7 +96,7 @@ def make_foreign(name: str, *, seed: int, draw: int, space: Distributions) -> Ba
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name in FOREIGN:
-            return FOREIGN[name](seed, draw, space)
+            return FOREIGN[name](seed, draw, searched)
         if ":" in name:
             return _imported(name, draw)
     raise RequestError(f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class")
@@ -123,7 +122,7 @@ def _need(sampler: str, package: str) -> None:
         )
 
 
-def _has_steps(space: Distributions) -> bool:
+def _has_steps(space: Mapping[str, BaseDistribution]) -> bool:
     return any(isinstance(d, IntDistribution) or getattr(d, "step", None) is not None for d in space.values())
 
 

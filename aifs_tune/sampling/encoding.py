@@ -2,30 +2,35 @@
 
 A *place* z (d,) has one number from 0 to 1 for each parameter: floats and whole numbers along their range (its
 logarithm where the range is log), a choice as (index + 1/2) / number of choices. Features x (c,) are what the model
-sees: numbers as they are, a choice as one column for each of its values. A parameter that is inactive in a
-configuration has the same features in all that lack it.
+sees: numbers and ordered choices as they are, another choice as one column for each of its values. A parameter that is
+inactive in a configuration has the same features in all that lack it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from aifs_tune.sampling.mixing import Mixing
+
 Array: TypeAlias = NDArray[np.float64]
 Conditions: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
 """For each conditional parameter, the values that each of its parents must have (one of)."""
+Mixed: TypeAlias = Sequence[tuple[Sequence[str], float]]
+"""Names of components and what they sum to."""
 
 
 class Axis:
     """One parameter's way from a value to a number from 0 to 1 and back."""
 
-    def __init__(self, distribution: BaseDistribution) -> None:
+    def __init__(self, distribution: BaseDistribution, *, is_ordered: bool = False) -> None:
         self.distribution = distribution
         self.choices: tuple[Any, ...] = ()
+        self.is_ordered = is_ordered
         self.is_log = False
         self._low, self._high = 0.0, 1.0
         if isinstance(distribution, CategoricalDistribution):
@@ -40,7 +45,12 @@ class Axis:
 
     @property
     def n_features(self) -> int:
-        return max(1, len(self.choices))
+        return len(self.choices) if self.is_nominal else 1
+
+    @property
+    def is_nominal(self) -> bool:
+        """Whether neighbouring places have no more in common than others."""
+        return bool(self.choices) and not self.is_ordered
 
     def place(self, value: Any) -> float:
         if self.choices:
@@ -83,9 +93,17 @@ class Axis:
 class Encoding:
     """The parameters of a space in a fixed order, those with one value left out."""
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], conditions: Conditions | None = None) -> None:
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        conditions: Conditions | None = None,
+        *,
+        ordered: Container[str] = (),
+        mixed: Mixed = (),
+    ) -> None:
         self.names = [name for name, distribution in distributions.items() if not distribution.single()]
-        self.axes = [Axis(distributions[name]) for name in self.names]
+        self.axes = [Axis(distributions[name], is_ordered=name in ordered) for name in self.names]
+        self._mixings = [self._mixing(names, total, distributions) for names, total in mixed]
         self.columns = np.repeat(np.arange(len(self.axes)), [axis.n_features for axis in self.axes]).astype(np.int64)
         self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
         self._conditions: list[tuple[int, list[tuple[int, Array]]]] = []
@@ -93,6 +111,13 @@ class Encoding:
         for name, parents in (conditions or {}).items():
             if name in self.names:
                 self._add_condition(name, parents, distributions)
+
+    def _mixing(self, names: Sequence[str], total: float, distributions: Mapping[str, BaseDistribution]) -> Mixing:
+        columns = [self.names.index(name) for name in names if name in self.names]
+        fixed = sum(_only_value(distributions[name]) for name in names if name not in self.names)
+        ends = [_ends(self.axes[column].distribution) for column in columns]
+        low, high = np.array(ends, dtype=float).T
+        return Mixing(columns, low, high - low, total - fixed)
 
     def _add_condition(
         self, name: str, parents: Mapping[str, Sequence[Any]], distributions: Mapping[str, BaseDistribution]
@@ -120,8 +145,11 @@ class Encoding:
         )
 
     def deactivated(self, places: Array) -> Array:
-        """``places`` (m, d), snapped to allowed values, with NaN where the conditions leave a parameter inactive."""
+        """``places`` (m, d), snapped to allowed values and to the totals of mixtures, with NaN where the conditions
+        leave a parameter inactive."""
         out = np.stack([axis.snapped(places[:, j]) for j, axis in enumerate(self.axes)], axis=1)
+        for mixing in self._mixings:
+            out = mixing.balanced(out)
         for here, tests in self._conditions:  # parents stand before their children
             active = np.full(len(out), here not in self._never)
             for parent, allowed in tests:
@@ -129,13 +157,19 @@ class Encoding:
             out[~active, here] = np.nan
         return out
 
+    def spread(self, places: Array) -> Array:
+        """:meth:`deactivated`, of ``places`` (m, d) that are evenly spread, so that mixtures are too."""
+        for mixing in self._mixings:
+            places = mixing.spread(places)
+        return self.deactivated(places)
+
     def features(self, places: Array) -> Array:
         """Features (m, c) of places (m, d) that are snapped, NaN where inactive."""
         out = np.empty((len(places), len(self.columns)))
         for j, axis in enumerate(self.axes):
             start, stop = self._first[j], self._first[j + 1]
             z = places[:, j]
-            if axis.choices:
+            if axis.is_nominal:
                 index = np.where(np.isnan(z), -1, np.floor(np.nan_to_num(z) * len(axis.choices)))
                 out[:, start:stop] = (index[:, None] == np.arange(len(axis.choices))) * np.sqrt(0.5)
             else:
@@ -149,6 +183,11 @@ class Encoding:
             for j, (name, axis) in enumerate(zip(self.names, self.axes, strict=True))
             if not np.isnan(place[j])
         }
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float]:
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.low, distribution.high
 
 
 def _only_value(distribution: BaseDistribution) -> Any:

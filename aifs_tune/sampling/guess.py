@@ -37,7 +37,7 @@ class Guess:
         total = np.zeros(len(places))
         for j, axis, centre in self._axes:
             z = places[:, j]
-            if axis.choices:
+            if axis.is_nominal:
                 density = len(axis.choices) * (np.abs(z - centre) < 1e-9)
             else:
                 density = truncnorm.pdf(z, -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD)
@@ -48,7 +48,7 @@ class Guess:
         """Uniform ``places`` (m, d) moved so that they are spread as the guess is, its doubt left out."""
         out = places.copy()
         for j, axis, centre in self._axes:
-            if axis.choices:
+            if axis.is_nominal:
                 out[:, j] = centre
             else:
                 out[:, j] = truncnorm.ppf(

@@ -1,8 +1,8 @@
-"""Any sampler, held to constraints that it knows nothing of."""
+"""Any sampler, held to mixtures, constraints and exclusions that it knows nothing of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -11,39 +11,65 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import RequestError
-from aifs_tune.record import space_distributions
+from aifs_tune.sampling.searched import Searched
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 
 DRAWS = 100
 """Proposals of the sampler that are tried before uniform ones are."""
-UNIFORM_DRAWS = 10_000
+NEW_DRAWS = 10_000
+"""Uniform ones after which a configuration that a trial has had already is proposed."""
+UNIFORM_DRAWS = 100_000
 
 
 class Obedient(BaseSampler):
-    """Asks ``sampler`` for whole configurations until one keeps to the constraints of ``spec``; after :data:`DRAWS`
-    of them, uniform ones."""
+    """Asks ``sampler`` for whole configurations until one is allowed by ``spec`` and new; after :data:`DRAWS` of them,
+    uniform ones.
 
-    def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int) -> None:
+    A proposal is moved to the nearest amounts that have the totals of mixtures. With ``is_even``, for samplers that do
+    not learn, it is mapped so that what is spread evenly stays so.
+    """
+
+    def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int, *, is_even: bool = False) -> None:
         self._sampler, self._spec, self._uniform = sampler, spec, RandomSampler(seed=seed)
+        self._searched, self._is_even = Searched.of(spec), is_even
+        self._encoding = self._searched.encoding()
 
     def reseed_rng(self) -> None:
         self._sampler.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return space_distributions(self._spec.space)
+        return self._searched.space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         inner = self._sampler.infer_relative_search_space(study, trial)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        taken = {_key(t.params) for t in trials if t.number != trial.number and t.params}
+        repeated: dict[str, Any] | None = None
         for draw in range(DRAWS + UNIFORM_DRAWS):
-            sampler = self._sampler if draw < DRAWS else self._uniform
-            relative = sampler.sample_relative(study, trial, inner) if draw < DRAWS else {}
-            params = self._spec.space.suggest(_Drawn(sampler, study, trial, relative))
-            if all(constraint.holds(params) for constraint in self._spec.constraints):
-                return dict(params)
-        raise RequestError(f"constraints: none of {UNIFORM_DRAWS} random configurations keeps to them")
+            if repeated is not None and draw > DRAWS + NEW_DRAWS:
+                return repeated
+            is_uniform = draw >= DRAWS
+            sampler = self._uniform if is_uniform else self._sampler
+            relative = {} if is_uniform else sampler.sample_relative(study, trial, inner)
+            params = self._settled(self._spec.space.suggest(_Drawn(sampler, study, trial, relative)), is_uniform)
+            is_new = _key(params) not in taken
+            if (is_new or repeated is None) and self._spec.allows(params):
+                if is_new:
+                    return params
+                repeated = params
+        if repeated is not None:
+            return repeated
+        raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations keeps to them")
+
+    def _settled(self, params: dict[str, Scalar], is_uniform: bool) -> dict[str, Any]:
+        if not self._spec.mixtures:
+            return params
+        if not (self._is_even or is_uniform):
+            return self._spec.settled(params)
+        return {**params, **self._encoding.params(self._encoding.spread(self._encoding.place(params)[None])[0])}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -55,6 +81,10 @@ class Obedient(BaseSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         self._sampler.after_trial(study, trial, state, values)
+
+
+def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    return frozenset(params.items())
 
 
 class _Drawn:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune.record import space_distributions
-from aifs_tune.sampling.aifs import AifsSampler
+from aifs_tune.sampling.aifs import N_CURVES, AifsSampler
 from aifs_tune.sampling.by_name import make_foreign
+from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.sampling.obedient import Obedient
+from aifs_tune.sampling.plain import promising
+from aifs_tune.sampling.searched import Searched
 from aifs_tune.sampling.stopping import promise
 from aifs_tune.sampling.unaware import Unaware
 from aifs_tune.spec import SweepSpec
+
+N_OUTLOOK = 50
+"""Of the most promising configurations, the one that is expected to gain most is looked for among so many."""
 
 
 class Proposer:
@@ -27,8 +30,7 @@ class Proposer:
     have."""
 
     def __init__(self, spec: SweepSpec) -> None:
-        self._spec = spec
-        self._space: dict[str, BaseDistribution] = space_distributions(spec.space)
+        self._spec, self._searched = spec, Searched.of(spec)
 
     def sampler(self, n_trials: int, *, unseen: Collection[int] = ()) -> BaseSampler:
         """The sampler for the next proposal of a study that has ``n_trials`` trials, of which it is to know nothing of
@@ -47,8 +49,16 @@ class Proposer:
         if search.sampler == "aifs":
             return self._aifs
         draw = int(np.random.SeedSequence([search.seed, n_trials]).generate_state(1)[0])
-        foreign = make_foreign(search.sampler, seed=search.seed, draw=draw, space=self._space)
-        return Obedient(foreign, self._spec, draw) if self._spec.constraints else foreign
+        foreign = make_foreign(search.sampler, seed=search.seed, draw=draw, searched=self._searched)
+        if not (self._spec.constraints or self._spec.mixtures or self._spec.exclude or self._repeats):
+            return foreign
+        return Obedient(foreign, self._spec, draw, is_even=search.sampler in ("random", "qmc"))
+
+    @cached_property
+    def _repeats(self) -> bool:
+        """Whether the sampler may propose a configuration twice: none has a number of a continuous range."""
+        ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
+        return not ranges and self._spec.search.sampler not in ("grid", "brute_force")
 
     def promise(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
         """What an epoch more of a running trial, with these values by epoch, is expected to gain, in parts of what one
@@ -60,21 +70,39 @@ class Proposer:
         store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
         known = model.known(study._get_trials(deepcopy=False, use_cache=True))
         rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
-        return promise(model, known, reported, store, rng, allows=self._allows)
+        return promise(model, known, reported, store, rng, allows=self._spec.allows)
+
+    def outlook(self, study: optuna.Study) -> tuple[float, int, float] | None:
+        """By how much the true value of the best new configuration is expected to exceed that of the best trial's, that
+        trial's number, and what its true value is taken to be: by the results, whoever proposed them. None while fewer
+        than :data:`~aifs_tune.sampling.aifs.N_CURVES` are known, or none that keeps to the limits."""
+        space = {name: d for name, d in self._searched.space.items() if not d.single()}
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        if not space or sum(trial.state == TrialState.COMPLETE for trial in trials) < N_CURVES:
+            return None
+        belief = self._aifs.belief(study, self._aifs.model(study, space))
+        if belief.best is None:
+            return None
+        number = int(belief.measured.numbers[belief.best])
+        rng = np.random.default_rng([self._spec.search.seed, len(trials)])
+        places = promising(belief, Guess(belief.encoding, {}), rng, self._spec.allows)[:N_OUTLOOK]
+        gain = float(belief.expected_gain(places).max()) if len(places) else 0.0
+        sign = 1.0 if self._spec.objective.mode == "max" else -1.0
+        return gain, number, sign * float(belief.warp.inverse(belief.means[belief.best]))
 
     @cached_property
     def _aifs(self) -> AifsSampler:
         return AifsSampler(
             seed=self._spec.search.seed,
-            last_epoch=self._spec.search.epochs,
-            space=self._space,
-            conditions={name: parameter.when for name, parameter in self._spec.space.items() if parameter.when},
+            last_epoch=None if self._spec.trainer is None else self._spec.search.epochs,
+            space=self._searched.space,
+            conditions=self._searched.conditions,
             guess={name: p.prior for name, p in self._spec.space.items() if p.type != "fixed" and p.prior is not None},
-            allows=self._allows if self._spec.constraints else None,
+            allows=self._spec.allows if self._spec.constraints or self._spec.exclude else None,
+            ordered=self._searched.ordered,
+            mixed=self._searched.mixed,
+            n_start=None if self._spec.search.initial is None else 0,
         )
-
-    def _allows(self, params: Mapping[str, Any]) -> bool:
-        return all(constraint.holds(params) for constraint in self._spec.constraints)
 
 
 def check_sampler(spec: SweepSpec) -> None:

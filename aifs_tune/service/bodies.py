@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aifs_tune.constraints import Constraint
 from aifs_tune.errors import SweepFileError
+from aifs_tune.excluded import Excluded
+from aifs_tune.limits import Limit
 from aifs_tune.loan import LONGEST_LEASE_S, SHORTEST_LEASE_S
+from aifs_tune.mixtures import Mixture
 from aifs_tune.parameters import ScalarField
 from aifs_tune.projects import STUDY_PATTERN
 from aifs_tune.scalars import LARGEST_FLOAT, brief
@@ -17,6 +20,7 @@ from aifs_tune.section import Section, Text
 from aifs_tune.space import ParameterName, Space
 from aifs_tune.spec import SAMPLERS, Objective, SearchSpec, SweepSpec
 from aifs_tune.studies import instrument_spec
+from aifs_tune.trial import ToldState
 
 Number = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
 Metrics = Annotated[dict[Text, Number | None], Field(min_length=1, max_length=1000)]
@@ -48,6 +52,9 @@ class NewStudy(BaseModel):
     search: Search = Search()
     space: Space
     constraints: Annotated[list[Constraint], Field(max_length=100)] = []
+    mixtures: Annotated[list[Mixture], Field(max_length=20)] = []
+    exclude: Annotated[list[Excluded], Field(max_length=10_000)] = []
+    limits: Annotated[list[Limit], Field(max_length=20)] = []
 
 
 class Ask(Section):
@@ -86,7 +93,7 @@ class Tell(Section):
     """The end of a trial; without ``value``, its best reported epoch counts."""
 
     value: Number | Metrics | None = Field(default=None, description="The objective, or metrics that contain it.")
-    state: Literal["complete", "pruned", "failed"] = "complete"
+    state: ToldState = Field(default="complete", description="infeasible: it broke a limit and has no value.")
     reason: Reason | None = None
     seconds: Seconds | None = None
 

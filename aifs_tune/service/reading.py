@@ -66,6 +66,13 @@ async def get_best(
     return with_tag(request, answer)
 
 
+@router.get("/studies/{study}/advice", response_model=shapes.AdviceAnswer, responses=problems(404))
+async def get_advice(study: StudyName, project: Reading, desk: OpenDesk) -> Response:
+    """Which configuration to take, and whether the expected gain of measuring on is below the measured noise."""
+    answer = await desk.read_study(project, study, lambda found: found.advice().to_json())
+    return Response(encoded(answer), media_type="application/json")
+
+
 @router.get(
     "/studies/{study}/trials",
     response_model=shapes.TrialsAnswer,

@@ -39,6 +39,15 @@ class LoanAnswer(BaseModel):
     supersedes: int | None
 
 
+class ReplicatesAnswer(BaseModel):
+    """The complete trials of one configuration, with the mean of their values."""
+
+    trials: list[int]
+    mean: float
+    standard_error: float
+    means: dict[str, float] = {}
+
+
 class TrialAnswer(BaseModel):
     """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
 
@@ -60,6 +69,8 @@ class TrialAnswer(BaseModel):
     weights: dict[str, str] = {}
     loan: LoanAnswer | None = None
     superseded_by: int | None = None
+    feasible: bool | None = None
+    replicates: ReplicatesAnswer | None = None
 
 
 class MeasurementAnswer(BaseModel):
@@ -116,6 +127,9 @@ class StudyAnswer(StudyLine):
     trainer: str | None
     space: dict[str, Any]
     constraints: list[str]
+    mixtures: list[dict[str, Any]]
+    exclude: list[dict[str, Scalar]]
+    limits: list[str]
     search: dict[str, Any]
     best: TrialAnswer | None
 
@@ -152,6 +166,18 @@ class CallerAnswer(BaseModel):
     by: Literal["token", "session", "nobody"]
 
 
+class AdviceAnswer(BaseModel):
+    """Which configuration to take, and whether measuring on is worth it."""
+
+    stop: bool
+    reason: str
+    noise: float | None
+    noise_freedom: int
+    expected_gain: float | None
+    recommended: int | None
+    expected_value: float | None
+
+
 class FieldProblem(BaseModel):
     """What is wrong in one place of a request."""
 
@@ -183,19 +209,19 @@ def curve_answer(study: Study, number: int) -> dict[str, Any]:
 
 def line_answer(name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyLine`."""
-    counts = study.counts()
-    value = study.best.value if counts["complete"] else None
+    best, counts = study.find_best(), study.counts()
     goal, *others = (objective.model_dump() for objective in study.spec.objectives)
     question = {"study": name, "objective": goal, "trade_off": others, "asked": study.n_asked}
-    return {**question, "n_trials": counts, "value": value}
+    return {**question, "n_trials": counts, "value": None if best is None else best.value}
 
 
 def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
     """As :class:`StudyAnswer`."""
     line, asked = line_answer(name, study), study.spec.model_dump(mode="json")
-    best = trial_answer(study.best) if line["n_trials"]["complete"] else None
-    parts = ("description", "space", "constraints")
-    search = {part: asked["search"][part] for part in ("sampler", "seed")}
+    found = study.find_best()
+    best = None if found is None else trial_answer(found)
+    parts = ("description", "space", "constraints", "mixtures", "exclude", "limits")
+    search = {part: asked["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
     told = {**line, "project": project, "trainer": study.trainer, **{part: asked[part] for part in parts}}
     return {**told, "search": search, "best": best}
 

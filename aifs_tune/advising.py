@@ -1,0 +1,45 @@
+"""Which configuration to take, and whether measuring on is worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+
+from aifs_tune.advice import Advice
+from aifs_tune.ranking import noise_in
+from aifs_tune.sampling import Proposer
+from aifs_tune.spec import SweepSpec
+from aifs_tune.trial import Trial
+
+LEAST_FREEDOM = 3
+"""Degrees of freedom that the noise must have been measured with."""
+LEAST_RESULTS = 10
+"""Complete trials before measuring on is advised against."""
+
+
+def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> Advice:
+    """The advice for ``study``, whose trials are ``trials``.
+
+    It says stop once the expected gain is below the measured noise, after :data:`LEAST_RESULTS` complete trials and
+    with noise of :data:`LEAST_FREEDOM` degrees of freedom.
+    """
+    n_complete = sum(trial.state == "complete" for trial in trials)
+    measured = noise_in(trials)
+    noise, freedom = measured if measured is not None else (None, 0)
+    outlook = None if spec.trade_off else Proposer(spec).outlook(study)
+    gain, recommended, value = outlook if outlook is not None else (None, None, None)
+    stop = False
+    if spec.trade_off:
+        reason = "several objectives are traded off: the gain in one of them says little"
+    elif outlook is None:
+        reason = "too few results are known"
+    elif noise is None or freedom < LEAST_FREEDOM:
+        reason = f"the noise is not known: {freedom} of {LEAST_FREEDOM} repeated measurements"
+    elif n_complete < LEAST_RESULTS:
+        reason = f"{n_complete} of at least {LEAST_RESULTS} results are known"
+    else:
+        assert gain is not None
+        stop = gain < noise
+        reason = f"expected gain {gain:.3g} is {'below' if stop else 'not below'} the measured noise {noise:.3g}"
+    return Advice(stop, reason, noise, freedom, gain, recommended, value)

@@ -1,0 +1,260 @@
+"""What trials without a course of epochs say: a model of values, of limits and of failures, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import log_ndtr, logsumexp, ndtri
+
+from aifs_tune.sampling.acquisition import (
+    LAST,
+    chance_of_success,
+    log_expected_improvement,
+    perturbed,
+    with_other_choices,
+    without_failures,
+    without_twins,
+)
+from aifs_tune.sampling.encoding import Encoding
+from aifs_tune.sampling.guess import Guess
+from aifs_tune.sampling.output_warp import OutputWarp
+from aifs_tune.sampling.plain_gp import PlainPosterior, PlainPrior, drawn, fit
+
+Array: TypeAlias = NDArray[np.float64]
+Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+MOST_TRIALS = 300
+"""Where there are more, the best and a sample of the others stand for all: a fit's cost grows with the third power."""
+N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
+"""Candidates: evenly spread ones, and changes of each of the best."""
+N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
+"""The most promising candidates are changed so many times with each of these steps, in parts of a range."""
+AUGMENTED = True
+N_KERNELS = 6
+"""Kernels that stand for all that the data leave open."""
+MOST_DRAWN = 150
+N_QUANTILES = 200
+"""Of a normal distribution, over which a gain is averaged."""
+ELSEWHERE_SHARE = 0.0
+FORCED_SHARE = 0.0
+ALIKE = 0.5
+LIKELY = 0.5
+"""The chance of keeping to all limits from which a configuration is taken to keep to them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The trials of a study at one moment: ``places`` (n, d) and ``values`` (n,), larger is better, of those measured,
+    with their ``numbers``; ``excess`` (n, k) over limits, NaN where it is not known; ``running`` (r, d) and ``failed``
+    (f, d) places."""
+
+    places: Array
+    values: Array
+    numbers: NDArray[np.int64]
+    excess: Array
+    running: Array
+    failed: Array
+
+
+def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_better: bool) -> Measured:
+    """What ``trials`` say, in the order of their numbers."""
+    sign, d = 1.0 if larger_is_better else -1.0, len(encoding)
+    done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and _is_finite(t) and t.params]
+    if len(done) > MOST_TRIALS:
+        order = sorted(done, key=lambda t: (-sign * t.values[0], t.number))
+        others = np.linspace(2 * MOST_TRIALS // 3, len(done) - 1, MOST_TRIALS // 3).astype(int)
+        kept = order[: 2 * MOST_TRIALS // 3] + [order[i] for i in others]
+        done = sorted(kept, key=lambda t: t.number)
+    excess = [t.constraints for t in done]
+    limits = sorted({limit for each in excess for limit in each})
+
+    def places(of: Sequence[FrozenTrial]) -> Array:
+        return np.array([encoding.place(t.params) for t in of]).reshape(-1, d)
+
+    return Measured(
+        places=places(done),
+        values=np.array([sign * t.values[0] for t in done]),
+        numbers=np.array([t.number for t in done], dtype=np.int64),
+        excess=np.array([[each.get(limit, np.nan) for limit in limits] for each in excess]).reshape(
+            len(done), len(limits)
+        ),
+        running=places([t for t in trials if t.state == TrialState.RUNNING and t.params]),
+        failed=places([t for t in trials if t.state == TrialState.FAIL and t.params]),
+    )
+
+
+def _is_finite(trial: FrozenTrial) -> bool:
+    return bool(trial.values) and bool(np.isfinite(trial.values[0]))
+
+
+class Belief:
+    """What the model makes of ``measured``, at least two trials.
+
+    ``posteriors`` are of warped values; ``best`` is the index of the trial whose configuration has the best true value,
+    by the mean, among those that probably keep to all limits; None if none does.
+    """
+
+    def __init__(self, encoding: Encoding, measured: Measured, earlier: Belief | None = None) -> None:
+        self.encoding, self.measured = encoding, measured
+        self.x = encoding.features(measured.places)
+        self.warp = OutputWarp.of(measured.values)
+        self.posteriors: list[PlainPosterior]
+        """One for each of several kernels that are about as probable as the data make them."""
+        self._limits: list[tuple[PlainPosterior, float]]
+        if earlier is not None and np.array_equal(earlier.measured.numbers, measured.numbers):
+            self.posteriors, self._limits = earlier.posteriors, earlier._limits  # nothing was measured since
+        else:
+            self.posteriors = self._drawn(self.x, self.warp(measured.values))
+            self._limits = [model for excess in measured.excess.T if (model := self._limit(excess)) is not None]
+        self.means = np.mean([each.mean_and_variance(self.x)[0] for each in self.posteriors], axis=0)
+        self.keeps = self.log_chance(self.x) >= np.log(LIKELY)
+        self.best = int(np.argmax(np.where(self.keeps, self.means, -np.inf))) if self.keeps.any() else None
+
+    def _fitted(self, x: Array, y: Array) -> PlainPosterior:
+        columns = self.encoding.columns
+        return PlainPosterior(fit(columns, x, y, PlainPrior.of(self.encoding.columns)), columns, x, y)
+
+    def _drawn(self, x: Array, y: Array) -> list[PlainPosterior]:
+        columns, prior = self.encoding.columns, PlainPrior.of(self.encoding.columns)
+        found = [fit(columns, x, y, prior)]
+        if len(y) <= MOST_DRAWN and N_KERNELS > 1:
+            found = drawn(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
+        return [PlainPosterior(theta, columns, x, y) for theta in found]
+
+    def _limit(self, excess: Array) -> tuple[PlainPosterior, float] | None:
+        """The model of a limit's excess (n,) and what 0 is in its units; None while too few are known."""
+        known = np.isfinite(excess)
+        if known.sum() < 2:
+            return None
+        centre, scale = float(np.mean(excess[known])), float(np.std(excess[known])) or 1.0
+        return self._fitted(self.x[known], (excess[known] - centre) / scale), -centre / scale
+
+    def log_chance(self, x: Array) -> Array:
+        """Log of the chance (m,) that ``x`` (m, c) keeps to all limits."""
+        total = np.zeros(len(x))
+        for posterior, border in self._limits:
+            mean, variance = posterior.mean_and_variance(x)
+            total += log_ndtr((border - mean) / np.sqrt(variance))
+        return total
+
+    @cached_property
+    def awaiting(self) -> list[PlainPosterior]:
+        """As ``posteriors``, with what runs taken to end as expected: its surroundings promise less."""
+        running = self.measured.running
+        if not len(running):
+            return self.posteriors
+        x, y = self.encoding.features(running), self.warp(self.measured.values)
+        both = np.concatenate([self.x, x])
+        return [
+            PlainPosterior(each.theta, self.encoding.columns, both, np.concatenate([y, each.mean_and_variance(x)[0]]))
+            for each in self.posteriors
+        ]
+
+    def score(self, places: Array) -> Array:
+        """Log of the expected improvement (m,) at ``places`` (m, d), times the chance to keep to all limits; that
+        chance alone while nothing is known to keep to them."""
+        x, measured = self.encoding.features(places), self.measured
+        chance = self.log_chance(x)
+        if self.best is None:
+            return chance
+        scores = [self._log_improvement(each, x) for each in self.awaiting]
+        score = logsumexp(scores, axis=0) - np.log(len(scores)) + chance
+        if len(measured.running):
+            score = without_twins(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
+        if len(measured.failed):
+            failed = self.encoding.features(measured.failed)
+            score = without_failures(score, chance_of_success(x, failed, self.x, self.posteriors[0].scales))
+        return np.asarray(score)
+
+    def _log_improvement(self, posterior: PlainPosterior, x: Array) -> Array:
+        """Log of the expected improvement (m,), less where noise hides what a measurement says: equation 12 of Huang et
+        al., Global Optimization of Stochastic Black-Box Systems, Journal of Global Optimization 34 (2006)."""
+        gain, variance = posterior.gain(x, self.x[self.best or 0])
+        spread = posterior.mean_and_variance(x)[1] if AUGMENTED else None
+        score = log_expected_improvement(gain, variance)
+        if spread is None:
+            return score
+        return score + np.log1p(-np.sqrt(posterior.noise / (posterior.noise + spread)) + 1e-12)
+
+    def expected_gain(self, places: Array) -> Array:
+        """The expected improvement (m,) at ``places`` (m, d) over the best trial in the objective's own unit, times the
+        chance to keep to all limits."""
+        assert self.best is not None
+        x, here = self.encoding.features(places), self.means[self.best]
+        z, total = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES), np.zeros(len(places))
+        for posterior in self.awaiting:
+            mean, variance = posterior.gain(x, self.x[self.best])
+            reached = self.warp.inverse(here + mean[:, None] + np.sqrt(variance)[:, None] * z)
+            total += np.maximum(reached - self.warp.inverse(here), 0.0).mean(1)
+        return np.asarray(total / len(self.awaiting) * np.exp(self.log_chance(x)))
+
+
+def promising(belief: Belief, guess: Guess, rng: np.random.Generator, allows: Allows | None = None) -> Array:
+    """Places (m, d) to try next that ``allows`` lets through, the most promising first: evenly spread ones and changes
+    of the best, then ever smaller changes of the most promising of these."""
+    encoding, measured = belief.encoding, belief.measured
+    best = measured.places[np.argsort(np.where(belief.keeps, -belief.means, np.inf), kind="stable")[:N_BEST]]
+    near = encoding.deactivated(with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng))
+    places = np.concatenate([_spread(encoding, measured.places, rng, allows), allowed(near, encoding, allows)])
+    if not len(places):
+        return places
+
+    looks_elsewhere = rng.random() < ELSEWHERE_SHARE
+    nominal = [j for j, axis in enumerate(encoding.axes) if axis.is_nominal]
+    forced = None
+    if nominal and rng.random() < FORCED_SHARE:
+        j = int(rng.choice(nominal))
+        n = len(encoding.axes[j].choices)
+        counts = np.bincount(np.floor(np.nan_to_num(measured.places[:, j]) * n).astype(int), minlength=n)
+        forced = j, (int(np.argmin(counts + rng.random(n))) + 0.5) / n
+
+    def score(at: Array) -> Array:
+        scores = guess.weighted(belief.score(at), at, len(measured.values))
+        if looks_elsewhere and belief.best is not None:
+            x, best = encoding.features(at), belief.x[belief.best][None]
+            alike = np.mean([each.matern(x, best)[:, 0] for each in belief.posteriors], axis=0)
+            scores = np.where(alike > ALIKE, scores - LAST, scores)
+        if forced is not None:
+            scores = np.where(np.abs(at[:, forced[0]] - forced[1]) > 1e-9, scores - LAST, scores)
+        return scores
+
+    scores = score(places)
+    for step in STEPS:
+        top = np.argsort(-scores, kind="stable")[:N_REFINED]
+        changed = allowed(encoding.deactivated(_changed(places[top], step, rng)), encoding, allows)
+        places, scores = np.concatenate([places, changed]), np.concatenate([scores, score(changed)])
+    return places[np.argsort(-scores, kind="stable")]
+
+
+def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: Allows | None) -> Array:
+    """Places over all that is allowed: uniform draws, and where these rarely are, walks from what is known to be."""
+    found = allowed(encoding.spread(rng.random((N_UNIFORM, len(encoding)))), encoding, allows)
+    for _ in range(0 if allows is None else 3):
+        if len(found) < N_UNIFORM // 2:
+            start = np.concatenate([known, found])
+            start = start[rng.permutation(len(start))[:N_BEST]]
+            walked = encoding.deactivated(with_other_choices(perturbed(start, N_NEAR, rng), encoding, rng))
+            found = np.concatenate([found, allowed(walked, encoding, allows)])
+    return found
+
+
+def _changed(places: Array, step: float, rng: np.random.Generator) -> Array:
+    """``places`` (k, d), each so many times, moved by a normal step in some or all parameters."""
+    start = np.repeat(places, N_CHANGES, axis=0)
+    start = np.where(np.isnan(start), rng.random(start.shape), start)
+    moved = rng.random(start.shape) < rng.choice([0.3, 1.0], (len(start), 1))
+    end = np.abs(start + moved * step * rng.standard_normal(start.shape))
+    return np.clip(1.0 - np.abs(1.0 - end), 0.0, 1.0)
+
+
+def allowed(places: Array, encoding: Encoding, allows: Allows | None) -> Array:
+    """Those of ``places`` (m, d) whose configuration ``allows`` lets through."""
+    if allows is None or not len(places):
+        return places
+    return places[[allows(encoding.params(place)) for place in places]]

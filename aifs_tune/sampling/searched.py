@@ -1,0 +1,33 @@
+"""The space of a sweep file as samplers take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution
+
+from aifs_tune.record import space_distributions
+from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
+from aifs_tune.spec import SweepSpec
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The distribution of every parameter, the conditions of some, those whose choices are ordered, and mixtures."""
+
+    space: dict[str, BaseDistribution]
+    conditions: Conditions
+    ordered: tuple[str, ...]
+    mixed: Mixed
+
+    @staticmethod
+    def of(spec: SweepSpec) -> Searched:
+        return Searched(
+            space=space_distributions(spec.space),
+            conditions={name: parameter.when for name, parameter in spec.space.items() if parameter.when},
+            ordered=tuple(name for name, p in spec.space.items() if p.type == "choice" and p.ordered),
+            mixed=[(mixture.components, mixture.total) for mixture in spec.mixtures],
+        )
+
+    def encoding(self) -> Encoding:
+        return Encoding(self.space, self.conditions, ordered=self.ordered, mixed=self.mixed)
