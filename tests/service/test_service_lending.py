@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from services import SPACE, Service, storage_in, token
+from services import SPACE, Service, storage_in
 
 from aifs_tune import cli
 from aifs_tune.client import Client
@@ -212,7 +212,7 @@ def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp
 
     here = [said(line) for line in SCENE]
     own = storage_in(tmp_path)
-    made = token(own, "manage")
+    made = TokenBook(Storage(own, create=True)).create("default", "manage")
     with Service(own, "--require-token") as running:
         monkeypatch.setenv("AIFS_TUNE_URL", running.url)
         (tmp_path / "token").write_text(made + "\n")
@@ -314,7 +314,7 @@ def test_a_sweep_file_with_a_trainer_is_not_started_elsewhere(run, monkeypatch, 
 
 def test_events_end_with_the_token(tmp_path):
     own = storage_in(tmp_path)
-    made = token(own, "manage")
+    made = TokenBook(Storage(own, create=True)).create("default", "manage")
     with Service(own, "--require-token") as running, Client(running.url, made, patience_s=5) as client:
         events = client.open_study("mine", space=SPACE).events()
         next(events)
