@@ -100,7 +100,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     killed = get_study(Storage(url), "sky")
     reached = killed.trial(0).epochs
     assert killed.trial(0).state == "running"
-    assert set(killed.checkpoint(0).hashes) == {"measured.json", "state.json", "state.npz"}
+    assert set(killed.checkpoint(0).hashes) == {"hashes.json", "measured.json", "state.json", "state.npz"}
     assert 2 <= reached < 14
     resumed = aifs_tune.resume("sky", storage=url).study
     assert [m.epoch for m in resumed.curve(0)] == list(range(1, 15))
