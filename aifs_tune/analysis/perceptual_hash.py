@@ -18,11 +18,12 @@ from scipy.fft import dctn
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Grey: TypeAlias = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int64]
 Images: TypeAlias = NDArray[np.unsignedinteger[Any]]
 
 _BITS = 64
-_LARGEST_BLOCK = 2048
-"""Hashes of a side that are compared at once: 32 MB."""
+_LARGEST_PIECE = 1_000_000
+"""Comparisons made at once, but for those of one hash."""
 
 
 def reduced(images: Images, height: int, width: int) -> Grey:
@@ -44,30 +45,38 @@ def frequency_hash(images: Images) -> Hashes:
     return _packed(lowest > np.median(lowest[:, 1:], axis=1, keepdims=True))  # the first is the mean brightness
 
 
-def near_pairs(hashes: Hashes, distance: int) -> Iterator[NDArray[np.int64]]:
+def near_pairs(hashes: Hashes, distance: int) -> Iterator[Ints]:
     """Pairs (m, 2) of indices, the lower first, whose hashes differ in at most ``distance`` bits; in pieces, some
     twice.
 
-    Hashes that differ in at most d bits agree wholly in one of d + 1 bands of their bits, so that only those that
-    share a band are compared.
+    Hashes that differ in at most d bits differ in at most one bit of one of d // 2 + 1 bands of their bits (multi-index
+    hashing, Norouzi et al. 2012), so that only hashes with such a band are compared.
     """
-    edges = np.linspace(0, _BITS, distance + 2).astype(int)
+    edges = np.linspace(0, _BITS, distance // 2 + 2).astype(int)
     for start, end in pairwise(edges.tolist()):
         band = (hashes >> np.uint64(start)) & np.uint64((1 << (end - start)) - 1)
         order = np.argsort(band, kind="stable")
-        for same in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
-            yield from _near_within(hashes, same, distance)
+        ordered = band[order]
+        for flipped in (0, *(1 << bit for bit in range(end - start))):
+            asking = np.flatnonzero((ordered & np.uint64(flipped)) == 0)
+            wanted = ordered[asking] | np.uint64(flipped)
+            first = np.searchsorted(ordered, wanted, "left") if flipped else asking + 1
+            last = np.searchsorted(ordered, wanted, "right")
+            yield from _near_among(hashes, order, distance, asking=asking, first=first, last=last)
 
 
-def _near_within(hashes: Hashes, indices: NDArray[np.int64], distance: int) -> Iterator[NDArray[np.int64]]:
-    blocks = [indices[i : i + _LARGEST_BLOCK] for i in range(0, len(indices), _LARGEST_BLOCK)]
-    for i, one in enumerate(blocks):
-        for other in blocks[i:]:
-            is_near = np.bitwise_count(hashes[one][:, None] ^ hashes[other]) <= distance
-            is_near &= one[:, None] < other  # indices rise: the sort is stable
-            rows, columns = np.nonzero(is_near)
-            if len(rows):
-                yield np.stack([one[rows], other[columns]], axis=1)
+def _near_among(hashes: Hashes, order: Ints, distance: int, *, asking: Ints, first: Ints, last: Ints) -> Iterator[Ints]:
+    """Of each place in ``order`` that is asking with the places from first to before last: what is near."""
+    counts = last - first
+    ends = np.cumsum(counts)
+    cuts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _LARGEST_PIECE), "left")
+    for low, high in pairwise([*cuts.tolist(), len(counts)]):
+        of_each, total = counts[low:high], int(counts[low:high].sum())
+        places = np.arange(total) + np.repeat(first[low:high] - (np.cumsum(of_each) - of_each), of_each)
+        one, other = order[np.repeat(asking[low:high], of_each)], order[places]
+        near = np.bitwise_count(hashes[one] ^ hashes[other]) <= distance
+        if near.any():
+            yield np.sort(np.stack([one[near], other[near]], axis=1), axis=1)
 
 
 def _areas(n_out: int, n_in: int) -> Grey:
