@@ -20,6 +20,7 @@ from aifs_tune.errors import RequestError
 
 LARGEST_DISTANCE = 16
 """In bits; beyond it the bands that two hashes must share are so short that nearly all pairs are compared."""
+_OF_THE_OTHER = 3
 _SIZE, _REACH = 32, 2
 _CHUNK = 1024
 
@@ -58,7 +59,7 @@ def near_duplicates(
     parts
         The part of each image (n,), such as ``train``: pairs within one part are left out. None has all pairs.
     distance
-        Either hash must agree but for so many of its 64 bits.
+        One of the hashes must agree but for so many of its 64 bits, the other but for three times as many.
     similarity
         The least correlation of a pair that is kept. Noise counts: two exposures of a faint object have less.
 
@@ -73,10 +74,15 @@ def near_duplicates(
     kept = np.flatnonzero(shown)
     numbers = None if parts is None else np.unique(list(parts), return_inverse=True)[1]
     found = [np.empty((0, 2), dtype=np.int64)]
-    for hashed in (gradient_hash, frequency_hash):
-        hashes = np.concatenate([hashed(piece) for piece in pieces] or [np.empty(0, np.uint64)])[kept]
-        for near in near_pairs(hashes, distance):
+    hashes = [
+        np.concatenate([hashed(piece) for piece in pieces] or [np.empty(0, np.uint64)])
+        for hashed in (gradient_hash, frequency_hash)
+    ]
+    for own, other in (hashes, hashes[::-1]):
+        for near in near_pairs(own[kept], distance):
             pairs = kept[near]
+            differing = np.bitwise_count(other[pairs[:, 0]] ^ other[pairs[:, 1]])
+            pairs = pairs[differing <= _OF_THE_OTHER * distance]
             if numbers is not None:
                 pairs = pairs[numbers[pairs[:, 0]] != numbers[pairs[:, 1]]]
             found.append(pairs)
