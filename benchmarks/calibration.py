@@ -59,13 +59,14 @@ class Settings:
     folds: int
     repeats: int
     seed: int
+    noise: float = 1.0
 
 
 class Columns:
     """A world with data; a configuration is the columns that it may use."""
 
     def __init__(self, name: str, extra: int, settings: Settings, rng: np.random.Generator) -> None:
-        self.of_classes, self.rng = name == "classes", rng
+        self.of_classes, self.rng, self.noise = name == "classes", rng, settings.noise
         self.mode: Literal["max", "min"] = "max" if self.of_classes else "min"
         self.features, self.answers = self.examples(settings.examples)
         drawn = [rng.permutation(COLUMNS) for _ in range(settings.trials)]
@@ -78,7 +79,7 @@ class Columns:
         signal = features.sum(axis=1) / np.sqrt(COLUMNS)
         if self.of_classes:
             return features, np.sign(1 / (1 + np.exp(-2 * signal)) - self.rng.random(n))
-        return features, signal + self.rng.normal(size=n)
+        return features, signal + self.noise * self.rng.normal(size=n)
 
     def trained(self, trial: int, train: Ints) -> Ridge:
         """A model of one trial, trained on nine tenths of ``train`` that a fresh seed draws."""
@@ -245,11 +246,12 @@ def main() -> None:
     cli.add_argument("--folds", type=int, default=5)
     cli.add_argument("--repeats", type=int, default=2)
     cli.add_argument("--seed", type=int, default=0)
+    cli.add_argument("--noise", type=float, default=1.0, help="of regression, beside a signal of 1")
     cli.add_argument("--kinds", nargs="+", choices=["equal", "different"], default=["equal", "different"])
     cli.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
-    named = ("trials", "top", "examples", "validation", "folds", "repeats", "seed")
+    named = ("trials", "top", "examples", "validation", "folds", "repeats", "seed", "noise")
     settings = Settings(**{name: getattr(args, name) for name in named})
     entries = []
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
