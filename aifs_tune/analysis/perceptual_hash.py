@@ -22,6 +22,8 @@ Ints: TypeAlias = NDArray[np.int64]
 Images: TypeAlias = NDArray[np.unsignedinteger[Any]]
 
 _BITS = 64
+_APART = 27
+"""Neighbouring places are often alike; so far apart in the hash, they are of different bands, which tell more."""
 _LARGEST_PIECE = 1_000_000
 """Comparisons made at once, but for those of one hash."""
 
@@ -87,4 +89,5 @@ def _areas(n_out: int, n_in: int) -> Grey:
 
 
 def _packed(bits: NDArray[np.bool_]) -> Hashes:
-    return np.packbits(bits.reshape(len(bits), _BITS), axis=1).view(np.uint64).ravel()
+    apart = np.ascontiguousarray(bits.reshape(len(bits), _BITS)[:, np.arange(_BITS) * _APART % _BITS])
+    return np.packbits(apart, axis=1).view(np.uint64).ravel()
