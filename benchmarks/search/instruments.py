@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 Params = Mapping[str, Any]
 
@@ -103,21 +100,23 @@ BEAMLINE = {
 def _furnace() -> Any:
     file = Path(__file__).resolve().parents[2] / "examples" / "furnace.py"
     spec = importlib.util.spec_from_file_location("furnace", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def instruments() -> dict[str, Instrument]:
-    """By name; the furnace is that of ``examples/furnace.py``."""
+    """By name; the furnace is that of ``examples/furnace.py``. The optima of furnace and beamline were found by 3,000
+    steps of local search from each of the best 30 of 40,000 random configurations."""
     furnace = _furnace()
     found = [
-        Instrument("furnace", furnace.SPACE, furnace.true_yield, furnace.NOISE, 0.0),
+        Instrument("furnace", furnace.SPACE, furnace.true_yield, furnace.NOISE, 0.8769),
         Instrument("hartmann3", _unit(3), hartmann, 0.08, 3.86278),
         Instrument("hartmann6", _unit(6), hartmann, 0.07, 3.32237),
         Instrument("branin", _unit(2), branin, 0.02, 1.0),
         Instrument("chromatograph", CHROMATOGRAPH, chromatograph, 0.02, 1.0),
-        Instrument("beamline", BEAMLINE, beamline, 0.02, 0.0),
+        Instrument("beamline", BEAMLINE, beamline, 0.02, 1.0343),
     ]
     return {each.name: each for each in found}
