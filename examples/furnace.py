@@ -35,3 +35,35 @@ def true_yield(params: dict[str, Any]) -> float:
     ordered = math.exp(-((math.log(params["cooling_rate"] / 2.0) / 2.0) ** 2))
     kept = 1.0 - 0.5 * math.exp(-params["pressure"] / 5.0) * math.exp((params["temperature"] - 1000.0) / 250.0)
     return largest * math.exp(-off * off) * grown * ordered * max(0.0, kept)
+
+
+def main() -> None:
+    """Ask, grow, tell: with a plan first, each measurement noisy; then ask which recipe to take."""
+    import aifs_tune
+
+    n_runs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    noise = random.Random(0)
+    study = aifs_tune.open_study(
+        "furnace",
+        space=SPACE,
+        metric="yield",
+        storage="sqlite:///furnace.db",
+        initial={
+            "design": "latin_hypercube",
+            "points": 10,
+            "centre_points": 4,
+        },  # the repeated middle measures the noise
+        constraints=["not (flux == 'KF' and temperature > 1300)"],  # KF would boil off
+    )
+    for _ in range(n_runs):
+        trial = study.ask()
+        study.tell(trial, true_yield(dict(trial.params)) + noise.gauss(0.0, NOISE))
+    advice = study.advice()
+    print(f"{'stop' if advice.stop else 'go on'}: {advice.reason}")
+    best = study.trial(study.best if advice.recommended is None else advice.recommended)
+    print(f"take trial {best.number}: {dict(best.params)}")
+    print(f"measured {best.value:.3f}, true {true_yield(dict(best.params)):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -37,9 +37,9 @@ N_START = 10
 """Trials that start from a quasi-random sequence."""
 N_PLAIN_START = 6
 """As many, where trials have no epochs."""
-N_DRAWS = 100_000
+N_DRAWS = 50_000
 """Random configurations that are drawn to find one that is allowed."""
-N_NEW_DRAWS = 10_000
+N_NEW_DRAWS = 3_000
 """And to find one that no trial has had."""
 N_CURVES = 4
 """Trials that must have reported before the model is asked."""

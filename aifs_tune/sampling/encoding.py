@@ -178,11 +178,13 @@ class Encoding:
 
     def params(self, place: Array) -> dict[str, Any]:
         """The configuration at one place (d,); inactive parameters are absent."""
-        return {
-            name: axis.values(place[j : j + 1])[0]
-            for j, (name, axis) in enumerate(zip(self.names, self.axes, strict=True))
-            if not np.isnan(place[j])
-        }
+        return self.configurations(place[None])[0]
+
+    def configurations(self, places: Array) -> list[dict[str, Any]]:
+        """The configuration at each of ``places`` (m, d); inactive parameters are absent."""
+        active, filled = ~np.isnan(places), np.nan_to_num(places)
+        values = [axis.values(filled[:, j]) for j, axis in enumerate(self.axes)]
+        return [{name: values[j][i] for j, name in enumerate(self.names) if active[i, j]} for i in range(len(places))]
 
 
 def _ends(distribution: BaseDistribution) -> tuple[float, float]:

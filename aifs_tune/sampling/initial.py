@@ -14,7 +14,7 @@ from aifs_tune.design_spec import MOST_POINTS, DesignSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.sampling.encoding import Axis, Encoding
 from aifs_tune.sampling.fraction import MOST_FACTORS, read_generators, resolution_of, runs_of, smallest
-from aifs_tune.sampling.searched import Searched
+from aifs_tune.sampling.searched import Searched, configuration
 from aifs_tune.scalars import Scalar
 from aifs_tune.spec import SweepSpec
 
@@ -48,22 +48,14 @@ def planned(spec: SweepSpec) -> list[dict[str, Scalar]]:
     if len(order) + design.n_centre > MOST_POINTS:
         text = f"{len(order) + design.n_centre} measurements"
         raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, with fewer levels or replicates")
-    plan = [_params(spec, encoding, places[i]) for i in order]
+    plan = [configuration(spec, encoding, places[i]) for i in order]
     if design.n_centre:
-        centre = _params(spec, encoding, _centre(spec, encoding))
+        centre = configuration(spec, encoding, _centre(spec, encoding))
         if not spec.allows(centre):
             raise RequestError(f"search.initial.centre_points: the constraints do not allow the middle, {centre}")
         for at in np.linspace(len(plan), 0, design.n_centre).round().astype(int):  # from the end, so that none moves
             plan.insert(int(at), centre)
     return plan
-
-
-def _params(spec: SweepSpec, encoding: Encoding, place: Array) -> dict[str, Scalar]:
-    found, params = encoding.params(place), dict[str, Scalar]()
-    for name, parameter in spec.space.items():
-        if spec.space.is_active(name, params):
-            params[name] = parameter.take(name, found.get(name, parameter.extremes[0]))
-    return params
 
 
 def _sobol(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
@@ -92,7 +84,7 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
         drawn = encoding.spread(draw(n_points - len(found)))
         n_drawn += max(len(drawn), 16)
         for place in drawn:
-            if len(found) < n_points and spec.allows(_params(spec, encoding, place)):
+            if len(found) < n_points and spec.allows(configuration(spec, encoding, place)):
                 found.setdefault(_key(place), place)
     if len(found) < n_points:
         raise RequestError(
@@ -184,7 +176,7 @@ def _allowed_of(spec: SweepSpec, encoding: Encoding, rows: Array) -> Array:
     """Those of ``rows`` (m, d) that differ, and that the constraints allow."""
     kept: dict[bytes, Array] = {}
     for place in encoding.deactivated(rows):
-        if spec.allows(_params(spec, encoding, place)):
+        if spec.allows(configuration(spec, encoding, place)):
             kept.setdefault(_key(place), place)
     if not kept:
         raise RequestError("search.initial: the constraints allow no point of this design")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import RequestError
-from aifs_tune.sampling.searched import Searched
+from aifs_tune.sampling.searched import Searched, configuration
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 
 DRAWS = 100
 """Proposals of the sampler that are tried before uniform ones are."""
-NEW_DRAWS = 10_000
+NEW_DRAWS = 3_000
 """Uniform ones after which a configuration that a trial has had already is proposed."""
-UNIFORM_DRAWS = 100_000
+UNIFORM_DRAWS = 50_000
 
 
 class Obedient(BaseSampler):
@@ -31,7 +33,7 @@ class Obedient(BaseSampler):
     """
 
     def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int, *, is_even: bool = False) -> None:
-        self._sampler, self._spec, self._uniform = sampler, spec, RandomSampler(seed=seed)
+        self._sampler, self._spec, self._rng = sampler, spec, np.random.default_rng(seed)
         self._searched, self._is_even = Searched.of(spec), is_even
         self._encoding = self._searched.encoding()
 
@@ -48,13 +50,9 @@ class Obedient(BaseSampler):
         trials = study._get_trials(deepcopy=False, use_cache=True)
         taken = {_key(t.params) for t in trials if t.number != trial.number and t.params}
         repeated: dict[str, Any] | None = None
-        for draw in range(DRAWS + UNIFORM_DRAWS):
+        for draw, params in enumerate(chain(self._proposed(study, trial, inner), self._uniform())):
             if repeated is not None and draw > DRAWS + NEW_DRAWS:
                 return repeated
-            is_uniform = draw >= DRAWS
-            sampler = self._uniform if is_uniform else self._sampler
-            relative = {} if is_uniform else sampler.sample_relative(study, trial, inner)
-            params = self._settled(self._spec.space.suggest(_Drawn(sampler, study, trial, relative)), is_uniform)
             is_new = _key(params) not in taken
             if (is_new or repeated is None) and self._spec.allows(params):
                 if is_new:
@@ -64,10 +62,22 @@ class Obedient(BaseSampler):
             return repeated
         raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations keeps to them")
 
-    def _settled(self, params: dict[str, Scalar], is_uniform: bool) -> dict[str, Any]:
+    def _proposed(
+        self, study: Study, trial: FrozenTrial, inner: dict[str, BaseDistribution]
+    ) -> Iterator[dict[str, Any]]:
+        for _ in range(DRAWS):
+            relative = self._sampler.sample_relative(study, trial, inner)
+            yield self._settled(self._spec.space.suggest(_Drawn(self._sampler, study, trial, relative)))
+
+    def _uniform(self) -> Iterator[dict[str, Any]]:
+        for _ in range(UNIFORM_DRAWS // 100):
+            for place in self._encoding.spread(self._rng.random((100, len(self._encoding)))):
+                yield configuration(self._spec, self._encoding, place)
+
+    def _settled(self, params: dict[str, Scalar]) -> dict[str, Any]:
         if not self._spec.mixtures:
             return params
-        if not (self._is_even or is_uniform):
+        if not self._is_even:
             return self._spec.settled(params)
         return {**params, **self._encoding.params(self._encoding.spread(self._encoding.place(params)[None])[0])}
 

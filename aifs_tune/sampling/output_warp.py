@@ -1,8 +1,7 @@
-"""Values as a Gaussian process sees them: a power transform that makes their distribution as normal as it can.
+"""Values as a Gaussian process sees them: the logarithm of their distance to the lowest.
 
-Yeo & Johnson, A New Family of Power Transformations to Improve Normality or Symmetry, Biometrika 87 (2000), equation
-2.1; its parameter has the largest likelihood, their equation 3.1. An instrument's values are often near zero almost
-everywhere and high in one place, or the other way round.
+What an instrument gives is often a product of how well each of its parameters is set: near zero almost everywhere, and
+high in one place. Its logarithm is a sum, and as rough in one place as in another.
 """
 
 from __future__ import annotations
@@ -15,55 +14,33 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
-POWERS = np.linspace(-1.0, 3.0, 41)
+OFFSET = 0.1
+"""What is added to the distance, in parts of the whole range: smaller differences count little, as noise makes them."""
 
 
 @dataclass(frozen=True)
 class OutputWarp:
-    """Rising; warped values have mean 0 and variance 1. ``centre`` and ``scale`` are of the values, ``mean`` and ``sd``
-    of what the power makes of them."""
+    """Rising; warped values have mean 0 and variance 1. What is below ``low`` counts as equally bad."""
 
-    power: float
-    centre: float
-    scale: float
+    low: float
+    offset: float
     mean: float
     sd: float
 
     @staticmethod
     def of(values: Array) -> OutputWarp:
-        """The most likely one for ``values`` (n,)."""
-        centre, scale = float(values.mean()), float(values.std()) or 1.0
-        z = (values - centre) / scale
-        jacobian = float(np.sum(np.sign(z) * np.log1p(np.abs(z))))
-        spreads = [float(_bent(z, power).std()) or 1.0 for power in POWERS]
-        fits = [-len(z) * np.log(sd) + (p - 1.0) * jacobian for p, sd in zip(POWERS, spreads, strict=True)]
-        power = float(POWERS[int(np.argmax(fits))])
-        bent = _bent(z, power)
-        return OutputWarp(power, centre, scale, float(bent.mean()), float(bent.std()) or 1.0)
+        """The one for ``values`` (n,). Those that are farther below the lower quartile than that is below the highest
+        are cut off: a few that are very bad do not make all others alike."""
+        quartile, high = float(np.quantile(values, 0.25)), float(values.max())
+        low = max(float(values.min()), 2.0 * quartile - high)
+        offset = OFFSET * (high - low) or 1.0
+        bent = np.log(np.maximum(values - low, 0.0) + offset)
+        return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0)
 
     def __call__(self, values: Array) -> Array:
-        return (_bent((values - self.centre) / self.scale, self.power) - self.mean) / self.sd
+        return np.asarray((np.log(np.maximum(values - self.low, 0.0) + self.offset) - self.mean) / self.sd)
 
     def inverse(self, warped: Array | float) -> Array:
-        """The values that are warped to ``warped``; the nearest there are where the power ends."""
-        return _unbent(np.asarray(warped, dtype=float) * self.sd + self.mean, self.power) * self.scale + self.centre
-
-
-def _bent(z: Array, power: float) -> Array:
-    up, down = np.maximum(z, 0.0), np.maximum(-z, 0.0)
-    above = np.log1p(up) if abs(power) < 1e-9 else ((1.0 + up) ** power - 1.0) / power
-    other = 2.0 - power
-    below = np.log1p(down) if abs(other) < 1e-9 else ((1.0 + down) ** other - 1.0) / other
-    return np.asarray(above - below)
-
-
-def _unbent(w: Array, power: float) -> Array:
-    up, down, other = np.maximum(w, 0.0), np.maximum(-w, 0.0), 2.0 - power
-    return np.asarray(_opened(up, power) - _opened(down, other))
-
-
-def _opened(w: Array, power: float) -> Array:
-    if abs(power) < 1e-9:
-        return np.expm1(np.minimum(w, 50.0))
-    inside = np.maximum(1.0 + power * w, 1e-3)
-    return np.asarray(np.minimum(inside ** (1.0 / power), 1e6) - 1.0)
+        """The values that are warped to ``warped``, none below ``low``."""
+        bent = np.minimum(np.asarray(warped, dtype=float) * self.sd + self.mean, 600.0)
+        return np.asarray(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low)

@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr, logsumexp, ndtri
 
 from aifs_tune.sampling.acquisition import (
-    LAST,
     chance_of_success,
     log_expected_improvement,
     perturbed,
@@ -35,15 +34,12 @@ N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
 """Candidates: evenly spread ones, and changes of each of the best."""
 N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
 """The most promising candidates are changed so many times with each of these steps, in parts of a range."""
-AUGMENTED = True
 N_KERNELS = 6
-"""Kernels that stand for all that the data leave open."""
+"""Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
 MOST_DRAWN = 150
+"""With more trials that one is taken, for its cost and because it is known better."""
 N_QUANTILES = 200
 """Of a normal distribution, over which a gain is averaged."""
-ELSEWHERE_SHARE = 0.0
-FORCED_SHARE = 0.0
-ALIKE = 0.5
 LIKELY = 0.5
 """The chance of keeping to all limits from which a configuration is taken to keep to them."""
 
@@ -176,11 +172,9 @@ class Belief:
         """Log of the expected improvement (m,), less where noise hides what a measurement says: equation 12 of Huang et
         al., Global Optimization of Stochastic Black-Box Systems, Journal of Global Optimization 34 (2006)."""
         gain, variance = posterior.gain(x, self.x[self.best or 0])
-        spread = posterior.mean_and_variance(x)[1] if AUGMENTED else None
-        score = log_expected_improvement(gain, variance)
-        if spread is None:
-            return score
-        return score + np.log1p(-np.sqrt(posterior.noise / (posterior.noise + spread)) + 1e-12)
+        spread = posterior.mean_and_variance(x)[1]
+        told = 1.0 - np.sqrt(posterior.noise / (posterior.noise + spread))
+        return np.asarray(log_expected_improvement(gain, variance) + np.log(told + 1e-12))
 
     def expected_gain(self, places: Array) -> Array:
         """The expected improvement (m,) at ``places`` (m, d) over the best trial in the objective's own unit, times the
@@ -205,24 +199,8 @@ def promising(belief: Belief, guess: Guess, rng: np.random.Generator, allows: Al
     if not len(places):
         return places
 
-    looks_elsewhere = rng.random() < ELSEWHERE_SHARE
-    nominal = [j for j, axis in enumerate(encoding.axes) if axis.is_nominal]
-    forced = None
-    if nominal and rng.random() < FORCED_SHARE:
-        j = int(rng.choice(nominal))
-        n = len(encoding.axes[j].choices)
-        counts = np.bincount(np.floor(np.nan_to_num(measured.places[:, j]) * n).astype(int), minlength=n)
-        forced = j, (int(np.argmin(counts + rng.random(n))) + 0.5) / n
-
     def score(at: Array) -> Array:
-        scores = guess.weighted(belief.score(at), at, len(measured.values))
-        if looks_elsewhere and belief.best is not None:
-            x, best = encoding.features(at), belief.x[belief.best][None]
-            alike = np.mean([each.matern(x, best)[:, 0] for each in belief.posteriors], axis=0)
-            scores = np.where(alike > ALIKE, scores - LAST, scores)
-        if forced is not None:
-            scores = np.where(np.abs(at[:, forced[0]] - forced[1]) > 1e-9, scores - LAST, scores)
-        return scores
+        return guess.weighted(belief.score(at), at, len(measured.values))
 
     scores = score(places)
     for step in STEPS:
@@ -257,4 +235,4 @@ def allowed(places: Array, encoding: Encoding, allows: Allows | None) -> Array:
     """Those of ``places`` (m, d) whose configuration ``allows`` lets through."""
     if allows is None or not len(places):
         return places
-    return places[[allows(encoding.params(place)) for place in places]]
+    return places[[allows(params) for params in encoding.configurations(places)]]

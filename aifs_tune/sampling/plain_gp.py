@@ -24,8 +24,6 @@ JITTER = 1e-8
 SCALE_PRIOR = (float(np.log(0.6)), 0.8)
 """Mean, less half the logarithm of the number of parameters, and standard deviation of the logarithm of a length
 scale."""
-CHOICES_DIFFER = float(np.log(2.0))
-"""By how much less the logarithm of the length scale of a choice without an order is expected to be."""
 LEVEL_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
 """Of the logarithms of the variances of the process and of the noise; values have variance 1."""
@@ -43,10 +41,9 @@ class PlainPrior:
 
     @staticmethod
     def of(columns: NDArray[np.int64]) -> PlainPrior:
-        """For parameters with these columns of features: a choice without an order has several."""
-        n_columns = np.bincount(columns)
-        centre = SCALE_PRIOR[0] + 0.5 * np.log(len(n_columns))
-        scales = [(centre - (CHOICES_DIFFER if n > 1 else 0.0), SCALE_PRIOR[1]) for n in n_columns]
+        """For parameters with these columns of features."""
+        n_params = int(columns.max()) + 1
+        scales = [(SCALE_PRIOR[0] + 0.5 * np.log(n_params), SCALE_PRIOR[1])] * n_params
         mean, sd = np.array([*scales, LEVEL_PRIOR, NOISE_PRIOR], dtype=float).T
         return PlainPrior(mean, sd)
 

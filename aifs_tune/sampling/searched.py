@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from optuna.distributions import BaseDistribution
 
 from aifs_tune.record import space_distributions
-from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
+from aifs_tune.sampling.encoding import Array, Conditions, Encoding, Mixed
+from aifs_tune.scalars import Scalar
 from aifs_tune.spec import SweepSpec
 
 
@@ -31,3 +32,12 @@ class Searched:
 
     def encoding(self) -> Encoding:
         return Encoding(self.space, self.conditions, ordered=self.ordered, mixed=self.mixed)
+
+
+def configuration(spec: SweepSpec, encoding: Encoding, place: Array) -> dict[str, Scalar]:
+    """The full configuration at one place (d,), what is fixed included, in the space's order."""
+    found, params = encoding.params(place), dict[str, Scalar]()
+    for name, parameter in spec.space.items():
+        if spec.space.is_active(name, params):
+            params[name] = parameter.take(name, found.get(name, parameter.extremes[0]))
+    return params

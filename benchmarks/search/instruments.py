@@ -108,14 +108,15 @@ def _furnace() -> Any:
 
 
 def instruments() -> dict[str, Instrument]:
-    """By name; the furnace is that of ``examples/furnace.py``."""
+    """By name; the furnace is that of ``examples/furnace.py``. The optima of furnace and beamline were found by 3,000
+    steps of local search from each of the best 30 of 40,000 random configurations."""
     furnace = _furnace()
     found = [
-        Instrument("furnace", furnace.SPACE, furnace.true_yield, furnace.NOISE, 0.0),
+        Instrument("furnace", furnace.SPACE, furnace.true_yield, furnace.NOISE, 0.8769),
         Instrument("hartmann3", _unit(3), hartmann, 0.08, 3.86278),
         Instrument("hartmann6", _unit(6), hartmann, 0.07, 3.32237),
         Instrument("branin", _unit(2), branin, 0.02, 1.0),
         Instrument("chromatograph", CHROMATOGRAPH, chromatograph, 0.02, 1.0),
-        Instrument("beamline", BEAMLINE, beamline, 0.02, 0.0),
+        Instrument("beamline", BEAMLINE, beamline, 0.02, 1.0343),
     ]
     return {each.name: each for each in found}
