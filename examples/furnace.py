@@ -6,6 +6,8 @@ python examples/furnace.py [RUNS]
 from __future__ import annotations
 
 import math
+import random
+import sys
 from typing import Any
 
 SPACE: dict[str, Any] = {
