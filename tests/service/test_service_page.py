@@ -34,11 +34,12 @@ TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-la
 
 @dataclass
 class Lab:
-    """A service with a furnace's study and a hostile one, and a token that reads them."""
+    """A service with a furnace's study and a hostile one, a token, and another one that is to be revoked."""
 
     service: Service
     storage: str
     token: str
+    short: str
 
     def client(self) -> Client:
         return Client(self.service.url, self.token)
@@ -56,9 +57,10 @@ class Visit:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     storage = storage_in(tmp_path_factory.mktemp("page"))
-    made = TokenBook(Storage(storage, create=True)).create("default", "manage")
+    book = TokenBook(Storage(storage, create=True))
+    made, short = book.create("default", "manage"), book.create("default", "read")
     with Service(storage, "--require-token") as service:
-        lab = Lab(service, storage, made)
+        lab = Lab(service, storage, made, short)
         with lab.client() as client:
             furnace = client.open_study("furnace", space=SPACE, metric="yield", sampler="random")
             for i, trial in enumerate(furnace.ask_batch(14)):
@@ -137,12 +139,10 @@ def test_a_person_signs_in_looks_and_signs_out(visit, lab):
 
 
 def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
-    book = TokenBook(Storage(lab.storage))
-    made = book.create("default", "read")
-    headers = {"Authorization": f"Bearer {made}", "Origin": lab.service.url}
+    headers = {"Authorization": f"Bearer {lab.short}", "Origin": lab.service.url}
     assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
     page = opened(visit, lab, "furnace")
-    book.revoke(made.split("_")[1])
+    TokenBook(Storage(lab.storage)).revoke(lab.short.split("_")[1])
     page.wait_for_url("**/sign-in?next=*")
 
 
