@@ -34,11 +34,12 @@ TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-la
 
 @dataclass
 class Lab:
-    """A service with a furnace's study and a hostile one, and a token that reads them."""
+    """A service with a furnace's study and a hostile one, a token, and another one that is to be revoked."""
 
     service: Service
     storage: str
     token: str
+    short: str
 
     def client(self) -> Client:
         return Client(self.service.url, self.token)
@@ -56,9 +57,10 @@ class Visit:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     storage = storage_in(tmp_path_factory.mktemp("page"))
-    made = TokenBook(Storage(storage, create=True)).create("default", "manage")
+    book = TokenBook(Storage(storage, create=True))
+    made, short = book.create("default", "manage"), book.create("default", "read")
     with Service(storage, "--require-token") as service:
-        lab = Lab(service, storage, made)
+        lab = Lab(service, storage, made, short)
         with lab.client() as client:
             furnace = client.open_study("furnace", space=SPACE, metric="yield", sampler="random")
             for i, trial in enumerate(furnace.ask_batch(14)):
@@ -112,6 +114,13 @@ def opened(visit: Visit, lab: Lab, study: str) -> Any:
     return visit.page
 
 
+def soon(page: Any, selector: str) -> Any:
+    """What is expected of a place on the page before long."""
+    from playwright.sync_api import expect
+
+    return expect(page.locator(selector))
+
+
 def test_a_person_signs_in_looks_and_signs_out(visit, lab):
     page = visit.page
     page.goto(f"{lab.service.url}/studies/furnace")
@@ -137,12 +146,10 @@ def test_a_person_signs_in_looks_and_signs_out(visit, lab):
 
 
 def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
-    book = TokenBook(Storage(lab.storage))
-    made = book.create("default", "read")
-    headers = {"Authorization": f"Bearer {made}", "Origin": lab.service.url}
+    headers = {"Authorization": f"Bearer {lab.short}", "Origin": lab.service.url}
     assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
     page = opened(visit, lab, "furnace")
-    book.revoke(made.split("_")[1])
+    TokenBook(Storage(lab.storage)).revoke(lab.short.split("_")[1])
     page.wait_for_url("**/sign-in?next=*")
 
 
@@ -163,7 +170,7 @@ def test_a_study_is_drawn(inside, lab):
     assert "time since the first trial ended" in page.locator("#history svg").text_content()
     assert inside.complaints == []
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function("document.querySelector('#history svg').getAttribute('width') < 400")
+    soon(page, "#history svg").to_have_attribute("width", re.compile(r"^[23]\d\d$"), timeout=WAIT_MS)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
@@ -179,7 +186,7 @@ def test_a_page_fills_up_while_trials_are_told(inside, lab):
             page.locator("#progress .lead").get_by_text(
                 f"{i} trial{'s' if i > 1 else ''} ended, best yield {i / 2:g} by"
             ).wait_for()
-        page.wait_for_function("document.querySelectorAll('#history circle').length === 3")
+        soon(page, "#history circle").to_have_count(3, timeout=WAIT_MS)
         assert "3 trials ended" in page.get_by_role("status").first.inner_text()
         study.attach({"temperature": 900.0, "rate": 1.0, "gas": "argon", "holds": 2}, 9.0)
         page.locator("#best tbody tr").first.get_by_text("9", exact=True).wait_for()
@@ -210,7 +217,7 @@ def test_the_keyboard_is_enough_and_a_configuration_can_be_copied(inside, lab):
     with lab.client() as client:  # what is open and focused stays so when the page draws anew
         client.study("furnace").report(13, 4, {"yield": 0.5})
     page.locator("#progress tbody").get_by_text("4", exact=True).first.wait_for()
-    page.wait_for_function("document.querySelector('#curves').textContent.includes('running4')")
+    soon(page, "#curves").to_contain_text("running4", timeout=WAIT_MS)
     assert page.locator("#curves table").is_visible()
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
 
