@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune.analysis.paired import Comparison, compare_all
 from aifs_tune.analysis.scores import Scores, Split
-from aifs_tune.cross_validation import SIZES, SPLIT, CrossValidation, split_of
+from aifs_tune.cross_validation import FOLD, SIZES, SPLIT, CrossValidation, split_of
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
@@ -29,6 +29,8 @@ BASELINE = "baseline"
 CONTENDERS = "contenders"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
 _MOST = 1000
+_VAL = "val_"
+"""How the metrics of the validation part begin."""
 _FRESH = 1_000_003
 """Added to the seed of a study, so that its confirmation repeats none of its trainings."""
 
@@ -202,6 +204,11 @@ def _divided(spec: SweepSpec, divisions: CrossValidation) -> SweepSpec:
         )
     if spec.cross_validation is not None or SPLIT in spec.space:
         raise RequestError(f"{spec.name} divides its data already; allowed: a sweep whose space has no {SPLIT!r}")
+    if divisions.measures_folds and not spec.objective.metric.startswith(_VAL):
+        raise RequestError(
+            f"objective.metric: {spec.objective.metric} is of the training part; allowed with folds: val_..., or folds "
+            "among all"
+        )
     if divisions.folds > 1 and spec.data is None:
         raise RequestError(
             f"trainer {spec.trainer.name} is given no data that could be divided into {divisions.folds} folds; "
@@ -251,11 +258,23 @@ def read_confirmation(storage: Storage, name: str) -> Confirmation:
     for trial in study.all_trials():
         split, params = split_of(divisions, trial.params)
         name_of = next((each.name for each in contenders if dict(each.params) == params), None)
-        if name_of is not None and split is not None and trial.state == "complete" and trial.value is not None:
-            values[name_of][split] = trial.value
+        if name_of is not None and split is not None and trial.state == "complete":
+            values[name_of][split] = _score(study, divisions, trial)
     objective = study.spec.objective
     scores = Scores(objective.metric, objective.mode, _splits(study, divisions), values)
     return Confirmation(study, contenders, scores, compare_all(scores, contenders[0].name))
+
+
+def _score(study: Study, divisions: CrossValidation, trial: Trial) -> float:
+    """What a complete trial is worth: its best epoch on its fold, or where that chose the epoch its value."""
+    found = trial.value
+    if divisions.measures_folds:
+        found = study.curve(trial)[-1].metrics.get(_of_fold(study.spec.objective.metric))
+    return float("nan") if found is None else found
+
+
+def _of_fold(metric: str) -> str:
+    return f"{FOLD}{metric.removeprefix(_VAL)}"
 
 
 def _splits(study: Study, divisions: CrossValidation) -> list[Split]:

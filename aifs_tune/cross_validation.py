@@ -14,15 +14,18 @@ from aifs_tune.section import Section
 SPLIT = "split"
 """The parameter that says which division a trial is of."""
 SIZES = "sizes"
-"""Fact of a study of several divisions: how many examples train and validate in each."""
+"""Fact of a study of several divisions: how many examples train in each, and how many measure it."""
+FOLD = "fold_"
+"""How the names of the metrics of a fold begin."""
 
 
 class CrossValidation(Section):
     """Repeated K-fold: each trial trains and validates on one division, which its parameter ``split`` numbers. The test
     part is the same in all of them, and no trial sees it.
 
-    Where configurations were chosen by the validation part, folds ``among`` the training part compare them on examples
-    that had no say in it.
+    Folds ``among`` the training part measure a trial, once, on examples that had no say in its configuration or its
+    best epoch: the validation part, as drawn, chooses that. Among all, a trial is measured by the fold that chooses
+    its best epoch.
     """
 
     folds: int = Field(
@@ -31,7 +34,7 @@ class CrossValidation(Section):
     repeats: int = Field(default=1, ge=1, le=100, description="Times that the folds are dealt anew.")
     among: Literal["train", "all"] = Field(
         default="train",
-        description="What is dealt into folds: the training part, while the validation part always trains; or both.",
+        description="What is dealt into folds: the training part alone, or the validation part too.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Of the first deal; the next one has the next number.")
 
@@ -39,6 +42,11 @@ class CrossValidation(Section):
     def n_splits(self) -> int:
         """How many divisions there are: folds times repeats."""
         return self.folds * self.repeats
+
+    @property
+    def measures_folds(self) -> bool:
+        """Whether a trial's last epoch tells what its best one is worth on the fold, as ``fold_macro_f1`` and so on."""
+        return self.folds > 1 and self.among == "train"
 
     def divided(self, data: DataSpec, split: int) -> DataSpec:
         """``data`` in division ``split``, from 0: the folds of the first repeat, then those of the second, ..."""

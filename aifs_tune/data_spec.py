@@ -15,15 +15,18 @@ from aifs_tune.series_spec import SeriesSpec
 
 
 class Fold(Section):
-    """Another division than the drawn one: of so many folds, this one validates, the others train. The test part stays
-    what it is."""
+    """Another division than the drawn one, by one of so many folds.
+
+    Among the training part: the other folds train, the validation part is as drawn, and this fold takes the place of
+    the test part, which nothing is done with. Among all that is not test: this fold validates, the others train.
+    """
 
     index: int = Field(ge=0, lt=100)
     of: int = Field(ge=2, le=100)
     seed: int = Field(default=0, ge=0, lt=2**32)
     among: Literal["train", "all"] = Field(
         default="all",
-        description="What is dealt into folds: the training part, while the validation part always trains; or both.",
+        description="What is dealt into folds: the training part alone, or the validation part too.",
     )
 
     @model_validator(mode="after")

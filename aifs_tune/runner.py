@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from aifs_tune import memory
 from aifs_tune.artefacts import TrialArtefacts
-from aifs_tune.cross_validation import split_of
+from aifs_tune.cross_validation import FOLD, split_of
 from aifs_tune.errors import (
     ConflictError,
     DamagedError,
@@ -32,7 +33,7 @@ from aifs_tune.job import Job
 from aifs_tune.memory import Occupied
 from aifs_tune.space import Scalar
 from aifs_tune.steps import Step, load_checkpoint, write_checkpoint
-from aifs_tune.trainers.protocol import Accountable, Adaptable, Answering, Resumable, Trainer, Wearing
+from aifs_tune.trainers.protocol import Accountable, Adaptable, Answering, Evaluating, Resumable, Trainer, Wearing
 from aifs_tune.trial import Checkpoint
 
 
@@ -219,7 +220,7 @@ class Runner:
         try:
             self._adapt()
             with self._spending("train"):
-                metrics = self._trainer.epoch()
+                metrics = self._epoch(self._trainer)
         except LostError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
@@ -242,6 +243,16 @@ class Runner:
             return replace(step, reason=f"not kept on disk: {error.strerror or error}")
         except StorageError as error:  # or an object store
             return replace(step, reason=f"not kept: {error}")
+
+    def _epoch(self, trainer: Trainer) -> dict[str, float]:
+        """Train an epoch; the last one of a trial that is measured on a fold tells of that too."""
+        metrics, evaluating = trainer.epoch(), cast(object, trainer)
+        divisions, is_last = self._job.spec.cross_validation, len(self._measured) + 1 >= self._job.spec.search.epochs
+        if not metrics or divisions is None or not divisions.measures_folds or not (is_last or trainer.is_finished):
+            return metrics
+        assert isinstance(evaluating, Evaluating)
+        found = evaluating.evaluate("test")
+        return metrics | {f"{FOLD}{name.removeprefix('test_')}": value for name, value in found.items()}
 
     @contextmanager
     def _spending(self, name: str) -> Iterator[None]:

@@ -248,7 +248,7 @@ def located(spec: SweepSpec) -> SweepSpec:
 @dataclass(frozen=True)
 class _Prepared:
     """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
-    examples train and validate in each."""
+    examples train in each and measure it."""
 
     location: Path | None = None
     fingerprint: str | None = None
@@ -273,7 +273,8 @@ def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
         for i in range(several.n_splits)
     )
     sizes = [sizes_of(where, kind) for where, _ in divisions]
-    return _Prepared(location, fingerprint, divisions, tuple((size["train"], size["val"]) for size in sizes))
+    measuring = "test" if several.measures_folds else "val"
+    return _Prepared(location, fingerprint, divisions, tuple((size["train"], size[measuring]) for size in sizes))
 
 
 def _say_nothing(_line: str) -> None:

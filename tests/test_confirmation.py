@@ -53,7 +53,9 @@ def measured(study: Study, scores: dict[float, list[float | None]]) -> Study:
         if score is None:
             study.tell(trial, state="failed", reason="lost")
         else:
-            study.tell(trial, {"val_macro_f1": score})
+            study.report(trial, 1, {"val_macro_f1": 0.9})
+            study.report(trial, 2, {"val_macro_f1": 0.8, "fold_macro_f1": score})
+            study.tell(trial)
     return study
 
 

@@ -35,18 +35,22 @@ def rows(data: DataSpec) -> dict[str, set[int]]:
 
 
 @pytest.mark.parametrize("among", ["all", "train"])
-def test_each_example_validates_once_a_repeat_and_the_test_part_stays(among: Any, table: DataSpec) -> None:
+def test_each_example_measures_once_a_repeat_and_the_test_part_stays_locked(among: Any, table: DataSpec) -> None:
     divisions = CrossValidation(folds=4, repeats=2, seed=7, among=among)
     undivided = rows(table)
     found = [rows(divisions.divided(table, split)) for split in range(divisions.n_splits)]
-    seen = set(range(90)) - undivided["test"]
-    dealt = seen if among == "all" else undivided["train"]
+    dealt = undivided["train"] | (undivided["val"] if among == "all" else set())
+    measuring = "val" if among == "all" else "test"
     for repeat in (found[:4], found[4:]):
-        assert sorted(row for each in repeat for row in each["val"]) == sorted(dealt)
+        assert sorted(row for each in repeat for row in each[measuring]) == sorted(dealt)
     for each in found:
-        assert each["test"] == undivided["test"]
-        assert each["train"] == seen - each["val"]
-    assert {frozenset(each["val"]) for each in found[:4]} != {frozenset(each["val"]) for each in found[4:]}
+        assert each["train"] == dealt - each[measuring]
+        if among == "all":
+            assert each["test"] == undivided["test"]
+        else:
+            assert each["val"] == undivided["val"]
+            assert undivided["test"].isdisjoint(set.union(*each.values()))
+    assert {frozenset(each[measuring]) for each in found[:4]} != {frozenset(each[measuring]) for each in found[4:]}
 
 
 def test_groups_stay_together_in_folds(table: DataSpec) -> None:
@@ -54,8 +58,8 @@ def test_groups_stay_together_in_folds(table: DataSpec) -> None:
     patients = pd.read_csv(table.table.file)["patient"].to_numpy()
     for split in range(3):
         parts = rows(CrossValidation(folds=3).divided(table, split))
-        train, val = ({patients[row] for row in parts[part]} for part in ("train", "val"))
-        assert train.isdisjoint(val)
+        train, fold = ({patients[row] for row in parts[part]} for part in ("train", "test"))
+        assert train.isdisjoint(fold)
 
 
 def test_one_fold_is_the_division_that_the_file_asks_for(table: DataSpec) -> None:

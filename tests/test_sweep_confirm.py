@@ -35,8 +35,10 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
     assert found.study.name == "nuclei-confirm"
     assert Counter(trial.state for trial in found.study.all_trials()) == {"complete": 6}
     assert [each["name"] for each in found.study.fact(CONTENDERS)] == ["baseline", "trial 1"]
-    n_train, n_val = map(sum, zip(*found.study.fact(SIZES), strict=True))
-    assert (n_val, n_train) == (341, 2 * 341 + 3 * 115)
+    n_train, n_fold = map(sum, zip(*found.study.fact(SIZES), strict=True))
+    assert (n_train, n_fold) == (2 * 341, 341)
+    last = found.study.curve(0)[-1].metrics
+    assert found.scores.of("baseline")[0] == last["fold_macro_f1"] != last["val_macro_f1"]
     assert found.leader.name == "trial 1"
     assert found.comparisons[0].n_pairs == 3
 

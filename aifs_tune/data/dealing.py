@@ -63,7 +63,7 @@ def in_folds(
             allowed = f"at least {fold.of}, one for each fold"
             raise DataError(f"{where}: class {name} has {n} {what} to be dealt; allowed: {allowed}")
     parts = refolded(part_of, rest, labels, units, index=fold.index, of=fold.of, seed=fold.seed)
-    for part in ("train", "val"):
+    for part in ("train", "val" if fold.among == "all" else "test"):
         missing = set(labels[rest].tolist()) - set(labels[parts == PARTS.index(part)].tolist())
         if missing:
             found = f"class {names[min(missing)]} is not in the {part} part of fold {fold.index} of {fold.of}"

@@ -225,6 +225,7 @@ def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
     rows = [
         Row(source.file.name, source.file.label, PARTS[part], source.content, source.group)
         for source, part in zip(usable.sources, part_of.tolist(), strict=True)
+        if part >= 0
     ]
     return inspect(
         str(folder),

@@ -78,13 +78,16 @@ def refolded(
     part_of: Ints, is_dealt: NDArray[np.bool_], labels: Ints, units: Ints, *, index: int, of: int, seed: int
 ) -> Ints:
     """``part_of`` (0 train, 1 val, 2 test) with what ``is_dealt`` (n,), none of the test part, in ``of`` folds of equal
-    size: fold ``index`` validates, and all else that is not test trains."""
+    size. Where all that is not test is dealt, fold ``index`` validates and the others train. Else fold ``index`` is in
+    the place of the test part, whose own examples are in none (-1)."""
     rest = np.flatnonzero(is_dealt)
     known = np.unique(labels[rest], return_inverse=True)[1].astype(np.int64)
     together = np.unique(units[rest], return_inverse=True)[1].astype(np.int64)
     folds = split(known, together, [1 / of] * of, seed)
-    out = np.where(part_of == 2, 2, 0)
-    out[rest] = np.where(folds == index, 1, 0)
+    is_all = len(rest) == np.count_nonzero(part_of != 2)
+    out = part_of if is_all else np.where(part_of == 2, -1, part_of)
+    out = out.copy()
+    out[rest] = np.where(folds == index, 1 if is_all else 2, 0)
     return out
 
 

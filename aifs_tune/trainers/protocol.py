@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from aifs_tune.space import Scalar
 
@@ -51,6 +51,21 @@ class Resumable(Protocol):
 
     def save_best(self, folder: Path) -> Path:
         """Write the weights of the best epoch so far into the existing ``folder``; return the file."""
+        ...
+
+
+@runtime_checkable
+class Evaluating(Protocol):
+    """A trainer that measures its best epoch on any part of the data."""
+
+    def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
+        """``test_loss`` and so on.
+
+        Raises
+        ------
+        DataError
+            If the part is empty; TrainerError if no epoch was trained yet.
+        """
         ...
 
 
