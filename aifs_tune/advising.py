@@ -14,16 +14,19 @@ from aifs_tune.trial import Trial
 
 LEAST_FREEDOM = 3
 """Degrees of freedom that the noise must have been measured with."""
-LEAST_RESULTS = 10
-"""Complete trials before measuring on is advised against."""
+LEAST_RESULTS = 5
+"""Complete trials before measuring on is advised against, for each parameter that varies and once more: earlier the
+model knows too little to say what may be gained."""
 
 
 def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> Advice:
     """The advice for ``study``, whose trials are ``trials``.
 
-    It says stop once the expected gain is below the measured noise, after :data:`LEAST_RESULTS` complete trials and
+    It says stop once the expected gain is below the measured noise, after enough complete trials and
     with noise of :data:`LEAST_FREEDOM` degrees of freedom.
     """
+    n_varied = sum(parameter.type != "fixed" for _, parameter in spec.space.items())
+    least = LEAST_RESULTS * (1 + n_varied)
     n_complete = sum(trial.state == "complete" for trial in trials)
     measured = noise_in(trials)
     noise, freedom = measured if measured is not None else (None, 0)
@@ -36,8 +39,8 @@ def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> 
         reason = "too few results are known"
     elif noise is None or freedom < LEAST_FREEDOM:
         reason = f"the noise is not known: {freedom} of {LEAST_FREEDOM} repeated measurements"
-    elif n_complete < LEAST_RESULTS:
-        reason = f"{n_complete} of at least {LEAST_RESULTS} results are known"
+    elif n_complete < least:
+        reason = f"{n_complete} of at least {least} results are known"
     else:
         assert gain is not None
         stop = gain < noise

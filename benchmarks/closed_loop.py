@@ -7,7 +7,7 @@ measure, tell, 40 times. In the end one configuration is taken: by `aifs` the on
 others the best result.
 Quality is the true, noiseless value at that configuration over the true optimum; the goal is a median of 0.95 over the
 seeds. The furnace is that of examples/furnace.py. "Stop" is after how many measurements the expected gain first
-was below the known noise, and the quality of what was recommended then.
+was below the known noise, from 5 for each parameter and 5 on, and the quality of what was recommended then.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def run(job: Job) -> Run:
         truths.append(instrument.truth(spec.space.suggest(trial)))
         results.append(truths[-1] + instrument.noise * noise.standard_normal())
         study.tell(trial, results[-1])
-        if job.sampler == "aifs" and stopped_after is None and number >= 10:
+        if job.sampler == "aifs" and stopped_after is None and number + 1 >= 5 * (1 + len(instrument.space)):
             outlook = proposer.outlook(study)
             if outlook is not None and outlook[0] < instrument.noise:
                 stopped_after, taken_then = number + 1, truths[outlook[1]] / instrument.optimum

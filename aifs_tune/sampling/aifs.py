@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
@@ -144,7 +144,8 @@ class AifsSampler(BaseSampler):
         if trial.number < n_start or len(known.curves) < N_CURVES:
             return self._first_new(encoding, self._start(encoding, guess, trial.number), taken, rng)
         if is_plain:
-            return self._first_new(encoding, promising(self.belief(study, model), guess, rng, self._allows), taken, rng)
+            places = promising(self.belief(study, model, trials), guess, rng, self._allows)
+            return self._first_new(encoding, places, taken, rng)
         if rng.random() < RANDOM_SHARE:
             return self._first_new(encoding, encoding.spread(rng.random((1, len(encoding)))), taken, rng)
         theta = model.fitted(known, partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL))
@@ -160,10 +161,9 @@ class AifsSampler(BaseSampler):
             self._belief = None
         return self._models[1]
 
-    def belief(self, study: Study, model: CurveModel) -> Belief:
-        """What the trials' values say, whatever their courses; two of them at least."""
+    def belief(self, study: Study, model: CurveModel, trials: Sequence[FrozenTrial]) -> Belief:
+        """What the values of ``trials`` say, whatever their courses; of two of them at least."""
         is_max = study.direction == StudyDirection.MAXIMIZE
-        trials = study._get_trials(deepcopy=False, use_cache=True)
         measured = measured_in(trials, model.encoding, larger_is_better=is_max)
         self._belief = Belief(model.encoding, measured, self._belief)
         return self._belief

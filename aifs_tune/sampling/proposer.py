@@ -77,10 +77,10 @@ class Proposer:
         trial's number, and what its true value is taken to be: by the results, whoever proposed them. None while fewer
         than :data:`~aifs_tune.sampling.aifs.N_CURVES` are known, or none that keeps to the limits."""
         space = {name: d for name, d in self._searched.space.items() if not d.single()}
-        trials = study._get_trials(deepcopy=False, use_cache=True)
+        trials = study.get_trials(deepcopy=False)  # what was told since the last proposal too
         if not space or sum(trial.state == TrialState.COMPLETE for trial in trials) < N_CURVES:
             return None
-        belief = self._aifs.belief(study, self._aifs.model(study, space))
+        belief = self._aifs.belief(study, self._aifs.model(study, space), trials)
         if belief.best is None:
             return None
         number = int(belief.measured.numbers[belief.best])
