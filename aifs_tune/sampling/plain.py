@@ -38,7 +38,7 @@ N_KERNELS = 6
 """Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
 MOST_DRAWN = 150
 """With more trials that one is taken, for its cost and because it is known better."""
-N_QUANTILES = 200
+N_QUANTILES = 2000
 """Of a normal distribution, over which a gain is averaged."""
 LIKELY = 0.5
 """The chance of keeping to all limits, or of not failing, from which a configuration is taken to do so."""
