@@ -99,10 +99,10 @@ def chance_of_success(x: Array, failed: Array, succeeded: Array, scales: Array) 
     return np.asarray((1.0 + good) / (1.0 + good + bad))
 
 
-def without_failures(score: Array, chance: Array) -> Array:
+def without_failures(score: Array, chance: Array, *, least: float = LEAST_CHANCE) -> Array:
     """``score`` (m,), a logarithm, with what probably fails behind all the rest: near a good trial hardly anything else
     promises an improvement, and a discount alone would not keep proposals out of where everything fails."""
-    return np.where(chance < LEAST_CHANCE, score - LAST, score) + np.log(chance)
+    return np.where(chance < least, score - LAST, score) + np.log(chance)
 
 
 def without_twins(score: Array, x: Array, running: Array, scales: Array) -> Array:

@@ -38,10 +38,10 @@ N_KERNELS = 6
 """Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
 MOST_DRAWN = 150
 """With more trials that one is taken, for its cost and because it is known better."""
-N_QUANTILES = 200
+N_QUANTILES = 2000
 """Of a normal distribution, over which a gain is averaged."""
 LIKELY = 0.5
-"""The chance of keeping to all limits from which a configuration is taken to keep to them."""
+"""The chance of keeping to all limits, or of not failing, from which a configuration is taken to do so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,8 @@ class Belief:
             score = without_twins(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
         if len(measured.failed):
             failed = self.encoding.features(measured.failed)
-            score = without_failures(score, chance_of_success(x, failed, self.x, self.posteriors[0].scales))
+            succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
+            score = without_failures(score, succeeds, least=LIKELY)
         return np.asarray(score)
 
     def _log_improvement(self, posterior: PlainPosterior, x: Array) -> Array:

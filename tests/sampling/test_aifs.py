@@ -145,7 +145,7 @@ def test_nothing_is_proposed_that_is_not_allowed():
 
 def test_constraints_that_nothing_keeps_are_an_error_and_no_hang():
     study = new_study(seed=0, allows=lambda params: False)
-    with pytest.raises(optuna.exceptions.OptunaError, match="10,000"):
+    with pytest.raises(optuna.exceptions.OptunaError, match="50,000"):
         study.ask(SPACE)
 
 
