@@ -152,7 +152,7 @@ def test_other_wrong_requests_on_a_study(lab, run):
         (["trials", "lab", "--format", "parquet"], "--output"),
         (["trials", "lab", "--output", "x"], "--format json, csv or parquet"),
         (["tell", "lab", "99", "1.0"], "no trial 99"),
-        (["tell", "lab", "0", "1.0", "--failed", "x"], "not both"),
+        (["tell", "lab", "0", "1.0", "--failed", "x"], "one of them"),
         (["stop", "lab"], "no sweep is running"),
     ):
         ran = run(*words)

@@ -20,7 +20,7 @@ from aifs_tune.studies import open_study
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 WORKFLOWS = Path(sys.prefix) / "workflows" / "bin"
-A_PAGE = 66
+A_PAGE = 72
 """Lines."""
 
 
