@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test checks tests-with-ray tests-without-ray chromium lint types soak clean
+.PHONY: sweep test checks tests-with-ray tests-without-ray programs lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
@@ -19,14 +19,14 @@ checks: lint types
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
 
-tests-without-ray: $(VENV)/.installed-workflows chromium
+tests-without-ray: programs
 	$(BIN)/python -m pytest -m "not ray and not soak"
 
-# for the tests of the service's pages, which are skipped without it
-chromium:
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-	  { $(APT_INSTALL) chromium || { apt-get update -qq && $(APT_INSTALL) chromium; }; } >/dev/null; } || \
-	  echo "no chromium, and none could be installed: the tests of the pages are skipped"
+# chromium for the tests of the service's pages, jq for that of a shell script; they are skipped without
+programs:
+	@{ command -v chromium && command -v jq; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  { $(APT_INSTALL) chromium jq || { apt-get update -qq && $(APT_INSTALL) chromium jq; }; } >/dev/null; } || \
+	  echo "no chromium or no jq, and none could be installed: the tests that need them are skipped"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-soak: $(VENV)/.installed-dev
+soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows programs
 	$(BIN)/python -m pytest -s -m soak
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -48,7 +48,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-workflows: $(VENV)/.installed examples/workflows.txt
-	command -v jq >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y jq; } || echo "jq is missing" >&2
 	test -x $(VENV)/workflows/bin/python || $(PYTHON) -m venv $(VENV)/workflows
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --requirement examples/workflows.txt
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .

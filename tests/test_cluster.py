@@ -118,6 +118,7 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
     assert cluster.secrets["RAY_AUTH_TOKEN"] not in told
 
 
+@pytest.mark.soak
 def test_a_study_goes_on_in_another_cluster_when_the_head_dies(lab, cluster, postgres_url):
     known = {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
 
@@ -144,6 +145,7 @@ def test_a_study_goes_on_in_another_cluster_when_the_head_dies(lab, cluster, pos
     assert [state for state, *_ in after.values()] == ["complete"] * 16
 
 
+@pytest.mark.soak
 def test_nodes_that_join_are_used_at_once(lab, postgres_url):
     one = Cluster({"LEDGER": str(lab / "ledger.txt")})
     known = one.secrets | {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}

@@ -84,6 +84,7 @@ def test_a_shell_script_goes_on_where_it_was(service, client, tmp_path):
     assert (refused.returncode, '"status":422' in refused.stderr) == (1, True)
 
 
+@pytest.mark.soak
 def test_a_pipeline_of_snakemake_finds_its_settings_and_goes_on(service, client, tmp_path):
     need("curl", "jq")
     words = [workflow_engine("snakemake"), "--snakefile", EXAMPLES / "snakemake" / "Snakefile", "--cores", "2"]
@@ -96,6 +97,7 @@ def test_a_pipeline_of_snakemake_finds_its_settings_and_goes_on(service, client,
     assert f'"trial": {study.best.number}' in (tmp_path / "best.json").read_text()
 
 
+@pytest.mark.soak
 def test_a_campaign_of_prefect_tells_what_failed(service, client, tmp_path):
     python = workflow_engine("python")
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}

@@ -13,6 +13,7 @@ from services import Service
 from aifs_tune.client import Client
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_sweeps_are_jobs_of_a_cluster_by_project(tmp_path, postgres_url, monkeypatch):
     lab = make_lab(tmp_path)
