@@ -85,7 +85,9 @@ def test_a_worker_that_dies_between_two_trials_costs_none_of_them(lab, monkeypat
     assert set(ended(lab).values()) == {1}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, *(pytest.param(how, marks=pytest.mark.soak) for how in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_a_stopped_sweep_resumes_without_losing_or_repeating_a_trial(lab, how):
     driver = command(lab, "run", "slow.yaml")
     wait_for(lab, 4, driver)
@@ -142,7 +144,7 @@ def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refuse
     assert "resume slow" in talk
 
 
-@pytest.mark.parametrize("call", ["ask", "report", "tell"])
+@pytest.mark.parametrize("call", ["report", *(pytest.param(call, marks=pytest.mark.soak) for call in ("ask", "tell"))])
 def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, call):
     monkeypatch.chdir(lab)
     monkeypatch.syspath_prepend(str(lab))

@@ -110,6 +110,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     assert (seconds > 0).all()
 
 
+@pytest.mark.soak
 def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(survey, url):
     """Its memory of dropped programs does not come back: a new process takes over, and it is no failure."""
     overrides = [*SMALL, "search.sampler=random", "search.worker_retries=0", "search.scheduler=none"]

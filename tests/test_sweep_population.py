@@ -69,6 +69,7 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
             assert member.epoch() == pytest.approx(dict(measured.metrics), rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.soak
 def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url):
     overrides = [*FIXED, "resources.population=2", "search.scheduler=none"]
     overrides += ["trainer.checkpoint_s=0", "trainer.patience=99"]
