@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -14,10 +13,9 @@ from processes import start
 from servers import crash, revive, stop
 from sqlalchemy.exc import OperationalError
 
-from aifs_tune import postgres_database, postgres_lock
-from aifs_tune.errors import NotFoundError, RequestError, StorageBusyError, StorageError
+from aifs_tune import postgres_lock
+from aifs_tune.errors import StorageBusyError
 from aifs_tune.held_session import HeldSession
-from aifs_tune.postgres_database import artefacts_at
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, study_names
 
@@ -295,65 +293,11 @@ def test_who_lost_the_lock_to_somebody_else_is_refused(postgres, postgres_url, s
     assert study.trial(trial).state == "running"
 
 
-def test_passwords_are_never_shown(postgres_url, monkeypatch):
-    url = "postgresql+psycopg://me:geheim@127.0.0.1:1/lab"
-    with pytest.raises(StorageError, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/lab: .*refused") as caught:
-        Storage(url)
-    assert "geheim" not in str(caught.value)
-    assert "geheim" not in repr(caught.value.__cause__)
-
-
-def test_a_password_that_stands_in_the_query_is_not_shown_either(postgres_url):
-    assert "geheim" not in Storage(f"{postgres_url}&password=geheim").shown
-    with pytest.raises(RequestError, match="the URL has a password") as caught:
-        postgres_database.for_other_machines(f"{postgres_url}&password=geheim")
-    assert "geheim" not in str(caught.value)
-
-
-def test_what_is_not_there_or_no_storage_is_refused(postgres):
-    postgres.psql("CREATE DATABASE bare")
-    url = postgres.get_uri(database="bare").replace("postgresql://", "postgresql+psycopg://")
-    with pytest.raises(NotFoundError, match="no studies at postgresql"):
-        Storage(url)
-    for wrong in ("postgresql+nope://h/d", "postgresql+psycopg2://h/d", "postgresql:/"):
-        with pytest.raises(RequestError, match=r"allowed: postgresql\+psycopg://"):
-            Storage(wrong)
-
-
 CREATE = """
     import sys
     from aifs_tune.storage import Storage
     print(Storage(sys.argv[1], create=True).rdb.engine.dialect.name)
 """
-
-
-@pytest.mark.parametrize(
-    ("given", "place"),
-    [
-        ("/shared/lab", Path("/shared/lab")),
-        ("lab", Path.cwd() / "lab"),
-        ("file:///shared/lab", Path("/shared/lab")),
-        ("s3://lab/artefacts/", "s3://lab/artefacts"),
-        ("gs://lab", "gs://lab"),
-    ],
-)
-def test_where_artefacts_are(given, place):
-    assert artefacts_at(given) == place
-
-
-@pytest.mark.parametrize(
-    "given", ["https://lab/a", "s3://", "file://lab", "s3://key:geheim@lab/a", "az://lab?sig=geheim"]
-)
-def test_artefacts_that_cannot_be_there_are_refused(given):
-    with pytest.raises(RequestError, match=r"^AIFS_TUNE_ARTEFACTS: .*allowed: ") as refused:
-        artefacts_at(given)
-    assert "geheim" not in str(refused.value)
-
-
-def test_the_artefacts_of_a_study_may_be_in_an_object_store(postgres_url, monkeypatch, space):
-    monkeypatch.setenv("AIFS_TUNE_ARTEFACTS", "s3://lab/artefacts")
-    study = open_study("far", space=space, storage=postgres_url)
-    assert study.artefacts == f"s3://lab/artefacts/study-{study.id}"
 
 
 def test_processes_that_create_the_tables_at_once_make_them_once(postgres):
