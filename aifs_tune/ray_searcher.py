@@ -42,7 +42,8 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         """Those that ran out of memory and can have more of it later."""
         self._share: float | None = None
         self.error: Exception | None = None
-        self._is_done = False
+        self.is_done = False
+        """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
         self._has_room: Callable[[], bool] = lambda: True
 
     def watch(self, has_room: Callable[[], bool]) -> None:
@@ -77,12 +78,12 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def _is_enough(self) -> bool:
         """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
-        if self._study.spec.search.stop == "gain_below_noise" and not self._is_done:
+        if self._study.spec.search.stop == "gain_below_noise" and not self.is_done:
             advice = self._study.advice()
-            self._is_done = advice.stop
+            self.is_done = advice.stop
             if advice.stop:
                 self._listener.stage(f"no further trial: {advice.reason}")
-        return self._is_done
+        return self.is_done
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""

@@ -138,7 +138,7 @@ class _Phases:
                 unfinished = searcher.unfinished()
                 for trial in (*unfinished, *searcher.put_aside):
                     study.requeue(trial)
-        is_whole = not unfinished and searcher.n_handed_out == n_trials
+        is_whole = not unfinished and (searcher.is_done or searcher.n_handed_out == n_trials)
         if not is_whole and time.monotonic() - began < left_s:
             raise InterruptedSweepError(
                 f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "

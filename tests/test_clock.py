@@ -47,6 +47,7 @@ def clock() -> Iterator[Clock]:
         )
 
 
+@pytest.mark.soak
 def test_a_sweep_goes_on_as_if_nothing_had_happened(lab, clock):
     environment, move = clock
     sweep = ("run", "slow.yaml", "--trials", "20", "--set", "search.scheduler=none", "--json")

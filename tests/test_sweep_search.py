@@ -17,6 +17,11 @@ def curve(x, rate, epochs):
     end = 1 - 2 * (x - 0.7) ** 2 - (log10(rate) + 3) ** 2 / 9
     for epoch in range(1, epochs + 1):
         yield {"score": end - (1 + end) / epoch}
+
+def flat(x, seed):
+    '''Nothing depends on x: what differs is noise.'''
+    import random
+    return random.Random(seed).gauss(0, 1)
 """
 SWEEP = """
 name: search
@@ -73,3 +78,21 @@ def test_tune_s_other_schedulers_stop_trials_too(lab, url, scheduler):
     assert study.counts()["pruned"] >= 4
     assert study.counts()["complete"] >= 1
     assert all(trial.epochs >= 4 for trial in study.all_trials())
+
+
+def test_a_sweep_ends_by_itself_where_a_further_trial_would_gain_less_than_the_noise(lab, url):
+    (lab / "flat.yaml").write_text(
+        """
+name: flat
+trainer: searchlab:flat
+objective: {metric: score, mode: max}
+search: {trials: 100, epochs: 1, workers: 2, scheduler: none, replicates: 2, stop: gain_below_noise}
+space: {x: {type: float, low: 0, high: 1}}
+"""
+    )
+    study = load_sweep("flat.yaml").run(storage=url).study
+    counts = study.counts()
+    assert 10 <= counts["complete"] < 60
+    assert (counts["running"], counts["failed"]) == (0, 0)
+    assert study.advice().stop
+    assert resume("flat", storage=url).study.counts()["complete"] <= counts["complete"] + 2

@@ -194,6 +194,7 @@ def test_a_sweep_that_was_accepted_begins_when_the_service_is_back_and_ends_with
     (driver,) = watching.children()
     watching.kill()
     until(lambda: not driver.is_running() or driver.status() == "zombie")
+    until(lambda: desk.sweep("default", told["id"])["state"] == "failed")
     lost = desk.sweep("default", told["id"])
     assert (lost["state"], lost["exit_code"]) == ("failed", None)
     assert SweepDesk(storage, lab).sweep("default", told["id"])["state"] == "failed", "it is not begun again"
