@@ -22,11 +22,11 @@ from aifs_tune.cli_doors import (
 )
 from aifs_tune.cli_files import heard
 from aifs_tune.cli_result import out
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import ConflictError, RequestError
 
 if TYPE_CHECKING:
     from aifs_tune.confirmation import Confirmation
-    from aifs_tune.confirming import Running, Tested
+    from aifs_tune.confirming import SweepOptions, Tested
 
 Folds = Annotated[int, typer.Option(min=1, max=100, help="Parts of what is not the test part, each validates once.")]
 Repeats = Annotated[int, typer.Option(min=1, max=100, help="Times that the folds are dealt anew.")]
@@ -53,16 +53,25 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Train the best configurations and the baseline again, on fresh seeds and folds, and say which is better."""
-    from aifs_tune.confirming import answer_test
+    from aifs_tune.confirming import answer_test, find_tested
     from aifs_tune.confirming import confirm as confirm_study
     from aifs_tune.cross_validation import CrossValidation
 
     divisions = CrossValidation(folds=folds, repeats=repeats, seed=seed)
     with heard() as listener:
-        running = _running(workers, timeout, address, allow_unauthenticated, listener)
-        found = confirm_study(study, storage=storage, top=top, baseline=baseline, divisions=divisions, running=running)
-        tested = answer_test(study, found.leader, storage=storage, running=running) if test else None
+        options = _options(workers, timeout, address, allow_unauthenticated, listener)
+        found = confirm_study(study, storage=storage, top=top, baseline=baseline, divisions=divisions, options=options)
+    tested, refused = find_tested(found.study.storage, study), None
+    if test:
+        try:
+            with heard() as listener:
+                options = _options(workers, timeout, address, allow_unauthenticated, listener)
+                tested = answer_test(study, found.leader, storage=storage, options=options)
+        except ConflictError as error:
+            refused = error  # what was found is printed all the same
     _print(found, tested, as_json)
+    if refused is not None:
+        raise refused
 
 
 def compare(
@@ -87,9 +96,9 @@ def compare(
         raise RequestError("TRIAL: one was given; allowed: two or more, the first as the baseline")
     divisions = CrossValidation(folds=folds, repeats=repeats, seed=seed)
     with heard() as listener:
-        running = _running(workers, timeout, address, allow_unauthenticated, listener)
+        options = _options(workers, timeout, address, allow_unauthenticated, listener)
         found = confirmed(
-            study, lambda found: chosen_contenders(found, trials[0], trials[1:]), storage, "compare", divisions, running
+            study, lambda found: chosen_contenders(found, trials[0], trials[1:]), storage, "compare", divisions, options
         )
     _print(found, None, as_json)
 
@@ -114,9 +123,9 @@ def noise(
 
     divisions = CrossValidation(folds=folds, repeats=repeats, seed=seed or 0)
     with heard() as listener:
-        running = _running(workers, timeout, address, allow_unauthenticated, listener)
+        options = _options(workers, timeout, address, allow_unauthenticated, listener)
         found = measure_noise(
-            sweep, data=data, overrides=overrides or (), divisions=divisions, storage=storage, running=running
+            sweep, data=data, overrides=overrides or (), divisions=divisions, storage=storage, options=options
         )
     if as_json:
         print_json(found.to_json())
@@ -124,12 +133,12 @@ def noise(
         out().print(found.text)
 
 
-def _running(
+def _options(
     workers: int | None, timeout_s: float | None, address: str | None, allow_unauthenticated: bool, listener: Any
-) -> Running:
-    from aifs_tune.confirming import Running
+) -> SweepOptions:
+    from aifs_tune.confirming import SweepOptions
 
-    return Running(workers, timeout_s, address, allow_unauthenticated, listener)
+    return SweepOptions(workers, timeout_s, address, allow_unauthenticated, listener)
 
 
 def _print(found: Confirmation, tested: Tested | None, as_json: bool) -> None:

@@ -22,7 +22,8 @@ from ray.autoscaler.sdk import request_resources
 from aifs_tune import preloading
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.place import Place
-from aifs_tune.spec import Resources, SearchSpec
+from aifs_tune.search_spec import SearchSpec
+from aifs_tune.spec import Resources
 
 _MOST_WANTED = 1000
 """Trials at a time that an autoscaler is asked to make room for."""

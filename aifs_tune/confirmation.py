@@ -14,6 +14,7 @@ from aifs_tune.analysis.paired import Comparison, compare_all
 from aifs_tune.analysis.scores import Scores, Split
 from aifs_tune.cross_validation import FOLD, SIZES, SPLIT, CrossValidation, split_of
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.projects import split_name
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -228,7 +229,8 @@ def _created(storage: Storage, spec: SweepSpec, name: str, contenders: Sequence[
     n_splits = spec.cross_validation.n_splits
 
     def create() -> Study:
-        study = start_study(storage, spec, name, with_default=False)
+        project, short = split_name(name)
+        study = start_study(storage, spec, short, project=project, with_default=False)
         study.record_fact(CONTENDERS, list(contenders))
         for split in range(n_splits):  # a worker then meets each division once, as a rule
             for each in contenders:

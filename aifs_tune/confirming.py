@@ -12,6 +12,7 @@ from aifs_tune.confirmation import Confirmation, Contender, contenders_of, read_
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.listener import Listener
+from aifs_tune.projects import split_name
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study, start_study
 from aifs_tune.study import Study
@@ -28,7 +29,7 @@ TESTED = "tested"
 
 
 @dataclass(frozen=True)
-class Running:
+class SweepOptions:
     """Where and how the trainings of a confirmation run; as the arguments of :meth:`aifs_tune.sweep.Sweep.run`."""
 
     workers: int | None = None
@@ -49,7 +50,7 @@ def confirm(
     top: int = 3,
     baseline: int | None = None,
     divisions: CrossValidation | None = None,
-    running: Running | None = None,
+    options: SweepOptions | None = None,
 ) -> Confirmation:
     """Train the ``top`` best configurations of ``study`` and its baseline again, on fresh seeds and folds, and compare
     them. What was interrupted goes on where it was.
@@ -64,7 +65,7 @@ def confirm(
         it was stopped.
     """
     return confirmed(
-        study, lambda found: contenders_of(found, top=top, baseline=baseline), storage, "confirm", divisions, running
+        study, lambda found: contenders_of(found, top=top, baseline=baseline), storage, "confirm", divisions, options
     )
 
 
@@ -74,7 +75,7 @@ def confirmed(
     storage: str | None,
     suffix: str,
     divisions: CrossValidation | None = None,
-    running: Running | None = None,
+    options: SweepOptions | None = None,
 ) -> Confirmation:
     """As :func:`confirm`, of what ``choose`` gives, the baseline first, in a study whose name ends with ``suffix``."""
     opened = Storage(storage)
@@ -82,12 +83,12 @@ def confirmed(
     with opened.writing():
         found = get_study(opened, study)
         created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)
-    (running or Running()).finish(created)
+    (options or SweepOptions()).finish(created)
     return read_confirmation(opened, created.name)
 
 
 def answer_test(
-    study: str, contender: Contender, *, storage: str | None = None, running: Running | None = None
+    study: str, contender: Contender, *, storage: str | None = None, options: SweepOptions | None = None
 ) -> Tested:
     """Train ``contender`` once more on the division of ``study``, and let its best epoch answer the test part. What
     has answered already is not trained again.
@@ -102,7 +103,7 @@ def answer_test(
     opened = Storage(storage)
     with opened.writing():
         created = _test_study(get_study(opened, study), contender)
-    (running or Running()).finish(created)
+    (options or SweepOptions()).finish(created)
     return read_tested(opened, created.name)
 
 
@@ -171,7 +172,8 @@ def _test_study(study: Study, contender: Contender) -> Study:
     spec = parse_sweep(document)
 
     def create() -> Study:
-        created = start_study(study.storage, spec, name, with_default=False)
+        project, short = split_name(name)
+        created = start_study(study.storage, spec, short, project=project, with_default=False)
         created.record_fact(TESTED, wanted)
         created.enqueue(contender.params)
         created.ask_for(1)

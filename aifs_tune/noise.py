@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aifs_tune.confirmation import BASELINE, Confirmation, Contender, read_confirmation, start_confirmation
-from aifs_tune.confirming import Running
+from aifs_tune.confirming import SweepOptions
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.storage import Storage
@@ -57,7 +57,7 @@ def measure_noise(
     overrides: Sequence[str] = (),
     divisions: CrossValidation | None = None,
     storage: str | None = None,
-    running: Running | None = None,
+    options: SweepOptions | None = None,
 ) -> Noise:
     """Train the default configuration of a sweep file on each division with another seed each.
 
@@ -74,7 +74,7 @@ def measure_noise(
     with opened.writing():
         asked = divisions or CrossValidation(folds=5, repeats=2)
         created = start_confirmation(opened, spec, f"{spec.name}-noise", [Contender(BASELINE, None, default)], asked)
-    (running or Running()).finish(created)
+    (options or SweepOptions()).finish(created)
     return noise_of(read_confirmation(opened, created.name))
 
 
@@ -82,7 +82,7 @@ def noise_of(found: Confirmation) -> Noise:
     """That of the baseline of a confirmation, from the trainings that ended well.
 
     The variance of a mean over divisions whose training parts overlap is larger than sd^2 / n: by the factor 1 + n
-    n_val / n_train (Nadeau & Bengio 2003, equation 8 and its correction); a difference of two has twice that.
+    n_test / n_train (the correction of Nadeau and Bengio 2003); a difference of two has twice that.
 
     Raises
     ------

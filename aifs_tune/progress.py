@@ -61,7 +61,7 @@ class Tally:
 
     def ended(self, trial: Trial) -> None:
         self.n_ended += 1
-        if trial.state == "complete" and trial.value is not None:
+        if trial.state == "complete" and trial.value is not None and trial.feasible is not False:
             sign = 1 if self.plan.objective.mode == "max" else -1
             if self.best is None or self.best.value is None or sign * trial.value > sign * self.best.value:
                 self.best = trial

@@ -10,7 +10,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from aifs_tune.sampling import LEAST_PROMISE, is_rung
-from aifs_tune.spec import SearchSpec
+from aifs_tune.search_spec import SearchSpec
 from aifs_tune.trial import Trial
 
 GRACE_EPOCHS = 4

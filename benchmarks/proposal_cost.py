@@ -23,7 +23,8 @@ import numpy as np  # noqa: E402  (reads the number of threads when it is import
 import optuna  # noqa: E402
 
 from aifs_tune.sampling import Proposer  # noqa: E402
-from aifs_tune.spec import SearchSpec, SweepSpec  # noqa: E402
+from aifs_tune.search_spec import SearchSpec  # noqa: E402
+from aifs_tune.spec import SweepSpec  # noqa: E402
 
 GOALS_MS = {500: 100.0, 5000: 500.0}
 SPACE = {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(5)} | {

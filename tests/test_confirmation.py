@@ -153,6 +153,17 @@ def test_the_test_part_is_spent_once(study: Study) -> None:
         _test_study(study, first)
 
 
+def test_a_study_of_a_project_is_confirmed_in_its_project(study: Study) -> None:
+    theirs = start_study(study.storage, study.spec, "genes", project="biology")
+    theirs.tell(theirs.ask(), {"val_macro_f1": 0.7})
+    theirs.enqueue({"dropout": 0.2})
+    theirs.tell(theirs.ask(), {"val_macro_f1": 0.8})
+    contenders = contenders_of(theirs, top=1)
+    created = start_confirmation(theirs.storage, theirs.spec, f"{theirs.name}-confirm", contenders, DIVISIONS)
+    assert created.name == "biology/genes-confirm"
+    assert _test_study(theirs, contenders[1]).name == "biology/genes-test"
+
+
 def test_what_cannot_be_confirmed_is_refused(study: Study, url: str) -> None:
     def refused(words: str, kind: type[Exception] = RequestError, **sections: Any) -> None:
         document = study.spec.model_dump(mode="json") | {"name": "other"} | sections

@@ -35,7 +35,7 @@ LAYERS = [
     {"data_url", "object_store"},
     {"series_spec", "design_spec"},
     {"data_spec"},
-    {"cross_validation"},
+    {"cross_validation", "search_spec"},
     {"spec"},
     {"strict_yaml", "wording", "overrides", "sweep_file"},
     {"loan", "trial", "advice"},

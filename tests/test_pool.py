@@ -10,7 +10,8 @@ from aifs_tune import cluster
 from aifs_tune.cluster import Pool, ray_pool
 from aifs_tune.errors import RequestError
 from aifs_tune.place import Place
-from aifs_tune.spec import Resources, SearchSpec
+from aifs_tune.search_spec import SearchSpec
+from aifs_tune.spec import Resources
 
 
 @pytest.fixture

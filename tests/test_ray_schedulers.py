@@ -9,7 +9,7 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from aifs_tune.ray_schedulers import GRACE_EPOCHS, ModelScheduler, make_scheduler
-from aifs_tune.spec import SearchSpec
+from aifs_tune.search_spec import SearchSpec
 from aifs_tune.trial import Trial
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP

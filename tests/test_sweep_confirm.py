@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from aifs_tune.artefacts import kept_weights
+from aifs_tune.cli import app
 from aifs_tune.confirmation import CONTENDERS
-from aifs_tune.confirming import Running, answer_test, confirm, find_tested
+from aifs_tune.confirming import SweepOptions, answer_test, confirm, find_tested
 from aifs_tune.cross_validation import SIZES, CrossValidation
 from aifs_tune.errors import ConflictError, DataError
 from aifs_tune.listener import Silent
@@ -30,8 +32,8 @@ TREES = {
 
 def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str) -> None:
     study = Sweep(parse_sweep(TREES)).run(storage=url).study
-    divisions, running = CrossValidation(folds=3, repeats=1), Running(workers=2, listener=Silent())
-    found = confirm("nuclei", storage=url, top=1, divisions=divisions, running=running)
+    divisions, options = CrossValidation(folds=3, repeats=1), SweepOptions(workers=2, listener=Silent())
+    found = confirm("nuclei", storage=url, top=1, divisions=divisions, options=options)
     assert found.study.name == "nuclei-confirm"
     assert Counter(trial.state for trial in found.study.all_trials()) == {"complete": 6}
     assert [each["name"] for each in found.study.fact(CONTENDERS)] == ["baseline", "trial 1"]
@@ -42,7 +44,7 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
     assert found.leader.name == "trial 1"
     assert found.comparisons[0].n_pairs == 3
 
-    tested = answer_test("nuclei", found.leader, storage=url, running=running)
+    tested = answer_test("nuclei", found.leader, storage=url, options=options)
     assert tested.classes is not None
     assert tested.classes.scores["accuracy"].value > 0.85
     assert len(tested.answered.rows) == tested.classes.n == 113
@@ -50,8 +52,12 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
     again = find_tested(study.storage, "nuclei")
     assert again is not None
     assert again.answered.answers.tolist() == tested.answered.answers.tolist()
+    done = CliRunner().invoke(
+        app, ["confirm", "nuclei", "--top", "1", "--folds", "3", "--repeats", "1", "--storage", url]
+    )
+    assert (done.exit_code, "test part: 113 examples" in done.stdout) == (0, True), "it is shown, and not called locked"
     with pytest.raises(ConflictError, match="was spent on trial 1"):
-        answer_test("nuclei", found.contenders[0], storage=url, running=running)
+        answer_test("nuclei", found.contenders[0], storage=url, options=options)
 
 
 def test_a_lab_function_is_measured_with_seeds_alone(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +66,9 @@ def test_a_lab_function_is_measured_with_seeds_alone(lab: Path, monkeypatch: pyt
     url = f"sqlite:///{lab}/lab.db"
     (lab / "quick.yaml").write_text((lab / "slow.yaml").read_text().replace("epochs: 6", "epochs: 1"))
     seeds = CrossValidation(folds=1, repeats=3)
-    found = measure_noise("quick.yaml", storage=url, divisions=seeds, running=Running(workers=2, listener=Silent()))
+    found = measure_noise(
+        "quick.yaml", storage=url, divisions=seeds, options=SweepOptions(workers=2, listener=Silent())
+    )
     assert (found.n, found.mean, found.sd) == (3, -0.5, 0.0)
     assert len({trial.seed for trial in get_study(Storage(url), "slow-noise").all_trials()}) == 3
 

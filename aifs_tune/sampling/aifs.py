@@ -28,7 +28,7 @@ from aifs_tune.sampling.acquisition import (
 from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
 from aifs_tune.sampling.guess import Guess
-from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, none
+from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, key_of, none
 from aifs_tune.sampling.plain import Belief, measured_in, promising
 
 Array: TypeAlias = NDArray[np.float64]
@@ -138,7 +138,7 @@ class AifsSampler(BaseSampler):
         known = model.known(trials)
         encoding = model.encoding
         guess = Guess(encoding, self._guess)
-        taken = {_key(encoding.place(t.params)) for t in trials if t.number != trial.number and t.params}
+        taken = model.taken(trials, besides=trial.number)
         is_plain = self._last_epoch in (None, 1) and all(len(curve.epochs) == 1 for curve in known.curves)
         n_start = self._n_start if self._n_start is not None else N_PLAIN_START if is_plain else N_START
         if trial.number < n_start or len(known.curves) < N_CURVES:
@@ -185,7 +185,7 @@ class AifsSampler(BaseSampler):
         for n_drawn, place in enumerate(chain(places, self._drawn(encoding, rng))):
             if n_drawn >= len(places) + N_NEW_DRAWS and repeated is not None:
                 return repeated
-            is_new = _key(place) not in taken
+            is_new = key_of(place) not in taken
             if not is_new and repeated is not None:
                 continue
             params = encoding.params(place)
@@ -198,11 +198,6 @@ class AifsSampler(BaseSampler):
     def _drawn(self, encoding: Encoding, rng: np.random.Generator) -> Iterator[Array]:
         for _ in range(N_DRAWS // 100):
             yield from encoding.spread(rng.random((100, len(encoding))))
-
-
-def _key(place: Array) -> bytes:
-    """What is equal where two places (d,) are one configuration."""
-    return np.round(np.nan_to_num(place, nan=-1.0), 9).tobytes()
 
 
 def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np.random.Generator) -> Array:

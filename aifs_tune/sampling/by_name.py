@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from aifs_tune.errors import RequestError
 from aifs_tune.sampling.searched import Searched
-from aifs_tune.spec import SAMPLERS
+from aifs_tune.search_spec import SAMPLERS
 
 
 def _tpe(seed: int, draw: int, searched: Searched) -> BaseSampler:

@@ -50,6 +50,7 @@ class CurveModel:
         self._sign = 1.0 if larger_is_better else -1.0
         self._prior = Prior.of(len(encoding))
         self._seen: dict[int, tuple[FrozenTrial, Array, Curve | None]] = {}
+        self._keys: dict[int, bytes] = {}
 
     def known(self, trials: Sequence[FrozenTrial]) -> Known:
         """What ``trials`` tell, in the order of their numbers."""
@@ -83,6 +84,18 @@ class CurveModel:
             theta,
             n_fitted,
         )
+
+    def taken(self, trials: Sequence[FrozenTrial], *, besides: int) -> set[bytes]:
+        """The :func:`key_of` each of ``trials`` that has a configuration, but that with the number ``besides``."""
+        return {self._key(trial) for trial in trials if trial.number != besides and trial.params}
+
+    def _key(self, trial: FrozenTrial) -> bytes:
+        key = self._keys.get(trial.number)
+        if key is None:
+            key = key_of(self.encoding.place(trial.params))
+            if trial.state != TrialState.RUNNING:  # others have all of their parameters
+                self._keys[trial.number] = key
+        return key
 
     def _read(self, trial: FrozenTrial) -> tuple[Array, Curve | None]:
         """Its place and curve: read once, while it runs once for each change."""
@@ -124,6 +137,11 @@ class CurveModel:
 
     def posterior(self, theta: Array, points: Points) -> Posterior:
         return Posterior(Kernel(theta, self.encoding.columns), points)
+
+
+def key_of(place: Array) -> bytes:
+    """What is equal where two places (d,) are one configuration."""
+    return np.round(np.nan_to_num(place, nan=-1.0), 9).tobytes()
 
 
 def none(x: Array) -> NDArray[np.int64]:

@@ -16,9 +16,10 @@ from aifs_tune.mixtures import Mixture
 from aifs_tune.parameters import ScalarField
 from aifs_tune.projects import STUDY_PATTERN
 from aifs_tune.scalars import LARGEST_FLOAT, brief
+from aifs_tune.search_spec import SAMPLERS, SearchSpec
 from aifs_tune.section import Section, Text
 from aifs_tune.space import ParameterName, Space
-from aifs_tune.spec import SAMPLERS, Objective, SearchSpec, SweepSpec
+from aifs_tune.spec import Objective, SweepSpec
 from aifs_tune.studies import instrument_spec
 from aifs_tune.trial import ToldState
 

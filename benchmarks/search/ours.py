@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aifs_tune.ray_schedulers import make_scheduler
-from aifs_tune.spec import SearchSpec, SweepSpec
+from aifs_tune.search_spec import SearchSpec
+from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from search.tables import CurveTable

@@ -14,7 +14,8 @@ from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.sampling import LEAST_PROMISE, check_sampler, is_rung
 from aifs_tune.sampling.by_name import FOREIGN
 from aifs_tune.sampling.model import KERNEL
-from aifs_tune.spec import SAMPLERS, SearchSpec, SweepSpec
+from aifs_tune.search_spec import SAMPLERS, SearchSpec
+from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import open_study, start_study
 

@@ -1,0 +1,75 @@
+"""The ``search`` section of a sweep file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from aifs_tune.design_spec import DesignSpec
+from aifs_tune.scalars import problem
+from aifs_tune.section import Section
+
+SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
+
+ONE_OBJECTIVE = ("aifs", "cmaes")
+"""Samplers that can search one objective only."""
+TRADE_OFF_SEARCH = {"sampler": "tpe", "scheduler": "none"}
+"""Defaults where there are several."""
+
+SamplerName = Annotated[
+    str,
+    Field(
+        pattern=rf"^({'|'.join(SAMPLERS)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
+        description=f"{', '.join(SAMPLERS)} or module:Class",
+    ),
+]
+
+
+class SearchSpec(Section):
+    """How the space is searched."""
+
+    sampler: SamplerName = "aifs"
+    scheduler: Literal["aifs", "asha", "hyperband", "median", "pbt", "none"] = "aifs"
+    trials: int = Field(default=32, ge=1, le=1_000_000)
+    epochs: int = Field(default=20, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    grace_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs before a trial may be stopped early; absent: 1 for aifs, 4 for the others.",
+    )
+    reduction_factor: float = Field(default=3.0, gt=1, description="One in this many trials passes each rung of ASHA.")
+    perturb_epochs: int = Field(
+        default=2, ge=1, le=100_000, description="Epochs between two exchanges of the population of pbt."
+    )
+    timeout_s: float | None = Field(
+        default=None, gt=0, description="The sweep starts no trial after this many seconds."
+    )
+    epoch_timeout_s: float = Field(default=1800.0, gt=0, description="A trial silent for longer is failed.")
+    workers: int | None = Field(
+        default=None, ge=1, le=10_000, description="Trials at the same time; absent: as many as fit."
+    )
+    worker_retries: int = Field(
+        default=1, ge=0, le=100, description="Times a trial is tried again after its worker died."
+    )
+    initial: DesignSpec | None = Field(default=None, description="What is measured before the sampler proposes.")
+    replicates: int = Field(default=1, ge=1, le=100, description="Times each configuration is measured.")
+    stop: Literal["never", "gain_below_noise"] = Field(
+        default="never",
+        description="gain_below_noise: a sweep ends once a further trial is expected to gain less than the noise.",
+    )
+
+    @model_validator(mode="after")
+    def _grace_ends(self) -> SearchSpec:
+        if self.grace_epochs is not None and self.grace_epochs > self.epochs:
+            text = f"{self.grace_epochs} is above epochs, {self.epochs}"
+            raise problem("grace_epochs", text, f"a whole number from 1 to {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _population_exchanges(self) -> SearchSpec:
+        if self.scheduler == "pbt" and self.perturb_epochs >= self.epochs:
+            text = f"{self.perturb_epochs} is not below epochs, {self.epochs}: there would be no exchange"
+            raise problem("perturb_epochs", text, f"a whole number below {self.epochs}")
+        return self
