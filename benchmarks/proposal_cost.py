@@ -56,7 +56,7 @@ def filled(spec: SweepSpec, n_trials: int) -> optuna.Study:
 
 
 def measured(name: str, n_trials: int, repeats: int) -> dict[str, Any]:
-    spec = SweepSpec(name="cost", space=SPACE, search=SearchSpec(sampler=name, epochs=20))
+    spec = SweepSpec(name="cost", trainer="cost:curve", space=SPACE, search=SearchSpec(sampler=name, epochs=20))
     study, proposer, taken = filled(spec, n_trials), Proposer(spec), []
     for _ in range(repeats + 8):
         began = time.perf_counter()

@@ -34,9 +34,9 @@ class OurSearch:
     it."""
 
     def __init__(self, table: CurveTable, seed: int, **search: object) -> None:
-        spec = SweepSpec(
-            name="benchmark", space=table.space, search=SearchSpec(epochs=table.epochs, seed=seed, **search)
-        )
+        asked = SearchSpec(epochs=table.epochs, seed=seed, **search)
+        # a trainer's name, which nothing loads: a study without one is an instrument's, whose last epoch is not known
+        spec = SweepSpec(name="benchmark", trainer="search:table", space=table.space, search=asked)
         shared = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
         storage = Storage(f"sqlite:///{self._folder.name}/study.db", create=True)
