@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from aifs_tune.trainers.population import Member
 
 _MOST = 1024
+_ROUNDS = 4
+"""A size that is chosen by measurement leaves so many rounds of trials: in a single one no result steers the search."""
 _FIND_PLACE_S = 60.0
 _ANSWER_S = 0.2
 _START_S = 60.0
@@ -62,7 +64,8 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
             listener.stage(f"each trial trains alone: {reason}")
         yield alone
         return
-    wanted = min(n_trials, job.spec.search.workers or _MOST)
+    workers = job.spec.search.workers or (math.ceil(n_trials / _ROUNDS) if wanted_size == "auto" else _MOST)
+    wanted = min(n_trials, workers)
     most = wanted_size if wanted_size != "auto" else math.ceil(wanted / pool.workers)
     left_out = LeftOut(pool.is_room, listener.stage)
 
@@ -87,9 +90,9 @@ def crew_for(job: Job, pool: Pool, *, n_trials: int, listener: Listener) -> Iter
             return
         n_others = min(pool.workers, math.ceil(wanted / size)) - 1
         populations += _started(n_others, lambda: hall(size), left_out, timeout_s=_START_S)
-        workers = min(wanted, size * len(populations))
+        n_members = min(wanted, size * len(populations))
         listener.stage(f"{len(populations)} population(s) of {size} trials in one program each")
-        yield Crew(workers, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(populations))
+        yield Crew(n_members, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(populations))
     finally:
         for population in populations:
             ray.kill(population)

@@ -29,6 +29,7 @@ from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
 from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, key_of, none
+from aifs_tune.sampling.one_core import one_core
 from aifs_tune.sampling.plain import Belief, measured_in, promising
 
 Array: TypeAlias = NDArray[np.float64]
@@ -132,6 +133,10 @@ class AifsSampler(BaseSampler):
         self._raise_error_if_multi_objective(study)
         if not search_space:
             return {}
+        with one_core():
+            return self._sample(study, trial, search_space)
+
+    def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         model = self.model(study, search_space)
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, trial.number]))
         trials = study._get_trials(deepcopy=False, use_cache=True)

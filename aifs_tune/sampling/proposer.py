@@ -15,6 +15,7 @@ from aifs_tune.sampling.by_name import make_foreign
 from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.sampling.obedient import Obedient
+from aifs_tune.sampling.one_core import one_core
 from aifs_tune.sampling.plain import promising
 from aifs_tune.sampling.searched import Searched
 from aifs_tune.sampling.stopping import promise
@@ -60,6 +61,7 @@ class Proposer:
         ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
         return not ranges and self._spec.search.sampler not in ("grid", "brute_force")
 
+    @one_core()
     def promise(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
         """What an epoch more of a running trial, with these values by epoch, is expected to gain, in parts of what one
         of a new configuration would; see :func:`aifs_tune.sampling.stopping.promise`."""
@@ -72,6 +74,7 @@ class Proposer:
         rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
         return promise(model, known, reported, store, rng, allows=self._spec.allows)
 
+    @one_core()
     def outlook(self, study: optuna.Study) -> tuple[float, int, float] | None:
         """By how much the true value of the best new configuration is expected to exceed that of the best trial's, that
         trial's number, and what its true value is taken to be: by the results, whoever proposed them. None while fewer
