@@ -9,18 +9,16 @@ from typing import Any, Literal
 
 import optuna
 
-from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.held_session import translated
 from aifs_tune.optuna_quiet import quietly
 from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.question import question_of
 from aifs_tune.sampling import planned
-from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study import SPEC, Study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trial import Trial
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
 _OTHER |= {"replay": "another schedule to replay", "mixtures": "other mixtures", "limits": "other limits"}
@@ -119,44 +117,6 @@ def start_study(
     if study.spec != spec:
         study.replace_spec(spec)
     return study
-
-
-def warm_start(study: Study, earlier: Study, *, most: int = 3) -> list[Trial]:
-    """Let ``study`` try the best configurations of ``earlier`` before any new proposal, at most ``most`` that differ.
-
-    Parameters that ``earlier`` did not have take their default; those that ``study`` does not have are left out.
-
-    Raises
-    ------
-    RequestError
-        If no complete trial of ``earlier`` is a configuration of ``study``, with the reason for the best one.
-    """
-    known = [dict(trial.params) for trial in study.all_trials()]
-    queued: list[Trial] = []
-    reason = ""
-    for trial in earlier.best_trials(earlier.counts()["complete"]):
-        try:
-            params = study.spec.check_params(_adapted(trial.params, study.spec.space))
-        except RequestError as error:
-            reason = reason or f"trial {trial.number}: {error}"
-            continue
-        if params not in known and len(queued) < most:
-            known.append(params)
-            queued.append(study.enqueue(params))
-    if not queued and reason:
-        raise RequestError(f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}")
-    return queued
-
-
-def _adapted(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
-    """``params`` with the parameters of ``space`` alone: defaults where one is missing."""
-    adapted: dict[str, Scalar] = {}
-    for name, parameter in space.items():
-        if space.is_active(name, adapted):
-            value = params.get(name, parameter.default_value)
-            if value is not None:
-                adapted[name] = value
-    return adapted
 
 
 def get_study(storage: Storage, name: str) -> Study:

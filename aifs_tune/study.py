@@ -24,7 +24,7 @@ from aifs_tune.record import (
     read_line,
 )
 from aifs_tune.results import Result, objectives_in, result_of, values_of
-from aifs_tune.sampling import Proposer
+from aifs_tune.sampling import INHERITED, Inherited, Proposer
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
@@ -290,6 +290,12 @@ class Study(StudyLending):
     def record_fact(self, name: str, value: Any) -> None:
         """Store a JSON value that :meth:`fact` gives back."""
         self._optuna.set_user_attr(f"{FACT}{name}", value)
+
+    @whole
+    def inherit(self, inherited: Sequence[Inherited]) -> None:
+        """Record what the sampler learns from earlier studies from now on."""
+        self._optuna.set_user_attr(INHERITED, [each.to_json() for each in inherited if each.params])
+        self._proposer = Proposer(self.spec)
 
     @whole
     def match_data(self, fingerprint: str | None) -> None:

@@ -14,6 +14,7 @@ from aifs_tune.errors import NotFoundError
 from aifs_tune.held_session import translated
 from aifs_tune.ranking import front, ranked
 from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
+from aifs_tune.sampling import Proposer
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.trial import STATES, Checkpoint, Glance, Measurement, State, Trial
@@ -115,6 +116,19 @@ class StudyReading:
         with translated(self.storage.shown):
             return advice_of(self.spec, self._optuna, self.all_trials())
 
+    def merits(self) -> dict[int, float]:
+        """By the number of each trial that ended well or was stopped early, what the sampler ``aifs`` expects it to be
+        worth at the last epoch: larger is better, in no unit. Empty while too little is known, or with several
+        objectives."""
+        with translated(self.storage.shown):
+            return {} if self.spec.trade_off else Proposer(self.spec).merits(self._optuna)
+
+    def leaning(self) -> dict[str, float]:
+        """By each earlier study of its warm start, how far the results bear it out, about 0 to 1: 0 where they do
+        not and it is dropped. Empty without a warm start and while too little is known."""
+        with translated(self.storage.shown):
+            return Proposer(self.spec).leaning(self._optuna)
+
     def glances(self) -> list[Glance]:
         """Of every trial, in the order of their numbers, how far it is."""
         now = self.storage.clock()
@@ -150,6 +164,11 @@ class StudyReading:
     def fact(self, name: str) -> Any:
         """The JSON value that was recorded under this name; None if none was."""
         return self._optuna.user_attrs.get(f"{FACT}{name}")
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the data it is about; None if there are none, or its first sweep has not prepared them."""
+        return self._optuna.user_attrs.get(DATA)
 
     @property
     def artefacts(self) -> Path | str:

@@ -12,7 +12,7 @@ import pytest
 import aifs_tune
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study, open_study, warm_start
+from aifs_tune.studies import get_study, open_study
 from aifs_tune.study import Study
 
 

@@ -28,6 +28,7 @@ from aifs_tune.sampling.acquisition import (
 from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.encoding import Conditions, Encoding, Mixed
 from aifs_tune.sampling.guess import Guess
+from aifs_tune.sampling.inherited import experts_of, inherited_by
 from aifs_tune.sampling.model import KERNEL, CurveModel, Known, extended, key_of, none
 from aifs_tune.sampling.one_core import one_core
 from aifs_tune.sampling.plain import Belief, measured_in, promising
@@ -144,16 +145,22 @@ class AifsSampler(BaseSampler):
         encoding = model.encoding
         guess = Guess(encoding, self._guess)
         taken = model.taken(trials, besides=trial.number)
-        is_plain = self._last_epoch in (None, 1) and all(len(curve.epochs) == 1 for curve in known.curves)
+        is_plain = self.is_plain(known)
         n_start = self._n_start if self._n_start is not None else N_PLAIN_START if is_plain else N_START
-        if trial.number < n_start or len(known.curves) < N_CURVES:
-            return self._first_new(encoding, self._start(encoding, guess, trial.number), taken, rng)
+        store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
+        is_early = trial.number < n_start
+        # while a study begins, at most every other proposal follows what was inherited
+        may_lean = bool(model.experts) and trial.number % 2 == 1
+        if len(known.curves) < N_CURVES or (
+            is_early and not (may_lean and self.weights(study, model, known, trials, store).any())
+        ):
+            return self._first_new(encoding, self.start(encoding, trial.number)[None], taken, rng)
         if is_plain:
             places = promising(self.belief(study, model, trials), guess, rng, self._allows)
             return self._first_new(encoding, places, taken, rng)
-        if rng.random() < RANDOM_SHARE:
+        if not is_early and rng.random() < RANDOM_SHARE:
             return self._first_new(encoding, encoding.spread(rng.random((1, len(encoding)))), taken, rng)
-        theta = model.fitted(known, partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL))
+        theta = model.fitted(known, store)
         return self._first_new(encoding, propose(model, known, theta, guess, rng), taken, rng)
 
     def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
@@ -162,7 +169,15 @@ class AifsSampler(BaseSampler):
             space = search_space | self._fixed
             encoding = Encoding(space, self._conditions, ordered=self._ordered, mixed=self._mixed)
             is_max = study.direction == StudyDirection.MAXIMIZE
-            self._models = search_space, CurveModel(encoding, last_epoch=self._last_epoch, larger_is_better=is_max)
+            self._models = (
+                search_space,
+                CurveModel(
+                    encoding,
+                    last_epoch=self._last_epoch,
+                    larger_is_better=is_max,
+                    experts=experts_of(encoding, inherited_by(study)),
+                ),
+            )
             self._belief = None
         return self._models[1]
 
@@ -170,16 +185,35 @@ class AifsSampler(BaseSampler):
         """What the values of ``trials`` say, whatever their courses; of two of them at least."""
         is_max = study.direction == StudyDirection.MAXIMIZE
         measured = measured_in(trials, model.encoding, larger_is_better=is_max)
-        self._belief = Belief(model.encoding, measured, self._belief)
+        self._belief = Belief(model.encoding, measured, self._belief, model.experts)
         return self._belief
 
-    def _start(self, encoding: Encoding, guess: Guess, number: int) -> Array:
+    def weights(
+        self,
+        study: Study,
+        model: CurveModel,
+        known: Known,
+        trials: Sequence[FrozenTrial],
+        store: Callable[[str], None],
+    ) -> Array:
+        """How far the results bear out each of the model's experts (k,): 0 for one that is not heard."""
+        if self.is_plain(known):
+            return self.belief(study, model, trials).weights
+        return model.leaning(model.fitted(known, store), points_of(known.curves)).lean.weights
+
+    def is_plain(self, known: Known) -> bool:
+        """Whether no trial has a course of epochs."""
+        return self._last_epoch in (None, 1) and all(len(curve.epochs) == 1 for curve in known.curves)
+
+    def start(self, encoding: Encoding, number: int) -> Array:
+        """The place (d,) at which the trial ``number`` begins a study: of a quasi-random sequence."""
         sequence = qmc.Sobol(len(encoding), scramble=True, rng=self._seed)
         if number:
             sequence.fast_forward(number)
         places = np.asarray(sequence.random(1))
         # every other start is drawn from the guess, where there is one
-        return encoding.spread(guess.bent(places) if number % 2 else places)
+        bent = Guess(encoding, self._guess).bent(places) if number % 2 else places
+        return np.asarray(encoding.spread(bent)[0])
 
     def _first_new(
         self, encoding: Encoding, places: Array, taken: set[bytes], rng: np.random.Generator
@@ -223,7 +257,7 @@ def propose(model: CurveModel, known: Known, theta: Array, guess: Guess, rng: np
             promising = log_expected_improvement(*posterior.gain(pending_x, end, pending, x[by_mean[0]], -1))
             awaited = np.argsort(-promising, kind="stable")[:MOST_RUNNING]
         at, who = pending_x[awaited], pending[awaited]
-        posterior = model.posterior(theta, extended(points, at, end, who, posterior.mean(at, end, who)))
+        posterior = posterior.awaiting(extended(points, at, end, who, posterior.mean(at, end, who)))
     places = candidates(encoding, known.places[[contenders[i] for i in by_mean[:N_BEST]]], rng)
     features = encoding.features(places)
     gain, variance = posterior.gain(features, end, none(features), x[by_mean[0]], -1)

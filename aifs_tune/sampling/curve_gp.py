@@ -207,6 +207,10 @@ class Posterior:
             cov[np.diag_indices_from(cov)] += 1e-6
         self._alpha, _ = lapack.dpotrs(self._factor, points.y, lower=1)
 
+    def awaiting(self, points: Points) -> Posterior:
+        """The posterior with ``points`` instead, those observed and others that are only expected."""
+        return Posterior(self.kernel, points)
+
     def mean(self, x: Array, u: float, trial: NDArray[np.int64]) -> Array:
         """Means (m,) of configurations ``x`` (m, c) at log epoch ``u``; ``trial`` (m,) says which trials they are, -1
         for new ones."""

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aifs_tune.sampling.curve_gp import Kernel, Points, Posterior, Prior, fit
 from aifs_tune.sampling.curves import Curve, points_of, smoothed
 from aifs_tune.sampling.encoding import Encoding
+from aifs_tune.sampling.leaning import Expects, LeaningPosterior
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -38,14 +39,21 @@ class Known:
 
 
 class CurveModel:
-    """Reads trials into curves, each once, and fits the kernel to them.
+    """Reads trials into curves, each once, and fits the kernel to them; leans on ``experts``, if there are any.
 
     Nothing but the trials decides what the model believes: the kernel's parameters are fitted from those that an
     earlier proposal stored with its trial, so that a new process continues as the old one would have.
     """
 
-    def __init__(self, encoding: Encoding, *, last_epoch: int | None, larger_is_better: bool) -> None:
-        self.encoding = encoding
+    def __init__(
+        self,
+        encoding: Encoding,
+        *,
+        last_epoch: int | None,
+        larger_is_better: bool,
+        experts: Sequence[Expects] = (),
+    ) -> None:
+        self.encoding, self.experts = encoding, experts
         self._last_epoch = last_epoch
         self._sign = 1.0 if larger_is_better else -1.0
         self._prior = Prior.of(len(encoding))
@@ -136,7 +144,14 @@ class CurveModel:
         return np.array(rounded)
 
     def posterior(self, theta: Array, points: Points) -> Posterior:
+        if self.experts:
+            return self.leaning(theta, points)
         return Posterior(Kernel(theta, self.encoding.columns), points)
+
+    def leaning(self, theta: Array, points: Points) -> LeaningPosterior:
+        """The posterior with how far it leans on each of the experts."""
+        end = float(np.log(self._last_epoch)) if self._last_epoch else float(points.u.max())
+        return LeaningPosterior(Kernel(theta, self.encoding.columns), points, self.experts, end)
 
 
 def key_of(place: Array) -> bytes:

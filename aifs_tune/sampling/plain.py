@@ -22,6 +22,7 @@ from aifs_tune.sampling.acquisition import (
 )
 from aifs_tune.sampling.encoding import Encoding
 from aifs_tune.sampling.guess import Guess
+from aifs_tune.sampling.leaning import Expects, LeaningPlainPosterior
 from aifs_tune.sampling.output_warp import OutputWarp
 from aifs_tune.sampling.plain_gp import PlainPosterior, PlainPrior, drawn, fit
 
@@ -90,14 +91,20 @@ def _is_finite(trial: FrozenTrial) -> bool:
 
 
 class Belief:
-    """What the model makes of ``measured``, at least two trials.
+    """What the model makes of ``measured``, at least two trials, leaning on ``experts``, if there are any.
 
     ``posteriors`` are of warped values; ``best`` is the index of the trial whose configuration has the best true value,
     by the mean, among those that probably keep to all limits; None if none does.
     """
 
-    def __init__(self, encoding: Encoding, measured: Measured, earlier: Belief | None = None) -> None:
-        self.encoding, self.measured = encoding, measured
+    def __init__(
+        self,
+        encoding: Encoding,
+        measured: Measured,
+        earlier: Belief | None = None,
+        experts: Sequence[Expects] = (),
+    ) -> None:
+        self.encoding, self.measured, self._experts = encoding, measured, experts
         self.x = encoding.features(measured.places)
         self.warp = OutputWarp.of(measured.values)
         self.posteriors: list[PlainPosterior]
@@ -121,7 +128,15 @@ class Belief:
         found = [fit(columns, x, y, prior)]
         if len(y) <= MOST_DRAWN and N_KERNELS > 1:
             found = drawn(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
+        if self._experts:
+            return [LeaningPlainPosterior(theta, columns, x, y, self._experts) for theta in found]
         return [PlainPosterior(theta, columns, x, y) for theta in found]
+
+    @cached_property
+    def weights(self) -> Array:
+        """How far it leans on each of the experts (k,), the mean over the posteriors; empty without them."""
+        of_each = [each.lean.weights for each in self.posteriors if isinstance(each, LeaningPlainPosterior)]
+        return np.mean(of_each, axis=0) if of_each else np.empty(0)
 
     def _limit(self, excess: Array) -> tuple[PlainPosterior, float] | None:
         """The model of a limit's excess (n,) and what 0 is in its units; None while too few are known."""
@@ -147,10 +162,7 @@ class Belief:
             return self.posteriors
         x, y = self.encoding.features(running), self.warp(self.measured.values)
         both = np.concatenate([self.x, x])
-        return [
-            PlainPosterior(each.theta, self.encoding.columns, both, np.concatenate([y, each.mean_and_variance(x)[0]]))
-            for each in self.posteriors
-        ]
+        return [each.awaiting(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
 
     def score(self, places: Array) -> Array:
         """Log of the expected improvement (m,) at ``places`` (m, d), times the chance to keep to all limits; that

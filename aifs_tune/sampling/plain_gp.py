@@ -148,7 +148,7 @@ class PlainPosterior:
 
     def __init__(self, theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> None:
         d = len(theta) - 2
-        self.theta = theta
+        self.theta, self._columns = theta, columns
         self.scales = np.exp(theta[:d])[columns]
         self.level, self.noise = float(np.exp(theta[d])), float(np.exp(theta[d + 1]))
         self._x = x
@@ -165,17 +165,28 @@ class PlainPosterior:
         r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
         return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
+    def awaiting(self, x: Array, y: Array) -> PlainPosterior:
+        """The posterior of these values instead, those observed and others that are only expected."""
+        return PlainPosterior(self.theta, self._columns, x, y)
+
+    def mean(self, x: Array) -> Array:
+        """Of the true values (m,) at ``x`` (m, c)."""
+        return np.asarray(self._cross(x) @ self._alpha)
+
     def mean_and_variance(self, x: Array) -> tuple[Array, Array]:
         """Of the true values (m,) at ``x`` (m, c), without noise."""
-        cross = self.level * self.matern(x, self._x) + 1.0
+        cross = self._cross(x)
         half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = self.level + 1.0 - np.einsum("nm,nm->m", half, half)
         return cross @ self._alpha, np.maximum(variance, 1e-12)
 
     def gain(self, x: Array, over: Array) -> tuple[Array, Array]:
         """Means and variances (m,) of how much the true value at each ``x`` (m, c) exceeds that at ``over`` (c,)."""
-        cross = self.level * self.matern(np.vstack([x, over[None]]), self._x) + 1.0
+        cross = self._cross(np.vstack([x, over[None]]))
         mean = cross @ self._alpha
         half = solve_triangular(self._factor, (cross[:-1] - cross[-1]).T, lower=True, check_finite=False)
         prior = 2.0 * self.level * (1.0 - self.matern(x, over[None])[:, 0])
         return mean[:-1] - mean[-1], np.maximum(prior - np.einsum("nm,nm->m", half, half), 0.0)
+
+    def _cross(self, x: Array) -> Array:
+        return np.asarray(self.level * self.matern(x, self._x) + 1.0)

@@ -12,14 +12,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.sampling.aifs import N_CURVES, AifsSampler
 from aifs_tune.sampling.by_name import make_foreign
+from aifs_tune.sampling.curves import points_of
 from aifs_tune.sampling.guess import Guess
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.sampling.obedient import Obedient
 from aifs_tune.sampling.one_core import one_core
 from aifs_tune.sampling.plain import promising
-from aifs_tune.sampling.searched import Searched
+from aifs_tune.sampling.searched import Searched, configuration
 from aifs_tune.sampling.stopping import promise
 from aifs_tune.sampling.unaware import Unaware
+from aifs_tune.scalars import Scalar
 from aifs_tune.spec import SweepSpec
 
 N_OUTLOOK = 50
@@ -93,6 +95,48 @@ class Proposer:
         sign = 1.0 if self._spec.objective.mode == "max" else -1.0
         return gain, number, sign * float(belief.warp.inverse(belief.means[belief.best]))
 
+    def opening(self, number: int) -> dict[str, Scalar] | None:
+        """The configuration with which the trial ``number`` would begin the search; None where the sampler has no start
+        of its own, or it is not allowed there."""
+        if self._spec.search.sampler != "aifs" or self._spec.search.initial is not None:
+            return None
+        encoding = self._searched.encoding()
+        params = configuration(self._spec, encoding, self._aifs.start(encoding, number))
+        return params if self._spec.allows(params) else None
+
+    def merits(self, study: optuna.Study) -> dict[int, float]:
+        """By the number of each trial that is complete or was stopped early, what it is expected to be worth at the
+        last epoch, larger is better; empty while fewer than two have reported."""
+        space = {name: d for name, d in self._searched.space.items() if not d.single()}
+        if not space:
+            return {}
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        model = self._aifs.model(study, space)
+        known = model.known(trials)
+        if len(known.curves) < 2:
+            return {}
+        if self._aifs.is_plain(known):
+            belief = self._aifs.belief(study, model, trials)
+            return dict(zip(belief.measured.numbers.tolist(), belief.means.tolist(), strict=True))
+        posterior = model.posterior(model.fitted(known, _forgotten), points_of(known.curves))
+        numbers = np.array([curve.trial for curve in known.curves], dtype=np.int64)
+        means = posterior.mean(np.stack([curve.x for curve in known.curves]), model.end(known.curves), numbers)
+        return dict(zip(numbers.tolist(), means.tolist(), strict=True))
+
+    def leaning(self, study: optuna.Study) -> dict[str, float]:
+        """How far the results bear out each earlier study of a warm start, 0 where it is dropped; empty while fewer
+        than :data:`~aifs_tune.sampling.aifs.N_CURVES` trials have reported."""
+        space = {name: d for name, d in self._searched.space.items() if not d.single()}
+        if self._spec.search.sampler != "aifs" or not space:
+            return {}
+        trials = study.get_trials(deepcopy=False)
+        model = self._aifs.model(study, space)
+        known = model.known(trials)
+        if not model.experts or len(known.curves) < N_CURVES:
+            return {}
+        weights = self._aifs.weights(study, model, known, trials, _forgotten)
+        return {expert.study: weight for expert, weight in zip(model.experts, weights.tolist(), strict=True)}
+
     @cached_property
     def _aifs(self) -> AifsSampler:
         return AifsSampler(
@@ -106,6 +150,10 @@ class Proposer:
             mixed=self._searched.mixed,
             n_start=None if self._spec.search.initial is None else 0,
         )
+
+
+def _forgotten(_fitted: str) -> None:
+    """Whoever only looks at a study writes nothing."""
 
 
 def check_sampler(spec: SweepSpec) -> None:

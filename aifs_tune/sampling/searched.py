@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 
 from aifs_tune.record import space_distributions
@@ -41,3 +43,16 @@ def configuration(spec: SweepSpec, encoding: Encoding, place: Array) -> dict[str
         if spec.space.is_active(name, params):
             params[name] = parameter.take(name, found.get(name, parameter.extremes[0]))
     return params
+
+
+def distance(spec: SweepSpec, one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> float:
+    """The root mean square difference of two configurations over what is searched, 0 to 1: of numbers in parts of their
+    range, of choices, and of a parameter that is active in one of them alone, 1 where they differ."""
+    encoding = Searched.of(spec).encoding()
+    if not len(encoding):
+        return 0.0
+    apart = np.abs(encoding.place(one) - encoding.place(other))
+    nominal = np.array([axis.is_nominal for axis in encoding.axes])
+    both_inactive = np.isnan(encoding.place(one)) & np.isnan(encoding.place(other))
+    apart = np.where(np.isnan(apart), np.where(both_inactive, 0.0, 1.0), np.where(nominal, apart > 0, apart))
+    return float(np.sqrt(np.mean(apart**2)))

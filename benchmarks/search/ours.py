@@ -42,23 +42,23 @@ class OurSearch:
         storage = Storage(f"sqlite:///{self._folder.name}/study.db", create=True)
         self._writing = storage.writing()
         self._writing.__enter__()  # for good: as a sweep, it is the one writer
-        self._study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
+        self.study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
         self._scheduler = make_scheduler(spec.search, "max", [], self._promise)
 
     def _promise(self, trial_id: str, epoch: int, value: float) -> float | None:
-        return self._study.promise(int(trial_id), epoch, value)
+        return self.study.promise(int(trial_id), epoch, value)
 
     def ask(self) -> Run:
-        trial = self._study.ask()
+        trial = self.study.ask()
         self._scheduler.on_trial_add(None, _TuneTrial(str(trial.number)))
         return Run(trial.number, trial.params, 0, self._epochs)
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
-        running, metric = _TuneTrial(str(trial)), self._study.spec.objective.metric
+        running, metric = _TuneTrial(str(trial)), self.study.spec.objective.metric
         decision = self._scheduler.on_trial_result(None, running, {"epoch": epoch, "objective": value})
-        self._study.report(trial, epoch, {metric: value})
+        self.study.report(trial, epoch, {metric: value})
         if epoch < self._epochs and decision == "CONTINUE":
             return True
         self._scheduler.on_trial_complete(None, running, {"epoch": epoch, "objective": value})
-        self._study.tell(trial, state="complete" if epoch == self._epochs else "pruned")
+        self.study.tell(trial, state="complete" if epoch == self._epochs else "pruned")
         return False
