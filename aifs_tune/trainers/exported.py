@@ -52,7 +52,9 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     signature = [tf.TensorSpec((None, *shape), kind, name) for name, shape, kind in inputs_of(loaded)]
     traced = tf.function(answer, input_signature=signature, autograph=False)
     model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=_OPSET)
-    model.producer_version, model.doc_string = "", f"{loaded.trainer} of aifs-tune"
+    model.doc_string, model.graph.doc_string = f"{loaded.trainer} of aifs-tune", ""
+    for value in (*model.graph.input, *model.graph.output):  # what has a running number, so that the file has none
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -89,14 +91,22 @@ def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None
 def _dated(content: bytes, written_at: datetime) -> bytes:
     """The same archive with one time in it, so that the same network gives the same file."""
     buffer = io.BytesIO()
+    numbers: dict[int, int] = {}  # of objects that layers share, which Keras names by where they lie in memory
     with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(buffer, "w") as taken:
         for name in sorted(given.namelist()):
             held = given.read(name)
-            if name == "metadata.json":
-                told = json.loads(held) | {"date_saved": f"{written_at:%Y-%m-%d@%H:%M:%S}"}
+            if name.endswith(".json"):
+                told = json.loads(held, object_hook=lambda found: _numbered(found, numbers))
+                if "date_saved" in told:
+                    told["date_saved"] = f"{written_at:%Y-%m-%d@%H:%M:%S}"
                 held = json.dumps(told).encode()
             taken.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), held)
     return buffer.getvalue()
+
+
+def _numbered(found: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    shared = found.get("shared_object_id")
+    return found if shared is None else found | {"shared_object_id": numbers.setdefault(shared, len(numbers) + 1)}
 
 
 def _model(loaded: LoadedNetwork) -> Any:
