@@ -35,8 +35,8 @@ _MB = 1e6
 
 
 class ArtefactStore(Protocol):
-    """Entries by their names, ``TRIAL/ENTRY``, made by any machine and found by any other. What lies beside trials is
-    somebody else's, and is left alone.
+    """Entries by their names, ``TRIAL/ENTRY``, made by any machine and found by any other. What lies beside trials, as
+    ``data/ENTRY`` does, is put and fetched likewise, and else left alone.
 
     All may block and raise :class:`StorageError` if the store does not answer, or OSError if a disk is full.
     """

@@ -16,6 +16,7 @@ from aifs_tune.projects import split_name
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study, start_study
 from aifs_tune.study import Study
+from aifs_tune.study_files import share_files
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.answered import Answered, read_answers
 from aifs_tune.trial import Trial
@@ -83,6 +84,7 @@ def confirmed(
     with opened.writing():
         found = get_study(opened, study)
         created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)
+        share_files(created, found)
     (options or SweepOptions()).finish(created)
     return read_confirmation(opened, created.name)
 
@@ -102,7 +104,9 @@ def answer_test(
     """
     opened = Storage(storage)
     with opened.writing():
-        created = _test_study(get_study(opened, study), contender)
+        found = get_study(opened, study)
+        created = _test_study(found, contender)
+        share_files(created, found)
     (options or SweepOptions()).finish(created)
     return read_tested(opened, created.name)
 

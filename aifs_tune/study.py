@@ -30,12 +30,11 @@ from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study_lending import StudyLending
-from aifs_tune.study_reading import ASKED, FACT
+from aifs_tune.study_reading import ASKED, DATA, FACT
 from aifs_tune.study_writing import LEADER, whole
 from aifs_tune.trial import Change, ToldState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
-DATA = "aifs_tune:data"
 
 
 class Study(StudyLending):
@@ -296,7 +295,7 @@ class Study(StudyLending):
     @whole
     def match_data(self, fingerprint: str | None) -> None:
         """Record what data the study is about; :class:`ConflictError` if it was other data before."""
-        recorded = self._optuna.user_attrs.get(DATA)
+        recorded = self.fingerprint
         if recorded is not None and recorded != fingerprint:
             raise ConflictError(
                 f"study {self.name!r} was run on other data (fingerprint {recorded[:12]}, now "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ASKED = "aifs_tune:asked"
 FACT = "aifs_tune:fact:"
+DATA = "aifs_tune:data"
 
 
 class StudyReading:
@@ -139,6 +140,12 @@ class StudyReading:
     def n_asked(self) -> int:
         """How many finished trials the sweeps so far were asked for."""
         return int(self._optuna.user_attrs.get(ASKED, 0))
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that the study is about; None before its first sweep, and where there are none."""
+        found: str | None = self._optuna.user_attrs.get(DATA)
+        return found
 
     def fact(self, name: str) -> Any:
         """The JSON value that was recorded under this name; None if none was."""

@@ -27,12 +27,15 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.studies import warm_start as begin_with
 from aifs_tune.study import Study
+from aifs_tune.study_files import match_files
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
 
 if TYPE_CHECKING:
     import pandas
+
+    from aifs_tune.data.files import FileTable
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,8 @@ def _execute(
         spec = located(spec)
         if more is None and _n_remaining(get_study(storage, name)) <= 0:
             study = get_study(storage, name)
-            study.match_data(_prepared(spec, strict, listener).fingerprint)
+            undivided = spec.model_copy(update={"cross_validation": None})
+            _match(study, _prepared(undivided, strict, listener))
             return SweepResult(study, time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
@@ -209,7 +213,7 @@ def _execute(
             prepared = _prepared(spec, strict, listener)
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project)
-        study.match_data(prepared.fingerprint)
+        _match(study, prepared)
         if prepared.sizes:
             study.record_fact(SIZES, [list(size) for size in prepared.sizes])
         owner = f"sweep-{uuid.uuid4().hex}"
@@ -252,6 +256,7 @@ class _Prepared:
 
     location: Path | None = None
     fingerprint: str | None = None
+    files: FileTable | None = None
     divisions: tuple[tuple[Path, str], ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
 
@@ -263,18 +268,31 @@ def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
     from aifs_tune.data.sources import prepare, sizes_of
 
     kind, several = family.kind, spec.cross_validation
-    location, fingerprint = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
-    if spec.answer_test and not sizes_of(location, kind)["test"]:
+    made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
+    if spec.answer_test and not sizes_of(made.location, kind)["test"]:
         raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
     if several is None:
-        return _Prepared(location, fingerprint)
-    divisions = tuple(
+        return _Prepared(made.location, made.fingerprint, made.files)
+    divisions = [
         prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
         for i in range(several.n_splits)
-    )
-    sizes = [sizes_of(where, kind) for where, _ in divisions]
+    ]
+    sizes = [sizes_of(division.location, kind) for division in divisions]
     measuring = "test" if several.measures_folds else "val"
-    return _Prepared(location, fingerprint, divisions, tuple((size["train"], size[measuring]) for size in sizes))
+    return _Prepared(
+        made.location,
+        made.fingerprint,
+        made.files,
+        tuple((division.location, division.fingerprint) for division in divisions),
+        tuple((size["train"], size[measuring]) for size in sizes),
+    )
+
+
+def _match(study: Study, prepared: _Prepared) -> None:
+    if prepared.files is None:
+        study.match_data(prepared.fingerprint)
+    else:
+        match_files(study, prepared.fingerprint, prepared.files)
 
 
 def _say_nothing(_line: str) -> None:

@@ -66,7 +66,9 @@ def main() -> None:
         family = find_family(spec)
         if family is None or spec.data is None:
             sys.exit(f"{args.sweep}: its trainer has no test part")
-        location, _ = prepare(spec.data, family.kind, strict=False, tell=lambda line: None, progress=lambda *_: None)
+        location = prepare(
+            spec.data, family.kind, strict=False, tell=lambda line: None, progress=lambda *_: None
+        ).location
         baseline = spec.space.default_params() if args.baseline == "file" else {}
         configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "baseline": dict(baseline or {})}
         jobs = [

@@ -121,8 +121,9 @@ def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
             "space": {"units": {"type": "fixed", "value": 8}},
         }
     )
-    location, fingerprint = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None)
-    assert open_examples(location).fingerprint == fingerprint
+    made = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None)
+    location = made.location
+    assert open_examples(location).fingerprint == made.fingerprint
     monkeypatch.chdir(tmp_path)
 
     def runner() -> Runner:

@@ -57,7 +57,7 @@ LAYERS = [
     {"data"},
     {"trainers"},
     {"testing"},
-    {"listener", "artefact_stores", "artefacts"},
+    {"listener", "artefact_stores", "artefacts", "study_files"},
     {"meter", "footprint", "steps"},
     {"job"},
     {"runner", "exchange", "shortage"},

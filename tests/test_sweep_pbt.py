@@ -44,7 +44,7 @@ def test_a_population_finds_a_schedule_that_can_be_replayed(tmp_path: Path, url,
     assert sorted(change.epoch for change in changes) == [3, 5]
     for change in changes:
         assert study.spec.check_params(change.params) == dict(change.params)
-    assert [folder.name for folder in study.artefacts.iterdir()] == [f"trial-{study.best.number:06d}"]
+    assert [folder.name for folder in study.artefacts.glob("trial-*")] == [f"trial-{study.best.number:06d}"]
 
     changed = next(trial for trial in trials if trial.schedule)
     steps = lineage(study, changed)
@@ -63,7 +63,7 @@ def test_a_population_finds_a_schedule_that_can_be_replayed(tmp_path: Path, url,
     file.write_text(yaml.safe_dump(again))
     spec = load_sweep(file).spec
     check_trainer(spec)
-    data = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None)[0]
+    data = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None).location
     runner = Runner(
         Job(spec, data, tmp_path / "replayed", tmp_path),
         lambda params, seed: make_trainer(spec, data, params=params, seed=seed, threads=1),

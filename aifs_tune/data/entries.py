@@ -23,10 +23,11 @@ _TOLD_EVERY = 16
 
 @dataclass(frozen=True)
 class Source:
-    """A file that can be read, the digest of its content, and its group if files are grouped."""
+    """A file that can be read, the digest of its content and its SHA-256, and its group if files are grouped."""
 
     file: ImageFile
     content: str
+    sha256: str
     group: str | None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
+from aifs_tune.data.files import FileTable
 from aifs_tune.data.reading import digest_of, digest_of_array
 from aifs_tune.durable import write_folder
 from aifs_tune.errors import NotFoundError
@@ -57,11 +58,12 @@ class ExampleSet:
 @dataclass(frozen=True)
 class PreparedExamples:
     """Examples ready to train on; ``location`` is what :func:`open_examples` takes in other processes, ``lines`` say
-    what was found."""
+    what was found, ``files`` where each example came from."""
 
     examples: ExampleSet
     location: Path
     lines: Sequence[str]
+    files: FileTable
 
 
 def store_examples(

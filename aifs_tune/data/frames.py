@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from aifs_tune.data.cache import cache_root, storing
 from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
+from aifs_tune.data.folder import shown
 from aifs_tune.data.frame_files import Frames, read_frames
 from aifs_tune.data.inspection import listed
 from aifs_tune.data.manifest import LEAST_IMAGES, Manifest, load_manifest
@@ -85,7 +88,28 @@ def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec
         lines.append(f"targets: {', '.join(told)}")
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
     lines.append(f"{counts} images; {frames.n_missing:,} missing pixels filled with the median of their image")
-    return PreparedExamples(open_examples(location), location, lines)
+    return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, parts))
+
+
+def _files(manifest: Manifest, rows: Sequence[int], parts: Parts) -> FileTable:
+    folder = manifest.source.parent
+    used = {file for row in rows for file in manifest.files[row]}
+    names = {file: name_below(file, folder) for file in used}
+    return file_table(
+        [
+            (
+                [names[file] for file in manifest.files[row]],
+                None if manifest.indices[row] is None else f"image {manifest.indices[row]}",
+            )
+            for row in rows
+        ],
+        {name: sha256_of(file) for file, name in names.items()}
+        | {shown(manifest.source.name): sha256_of(manifest.source)},
+        parts,
+        labels=None if manifest.labels is None else [shown(manifest.labels[row]) for row in rows],
+        groups=None if manifest.groups is None else [shown(manifest.groups[row]) for row in rows],
+        lists=[shown(manifest.source.name)],
+    )
 
 
 def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Parts:

@@ -31,13 +31,14 @@ def find_here(data: DataSpec, kind: str, location: Path, fingerprint: str) -> Pa
     with storing(root), locked(root, f"decoding-{fingerprint[:24]}"):
         if (found := _find(kind, (root / name,), fingerprint)) is not None:
             return found  # another process of this machine was waited for
-        made, differing = prepare(data, kind, strict=False, tell=_say_nothing, progress=_say_nothing)
-    if differing != fingerprint:
+        made = prepare(data, kind, strict=False, tell=_say_nothing, progress=_say_nothing)
+    if made.fingerprint != fingerprint:
+        differing = made.fingerprint[:12]
         raise DataError(
-            f"the data on {socket.gethostname()} are others than those of the study (fingerprint {differing[:12]}, "
+            f"the data on {socket.gethostname()} are others than those of the study (fingerprint {differing}, "
             f"the study's is {fingerprint[:12]}); allowed: the same files, at the same path or URL, on every node"
         )
-    return made
+    return made.location
 
 
 def _find(kind: str, places: tuple[Path, ...], fingerprint: str) -> Path | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, open_images, storing, write_split
 from aifs_tune.data.dealing import in_folds
 from aifs_tune.data.entries import Decoder, Entry, Source
+from aifs_tune.data.files import FileTable, file_table
 from aifs_tune.data.folder import PARTS, LeftOut, Scan, scan_folder, shown
 from aifs_tune.data.images import ImageSet
 from aifs_tune.data.inspection import Preflight, Row, inspect, listed
@@ -25,11 +27,13 @@ from aifs_tune.errors import DataError
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Images ready to train on. ``location`` is what :func:`~aifs_tune.data.open_images` takes in other processes."""
+    """Images ready to train on. ``location`` is what :func:`~aifs_tune.data.open_images` takes in other processes;
+    ``files`` says which file each of them is."""
 
     images: ImageSet
     preflight: Preflight
     location: Path
+    files: FileTable
 
 
 def prepare_images(
@@ -72,7 +76,8 @@ def prepare_images(
         part_of = _divide(usable.sources, scan, data)
         rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
-    return PreparedImages(open_images(location), _report(data.folder, usable, part_of), location)
+    report = _report(data.folder, usable, part_of)
+    return PreparedImages(open_images(location), report, location, _files(usable.sources, rows))
 
 
 def preflight(data: DataSpec) -> Preflight:
@@ -115,7 +120,7 @@ def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) 
     for file in scan.files:
         group = _group(file.name, data.group_by)
         if file.name in digests and (data.group_by is None or group is not None):
-            found.append(Source(file, digests[file.name], group))
+            found.append(Source(file, digests[file.name].cached, digests[file.name].sha256, group))
         elif file.name in digests:
             left_out.append(LeftOut(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
     return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), left_out)
@@ -219,6 +224,18 @@ def _folded(fold: Fold, sources: Sequence[Source], part_of: Ints, data: DataSpec
     what = "different images" if data.group_by is None else "groups"
     units, where = _units(sources), f"data folder {shown(str(data.folder))}"
     return in_folds(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
+
+
+def _files(sources: Sequence[Source], rows: Mapping[str, NDArray[np.int32]]) -> FileTable:
+    """By the names of now: the entry of the cache is that of any files with these contents."""
+    names = [shown(source.file.name) for source in sources]
+    return file_table(
+        [([name], None) for name in names],
+        {name: source.sha256 for name, source in zip(names, sources, strict=True)},
+        rows,
+        labels=[shown(source.file.label) for source in sources],
+        groups=[None if source.group is None else shown(source.group) for source in sources],
+    )
 
 
 def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:

@@ -11,17 +11,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.folder import ImageFile, LeftOut, shown
 
-_VERSION = 1
+_VERSION = 2
 _SETTLED_NS = 2_000_000_000
 _BATCH = 512
 _THREADS = 4
+_PIECE = 2**20
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase, how many pieces are done, and how many there are."""
@@ -61,6 +62,22 @@ def digest_file(file: BufferedReader) -> str:
     return digest
 
 
+class Digests(NamedTuple):
+    """Of one content: ``cached`` is :func:`digest_of` it, which names it in the cache; ``sha256`` is for everybody."""
+
+    cached: str
+    sha256: str
+
+
+def digests_of(file: BufferedReader) -> Digests:
+    """Both digests of all of ``file``, which is read once."""
+    cached, sha256 = hashlib.blake2b(digest_size=20), hashlib.sha256()
+    while piece := file.read(_PIECE):
+        cached.update(piece)
+        sha256.update(piece)
+    return Digests(cached.hexdigest(), sha256.hexdigest())
+
+
 class DigestIndex:
     """Remembers the digests of the files of one folder by name, size and times."""
 
@@ -70,7 +87,7 @@ class DigestIndex:
 
     def read(
         self, files: Sequence[ImageFile], progress: Progress | None = None
-    ) -> tuple[dict[str, str], list[LeftOut]]:
+    ) -> tuple[dict[str, Digests], list[LeftOut]]:
         """Digests by file name, and the files that could not be read. Only changed files are read."""
         digests = {file.name: digest for file in files if (digest := self._find(file)) is not None}
         unread = [file for file in files if file.name not in digests]
@@ -79,7 +96,7 @@ class DigestIndex:
             for start in range(0, len(unread), _BATCH):
                 batch = unread[start : start + _BATCH]
                 for file, found in zip(batch, threads.map(_digest_or_error, batch), strict=True):
-                    if isinstance(found, str):
+                    if isinstance(found, Digests):
                         digests[file.name] = found
                     else:
                         left_out.append(LeftOut(shown(file.name), f"cannot be read ({found.strerror})"))
@@ -92,15 +109,15 @@ class DigestIndex:
         """The index as it is stored."""
         return json.dumps({"version": _VERSION, "files": self._known}).encode()
 
-    def _find(self, file: ImageFile) -> str | None:
+    def _find(self, file: ImageFile) -> Digests | None:
         known = self._known.get(file.name)
-        return str(known[3]) if known is not None and known[:3] == _status(file) else None
+        return Digests(str(known[3]), str(known[4])) if known is not None and known[:3] == _status(file) else None
 
-    def _learn(self, files: Sequence[ImageFile], digests: dict[str, str]) -> None:
+    def _learn(self, files: Sequence[ImageFile], digests: dict[str, Digests]) -> None:
         # A file that changed a moment ago can change again within one tick of the file system's clock.
         settled = time.time_ns() - _SETTLED_NS
         self._known = {
-            file.name: [*_status(file), digests[file.name]]
+            file.name: [*_status(file), *digests[file.name]]
             for file in files
             if file.name in digests and file.ctime_ns < settled
         }
@@ -110,10 +127,10 @@ def _status(file: ImageFile) -> list[int | str]:
     return [file.size, file.mtime_ns, file.ctime_ns]
 
 
-def _digest_or_error(file: ImageFile) -> str | OSError:
+def _digest_or_error(file: ImageFile) -> Digests | OSError:
     try:
         with open_regular(file.path) as opened:
-            return digest_file(opened)
+            return digests_of(opened)
     except OSError as error:
         return error
 
@@ -127,4 +144,4 @@ def _load(path: Path) -> dict[str, list[int | str]]:
     usable = isinstance(stored, dict) and stored.get("version") == _VERSION and isinstance(stored.get("files"), dict)
     if not usable:
         return {}
-    return {name: known for name, known in stored["files"].items() if isinstance(known, list) and len(known) == 4}
+    return {name: known for name, known in stored["files"].items() if isinstance(known, list) and len(known) == 5}

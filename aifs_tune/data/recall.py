@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune.data.examples import PreparedExamples, open_examples
+from aifs_tune.data.files import FileTable
 from aifs_tune.data.manifest import Manifest
 from aifs_tune.data.reading import digest_of
 from aifs_tune.durable import write_file
 from aifs_tune.errors import NotFoundError
 
-_VERSION = 1
+_VERSION = 2
 _SETTLED_NS = 2_000_000_000
 
 
@@ -23,7 +24,7 @@ def recall(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | Non
     try:
         told = json.loads(_note(root, asked, manifest).read_bytes())
         location = Path(told["location"])
-        return PreparedExamples(open_examples(location), location, told["lines"])
+        return PreparedExamples(open_examples(location), location, told["lines"], FileTable(**told["files"]))
     except (OSError, ValueError, KeyError, TypeError, NotFoundError):
         return None
 
@@ -31,7 +32,7 @@ def recall(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | Non
 def remember(root: Path, asked: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
     """Note it; not where a file is so new that it can change again within one tick of the file system's clock."""
     if max((times[2] for times in _statuses(manifest)), default=0) < time.time_ns() - _SETTLED_NS:
-        told = {"location": str(prepared.location), "lines": list(prepared.lines)}
+        told = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}
         write_file(_note(root, asked, manifest), json.dumps(told).encode())
 
 

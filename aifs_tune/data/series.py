@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.folder import shown
 from aifs_tune.data.recordings import Recording
 from aifs_tune.data.series_channels import MOST_NUMBERS, Channels, by_itself
@@ -65,7 +66,23 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
     lines.append(f"{counts} series of {values.shape[2]} channels: {told_channels(channels)}")
-    return PreparedExamples(open_examples(location), location, lines)
+    return PreparedExamples(open_examples(location), location, lines, _files(found, parts))
+
+
+def _files(found: Collection, parts: Parts) -> FileTable:
+    n = len(found.recordings)
+    names = [name_below(file, found.folder) for file in found.files]
+    origins: list[tuple[list[str], str | None]] = [([name], None) for name in names]
+    lists = [] if found.manifest is None else [found.manifest]
+    hashes = {name_below(file, found.folder): sha256_of(file) for file in {*found.files, *lists}}
+    return file_table(
+        origins or [([found.where], f"series {number}") for number in range(n)],
+        hashes,
+        parts,
+        labels=[shown(label) for label in found.labels] or None,
+        groups=[shown(str(entry)) for entry in found.aside["group"]] if "group" in found.aside else None,
+        lists=[shown(file.name) for file in lists],
+    )
 
 
 def told_channels(channels: Channels) -> str:

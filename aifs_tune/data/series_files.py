@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ _MANIFEST_COLUMNS = ("group", "part", "order")
 class Collection:
     """Series with what is known of each: ``labels``, or ``numbers`` (n, targets); the other of the two is empty.
 
-    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``part`` and ``order``.
+    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``part`` and ``order``;
+    ``files`` are those of the series, below ``folder``, and ``manifest`` that of the list, if there are any.
     """
 
     where: str
@@ -38,6 +39,9 @@ class Collection:
     numbers: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     aside: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     lines: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    folder: Path = Path()
+    manifest: Path | None = None
 
 
 def load_collection(path: Path, spec: SeriesSpec) -> Collection:
@@ -74,7 +78,8 @@ def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
         raise DataError(f"{where}: {len(files)} folder(s) of classes and no {MANIFEST}; allowed: at least 2, or one")
     pairs = [(file, name) for name, found in files.items() for file in found]
     columns, recordings, lines = _read([file for file, _ in pairs], spec)
-    return Collection(where, columns, recordings, [name for _, name in pairs], lines=lines)
+    labels, read = [name for _, name in pairs], [file for file, _ in pairs]
+    return Collection(where, columns, recordings, labels, lines=lines, files=read, folder=folder)
 
 
 def check_no_manifest(spec: SeriesSpec, where: str) -> None:
@@ -115,13 +120,17 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
         if not frame[column].notna().all():
             row = int(np.flatnonzero(frame[column].isna())[0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
-    columns, recordings, more = _read([file.parent / str(path) for path in frame[_PATH]], spec)
+    files = [file.parent / str(path) for path in frame[_PATH]]
+    columns, recordings, more = _read(files, spec)
+    found = Collection(
+        where, columns, recordings, lines=[*lines, *more], files=files, folder=file.parent, manifest=file
+    )
     entries = {name: frame[column].tolist() for name, column in aside.items()}
     if spec.targets:
         numbers = np.stack([_targets(frame[column], where) for column in spec.targets], axis=1)
-        return Collection(where, columns, recordings, numbers=numbers, aside=entries, lines=[*lines, *more])
+        return replace(found, numbers=numbers, aside=entries)
     labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[spec.label]]
-    return Collection(where, columns, recordings, labels, aside=entries, lines=[*lines, *more])
+    return replace(found, labels=labels, aside=entries)
 
 
 def _read(files: Sequence[Path], spec: SeriesSpec) -> tuple[tuple[str, ...], list[Recording], list[str]]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.dealing import Parts, refuse_folds, scaled
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.files import file_table, sha256_of
 from aifs_tune.data.folder import shown
 from aifs_tune.data.recordings import Floats, Reader, Recording
 from aifs_tune.data.series_channels import MOST_NUMBERS, Channels, carried
@@ -57,7 +58,11 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: Split) -> Prepared
         f"{counts} windows of {asked.history} steps and {made.shape[1]} channels, {asked.target} {asked.horizon} ahead",
         f"repeating the last {asked.target} has a val_loss of {repeated:.4g}",
     ]
-    return PreparedExamples(open_examples(location), location, lines)
+    name = where if spec.path is None else shown(spec.path.name)
+    ends = zip(starts.tolist(), foretold.tolist(), strict=True)
+    origins = [([name], f"steps {start} to {start + asked.history - 1} for {step}") for start, step in ends]
+    files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, parts)
+    return PreparedExamples(open_examples(location), location, lines, files)
 
 
 def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Recording, Floats, list[str]]:

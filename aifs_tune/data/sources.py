@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aifs_tune.data.examples import PreparedExamples
+from aifs_tune.data.files import FileTable
 from aifs_tune.data.reading import Progress
 from aifs_tune.data_spec import DataSpec, FramesSpec, Simulate, TableSpec
 from aifs_tune.errors import DataError
@@ -48,10 +50,18 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
     return data.at(folder, kind)
 
 
-def prepare(
-    data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress
-) -> tuple[Path, str]:
-    """Where the prepared data are, for ``open_images`` or ``open_examples``, and their fingerprint.
+@dataclass(frozen=True)
+class Prepared:
+    """Where the prepared data are, for ``open_images`` or ``open_examples``; their fingerprint; and which file each
+    example is."""
+
+    location: Path
+    fingerprint: str
+    files: FileTable
+
+
+def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
+    """Make ``data`` ready to train on; see :class:`Prepared`.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def prepare(
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
             tell(line)
-        return prepared.location, prepared.examples.fingerprint
+        return Prepared(prepared.location, prepared.examples.fingerprint, prepared.files)
     from aifs_tune.data.prepare import prepare_images
 
     if data.folder is None:
@@ -76,7 +86,7 @@ def prepare(
     images = prepare_images(data, strict=strict, progress=progress)
     for line in images.preflight.lines():
         tell(line)
-    return images.location, images.images.fingerprint
+    return Prepared(images.location, images.images.fingerprint, images.files)
 
 
 def sizes_of(location: Path, kind: str) -> dict[str, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.files import FileTable, file_table, sha256_of
 from aifs_tune.data.folder import shown
 from aifs_tune.data_spec import DataSpec, Genes, TableSpec
 from aifs_tune.errors import DataError
@@ -42,6 +43,7 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
         if column not in frame.columns:
             raise DataError(f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}")
     is_known = frame[spec.target].notna()
+    numbers = np.flatnonzero(is_known) + 1
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
         frame = frame[is_known].reset_index(drop=True)
@@ -68,7 +70,28 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
     n_missing = sum(column["missing"] for column in columns)
     lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
-    return PreparedExamples(open_examples(location), location, lines)
+    return PreparedExamples(
+        open_examples(location), location, lines, _files(spec, where, numbers, parts, labels, frame)
+    )
+
+
+def _files(
+    spec: TableSpec,
+    where: str,
+    numbers: NDArray[np.int64],
+    parts: Parts,
+    labels: Sequence[str] | None,
+    frame: pandas.DataFrame,
+) -> FileTable:
+    """``numbers`` are those of the rows below the header, from 1."""
+    name = where if spec.file is None else shown(spec.file.name)
+    return file_table(
+        [([name], f"row {number}") for number in numbers.tolist()],
+        {name: None if spec.file is None else sha256_of(spec.file)},
+        parts,
+        labels=None if labels is None else [shown(label) for label in labels],
+        groups=None if spec.group is None else [shown(str(entry)) for entry in frame[spec.group]],
+    )
 
 
 def name_of(spec: TableSpec) -> str:

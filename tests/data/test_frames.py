@@ -205,8 +205,8 @@ def test_a_path_on_the_command_line_takes_the_place_of_the_manifest(tmp_path: Pa
     file = manifest(tmp_path, stars(tmp_path))
     located = locate(data.at(file, "frames"), "frames", "sky")
     said: list[str] = []
-    location, fingerprint = prepare(located, "frames", strict=False, tell=said.append, progress=lambda *_: None)
-    assert open_examples(location).fingerprint == fingerprint
+    made = prepare(located, "frames", strict=False, tell=said.append, progress=lambda *_: None)
+    assert open_examples(made.location).fingerprint == made.fingerprint
     assert said[0] == f"manifest {file}: {N} images of 10 x 12 px, 1 bands"
 
 
@@ -236,7 +236,7 @@ def test_a_simulated_sky_is_drawn_once_and_read_as_fits(tmp_path: Path, monkeypa
     data = locate(DataSpec(frames=frames), "frames", "sky")
     found = [prepare(data, "frames", strict=True, tell=lambda _: None, progress=lambda *_: None) for _ in range(2)]
     assert found[0] == found[1]
-    assert open_examples(found[0][0]).inputs[0].shape == (40, 16, 16, 3)
+    assert open_examples(found[0].location).inputs[0].shape == (40, 16, 16, 3)
     file = simulate_moving_sky(MovingSky(**sky))
     with fits.open(file.parent / "frames" / "000000.fits") as opened:
         assert [hdu.name for hdu in opened] == ["PRIMARY", "FRAME1", "FRAME2", "FRAME3"]

@@ -42,7 +42,7 @@ def decoded_elsewhere(data: DataSpec, kind: str, tmp_path: Path, monkeypatch: py
     known = prepare(data, kind, strict=True, tell=nobody, progress=nobody)
     (tmp_path / "driver").rename(tmp_path / "out of sight")
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "node"))
-    return known
+    return known.location, known.fingerprint
 
 
 @pytest.mark.parametrize("kind", list(SIMULATED))

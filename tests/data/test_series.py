@@ -282,7 +282,7 @@ def test_the_data_section_leads_to_what_workers_open(folder: Path, monkeypatch: 
     assert data.series is not None
     assert data.series.path == folder
     told: list[str] = []
-    location, fingerprint = prepare(data, "series", strict=False, tell=told.append, progress=lambda *_: None)
-    assert (location / "facts.json").is_file()
-    assert fingerprint == prepared(folder).examples.fingerprint
+    made = prepare(data, "series", strict=False, tell=told.append, progress=lambda *_: None)
+    assert (made.location / "facts.json").is_file()
+    assert made.fingerprint == prepared(folder).examples.fingerprint
     assert any("classes: mira 10, rrlyr 10" in line for line in told)

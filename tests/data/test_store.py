@@ -42,8 +42,8 @@ def survey(tmp_path: Path) -> Path:
 def prepared(data: DataSpec, kind: str = "images") -> tuple[str, list[str]]:
     """The fingerprint, and what was said about fetching."""
     said: list[str] = []
-    _, fingerprint = prepare(data, kind, strict=True, tell=said.append, progress=lambda *done: None)
-    return fingerprint, [line for line in said if "fetching" in line]
+    made = prepare(data, kind, strict=True, tell=said.append, progress=lambda *done: None)
+    return made.fingerprint, [line for line in said if "fetching" in line]
 
 
 def copies(tmp_path: Path) -> list[str]:
