@@ -32,8 +32,9 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def check_hashes(folder: Path, expected: Hashes) -> None:
-    """Refuse ``folder`` unless it holds the files whose hashes are ``expected``, and no others.
+def check_hashes(folder: Path, expected: Hashes, *, says: str = "the study") -> None:
+    """Refuse ``folder`` unless it holds the files whose hashes are ``expected``, and no others; ``says`` is what has
+    them.
 
     Raises
     ------
@@ -47,11 +48,11 @@ def check_hashes(folder: Path, expected: Hashes) -> None:
     for name in sorted({*found, *expected}):
         here, wanted = found.get(name), expected.get(name)
         if here is None:
-            raise DamagedError(f"{folder / name}: is not there; the study has one with SHA-256 {wanted}")
+            raise DamagedError(f"{folder / name}: is not there; {says} has one with SHA-256 {wanted}")
         if wanted is None:
-            raise DamagedError(f"{folder / name}: is not one of the files that the study has a hash of; its is {here}")
+            raise DamagedError(f"{folder / name}: is not one of the files that {says} has a hash of; its is {here}")
         if here != wanted:
-            raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in the study is {wanted}")
+            raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in {says} is {wanted}")
 
 
 OWN = "hashes.json"

@@ -101,8 +101,9 @@ class Study(StudyLending):
         return [self.ask(label=label, owner=owner, lease_s=lease_s) for label in named]
 
     @whole
-    def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
-        """Add a waiting trial with these parameters; it is asked for before any new proposal."""
+    def enqueue(self, params: Mapping[str, Scalar], *, seed: int | None = None) -> Trial:
+        """Add a waiting trial with these parameters; it is asked for before any new proposal. ``seed`` is that of a
+        trial which is to be run again; None for its own."""
         checked = self.spec.check_params(params)
         self._optuna.add_trial(
             optuna.trial.create_trial(
@@ -112,8 +113,8 @@ class Study(StudyLending):
             )
         )
         number = len(self._optuna.get_trials(deepcopy=False)) - 1
-        seed = trial_seed(self.spec.search.seed, number)
-        self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", seed)
+        own = trial_seed(self.spec.search.seed, number) if seed is None else seed
+        self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", own)
         return self.trial(number)
 
     @whole

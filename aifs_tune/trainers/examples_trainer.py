@@ -12,6 +12,7 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.examples_task import ExampleShapes, ExamplesTask, default_goal
 from aifs_tune.trainers.lessons import Classes, Knobs, Lesson, Values
+from aifs_tune.trainers.loaded import predicted
 from aifs_tune.trainers.net_trainer import NetTrainer
 from aifs_tune.trainers.params import TrainingParams
 from aifs_tune.trainers.program import Examples
@@ -76,10 +77,7 @@ class ExamplesTrainer(NetTrainer):
         stored = tuple(resident(np.array(array)) for array in inputs)
         with self._best_weights() as network:
             answers: NDArray[np.float32] = network.answers(stored, everything)
-        if self._data.classes:
-            return np.asarray(np.exp(answers), np.float32)
-        centres, scales = (np.array([getattr(t, name) for t in self._data.targets]) for name in ("centre", "scale"))
-        return np.asarray(answers * scales + centres, np.float32)
+        return predicted(answers, self._data.targets)
 
     def _resident(self) -> Examples:
         inputs = tuple(resident(array) for array in self._data.inputs)

