@@ -30,12 +30,11 @@ from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study_lending import StudyLending
-from aifs_tune.study_reading import ASKED, FACT
+from aifs_tune.study_reading import ASKED, DATA, FACT
 from aifs_tune.study_writing import LEADER, whole
 from aifs_tune.trial import Change, ToldState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
-DATA = "aifs_tune:data"
 
 
 class Study(StudyLending):

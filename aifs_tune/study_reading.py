@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 ASKED = "aifs_tune:asked"
+DATA = "aifs_tune:data"
 FACT = "aifs_tune:fact:"
 
 
@@ -139,6 +140,12 @@ class StudyReading:
     def n_asked(self) -> int:
         """How many finished trials the sweeps so far were asked for."""
         return int(self._optuna.user_attrs.get(ASKED, 0))
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that its trials learnt from; None where there are none, or nothing has run yet."""
+        found = self._optuna.user_attrs.get(DATA)
+        return None if found is None else str(found)
 
     def fact(self, name: str) -> Any:
         """The JSON value that was recorded under this name; None if none was."""

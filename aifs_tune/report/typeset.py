@@ -1,0 +1,97 @@
+"""A report as a PDF, typeset by Typst on this machine, without a network."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Table
+
+_TEMPLATE = Path(__file__).parent / "report.typ"
+_WIDE = 30
+"""Characters of a cell from which on its column shares the width of the page and wraps."""
+_PAGE_PT = 460.0
+
+
+def to_pdf(report: Report) -> bytes:
+    """The document; the same report gives the same bytes, where the same fonts are.
+
+    Raises
+    ------
+    RequestError
+        If Typst is not installed; WorkError if it fails.
+    """
+    try:
+        import matplotlib
+        import typst
+    except ImportError:
+        raise RequestError(
+            "a PDF needs typst, which is not installed; install it with: pip install 'aifs-tune[report]'"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_report_") as scratch:
+        folder = Path(scratch)
+        content = _content(report, folder)
+        (folder / "report.json").write_text(json.dumps(content, ensure_ascii=False))
+        (folder / "report.typ").write_text(_TEMPLATE.read_text())
+        fonts = [Path(matplotlib.get_data_path()) / "fonts" / "ttf"]
+        try:
+            written = typst.compile(folder / "report.typ", root=folder, font_paths=fonts, format="pdf", timestamp=0)
+        except RuntimeError as error:
+            raise WorkError(f"typst could not set the report: {error}") from error
+    if not isinstance(written, bytes):
+        raise WorkError(f"typst gave {type(written).__name__}, no PDF")
+    return written
+
+
+def _content(report: Report, folder: Path) -> dict[str, Any]:
+    """All text as JSON; pictures as files in ``folder``."""
+    names = {id(figure): f"figure-{i}.svg" for i, figure in enumerate(report.figures, start=1)}
+    for figure in report.figures:
+        (folder / names[id(figure)]).write_text(figure.svg)
+    return {
+        "title": report.title,
+        "subtitle": report.subtitle,
+        "foot": report.foot,
+        "sections": [
+            {"title": section.title, "blocks": [_block(block, names) for block in section.blocks]}
+            for section in report.sections
+        ],
+    }
+
+
+def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
+    match block:
+        case Paragraph(text, kind):
+            return {"kind": "paragraph" if kind == "plain" else kind, "text": text}
+        case Bullets(items):
+            return {"kind": "bullets", "items": list(items)}
+        case Code(text):
+            return {"kind": "code", "text": text}
+        case Table():
+            return {"kind": "table", **_table(block)}
+        case Figure():
+            width = min(block.width, _PAGE_PT)
+            return {
+                "kind": "figure",
+                "file": names[id(block)],
+                "caption": block.caption,
+                "alt": block.alt,
+                "width": width,
+            }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    longest = [max((len(row[i]) for row in table.rows), default=0) for i in range(len(table.align))]
+    return {
+        "caption": table.caption,
+        "header": list(table.header),
+        "rows": [list(row) for row in table.rows],
+        "align": list(table.align),
+        "widths": [
+            width > _WIDE or (len(longest) > 6 and align == "l")
+            for width, align in zip(longest, table.align, strict=True)
+        ],
+    }
