@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aifs_tune.analysis.of_study import analyse
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.storage import Storage
@@ -38,6 +39,7 @@ _HOME = {
     "load_sweep": "sweep",
     "resume": "sweep",
     "Trial": "trial",
+    "analyse": "analysis.of_study",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Sweep",
     "SweepResult",
     "Trial",
+    "analyse",
     "load_sweep",
     "open_study",
     "resume",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from aifs_tune.optuna_quiet import quietly
+from aifs_tune.record import distributions_of
+from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 
 METHOD = "PED-ANOVA"
 """Watanabe, Bansal and Hutter, IJCAI 2023, doi 10.24963/ijcai.2023/488: how far the best tenth of the trials is from
-all of them, parameter by parameter."""
+all of them, parameter by parameter; conditional parameters among the trials in which they are active."""
 FEWEST = 4
 """Complete trials, below which nothing can be said."""
 
@@ -31,8 +35,35 @@ def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, f
         def target(trial: FrozenTrial, sign: float = sign, index: int = index) -> float:
             return sign * float(trial.values[index])
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that small values of the target are the good ones, which they are here
-            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
-        found[objective.metric] = {name: share for name, share in shares.items() if spec.space[name].type != "fixed"}
+        found[objective.metric] = _shares(study, spec.space, target)
     return found
+
+
+class PedAnova:
+    """:data:`METHOD` for any selection of given configurations, of which some may be taken several times.
+
+    ``losses`` has a number for each, the smaller the better.
+    """
+
+    def __init__(self, space: Space, configurations: Sequence[Mapping[str, Scalar]], losses: Sequence[float]) -> None:
+        self._space = space
+        self._trials = [
+            create_trial(params=dict(params), distributions=distributions_of(space, params), value=float(loss))
+            for params, loss in zip(configurations, losses, strict=True)
+        ]
+
+    def shares(self, chosen: Sequence[int]) -> dict[str, float]:
+        """By parameter, shares that sum to one, from the configurations with these indices."""
+        with quietly():
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        study.add_trials([self._trials[index] for index in chosen])
+        return _shares(study, self._space)
+
+
+def _shares(
+    study: optuna.Study, space: Space, target: Callable[[FrozenTrial], float] | None = None
+) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that small values of the target are the good ones, which they are here
+        shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+    return {name: float(share) for name, share in shares.items() if space[name].type != "fixed"}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ import optuna
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.held_session import translated
+from aifs_tune.optuna_quiet import quietly
 from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.question import question_of
 from aifs_tune.sampling import planned
@@ -208,7 +207,7 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
             study.enqueue(params)
         return study
 
-    with _quietly():
+    with quietly():
         return storage.transact(create, name)
 
 
@@ -216,16 +215,3 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
 def _spec_in(text: str) -> SweepSpec:
     """The sweep file that a study recorded as JSON; checking its constraints again takes a while."""
     return parse_sweep(json.loads(text))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep Optuna from talking about what it was told to do."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

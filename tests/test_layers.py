@@ -43,7 +43,7 @@ LAYERS = [
     {"sqlite_database", "postgres_lock", "postgres_database"},
     {"storage", "record", "table"},
     {"results", "ranking"},
-    {"exploring"},
+    {"exploring", "optuna_quiet"},
     {"sampling"},
     {"advising"},
     {"importance"},
@@ -116,6 +116,7 @@ HOMES = {
         "study",
         "studies",
         "importance",
+        "optuna_quiet",
         "project_view",
     },
     "sqlalchemy": {
