@@ -60,7 +60,8 @@ def _compared(comparison: Comparison | None) -> tuple[str, str, str, str]:
         return (shown(comparison.difference), DASH, DASH, DASH)
     low, high = comparison.interval
     digits = max(3, 1 - math.floor(math.log10(high - low))) if high > low else 3
-    effect = with_interval(comparison.effect or 0.0, *(comparison.effect_interval or (None, None)), digits=2)
+    ends = comparison.effect_interval or (None, None)
+    effect = with_interval(comparison.effect or 0.0, ends[0], ends[1], digits=2)
     return (
         with_interval(comparison.difference, low, high, digits),
         _p(comparison.p_adjusted),

@@ -18,6 +18,7 @@ from aifs_tune.report.drawing import (
     label,
     picture,
     robust_limits,
+    to_log,
 )
 from aifs_tune.report.gathering import Material
 from aifs_tune.report.words import DASH, count, cut, sentence, shown, thinned
@@ -103,7 +104,7 @@ def _some(trials: list[Any]) -> list[Any]:
 
 def _curves_figure(material: Material) -> Figure | None:
     """Of the best trial, the better half of some others, and those that were stopped."""
-    table = material.analysis.curves()
+    table: Any = material.analysis.curves()
     table = table[table["value"].notna()]
     lines = {int(number): rows for number, rows in table.groupby("trial") if len(rows) > 1}
     if not lines:
@@ -139,15 +140,13 @@ def _curves_figure(material: Material) -> Figure | None:
     return picture(
         draw,
         caption=f"Learning curves.{notes}",
-        alt=f"{cut(material.metric)} by epoch of {count(n_drawn, 'trial')}; the best one ends highest."
-        if material.is_better_high
-        else f"{cut(material.metric)} by epoch of {count(n_drawn, 'trial')}; the best one ends lowest.",
+        alt=f"{cut(material.metric)} by epoch of {count(n_drawn, 'trial')}; the thick line is the best one.",
     )
 
 
 def _saved_blocks(material: Material) -> list[Block]:
     """What stopping saved, by state; nothing where no trial was stopped."""
-    table = material.analysis.saved()
+    table: Any = material.analysis.saved()
     if table.empty or not material.counts["pruned"]:
         return []
     rows = tuple(
@@ -166,7 +165,7 @@ def _saved_blocks(material: Material) -> list[Block]:
 
 
 def _cost_figure(material: Material) -> Figure | None:
-    table = material.analysis.pareto()
+    table: Any = material.analysis.pareto()
     table = table[table["value"].notna() & table["seconds"].notna() & (table["seconds"] > 0)]
     if len(table) < 3:
         return None
@@ -190,7 +189,7 @@ def _cost_figure(material: Material) -> Figure | None:
         )
         axes.set(xlabel="training of the trial in s", ylabel=label(material.metric), ylim=(low, high))
         if spread > 20 and math.isfinite(spread):
-            axes.set_xscale("log")
+            to_log(axes.xaxis)
         canvas.legend(loc="outside upper left", ncols=2)
 
     notes = f" n = {count(len(table), 'trial')}."

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ GREY, PALE, INK = "#6b6b6b", "#c4c4c4", "#1a1a1a"
 LABEL = 26
 """Characters of a label in a picture."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "aifs_tune",
     "font.family": "DejaVu Sans",
@@ -84,7 +83,8 @@ def picture(
         canvas = Canvas(figsize=(width_in, height_in), layout="constrained")
         draw(canvas)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(canvas).print_svg(written, metadata=nothing)
+        writer: Any = FigureCanvasSVG(canvas)
+        writer.print_svg(written, metadata=nothing)
     return Figure(_small(written.getvalue().decode(), alt), caption, alt, 72 * width_in, 72 * height_in)
 
 
@@ -126,6 +126,11 @@ def robust_limits(values: Sequence[float], mode: str) -> tuple[float, float, int
     return (ends[0], ends[1], n_outside) if mode == "min" else (-ends[1], -ends[0], n_outside)
 
 
-def scale_of(values: Sequence[float], *, log: bool) -> str:
-    """The scale of an axis."""
-    return "log" if log and all(value > 0 and math.isfinite(value) for value in values) else "linear"
+def to_log(axis: Any) -> None:
+    """Give an axis of matplotlib a logarithmic scale with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis._set_axes_scale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda x, _place: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -87,8 +87,10 @@ def _table(table: Table, number: str) -> Iterator[str]:
         longest = max((len(row[i]) for row in table.rows), default=0)
         classes = [*(["r"] if align == "r" else []), *(["words"] if longest > _NO_WRAP else [])]
         marks.append(f' class="{" ".join(classes)}"' if classes else "")
-    yield f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(number.rstrip("."))}">\n'
-    yield f'<table>\n<caption><b class="n">{number}</b> {escape(table.caption)}</caption>\n<thead><tr>'
+    name = number.rstrip(".").lower().replace(" ", "-")
+    yield f'<p class="caption" id="{name}"><b class="n">{number}</b> {escape(table.caption)}</p>\n'
+    yield f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{name}">\n'
+    yield f'<table aria-labelledby="{name}">\n<thead><tr>'
     yield from (
         f'<th scope="col"{mark}>{escape(cell)}</th>' if cell else f"<td{mark}></td>"
         for mark, cell in zip(marks, table.header, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
@@ -47,6 +48,8 @@ _SPECIAL = {
     "[": "{[}",
     "]": "{]}",
 }
+_MINUS = re.compile(r"(?<![\w}])\{-\}(?=\d)|(?<=\{\[\})\{-\}(?=\d)")
+"""A hyphen before a number, as it has been escaped."""
 
 
 def paper_table(study: Study, name: PaperTable = "results") -> Table:
@@ -103,7 +106,8 @@ def to_latex(table: Table) -> str:
 
 def latex(text: str) -> str:
     """Text without meaning to LaTeX."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    plain = " ".join(text.split())
+    return _MINUS.sub("$-$", "".join(_SPECIAL.get(letter, letter) for letter in plain))
 
 
 def _latex_row(cells: tuple[str, ...]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune.analysis.explained import LITTLE
 from aifs_tune.errors import RequestError
 from aifs_tune.report.blocks import Block, Figure, Paragraph, Section
 from aifs_tune.report.course import MOST_POINTS
-from aifs_tune.report.drawing import BLUE, GREY, INK, ORANGE, label, picture, robust_limits
+from aifs_tune.report.drawing import BLUE, GREY, INK, ORANGE, label, picture, robust_limits, to_log
 from aifs_tune.report.gathering import Material
-from aifs_tune.report.words import count, cut, listed, thinned
+from aifs_tune.report.words import count, cut, listed, shown, thinned
 from aifs_tune.space import FloatParameter, IntParameter
 
 _N_SLICES = 4
@@ -49,7 +50,7 @@ def important(material: Material) -> list[str]:
 
 def _importance(material: Material) -> Any:
     try:
-        table = material.analysis.importance()
+        table: Any = material.analysis.importance()
     except RequestError:
         import pandas as pd
 
@@ -78,19 +79,30 @@ def _importance_figure(material: Material) -> Figure:
         axes.grid(axis="y", visible=False)
 
     evaluator, n = str(table["evaluator"].iloc[0]), int(table["n_trials"].iloc[0])
-    key = {"pedanova": " [watanabe2023]", "fanova": " [hutter2014]"}.get(evaluator.lower().replace("-", ""), "")
+    said = {"pedanova": "PED-ANOVA [watanabe2023]", "fanova": "fANOVA [hutter2014]"}.get(evaluator, cut(evaluator))
     return picture(
         draw,
-        caption=f"Importance for {cut(material.metric)} by {cut(evaluator)}{key}, with intervals. n = "
-        f"{count(n, 'trial')}.",
+        caption=f"Importance for {cut(material.metric)} by {said}, with 95 % intervals. n = "
+        f"{count(n, 'complete trial')}.{_explained_text(material)}",
         alt=f"Importance of {count(len(names), 'parameter')}; the largest is {cut(names[0])} with {shares[0]:.2f}.",
         height_in=0.9 + 0.3 * len(names),
     )
 
 
+def _explained_text(material: Material) -> str:
+    """How far the model behind it all can be believed."""
+    table: Any = material.analysis.explained()
+    table = table[(table["objective"] == material.metric) & table["explained"].notna()]
+    if table.empty:
+        return ""
+    share = float(table["explained"].iloc[0])
+    weak = " That is little: believe this, and what follows from it, only so far." if share < LITTLE else ""
+    return f" The model foretells {max(share, 0.0):.2f} of the variance of trials that it has not seen.{weak}"
+
+
 def _interactions_text(material: Material) -> str:
     try:
-        table = material.analysis.interactions()
+        table: Any = material.analysis.interactions()
     except RequestError:
         return ""
     table = table[(table["objective"] == material.metric) & table["share"].notna()]
@@ -113,15 +125,14 @@ class _Axis:
         parameter = material.study.spec.space[name]
         self.unit = parameter.unit
         self.is_log = isinstance(parameter, FloatParameter | IntParameter) and parameter.log
-        self.choices = (
-            None if isinstance(parameter, FloatParameter | IntParameter) else [str(one) for one in parameter.extremes]
-        )
-        self._places = {text: place for place, text in enumerate(self.choices or [])}
+        self.choices = None if isinstance(parameter, FloatParameter | IntParameter) else list(parameter.extremes)
 
     def place(self, value: Any) -> float:
         if value is None or value != value:
             return float("nan")
-        return float(value) if self.choices is None else float(self._places.get(str(value), -1))
+        if self.choices is None:
+            return float(value)
+        return next((float(place) for place, one in enumerate(self.choices) if one == value), float("nan"))
 
     @property
     def title(self) -> str:
@@ -130,15 +141,15 @@ class _Axis:
     def dress(self, axis: Any, *, tilt: bool = False) -> None:
         """Scale and ticks of an axis of matplotlib."""
         if self.is_log:
-            axis._set_axes_scale("log")
+            to_log(axis)
         if self.choices is not None and len(self.choices) <= _N_CHOICES:
-            names = [cut(one, 14) for one in self.choices]
+            names = [cut(shown(one), 14) for one in self.choices]
             turned = {"rotation": 30, "ha": "right"} if tilt and max(map(len, names)) > 5 else {}
             axis.set_ticks(range(len(names)), names, **turned)
 
 
 def _slices_figure(material: Material, names: list[str]) -> Figure | None:
-    table = material.analysis.slices()
+    table: Any = material.analysis.slices()
     table = table[(table["metric"] == material.metric) & table["metric_value"].notna()]
     drawn = [(name, table[table["parameter"] == name]) for name in names]
     drawn = [(name, rows) for name, rows in drawn if len(rows)]
@@ -185,7 +196,7 @@ def _contour_figure(material: Material, order: list[str]) -> Figure | None:
         return None
     first, second = order[:2]
     try:
-        table = material.analysis.contour(first, second)
+        table: Any = material.analysis.contour(first, second)
     except RequestError:
         return None
     if table.empty or table["predicted"].isna().all():
@@ -236,7 +247,7 @@ def _parallel_figure(material: Material, names: list[str]) -> Figure | None:
         from matplotlib.colors import Normalize
 
         axes = canvas.subplots()
-        shade = ScalarMappable(Normalize(low, high), "cividis" if sign > 0 else "cividis_r")
+        shade: Any = ScalarMappable(Normalize(low, high), "cividis" if sign > 0 else "cividis_r")
         for trial in some:
             places = [_share(material, axis, trial.params[axis.name]) for axis in axes_of]
             is_best = trial.number == material.best.number

@@ -188,24 +188,24 @@ def _images(data: Data, rows: Any) -> Any:
 
 
 def gallery(images: Any, titles: list[str], caption: str, alt: str) -> Figure:
-    """Images (n, h, w, 1 or 3) of 8 bits, six in a row."""
-    n_rows = (len(titles) + 5) // 6
+    """Images (n, h, w, 1 or 3) of 8 bits, four in a row."""
+    n_rows = (len(titles) + 3) // 4
 
     def draw(canvas: Any) -> None:
-        grid = canvas.subplots(n_rows, 6, squeeze=False)
+        grid = canvas.subplots(n_rows, 4, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, pixels, title in zip(grid.flat, images, titles, strict=False):
             grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if pixels.shape[-1] == 1 else {}
             axes.imshow(pixels[..., 0] if grey else pixels, interpolation="nearest", **grey)
-            axes.set_title(title, fontsize=7)
+            axes.set_title(title, fontsize=8.5)
 
-    return picture(draw, caption=caption, alt=alt, height_in=1.35 * n_rows)
+    return picture(draw, caption=caption, alt=alt, height_in=1.75 * n_rows)
 
 
 def _of_values(tested: Tested) -> list[Block]:
     targets = tested.values
-    table = scores_table(targets)
+    table: Any = scores_table(targets)
     rows = tuple(
         (cut(row.target), cut(row.unit) or DASH, row.score, _estimate(row.value, row.low, row.high))
         for row in table.itertuples()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aifs_tune.progress import duration
 from aifs_tune.report.blocks import Block, Bullets, Paragraph, Section, Table
 from aifs_tune.report.gathering import Material
@@ -14,7 +16,7 @@ _MOST_REASONS = 12
 
 def suggestions_section(material: Material) -> Section | None:
     """What the next search should change, if anything."""
-    table = material.analysis.suggestions()
+    table: Any = material.analysis.suggestions()
     if table.empty:
         return None
     items = tuple(
@@ -30,7 +32,7 @@ def failures_section(material: Material) -> Section | None:
     n_failed = material.counts["failed"]
     if not n_failed:
         return None
-    table = material.analysis.failures()
+    table: Any = material.analysis.failures()
     rows = tuple(
         (cut(str(row.reason), 120), f"{int(row.n):,}", _numbers(row.trials), cut(str(row.example), 160))
         for row in table.head(_MOST_REASONS).itertuples()

@@ -11,9 +11,13 @@ from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Table
 
 _TEMPLATE = Path(__file__).parent / "report.typ"
-_WIDE = 30
-"""Characters of a cell from which on its column shares the width of the page and wraps."""
-_PAGE_PT = 460.0
+_FITTING = 108
+"""Characters that stand beside each other in a table of ordinary size."""
+_SIZE_PT, _SMALLEST_PT = 8.3, 5.0
+_WHOLE = 14
+"""Rows of a table that is not divided between pages."""
+_FIGURE = 0.92
+"""Of its own width is that of a picture on the page."""
 
 
 def to_pdf(report: Report) -> bytes:
@@ -73,25 +77,28 @@ def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
         case Table():
             return {"kind": "table", **_table(block)}
         case Figure():
-            width = min(block.width, _PAGE_PT)
             return {
                 "kind": "figure",
                 "file": names[id(block)],
                 "caption": block.caption,
                 "alt": block.alt,
-                "width": width,
+                "width": _FIGURE * block.width,
             }
 
 
 def _table(table: Table) -> dict[str, Any]:
-    longest = [max((len(row[i]) for row in table.rows), default=0) for i in range(len(table.align))]
+    """With a size at which it fits the page; where the smallest does not do, the widest columns wrap."""
+    rows = (table.header, *table.rows)
+    longest = [max(len(row[i]) for row in rows) for i in range(len(table.align))]
+    needed = sum(longest) + 2 * len(longest)
+    size = max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FITTING / needed))
+    overflows = needed * size > _FITTING * _SIZE_PT * 1.001
     return {
         "caption": table.caption,
         "header": list(table.header),
         "rows": [list(row) for row in table.rows],
         "align": list(table.align),
-        "widths": [
-            width > _WIDE or (len(longest) > 6 and align == "l")
-            for width, align in zip(longest, table.align, strict=True)
-        ],
+        "widths": [overflows and width >= max(longest) // 2 for width in longest],
+        "size": size,
+        "breaks": len(table.rows) > _WHOLE,
     }
