@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aifs_tune import cli_cluster, cli_confirm, cli_files, cli_instrument, cli_service
+from aifs_tune import cli_cluster, cli_confirm, cli_files, cli_instrument, cli_report, cli_service
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
@@ -251,7 +251,7 @@ def stop(
 
 for command in (
     cli_instrument.ask,
-    cli_instrument.report,
+    cli_report.report,
     cli_instrument.tell,
     cli_confirm.confirm,
     cli_confirm.compare,

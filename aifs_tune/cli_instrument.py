@@ -64,13 +64,8 @@ def renew(study: StudyName, trial: TrialNumber, lease: Lease = None, storage: St
     print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
 
 
-def report(
-    study: StudyName,
-    trial: TrialNumber,
-    epoch: Annotated[int, typer.Argument(min=1)],
-    value: Annotated[float | None, typer.Argument(help="The objective; or give --metric.")] = None,
-    metric: Metrics = None,
-    storage: StorageUrl = None,
+def report_measurement(
+    study: str, trial: int, epoch: int, value: float | None, metric: list[str] | None, storage: str | None
 ) -> None:
     """Report what a running trial measured at an epoch."""
     opened = open_study(study, storage)

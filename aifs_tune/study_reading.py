@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas
 
 ASKED = "aifs_tune:asked"
-FACT = "aifs_tune:fact:"
 DATA = "aifs_tune:data"
+FACT = "aifs_tune:fact:"
 
 
 class StudyReading:

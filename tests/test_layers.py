@@ -71,10 +71,12 @@ LAYERS = [
     {"sweep"},
     {"confirming", "noise"},
     {"answers", "progress", "screens", "screens_confirm"},
+    {"report"},
     {
         "cli_doors",
         "cli_elsewhere",
         "cli_instrument",
+        "cli_report",
         "cli_result",
         "cli_cluster",
         "cli_files",
@@ -136,7 +138,18 @@ HOMES = {
     "tensorflow": {"trainers"},
     "keras": {"trainers"},
     "jax": {"trainers"},
-    "typer": {"cli_confirm", "cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files", "cli_service"},
+    "typer": {
+        "cli_confirm",
+        "cli",
+        "cli_doors",
+        "cli_instrument",
+        "cli_cluster",
+        "cli_files",
+        "cli_report",
+        "cli_service",
+    },
+    "matplotlib": {"report"},
+    "typst": {"report"},
     "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
@@ -195,7 +208,7 @@ def test_a_module_imports_only_what_stands_above_it(file):
 def test_light_doors_load_nothing_heavy(command):
     check = (
         "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'PIL'}"
-        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn'}"
+        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn', 'matplotlib', 'typst'}"
         "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)

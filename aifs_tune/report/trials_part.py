@@ -1,0 +1,84 @@
+"""Suggestions, failures by reason, and the best trials as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifs_tune.progress import duration
+from aifs_tune.report.blocks import Block, Bullets, Paragraph, Section, Table
+from aifs_tune.report.gathering import Material
+from aifs_tune.report.words import count, cut, sentence, shown
+
+TOP = 20
+_MOST_COLUMNS = 8
+_MOST_REASONS = 12
+
+
+def suggestions_section(material: Material) -> Section | None:
+    """What the next search should change, if anything."""
+    table: Any = material.analysis.suggestions()
+    if table.empty:
+        return None
+    items = tuple(
+        sentence(str(row.text))
+        + (f" ({cut(str(row.evidence), 200)})" if row.evidence and row.evidence == row.evidence else "")
+        for row in table.itertuples()
+    )
+    return Section("Suggestions", (Bullets(items),))
+
+
+def failures_section(material: Material) -> Section | None:
+    """Why trials failed, if any did."""
+    n_failed = material.counts["failed"]
+    if not n_failed:
+        return None
+    table: Any = material.analysis.failures()
+    rows = tuple(
+        (cut(str(row.reason), 120), f"{int(row.n):,}", _numbers(row.trials), cut(str(row.example), 160))
+        for row in table.head(_MOST_REASONS).itertuples()
+    )
+    rest = f", the first {_MOST_REASONS} of {len(table)} reasons" if len(table) > _MOST_REASONS else ""
+    caption = f"{count(n_failed, 'failed trial')} of {len(material.trials):,}, by reason{rest}."
+    return Section("Failures", (Table(caption, ("reason", "n", "trials", "example"), rows, "lrll"),))
+
+
+def _numbers(trials: object) -> str:
+    numbers = str(trials).split()
+    return ", ".join(numbers[:6]) + (", …" if len(numbers) > 6 else "")
+
+
+def trials_section(material: Material) -> Section:
+    """The best trials with their configurations."""
+    blocks: list[Block] = [top_table(material)]
+    n = len(material.trials)
+    if n > TOP:
+        blocks.append(Paragraph(f"All {n:,} trials: aifs-tune trials {material.study.name} --format csv", "note"))
+    return Section("Best trials", tuple(blocks))
+
+
+def top_table(material: Material) -> Table:
+    """The best complete trials, at most :data:`TOP`."""
+    study, tuned = material.study, material.tuned[:_MOST_COLUMNS]
+    others = study.spec.trade_off
+    has_epochs = any(trial.epochs for trial in material.trials)
+    best = study.best_trials(TOP)
+    rows = []
+    for trial in best:
+        row = [str(trial.number), shown(trial.value), *(shown(trial.values.get(each.metric)) for each in others)]
+        row += [f"{trial.epoch} of {trial.epochs}"] if has_epochs else []
+        row += [duration(trial.seconds)] if has_epochs else []
+        rows.append((*row, *(cut(shown(trial.params.get(name)), 20) for name in tuned)))
+    header = ["trial", material.metric, *(each.metric for each in others)]
+    header += ["epoch", "time"] if has_epochs else []
+    header += [cut(_titled(material, name), 24) for name in tuned]
+    n = material.counts["complete"]
+    caption = f"The best {count(len(best), 'trial')} of {n:,} complete, by {cut(material.metric)}."
+    left_out = len(material.tuned) - len(tuned)
+    if left_out:
+        caption += f" {count(left_out, 'parameter')} more {'is' if left_out == 1 else 'are'} not shown."
+    return Table(caption, tuple(cut(each) for each in header), tuple(rows), "r" * len(header))
+
+
+def _titled(material: Material, name: str) -> str:
+    unit = material.study.spec.space[name].unit
+    return f"{name} ({unit})" if unit else name

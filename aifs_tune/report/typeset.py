@@ -1,0 +1,104 @@
+"""A report as a PDF, typeset by Typst on this machine, without a network."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Table
+
+_TEMPLATE = Path(__file__).parent / "report.typ"
+_FITTING = 108
+"""Characters that stand beside each other in a table of ordinary size."""
+_SIZE_PT, _SMALLEST_PT = 8.3, 5.0
+_WHOLE = 14
+"""Rows of a table that is not divided between pages."""
+_FIGURE = 0.92
+"""Of its own width is that of a picture on the page."""
+
+
+def to_pdf(report: Report) -> bytes:
+    """The document; the same report gives the same bytes, where the same fonts are.
+
+    Raises
+    ------
+    RequestError
+        If Typst is not installed; WorkError if it fails.
+    """
+    try:
+        import matplotlib
+        import typst
+    except ImportError:
+        raise RequestError(
+            "a PDF needs typst, which is not installed; install it with: pip install 'aifs-tune[report]'"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_report_") as scratch:
+        folder = Path(scratch)
+        content = _content(report, folder)
+        (folder / "report.json").write_text(json.dumps(content, ensure_ascii=False))
+        (folder / "report.typ").write_text(_TEMPLATE.read_text())
+        fonts = [Path(matplotlib.get_data_path()) / "fonts" / "ttf"]
+        try:
+            written = typst.compile(folder / "report.typ", root=folder, font_paths=fonts, format="pdf", timestamp=0)
+        except RuntimeError as error:
+            raise WorkError(f"typst could not set the report: {error}") from error
+    if not isinstance(written, bytes):
+        raise WorkError(f"typst gave {type(written).__name__}, no PDF")
+    return written
+
+
+def _content(report: Report, folder: Path) -> dict[str, Any]:
+    """All text as JSON; pictures as files in ``folder``."""
+    names = {id(figure): f"figure-{i}.svg" for i, figure in enumerate(report.figures, start=1)}
+    for figure in report.figures:
+        (folder / names[id(figure)]).write_text(figure.svg)
+    return {
+        "title": report.title,
+        "subtitle": report.subtitle,
+        "foot": report.foot,
+        "sections": [
+            {"title": section.title, "blocks": [_block(block, names) for block in section.blocks]}
+            for section in report.sections
+        ],
+    }
+
+
+def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
+    match block:
+        case Paragraph(text, kind):
+            return {"kind": "paragraph" if kind == "plain" else kind, "text": text}
+        case Bullets(items):
+            return {"kind": "bullets", "items": list(items)}
+        case Code(text):
+            return {"kind": "code", "text": text}
+        case Table():
+            return {"kind": "table", **_table(block)}
+        case Figure():
+            return {
+                "kind": "figure",
+                "file": names[id(block)],
+                "caption": block.caption,
+                "alt": block.alt,
+                "width": _FIGURE * block.width,
+            }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """With a size at which it fits the page; where the smallest does not do, the widest columns wrap."""
+    rows = (table.header, *table.rows)
+    longest = [max(len(row[i]) for row in rows) for i in range(len(table.align))]
+    needed = sum(longest) + 2 * len(longest)
+    size = max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FITTING / needed))
+    overflows = needed * size > _FITTING * _SIZE_PT * 1.001
+    return {
+        "caption": table.caption,
+        "header": list(table.header),
+        "rows": [list(row) for row in table.rows],
+        "align": list(table.align),
+        "widths": [overflows and width >= max(longest) // 2 for width in longest],
+        "size": size,
+        "breaks": len(table.rows) > _WHOLE,
+    }
