@@ -166,11 +166,6 @@ class StudyReading:
         return self._optuna.user_attrs.get(f"{FACT}{name}")
 
     @property
-    def fingerprint(self) -> str | None:
-        """That of the data it is about; None if there are none, or its first sweep has not prepared them."""
-        return self._optuna.user_attrs.get(DATA)
-
-    @property
     def artefacts(self) -> Path | str:
         """The folder that holds checkpoints and weights of this study's trials, or its URL in an object store; it may
         not exist."""

@@ -25,12 +25,12 @@ from aifs_tune.sampling import check_sampler
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
-from aifs_tune.warm_start import warm_start as begin_with
 from aifs_tune.study import Study
 from aifs_tune.study_files import match_files
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
+from aifs_tune.warm_start import warm_start as begin_with
 
 if TYPE_CHECKING:
     import pandas

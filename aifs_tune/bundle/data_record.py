@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune.study import DATA, Study
+from aifs_tune.study import Study
 from aifs_tune.trainers.by_name import find_family
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def data_of(study: Study) -> DataRecord:
         return DataRecord(
             None, None, None, "the trainer is no network or trees of ours: what it learns from is its own"
         )
-    fingerprint = study.storage.optuna.get_study_user_attrs(study.id).get(DATA)
+    fingerprint = study.fingerprint
     files = _files(study)
     missing = None if files is not None else "the study has no record of the files that it learnt from"
     return DataRecord(fingerprint, family.kind, files, missing)

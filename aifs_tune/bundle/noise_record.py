@@ -14,7 +14,7 @@ from aifs_tune.confirming import TESTED, find_tested
 from aifs_tune.errors import NotFoundError
 from aifs_tune.projects import split_name
 from aifs_tune.studies import find_study, study_names
-from aifs_tune.study import DATA, Study
+from aifs_tune.study import Study
 
 _KINDS = "confirm|compare|noise|test"
 
@@ -59,7 +59,7 @@ def _is_about_the_same(one: Study, other: Study) -> bool:
 
 
 def _fingerprint(study: Study) -> Any:
-    return study.storage.optuna.get_study_user_attrs(study.id).get(DATA)
+    return study.fingerprint
 
 
 @dataclass(frozen=True)

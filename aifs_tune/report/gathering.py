@@ -172,14 +172,14 @@ def _data_of(study: Study, tell: Callable[[str], None]) -> tuple[Data | None, st
 
     try:
         tell("reading the data")
-        location, fingerprint = prepare(
+        prepared = prepare(
             study.spec.data, family.kind, strict=False, tell=lambda _line: None, progress=lambda *_: None
         )
     except AifsTuneError:
         return None, "they are not on this machine"
-    if study.fingerprint not in (None, fingerprint):
+    if study.fingerprint not in (None, prepared.fingerprint):
         return None, "they have changed since the sweep"
-    return Data(family.kind, sizes_of(location, family.kind), location), ""
+    return Data(family.kind, sizes_of(prepared.location, family.kind), prepared.location), ""
 
 
 def n_finished(material: Material) -> int:
