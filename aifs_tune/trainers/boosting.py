@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.answered import write_answers
 from aifs_tune.trainers.boosting_params import BoostingParams
+from aifs_tune.trainers.columns import n_kept, ranked_columns
 from aifs_tune.trainers.course import Progress, check_one_of, check_seed
 from aifs_tune.trainers.examples_task import ExamplesGoal, default_goal
 
@@ -86,6 +88,13 @@ class BoostingTrainer:
         self._params = BoostingParams.from_mapping(params)
         self._progress = Progress(goal.metric, goal.mode, goal.patience)
         self._model = self._made(seed)
+        n_columns = goal.examples.inputs[0].shape[1]
+        kept = n_kept(self._params.kept_columns, n_columns)
+        self._columns = np.sort(self._ranked[:kept]) if kept < n_columns else np.arange(n_columns)
+
+    @cached_property
+    def _ranked(self) -> NDArray[np.intp]:
+        return ranked_columns(self._goal.examples)
 
     def epoch(self) -> dict[str, float]:
         """Add trees and measure; empty if already finished."""
@@ -96,7 +105,7 @@ class BoostingTrainer:
         goal, model = self._goal, self._model
         examples = goal.examples
         model.set_params(max_iter=(self._progress.epochs_done + 1) * self._params.trees)
-        inputs, truths = examples.inputs[0][examples.train], examples.truths[examples.train]
+        inputs, truths = self._inputs("train"), examples.truths[examples.train]
         weights = goal.weights()[examples.train]
         with threadpool_limits(self._threads):
             model.fit(inputs, truths if examples.classes else truths[:, 0], sample_weight=weights)
@@ -155,12 +164,17 @@ class BoostingTrainer:
     def _answers(self, part: str) -> NDArray[np.float32]:
         """Logarithms (n, classes) of probabilities, or scaled numbers (n, 1)."""
         examples = self._goal.examples
-        inputs = examples.inputs[0][getattr(examples, part)]
+        inputs = self._inputs(part)
         if not examples.classes:
             return np.asarray(self._model.predict(inputs), np.float32)[:, None]
         shares = np.zeros((len(inputs), len(examples.classes)))
         shares[:, self._model.classes_] = self._model.predict_proba(inputs)
         return np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
+
+    def _inputs(self, part: str) -> NDArray[np.float32]:
+        """Of the columns that are kept."""
+        examples = self._goal.examples
+        return np.asarray(examples.inputs[0][np.ix_(getattr(examples, part), self._columns)])
 
     def _made(self, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from aifs_tune.parameters import FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.columns import KEPT
 from aifs_tune.trainers.params import Configuration
 
 ALLOWED: dict[str, Parameter] = {
@@ -15,6 +16,7 @@ ALLOWED: dict[str, Parameter] = {
     "leaf_samples": IntParameter(low=1, high=1_000_000, description="Rows in a leaf, at least."),
     "l2": FloatParameter(low=0, high=1e6, description="Regularisation of the leaves' values."),
     "columns": FloatParameter(low=1e-4, high=1, description="Share of the columns that a split is searched in."),
+    "kept_columns": KEPT,
 }
 """What each parameter can be."""
 
@@ -34,3 +36,4 @@ class BoostingParams(Configuration):
     leaf_samples: int = 20
     l2: float = 0.0
     columns: float = 1.0
+    kept_columns: float = 1.0

@@ -13,8 +13,14 @@ from aifs_tune.trainers.runtime import tf
 class ExamplesNetwork(Network):
     """To logits (n, classes) or scaled numbers (n, targets): ``n_outputs`` and ``is_classes`` of ``shape``."""
 
-    def __init__(self, shape: Any, precision: Precision, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__(sizes)
+    def __init__(
+        self,
+        shape: Any,
+        precision: Precision,
+        sizes: Mapping[str, tuple[int, ...]],
+        states: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(sizes, states)
         self._shape, self._dtype = shape, dtype_of(precision)
 
     @property

@@ -155,6 +155,8 @@ def _cnn(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> 
 
 def _mlp(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
     shape = loaded.shape
+    scales = loaded.network.values()["columns.scale"]  # 0 for columns that are left out
+    values = keras.layers.Rescaling(scales.tolist(), name="kept_columns")(values)
     for layer in range(shape.layers):
         values = _dense(values, shape.units, f"dense{layer}", made, "relu")
         values = keras.layers.Dropout(_dropout(loaded), name=f"dropout{layer}")(values)

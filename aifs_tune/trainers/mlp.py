@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.scalars import Scalar
+from aifs_tune.trainers.columns import n_kept, ranked_columns
 from aifs_tune.trainers.examples_network import ExamplesNetwork
 from aifs_tune.trainers.examples_trainer import ExamplesTrainer
 from aifs_tune.trainers.lessons import Knobs
@@ -15,6 +22,10 @@ from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
 
 
+KEPT_SCALE = "columns.scale"
+"""The state that multiplies the columns: 0 for those that a trial leaves out."""
+
+
 class MlpNetwork(ExamplesNetwork):
     """From one input (n, columns), float32, to logits (n, classes) or scaled numbers (n, targets)."""
 
@@ -22,11 +33,11 @@ class MlpNetwork(ExamplesNetwork):
         sizes: dict[str, tuple[int, ...]] = {}
         for layer, (before, after) in enumerate(pairwise(shape.widths)):
             sizes |= {f"dense{layer}.kernel": (before, after), f"dense{layer}.bias": (after,)}
-        super().__init__(shape, precision, sizes)
+        super().__init__(shape, precision, sizes, {KEPT_SCALE: (shape.n_inputs,)})
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         del is_training
-        values = inputs
+        values = inputs * self.states[KEPT_SCALE]
         for layer in range(self._shape.layers):
             wide = tf.matmul(tf.cast(values, self._dtype), self._weight(f"dense{layer}.kernel"))
             values = drop(tf.nn.relu(tf.cast(wide, tf.float32) + self.weights[f"dense{layer}.bias"]))
@@ -42,6 +53,28 @@ class MlpTrainer(ExamplesTrainer):
 
     params_type: ClassVar = MlpParams
     shape_type: ClassVar = MlpShape
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        super().reset(params, seed=seed)
+        self._keep_columns()
+
+    def change(self, params: Mapping[str, Scalar]) -> None:
+        super().change(params)
+        self._keep_columns()
+
+    def _keep_columns(self) -> None:
+        """Those left are scaled up, so that the sums of the first layer are as large as those of all columns."""
+        params: Any = self._course.params
+        share, n_columns = params.kept_columns, self._data.inputs[0].shape[1]
+        scale = np.ones(n_columns, np.float32)
+        if (kept := n_kept(share, n_columns)) < n_columns:
+            scale[self._ranked[:kept]] = math.sqrt(n_columns / kept)
+            scale[self._ranked[kept:]] = 0.0
+        self._program.network.states[KEPT_SCALE].assign(scale)
+
+    @cached_property
+    def _ranked(self) -> NDArray[np.intp]:
+        return ranked_columns(self._data)
 
     def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
         """With Gaussian noise of the standard deviation ``noise``."""

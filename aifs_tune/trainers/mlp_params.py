@@ -9,6 +9,7 @@ from typing import ClassVar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.columns import KEPT
 from aifs_tune.trainers.params import CLASS_LOSS, MOST_WEIGHTS, TRAINING, VALUE_LOSS, Loss, Optimizer, TrainingParams
 
 ALLOWED: dict[str, Parameter] = {
@@ -17,6 +18,7 @@ ALLOWED: dict[str, Parameter] = {
     **VALUE_LOSS,
     "dropout": FloatParameter(low=0, high=0.999, description="Share of the units of each layer that a pass drops."),
     "noise": FloatParameter(low=0, high=10, description="Added to the inputs; in units of the spread of a column."),
+    "kept_columns": KEPT,
     "layers": IntParameter(low=0, high=16, description="Dense layers before the output; 0 is a linear model."),
     "units": IntParameter(low=1, high=65536, description="Of each layer."),
 }
@@ -40,6 +42,7 @@ class MlpParams(TrainingParams):
     loss: Loss = "mse"
     dropout: float = 0.5
     noise: float = 0.0
+    kept_columns: float = 1.0
     layers: int = 2
     units: int = 64
 

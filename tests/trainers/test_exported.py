@@ -29,7 +29,7 @@ from aifs_tune.trainers.runtime import keras
 
 IMAGES = blobs(n=36)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-MLP = {"units": 8, "layers": 1, "batch_size": 16}
+MLP = {"kept_columns": 0.5, "units": 8, "layers": 1, "batch_size": 16}
 RESIDUAL = {"filters": 4, "stages": 2, "blocks": 1, "batch_size": 16}
 GRU = {**SMALL_RNN, "cell": "gru", "bidirectional": True, "layers": 2}
 

@@ -59,7 +59,7 @@ def test_values_and_gradients_are_those_of_keras() -> None:
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, activation="relu"), layers.Dense(5, activation="relu"), layers.Dense(3)]
     )
-    model.set_weights(list(network.values().values()))
+    model.set_weights([network.values()[name] for name in network.weights])
     inputs = tf.constant(clouds().inputs[0])
 
     def gradients(outputs: Any, variables: Any) -> list[Any]:
