@@ -72,6 +72,9 @@ def run(
     allow_unauthenticated: Unauthenticated = False,
     overrides: Overrides = None,
     warm_start: WarmStart = None,
+    warm_start_storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the studies of --warm-start are; default: --storage.")
+    ] = None,
     strict: Strict = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     as_json: AsJson = False,
@@ -93,7 +96,8 @@ def run(
             address=address,
             allow_unauthenticated=allow_unauthenticated,
             strict=strict,
-            warm_start=warm_start,
+            warm_start=warm_start or None,
+            warm_start_storage=warm_start_storage,
             listener=listener,
         )
     result.profile.stages = {"start": began, **result.profile.stages}

@@ -83,9 +83,10 @@ def submit(
         raise RequestError(f"--data: {data} is not a path that all nodes have; allowed: an absolute one, or a URL")
     name = study or spec.name
     given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
-    given |= {"--timeout": timeout, "--seed": seed, "--warm-start": warm_start}
+    given |= {"--timeout": timeout, "--seed": seed}
     words = ["run", file.name, "--study", name]
     words += [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    words += [word for earlier in warm_start or () for word in ("--warm-start", earlier)]
     words += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
     jobs = cluster(address, allow_unauthenticated)
     send(

@@ -29,7 +29,8 @@ Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")]
 WarmStart = Annotated[
-    str | None, typer.Option(metavar="STUDY", help="Try the best configurations of this study first.")
+    list[str] | None,
+    typer.Option(metavar="STUDY", help="Begin with what this study found, or auto: those like this one; repeatable."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")]

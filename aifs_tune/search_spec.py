@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from aifs_tune.design_spec import DesignSpec
 from aifs_tune.scalars import problem
-from aifs_tune.section import Section
+from aifs_tune.section import Section, Text
 
 SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
 
@@ -23,6 +23,17 @@ SamplerName = Annotated[
         pattern=rf"^({'|'.join(SAMPLERS)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
         description=f"{', '.join(SAMPLERS)} or module:Class",
     ),
+]
+
+
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+WarmStarts = Annotated[
+    tuple[Text, ...],
+    Field(strict=False, max_length=10),
+    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
 ]
 
 
@@ -58,6 +69,10 @@ class SearchSpec(Section):
     stop: Literal["never", "gain_below_noise"] = Field(
         default="never",
         description="gain_below_noise: a sweep ends once a further trial is expected to gain less than the noise.",
+    )
+
+    warm_start: WarmStarts = Field(
+        default=(), description="Earlier studies of the storage to begin with; auto: those that are like this one."
     )
 
     @model_validator(mode="after")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import optuna
 
-from aifs_tune.errors import ConflictError, NotFoundError
-from aifs_tune.held_session import translated
+from aifs_tune.errors import ConflictError
+from aifs_tune.likeness import named_sources, sources_for
 from aifs_tune.optuna_quiet import quietly
 from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.question import question_of
 from aifs_tune.sampling import planned
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.study import SPEC, Study
+from aifs_tune.study import Study
+from aifs_tune.study_index import find_study, get_study, study_names
 from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.warm_start import warm_start as begin_with
+
+__all__ = ["find_study", "get_study", "instrument_spec", "open_study", "start_study", "study_names"]
 
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
 _OTHER |= {"replay": "another schedule to replay", "mixtures": "other mixtures", "limits": "other limits"}
@@ -43,6 +45,7 @@ def open_study(
     limits: Sequence[str] = (),
     initial: Mapping[str, Any] | None = None,
     replicates: int = 1,
+    warm_start: str | Sequence[str] = (),
 ) -> Study:
     """Open or start a study without a trainer: an instrument, a simulation, a person measures.
 
@@ -50,13 +53,13 @@ def open_study(
     "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``. ``trade_off`` has
     further objectives with their modes, ``{"cost": "min"}``: every result is then told with all of them, and
     :attr:`Study.front` has the Pareto front. ``sampler`` is ``aifs`` if absent, with several objectives ``tpe``.
-    ``mixtures``, ``exclude``, ``limits`` and, of its section ``search``, ``initial`` and ``replicates`` are those of a
-    sweep file.
+    ``mixtures``, ``exclude``, ``limits`` and, of its section ``search``, ``initial``, ``replicates`` and ``warm_start``
+    are those of a sweep file.
 
     Raises
     ------
     ConflictError
-        If the study exists and asks another question.
+        If the study exists and asks another question, or began with other studies.
     """
     check_study_name(name)
     question = question_of(
@@ -73,7 +76,13 @@ def open_study(
         initial=initial,
         replicates=replicates,
     )
-    return start_study(Storage(storage, create=True), instrument_spec(name, question), name)
+    if warm_start:
+        question["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)
+    opened, spec = Storage(storage, create=True), instrument_spec(name, question)
+    named_sources(opened, spec, spec.search.warm_start, besides=(opened, name))
+    study = start_study(opened, spec, name)
+    begin_with(study, *sources_for(study, opened).studies)
+    return study
 
 
 def instrument_spec(name: str, question: Mapping[str, Any]) -> SweepSpec:
@@ -119,38 +128,6 @@ def start_study(
     return study
 
 
-def get_study(storage: Storage, name: str) -> Study:
-    """An existing study.
-
-    Raises
-    ------
-    NotFoundError
-        If the storage holds no such study; names those it holds.
-    """
-    study = find_study(storage, name)
-    if study is None:
-        there = ", ".join(n for n in study_names(storage) if n != name) or "none"
-        raise NotFoundError(f"{storage.shown} holds no study {name!r} of aifs-tune; it holds: {there}")
-    return study
-
-
-def find_study(storage: Storage, name: str) -> Study | None:
-    """The study ``name``; None if there is none, or if another tool made it."""
-    with translated(storage.shown):
-        try:
-            optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
-        except KeyError:
-            return None
-        given = optuna_study.user_attrs.get(SPEC)
-    return None if given is None else Study(storage, _spec_in(json.dumps(given)), optuna_study)
-
-
-def study_names(storage: Storage) -> list[str]:
-    """The names of the studies in a storage, sorted."""
-    with translated(storage.shown):
-        return sorted(optuna.get_all_study_names(storage.optuna))
-
-
 def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) -> Study:
     def create() -> Study:
         optuna_study = optuna.create_study(
@@ -169,9 +146,3 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
 
     with quietly():
         return storage.transact(create, name)
-
-
-@lru_cache(maxsize=64)
-def _spec_in(text: str) -> SweepSpec:
-    """The sweep file that a study recorded as JSON; checking its constraints again takes a while."""
-    return parse_sweep(json.loads(text))

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.job import Job
+from aifs_tune.likeness import DATA_FACTS, named_sources, sources_for
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
 from aifs_tune.place import Place
@@ -30,6 +31,7 @@ from aifs_tune.study_files import match_files
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
+from aifs_tune.warm_start import WARM_START, how_it_went
 from aifs_tune.warm_start import warm_start as begin_with
 
 if TYPE_CHECKING:
@@ -77,14 +79,15 @@ class Sweep:
         address: str | None = None,
         allow_unauthenticated: bool = False,
         strict: bool = False,
-        warm_start: str | None = None,
+        warm_start: str | Sequence[str] | None = None,
+        warm_start_storage: str | None = None,
         listener: Listener | None = None,
     ) -> SweepResult:
         """Run ``trials`` more trials of a study and return when they have ended.
 
         Parameters
         ----------
-        trials, epochs, workers, timeout_s, seed
+        trials, epochs, workers, timeout_s, seed, warm_start
             Instead of what the sweep file has under ``search``.
         storage
             ``sqlite:///FILE``; None for ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
@@ -97,8 +100,8 @@ class Sweep:
             Join a cluster that lets everybody in without a token.
         strict
             Stop at the first problem the preflight of the data finds.
-        warm_start
-            A study of the same storage whose three best configurations are tried first.
+        warm_start_storage
+            Where the studies of ``warm_start`` are; None for ``storage``.
 
         Raises
         ------
@@ -107,7 +110,8 @@ class Sweep:
         InterruptedSweepError
             If it was stopped; :func:`resume` finishes it.
         """
-        given = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s, "seed": seed}
+        given: dict[str, Any] = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s}
+        given |= {"seed": seed, "warm_start": warm_start}
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
         check_trainer(spec)
         check_sampler(spec)
@@ -117,9 +121,10 @@ class Sweep:
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or _unused_name(spec.name, study_names(opened))
                 running.enter_context(opened.writing(name))
-            earlier = None if warm_start is None else get_study(opened, warm_start)
+            library = opened if warm_start_storage is None else Storage(warm_start_storage)
+            named_sources(library, spec, spec.search.warm_start, besides=(opened, name))
             place = Place(address, allow_unauthenticated)
-            return _execute(opened, spec, name, spec.search.trials, place, strict, listener or Silent(), earlier)
+            return _execute(opened, spec, name, spec.search.trials, place, strict, listener or Silent(), library)
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -189,7 +194,7 @@ def _execute(
     place: Place,
     strict: bool,
     listener: Listener,
-    earlier: Study | None = None,
+    library: Storage | None = None,
 ) -> SweepResult:
     check_pins()
     started, profile = time.monotonic(), Profile()
@@ -214,12 +219,14 @@ def _execute(
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project)
         _match(study, prepared)
+        if prepared.facts and study.fact(DATA_FACTS) is None:
+            study.record_fact(DATA_FACTS, dict(prepared.facts))
         if prepared.sizes:
             study.record_fact(SIZES, [list(size) for size in prepared.sizes])
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
-        if earlier is not None:
-            begin_with(study, earlier)
+        if library is not None:
+            _begin(study, library, listener)
         if more is not None:
             study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
         job = Job(
@@ -227,7 +234,20 @@ def _execute(
         )
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
+        for line in how_it_went(study):
+            listener.stage(line)
     return SweepResult(study, time.monotonic() - started, profile)
+
+
+def _begin(study: Study, library: Storage, listener: Listener) -> None:
+    """Take over what the earlier studies of ``search.warm_start`` found."""
+    found = sources_for(study, library)
+    for line in found.lines:
+        listener.stage(line)
+    for taken in begin_with(study, *found.studies):
+        listener.stage(taken.text)
+    if study.spec.search.warm_start and study.fact(WARM_START) is None:
+        listener.stage("warm start: no study is like this one, which begins cold")
 
 
 def _n_remaining(study: Study) -> int:
@@ -259,20 +279,21 @@ class _Prepared:
     files: FileTable | None = None
     divisions: tuple[tuple[Path, str], ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
     family = find_family(spec)
     if family is None or spec.data is None:
         return _Prepared()
-    from aifs_tune.data.sources import prepare, sizes_of
+    from aifs_tune.data.sources import facts_of, prepare, sizes_of
 
     kind, several = family.kind, spec.cross_validation
     made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
     if spec.answer_test and not sizes_of(made.location, kind)["test"]:
         raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
     if several is None:
-        return _Prepared(made.location, made.fingerprint, made.files)
+        return _Prepared(made.location, made.fingerprint, made.files, facts=facts_of(made.location, kind))
     divisions = [
         prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
         for i in range(several.n_splits)

@@ -107,6 +107,8 @@ def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Ta
     ConflictError
         If the study began with other ones.
     """
+    if not sources:
+        return []
     names = [earlier.name for earlier in sources]
     begun = study.fact(WARM_START)
     if begun is not None:
@@ -249,5 +251,5 @@ def how_it_went(study: Study) -> list[str]:
         if weight > 0.0:
             lines.append(f"the results of {name} were borne out: they count with weight {weight:.2f}")
         else:
-            lines.append(f"the results of {name} were dropped: they do not agree with those of this study")
+            lines.append(f"the results of {name} count no more: those of this study do not bear them out")
     return lines

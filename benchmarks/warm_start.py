@@ -11,7 +11,7 @@ trainings, with another seed):
     negated    of the same task, which looked for the worst: its best are the worst here
     moved      of the same task with each parameter turned round in its range, so that the optimum is elsewhere
 
-The regret is that of benchmarks/search_quality.py, after 5, 10, 20 and 40 full trainings in virtual time with eight
+The regret is that of benchmarks/search_quality.py, after 5, 10, 20 and 40 full trainings in virtual time with four
 workers. ``gain`` is the cold regret less the warm one, paired by task and seed, with its standard error over tasks.
 """
 
@@ -41,6 +41,7 @@ from aifs_tune.warm_start import warm_start  # noqa: E402
 KINDS = ("same", "related", "unrelated", "negated", "moved")
 KEPT: list[OurSearch] = []
 """Searches whose folders are still read."""
+WORKERS = 4
 N_COMPARED = 150
 """Random configurations by whose scores tasks are compared."""
 
@@ -111,7 +112,7 @@ def earlier_study(table: CurveTable, seed: int, trainings: int) -> Study:
     """That of a sweep of so many trainings, or of twice as many and so on until a trial is complete."""
     while True:
         search = OurSearch(table, seed)
-        simulate(table, search, workers=8, epochs=trainings * table.epochs)
+        simulate(table, search, workers=WORKERS, epochs=trainings * table.epochs)
         if search.study.find_best() is not None:
             KEPT.append(search)
             return search.study
@@ -125,7 +126,7 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...], tuple[str, ...
     search = OurSearch(table, seed)
     if kind != "cold":
         warm_start(search.study, earlier_study(earlier_table(source, task, kind, among), seed + 1000, earlier))
-    course = simulate(table, search, workers=8, epochs=max(budgets) * table.epochs)
+    course = simulate(table, search, workers=WORKERS, epochs=max(budgets) * table.epochs)
     weights = list(search.study.leaning().values())
     return {
         "task": task,
@@ -167,7 +168,7 @@ def main() -> None:
     cli.add_argument("--tasks", type=int, default=4, help="spread over the half")
     cli.add_argument("--seeds", type=int, default=2)
     cli.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    cli.add_argument("--earlier", type=int, default=10, help="full trainings of the earlier sweep")
+    cli.add_argument("--earlier", type=int, default=20, help="full trainings of the earlier sweep")
     cli.add_argument("--budgets", type=int, nargs="+", default=[5, 10, 20, 40])
     cli.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     cli.add_argument("--json", action="store_true")

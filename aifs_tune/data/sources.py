@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.files import FileTable
@@ -95,6 +96,27 @@ def sizes_of(location: Path, kind: str) -> dict[str, int]:
 
     opened = open_images(location) if kind == "images" else open_examples(location)
     return {"train": len(opened.train), "val": len(opened.val), "test": len(opened.test)}
+
+
+def facts_of(location: Path, kind: str) -> dict[str, Any]:
+    """What prepared data are, as JSON: kind, number of classes (0 where numbers are predicted), channels and the larger
+    side of an image in pixels (0 where there are none), and how many examples are in each part."""
+    from aifs_tune.data import open_examples, open_images
+
+    if kind == "images":
+        images = open_images(location)
+        classes, shape = len(images.classes), tuple(images.images.shape[1:])
+    else:
+        examples = open_examples(location)
+        classes, shape = len(examples.classes), tuple(examples.inputs[0].shape[1:])
+    height, width, channels = shape if len(shape) == 3 else (0, 0, 0)
+    return {
+        "kind": kind,
+        "classes": classes,
+        "channels": int(channels),
+        "side_px": max(int(height), int(width)),
+        **sizes_of(location, kind),
+    }
 
 
 def _is_a_list(data: DataSpec, kind: str) -> bool:

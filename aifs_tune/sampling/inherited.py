@@ -23,8 +23,8 @@ LEAST_TRIALS = 4
 
 @dataclass(frozen=True)
 class Inherited:
-    """Trials of an earlier ``study``: the parameters that both have, and the merit of each trial, larger is better, with
-    mean 0 and variance 1."""
+    """Trials of an earlier ``study``: the parameters that both have, and the merit of each trial, with mean 0 and
+    variance 1; larger is better."""
 
     study: str
     params: tuple[Mapping[str, Any], ...]

@@ -38,6 +38,7 @@ class Search(SearchSpec):
 
     sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
     scheduler: Literal["none"] = "none"
+    warm_start: Annotated[tuple[Text, ...], Field(strict=False, max_length=0)] = ()
 
 
 class NewStudy(BaseModel):
@@ -138,6 +139,8 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
         raise _refusal(("search", "scheduler"), f"{search.scheduler} stops trials of a sweep", "none, or leave it out")
     if ":" in search.sampler:
         raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "a sampler by its name")
+    if search.warm_start:
+        raise _refusal(("search", "warm_start"), "studies of a service begin cold", "none, or leave it out")
     return name, spec
 
 

@@ -21,7 +21,6 @@ from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
 
-
 KEPT_SCALE = "columns.scale"
 """The state that multiplies the columns: 0 for those that a trial leaves out."""
 
