@@ -17,6 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aifs_tune.bundle.exporting import export
+    from aifs_tune.bundle.importing import import_study
+    from aifs_tune.bundle.reproducing import reproduce
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.storage import Storage
@@ -38,6 +41,9 @@ _HOME = {
     "load_sweep": "sweep",
     "resume": "sweep",
     "Trial": "trial",
+    "export": "bundle.exporting",
+    "import_study": "bundle.importing",
+    "reproduce": "bundle.reproducing",
 }
 
 __all__ = [
@@ -48,8 +54,11 @@ __all__ = [
     "Sweep",
     "SweepResult",
     "Trial",
+    "export",
+    "import_study",
     "load_sweep",
     "open_study",
+    "reproduce",
     "resume",
 ]
 

@@ -61,6 +61,11 @@ def typed() -> str:
     return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
+def next_command(command: str, *words: str) -> str:
+    """A command as it is typed here."""
+    return " ".join([typed(), command, *words])
+
+
 def _storage_option(storage: Storage) -> str:
     """What has to be typed to find it again; nothing where it is the default."""
     from aifs_tune.storage import given_url, is_at

@@ -19,6 +19,7 @@ LAYERS = [
         "seeds",
         "quiet",
         "durable",
+        "environment",
         "hashes",
         "profile",
         "preloading",
@@ -50,6 +51,7 @@ LAYERS = [
     {"study_reading", "study_writing", "study_lending", "study"},
     {"project_view"},
     {"studies"},
+    {"study_document"},
     {"analysis"},
     {"confirmation"},
     {"problem_types", "wire", "remote_study", "client_sweeps", "client"},
@@ -71,6 +73,7 @@ LAYERS = [
     {"sweep"},
     {"confirming", "noise"},
     {"answers", "progress", "screens", "screens_confirm"},
+    {"bundle"},
     {
         "cli_doors",
         "cli_elsewhere",
@@ -80,6 +83,7 @@ LAYERS = [
         "cli_files",
         "cli_service",
         "cli_confirm",
+        "cli_bundle",
     },
     {"cli"},
 ]
@@ -113,6 +117,7 @@ HOMES = {
         "study_lending",
         "study",
         "studies",
+        "study_document",
         "importance",
         "project_view",
     },
@@ -135,13 +140,24 @@ HOMES = {
     "tensorflow": {"trainers"},
     "keras": {"trainers"},
     "jax": {"trainers"},
-    "typer": {"cli_confirm", "cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files", "cli_service"},
+    "typer": {
+        "cli_bundle",
+        "cli_confirm",
+        "cli",
+        "cli_doors",
+        "cli_instrument",
+        "cli_cluster",
+        "cli_files",
+        "cli_service",
+    },
     "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
     "fsspec": {"object_store"},
-    "yaml": {"strict_yaml", "cli"},
+    "rocrate": {"bundle"},
+    "tf2onnx": {"trainers"},
+    "yaml": {"strict_yaml", "cli", "bundle"},
 }
 
 
@@ -194,7 +210,7 @@ def test_a_module_imports_only_what_stands_above_it(file):
 def test_light_doors_load_nothing_heavy(command):
     check = (
         "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'PIL'}"
-        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn'}"
+        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn', 'rocrate', 'tf2onnx'}"
         "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)

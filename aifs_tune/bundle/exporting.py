@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aifs_tune.answers import best_answer
 from aifs_tune.bundle.card import card_text
@@ -32,6 +32,7 @@ from aifs_tune.trial import Trial
 RESULTS, STUDY, BEST, SWEEP = "results.json", "study.json", "best.yaml", "sweep.yaml"
 BESIDE = "beside"
 VERSION = 1
+_KINDS: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
 
 _ABOUT = {
     "README.md": ("Model card", "What was found, how sure that is, and how to use it."),
@@ -44,6 +45,7 @@ _ABOUT = {
     "curves.csv": ("Learning curves", "A row for each trial and epoch: metrics and seconds."),
     "curves.parquet": ("Learning curves", "The same as curves.csv, with types."),
     "split.csv": ("Split", "A row for each example: its file with SHA-256, and the part it is in."),
+    "split.parquet": ("Split", "The same as split.csv, with types."),
     "environment.json": ("Environment", "Versions and hardware of the search, and all packages at the export."),
     "CITATION.cff": ("Citation", "How to cite this."),
     ".zenodo.json": ("Zenodo metadata", "What Zenodo takes of an upload."),
@@ -132,7 +134,7 @@ class _Writing:
 
     def write(self, folder: Path) -> None:
         """Fill the new ``folder``."""
-        folder.chmod(0o755)  # what is made to be passed on may be read
+        folder.chmod(0o755)
         around, data = beside(self._study, self._best.number), data_of(self._study)
         self._write_study(folder, around)
         self._write_tables(folder, data)
@@ -144,6 +146,8 @@ class _Writing:
         self._write_words(folder, results, model)
         made = Made(self._description, self._began.isoformat(), self._ended.isoformat(), _version())
         write_metadata(folder, self._about, self._citation, made)
+        for path in folder.rglob("*"):  # what is made to be passed on may be read, whoever trained it
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
     @property
     def _description(self) -> str:
@@ -167,12 +171,13 @@ class _Writing:
     def _write_tables(self, folder: Path, data: DataRecord) -> None:
         tables = {"trials": trials_table(self._trials, list(self._spec.space.root)), "curves": self._curves()}
         for name, table in tables.items():
-            for kind in ("csv", "parquet"):
+            for kind in _KINDS:
                 self._bytes(folder, f"{name}.{kind}", table_bytes(table, kind))
         if data.files is None:
             self.missing["split"] = data.missing or ""
         else:
-            self._bytes(folder, "split.csv", table_bytes(data.files, "csv"))
+            for kind in _KINDS:
+                self._bytes(folder, f"split.{kind}", table_bytes(data.files, kind))
         known = self._study.fact(ENVIRONMENT)
         told = {
             "search": known,

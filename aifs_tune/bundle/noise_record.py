@@ -1,4 +1,4 @@
-"""What the studies beside a study say of it: confirmations, noise, the test part, and how much its best one scatters."""
+"""What the studies beside a study say of it: confirmations, the test part, and how much its best trial scatters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aifs_tune.confirming import TESTED, find_tested
 from aifs_tune.errors import NotFoundError
 from aifs_tune.projects import split_name
 from aifs_tune.studies import find_study, study_names
-from aifs_tune.study import DATA, Study
+from aifs_tune.study import Study
 
 _KINDS = "confirm|compare|noise|test"
 
@@ -55,11 +55,7 @@ def studies_beside(study: Study) -> list[Study]:
 def _is_about_the_same(one: Study, other: Study) -> bool:
     if one.fact(CONTENDERS) is None and one.fact(TESTED) is None:
         return False
-    return one.spec.trainer == other.spec.trainer and _fingerprint(one) == _fingerprint(other)
-
-
-def _fingerprint(study: Study) -> Any:
-    return study.storage.optuna.get_study_user_attrs(study.id).get(DATA)
+    return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
 
 
 @dataclass(frozen=True)

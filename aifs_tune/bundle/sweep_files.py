@@ -80,7 +80,15 @@ def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
 def sweep_text(spec: SweepSpec, comment: str) -> str:
     """YAML with all defaults written out, so that other ones change nothing."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    return head + yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    document = spec.model_dump(mode="json")
+    document["space"] = {name: _short(entry) for name, entry in document["space"].items()}
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _short(entry: Mapping[str, Any]) -> Any:
+    """A fixed parameter of which nothing else is said as its value alone."""
+    beside = [value for key, value in entry.items() if key not in ("type", "value")]
+    return entry["value"] if entry["type"] == "fixed" and not any(beside) else entry
 
 
 def read_sweep(file: Path) -> SweepSpec:
