@@ -20,7 +20,7 @@ from aifs_tune.cli_doors import (
     say,
 )
 from aifs_tune.cli_files import heard
-from aifs_tune.cli_result import next_command, out
+from aifs_tune.cli_result import next_command, out, storage_option
 from aifs_tune.errors import WorkError
 
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that export wrote.")]
@@ -55,7 +55,8 @@ def export(
     for what, why in made.missing.items():
         say(f"no {what}: {why}")
     say(f"SHA-256 of its metadata, which have that of every file: {made.sha256}")
-    say(f"\nNext: {next_command('reproduce', str(output))}")
+    data = " --data PATH" if made.needs_data else ""
+    say(f"\nNext: {next_command('reproduce', str(output))}{data}")
 
 
 def reproduce(
@@ -110,4 +111,4 @@ def import_bundle(
         print_json(answer)
     else:
         out().print(status_screen(answer))
-        say(f"\nNext: {next_command('best', made.name)}")
+        say(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")

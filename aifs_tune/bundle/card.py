@@ -46,7 +46,7 @@ def _head(results: Mapping[str, Any], citation: Citation, model: ModelFiles) -> 
 
 
 def _dataset(results: Mapping[str, Any]) -> str:
-    return str(results["data"]["name"] or results["study"])
+    return str(results["data"]["name"] or "what the trainer itself reads")
 
 
 def _found(results: Mapping[str, Any]) -> str:
@@ -128,7 +128,8 @@ def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
 
 def _data(results: Mapping[str, Any]) -> str:
     data = results["data"]
-    lines = ["## Data\n", f"{_dataset(results)}, not part of this folder."]
+    apart = "; they are not part of this folder" if data["local"] else ""
+    lines = ["## Data\n", f"Learnt from: {_dataset(results)}{apart}."]
     if data["fingerprint"]:
         lines.append(f"Fingerprint of content, labels and split: `{data['fingerprint']}`.")
     if data["examples"]:

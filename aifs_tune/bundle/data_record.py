@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aifs_tune.data.folder import PARTS
 from aifs_tune.study import Study
 from aifs_tune.study_files import find_study_files
 from aifs_tune.trainers.by_name import find_family
@@ -26,8 +27,8 @@ class DataRecord:
         """As ``data.json`` has it."""
         counts = {}
         if self.files is not None:
-            parts = self.files.dropna(subset=["part"])
-            counts = {str(part): int(n) for part, n in parts.groupby("part")["example"].nunique().items()}
+            found = self.files.groupby("part")["example"].nunique()
+            counts = {part: int(found[part]) for part in PARTS if part in found.index}
         return {
             "fingerprint": self.fingerprint,
             "kind": self.kind,

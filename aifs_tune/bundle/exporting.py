@@ -18,7 +18,7 @@ from aifs_tune.bundle.crate import Made, check_bundle, write_metadata
 from aifs_tune.bundle.data_record import DataRecord, data_of
 from aifs_tune.bundle.model_files import ModelFiles, write_model
 from aifs_tune.bundle.noise_record import Beside, beside
-from aifs_tune.bundle.sweep_files import best_sweep, local_data, published, sweep_text
+from aifs_tune.bundle.sweep_files import best_sweep, data_name, local_data, published, sweep_text
 from aifs_tune.durable import write_folder
 from aifs_tune.environment import ENVIRONMENT, environment
 from aifs_tune.errors import ConflictError, StorageError
@@ -55,13 +55,15 @@ _ABOUT = {
 @dataclass(frozen=True)
 class Exported:
     """What was written to ``folder``: its files, and by kind what it has none of, and why; ``sha256`` is that of its
-    metadata, which have that of all others."""
+    metadata, which have that of all others. ``needs_data``: whether data that lie elsewhere are needed to run it again.
+    """
 
     folder: Path
     study: str
     files: Sequence[str]
     missing: Mapping[str, str]
     sha256: str
+    needs_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -114,7 +116,9 @@ def export(
     except OSError as error:
         raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
     names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    return Exported(target, found.name, names, writing.missing, check_bundle(target))
+    return Exported(
+        target, found.name, names, writing.missing, check_bundle(target), local_data(found.spec) is not None
+    )
 
 
 class _Writing:
@@ -200,7 +204,6 @@ class _Writing:
     def _results(self, around: Beside, data: DataRecord) -> dict[str, Any]:
         spec, best = self._spec, self._best
         facts = {} if spec.data is None else {"split": spec.data.split.seed}
-        place = local_data(spec) or (None if spec.data is None else spec.data.url)
         return {
             "format": "aifs-tune bundle",
             "version": VERSION,
@@ -212,7 +215,7 @@ class _Writing:
             },
             "n_trials": self._answer["n_trials"],
             "seeds": {"search": spec.search.seed, "best_trial": best.seed, **facts},
-            "data": data.to_json() | {"name": place, "local": local_data(spec) is not None},
+            "data": data.to_json() | {"name": data_name(spec), "local": local_data(spec) is not None},
             "environment_of": "export" if self._study.fact(ENVIRONMENT) is None else "search",
             **around.to_json(),
         }

@@ -66,6 +66,16 @@ def local_data(spec: SweepSpec) -> str | None:
     return next((str(path) for path in paths if path is not None), None)
 
 
+def data_name(spec: SweepSpec) -> str | None:
+    """What ``spec`` learns from, in words: a name, a URL, or where such data come from; None where it has no data."""
+    data = spec.data
+    if data is None:
+        return None
+    if data.table is not None and data.table.file is None and data.table.bundled is not None:
+        return f"the table {data.table.bundled} of scikit-learn"
+    return local_data(spec) or data.url or "simulated data, which are drawn from the numbers in the sweep file"
+
+
 def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
     """A sweep of one trial whose configuration is that of ``answer``, as ``best --json`` prints it: all parameters are
     fixed, what was inactive is left out, and what it took over from other trials is replayed."""
