@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aifs_tune.analysis.of_study import analyse
+    from aifs_tune.bundle.exporting import export
+    from aifs_tune.bundle.importing import import_study
+    from aifs_tune.bundle.reproducing import reproduce
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.storage import Storage
@@ -40,6 +43,9 @@ _HOME = {
     "resume": "sweep",
     "Trial": "trial",
     "analyse": "analysis.of_study",
+    "export": "bundle.exporting",
+    "import_study": "bundle.importing",
+    "reproduce": "bundle.reproducing",
 }
 
 __all__ = [
@@ -51,8 +57,11 @@ __all__ = [
     "SweepResult",
     "Trial",
     "analyse",
+    "export",
+    "import_study",
     "load_sweep",
     "open_study",
+    "reproduce",
     "resume",
 ]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aifs_tune import cli_cluster, cli_confirm, cli_files, cli_instrument, cli_report, cli_service
+from aifs_tune import cli_bundle, cli_cluster, cli_confirm, cli_files, cli_instrument, cli_report, cli_service
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
@@ -267,8 +267,11 @@ for command in (
     cli_files.space,
     cli_files.simulate_sky,
     cli_service.serve,
+    cli_bundle.export,
+    cli_bundle.reproduce,
 ):
     app.command()(command)
+app.command("import")(cli_bundle.import_bundle)
 app.add_typer(cli_service.tokens, name="token")
 
 

@@ -53,7 +53,7 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
     out().print(best_screen(answer))
     if with_profile:
         out().print(profile_screen(result.profile.to_json()))
-    say(f"\nNext: {typed()} trials {study.name}{_storage_option(study.storage)}")
+    say(f"\nNext: {typed()} trials {study.name}{storage_option(study.storage)}")
 
 
 def typed() -> str:
@@ -61,7 +61,12 @@ def typed() -> str:
     return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
-def _storage_option(storage: Storage) -> str:
+def next_command(command: str, *words: str) -> str:
+    """A command as it is typed here."""
+    return " ".join([typed(), command, *words])
+
+
+def storage_option(storage: Storage) -> str:
     """What has to be typed to find it again; nothing where it is the default."""
     from aifs_tune.storage import given_url, is_at
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SETTINGS = {
     "KERAS_BACKEND": "tensorflow",
@@ -25,3 +28,18 @@ def quieten() -> None:
     """Put :data:`SETTINGS` into the environment, which local workers inherit."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Meanwhile what is written to this process's stderr goes nowhere, whoever writes it: TensorFlow greets everybody
+    who imports it, whatever the environment says."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -63,6 +63,7 @@ def copied_study(storage: Storage, name: str, document: Mapping[str, Any], spec:
         for number, entry in enumerate(document["trials"]):
             storage.optuna.create_new_trial(study.id, _frozen(number, entry, found))
         for trial in study.all_trials():  # what cannot be read is not stored
+            trial.to_json()
             study.curve(trial)
         return study
 

@@ -85,7 +85,7 @@ def match_files(study: Study, fingerprint: str | None, files: FileTable) -> None
         found = "which files changed is not known" if before is None else str(changes(before, files.to_frame()))
         raise ConflictError(f"{error}\n  {found}") from None
     if _holder(study) is None:
-        _keep(study, files)
+        keep_files(study, files.to_frame())
 
 
 def share_files(study: Study, other: Study) -> None:
@@ -95,8 +95,8 @@ def share_files(study: Study, other: Study) -> None:
         study.match_data(other.fingerprint)
 
 
-def _keep(study: Study, files: FileTable) -> None:
-    frame = files.to_frame()
+def keep_files(study: Study, frame: pandas.DataFrame) -> None:
+    """Record a table as that of the files of ``study``; the columns are those of :func:`study_files`."""
     entry = f"data/{digest_of(frame.to_csv(index=False).encode())[:24]}"
     hashes = store_at(study.artefacts).put(entry, lambda folder: frame.to_parquet(folder / _NAME, index=False))
     study.record_fact(FILES, {"entry": entry, "hashes": hashes})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
+from aifs_tune.environment import ENVIRONMENT, environment
 from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.job import Job
 from aifs_tune.likeness import DATA_FACTS, named_sources, sources_for
@@ -223,6 +224,7 @@ def _execute(
             study.record_fact(DATA_FACTS, dict(prepared.facts))
         if prepared.sizes:
             study.record_fact(SIZES, [list(size) for size in prepared.sizes])
+        study.record_fact(ENVIRONMENT, environment())
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
         if library is not None:

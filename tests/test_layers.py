@@ -19,6 +19,7 @@ LAYERS = [
         "seeds",
         "quiet",
         "durable",
+        "environment",
         "hashes",
         "profile",
         "preloading",
@@ -53,6 +54,7 @@ LAYERS = [
     {"study_index"},
     {"likeness"},
     {"studies"},
+    {"study_document"},
     {"analysis"},
     {"confirmation"},
     {"problem_types", "wire", "remote_study", "client_sweeps", "client"},
@@ -75,6 +77,7 @@ LAYERS = [
     {"confirming", "noise"},
     {"answers", "progress", "screens", "screens_confirm"},
     {"report"},
+    {"bundle"},
     {
         "cli_doors",
         "cli_elsewhere",
@@ -85,6 +88,7 @@ LAYERS = [
         "cli_files",
         "cli_service",
         "cli_confirm",
+        "cli_bundle",
     },
     {"cli"},
 ]
@@ -119,6 +123,7 @@ HOMES = {
         "study",
         "studies",
         "study_index",
+        "study_document",
         "importance",
         "optuna_quiet",
         "project_view",
@@ -143,6 +148,7 @@ HOMES = {
     "keras": {"trainers"},
     "jax": {"trainers"},
     "typer": {
+        "cli_bundle",
         "cli_confirm",
         "cli",
         "cli_doors",
@@ -159,7 +165,9 @@ HOMES = {
     "astropy": {"data"},
     "h5py": {"data"},
     "fsspec": {"object_store"},
-    "yaml": {"strict_yaml", "cli"},
+    "rocrate": {"bundle"},
+    "tf2onnx": {"trainers"},
+    "yaml": {"strict_yaml", "cli", "bundle"},
 }
 
 
@@ -212,7 +220,7 @@ def test_a_module_imports_only_what_stands_above_it(file):
 def test_light_doors_load_nothing_heavy(command):
     check = (
         "\nimport sys\nheavy = {'ray', 'optuna', 'tensorflow', 'keras', 'jax', 'pandas', 'sklearn', 'PIL'}"
-        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn', 'matplotlib', 'typst'}"
+        "\nheavy |= {'sqlalchemy', 'astropy', 'h5py', 'fastapi', 'uvicorn', 'matplotlib', 'typst', 'rocrate', 'tf2onnx'}"
         "\nassert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", command + check], capture_output=True, text=True, check=False)

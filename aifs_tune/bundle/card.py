@@ -46,7 +46,7 @@ def _head(results: Mapping[str, Any], citation: Citation, model: ModelFiles) -> 
 
 
 def _dataset(results: Mapping[str, Any]) -> str:
-    return str(results["data"]["name"] or results["study"])
+    return str(results["data"]["name"] or "what the trainer itself reads")
 
 
 def _found(results: Mapping[str, Any]) -> str:
@@ -122,13 +122,14 @@ def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
             lines.append(f'- `{path}`: `{what}("{path}")`, computed in float32')
     lines += [f"- no {kind} file: {why}" for kind, why in model.missing.items()]
     if results["precision"] == "mixed_bfloat16":
-        lines.append("- it was measured in mixed bfloat16; in float32 its answers differ in the third digit or so")
+        lines.append("- it was measured in mixed bfloat16; in float32 its answers differ slightly")
     return "\n".join([*lines, ""])
 
 
 def _data(results: Mapping[str, Any]) -> str:
     data = results["data"]
-    lines = ["## Data\n", f"{_dataset(results)}, not part of this folder."]
+    apart = "; they are not part of this folder" if data["local"] else ""
+    lines = ["## Data\n", f"Learnt from: {_dataset(results)}{apart}."]
     if data["fingerprint"]:
         lines.append(f"Fingerprint of content, labels and split: `{data['fingerprint']}`.")
     if data["examples"]:
@@ -143,9 +144,9 @@ def _again(results: Mapping[str, Any]) -> str:
     data = " --data DATA" if results["data"]["local"] else ""
     return (
         "## Run it again\n\n```text\n"
-        f"aifs-tune reproduce .{data}        # the same seed, and fresh ones; says whether the score is within the noise\n"
-        f"aifs-tune run best.yaml{data}      # the best configuration alone\n"
-        "aifs-tune import .                  # all trials into a storage of your own, to go on from\n```\n"
+        f"aifs-tune reproduce .{data}   # with the same seed and fresh ones: is the score within the noise?\n"
+        f"aifs-tune run best.yaml{data}   # the best configuration alone\n"
+        f"aifs-tune import .{data}   # all trials into a storage of your own, to go on from\n```\n"
     )
 
 

@@ -17,7 +17,7 @@ from aifs_tune.hashes import check_hashes, hashes_of
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/crate/1.1"
-_SHA256 = {"sha256": "https://schema.org/sha256"}
+_SHA256 = {"sha256": "http://schema.org/sha256"}
 """A term that the context of RO-Crate 1.1 does not have yet."""
 NO_LICENCE = "No licence was stated: ask the authors before you use it."
 _TYPES = {
@@ -66,7 +66,7 @@ def write_metadata(folder: Path, about: Mapping[str, tuple[str, str]], citation:
     root = crate.root_dataset
     root["name"], root["description"], root["datePublished"] = citation.title, made.description, made.ended
     if people:
-        root["author"] = people
+        root["author"] = people[0] if len(people) == 1 else people
     root["license"] = NO_LICENCE
     if citation.licence_url is not None:
         licence = {"@type": "CreativeWork", "name": citation.licence, "identifier": citation.licence}

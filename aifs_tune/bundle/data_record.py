@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aifs_tune.data.folder import PARTS
 from aifs_tune.study import Study
+from aifs_tune.study_files import find_study_files
 from aifs_tune.trainers.by_name import find_family
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ class DataRecord:
         """As ``data.json`` has it."""
         counts = {}
         if self.files is not None:
-            parts = self.files.dropna(subset=["part"])
-            counts = {str(part): int(n) for part, n in parts.groupby("part")["example"].nunique().items()}
+            found = self.files.groupby("part")["example"].nunique()
+            counts = {part: int(found[part]) for part in PARTS if part in found.index}
         return {
             "fingerprint": self.fingerprint,
             "kind": self.kind,
@@ -41,15 +43,8 @@ def data_of(study: Study) -> DataRecord:
     """What is recorded with ``study``."""
     family = find_family(study.spec)
     if family is None:
-        return DataRecord(
-            None, None, None, "the trainer is no network or trees of ours: what it learns from is its own"
-        )
-    fingerprint = study.fingerprint
-    files = _files(study)
+        why = "what the trainer learns from is its own" if study.spec.trainer else "an instrument learns from no data"
+        return DataRecord(None, None, None, why)
+    files = find_study_files(study)
     missing = None if files is not None else "the study has no record of the files that it learnt from"
-    return DataRecord(fingerprint, family.kind, files, missing)
-
-
-def _files(study: Study) -> pandas.DataFrame | None:
-    del study
-    return None
+    return DataRecord(study.fingerprint, family.kind, files, missing)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aifs_tune.answers import best_answer
 from aifs_tune.bundle.card import card_text
@@ -18,7 +18,7 @@ from aifs_tune.bundle.crate import Made, check_bundle, write_metadata
 from aifs_tune.bundle.data_record import DataRecord, data_of
 from aifs_tune.bundle.model_files import ModelFiles, write_model
 from aifs_tune.bundle.noise_record import Beside, beside
-from aifs_tune.bundle.sweep_files import best_sweep, local_data, published, sweep_text
+from aifs_tune.bundle.sweep_files import best_sweep, data_name, local_data, published, sweep_text
 from aifs_tune.durable import write_folder
 from aifs_tune.environment import ENVIRONMENT, environment
 from aifs_tune.errors import ConflictError, StorageError
@@ -32,6 +32,7 @@ from aifs_tune.trial import Trial
 RESULTS, STUDY, BEST, SWEEP = "results.json", "study.json", "best.yaml", "sweep.yaml"
 BESIDE = "beside"
 VERSION = 1
+_KINDS: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
 
 _ABOUT = {
     "README.md": ("Model card", "What was found, how sure that is, and how to use it."),
@@ -44,6 +45,7 @@ _ABOUT = {
     "curves.csv": ("Learning curves", "A row for each trial and epoch: metrics and seconds."),
     "curves.parquet": ("Learning curves", "The same as curves.csv, with types."),
     "split.csv": ("Split", "A row for each example: its file with SHA-256, and the part it is in."),
+    "split.parquet": ("Split", "The same as split.csv, with types."),
     "environment.json": ("Environment", "Versions and hardware of the search, and all packages at the export."),
     "CITATION.cff": ("Citation", "How to cite this."),
     ".zenodo.json": ("Zenodo metadata", "What Zenodo takes of an upload."),
@@ -53,13 +55,15 @@ _ABOUT = {
 @dataclass(frozen=True)
 class Exported:
     """What was written to ``folder``: its files, and by kind what it has none of, and why; ``sha256`` is that of its
-    metadata, which have that of all others."""
+    metadata, which have that of all others. ``needs_data``: whether data that lie elsewhere are needed to run it again.
+    """
 
     folder: Path
     study: str
     files: Sequence[str]
     missing: Mapping[str, str]
     sha256: str
+    needs_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -112,7 +116,9 @@ def export(
     except OSError as error:
         raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
     names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    return Exported(target, found.name, names, writing.missing, check_bundle(target))
+    return Exported(
+        target, found.name, names, writing.missing, check_bundle(target), local_data(found.spec) is not None
+    )
 
 
 class _Writing:
@@ -132,7 +138,7 @@ class _Writing:
 
     def write(self, folder: Path) -> None:
         """Fill the new ``folder``."""
-        folder.chmod(0o755)  # what is made to be passed on may be read
+        folder.chmod(0o755)
         around, data = beside(self._study, self._best.number), data_of(self._study)
         self._write_study(folder, around)
         self._write_tables(folder, data)
@@ -144,6 +150,8 @@ class _Writing:
         self._write_words(folder, results, model)
         made = Made(self._description, self._began.isoformat(), self._ended.isoformat(), _version())
         write_metadata(folder, self._about, self._citation, made)
+        for path in folder.rglob("*"):  # what is made to be passed on may be read, whoever trained it
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
     @property
     def _description(self) -> str:
@@ -167,12 +175,13 @@ class _Writing:
     def _write_tables(self, folder: Path, data: DataRecord) -> None:
         tables = {"trials": trials_table(self._trials, list(self._spec.space.root)), "curves": self._curves()}
         for name, table in tables.items():
-            for kind in ("csv", "parquet"):
+            for kind in _KINDS:
                 self._bytes(folder, f"{name}.{kind}", table_bytes(table, kind))
         if data.files is None:
             self.missing["split"] = data.missing or ""
         else:
-            self._bytes(folder, "split.csv", table_bytes(data.files, "csv"))
+            for kind in _KINDS:
+                self._bytes(folder, f"split.{kind}", table_bytes(data.files, kind))
         known = self._study.fact(ENVIRONMENT)
         told = {
             "search": known,
@@ -195,7 +204,6 @@ class _Writing:
     def _results(self, around: Beside, data: DataRecord) -> dict[str, Any]:
         spec, best = self._spec, self._best
         facts = {} if spec.data is None else {"split": spec.data.split.seed}
-        place = local_data(spec) or (None if spec.data is None else spec.data.url)
         return {
             "format": "aifs-tune bundle",
             "version": VERSION,
@@ -207,7 +215,7 @@ class _Writing:
             },
             "n_trials": self._answer["n_trials"],
             "seeds": {"search": spec.search.seed, "best_trial": best.seed, **facts},
-            "data": data.to_json() | {"name": place, "local": local_data(spec) is not None},
+            "data": data.to_json() | {"name": data_name(spec), "local": local_data(spec) is not None},
             "environment_of": "export" if self._study.fact(ENVIRONMENT) is None else "search",
             **around.to_json(),
         }

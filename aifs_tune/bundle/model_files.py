@@ -11,6 +11,7 @@ from typing import Any
 
 from aifs_tune.artefacts import kept_weights
 from aifs_tune.errors import NotFoundError, RequestError
+from aifs_tune.quiet import unheard
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
@@ -55,11 +56,12 @@ def _for_others(
     study: Study, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
 ) -> ModelFiles:
     name = study.trainer or "none"
-    if name not in _networks():
+    with unheard():
+        from aifs_tune.trainers.exported import inputs_of, write_keras, write_onnx
+        from aifs_tune.trainers.loaded import NETWORKS, load_network
+    if name not in NETWORKS:
         why = f"the trainer {name} is no network of ours; its own files are in {WEIGHTS}"
         return ModelFiles(about, {"onnx": why, "keras": why})
-    from aifs_tune.trainers.exported import inputs_of, write_keras, write_onnx
-    from aifs_tune.trainers.loaded import load_network
 
     loaded, missing = load_network(kept, precision="float32"), {}
     writers: dict[str, tuple[str, Callable[[Path], Any], str]] = {
@@ -76,12 +78,6 @@ def _for_others(
     targets = ", ".join(f"{one.name} [{one.unit}]" if one.unit else one.name for one in loaded.targets)
     outputs = f"numbers: {targets}" if targets else f"probabilities: {', '.join(loaded.classes)}"
     return ModelFiles(about, missing, "; ".join(told), outputs, str(loaded.facts["precision"]))
-
-
-def _networks() -> tuple[str, ...]:
-    from aifs_tune.trainers.loaded import NETWORKS
-
-    return NETWORKS
 
 
 def _of_weights(name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What the studies beside a study say of it: confirmations, noise, the test part, and how much its best one scatters."""
+"""What the studies beside a study say of it: confirmations, the test part, and how much its best trial scatters."""
 
 from __future__ import annotations
 
@@ -55,11 +55,7 @@ def studies_beside(study: Study) -> list[Study]:
 def _is_about_the_same(one: Study, other: Study) -> bool:
     if one.fact(CONTENDERS) is None and one.fact(TESTED) is None:
         return False
-    return one.spec.trainer == other.spec.trainer and _fingerprint(one) == _fingerprint(other)
-
-
-def _fingerprint(study: Study) -> Any:
-    return study.fingerprint
+    return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ def local_data(spec: SweepSpec) -> str | None:
     return next((str(path) for path in paths if path is not None), None)
 
 
+def data_name(spec: SweepSpec) -> str | None:
+    """What ``spec`` learns from, in words: a name, a URL, or where such data come from; None where it has no data."""
+    data = spec.data
+    if data is None:
+        return None
+    if data.table is not None and data.table.file is None and data.table.bundled is not None:
+        return f"the table {data.table.bundled} of scikit-learn"
+    return local_data(spec) or data.url or "simulated data, which are drawn from the numbers in the sweep file"
+
+
 def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
     """A sweep of one trial whose configuration is that of ``answer``, as ``best --json`` prints it: all parameters are
     fixed, what was inactive is left out, and what it took over from other trials is replayed."""
@@ -80,7 +90,15 @@ def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
 def sweep_text(spec: SweepSpec, comment: str) -> str:
     """YAML with all defaults written out, so that other ones change nothing."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    return head + yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    document = spec.model_dump(mode="json")
+    document["space"] = {name: _short(entry) for name, entry in document["space"].items()}
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _short(entry: Mapping[str, Any]) -> Any:
+    """A fixed parameter of which nothing else is said as its value alone."""
+    beside = [value for key, value in entry.items() if key not in ("type", "value")]
+    return entry["value"] if entry["type"] == "fixed" and not any(beside) else entry
 
 
 def read_sweep(file: Path) -> SweepSpec:

@@ -1,0 +1,159 @@
+"""The best configuration of a bundle, trained again here: does it reach the recorded score within the noise?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aifs_tune.bundle.reading import Bundle, check_trainer_here, needs_data, open_bundle, placed
+from aifs_tune.bundle.verdict import Verdict, noise_of_fresh
+from aifs_tune.confirming import SweepOptions
+from aifs_tune.errors import ConflictError, DataError, RequestError
+from aifs_tune.projects import split_name
+from aifs_tune.spec import SweepSpec
+from aifs_tune.storage import Storage
+from aifs_tune.studies import find_study, start_study, study_names
+from aifs_tune.study import Study
+from aifs_tune.study_files import changes
+from aifs_tune.sweep import changed, located
+from aifs_tune.trainers.by_name import find_family
+
+REPRODUCES = "reproduces"
+"""Fact of a study that trains the best configuration of a bundle again: what of which bundle."""
+_FRESH = 2_000_003
+"""Added to the seed of a study, so that its reproduction repeats none of its trainings, nor those of a confirmation."""
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The ``verdict``, the study that holds the trainings, and what differs in the data, if they were allowed to."""
+
+    verdict: Verdict
+    study: Study
+    changed_data: str | None = None
+
+    @property
+    def is_reproduced(self) -> bool:
+        """See :class:`~aifs_tune.bundle.verdict.Verdict`."""
+        return self.verdict.is_reproduced
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        return {"study": self.study.name, **self.verdict.to_json(), "changed_data": self.changed_data}
+
+
+def reproduce(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    seeds: int = 3,
+    allow_changed_data: bool = False,
+    storage: str | None = None,
+    options: SweepOptions | None = None,
+) -> Reproduction:
+    """Train the best configuration of the bundle in ``folder`` with its own seed and with ``seeds`` fresh ones, and
+    compare. The trainings are a study, ``NAME-reproduce``; what was interrupted goes on where it was.
+
+    ``data`` is where the data lie here, as for ``run --data``; they must be those that were recorded, unless
+    ``allow_changed_data``.
+
+    Raises
+    ------
+    NotFoundError
+        If it is no bundle; DamagedError if a file is not what the metadata say.
+    RequestError
+        If the trainer is not here, the data are others, or the configuration cannot be trained again.
+    """
+    if not 0 <= seeds <= MOST_SEEDS:
+        raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MOST_SEEDS}")
+    bundle = open_bundle(folder)
+    spec = placed(bundle.best, data)
+    if spec.trainer is None:
+        raise RequestError(f"study {bundle.name!r} is of an instrument: what it measured cannot be run again here")
+    check_trainer_here(spec)
+    if needs_data(spec):
+        name = bundle.results["data"]["name"]
+        raise DataError(f"the data of study {bundle.name!r}, {name}, are not part of the bundle; give --data PATH")
+    told = options or SweepOptions()
+    difference = _difference(bundle, spec, told)
+    if difference is not None and not allow_changed_data:
+        raise ConflictError(f"{difference}\nTo train on them all the same: --allow-changed-data")
+    opened = Storage(storage, create=True)
+    with opened.writing():
+        study = _study(opened, bundle, located(spec), seeds, difference)
+    told.finish(study)
+    return Reproduction(_verdict(bundle, study, seeds), study, difference)
+
+
+def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str | None:
+    """What differs between the data here and those that were recorded; None if they are the same, or none are."""
+    family = find_family(spec)
+    if family is None or bundle.fingerprint is None:
+        return None
+    from aifs_tune.data.sources import prepare
+
+    here = located(spec).data
+    assert here is not None
+    tell, progress = (
+        (_silent, _silent) if options.listener is None else (options.listener.stage, options.listener.progress)
+    )
+    prepared = prepare(here, family.kind, strict=False, tell=tell, progress=progress)
+    if prepared.fingerprint == bundle.fingerprint:
+        return None
+    before = bundle.files()
+    what = "which files changed is not known" if before is None else str(changes(before, prepared.files.to_frame()))
+    return (
+        f"the data are others than those of study {bundle.name!r} (fingerprint {prepared.fingerprint[:12]}, recorded "
+        f"{bundle.fingerprint[:12]}): {what}"
+    )
+
+
+def _silent(*_told: object) -> None:
+    """Nobody listens."""
+
+
+def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, difference: str | None) -> Study:
+    """The study of these trainings, made or gone on with; another number behind the name is another reproduction."""
+    wanted = {"bundle": bundle.sha256, "seeds": seeds, "changed_data": difference}
+    base = f"{split_name(bundle.name)[1]}-reproduce"
+    seed = (spec.search.seed + _FRESH) % 2**32
+    asked = changed(spec, {"trials": seeds + 1, "seed": seed})
+    name = next(
+        each
+        for each in (base, *(f"{base}-{n}" for n in range(2, len(study_names(storage)) + 3)))
+        if _is_free(storage, each, wanted, asked)
+    )
+    there = find_study(storage, name)
+    if there is not None:
+        return there
+
+    def create() -> Study:
+        study = start_study(storage, asked, name, with_default=False)
+        study.record_fact(REPRODUCES, wanted)
+        params = asked.space.default_params()
+        assert params is not None  # all of its parameters are fixed
+        study.enqueue(params, seed=bundle.seed)
+        for _ in range(seeds):
+            study.enqueue(params)
+        study.ask_for(seeds + 1)
+        return study
+
+    return storage.transact(create, name)
+
+
+def _is_free(storage: Storage, name: str, wanted: Mapping[str, Any], asked: SweepSpec) -> bool:
+    if name not in study_names(storage):
+        return True
+    there = find_study(storage, name)
+    return there is not None and there.fact(REPRODUCES) == wanted and there.spec.data == asked.data
+
+
+def _verdict(bundle: Bundle, study: Study, seeds: int) -> Verdict:
+    trials = study.all_trials()
+    scores = [trial.value if trial.state == "complete" else None for trial in trials[: seeds + 1]]
+    fresh = [value for value in scores[1:] if value is not None]
+    objective = bundle.results["objective"]
+    return Verdict(str(objective["metric"]), bundle.value, scores[0], fresh, bundle.noise or noise_of_fresh(fresh))
