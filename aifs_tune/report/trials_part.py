@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aifs_tune.report.blocks import Block, Bullets, Paragraph, Section, Table
+from aifs_tune.report.blocks import Block, Bullets, Code, Paragraph, Section, Table
 from aifs_tune.report.gathering import Material
 from aifs_tune.report.words import count, cut, sentence, shown, spent
 
@@ -51,7 +51,10 @@ def trials_section(material: Material) -> Section:
     blocks: list[Block] = [top_table(material)]
     n = len(material.trials)
     if n > TOP:
-        blocks.append(Paragraph(f"All {n:,} trials: aifs-tune trials {material.study.name} --format csv", "note"))
+        blocks += [
+            Paragraph(f"All {n:,} trials:", "note"),
+            Code(f"aifs-tune trials {material.study.name} --format csv", "text"),
+        ]
     return Section("Best trials", tuple(blocks))
 
 
