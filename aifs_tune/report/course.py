@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aifs_tune.progress import duration
-from aifs_tune.report.blocks import Block, Figure, Section, Table
+from aifs_tune.report.blocks import Block, Figure, Paragraph, Section, Table
 from aifs_tune.report.drawing import (
     BLUE,
     GREEN,
@@ -21,7 +20,7 @@ from aifs_tune.report.drawing import (
     to_log,
 )
 from aifs_tune.report.gathering import Material
-from aifs_tune.report.words import DASH, count, cut, sentence, shown, thinned
+from aifs_tune.report.words import DASH, count, cut, sentence, shown, spent, thinned
 
 MOST_POINTS = 600
 """In one picture; what is left out is said."""
@@ -30,7 +29,11 @@ MOST_CURVES = 60
 
 def course_section(material: Material) -> Section:
     """Pictures of the trials in their order."""
-    blocks: list[Block] = [history_figure(material)]
+    blocks: list[Block] = []
+    if len(material.of_state("complete", "pruned")) < 2:
+        blocks.append(Paragraph("One trial has a result: there is no course to draw.", "note"))
+    else:
+        blocks.append(history_figure(material))
     if any(trial.epochs > 1 for trial in material.trials):
         blocks += [figure for figure in [_curves_figure(material)] if figure is not None]
     blocks += _saved_blocks(material)
@@ -48,9 +51,9 @@ def history_figure(material: Material) -> Figure:
     values = [float(trial.value or 0.0) for trial in (*complete, *pruned)]
     low, high, n_outside = robust_limits(values, material.objective.mode)
     numbers, best = _best_so_far(material)
-    noise = material.noise
-    if noise is not None:
-        low, high = min(low, best[-1] - 1.3 * noise.sd), max(high, best[-1] + 1.3 * noise.sd)
+    sd = None if material.scatter is None else material.scatter[0]
+    if sd is not None:
+        low, high = min(low, best[-1] - 1.3 * sd), max(high, best[-1] + 1.3 * sd)
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
@@ -61,22 +64,23 @@ def history_figure(material: Material) -> Figure:
                 axes.plot([trial.number for trial in some], y, marker, color=colour, ms=4, label=name)
         last = material.trials[-1].number
         axes.step([*numbers, last], [*best, best[-1]], where="post", color=ORANGE, lw=1.6, label="best so far")
-        if noise is not None:
+        if sd is not None:
             at = last + max(1.0, 0.03 * last)
             axes.errorbar(
-                [at], [best[-1]], [noise.sd], fmt="o", color=ORANGE, ms=3, capsize=4, lw=1.6, label="noise (± 1 sd)"
+                [at], [best[-1]], [sd], fmt="o", color=ORANGE, ms=3, capsize=4, lw=1.6, label="noise (± 1 sd)"
             )
         axes.set(xlabel="trial", ylabel=label(material.metric), ylim=(low, high))
         axes.xaxis.get_major_locator().set_params(integer=True)
         canvas.legend(loc="outside upper left", ncols=4)
 
-    notes = f" n = {count(len(complete), 'complete trial')}, {len(pruned):,} stopped early."
+    notes = f" n = {count(len(complete), 'complete trial')}"
+    notes += f", {len(pruned):,} stopped early." if pruned else "."
     if len(complete) + len(pruned) > MOST_POINTS:
         notes += f" Of many trials some {MOST_POINTS:,} are drawn, evenly spaced."
     if n_outside:
         notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside."
-    if noise is not None:
-        notes += f" The bar is what one configuration scatters by, from {count(noise.n, 'training')}."
+    if material.scatter is not None:
+        notes += f" The bar is what one configuration scatters by, known from {material.scatter[1]}."
     return picture(
         draw,
         caption=f"{cut(material.metric)} of each trial, and the best so far.{notes}",
@@ -147,14 +151,14 @@ def _curves_figure(material: Material) -> Figure | None:
 def _saved_blocks(material: Material) -> list[Block]:
     """What stopping saved, by state; nothing where no trial was stopped."""
     table: Any = material.analysis.saved()
-    if table.empty or not material.counts["pruned"]:
+    if table.empty or not material.counts["pruned"] or material.study.spec.trainer is None:
         return []
     rows = tuple(
         (
             {"pruned": "stopped early", "all": "together"}.get(row.state, row.state),
             f"{row.n_trials:,}",
             f"{row.epochs:,} of {row.epochs_full:,}",
-            DASH if pd.isna(row.seconds) else f"{duration(row.seconds)} of {duration(row.seconds_full)}",
+            DASH if pd.isna(row.seconds) else f"{spent(row.seconds)} of {spent(row.seconds_full)}",
             DASH if pd.isna(row.share_saved) else f"{100 * row.share_saved:.0f} %",
         )
         for row in table.itertuples()
@@ -167,7 +171,7 @@ def _saved_blocks(material: Material) -> list[Block]:
 def _cost_figure(material: Material) -> Figure | None:
     table: Any = material.analysis.pareto()
     table = table[table["value"].notna() & table["seconds"].notna() & (table["seconds"] > 0)]
-    if len(table) < 3:
+    if len(table) < 3 or table["seconds"].nunique() < 2:
         return None
     front = table[table["on_front"].astype(bool)].sort_values("seconds")
     rows = table.iloc[thinned(range(len(table)), MOST_POINTS)]
@@ -187,7 +191,7 @@ def _cost_figure(material: Material) -> Figure | None:
             ms=4,
             label="best for its cost",
         )
-        axes.set(xlabel="training of the trial in s", ylabel=label(material.metric), ylim=(low, high))
+        axes.set(xlabel="time of the trial in s", ylabel=label(material.metric), ylim=(low, high))
         if spread > 20 and math.isfinite(spread):
             to_log(axes.xaxis)
         canvas.legend(loc="outside upper left", ncols=2)
@@ -198,7 +202,7 @@ def _cost_figure(material: Material) -> Figure | None:
     return picture(
         draw,
         caption=f"Cost against quality: no other trial is both better and cheaper than those on the line.{notes}",
-        alt=f"{cut(material.metric)} against seconds of training of {count(len(table), 'trial')}; "
+        alt=f"{cut(material.metric)} against seconds of {count(len(table), 'trial')}; "
         f"{len(front)} are best for their cost.",
     )
 

@@ -13,6 +13,7 @@ from aifs_tune.confirmation import BASELINE, CONTENDERS, Confirmation, read_conf
 from aifs_tune.confirming import TESTED, Tested, find_tested
 from aifs_tune.errors import AifsTuneError, NotFoundError, RequestError, WorkError
 from aifs_tune.noise import Noise, noise_of
+from aifs_tune.report.words import count
 from aifs_tune.spec import Objective
 from aifs_tune.studies import find_study
 from aifs_tune.study import Study
@@ -83,6 +84,14 @@ class Material:
 
         return Analysis(self.study, noise=None if self.noise is None else self.noise.sd)
 
+    @cached_property
+    def scatter(self) -> tuple[float, str] | None:
+        """The standard deviation of one measurement, and of what it was learnt; None where it is not known."""
+        if self.noise is not None:
+            return self.noise.sd, count(self.noise.n, "training") + " of the default configuration"
+        found = self.analysis.noise
+        return None if found is None else (found, "configurations that were measured several times")
+
     def of_state(self, *states: str) -> list[Trial]:
         """The trials in these states that have a value."""
         return [
@@ -92,8 +101,8 @@ class Material:
         ]
 
 
-def gather(study: Study, *, tell: Callable[[str], None] | None = None) -> Material:
-    """What is known of ``study``. ``tell`` hears what is being read.
+def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> Material:
+    """What is known of ``study``, and of its data if asked for. ``tell`` hears what is being read.
 
     Raises
     ------
@@ -107,7 +116,7 @@ def gather(study: Study, *, tell: Callable[[str], None] | None = None) -> Materi
             "has what was found here"
         )
     best = study.best
-    data, problem = _data_of(study, tell or (lambda _line: None))
+    data, problem = _data_of(study, tell or (lambda _line: None)) if with_data else (None, "")
     return Material(
         study=study,
         trials=tuple(study.all_trials()),

@@ -42,7 +42,7 @@ def escaped(text: str) -> str:
     """Text that no reader of Markdown takes for markup, a link or HTML, on one line."""
     plain = _MARKUP.sub(r"\\\1", " ".join(text.split()))
     plain = plain.replace("://", r"\://").replace("www.", r"www\.")
-    return re.sub(r"^([-+=]|\d+(?=[.)]))", _guarded, plain)
+    return re.sub(r"^([-+=]+(?=\s|$)|\d+(?=[.)](?:\s|$)))", _guarded, plain)
 
 
 def _guarded(match: re.Match[str]) -> str:

@@ -49,7 +49,10 @@ def _search_text(material: Material) -> str:
     if spec.trade_off:
         others = listed(f"the {'highest' if each.mode == 'max' else 'lowest'} {each.metric}" for each in spec.trade_off)
         goal += f" against {others}"
+    is_measured_once = spec.trainer is None and not any(trial.epochs > 1 for trial in material.trials)
     sampler, keys = SAMPLER.get(spec.search.sampler, ("a sampler of the lab's own", ()))
+    if is_measured_once:
+        sampler = sampler.replace(" over configurations and epochs", "")
     text = (
         f"{count(len(material.tuned), 'parameter')} of {what} {'was' if len(material.tuned) == 1 else 'were'} searched "
         f"for {goal} with aifs_tune. Configurations were proposed by {sampler} (sampler {spec.search.sampler}, seed "
@@ -84,7 +87,7 @@ def _training_text(material: Material) -> str:
             text += " No trial was stopped early."
     seconds = sum(trial.seconds or 0.0 for trial in trials)
     if epochs and seconds:
-        text += f" {count(epochs, 'epoch')} took {duration(seconds)} of training in all"
+        text += f" {count(epochs, 'epoch')} took {duration(seconds)} in all"
         workers = {trial.worker for trial in trials if trial.worker}
         if workers and spec.trainer is not None:
             hosts = {worker.rpartition(":")[0] for worker in workers}

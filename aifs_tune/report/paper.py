@@ -60,11 +60,15 @@ def paper_table(study: Study, name: PaperTable = "results") -> Table:
     NotFoundError
         While no trial is complete, or for ``test`` if no classes of a test part were answered.
     """
-    return _TABLES[name](gather(study))
+    return _TABLES[name](gather(study, with_data=False))
 
 
 def _results(material: Material) -> Table:
-    return top_table(material) if material.confirmation is None else results_table(material.confirmation)
+    return _trials(material) if material.confirmation is None else results_table(material.confirmation)
+
+
+def _trials(material: Material) -> Table:
+    return top_table(material, longest=200)
 
 
 def _test(material: Material) -> Table:
@@ -81,7 +85,7 @@ _TABLES: dict[PaperTable, Callable[[Material], Table]] = {
     "results": _results,
     "test": _test,
     "space": space_table,
-    "trials": top_table,
+    "trials": _trials,
 }
 
 

@@ -22,12 +22,14 @@ _N_CHOICES = 12
 
 def parameters_section(material: Material) -> Section:
     """Pictures of the parameters, the most important first."""
-    order = important(material)
+    table = _importance(material)
+    order = [str(name) for name in table["parameter"]]
     if not order:
-        few = "Which parameters the result depends on cannot be told yet: too few trials are complete."
+        why = table.attrs.get("remark", "too few trials are complete")
+        few = f"Which parameters the result depends on cannot be told: {why}."
         return Section("What the result depends on", (Paragraph(few, "note"),))
     blocks: list[Block] = []
-    blocks += [_importance_figure(material)]
+    blocks += [_importance_figure(material, table)]
     interactions = _interactions_text(material)
     if interactions:
         blocks.append(Paragraph(interactions))
@@ -42,25 +44,20 @@ def parameters_section(material: Material) -> Section:
     return Section("What the result depends on", tuple(blocks))
 
 
-def important(material: Material) -> list[str]:
-    """The searched parameters, the most important for the first objective first; none while nothing can be said."""
-    table = _importance(material)
-    return [str(name) for name in table["parameter"]]
-
-
 def _importance(material: Material) -> Any:
+    """The searched parameters, the most important for the first objective first; none while nothing can be said."""
     try:
         table: Any = material.analysis.importance()
     except RequestError:
         import pandas as pd
 
         return pd.DataFrame({"parameter": [], "importance": []})
-    table = table[(table["objective"] == material.metric) & table["importance"].notna()]
-    return table.sort_values("importance", ascending=False, kind="stable")
+    kept = table[(table["objective"] == material.metric) & table["importance"].notna()]
+    return kept.sort_values("importance", ascending=False, kind="stable")
 
 
-def _importance_figure(material: Material) -> Figure:
-    table = _importance(material).head(12)
+def _importance_figure(material: Material, table: Any) -> Figure:
+    table = table.head(12)
     names, shares = [str(name) for name in table["parameter"]], [float(each) for each in table["importance"]]
     ends = [(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
     bars = [

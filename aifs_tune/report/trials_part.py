@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aifs_tune.progress import duration
-from aifs_tune.report.blocks import Block, Bullets, Paragraph, Section, Table
+from aifs_tune.report.blocks import Block, Bullets, Code, Paragraph, Section, Table
 from aifs_tune.report.gathering import Material
-from aifs_tune.report.words import count, cut, sentence, shown
+from aifs_tune.report.words import count, cut, sentence, shown, spent
 
 TOP = 20
 _MOST_COLUMNS = 8
@@ -52,12 +51,15 @@ def trials_section(material: Material) -> Section:
     blocks: list[Block] = [top_table(material)]
     n = len(material.trials)
     if n > TOP:
-        blocks.append(Paragraph(f"All {n:,} trials: aifs-tune trials {material.study.name} --format csv", "note"))
+        blocks += [
+            Paragraph(f"All {n:,} trials:", "note"),
+            Code(f"aifs-tune trials {material.study.name} --format csv", "text"),
+        ]
     return Section("Best trials", tuple(blocks))
 
 
-def top_table(material: Material) -> Table:
-    """The best complete trials, at most :data:`TOP`."""
+def top_table(material: Material, *, longest: int = 20) -> Table:
+    """The best complete trials, at most :data:`TOP`; values of parameters are cut to ``longest`` characters."""
     study, tuned = material.study, material.tuned[:_MOST_COLUMNS]
     others = study.spec.trade_off
     has_epochs = any(trial.epochs for trial in material.trials)
@@ -66,17 +68,22 @@ def top_table(material: Material) -> Table:
     for trial in best:
         row = [str(trial.number), shown(trial.value), *(shown(trial.values.get(each.metric)) for each in others)]
         row += [f"{trial.epoch} of {trial.epochs}"] if has_epochs else []
-        row += [duration(trial.seconds)] if has_epochs else []
-        rows.append((*row, *(cut(shown(trial.params.get(name)), 20) for name in tuned)))
+        row += [spent(trial.seconds)] if has_epochs else []
+        rows.append((*row, *(cut(shown(trial.params.get(name)), longest) for name in tuned)))
     header = ["trial", material.metric, *(each.metric for each in others)]
     header += ["epoch", "time"] if has_epochs else []
-    header += [cut(_titled(material, name), 24) for name in tuned]
+    header += [cut(_titled(material, name), longest + 4) for name in tuned]
     n = material.counts["complete"]
     caption = f"The best {count(len(best), 'trial')} of {n:,} complete, by {cut(material.metric)}."
     left_out = len(material.tuned) - len(tuned)
     if left_out:
         caption += f" {count(left_out, 'parameter')} more {'is' if left_out == 1 else 'are'} not shown."
-    return Table(caption, tuple(cut(each) for each in header), tuple(rows), "r" * len(header))
+    align = "r" * (len(header) - len(tuned)) + "".join("l" if _is_text(material, name) else "r" for name in tuned)
+    return Table(caption, tuple(cut(each, longest + 40) for each in header), tuple(rows), align)
+
+
+def _is_text(material: Material, name: str) -> bool:
+    return any(isinstance(value, str) for value in material.study.spec.space[name].extremes)
 
 
 def _titled(material: Material, name: str) -> str:

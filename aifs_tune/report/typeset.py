@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Rep
 _TEMPLATE = Path(__file__).parent / "report.typ"
 _FITTING = 108
 """Characters that stand beside each other in a table of ordinary size."""
-_SIZE_PT, _SMALLEST_PT = 8.3, 5.0
+_SIZE_PT, _SMALLEST_PT = 8.3, 6.0
+_WRAPS = 30
+"""Characters of a cell from which on its column wraps."""
+_LONG_WORD = re.compile(r"(\S{16}|\S{6,15}_)(?=\S{4})")
 _WHOLE = 14
 """Rows of a table that is not divided between pages."""
 _FIGURE = 0.92
@@ -87,18 +91,21 @@ def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """With a size at which it fits the page; where the smallest does not do, the widest columns wrap."""
+    """With a size at which it fits the page; columns of many words share what the others leave, and wrap."""
     rows = (table.header, *table.rows)
     longest = [max(len(row[i]) for row in rows) for i in range(len(table.align))]
-    needed = sum(longest) + 2 * len(longest)
-    size = max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FITTING / needed))
-    overflows = needed * size > _FITTING * _SIZE_PT * 1.001
+    needed = sum(min(width, _WRAPS) + 2 for width in longest)
     return {
         "caption": table.caption,
-        "header": list(table.header),
-        "rows": [list(row) for row in table.rows],
+        "header": [_breakable(cell) for cell in table.header],
+        "rows": [[_breakable(cell) for cell in row] for row in table.rows],
         "align": list(table.align),
-        "widths": [overflows and width >= max(longest) // 2 for width in longest],
-        "size": size,
+        "widths": [width > _WRAPS for width in longest],
+        "size": max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FITTING / needed)),
         "breaks": len(table.rows) > _WHOLE,
     }
+
+
+def _breakable(cell: str) -> str:
+    """Long words may go on in the next line: after them stands a space of no width."""
+    return _LONG_WORD.sub("\\1\u200b", cell)

@@ -118,11 +118,9 @@ def _best_text(material: Material) -> str:
             f" It is weighed against {listed(each.metric for each in others)}: {count(n, 'trial')} "
             f"{'is' if n == 1 else 'are'} on the Pareto front, where none is better in everything."
         )
-    if material.noise is not None:
-        text += (
-            f" One and the same configuration, the default, scatters by {material.noise.sd:.2g} (standard deviation "
-            f"over {count(material.noise.n, 'training')})."
-        )
+    if material.scatter is not None:
+        sd, learnt = material.scatter
+        text += f" One and the same configuration scatters by {sd:.2g} (standard deviation, known from {learnt})."
     return text
 
 
@@ -157,7 +155,7 @@ def best_section(material: Material) -> Section:
         "lrlll",
     )
     blocks: list[Block] = [table, Paragraph("The same as the space of a sweep file:"), Code(_snippet(answer), "yaml")]
-    if material.best.metrics:
+    if set(material.best.metrics) - {each.metric for each in material.study.spec.objectives}:
         metrics = tuple((cut(name), shown(value)) for name, value in sorted(material.best.metrics.items()))
         caption = f"All metrics of trial {material.best.number}" + (
             f" at epoch {material.best.epoch}." if material.best.epoch is not None else "."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from aifs_tune.progress import number
+from aifs_tune.progress import duration, number
 from aifs_tune.scalars import Scalar
 
 DASH = "–"
@@ -42,6 +42,13 @@ def sentence(text: str) -> str:
     """With a capital and a full stop."""
     text = text.strip()
     return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def spent(seconds: float | None) -> str:
+    """A duration, with a decimal where it is short."""
+    if seconds is None or seconds >= 10:
+        return DASH if seconds is None else duration(seconds)
+    return f"{seconds:.1f} s"
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

@@ -1,0 +1,130 @@
+"""Studies that a report is made of, told by hand: nothing is trained."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+
+from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.confirmation import BASELINE, Contender, contenders_of, start_confirmation
+from aifs_tune.confirming import _test_study
+from aifs_tune.cross_validation import SIZES, CrossValidation
+from aifs_tune.data.sources import prepare
+from aifs_tune.storage import Storage
+from aifs_tune.studies import open_study, start_study
+from aifs_tune.study import Study
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.answered import Answered, write_answers
+
+SCRIPT = "<script>window.hacked=1</script>"
+HOSTILE = f'"><img src=x onerror=window.hacked=1>{SCRIPT}'
+CHOICES = ["日本語 ☃", SCRIPT, "#panic() $a$ *b* `c` [d](javascript:e)", "\\input{secret} % & _ ~ ^", "=1+2"]
+DIVISIONS = CrossValidation(folds=4, repeats=2)
+
+
+def sky_spec(**changes: object) -> object:
+    """A sweep of a cnn on a small simulated sky."""
+    return parse_sweep(
+        {
+            "name": "sky",
+            "trainer": "cnn",
+            "description": HOSTILE,
+            "data": {"simulate": {"images": 60, "size": 16}, "image_size": 16},
+            "search": {"trials": 16, "epochs": 4, "sampler": "random", "scheduler": "asha", "grace_epochs": 1},
+            "space": {
+                "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True, "default": 1e-3},
+                "dropout": {"type": "float", "low": 0.0, "high": 0.8, "default": 0.5, "unit": "fraction"},
+                "filters": 8,
+            },
+            **changes,
+        }
+    )
+
+
+def sky_study(storage: Storage) -> Study:
+    """16 trials: complete ones with curves, some stopped early, one failed."""
+    study = start_study(storage, sky_spec(), "sky")
+    _, fingerprint = prepare(study.spec.data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None)
+    study.match_data(fingerprint)
+    draw = random.Random(0)
+    for number in range(16):
+        trial = study.ask()
+        worth = 0.9 - 0.1 * (math.log10(trial.params["learning_rate"]) + 2) ** 2 - 0.1 * trial.params["dropout"]
+        if number == 5:
+            study.tell(trial, state="failed", reason=f"lamp 5 {HOSTILE}\nbroke")
+            continue
+        for epoch in range(1, 5):
+            value = worth * (1 - 0.5 / epoch) + draw.gauss(0, 0.01)
+            metrics = {"val_macro_f1": value, "val_loss": 1 - value}
+            study.report(trial, epoch, metrics, seconds=0.5 + draw.random(), worker="node:7")
+            if number % 4 == 3 and epoch == 2:
+                break
+        study.tell(trial, state="pruned" if number % 4 == 3 else "complete", reason=None)
+    return study
+
+
+def told(created: Study, scores: dict[str, float], spread: float = 0.01) -> None:
+    """Tell all trials of a confirmation the score of their configuration, which scatters."""
+    created.record_fact(SIZES, [[40, 10]] * DIVISIONS.n_splits)
+    draw = random.Random(1)
+    names = {tuple(sorted(each["params"].items())): each["name"] for each in created.fact("contenders")}
+    for _ in created.all_trials():
+        trial = created.ask()
+        params = tuple(sorted((name, value) for name, value in trial.params.items() if name != "split"))
+        score = scores[names[params]] + draw.gauss(0, spread)
+        created.report(trial, 1, {"val_macro_f1": 0.9, "fold_macro_f1": score})
+        created.tell(trial)
+
+
+def confirm(study: Study, gains: tuple[float, float] = (0.1, 0.0), name: str = "sky-confirm") -> Study:
+    """Confirm the best two of ``study``, which are better than the baseline by ``gains``."""
+    contenders = contenders_of(study, top=2)
+    created = start_confirmation(study.storage, study.spec, name, contenders, DIVISIONS)
+    told(created, {each.name: 0.6 + gain for each, gain in zip(contenders, (0.0, *gains), strict=True)})
+    return created
+
+
+def add_noise(study: Study) -> None:
+    """The noise floor of the default configuration."""
+    default = Contender(BASELINE, None, study.spec.space.default_params())
+    told(start_confirmation(study.storage, study.spec, "sky-noise", [default], DIVISIONS), {BASELINE: 0.6}, 0.05)
+
+
+def answer(study: Study, classes: tuple[str, ...]) -> None:
+    """Let the best configuration answer the test part, with some mistakes."""
+    leader = contenders_of(study, top=1)[1]
+    created = _test_study(study, leader)
+    trial = created.ask()
+    draw = np.random.default_rng(0)
+    truths = np.arange(30) % len(classes)
+    answers = draw.dirichlet(np.ones(len(classes)), 30) + 0.3 * np.eye(len(classes))[truths]
+    found = Answered(np.arange(30, dtype=np.int32), truths, (answers / answers.sum(axis=1, keepdims=True)), classes, ())
+    weights = TrialArtefacts(created.artefacts, trial.number).save_weights(lambda folder: write_answers(folder, found))
+    created.report(trial, 1, {"val_macro_f1": 0.8})
+    created.tell(trial, weights=weights)
+
+
+def hostile_study(url: str, n_trials: int = 24) -> Study:
+    """An instrument whose metric, unit, choices and reasons look like markup of every format."""
+    study = open_study(
+        "hostile",
+        storage=url,
+        metric=f"güte $x_1$ | {SCRIPT}",
+        mode="min",
+        sampler="random",
+        space={
+            "x": {"type": "float", "low": 1e-5, "high": 1.0, "log": True, "unit": "<i>µm</i>", "default": 0.1},
+            "solvent": {"type": "choice", "choices": CHOICES},
+            "a_parameter_with_a_name_as_long_as_names_are_allowed_to_be_here": {"type": "int", "low": 1, "high": 9},
+        },
+    )
+    draw = random.Random(2)
+    for number in range(n_trials):
+        trial = study.ask()
+        if number % 8 == 7:
+            study.tell(trial, state="failed", reason=f"#panic() \\end{{table}} | {HOSTILE} {number}")
+        else:
+            study.tell(trial, (math.log10(trial.params["x"]) + 2) ** 2 + draw.gauss(0, 0.1), seconds=draw.random())
+    return study
