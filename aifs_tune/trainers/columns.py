@@ -13,7 +13,7 @@ from aifs_tune.parameters import FloatParameter
 KEPT = FloatParameter(
     low=1e-4,
     high=1,
-    description="Share of the columns that are used: those that differ most between classes (or go most with a number).",
+    description="Share of the columns that are used: those that differ most between classes (or go with a number).",
 )
 
 
