@@ -75,7 +75,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"confirming", "noise"},
-    {"answers", "progress", "screens", "screens_confirm"},
+    {"answers", "progress", "screens", "screens_confirm", "screens_analyse"},
     {"report"},
     {"bundle"},
     {
@@ -89,6 +89,7 @@ LAYERS = [
         "cli_service",
         "cli_confirm",
         "cli_bundle",
+        "cli_analyse",
     },
     {"cli"},
 ]
@@ -148,8 +149,10 @@ HOMES = {
     "keras": {"trainers"},
     "jax": {"trainers"},
     "typer": {
+        "cli_analyse",
         "cli_bundle",
         "cli_confirm",
+        "cli_result",
         "cli",
         "cli_doors",
         "cli_instrument",
@@ -160,7 +163,7 @@ HOMES = {
     },
     "matplotlib": {"report"},
     "typst": {"report"},
-    "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
+    "rich": {"screens_analyse", "screens_confirm", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
