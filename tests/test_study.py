@@ -13,8 +13,8 @@ import aifs_tune
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
-from aifs_tune.warm_start import warm_start
 from aifs_tune.study import Study
+from aifs_tune.warm_start import warm_start
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
