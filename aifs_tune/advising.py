@@ -19,8 +19,11 @@ LEAST_RESULTS = 5
 model knows too little to say what may be gained."""
 
 
-def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> Advice:
-    """The advice for ``study``, whose trials are ``trials``.
+def advice_of(
+    spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial], floor: tuple[float, int] | None = None
+) -> Advice:
+    """The advice for ``study``, whose trials are ``trials``. ``floor`` is a standard deviation of one measurement that
+    was measured elsewhere, with its degrees of freedom: it counts while the study's own repetitions say too little.
 
     It says stop once the expected gain is below the measured noise, after enough complete trials and
     with noise of :data:`LEAST_FREEDOM` degrees of freedom.
@@ -28,8 +31,7 @@ def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> 
     n_varied = sum(parameter.type != "fixed" for _, parameter in spec.space.items())
     least = LEAST_RESULTS * (1 + n_varied)
     n_complete = sum(trial.state == "complete" for trial in trials)
-    measured = noise_in(trials)
-    noise, freedom = measured if measured is not None else (None, 0)
+    noise, freedom = known_noise(trials, floor) or (None, 0)
     outlook = None if spec.trade_off else Proposer(spec).outlook(study)
     gain, recommended, value = outlook if outlook is not None else (None, None, None)
     stop = False
@@ -46,3 +48,12 @@ def advice_of(spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial]) -> 
         stop = gain < noise
         reason = f"expected gain {gain:.3g} is {'below' if stop else 'not below'} the measured noise {noise:.3g}"
     return Advice(stop, reason, noise, freedom, gain, recommended, value)
+
+
+def known_noise(trials: Sequence[Trial], floor: tuple[float, int] | None) -> tuple[float, int] | None:
+    """The standard deviation of one measurement and its degrees of freedom: of the repetitions among ``trials``, where
+    these have :data:`LEAST_FREEDOM`, else ``floor`` where that has; else what is known of the first."""
+    own = noise_in(trials)
+    if floor is not None and floor[1] >= LEAST_FREEDOM and (own is None or own[1] < LEAST_FREEDOM):
+        return floor
+    return own

@@ -115,10 +115,13 @@ def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
 
 class BestWeights:
     """Keeps the weights of the best complete trial of a study, of several objectives those of the Pareto front, and
-    removes what other ended trials left."""
+    removes what other ended trials left. Of one objective it can keep those of the ``most`` best trials, until
+    :meth:`settle` says which one stays."""
 
-    def __init__(self, place: Path | str, objectives: Sequence[Objective], best: Sequence[Trial]) -> None:
-        self._place = place
+    def __init__(
+        self, place: Path | str, objectives: Sequence[Objective], best: Sequence[Trial], *, most: int = 1
+    ) -> None:
+        self._place, self._most = place, most
         self._objectives = objectives
         self._kept = {trial.number: scores_of(trial, objectives) for trial in best}
         self._rests_until = 0.0
@@ -148,14 +151,28 @@ class BestWeights:
             self._tidied(artefacts.remove)
             return
         scores = scores_of(trial, self._objectives)
+        if self._most > 1:
+            self._kept[trial.number] = scores
+            self._tidied(artefacts.drop_checkpoints)
+            order = sorted(self._kept, key=lambda number: self._kept[number], reverse=True)
+            self._drop(order[self._most :])
+            return
         if any(reaches(kept, scores) for kept in self._kept.values()):
             self._tidied(artefacts.remove)
             return
-        for number in [number for number, kept in self._kept.items() if reaches(scores, kept)]:
-            self._tidied(TrialArtefacts(self._place, number).remove)
-            del self._kept[number]
+        self._drop([number for number, kept in self._kept.items() if reaches(scores, kept)])
         self._kept[trial.number] = scores
         self._tidied(artefacts.drop_checkpoints)
+
+    def settle(self, best: Sequence[Trial]) -> None:
+        """Keep the weights of these trials alone."""
+        numbers = {trial.number for trial in best}
+        self._drop([number for number in self._kept if number not in numbers])
+
+    def _drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._tidied(TrialArtefacts(self._place, number).remove)
+            del self._kept[number]
 
     def _tidied(self, remove: Callable[[], None]) -> None:
         if time.monotonic() >= self._rests_until:

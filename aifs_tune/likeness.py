@@ -13,7 +13,7 @@ from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
 from aifs_tune.study_index import find_study, get_study, study_names
-from aifs_tune.warm_start import WARM_START, check_source, common_parameters
+from aifs_tune.warm_start import WARM_START, check_source, common_parameters, has_begun
 
 AUTO = "auto"
 """In the place of a study's name: those that are like the new one."""
@@ -43,7 +43,7 @@ def named_sources(
     storage: Storage, spec: SweepSpec, names: Sequence[str], *, besides: tuple[Storage, str]
 ) -> list[Study]:
     """The studies of these names, each of which a new study that asks ``spec`` can begin with; :data:`AUTO` is left
-    out. ``besides`` are storage and name of the new study.
+    out. ``besides`` are storage and name of the new study; none if that is there and took something over already.
 
     Raises
     ------
@@ -51,6 +51,9 @@ def named_sources(
         As :func:`aifs_tune.warm_start.check_source`, or if one is the new study itself or named twice.
     """
     found: list[Study] = []
+    there = find_study(*besides) if names and besides[1] in study_names(besides[0]) else None
+    if there is not None and there.fact(WARM_START) is not None:
+        return []
     for name in names:
         if name == AUTO:
             continue
@@ -74,8 +77,8 @@ def sources_for(study: Study, storage: Storage) -> Found:
         As :func:`named_sources`.
     """
     names = study.spec.search.warm_start
-    if not names or (AUTO in names and study.fact(WARM_START) is not None):
-        return Found()
+    if not names or (study.fact(WARM_START) is not None and (AUTO in names or has_begun(study, names))):
+        return Found()  # what it took over is stored in it; the others may be gone
     named = named_sources(storage, study.spec, names, besides=(study.storage, study.name))
     if AUTO not in names:
         return Found(tuple(named))

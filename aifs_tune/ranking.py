@@ -20,11 +20,13 @@ def ranked(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
     """The complete trials that exceed no limit, those of the best configuration first, within one the best first;
     earlier ones first of equals. Each has its :class:`~aifs_tune.trial.Replicates`, where there are several."""
     sign = -1.0 if spec.objective.mode == "max" else 1.0
-    complete = [t for t in trials if t.state == "complete" and t.value is not None and t.feasible is not False]
+    complete = best_singly(trials, spec)
     if not _counts_replicates(spec):
-        return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
-    groups = [_with_mean(group, spec) for group in replicates_in(complete)]
-    groups.sort(key=lambda group: (len(group) < spec.search.replicates, sign * _mean(group[0]), group[0].number))
+        return complete
+    groups = [_with_mean(group, spec) for group in replicates_in(sorted(complete, key=lambda t: t.number))]
+    # who was trained once stands behind finalists: the best of many single values is mostly luck
+    enough = 2 if spec.search.finalists else spec.search.replicates
+    groups.sort(key=lambda group: (len(group) < enough, sign * _mean(group[0]), group[0].number))
     return [t for group in groups for t in sorted(group, key=lambda t: (sign * (t.value or 0.0), t.number))]
 
 
@@ -39,6 +41,34 @@ def front(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
     means = [replace(t, value=_mean(t), values=t.replicates.means) if t.replicates else t for t in first.values()]
     kept = {trial.number for trial in front_of(means, spec.objectives)}
     return [trial for trial in first.values() if trial.number in kept]
+
+
+def best_singly(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
+    """The complete trials that exceed no limit by their own values, the best first; earlier ones first of equals."""
+    sign = -1.0 if spec.objective.mode == "max" else 1.0
+    complete = [t for t in trials if t.state == "complete" and t.value is not None and t.feasible is not False]
+    return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+
+def finalists(trials: Sequence[Trial], spec: SweepSpec, sd: float) -> list[tuple[Trial, int]]:
+    """A trial of each configuration that may be the best, the best first, at most ``search.finalists``, with how many
+    trainings it lacks; none where one is clearly best.
+
+    A configuration may be the best if its mean is behind the best mean by less than twice the standard error of the
+    difference, ``sd`` being the standard deviation of a single training.
+    """
+    sign = 1.0 if spec.objective.mode == "max" else -1.0
+    groups = replicates_in(sorted(best_singly(trials, spec), key=lambda t: t.number))
+    means = [sign * fmean(float(t.value or 0.0) for t in group) for group in groups]
+    order = sorted(range(len(groups)), key=lambda i: (-means[i], groups[i][0].number))[: spec.search.finalists]
+    near = [
+        i
+        for i in order
+        if means[order[0]] - means[i] < 2 * sd * math.sqrt(1 / len(groups[order[0]]) + 1 / len(groups[i]))
+    ]
+    if len(near) < 2:
+        return []
+    return [(groups[i][0], max(0, spec.search.finalist_seeds - len(groups[i]))) for i in near]
 
 
 def replicates_in(trials: Sequence[Trial]) -> list[list[Trial]]:
@@ -61,8 +91,9 @@ def noise_in(trials: Sequence[Trial]) -> tuple[float, int] | None:
 
 
 def _counts_replicates(spec: SweepSpec) -> bool:
-    """A trainer's weights are kept of the best single trial, so that its trials are ranked one by one."""
-    return spec.trainer is None or ":" in spec.trainer.name
+    """A trainer's weights are kept of the best single trial, so that its trials are ranked one by one, unless finalists
+    are trained again."""
+    return spec.trainer is None or ":" in spec.trainer.name or spec.search.finalists > 0
 
 
 def _mean(trial: Trial) -> float:

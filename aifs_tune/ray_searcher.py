@@ -32,9 +32,11 @@ class Forgettable:
 class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
     """Asks the study for trials and tells it what became of them; keeps nothing else."""
 
-    def __init__(self, study: Study, owner: str, weights: BestWeights, listener: Listener, meter: Meter) -> None:
+    def __init__(
+        self, study: Study, owner: str, weights: BestWeights, listener: Listener, meter: Meter, *, stops: bool = False
+    ) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
-        self._study, self._owner, self._weights = study, owner, weights
+        self._study, self._owner, self._weights, self._stops = study, owner, weights, stops
         self._listener, self._meter = listener, meter
         self.live: dict[str, Trial] = {}
         self.n_handed_out = 0
@@ -78,7 +80,7 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def _is_enough(self) -> bool:
         """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
-        if self._study.spec.search.stop == "gain_below_noise" and not self.is_done:
+        if self._stops and not self.is_done:
             advice = self._study.advice()
             self.is_done = advice.stop
             if advice.stop:

@@ -24,6 +24,7 @@ from aifs_tune.listener import Listener, Plan
 from aifs_tune.memory import Occupied
 from aifs_tune.meter import Meter
 from aifs_tune.profile import Profile
+from aifs_tune.ranking import best_singly
 from aifs_tune.ray_nodes import LeftOut, placed_elsewhere
 from aifs_tune.ray_patches import deaths_counted_once, outlived_kills, plain_workers, remembered_trainable
 from aifs_tune.ray_pbt import PbtScheduler
@@ -106,7 +107,9 @@ class _Phases:
         self._study, self._job, self._owner = study, job, owner
         self._listener, self._profile, self._n_trials = listener, profile, n_trials
         self.meter = Meter(profile, listener)
-        self._weights = BestWeights(job.artefacts, study.spec.objectives, study.front)
+        n_kept = study.spec.search.finalists * study.spec.search.finalist_seeds
+        best = best_singly(study.all_trials(), study.spec)[:n_kept] if n_kept else study.front
+        self._weights = BestWeights(job.artefacts, study.spec.objectives, best, most=max(1, n_kept))
         self._weights.tidy(study.all_trials())
         budget_s = job.spec.search.timeout_s
         self._until = float("inf") if budget_s is None else time.monotonic() + budget_s
@@ -125,7 +128,8 @@ class _Phases:
             return []
         study, search = self._study, self._job.spec.search
         kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
-        searcher = kind(study, self._owner, self._weights, self._listener, self.meter)
+        stops = search.stop == "gain_below_noise"
+        searcher = kind(study, self._owner, self._weights, self._listener, self.meter, stops=stops)
         began = time.monotonic()
         with ExitStack() as running:
             crew = running.enter_context(crew_for(self._job, pool, n_trials=n_trials, listener=self._listener))

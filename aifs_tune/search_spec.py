@@ -66,6 +66,15 @@ class SearchSpec(Section):
     )
     initial: DesignSpec | None = Field(default=None, description="What is measured before the sampler proposes.")
     replicates: int = Field(default=1, ge=1, le=100, description="Times each configuration is measured.")
+    finalists: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Configurations, at most, that are trained again at the end where noise leaves open which is best.",
+    )
+    finalist_seeds: int = Field(
+        default=3, ge=2, le=100, description="Trainings that each of them has then, with a seed each."
+    )
     stop: Literal["never", "gain_below_noise"] = Field(
         default="never",
         description="gain_below_noise: a sweep ends once a further trial is expected to gain less than the noise.",

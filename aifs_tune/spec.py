@@ -184,12 +184,25 @@ class SweepSpec(Section):
         if self.search.replicates > 1 and self.trainer is not None and ":" not in self.trainer.name:
             text = f"{self.trainer.name} keeps the weights of the best single trial, which replicates do not tell"
             raise problem("search.replicates", text, "1, or a trainer that is a function")
+        if self.search.finalists:
+            self._finalists_can_be_trained()
         if self.limits and self.search.sampler == "cmaes":
             raise problem("search.sampler", "cmaes knows nothing of limits", "aifs, tpe, gp, nsga2, nsga3, random, qmc")
         if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
             text = "auto measures one trial before the others start, and pbt starts all of them together"
             raise problem("resources.gpu", text, "a number from 0 to 64")
         return self
+
+    def _finalists_can_be_trained(self) -> None:
+        reasons = {
+            "there is no trainer that could": self.trainer is None,
+            "several objectives have no single best": bool(self.trade_off),
+            "pbt changes configurations while they train": self.search.scheduler == "pbt",
+            "replicates measure every configuration again": self.search.replicates > 1,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise problem("search.finalists", f"{self.search.finalists} to be trained again, and {reason}", "0")
 
     @model_validator(mode="after")
     def _splits_are_numbered(self) -> SweepSpec:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ASKED = "aifs_tune:asked"
 DATA = "aifs_tune:data"
 FACT = "aifs_tune:fact:"
+NOISE = "noise"
+"""Fact of a study: the noise floor that counts for it, ``sd``, ``freedom`` and the ``study`` that measured it."""
 
 
 class StudyReading:
@@ -114,7 +116,7 @@ class StudyReading:
     def advice(self) -> Advice:
         """Which configuration to take, and whether measuring on is worth it."""
         with translated(self.storage.shown):
-            return advice_of(self.spec, self._optuna, self.all_trials())
+            return advice_of(self.spec, self._optuna, self.all_trials(), self.noise_floor)
 
     def merits(self) -> dict[int, float]:
         """By the number of each trial that ended well or was stopped early, what the sampler ``aifs`` expects it to be
@@ -128,6 +130,13 @@ class StudyReading:
         not and it is dropped. Empty without a warm start and while too little is known."""
         with translated(self.storage.shown):
             return Proposer(self.spec).leaning(self._optuna)
+
+    @property
+    def noise_floor(self) -> tuple[float, int] | None:
+        """The standard deviation of one measurement that ``aifs-tune noise`` found for this sweep, and its degrees of
+        freedom; None where its last sweep knew of none."""
+        told = self.fact(NOISE)
+        return None if told is None else (float(told["sd"]), int(told["freedom"]))
 
     def glances(self) -> list[Glance]:
         """Of every trial, in the order of their numbers, how far it is."""

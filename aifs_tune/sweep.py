@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.environment import ENVIRONMENT, environment
 from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.finals import record_floor, settle, train_again
 from aifs_tune.job import Job
 from aifs_tune.likeness import DATA_FACTS, named_sources, sources_for
 from aifs_tune.listener import Listener, Silent
@@ -227,6 +228,7 @@ def _execute(
         study.record_fact(ENVIRONMENT, environment())
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
+        record_floor(study, listener)
         if library is not None:
             _begin(study, library, listener)
         if more is not None:
@@ -234,11 +236,24 @@ def _execute(
         job = Job(
             spec, prepared.location, study.artefacts, Path.cwd(), prepared.fingerprint, divisions=prepared.divisions
         )
+        began = time.monotonic()
         with profile.trials():
             run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
+            left_s = None if spec.search.timeout_s is None else spec.search.timeout_s - (time.monotonic() - began)
+            n_again = train_again(study, listener) if left_s is None or left_s > 0 else 0
+            if n_again:
+                job = replace(job, spec=_to_the_end(spec, left_s))
+                run_trials(study, job, pool, n_trials=n_again, owner=owner, listener=listener, profile=profile)
+            settle(study)
         for line in how_it_went(study):
             listener.stage(line)
     return SweepResult(study, time.monotonic() - started, profile)
+
+
+def _to_the_end(spec: SweepSpec, timeout_s: float | None) -> SweepSpec:
+    """``spec`` for trials that are trained to their last epoch, whatever they promise."""
+    search = spec.search.model_copy(update={"scheduler": "none", "stop": "never", "timeout_s": timeout_s})
+    return spec.model_copy(update={"search": search})
 
 
 def _begin(study: Study, library: Storage, listener: Listener) -> None:

@@ -109,13 +109,7 @@ def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Ta
     """
     if not sources:
         return []
-    names = [earlier.name for earlier in sources]
-    begun = study.fact(WARM_START)
-    if begun is not None:
-        there = [taken["study"] for taken in begun]
-        if sorted(there) != sorted(names):
-            asked = f"not with {', '.join(names)}"
-            raise ConflictError(f"study {study.name!r} began with {', '.join(there)}, {asked}; allowed: a new study")
+    if has_begun(study, [earlier.name for earlier in sources]):
         return []
     for earlier in sources:
         if earlier.name == study.name and earlier.storage.url == study.storage.url:
@@ -128,6 +122,24 @@ def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Ta
                 f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}"
             )
     return study.transact(lambda: _take_over(study, sources, read, most))
+
+
+def has_begun(study: Study, names: Sequence[str]) -> bool:
+    """Whether ``study`` took over what there is of the studies of these ``names``.
+
+    Raises
+    ------
+    ConflictError
+        If it began with other ones.
+    """
+    begun = study.fact(WARM_START)
+    if begun is None:
+        return False
+    there = [taken["study"] for taken in begun]
+    if set(there) != set(names):
+        asked = f"not with {', '.join(names)}"
+        raise ConflictError(f"study {study.name!r} began with {', '.join(there)}, {asked}; allowed: a new study")
+    return True
 
 
 _Read = tuple[Inherited, int, list[dict[str, Scalar]], str]

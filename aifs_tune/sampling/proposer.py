@@ -131,8 +131,8 @@ class Proposer:
             return {}
         trials = study.get_trials(deepcopy=False)
         model = self._aifs.model(study, space)
-        known = model.known(trials)
-        if not model.experts or len(known.curves) < N_CURVES:
+        known = model.known(trials if model.experts else [])
+        if len(known.curves) < N_CURVES:
             return {}
         weights = self._aifs.weights(study, model, known, trials, _forgotten)
         return {expert.study: weight for expert, weight in zip(model.experts, weights.tolist(), strict=True)}
