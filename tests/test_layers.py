@@ -70,7 +70,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"confirming", "noise"},
-    {"answers", "progress", "screens", "screens_confirm"},
+    {"answers", "progress", "screens", "screens_confirm", "screens_data"},
     {
         "cli_doors",
         "cli_elsewhere",
@@ -136,7 +136,7 @@ HOMES = {
     "keras": {"trainers"},
     "jax": {"trainers"},
     "typer": {"cli_confirm", "cli", "cli_doors", "cli_instrument", "cli_cluster", "cli_files", "cli_service"},
-    "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
+    "rich": {"screens_confirm", "screens_data", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
