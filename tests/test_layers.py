@@ -77,7 +77,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"confirming", "noise"},
-    {"answers", "progress", "screens", "screens_confirm", "screens_analyse"},
+    {"answers", "progress", "screens", "screens_confirm", "screens_analyse", "screens_data"},
     {"report"},
     {"bundle"},
     {
@@ -165,7 +165,7 @@ HOMES = {
     },
     "matplotlib": {"report"},
     "typst": {"report"},
-    "rich": {"screens_analyse", "screens_confirm", "progress", "screens", "cli_result", "cli_files"},
+    "rich": {"screens_analyse", "screens_data", "screens_confirm", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},
