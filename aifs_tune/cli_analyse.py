@@ -123,7 +123,7 @@ def _noise_beside(study: object) -> float | None:
         return None
     from aifs_tune.confirmation import read_confirmation
     from aifs_tune.errors import WorkError
-    from aifs_tune.noise import noise_of
+    from aifs_tune.noise_floor import noise_of
 
     try:
         return noise_of(read_confirmation(study.storage, there.name)).sd

@@ -56,7 +56,8 @@ def check_data(
 ) -> None:
     """Show the data of a sweep before any training: parts, classes and groups, duplicates, fingerprint."""
     from aifs_tune.screens_data import data_answer, data_screen
-    from aifs_tune.sweep import load_sweep, prepared_data
+    from aifs_tune.sweep import load_sweep
+    from aifs_tune.sweep_data import prepared_data
 
     spec = load_sweep(sweep, data=data, overrides=overrides or ()).spec
     with heard() as listener:

@@ -11,7 +11,8 @@ from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import RequestError
 from aifs_tune.noise_floor import SUFFIX, Noise, noise_of
 from aifs_tune.storage import Storage
-from aifs_tune.sweep import load_sweep, located
+from aifs_tune.sweep import load_sweep
+from aifs_tune.sweep_data import located
 
 
 def measure_noise(

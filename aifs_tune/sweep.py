@@ -6,18 +6,17 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.environment import ENVIRONMENT, environment
-from aifs_tune.errors import DataError, InterruptedSweepError, RequestError
+from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.finals import record_floor, settle, train_again
 from aifs_tune.job import Job
-from aifs_tune.likeness import DATA_FACTS, named_sources, sources_for
+from aifs_tune.likeness import named_sources, sources_for
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
 from aifs_tune.place import Place
@@ -29,7 +28,7 @@ from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.study import Study
-from aifs_tune.study_files import NEAR_DUPLICATES, match_files
+from aifs_tune.sweep_data import data_for, located, record_data
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
@@ -38,10 +37,6 @@ from aifs_tune.warm_start import warm_start as begin_with
 
 if TYPE_CHECKING:
     import pandas
-
-    from aifs_tune.data.across_parts import AcrossParts
-    from aifs_tune.data.files import FileTable
-    from aifs_tune.data.sources import Prepared
 
 
 @dataclass(frozen=True)
@@ -207,7 +202,7 @@ def _execute(
         if more is None and _n_remaining(get_study(storage, name)) <= 0:
             study = get_study(storage, name)
             undivided = spec.model_copy(update={"cross_validation": None})
-            _match(study, _prepared(undivided, strict, listener))
+            record_data(study, data_for(undivided, strict=strict, listener=listener))
             return SweepResult(study, time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
@@ -219,14 +214,10 @@ def _execute(
             preload = [run_trials.__module__, *heavy_modules(spec)]
             pool = running.enter_context(ray_pool(spec.search, spec.resources, place, preload))
         with profile.stage("decode"):
-            prepared = _prepared(spec, strict, listener)
+            prepared = data_for(spec, strict=strict, listener=listener)
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project)
-        _match(study, prepared)
-        if prepared.facts and study.fact(DATA_FACTS) is None:
-            study.record_fact(DATA_FACTS, dict(prepared.facts))
-        if prepared.sizes:
-            study.record_fact(SIZES, [list(size) for size in prepared.sizes])
+        record_data(study, prepared)
         study.record_fact(ENVIRONMENT, environment())
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
@@ -272,92 +263,6 @@ def _begin(study: Study, library: Storage, listener: Listener) -> None:
 def _n_remaining(study: Study) -> int:
     finished = sum(count for state, count in study.counts().items() if state in FINAL)
     return study.n_asked - finished
-
-
-def located(spec: SweepSpec) -> SweepSpec:
-    """``spec`` with absolute paths of its data and weights, if its trainer needs any and they can be told apart."""
-    family = find_family(spec)
-    if family is None:
-        return spec
-    from aifs_tune.data.sources import locate
-
-    asked_by = f"{spec.name}: trainer {spec.trainer.name if spec.trainer else ''}"
-    found: dict[str, Any] = {"data": locate(spec.data or DataSpec(), family.kind, asked_by)}
-    if spec.trainer is not None and spec.trainer.weights is not None:
-        found["trainer"] = spec.trainer.model_copy(update={"weights": spec.trainer.weights.absolute()})
-    return spec.model_copy(update=found)
-
-
-def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener | None = None) -> Prepared:
-    """The data of ``spec`` as its trials would see them, without a study.
-
-    Raises
-    ------
-    RequestError
-        If its trainer is given no data; DataError if nothing can be learnt from them.
-    """
-    asked, family, told = located(spec), find_family(spec), listener or Silent()
-    if family is None or asked.data is None:
-        raise RequestError(f"{spec.name}: its trainer is given no data to look at; allowed: a trainer that learns")
-    from aifs_tune.data.sources import prepare
-
-    return prepare(asked.data, family.kind, strict=strict, tell=_say_nothing, progress=told.progress)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
-    examples train in each and measure it."""
-
-    location: Path | None = None
-    fingerprint: str | None = None
-    files: FileTable | None = None
-    near_duplicates: AcrossParts | None = None
-    divisions: tuple[tuple[Path, str], ...] = ()
-    sizes: tuple[tuple[int, int], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
-    family = find_family(spec)
-    if family is None or spec.data is None:
-        return _Prepared()
-    from aifs_tune.data.sources import facts_of, prepare, sizes_of
-
-    kind, several = family.kind, spec.cross_validation
-    made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
-    if spec.answer_test and not sizes_of(made.location, kind)["test"]:
-        raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
-    if several is None:
-        facts = facts_of(made.location, kind)
-        return _Prepared(made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts)
-    divisions = [
-        prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
-        for i in range(several.n_splits)
-    ]
-    sizes = [sizes_of(division.location, kind) for division in divisions]
-    measuring = "test" if several.measures_folds else "val"
-    return _Prepared(
-        made.location,
-        made.fingerprint,
-        made.files,
-        made.near_duplicates,
-        tuple((division.location, division.fingerprint) for division in divisions),
-        tuple((size["train"], size[measuring]) for size in sizes),
-    )
-
-
-def _match(study: Study, prepared: _Prepared) -> None:
-    if prepared.files is None:
-        study.match_data(prepared.fingerprint)
-    else:
-        match_files(study, prepared.fingerprint, prepared.files)
-    if prepared.near_duplicates is not None:
-        study.record_fact(NEAR_DUPLICATES, prepared.near_duplicates.to_json())
-
-
-def _say_nothing(_line: str) -> None:
-    """What was found in the data is told once."""
 
 
 @contextmanager

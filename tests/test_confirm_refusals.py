@@ -18,7 +18,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from aifs_tune.study import Study
 from aifs_tune.study_files import match_files
-from aifs_tune.sweep import prepared_data
+from aifs_tune.sweep_data import prepared_data
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.answered import Answered
 

@@ -75,6 +75,7 @@ LAYERS = [
     {"ray_trial", "ray_schedulers", "ray_pbt", "ray_searcher", "ray_patches"},
     {"ray_watch"},
     {"ray_tune"},
+    {"sweep_data"},
     {"sweep"},
     {"confirming", "noise"},
     {"answers", "progress", "screens", "screens_confirm", "screens_analyse", "screens_data"},

@@ -17,7 +17,8 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, start_study, study_names
 from aifs_tune.study import Study
 from aifs_tune.study_files import changes
-from aifs_tune.sweep import changed, located
+from aifs_tune.sweep import changed
+from aifs_tune.sweep_data import located
 from aifs_tune.trainers.by_name import find_family
 
 REPRODUCES = "reproduces"

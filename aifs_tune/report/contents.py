@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 
-from aifs_tune import __version__
 from aifs_tune.report.blocks import Block, Bullets, Figure, Paragraph, Report, Section
 from aifs_tune.report.citations import works_in
 from aifs_tune.report.confirmed import confirmation_section
@@ -50,7 +50,7 @@ def report_of(study: Study, *, tell: Callable[[str], None] | None = None) -> Rep
         title=f"Study {cut(study.name, 120)}",
         subtitle=_subtitle(material),
         sections=(*kept, cited) if works else kept,
-        foot=f"Made by aifs_tune {__version__} from the study alone: aifs-tune report {cut(study.name, 120)}",
+        foot=f"Made by aifs_tune {version('aifs-tune')} from the study alone: aifs-tune report {cut(study.name, 120)}",
     )
 
 

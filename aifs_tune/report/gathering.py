@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aifs_tune.confirmation import BASELINE, CONTENDERS, Confirmation, read_confirmation
 from aifs_tune.confirming import TESTED, Tested, find_tested
 from aifs_tune.errors import AifsTuneError, NotFoundError, RequestError, WorkError
-from aifs_tune.noise import Noise, noise_of
+from aifs_tune.noise_floor import Noise, noise_of
 from aifs_tune.report.words import count
 from aifs_tune.spec import Objective
 from aifs_tune.studies import find_study

@@ -1,0 +1,127 @@
+"""The data of a sweep: where they are, made ready, and what its study keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.cross_validation import SIZES
+from aifs_tune.data_spec import DataSpec
+from aifs_tune.errors import DataError, RequestError
+from aifs_tune.likeness import DATA_FACTS
+from aifs_tune.listener import Listener, Silent
+from aifs_tune.spec import SweepSpec
+from aifs_tune.study import Study
+from aifs_tune.study_files import NEAR_DUPLICATES, match_files
+from aifs_tune.trainers.by_name import find_family
+
+if TYPE_CHECKING:
+    from aifs_tune.data.across_parts import AcrossParts
+    from aifs_tune.data.files import FileTable
+    from aifs_tune.data.sources import Prepared
+
+
+def located(spec: SweepSpec) -> SweepSpec:
+    """``spec`` with absolute paths of its data and weights, if its trainer needs any and they can be told apart."""
+    family = find_family(spec)
+    if family is None:
+        return spec
+    from aifs_tune.data.sources import locate
+
+    asked_by = f"{spec.name}: trainer {spec.trainer.name if spec.trainer else ''}"
+    found: dict[str, Any] = {"data": locate(spec.data or DataSpec(), family.kind, asked_by)}
+    if spec.trainer is not None and spec.trainer.weights is not None:
+        found["trainer"] = spec.trainer.model_copy(update={"weights": spec.trainer.weights.absolute()})
+    return spec.model_copy(update=found)
+
+
+def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener | None = None) -> Prepared:
+    """The data of ``spec`` as its trials would see them, without a study.
+
+    Raises
+    ------
+    RequestError
+        If its trainer is given no data; DataError if nothing can be learnt from them.
+    """
+    asked, family, told = located(spec), find_family(spec), listener or Silent()
+    if family is None or asked.data is None:
+        raise RequestError(f"{spec.name}: its trainer is given no data to look at; allowed: a trainer that learns")
+    from aifs_tune.data.sources import prepare
+
+    return prepare(asked.data, family.kind, strict=strict, tell=_say_nothing, progress=told.progress)
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
+    examples train in each and measure it."""
+
+    location: Path | None = None
+    fingerprint: str | None = None
+    files: FileTable | None = None
+    near_duplicates: AcrossParts | None = None
+    divisions: tuple[tuple[Path, str], ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
+    """The data of ``spec`` made ready for its trials, with the divisions of cross-validation.
+
+    Raises
+    ------
+    DataError
+        If nothing can be learnt from them, or there is no test part that is to be answered.
+    """
+    family = find_family(spec)
+    if family is None or spec.data is None:
+        return SweepData()
+    from aifs_tune.data.sources import facts_of, prepare, sizes_of
+
+    kind, several = family.kind, spec.cross_validation
+    made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
+    if spec.answer_test and not sizes_of(made.location, kind)["test"]:
+        raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
+    if several is None:
+        facts = facts_of(made.location, kind)
+        return SweepData(made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts)
+    divisions = [
+        prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
+        for i in range(several.n_splits)
+    ]
+    sizes = [sizes_of(division.location, kind) for division in divisions]
+    measuring = "test" if several.measures_folds else "val"
+    return SweepData(
+        made.location,
+        made.fingerprint,
+        made.files,
+        made.near_duplicates,
+        tuple((division.location, division.fingerprint) for division in divisions),
+        tuple((size["train"], size[measuring]) for size in sizes),
+    )
+
+
+def record_data(study: Study, prepared: SweepData) -> None:
+    """Hold ``study`` to these data, and keep with it what a later run is compared with.
+
+    Raises
+    ------
+    ConflictError
+        If the study is about other data.
+    """
+    if prepared.files is None:
+        study.match_data(prepared.fingerprint)
+    else:
+        match_files(study, prepared.fingerprint, prepared.files)
+    if prepared.near_duplicates is not None:
+        study.record_fact(NEAR_DUPLICATES, prepared.near_duplicates.to_json())
+    if prepared.facts and study.fact(DATA_FACTS) is None:
+        study.record_fact(DATA_FACTS, dict(prepared.facts))
+    if prepared.sizes:
+        study.record_fact(SIZES, [list(size) for size in prepared.sizes])
+
+
+def _say_nothing(_line: str) -> None:
+    """What was found in the data is told once."""
