@@ -21,6 +21,7 @@ from aifs_tune.trainers.by_name import find_family
 from aifs_tune.trial import FINAL, State, Trial
 
 if TYPE_CHECKING:
+    from aifs_tune.analysis.held_out import HeldOutClasses
     from aifs_tune.analysis.of_study import Analysis
 
 _MOST = 100
@@ -91,6 +92,11 @@ class Material:
             return self.noise.sd, count(self.noise.n, "training") + " of the default configuration"
         found = self.analysis.noise
         return None if found is None else (found, "configurations that were measured several times")
+
+    @cached_property
+    def tested_classes(self) -> HeldOutClasses | None:
+        """What the answers of the test part are worth, if they are of classes."""
+        return None if self.tested is None else self.tested.classes
 
     def of_state(self, *states: str) -> list[Trial]:
         """The trials in these states that have a value."""

@@ -165,7 +165,10 @@ def _evaluation_text(material: Material) -> str:
             f"Then {material.tested.contender} was trained once more and its best epoch answered the test part, which "
             f"nothing had seen before, once. Intervals of its scores are from {Resampling().n_draws:,} bootstrap draws"
             f"{cited(('efron1993',))}"
-            + (f", calibration is judged in bins of confidence{cited(('naeini2015',))}" * bool(material.tested.classes))
+            + (
+                f", calibration is judged in bins of confidence{cited(('naeini2015',))}"
+                * (material.tested_classes is not None)
+            )
             + "."
         )
     return " ".join(texts)

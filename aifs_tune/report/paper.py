@@ -72,7 +72,7 @@ def _trials(material: Material) -> Table:
 
 
 def _test(material: Material) -> Table:
-    found = None if material.tested is None else material.tested.classes
+    found = material.tested_classes
     if found is None:
         raise NotFoundError(
             f"study {material.study.name!r}: no classes of a test part were answered; let the best configuration do it "

@@ -37,7 +37,7 @@ def tested_section(material: Material) -> Section:
             none = "There is no test part: the study has no data of its own."
         return Section("Test part", (Paragraph(none, "note"),))
     head = Paragraph(tested_text(material))
-    found = tested.classes
+    found = material.tested_classes
     if found is None:
         return Section("Test part", (head, *_of_values(tested)))
     blocks: list[Block] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]

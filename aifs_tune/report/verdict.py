@@ -49,10 +49,11 @@ def tested_text(material: Material) -> str:
     """The score of the test part, in a sentence."""
     tested = material.tested
     assert tested is not None
-    if tested.classes is not None:
-        scores = tested.classes.scores
+    found = material.tested_classes
+    if found is not None:
+        scores = found.scores
         return (
-            f"On the test part, {count(tested.classes.n, 'example')} that no trial saw, {tested.contender} has a "
+            f"On the test part, {count(found.n, 'example')} that no trial saw, {tested.contender} has a "
             f"macro F1 of {scores['macro_f1']} and an accuracy of {scores['accuracy']} (95 % intervals)."
         )
     told = [
