@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows programs
+soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows $(VENV)/.installed-validator programs
 	$(BIN)/python -m pytest -s -m soak
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -51,6 +51,11 @@ $(VENV)/.installed-workflows: $(VENV)/.installed examples/workflows.txt
 	test -x $(VENV)/workflows/bin/python || $(PYTHON) -m venv $(VENV)/workflows
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --requirement examples/workflows.txt
 	$(VENV)/workflows/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/.installed-validator: $(VENV)/.installed tests/validator.txt
+	test -x $(VENV)/validator/bin/python || $(PYTHON) -m venv $(VENV)/validator
+	$(VENV)/validator/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/validator.txt
 	touch $@
 
 clean:

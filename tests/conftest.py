@@ -32,6 +32,7 @@ STARTS_RAY = {
     "test_sweep_pbt",
     "test_sweep_population",
     "test_sweep_postgres",
+    "test_sweep_reproduce",
     "test_sweep_search",
     "test_sweep_series",
     "test_trade_off",

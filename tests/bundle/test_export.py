@@ -20,7 +20,7 @@ from studies_to_export import CNN, entities, instrument, reseal, trained
 from typer.testing import CliRunner
 
 import aifs_tune
-from aifs_tune.artefacts import kept_weights
+from aifs_tune.artefacts import TrialArtefacts, kept_weights
 from aifs_tune.bundle.citing import author_of, licence_id
 from aifs_tune.bundle.crate import METADATA, check_bundle
 from aifs_tune.bundle.exporting import export
@@ -199,11 +199,16 @@ def test_what_fails_leaves_nothing_behind(url: str, tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_not_published(url: str, tmp_path: Path) -> None:
-    study = trained(url)
-    weights = kept_weights(study, 0) / "weights.npz"
-    weights.write_bytes(weights.read_bytes()[:-1])
+    study = instrument(url)
+    trial = study.enqueue({"x": 0.75, "kind": "a"})
+    study.ask(), study.ask()
+    folder = TrialArtefacts(study.artefacts, trial.number)
+    hashes = folder.save_weights(lambda target: (target / "weights.npz").write_bytes(b"heavy"))
+    study.tell(trial, 9.0, weights=hashes)
+    weights = kept_weights(study, trial) / "weights.npz"
+    weights.write_bytes(b"light")
     with pytest.raises(DamagedError, match=r"weights\.npz: its SHA-256 is"):
-        export("blobs", tmp_path / "bundle", storage=url)
+        export("furnace", tmp_path / "bundle", storage=url)
     assert not (tmp_path / "bundle").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -93,6 +94,12 @@ def test_a_name_that_is_taken_is_refused(url: str) -> None:
         copied_study(study.storage, "furnace", study_document(study))
 
 
+@pytest.fixture(scope="module")
+def furnace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The document of an instrument's study."""
+    return study_document(instrument(f"sqlite:///{tmp_path_factory.mktemp('furnace')}/lab.db"))
+
+
 def change(**parts: Any) -> Any:
     """A change of the first trial."""
     return lambda told: told["trials"][0].update(parts)
@@ -116,13 +123,14 @@ def change(**parts: Any) -> Any:
         (lambda told: told["trials"].append("one more"), "says what no study could"),
     ],
 )
-def test_what_no_study_could_be_leaves_nothing_behind(url: str, tmp_path: Path, damage: Any, says: str) -> None:
-    told = study_document(instrument(url))
+def test_what_no_study_could_be_leaves_nothing_behind(
+    storages: tuple[Storage, Storage], furnace: dict[str, Any], damage: Any, says: str
+) -> None:
+    told = copy.deepcopy(furnace)
     damage(told)
-    other = Storage(f"sqlite:///{tmp_path}/b.db", create=True)
     with pytest.raises(DamagedError, match=says):
-        copied_study(other, "furnace", told)
-    assert study_names(other) == []
+        copied_study(storages[1], "furnace", told)
+    assert "furnace" not in study_names(storages[1])
 
 
 @pytest.mark.parametrize(
