@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from aifs_tune import cli_cluster, cli_confirm, cli_files, cli_instrument, cli_report, cli_service
+from aifs_tune import cli_analyse, cli_cluster, cli_confirm, cli_files, cli_instrument, cli_report, cli_service
 from aifs_tune.cli_doors import (
     Address,
     AsJson,
@@ -31,13 +30,12 @@ from aifs_tune.cli_doors import (
     Unauthenticated,
     WarmStart,
     Workers,
-    json_text,
     open_study_named,
     print_json,
     say,
 )
 from aifs_tune.cli_elsewhere import find_service, open_study
-from aifs_tune.cli_result import out, print_result
+from aifs_tune.cli_result import TableFormat, TableOutput, out, print_result, print_table
 from aifs_tune.errors import AifsTuneError, RequestError, border_of
 from aifs_tune.profile import process_age_s
 from aifs_tune.trial import State, selected
@@ -154,10 +152,8 @@ def best(
 @app.command()
 def trials(
     study: StudyName,
-    output_format: Annotated[
-        Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
-    ] = "table",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file instead of stdout.")] = None,
+    output_format: TableFormat = "table",
+    output: TableOutput = None,
     state: Annotated[State | None, typer.Option(help="Those in this state alone.")] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Those alone whose lease has run out.")] = False,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Those alone that this one has.")] = None,
@@ -166,28 +162,17 @@ def trials(
 ) -> None:
     """Print the trials of a study, all or some."""
     from aifs_tune.screens import trials_screen
-    from aifs_tune.table import trials_table, write_table
+    from aifs_tune.table import trials_table
 
     opened = open_study(study, storage)
     chosen = selected(opened.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
-    if output_format == "table":
-        if output is not None:
-            raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
-        out().print(trials_screen(opened, chosen))
-    elif output_format == "json":
-        listed = [trial.to_json() for trial in chosen]
-        if output is None:
-            print_json(listed)
-        else:
-            output.write_text(json_text(listed) + "\n")
-    elif output is None and output_format == "parquet":
-        raise RequestError("--format parquet writes a file: give --output FILE")
-    else:
-        table = trials_table(chosen, list(opened.spec.space.root))
-        if output is None:
-            typer.echo(table.to_csv(index=False), nl=False)
-        else:
-            write_table(table, output, output_format)
+    print_table(
+        output_format,
+        output,
+        screen=lambda: trials_screen(opened, chosen),
+        listed=lambda: [trial.to_json() for trial in chosen],
+        table=lambda: trials_table(chosen, list(opened.spec.space.root)),
+    )
 
 
 @app.command()
@@ -253,6 +238,8 @@ for command in (
     cli_instrument.ask,
     cli_report.report,
     cli_instrument.tell,
+    cli_analyse.importance,
+    cli_analyse.analyse,
     cli_confirm.confirm,
     cli_confirm.compare,
     cli_confirm.noise,

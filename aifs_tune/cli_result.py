@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rich.console import Console
+import typer
+from rich.console import Console, RenderableType
 
-from aifs_tune.cli_doors import print_json, say
-from aifs_tune.errors import WorkError
+from aifs_tune.cli_doors import json_text, print_json, say
+from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.trial import FINAL
 
 if TYPE_CHECKING:
+    import pandas
+
     from aifs_tune.storage import Storage
 
+TableFormat = Annotated[
+    Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
+]
+TableOutput = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write a file instead of stdout.")]
 
 _PIPE_WIDTH = 240
 """Columns of a table that goes into a file or pipe, where nothing wraps it."""
@@ -24,6 +33,40 @@ _PIPE_WIDTH = 240
 def out() -> Console:
     """Where results go."""
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def print_table(
+    output_format: Literal["table", "json", "csv", "parquet"],
+    output: Path | None,
+    *,
+    screen: Callable[[], RenderableType],
+    listed: Callable[[], list[dict[str, Any]]],
+    table: Callable[[], pandas.DataFrame],
+) -> None:
+    """Rows for a person, as JSON, or as a file of a table.
+
+    Raises
+    ------
+    RequestError
+        If the format and where it is to go do not fit.
+    """
+    from aifs_tune.table import write_table
+
+    if output_format == "table":
+        if output is not None:
+            raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
+        out().print(screen())
+    elif output_format == "json":
+        if output is None:
+            print_json(listed())
+        else:
+            output.write_text(json_text(listed()) + "\n")
+    elif output is None and output_format == "parquet":
+        raise RequestError("--format parquet writes a file: give --output FILE")
+    elif output is None:
+        typer.echo(table().to_csv(index=False), nl=False)
+    else:
+        write_table(table(), output, output_format)
 
 
 def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> None:

@@ -33,7 +33,7 @@ import io
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -70,12 +70,23 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
     return pd.DataFrame(columns)
 
 
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON has it: a mapping a row, None where it is missing."""
+    columns = {
+        str(name): [None if pd.isna(x) else getattr(x, "item", lambda x=x: x)() for x in table[name]]
+        for name in table.columns
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
-    """A table as the content of a file."""
+    """A table as the content of a file; in Parquet a column of values of several kinds is text."""
     buffer = io.BytesIO()
     if file_format == "csv":
         table.to_csv(buffer, index=False)
     else:
+        mixed = [name for name in table.columns if table[name].dtype == object and table[name].map(type).nunique() > 1]
+        table = table.astype(dict.fromkeys(mixed, "string"))
         table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 

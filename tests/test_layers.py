@@ -70,7 +70,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"confirming", "noise"},
-    {"answers", "progress", "screens", "screens_confirm"},
+    {"answers", "progress", "screens", "screens_confirm", "screens_analyse"},
     {"report"},
     {
         "cli_doors",
@@ -82,6 +82,7 @@ LAYERS = [
         "cli_files",
         "cli_service",
         "cli_confirm",
+        "cli_analyse",
     },
     {"cli"},
 ]
@@ -139,7 +140,9 @@ HOMES = {
     "keras": {"trainers"},
     "jax": {"trainers"},
     "typer": {
+        "cli_analyse",
         "cli_confirm",
+        "cli_result",
         "cli",
         "cli_doors",
         "cli_instrument",
@@ -150,7 +153,7 @@ HOMES = {
     },
     "matplotlib": {"report"},
     "typst": {"report"},
-    "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
+    "rich": {"screens_analyse", "screens_confirm", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},

@@ -8,12 +8,13 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
-from aifs_tune.analysis.forest import FEWEST, Estimate, Forest, fit_forest
+from aifs_tune.analysis.forest import FEWEST, Estimate, Forest, fit_forest, foretold
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 from aifs_tune.importance import FEWEST as FEWEST_PED
 from aifs_tune.importance import PedAnova
 from aifs_tune.results import values_of
+from aifs_tune.sampling.encoding import Axis
 from aifs_tune.sampling.searched import Searched
 from aifs_tune.spec import Objective, SweepSpec
 from aifs_tune.trial import Trial
@@ -41,10 +42,21 @@ class Explained:
         self.trials = [t for t in trials if t.state == "complete" and len(values_of(t)) == len(spec.objectives)]
         self._encoding = Searched.of(spec).encoding()
         self.names = self._encoding.names
-        places = np.array([self._encoding.place(t.params) for t in self.trials]).reshape(len(self.trials), -1)
+        places = self.encoded(self.trials)
         self.is_active = ~np.isnan(places)
         self.places: Array = np.where(self.is_active, places, 0.5)
         self._forests: dict[str, Forest] = {}
+
+    def axis(self, index: int) -> Axis:
+        """How the parameter of this index is encoded."""
+        return self._encoding.axes[index]
+
+    def encoded(self, trials: Sequence[Trial]) -> Array:
+        """The places (n, d) of any trials of the study, NaN where a parameter is inactive."""
+        places = np.empty((len(trials), len(self.names)))
+        for i, trial in enumerate(trials):
+            places[i] = self._encoding.place(trial.params)
+        return places
 
     def values(self, objective: Objective) -> Array:
         """Of the complete trials (n,)."""
@@ -60,6 +72,14 @@ class Explained:
                 self.places, self.values(objective), self._spec.search.seed % 2**31
             )
         return self._forests[objective.metric]
+
+    def unexplained(self, index: int, trials: Sequence[Trial], scores: Array) -> Array:
+        """What a forest of all parameters but one leaves of ``scores`` (n,), each trial foretold by trees that have not
+        seen it."""
+        places = np.delete(np.nan_to_num(self.encoded(trials), nan=0.5), index, axis=1)
+        if places.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
+            return np.asarray(scores - scores.mean())
+        return np.asarray(scores - foretold(places, scores, self._spec.search.seed % 2**31))
 
     def obstacle(self, objective: Objective, fewest: int) -> str | None:
         """Why nothing can be said of an objective; None where something can."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -91,9 +92,7 @@ class Forest:
 def fit_forest(places: Array, values: Array, seed: int) -> Forest:
     """A forest whose leaves are as large as foretells unseen trials best: the more noise, the larger."""
     best: Forest | None = None
-    for size in _LEAF_SIZES:
-        if size > 1 and 4 * size > len(values):
-            break
+    for size in _sizes(len(values)):
         trees, explained = _fitted(places, values, N_TREES, size, seed)
         if best is None or explained > best.explained:
             best = Forest(places, values, trees, explained, size, seed)
@@ -101,7 +100,26 @@ def fit_forest(places: Array, values: Array, seed: int) -> Forest:
     return best
 
 
+def foretold(places: Array, values: Array, seed: int) -> Array:
+    """Of each trial, what trees foretell that have not seen it (n,), by a forest that is as :func:`fit_forest` makes
+    it."""
+    forests = [_grown(places, values, N_TREES, size, seed) for size in _sizes(len(values))]
+    found = np.array(max(forests, key=lambda forest: float(forest.oob_score_)).oob_prediction_, dtype=float)
+    return np.where(np.isfinite(found), found, values.mean())
+
+
+def _sizes(n: int) -> list[int]:
+    return [size for size in _LEAF_SIZES if size == 1 or 4 * size <= n]
+
+
 def _fitted(places: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> tuple[tuple[Leaves, ...], float]:
+    forest = _grown(places, values, n_trees, leaf_size, seed)
+    trees = tuple(leaves_of(each.tree_, places.shape[1]) for each in forest.estimators_)
+    return trees, float(forest.oob_score_)
+
+
+def _grown(places: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> Any:
+    """scikit-learn's forest."""
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(
@@ -113,9 +131,7 @@ def _fitted(places: Array, values: Array, n_trees: int, leaf_size: int, seed: in
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some trials are in every tree, where there are few
-        forest.fit(places, values)
-    trees = tuple(leaves_of(each.tree_, places.shape[1]) for each in forest.estimators_)
-    return trees, float(forest.oob_score_)
+        return forest.fit(places, values)
 
 
 def _mean_shares(trees: tuple[Leaves, ...]) -> Shares | None:

@@ -38,6 +38,9 @@ class Readable(Protocol):
     @property
     def spec(self) -> SweepSpec: ...
 
+    @property
+    def trainer(self) -> str | None: ...
+
     def all_trials(self) -> list[Trial]: ...
 
     def curve(self, trial: Trial | int) -> list[Measurement]: ...
@@ -117,7 +120,7 @@ class Analysis:
         """What ending trials before the last epoch saved: state, n_trials, epochs, epochs_full, seconds, seconds_full,
         share_saved (of the seconds); the row ``all`` has pruned and complete ones together. The full ones are
         estimated: a trial's epochs times the median seconds of its own epochs. Failed trials are not counted."""
-        table = saved_of(self.trials, self._curves, self.spec.search.epochs)
+        table = saved_of(self.trials, self._curves, self._n_epochs)
         if table.empty:
             return _told(table, "no finished trial reported an epoch")
         table.attrs[REMARK] = ESTIMATE
@@ -134,13 +137,20 @@ class Analysis:
     def suggestions(self) -> pd.DataFrame:
         """What to change before more is measured: parameter (missing where it is of the whole study), kind, text,
         evidence; see :mod:`aifs_tune.analysis.suggesting`."""
-        found = suggestions_of(self.spec, self.trials, self._explained, noise=self.noise)
+        found = suggestions_of(self.spec, self.trials, self._explained, noise=self.noise, n_epochs=self._n_epochs)
         table = pd.DataFrame([vars(each) for each in found], columns=["parameter", "kind", "text", "evidence"])
         return _told(table.astype("string"), "nothing stands out")
 
     @cached_property
     def _explained(self) -> Explained:
         return Explained(self.spec, self.trials)
+
+    @cached_property
+    def _n_epochs(self) -> int:
+        """Of a trial that is not stopped; without a trainer, of the longest one."""
+        if self._study.trainer is not None:
+            return self.spec.search.epochs
+        return max((t.epochs for t in self.trials), default=0)
 
     @cached_property
     def _curves(self) -> Mapping[int, Sequence[Measurement]]:

@@ -1,13 +1,53 @@
-"""What a study's results suggest to change before more is measured."""
+"""What a study's results suggest to change before more is measured.
+
+Each suggestion needs evidence that chance gives in at most :data:`ALPHA` of studies in which nothing matters, all
+parameters that it could be of counted (Bonferroni); how often it errs is measured by ``benchmarks/suggestions.py``.
+A sampler moves all parameters at once, so that one which does nothing goes along with one that does: what is said of a
+parameter must show in what the others leave unexplained, too.
+Where several objectives are traded off there is no one best, and only ``fix``, ``exclude`` and ``trials`` are given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from aifs_tune.advising import LEAST_RESULTS
+from aifs_tune.analysis.evidence import (
+    Marked,
+    are_below,
+    at_least,
+    at_most,
+    beyond,
+    differ,
+    lucky_gain,
+    parted,
+    repeated,
+    rises,
+)
 from aifs_tune.analysis.explained import Explained
+from aifs_tune.analysis.scores import Array
+from aifs_tune.ranking import ranked
+from aifs_tune.results import scores_of
+from aifs_tune.scalars import show
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trial import Trial
+
+ALPHA = 0.02
+KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
+"""widen: a range whose best results lie at its end. drop: a choice that is never among the best. fix: a parameter that
+explains next to nothing. exclude: where trials fail. trials: there are too few, or they still gain. search: it gains
+nothing any more. noise: what was gained is within it. epochs: trials still get better at the last one."""
+_OUTER = 0.1
+_LEAST_OUTER = 3
+_LEAST_EXPLAINED = 0.3
+_ALONE = 0.05
+"""The chance at which a finding still shows in what the other parameters leave unexplained."""
+_LITTLE = 0.05
+_LEAST_FAILED = 3
+_LEAST_GAIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -21,7 +61,246 @@ class Suggestion:
 
 
 def suggestions_of(
-    spec: SweepSpec, trials: Sequence[Trial], explained: Explained, *, noise: float | None
+    spec: SweepSpec, trials: Sequence[Trial], explained: Explained, *, noise: float | None, n_epochs: int
 ) -> list[Suggestion]:
-    """What stands out."""
-    return []
+    """What stands out, by :data:`KINDS`; ``noise`` is the standard deviation of one measurement, ``n_epochs`` the
+    epochs of a trial that is not stopped, 0 where there are none."""
+    best_first = ranked(trials, spec)
+    found = [*_fix(spec, explained), *_exclude(trials, explained), *_few(best_first, explained)]
+    if not spec.trade_off:
+        course = _Course.of(spec, best_first)
+        found += [*_widen(spec, best_first, explained), *_drop(spec, best_first, explained)]
+        found += [*course.still_gains(), *course.has_stopped(), *course.is_within(noise)]
+        found += _train_longer(best_first, n_epochs)
+    return sorted(found, key=lambda each: KINDS.index(each.kind))
+
+
+def n_best(n: int) -> int:
+    """How many of ``n`` trials are the best ones."""
+    return max(5, n // 4)
+
+
+def least_trials(explained: Explained) -> int:
+    """How many complete trials a study of so many parameters needs before much can be said."""
+    return LEAST_RESULTS * (1 + len(explained.names))
+
+
+def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
+    mixed = {name for mixture in spec.mixtures for name in mixture.components}
+    ranges = [i for i, name in enumerate(explained.names) if not explained.axis(i).is_nominal and name not in mixed]
+    found = []
+    for i in ranges:
+        name = explained.names[i]
+        active = [t for t in best_first if name in t.params]
+        n, k = len(active), n_best(len(active))
+        if n <= k:
+            continue
+        places = explained.encoded(active)[:, i]
+        scores = _scores(active, spec)
+        for is_upper in (True, False):
+            end = explained.axis(i).snapped(np.array([float(is_upper)]))[0]
+            cut = min(1 - _OUTER, end) if is_upper else max(_OUTER, end)
+            outer = beyond(places, cut, is_upper)
+            hits, n_outer = int(outer[:k].sum()), int(outer.sum())
+            if hits < _LEAST_OUTER or 2 * hits <= min(k, n_outer):
+                continue
+            draw = at_least(hits, n=n, n_marked=n_outer, n_best=k)
+            p = 2 * min(draw, rises(places if is_upper else -places, scores)) * 2 * len(ranges)
+            if p <= ALPHA and _rises_alone(explained, i, active, spec, is_upper):
+                bound = show(explained.axis(i).values(np.array([float(is_upper)]))[0])
+                side = "upper" if is_upper else "lower"
+                text = f"the best results lie at the {side} bound {bound}: widen it, if {name} can go further"
+                told = f"{hits} of the best {k} trials are there, of all {n} complete ones {n_outer}"
+                found.append(Suggestion(name, "widen", text, f"{told}; {_shown(p)}"))
+    return found
+
+
+def _rises_alone(explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, is_upper: bool) -> bool:
+    places = explained.encoded(active)[:, i]
+    rest = explained.unexplained(i, active, _scores(active, spec))
+    return rises(places if is_upper else -places, rest) <= _ALONE
+
+
+def _rests(
+    explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, chosen: Marked
+) -> tuple[Array, Array]:
+    """What the other parameters leave unexplained, of chosen trials and of the others."""
+    rest = explained.unexplained(i, active, _scores(active, spec))
+    return rest[chosen], rest[~chosen]
+
+
+def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
+    nominal = [i for i in range(len(explained.names)) if explained.axis(i).is_nominal]
+    n_choices = sum(len(explained.axis(i).choices) for i in nominal)
+    found = []
+    for i in nominal:
+        name = explained.names[i]
+        active = [t for t in best_first if name in t.params]
+        values, scores = [t.params[name] for t in active], _scores(active, spec)
+        n, k = len(values), n_best(len(values))
+        for choice in explained.axis(i).choices:
+            n_chosen = values.count(choice)
+            if n <= k or choice in values[:k]:
+                continue
+            chosen = np.array([value == choice for value in values])
+            draw = at_most(0, n=n, n_marked=n_chosen, n_best=k)
+            p = 2 * min(draw, are_below(scores[chosen], scores[~chosen])) * n_choices
+            if p <= ALPHA and are_below(*_rests(explained, i, active, spec, chosen)) <= _ALONE:
+                told = f"0 of the best {k} trials have it, of all {n} complete ones {n_chosen}"
+                text = f"{show(choice)} is never among the best: drop it"
+                found.append(Suggestion(name, "drop", text, f"{told}; {_shown(p)}"))
+    return found
+
+
+def _fix(spec: SweepSpec, explained: Explained) -> list[Suggestion]:
+    """Parameters without which the forest would explain as much, of all objectives; conditional ones left out, which
+    matter little on the whole as they are seldom there. Few trials miss the corner in which a parameter matters."""
+    if 2 * len(explained.trials) < 3 * least_trials(explained):
+        return []
+    forests = [explained.find_forest(objective) for objective in spec.objectives]
+    most = np.zeros(len(explained.names))
+    for forest in forests:
+        if forest is None or forest.explained < _LEAST_EXPLAINED:
+            return []
+        most = np.maximum(most, forest.shares("total").high)
+    found = []
+    for i, name in enumerate(explained.names):
+        if most[i] < _LITTLE and not spec.space[name].when:
+            text = "it makes next to no difference: fix it"
+            told = f"it explains at most {most[i]:.1%} of the variance, alone and together with others (95 % interval)"
+            found.append(Suggestion(name, "fix", text, told))
+    return found
+
+
+def _exclude(trials: Sequence[Trial], explained: Explained) -> list[Suggestion]:
+    failed = [t for t in trials if t.state == "failed"]
+    others = [t for t in trials if t.state in ("complete", "pruned")]
+    if len(failed) < _LEAST_FAILED or not others:
+        return []
+    found = []
+    for i, name in enumerate(explained.names):
+        ones, rest = ([t for t in group if name in t.params] for group in (failed, others))
+        axis = explained.axis(i)
+        if axis.is_nominal:
+            found += _failing_choices(name, axis.choices, ones, rest, len(explained.names))
+            continue
+        places = [explained.encoded(group)[:, i] for group in (ones, rest)]
+        p = differ(*places) * len(explained.names)
+        if p > ALPHA:
+            continue
+        cut, is_above = parted(*places)
+        bound, side = show(_rounded(axis.values(np.array([cut]))[0])), "above" if is_above else "below"
+        inside = [int(beyond(group, cut, is_above).sum()) for group in places]
+        told = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {_shown(p)}"
+        found.append(Suggestion(name, "exclude", f"trials fail at {bound} and {side}: look why, or leave it out", told))
+    return found
+
+
+def _failing_choices(
+    name: str, choices: Sequence[object], failed: Sequence[Trial], others: Sequence[Trial], n_parameters: int
+) -> list[Suggestion]:
+    found = []
+    n = len(failed) + len(others)
+    for choice in choices:
+        n_failed = sum(t.params[name] == choice for t in failed)
+        n_others = sum(t.params[name] == choice for t in others)
+        p = at_least(n_failed, n=n, n_marked=n_failed + n_others, n_best=len(failed)) * n_parameters * len(choices)
+        if n_failed and p <= ALPHA:
+            told = f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {_shown(p)}"
+            text = f"trials fail with {show(choice)}: look why, or leave it out"
+            found.append(Suggestion(name, "exclude", text, told))
+    return found
+
+
+def _few(best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
+    least = least_trials(explained)
+    if not explained.names or len(best_first) >= least:
+        return []
+    text = f"too few trials to say what matters: make at least {least}"
+    told = f"{len(best_first)} are complete, {len(explained.names)} parameters vary"
+    return [Suggestion(None, "trials", text, told)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Scores of the complete trials in the order of their numbers, the larger the better: (n,)."""
+
+    scores: Array
+
+    @staticmethod
+    def of(spec: SweepSpec, best_first: Sequence[Trial]) -> _Course:
+        return _Course(_scores(sorted(best_first, key=lambda t: t.number), spec))
+
+    @property
+    def _n_late(self) -> int:
+        return len(self.scores) // 3
+
+    def _late_best(self) -> tuple[int, int]:
+        """How many of the best trials are in the last third, and how many the best are."""
+        n, k = len(self.scores), n_best(len(self.scores))
+        best = np.argsort(-self.scores, kind="stable")[:k]
+        return int((best >= n - self._n_late).sum()), k
+
+    def still_gains(self) -> list[Suggestion]:
+        n, late = len(self.scores), self._n_late
+        (hits, k), spread = self._late_best(), float(self.scores.max() - np.median(self.scores)) if n else 0.0
+        if n <= k or late == 0:
+            return []
+        gain = float(self.scores[-late:].max() - self.scores[:-late].max())
+        p = at_least(hits, n=n, n_marked=late, n_best=k) * 2
+        if p > ALPHA or gain <= _LEAST_GAIN * spread:
+            return []
+        told = f"{hits} of the best {k} trials are among the last {late}, and the best gained {gain:.3g}; {_shown(p)}"
+        return [Suggestion(None, "trials", "the last third was still gaining: make more trials", told)]
+
+    def has_stopped(self) -> list[Suggestion]:
+        n, late = len(self.scores), self._n_late
+        hits, k = self._late_best()
+        if n <= k or hits:
+            return []
+        p = at_most(0, n=n, n_marked=late, n_best=k) * 2
+        if p > ALPHA:
+            return []
+        told = f"0 of the best {k} trials are among the last {late}; {_shown(p)}"
+        text = "the last third gained nothing: more of the same search will hardly help"
+        return [Suggestion(None, "search", text, told)]
+
+    def is_within(self, noise: float | None) -> list[Suggestion]:
+        n = len(self.scores)
+        if noise is None or n < 5:
+            return []
+        gain, luck = float(self.scores.max() - np.median(self.scores)), lucky_gain(noise, n, 0.05)
+        if gain > luck:
+            return []
+        text = "what the best gained is within the noise: repeat it, measure more exactly, or widen the space"
+        told = f"the best is {gain:.3g} above the middle trial; luck alone gives the best of {n} up to {luck:.3g}"
+        return [Suggestion(None, "noise", text, told)]
+
+
+def _train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]:
+    whole = [t for t in best_first if t.epochs >= n_epochs and t.epoch is not None]
+    k = min(n_best(len(whole)), len(whole))
+    last = max(1, round(0.1 * n_epochs))
+    if n_epochs <= 1 or k == 0:
+        return []
+    hits = sum((t.epoch or 0) > n_epochs - last for t in whole[:k])
+    p = repeated(hits, k, last / n_epochs)
+    if p > ALPHA or 2 * hits <= k:
+        return []
+    when = "the last epoch" if last == 1 else f"the last {last} epochs"
+    told = f"in {hits} of the best {k} trials the best of {n_epochs} epochs is one of {when}; {_shown(p)}"
+    told = told.replace("is one of the last epoch", "is the last one")
+    return [Suggestion(None, "epochs", "trials still get better at the end: train longer", told)]
+
+
+def _scores(trials: Sequence[Trial], spec: SweepSpec) -> Array:
+    """Of the first objective, the larger the better: (n,)."""
+    return np.array([scores_of(t, spec.objectives)[0] for t in trials], dtype=float)
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def _shown(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"

@@ -1,0 +1,131 @@
+"""Commands that say what a study's trials mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aifs_tune.cli_doors import AsJson, StorageUrl, StudyName, print_json, say
+from aifs_tune.cli_elsewhere import open_study
+from aifs_tune.cli_result import TableFormat, TableOutput, out, print_table
+from aifs_tune.errors import NotFoundError, RequestError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from aifs_tune.analysis.of_study import Analysis
+
+Named = Literal[
+    "importance",
+    "interactions",
+    "explained",
+    "slices",
+    "contour",
+    "parallel",
+    "curves",
+    "saved",
+    "pareto",
+    "failures",
+    "suggestions",
+]
+EvaluatorName = Annotated[
+    Literal["fanova", "pedanova"],
+    typer.Option("--evaluator", help="fanova: shares of the variance. pedanova: what sets the best tenth apart."),
+]
+
+
+def importance(
+    study: StudyName, evaluator: EvaluatorName = "fanova", storage: StorageUrl = None, as_json: AsJson = False
+) -> None:
+    """Say which parameters matter, alone and in pairs, how sure that is, and what to change."""
+    from aifs_tune.screens_analyse import importance_screen
+    from aifs_tune.table import table_rows
+
+    analysis = _analysis(study, storage)
+    shares, pairs, changes = analysis.importance(evaluator), analysis.interactions(), analysis.suggestions()
+    if shares.empty:
+        raise NotFoundError(f"study {study!r}: no importance can be computed: {shares.attrs['remark']}")
+    if as_json:
+        tables = {"importance": shares, "interactions": pairs, "explained": analysis.explained()}
+        tables["suggestions"] = changes
+        remarks = {name: table.attrs["remark"] for name, table in tables.items() if "remark" in table.attrs}
+        print_json({"study": study, **{name: table_rows(table) for name, table in tables.items()}, "remarks": remarks})
+        return
+    out().print(importance_screen(shares, pairs, changes))
+    for remark in dict.fromkeys(table.attrs.get("remark") for table in (shares, pairs)):
+        if remark:
+            say(f"note: {remark}")
+
+
+def analyse(
+    study: StudyName,
+    table: Annotated[Named, typer.Option("--table", help="Which one.")],
+    first: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
+    second: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Of a contour; default: the first objective.")] = None,
+    evaluator: EvaluatorName = "fanova",
+    output_format: TableFormat = "table",
+    output: TableOutput = None,
+    storage: StorageUrl = None,
+) -> None:
+    """Print a table of what a study's trials say."""
+    from aifs_tune.screens_analyse import rows_screen
+    from aifs_tune.table import table_rows
+
+    is_contour = table == "contour"
+    given = {"--first": first, "--second": second, "--metric": metric}
+    wrong = next((option for option, value in given.items() if value is not None and not is_contour), None)
+    if wrong is not None:
+        raise RequestError(f"{wrong}: {table} takes none; allowed: with --table contour")
+    analysis = _analysis(study, storage)
+    if is_contour:
+        if first is None or second is None:
+            varied = ", ".join(name for name, each in analysis.spec.space.items() if each.type != "fixed")
+            raise RequestError(f"--table contour: give --first and --second; allowed: two of {varied}")
+        found = analysis.contour(first, second, metric=metric)
+    else:
+        found = _named(analysis, table, evaluator)
+    print_table(
+        output_format,
+        output,
+        screen=lambda: rows_screen(table_rows(found), list(found.columns)),
+        listed=lambda: table_rows(found),
+        table=lambda: found,
+    )
+    if "remark" in found.attrs:
+        say(f"note: {found.attrs['remark']}")
+
+
+def _named(analysis: Analysis, table: Named, evaluator: Literal["fanova", "pedanova"]) -> pandas.DataFrame:
+    if table == "importance":
+        return analysis.importance(evaluator)
+    found: pandas.DataFrame = getattr(analysis, table)()
+    return found
+
+
+def _analysis(study: str, storage: str | None) -> Analysis:
+    from aifs_tune.analysis.of_study import analyse as analysed
+
+    opened = open_study(study, storage)
+    return analysed(opened, noise=_noise_beside(opened))
+
+
+def _noise_beside(study: object) -> float | None:
+    """The noise that ``aifs-tune noise`` measured of the same sweep file, in the same storage; None where not."""
+    from aifs_tune.studies import find_study
+    from aifs_tune.study import Study
+
+    if not isinstance(study, Study):
+        return None
+    there = find_study(study.storage, f"{study.spec.name}-noise")
+    if there is None or there.spec.objective != study.spec.objective or there.spec.cross_validation is None:
+        return None
+    from aifs_tune.confirmation import read_confirmation
+    from aifs_tune.errors import WorkError
+    from aifs_tune.noise import noise_of
+
+    try:
+        return noise_of(read_confirmation(study.storage, there.name)).sd
+    except WorkError:
+        return None  # it has not ended
