@@ -46,8 +46,8 @@ def sky_spec(**changes: object) -> object:
 def sky_study(storage: Storage) -> Study:
     """16 trials: complete ones with curves, some stopped early, one failed."""
     study = start_study(storage, sky_spec(), "sky")
-    _, fingerprint = prepare(study.spec.data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None)
-    study.match_data(fingerprint)
+    made = prepare(study.spec.data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None)
+    study.match_data(made.fingerprint)
     draw = random.Random(0)
     for number in range(16):
         trial = study.ask()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from aifs_tune.report.blocks import Block, Bullets, Figure, Paragraph, Report, Section
 from aifs_tune.report.citations import works_in
@@ -50,8 +50,15 @@ def report_of(study: Study, *, tell: Callable[[str], None] | None = None) -> Rep
         title=f"Study {cut(study.name, 120)}",
         subtitle=_subtitle(material),
         sections=(*kept, cited) if works else kept,
-        foot=f"Made by aifs_tune {version('aifs-tune')} from the study alone: aifs-tune report {cut(study.name, 120)}",
+        foot=f"Made by aifs_tune {_version()} from the study alone: aifs-tune report {cut(study.name, 120)}",
     )
+
+
+def _version() -> str:
+    try:
+        return version("aifs-tune")
+    except PackageNotFoundError:  # run from its source
+        return "(not installed)"
 
 
 def _subtitle(material: Material) -> str:
