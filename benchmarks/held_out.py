@@ -7,8 +7,9 @@ The best configuration is the one the validation part chose. Both configurations
 the same seeds, the best epoch of each run is again chosen by the validation part, and that epoch's weights
 are measured on the test part: mean, standard deviation over the seeds, and the difference of the pairs. The
 baseline is the default configuration of the sweep file, its first trial; with ``--baseline trainer`` it is the
-defaults of the trainer's own parameters, for the cnn those of the published example. Two configurations are
-compared, not 24: the test part is used once.
+defaults of the trainer's own parameters, for the cnn those of the published example, and with ``--baseline trees``
+boosted trees as scikit-learn has them, on the same table. Two configurations are compared, not 24: the test part is
+used once.
 """
 
 from __future__ import annotations
@@ -42,11 +43,18 @@ def score(spec: dict[str, Any], location: str, params: dict[str, Any], seed: int
     return {"epoch": trainer.best_epoch, "val": trainer.best_value, **measured}
 
 
+def boosted(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same question put to boosted trees, ten an epoch."""
+    kept = {name: spec[name] for name in ("version", "name", "data", "objective")}
+    search = {"epochs": spec["search"]["epochs"]}
+    return {**kept, "trainer": "boosting", "search": search, "space": {"trees": 10}}
+
+
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("sweep")
     cli.add_argument("--data", type=Path, help="as for aifs-tune run; default: what the sweep file has")
-    cli.add_argument("--baseline", choices=["file", "trainer"], default="file")
+    cli.add_argument("--baseline", choices=["file", "trainer", "trees"], default="file")
     cli.add_argument("--trials", type=int, help="default: what the sweep file has")
     cli.add_argument("--epochs", type=int, help="default: what the sweep file has")
     cli.add_argument("--seeds", type=int, default=5)
@@ -71,9 +79,11 @@ def main() -> None:
         ).location
         baseline = spec.space.default_params() if args.baseline == "file" else {}
         configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "baseline": dict(baseline or {})}
+        trained = {"best": spec.model_dump(mode="json")}
+        trained["baseline"] = boosted(trained["best"]) if args.baseline == "trees" else trained["best"]
         jobs = [
-            (spec.model_dump(mode="json"), str(location), params, 1000 + seed)
-            for params in configurations.values()
+            (trained[who], str(location), params, 1000 + seed)
+            for who, params in configurations.items()
             for seed in range(args.seeds)
         ]
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
