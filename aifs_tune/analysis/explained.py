@@ -73,10 +73,11 @@ class Explained:
             )
         return self._forests[objective.metric]
 
-    def unexplained(self, index: int, trials: Sequence[Trial], scores: Array) -> Array:
-        """What a forest of all parameters but one leaves of ``scores`` (n,), each trial foretold by trees that have not
-        seen it."""
-        places = np.delete(np.nan_to_num(self.encoded(trials), nan=0.5), index, axis=1)
+    def unexplained(self, without: int | None, trials: Sequence[Trial], scores: Array) -> Array:
+        """What a forest of all parameters, or all but one, leaves of ``scores`` (n,), each trial foretold by trees that
+        have not seen it."""
+        places = np.nan_to_num(self.encoded(trials), nan=0.5)
+        places = places if without is None else np.delete(places, without, axis=1)
         if places.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
             return np.asarray(scores - scores.mean())
         return np.asarray(scores - foretold(places, scores, self._spec.search.seed % 2**31))
