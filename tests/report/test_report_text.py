@@ -92,7 +92,11 @@ def test_latex_of_numbers_and_names(text: str, written: str) -> None:
 def test_a_hostile_study_is_harmless_in_every_format(url: str) -> None:
     study = hostile_study(url)
     report = report_of(study)
-    tags = Tags(to_html(report)).tags
+    page = to_html(report)
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([\w-]+)', page)) <= set(ids)
+    tags = Tags(page).tags
     assert not {"script", "img", "iframe", "onerror", "onload"} & set(tags)
     text = to_markdown(report, folder="figures").text
     assert SCRIPT not in re.sub(r"```.*?```", "", text, flags=re.DOTALL)
