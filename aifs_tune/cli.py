@@ -261,6 +261,7 @@ for command in (
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,
+    cli_files.check_data,
     cli_files.simulate_sky,
     cli_service.serve,
     cli_bundle.export,

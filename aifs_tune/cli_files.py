@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from aifs_tune.cli_doors import Overrides, print_json, say
+from aifs_tune.cli_doors import AsJson, Overrides, Strict, SweepFile, print_json, say
 from aifs_tune.cli_result import out, typed
 from aifs_tune.errors import RequestError
 
@@ -45,6 +45,26 @@ def space(
     from aifs_tune.screens import space_screen
 
     out().print(space_screen(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+
+
+def check_data(
+    sweep: SweepFile,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
+    overrides: Overrides = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the data of a sweep before any training: parts, classes and groups, duplicates, fingerprint."""
+    from aifs_tune.screens_data import data_answer, data_screen
+    from aifs_tune.sweep import load_sweep, prepared_data
+
+    spec = load_sweep(sweep, data=data, overrides=overrides or ()).spec
+    with heard() as listener:
+        prepared = prepared_data(spec, strict=strict, listener=listener)
+    if as_json:
+        print_json(data_answer(prepared))
+    else:
+        out().print(data_screen(prepared))
 
 
 def simulate_sky(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune import sweep
@@ -16,12 +17,14 @@ from aifs_tune.projects import split_name
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study, start_study
 from aifs_tune.study import Study
-from aifs_tune.study_files import share_files
+from aifs_tune.study_files import find_study_files, share_files
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.answered import Answered, read_answers
 from aifs_tune.trial import Trial
 
 if TYPE_CHECKING:
+    import pandas
+
     from aifs_tune.analysis.held_out import HeldOutClasses
     from aifs_tune.analysis.held_out_values import HeldOutTarget
 
@@ -126,7 +129,9 @@ class Tested:
         from aifs_tune.analysis.held_out import evaluate_classes
 
         found = self.answered
-        return evaluate_classes(found.truths, found.answers, classes=found.classes) if found.classes else None
+        if not found.classes:
+            return None
+        return evaluate_classes(found.truths, found.answers, classes=found.classes, groups=self.groups)
 
     @property
     def values(self) -> tuple[HeldOutTarget, ...]:
@@ -135,14 +140,52 @@ class Tested:
 
         found = self.answered
         units = {target["name"]: target["unit"] or "" for target in found.targets}
-        return evaluate_values(found.truths, found.answers, targets=units) if units else ()
+        return evaluate_values(found.truths, found.answers, targets=units, groups=self.groups) if units else ()
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """The file of each answer, and its place in it; none if the study does not know."""
+        told = self._told
+        if told is None:
+            return ()
+        places = told["place"].fillna("").tolist()
+        paths = [f"{path} ({place})" if place else path for path, place in zip(told["path"], places, strict=True)]
+        together: dict[int, list[str]] = {}
+        for example, path in zip(told["example"].tolist(), paths, strict=True):
+            together.setdefault(int(example), []).append(path)
+        return tuple(" + ".join(together[row]) for row in self.answered.rows.tolist())
+
+    @property
+    def groups(self) -> list[str] | None:
+        """The group of each answer, of which intervals draw whole ones; None where the data have no groups."""
+        told = self._told
+        if told is None or told["group"].isna().all():
+            return None
+        group_of = dict(zip(told["example"].tolist(), told["group"].fillna("").tolist(), strict=True))
+        return [str(group_of[row]) for row in self.answered.rows.tolist()]
+
+    @cached_property
+    def _told(self) -> pandas.DataFrame | None:
+        """The files of the answers; None unless every answer has one."""
+        frame = find_study_files(self.study)
+        if frame is None:
+            return None
+        frame = frame[frame["example"].isin(self.answered.rows.tolist())]
+        return frame if frame["example"].nunique() == len(self.answered.rows) else None
 
     def to_json(self) -> dict[str, Any]:
         """As the command line prints it."""
         told: dict[str, Any] = {"contender": self.contender, "study": self.study.name, "trial": self.trial.number}
-        if self.classes is not None:
-            return told | {"classes": self.classes.to_dict()}
-        return told | {"targets": [target.to_dict() for target in self.values]}
+        groups = self.groups
+        told["n_groups"] = None if groups is None else len(set(groups))
+        if (classes := self.classes) is not None:
+            return told | {"classes": self._with_files(classes.to_dict())}
+        return told | {"targets": [self._with_files(target.to_dict()) for target in self.values]}
+
+    def _with_files(self, scores: dict[str, Any]) -> dict[str, Any]:
+        """Of each of the worst the file too, None where it is not known."""
+        named = [one | {"file": self.files[one["index"]] if self.files else None} for one in scores["worst"]]
+        return scores | {"worst": named}
 
 
 def read_tested(storage: Storage, name: str) -> Tested:

@@ -236,6 +236,10 @@ class DataSpec(Section):
         max_length=200,
         description="Regular expression on the file name; images with the same match stay in one part.",
     )
+    near_duplicates: Literal["warn", "refuse", "ignore"] = Field(
+        default="warn",
+        description="What to do about images of a folder in different parts that look alike; ignore: not even look.",
+    )
 
     @model_validator(mode="after")
     def _has_one_place(self) -> DataSpec:

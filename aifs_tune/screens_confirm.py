@@ -7,9 +7,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aifs_tune.analysis.held_out import HeldOutClasses
 from aifs_tune.confirmation import Confirmation
 from aifs_tune.confirming import Tested
 from aifs_tune.progress import configuration, number
+
+_SHOWN = 10
 
 
 def confirmation_screen(found: Confirmation) -> RenderableType:
@@ -47,9 +50,25 @@ def tested_screen(found: Tested) -> RenderableType:
         for name, row in zip(classes.classes, classes.confusion.tolist(), strict=True):
             confusion.add_row(name, *map(str, row))
         parts += [table, Text(classes.report.to_text()), confusion]
+        parts += [_worst_classes(found, classes)] if classes.worst and found.files else []
     for target in found.values:
         table = Table("score", "value [95 %]", title=target.name, title_justify="left")
         for name, estimate in target.scores.items():
             table.add_row(f"{name} in {target.unit}" if target.unit and name != "r2" else name, str(estimate))
         parts.append(table)
+        if found.files:
+            worst = Table("most wrong", "true", "answered", title=target.name, title_justify="left")
+            for miss in target.worst[:_SHOWN]:
+                worst.add_row(Text(found.files[miss.index]), number(miss.truth), number(miss.predicted))
+            parts.append(worst)
+    if found.groups is not None:
+        parts.append(Text(f"intervals draw whole groups, of {len(set(found.groups))}"))
     return Group(*parts)
+
+
+def _worst_classes(found: Tested, classes: HeldOutClasses) -> Table:
+    table = Table("most wrong", "true", "taken for", "probability", "of the truth")
+    for one in classes.worst[:_SHOWN]:
+        row = one.truth, one.predicted, f"{one.probability:.3f}", f"{one.probability_of_truth:.3f}"
+        table.add_row(Text(found.files[one.index]), *row)
+    return table

@@ -27,6 +27,8 @@ FILES = "files"
 """Fact of a study: where the table of its files is, and its hash."""
 DATA_OF = "data_of"
 """Fact of a study: the name of the one whose data it is about, such as that whose trials it confirms."""
+NEAR_DUPLICATES = "near_duplicates"
+"""Fact of a study: which images look alike in different parts, see :class:`aifs_tune.data.across_parts.AcrossParts`."""
 _NAME = "files.parquet"
 _NAMED = 3
 

@@ -14,7 +14,7 @@ from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.environment import ENVIRONMENT, environment
-from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.errors import DataError, InterruptedSweepError, RequestError
 from aifs_tune.job import Job
 from aifs_tune.listener import Listener, Silent
 from aifs_tune.packing import check_pins
@@ -28,7 +28,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.studies import warm_start as begin_with
 from aifs_tune.study import Study
-from aifs_tune.study_files import match_files
+from aifs_tune.study_files import NEAR_DUPLICATES, match_files
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
 from aifs_tune.trial import FINAL, Trial
@@ -36,7 +36,9 @@ from aifs_tune.trial import FINAL, Trial
 if TYPE_CHECKING:
     import pandas
 
+    from aifs_tune.data.across_parts import AcrossParts
     from aifs_tune.data.files import FileTable
+    from aifs_tune.data.sources import Prepared
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,22 @@ def located(spec: SweepSpec) -> SweepSpec:
     return spec.model_copy(update=found)
 
 
+def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener | None = None) -> Prepared:
+    """The data of ``spec`` as its trials would see them, without a study.
+
+    Raises
+    ------
+    RequestError
+        If its trainer is given no data; DataError if nothing can be learnt from them.
+    """
+    asked, family, told = located(spec), find_family(spec), listener or Silent()
+    if family is None or asked.data is None:
+        raise RequestError(f"{spec.name}: its trainer is given no data to look at; allowed: a trainer that learns")
+    from aifs_tune.data.sources import prepare
+
+    return prepare(asked.data, family.kind, strict=strict, tell=_say_nothing, progress=told.progress)
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
@@ -259,6 +277,7 @@ class _Prepared:
     location: Path | None = None
     fingerprint: str | None = None
     files: FileTable | None = None
+    near_duplicates: AcrossParts | None = None
     divisions: tuple[tuple[Path, str], ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
 
@@ -274,7 +293,7 @@ def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
     if spec.answer_test and not sizes_of(made.location, kind)["test"]:
         raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
     if several is None:
-        return _Prepared(made.location, made.fingerprint, made.files)
+        return _Prepared(made.location, made.fingerprint, made.files, made.near_duplicates)
     divisions = [
         prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
         for i in range(several.n_splits)
@@ -285,6 +304,7 @@ def _prepared(spec: SweepSpec, strict: bool, listener: Listener) -> _Prepared:
         made.location,
         made.fingerprint,
         made.files,
+        made.near_duplicates,
         tuple((division.location, division.fingerprint) for division in divisions),
         tuple((size["train"], size[measuring]) for size in sizes),
     )
@@ -295,6 +315,8 @@ def _match(study: Study, prepared: _Prepared) -> None:
         study.match_data(prepared.fingerprint)
     else:
         match_files(study, prepared.fingerprint, prepared.files)
+    if prepared.near_duplicates is not None:
+        study.record_fact(NEAR_DUPLICATES, prepared.near_duplicates.to_json())
 
 
 def _say_nothing(_line: str) -> None:

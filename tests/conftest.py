@@ -19,6 +19,7 @@ from aifs_tune.storage import Storage
 
 STARTS_RAY = {
     "test_clock",
+    "test_confirm_refusals",
     "test_docs",
     "test_preloading",
     "test_ray_tune",

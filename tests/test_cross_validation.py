@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from aifs_tune.cross_validation import CrossValidation, split_of
-from aifs_tune.data import prepare_series, prepare_table
+from aifs_tune.data import prepare_images, prepare_series, prepare_table
 from aifs_tune.data.dealing import in_folds
 from aifs_tune.data_spec import DataSpec, Fold, Split, TableSpec
 from aifs_tune.errors import DataError, SweepFileError
@@ -85,19 +86,86 @@ def test_a_class_that_misses_a_fold_is_named() -> None:
         in_folds(Fold(index=0, of=2), part_of, labels, units, where="here", names=["x", "y"], what="groups")
 
 
-def test_parts_that_follow_each_other_in_time_are_not_dealt_into_folds() -> None:
-    forecast = {"forecast": {"target": "value", "history": 8, "horizon": 1}, "simulate": {"what": "quasi_periodic"}}
-    data = DataSpec(series=SeriesSpec.model_validate(forecast), split=Split(fold=Fold(index=0, of=3)))
-    with pytest.raises(DataError, match="parts follow each other in time, and folds would mix the parts"):
-        prepare_series(data)
+def forecast_parts(n_folds: int, split: int, **given: Any) -> dict[str, list[int]]:
+    """The first steps of the windows in each part of a fold."""
+    forecast = {"forecast": {"target": "value", "history": 8, "horizon": 3}, "simulate": {"what": "quasi_periodic"}}
+    forecast["simulate"]["steps"] = 600
+    data = DataSpec(series=SeriesSpec.model_validate(forecast))
+    examples = prepare_series(CrossValidation(folds=n_folds, repeats=2, **given).divided(data, split)).examples
+    return {part: getattr(examples, part).tolist() for part in ("train", "val", "test")}
 
 
-def test_parts_that_the_data_name_are_not_dealt_into_folds(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"u": range(12), "part": ["train", "val"] * 6, "target": list("aabb" * 3)})
+@pytest.mark.parametrize("among", ["train", "all"])
+def test_folds_of_a_series_train_on_what_came_before(among: Any) -> None:
+    undivided = forecast_parts(1, 0)
+    measuring = "test" if among == "train" else "val"
+    sizes = []
+    for split in range(8):
+        parts = forecast_parts(4, split, among=among)
+        begin = parts[measuring][0]
+        assert parts["train"][-1] + 8 + 3 - 1 < begin, "no step is seen or foretold on both sides"
+        assert parts["train"][-1] == begin - 8 - 3, "and none is wasted"
+        assert parts["val" if among == "train" else "test"] == undivided["val" if among == "train" else "test"]
+        assert parts[measuring][-1] < undivided["val" if among == "train" else "test"][0]
+        sizes.append(len(parts["train"]))
+    assert sizes[:4] == sorted(sizes[:4])
+    assert sizes[4] != sizes[0], "another deal has other borders"
+
+
+def series_in_order(tmp_path: Path, n: int = 40) -> SeriesSpec:
+    random = np.random.default_rng(0)
+    for i in range(n):
+        pd.DataFrame({"v": random.normal(size=5)}).to_csv(tmp_path / f"s{i}.csv", index=False)
+    told = {"path": [f"s{i}.csv" for i in range(n)], "label": list("ab") * (n // 2), "night": np.arange(n) // 2}
+    pd.DataFrame(told).to_csv(tmp_path / "manifest.csv", index=False)
+    return SeriesSpec(path=tmp_path, order="night")
+
+
+def test_folds_of_series_in_order_train_on_earlier_nights(tmp_path: Path) -> None:
+    data = DataSpec(series=series_in_order(tmp_path))
+    seen = []
+    for split in range(3):
+        found = prepare_series(CrossValidation(folds=3).divided(data, split)).examples
+        nights = {part: {row // 2 for row in getattr(found, part).tolist()} for part in ("train", "val", "test")}
+        assert max(nights["train"]) < min(nights["test"])
+        assert max(nights["test"]) < min(nights["val"])
+        seen += found.test.tolist()
+    assert len(seen) == len(set(seen)), "no series is measured twice in one deal"
+    with pytest.raises(DataError, match=r"in the test part of fold 0 of 30, which follow each other in time"):
+        prepare_series(CrossValidation(folds=30).divided(data, 0))
+
+
+def test_the_named_training_part_is_dealt_into_folds(tmp_path: Path) -> None:
+    named = ["train"] * 16 + ["val"] * 4 + ["test"] * 4
+    frame = pd.DataFrame({"u": range(24), "part": named, "target": list("aabb" * 6)})
     frame.to_csv(tmp_path / "t.csv", index=False)
-    spec = TableSpec(file=tmp_path / "t.csv", part="part")
-    with pytest.raises(DataError, match="the data name their parts"):
-        prepare_table(DataSpec(table=spec, split=Split(fold=Fold(index=0, of=2))))
+    data = DataSpec(table=TableSpec(file=tmp_path / "t.csv", part="part"))
+    found = [rows(CrossValidation(folds=4).divided(data, split)) for split in range(4)]
+    assert sorted(row for each in found for row in each["test"]) == list(range(16))
+    for each in found:
+        assert each["val"] == set(range(16, 20))
+        assert each["train"] == set(range(16)) - each["test"]
+    with pytest.raises(DataError, match=r"class a has 8 different examples to be dealt; allowed: at least 9"):
+        rows(CrossValidation(folds=9).divided(data, 0))
+
+
+def test_the_folder_of_training_images_is_dealt_into_folds(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for part, n in (("train", 6), ("val", 3), ("test", 3)):
+        for label in ("a", "b"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray(random.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / part / label / f"{i}.png")
+    data = DataSpec(folder=tmp_path, image_size=8)
+    seen = set()
+    for split in range(3):
+        table = prepare_images(CrossValidation(folds=3).divided(data, split)).files.to_frame()
+        folds = set(table[table["part"] == "test"]["path"])
+        assert {path.split("/")[0] for path in folds} == {"train"}
+        assert set(table[table["part"] == "val"]["path"].str.split("/").str[0]) == {"val"}
+        assert table[table["path"].str.startswith("test/")]["part"].isna().all()
+        seen |= folds
+    assert len(seen) == 12
 
 
 def sweep(space: dict[str, Any], **sections: Any) -> Any:

@@ -72,7 +72,7 @@ LAYERS = [
     {"ray_tune"},
     {"sweep"},
     {"confirming", "noise"},
-    {"answers", "progress", "screens", "screens_confirm"},
+    {"answers", "progress", "screens", "screens_confirm", "screens_data"},
     {"bundle"},
     {
         "cli_doors",
@@ -150,7 +150,7 @@ HOMES = {
         "cli_files",
         "cli_service",
     },
-    "rich": {"screens_confirm", "progress", "screens", "cli_result", "cli_files"},
+    "rich": {"screens_confirm", "screens_data", "progress", "screens", "cli_result", "cli_files"},
     "PIL": {"data"},
     "astropy": {"data"},
     "h5py": {"data"},

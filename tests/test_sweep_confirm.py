@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_breast_cancer
 from typer.testing import CliRunner
 
 from aifs_tune.artefacts import kept_weights
@@ -48,6 +49,12 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
     assert tested.classes is not None
     assert tested.classes.scores["accuracy"].value > 0.85
     assert len(tested.answered.rows) == tested.classes.n == 113
+    told = tested.to_json()
+    assert told["n_groups"] is None
+    worst, labels = told["classes"]["worst"], load_breast_cancer(as_frame=True)
+    for each in worst:
+        row = int(each["file"].split("(row ")[1].rstrip(")")) - 1
+        assert labels.target_names[labels.target[row]] == each["truth"], "the row of the table has that class"
     assert sorted(path.name for path in kept_weights(tested.study, tested.trial).iterdir()) == ["test.json", "test.npz"]
     again = find_tested(study.storage, "nuclei")
     assert again is not None

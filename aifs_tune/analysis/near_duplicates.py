@@ -15,11 +15,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aifs_tune.analysis.perceptual_hash import Grey, Images, frequency_hash, gradient_hash, near_pairs, reduced
+from aifs_tune.analysis.perceptual_hash import (
+    Grey,
+    Hashes,
+    Images,
+    frequency_hash,
+    gradient_hash,
+    n_comparisons,
+    near_pairs,
+    reduced,
+)
 from aifs_tune.errors import RequestError
 
 LARGEST_DISTANCE = 16
 """In bits; beyond it the bands that two hashes must share are so short that nearly all pairs are compared."""
+MOST_COMPARISONS = 600_000_000
+"""Of hashes; where more would be needed, only nearer ones are looked at, or a part of the images: about 15 s."""
+MOST_CANDIDATES = 150_000
+"""Of reduced images; where there are more, those with the nearest hashes are looked at: about 10 s."""
 _OF_THE_OTHER = 3
 _SIZE, _REACH = 32, 2
 _CHUNK = 1024
@@ -36,10 +49,18 @@ class NearDuplicate:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """The pairs, most alike first. ``n_flat`` images show nothing at all and were not compared."""
+    """The pairs, most alike first. ``n_flat`` images show nothing at all and were not compared.
+
+    Of large sets not all is looked at: ``n_compared`` images were, by hashes that differ in at most ``distance`` bits,
+    and ``n_passed_over`` candidates were left, some of them counted more than once, whose hashes are less near than
+    those of the others.
+    """
 
     pairs: tuple[NearDuplicate, ...]
     n_flat: int
+    n_compared: int
+    distance: int
+    n_passed_over: int
 
     def to_frame(self) -> pd.DataFrame:
         """A row a pair."""
@@ -72,30 +93,64 @@ def near_duplicates(
     pieces = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
     shown = np.concatenate([_is_something(piece) for piece in pieces] or [np.empty(0, bool)])
     kept = np.flatnonzero(shown)
-    numbers = None if parts is None else np.unique(list(parts), return_inverse=True)[1]
-    found = [np.empty((0, 2), dtype=np.int64)]
+    numbers = np.arange(len(images)) if parts is None else np.unique(list(parts), return_inverse=True)[1]
     hashes = [
         np.concatenate([hashed(piece) for piece in pieces] or [np.empty(0, np.uint64)])
         for hashed in (gradient_hash, frequency_hash)
     ]
-    for own, other in (hashes, hashes[::-1]):
-        for near in near_pairs(own[kept], distance):
-            pairs = kept[near]
-            differing = np.bitwise_count(other[pairs[:, 0]] ^ other[pairs[:, 1]])
-            pairs = pairs[differing <= _OF_THE_OTHER * distance]
-            if numbers is not None:
-                pairs = pairs[numbers[pairs[:, 0]] != numbers[pairs[:, 1]]]
-            found.append(pairs)
-    n = max(1, len(images))
-    once = np.unique(np.concatenate(found) @ np.array([n, 1], dtype=np.int64))
-    candidates = np.stack([once // n, once % n], axis=1).astype(np.int64)
+    compared, near = _affordable(hashes, kept, distance)
+    candidates, n_passed_over = _candidates(hashes, compared, near, distance, numbers)
     alike = [_similarities(images, candidates[i : i + _CHUNK]) for i in range(0, len(candidates), _CHUNK)]
     measured = zip(candidates.tolist(), np.concatenate([*alike, np.empty(0)]).tolist(), strict=True)
     duplicates = [NearDuplicate(first, second, value) for (first, second), value in measured if value >= similarity]
     return NearDuplicates(
         tuple(sorted(duplicates, key=lambda pair: (-pair.similarity, pair.first, pair.second))),
-        len(images) - len(kept),
+        n_flat=len(images) - len(kept),
+        n_compared=len(compared),
+        distance=near,
+        n_passed_over=n_passed_over,
     )
+
+
+def _affordable(hashes: Sequence[Hashes], kept: NDArray[np.int64], distance: int) -> tuple[NDArray[np.int64], int]:
+    """Which of the ``kept`` images, and at which distance up to ``distance``, take :data:`MOST_COMPARISONS`."""
+    for near in range(distance, -1, -2):
+        if sum(n_comparisons(each[kept], near) for each in hashes) <= MOST_COMPARISONS:
+            return kept, near
+    compared = kept
+    while sum(n_comparisons(each[compared], near) for each in hashes) > MOST_COMPARISONS:
+        compared = compared[::2]
+    return compared, near
+
+
+def _candidates(
+    hashes: Sequence[Hashes], compared: NDArray[np.int64], near: int, distance: int, numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int]:
+    """Pairs (m, 2) of the ``compared`` images with near hashes and different ``numbers``, at most
+    :data:`MOST_CANDIDATES`, those with the nearest hashes; and how many were left."""
+    n, n_left = len(numbers) + 1, 0
+    keys, bits = np.empty(0, np.int64), np.empty(0, np.int64)
+    for own, other in (hashes, hashes[::-1]):
+        for found in near_pairs(own[compared], near):
+            first, second = compared[found].T
+            differing = np.bitwise_count(other[first] ^ other[second]).astype(np.int64)
+            is_kept = (differing <= _OF_THE_OTHER * distance) & (numbers[first] != numbers[second])
+            first, second, differing = first[is_kept], second[is_kept], differing[is_kept]
+            keys = np.concatenate([keys, first * n + second])
+            bits = np.concatenate([bits, differing + np.bitwise_count(own[first] ^ own[second])])
+            if len(keys) > 8 * MOST_CANDIDATES:
+                keys, bits, more = _nearest(keys, bits)
+                n_left += more
+    keys, _, more = _nearest(keys, bits)
+    keys = np.sort(keys)
+    return np.stack([keys // n, keys % n], axis=1), n_left + more
+
+
+def _nearest(keys: NDArray[np.int64], bits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Each key once, the :data:`MOST_CANDIDATES` with the fewest bits; and how many were left."""
+    once, places = np.unique(keys, return_index=True)
+    order = np.argsort(bits[places], kind="stable")[:MOST_CANDIDATES]
+    return once[order], bits[places][order], len(once) - len(order)
 
 
 def _is_something(images: Images) -> NDArray[np.bool_]:

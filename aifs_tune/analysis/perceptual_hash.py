@@ -30,7 +30,10 @@ _LARGEST_PIECE = 1_000_000
 
 def reduced(images: Images, height: int, width: int) -> Grey:
     """Grey means (n, height, width) over the areas of ``images`` (n, h, w, c)."""
-    grey = images.mean(axis=3, dtype=np.float32)
+    grey = images[..., 0].astype(np.float32)
+    for channel in range(1, images.shape[3]):  # NumPy is slow at means over so short an axis
+        grey += images[..., channel]
+    grey /= images.shape[3]
     rows, columns = _areas(height, grey.shape[1]), _areas(width, grey.shape[2])
     return np.asarray(rows @ grey @ columns.T, dtype=np.float32)
 
@@ -54,6 +57,18 @@ def near_pairs(hashes: Hashes, distance: int) -> Iterator[Ints]:
     Hashes that differ in at most d bits differ in at most one bit of one of d // 2 + 1 bands of their bits (multi-index
     hashing, Norouzi et al. 2012), so that only hashes with such a band are compared.
     """
+    for order, asking, first, last in _asked(hashes, distance):
+        yield from _near_among(hashes, order, distance, asking=asking, first=first, last=last)
+
+
+def n_comparisons(hashes: Hashes, distance: int) -> int:
+    """How many pairs of hashes :func:`near_pairs` looks at, which its time is proportional to."""
+    return sum(int((last - first).sum()) for _, _, first, last in _asked(hashes, distance))
+
+
+def _asked(hashes: Hashes, distance: int) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
+    """For each band and each bit of it: an order of the hashes, which places in it ask, and from where to before where
+    each is compared."""
     edges = np.linspace(0, _BITS, distance // 2 + 2).astype(int)
     for start, end in pairwise(edges.tolist()):
         band = (hashes >> np.uint64(start)) & np.uint64((1 << (end - start)) - 1)
@@ -63,8 +78,7 @@ def near_pairs(hashes: Hashes, distance: int) -> Iterator[Ints]:
             asking = np.flatnonzero((ordered & np.uint64(flipped)) == 0)
             wanted = ordered[asking] | np.uint64(flipped)
             first = np.searchsorted(ordered, wanted, "left") if flipped else asking + 1
-            last = np.searchsorted(ordered, wanted, "right")
-            yield from _near_among(hashes, order, distance, asking=asking, first=first, last=last)
+            yield order, asking, first, np.searchsorted(ordered, wanted, "right")
 
 
 def _near_among(hashes: Hashes, order: Ints, distance: int, *, asking: Ints, first: Ints, last: Ints) -> Iterator[Ints]:

@@ -13,6 +13,8 @@ from aifs_tune.data_spec import Fold, Split
 from aifs_tune.errors import DataError
 
 Parts = dict[str, NDArray[np.int32]]
+_GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it modulo 1 lie apart, however many there are."""
 
 
 def deal(
@@ -57,7 +59,8 @@ def in_folds(
     DataError
         If that is not possible; names ``where`` and the class, of ``names``, that is too rare.
     """
-    rest = part_of != PARTS.index("test") if fold.among == "all" else part_of == PARTS.index("train")
+    is_train, is_val = part_of == PARTS.index("train"), part_of == PARTS.index("val")
+    rest = is_train | is_val if fold.among == "all" else is_train
     for name, n in zip(names, units_per_class(labels[rest], units[rest], len(names)), strict=True):
         if n < fold.of:
             allowed = f"at least {fold.of}, one for each fold"
@@ -71,16 +74,76 @@ def in_folds(
     return parts
 
 
-def refuse_folds(wished: Split, where: str, why: str) -> None:
-    """Say that these data cannot be dealt into folds, if they are to be.
+def named_in_folds(
+    fold: Fold | None,
+    parts: Parts,
+    n: int,
+    where: str,
+    *,
+    contents: Sequence[str],
+    groups: Sequence[str] | None,
+    labels: Sequence[str],
+) -> Parts:
+    """Named ``parts`` of ``n`` examples with the named training part dealt into folds, as :func:`in_folds` does; as
+    they are without a fold.
 
     Raises
     ------
     DataError
-        With ``why`` not.
+        If a class is too rare for so many folds.
     """
-    if wished.fold is not None:
-        raise DataError(f"{where}: {why}, and folds would mix the parts; allowed: no folds")
+    if fold is None:
+        return parts
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    units, what = units_of(contents, groups), "different examples" if groups is None else "groups"
+    dealt = in_folds(
+        fold, _part_of(parts, n), numbers.astype(np.int64), units, where=where, names=names.tolist(), what=what
+    )
+    return {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
+
+
+def forward_folds(
+    fold: Fold | None, parts: Parts, times: NDArray[np.float64], where: str, *, gap: float = 0.0, labels: Sequence[str]
+) -> Parts:
+    """Parts that follow each other in time, with the training part in forward-chaining folds: each fold is a block of
+    time, and what lies at least ``gap`` before its beginning trains. As they are without a fold.
+
+    ``times`` (n,) only have to rise with time. Of K folds the last K blocks of K + 2 equal ones are tested on, moved
+    back by a part of a block that the seed of the deal tells, so that each has two blocks or more before it but for
+    that part. With folds among all, the validation part belongs to what is dealt, and the block validates.
+
+    Raises
+    ------
+    DataError
+        If a fold has nothing to train or to test on, or lacks a class.
+    """
+    if fold is None:
+        return parts
+    among = ["train", "val"] if fold.among == "all" else ["train"]
+    dealt = np.sort(np.concatenate([parts[part] for part in among]))
+    ordered = np.sort(times[dealt])
+    block = len(ordered) / (fold.of + 2)
+    ends = len(ordered) - (fold.of - 1 - fold.index + _GOLDEN * fold.seed % 1) * block
+    begin, end = round(ends - block), round(ends)
+    first, last = ordered[begin], np.inf if end >= len(ordered) else ordered[end]
+    measured = dealt[(times[dealt] >= first) & (times[dealt] < last)]
+    train = dealt[times[dealt] < first - gap]
+    measuring = "val" if fold.among == "all" else "test"
+    for part, rows in (("train", train), (measuring, measured)):
+        missing = sorted(set(labels) - {labels[i] for i in rows})
+        if len(rows) < 2 or missing:
+            found = f"class {missing[0]} is not" if len(rows) >= 2 else f"{len(rows)} examples are"
+            what = f"{found} in the {part} part of fold {fold.index} of {fold.of}, which follow each other in time"
+            raise DataError(f"{where}: {what}; allowed: fewer folds, or more examples")
+    untouched = {"val": parts["val"]} if fold.among == "train" else {"test": parts["test"]}
+    return {"train": train.astype(np.int32), measuring: measured.astype(np.int32), **untouched}
+
+
+def _part_of(parts: Parts, n: int) -> Ints:
+    part_of = np.full(n, -1, np.int64)
+    for i, part in enumerate(PARTS):
+        part_of[parts[part]] = i
+    return part_of
 
 
 def told_parts(entries: Sequence[str], where: str) -> Parts:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
-from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, named_in_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.folder import shown
@@ -115,17 +115,17 @@ def _files(manifest: Manifest, rows: Sequence[int], parts: Parts) -> FileTable:
 def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Parts:
     where, rows = manifest.where, frames.rows
     labels = None if manifest.labels is None else [manifest.labels[row] for row in rows]
+    groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
     if manifest.parts is None:
-        groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
         return deal(data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows))
-    refuse_folds(data.split, where, "the data name their parts")
     parts = told_parts([manifest.parts[row] for row in rows], where)
     for part in ("train", "val") if labels is not None else ():
         assert labels is not None
         missing = sorted(set(labels) - {labels[i] for i in parts[part]})
         if missing:
             raise DataError(f"{where}: no image of class {missing[0]} is {part}; allowed: every class in it")
-    return parts
+    told, n = labels or ["all"] * len(rows), len(rows)
+    return named_in_folds(data.split.fold, parts, n, where, contents=frames.contents, groups=groups, labels=told)
 
 
 def _facts(frames: Frames, spec: FramesSpec, stretch: Stretch) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def find_here(data: DataSpec, kind: str, location: Path, fingerprint: str) -> Pa
     with storing(root), locked(root, f"decoding-{fingerprint[:24]}"):
         if (found := _find(kind, (root / name,), fingerprint)) is not None:
             return found  # another process of this machine was waited for
-        made = prepare(data, kind, strict=False, tell=_say_nothing, progress=_say_nothing)
+        unasked = data.model_copy(update={"near_duplicates": "ignore"})
+        made = prepare(unasked, kind, strict=False, tell=_say_nothing, progress=_say_nothing)
     if made.fingerprint != fingerprint:
         differing = made.fingerprint[:12]
         raise DataError(

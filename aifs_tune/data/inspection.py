@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
+from aifs_tune.data.across_parts import AcrossParts
 from aifs_tune.data.decode import Facts
 from aifs_tune.data.folder import LeftOut, shown
 
@@ -51,7 +52,8 @@ class Preflight:
     """What was found. ``counts`` is images by part and class; ``modes`` (Pillow's words) and ``bits`` count images.
 
     ``n_groups`` is None without ``group_by``; ``range16`` the pixel values of 16-bit images that became 0
-    and 255, None if there are no such images. Names in it are printable.
+    and 255, None if there are no such images; ``near_duplicates`` None if they were not looked for. Names in it are
+    printable.
     """
 
     folder: str
@@ -67,6 +69,7 @@ class Preflight:
     n_groups: int | None
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
+    near_duplicates: AcrossParts | None = None
 
     @property
     def n_images(self) -> int:
@@ -91,6 +94,8 @@ class Preflight:
         if copies:
             lines.append(f"{copies} {_plural(copies, 'image')} more than once in a class, each kept in one part")
         lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.near_duplicates is not None and self.near_duplicates.text:
+            lines.append(f"warning: {self.near_duplicates.text}")
         if self.left_out:
             lines += [f"left out: {text}" for text in listed(self.left_out)]
         return lines

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.data.across_parts import AcrossParts, alike_across_parts
 from aifs_tune.data.cache import cache_root, open_images, storing, write_split
 from aifs_tune.data.dealing import in_folds
 from aifs_tune.data.entries import Decoder, Entry, Source
@@ -46,7 +47,8 @@ def prepare_images(
 ) -> PreparedImages:
     """Scan ``data.folder``, decode and cache its images, and divide them.
 
-    Files that cannot be used and classes with too few images are left out and named in the preflight.
+    Files that cannot be used and classes with too few images are left out and named in the preflight, and so are
+    images in different parts that look alike.
 
     Parameters
     ----------
@@ -62,7 +64,8 @@ def prepare_images(
     Raises
     ------
     DataError
-        If fewer than two classes are left, no split gives each part every class, or ``strict`` is not met.
+        If fewer than two classes are left, no split gives each part every class, ``strict`` is not met, or there are
+        near duplicates and ``data`` refuses them.
     StorageError
         If the cache cannot be written.
     """
@@ -76,8 +79,10 @@ def prepare_images(
         part_of = _divide(usable.sources, scan, data)
         rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
-    report = _report(data.folder, usable, part_of)
-    return PreparedImages(open_images(location), report, location, _files(usable.sources, rows))
+        images, files = open_images(location), _files(usable.sources, rows)
+        alike = _alike(images, files, location, data)
+    report = replace(_report(data.folder, usable, part_of), near_duplicates=alike)
+    return PreparedImages(images, report, location, files)
 
 
 def preflight(data: DataSpec) -> Preflight:
@@ -236,6 +241,18 @@ def _files(sources: Sequence[Source], rows: Mapping[str, NDArray[np.int32]]) -> 
         labels=[shown(source.file.label) for source in sources],
         groups=[None if source.group is None else shown(source.group) for source in sources],
     )
+
+
+def _alike(images: ImageSet, files: FileTable, location: Path, data: DataSpec) -> AcrossParts | None:
+    """Near duplicates in different parts; not of a fold, whose images are those of the undivided data."""
+    if data.near_duplicates == "ignore" or data.split.fold is not None:
+        return None
+    found = alike_across_parts(images.images, files, location.with_name(f"near-{location.name}"))
+    if found.n_pairs and data.near_duplicates == "refuse":
+        raise DataError(
+            f"data folder {shown(str(data.folder))}: {found.text}; allowed with data.near_duplicates refuse: none"
+        )
+    return found
 
 
 def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, forward_folds, named_in_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.folder import shown
@@ -93,22 +93,22 @@ def told_channels(channels: Channels) -> str:
 
 def _parts(found: Collection, split: Split) -> Parts:
     labels = list(found.labels) or ["all"] * len(found.recordings)
-    if "part" in found.aside or "order" in found.aside:
-        told = "the data name their parts" if "part" in found.aside else "parts follow each other in time"
-        refuse_folds(split, found.where, told)
+    contents = [recording.digest for recording in found.recordings]
     if "part" in found.aside:
         parts = told_parts([str(entry) for entry in found.aside["part"]], f"{found.where}: part")
     elif "order" in found.aside:
         parts = _in_order(found.aside["order"], split, found.where)
     else:
-        contents = [recording.digest for recording in found.recordings]
         groups = [str(entry) for entry in found.aside["group"]] if "group" in found.aside else None
         return deal(split, found.where, contents=contents, groups=groups, labels=labels)
     for part in ("train", "val"):
         missing = sorted(set(labels) - {labels[i] for i in parts[part]})
         if missing:
             raise DataError(f"{found.where}: no series of class {missing[0]} is {part}; allowed: every class in it")
-    return parts
+    if "order" in found.aside:
+        ranks = np.unique(np.asarray(found.aside["order"]), return_inverse=True)[1].astype(np.float64)
+        return forward_folds(split.fold, parts, ranks, found.where, labels=labels)
+    return named_in_folds(split.fold, parts, len(labels), found.where, contents=contents, groups=None, labels=labels)
 
 
 def _in_order(order: Sequence[Any], split: Split, where: str) -> Parts:

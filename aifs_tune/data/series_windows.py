@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, refuse_folds, scaled
+from aifs_tune.data.dealing import Parts, forward_folds, scaled
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import file_table, sha256_of
 from aifs_tune.data.folder import shown
@@ -89,7 +89,6 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
 
 def _in_time(starts: NDArray[np.int64], asked: Forecast, split: Split, n_steps: int, where: str) -> Parts:
     """The windows of each part, one after another, by their first step."""
-    refuse_folds(split, where, "parts follow each other in time")
     gap = asked.history + asked.horizon
     shares = [1 - split.val - split.test, split.val, split.test]
     n_parts = 3 if split.test > 0 else 2
@@ -107,4 +106,5 @@ def _in_time(starts: NDArray[np.int64], asked: Forecast, split: Split, n_steps: 
                 f"{asked.history}, a horizon of {asked.horizon} and a gap of both between parts; allowed: a longer "
                 "series, or less of these"
             )
-    return parts
+    times, labels = starts.astype(np.float64), ["all"] * len(starts)
+    return forward_folds(split.fold, parts, times, where, gap=gap - 1, labels=labels)

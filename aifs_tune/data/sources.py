@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifs_tune.data.across_parts import AcrossParts
 from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.files import FileTable
 from aifs_tune.data.reading import Progress
@@ -52,12 +53,14 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the prepared data are, for ``open_images`` or ``open_examples``; their fingerprint; and which file each
-    example is."""
+    """Where the prepared data are, for ``open_images`` or ``open_examples``; their fingerprint; which file each example
+    is; what was found in words; and of images that were looked at for it, which look alike in different parts."""
 
     location: Path
     fingerprint: str
     files: FileTable
+    lines: Sequence[str]
+    near_duplicates: AcrossParts | None = None
 
 
 def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
@@ -77,16 +80,19 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
             tell(line)
-        return Prepared(prepared.location, prepared.examples.fingerprint, prepared.files)
+        return Prepared(prepared.location, prepared.examples.fingerprint, prepared.files, prepared.lines)
     from aifs_tune.data.prepare import prepare_images
 
     if data.folder is None:
         data = data.at(_simulated(data.simulate or Simulate(), tell, progress), kind)
+        data = data.model_copy(update={"near_duplicates": "ignore"})  # each is drawn by itself
     tell(f"reading {data.folder}")
     images = prepare_images(data, strict=strict, progress=progress)
-    for line in images.preflight.lines():
+    report = images.preflight
+    for line in report.lines():
         tell(line)
-    return Prepared(images.location, images.images.fingerprint, images.files)
+    fingerprint = images.images.fingerprint
+    return Prepared(images.location, fingerprint, images.files, report.lines(), report.near_duplicates)
 
 
 def sizes_of(location: Path, kind: str) -> dict[str, int]:

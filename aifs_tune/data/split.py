@@ -84,7 +84,7 @@ def refolded(
     known = np.unique(labels[rest], return_inverse=True)[1].astype(np.int64)
     together = np.unique(units[rest], return_inverse=True)[1].astype(np.int64)
     folds = split(known, together, [1 / of] * of, seed)
-    is_all = len(rest) == np.count_nonzero(part_of != 2)
+    is_all = len(rest) == np.count_nonzero((part_of == 0) | (part_of == 1))
     out = part_of if is_all else np.where(part_of == 2, -1, part_of)
     out = out.copy()
     out[rest] = np.where(folds == index, 1 if is_all else 2, 0)

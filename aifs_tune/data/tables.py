@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, refuse_folds, scaled, told_parts
+from aifs_tune.data.dealing import Parts, deal, named_in_folds, scaled, told_parts
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, sha256_of
 from aifs_tune.data.folder import shown
@@ -219,21 +219,22 @@ def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64
 
 
 def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Parts:
+    import pandas
+
+    rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
+    contents = [format(code, "x") for code in pandas.util.hash_pandas_object(rest, index=False)]
+    groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
+    told = labels or ["all"] * len(frame)
     if spec.part is not None:
-        refuse_folds(data.split, where, "the data name their parts")
         parts = told_parts(list(frame[spec.part]), f"{where}: {spec.part}")
         for part in ("train", "val") if labels is not None else ():
             assert labels is not None
             missing = sorted(set(labels) - {labels[i] for i in parts[part]})
             if missing:
                 raise DataError(f"{where}: no row of class {missing[0]} is {part}; allowed: every class in it")
-        return parts
-    import pandas
-
-    rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
-    contents = [format(code, "x") for code in pandas.util.hash_pandas_object(rest, index=False)]
-    groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
-    return deal(data.split, where, contents=contents, groups=groups, labels=labels or ["all"] * len(frame))
+        n = len(frame)
+        return named_in_folds(data.split.fold, parts, n, where, contents=contents, groups=groups, labels=told)
+    return deal(data.split, where, contents=contents, groups=groups, labels=told)
 
 
 def _inputs(

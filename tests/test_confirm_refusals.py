@@ -1,0 +1,101 @@
+"""What confirm, compare and noise say of requests that cannot be met. No training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from aifs_tune.cli import app
+from aifs_tune.confirmation import BASELINE
+from aifs_tune.confirming import Tested, confirm
+from aifs_tune.cross_validation import CrossValidation
+from aifs_tune.errors import AifsTuneError, ConflictError
+from aifs_tune.storage import Storage
+from aifs_tune.studies import start_study
+from aifs_tune.study import Study
+from aifs_tune.study_files import match_files
+from aifs_tune.sweep import prepared_data
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.trainers.answered import Answered
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"u": random.normal(size=60), "patient": [f"p{i // 4}" for i in range(60)]})
+    frame.assign(target=list("ab") * 30).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+@pytest.fixture
+def study(url: str, file: Path) -> Study:
+    """Two complete trials on the table, whose files are recorded."""
+    spec = parse_sweep(
+        {
+            "name": "cells",
+            "trainer": "mlp",
+            "data": {"table": {"file": str(file), "group": "patient"}},
+            "space": {"dropout": {"type": "float", "low": 0, "high": 0.9, "default": 0.5}},
+        }
+    )
+    study, made = start_study(Storage(url, create=True), spec, "cells"), prepared_data(spec)
+    match_files(study, made.fingerprint, made.files)
+    study.tell(study.ask(), {"val_macro_f1": 0.7})
+    study.enqueue({"dropout": 0.1})
+    study.tell(study.ask(), {"val_macro_f1": 0.8})
+    study.storage.close()
+    return study
+
+
+def refusal(*words: str) -> str:
+    done = CliRunner().invoke(app, [*words])
+    assert isinstance(done.exception, AifsTuneError), done.output
+    return str(done.exception)
+
+
+def test_an_unknown_study_or_trial_is_named(study: Study, url: str) -> None:
+    assert "holds no study 'stars' of aifs-tune; it holds: cells" in refusal("confirm", "stars", "--storage", url)
+    assert "holds no study 'stars'" in refusal("compare", "stars", "0", "1", "--storage", url)
+    assert "study 'cells' has no trial 9" in refusal("confirm", "cells", "--baseline", "9", "--storage", url)
+    assert "study 'cells' has no trial 7" in refusal("compare", "cells", "0", "7", "--storage", url)
+
+
+def test_a_study_without_a_finished_trial_says_what_it_has(study: Study, url: str) -> None:
+    start_study(Storage(url), study.spec, "young").storage.close()
+    found = refusal("confirm", "young", "--storage", url)
+    assert "study 'young' has no complete trial yet; its trials: 1 waiting" in found
+
+
+def test_changed_data_are_refused_and_the_file_is_named(study: Study, url: str, file: Path) -> None:
+    frame = pd.read_csv(file)
+    frame.assign(u=frame["u"] + 1).to_csv(file, index=False)
+    with pytest.raises(ConflictError, match=r"was run on other data .*\n  1 file changed \(t.csv\)"):
+        confirm("cells", storage=url, divisions=CrossValidation(folds=2, repeats=1))
+
+
+def test_data_that_cannot_be_divided_so_are_refused(study: Study, url: str, file: Path) -> None:
+    found = refusal("confirm", "cells", "--folds", "50", "--repeats", "1", "--storage", url)
+    assert "class a has 9 groups to be dealt; allowed: at least 50, one for each fold" in found
+    words = ("noise", "gene_expression", "--storage", url, "--data", str(file), "--folds", "40", "--repeats", "1")
+    assert "class a has " in refusal(*words)
+    frame = pd.read_csv(file)
+    frame.assign(target="a").to_csv(file, index=False)
+    assert "target has 1 class(es); allowed: at least 2" in refusal(*words)
+
+
+def test_worst_answers_have_their_rows_and_intervals_their_groups(study: Study) -> None:
+    table = pd.DataFrame({"row": np.arange(60)})
+    rows = np.array(prepared_data(study.spec).files.to_frame().query("part == 'test'")["example"], np.int32)
+    truths = (rows % 2).astype(np.int32)
+    answers = np.where(truths[:, None] == [0, 1], 0.9, 0.1).astype(np.float32)
+    answers[3] = answers[3][::-1]
+    tested = Tested(BASELINE, study, study.trial(0), Answered(rows, truths, answers, ("a", "b"), ()))
+    told = tested.to_json()
+    (worst,) = told["classes"]["worst"]
+    assert worst["file"] == f"t.csv (row {table['row'][rows[3]] + 1})"
+    assert tested.groups == [f"p{row // 4}" for row in rows.tolist()]
+    assert told["n_groups"] == len(set(tested.groups))
