@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import aifs_tune
-from aifs_tune.bundle.crate import METADATA
 from aifs_tune.bundle.exporting import export
-from aifs_tune.bundle.reproducing import REPRODUCES, reproduce
+from aifs_tune.bundle.reproducing import REPRODUCES, Reproduction, reproduce
+from aifs_tune.bundle.verdict import Verdict
+from aifs_tune.cli import app
 from aifs_tune.confirming import SweepOptions
-from aifs_tune.errors import ConflictError, DataError, RequestError
-from aifs_tune.hashes import hashes_of
+from aifs_tune.data.sources import prepare
+from aifs_tune.errors import ConflictError, DataError, RequestError, WorkError, border_of
 from aifs_tune.listener import Silent
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, start_study
-from aifs_tune.sweep import Sweep
+from aifs_tune.study_files import match_files
+from aifs_tune.sweep import located
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.function import import_function
 
@@ -56,15 +58,6 @@ def lab_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bundle"
 
 
-def reseal(folder: Path) -> None:
-    crate = json.loads((folder / METADATA).read_text())
-    found = hashes_of(folder)
-    for entity in crate["@graph"]:
-        if entity["@id"] in found and "sha256" in entity:
-            entity["sha256"] = found[entity["@id"]]
-    (folder / METADATA).write_text(json.dumps(crate))
-
-
 def test_a_score_is_reached_again_or_it_is_said_that_it_is_not(lab_bundle: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/other.db"
     found = reproduce(lab_bundle, storage=url, options=OPTIONS, seeds=2)
@@ -79,16 +72,20 @@ def test_a_score_is_reached_again_or_it_is_said_that_it_is_not(lab_bundle: Path,
     assert again.study.name == found.study.name == "noisy-reproduce"
     assert len(again.study.all_trials()) == 3, "what is there is not trained again"
 
-    told = recorded | {"best": recorded["best"] | {"value": 5.0}}
-    (lab_bundle / "results.json").write_text(json.dumps(told))
-    reseal(lab_bundle)
-    words = ["reproduce", str(lab_bundle), "--seeds", "2", "--workers", "2", "--storage", url]
-    done = subprocess.run(
-        [sys.executable, "-m", "aifs_tune.cli", *words], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 1
-    assert "NOT REPRODUCED: outside of the noise" in done.stdout
-    assert done.stderr.splitlines()[-1].endswith("was not reached again; see study noisy-reproduce-2")
+
+def test_the_command_says_it_with_its_exit_code(
+    lab_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "noisy")
+    found = [Reproduction(Verdict("score", 0.2, value, [], None), study) for value in (0.2, 0.3)]
+    monkeypatch.setattr("aifs_tune.bundle.reproducing.reproduce", lambda *_args, **_options: found.pop(0))
+    done = CliRunner().invoke(app, ["reproduce", str(lab_bundle)])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "REPRODUCED: to the last digit")
+    done = CliRunner().invoke(app, ["reproduce", str(lab_bundle), "--json"])
+    assert json.loads(done.stdout)["is_reproduced"] is False
+    assert isinstance(done.exception, WorkError)
+    assert border_of(done.exception).exit_code == 1
+    assert "was not reached again; see study noisy" in str(done.exception)
 
 
 def test_code_is_not_in_a_bundle(lab_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +111,11 @@ def test_changed_data_are_named_and_refused(tmp_path: Path, monkeypatch: pytest.
         "space": {"learning_rate": {"type": "float", "low": 0.01, "high": 0.5, "default": 0.1}},
     }
     url = f"sqlite:///{tmp_path}/lab.db"
-    Sweep(parse_sweep(document)).run(storage=url, listener=Silent())
+    study = start_study(Storage(url, create=True), located(parse_sweep(document)), "stars")
+    assert study.spec.data is not None
+    prepared = prepare(study.spec.data, "table", strict=True, tell=lambda _: None, progress=lambda *_: None)
+    match_files(study, prepared.fingerprint, prepared.files)
+    study.tell(study.ask(), 0.5)
     made = export("stars", tmp_path / "bundle", storage=url)
     assert "no weights of trial 0 are kept" in made.missing["model, weights"]
 
@@ -138,10 +139,8 @@ def test_changed_data_are_named_and_refused(tmp_path: Path, monkeypatch: pytest.
         options=OPTIONS,
     )
     assert found.changed_data is not None
-    same = reproduce(
-        tmp_path / "bundle", data=tmp_path / "stars.csv", seeds=0, storage=f"sqlite:///{other}/lab.db", options=OPTIONS
-    )
-    assert (same.verdict.is_exact, same.changed_data, same.study.name) == (True, None, "stars-reproduce-2")
+    assert found.verdict.same_seed is not None
+    assert found.study.fingerprint != study.fingerprint
 
 
 def test_an_instrument_cannot_be_run_again(url: str, tmp_path: Path) -> None:

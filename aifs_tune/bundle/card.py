@@ -75,7 +75,7 @@ def _scores(results: Mapping[str, Any]) -> str:
     at = "" if best["epoch"] is None else f" of epoch {best['epoch']}"
     lines += [
         "",
-        f"These are{at} on the data that chose the configuration, and so look better than it is: it was the best of "
+        f"These are{at} on the data that chose the configuration, and so look better than they are: it was the best of "
         f"{sum(results['n_trials'].values())} trials.",
     ]
     for confirmation in results["confirmations"]:

@@ -139,7 +139,7 @@ class _Writing:
     def write(self, folder: Path) -> None:
         """Fill the new ``folder``."""
         folder.chmod(0o755)
-        around, data = beside(self._study, self._best.number), data_of(self._study)
+        around, data = beside(self._study, self._best), data_of(self._study)
         self._write_study(folder, around)
         self._write_tables(folder, data)
         model = write_model(self._study, self._best, folder, self._ended)

@@ -15,6 +15,7 @@ from aifs_tune.errors import NotFoundError
 from aifs_tune.projects import split_name
 from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
+from aifs_tune.trial import Trial
 
 _KINDS = "confirm|compare|noise|test"
 
@@ -77,7 +78,7 @@ class Beside:
         return {"confirmations": told, "test": self.test, "noise": noise}
 
 
-def beside(study: Study, best: int) -> Beside:
+def beside(study: Study, best: Trial) -> Beside:
     """What stands beside ``study``, whose best trial is ``best``."""
     studies = studies_beside(study)
     confirmations = []
@@ -90,7 +91,7 @@ def beside(study: Study, best: int) -> Beside:
     return Beside(studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best))
 
 
-def _noise_in(confirmations: Sequence[Confirmation], best: int) -> RecordedNoise | None:
+def _noise_in(confirmations: Sequence[Confirmation], best: Trial) -> RecordedNoise | None:
     """Of the best configuration where it was trained again, else of the one that was trained most often."""
     found = []
     for confirmation in confirmations:
@@ -100,5 +101,5 @@ def _noise_in(confirmations: Sequence[Confirmation], best: int) -> RecordedNoise
             if len(kept) > 1:
                 of = f"{contender.name} on the folds and seeds of {confirmation.study.name}"
                 noise = RecordedNoise(float(kept.std(ddof=1)), len(kept), of)
-                found.append((contender.trial == best, len(kept), noise))
+                found.append((dict(contender.params) == dict(best.params), len(kept), noise))
     return max(found, key=lambda entry: entry[:2])[2] if found else None

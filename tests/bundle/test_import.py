@@ -17,6 +17,7 @@ from aifs_tune.artefacts import kept_weights
 from aifs_tune.bundle.crate import METADATA
 from aifs_tune.bundle.exporting import export
 from aifs_tune.bundle.importing import IMPORTED, import_study
+from aifs_tune.bundle.reading import open_bundle
 from aifs_tune.cli import app
 from aifs_tune.confirmation import contenders_of, read_confirmation, start_confirmation
 from aifs_tune.cross_validation import SPLIT, CrossValidation
@@ -99,6 +100,9 @@ def test_confirmations_come_along_under_the_new_name(url: str, tmp_path: Path) -
     page = (tmp_path / "bundle/README.md").read_text()
     assert "- trial 1: " in page
     assert "not distinguishable" in page or "better than the baseline" in page
+    noise = open_bundle(tmp_path / "bundle").noise
+    assert noise is not None
+    assert (noise.n, noise.of) == (3, "trial 1 on the folds and seeds of trees-confirm")
     other = f"sqlite:///{tmp_path}/other.db"
     import_study(tmp_path / "bundle", storage=other, study="wood")
     assert study_names(Storage(other)) == ["wood", "wood-confirm"]

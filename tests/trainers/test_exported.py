@@ -60,7 +60,14 @@ def inputs(examples: Any) -> tuple[NDArray[Any], ...]:
     return (examples.images,) if hasattr(examples, "images") else examples.inputs
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+SLOW = ("rnn, gru in both directions",)
+"""By hand: most of the time goes into compiling it."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.soak] if name in SLOW else []) for name in TRAINED],
+)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder of weights, the inputs, and what its trainer predicts for them."""
     make, examples, params = TRAINED[request.param]
