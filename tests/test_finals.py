@@ -73,7 +73,8 @@ def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
     assert [trial.number for trial in study.best_trials(9)] == [1, 7, 5, 0, 6, 4, 2, 3]
     settle(study)
     assert sorted(entry.name for entry in folder.iterdir()) == ["trial-000001"]
-    assert train_again(study, heard) == 0, "nothing is lacking any more"
+    assert train_again(study, heard) == 2, "by the means another one is open now, which the next sweep trains"
+    assert heard.lines[1].startswith("trials 1, 2 are within")
 
 
 def test_without_noise_or_finalists_nothing_happens_and_why_is_said(study, url):
