@@ -12,7 +12,10 @@ from aifs_tune.study_reading import NOISE
 
 
 def record_floor(study: Study, listener: Listener) -> None:
-    """Let the noise that was measured for this sweep count in ``study`` from now on."""
+    """Let the noise that was measured for this sweep count in ``study`` from now on, unless its trials are of several
+    divisions of the data, as those that measure noise are."""
+    if study.spec.cross_validation is not None:
+        return
     floor = floor_for(study)
     if isinstance(floor, str):
         listener.stage(f"{floor}: it does not count here")
