@@ -22,7 +22,7 @@ from aifs_tune.cli_doors import (
 )
 from aifs_tune.cli_files import heard
 from aifs_tune.cli_result import out
-from aifs_tune.errors import ConflictError, RequestError
+from aifs_tune.errors import ConflictError
 
 if TYPE_CHECKING:
     from aifs_tune.confirmation import Confirmation
@@ -76,7 +76,13 @@ def confirm(
 
 def compare(
     study: StudyName,
-    trials: Annotated[list[int], typer.Argument(metavar="TRIAL...", help="Two or more; the first is the baseline.")],
+    entries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TRIAL|STUDY[:TRIAL]...",
+            help="Trials, the first as the baseline; or other studies, whose best is compared with the best here.",
+        ),
+    ],
     folds: Folds = 5,
     repeats: Repeats = 2,
     seed: DealSeed = 0,
@@ -87,18 +93,16 @@ def compare(
     allow_unauthenticated: Unauthenticated = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train trials of a study again, on fresh seeds and folds, and compare them with the first one."""
-    from aifs_tune.confirmation import chosen_contenders
+    """Train trials of one study or several again, on fresh seeds and folds, and compare them with the first one."""
     from aifs_tune.confirming import confirmed
+    from aifs_tune.contenders import chosen_contenders
     from aifs_tune.cross_validation import CrossValidation
 
-    if len(trials) < 2:
-        raise RequestError("TRIAL: one was given; allowed: two or more, the first as the baseline")
     divisions = CrossValidation(folds=folds, repeats=repeats, seed=seed)
     with heard() as listener:
         options = _options(workers, timeout, address, allow_unauthenticated, listener)
         found = confirmed(
-            study, lambda found: chosen_contenders(found, trials[0], trials[1:]), storage, "compare", divisions, options
+            study, lambda found: chosen_contenders(found, entries), storage, "compare", divisions, options
         )
     _print(found, None, as_json)
 

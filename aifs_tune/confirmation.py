@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune.analysis.paired import Comparison, compare_all
 from aifs_tune.analysis.scores import Scores, Split
+from aifs_tune.contenders import Contender
 from aifs_tune.cross_validation import FOLD, SIZES, SPLIT, CrossValidation, split_of
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.projects import split_name
-from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study, start_study
@@ -26,7 +26,6 @@ from aifs_tune.trial import FINAL, Trial
 if TYPE_CHECKING:
     import pandas
 
-BASELINE = "baseline"
 CONTENDERS = "contenders"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
 _MOST = 1000
@@ -34,19 +33,6 @@ _VAL = "val_"
 """How the metrics of the validation part begin."""
 _FRESH = 1_000_003
 """Added to the seed of a study, so that its confirmation repeats none of its trainings."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A configuration that is confirmed; ``trial`` is that of the study that found it, None for the stated default."""
-
-    name: str
-    trial: int | None
-    params: Mapping[str, Scalar]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a fact of the confirmation."""
-        return {"name": self.name, "trial": self.trial, "params": dict(self.params)}
 
 
 @dataclass(frozen=True)
@@ -111,63 +97,6 @@ class Confirmation:
             "contenders": told,
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
         }
-
-
-def contenders_of(study: Study, *, top: int, baseline: int | None = None) -> tuple[Contender, ...]:
-    """The baseline and the ``top`` best configurations that differ from it and from each other, the best first.
-
-    ``baseline`` is the trial that is one; None for the default that the space states.
-
-    Raises
-    ------
-    RequestError
-        If there is no baseline or nothing to compare with it, or a configuration changed while it trained;
-        NotFoundError while no trial is complete.
-    """
-    if baseline is not None:
-        first = _contender(BASELINE, study.trial(baseline))
-    else:
-        default = study.spec.space.default_params()
-        if default is None:
-            raise RequestError(
-                f"study {study.name!r}: its space states no default configuration; allowed: --baseline TRIAL"
-            )
-        first = Contender(BASELINE, None, default)
-    found = [first]
-    for trial in study.best_trials(study.counts()["complete"]):
-        if len(found) <= top and all(dict(trial.params) != dict(each.params) for each in found):
-            found.append(_contender(f"trial {trial.number}", trial))
-    if len(found) < 2:
-        raise RequestError(
-            f"study {study.name!r}: its complete trials have one configuration, that of the baseline; allowed: a study "
-            "with another one, or --baseline TRIAL"
-        )
-    return tuple(found)
-
-
-def chosen_contenders(study: Study, baseline: int, others: Sequence[int]) -> tuple[Contender, ...]:
-    """Trials of a study by number, the first as the baseline.
-
-    Raises
-    ------
-    RequestError
-        If two of them have the same configuration, or one changed while it trained.
-    """
-    found = [_contender(f"trial {number}", study.trial(number)) for number in (baseline, *others)]
-    for i, each in enumerate(found):
-        for earlier in found[:i]:
-            if dict(each.params) == dict(earlier.params):
-                raise RequestError(f"{earlier.name} and {each.name} have the same configuration; allowed: others")
-    return tuple(found)
-
-
-def _contender(name: str, trial: Trial) -> Contender:
-    if trial.schedule:
-        raise RequestError(
-            f"trial {trial.number} changed while it trained; allowed: a configuration, such as that of a study that "
-            "replays its schedule"
-        )
-    return Contender(name, trial.number, dict(trial.params))
 
 
 def start_confirmation(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune import sweep
 from aifs_tune.artefacts import kept_weights
-from aifs_tune.confirmation import Confirmation, Contender, contenders_of, read_confirmation, start_confirmation
+from aifs_tune.confirmation import Confirmation, read_confirmation, start_confirmation
+from aifs_tune.contenders import Contender, contenders_of
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.listener import Listener

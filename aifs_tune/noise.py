@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aifs_tune.confirmation import BASELINE, Contender, read_confirmation, start_confirmation
+from aifs_tune.confirmation import read_confirmation, start_confirmation
 from aifs_tune.confirming import SweepOptions
+from aifs_tune.contenders import BASELINE, Contender
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import RequestError
 from aifs_tune.noise_floor import SUFFIX, Noise, noise_of

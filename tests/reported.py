@@ -8,8 +8,9 @@ import random
 import numpy as np
 
 from aifs_tune.artefacts import TrialArtefacts
-from aifs_tune.confirmation import BASELINE, Contender, contenders_of, start_confirmation
+from aifs_tune.confirmation import start_confirmation
 from aifs_tune.confirming import _test_study
+from aifs_tune.contenders import BASELINE, Contender, contenders_of
 from aifs_tune.cross_validation import SIZES, CrossValidation
 from aifs_tune.data.sources import prepare
 from aifs_tune.storage import Storage

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from aifs_tune.cli import app
-from aifs_tune.confirmation import BASELINE
 from aifs_tune.confirming import Tested, confirm
+from aifs_tune.contenders import BASELINE
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import AifsTuneError, ConflictError
 from aifs_tune.storage import Storage
@@ -62,6 +62,32 @@ def test_an_unknown_study_or_trial_is_named(study: Study, url: str) -> None:
     assert "holds no study 'stars'" in refusal("compare", "stars", "0", "1", "--storage", url)
     assert "study 'cells' has no trial 9" in refusal("confirm", "cells", "--baseline", "9", "--storage", url)
     assert "study 'cells' has no trial 7" in refusal("compare", "cells", "0", "7", "--storage", url)
+
+
+def test_what_cannot_be_compared_is_named(study: Study, url: str) -> None:
+    storage = Storage(url)
+    asks = study.spec.model_dump(mode="json")
+    for name, change in (
+        ("wide", {"space": {"dropout": {"type": "float", "low": 0, "high": 0.99, "default": 0.95}}}),
+        ("long", {"search": {**asks["search"], "epochs": 3}}),
+        ("loss", {"objective": {"metric": "val_loss", "mode": "min"}}),
+        ("elsewhere", {}),
+    ):
+        other = start_study(storage, parse_sweep({**asks, **change}), name)
+        if name != "elsewhere":
+            other.match_data(study.fingerprint)
+        other.tell(other.ask(), {other.spec.objective.metric: 0.9})
+    storage.close()
+    for entry, said in (
+        ("wide", "wide trial 0 does not fit the space of study 'cells': dropout: 0.95"),
+        ("long", "study 'long' trains 3 epochs and 'cells' 20; allowed: studies of as many"),
+        ("loss", "study 'loss' has another objective than 'cells'"),
+        ("elsewhere", "studies 'cells' and 'elsewhere' are about other data"),
+        ("cells", "cells trial 1 and cells trial 1 have the same configuration"),
+        ("wide:4", "study 'wide' has no trial 4"),
+        ("0", "TRIAL: one was given; allowed: two or more"),
+    ):
+        assert said in refusal("compare", "cells", entry, "--storage", url)
 
 
 def test_a_study_without_a_finished_trial_says_what_it_has(study: Study, url: str) -> None:

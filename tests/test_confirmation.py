@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 
-from aifs_tune.confirmation import (
-    BASELINE,
-    chosen_contenders,
-    contenders_of,
-    read_confirmation,
-    start_confirmation,
-)
+from aifs_tune.confirmation import read_confirmation, start_confirmation
 from aifs_tune.confirming import TESTED, _test_study
+from aifs_tune.contenders import BASELINE, chosen_contenders, contenders_of
 from aifs_tune.cross_validation import SIZES, CrossValidation
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.noise import noise_of
@@ -72,6 +67,20 @@ def test_the_best_that_differ_are_compared_with_the_default(study: Study) -> Non
         "trial 1",
         "trial 0",
     ]
+
+
+def test_two_studies_are_compared_by_their_best(study: Study) -> None:
+    other = start_study(study.storage, study.spec, "genes-by-chance")
+    other.tell(other.ask(), {"val_macro_f1": 0.7})
+    other.enqueue({"dropout": 0.8})
+    other.tell(other.ask(), {"val_macro_f1": 0.75})
+    found = chosen_contenders(study, ["genes-by-chance"])
+    assert [(each.name, each.trial, each.params) for each in found] == [
+        ("genes trial 2", 2, {"dropout": 0.2}),
+        ("genes-by-chance trial 1", 1, {"dropout": 0.8}),
+    ]
+    found = chosen_contenders(study, ["1", "genes-by-chance:0", "4"])
+    assert [each.name for each in found] == ["trial 1", "genes-by-chance trial 0", "trial 4"]
 
 
 def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(study: Study) -> None:

@@ -56,7 +56,7 @@ LAYERS = [
     {"studies"},
     {"study_document"},
     {"analysis"},
-    {"confirmation"},
+    {"contenders", "confirmation"},
     {"noise_floor"},
     {"problem_types", "wire", "remote_study", "client_sweeps", "client"},
     {"service"},

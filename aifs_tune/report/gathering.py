@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aifs_tune.confirmation import BASELINE, CONTENDERS, Confirmation, read_confirmation
+from aifs_tune.confirmation import CONTENDERS, Confirmation, read_confirmation
 from aifs_tune.confirming import TESTED, Tested, find_tested
+from aifs_tune.contenders import BASELINE
 from aifs_tune.errors import AifsTuneError, NotFoundError, RequestError, WorkError
 from aifs_tune.noise_floor import Noise, noise_of
 from aifs_tune.report.words import count

@@ -19,7 +19,8 @@ from aifs_tune.bundle.exporting import export
 from aifs_tune.bundle.importing import IMPORTED, import_study
 from aifs_tune.bundle.reading import open_bundle
 from aifs_tune.cli import app
-from aifs_tune.confirmation import contenders_of, read_confirmation, start_confirmation
+from aifs_tune.confirmation import read_confirmation, start_confirmation
+from aifs_tune.contenders import contenders_of
 from aifs_tune.cross_validation import SPLIT, CrossValidation
 from aifs_tune.errors import AifsTuneError, ConflictError, DamagedError, NotFoundError
 from aifs_tune.storage import Storage
