@@ -54,8 +54,9 @@ def test_a_sweep_goes_on_from_what_an_object_store_has(postgres_url, s3, tmp_pat
     trials = study.all_trials()
     assert [(trial.state, trial.epochs, trial.reason) for trial in trials] == [("complete", 15, None)] * 2
     assert sorted({key.rpartition("/")[0] for key in keys() if key.endswith(".json") and key.count("/") == 2}) == [
-        f"study-{study.id}/trial-{study.best.number:06d}"
-    ], "the best trial's weights are there and nothing else"
+        f"study-{study.id}/data",
+        f"study-{study.id}/trial-{study.best.number:06d}",
+    ], "the files of the data and the best trial's weights are there and nothing else"
     folder = kept_weights(study, study.best)
     assert hashes_of(folder) == study.best.weights
     assert not list(tmp_path.glob("**/trial-*"))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.analysis.near_duplicates import near_duplicates
 from aifs_tune.data.files import FileTable
 from aifs_tune.durable import write_file
 
@@ -92,6 +91,8 @@ def alike_across_parts(images: NDArray[np.uint8], files: FileTable, kept_at: Pat
 
 
 def _found(images: NDArray[np.uint8], files: FileTable) -> dict[str, Any]:
+    from aifs_tune.analysis.near_duplicates import near_duplicates  # loads SciPy and pandas
+
     used = np.array([i for i, part in enumerate(files.part) if part is not None], np.int64)
     looked_at = images if len(used) == len(images) else images[used]
     found = near_duplicates(looked_at, parts=[str(files.part[i]) for i in used.tolist()])
