@@ -104,6 +104,7 @@ space: {x: {type: float, low: 0, high: 1}}
     assert resume("flat", storage=url).study.counts()["complete"] <= counts["complete"] + 2
 
 
+@pytest.mark.soak
 def test_finalists_are_trained_again_and_the_best_mean_leads(lab, url):
     (lab / "searchlab.py").write_text(
         LAB
@@ -119,7 +120,7 @@ def noisy(x, seed, epochs):
 name: noisy
 trainer: searchlab:noisy
 objective: {metric: score, mode: max}
-search: {trials: 3, epochs: 1, workers: 2, sampler: grid, finalists: 2, finalist_seeds: 4}
+search: {trials: 3, epochs: 1, workers: 2, sampler: random, finalists: 2, finalist_seeds: 4}
 space: {x: {type: choice, choices: [0, 1, 2], default: 1}}
 """
     )

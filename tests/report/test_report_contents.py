@@ -229,6 +229,7 @@ def test_a_report_that_cannot_be_written_says_so(study: Study, tmp_path) -> None
         write_report(study, tmp_path / "report.md")
 
 
+@pytest.mark.soak
 def test_many_trials_and_long_names_stay_a_small_file(url: str) -> None:
     space = {f"p{i}": {"type": "float", "low": 0, "high": 1} for i in range(12)}
     study = open_study("big", storage=url, sampler="random", space=space)

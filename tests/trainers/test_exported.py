@@ -60,7 +60,7 @@ def inputs(examples: Any) -> tuple[NDArray[Any], ...]:
     return (examples.images,) if hasattr(examples, "images") else examples.inputs
 
 
-SLOW = ("rnn, gru in both directions",)
+SLOW = ("rnn", "rnn, gru in both directions", "residual_cnn")
 """By hand: most of the time goes into compiling it."""
 
 
