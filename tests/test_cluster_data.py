@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from clusters import Cluster
 
 from aifs_tune.data.store import fetch
@@ -65,6 +66,7 @@ except WorkError as error:
 """
 
 
+@pytest.mark.soak
 def test_nodes_decode_for_themselves_and_those_with_other_data_cost_no_trial(s3, tmp_path, monkeypatch):
     (tmp_path / "far.yaml").write_text(SWEEP)
     numbers = range(400)

@@ -195,7 +195,7 @@ def test_what_cannot_be_confirmed_is_refused(study: Study, url: str) -> None:
     with pytest.raises(RequestError, match="have one configuration, that of the baseline"):
         contenders_of(empty, top=1, baseline=trial.number)
     with pytest.raises(RequestError, match="trial 2 and trial 3 have the same configuration"):
-        chosen_contenders(study, 2, [3])
+        chosen_contenders(study, ["2", "3"])
     with pytest.raises(NotFoundError, match="study 'genes' is no confirmation"):
         read_confirmation(study.storage, "genes")
     start_confirmation(study.storage, study.spec, "c", contenders_of(study, top=1), DIVISIONS)

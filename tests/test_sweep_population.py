@@ -46,6 +46,7 @@ class Lines(Silent):
         self.lines.append(text)
 
 
+@pytest.mark.soak
 def test_a_population_measures_what_its_members_do_alone(survey, url):
     said = Lines()
     sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.population=3"])

@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from suggestions import WORLDS, made, rates
 
 
-@pytest.mark.parametrize("world", ["fails", "still gains", "unfinished", "noise known", pytest.param("drop", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "world", ["fails", "still gains", "unfinished", "noise known", pytest.param("drop", marks=pytest.mark.soak)]
+)
 def test_what_is_true_is_said(world):
     assert rates(world, 10, 60, seed=7)["true"][0] >= 0.6
 
