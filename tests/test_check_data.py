@@ -11,7 +11,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from aifs_tune.cli import app
-from aifs_tune.data import across_parts as module
 from aifs_tune.data import prepare_images
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError, RequestError
@@ -39,7 +38,9 @@ def test_near_duplicates_in_different_parts_are_named_once_found(folder: Path, m
     assert {found.worst[0].first_part, found.worst[0].second_part} == {"train", "test"}
     assert "1 pair of images in different parts looks alike: " in found.text
     assert "keep images of the same thing together with data.group_by" in found.text
-    monkeypatch.setattr(module, "near_duplicates", lambda *_, **__: pytest.fail("it is noted"))
+    monkeypatch.setattr(
+        "aifs_tune.analysis.near_duplicates.near_duplicates", lambda *_, **__: pytest.fail("it is noted")
+    )
     again = prepare_images(DataSpec(folder=folder, image_size=32)).preflight
     assert again.near_duplicates == found
     assert f"warning: {found.text}" in again.lines()

@@ -164,6 +164,7 @@ def test_nodes_that_join_are_used_at_once(lab, postgres_url):
         one.close()
 
 
+@pytest.mark.soak
 def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
     known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
     wrong = {**known, "RAY_AUTH_TOKEN": "0" * 32}

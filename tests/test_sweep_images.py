@@ -60,6 +60,7 @@ def test_a_folder_becomes_a_best_configuration(survey, url):
     assert sorted(classifier.classes) == sorted(images.classes)
 
 
+@pytest.mark.soak
 def test_other_images_are_another_study(survey, url, tmp_path):
     overrides = [*SMALL, "search.trials=1", "search.epochs=1"]
     aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).run(storage=url, study="sky")

@@ -37,6 +37,7 @@ def test_a_server_that_restarts_during_a_sweep_costs_nothing(postgres, postgres_
     assert ended(lab) == {str(seed): 1 for _, _, seed, _ in stored.values()}, "nothing lost, nothing twice"
 
 
+@pytest.mark.soak
 def test_a_password_is_in_nothing_that_a_sweep_leaves(postgres_url, lab):
     secret = postgres_url.replace("postgres:", "postgres:geheim42")
     said = ""

@@ -78,7 +78,7 @@ def test_a_sweep_stops_what_has_little_chance_and_finds_the_best(lab, url):
     assert resume(study.name, storage=url).study.counts()["waiting"] == 0
 
 
-@pytest.mark.parametrize("scheduler", ["hyperband", "median"])
+@pytest.mark.parametrize("scheduler", ["hyperband", pytest.param("median", marks=pytest.mark.soak)])
 def test_tune_s_other_schedulers_stop_trials_too(lab, url, scheduler):
     study = load_sweep(sweep_file(lab, scheduler), overrides=["search.sampler=random"]).run(storage=url).study
     assert study.counts()["pruned"] >= 4
@@ -86,6 +86,7 @@ def test_tune_s_other_schedulers_stop_trials_too(lab, url, scheduler):
     assert all(trial.epochs >= 4 for trial in study.all_trials())
 
 
+@pytest.mark.soak
 def test_a_sweep_ends_by_itself_where_a_further_trial_would_gain_less_than_the_noise(lab, url):
     (lab / "flat.yaml").write_text(
         """

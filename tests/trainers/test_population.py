@@ -37,6 +37,7 @@ class TestMember(TrainerContract):
         return Population(TASK, SMALL_NET, size=2).member()
 
 
+@pytest.mark.soak
 class TestMemberWithMomentum(TrainerContract):
     first: ClassVar = SMALL_NET | {"optimizer": "sgd", "weight_decay": 1e-3}
     second: ClassVar = SMALL_NET | {"optimizer": "sgd", "momentum": 0.5}
@@ -76,6 +77,7 @@ TRIALS: list[tuple[Mapping[str, Scalar], int]] = [
 ]
 
 
+@pytest.mark.soak
 def test_each_member_measures_what_it_would_alone() -> None:
     population = Population(TASK, SMALL_NET, size=4)
     curves = together([population.member() for _ in range(4)], TRIALS)
@@ -115,6 +117,7 @@ def test_a_place_is_filled_again_without_compiling() -> None:
     assert population.n_traces == traces
 
 
+@pytest.mark.soak
 def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population_module, "GATHER_S", 0.01)
     population = Population(TASK, SMALL_NET, size=2)
