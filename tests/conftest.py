@@ -13,6 +13,7 @@ import pytest
 from counting import counting
 from labs import make_lab
 from servers import crash, database_url
+from typed import Typed
 
 from aifs_tune.runner import Runner
 from aifs_tune.storage import Storage
@@ -136,6 +137,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in ("STORAGE", "URL", "TOKEN", "TOKEN_FILE", "PROJECT"):
         monkeypatch.delenv(f"AIFS_TUNE_{name}", raising=False)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+    """Type a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Typed(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,30 +12,6 @@ import yaml
 
 from aifs_tune import cli
 from aifs_tune.studies import open_study
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["aifs-tune", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ran(ended.value.code or 0, captured.out, captured.err)
-
-    return typed
 
 
 @pytest.fixture

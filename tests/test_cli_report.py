@@ -12,28 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aifs_tune import cli
 from aifs_tune.studies import open_study
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["aifs-tune", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ran(ended.value.code or 0, captured.out, captured.err)
-
-    return typed
 
 
 @pytest.fixture(scope="module")

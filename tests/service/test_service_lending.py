@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 from services import SPACE, Service, storage_in
 
-from aifs_tune import cli
 from aifs_tune.client import Client
 from aifs_tune.errors import ConflictError, UnknownCallerError
 from aifs_tune.loan import SHORTEST_LEASE_S
@@ -155,26 +153,6 @@ def test_a_client_waits_for_a_service_that_comes_back(tmp_path):
             assert next(events).trial is None
             assert next(events) == Event(NONE | {"complete": 1}, trial=0, state="complete", value=0.5)
         events.close()
-
-
-class Typed:
-    """Commands, typed where ``$AIFS_TUNE_URL`` names a service or where it does not."""
-
-    def __init__(self, monkeypatch, capsys) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["aifs-tune", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = self._capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return Typed(monkeypatch, capsys)
 
 
 SCENE = (
