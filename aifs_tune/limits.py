@@ -30,14 +30,19 @@ class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, mi
         return self.root
 
     @property
+    def _parts(self) -> re.Match[str]:
+        found = _FORM.match(self.root)
+        assert found is not None  # checked when it was made
+        return found
+
+    @property
     def metric(self) -> str:
-        return _FORM.match(self.root)["metric"]  # type: ignore[index]  # checked when it was made
+        return str(self._parts["metric"])
 
     def excess(self, metrics: Mapping[str, float | None]) -> float | None:
         """By how much ``metrics`` exceed this, at most 0 where they keep to it; None if its metric is missing or not
         finite."""
-        found = _FORM.match(self.root)
-        assert found is not None
+        found = self._parts
         value = metrics.get(found["metric"])
         if value is None or not math.isfinite(value):
             return None

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aifs_tune.bundle.exporting import BEST
 from aifs_tune.bundle.reading import Bundle, check_trainer_here, needs_data, open_bundle, placed
 from aifs_tune.bundle.verdict import Verdict, noise_of_fresh
 from aifs_tune.confirming import SweepOptions
-from aifs_tune.errors import ConflictError, DataError, RequestError
+from aifs_tune.errors import ConflictError, DamagedError, DataError, RequestError
+from aifs_tune.listener import Silent
 from aifs_tune.projects import split_name
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -64,7 +66,7 @@ def reproduce(
     Raises
     ------
     NotFoundError
-        If it is no bundle; DamagedError if a file is not what the metadata say.
+        If it is no bundle; DamagedError if a file is not what the metadata say, or its best configuration not one.
     RequestError
         If the trainer is not here, the data are others, or the configuration cannot be trained again.
     """
@@ -74,6 +76,9 @@ def reproduce(
     spec = placed(bundle.best, data)
     if spec.trainer is None:
         raise RequestError(f"study {bundle.name!r} is of an instrument: what it measured cannot be run again here")
+    free = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]
+    if free:
+        raise DamagedError(f"{Path(folder) / BEST}: {', '.join(free)} can vary; allowed: one configuration, all fixed")
     check_trainer_here(spec)
     if needs_data(spec):
         name = bundle.results["data"]["name"]
@@ -98,10 +103,8 @@ def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str |
 
     here = located(spec).data
     assert here is not None
-    tell, progress = (
-        (_silent, _silent) if options.listener is None else (options.listener.stage, options.listener.progress)
-    )
-    prepared = prepare(here, family.kind, strict=False, tell=tell, progress=progress)
+    listener = options.listener or Silent()
+    prepared = prepare(here, family.kind, strict=False, tell=listener.stage, progress=listener.progress)
     if prepared.fingerprint == bundle.fingerprint:
         return None
     before = bundle.files()
@@ -110,10 +113,6 @@ def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str |
         f"the data are others than those of study {bundle.name!r} (fingerprint {prepared.fingerprint[:12]}, recorded "
         f"{bundle.fingerprint[:12]}): {what}"
     )
-
-
-def _silent(*_told: object) -> None:
-    """Nobody listens."""
 
 
 def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, difference: str | None) -> Study:
