@@ -74,11 +74,11 @@ def reproduce(
         raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MOST_SEEDS}")
     bundle = open_bundle(folder)
     spec = placed(bundle.best, data)
-    if spec.trainer is None:
-        raise RequestError(f"study {bundle.name!r} is of an instrument: what it measured cannot be run again here")
     free = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]
     if free:
         raise DamagedError(f"{Path(folder) / BEST}: {', '.join(free)} can vary; allowed: one configuration, all fixed")
+    if spec.trainer is None:
+        raise RequestError(f"study {bundle.name!r} is of an instrument: what it measured cannot be run again here")
     check_trainer_here(spec)
     if needs_data(spec):
         name = bundle.results["data"]["name"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from studies_to_export import edit, instrument, reseal, trained
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from aifs_tune.bundle.crate import METADATA
 from aifs_tune.bundle.exporting import export
 from aifs_tune.bundle.importing import IMPORTED, import_study
 from aifs_tune.bundle.reading import open_bundle
+from aifs_tune.bundle.reproducing import reproduce
 from aifs_tune.cli import app
 from aifs_tune.confirmation import read_confirmation, start_confirmation
 from aifs_tune.contenders import contenders_of
@@ -174,6 +176,16 @@ def test_a_forged_bundle_says_what_is_wrong(
     edit(bundle / file, lambda told: told.update(change))
     with pytest.raises(DamagedError, match=says):
         import_study(bundle, storage=url)
+
+
+def test_a_best_configuration_that_can_vary_is_none(bundle: Path, url: str) -> None:
+    sweep = yaml.safe_load((bundle / "best.yaml").read_text())
+    name = next(iter(sweep["space"]))
+    sweep["space"][name] = {"type": "float", "low": 0, "high": 5000}
+    (bundle / "best.yaml").write_text(yaml.safe_dump(sweep))
+    reseal(bundle)
+    with pytest.raises(DamagedError, match=rf"best\.yaml: {name} can vary; allowed: one configuration, all fixed"):
+        reproduce(bundle, storage=url)
 
 
 def test_a_sweep_file_that_is_none_is_refused(bundle: Path, url: str) -> None:
