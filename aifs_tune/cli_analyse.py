@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from aifs_tune.analysis.table_names import TableName
 from aifs_tune.cli_doors import AsJson, StorageUrl, StudyName, print_json, say
 from aifs_tune.cli_elsewhere import open_study
 from aifs_tune.cli_result import TableFormat, TableOutput, out, print_table
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
 
     from aifs_tune.analysis.of_study import Analysis
 
-Named = Literal[
-    "importance",
-    "interactions",
-    "explained",
-    "slices",
-    "contour",
-    "parallel",
-    "curves",
-    "saved",
-    "pareto",
-    "failures",
-    "suggestions",
-]
 EvaluatorName = Annotated[
     Literal["fanova", "pedanova"],
     typer.Option("--evaluator", help="fanova: shares of the variance. pedanova: what sets the best tenth apart."),
@@ -60,7 +48,7 @@ def importance(
 
 def analyse(
     study: StudyName,
-    table: Annotated[Named, typer.Option("--table", help="Which one.")],
+    table: Annotated[TableName, typer.Option("--table", help="Which one.")],
     first: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
     second: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of a contour; default: the first objective.")] = None,
@@ -97,7 +85,7 @@ def analyse(
         say(f"note: {found.attrs['remark']}")
 
 
-def _named(analysis: Analysis, table: Named, evaluator: Literal["fanova", "pedanova"]) -> pandas.DataFrame:
+def _named(analysis: Analysis, table: TableName, evaluator: Literal["fanova", "pedanova"]) -> pandas.DataFrame:
     if table == "importance":
         return analysis.importance(evaluator)
     found: pandas.DataFrame = getattr(analysis, table)()

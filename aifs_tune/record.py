@@ -188,15 +188,18 @@ class Replay:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
-        return self._params[name]  # type: ignore[no-any-return]
+        asked: float = self._params[name]
+        return asked
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         self.distributions[name] = IntDistribution(low, high, log=log, step=step)
-        return self._params[name]  # type: ignore[no-any-return]
+        asked: int = self._params[name]
+        return asked
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         self.distributions[name] = CategoricalDistribution(choices)
-        return self._params[name]  # type: ignore[no-any-return]
+        asked: Scalar = self._params[name]
+        return asked
 
 
 def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:

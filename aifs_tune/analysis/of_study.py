@@ -16,19 +16,6 @@ from aifs_tune.ranking import noise_in
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trial import Measurement, Trial
 
-TABLES = (
-    "importance",
-    "interactions",
-    "slices",
-    "contour",
-    "parallel",
-    "curves",
-    "saved",
-    "pareto",
-    "failures",
-    "suggestions",
-)
-"""Methods of :class:`Analysis` that make a table."""
 _LEAST_FREEDOM = 3
 
 

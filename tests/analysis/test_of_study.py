@@ -7,8 +7,9 @@ import pytest
 
 import aifs_tune
 from aifs_tune.analysis.forest import fit_forest
-from aifs_tune.analysis.of_study import REMARK, TABLES, analyse
+from aifs_tune.analysis.of_study import REMARK, analyse
 from aifs_tune.analysis.outcomes import normalised
+from aifs_tune.analysis.table_names import TABLES
 from aifs_tune.analysis.variance import shares_of
 from aifs_tune.errors import RequestError
 from aifs_tune.study import Study
