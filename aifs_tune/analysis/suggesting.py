@@ -1,7 +1,7 @@
 """What a study's results suggest to change before more is measured.
 
-Each suggestion needs evidence that chance gives in at most :data:`ALPHA` of studies in which nothing matters, all
-parameters that it could be of counted (Bonferroni); how often it errs is measured by ``benchmarks/suggestions.py``.
+A suggestion needs evidence that chance gives in at most :data:`ALPHA` of studies in which nothing matters, for its kind
+and with all parameters that it could be of counted (Bonferroni); ``fix`` and ``noise`` go by criteria of their own. How often it errs is measured by ``benchmarks/suggestions.py``.
 A sampler moves all parameters at once, so that one which does nothing goes along with one that does: what is said of a
 parameter must show in what the others leave unexplained, too.
 Where several objectives are traded off there is no one best, and only ``fix``, ``exclude`` and ``trials`` are given.
@@ -10,7 +10,6 @@ Where several objectives are traded off there is no one best, and only ``fix``, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,20 +21,18 @@ from aifs_tune.analysis.evidence import (
     at_most,
     beyond,
     differ,
-    lucky_gain,
     parted,
-    repeated,
     rises,
 )
 from aifs_tune.analysis.explained import Explained
 from aifs_tune.analysis.scores import Array
+from aifs_tune.analysis.search_course import Course, train_longer
+from aifs_tune.analysis.suggestion import ALPHA, Suggestion, n_best, oriented, shown
 from aifs_tune.ranking import ranked
-from aifs_tune.results import scores_of
 from aifs_tune.scalars import show
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trial import Trial
 
-ALPHA = 0.02
 KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
 """widen: a range whose best results lie at its end. drop: a choice that is never among the best. fix: a parameter that
 explains next to nothing. exclude: where trials fail. trials: there are too few, or they still gain. search: it gains
@@ -48,17 +45,6 @@ _ALONE = 0.05
 _LITTLE = 0.02
 _NORMAL_95 = 1.96
 _LEAST_FAILED = 3
-_LEAST_GAIN = 0.05
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """``parameter`` is None where it is of the whole study."""
-
-    parameter: str | None
-    kind: str
-    text: str
-    evidence: str
 
 
 def suggestions_of(
@@ -69,16 +55,11 @@ def suggestions_of(
     best_first = ranked(trials, spec)
     found = [*_fix(spec, explained), *_exclude(trials, explained), *_few(best_first, explained)]
     if not spec.trade_off:
-        course = _Course.of(spec, best_first)
+        course = Course.of(spec, best_first)
         found += [*_widen(spec, best_first, explained), *_drop(spec, best_first, explained)]
         found += [*course.still_gains(), *course.has_stopped(), *course.is_within(noise)]
-        found += _train_longer(best_first, n_epochs)
+        found += train_longer(best_first, n_epochs)
     return sorted(found, key=lambda each: KINDS.index(each.kind))
-
-
-def n_best(n: int) -> int:
-    """How many of ``n`` trials are the best ones."""
-    return max(5, n // 4)
 
 
 def least_trials(explained: Explained) -> int:
@@ -97,7 +78,7 @@ def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -
         if n <= k:
             continue
         places = explained.encoded(active)[:, i]
-        scores = _scores(active, spec)
+        scores = oriented(active, spec)
         for is_upper in (True, False):
             end = explained.axis(i).snapped(np.array([float(is_upper)]))[0]
             cut = min(1 - _OUTER, end) if is_upper else max(_OUTER, end)
@@ -112,13 +93,13 @@ def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -
                 side = "upper" if is_upper else "lower"
                 text = f"the best results lie at the {side} bound {bound}: widen it, if {name} can go further"
                 told = f"{hits} of the best {k} trials are there, of all {n} complete ones {n_outer}"
-                found.append(Suggestion(name, "widen", text, f"{told}; {_shown(p)}"))
+                found.append(Suggestion(name, "widen", text, f"{told}; {shown(p)}"))
     return found
 
 
 def _rises_alone(explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, is_upper: bool) -> bool:
     places = explained.encoded(active)[:, i]
-    rest = explained.unexplained(i, active, _scores(active, spec))
+    rest = explained.unexplained(i, active, oriented(active, spec))
     return rises(places if is_upper else -places, rest) <= _ALONE
 
 
@@ -126,7 +107,7 @@ def _rests(
     explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, chosen: Marked
 ) -> tuple[Array, Array]:
     """What the other parameters leave unexplained, of chosen trials and of the others."""
-    rest = explained.unexplained(i, active, _scores(active, spec))
+    rest = explained.unexplained(i, active, oriented(active, spec))
     return rest[chosen], rest[~chosen]
 
 
@@ -137,7 +118,7 @@ def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) ->
     for i in nominal:
         name = explained.names[i]
         active = [t for t in best_first if name in t.params]
-        values, scores = [t.params[name] for t in active], _scores(active, spec)
+        values, scores = [t.params[name] for t in active], oriented(active, spec)
         n, k = len(values), n_best(len(values))
         for choice in explained.axis(i).choices:
             n_chosen = values.count(choice)
@@ -149,7 +130,7 @@ def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) ->
             if p <= ALPHA and are_below(*_rests(explained, i, active, spec, chosen)) <= _ALONE:
                 told = f"0 of the best {k} trials have it, of all {n} complete ones {n_chosen}"
                 text = f"{show(choice)} is never among the best: drop it"
-                found.append(Suggestion(name, "drop", text, f"{told}; {_shown(p)}"))
+                found.append(Suggestion(name, "drop", text, f"{told}; {shown(p)}"))
     return found
 
 
@@ -200,7 +181,7 @@ def _exclude(trials: Sequence[Trial], explained: Explained) -> list[Suggestion]:
         cut, is_above = parted(*places)
         bound, side = show(_rounded(axis.values(np.array([cut]))[0])), "above" if is_above else "below"
         inside = [int(beyond(group, cut, is_above).sum()) for group in places]
-        told = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {_shown(p)}"
+        told = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {shown(p)}"
         found.append(Suggestion(name, "exclude", f"trials fail at {bound} and {side}: look why, or leave it out", told))
     return found
 
@@ -215,7 +196,7 @@ def _failing_choices(
         n_others = sum(t.params[name] == choice for t in others)
         p = at_least(n_failed, n=n, n_marked=n_failed + n_others, n_best=len(failed)) * n_parameters * len(choices)
         if n_failed and p <= ALPHA:
-            told = f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {_shown(p)}"
+            told = f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {shown(p)}"
             text = f"trials fail with {show(choice)}: look why, or leave it out"
             found.append(Suggestion(name, "exclude", text, told))
     return found
@@ -230,86 +211,5 @@ def _few(best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
     return [Suggestion(None, "trials", text, told)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Course:
-    """Scores of the complete trials in the order of their numbers, the larger the better: (n,)."""
-
-    scores: Array
-
-    @staticmethod
-    def of(spec: SweepSpec, best_first: Sequence[Trial]) -> _Course:
-        return _Course(_scores(sorted(best_first, key=lambda t: t.number), spec))
-
-    @property
-    def _n_late(self) -> int:
-        return len(self.scores) // 3
-
-    def _late_best(self) -> tuple[int, int]:
-        """How many of the best trials are in the last third, and how many the best are."""
-        n, k = len(self.scores), n_best(len(self.scores))
-        best = np.argsort(-self.scores, kind="stable")[:k]
-        return int((best >= n - self._n_late).sum()), k
-
-    def still_gains(self) -> list[Suggestion]:
-        n, late = len(self.scores), self._n_late
-        (hits, k), spread = self._late_best(), float(self.scores.max() - np.median(self.scores)) if n else 0.0
-        if n <= k or late == 0:
-            return []
-        gain = float(self.scores[-late:].max() - self.scores[:-late].max())
-        p = at_least(hits, n=n, n_marked=late, n_best=k) * 2
-        if p > ALPHA or gain <= _LEAST_GAIN * spread:
-            return []
-        told = f"{hits} of the best {k} trials are among the last {late}, and the best gained {gain:.3g}; {_shown(p)}"
-        return [Suggestion(None, "trials", "the last third was still gaining: make more trials", told)]
-
-    def has_stopped(self) -> list[Suggestion]:
-        n, late = len(self.scores), self._n_late
-        hits, k = self._late_best()
-        if n <= k or hits:
-            return []
-        p = at_most(0, n=n, n_marked=late, n_best=k) * 2
-        if p > ALPHA:
-            return []
-        told = f"0 of the best {k} trials are among the last {late}; {_shown(p)}"
-        text = "the last third gained nothing: more of the same search will hardly help"
-        return [Suggestion(None, "search", text, told)]
-
-    def is_within(self, noise: float | None) -> list[Suggestion]:
-        n = len(self.scores)
-        if noise is None or n < 5:
-            return []
-        gain, luck = float(self.scores.max() - np.median(self.scores)), lucky_gain(noise, n, 0.05)
-        if gain > luck:
-            return []
-        text = "what the best gained is within the noise: repeat it, measure more exactly, or widen the space"
-        told = f"the best is {gain:.3g} above the middle trial; luck alone gives the best of {n} up to {luck:.3g}"
-        return [Suggestion(None, "noise", text, told)]
-
-
-def _train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]:
-    whole = [t for t in best_first if t.epochs >= n_epochs and t.epoch is not None]
-    k = min(n_best(len(whole)), len(whole))
-    last = max(1, round(0.1 * n_epochs))
-    if n_epochs <= 1 or k == 0:
-        return []
-    hits = sum((t.epoch or 0) > n_epochs - last for t in whole[:k])
-    p = repeated(hits, k, last / n_epochs)
-    if p > ALPHA or 2 * hits <= k:
-        return []
-    when = "the last epoch" if last == 1 else f"the last {last} epochs"
-    told = f"in {hits} of the best {k} trials the best of {n_epochs} epochs is one of {when}; {_shown(p)}"
-    told = told.replace("is one of the last epoch", "is the last one")
-    return [Suggestion(None, "epochs", "trials still get better at the end: train longer", told)]
-
-
-def _scores(trials: Sequence[Trial], spec: SweepSpec) -> Array:
-    """Of the first objective, the larger the better: (n,)."""
-    return np.array([scores_of(t, spec.objectives)[0] for t in trials], dtype=float)
-
-
 def _rounded(value: object) -> object:
     return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def _shown(p: float) -> str:
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
