@@ -1,7 +1,8 @@
 """What a study's results suggest to change before more is measured.
 
 A suggestion needs evidence that chance gives in at most :data:`ALPHA` of studies in which nothing matters, for its kind
-and with all parameters that it could be of counted (Bonferroni); ``fix`` and ``noise`` go by criteria of their own. How often it errs is measured by ``benchmarks/suggestions.py``.
+and with all parameters that it could be of counted (Bonferroni); ``fix`` and ``noise`` go by criteria of their own. How
+often it errs is measured by ``benchmarks/suggestions.py``.
 A sampler moves all parameters at once, so that one which does nothing goes along with one that does: what is said of a
 parameter must show in what the others leave unexplained, too.
 Where several objectives are traded off there is no one best, and only ``fix``, ``exclude`` and ``trials`` are given.
