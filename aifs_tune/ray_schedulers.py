@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,17 +26,41 @@ Promise: TypeAlias = Callable[[str, int, float], float | None]
 one of a new trial would; None while too little is known."""
 
 
+class Lead:
+    """Which running trials have an epoch that is better than all of the complete trials, whose values are given."""
+
+    def __init__(self, mode: str, complete: Iterable[float] = ()) -> None:
+        self._sign = 1 if mode == "max" else -1
+        self._best = max((self._sign * value for value in complete if math.isfinite(value)), default=math.inf)
+        self._running: dict[str, float] = {}
+
+    def is_taken(self, trial_id: str, value: float) -> bool:
+        """Whether the trial has one, now that it has reported ``value``; none has while no trial is complete."""
+        best = self._running.get(trial_id, -math.inf)
+        if math.isfinite(value):
+            best = self._running[trial_id] = max(best, self._sign * value)
+        return best > self._best
+
+    def complete(self, trial_id: str, value: float | None) -> None:
+        """Count a trial that has ended, with what its last epoch reported, if anything."""
+        self.is_taken(trial_id, math.nan if value is None else value)
+        best = self._running.pop(trial_id, -math.inf)
+        if math.isfinite(best):
+            self._best = best if self._best == math.inf else max(best, self._best)
+
+
 class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
     """Stops a trial when the model of configurations and epochs expects more of a new one.
 
     It decides after ``grace`` epochs, twice that, four times and so on. Until the model knows enough, ``until_known``
-    decides; it sees all results.
+    decides; it sees all results. A trial one of whose epochs was better than all complete trials goes on in any case: a
+    trial is worth its best epoch, and only one that is complete can be the best.
     """
 
-    def __init__(self, promise: Promise, *, grace: int, epochs: int, until_known: TrialScheduler) -> None:
+    def __init__(self, promise: Promise, *, grace: int, epochs: int, lead: Lead, until_known: TrialScheduler) -> None:
         super().__init__()
         self._promise, self._grace, self._epochs, self._until_known = promise, grace, epochs, until_known
-        self._knows = False
+        self._lead, self._knows = lead, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self._until_known.on_trial_add(tune_controller, trial)
@@ -45,6 +70,10 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         epoch, value = result["epoch"], result.get("objective")
         if epoch >= self._epochs or value is None:
             return decision
+        decision = self._decided(trial, epoch, value, decision)
+        return str(TrialScheduler.CONTINUE) if self._lead.is_taken(trial.trial_id, value) else decision
+
+    def _decided(self, trial: Any, epoch: int, value: float, decision: str) -> str:
         if is_rung(epoch, self._grace):
             promise = self._promise(trial.trial_id, epoch, value)
             if promise is not None:
@@ -54,6 +83,8 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._until_known.on_trial_complete(tune_controller, trial, result)
+        if result.get("ended") == "complete":
+            self._lead.complete(trial.trial_id, result.get("objective"))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self._until_known.on_trial_remove(tune_controller, trial)
@@ -84,7 +115,8 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, promise: Pro
     for trial, curve in history:
         _replay(scheduler, trial, curve)
     if search.scheduler == "aifs":
-        return ModelScheduler(promise, grace=grace, epochs=search.epochs, until_known=scheduler)
+        lead = Lead(mode, [value for trial, curve in history if trial.state == "complete" for _, value in curve])
+        return ModelScheduler(promise, grace=grace, epochs=search.epochs, lead=lead, until_known=scheduler)
     return scheduler
 
 

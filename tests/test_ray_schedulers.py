@@ -79,6 +79,24 @@ def test_the_model_decides_as_soon_as_it_knows():
     assert asked == [("new", 1, 0.0), ("new", 2, 0.0), ("new", 4, 0.0), ("new", 8, 0.0)]
 
 
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+def test_a_trial_that_was_ahead_of_all_complete_ones_is_trained_to_its_end(mode: str, sign: int) -> None:
+    model = scheduler(mode, history=[earlier(0, 0.5 * sign)], scheduler="aifs", promise=lambda *_: 0.0)
+    assert decide(model, 0.4 * sign, 1, "behind") == STOP
+    assert [decide(model, value * sign, epoch, "ahead") for epoch, value in enumerate([0.6, 0.2], 1)] == [CONTINUE] * 2
+    ahead = TuneTrial("ahead")
+    model.on_trial_complete(None, ahead, {"epoch": 16, "objective": 0.1 * sign, "ended": "complete"})
+    assert decide(model, 0.55 * sign, 1, "next") == STOP, "its best epoch is what the next one has to be ahead of"
+    assert decide(model, 0.7 * sign, 1, "failing") == CONTINUE
+    model.on_trial_complete(None, TuneTrial("failing"), {"epoch": 2, "ended": "failed"})
+    assert decide(model, 0.65 * sign, 1, "last") == CONTINUE, "a failed trial is ahead of nothing"
+
+
+def test_nothing_leads_while_no_trial_is_complete() -> None:
+    stopped = (Trial(0, "pruned", {}, 0), [(epoch, 0.1) for epoch in range(1, 9)])
+    assert decide(scheduler(history=[stopped], scheduler="aifs", promise=lambda *_: 0.0), 0.9, 1) == STOP
+
+
 def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
     asked = []
     model = scheduler(

@@ -59,6 +59,7 @@ class OurSearch:
         self.study.report(trial, epoch, {metric: value})
         if epoch < self._epochs and decision == "CONTINUE":
             return True
-        self._scheduler.on_trial_complete(None, running, {"epoch": epoch, "objective": value})
-        self.study.tell(trial, state="complete" if epoch == self._epochs else "pruned")
+        state = "complete" if epoch == self._epochs else "pruned"
+        self._scheduler.on_trial_complete(None, running, {"epoch": epoch, "objective": value, "ended": state})
+        self.study.tell(trial, state=state)
         return False
