@@ -146,6 +146,7 @@ def _divided(spec: SweepSpec, divisions: CrossValidation) -> SweepSpec:
         )
     document = spec.model_dump(mode="json")
     document["cross_validation"] = divisions.model_dump(mode="json")
+    document["trainer"]["folds"] = 1
     numbers = list(range(divisions.n_splits))
     document["space"][SPLIT] = {"type": "choice", "choices": numbers} if len(numbers) > 1 else 0
     seed = (spec.search.seed + _FRESH) % 2**32

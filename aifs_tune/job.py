@@ -26,12 +26,19 @@ class Job:
     folder: Path
     fingerprint: str | None = None
     divisions: tuple[tuple[Path, str], ...] = ()
-    """Of cross-validation: where the driver has the data of each division, and what they are."""
+    """Where there are several: where the driver has the data of each division, and what they are."""
+
+    def folds_here(self) -> list[Path]:
+        """:meth:`data_here` of each fold that every trial is measured on; none where trials are of one division."""
+        if self.spec.cross_validation is not None:
+            return []
+        found = [self.data_here(split) for split in range(len(self.divisions))]
+        return [location for location in found if location is not None]
 
     def data_here(self, split: int | None = None) -> Path | None:
-        """Where the machine of this process has the prepared data, of cross-validation those of one division; see
+        """Where the machine of this process has the prepared data, or those of one division; see
         :func:`~aifs_tune.data.here.find_here`."""
-        family, data, cross_validation = find_family(self.spec), self.spec.data, self.spec.cross_validation
+        family, data, divisions = find_family(self.spec), self.spec.data, self.spec.divisions
         location, fingerprint = self.data, self.fingerprint
         if self.divisions and split is not None:
             location, fingerprint = self.divisions[split]
@@ -39,8 +46,8 @@ class Job:
             return location
         from aifs_tune.data.here import find_here
 
-        if split is not None and cross_validation is not None:
-            data = cross_validation.divided(data, split)
+        if split is not None and divisions is not None:
+            data = divisions.divided(data, split)
         try:
             return find_here(data, family.kind, location, fingerprint)
         except AifsTuneError as error:

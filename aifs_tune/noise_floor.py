@@ -91,6 +91,8 @@ def floor_for(study: Study) -> Noise | str | None:
         return None
     if measured.spec.objective != study.spec.objective or measured.trainer != study.trainer:
         return f"the noise of study {measured.name} is of another trainer or objective"
+    if study.spec.trainer is not None and study.spec.trainer.folds > 1:
+        return f"the noise of study {measured.name} is of one division, a trial's value the mean over several folds"
     if measured.fingerprint != study.fingerprint:
         return f"the noise of study {measured.name} is of other data"
     try:

@@ -43,7 +43,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             if populations:
                 return RemoteMember(populations)
             split, own = split_of(job.spec.cross_validation, params)
-            return make_trainer(job.spec, job.data_here(split), params=own, seed=seed, threads=threads, gpu=gpu)
+            data, folds = job.data_here(split), job.folds_here()
+            return make_trainer(job.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
 
         self._is_worn_out = False
         self._runner = Runner(job, make, gpu=gpu)

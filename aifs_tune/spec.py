@@ -48,6 +48,13 @@ class TrainerSpec(Section):
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without a better value before a trial ends itself."
     )
+    folds: int = Field(
+        default=1,
+        ge=1,
+        le=50,
+        description="Of tables: val_... is the mean over so many folds, on each of which a model of its own is trained "
+        "beside; 1: the validation part alone.",
+    )
     class_weights: Literal["balanced", "none"] = "balanced"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto", description="Of the convolutions; auto: mixed bfloat16 where the hardware has it."
@@ -208,6 +215,9 @@ class SweepSpec(Section):
     def _splits_are_numbered(self) -> SweepSpec:
         if self.cross_validation is None:
             return self
+        if self.trainer is not None and self.trainer.folds > 1:
+            text = f"{self.trainer.folds} in each trial, and cross_validation has trials of one division each"
+            raise problem("trainer.folds", text, "1, or no cross_validation")
         if self.search.scheduler == "pbt":
             raise problem("search.scheduler", "pbt hands weights from one division of the data to another", "another")
         last, parameter = self.cross_validation.n_splits - 1, self.space.root.get(SPLIT)
@@ -245,6 +255,14 @@ class SweepSpec(Section):
     def objectives(self) -> tuple[Objective, ...]:
         """``objective``, which learning curves and ranking follow, and what is traded off against it."""
         return (self.objective, *self.trade_off)
+
+    @property
+    def divisions(self) -> CrossValidation | None:
+        """How the data are divided besides as ``data.split`` says: one division for each trial, or for each fold of
+        ``trainer.folds`` in every trial."""
+        if self.trainer is None or self.trainer.folds == 1:
+            return self.cross_validation
+        return CrossValidation(folds=self.trainer.folds, among="all")
 
     def check_params(self, params: Mapping[str, object]) -> dict[str, Scalar]:
         """``params`` as a full configuration in the space's order and types, one that breaks no constraint.

@@ -55,7 +55,7 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener |
 
 @dataclass(frozen=True)
 class SweepData:
-    """Where the prepared data are, and what they are; ``divisions`` likewise, of cross-validation, and how many
+    """Where the prepared data are, and what they are; ``divisions`` likewise, where there are several, and how many
     examples train in each and measure it."""
 
     location: Path | None = None
@@ -68,7 +68,7 @@ class SweepData:
 
 
 def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
-    """The data of ``spec`` made ready for its trials, with the divisions of cross-validation.
+    """The data of ``spec`` made ready for its trials, in all of its divisions.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
         return SweepData()
     from aifs_tune.data.sources import facts_of, prepare, sizes_of
 
-    kind, several = family.kind, spec.cross_validation
+    kind, several = family.kind, spec.divisions
     made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
     if spec.answer_test and not sizes_of(made.location, kind)["test"]:
         raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")

@@ -141,7 +141,7 @@ class TrainerContract:
         best = trainer.save_best(tmp_path)
         assert best.parent == tmp_path
         assert best.is_file()
-        for file in tmp_path.iterdir():
+        for file in (path for path in tmp_path.rglob("*") if path.is_file()):
             if file.suffix == ".json":
                 json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
             else:

@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,18 @@ from typing import Any
 from rich.console import Console
 
 import aifs_tune
-from aifs_tune.data.sources import prepare
+from aifs_tune.listener import Silent
 from aifs_tune.progress import PlainLines
+from aifs_tune.sweep_data import SweepData, data_for
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.by_name import find_family, make_trainer
 
 
-def score(spec: dict[str, Any], location: str, params: dict[str, Any], seed: int) -> dict[str, float]:
+def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: int) -> dict[str, float]:
     """Train one configuration with one seed and measure its best epoch on the test part."""
     sweep = parse_sweep(spec)
-    trainer: Any = make_trainer(sweep, Path(location), params=params, seed=seed, threads=1)
+    folds = [location for location, _ in data.divisions]
+    trainer: Any = make_trainer(sweep, data.location, folds=folds, params=params, seed=seed, threads=1)
     for _ in range(sweep.search.epochs):
         trainer.epoch()
     measured = {name.removeprefix("test_"): value for name, value in trainer.evaluate("test").items()}
@@ -71,18 +74,15 @@ def main() -> None:
             listener=PlainLines(Console(stderr=True)),
         )
         spec = result.study.spec
-        family = find_family(spec)
-        if family is None or spec.data is None:
+        if find_family(spec) is None or spec.data is None:
             sys.exit(f"{args.sweep}: its trainer has no test part")
-        location = prepare(
-            spec.data, family.kind, strict=False, tell=lambda line: None, progress=lambda *_: None
-        ).location
+        data = replace(data_for(spec, strict=False, listener=Silent()), files=None, near_duplicates=None)
         baseline = spec.space.default_params() if args.baseline == "file" else {}
         configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "baseline": dict(baseline or {})}
         trained = {"best": spec.model_dump(mode="json")}
         trained["baseline"] = boosted(trained["best"]) if args.baseline == "trees" else trained["best"]
         jobs = [
-            (trained[who], str(location), params, 1000 + seed)
+            (trained[who], data, params, 1000 + seed)
             for who, params in configurations.items()
             for seed in range(args.seeds)
         ]

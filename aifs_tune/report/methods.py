@@ -124,6 +124,11 @@ def _data_text(material: Material) -> str:
         text += f". How many examples each part has is not known here: {material.data_problem}."
     else:
         text += "."
+    if spec.trainer is not None and spec.trainer.folds > 1:
+        text += (
+            f" An epoch of a trial was measured as the mean over {spec.trainer.folds} folds of all that is not the "
+            "test part, on each of which a model of the same configuration was trained beside."
+        )
     if spec.data.simulate is not None and spec.data.folder is None and data is not None and data.kind == "images":
         text += (
             f" They are simulated: {count(spec.data.simulate.images, 'image')} of {spec.data.simulate.size} px, seed "

@@ -21,6 +21,18 @@ from aifs_tune.trainers.columns import n_kept, ranked_columns
 from aifs_tune.trainers.course import Progress, check_one_of, check_seed
 from aifs_tune.trainers.examples_task import ExamplesGoal, default_goal
 
+_STEPS = 255
+"""That scikit-learn's trees tell apart at most."""
+
+
+def stepped(column: NDArray[np.float32], training: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``column`` (n,) as the number of the step that each value is in: steps hold equally many of ``training`` (m,).
+    Unchanged if there are no more different values there than steps."""
+    if len(np.unique(training)) <= _STEPS:
+        return column
+    edges = np.unique(np.quantile(training, np.arange(1, _STEPS) / _STEPS, method="averaged_inverted_cdf"))
+    return np.searchsorted(edges, column, side="right").astype(np.float32)
+
 
 class BoostingTrainer:
     """Histogram-based boosting (Ke et al. 2017, as scikit-learn has it); an epoch adds ``trees`` trees for each output.
@@ -98,10 +110,16 @@ class BoostingTrainer:
 
     def epoch(self) -> dict[str, float]:
         """Add trees and measure; empty if already finished."""
-        from threadpoolctl import threadpool_limits
-
         if self.is_finished:
             return {}
+        metrics = self.train_epoch()
+        self.judge(metrics)
+        return metrics
+
+    def train_epoch(self) -> dict[str, float]:
+        """The first half of :meth:`epoch`: add trees and measure, and leave open what that is worth."""
+        from threadpoolctl import threadpool_limits
+
         goal, model = self._goal, self._model
         examples = goal.examples
         model.set_params(max_iter=(self._progress.epochs_done + 1) * self._params.trees)
@@ -111,13 +129,14 @@ class BoostingTrainer:
             model.fit(inputs, truths if examples.classes else truths[:, 0], sample_weight=weights)
             trained, measured = self._measure("train"), self._measure("val")
         if examples.classes:
-            metrics = {"loss": trained["train_loss"], "accuracy": trained["train_accuracy"], **measured}
-        else:
-            (target,) = examples.targets
-            mae = trained[f"train_mae_{target.name}"] / target.scale
-            metrics = {"loss": trained["train_loss"], "mae": mae, **measured}
+            return {"loss": trained["train_loss"], "accuracy": trained["train_accuracy"], **measured}
+        (target,) = examples.targets
+        mae = trained[f"train_mae_{target.name}"] / target.scale
+        return {"loss": trained["train_loss"], "mae": mae, **measured}
+
+    def judge(self, metrics: Mapping[str, float]) -> None:
+        """The second half: the trees that were added last count as worth ``metrics``, their own or others."""
         self._progress.finish_epoch(metrics)
-        return metrics
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
         """Measure the trees up to the best epoch on one part: ``test_loss`` and so on.
@@ -173,8 +192,17 @@ class BoostingTrainer:
 
     def _inputs(self, part: str) -> NDArray[np.float32]:
         """Of the columns that are kept."""
-        examples = self._goal.examples
-        return np.asarray(examples.inputs[0][np.ix_(getattr(examples, part), self._columns)])
+        rows = getattr(self._goal.examples, part)
+        return np.asarray(self._stepped[np.ix_(rows, self._columns)])
+
+    @cached_property
+    def _stepped(self) -> NDArray[np.float32]:
+        """The inputs (n, columns) in at most 255 steps each, which are as many as trees tell apart.
+
+        Each fit of scikit-learn looks for these steps anew, with weights one quantile at a time, and an epoch is a fit.
+        """
+        inputs = self._goal.examples.inputs[0]
+        return np.stack([stepped(column, column[self._goal.examples.train]) for column in inputs.T], axis=1)
 
     def _made(self, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor

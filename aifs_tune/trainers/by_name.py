@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,8 @@ def check_trainer(spec: SweepSpec) -> None:
         )
     if ":" in spec.trainer.name:
         import_function(spec.trainer.name)
+        if spec.trainer.folds > 1:
+            raise RequestError(f"trainer.folds: {spec.trainer.folds} of a function, whose data are its own; allowed: 1")
     elif spec.trainer.name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {known}, module:function")
@@ -95,6 +97,9 @@ def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
         raise RequestError(
             f"trainer.weights: the {name} begins with none, {spec.trainer.weights} came; allowed with: {others}"
         )
+    if spec.trainer.folds > 1 and family.kind != "table":
+        able = ", ".join(known for known, each in FAMILIES.items() if each.kind == "table")
+        raise RequestError(f"trainer.folds: {spec.trainer.folds} of the {name}; allowed: 1, or trainers {able}")
     metrics = family.metrics(spec.data or DataSpec())
     for i, objective in enumerate(spec.objectives):
         if objective.metric not in metrics:
@@ -148,11 +153,13 @@ def make_trainer(
     *,
     params: Mapping[str, Scalar],
     seed: int,
+    folds: Sequence[Path] = (),
     threads: int | None = None,
     gpu: float = 0.0,
 ) -> Trainer:
-    """The trainer that ``spec`` names; ``data`` is where the prepared data are, ``gpu`` the GPUs, or the part of one,
-    that the process was given."""
+    """The trainer that ``spec`` names; ``data`` is where the prepared data are, ``folds`` where they are in the other
+    divisions on which each epoch is to be measured, ``gpu`` the GPUs, or the part of one, that the process was
+    given."""
     check_trainer(spec)
     assert spec.trainer is not None
     family = find_family(spec)
@@ -163,9 +170,16 @@ def make_trainer(
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images
 
-    opened = open_images(data) if family.kind == "images" else open_examples(data)
+    opened = [open_images(each) if family.kind == "images" else open_examples(each) for each in (data, *folds)]
     given = {"weights": spec.trainer.weights} if family.begins_with_weights else {}
-    made: Trainer = family.load()(opened, params, seed=seed, threads=threads, devices=gpu or 1, **_task(spec), **given)
+    kind, task = family.load(), _task(spec)
+    own, *others = (kind(one, params, seed=seed, threads=threads, devices=gpu or 1, **task, **given) for one in opened)
+    if others:
+        from aifs_tune.trainers.folded import folded
+
+        own = folded(own, others)
+        own.reset(params, seed=seed)
+    made: Trainer = own
     return made
 
 

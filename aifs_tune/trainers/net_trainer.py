@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +77,7 @@ class NetTrainer(ABC):
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
         self._programs: OrderedDict[Any, Program] = OrderedDict()
+        self._turn = 0
         self._dropped_traces = 0
         self._spent = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
         self.n_programs = 0
@@ -154,7 +155,7 @@ class NetTrainer(ABC):
             If a parameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
         """
         self._course = Course(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
-        self._program = self._program_of(self._course.shape)
+        self._current = self._program_of(self._course.shape)
         self._program.start(seed)
         self._best: Weights = {}
 
@@ -175,14 +176,22 @@ class NetTrainer(ABC):
         """
         if self.is_finished:
             return {}
+        metrics = self.train_epoch()
+        self.judge(metrics)
+        return metrics
+
+    def train_epoch(self) -> dict[str, float]:
+        """The first half of :meth:`epoch`: train and measure, and leave open what that is worth."""
         course = self._course
         now = Pass(course.order(), course.epochs_done, course.seed, course.knobs())
         with self._timed("train"):
             loss, score = self._program.train(self._examples, now)
-        metrics = {"loss": loss, self._score: score, **self._measure("val")}
-        if course.finish_epoch(metrics):
+        return {"loss": loss, self._score: score, **self._measure("val")}
+
+    def judge(self, metrics: Mapping[str, float]) -> None:
+        """The second half: the epoch that was trained last counts as worth ``metrics``, its own or others."""
+        if self._course.finish_epoch(metrics):
             self._best = self._program.network.values()
-        return metrics
 
     _score = "accuracy"
     """What the lesson's score of the training passes is called."""
@@ -273,6 +282,18 @@ class NetTrainer(ABC):
             yield network
         finally:
             network.assign(current)
+
+    def take_turns(self, others: Sequence[NetTrainer]) -> None:
+        """Let ``others``, like this one in all but their data, train with its programs, from their next trial on; what
+        is changed at random must not depend on the data."""
+        for turn, other in enumerate(others, start=1):
+            other._turn, other._programs = turn, self._programs
+
+    @property
+    def _program(self) -> Program:
+        """With this trainer's weights in it, whoever trained last."""
+        self._current.turn_to(self._turn)
+        return self._current
 
     def _program_of(self, shape: Any) -> Program:
         if shape not in self._programs:

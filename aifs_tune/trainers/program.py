@@ -63,6 +63,8 @@ class Program:
         with self._devices.scope():
             self._updates = make_updates(optimizer, self.network.weights)
         self._n_train_traces = 0
+        self._turn = 0
+        self._aside: dict[int, tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]] = {}
         self._train = tf.function(self._train_batches, autograph=False)
 
     @property
@@ -73,7 +75,18 @@ class Program:
     @property
     def n_bytes(self) -> int:
         """Memory of weights and slots."""
-        return sum(4 * int(np.prod(v.shape)) for v in [*self.network.weights.values(), *self._updates.slots.values()])
+        variables = [*self.network.weights.values(), *self._updates.slots.values()]
+        return (1 + len(self._aside)) * sum(4 * int(np.prod(variable.shape)) for variable in variables)
+
+    def turn_to(self, turn: int) -> None:
+        """Go on with another of the trials that take turns here, by number: what the one before has is kept for it."""
+        if turn == self._turn:
+            return
+        self._aside[self._turn], self._turn = (self.network.values(), self.slots()), turn
+        if turn in self._aside:
+            weights, slots = self._aside.pop(turn)
+            self.network.assign(weights)
+            self.assign_slots(slots)
 
     def start(self, seed: int) -> None:
         """Weights and slots of a new trial."""

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 from small_tables import clouds, planes
 
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.trainers.boosting import BoostingTrainer
+from aifs_tune.trainers.boosting import BoostingTrainer, stepped
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
 
@@ -71,3 +71,26 @@ def test_what_is_not_allowed_is_refused() -> None:
         BoostingTrainer(planes())
     with pytest.raises(RequestError, match="seed: -1 is not allowed"):
         BoostingTrainer(clouds(), seed=-1)
+
+
+def test_many_different_values_are_told_apart_as_scikit_learn_does() -> None:
+    examples = clouds(n=1500, columns=4)
+    trainer = BoostingTrainer(examples, {"trees": 20}, class_weights="none", threads=1)
+    measured = trainer.epoch()
+    model = HistGradientBoostingClassifier(max_iter=20, early_stopping=False, random_state=0)
+    inputs = examples.inputs[0]
+    model.fit(inputs[examples.train], examples.truths[examples.train])
+    expected = log_loss(examples.truths[examples.val], model.predict_proba(inputs[examples.val]))
+    assert measured["val_loss"] == pytest.approx(expected, rel=0.03)
+
+
+def test_steps_keep_the_order_and_hold_equally_many() -> None:
+    random = np.random.default_rng(0)
+    training, column = (random.normal(size=n).astype(np.float32) ** 3 for n in (2000, 500))
+    steps, there = stepped(column, training), stepped(training, training)
+    assert np.all(np.diff(steps[np.argsort(column)]) >= 0)
+    counts = np.unique(there, return_counts=True)[1]
+    assert len(counts) == 255
+    assert counts.max() - counts.min() <= 1
+    few = np.repeat(np.arange(255, dtype=np.float32), 4)
+    assert stepped(column, few) is column

@@ -1,0 +1,168 @@
+"""Trials that are measured on several folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_tables import clouds
+
+from aifs_tune.confirmation import start_confirmation
+from aifs_tune.contenders import BASELINE, Contender
+from aifs_tune.cross_validation import CrossValidation
+from aifs_tune.data import open_examples
+from aifs_tune.data.examples import ExampleSet
+from aifs_tune.errors import RequestError, SweepFileError
+from aifs_tune.job import Job
+from aifs_tune.listener import Silent
+from aifs_tune.noise_floor import floor_for
+from aifs_tune.storage import Storage
+from aifs_tune.studies import start_study
+from aifs_tune.sweep_data import data_for, located
+from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.testing import TrainerContract
+from aifs_tune.trainers.boosting import BoostingTrainer
+from aifs_tune.trainers.by_name import check_trainer, make_trainer
+from aifs_tune.trainers.folded import folded
+from aifs_tune.trainers.mlp import MlpTrainer
+from aifs_tune.trainers.protocol import Resumable, Trainer
+
+FAST: dict[str, Any] = {"learning_rate": 0.03, "units": 8, "batch_size": 16, "dropout": 0.0}
+GOAL: dict[str, Any] = {"metric": "val_loss", "mode": "min", "threads": 1}
+
+
+def division(n: int) -> ExampleSet:
+    """Of three equal thirds of the training and validation parts, the one to validate on."""
+    examples = clouds()
+    rest = np.sort(np.concatenate([examples.train, examples.val]))
+    return replace(examples, train=rest[rest // 3 % 3 != n], val=rest[rest // 3 % 3 == n], fingerprint=f"division {n}")
+
+
+class TestFoldedNetTrainer(TrainerContract):
+    first: ClassVar = {"units": 8, "batch_size": 16, "schedule": "plateau"}
+    second: ClassVar = {"units": 8, "batch_size": 16, "learning_rate": 0.1}
+
+    def make(self) -> Trainer:
+        return folded(MlpTrainer(clouds(), threads=1), [MlpTrainer(division(n), threads=1) for n in range(2)])
+
+
+class TestFoldedTrainer(TrainerContract):
+    first: ClassVar = {"trees": 2, "columns": 0.5}
+    second: ClassVar = {"trees": 3, "leaf_samples": 5}
+
+    def make(self) -> Trainer:
+        return folded(BoostingTrainer(clouds(), threads=1), [BoostingTrainer(division(n), threads=1) for n in range(2)])
+
+
+@pytest.mark.parametrize(("kind", "params"), [(MlpTrainer, FAST), (BoostingTrainer, {"trees": 3, "leaf_samples": 5})])
+def test_what_an_epoch_validates_is_the_mean_of_what_the_folds_do_alone(kind: Any, params: dict[str, Any]) -> None:
+    alone = [
+        kind(examples, params, seed=4 + i, **GOAL) for i, examples in enumerate([clouds(), *map(division, range(3))])
+    ]
+    together = folded(kind(clouds(), **GOAL), [kind(division(n), **GOAL) for n in range(3)])
+    together.reset(params, seed=4)
+    for _ in range(3):
+        own, *folds = (trainer.epoch() for trainer in alone)
+        found = together.epoch()
+        assert found["loss"] == own["loss"]
+        for name in ("val_loss", "val_accuracy"):
+            assert found[name] == pytest.approx(np.mean([fold[name] for fold in folds]), rel=1e-6), name
+
+
+def test_the_folds_choose_the_epoch_and_the_weights_are_of_the_own_division(tmp_path: Path) -> None:
+    wild = {"learning_rate": 1.0, "units": 8, "batch_size": 16, "dropout": 0.0}
+    together: Any = folded(MlpTrainer(clouds(), **GOAL), [MlpTrainer(division(n), **GOAL) for n in range(3)])
+    together.reset(wild, seed=1)
+    alone = MlpTrainer(clouds(), wild, seed=1, **GOAL)
+    curve, own = zip(*((together.epoch()["val_loss"], alone.epoch()["val_loss"]) for _ in range(12)), strict=True)
+    best = int(np.argmin(curve))
+    assert together.best_epoch == best + 1
+    assert together.best_value == curve[best]
+    assert best != int(np.argmin(own)), "the own validation part would have chosen another"
+    assert together.evaluate("val")["val_loss"] == pytest.approx(own[best], rel=1e-5)
+    with np.load(together.save_best(tmp_path)) as arrays:
+        assert set(arrays) == set(alone._program.network.values())
+
+
+def test_patience_counts_the_means() -> None:
+    goal = GOAL | {"patience": 2}
+    together = folded(MlpTrainer(clouds(), **goal), [MlpTrainer(division(n), **goal) for n in range(2)])
+    together.reset(FAST | {"learning_rate": 1.0}, seed=1)
+    values = []
+    while not together.is_finished:
+        values.append(together.epoch()["val_loss"])
+    assert together.epoch() == {}
+    assert len(values) == int(np.argmin(values)) + 3
+
+
+def test_trees_cannot_be_continued_on_folds_either() -> None:
+    assert not isinstance(TestFoldedTrainer().make(), Resumable)
+    assert isinstance(TestFoldedNetTrainer().make(), Resumable)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"u": random.normal(size=90), "v": random.normal(size=90)})
+    frame["target"] = np.array(["a", "b", "c"])[np.arange(90) % 3]
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return {
+        "name": "few",
+        "trainer": {"name": "boosting", "folds": 4},
+        "data": {"table": {"file": str(tmp_path / "table.csv")}},
+        "objective": {"metric": "val_loss", "mode": "min"},
+        "space": {"leaves": {"type": "int", "low": 2, "high": 31, "default": 31}},
+    }
+
+
+def test_a_job_has_the_folds_of_all_that_is_not_the_test_part(sweep: dict[str, Any], tmp_path: Path) -> None:
+    spec = located(parse_sweep(sweep))
+    data = data_for(spec, strict=False, listener=Silent())
+    job = Job(spec, data.location, tmp_path, tmp_path, data.fingerprint, divisions=data.divisions)
+    assert data.location is not None
+    own, folds = open_examples(data.location), [open_examples(place) for place in job.folds_here()]
+    assert len(folds) == 4
+    assert sorted(row for fold in folds for row in fold.val) == sorted([*own.train, *own.val])
+    assert all(set(fold.test) == set(own.test) for fold in folds)
+    trainer = make_trainer(spec, data.location, folds=job.folds_here(), params={"leaves": 4}, seed=0, threads=1)
+    alone = make_trainer(spec, data.location, params={"leaves": 4}, seed=0, threads=1)
+    assert trainer.epoch()["val_loss"] != alone.epoch()["val_loss"]
+
+
+def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_does_not_count(
+    sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = located(parse_sweep(sweep))
+    storage = Storage(f"sqlite:///{tmp_path}/few.db", create=True)
+    with storage.writing():
+        study = start_study(storage, spec, "few")
+        default = Contender(BASELINE, None, {"leaves": 31})
+        made = start_confirmation(storage, spec, "few-noise", [default], CrossValidation(folds=3))
+        assert made.spec.trainer is not None
+        assert made.spec.trainer.folds == 1
+        assert "is of one division, a trial's value the mean over several folds" in str(floor_for(study))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"name": "cnn", "folds": 5}, "trainer.folds: 5 of the cnn; allowed: 1, or trainers mlp, boosting"),
+        ({"name": "math:sqrt", "folds": 2}, "trainer.folds: 2 of a function, whose data are its own; allowed: 1"),
+    ],
+)
+def test_trainers_without_folds_are_named(trainer: dict[str, Any], message: str) -> None:
+    spec = parse_sweep({"name": "few", "trainer": trainer, "space": {"learning_rate": 1e-3}})
+    with pytest.raises(RequestError, match=message):
+        check_trainer(spec)
+
+
+def test_folds_in_each_trial_and_trials_of_one_fold_exclude_each_other(sweep: dict[str, Any]) -> None:
+    sweep |= {"cross_validation": {"folds": 3}, "space": sweep["space"] | {"split": 0}}
+    with pytest.raises(
+        SweepFileError, match=r"trainer\.folds: 4 in each trial, and cross_validation has trials of one"
+    ):
+        parse_sweep(sweep)
