@@ -234,6 +234,15 @@ def test_light_doors_load_nothing_heavy(command):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_only_proposes_is_loaded_when_something_is_proposed():
+    check = (
+        "import sys, aifs_tune.answers, aifs_tune.screens"
+        "\nlate = {'scipy.stats', 'scipy.optimize', 'pandas'} & set(sys.modules)\nassert not late, late"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_files_stay_readable(file):
     assert len(file.read_text().splitlines()) <= 350

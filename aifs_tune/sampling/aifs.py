@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
+import scipy
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
-from scipy.stats import qmc
 
 from aifs_tune.sampling.acquisition import (
     N_BEST,
@@ -207,7 +207,7 @@ class AifsSampler(BaseSampler):
 
     def start(self, encoding: Encoding, number: int) -> Array:
         """The place (d,) at which the trial ``number`` begins a study: of a quasi-random sequence."""
-        sequence = qmc.Sobol(len(encoding), scramble=True, rng=self._seed)
+        sequence = scipy.stats.qmc.Sobol(len(encoding), scramble=True, rng=self._seed)
         if number:
             sequence.fast_forward(number)
         places = np.asarray(sequence.random(1))

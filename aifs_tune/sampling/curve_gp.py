@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
-from scipy.optimize import minimize
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -182,7 +182,7 @@ def _symmetric(lower: Array) -> Array:
 def fit(points: Points, columns: NDArray[np.int64], prior: Prior, start: Array, *, iterations: int = 40) -> Array:
     """The most probable ``theta`` near ``start``, by L-BFGS-B within four standard deviations of the prior."""
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
-    found = minimize(
+    found = scipy.optimize.minimize(
         loss_and_gradient,
         np.clip(start, *np.array(bounds).T),
         args=(columns, points, prior),

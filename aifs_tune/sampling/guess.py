@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import truncnorm
 
 from aifs_tune.sampling.encoding import Encoding
 
@@ -40,7 +40,9 @@ class Guess:
             if axis.is_nominal:
                 density = len(axis.choices) * (np.abs(z - centre) < 1e-9)
             else:
-                density = truncnorm.pdf(z, -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD)
+                density = scipy.stats.truncnorm.pdf(
+                    z, -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD
+                )
             total += np.where(np.isnan(z), 0.0, np.log(DOUBT + (1 - DOUBT) * np.nan_to_num(density)))
         return total
 
@@ -51,7 +53,7 @@ class Guess:
             if axis.is_nominal:
                 out[:, j] = centre
             else:
-                out[:, j] = truncnorm.ppf(
+                out[:, j] = scipy.stats.truncnorm.ppf(
                     places[:, j], -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD
                 )
         return out

@@ -7,8 +7,8 @@ from itertools import product
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from aifs_tune.design_spec import MOST_POINTS, DesignSpec
 from aifs_tune.errors import RequestError
@@ -59,7 +59,7 @@ def planned(spec: SweepSpec) -> list[dict[str, Scalar]]:
 
 
 def _sobol(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
-    sequence = qmc.Sobol(len(encoding), scramble=True, rng=spec.search.seed)
+    sequence = scipy.stats.qmc.Sobol(len(encoding), scramble=True, rng=spec.search.seed)
 
     def drawn(wanted: int) -> Array:
         return np.asarray(sequence.random(64))
@@ -68,7 +68,7 @@ def _sobol(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
 
 
 def _latin_hypercube(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
-    cube = qmc.LatinHypercube(len(encoding), optimization="random-cd", rng=spec.search.seed)
+    cube = scipy.stats.qmc.LatinHypercube(len(encoding), optimization="random-cd", rng=spec.search.seed)
 
     def drawn(wanted: int) -> Array:
         return np.asarray(cube.random(wanted))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
-from scipy.optimize import minimize
 
 from aifs_tune.sampling.curve_gp import squared_distances
 
@@ -89,7 +89,7 @@ def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: PlainPrior) -> Ar
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
     noisy = prior.mean + np.append(np.full(len(prior.mean) - 1, 0.5), 2.0) * prior.sd
     found = [
-        minimize(
+        scipy.optimize.minimize(
             loss_and_gradient,
             start,
             args=(columns, x, y, prior),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,12 +30,34 @@ MOVING = SMALL_NET | {"rotation_deg": 20.0, "zoom": 0.1, "brightness": 0.2, "noi
 Curve = list[dict[str, float]]
 
 
+@cache
+def compiled(size: int) -> Population:
+    """A population for any test: compiling one takes longer than most tests of it."""
+    return Population(TASK, SMALL_NET, size=size)
+
+
+@pytest.fixture
+def pair() -> Iterator[Population]:
+    """Two places that nobody has."""
+    population = compiled(2)
+    yield population
+    for place in range(population.size):
+        population.free(place)
+
+
 class TestMember(TrainerContract):
     first = SMALL_NET
     second: ClassVar = SMALL_NET | {"learning_rate": 1e-2, "dropout": 0.5, "noise": 0.1}
+    made: list[Population]
+
+    @pytest.fixture(autouse=True)
+    def _begin(self, pair: Population) -> None:
+        self.made = [pair]
 
     def make(self) -> Trainer:
-        return Population(TASK, SMALL_NET, size=2).member()
+        """The second one of a test is of another population, as in another process."""
+        self.made.append(Population(TASK, SMALL_NET, size=2))
+        return self.made.pop(0).member()
 
 
 @pytest.mark.soak
@@ -59,7 +82,11 @@ def together(members: list[Member], trials: list[tuple[Mapping[str, Scalar], int
 
 
 def alone(params: Mapping[str, Scalar], seed: int, epochs: int = 3) -> Curve:
-    return together([Population(TASK, SMALL_NET, size=1).member()], [(params, seed)], epochs)[0]
+    member = compiled(1).member()
+    try:
+        return together([member], [(params, seed)], epochs)[0]
+    finally:
+        member.release()
 
 
 def assert_close(one: Curve, other: Curve, tolerance: float = 1e-4) -> None:
@@ -104,17 +131,16 @@ def test_mixed_precision_is_near_float32() -> None:
     assert_close([{"loss": m["loss"]} for m in mixed], [{"loss": m["loss"]} for m in exact], 3e-2)
 
 
-def test_a_place_is_filled_again_without_compiling() -> None:
-    population = Population(TASK, SMALL_NET, size=2)
-    members = [population.member(), population.member()]
+def test_a_place_is_filled_again_without_compiling(pair: Population) -> None:
+    members = [pair.member(), pair.member()]
     together(members, TRIALS[:2])
-    traces = population.n_traces
+    traces = pair.n_traces
     members[0].release()
     with pytest.raises(RequestError, match="release one"):
-        _ = [population.member() for _ in range(2)]
+        _ = [pair.member() for _ in range(2)]
     members[1].reset(MOVING, seed=9)
     assert_close([members[1].epoch() for _ in range(2)], alone(MOVING, 9, 2))
-    assert population.n_traces == traces
+    assert pair.n_traces == traces
 
 
 @pytest.mark.soak
@@ -131,9 +157,8 @@ def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.
     assert_close(early_curve, alone(MOVING, 1))
 
 
-def test_a_member_that_diverges_leaves_the_others_alone() -> None:
-    population = Population(TASK, SMALL_NET, size=2)
-    members = [population.member(), population.member()]
+def test_a_member_that_diverges_leaves_the_others_alone(pair: Population) -> None:
+    members = [pair.member(), pair.member()]
     wild, calm = together(members, [(MOVING | {"learning_rate": 1000.0, "optimizer": "adam"}, 1), TRIALS[0]])
     assert not math.isfinite(wild[-1]["val_loss"]) or wild[-1]["val_loss"] > 100
     assert_close(calm, alone(*TRIALS[0]))
@@ -141,11 +166,12 @@ def test_a_member_that_diverges_leaves_the_others_alone() -> None:
     assert_close(wild_again[0], calm)
 
 
-def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    population = Population(TASK, SMALL_NET, size=2)
-    members = [population.member(), population.member()]
+def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(
+    monkeypatch: pytest.MonkeyPatch, pair: Population
+) -> None:
+    members = [pair.member(), pair.member()]
     with monkeypatch.context() as broken:
-        broken.setattr(population.stack, "train", lambda passes: 1 / 0)
+        broken.setattr(pair.stack, "train", lambda passes: 1 / 0)
         for member in members:
             member.reset(MOVING, seed=1)
         with ThreadPoolExecutor(2) as threads:
@@ -163,15 +189,14 @@ def test_another_shape_is_refused() -> None:
         Population(TASK, SMALL_NET, size=0)
 
 
-def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path) -> None:
-    population = Population(TASK, SMALL_NET, size=2)
-    member = population.member()
+def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Population) -> None:
+    member = pair.member()
     member.reset(SMALL_NET, seed=1)
     curve = [member.epoch() for _ in range(4)]
     member.save_best(tmp_path)
     found = load_classifier(tmp_path).predict(IMAGES.images[IMAGES.val])
     best = max(metrics["val_macro_f1"] for metrics in curve)
-    measured = population.task.measure("val", np.log(found))
+    measured = pair.task.measure("val", np.log(found))
     assert measured["val_macro_f1"] == pytest.approx(best)
 
 
