@@ -5,11 +5,15 @@
 
 The best configuration is the one the validation part chose. Both configurations are then trained afresh with
 the same seeds, the best epoch of each run is again chosen by the validation part, and that epoch's weights
-are measured on the test part: mean, standard deviation over the seeds, and the difference of the pairs. The
-baseline is the default configuration of the sweep file, its first trial; with ``--baseline trainer`` it is the
-defaults of the trainer's own parameters, for the cnn those of the published example, and with ``--baseline trees``
-boosted trees as scikit-learn has them, on the same table. Two configurations are compared, not 24: the test part is
-used once.
+are measured on the test part: mean, standard deviation over the seeds, and the difference of the pairs. Two
+configurations are compared, not 24: the test part is used once. ``--baseline`` names one or several of
+
+- ``file``: the default configuration of the sweep file, its first trial
+- ``trainer``: the defaults of the trainer's own parameters, for the cnn those of the published example
+- ``linear``: of tables, series and frames, a ridge regression, of classes a logistic regression, on all numbers of
+  an example; the validation part chooses the penalty. It draws nothing at random: one fit stands for all seeds
+- ``trees``: of tables, boosted trees as scikit-learn has them
+- ``cnn``: of images, the published example's network with a learning rate of 1e-3, for as many epochs
 """
 
 from __future__ import annotations
@@ -19,17 +23,21 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from baselines import OF_KIND, check_baseline, other_trainer, score_linear
 from rich.console import Console
 
 import aifs_tune
+from aifs_tune.errors import RequestError
 from aifs_tune.listener import Silent
 from aifs_tune.progress import PlainLines
+from aifs_tune.spec import SweepSpec
 from aifs_tune.sweep_data import SweepData, data_for
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.by_name import find_family, make_trainer
@@ -46,18 +54,33 @@ def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: i
     return {"epoch": trainer.best_epoch, "val": trainer.best_value, **measured}
 
 
-def boosted(spec: dict[str, Any]) -> dict[str, Any]:
-    """The same question put to boosted trees, ten an epoch."""
-    kept = {name: spec[name] for name in ("version", "name", "data", "objective")}
-    search = {"epochs": spec["search"]["epochs"]}
-    return {**kept, "trainer": "boosting", "search": search, "space": {"trees": 10}}
+def train(
+    spec: SweepSpec, data: SweepData, best: dict[str, Any], baselines: Sequence[str], n_seeds: int
+) -> dict[str, list[dict[str, float]]]:
+    """What the best configuration and each baseline have on the test part, a run for each seed."""
+    told = spec.model_dump(mode="json")
+    compared = {"best": (told, best)}
+    for name in baselines:
+        if name in ("trees", "cnn"):
+            compared[name] = other_trainer(name, spec)
+        elif name != "linear":
+            compared[name] = told, dict(spec.space.default_params() or {}) if name == "file" else {}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        runs = {
+            who: [pool.submit(score, trained, data, params, 1000 + seed) for seed in range(n_seeds)]
+            for who, (trained, params) in compared.items()
+        }
+        if "linear" in baselines:
+            runs["linear"] = [pool.submit(score_linear, told, str(data.location))] * n_seeds
+        return {who: [run.result() for run in started] for who, started in runs.items()}
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("sweep")
     cli.add_argument("--data", type=Path, help="as for aifs-tune run; default: what the sweep file has")
-    cli.add_argument("--baseline", choices=["file", "trainer", "trees"], default="file")
+    choices = ["file", "trainer", *OF_KIND]
+    cli.add_argument("--baseline", choices=choices, default=["file"], nargs="+", help="one or several: see above")
     cli.add_argument("--trials", type=int, help="default: what the sweep file has")
     cli.add_argument("--epochs", type=int, help="default: what the sweep file has")
     cli.add_argument("--seeds", type=int, default=5)
@@ -67,6 +90,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         sweep = aifs_tune.load_sweep(args.sweep, data=args.data, overrides=args.overrides)
+        family = find_family(sweep.spec)
+        if family is None:
+            sys.exit(f"{args.sweep}: its trainer has no test part")
+        try:
+            for name in args.baseline:
+                check_baseline(name, family.kind)
+        except RequestError as error:
+            sys.exit(str(error))
         result = sweep.run(
             trials=args.trials,
             epochs=args.epochs,
@@ -74,22 +105,9 @@ def main() -> None:
             listener=PlainLines(Console(stderr=True)),
         )
         spec = result.study.spec
-        if find_family(spec) is None or spec.data is None:
-            sys.exit(f"{args.sweep}: its trainer has no test part")
         data = replace(data_for(spec, strict=False, listener=Silent()), files=None, near_duplicates=None)
-        baseline = spec.space.default_params() if args.baseline == "file" else {}
-        configurations: dict[str, dict[str, Any]] = {"best": dict(result.best.params), "baseline": dict(baseline or {})}
-        trained = {"best": spec.model_dump(mode="json")}
-        trained["baseline"] = boosted(trained["best"]) if args.baseline == "trees" else trained["best"]
-        jobs = [
-            (trained[who], data, params, 1000 + seed)
-            for who, params in configurations.items()
-            for seed in range(args.seeds)
-        ]
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            scored = list(pool.map(score, *zip(*jobs, strict=True)))
-    runs = {"best": scored[: args.seeds], "baseline": scored[args.seeds :]}
-    scores = [name for name in scored[0] if name not in ("epoch", "val")]
+        runs = train(spec, data, dict(result.best.params), args.baseline, args.seeds)
+    scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
     summary: dict[str, Any] = {
         "sweep": args.sweep,
         "data": args.data.name if args.data else None,
@@ -104,9 +122,12 @@ def main() -> None:
             for who, rows in runs.items()
         },
         "pairs": {
-            s: (statistics.mean(d), statistics.stdev(d))
-            for s in scores
-            if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs["baseline"], strict=True)])
+            name: {
+                s: (statistics.mean(d), statistics.stdev(d))
+                for s in scores
+                if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
+            }
+            for name in args.baseline
         },
         "runs": runs,
     }

@@ -7,6 +7,7 @@ black. Colour images of 16 bit a channel are read as their upper 8 bits, as Pill
 from __future__ import annotations
 
 import fcntl
+import signal
 import struct
 import warnings
 import zlib
@@ -25,6 +26,8 @@ from aifs_tune.data.reading import digest_file, open_regular
 FORMATS = ("JPEG", "PNG", "TIFF")
 LARGEST_PIXELS = 64_000_000
 """Width times height, as the header says, of the largest image that is decoded."""
+LOCK = "large-image.lock"
+"""Name, in the folder of the cache, of the file whose lock large images are decoded under."""
 _ALONE_PIXELS = 8_000_000
 _BILINEAR = Image.Resampling.BILINEAR
 _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -128,7 +131,7 @@ def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | 
         facts = _facts(image, start)
         # Lets the JPEG decoder shrink by 2, 4 or 8 while it reads; the rest is left to an antialiased resize.
         image.draft(image.mode, (2 * settings.size, 2 * settings.size))
-        with _alone(image.width * image.height, lock):
+        with alone(lock if image.width * image.height >= _ALONE_PIXELS else None):
             if image.mode in _MODES_16:
                 return Decoded(facts, _grey16(image, settings))
             return Decoded(facts, _pixels8(image, settings))
@@ -160,12 +163,15 @@ def _bits(image: Image.Image, start: bytes) -> int:
 
 
 @contextmanager
-def _alone(n_pixels: int, lock: int | None) -> Iterator[None]:
-    """The system frees the lock of a process that dies."""
-    if lock is None or n_pixels < _ALONE_PIXELS:
+def alone(lock: int | None) -> Iterator[None]:
+    """Hold ``lock``, if there is one; the system frees that of a process that dies. Waiting for it is not counted as
+    time that a worker takes for a file."""
+    if lock is None:
         yield
         return
+    left_s = signal.alarm(0)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    signal.alarm(left_s)
     try:
         yield
     finally:

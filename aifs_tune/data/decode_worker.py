@@ -1,55 +1,31 @@
-"""The process that decodes: ``python -m aifs_tune.data.decode_worker SETTINGS LOCK_FILE``.
-
-Reads lines of JSON, each a list of [path, digest], and answers each file with a frame: two lengths, JSON,
-pixels. An empty frame says that it is ready. Its parent may be any program: unlike the processes of
-:mod:`multiprocessing` it does not import the parent's main module, shares no threads and unpickles nothing.
-"""
+"""The process that decodes: ``python -m aifs_tune.data.decode_worker SETTINGS LOCK_FILE``; a job is [path, digest]."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import struct
 import sys
 from dataclasses import asdict
-from typing import BinaryIO
 
 from aifs_tune.data.decode import ChangedFileError, DecodeSettings, decode_file
-
-FRAME = struct.Struct(">II")
-FILE_TIMEOUT_S = 60
+from aifs_tune.data.worker_loop import Answer, answer_all, open_lock
 
 
 def main() -> None:
-    """Answer until standard input ends. A file that takes too long ends the process by SIGALRM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Answer until standard input ends."""
     settings = DecodeSettings(**json.loads(sys.argv[1]))
-    lock = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    # Libraries that print must not write between the frames.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    _answer(answers, {}, b"")
-    for line in sys.stdin.buffer:
-        for path, digest in json.loads(line):
-            signal.alarm(FILE_TIMEOUT_S)
-            try:
-                decoded = decode_file(path, digest, settings, lock=lock)
-            except ChangedFileError as error:
-                _answer(answers, {"changed": str(error)}, b"")
-                continue
-            finally:
-                signal.alarm(0)
-            pixels = decoded.pixels
-            shape = None if pixels is None else [pixels.dtype.name, *pixels.shape]
-            header = {"facts": asdict(decoded.facts), "pixels": shape}
-            _answer(answers, header, b"" if pixels is None else pixels.tobytes())
+    lock = open_lock(sys.argv[2])
 
+    def answer(job: tuple[str, str]) -> Answer:
+        try:
+            decoded = decode_file(*job, settings, lock=lock)
+        except ChangedFileError as error:
+            return {"changed": str(error)}, b""
+        pixels = decoded.pixels
+        shape = None if pixels is None else [pixels.dtype.name, *pixels.shape]
+        told = {"facts": asdict(decoded.facts), "pixels": shape}
+        return told, b"" if pixels is None else pixels.tobytes()
 
-def _answer(answers: BinaryIO, header: object, payload: bytes) -> None:
-    text = json.dumps(header).encode()
-    answers.write(FRAME.pack(len(text), len(payload)) + text + payload)
-    answers.flush()
+    answer_all(answer)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, write_entry
-from aifs_tune.data.decode import DecodeSettings, Facts
+from aifs_tune.data.decode import LOCK, DecodeSettings, Facts
 from aifs_tune.data.decoding import decode_all
 from aifs_tune.data.folder import ImageFile
 from aifs_tune.data.reading import Progress, digest_of
 from aifs_tune.data.scratch import Range, Scratch
 from aifs_tune.data_spec import DataSpec
 
-_LOCK = "large-image.lock"
 _TOLD_EVERY = 16
 
 
@@ -87,7 +86,7 @@ class Decoder:
 
     def _decode(self, sources: Sequence[Source], scratch: Scratch, facts: dict[str, Facts]) -> None:
         files = [(source.file.path, source.content) for source in sources]
-        decoding = decode_all(files, self._settings, lock_file=self._root / _LOCK, processes=self._processes)
+        decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
         with closing(decoding):
             for n_done, (row, decoded) in enumerate(decoding, start=1):
                 facts[sources[row].content] = decoded.facts

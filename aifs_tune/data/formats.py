@@ -21,6 +21,8 @@ Pixels = NDArray[np.float32]
 
 _LEADING_ONES = 8
 
+Admit = Callable[[int], None]
+
 
 class UnreadableError(Exception):
     """One image cannot be used; the text says what was found and what is allowed."""
@@ -35,6 +37,11 @@ class Reading:
     dataset: str | None = None
     bands: Literal["first", "last"] = "first"
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Reading:
+        """Of the values that ``dataclasses.asdict`` gave, which went through JSON."""
+        return cls(tuple(told["hdu"]), told["dataset"], told["bands"])
+
 
 def format_of(name: str) -> str | None:
     """The format that the suffix of a file's name stands for; None for an unknown one."""
@@ -43,8 +50,10 @@ def format_of(name: str) -> str | None:
     return SUFFIXES.get(Path(lower).suffix)
 
 
-def read_image(path: Path, index: int | None, reading: Reading) -> Pixels:
+def read_image(path: Path, index: int | None, reading: Reading, admit: Admit = lambda n_pixels: None) -> Pixels:
     """The image in a file, or the one at ``index`` of a file with many.
+
+    ``admit`` is called with the number of pixels, of all bands, before they are read; it may wait.
 
     Raises
     ------
@@ -57,7 +66,7 @@ def read_image(path: Path, index: int | None, reading: Reading) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _OPENERS[kind](path, index, reading) as image:
+            with _OPENERS[kind](path, index, reading, admit) as image:
                 pixels: Pixels = image
                 return pixels
     except UnreadableError:
@@ -70,12 +79,12 @@ def read_image(path: Path, index: int | None, reading: Reading) -> Pixels:
 
 
 @contextmanager
-def _fits(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
+def _fits(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
     from astropy.io import fits
 
     warnings.filterwarnings("error", message=".*truncated.*")
     with fits.open(path, memmap=False, lazy_load_hdus=True) as opened:
-        bands = [_image(_Section(hdu), index, reading.bands) for hdu in _chosen(opened, reading.hdu)]
+        bands = [_image(_Section(hdu), index, reading.bands, admit) for hdu in _chosen(opened, reading.hdu)]
         yield beside(bands)
 
 
@@ -121,13 +130,13 @@ def _hdus(opened: Any) -> str:
 
 
 @contextmanager
-def _hdf5(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
+def _hdf5(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
     import h5py
 
     with open(path, "rb") as file, h5py.File(file, "r") as opened:
         named = None if reading.dataset is None else opened.get(reading.dataset)
         if isinstance(named, h5py.Dataset):
-            yield _image(named, index, reading.bands)
+            yield _image(named, index, reading.bands, admit)
             return
         found: dict[str, Any] = {}
 
@@ -136,19 +145,19 @@ def _hdf5(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
                 found[name] = thing
 
         opened.visititems(note)
-        yield _image(_named(found, reading.dataset), index, reading.bands)
+        yield _image(_named(found, reading.dataset), index, reading.bands, admit)
 
 
 @contextmanager
-def _npy(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
-    yield _image(np.load(path, mmap_mode="r", allow_pickle=False), index, reading.bands)
+def _npy(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
+    yield _image(np.load(path, mmap_mode="r", allow_pickle=False), index, reading.bands, admit)
 
 
 @contextmanager
-def _npz(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
+def _npz(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
     with np.load(path, allow_pickle=False) as archive:
         found = {name: archive[name] for name in archive.files if reading.dataset in (None, name)}
-        yield _image(_named(found or dict.fromkeys(archive.files), reading.dataset), index, reading.bands)
+        yield _image(_named(found or dict.fromkeys(archive.files), reading.dataset), index, reading.bands, admit)
 
 
 def _named(found: Mapping[str, Any], wanted: str | None) -> Any:
@@ -167,7 +176,7 @@ def _named(found: Mapping[str, Any], wanted: str | None) -> Any:
 
 
 @contextmanager
-def _picture(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels]:
+def _picture(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
     """All pages of a file beside each other, or the one at ``index``; transparent pixels on black."""
     del reading
     from PIL import Image
@@ -180,8 +189,8 @@ def _picture(path: Path, index: int | None, reading: Reading) -> Iterator[Pixels
         for page in range(n) if index is None else [index]:
             if n > 1:
                 opened.seek(page)
-            _check_size((opened.height, opened.width, n))
-            pages.append(_image(_values(opened), None, "last"))
+            _check_size((opened.height, opened.width, n), admit)
+            pages.append(_image(_values(opened), None, "last", admit))
         yield beside(pages)
 
 
@@ -192,7 +201,7 @@ def _values(page: Any) -> NDArray[Any]:
     return np.asarray(page.convert("RGB") if page.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV") else page)
 
 
-def _image(array: Any, index: int | None, bands: Literal["first", "last"]) -> Pixels:
+def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit: Admit) -> Pixels:
     shape = tuple(array.shape)
     told = " x ".join(map(str, shape)) or "no axes"
     if index is not None:
@@ -200,10 +209,10 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"]) -> Pi
             raise UnreadableError(f"has the shape {told}; allowed with an index: 3 axes or 4, images along the first")
         if not 0 <= index < shape[0]:
             raise UnreadableError(f"has no image {index}; allowed: 0 to {shape[0] - 1}")
-        _check_size(shape[1:])
+        _check_size(shape[1:], admit)
         values = np.asarray(array[index])
     else:
-        _check_size(shape)
+        _check_size(shape, admit)
         values = np.asarray(array)
     while values.ndim > 2 and values.shape[0] == 1 and values.ndim < _LEADING_ONES:  # such as the Stokes axis of a map
         values = values[0]
@@ -218,9 +227,11 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"]) -> Pi
     return np.ascontiguousarray(values, np.float32)
 
 
-def _check_size(shape: tuple[int, ...]) -> None:
-    if np.prod(shape, dtype=np.float64) > LARGEST_PIXELS:
+def _check_size(shape: tuple[int, ...], admit: Admit) -> None:
+    n_pixels = np.prod(shape, dtype=np.float64)
+    if n_pixels > LARGEST_PIXELS:
         raise UnreadableError(f"has {' x '.join(map(str, shape))} pixels; allowed: at most {LARGEST_PIXELS:,} in all")
+    admit(int(n_pixels))
 
 
 def beside(images: list[Pixels]) -> Pixels:
@@ -238,7 +249,7 @@ def beside(images: list[Pixels]) -> Pixels:
     return np.concatenate(images, axis=2)
 
 
-_Opener = Callable[[Path, int | None, Reading], Any]
+_Opener = Callable[[Path, int | None, Reading, Admit], Any]
 _OPENERS: dict[str, _Opener] = {
     "FITS": _fits, "HDF5": _hdf5, "NumPy": _npy, "npz": _npz, "TIFF": _picture, "JPEG": _picture, "PNG": _picture,
 }  # fmt: skip

@@ -1,32 +1,38 @@
-"""The images of a manifest on disk, one after another, until the training part has told how they are stretched."""
+"""The images of a manifest on disk, in several processes, until the training part has told how they are stretched."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.folder import LeftOut
-from aifs_tune.data.formats import Pixels, Reading, UnreadableError, beside, read_image
+from aifs_tune.data.formats import Reading, UnreadableError
+from aifs_tune.data.frame_reading import Frame, FrameSettings, read_files, read_frame, resized
 from aifs_tune.data.manifest import Manifest
-from aifs_tune.data.reading import Progress, digest_of
-from aifs_tune.data.stretching import Stretch, described, filled
+from aifs_tune.data.reading import Progress, digest_of_array
+from aifs_tune.data.stretching import Stretch, filled
+from aifs_tune.data.worker_pool import Died, answered, n_workers
 from aifs_tune.data_spec import FramesSpec
 from aifs_tune.errors import DataError
 
+_WORKER = "aifs_tune.data.frame_worker"
 _TOLD_EVERY = 100
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Images that could be read, at ``raw`` as float32 of ``shape`` (height, width, bands) one after another.
+    """Images that could be read, in the file ``raw`` as float32 of ``shape`` (height, width, bands).
 
-    ``rows`` are theirs in the manifest, ``contents`` their digests, ``statistics`` (n, 6, bands) what the stretch is
-    measured on. ``native`` is the height and width of the files' images, of the first if they differ.
+    ``rows`` are theirs in the manifest, ``offsets`` where they begin in ``raw``, ``contents`` their digests,
+    ``statistics`` (n, 6, bands) what the stretch is measured on. ``native`` is the height and width of the files'
+    images, of the first if they differ.
     """
 
     raw: Path
@@ -34,6 +40,7 @@ class Frames:
     shape: tuple[int, int, int]
     native: tuple[int, int]
     rows: Sequence[int]
+    offsets: Sequence[int]
     contents: Sequence[str]
     statistics: NDArray[np.float64]
     left_out: Sequence[LeftOut]
@@ -45,7 +52,8 @@ class Frames:
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
         with open(self.raw, "rb") as raw, open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for _ in self.rows:
+            for offset in self.offsets:
+                raw.seek(offset)
                 pixels = np.frombuffer(raw.read(n_bytes), np.float32).reshape(self.shape)
                 file.write(stretch.apply(pixels).astype("<f2").tobytes())
         self.raw.unlink()
@@ -53,102 +61,139 @@ class Frames:
         return mapped
 
 
-def read_frames(manifest: Manifest, spec: FramesSpec, scratch: Path, progress: Progress | None) -> Frames:
+def read_frames(
+    manifest: Manifest,
+    spec: FramesSpec,
+    scratch: Path,
+    progress: Progress | None,
+    *,
+    lock_file: Path,
+    processes: int | None = None,
+    worker: str = _WORKER,
+) -> Frames:
     """Read all images into a file in ``scratch``; those that cannot be used are left out.
+
+    ``lock_file`` is that of large images; ``processes`` are those of
+    :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that runs in each.
 
     Raises
     ------
     DataError
-        If images differ in size or bands where they must not; names two files.
+        If images differ in size or bands where they must not; names the first one and the first that differs.
     """
-    reading = Reading(spec.hdu, spec.dataset, spec.bands)
-    with open(scratch / "raw", "wb") as raw:
-        reader = _Reader(manifest, spec, reading, raw)
-        for row in range(len(manifest)):
-            reader.take(row)
-            if progress is not None and ((row + 1) % _TOLD_EVERY == 0 or row + 1 == len(manifest)):
-                progress("reading", row + 1, len(manifest))
+    settings = FrameSettings(
+        Reading(spec.hdu, spec.dataset, spec.bands), spec.background, spec.stretch, spec.image_size
+    )
+    taken = _Taken(manifest, spec)
+    n = n_workers(len(manifest), processes)
+    command = [worker, json.dumps(settings.to_json()), str(lock_file)]
+    found = _there(manifest, command, n) if n else _here(manifest, settings)
+    with open(scratch / "raw", "wb") as raw, closing(found):
+        for n_done, (row, frame) in enumerate(found, start=1):
+            if isinstance(frame, Frame):
+                taken.take(row, _Known.of(frame, raw.tell()))
+                raw.write(frame.pixels.data)
+            else:
+                taken.take(row, frame)
+            if progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(manifest)):
+                progress("reading", n_done, len(manifest))
+    known = taken.known
     return Frames(
         scratch / "raw",
-        reading,
-        reader.shape,
-        reader.native,
-        reader.rows,
-        reader.contents,
-        np.array(reader.statistics),
-        reader.left_out,
-        reader.n_missing,
+        settings.reading,
+        known[0].shape if known else (0, 0, 0),
+        known[0].native if known else (0, 0),
+        taken.rows,
+        [one.offset for one in known],
+        [one.content for one in known],
+        np.array([one.statistics for one in known]),
+        taken.left_out,
+        sum(one.n_missing for one in known),
     )
 
 
-class _Reader:
-    """Reads one image after another and remembers what it must be like."""
+_Found = Generator[tuple[int, Frame | str], None, None]
+"""Rows of the manifest, each with its image or the reason why there is none."""
 
-    def __init__(self, manifest: Manifest, spec: FramesSpec, reading: Reading, raw: BinaryIO) -> None:
-        self._manifest, self._spec, self._reading, self._raw = manifest, spec, reading, raw
-        self._first = ""
-        self.shape, self.native = (0, 0, 0), (0, 0)
+
+def _here(manifest: Manifest, settings: FrameSettings) -> _Found:
+    for row, (files, index) in enumerate(zip(manifest.files, manifest.indices, strict=True)):
+        try:
+            yield row, read_frame(files, index, settings)
+        except UnreadableError as error:
+            yield row, str(error)
+
+
+def _there(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
+    jobs = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
+    with closing(answered(jobs, command, n, does="reads images")) as answers:
+        for row, answer in answers:
+            if isinstance(answer, Died):
+                yield row, f"ends the process that reads it ({answer.how})"
+                continue
+            told, payload = answer
+            if "problem" in told:
+                yield row, told["problem"]
+                continue
+            pixels = np.frombuffer(payload, np.float32).reshape(told["shape"])
+            yield row, Frame(pixels, tuple(told["native"]), np.array(told["statistics"]), told["n_missing"])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is kept of an image in memory; its pixels are at ``offset`` of the raw file."""
+
+    offset: int
+    shape: tuple[int, int, int]
+    native: tuple[int, int]
+    content: str
+    statistics: NDArray[np.float64]
+    n_missing: int
+
+    @classmethod
+    def of(cls, frame: Frame, offset: int) -> _Known:
+        height, width, n_bands = frame.pixels.shape
+        content = digest_of_array(frame.pixels)
+        return cls(offset, (height, width, n_bands), frame.native, content, frame.statistics, frame.n_missing)
+
+
+class _Taken:
+    """Takes what is known of images in any order, and checks each against the first in the order of the manifest."""
+
+    def __init__(self, manifest: Manifest, spec: FramesSpec) -> None:
+        self._manifest, self._spec = manifest, spec
+        self._waiting: dict[int, _Known | str] = {}
+        self._next = 0
         self.rows: list[int] = []
-        self.contents: list[str] = []
-        self.statistics: list[NDArray[np.float64]] = []
+        self.known: list[_Known] = []
         self.left_out: list[LeftOut] = []
-        self.n_missing = 0
 
-    def take(self, row: int) -> None:
-        """Read the image of ``row`` and append it to the raw file."""
-        name, spec = self._manifest.names[row], self._spec
-        try:
-            read = _read(self._manifest.files[row], self._manifest.indices[row], self._reading)
-            whole, n_missing = filled(read, spec.background)
-        except UnreadableError as error:
-            self.left_out.append(LeftOut(name, str(error)))
-            return
-        self._check(name, whole)
-        pixels = resized(whole, spec.image_size)
-        if not self.rows:
-            self._first, self.native = name, (whole.shape[0], whole.shape[1])
-            self.shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
-        content = pixels.tobytes()
-        self._raw.write(content)
-        self.rows.append(row)
-        self.contents.append(digest_of(content))
-        self.statistics.append(described(pixels, spec.stretch))
-        self.n_missing += n_missing
+    def take(self, row: int, known: _Known | str) -> None:
+        self._waiting[row] = known
+        while (one := self._waiting.pop(self._next, None)) is not None:
+            if isinstance(one, str):
+                self.left_out.append(LeftOut(self._manifest.names[self._next], one))
+            else:
+                self._check(self._manifest.names[self._next], one)
+                self.rows.append(self._next)
+                self.known.append(one)
+            self._next += 1
 
-    def _check(self, name: str, pixels: Pixels) -> None:
+    def _check(self, name: str, one: _Known) -> None:
         if not self.rows:
             return
-        where, size, first = self._manifest.where, pixels.shape[:2], self.native
-        both = f"{where}: {self._first} has {first[0]} x {first[1]} px and {name} has {size[0]} x {size[1]} px"
-        if size != first and self._spec.image_size is None:
+        where, first, first_name = self._manifest.where, self.known[0], self._manifest.names[self.rows[0]]
+        size, wanted = one.native, first.native
+        both = f"{where}: {first_name} has {wanted[0]} x {wanted[1]} px and {name} has {size[0]} x {size[1]} px"
+        if size != wanted and self._spec.image_size is None:
             raise DataError(f"{both}; allowed: images of one size, or data.frames.image_size to resize them to")
-        if size != first and set(self._spec.roles) & {"x", "y", "vx", "vy", "length"}:
+        if size != wanted and set(self._spec.roles) & {"x", "y", "vx", "vy", "length"}:
             raise DataError(f"{both}; allowed where positions, vectors or lengths in px are predicted: one size")
-        if pixels.shape[2] != self.shape[2]:
+        if one.shape[2] != first.shape[2]:
             raise DataError(
-                f"{where}: {self._first} has {self.shape[2]} bands and {name} has {pixels.shape[2]}; allowed: as many "
-                "in all images"
+                f"{where}: {first_name} has {first.shape[2]} bands and {name} has {one.shape[2]}; allowed: as many in "
+                "all images"
             )
-
-
-def _read(files: Sequence[Path], index: int | None, reading: Reading) -> Pixels:
-    images = []
-    for file in files:
-        try:
-            images.append(read_image(file, index, reading))
-        except UnreadableError as error:
-            raise UnreadableError(f"{file.name}: {error}" if len(files) > 1 else str(error)) from error
-    return images[0] if len(images) == 1 else beside(images)
-
-
-def resized(pixels: Pixels, edge: int | None) -> Pixels:
-    """Each band to ``edge`` x ``edge`` pixels, bilinear and antialiased; as it is if ``edge`` is None."""
-    if edge is None or pixels.shape[:2] == (edge, edge):
-        return pixels
-    from PIL import Image
-
-    bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(pixels, -1, 0))
-    return np.stack([np.asarray(band.resize((edge, edge), Image.Resampling.BILINEAR)) for band in bands], axis=-1)
 
 
 def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]) -> NDArray[np.float16]:
@@ -162,13 +207,13 @@ def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]
         If one cannot be used, or has another size or other bands.
     """
     height, width, n_bands = facts["shape"]
-    reading = Reading(tuple(facts["reading"]["hdu"]), facts["reading"]["dataset"], facts["reading"]["bands"])
+    reading = Reading.from_json(facts["reading"])
     stretch = Stretch.from_json(facts["stretch"])
     images = []
     for entry in files:
         frames = [entry] if isinstance(entry, Path) else list(entry)
         try:
-            whole, _ = filled(_read(frames, None, reading), facts["background"])
+            whole, _ = filled(read_files(frames, None, reading), facts["background"])
         except UnreadableError as error:
             raise DataError(f"{frames[0]}: {error}") from error
         if [*whole.shape[:2], whole.shape[2]] != [*facts["native"], n_bands]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
 from aifs_tune.data.dealing import Parts, deal, named_in_folds, scaled, told_parts
+from aifs_tune.data.decode import LOCK
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.folder import shown
@@ -27,8 +28,12 @@ from aifs_tune.durable import PARTIAL
 from aifs_tune.errors import DataError
 
 
-def prepare_frames(data: DataSpec, *, strict: bool = False, progress: Progress | None = None) -> PreparedExamples:
-    """Read the images of ``data.frames``, divide and stretch them, one at a time: memory does not grow with the set.
+def prepare_frames(
+    data: DataSpec, *, strict: bool = False, processes: int | None = None, progress: Progress | None = None
+) -> PreparedExamples:
+    """Read the images of ``data.frames``, divide and stretch them, one at a time in each process: memory does not grow
+    with the set. ``processes`` are those that read: None for one per CPU up to 8, and for fewer than 200 images none
+    but this one.
 
     Missing pixels become the median of their image, and the stretch is that of the training part. Images that cannot
     be used are left out and named; with ``strict``, or if they are more than half, they are an error. As long as the
@@ -47,7 +52,7 @@ def prepare_frames(data: DataSpec, *, strict: bool = False, progress: Progress |
     if known is not None:
         return known
     with storing(root), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=root) as scratch:
-        frames = read_frames(manifest, spec, Path(scratch), progress)
+        frames = read_frames(manifest, spec, Path(scratch), progress, lock_file=root / LOCK, processes=processes)
         _check_left_out(frames, manifest.where, strict=strict)
         prepared = _stored(frames, manifest, data, spec, Path(scratch))
         remember(root, key, manifest, prepared)

@@ -12,8 +12,9 @@ from astropy.io import fits
 from PIL import Image
 
 from aifs_tune.data import open_examples
-from aifs_tune.data.frame_files import frames_like
+from aifs_tune.data.frame_files import frames_like, read_frames
 from aifs_tune.data.frames import prepare_frames
+from aifs_tune.data.manifest import load_manifest
 from aifs_tune.data.moving_sky import draw_field, simulate_moving_sky, star_image
 from aifs_tune.data.sources import locate, prepare
 from aifs_tune.data_spec import DataSpec, MovingSky
@@ -120,6 +121,34 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
         prepare_frames(spec(file), strict=True)
     with pytest.raises(DataError, match=r"20 of 20 images cannot be used; allowed: at most half\n  0.fits: has no HDU"):
         prepare_frames(spec(file, hdu="SCI"))
+
+
+def test_processes_read_what_this_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aifs_tune.data.recall._SETTLED_NS", 10**18)  # so that nothing is recalled
+    data = spec(manifest(tmp_path, stars(tmp_path)))
+    (tmp_path / "4.fits").write_bytes(b"SIMPLE  =")
+    with fits.open(tmp_path / "2.fits", mode="update") as opened:
+        opened[0].data[:2] = np.nan
+    here, there = prepare_frames(data, processes=0), prepare_frames(data, processes=2)
+    assert here.location == there.location  # its name is a digest of all that is stored
+    assert here.lines == there.lines
+
+
+def test_an_image_that_ends_its_process_costs_that_image_alone(tmp_path: Path) -> None:
+    names = [f"{i}.npy" for i in range(N)]
+    names[7] = "kill.npy"
+    for name in names:
+        np.save(tmp_path / name, np.ones((9, 9)))
+    data = spec(manifest(tmp_path, [{"path": name, "z": i} for i, name in enumerate(names)]), targets={"z": {}}).frames
+    assert data is not None
+    listed, options = load_manifest(data), {"lock_file": tmp_path / "lock", "worker": "dying_frame_worker"}
+    frames = read_frames(listed, data, tmp_path, None, processes=1, **options)
+    assert frames.rows == [*range(7), *range(8, N)]
+    assert [str(one) for one in frames.left_out] == ["kill.npy: ends the process that reads it (it ended by SIGKILL)"]
+    for name in ("5.npy", "15.npy"):
+        np.save(tmp_path / name, np.ones((9, 8)))
+    with pytest.raises(DataError, match=r"0.npy has 9 x 9 px and 5.npy has 9 x 8 px; allowed: images of one size"):
+        read_frames(listed, data, tmp_path, None, processes=2, **options)
 
 
 def test_missing_pixels_and_rows_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""The process that reads: ``python -m aifs_tune.data.frame_worker SETTINGS LOCK_FILE``; a job is [files, index]."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from aifs_tune.data.formats import UnreadableError
+from aifs_tune.data.frame_reading import FrameSettings, read_frame
+from aifs_tune.data.worker_loop import Answer, answer_all, open_lock
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    settings = FrameSettings.from_json(json.loads(sys.argv[1]))
+    lock = open_lock(sys.argv[2])
+
+    def answer(job: tuple[list[str], int | None]) -> Answer:
+        files, index = job
+        try:
+            frame = read_frame([Path(file) for file in files], index, settings, lock=lock)
+        except UnreadableError as error:
+            return {"problem": str(error)}, b""
+        told = {
+            "shape": frame.pixels.shape,
+            "native": frame.native,
+            "statistics": frame.statistics.tolist(),
+            "n_missing": frame.n_missing,
+        }
+        return told, frame.pixels.tobytes()
+
+    answer_all(answer)
+
+
+if __name__ == "__main__":
+    main()

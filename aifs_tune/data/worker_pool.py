@@ -1,0 +1,200 @@
+"""Jobs that are done in several processes; one that kills its process costs that job alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aifs_tune.data.worker_loop import JOB_TIMEOUT_S, LENGTHS, Answer
+from aifs_tune.errors import WorkError
+
+_CHUNK = 16
+_CHUNKS_EACH = 4
+_FEW_JOBS = 200
+_MOST_PROCESSES = 8
+_TRIES = 2
+"""Processes that a job may end before it is given up: the first may have died of something else."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A job that ends its process, and how that ended."""
+
+    how: str
+
+
+def n_workers(n_jobs: int, processes: int | None) -> int:
+    """How many of ``processes`` have something to do; 0: the jobs are done in this process.
+
+    None takes one for each CPU up to 8, and does fewer than 200 jobs right here.
+    """
+    if processes is None:
+        processes = 0 if n_jobs < _FEW_JOBS else min(_n_cpus(), _MOST_PROCESSES)
+    return min(processes, n_jobs)
+
+
+def answered(
+    jobs: Sequence[Any], command: Sequence[str], n: int, *, does: str
+) -> Generator[tuple[int, Answer | Died], None, None]:
+    """Index into ``jobs``, JSON values, and the answer to that one, in the order they are ready.
+
+    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.answer_all` and its arguments, which runs in ``n``
+    processes; ``does`` is what messages say of it. A worker waits until its last answer was taken, so that no answers
+    pile up. Closing the generator ends the processes.
+
+    Raises
+    ------
+    WorkError
+        If no process can be started.
+    """
+    pool = _Pool(jobs, command, n, f"the process that {does} does not start")
+    try:
+        yield from pool.run()
+    finally:
+        pool.stop()
+
+
+def _n_cpus() -> int:
+    """CPUs that this process may use; not every system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """Hands chunks of jobs to workers and replaces those that die."""
+
+    def __init__(self, jobs: Sequence[Any], command: Sequence[str], n: int, refusal: str) -> None:
+        self._jobs, self._command, self._n, self._refusal = jobs, command, n, refusal
+        indices = range(len(jobs))
+        size = max(1, min(_CHUNK, len(jobs) // (_CHUNKS_EACH * n)))
+        self._chunks: deque[Sequence[int]] = deque(indices[start : start + size] for start in indices[::size])
+        self._deaths: dict[int, int] = {}
+        self._workers: list[_Worker] = []
+        self._ready = selectors.DefaultSelector()
+
+    def run(self) -> Iterator[tuple[int, Answer | Died]]:
+        for _ in range(self._n):
+            self._start()
+        while self._workers:
+            for key, _ in self._ready.select():
+                worker: _Worker = key.data
+                answer = worker.answer()
+                if answer is None:
+                    yield from self._bury(worker)
+                elif not worker.is_started:
+                    worker.is_started = True
+                    self._next(worker)
+                else:
+                    yield worker.pending.popleft(), answer
+                    if not worker.pending:
+                        self._next(worker)
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._ready.close()
+
+    def _start(self) -> None:
+        try:
+            worker = _Worker(self._jobs, self._command)
+        except OSError as error:
+            raise WorkError(f"{self._refusal}: {error.strerror}") from None
+        self._workers.append(worker)
+        self._ready.register(worker.descriptor, selectors.EVENT_READ, worker)
+
+    def _next(self, worker: _Worker) -> None:
+        if self._chunks:
+            worker.send(self._chunks.popleft())
+        else:
+            self._remove(worker)
+
+    def _remove(self, worker: _Worker) -> None:
+        self._ready.unregister(worker.descriptor)
+        self._workers.remove(worker)
+        worker.end()
+
+    def _bury(self, worker: _Worker) -> Iterator[tuple[int, Died]]:
+        """Give up the job that a dead worker was doing, or let it be tried once more; start another worker."""
+        self._remove(worker)
+        code = worker.process.returncode
+        if not worker.is_started:
+            raise WorkError(f"{self._refusal}: {sys.executable} {_died(code)}")
+        if worker.pending:
+            culprit, *rest = worker.pending
+            self._deaths[culprit] = self._deaths.get(culprit, 0) + 1
+            if self._deaths[culprit] < _TRIES:
+                rest.insert(0, culprit)
+            else:
+                yield culprit, Died(_died(code))
+            if rest:
+                self._chunks.appendleft(rest)
+        if self._chunks:
+            self._start()
+
+
+def _died(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return f"it took more than {JOB_TIMEOUT_S} s"
+    return f"it ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+
+
+class _Worker:
+    """One process; ``pending`` are the jobs it has not answered, in order; ``is_started`` once it said it is ready."""
+
+    def __init__(self, jobs: Sequence[Any], command: Sequence[str]) -> None:
+        self._jobs = jobs
+        self.pending: deque[int] = deque()
+        self.is_started = False
+        paths = [path for path in sys.path if path]
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", *command],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._requests, self._answers = self.process.stdin, self.process.stdout
+        self.descriptor = self._answers.fileno()
+
+    def send(self, chunk: Sequence[int]) -> None:
+        self.pending.extend(chunk)
+        line = memoryview(json.dumps([self._jobs[i] for i in chunk]).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._requests.write(line) :]
+        except BrokenPipeError:
+            return  # it died; its answers end as well, and there that is seen
+
+    def answer(self) -> Answer | None:
+        """What it says next; None if the process has died."""
+        lengths = self._read(LENGTHS.size)
+        if len(lengths) < LENGTHS.size:
+            return None
+        n_text, n_payload = LENGTHS.unpack(lengths)
+        text, payload = self._read(n_text), self._read(n_payload)
+        if len(text) < n_text or len(payload) < n_payload:
+            return None
+        return json.loads(text), payload
+
+    def end(self) -> None:
+        """Kill the process if it still runs, and wait for it."""
+        self._requests.close()
+        self._answers.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _read(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size and (part := self._answers.read(size - len(parts))):
+            parts += part
+        return bytes(parts)
