@@ -1,6 +1,7 @@
 """A backbone for transfer learning, trained on a simulated sky: weights for search_spaces/transfer.yaml.
 
     python benchmarks/pretrain.py backbone.weights.h5 --images 6000 --epochs 12
+    aifs-tune run transfer --set space.backbone=mobilenet_v2_035
 
 The survey is drawn, the backbone and new classes are trained on it with Keras, and the backbone's weights of the epoch
 with the best validation accuracy are written as ``save_weights`` does.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,9 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.classifier import load_classifier
+from aifs_tune.trainers.exported import write_keras, write_onnx
 from aifs_tune.trainers.image_network import to_unit_scale
+from aifs_tune.trainers.loaded import load_network
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.runtime import keras, tf
 from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer, scaling_of
@@ -104,6 +107,23 @@ def test_the_best_epoch_needs_the_file_no_more(tmp_path: Path) -> None:
     trainer.save_best(tmp_path)
     classifier = load_classifier(tmp_path)
     np.testing.assert_allclose(classifier.predict(IMAGES.images), trainer.predict(IMAGES.images), atol=1e-6)
+
+
+@pytest.mark.soak
+def test_onnx_answers_the_same_and_a_keras_file_is_refused(tmp_path: Path) -> None:
+    import onnxruntime
+
+    trainer = shared()
+    trainer.reset(SMALL, seed=1)
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    loaded = load_network(tmp_path)
+    write_onnx(loaded, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": IMAGES.images[:7]})[0]
+    np.testing.assert_allclose(found, trainer.predict(IMAGES.images[:7]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RequestError, match="of the transfer would need more than plain layers"):
+        write_keras(loaded, tmp_path / "model.keras", datetime(2026, 1, 2, tzinfo=UTC))
 
 
 def test_grey_images_are_three_equal_channels() -> None:
