@@ -1,9 +1,10 @@
 """A backbone for transfer learning, trained on a simulated sky: weights for search_spaces/transfer.yaml.
 
     python benchmarks/pretrain.py backbone.weights.h5 --images 6000 --epochs 12
+    aifs-tune run transfer --set space.backbone=mobilenet_v2_035
 
-The survey is drawn, the backbone of keras.applications and new classes are trained on it with Keras, and the
-backbone's weights of the epoch with the best validation accuracy are written as ``save_weights`` does.
+The survey is drawn, the backbone and new classes are trained on it with Keras, and the backbone's weights of the epoch
+with the best validation accuracy are written as ``save_weights`` does.
 """
 
 from __future__ import annotations
@@ -46,18 +47,16 @@ def main() -> None:
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
 
-    import keras
+    from aifs_tune.trainers.runtime import keras
+    from aifs_tune.trainers.transfer import make_backbone, scaling_of
 
     keras.utils.set_random_seed(args.seed)
     pixels, labels, classes = survey(args.images, args.size, args.difficulty, args.seed)
-    chosen = BACKBONES[args.backbone]
-    width = {} if chosen.alpha is None else {"alpha": chosen.alpha}
-    make = getattr(keras.applications, chosen.maker)
-    backbone = make(weights=None, include_top=False, pooling="avg", input_shape=(args.size, args.size, 3), **width)
+    backbone = make_backbone(args.backbone, (args.size, args.size))
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # its own 0.999 is for a million images
-    prepare = getattr(keras.applications, chosen.module).preprocess_input
+    prepare = scaling_of(args.backbone)
     inputs = keras.Input((args.size, args.size, 3))
     turned = keras.layers.RandomFlip()(inputs)
     outputs = keras.layers.Dense(len(classes), activation="softmax")(backbone(keras.layers.Lambda(prepare)(turned)))

@@ -173,6 +173,7 @@ HOMES = {
     "fsspec": {"object_store"},
     "rocrate": {"bundle"},
     "tf2onnx": {"trainers"},
+    "torch": {"trainers"},
     "yaml": {"strict_yaml", "cli", "bundle"},
 }
 

@@ -17,7 +17,7 @@ from aifs_tune.trainers.families import FAMILIES, Family
 from aifs_tune.trainers.function import FunctionTrainer, import_function
 from aifs_tune.trainers.params import CLASS_LOSS
 from aifs_tune.trainers.protocol import Trainer
-from aifs_tune.trainers.transfer_params import check_weights
+from aifs_tune.trainers.transfer_params import TransferParams, check_weights
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.population import Population
@@ -90,9 +90,7 @@ def check_trainer(spec: SweepSpec) -> None:
 
 def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
     assert spec.trainer is not None
-    if family.begins_with_weights:
-        check_weights(spec.trainer.weights)
-    elif spec.trainer.weights is not None:
+    if spec.trainer.weights is not None and not family.begins_with_weights:
         others = ", ".join(name for name, one in FAMILIES.items() if one.begins_with_weights)
         raise RequestError(
             f"trainer.weights: the {name} begins with none, {spec.trainer.weights} came; allowed with: {others}"
@@ -118,6 +116,10 @@ def _check_family(spec: SweepSpec, name: str, family: Family) -> None:
             raise RequestError(f"space.{key}: no parameter of the {name}; allowed: {', '.join(allowed)}")
         for value in parameter.extremes:
             allowed[key].take(f"space.{key}", value)
+    if family.begins_with_weights:
+        named = spec.space["backbone"].default_value if "backbone" in spec.space else None
+        params = TransferParams.from_mapping({} if named is None else {"backbone": named})
+        check_weights(spec.trainer.weights, params.backbone)
 
 
 def _check_changes(spec: SweepSpec, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,14 @@ from aifs_tune.trainers.image_network import ImageNetwork
 from aifs_tune.trainers.image_trainer import ImageTrainer
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import keras, tf
-from aifs_tune.trainers.transfer_params import BACKBONES, TransferParams, TransferShape, check_weights, how_to_get
+from aifs_tune.trainers.transfer_params import (
+    BACKBONES,
+    BackboneName,
+    TransferParams,
+    TransferShape,
+    check_weights,
+    how_to_get,
+)
 from aifs_tune.trainers.weights import PRETRAINED, initial_weights
 
 _ENDS = {"depthwise_kernel": "kernel", "gamma": "scale", "beta": "offset", "moving_mean": "mean"}
@@ -24,7 +32,7 @@ _ENDS |= {"moving_variance": "variance"}
 
 
 class TransferNetwork(ImageNetwork):
-    """A backbone of ``keras.applications``, the mean of its features, dropout and the classes.
+    """A backbone, the mean of its features, dropout and the classes.
 
     Images are scaled as the backbone's own, grey ones repeated in three channels. The running statistics of its batch
     norms stay those of the file, in training too, as Keras advises for fine-tuning. In mixed precision it is computed
@@ -32,18 +40,18 @@ class TransferNetwork(ImageNetwork):
     """
 
     def __init__(self, shape: TransferShape, precision: Precision = "float32") -> None:
-        self._backbone = _made(shape, precision)
+        self._backbone = make_backbone(shape.backbone, shape.image[:2], precision)
         variables = self._backbone.trainable_variables, self._backbone.non_trainable_variables
         trained, fixed = ({_name(v): tuple(v.shape) for v in some} for some in variables)
         self._trained, self._fixed = list(trained), list(fixed)
         n_features = self._backbone.output_shape[-1]
         self._new = {"classes.kernel": (n_features, shape.n_classes), "classes.bias": (shape.n_classes,)}
-        self._prepare = getattr(keras.applications, BACKBONES[shape.backbone].module).preprocess_input
+        self._prepare = scaling_of(shape.backbone)
         self.pretrained: Mapping[str, NDArray[np.float32]] = {}
         """What :meth:`initialise` begins with, by name; see :meth:`read`."""
         super().__init__(shape, precision, trained | self._new, fixed)
 
-    def read(self, file: Path) -> None:
+    def read(self, file: Path | None) -> None:
         """Take what ``file``, written by ``save_weights`` of Keras, has for the backbone.
 
         Raises
@@ -52,12 +60,13 @@ class TransferNetwork(ImageNetwork):
             If it is missing or of another network.
         """
         name = self.shape.backbone
+        found = check_weights(file, name)
         try:
-            self._backbone.load_weights(check_weights(file))
+            self._backbone.load_weights(found)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RequestError(
-                f"trainer.weights: {file} does not fit the backbone {name} ({reason}); {how_to_get(name)}"
+                f"trainer.weights: {found} does not fit the backbone {name} ({reason}); {how_to_get(name)}"
             ) from error
         self.pretrained = {_name(variable): np.array(variable) for variable in self._backbone.variables}
 
@@ -89,7 +98,7 @@ class TransferTrainer(ImageTrainer):
     def __init__(
         self, images: ImageSet, params: Mapping[str, Scalar] | None = None, *, weights: Path | None, **task: Any
     ) -> None:
-        self._file = check_weights(weights)
+        self._file = weights
         super().__init__(images, params, **task)
 
     def _make_network(self, shape: Any) -> ImageNetwork:
@@ -98,15 +107,20 @@ class TransferTrainer(ImageTrainer):
         return network
 
 
-def _made(shape: TransferShape, precision: Precision) -> Any:
-    backbone, policy = BACKBONES[shape.backbone], keras.config.dtype_policy()
-    width = {} if backbone.alpha is None else {"alpha": backbone.alpha}
+def make_backbone(name: BackboneName, image: tuple[int, int], precision: Precision = "float32") -> Any:
+    """A network of Keras, not trained, from images of this height and width in colour to features (n, features)."""
+    backbone, policy = BACKBONES[name], keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        make = getattr(keras.applications, backbone.maker)
-        return make(weights=None, include_top=False, pooling="avg", input_shape=(*shape.image[:2], 3), **width)
+        return getattr(import_module(backbone.module), backbone.maker)(input_shape=(*image, 3), **backbone.options)
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def scaling_of(name: BackboneName) -> Callable[[Any], Any]:
+    """What the backbone's images are changed by; of pixels of 0 to 255."""
+    scaling: Callable[[Any], Any] = import_module(BACKBONES[name].module).preprocess_input
+    return scaling
 
 
 def _name(variable: Any) -> str:

