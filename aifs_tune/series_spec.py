@@ -9,14 +9,17 @@ from pydantic import Field, model_validator
 from aifs_tune.scalars import problem
 from aifs_tune.section import FilePath, Section, Text
 
+TO_FORECAST = ("quasi_periodic", "mackey_glass")
+"""What is one long series."""
+
 
 class SimulateSeries(Section):
     """Simulated series, drawn when no path is given."""
 
-    what: Literal["light_curves", "seismograms", "quasi_periodic"] = Field(
-        default="light_curves", description="The first two are classified; quasi_periodic is one series to forecast."
+    what: Literal["light_curves", "seismograms", "quasi_periodic", "mackey_glass"] = Field(
+        default="light_curves", description="The first two are classified; of the others one series is to be forecast."
     )
-    series: int = Field(default=600, ge=24, le=100_000, description="How many; of quasi_periodic there is one.")
+    series: int = Field(default=600, ge=24, le=100_000, description="How many; where one is to be forecast, one.")
     steps: int = Field(default=120, ge=16, le=1_000_000, description="Points of the longest series.")
     seed: int = Field(default=0, ge=0, lt=2**32)
     difficulty: float = Field(default=0.5, ge=0, le=1, description="0 next to no noise, 1 much of it.")
@@ -76,8 +79,8 @@ class SeriesSpec(Section):
         divided = [name for name in ("group", "part", "order") if of_files[name] is not None]
         if len(divided) > 1:
             raise problem(divided[1], f"is given beside {divided[0]}", "one of group, part and order")
-        if self.simulate is not None and (self.simulate.what == "quasi_periodic") != (self.forecast is not None):
-            allowed = "quasi_periodic with forecast, light_curves or seismograms without"
+        if self.simulate is not None and (self.simulate.what in TO_FORECAST) != (self.forecast is not None):
+            allowed = f"{' or '.join(TO_FORECAST)} with forecast, light_curves or seismograms without"
             raise problem("simulate.what", f"{self.simulate.what} does not fit", allowed)
         return self
 

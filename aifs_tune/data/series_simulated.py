@@ -1,4 +1,4 @@
-"""Simulated series whose truth is known: variable stars, seismograms, and a quasi-periodic series to forecast."""
+"""Simulated series whose truth is known: variable stars, seismograms, and long series to forecast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from aifs_tune.data.recordings import Floats, Recording
 from aifs_tune.data.series_files import Collection
 from aifs_tune.series_spec import SimulateSeries
 
-QUASI_PERIODIC = ("value", "driver")
 _LIGHT_CURVE = ("magnitude", "error")
 _SEISMOGRAM = ("vertical", "north", "east")
 _SPAN_D = 90.0
@@ -37,11 +36,15 @@ def simulate_collection(asked: SimulateSeries) -> Collection:
     return Collection(f"simulated {asked.what.replace('_', ' ')}", columns, drawn, labels)
 
 
-def simulate_quasi_periodic(asked: SimulateSeries) -> Recording:
-    """Two oscillations whose phases and strengths wander, with noise; ``driver`` runs ahead of one of them.
+def simulate_long(asked: SimulateSeries) -> tuple[tuple[str, ...], Recording]:
+    """The names of the columns and one long series, its steps one apart."""
+    columns, draw = _LONG[asked.what]
+    return columns, Recording(draw(asked), np.arange(asked.steps, dtype=np.float64))
 
-    Columns are :data:`QUASI_PERIODIC`, one step apart; the periods are around 40 and 11 steps.
-    """
+
+def _quasi_periodic(asked: SimulateSeries) -> Floats:
+    """Two oscillations, with periods around 40 and 11 steps, whose phases and strengths wander, with noise; and a
+    second column that runs ahead of the slow one. Its best forecast is nearly linear."""
     random, n = np.random.default_rng([asked.seed, 13]), asked.steps
     phases = []
     for period, wander in ((40.0, 0.05), (11.0, 0.03)):
@@ -52,7 +55,29 @@ def simulate_quasi_periodic(asked: SimulateSeries) -> Recording:
     noise = 0.5 * asked.difficulty
     value = slow + 0.5 * quick + noise * _red(random, n, 0.6)
     driver = strengths[0] * np.cos(phases[0] + 0.6) + noise * random.normal(size=n)
-    return Recording(np.stack([value, driver], axis=1), np.arange(n, dtype=np.float64))
+    return np.stack([value, driver], axis=1)
+
+
+def _mackey_glass(asked: SimulateSeries) -> Floats:
+    """Blood cells that are made by how many there were some time ago (Mackey and Glass 1977), with errors of
+    measurement: chaos of low dimension, with a pseudo-period of about 17 steps, that no linear model foretells.
+
+    dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x, by Euler's method; a step of the series is 3 units of t.
+    """
+    random = np.random.default_rng([asked.seed, 17])
+    per_unit = 4
+    delay, between, settling = 17 * per_unit, 3 * per_unit, 500 * per_unit
+    course = random.uniform(0.8, 1.2, size=delay + 1).tolist()
+    for _ in range(settling + asked.steps * between):
+        past, now = course[-1 - delay], course[-1]
+        course.append(now + (0.2 * past / (1 + past**10) - 0.1 * now) / per_unit)
+    values = np.array(course[-asked.steps * between :: between])
+    return (values + 0.2 * asked.difficulty * values.std() * random.normal(size=asked.steps))[:, None]
+
+
+_LONG: Mapping[str, tuple[tuple[str, ...], Callable[[SimulateSeries], Floats]]] = MappingProxyType(
+    {"quasi_periodic": (("value", "driver"), _quasi_periodic), "mackey_glass": (("value",), _mackey_glass)}
+)
 
 
 def _red(random: Random, n: int, memory: float) -> Floats:

@@ -12,7 +12,7 @@ from aifs_tune.data.folder import shown
 from aifs_tune.data.recordings import Floats, Reader, Recording
 from aifs_tune.data.series_channels import MOST_NUMBERS, Channels, carried
 from aifs_tune.data.series_files import check_simulated
-from aifs_tune.data.series_simulated import QUASI_PERIODIC, simulate_quasi_periodic
+from aifs_tune.data.series_simulated import simulate_long
 from aifs_tune.data_spec import Split
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import Forecast, SeriesSpec, SimulateSeries
@@ -68,9 +68,10 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: Split) -> Prepared
 def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Recording, Floats, list[str]]:
     """What messages call the series, its columns, the series, its target at each step, and what was found."""
     if spec.path is None:
-        where, names = "simulated quasi-periodic series", QUASI_PERIODIC
+        simulated = spec.simulate or SimulateSeries()
+        where = f"simulated {simulated.what.replace('_', ' ')} series"
         check_simulated(spec, where)
-        long = simulate_quasi_periodic(spec.simulate or SimulateSeries())
+        names, long = simulate_long(simulated)
         if asked.target not in names:
             raise DataError(f"{where}: no column {asked.target!r}; allowed: {', '.join(names)}")
         return where, names, long, long.values[:, names.index(asked.target)], [f"{where}: {len(long.values)} steps"]

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from aifs_tune.data import prepare_series
-from aifs_tune.data.series_simulated import simulate_collection
+from aifs_tune.data.series_simulated import simulate_collection, simulate_long
 from aifs_tune.data_spec import DataSpec, Split
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import Forecast, SeriesSpec, SimulateSeries
@@ -131,6 +131,21 @@ def test_simulated_series_are_examples_at_once() -> None:
         windows(None, None, simulated)
 
 
+def test_a_chaotic_series_follows_its_law() -> None:
+    columns, long = simulate_long(SimulateSeries(what="mackey_glass", steps=2000, difficulty=0.0))
+    values = long.values[:, 0]
+    assert columns == ("value",)
+    assert 0.2 < values.min() < 0.6 < 1.1 < values.max() < 1.5
+    again, noisy = (
+        simulate_long(SimulateSeries(what="mackey_glass", steps=2000, difficulty=difficulty))[1].values[:, 0]
+        for difficulty in (0.0, 0.5)
+    )
+    assert np.array_equal(values, again)
+    assert np.std(noisy - values) == pytest.approx(0.1 * values.std(), rel=0.1)
+    spectrum = np.abs(np.fft.rfft(values - values.mean()))
+    assert 2000 / np.argmax(spectrum) == pytest.approx(17, abs=2)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -138,6 +153,7 @@ def test_simulated_series_are_examples_at_once() -> None:
         ({"forecast": {}, "scaling": "series"}, "scaling.*is for series in a folder"),
         ({"part": "p", "order": "o"}, "order.*is given beside part"),
         ({"simulate": {"what": "quasi_periodic"}}, "quasi_periodic does not fit"),
+        ({"simulate": {"what": "mackey_glass"}}, "allowed: quasi_periodic or mackey_glass with forecast"),
         ({"simulate": {}, "forecast": {}}, "light_curves does not fit"),
         ({"forecast": {"history": 1}}, "greater than or equal to 2"),
     ],
