@@ -72,7 +72,8 @@ def _mackey_glass(asked: SimulateSeries) -> Floats:
         past, now = course[-1 - delay], course[-1]
         course.append(now + (0.2 * past / (1 + past**10) - 0.1 * now) / per_unit)
     values = np.array(course[-asked.steps * between :: between])
-    return (values + 0.2 * asked.difficulty * values.std() * random.normal(size=asked.steps))[:, None]
+    errors = 0.2 * asked.difficulty * values.std() * random.normal(size=asked.steps)
+    return np.asarray((values + errors)[:, None])
 
 
 _LONG: Mapping[str, tuple[tuple[str, ...], Callable[[SimulateSeries], Floats]]] = MappingProxyType(
