@@ -5,22 +5,25 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test checks tests-with-ray tests-without-ray programs lint types soak clean
+.PHONY: sweep test checks tests-with-ray tests-of-parts tests-of-servers programs lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
-# Checks first, and beside them, on the other core, the first of the two lanes of tests.
+# Three lanes of tests on two cores, as two of them often wait. The last one begins when the checks are done.
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 2 --output-sync=target checks tests-with-ray tests-without-ray
+	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers
 
 checks: lint types
 
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
 
-tests-without-ray: programs
-	$(BIN)/python -m pytest -m "not ray and not soak"
+tests-of-parts: programs
+	$(BIN)/python -m pytest -m "not ray and not server and not soak"
+
+tests-of-servers: programs
+	$(BIN)/python -m pytest -m "server and not soak"
 
 # chromium for the tests of the service's pages, jq for that of a shell script; they are skipped without
 programs:

@@ -21,7 +21,6 @@ from aifs_tune.storage import Storage
 STARTS_RAY = {
     "test_clock",
     "test_confirm_refusals",
-    "test_docs",
     "test_preloading",
     "test_ray_tune",
     "test_service_sweeps",
@@ -40,14 +39,16 @@ STARTS_RAY = {
     "test_trade_off",
 }
 """Test files that start a Ray in the usual places: ``make test`` runs them one after another, the others beside them.
-Those of test_cluster.py have their own places."""
+Those of test_cluster.py have their own places, and test_docs.py says itself which of its pages start one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these files."""
+    """Mark the tests of these files, and of the others those that mostly wait for other processes."""
     for item in items:
         if item.path.stem in STARTS_RAY:
             item.add_marker("ray")
+        elif item.path.parent.name == "service" or item.path.stem in ("test_cluster", "test_postgres"):
+            item.add_marker("server")
 
 
 SPACE = {

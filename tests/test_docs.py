@@ -13,6 +13,7 @@ import subprocess
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typed import Typed
@@ -101,9 +102,16 @@ def run_page(page: Path, folder: Path, run: Typed) -> int:
     return n_run
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_the_readme_runs_from_top_to_bottom(tmp_path, run):
     assert run_page(ROOT / "README.md", tmp_path, run) >= 12
+
+
+def marked(page: Path) -> Any:
+    """The page as a parameter: where it starts a sweep, a Ray starts."""
+    is_swept = any("aifs-tune run" in text or ".run(" in text for language, text in blocks(page) if language != "yaml")
+    return pytest.param(page, id=page.name, marks=[pytest.mark.ray] if is_swept else [])
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +125,7 @@ def survey(tmp_path_factory) -> Path:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [p for p in PAGES[1:] if blocks(p)], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [marked(p) for p in PAGES[1:] if blocks(p)])
 def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path, run, survey):
     if "simulate-sky survey" not in page.read_text():
         shutil.copytree(survey, tmp_path / "survey")

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from compiled_once import CompiledOnce
 from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet, Target
 from aifs_tune.errors import ConflictError, DataError, RequestError
-from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.augment import transforms_of, warp
 from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_params import CnnShape
@@ -209,11 +209,11 @@ def frames(*, n: int = 90, is_classes: bool = False, edge: int = 16) -> ExampleS
     return ExampleSet((images,), truths, (), told, train, val, test, f"frames{n}", facts)
 
 
-class TestCnnValues(TrainerContract):
+class TestCnnValues(CompiledOnce):
     first: ClassVar = SMALL_NET
     second: ClassVar = SMALL_NET | TURNED
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return CnnValuesTrainer(frames(), threads=1)
 
 

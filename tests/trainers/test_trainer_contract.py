@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from compiled_once import CompiledOnce
 from small_images import SMALL_NET, blobs
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
 from small_tables import clouds, planes
@@ -17,51 +18,51 @@ from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.rnn import RnnTrainer
 
 
-class TestCnnTrainer(TrainerContract):
+class TestCnnTrainer(CompiledOnce):
     first = SMALL_NET
     second = SMALL_NET | {"learning_rate": 1e-2, "dropout": 0.5}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return CnnTrainer(blobs(), threads=1)
 
 
-class TestCnnTrainerOfOtherShapes(TrainerContract):
+class TestCnnTrainerOfOtherShapes(CompiledOnce):
     first = SMALL_NET | {"optimizer": "sgd", "weight_decay": 1e-3, "zoom": 0.2, "noise": 0.1}
     second = SMALL_NET | {"optimizer": "adamw", "filters": 3}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return CnnTrainer(blobs(n_classes=2), class_weights="none", metric="val_loss", mode="min", threads=1)
 
 
-class TestRnnTrainer(TrainerContract):
+class TestRnnTrainer(CompiledOnce):
     first = SMALL_RNN | {"noise": 0.1, "crop": 0.3}
     second = SMALL_RNN | {"cell": "gru"}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return RnnTrainer(slopes(), threads=1)
 
 
-class TestRnnTrainerOfValues(TrainerContract):
+class TestRnnTrainerOfValues(CompiledOnce):
     first = SMALL_RNN | {"cell": "gru", "optimizer": "adamw", "weight_decay": 1e-3}
     second = SMALL_RNN | {"loss": "huber"}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return RnnTrainer(slopes(of_values=True), threads=1)
 
 
-class TestCnn1dTrainer(TrainerContract):
+class TestCnn1dTrainer(CompiledOnce):
     first = SMALL_CNN1D | {"noise": 0.1, "crop": 0.3}
     second = SMALL_CNN1D | {"pooling": "max", "label_smoothing": 0.1}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return Cnn1dTrainer(slopes(), threads=1)
 
 
-class TestCnn1dTrainerOfValues(TrainerContract):
+class TestCnn1dTrainerOfValues(CompiledOnce):
     first = SMALL_CNN1D | {"optimizer": "sgd", "loss": "mae", "schedule": "cosine"}
     second = SMALL_CNN1D | {"filters": 3}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return Cnn1dTrainer(slopes(of_values=True), threads=1)
 
 
@@ -86,19 +87,19 @@ class TestPlainFunction(TrainerContract):
         return FunctionTrainer(lambda x: x * x, metric="value", epochs=5)
 
 
-class TestMlpTrainer(TrainerContract):
+class TestMlpTrainer(CompiledOnce):
     first: ClassVar = {"units": 8, "batch_size": 16, "noise": 0.2, "schedule": "plateau", "mixup": 0.3}
     second: ClassVar = {"units": 8, "batch_size": 16, "clip_norm": 0.1}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return MlpTrainer(clouds(), threads=1)
 
 
-class TestMlpTrainerOfNumbers(TrainerContract):
+class TestMlpTrainerOfNumbers(CompiledOnce):
     first: ClassVar = {"units": 8, "loss": "huber"}
     second: ClassVar = {"units": 8, "loss": "mae", "optimizer": "sgd"}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return MlpTrainer(planes(), threads=1)
 
 
