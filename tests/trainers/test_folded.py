@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from compiled_once import CompiledOnce
 from small_tables import clouds
 
 from aifs_tune.confirmation import start_confirmation
@@ -42,11 +43,11 @@ def division(n: int) -> ExampleSet:
     return replace(examples, train=rest[rest // 3 % 3 != n], val=rest[rest // 3 % 3 == n], fingerprint=f"division {n}")
 
 
-class TestFoldedNetTrainer(TrainerContract):
+class TestFoldedNetTrainer(CompiledOnce):
     first: ClassVar = {"units": 8, "batch_size": 16, "schedule": "plateau"}
     second: ClassVar = {"units": 8, "batch_size": 16, "learning_rate": 0.1}
 
-    def make(self) -> Trainer:
+    def make_new(self) -> Trainer:
         return folded(MlpTrainer(clouds(), threads=1), [MlpTrainer(division(n), threads=1) for n in range(2)])
 
 
@@ -101,7 +102,7 @@ def test_patience_counts_the_means() -> None:
 
 def test_trees_cannot_be_continued_on_folds_either() -> None:
     assert not isinstance(TestFoldedTrainer().make(), Resumable)
-    assert isinstance(TestFoldedNetTrainer().make(), Resumable)
+    assert isinstance(TestFoldedNetTrainer().make_new(), Resumable)
 
 
 @pytest.fixture
