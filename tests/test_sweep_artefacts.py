@@ -18,7 +18,7 @@ from aifs_tune.studies import get_study
 
 SWEEP = {
     "name": "far",
-    "trainer": {"name": "mlp", "checkpoint_s": 0, "patience": 99},
+    "trainer": {"name": "mlp", "checkpoint_s": 0, "patience": 99, "folds": 2},
     "data": {"table": {"bundled": "breast_cancer"}},
     "objective": {"metric": "val_macro_f1"},
     "search": {"trials": 2, "epochs": 15, "workers": 1, "scheduler": "none", "sampler": "random"},
