@@ -1,11 +1,16 @@
 """Many small images: decoding, opening them again from the cache, and the memory of the workers that read them.
 
     python benchmarks/data_at_scale.py --images 20000 --size 128
+    python benchmarks/data_at_scale.py --frames 5000 --size 128
 
 Draws JPEG files into a temporary folder, decodes them with an empty cache, and opens them again in fresh processes:
 seconds of ``prepare_images`` (what a driver does) and ``open_images`` (what a worker does), imports not counted.
 Then two workers at once map the images and read every one; private memory is what only that process holds.
 Beside it, per image on one core: Pillow, and TensorFlow's accurate decoding.
+
+With ``--frames``, FITS files that a manifest lists: seconds of ``prepare_frames`` with an empty cache, in one process
+and in one for each CPU in turn, the bytes of both caches compared, seconds of CPU, which say more where others use the
+cores too, and the most memory that a reading process took.
 """
 
 from __future__ import annotations
@@ -34,6 +39,75 @@ def draw(folder: Path, n: int, size: int, classes: int = 5) -> None:
         path = folder / f"class{i % classes}" / f"{i:06d}.jpg"
         path.parent.mkdir(exist_ok=True)
         coarse.resize((size, size), Image.Resampling.BICUBIC).save(path, quality=90)
+
+
+def draw_frames(folder: Path, n: int, size: int) -> Path:
+    """FITS images of noise with a number each, and the manifest that lists them."""
+    import numpy as np
+    from astropy.io import fits
+
+    generator = np.random.default_rng(0)
+    lines = ["path,number"]
+    for i in range(n):
+        pixels = generator.normal(100, 5, (size, size)).astype(np.float32)
+        fits.PrimaryHDU(pixels).writeto(folder / f"{i:06d}.fits")
+        lines.append(f"{i:06d}.fits,{generator.normal():.6f}")
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def read_frames(manifest: str, processes: str) -> dict:
+    """Seconds of ``prepare_frames`` with an empty cache, those of the CPU in this process and in all that read for it,
+    and the most resident memory of this one and of one of those."""
+    import resource
+
+    import pandas  # noqa: F401 - which reads the manifest
+
+    from aifs_tune.data import prepare_frames
+    from aifs_tune.data_spec import DataSpec
+
+    data = DataSpec(frames={"manifest": Path(manifest), "targets": {"number": {}}})
+    with tempfile.TemporaryDirectory(dir=Path(manifest).parent) as cache:
+        os.environ["AIFS_TUNE_CACHE"] = cache
+        started, began = time.perf_counter(), time.process_time()
+        prepared = prepare_frames(data, processes=int(processes))
+        seconds, own_s = time.perf_counter() - started, time.process_time() - began
+    own, readers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "seconds": seconds,
+        "cpu_s": [own_s, readers.ru_utime + readers.ru_stime],
+        "bytes": prepared.location.name,
+        "own_mb": own.ru_maxrss / 1024,
+        "reader_mb": readers.ru_maxrss / 1024,
+    }
+
+
+def compare_frames(folder: Path, n: int, size: int, repeats: int) -> dict:
+    """One process and one for each CPU, in turn."""
+    manifest = draw_frames(folder, n, size)
+    many = len(os.sched_getaffinity(0))
+    runs = {processes: [] for processes in (0, many)}
+    for _ in range(repeats):
+        for processes, found in runs.items():
+            found.append(ask("frames", str(manifest), str(processes)))
+    if len({run["bytes"] for found in runs.values() for run in found}) > 1:
+        sys.exit("the caches differ")
+    one, all_cpus = (statistics.median(run["seconds"] for run in found) for found in runs.values())
+    pairs = [a["seconds"] / b["seconds"] for a, b in zip(*runs.values(), strict=True)]
+    return {
+        "frames": n,
+        "size": size,
+        "processes": many,
+        "one_process_frames_per_s": round(n / one),
+        "frames_per_s": round(n / all_cpus),
+        "ratio": round(one / all_cpus, 2),
+        "ratio_of_pairs": [round(pair, 2) for pair in pairs],
+        "cpu_s_of_one_process": round(statistics.median(run["cpu_s"][0] for run in runs[0]), 1),
+        "cpu_s_own_and_readers": [round(statistics.median(run["cpu_s"][i] for run in runs[many]), 1) for i in range(2)],
+        "own_mb": {processes: round(max(run["own_mb"] for run in found)) for processes, found in runs.items()},
+        "reader_mb": round(max(run["reader_mb"] for run in runs[many])),
+    }
 
 
 def memory_mb() -> dict[str, float]:
@@ -127,6 +201,7 @@ def answer_of(process) -> dict:
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--images", type=int, default=20_000)
+    cli.add_argument("--frames", type=int, help="so many FITS files instead of images")
     cli.add_argument("--size", type=int, default=128)
     cli.add_argument("--repeats", type=int, default=3)
     cli.add_argument("--json", action="store_true")
@@ -134,9 +209,18 @@ def main() -> None:
     args = cli.parse_args()
     if args.ask:
         what, *rest = args.ask
-        answers = {"prepare": lambda: prepare(rest[0], int(rest[1])), "work": lambda: work(rest[0])}
+        answers = {
+            "prepare": lambda: prepare(rest[0], int(rest[1])),
+            "work": lambda: work(rest[0]),
+            "frames": lambda: read_frames(*rest),
+        }
         print(json.dumps(answers[what]() if what in answers else single(rest[0], what)), flush=True)
         sys.stdin.readline()  # until the other worker has measured its memory too
+        return
+    if args.frames:
+        with tempfile.TemporaryDirectory() as folder:
+            compared = compare_frames(Path(folder), args.frames, args.size, args.repeats)
+        print(json.dumps(compared) if args.json else "\n".join(f"{key:26}{value}" for key, value in compared.items()))
         return
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")
