@@ -22,6 +22,8 @@ from aifs_tune.sweep_data import prepared_data
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.answered import Answered
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -22,6 +22,7 @@ from aifs_tune.studies import get_study
 from aifs_tune.sweep import Sweep
 from aifs_tune.sweep_file import parse_sweep
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 TREES = {
     "name": "nuclei",
     "trainer": "boosting",

@@ -27,6 +27,7 @@ from aifs_tune.sweep import located
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.function import import_function
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 OPTIONS = SweepOptions(workers=2, listener=Silent())
 NOISY = """
 import random

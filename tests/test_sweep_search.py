@@ -14,6 +14,7 @@ from aifs_tune.ranking import noise_in
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.storage import Storage
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 LAB = """
 def curve(x, rate, epochs):
     '''Best at x 0.7 and rate 1e-3; what is bad starts as well as what is good.'''
