@@ -30,7 +30,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from baselines import OF_KIND, check_baseline, other_trainer, score_linear
+from baselines.by_name import OF_KIND, check_baseline, other_trainer
+from baselines.linear import score_linear
 from rich.console import Console
 
 import aifs_tune

@@ -1,4 +1,4 @@
-"""What a tuned network has to beat on the same data, beside the configuration that its sweep file begins with."""
+"""A linear model on the examples of a sweep: the least that a network has to beat."""
 
 from __future__ import annotations
 
@@ -11,42 +11,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from aifs_tune.data.examples import ExampleSet, open_examples
-from aifs_tune.errors import RequestError
-from aifs_tune.spec import SweepSpec
 from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.examples_task import ExamplesGoal
 
 PENALTIES = tuple(10.0**power for power in range(-2, 5))
 """Of the squares of a linear model's weights: the one that is best on the validation part is taken."""
-OF_KIND = {"trees": ("table",), "cnn": ("images",), "linear": ("table", "series", "frames")}
-"""What each baseline can learn from; those that are not here take what the trainer of the sweep does."""
-
-
-def check_baseline(name: str, kind: str) -> None:
-    """Refuse a baseline that cannot learn from data of this kind.
-
-    Raises
-    ------
-    RequestError
-        If it cannot.
-    """
-    kinds = OF_KIND.get(name, (kind,))
-    if kind not in kinds:
-        others = [one for one in ("file", "trainer", *OF_KIND) if kind in OF_KIND.get(one, (kind,))]
-        raise RequestError(
-            f"--baseline: {name} learns from {' or '.join(kinds)}, the sweep from {kind}; allowed: {', '.join(others)}"
-        )
-
-
-def other_trainer(name: str, spec: SweepSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same question put to another trainer, and its parameters: ``trees``, ten an epoch, or ``cnn``, the published
-    network at a learning rate of 1e-3."""
-    trainer, params = {"trees": ("boosting", {"trees": 10}), "cnn": ("cnn", {"learning_rate": 1e-3})}[name]
-    told = spec.model_dump(mode="json")
-    kept = {key: told[key] for key in ("version", "name", "data", "objective")}
-    how = {key: told["trainer"][key] for key in ("patience", "class_weights")}
-    search = {"epochs": told["search"]["epochs"]}
-    return {**kept, "trainer": {"name": trainer, **how}, "search": search, "space": params}, params
 
 
 def score_linear(told: dict[str, Any], location: str) -> dict[str, float]:
