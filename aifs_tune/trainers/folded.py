@@ -52,8 +52,9 @@ class FoldedTrainer:
         RequestError
             If a parameter is unknown or not allowed, or the seed is negative.
         """
-        for i, trainer in enumerate(self._all):
-            trainer.reset(params, seed=seed + i)
+        self._own.reset(params, seed=seed)
+        for i, trainer in enumerate(self._all[1:], start=1):
+            trainer.reset(params, seed=(seed + i) % 2**32)
 
     def epoch(self) -> dict[str, float]:
         """Train an epoch on each division; empty if already finished.

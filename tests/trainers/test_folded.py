@@ -100,6 +100,14 @@ def test_patience_counts_the_means() -> None:
     assert len(values) == int(np.argmin(values)) + 3
 
 
+def test_any_seed_of_a_trial_will_do() -> None:
+    trees = TestFoldedTrainer().make()
+    trees.reset({"trees": 2}, seed=2**32 - 1)
+    assert trees.epoch()["val_loss"] > 0
+    with pytest.raises(RequestError, match="seed: -1 is not allowed"):
+        trees.reset({}, seed=-1)
+
+
 def test_trees_cannot_be_continued_on_folds_either() -> None:
     assert not isinstance(TestFoldedTrainer().make(), Resumable)
     assert isinstance(TestFoldedNetTrainer().make_new(), Resumable)
