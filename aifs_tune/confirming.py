@@ -15,6 +15,7 @@ from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.listener import Listener
 from aifs_tune.projects import split_name
+from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, get_study, start_study
 from aifs_tune.study import Study
@@ -89,8 +90,21 @@ def confirmed(
         found = get_study(opened, study)
         created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)
         share_files(created, found)
-    (options or SweepOptions()).finish(created)
+    given = options or SweepOptions()
+    if (warning := luck_left(found.spec)) is not None and given.listener is not None:
+        given.listener.stage(warning)
+    given.finish(created)
     return read_confirmation(opened, created.name)
+
+
+def luck_left(spec: SweepSpec) -> str | None:
+    """What is to be said before configurations are compared on examples by which a sweep of ``spec`` chose them."""
+    if spec.trainer is None or spec.trainer.folds == 1:
+        return None
+    return (
+        f"the sweep chose by {spec.trainer.folds} folds of all that is not the test part: a part of its luck is left in a "
+        "confirmation, none of it in the test part"
+    )
 
 
 def answer_test(

@@ -13,6 +13,7 @@ from compiled_once import CompiledOnce
 from small_tables import clouds
 
 from aifs_tune.confirmation import start_confirmation
+from aifs_tune.confirming import luck_left
 from aifs_tune.contenders import BASELINE, Contender
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.data import open_examples
@@ -153,6 +154,8 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
         made = start_confirmation(storage, spec, "few-noise", [default], CrossValidation(folds=3))
         assert made.spec.trainer is not None
         assert made.spec.trainer.folds == 1
+        assert luck_left(made.spec) is None
+        assert "the sweep chose by 4 folds of all that is not the test part" in str(luck_left(study.spec))
         assert "is of one division, a trial's value the mean over several folds" in str(floor_for(study))
 
 
