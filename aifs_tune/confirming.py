@@ -102,8 +102,8 @@ def luck_left(spec: SweepSpec) -> str | None:
     if spec.trainer is None or spec.trainer.folds == 1:
         return None
     return (
-        f"the sweep chose by {spec.trainer.folds} folds of all that is not the test part: a part of its luck is left in "
-        "a confirmation, none of it in the test part"
+        f"the sweep chose by {spec.trainer.folds} folds of all that is not the test part: a part of its luck is left "
+        "in a confirmation, none of it in the test part"
     )
 
 
