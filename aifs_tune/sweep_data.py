@@ -93,6 +93,10 @@ def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
     ]
     sizes = [sizes_of(division.location, kind) for division in divisions]
     measuring = "test" if several.measures_folds else "val"
+    if spec.cross_validation is None:
+        n_train, n_measuring = sizes[0]["train"], sizes[0][measuring]
+        text = f"about {n_train} to train on and {n_measuring} to measure by in each"
+        listener.stage(f"each trial is measured on {several.n_splits} folds, {text}")
     return SweepData(
         made.location,
         made.fingerprint,

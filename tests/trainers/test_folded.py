@@ -129,9 +129,20 @@ def sweep(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+class Told(Silent):
+    """Keeps what a stage says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.lines.append(text)
+
+
 def test_a_job_has_the_folds_of_all_that_is_not_the_test_part(sweep: dict[str, Any], tmp_path: Path) -> None:
-    spec = located(parse_sweep(sweep))
-    data = data_for(spec, strict=False, listener=Silent())
+    spec, told = located(parse_sweep(sweep)), Told()
+    data = data_for(spec, strict=False, listener=told)
+    assert told.lines[-1] == "each trial is measured on 4 folds, about 54 to train on and 18 to measure by in each"
     job = Job(spec, data.location, tmp_path, tmp_path, data.fingerprint, divisions=data.divisions)
     assert data.location is not None
     own, folds = open_examples(data.location), [open_examples(place) for place in job.folds_here()]
