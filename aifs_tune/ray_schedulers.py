@@ -34,8 +34,8 @@ class Lead:
         self._best = max((self._sign * value for value in complete if math.isfinite(value)), default=math.inf)
         self._running: dict[str, float] = {}
 
-    def is_taken(self, trial_id: str, value: float) -> bool:
-        """Whether the trial has one, now that it has reported ``value``; none has while no trial is complete."""
+    def reported(self, trial_id: str, value: float) -> bool:
+        """Count a value of a running trial; whether it has such an epoch. None has while no trial is complete."""
         best = self._running.get(trial_id, -math.inf)
         if math.isfinite(value):
             best = self._running[trial_id] = max(best, self._sign * value)
@@ -43,7 +43,7 @@ class Lead:
 
     def complete(self, trial_id: str, value: float | None) -> None:
         """Count a trial that has ended, with what its last epoch reported, if anything."""
-        self.is_taken(trial_id, math.nan if value is None else value)
+        self.reported(trial_id, math.nan if value is None else value)
         best = self._running.pop(trial_id, -math.inf)
         if math.isfinite(best):
             self._best = best if self._best == math.inf else max(best, self._best)
@@ -71,7 +71,7 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         if epoch >= self._epochs or value is None:
             return decision
         decision = self._decided(trial, epoch, value, decision)
-        return str(TrialScheduler.CONTINUE) if self._lead.is_taken(trial.trial_id, value) else decision
+        return str(TrialScheduler.CONTINUE) if self._lead.reported(trial.trial_id, value) else decision
 
     def _decided(self, trial: Any, epoch: int, value: float, decision: str) -> str:
         if is_rung(epoch, self._grace):
