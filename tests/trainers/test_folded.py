@@ -75,30 +75,51 @@ def test_what_an_epoch_validates_is_the_mean_of_what_the_folds_do_alone(kind: An
             assert found[name] == pytest.approx(np.mean([fold[name] for fold in folds]), rel=1e-6), name
 
 
+class Scripted(MlpTrainer):
+    """Trains as usual and reports given validation losses, one for each epoch; keeps the weights and the validation
+    losses that the epochs really had."""
+
+    def __init__(self, examples: ExampleSet, script: list[float], **goal: Any) -> None:
+        self.script, self.weights, self.losses = script, [], []
+        super().__init__(examples, **GOAL | goal)
+
+    def train_epoch(self) -> dict[str, float]:
+        metrics = super().train_epoch()
+        self.weights.append(self._program.network.values())
+        self.losses.append(metrics["val_loss"])
+        return metrics | {"val_loss": self.script[len(self.losses) - 1]}
+
+
 def test_the_folds_choose_the_epoch_and_the_weights_are_of_the_own_division(tmp_path: Path) -> None:
-    wild = {"learning_rate": 1.0, "units": 8, "batch_size": 16, "dropout": 0.0}
-    together: Any = folded(MlpTrainer(clouds(), **GOAL), [MlpTrainer(division(n), **GOAL) for n in range(3)])
-    together.reset(wild, seed=1)
-    alone = MlpTrainer(clouds(), wild, seed=1, **GOAL)
-    curve, own = zip(*((together.epoch()["val_loss"], alone.epoch()["val_loss"]) for _ in range(12)), strict=True)
-    best = int(np.argmin(curve))
-    assert together.best_epoch == best + 1
-    assert together.best_value == curve[best]
-    assert best != int(np.argmin(own)), "the own validation part would have chosen another"
-    assert together.evaluate("val")["val_loss"] == pytest.approx(own[best], rel=1e-5)
+    own = Scripted(clouds(), [0.5, 0.1, 0.3, 0.4])
+    folds = [Scripted(division(0), [0.9, 0.8, 0.4, 0.2]), Scripted(division(1), [0.1, 0.4, 0.2, 0.8])]
+    together: Any = folded(own, folds)
+    together.reset(FAST, seed=1)
+    for expected in [0.5, 0.6, 0.3, 0.5]:
+        assert together.epoch()["val_loss"] == pytest.approx(expected)
+    assert together.best_epoch == 3, "the best of the means; alone, no division would have chosen it"
+    assert together.best_value == pytest.approx(0.3)
+    assert together.evaluate("val")["val_loss"] == pytest.approx(own.losses[2], rel=1e-5)
     with np.load(together.save_best(tmp_path)) as arrays:
-        assert set(arrays) == set(alone._program.network.values())
+        assert set(arrays) == set(own.weights[2])
+        for name, values in own.weights[2].items():
+            np.testing.assert_array_equal(arrays[name], values)
+            if name.endswith(".kernel"):
+                assert (values != own.weights[3][name]).any(), "an epoch changes the weights"
 
 
 def test_patience_counts_the_means() -> None:
-    goal = GOAL | {"patience": 2}
-    together = folded(MlpTrainer(clouds(), **goal), [MlpTrainer(division(n), **goal) for n in range(2)])
-    together.reset(FAST | {"learning_rate": 1.0}, seed=1)
-    values = []
-    while not together.is_finished:
-        values.append(together.epoch()["val_loss"])
+    own = Scripted(clouds(), [0.9, 0.8, 0.7, 0.6], patience=2)
+    folds = [
+        Scripted(division(0), [0.9, 0.2, 0.6, 0.5], patience=2),
+        Scripted(division(1), [0.1, 0.4, 0.3, 0.2], patience=2),
+    ]
+    together = folded(own, folds)
+    together.reset(FAST, seed=1)
+    means = [together.epoch()["val_loss"] for _ in range(4)]
+    assert means == pytest.approx([0.5, 0.3, 0.45, 0.35])
+    assert together.is_finished, "two epochs after the best mean, while the own division still gets better"
     assert together.epoch() == {}
-    assert len(values) == int(np.argmin(values)) + 3
 
 
 def test_any_seed_of_a_trial_will_do() -> None:
