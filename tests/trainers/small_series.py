@@ -26,7 +26,7 @@ def slopes(n: int = 96, *, of_values: bool = False) -> ExampleSet:
     lengths = random.integers(6, steps + 1, n).astype(np.int32)
     slope = np.where(np.arange(n) % 2 == 0, 1, -1) * random.uniform(0.5, 1.5, n)
     line = slope[:, None] * (np.arange(steps) / steps - 0.5)
-    values = np.stack([line, np.zeros_like(line)], axis=2) + random.normal(0, 0.2, (n, steps, 2))
+    values = np.stack([line, np.zeros_like(line)], axis=2) + random.normal(0, 0.05, (n, steps, 2))
     values[np.arange(steps)[None, :] >= lengths[:, None]] = 0
     order = random.permutation(n).astype(np.int32)
     parts = np.split(order, [n * 6 // 10, n * 8 // 10])

@@ -7,11 +7,12 @@ import numpy as np
 from aifs_tune.data.examples import ExampleSet, Target
 
 
-def clouds(*, n: int = 120, columns: int = 6, n_classes: int = 3, seed: int = 0) -> ExampleSet:
-    """Gaussian clouds, one for each class."""
+def clouds(*, n: int = 120, columns: int = 6, n_classes: int = 3, seed: int = 0, apart: float = 2.0) -> ExampleSet:
+    """Gaussian clouds, one for each class, ``apart`` standard deviations from the origin; from 5 on they do not
+    overlap."""
     random = np.random.default_rng(seed)
     truths = (np.arange(n) % n_classes).astype(np.int32)
-    inputs = (random.normal(size=(n, columns)) + 2 * np.eye(n_classes, columns)[truths]).astype(np.float32)
+    inputs = (random.normal(size=(n, columns)) + apart * np.eye(n_classes, columns)[truths]).astype(np.float32)
     return _divided(inputs, truths, tuple(f"class {i}" for i in range(n_classes)), ())
 
 
