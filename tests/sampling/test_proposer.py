@@ -139,17 +139,18 @@ def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
     study = start_study(Storage(url, create=True), spec, "s")
     rng = np.random.default_rng(0)
 
-    def score(params, epoch):
-        return 1 - (params["x"] - 0.6) ** 2 if epoch >= 4 else rng.random()
-
-    for _ in range(16):
-        trial = study.ask()
+    for x in np.linspace(0.0, 1.0, 16).tolist():
+        trial = running_at(study, x)
         for epoch in range(1, 17):
-            study.report(trial, epoch, {"score": score(trial.params, epoch)})
+            study.report(trial, epoch, {"score": 1 - (x - 0.6) ** 2 if epoch >= 4 else rng.random()})
         study.tell(trial)
-    started = [study.ask() for _ in range(12)]
-    going_on = [study.promise(trial, 1, 0.0) >= LEAST_PROMISE for trial in started]
-    assert sum(going_on) >= 8, "though the luck of their first epoch is the worst there is"
+    worst = 0.0  # the worst luck there is
+
+    def promise(x):
+        return study.promise(running_at(study, x), 1, worst)
+
+    assert all(promise(x) > LEAST_PROMISE for x in (0.59, 0.6, 0.61)), "their first epoch says nothing against them"
+    assert all(promise(x) < LEAST_PROMISE for x in (0.3, 0.9)), "these were not worth starting"
 
 
 def a_rising_study(url, **spec):
