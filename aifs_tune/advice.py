@@ -7,8 +7,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Advice:
-    """Whether to ``stop``, with the ``reason``.
+class Recommendation:
+    """Whether to ``should_stop``, with the ``reason``.
 
     ``noise`` is the standard deviation of one measurement, from configurations that were measured several times, with
     ``noise_freedom`` degrees of freedom. ``expected_gain`` is by how much the true value of the next proposal is
@@ -17,7 +17,7 @@ class Advice:
     noise the highest result is the luckiest one, and the model draws on all results near it. None where not known.
     """
 
-    stop: bool
+    should_stop: bool
     reason: str
     noise: float | None
     noise_freedom: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from aifs_tune.advice import Advice
+from aifs_tune.advice import Recommendation
 from aifs_tune.ranking import noise_in
 from aifs_tune.sampling import Proposer
 from aifs_tune.spec import SweepSpec
@@ -19,9 +19,9 @@ LEAST_RESULTS = 5
 model knows too little to say what may be gained."""
 
 
-def advice_of(
+def recommend(
     spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial], floor: tuple[float, int] | None = None
-) -> Advice:
+) -> Recommendation:
     """The advice for ``study``, whose trials are ``trials``. ``floor`` is a standard deviation of one measurement that
     was measured elsewhere, with its degrees of freedom: it counts while the study's own repetitions say too little.
 
@@ -32,12 +32,12 @@ def advice_of(
     least = LEAST_RESULTS * (1 + n_varied)
     n_complete = sum(trial.state == "complete" for trial in trials)
     noise, freedom = known_noise(trials, floor) or (None, 0)
-    outlook = None if spec.trade_off else Proposer(spec).outlook(study)
-    gain, recommended, value = outlook if outlook is not None else (None, None, None)
+    best_and_gain = None if spec.trade_off else Proposer(spec).best_and_gain(study)
+    gain, recommended, value = best_and_gain if best_and_gain is not None else (None, None, None)
     stop = False
     if spec.trade_off:
         reason = "several objectives are traded off: the gain in one of them says little"
-    elif outlook is None:
+    elif best_and_gain is None:
         reason = "too few results are known"
     elif noise is None or freedom < LEAST_FREEDOM:
         reason = f"the noise is not known: {freedom} of {LEAST_FREEDOM} repeated measurements"
@@ -47,7 +47,7 @@ def advice_of(
         assert gain is not None
         stop = gain < noise
         reason = f"expected gain {gain:.3g} is {'below' if stop else 'not below'} the measured noise {noise:.3g}"
-    return Advice(stop, reason, noise, freedom, gain, recommended, value)
+    return Recommendation(stop, reason, noise, freedom, gain, recommended, value)
 
 
 def known_noise(trials: Sequence[Trial], floor: tuple[float, int] | None) -> tuple[float, int] | None:

@@ -10,12 +10,12 @@ from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.storage import Storage
 from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
-from aifs_tune.trainers.families import FAMILIES
+from aifs_tune.trainers.families import TRAINERS
 from aifs_tune.trial import Trial
-from aifs_tune.writer_lock import Owner
+from aifs_tune.writer_lock import LockHolder
 
 
-def best_answer(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
+def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
     """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
     off, the Pareto front under ``"front"``. If the best trial took over another one's weights, ``params`` are those
     that its line began with and ``replay`` is what it trained with from which epoch on, as a sweep file has it.
@@ -26,50 +26,52 @@ def best_answer(study: Study | RemoteStudy, *, top: int | None = None) -> dict[s
         While no trial is complete.
     """
     ranked = study.best_trials(top or 1)
-    answer = _question(study)
+    summary = _study_header(study)
     if top is None:
-        answer |= _result(study, ranked[0])
+        summary |= _result(study, ranked[0])
     else:
-        answer["best"] = [_ranked(trial) for trial in ranked]
+        summary["best"] = [_ranked(trial) for trial in ranked]
     if study.spec.trade_off:
-        answer["front"] = [_ranked(trial) for trial in study.front]
-    return answer | {"n_trials": study.counts()}
+        summary["front"] = [_ranked(trial) for trial in study.front]
+    return summary | {"n_trials": study.counts()}
 
 
-def status_answer(study: Study) -> dict[str, Any]:
+def status_summary(study: Study) -> dict[str, Any]:
     """How far a study is and who is working on it."""
     counts = study.counts()
     return {
-        **_question(study),
-        "asked": study.n_asked,
+        **_study_header(study),
+        "n_requested": study.n_requested,
         "n_trials": counts,
-        "writer": _owner(study.storage.lock(study.name).owner()),
+        "writer": _owner(study.storage.lock(study.name).holder()),
         "best": None if (best := study.find_best()) is None else _result(study, best),
     }
 
 
-def studies_answer(storage: Storage | Client) -> list[dict[str, Any]]:
+def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
     """One object a study of a storage or service, those of other tools left out."""
     if isinstance(storage, Client):
         return [_line(line) for line in storage.study_lines()]
-    answers = []
+    summaries = []
     for name in study_names(storage):
         study = find_study(storage, name)
         if study is not None:
-            status = status_answer(study)
+            status = status_summary(study)
             best = status["best"]
-            answers.append({**_question(study), "asked": status["asked"], "n_trials": status["n_trials"]})
-            answers[-1]["value"] = best["value"] if best else None
-    return answers
+            summaries.append(
+                {**_study_header(study), "n_requested": status["n_requested"], "n_trials": status["n_trials"]}
+            )
+            summaries[-1]["value"] = best["value"] if best else None
+    return summaries
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
     """What a service says of a study, in the same words."""
     traded = ("trade_off",) if line["trade_off"] else ()
-    return {name: line[name] for name in ("study", "objective", *traded, "asked", "n_trials", "value")}
+    return {name: line[name] for name in ("study", "objective", *traded, "n_requested", "n_trials", "value")}
 
 
-def _question(study: Study | RemoteStudy) -> dict[str, Any]:
+def _study_header(study: Study | RemoteStudy) -> dict[str, Any]:
     question: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
     if study.spec.trade_off:
         question["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
@@ -97,8 +99,8 @@ def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
 def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     if not trial.schedule:
         return {}
-    family, steps = FAMILIES.get(study.trainer or ""), lineage(study, trial)
-    kept = family.shaping if family is not None else ()
+    trainer_entry, steps = TRAINERS.get(study.trainer or ""), lineage(study, trial)
+    kept = trainer_entry.static_params if trainer_entry is not None else ()
     entries = [
         {"epoch": epoch, "params": {name: value for name, value in params.items() if name not in kept}}
         for epoch, params in steps
@@ -106,5 +108,5 @@ def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     return {"params": dict(steps[0][1]), "schedule": [change.to_json() for change in trial.schedule], "replay": entries}
 
 
-def _owner(owner: Owner | None) -> dict[str, Any] | None:
+def _owner(owner: LockHolder | None) -> dict[str, Any] | None:
     return None if owner is None else vars(owner)

@@ -23,28 +23,28 @@ from aifs_tune import (
     cli_service,
 )
 from aifs_tune.cli_doors import (
-    Address,
-    AsJson,
-    Epochs,
-    NewStudy,
-    OfJobs,
-    Overrides,
-    Seed,
-    StorageUrl,
-    Strict,
-    StudyName,
-    SweepFile,
-    Timeout,
-    Trials,
-    Unauthenticated,
-    WarmStart,
-    Workers,
-    open_study_named,
+    AddressOption,
+    AllowUnauthenticatedOption,
+    EpochsOption,
+    FindJobAddressOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    StorageOption,
+    StrictOption,
+    StudyArgument,
+    StudyOption,
+    SweepArgument,
+    TimeoutOption,
+    TrialsOption,
+    WarmStartOption,
+    WorkersOption,
+    echo_stderr,
+    open_local_study,
     print_json,
-    say,
 )
-from aifs_tune.cli_elsewhere import find_service, open_study
-from aifs_tune.cli_result import TableFormat, TableOutput, out, print_result, print_table
+from aifs_tune.cli_elsewhere import find_service, find_target_study
+from aifs_tune.cli_result import FormatOption, OutputOption, out, print_result, print_table
 from aifs_tune.errors import AifsTuneError, RequestError, border_of
 from aifs_tune.profile import process_age_s
 from aifs_tune.trial import State, selected
@@ -60,7 +60,7 @@ app = typer.Typer(
 
 @app.command()
 def run(
-    sweep: SweepFile,
+    sweep: SweepArgument,
     data: Annotated[
         str | None,
         typer.Option(
@@ -68,30 +68,30 @@ def run(
             help="A folder of images per class, or the file it learns from; or the URL of one (s3, gs, az, file).",
         ),
     ] = None,
-    study: NewStudy = None,
-    storage: StorageUrl = None,
-    trials: Trials = None,
-    epochs: Epochs = None,
-    workers: Workers = None,
-    timeout: Timeout = None,
-    seed: Seed = None,
-    address: Address = None,
-    allow_unauthenticated: Unauthenticated = False,
-    overrides: Overrides = None,
-    warm_start: WarmStart = None,
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    trials: TrialsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    seed: SeedOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
     warm_start_storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the studies of --warm-start are; default: --storage.")
     ] = None,
-    strict: Strict = False,
+    strict: StrictOption = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a sweep and print the best configuration."""
     from aifs_tune.sweep import load_sweep
 
     ready = load_sweep(sweep, data=data, overrides=overrides or ())
     began = process_age_s()
-    with cli_files.heard() as listener:
+    with cli_files.progress_callback() as callback:
         result = ready.run(
             trials=trials,
             epochs=epochs,
@@ -105,7 +105,7 @@ def run(
             strict=strict,
             warm_start=warm_start or None,
             warm_start_storage=warm_start_storage,
-            listener=listener,
+            callback=callback,
         )
     result.profile.stages = {"start": began, **result.profile.stages}
     print_result(result, as_json, with_profile=profile)
@@ -113,20 +113,20 @@ def run(
 
 @app.command()
 def resume(
-    study: StudyName,
-    storage: StorageUrl = None,
-    workers: Workers = None,
-    timeout: Timeout = None,
-    address: Address = None,
-    allow_unauthenticated: Unauthenticated = False,
-    as_json: AsJson = False,
+    study: StudyArgument,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Finish exactly the trials that a stopped sweep was asked for; as a job if the address is http://HEAD:8265."""
     from aifs_tune import sweep
 
-    if cli_cluster.resumes_as_job(study, storage, workers, timeout, address, allow_unauthenticated, as_json):
+    if cli_cluster.resume_as_job(study, storage, workers, timeout, address, allow_unauthenticated, as_json):
         return
-    with cli_files.heard() as listener:
+    with cli_files.progress_callback() as callback:
         result = sweep.resume(
             study,
             storage=storage,
@@ -134,24 +134,24 @@ def resume(
             timeout_s=timeout,
             address=address,
             allow_unauthenticated=allow_unauthenticated,
-            listener=listener,
+            callback=callback,
         )
     print_result(result, as_json)
 
 
 @app.command()
 def best(
-    study: StudyName,
+    study: StudyArgument,
     top: Annotated[int | None, typer.Option(min=1, metavar="K", help="The K best trials.")] = None,
-    storage: StorageUrl = None,
-    as_json: AsJson = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
 ) -> None:
     """Print the best configuration of a study."""
-    from aifs_tune.answers import best_answer
-    from aifs_tune.screens import best_screen
+    from aifs_tune.answers import best_summary
+    from aifs_tune.screens import render_best
 
-    answer = best_answer(open_study(study, storage), top=top)
+    answer = best_summary(find_target_study(study, storage), top=top)
     if as_json:
         print_json(answer)
     elif as_yaml:
@@ -159,92 +159,92 @@ def best(
 
         typer.echo(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True), nl=False)
     else:
-        out().print(best_screen(answer))
+        out().print(render_best(answer))
 
 
 @app.command()
 def trials(
-    study: StudyName,
-    output_format: TableFormat = "table",
-    output: TableOutput = None,
+    study: StudyArgument,
+    output_format: FormatOption = "table",
+    output: OutputOption = None,
     state: Annotated[State | None, typer.Option(help="Those in this state alone.")] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Those alone whose lease has run out.")] = False,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Those alone that this one has.")] = None,
     label: Annotated[str | None, typer.Option(metavar="TEXT", help="Those of this sample alone.")] = None,
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
 ) -> None:
     """Print the trials of a study, all or some."""
-    from aifs_tune.screens import trials_screen
+    from aifs_tune.screens import render_trials
     from aifs_tune.table import trials_table
 
-    opened = open_study(study, storage)
+    opened = find_target_study(study, storage)
     chosen = selected(opened.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
     print_table(
         output_format,
         output,
-        screen=lambda: trials_screen(opened, chosen),
-        listed=lambda: [trial.to_json() for trial in chosen],
+        render=lambda: render_trials(opened, chosen),
+        rows=lambda: [trial.to_json() for trial in chosen],
         table=lambda: trials_table(chosen, list(opened.spec.space.root)),
     )
 
 
 @app.command()
-def studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
+def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the studies of a storage."""
-    from aifs_tune.answers import studies_answer
-    from aifs_tune.screens import studies_screen
+    from aifs_tune.answers import studies_summary
+    from aifs_tune.screens import render_studies
     from aifs_tune.storage import Storage
 
-    answer = studies_answer(find_service(storage) or Storage(storage))
+    answer = studies_summary(find_service(storage) or Storage(storage))
     if as_json:
         print_json(answer)
     else:
-        out().print(studies_screen(answer))
+        out().print(render_studies(answer))
 
 
 @app.command()
 def status(
-    study: StudyName,
-    storage: StorageUrl = None,
-    address: OfJobs = None,
-    allow_unauthenticated: Unauthenticated = False,
-    as_json: AsJson = False,
+    study: StudyArgument,
+    storage: StorageOption = None,
+    address: FindJobAddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say how far a study is and which process works on it, and how its job is with --address."""
-    from aifs_tune.answers import status_answer
-    from aifs_tune.screens import status_screen
+    from aifs_tune.answers import status_summary
+    from aifs_tune.screens import render_status
 
-    answer = status_answer(open_study_named(study, storage))
+    answer = status_summary(open_local_study(study, storage))
     if address is not None:
-        answer["job"] = cli_cluster.job_answer(cli_cluster.cluster(address, allow_unauthenticated).newest(study))
+        answer["job"] = cli_cluster.job_summary(cli_cluster.cluster_jobs(address, allow_unauthenticated).newest(study))
     if as_json:
         print_json(answer)
     else:
-        out().print(status_screen(answer))
+        out().print(render_status(answer))
 
 
 @app.command()
 def stop(
-    study: StudyName,
-    storage: StorageUrl = None,
-    address: OfJobs = None,
-    allow_unauthenticated: Unauthenticated = False,
+    study: StudyArgument,
+    storage: StorageOption = None,
+    address: FindJobAddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
     """Stop the sweep that runs on this machine, or as a job at --address; it can be resumed."""
     import socket
 
     if address is not None:
-        job = cli_cluster.cluster(address, allow_unauthenticated).stop(study)
-        say(f"asked job {job.id} to stop; continue with: aifs-tune resume {study} --address {address}")
+        job = cli_cluster.cluster_jobs(address, allow_unauthenticated).stop(study)
+        echo_stderr(f"asked job {job.id} to stop; continue with: aifs-tune resume {study} --address {address}")
         return
-    opened = open_study_named(study, storage)
-    owner = opened.storage.lock(study).owner()
+    opened = open_local_study(study, storage)
+    owner = opened.storage.lock(study).holder()
     if owner is None:
         raise RequestError(f"study {study!r}: no sweep is running")
     if owner.host != socket.gethostname():
         raise RequestError(f"study {study!r}: its sweep is {owner}; stop it there")
     os.kill(owner.pid, signal.SIGINT)
-    say(f"asked {owner} to stop; continue with: aifs-tune resume {study}")
+    echo_stderr(f"asked {owner} to stop; continue with: aifs-tune resume {study}")
 
 
 for command in (
@@ -257,7 +257,7 @@ for command in (
     cli_confirm.compare,
     cli_confirm.noise,
     cli_instrument.renew,
-    cli_instrument.advice,
+    cli_instrument.recommendation,
     cli_cluster.submit,
     cli_cluster.logs,
     cli_files.space,
@@ -283,7 +283,7 @@ def main() -> None:
     except AifsTuneError as error:
         if debug:
             raise
-        say(f"aifs-tune: {error}")
+        echo_stderr(f"aifs-tune: {error}")
         sys.exit(border_of(error).exit_code)
 
 

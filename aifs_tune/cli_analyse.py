@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aifs_tune.analysis.table_names import TableName
-from aifs_tune.cli_doors import AsJson, StorageUrl, StudyName, print_json, say
-from aifs_tune.cli_elsewhere import open_study
-from aifs_tune.cli_result import TableFormat, TableOutput, out, print_table
+from aifs_tune.cli_doors import JsonOption, StorageOption, StudyArgument, echo_stderr, print_json
+from aifs_tune.cli_elsewhere import find_target_study
+from aifs_tune.cli_result import FormatOption, OutputOption, out, print_table
 from aifs_tune.errors import NotFoundError, RequestError
 
 if TYPE_CHECKING:
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
     from aifs_tune.analysis.of_study import Analysis
 
-EvaluatorName = Annotated[
+EvaluatorOption = Annotated[
     Literal["fanova", "pedanova"],
     typer.Option("--evaluator", help="fanova: shares of the variance. pedanova: what sets the best tenth apart."),
 ]
 
 
 def importance(
-    study: StudyName, evaluator: EvaluatorName = "fanova", storage: StorageUrl = None, as_json: AsJson = False
+    study: StudyArgument,
+    evaluator: EvaluatorOption = "fanova",
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say which parameters matter, alone and in pairs, how sure that is, and what to change."""
-    from aifs_tune.screens_analyse import importance_screen
+    from aifs_tune.screens_analyse import render_importance
     from aifs_tune.table import table_rows
 
     analysis = _analysis(study, storage)
@@ -40,25 +43,25 @@ def importance(
         remarks = {name: table.attrs["remark"] for name, table in tables.items() if "remark" in table.attrs}
         print_json({"study": study, **{name: table_rows(table) for name, table in tables.items()}, "remarks": remarks})
         return
-    out().print(importance_screen(shares, pairs, changes))
+    out().print(render_importance(shares, pairs, changes))
     for remark in dict.fromkeys(table.attrs.get("remark") for table in (shares, pairs)):
         if remark:
-            say(f"note: {remark}")
+            echo_stderr(f"note: {remark}")
 
 
 def analyse(
-    study: StudyName,
+    study: StudyArgument,
     table: Annotated[TableName, typer.Option("--table", help="Which one.")],
     first: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
     second: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of a contour; default: the first objective.")] = None,
-    evaluator: EvaluatorName = "fanova",
-    output_format: TableFormat = "table",
-    output: TableOutput = None,
-    storage: StorageUrl = None,
+    evaluator: EvaluatorOption = "fanova",
+    output_format: FormatOption = "table",
+    output: OutputOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Print a table of what a study's trials say."""
-    from aifs_tune.screens_analyse import rows_screen
+    from aifs_tune.screens_analyse import render_rows
     from aifs_tune.table import table_rows
 
     is_contour = table == "contour"
@@ -77,12 +80,12 @@ def analyse(
     print_table(
         output_format,
         output,
-        screen=lambda: rows_screen(table_rows(found), list(found.columns)),
-        listed=lambda: table_rows(found),
+        render=lambda: render_rows(table_rows(found), list(found.columns)),
+        rows=lambda: table_rows(found),
         table=lambda: found,
     )
     if "remark" in found.attrs:
-        say(f"note: {found.attrs['remark']}")
+        echo_stderr(f"note: {found.attrs['remark']}")
 
 
 def _named(analysis: Analysis, table: TableName, evaluator: Literal["fanova", "pedanova"]) -> pandas.DataFrame:
@@ -95,25 +98,29 @@ def _named(analysis: Analysis, table: TableName, evaluator: Literal["fanova", "p
 def _analysis(study: str, storage: str | None) -> Analysis:
     from aifs_tune.analysis.of_study import analyse as analysed
 
-    opened = open_study(study, storage)
-    return analysed(opened, noise=_noise_beside(opened))
+    opened = find_target_study(study, storage)
+    return analysed(opened, noise=_find_noise(opened))
 
 
-def _noise_beside(study: object) -> float | None:
+def _find_noise(study: object) -> float | None:
     """The noise that ``aifs-tune noise`` measured of the same sweep file, in the same storage; None where not."""
     from aifs_tune.studies import find_study
     from aifs_tune.study import Study
 
     if not isinstance(study, Study):
         return None
-    there = find_study(study.storage, f"{study.spec.name}-noise")
-    if there is None or there.spec.objective != study.spec.objective or there.spec.cross_validation is None:
+    noise_study = find_study(study.storage, f"{study.spec.name}-noise")
+    if (
+        noise_study is None
+        or noise_study.spec.objective != study.spec.objective
+        or noise_study.spec.cross_validation is None
+    ):
         return None
     from aifs_tune.confirmation import read_confirmation
     from aifs_tune.errors import WorkError
     from aifs_tune.noise_floor import noise_of
 
     try:
-        return noise_of(read_confirmation(study.storage, there.name)).sd
+        return noise_of(read_confirmation(study.storage, noise_study.name)).sd
     except WorkError:
         return None  # it has not ended

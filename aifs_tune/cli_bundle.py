@@ -8,27 +8,27 @@ from typing import Annotated
 import typer
 
 from aifs_tune.cli_doors import (
-    Address,
-    AsJson,
-    NewStudy,
-    StorageUrl,
-    StudyName,
-    Timeout,
-    Unauthenticated,
-    Workers,
+    AddressOption,
+    AllowUnauthenticatedOption,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    StudyOption,
+    TimeoutOption,
+    WorkersOption,
+    echo_stderr,
     print_json,
-    say,
 )
-from aifs_tune.cli_files import heard
+from aifs_tune.cli_files import progress_callback
 from aifs_tune.cli_result import next_command, out, storage_option
 from aifs_tune.errors import WorkError
 
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that export wrote.")]
-Data = Annotated[str | None, typer.Option(metavar="PATH", help="Where its data lie here, as for run.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that export wrote.")]
+DataOption = Annotated[str | None, typer.Option(metavar="PATH", help="Where its data lie here, as for run.")]
 
 
 def export(
-    study: StudyName,
+    study: StudyArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.")],
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Default: the study's name.")] = None,
     author: Annotated[
@@ -38,8 +38,8 @@ def export(
         str | None, typer.Option("--licence", "--license", metavar="SPDX", help="Such as CC-BY-4.0.")
     ] = None,
     zenodo: Annotated[bool, typer.Option("--zenodo", help="Add .zenodo.json; nothing is sent.")] = False,
-    storage: StorageUrl = None,
-    as_json: AsJson = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a study into a folder to publish: an RO-Crate of its trials, best configuration, model and scores."""
     from aifs_tune.bundle.exporting import export as export_study
@@ -53,32 +53,32 @@ def export(
     for name in made.files:
         typer.echo(f"{output}/{name}")
     for what, why in made.missing.items():
-        say(f"no {what}: {why}")
-    say(f"SHA-256 of its metadata, which have that of every file: {made.sha256}")
+        echo_stderr(f"no {what}: {why}")
+    echo_stderr(f"SHA-256 of its metadata, which have that of every file: {made.sha256}")
     data = " --data PATH" if made.needs_data else ""
-    say(f"\nNext: {next_command('reproduce', str(output))}{data}")
+    echo_stderr(f"\nNext: {next_command('reproduce', str(output))}{data}")
 
 
 def reproduce(
-    bundle: Bundle,
-    data: Data = None,
+    bundle: BundleArgument,
+    data: DataOption = None,
     seeds: Annotated[int, typer.Option(min=0, max=1000, metavar="K", help="Fresh seeds beside its own.")] = 3,
     allow_changed_data: Annotated[
         bool, typer.Option("--allow-changed-data", help="Train though the data are others.")
     ] = False,
-    storage: StorageUrl = None,
-    workers: Workers = None,
-    timeout: Timeout = None,
-    address: Address = None,
-    allow_unauthenticated: Unauthenticated = False,
-    as_json: AsJson = False,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the best configuration of a bundle again, and say whether its score is reached within the noise."""
     from aifs_tune.bundle.reproducing import reproduce as reproduce_bundle
     from aifs_tune.confirming import SweepOptions
 
-    with heard() as listener:
-        options = SweepOptions(workers, timeout, address, allow_unauthenticated, listener)
+    with progress_callback() as callback:
+        options = SweepOptions(workers, timeout, address, allow_unauthenticated, callback)
         found = reproduce_bundle(
             bundle,
             data=data,
@@ -92,23 +92,27 @@ def reproduce(
     else:
         out().print(found.verdict.text, markup=False, highlight=False)
         if found.changed_data is not None:
-            say(f"\nBut {found.changed_data}")
+            echo_stderr(f"\nBut {found.changed_data}")
     if not found.is_reproduced:
         raise WorkError(f"{bundle}: the recorded score was not reached again; see study {found.study.name}")
 
 
 def import_bundle(
-    bundle: Bundle, study: NewStudy = None, data: Data = None, storage: StorageUrl = None, as_json: AsJson = False
+    bundle: BundleArgument,
+    study: StudyOption = None,
+    data: DataOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take the study of a bundle into a storage: the same trials, and the search can go on."""
-    from aifs_tune.answers import status_answer
+    from aifs_tune.answers import status_summary
     from aifs_tune.bundle.importing import import_study
-    from aifs_tune.screens import status_screen
+    from aifs_tune.screens import render_status
 
     made = import_study(bundle, storage=storage, study=study, data=data)
-    answer = status_answer(made)
+    answer = status_summary(made)
     if as_json:
         print_json(answer)
     else:
-        out().print(status_screen(answer))
-        say(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")
+        out().print(render_status(answer))
+        echo_stderr(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")

@@ -11,64 +11,64 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aifs_tune.cli_doors import (
-    AsJson,
-    Epochs,
-    JobAddress,
-    NewStudy,
-    Overrides,
-    Seed,
-    StorageUrl,
-    Strict,
-    StudyName,
-    SweepFile,
-    Timeout,
-    Trials,
-    Unauthenticated,
-    WarmStart,
-    Workers,
-    open_study_named,
+    AllowUnauthenticatedOption,
+    EpochsOption,
+    JobAddressOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    StorageOption,
+    StrictOption,
+    StudyArgument,
+    StudyOption,
+    SweepArgument,
+    TimeoutOption,
+    TrialsOption,
+    WarmStartOption,
+    WorkersOption,
+    echo_stderr,
+    open_local_study,
     print_json,
-    say,
 )
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
-    from aifs_tune.jobs import ClusterJob, Jobs
+    from aifs_tune.jobs import RayJob, RayJobs
     from aifs_tune.spec import SweepSpec
 
-Include = Annotated[
+IncludeOption = Annotated[
     list[Path] | None, typer.Option(metavar="PATH", help="Another file or folder that the sweep needs; repeatable.")
 ]
-Requirements = Annotated[
+RequirementsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, help="Packages that the cluster installs for the job.")
 ]
-AnyVersions = Annotated[bool, typer.Option("--any-versions", help="Run with the versions the cluster has.")]
+AnyVersionsOption = Annotated[bool, typer.Option("--any-versions", help="Run with the versions the cluster has.")]
 _COMMAND = ("python", "-m", "aifs_tune.cli")
 
 
 def submit(
-    sweep: SweepFile,
-    address: JobAddress,
+    sweep: SweepArgument,
+    address: JobAddressOption,
     data: Annotated[str | None, typer.Option(metavar="PATH", help="A path that all nodes have, or a URL.")] = None,
-    study: NewStudy = None,
-    storage: StorageUrl = None,
-    trials: Trials = None,
-    epochs: Epochs = None,
-    workers: Workers = None,
-    timeout: Timeout = None,
-    seed: Seed = None,
-    overrides: Overrides = None,
-    warm_start: WarmStart = None,
-    strict: Strict = False,
-    include: Include = None,
-    requirements: Requirements = None,
-    any_versions: AnyVersions = False,
-    allow_unauthenticated: Unauthenticated = False,
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    trials: TrialsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
+    strict: StrictOption = False,
+    include: IncludeOption = None,
+    requirements: RequirementsOption = None,
+    any_versions: AnyVersionsOption = False,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the job ends, and fail if it does; Ctrl-C leaves it running.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a sweep as a job of a Ray cluster; this command returns at once, unless it is to follow."""
     from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
@@ -84,15 +84,15 @@ def submit(
     name = study or spec.name
     given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
     given |= {"--timeout": timeout, "--seed": seed}
-    words = ["run", file.name, "--study", name]
-    words += [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    words += [word for earlier in warm_start or () for word in ("--warm-start", earlier)]
-    words += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
-    jobs = cluster(address, allow_unauthenticated)
-    send(
+    arguments = ["run", file.name, "--study", name]
+    arguments += [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    arguments += [word for earlier in warm_start or () for word in ("--warm-start", earlier)]
+    arguments += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
+    jobs = cluster_jobs(address, allow_unauthenticated)
+    submit_command(
         jobs,
         name,
-        words,
+        arguments,
         spec,
         [file, *(include or ())],
         storage,
@@ -104,7 +104,7 @@ def submit(
         _follow(jobs, name)
 
 
-def _follow(jobs: Jobs, study: str) -> None:
+def _follow(jobs: RayJobs, study: str) -> None:
     for piece in jobs.logs(study, follow=True):
         typer.echo(piece, nl=False)
     job = jobs.wait(study)
@@ -113,17 +113,17 @@ def _follow(jobs: Jobs, study: str) -> None:
 
 
 def logs(
-    study: StudyName,
-    address: JobAddress,
+    study: StudyArgument,
+    address: JobAddressOption,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
-    allow_unauthenticated: Unauthenticated = False,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
     """Print what the last job of a study has said."""
-    for piece in cluster(address, allow_unauthenticated).logs(study, follow=follow):
+    for piece in cluster_jobs(address, allow_unauthenticated).logs(study, follow=follow):
         typer.echo(piece, nl=False)
 
 
-def resumes_as_job(
+def resume_as_job(
     study: str,
     storage: str | None,
     workers: int | None,
@@ -137,21 +137,21 @@ def resumes_as_job(
 
     if address is None or not is_job_address(address):
         return False
-    spec = open_study_named(study, storage).spec
+    spec = open_local_study(study, storage).spec
     given = {"--workers": workers, "--timeout": timeout}
-    words = [
+    arguments = [
         "resume",
         study,
         *(word for key, value in given.items() if value is not None for word in (key, str(value))),
     ]
-    send(cluster(address, allow_unauthenticated), study, words, spec, [], storage, as_json=as_json)
+    submit_command(cluster_jobs(address, allow_unauthenticated), study, arguments, spec, [], storage, as_json=as_json)
     return True
 
 
-def send(
-    jobs: Jobs,
+def submit_command(
+    jobs: RayJobs,
     study: str,
-    words: Sequence[str],
+    arguments: Sequence[str],
     spec: SweepSpec,
     files: Sequence[Path],
     storage: str | None,
@@ -166,7 +166,7 @@ def send(
     from aifs_tune.storage import given_url
 
     url, shown = for_other_machines(given_url(storage))
-    environment = _shared_places()
+    environment = _shared_storage_variables()
     if not any_versions:
         environment[PINS_VARIABLE] = pins()
     packages = [] if requirements is None else requirements.read_text().splitlines()
@@ -174,43 +174,43 @@ def send(
         pack(Path(folder), spec, files)
         job, is_new = jobs.submit(
             study,
-            [*_COMMAND, *words, "--storage", url, "--address", "auto", "--allow-unauthenticated"],
+            [*_COMMAND, *arguments, "--storage", url, "--address", "auto", "--allow-unauthenticated"],
             folder=Path(folder),
             storage=shown,
             environment=environment,
             requirements=[line for line in packages if line.strip() and not line.startswith("#")],
         )
     if as_json:
-        print_json({"study": study, "is_new": is_new, **job_answer(job)})
+        print_json({"study": study, "is_new": is_new, **job_summary(job)})
         return
     typer.echo(job.id)
-    say(f"{'submitted' if is_new else 'it is there already'}: job {job.id} at {jobs.address} is {job.state}")
-    say(f"follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
+    echo_stderr(f"{'submitted' if is_new else 'it is there already'}: job {job.id} at {jobs.address} is {job.state}")
+    echo_stderr(f"follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
 
 
-def job_answer(job: ClusterJob) -> dict[str, Any]:
+def job_summary(job: RayJob) -> dict[str, Any]:
     """A job as JSON."""
     return {"job": job.id, "attempt": job.attempt, "state": job.state, "message": job.message}
 
 
-def cluster(address: str, allow_unauthenticated: bool) -> Jobs:
+def cluster_jobs(address: str, allow_unauthenticated: bool) -> RayJobs:
     """The jobs of a cluster."""
-    from aifs_tune.jobs import Jobs
+    from aifs_tune.jobs import RayJobs
 
-    return Jobs(address, allow_unauthenticated=allow_unauthenticated)
+    return RayJobs(address, allow_unauthenticated=allow_unauthenticated)
 
 
-def _shared_places() -> dict[str, str]:
+def _shared_storage_variables() -> dict[str, str]:
     """The places that all nodes share, as variables of a job."""
-    from aifs_tune.postgres_database import ARTEFACTS_VARIABLE, artefacts_at
+    from aifs_tune.postgres_database import ARTIFACTS_VARIABLE, artifacts_at
 
-    artefacts, cache = os.environ.get(ARTEFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")
-    if not artefacts or not (is_url(artefacts) or Path(artefacts).is_absolute()):
+    artifacts, cache = os.environ.get(ARTIFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")
+    if not artifacts or not (is_url(artifacts) or Path(artifacts).is_absolute()):
         raise RequestError(
-            f"{ARTEFACTS_VARIABLE}: {artefacts or 'not set'}; needed: the absolute path of a folder that all nodes "
+            f"{ARTIFACTS_VARIABLE}: {artifacts or 'not set'}; needed: the absolute path of a folder that all nodes "
             "share, or the URL of an object store, for checkpoints and weights"
         )
-    place = artefacts_at(artefacts)
-    if isinstance(place, Path):
-        cache = cache or str(place / "cache")
-    return {ARTEFACTS_VARIABLE: str(place)} | ({"AIFS_TUNE_CACHE": cache} if cache else {})
+    location = artifacts_at(artifacts)
+    if isinstance(location, Path):
+        cache = cache or str(location / "cache")
+    return {ARTIFACTS_VARIABLE: str(location)} | ({"AIFS_TUNE_CACHE": cache} if cache else {})

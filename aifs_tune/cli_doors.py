@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from aifs_tune.study import Study
 
-SweepFile = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of one that ships.")]
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
-StorageUrl = Annotated[
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of one that ships.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
+StorageOption = Annotated[
     str | None,
     typer.Option(
         "--storage",
@@ -20,30 +20,36 @@ StorageUrl = Annotated[
         help="sqlite:///FILE or postgresql+psycopg://USER@HOST/DB; default $AIFS_TUNE_STORAGE or aifs_tune.db here.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Overrides = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the sweep file; repeatable.")
 ]
-NewStudy = Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")]
-WarmStart = Annotated[
+StudyOption = Annotated[str | None, typer.Option(metavar="NAME", help="Default: the sweep file's name.")]
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="Trials to run.")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a trial that is not stopped.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Seeds the search and every trial.")]
+WarmStartOption = Annotated[
     list[str] | None,
     typer.Option(metavar="STUDY", help="Begin with what this study found, or auto: those like this one; repeatable."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")]
-Timeout = Annotated[float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the sweep after this long.")]
-Address = Annotated[str | None, typer.Option(metavar="RAY_ADDRESS", help="A Ray cluster, or auto; default: local.")]
-JobAddress = Annotated[str, typer.Option(metavar="http://HEAD:8265", help="The dashboard of the Ray cluster.")]
-OfJobs = Annotated[str | None, typer.Option("--address", metavar="http://HEAD:8265", help="Of a submitted sweep.")]
-Unauthenticated = Annotated[
+StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trials at the same time.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the sweep after this long.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="RAY_ADDRESS", help="A Ray cluster, or auto; default: local.")
+]
+JobAddressOption = Annotated[str, typer.Option(metavar="http://HEAD:8265", help="The dashboard of the Ray cluster.")]
+FindJobAddressOption = Annotated[
+    str | None, typer.Option("--address", metavar="http://HEAD:8265", help="Of a submitted sweep.")
+]
+AllowUnauthenticatedOption = Annotated[
     bool, typer.Option("--allow-unauthenticated", help="Use a cluster that lets everybody in without a token.")
 ]
 
 
-def say(text: str) -> None:
+def echo_stderr(text: str) -> None:
     """Talk goes to stderr."""
     typer.echo(text, err=True)
 
@@ -58,7 +64,7 @@ def json_text(answer: Any) -> str:
     return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def open_study_named(study: str, storage: str | None) -> Study:
+def open_local_study(study: str, storage: str | None) -> Study:
     """An existing study of an existing storage."""
     from aifs_tune.storage import Storage
     from aifs_tune.studies import get_study

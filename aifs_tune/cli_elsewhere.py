@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aifs_tune.cli_doors import open_study_named
+from aifs_tune.cli_doors import open_local_study
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def find_service(storage: str | None) -> Client | None:
     return Client(url, _token(), project=os.environ.get(PROJECT) or None)
 
 
-def open_study(study: str, storage: str | None) -> Study | RemoteStudy:
+def find_target_study(study: str, storage: str | None) -> Study | RemoteStudy:
     """An existing study of the service or storage that is meant."""
     service = find_service(storage)
-    return open_study_named(study, storage) if service is None else service.study(study)
+    return open_local_study(study, storage) if service is None else service.study(study)
 
 
 def _token() -> str | None:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from aifs_tune.cli_doors import AsJson, Overrides, Strict, SweepFile, print_json, say
-from aifs_tune.cli_result import out, typed
+from aifs_tune.cli_doors import JsonOption, SetOption, StrictOption, SweepArgument, echo_stderr, print_json
+from aifs_tune.cli_result import out, program_name
 from aifs_tune.errors import RequestError
 
 
 @contextmanager
-def heard() -> Iterator[Any]:
+def progress_callback() -> Iterator[Any]:
     """A listener for this terminal: a live table, or plain lines when stdout is none."""
     from aifs_tune.progress import LiveTable, PlainLines
 
@@ -31,7 +31,7 @@ def heard() -> Iterator[Any]:
 
 def space(
     sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
-    overrides: Overrides = None,
+    overrides: SetOption = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
 ) -> None:
     """Check a sweep file and show its space, or print the schema of sweep files."""
@@ -42,30 +42,30 @@ def space(
         return
     if sweep is None:
         raise RequestError("space: give a sweep file, or --schema")
-    from aifs_tune.screens import space_screen
+    from aifs_tune.screens import render_space
 
-    out().print(space_screen(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+    out().print(render_space(load_sweep_file(find_sweep_file(sweep), overrides or ())))
 
 
 def check_data(
-    sweep: SweepFile,
+    sweep: SweepArgument,
     data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
-    overrides: Overrides = None,
-    strict: Strict = False,
-    as_json: AsJson = False,
+    overrides: SetOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the data of a sweep before any training: parts, classes and groups, duplicates, fingerprint."""
-    from aifs_tune.screens_data import data_answer, data_screen
+    from aifs_tune.screens_data import data_summary, render_data
     from aifs_tune.sweep import load_sweep
     from aifs_tune.sweep_data import prepared_data
 
     spec = load_sweep(sweep, data=data, overrides=overrides or ()).spec
-    with heard() as listener:
-        prepared = prepared_data(spec, strict=strict, listener=listener)
+    with progress_callback() as callback:
+        prepared = prepared_data(spec, strict=strict, callback=callback)
     if as_json:
-        print_json(data_answer(prepared))
+        print_json(data_summary(prepared))
     else:
-        out().print(data_screen(prepared))
+        out().print(render_data(prepared))
 
 
 def simulate_sky(
@@ -75,13 +75,13 @@ def simulate_sky(
     seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
     difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
 ) -> None:
-    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artefacts."""
+    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artifacts."""
     from aifs_tune.data.sky import simulate_sky as draw
 
-    with heard() as listener:
-        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=listener.progress)
+    with progress_callback() as callback:
+        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=callback.on_progress)
     if survey.is_reused:
-        say(f"{folder} holds this survey already")
+        echo_stderr(f"{folder} holds this survey already")
     for name, count in survey.counts.items():
         typer.echo(f"{name}\t{count}")
-    say(f"\nNext: {typed()} run celestial_cnn --data {folder}")
+    echo_stderr(f"\nNext: {program_name()} run celestial_cnn --data {folder}")

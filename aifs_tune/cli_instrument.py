@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from aifs_tune.cli_doors import AsJson, StorageUrl, StudyName, print_json
-from aifs_tune.cli_elsewhere import find_service, open_study
+from aifs_tune.cli_doors import JsonOption, StorageOption, StudyArgument, print_json
+from aifs_tune.cli_elsewhere import find_service, find_target_study
 from aifs_tune.errors import RequestError
 from aifs_tune.loan import lease_s_of
 from aifs_tune.trial import ToldState
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from aifs_tune.remote_study import RemoteStudy
     from aifs_tune.study import Study
 
-Metrics = Annotated[
+MetricOption = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
 ]
-Lease = Annotated[
+LeaseOption = Annotated[
     str | None,
     typer.Option(
         metavar="3d", help="For so long (s, m, h, d, w); after that somebody else may get it. Absent: always."
     ),
 ]
-TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
+TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
 
 
 def ask(
-    study: StudyName,
+    study: StudyArgument,
     sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
     label: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the sample.")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Who has it: an instrument or a person.")] = None,
-    lease: Lease = None,
-    storage: StorageUrl = None,
+    lease: LeaseOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
-    opened = open_study(study, storage) if sweep is None else _started(study, sweep, storage)
+    opened = find_target_study(study, storage) if sweep is None else _started(study, sweep, storage)
     trial = opened.ask(label=label, owner=owner, lease_s=None if lease is None else lease_s_of(lease))
-    lent = {"loan": trial.loan.to_json()} if trial.loan else {}
-    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed, **lent})
+    leased = {"lease": trial.lease.to_json()} if trial.lease else {}
+    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed, **leased})
 
 
 def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy:
@@ -58,9 +58,9 @@ def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy
     return start_study(Storage(storage, create=True), spec, study)
 
 
-def renew(study: StudyName, trial: TrialNumber, lease: Lease = None, storage: StorageUrl = None) -> None:
+def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None, storage: StorageOption = None) -> None:
     """Let the lease of a running trial begin anew, as long as it was or for --lease."""
-    opened = open_study(study, storage)
+    opened = find_target_study(study, storage)
     print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
 
 
@@ -68,7 +68,7 @@ def report_measurement(
     study: str, trial: int, epoch: int, value: float | None, metric: list[str] | None, storage: str | None
 ) -> None:
     """Report what a running trial measured at an epoch."""
-    opened = open_study(study, storage)
+    opened = find_target_study(study, storage)
     metrics = _metrics(metric)
     if value is not None:
         metrics.setdefault(opened.spec.objective.metric, value)
@@ -76,18 +76,18 @@ def report_measurement(
 
 
 def tell(
-    study: StudyName,
-    trial: TrialNumber,
+    study: StudyArgument,
+    trial: TrialArgument,
     value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
-    metric: Metrics = None,
+    metric: MetricOption = None,
     failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
     infeasible: Annotated[str | None, typer.Option(metavar="REASON", help="It broke a limit and has no value.")] = None,
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
 ) -> None:
     """Tell the final result of a trial; the first one stands."""
     if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
         raise RequestError("tell: give a value, --failed REASON or --infeasible REASON, one of them")
-    opened = open_study(study, storage)
+    opened = find_target_study(study, storage)
     metrics = _metrics(metric)
     if metrics and value is not None:
         metrics.setdefault(opened.spec.objective.metric, value)
@@ -98,13 +98,13 @@ def tell(
     print_json(told.to_json())
 
 
-def advice(study: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Say which configuration to take, and whether measuring on is worth it."""
-    found = open_study(study, storage).advice()
+    found = find_target_study(study, storage).recommendation()
     if as_json:
         print_json({"study": study, **found.to_json()})
         return
-    typer.echo(f"{'stop' if found.stop else 'go on'}: {found.reason}")
+    typer.echo(f"{'stop' if found.should_stop else 'go on'}: {found.reason}")
     if found.recommended is not None:
         value = f", expected value {found.expected_value:.4g}"
         typer.echo(f"take trial {found.recommended}{value}; see: aifs-tune trials {study}")

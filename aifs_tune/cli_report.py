@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from aifs_tune.cli_doors import StorageUrl, StudyName, open_study_named, say
-from aifs_tune.cli_instrument import Metrics, report_measurement
+from aifs_tune.cli_doors import StorageOption, StudyArgument, echo_stderr, open_local_study
+from aifs_tune.cli_instrument import MetricOption, report_measurement
 from aifs_tune.errors import RequestError
 
 
 def report(
-    study: StudyName,
+    study: StudyArgument,
     trial: Annotated[
         int | None, typer.Argument(min=0, metavar="TRIAL", help="Of a measurement: the number that ask printed.")
     ] = None,
@@ -21,7 +21,7 @@ def report(
     value: Annotated[
         float | None, typer.Argument(metavar="VALUE", help="Of a measurement: the objective; or give --metric.")
     ] = None,
-    metric: Metrics = None,
+    metric: MetricOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Of the report.")] = None,
     report_format: Annotated[
         Literal["html", "pdf", "md", "latex", "csv"] | None,
@@ -31,7 +31,7 @@ def report(
         Literal["results", "test", "space", "trials"] | None,
         typer.Option(help="Of latex and csv; default: results."),
     ] = None,
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
 ) -> None:
     """Write a report of a study: -o report.html, report.pdf or report.md. With TRIAL EPOCH VALUE, store what a running
     trial measured instead."""
@@ -66,10 +66,10 @@ def _write(
             raise RequestError(
                 "report: give -o FILE.html, FILE.pdf or FILE.md for a report (or TRIAL EPOCH VALUE for a measurement)"
             )
-        opened = open_study_named(study, storage)
+        opened = open_local_study(study, storage)
         typer.echo(table_text(opened, wanted, table or "results"), nl=False)
         return
-    opened = open_study_named(study, storage)
-    written = write_report(opened, output, format=wanted, table=table or "results", tell=say)
+    opened = open_local_study(study, storage)
+    written = write_report(opened, output, format=wanted, table=table or "results", tell=echo_stderr)
     more = f" and {len(written) - 1} pictures in {written[1].parent}" if len(written) > 1 else ""
-    say(f"wrote {written[0]}{more}")
+    echo_stderr(f"wrote {written[0]}{more}")

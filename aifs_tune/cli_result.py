@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console, RenderableType
 
-from aifs_tune.cli_doors import json_text, print_json, say
+from aifs_tune.cli_doors import echo_stderr, json_text, print_json
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.trial import FINAL
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from aifs_tune.storage import Storage
 
-TableFormat = Annotated[
+FormatOption = Annotated[
     Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
 ]
-TableOutput = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write a file instead of stdout.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write a file instead of stdout.")]
 
 _PIPE_WIDTH = 240
 """Columns of a table that goes into a file or pipe, where nothing wraps it."""
@@ -39,8 +39,8 @@ def print_table(
     output_format: Literal["table", "json", "csv", "parquet"],
     output: Path | None,
     *,
-    screen: Callable[[], RenderableType],
-    listed: Callable[[], list[dict[str, Any]]],
+    render: Callable[[], RenderableType],
+    rows: Callable[[], list[dict[str, Any]]],
     table: Callable[[], pandas.DataFrame],
 ) -> None:
     """Rows for a person, as JSON, or as a file of a table.
@@ -55,12 +55,12 @@ def print_table(
     if output_format == "table":
         if output is not None:
             raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
-        out().print(screen())
+        out().print(render())
     elif output_format == "json":
         if output is None:
-            print_json(listed())
+            print_json(rows())
         else:
-            output.write_text(json_text(listed()) + "\n")
+            output.write_text(json_text(rows()) + "\n")
     elif output is None and output_format == "parquet":
         raise RequestError("--format parquet writes a file: give --output FILE")
     elif output is None:
@@ -77,36 +77,40 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
     WorkError
         If no trial is complete.
     """
-    from aifs_tune.answers import best_answer
-    from aifs_tune.screens import best_screen, profile_screen
+    from aifs_tune.answers import best_summary
+    from aifs_tune.screens import render_best, render_profile
 
     study = result.study
     counts = study.counts()
     n_ended = sum(counts[state] for state in FINAL)
-    if n_ended < study.n_asked:
-        say(f"{n_ended} of {study.n_asked} trials have ended; continue with: {typed()} resume {study.name}")
+    if n_ended < study.n_requested:
+        echo_stderr(
+            f"{n_ended} of {study.n_requested} trials have ended; continue with: {program_name()} resume {study.name}"
+        )
     if not counts["complete"]:
         states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-        raise WorkError(f"study {study.name}: no trial is complete ({states}); see: {typed()} trials {study.name}")
-    answer = best_answer(study)
+        raise WorkError(
+            f"study {study.name}: no trial is complete ({states}); see: {program_name()} trials {study.name}"
+        )
+    answer = best_summary(study)
     if as_json:
         told = {"profile": result.profile.to_json()} if with_profile else {}
         print_json(answer | {"wall_s": round(result.wall_s, 3)} | told)
         return
-    out().print(best_screen(answer))
+    out().print(render_best(answer))
     if with_profile:
-        out().print(profile_screen(result.profile.to_json()))
-    say(f"\nNext: {typed()} trials {study.name}{storage_option(study.storage)}")
+        out().print(render_profile(result.profile.to_json()))
+    echo_stderr(f"\nNext: {program_name()} trials {study.name}{storage_option(study.storage)}")
 
 
-def typed() -> str:
+def program_name() -> str:
     """How this command is typed here: by its name where the shell finds it, else by its path."""
     return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
 def next_command(command: str, *words: str) -> str:
     """A command as it is typed here."""
-    return " ".join([typed(), command, *words])
+    return " ".join([program_name(), command, *words])
 
 
 def storage_option(storage: Storage) -> str:

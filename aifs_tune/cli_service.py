@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aifs_tune.cli_doors import AsJson, StorageUrl, Unauthenticated, print_json, say
+from aifs_tune.cli_doors import AllowUnauthenticatedOption, JsonOption, StorageOption, echo_stderr, print_json
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
-    from aifs_tune.service.tokens import TokenBook
+    from aifs_tune.service.tokens import TokenStore
 
 tokens = typer.Typer(no_args_is_help=True, help="Who may use the service, and for what.")
 
@@ -21,7 +21,7 @@ tokens = typer.Typer(no_args_is_help=True, help="Who may use the service, and fo
 def serve(
     host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
     require_token: Annotated[
         bool, typer.Option("--require-token", help="Every request needs a token, from this machine too.")
     ] = False,
@@ -40,13 +40,13 @@ def serve(
     address: Annotated[
         str | None, typer.Option(metavar="http://HEAD:8265", help="Sweeps are jobs of this Ray cluster; default: here.")
     ] = None,
-    allow_unauthenticated: Unauthenticated = False,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
     """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
     try:
-        from aifs_tune.service.server import place_of
+        from aifs_tune.service.server import resolve_bind_address
         from aifs_tune.service.server import serve as run
-        from aifs_tune.service.sweeps_desk import SweepDesk
+        from aifs_tune.service.sweeps_desk import SweepProcesses
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise
@@ -54,17 +54,21 @@ def serve(
     from aifs_tune.storage import Storage
 
     cluster = [] if address is None else ["--address", address, *["--allow-unauthenticated"] * allow_unauthenticated]
-    place, opened = place_of(host, port), Storage(storage, create=True)
-    desk = None if sweeps is None else partial(SweepDesk, opened, sweeps, at_once=sweeps_at_once, cluster=cluster)
+    bind, opened = resolve_bind_address(host, port), Storage(storage, create=True)
+    processes = (
+        None if sweeps is None else partial(SweepProcesses, opened, sweeps, at_once=sweeps_at_once, cluster=cluster)
+    )
     with suppress(KeyboardInterrupt):  # by then all requests are answered
         run(
             opened,
-            place,
+            bind,
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
             require_token=require_token,
-            sweeps=desk,
-            told=lambda url: say(f"serving at {url}; a page for browsers, and for programs {url}/v1/openapi.json"),
+            sweeps=processes,
+            on_ready=lambda url: echo_stderr(
+                f"serving at {url}; a page for browsers, and for programs {url}/v1/openapi.json"
+            ),
         )
 
 
@@ -74,14 +78,14 @@ def create_token(
     scope: Annotated[Literal["read", "measure", "manage"], typer.Option(help="Each allows what those before do.")],
     expires_days: Annotated[float | None, typer.Option(metavar="N", help="Absent: valid until it is revoked.")] = None,
     label: Annotated[str, typer.Option(metavar="TEXT", help="Who or what has it.")] = "",
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
 ) -> None:
     """Make a token and print it, this once."""
-    typer.echo(_book(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
+    typer.echo(_token_store(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
 
 
 @tokens.command("list")
-def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
+def list_tokens(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List all tokens, without what would let anybody use them."""
     listed = [
         {
@@ -93,7 +97,7 @@ def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
             "created_at": _moment(token.created_at),
             "expires_at": _moment(token.expires_at),
         }
-        for token, state in _book(storage).tokens()
+        for token, state in _token_store(storage).tokens()
     ]
     if as_json:
         print_json(listed)
@@ -106,18 +110,18 @@ def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
 @tokens.command("revoke")
 def revoke_token(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="The twelve characters after aifs_ of the token.")],
-    storage: StorageUrl = None,
+    storage: StorageOption = None,
 ) -> None:
     """End a token now."""
-    _book(storage).revoke(token_id)
-    say(f"token {token_id} is revoked")
+    _token_store(storage).revoke(token_id)
+    echo_stderr(f"token {token_id} is revoked")
 
 
-def _book(storage: str | None, *, create: bool = False) -> TokenBook:
-    from aifs_tune.service.tokens import TokenBook
+def _token_store(storage: str | None, *, create: bool = False) -> TokenStore:
+    from aifs_tune.service.tokens import TokenStore
     from aifs_tune.storage import Storage
 
-    return TokenBook(Storage(storage, create=create))
+    return TokenStore(Storage(storage, create=create))
 
 
 def _moment(seconds: int | None) -> str | None:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from aifs_tune.client_sweeps import RemoteSweep
-from aifs_tune.question import question_of
+from aifs_tune.question import spec_document
 from aifs_tune.remote_study import RemoteStudy
-from aifs_tune.wire import Wire
+from aifs_tune.wire import Transport
 
 
 class Client:
@@ -30,7 +30,7 @@ class Client:
         What ``aifs-tune token create`` printed; None where the service needs none.
     project
         Whose studies; None for the token's, without a token ``default``.
-    patience_s
+    retry_timeout_s
         For how long a request is sent again while the service cannot be reached, or is busy.
     timeout_s
         How long one answer may take.
@@ -47,13 +47,13 @@ class Client:
         token: str | None = None,
         *,
         project: str | None = None,
-        patience_s: float = 60.0,
+        retry_timeout_s: float = 60.0,
         timeout_s: float = 30.0,
     ) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if project is not None:
             headers["Aifs-Tune-Project"] = project
-        self._wire = Wire(url, headers, patience_s=patience_s, timeout_s=timeout_s)
+        self._transport = Transport(url, headers, retry_timeout_s=retry_timeout_s, timeout_s=timeout_s)
 
     def open_study(
         self,
@@ -73,7 +73,7 @@ class Client:
         replicates: int = 1,
     ) -> RemoteStudy:
         """Open or start a study; see :func:`aifs_tune.open_study`."""
-        question = question_of(
+        document = spec_document(
             space=space,
             metric=metric,
             mode=mode,
@@ -87,17 +87,17 @@ class Client:
             initial=initial,
             replicates=replicates,
         )
-        self._wire.write("/v1/studies", {"name": name, **question})
-        return RemoteStudy(self._wire, name)
+        self._transport.write("/v1/studies", {"name": name, **document})
+        return RemoteStudy(self._transport, name)
 
     def start_study(self, name: str, document: Mapping[str, Any]) -> RemoteStudy:
         """Open or start a study by what a sweep file without a trainer says."""
-        self._wire.write("/v1/studies", {**document, "name": name})
-        return RemoteStudy(self._wire, name)
+        self._transport.write("/v1/studies", {**document, "name": name})
+        return RemoteStudy(self._transport, name)
 
     def study(self, name: str) -> RemoteStudy:
         """An existing study; :class:`NotFoundError` if there is none."""
-        found = RemoteStudy(self._wire, name)
+        found = RemoteStudy(self._transport, name)
         found.counts()
         return found
 
@@ -110,14 +110,16 @@ class Client:
         lines: list[dict[str, Any]] = []
         after: str | None = ""
         while after is not None:
-            page = self._wire.read("/v1/studies", after=after, limit=100)
+            page = self._transport.read("/v1/studies", after=after, limit=100)
             lines += page["studies"]
             after = page["next"]
         return lines
 
     def sweep_files(self) -> list[str]:
         """The sweep files that :meth:`start_sweep` takes, by name."""
-        return [entry["sweep"] for entry in self._wire.read("/v1/sweeps")["offered"] if not entry.get("problem")]
+        return [
+            entry["sweep"] for entry in self._transport.read("/v1/sweeps")["sweep_files"] if not entry.get("problem")
+        ]
 
     def start_sweep(
         self,
@@ -142,23 +144,23 @@ class Client:
         given: dict[str, Any] = {"study": study, "trials": trials, "epochs": epochs, "workers": workers}
         given |= {"seed": seed, "timeout_s": timeout_s}
         body = {"sweep": sweep, **{name: value for name, value in given.items() if value is not None}}
-        return RemoteSweep(self._wire, self._wire.write("/v1/sweeps", body))
+        return RemoteSweep(self._transport, self._transport.write("/v1/sweeps", body))
 
     def sweep(self, sweep_id: str) -> RemoteSweep:
         """A sweep that was started; :class:`NotFoundError` if there is none."""
-        return RemoteSweep(self._wire, self._wire.read(f"/v1/sweeps/{quote(sweep_id, safe='')}"))
+        return RemoteSweep(self._transport, self._transport.read(f"/v1/sweeps/{quote(sweep_id, safe='')}"))
 
     def sweeps(self) -> list[RemoteSweep]:
         """The project's sweeps that were started, the newest first."""
-        page = self._wire.read("/v1/sweeps", limit=100)
+        page = self._transport.read("/v1/sweeps", limit=100)
         listed = page["sweeps"]
         while page["next"] is not None:
-            page = self._wire.read("/v1/sweeps", limit=100, after=page["next"])
+            page = self._transport.read("/v1/sweeps", limit=100, after=page["next"])
             listed += page["sweeps"]
-        return [RemoteSweep(self._wire, told) for told in listed]
+        return [RemoteSweep(self._transport, told) for told in listed]
 
     def close(self) -> None:
-        self._wire.close()
+        self._transport.close()
 
     def __enter__(self) -> Client:
         return self

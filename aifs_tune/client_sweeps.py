@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal, TypeAlias
 
 from aifs_tune.errors import WorkError
-from aifs_tune.wire import Wire
+from aifs_tune.wire import Transport
 
 SweepState: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "failed"]
 
@@ -14,11 +14,11 @@ SweepState: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "f
 class RemoteSweep:
     """A sweep of a service; made by :class:`~aifs_tune.client.Client`."""
 
-    def __init__(self, wire: Wire, told: dict[str, Any]) -> None:
+    def __init__(self, transport: Transport, told: dict[str, Any]) -> None:
         self.id: str = told["id"]
         self.sweep: str = told["sweep"]
         self.study: str = told["study"]
-        self._wire, self._path = wire, f"/v1/sweeps/{told['id']}"
+        self._transport, self._path = transport, f"/v1/sweeps/{told['id']}"
 
     @property
     def state(self) -> SweepState:
@@ -39,7 +39,7 @@ class RemoteSweep:
 
     def stop(self) -> None:
         """Ask it to end, as Ctrl-C does; one that is over stays as it is."""
-        self._wire.write(f"{self._path}/stop", {})
+        self._transport.write(f"{self._path}/stop", {})
 
     def wait(self, timeout_s: float | None = None, *, every_s: float = 1.0) -> SweepState:
         """The state in which it ended; :class:`WorkError` if it has not after ``timeout_s``."""
@@ -51,4 +51,4 @@ class RemoteSweep:
         return state
 
     def _told(self) -> Any:
-        return self._wire.read(self._path)
+        return self._transport.read(self._path)

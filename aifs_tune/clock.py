@@ -11,7 +11,7 @@ def _counted() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class LastingClock:
+class MonotonicClock:
     """Seconds since 1970, as ``wall`` says now and ``counted`` counts on: nothing that lasts for days ends because
     somebody sets the clock meanwhile."""
 

@@ -21,7 +21,7 @@ from ray.autoscaler.sdk import request_resources
 
 from aifs_tune import preloading
 from aifs_tune.errors import RequestError, WorkError
-from aifs_tune.place import Place
+from aifs_tune.place import RayConfig
 from aifs_tune.search_spec import SearchSpec
 from aifs_tune.spec import Resources
 
@@ -54,13 +54,13 @@ class Pool:
         fit = max(1, _fit_at(int(time.monotonic() / 2), self.cpu, self.gpu))
         return min(fit, self.most or fit)
 
-    def is_room(self, left_out: Collection[str]) -> bool:
+    def is_room(self, excluded_nodes: Collection[str]) -> bool:
         """Whether there is a node beside those ``left_out``, by Ray's ids, that is large enough for a trial."""
-        there = (node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in left_out)
+        there = (node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in excluded_nodes)
         return any(_fit(self.cpu, self.gpu, resources) for resources in there)
 
     @contextmanager
-    def wanting(self, n_trials: int) -> Iterator[None]:
+    def requesting_nodes(self, n_trials: int) -> Iterator[None]:
         """Let an autoscaler, if the cluster has one, start nodes for so many trials at a time."""
         wanted = {"CPU": self.cpu, "GPU": self.gpu}
         one = {name: amount for name, amount in wanted.items() if amount}
@@ -84,7 +84,9 @@ class Pool:
 
 
 @contextmanager
-def ray_pool(search: SearchSpec, resources: Resources, place: Place, preload: Sequence[str] = ()) -> Iterator[Pool]:
+def ray_pool(
+    search: SearchSpec, resources: Resources, ray_config: RayConfig, preload: Sequence[str] = ()
+) -> Iterator[Pool]:
     """A running Ray: a cluster by its address, one that is running here already, or one of our own.
 
     The workers of our own start at once, beside whatever their driver does next, and import the modules
@@ -102,7 +104,7 @@ def ray_pool(search: SearchSpec, resources: Resources, place: Place, preload: Se
         wait = _nothing_to_wait_for
         if ours:
             running.callback(ray.shutdown)
-            wait = _start(search, resources, place, preload, Path(running.enter_context(TemporaryDirectory())))
+            wait = _start(search, resources, ray_config, preload, Path(running.enter_context(TemporaryDirectory())))
         for name in ("ray.tune", "ray.air", "ray._private"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         there = ray.cluster_resources()
@@ -113,19 +115,19 @@ def ray_pool(search: SearchSpec, resources: Resources, place: Place, preload: Se
             resources.cpu,
             gpu,
             sum(node["Alive"] for node in ray.nodes()),
-            ours and not place.address,
+            ours and not ray_config.address,
             wait,
-            grows=bool(place.address),
+            grows=bool(ray_config.address),
             most=search.workers,
             is_to_be_measured=is_measured,
         )
 
 
 def _start(
-    search: SearchSpec, resources: Resources, place: Place, preload: Sequence[str], marks: Path
+    search: SearchSpec, resources: Resources, ray_config: RayConfig, preload: Sequence[str], marks: Path
 ) -> Callable[[], None]:
     """Start or join Ray; returns how to wait for the workers that start with it."""
-    address = place.address
+    address = ray_config.address
     cores = len(os.sched_getaffinity(0))
     cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
     is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
@@ -136,9 +138,9 @@ def _start(
         "idle_worker_killing_time_threshold_ms": 60_000,
     }
     if address:
-        _want_a_token(place)
+        _require_token(ray_config)
         if ":" in address:
-            _knock(address)
+            _check_reachable(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     os.environ[preloading.FOLDER_VARIABLE] = str(marks)
     try:
@@ -167,10 +169,10 @@ def _nothing_to_wait_for() -> None:
     """Workers start when there is a trial."""
 
 
-def _want_a_token(place: Place) -> None:
+def _require_token(ray_config: RayConfig) -> None:
     """Join with a token unless told otherwise."""
     mode = os.environ.get("RAY_AUTH_MODE")
-    if place.allow_unauthenticated:
+    if ray_config.allow_unauthenticated:
         return
     if mode not in (None, "token"):
         raise RequestError(
@@ -180,7 +182,7 @@ def _want_a_token(place: Place) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Refuse an address where nobody listens; Ray itself tries for minutes."""
     if address.startswith(("http://", "https://")):
         raise RequestError(

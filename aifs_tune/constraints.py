@@ -119,7 +119,7 @@ def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[s
 
 
 def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture]) -> None:
-    source, mentioned = Uniform(random.Random(0)), _mentioned(space, constraints, mixtures)
+    source, mentioned = RandomTrial(random.Random(0)), _mentioned(space, constraints, mixtures)
     mixed = [mixture for mixture in mixtures if mixture.components[0] in mentioned]
     order, broken, n_drawn, n_read = list(constraints), Counter[str](), 0, 0
     while n_drawn < N_DRAWN and n_read < MOST_READ:
@@ -128,7 +128,7 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
             if space.is_active(name, params):
                 params[name] = parameter.take(name, parameter.suggest(name, source))
         for mixture in mixed:
-            params = mixture.settled(params, space)
+            params = mixture.projected(params, space)
         n_drawn += 1
         for i, constraint in enumerate(order):
             n_read += len(constraint.text)
@@ -157,7 +157,7 @@ def _mentioned(space: Space, constraints: Sequence[Constraint], mixtures: Sequen
     return {name: parameter for name, parameter in space.items() if name in wanted}
 
 
-class Uniform:
+class RandomTrial:
     """Answers at random, evenly over a range or over its logarithm."""
 
     def __init__(self, rng: random.Random) -> None:

@@ -16,7 +16,7 @@ BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A configuration that is confirmed; ``trial`` is that of the study that found it, None for the stated default."""
 
     name: str
@@ -28,7 +28,7 @@ class Contender:
         return {"name": self.name, "trial": self.trial, "params": dict(self.params)}
 
 
-def contenders_of(study: Study, *, top: int, baseline: int | None = None) -> tuple[Contender, ...]:
+def candidates_of(study: Study, *, top: int, baseline: int | None = None) -> tuple[Candidate, ...]:
     """The baseline and the ``top`` best configurations that differ from it and from each other, the best first.
 
     ``baseline`` is the trial that is one; None for the default that the space states.
@@ -40,18 +40,18 @@ def contenders_of(study: Study, *, top: int, baseline: int | None = None) -> tup
         NotFoundError while no trial is complete.
     """
     if baseline is not None:
-        first = _contender(BASELINE, study.trial(baseline))
+        first = _candidate(BASELINE, study.trial(baseline))
     else:
         default = study.spec.space.default_params()
         if default is None:
             raise RequestError(
                 f"study {study.name!r}: its space states no default configuration; allowed: --baseline TRIAL"
             )
-        first = Contender(BASELINE, None, default)
+        first = Candidate(BASELINE, None, default)
     found = [first]
     for trial in study.best_trials(study.counts()["complete"]):
         if len(found) <= top and all(dict(trial.params) != dict(each.params) for each in found):
-            found.append(_contender(f"trial {trial.number}", trial))
+            found.append(_candidate(f"trial {trial.number}", trial))
     if len(found) < 2:
         raise RequestError(
             f"study {study.name!r}: its complete trials have one configuration, that of the baseline; allowed: a study "
@@ -60,7 +60,7 @@ def contenders_of(study: Study, *, top: int, baseline: int | None = None) -> tup
     return tuple(found)
 
 
-def chosen_contenders(study: Study, entries: Sequence[str]) -> tuple[Contender, ...]:
+def chosen_candidates(study: Study, entries: Sequence[str]) -> tuple[Candidate, ...]:
     """Trials by name, the first as the baseline: each is a number of ``study``, or another study of its storage as
     ``NAME`` (its best trial) or ``NAME:TRIAL``. Before another study as the first stands the best trial of ``study``.
 
@@ -73,7 +73,7 @@ def chosen_contenders(study: Study, entries: Sequence[str]) -> tuple[Contender, 
     found = [_entered(study, entry) for entry in entries]
     if entries and not entries[0].isdecimal():
         best = study.best
-        found.insert(0, _contender(f"{study.name} trial {best.number}", best))
+        found.insert(0, _candidate(f"{study.name} trial {best.number}", best))
     if len(found) < 2:
         raise RequestError("TRIAL: one was given; allowed: two or more, the first as the baseline, or another study")
     for i, each in enumerate(found):
@@ -83,19 +83,19 @@ def chosen_contenders(study: Study, entries: Sequence[str]) -> tuple[Contender, 
     return tuple(found)
 
 
-def _entered(study: Study, entry: str) -> Contender:
+def _entered(study: Study, entry: str) -> Candidate:
     if entry.isdecimal():
-        return _contender(f"trial {entry}", study.trial(int(entry)))
+        return _candidate(f"trial {entry}", study.trial(int(entry)))
     name, _, number = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "")
     other = get_study(study.storage, name)
     _check_same_question(study, other)
     trial = other.trial(int(number)) if number else other.best
-    contender = _contender(f"{other.name} trial {trial.number}", trial)
+    candidate = _candidate(f"{other.name} trial {trial.number}", trial)
     try:
-        study.spec.check_params(contender.params)
+        study.spec.check_params(candidate.params)
     except RequestError as error:
-        raise RequestError(f"{contender.name} does not fit the space of study {study.name!r}: {error}") from error
-    return contender
+        raise RequestError(f"{candidate.name} does not fit the space of study {study.name!r}: {error}") from error
+    return candidate
 
 
 def _check_same_question(study: Study, other: Study) -> None:
@@ -113,10 +113,10 @@ def _check_same_question(study: Study, other: Study) -> None:
         raise ConflictError(f"studies {study.name!r} and {other.name!r} are about other data; allowed: the same")
 
 
-def _contender(name: str, trial: Trial) -> Contender:
+def _candidate(name: str, trial: Trial) -> Candidate:
     if trial.schedule:
         raise RequestError(
             f"trial {trial.number} changed while it trained; allowed: a configuration, such as that of a study that "
             "replays its schedule"
         )
-    return Contender(name, trial.number, dict(trial.params))
+    return Candidate(name, trial.number, dict(trial.params))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from aifs_tune.data_spec import DataSpec, Fold
 from aifs_tune.scalars import Scalar
-from aifs_tune.section import Section
+from aifs_tune.section import StrictModel
 
 SPLIT = "split"
 """The parameter that says which division a trial is of."""
@@ -19,7 +19,7 @@ FOLD = "fold_"
 """How the names of the metrics of a fold begin."""
 
 
-class CrossValidation(Section):
+class CrossValidation(StrictModel):
     """Repeated K-fold: each trial trains and validates on one division, which its parameter ``split`` numbers. The test
     part is the same in all of them, and no trial sees it.
 
@@ -48,7 +48,7 @@ class CrossValidation(Section):
         """Whether a trial's last epoch tells what its best one is worth on the fold, as ``fold_macro_f1`` and so on."""
         return self.folds > 1 and self.among == "train"
 
-    def divided(self, data: DataSpec, split: int) -> DataSpec:
+    def select_split(self, data: DataSpec, split: int) -> DataSpec:
         """``data`` in division ``split``, from 0: the folds of the first repeat, then those of the second, ..."""
         if self.folds == 1:
             return data
@@ -57,9 +57,9 @@ class CrossValidation(Section):
         return data.model_copy(update={"split": data.split.model_copy(update={"fold": fold})})
 
 
-def split_of(divisions: CrossValidation | None, params: Mapping[str, Scalar]) -> tuple[int | None, dict[str, Scalar]]:
+def split_of(cv: CrossValidation | None, params: Mapping[str, Scalar]) -> tuple[int | None, dict[str, Scalar]]:
     """The split that a trial with these parameters is of, None where there is one division only, and the parameters of
     its training."""
-    if divisions is None:
+    if cv is None:
         return None, dict(params)
     return int(params[SPLIT]), {name: value for name, value in params.items() if name != SPLIT}

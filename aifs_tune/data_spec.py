@@ -10,11 +10,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aifs_tune.data_url import DataUrl
 from aifs_tune.scalars import brief, problem, show
-from aifs_tune.section import FilePath, Section, Text
+from aifs_tune.section import FilePath, StrictModel, Text
 from aifs_tune.series_spec import SeriesSpec
 
 
-class Fold(Section):
+class Fold(StrictModel):
     """Another division than the drawn one, by one of so many folds.
 
     Among the training part: the other folds train, the validation part is as drawn, and this fold takes the place of
@@ -36,7 +36,7 @@ class Fold(Section):
         return self
 
 
-class Split(Section):
+class SplitSpec(StrictModel):
     """How one folder of images is divided when it has no train/val/test folders of its own."""
 
     val: float = Field(default=0.2, gt=0, lt=1, description="Share of the images used for validation.")
@@ -45,14 +45,14 @@ class Split(Section):
     fold: Fold | None = Field(default=None, description="Deal what is not the test part anew, in folds.")
 
     @model_validator(mode="after")
-    def _leaves_training_images(self) -> Split:
+    def _leaves_training_images(self) -> SplitSpec:
         if self.val + self.test >= 1:
             text = f"{show(self.val)} and test {show(self.test)} leave nothing to train on"
             raise problem("val", text, "val and test with a sum below 1")
         return self
 
 
-class Simulate(Section):
+class Simulate(StrictModel):
     """A simulated sky survey, drawn when no folder is given."""
 
     images: int = Field(default=1000, ge=12, le=1_000_000)
@@ -61,7 +61,7 @@ class Simulate(Section):
     difficulty: float = Field(default=0.5, ge=0, le=1, description="0 bright and sharp, 1 faint, blurred and crowded.")
 
 
-class Genes(Section):
+class Genes(StrictModel):
     """A simulated table of gene expression, drawn when no file is given."""
 
     samples: int = Field(default=240, ge=30, le=100_000)
@@ -71,7 +71,7 @@ class Genes(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-class TableSpec(Section):
+class TableSpec(StrictModel):
     """Rows of numbers, one for each sample, and what is to be predicted of them."""
 
     file: FilePath | None = Field(default=None, description="CSV or Parquet; the first line of a CSV has the names.")
@@ -87,7 +87,7 @@ class TableSpec(Section):
     )
 
 
-class MovingSky(Section):
+class MovingSky(StrictModel):
     """Simulated frames of one field each with a source that moves, drawn when no manifest is given."""
 
     images: int = Field(default=2000, ge=30, le=1_000_000, description="Fields, one example each.")
@@ -103,7 +103,7 @@ Role: TypeAlias = Literal["scalar", "x", "y", "vx", "vy", "length", "flux", "mag
 scale; what grows with the sum of the pixels, and its magnitude."""
 
 
-class FrameTarget(Section):
+class FrameTarget(StrictModel):
     """A column of numbers to predict."""
 
     unit: Text | None = None
@@ -136,7 +136,7 @@ _Hdus = Annotated[
 ]
 
 
-class FramesSpec(Section):
+class FramesSpec(StrictModel):
     """Images that a manifest lists, with numbers to predict, or classes."""
 
     manifest: FilePath | None = Field(default=None, description="CSV or Parquet; a row for each image.")
@@ -206,7 +206,7 @@ def role_of(name: str, target: FrameTarget) -> Role:
     raise problem(f"targets.{name}", text, "role: x, y, vx, vy, length, or scalar if changing an image leaves it")
 
 
-class DataSpec(Section):
+class DataSpec(StrictModel):
     """What is learnt from: a folder of labelled images, a table, series, or images that a manifest lists."""
 
     url: DataUrl | None = Field(
@@ -230,7 +230,7 @@ class DataSpec(Section):
     table: TableSpec | None = Field(default=None, description="For mlp and boosting, instead of images.")
     series: SeriesSpec | None = Field(default=None, description="For rnn and cnn1d, instead of images.")
     frames: FramesSpec | None = Field(default=None, description="For cnn_values, instead of a folder of images.")
-    split: Split = Split()
+    split: SplitSpec = SplitSpec()
     group_by: str | None = Field(
         default=None,
         max_length=200,
@@ -280,10 +280,10 @@ class DataSpec(Section):
             return self.series.predicted
         return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()
 
-    def at(self, place: Path | str, kind: str) -> DataSpec:
+    def at(self, location: Path | str, kind: str) -> DataSpec:
         """With other data of this kind: a folder, a file, or a URL of one of these, for which :func:`url_problem` has
         found nothing."""
-        path, url = (place, None) if isinstance(place, Path) else (None, place)
+        path, url = (location, None) if isinstance(location, Path) else (None, location)
         return self._with_path(path, kind).model_copy(update={"url": url})
 
     def _with_path(self, path: Path | None, kind: str) -> DataSpec:

@@ -19,19 +19,19 @@ def is_url(text: str) -> bool:
 
 def url_problem(url: str) -> str | None:
     """What is wrong with the URL of data; None if nothing is."""
-    scheme, _, place = url.partition("://")
-    if scheme not in SCHEMES or not place.strip("/"):
+    scheme, _, location = url.partition("://")
+    if scheme not in SCHEMES or not location.strip("/"):
         return f"{brief(url)} is not a URL of data; allowed: {', '.join(f'{one}://...' for one in SCHEMES)}"
-    if scheme == "file" and not place.startswith("/"):
+    if scheme == "file" and not location.startswith("/"):
         return f"{brief(url)} names no absolute path; allowed: file:///..."
-    if any(mark in place for mark in ("@", "?", "#", "::")) or not url.isprintable():
+    if any(mark in location for mark in ("@", "?", "#", "::")) or not url.isprintable():
         return f"{scheme}://... has one of @ ? # :: or a control character; allowed: a bucket and a path, and no secret"
     return None
 
 
-def below(place: Path | str, name: str) -> Path | str:
+def below(location: Path | str, name: str) -> Path | str:
     """What is called ``name`` in a folder, or below a URL."""
-    return place / name if isinstance(place, Path) else f"{place}/{name}"
+    return location / name if isinstance(location, Path) else f"{location}/{name}"
 
 
 def _is_of_data(url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from aifs_tune.scalars import problem
-from aifs_tune.section import Section
+from aifs_tune.section import StrictModel
 from aifs_tune.space import ParameterName
 
 MOST_POINTS = 1000
@@ -15,7 +15,7 @@ MOST_POINTS = 1000
 Levels = Annotated[int, Field(ge=2, le=20)]
 
 
-class DesignSpec(Section):
+class DesignSpec(StrictModel):
     """A plan of configurations, measured in a random order before the sampler proposes."""
 
     design: Literal["sobol", "latin_hypercube", "factorial", "fractional_factorial", "centre"] = Field(

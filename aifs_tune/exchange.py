@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.artifacts import TrialArtifacts
 from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.scalars import Scalar
 from aifs_tune.study import Study
@@ -14,7 +14,7 @@ from aifs_tune.trial import Trial
 
 
 @dataclass(frozen=True)
-class Move:
+class Exploit:
     """Trial ``number`` goes on with ``params`` from the weights of trial ``source``."""
 
     number: int
@@ -33,7 +33,7 @@ def lineage(study: Study | RemoteStudy, trial: Trial | int) -> list[tuple[int, M
     return [(1, current.params), *reversed(steps)]
 
 
-def next_exchange(trials: Sequence[Trial], every: int) -> int:
+def next_exploit_epoch(trials: Sequence[Trial], every: int) -> int:
     """The epoch after which the ``trials`` that are in flight compare themselves next, ``every`` so many epochs.
 
     All of them have measured the epochs before the last exchange. One that was due is still to come if none went on.
@@ -43,14 +43,16 @@ def next_exchange(trials: Sequence[Trial], every: int) -> int:
     return slowest if slowest and slowest % every == 0 and not went_on else (slowest // every + 1) * every
 
 
-def exchange(study: Study, epoch: int, moves: Sequence[Move]) -> None:
+def apply_exploits(study: Study, epoch: int, exploits: Sequence[Exploit]) -> None:
     """Store that after ``epoch`` each of ``moves`` takes place, then give the trials their sources' checkpoints.
 
     What is stored is stored at once; if a crash keeps files from being copied, :func:`repair` does it.
     """
-    study.transact(lambda: [study.change(m.number, epoch=epoch + 1, params=m.params, source=m.source) for m in moves])
-    for move in moves:
-        _take_over(study, move.number, move.source, epoch)
+    study.transact(
+        lambda: [study.change(m.number, epoch=epoch + 1, params=m.params, source=m.source) for m in exploits]
+    )
+    for exploit in exploits:
+        _copy_checkpoint(study, exploit.number, exploit.source, epoch)
 
 
 def repair(study: Study) -> None:
@@ -61,11 +63,11 @@ def repair(study: Study) -> None:
     for trial in study.all_trials():
         if not trial.is_finished and trial.schedule:
             change = trial.schedule[-1]
-            newest = TrialArtefacts(study.artefacts, trial.number).find_checkpoint_epoch()
-            source = TrialArtefacts(study.artefacts, change.source).find_checkpoint_epoch()
+            newest = TrialArtifacts(study.artifacts, trial.number).find_checkpoint_epoch()
+            source = TrialArtifacts(study.artifacts, change.source).find_checkpoint_epoch()
             if source == change.epoch - 1 and (newest is None or newest <= source):
-                _take_over(study, trial.number, change.source, source)
+                _copy_checkpoint(study, trial.number, change.source, source)
 
 
-def _take_over(study: Study, number: int, source: int, epoch: int) -> None:
-    TrialArtefacts(study.artefacts, number).take_over(TrialArtefacts(study.artefacts, source), epoch)
+def _copy_checkpoint(study: Study, number: int, source: int, epoch: int) -> None:
+    TrialArtifacts(study.artifacts, number).copy_checkpoint(TrialArtifacts(study.artifacts, source), epoch)

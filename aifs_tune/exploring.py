@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Mapping
 
-from aifs_tune.constraints import Uniform
+from aifs_tune.constraints import RandomTrial
 from aifs_tune.errors import RequestError
 from aifs_tune.scalars import Scalar
 from aifs_tune.space import FloatParameter, IntParameter, Parameter
@@ -18,8 +18,8 @@ FACTORS = (0.8, 1.2)
 _MOST_TRIES = 100
 
 
-def explored(
-    spec: SweepSpec, params: Mapping[str, Scalar], *, kept: Container[str], rng: random.Random
+def explore(
+    spec: SweepSpec, params: Mapping[str, Scalar], *, static_params: Container[str], rng: random.Random
 ) -> dict[str, Scalar]:
     """A full configuration near ``params``, one that breaks no condition and no constraint.
 
@@ -28,24 +28,24 @@ def explored(
     does whether they are active. ``params`` themselves, if no such configuration is found in a hundred draws.
     """
     for _ in range(_MOST_TRIES):
-        varied = _varied(spec, params, kept, rng)
-        if {name for name in varied if name in kept} != {name for name in params if name in kept}:
+        varied = _varied(spec, params, static_params, rng)
+        if {name for name in varied if name in static_params} != {name for name in params if name in static_params}:
             continue
         try:
-            return spec.check_params(spec.settled(varied))
+            return spec.check_params(spec.projected(varied))
         except RequestError:
             continue
     return spec.check_params(params)
 
 
 def _varied(
-    spec: SweepSpec, params: Mapping[str, Scalar], kept: Container[str], rng: random.Random
+    spec: SweepSpec, params: Mapping[str, Scalar], static_params: Container[str], rng: random.Random
 ) -> dict[str, Scalar]:
-    source, varied = Uniform(rng), dict[str, Scalar]()
+    source, varied = RandomTrial(rng), dict[str, Scalar]()
     for name, parameter in spec.space.items():
         if not spec.space.is_active(name, varied):
             continue
-        if name in params and name in kept:
+        if name in params and name in static_params:
             varied[name] = params[name]
         elif name not in params or rng.random() < RESAMPLED:
             varied[name] = parameter.take(name, parameter.suggest(name, source))

@@ -38,14 +38,14 @@ def check_kinds(tree: ast.expr, of: Mapping[str, Kinds]) -> None:
     _expect(tree, of, _TRUTH, "")
 
 
-def _expect(node: ast.expr, of: Mapping[str, Kinds], allowed: Kinds, place: str) -> None:
-    _check_kind(node, _kinds(node, of), allowed, place)
+def _expect(node: ast.expr, of: Mapping[str, Kinds], allowed: Kinds, operator_text: str) -> None:
+    _check_kind(node, _kinds(node, of), allowed, operator_text)
 
 
-def _check_kind(node: ast.expr, kinds: Kinds, allowed: Kinds, place: str) -> None:
+def _check_kind(node: ast.expr, kinds: Kinds, allowed: Kinds, operator_text: str) -> None:
     if not kinds & allowed:
         words = "true or false, such as a comparison" if allowed == _TRUTH else "a number"
-        raise problem("", f"{shown(node)} is {_either(kinds)}{place and f', beside {place}'}", words)
+        raise problem("", f"{shown(node)} is {_either(kinds)}{operator_text and f', beside {operator_text}'}", words)
 
 
 def _kinds(node: ast.expr, of: Mapping[str, Kinds]) -> Kinds:

@@ -91,8 +91,8 @@ def evaluator(node: ast.expr) -> Evaluator:
             function, reals = FUNCTIONS[name], [_real(each) for each in node.args]
             return lambda params: _finite(function(*[real(params) for real in reals]))
         case ast.BoolOp():
-            decides, truths = all if isinstance(node.op, ast.And) else any, [_truth(each) for each in node.values]
-            return lambda params: decides(truth(params) for truth in truths)
+            decides, operands = all if isinstance(node.op, ast.And) else any, [_truth(each) for each in node.values]
+            return lambda params: decides(truth(params) for truth in operands)
         case ast.Compare():
             return _chain(node)
     raise TypeError(f"{type(node).__name__} is not part of the language")

@@ -1,4 +1,4 @@
-"""What names the content of a folder of artefacts: the SHA-256 of each of its files, as ``sha256sum`` prints it."""
+"""What names the content of a folder of artifacts: the SHA-256 of each of its files, as ``sha256sum`` prints it."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def check_hashes(folder: Path, expected: Hashes, *, says: str = "the study") -> 
             raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in {says} is {wanted}")
 
 
-OWN = "hashes.json"
+HASHES_FILE = "hashes.json"
 """What a checkpoint says of its other files, for as long as the study does not know of it."""
 
 
-def write_own(folder: Path) -> None:
+def write_hashes_file(folder: Path) -> None:
     """Add to ``folder`` a file with the hashes of all that is in it."""
-    (folder / OWN).write_text(json.dumps(hashes_of(folder)))
+    (folder / HASHES_FILE).write_text(json.dumps(hashes_of(folder)))
 
 
-def check_own(folder: Path) -> None:
+def check_hashes_file(folder: Path) -> None:
     """Refuse ``folder`` unless it holds the files that it says itself, and no others.
 
     Raises
@@ -73,8 +73,8 @@ def check_own(folder: Path) -> None:
         As :func:`check_hashes`, and if it does not say what is in it.
     """
     try:
-        expected = dict(json.loads((folder / OWN).read_bytes()))
-        itself = hashlib.sha256((folder / OWN).read_bytes()).hexdigest()
+        expected = dict(json.loads((folder / HASHES_FILE).read_bytes()))
+        itself = hashlib.sha256((folder / HASHES_FILE).read_bytes()).hexdigest()
     except (OSError, ValueError, TypeError) as error:
-        raise DamagedError(f"{folder / OWN}: does not tell what the checkpoint is ({error})") from error
-    check_hashes(folder, {**expected, OWN: itself})
+        raise DamagedError(f"{folder / HASHES_FILE}: does not tell what the checkpoint is ({error})") from error
+    check_hashes(folder, {**expected, HASHES_FILE: itself})

@@ -14,29 +14,29 @@ from sqlalchemy.exc import SQLAlchemyError
 from aifs_tune.errors import StorageError
 
 
-class HeldSession(orm.Session):
+class DeferredCommitSession(orm.Session):
     """A session whose commits wait for the end of the transaction that :class:`~aifs_tune.storage.Storage` opened on
     it."""
 
-    held = False
-    undone = False
+    defers_commits = False
+    rolled_back = False
 
     def commit(self) -> None:
-        if self.held:
+        if self.defers_commits:
             self.flush()
         else:
             super().commit()
 
     def rollback(self) -> None:
-        self.undone = True
+        self.rolled_back = True
         super().rollback()
 
     def close(self) -> None:
-        if not self.held:
+        if not self.defers_commits:
             super().close()
 
 
-def opened(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:
+def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:
     """Optuna's storage at ``url``, whose tables exist, with such sessions.
 
     Raises
@@ -49,12 +49,12 @@ def opened(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage
     except RuntimeError as error:  # Optuna's word for tables of another version
         raise StorageError(f"{shown}: {error}") from error
     rdb.engine.dispose()
-    rdb.scoped_session = orm.scoped_session(orm.sessionmaker(bind=rdb.engine, class_=HeldSession))
+    rdb.scoped_session = orm.scoped_session(orm.sessionmaker(bind=rdb.engine, class_=DeferredCommitSession))
     return rdb
 
 
 @contextmanager
-def translated(shown: str) -> Iterator[None]:
+def translated_database_errors(shown: str) -> Iterator[None]:
     """Turn database errors into :class:`StorageError` that names the database and its own reason."""
     try:
         yield

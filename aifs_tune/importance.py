@@ -35,7 +35,7 @@ def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, f
         def target(trial: FrozenTrial, sign: float = sign, index: int = index) -> float:
             return sign * float(trial.values[index])
 
-        found[objective.metric] = _shares(study, spec.space, target)
+        found[objective.metric] = _importances(study, spec.space, target)
     return found
 
 
@@ -52,18 +52,18 @@ class PedAnova:
             for params, loss in zip(configurations, losses, strict=True)
         ]
 
-    def shares(self, chosen: Sequence[int]) -> dict[str, float]:
+    def importances(self, chosen: Sequence[int]) -> dict[str, float]:
         """By parameter, shares that sum to one, from the configurations with these indices."""
         with quietly():
             study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         study.add_trials([self._trials[index] for index in chosen])
-        return _shares(study, self._space)
+        return _importances(study, self._space)
 
 
-def _shares(
+def _importances(
     study: optuna.Study, space: Space, target: Callable[[FrozenTrial], float] | None = None
 ) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that small values of the target are the good ones, which they are here
-        shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
-    return {name: float(share) for name, share in shares.items() if space[name].type != "fixed"}
+        importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+    return {name: float(share) for name, share in importances.items() if space[name].type != "fixed"}

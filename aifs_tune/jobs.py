@@ -31,7 +31,7 @@ _OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 @dataclass(frozen=True)
-class ClusterJob:
+class RayJob:
     """One attempt at a study on a cluster."""
 
     id: str
@@ -46,7 +46,7 @@ class ClusterJob:
         return self.state not in ("pending", "running")
 
 
-class Jobs:
+class RayJobs:
     """The jobs of the cluster whose dashboard is at ``address``, ``http://HEAD:8265``.
 
     Tokens are Ray's own: ``RAY_AUTH_TOKEN``, ``RAY_AUTH_TOKEN_PATH`` or ``~/.ray/auth_token``.
@@ -94,7 +94,7 @@ class Jobs:
         storage: str,
         environment: Mapping[str, str],
         requirements: Sequence[str] = (),
-    ) -> tuple[ClusterJob, bool]:
+    ) -> tuple[RayJob, bool]:
         """Run the command ``words`` in a copy of ``folder``; the job, and whether it is new.
 
         While a job of this study is pending or running, that one is the answer. ``storage`` is what the job writes to,
@@ -129,7 +129,7 @@ class Jobs:
             )
         return self.newest(study), True
 
-    def attempts(self, study: str) -> list[ClusterJob]:
+    def attempts(self, study: str) -> list[RayJob]:
         """All jobs of a study that the cluster remembers, the first one first."""
         with self._said():
             listed = self._client.list_jobs()
@@ -139,17 +139,17 @@ class Jobs:
             if number and (job.metadata or {}).get("study") == study:
                 told = " ".join((job.message or "").split())
                 state = str(job.status.value).lower()
-                found.append(ClusterJob(job.submission_id, int(number[1]), state, job.metadata["storage"], told))
+                found.append(RayJob(job.submission_id, int(number[1]), state, job.metadata["storage"], told))
         return sorted(found, key=lambda job: job.attempt)
 
-    def newest(self, study: str) -> ClusterJob:
+    def newest(self, study: str) -> RayJob:
         """The last attempt; :class:`NotFoundError` if there is none."""
         attempts = self.attempts(study)
         if not attempts:
             raise NotFoundError(f"the cluster at {self.address} has no job of a study {study!r}")
         return attempts[-1]
 
-    def stop(self, study: str) -> ClusterJob:
+    def stop(self, study: str) -> RayJob:
         """Ask the job of a study to stop, as Ctrl-C would; it puts its trials in flight back."""
         job = self.newest(study)
         if job.is_over:
@@ -158,7 +158,7 @@ class Jobs:
             self._client.stop_job(job.id)
         return job
 
-    def wait(self, study: str, *, within_s: float = 60.0) -> ClusterJob:
+    def wait(self, study: str, *, within_s: float = 60.0) -> RayJob:
         """The last attempt, once it is over; one that is not after ``within_s`` as it is."""
         until = time.monotonic() + within_s
         while not (job := self.newest(study)).is_over and time.monotonic() < until:

@@ -13,7 +13,7 @@ from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
 from aifs_tune.study_index import find_study, get_study, study_names
-from aifs_tune.warm_start import WARM_START, check_source, common_parameters, has_begun
+from aifs_tune.warm_start import WARM_START, check_source, common_parameters, has_warm_started
 
 AUTO = "auto"
 """In the place of a study's name: those that are like the new one."""
@@ -27,7 +27,7 @@ FACTORS = {"classes": 2.0, "side_px": 2.0, "train": 10.0}
 
 
 @dataclass(frozen=True)
-class Found:
+class WarmStartSources:
     """The studies to begin with, and why each of the others that were looked at is none."""
 
     studies: tuple[Study, ...] = ()
@@ -67,7 +67,7 @@ def named_sources(
     return found
 
 
-def sources_for(study: Study, storage: Storage) -> Found:
+def sources_for(study: Study, storage: Storage) -> WarmStartSources:
     """The studies of ``storage`` that the ``search.warm_start`` of ``study`` means: nothing where it has none, or
     looked for those that are alike before.
 
@@ -77,16 +77,16 @@ def sources_for(study: Study, storage: Storage) -> Found:
         As :func:`named_sources`.
     """
     names = study.spec.search.warm_start
-    if not names or (study.fact(WARM_START) is not None and (AUTO in names or has_begun(study, names))):
-        return Found()  # what it took over is stored in it; the others may be gone
+    if not names or (study.fact(WARM_START) is not None and (AUTO in names or has_warm_started(study, names))):
+        return WarmStartSources()  # what it took over is stored in it; the others may be gone
     named = named_sources(storage, study.spec, names, besides=(study.storage, study.name))
     if AUTO not in names:
-        return Found(tuple(named))
-    found = find_like(storage, study)
-    return Found((*named, *(like for like in found.studies if like.name not in names)), found.others)
+        return WarmStartSources(tuple(named))
+    found = find_similar(storage, study)
+    return WarmStartSources((*named, *(like for like in found.studies if like.name not in names)), found.others)
 
 
-def find_like(storage: Storage, study: Study) -> Found:
+def find_similar(storage: Storage, study: Study) -> WarmStartSources:
     """The studies of ``storage`` that are like ``study``: at most :data:`MOST_FOUND`.
 
     The same trainer and objective, at least half of the searched parameters in common, and the same data, or data whose
@@ -98,18 +98,18 @@ def find_like(storage: Storage, study: Study) -> Found:
         if (storage.url, name) == (study.storage.url, study.name):
             continue
         earlier = find_study(storage, name)
-        reason = "another tool made it" if earlier is None else _unlike(study, earlier)
+        reason = "another tool made it" if earlier is None else _why_dissimilar(study, earlier)
         if reason is None and earlier is not None:
-            found.append(((-_likeness(study, earlier), -earlier.id), earlier))
+            found.append(((-_similarity(study, earlier), -earlier.id), earlier))
         else:
             others[name] = reason or ""
     ordered = [earlier for _, earlier in sorted(found, key=lambda entry: entry[0])]
     for earlier in ordered[MOST_FOUND:]:
         others[earlier.name] = f"{MOST_FOUND} others are more like this study"
-    return Found(tuple(ordered[:MOST_FOUND]), others)
+    return WarmStartSources(tuple(ordered[:MOST_FOUND]), others)
 
 
-def _unlike(study: Study, earlier: Study) -> str | None:
+def _why_dissimilar(study: Study, earlier: Study) -> str | None:
     """Why a study can learn nothing from an earlier one; None if it can."""
     spec, asked = study.spec, earlier.spec
     if earlier.trainer != study.trainer:
@@ -152,7 +152,7 @@ def _other_data(here: Mapping[str, Any] | None, there: Mapping[str, Any] | None)
     return None
 
 
-def _likeness(study: Study, earlier: Study) -> float:
+def _similarity(study: Study, earlier: Study) -> float:
     """Larger is more alike: the same data first, then what is shared of the space, then how near the data are."""
     shared = len(common_parameters(study.spec.space, earlier.spec.space))
     if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:

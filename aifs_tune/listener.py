@@ -25,39 +25,39 @@ class Plan:
     tuned: tuple[str, ...]
 
 
-class Listener(Protocol):
+class SweepCallback(Protocol):
     """Hears a sweep; must return at once and not raise."""
 
-    def stage(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         """What the sweep does now, in words."""
 
-    def progress(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
         """``done`` of ``total`` pieces of a phase, such as decoding."""
 
-    def planned(self, plan: Plan) -> None:
+    def on_sweep_start(self, plan: Plan) -> None:
         """The trials are about to start."""
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_start(self, trial: Trial) -> None:
         """A trial was handed to a worker."""
 
-    def measured(self, trial: Trial) -> None:
+    def on_trial_result(self, trial: Trial) -> None:
         """A running trial reported an epoch."""
 
-    def finished(self, trial: Trial) -> None:
+    def on_trial_complete(self, trial: Trial) -> None:
         """A trial ended."""
 
 
-class Silent:
+class NullCallback:
     """Hears and says nothing."""
 
-    def stage(self, text: str) -> None: ...
+    def on_status(self, text: str) -> None: ...
 
-    def progress(self, phase: str, done: int, total: int) -> None: ...
+    def on_progress(self, phase: str, done: int, total: int) -> None: ...
 
-    def planned(self, plan: Plan) -> None: ...
+    def on_sweep_start(self, plan: Plan) -> None: ...
 
-    def started(self, trial: Trial) -> None: ...
+    def on_trial_start(self, trial: Trial) -> None: ...
 
-    def measured(self, trial: Trial) -> None: ...
+    def on_trial_result(self, trial: Trial) -> None: ...
 
-    def finished(self, trial: Trial) -> None: ...
+    def on_trial_complete(self, trial: Trial) -> None: ...

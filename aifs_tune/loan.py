@@ -23,7 +23,7 @@ _LEASE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 
 
 @dataclass(frozen=True)
-class Loan:
+class Lease:
     """To whom a running trial was handed out, and how.
 
     ``label`` is of the sample, ``owner`` an instrument or a person; both are names, which open nothing. After
@@ -39,14 +39,14 @@ class Loan:
     supersedes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As ``loan`` in a trial object."""
+        """As ``lease`` in a trial object."""
         return {**vars(self), "due_at": None if self.due_at is None else self.due_at.isoformat()}
 
     @staticmethod
-    def from_json(entry: Mapping[str, Any]) -> Loan:
+    def from_json(entry: Mapping[str, Any]) -> Lease:
         """What :meth:`to_json` made."""
         due_at = entry["due_at"]
-        return Loan(**{**entry, "due_at": None if due_at is None else datetime.fromisoformat(due_at)})
+        return Lease(**{**entry, "due_at": None if due_at is None else datetime.fromisoformat(due_at)})
 
 
 def check_lease_s(lease_s: float) -> float:

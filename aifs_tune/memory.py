@@ -15,16 +15,16 @@ from pathlib import Path
 
 _SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 _SMI_S = 20.0
-_SHORTAGES = frozenset({"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
+_OOM_CLASSES = frozenset({"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
 """Classes of Python, TensorFlow and PyTorch."""
-_SHORTAGE = re.compile(
+_OOM_MESSAGES = re.compile(
     "RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|STATUS_ALLOC_FAILED|CUDA out of memory|Dst tensor is not initialized"
 )
 """What JAX, XLA, cuDNN, cuBLAS and TensorFlow's copies to a GPU say in errors of other classes."""
 
 
 @dataclass(frozen=True)
-class Occupied:
+class MemoryUsage:
     """What one worker has taken at most.
 
     ``ram_mb`` is main memory of its own, without what it shares with other processes (mapped images, libraries), of
@@ -79,10 +79,10 @@ def total_of(table: str, visible: str | None) -> float | None:
     return None
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error``, or what caused it, says that memory ran out: of a GPU or the main memory."""
     return any(
-        _SHORTAGES & {cls.__name__ for cls in type(each).__mro__} or _SHORTAGE.search(str(each))
+        _OOM_CLASSES & {cls.__name__ for cls in type(each).__mro__} or _OOM_MESSAGES.search(str(each))
         for each in _causes(error)
     )
 

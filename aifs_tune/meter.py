@@ -4,58 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aifs_tune.listener import Listener
-from aifs_tune.memory import Occupied
+from aifs_tune.listener import SweepCallback
+from aifs_tune.memory import MemoryUsage
 from aifs_tune.profile import Profile
-from aifs_tune.shares import n_fitting, verdict
+from aifs_tune.shares import memory_verdict, n_fitting
 
 
-class Meter:
+class ResourceMonitor:
     """Hears what workers report beside their measurements and fills the profile with it.
 
     ``give`` tells it what each worker has. When the first trial has ended, it says once how many such trials there is
     memory for, if that is known.
     """
 
-    def __init__(self, profile: Profile, listener: Listener) -> None:
-        self._profile, self._listener = profile, listener
-        self.occupied: Occupied | None = None
+    def __init__(self, profile: Profile, callback: SweepCallback) -> None:
+        self._profile, self._callback = profile, callback
+        self.memory_usage: MemoryUsage | None = None
         """The most that any worker took until the first trial ended."""
         self._is_first = True
 
-    def give(self, gpu: float, *, per_node: int, is_chosen: bool) -> None:
+    def set_worker_resources(self, gpu: float, *, per_node: int, is_chosen: bool) -> None:
         """Each of ``per_node`` workers on a machine has this share of a GPU from now on; ``is_chosen`` by a user, who
         may be told of a better one."""
         self._gpu, self._per_node, self._is_chosen = gpu, per_node, is_chosen
 
-    def heard(self, spent: Mapping[str, float], occupied: Occupied | None) -> None:
+    def record(self, timings: Mapping[str, float], memory_usage: MemoryUsage | None) -> None:
         """A worker reported an epoch, or the end of a trial."""
-        self._profile.add(spent)
-        if self._is_first and occupied is not None and _size(occupied) >= _size(self.occupied or Occupied()):
-            self.occupied = occupied
+        self._profile.add(timings)
+        if (
+            self._is_first
+            and memory_usage is not None
+            and _size(memory_usage) >= _size(self.memory_usage or MemoryUsage())
+        ):
+            self.memory_usage = memory_usage
 
     def ended(self) -> None:
         """A trial ended."""
-        if not self._is_first or self.occupied is None:
+        if not self._is_first or self.memory_usage is None:
             return
         self._is_first = False
-        said = verdict(self.occupied, self._gpu, self._per_node)
+        said = memory_verdict(self.memory_usage, self._gpu, self._per_node)
         if said is not None and self._is_chosen:
-            self._listener.stage(said)
-        self._profile.memory = self._told(self.occupied)
+            self._callback.on_status(said)
+        self._profile.memory = self._memory_facts(self.memory_usage)
 
-    def _told(self, occupied: Occupied) -> dict[str, float | None]:
-        peak, total = occupied.gpu_peak_mb, occupied.gpu_mb
+    def _memory_facts(self, memory_usage: MemoryUsage) -> dict[str, float | None]:
+        peak, total = memory_usage.gpu_peak_mb, memory_usage.gpu_mb
         return {
             "gpu": self._gpu,
             "gpu_peak_mb": peak,
             "gpu_mb": total,
             "fit_on_gpu": None if peak is None or total is None else n_fitting(peak, total),
-            "ram_peak_mb": occupied.ram_mb,
-            "ram_mb": occupied.node_mb,
-            "fit_in_ram": int(occupied.node_mb / occupied.ram_mb) if occupied.node_mb and occupied.ram_mb else None,
+            "ram_peak_mb": memory_usage.ram_mb,
+            "ram_mb": memory_usage.node_mb,
+            "fit_in_ram": int(memory_usage.node_mb / memory_usage.ram_mb)
+            if memory_usage.node_mb and memory_usage.ram_mb
+            else None,
         }
 
 
-def _size(occupied: Occupied) -> tuple[float, float]:
-    return occupied.gpu_peak_mb or 0.0, occupied.ram_mb or 0.0
+def _size(memory_usage: MemoryUsage) -> tuple[float, float]:
+    return memory_usage.gpu_peak_mb or 0.0, memory_usage.ram_mb or 0.0

@@ -25,8 +25,8 @@ from sqlalchemy import select
 from aifs_tune.mirror_statements import CHANGE_TRIAL, NEW_TRIAL, SET_PARAM, TRIALS, Upserts
 
 
-class Mirror(BaseStorage):
-    """One Optuna storage over ``rdb``; from :meth:`hold` to :meth:`release` trials are kept in memory.
+class CachedStorage(BaseStorage):
+    """One Optuna storage over ``rdb``; from :meth:`acquire` to :meth:`release` trials are kept in memory.
 
     Only the thread that holds it reads from memory and may write trials; others read the database.
     """
@@ -34,20 +34,20 @@ class Mirror(BaseStorage):
     def __init__(self, rdb: RDBStorage) -> None:
         self._rdb = rdb
         self._set = Upserts(rdb.engine.dialect.name)
-        self._behind: BaseStorage = get_storage(rdb)
-        self._holder: int | None = None
-        self.forget()
+        self._backend: BaseStorage = get_storage(rdb)
+        self._thread_id: int | None = None
+        self.invalidate()
 
-    def hold(self) -> None:
+    def acquire(self) -> None:
         """Trust the memory from now on, in this thread: the writer lock is held."""
-        self._holder = threading.get_ident()
+        self._thread_id = threading.get_ident()
 
     def release(self) -> None:
         """The writer lock is about to be given back: others may write."""
-        self._holder = None
-        self.forget()
+        self._thread_id = None
+        self.invalidate()
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Read everything from the database again: what was written last may not have been stored."""
         self._trials: dict[int, FrozenTrial] = {}
         self._studies: dict[int, list[int]] = {}
@@ -143,8 +143,8 @@ class Mirror(BaseStorage):
     # -- trials, read ---------------------------------------------------------------------------
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        if not self._is_held():
-            return self._behind.get_trial(trial_id)
+        if not self._is_acquired():
+            return self._backend.get_trial(trial_id)
         if trial_id not in self._trials:
             self._trials[trial_id] = self._rdb.get_trial(trial_id)
         return self._trials[trial_id]
@@ -152,16 +152,16 @@ class Mirror(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        if not self._is_held():
-            return self._behind.get_all_trials(study_id, deepcopy, states)
+        if not self._is_acquired():
+            return self._backend.get_all_trials(study_id, deepcopy, states)
         trials = [self._trials[trial_id] for trial_id in self._numbers(study_id)]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        if not self._is_held() or study_id not in self._studies:
-            return self._behind.get_trial_id_from_study_id_trial_number(study_id, trial_number)
+        if not self._is_acquired() or study_id not in self._studies:
+            return self._backend.get_trial_id_from_study_id_trial_number(study_id, trial_number)
         numbers = self._studies[study_id]
         if not isinstance(trial_number, int) or not 0 <= trial_number < len(numbers):
             raise KeyError(f"No trial with trial number {trial_number} exists in study with study_id {study_id}.")
@@ -170,46 +170,46 @@ class Mirror(BaseStorage):
     # -- studies --------------------------------------------------------------------------------
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        return self._behind.create_new_study(directions, study_name)
+        return self._backend.create_new_study(directions, study_name)
 
     def delete_study(self, study_id: int) -> None:
-        self._behind.delete_study(study_id)
-        self.forget()
+        self._backend.delete_study(study_id)
+        self.invalidate()
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._behind.set_study_user_attr(study_id, key, value)
+        self._backend.set_study_user_attr(study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._behind.set_study_system_attr(study_id, key, value)
+        self._backend.set_study_system_attr(study_id, key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._behind.get_study_id_from_name(study_name)
+        return self._backend.get_study_id_from_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._behind.get_study_name_from_id(study_id)
+        return self._backend.get_study_name_from_id(study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._behind.get_study_directions(study_id)
+        return self._backend.get_study_directions(study_id)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._behind.get_study_user_attrs(study_id)
+        return self._backend.get_study_user_attrs(study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._behind.get_study_system_attrs(study_id)
+        return self._backend.get_study_system_attrs(study_id)
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        return self._behind.get_all_studies()
+        return self._backend.get_all_studies()
 
     def remove_session(self) -> None:
-        self._behind.remove_session()
+        self._backend.remove_session()
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _is_held(self) -> bool:
-        return self._holder == threading.get_ident()
+    def _is_acquired(self) -> bool:
+        return self._thread_id == threading.get_ident()
 
     def _execute(self, statement: Any, row: dict[str, Any]) -> Any:
-        if not self._is_held():
+        if not self._is_acquired():
             raise RuntimeError("trials are written under the writer lock: Storage.transact()")
         return self._rdb.scoped_session().connection().execute(statement, row)
 
@@ -221,7 +221,7 @@ class Mirror(BaseStorage):
     def _numbers(self, study_id: int) -> list[int]:
         """Ids of the trials of a study in the order of their numbers, each in memory."""
         if study_id not in self._studies:
-            trials = self._behind.get_all_trials(study_id, deepcopy=False)  # which remembers what is finished
+            trials = self._backend.get_all_trials(study_id, deepcopy=False)  # which remembers what is finished
             self._trials.update((trial._trial_id, trial) for trial in trials if trial._trial_id not in self._trials)
             self._studies[study_id] = [trial._trial_id for trial in sorted(trials, key=lambda trial: trial.number)]
             known: dict[str, BaseDistribution] = {}

@@ -11,7 +11,7 @@ from pydantic import Field
 from aifs_tune.errors import RequestError
 from aifs_tune.parameters import Float
 from aifs_tune.scalars import Scalar, brief, problem, show
-from aifs_tune.section import Section
+from aifs_tune.section import StrictModel
 from aifs_tune.space import FixedParameter, FloatParameter, ParameterName, Space
 
 TOLERANCE = 1e-6
@@ -19,7 +19,7 @@ TOLERANCE = 1e-6
 proposed misses it by rounding alone, less than one part in 10**12."""
 
 
-class Mixture(Section):
+class Mixture(StrictModel):
     """Components that sum to ``total`` in every configuration tried."""
 
     components: Annotated[tuple[ParameterName, ...], Field(strict=False, min_length=2, max_length=20)]
@@ -60,16 +60,16 @@ class Mixture(Section):
             names = " + ".join(self.components)
             raise RequestError(f"{names} = {self._sum(params):.9g}: not allowed; allowed: {show(self.total)}")
 
-    def settled(self, params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
+    def projected(self, params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
         """``params`` with the nearest amounts that have the total."""
-        amounts = balanced([float(params[name]) for name in self.components], self.ranges(space), self.total)
+        amounts = project_to_total([float(params[name]) for name in self.components], self.ranges(space), self.total)
         return {**params, **dict(zip(self.components, amounts, strict=True))}
 
     def _sum(self, params: Mapping[str, object]) -> float:
         return math.fsum(float(params[name]) for name in self.components)  # type: ignore[arg-type]
 
 
-def balanced(amounts: Sequence[float], ranges: Sequence[tuple[float, float]], total: float) -> list[float]:
+def project_to_total(amounts: Sequence[float], ranges: Sequence[tuple[float, float]], total: float) -> list[float]:
     """The point nearest to ``amounts`` within ``ranges`` whose sum is ``total``: all are moved by the same shift, and
     cut at their ends."""
 

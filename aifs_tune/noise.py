@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aifs_tune.confirmation import read_confirmation, start_confirmation
 from aifs_tune.confirming import SweepOptions
-from aifs_tune.contenders import BASELINE, Contender
+from aifs_tune.contenders import BASELINE, Candidate
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import RequestError
 from aifs_tune.noise_floor import SUFFIX, Noise, noise_of
@@ -21,7 +21,7 @@ def measure_noise(
     *,
     data: str | Path | None = None,
     overrides: Sequence[str] = (),
-    divisions: CrossValidation | None = None,
+    cv: CrossValidation | None = None,
     storage: str | None = None,
     options: SweepOptions | None = None,
 ) -> Noise:
@@ -38,7 +38,7 @@ def measure_noise(
         raise RequestError(f"{spec.name}: its space states no default configuration; allowed: one for each parameter")
     opened = Storage(storage, create=True)
     with opened.writing():
-        asked = divisions or CrossValidation(folds=5, repeats=2)
-        created = start_confirmation(opened, spec, f"{spec.name}{SUFFIX}", [Contender(BASELINE, None, default)], asked)
+        asked = cv or CrossValidation(folds=5, repeats=2)
+        created = start_confirmation(opened, spec, f"{spec.name}{SUFFIX}", [Candidate(BASELINE, None, default)], asked)
     (options or SweepOptions()).finish(created)
     return noise_of(read_confirmation(opened, created.name))

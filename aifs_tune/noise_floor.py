@@ -61,7 +61,7 @@ def noise_of(found: Confirmation) -> Noise:
     WorkError
         If there are fewer than two.
     """
-    values = found.scores.of(found.contenders[0].name)
+    values = found.scores.of(found.candidates[0].name)
     kept = values[np.isfinite(values)]
     if len(kept) < 2:
         raise WorkError(
@@ -82,7 +82,7 @@ def noise_of(found: Confirmation) -> Noise:
     )
 
 
-def floor_for(study: Study) -> Noise | str | None:
+def find_noise_floor(study: Study) -> Noise | str | None:
     """The noise that was measured for the sweep file of ``study``, in its storage; in words why the one that is there
     is not used, None where none was measured."""
     project, _ = split_name(study.name)

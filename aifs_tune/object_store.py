@@ -20,14 +20,14 @@ _SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL|CONNECTION_STRING|SAS
 _SHORTEST_SECRET = 6
 
 
-def opened(url: str, **options: Any) -> tuple[Any, str]:
+def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
     """The file system that ``url`` is in, and its path there. Asks nothing of the store."""
     found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
     return found
 
 
 @contextmanager
-def translated(
+def translated_store_errors(
     what: str, url: str, wanted: str, *, refused: type[AifsTuneError], failed: type[AifsTuneError]
 ) -> Iterator[None]:
     """Say what goes wrong with a store in our words, as each has errors of its own: ``refused`` if the request is

@@ -31,7 +31,7 @@ Int = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
 Float = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
 
 
-class Source(Protocol):
+class TrialLike(Protocol):
     """Answers what value each parameter takes. An Optuna trial is one."""
 
     def suggest_float(
@@ -70,7 +70,7 @@ class _Parameter(BaseModel):
         """``value`` as this parameter's own type, or None if it cannot take it."""
 
     @abstractmethod
-    def suggest(self, name: str, source: Source) -> object:
+    def suggest(self, name: str, source: TrialLike) -> object:
         """The answer of ``source``."""
 
     def take(self, name: str, value: object) -> Scalar:
@@ -129,7 +129,7 @@ class FloatParameter(_Parameter):
             return None
         return min(max(real, self.low), self.high)
 
-    def suggest(self, name: str, source: Source) -> object:
+    def suggest(self, name: str, source: TrialLike) -> object:
         return source.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
 
@@ -176,7 +176,7 @@ class IntParameter(_Parameter):
         whole = int(given)
         return whole if whole == given and (whole - self.low) % self.step == 0 else None
 
-    def suggest(self, name: str, source: Source) -> object:
+    def suggest(self, name: str, source: TrialLike) -> object:
         return source.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
 
@@ -225,7 +225,7 @@ class ChoiceParameter(_Parameter):
     def convert(self, value: object) -> Scalar | None:
         return next((choice for choice in self.choices if is_same(choice, value)), None)
 
-    def suggest(self, name: str, source: Source) -> object:
+    def suggest(self, name: str, source: TrialLike) -> object:
         return source.suggest_categorical(name, self.choices)
 
 
@@ -255,7 +255,7 @@ class FixedParameter(_Parameter):
     def convert(self, value: object) -> Scalar | None:
         return self.value if is_same(self.value, value) else None
 
-    def suggest(self, name: str, source: Source) -> object:
+    def suggest(self, name: str, source: TrialLike) -> object:
         return source.suggest_categorical(name, (self.value,))
 
 

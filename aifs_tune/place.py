@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class RayConfig:
     """A Ray cluster by its address, or this machine (``address`` None)."""
 
     address: str | None = None

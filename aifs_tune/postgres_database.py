@@ -21,10 +21,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import NotFoundError, RequestError
-from aifs_tune.held_session import opened, translated
+from aifs_tune.held_session import open_rdb, translated_database_errors
 from aifs_tune.postgres_lock import AWAY_S, StudyLock
 
-ARTEFACTS_VARIABLE = "AIFS_TUNE_ARTEFACTS"
+ARTIFACTS_VARIABLE = "AIFS_TUNE_ARTIFACTS"
 OLDEST_SERVER = 14
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ _TIDY = sqlalchemy.text(
 class PostgresDatabase:
     """The database at ``url``, ``postgresql+psycopg://...``; see :class:`~aifs_tune.storage.Database`.
 
-    Checkpoints and weights are kept in ``$AIFS_TUNE_ARTEFACTS``, a folder that all machines share or the URL of an
+    Checkpoints and weights are kept in ``$AIFS_TUNE_ARTIFACTS``, a folder that all machines share or the URL of an
     object store, else in ``aifs_tune_artifacts`` of the current folder.
 
     Raises
@@ -77,7 +77,7 @@ class PostgresDatabase:
             ) from None
         self.url = url
         self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
-        self.artefacts = artefacts_at(os.environ.get(ARTEFACTS_VARIABLE) or "aifs_tune_artifacts")
+        self.artifacts = artifacts_at(os.environ.get(ARTIFACTS_VARIABLE) or "aifs_tune_artifacts")
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
         self._writer, self._is_tidy = uuid.uuid4().hex, False
@@ -87,7 +87,7 @@ class PostgresDatabase:
             "tcp_user_timeout": round(1000 * AWAY_S / 3),
         }
         options = {"pool_pre_ping": True, "connect_args": connecting}
-        with translated(self.shown):
+        with translated_database_errors(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
             try:
                 if not _is_there(engine):
@@ -102,7 +102,7 @@ class PostgresDatabase:
                     raise RequestError(f"{self.shown}: a server of version {told}; needed: {OLDEST_SERVER} or later")
             finally:
                 engine.dispose()
-            self.rdb = opened(url, self.shown, options)
+            self.rdb = open_rdb(url, self.shown, options)
 
     def lock(self, study: str | None) -> StudyLock:
         """A lock for each study, and one (``None``) to create studies; a thread of this process holds any of them at
@@ -111,12 +111,12 @@ class PostgresDatabase:
             self._locks[study] = StudyLock(self.rdb.engine, study, self.shown, self._thread)
         return self._locks[study]
 
-    def mark(self) -> str:
+    def data_version(self) -> str:
         """The transactions that write now, and the newest number of one: it changes as one of them ends."""
         with self.rdb.engine.connect() as connection:
             return str(connection.execute(_SNAPSHOT).scalar())
 
-    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """On the connection that holds the lock: what that one commits, nobody else wrote.
 
         A server that goes away in the middle is waited for; then ``prepare`` is called again, unless its work
@@ -128,7 +128,7 @@ class PostgresDatabase:
         try:
             while True:
                 session.close()
-                session.bind = lock.confirmed()
+                session.bind = lock.checked_connection()
                 try:
                     if left is not None and self._last_step(session) == left[0]:
                         return left[1]
@@ -181,8 +181,8 @@ def for_other_machines(url: str) -> tuple[str, str]:
     return url, parsed.set(query={}).render_as_string()
 
 
-def artefacts_at(given: str) -> Path | str:
-    """What ``$AIFS_TUNE_ARTEFACTS`` names: a folder, or the URL of an object store.
+def artifacts_at(given: str) -> Path | str:
+    """What ``$AIFS_TUNE_ARTIFACTS`` names: a folder, or the URL of an object store.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def artefacts_at(given: str) -> Path | str:
     if not is_url(given):
         return Path(given).absolute()
     if (wrong := url_problem(given)) is not None:
-        raise RequestError(f"{ARTEFACTS_VARIABLE}: {wrong}")
+        raise RequestError(f"{ARTIFACTS_VARIABLE}: {wrong}")
     return Path(given.removeprefix("file://")) if given.startswith("file://") else given.rstrip("/")
 
 

@@ -12,8 +12,8 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from aifs_tune.errors import StorageBusyError, StorageError
-from aifs_tune.held_session import translated
-from aifs_tune.writer_lock import Owner, WriterLock
+from aifs_tune.held_session import translated_database_errors
+from aifs_tune.writer_lock import LockHolder, WriterLock
 
 AWAY_S = 90.0
 """How long a writer waits for a server that went away."""
@@ -47,15 +47,15 @@ class StudyLock(WriterLock):
         self.was_lost = False
         """Whether others may have written since the last transaction."""
 
-    def owner(self) -> Owner | None:
-        with translated(self._shown), self._engine.connect() as connection:
+    def holder(self) -> LockHolder | None:
+        with translated_database_errors(self._shown), self._engine.connect() as connection:
             found = connection.execute(_HOLDERS, self._halves).first()
         if found is None:
             return None
         pid, _, host = str(found[0]).removeprefix("aifs-tune ").partition("@")
-        return Owner(int(pid) if pid.isdecimal() else 0, host, "aifs-tune", found[1].isoformat(timespec="seconds"))
+        return LockHolder(int(pid) if pid.isdecimal() else 0, host, "aifs-tune", found[1].isoformat(timespec="seconds"))
 
-    def confirmed(self) -> Any:
+    def checked_connection(self) -> Any:
         """The connection that holds the lock; where that was lost, another one, and :attr:`was_lost` says so.
 
         A server that went away is waited for.
@@ -91,17 +91,17 @@ class StudyLock(WriterLock):
                     raise StorageError(f"{self._shown}: stayed away for {AWAY_S:g} s ({reason})") from error
                 time.sleep(pause_s)
                 pause_s = min(2.0, 2 * pause_s)
-        self._given_back = threading.Event()
-        arguments = (self._connection.connection.driver_connection, self._given_back, LEASE_S / 4)
-        self._speaker = threading.Thread(target=_speak, args=arguments, name="aifs-tune lease", daemon=True)
-        self._speaker.start()
+        self._released = threading.Event()
+        arguments = (self._connection.connection.driver_connection, self._released, LEASE_S / 4)
+        self._heartbeat = threading.Thread(target=_send_heartbeats, args=arguments, name="aifs-tune lease", daemon=True)
+        self._heartbeat.start()
 
     def _give_back(self) -> None:
         """End the session of the server, and its lock with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._given_back.set()
-            self._speaker.join()  # or it would speak on what is closed
+            self._released.set()
+            self._heartbeat.join()  # or it would speak on what is closed
             connection.invalidate()
             connection.close()
 
@@ -114,7 +114,7 @@ class StudyLock(WriterLock):
                 connection.rollback()
                 if time.monotonic() > deadline:
                     what = f"study {self._study!r} in {self._shown}" if self._study else self._shown
-                    raise StorageBusyError(f"{what} is being written by {self.owner() or 'another process'}")
+                    raise StorageBusyError(f"{what} is being written by {self.holder() or 'another process'}")
                 time.sleep(0.05)
             for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
                 connection.exec_driver_sql(f"SET {setting} = {round(1000 * LEASE_S)}")
@@ -126,11 +126,11 @@ class StudyLock(WriterLock):
         return connection
 
 
-def _speak(connection: Any, given_back: threading.Event, every_s: float) -> None:
+def _send_heartbeats(connection: Any, released: threading.Event, every_s: float) -> None:
     """Renew the lease of psycopg's ``connection``; if that is gone, whoever writes next finds out.
 
     Below psycopg's cursors, which would begin a transaction.
     """
-    while not given_back.wait(every_s):
+    while not released.wait(every_s):
         with suppress(Exception), connection.lock:
             connection.pgconn.exec_(b"SELECT 1")

@@ -65,10 +65,10 @@ class Profile:
         finally:
             self.driver_s += time.process_time() - began
 
-    def add(self, spent: Mapping[str, float]) -> None:
+    def add(self, timings: Mapping[str, float]) -> None:
         """Count what a worker spent on one epoch."""
         self.n_reports += 1
-        for name, seconds in spent.items():
+        for name, seconds in timings.items():
             self.work[name] = self.work.get(name, 0.0) + seconds
 
     @property

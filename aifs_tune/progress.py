@@ -50,7 +50,7 @@ def _short(value: Scalar) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-class Tally:
+class ProgressTracker:
     """Counts what a sweep did since its trials began: ended, best so far, rate, time left."""
 
     def __init__(self, plan: Plan) -> None:
@@ -83,35 +83,35 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._tally: Tally | None = None
+        self._tracker: ProgressTracker | None = None
         self._phase = ""
 
-    def stage(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         self._say(text)
 
-    def progress(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
         if phase != self._phase:
             self._say(f"{phase}: {total}")
         self._phase = phase
 
-    def planned(self, plan: Plan) -> None:
-        self._tally = Tally(plan)
+    def on_sweep_start(self, plan: Plan) -> None:
+        self._tracker = ProgressTracker(plan)
         self._say(f"study {plan.study}: {plan.n_trials} trials of up to {plan.epochs} epochs, {plan.workers} at a time")
 
-    def started(self, trial: Trial) -> None:
-        tuned = self._tally.plan.tuned if self._tally else None
+    def on_trial_start(self, trial: Trial) -> None:
+        tuned = self._tracker.plan.tuned if self._tracker else None
         self._say(f"trial {trial.number} started  {configuration(trial.params, tuned)}")
 
-    def measured(self, trial: Trial) -> None: ...
+    def on_trial_result(self, trial: Trial) -> None: ...
 
-    def finished(self, trial: Trial) -> None:
-        if self._tally is None:
+    def on_trial_complete(self, trial: Trial) -> None:
+        if self._tracker is None:
             return
-        self._tally.ended(trial)
+        self._tracker.ended(trial)
         reason = f"  ({trial.reason})" if trial.reason else ""
-        value = f"{self._tally.plan.objective.metric} {number(trial.value)} after {trial.epochs} epochs"
+        value = f"{self._tracker.plan.objective.metric} {number(trial.value)} after {trial.epochs} epochs"
         self._say(f"trial {trial.number} {trial.state}  {value}{reason}")
-        self._say(self._tally.line())
+        self._say(self._tracker.line())
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True, highlight=False)
@@ -122,7 +122,7 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._tally: Tally | None = None
+        self._tracker: ProgressTracker | None = None
         self._trials: dict[int, Trial] = {}
         self._bar: tuple[str, int, int] | None = None
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=False)
@@ -135,27 +135,27 @@ class LiveTable:
         self._bar = None
         self._live.__exit__(*problem)
 
-    def stage(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         self._bar = None
         self._live.console.print(Text(text))
 
-    def progress(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
         self._bar = (phase, done, total)
 
-    def planned(self, plan: Plan) -> None:
+    def on_sweep_start(self, plan: Plan) -> None:
         self._bar = None
-        self._tally = Tally(plan)
+        self._tracker = ProgressTracker(plan)
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_start(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
 
-    def measured(self, trial: Trial) -> None:
+    def on_trial_result(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
 
-    def finished(self, trial: Trial) -> None:
+    def on_trial_complete(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
-        if self._tally is not None:
-            self._tally.ended(trial)
+        if self._tracker is not None:
+            self._tracker.ended(trial)
 
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -164,22 +164,22 @@ class LiveTable:
             row = Table.grid(padding=(0, 1))
             row.add_row(phase, ProgressBar(total=max(total, 1), completed=done, width=40), f"{done}/{total}")
             parts.append(row)
-        if self._tally is not None:
-            parts += [self._table(self._tally), Text(self._tally.line(), style="bold")]
+        if self._tracker is not None:
+            parts += [self._table(self._tracker), Text(self._tracker.line(), style="bold")]
         return Group(*parts)
 
-    def _table(self, tally: Tally) -> Table:
-        table = Table("trial", "state", "epoch", tally.plan.objective.metric, title=tally.plan.study)
+    def _table(self, tracker: ProgressTracker) -> Table:
+        table = Table("trial", "state", "epoch", tracker.plan.objective.metric, title=tracker.plan.study)
         table.add_column("configuration", no_wrap=True, overflow="ellipsis")
         shown = sorted(self._trials.values(), key=lambda t: (t.state == "running", t.number))[-_ROWS:]
         for trial in shown:
-            best = tally.best is not None and trial.number == tally.best.number
+            best = tracker.best is not None and trial.number == tracker.best.number
             failure = trial.reason if trial.state == "failed" else None
             table.add_row(
                 str(trial.number),
                 Text(trial.state, style=_STYLE[trial.state]),
-                f"{trial.epochs}/{tally.plan.epochs}",
+                f"{trial.epochs}/{tracker.plan.epochs}",
                 Text(number(trial.value) + (" best" if best else ""), style="bold" if best else ""),
-                Text(failure or configuration(trial.params, tally.plan.tuned)),
+                Text(failure or configuration(trial.params, tracker.plan.tuned)),
             )
         return table

@@ -11,7 +11,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import AccessError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.projects import name_in, stored_name
 from aifs_tune.storage import Storage
 from aifs_tune.study import SPEC
@@ -30,7 +30,7 @@ class ProjectView(BaseStorage):
     """
 
     def __init__(self, storage: Storage, project: str | None) -> None:
-        self._storage, self._behind, self._project = storage, storage.optuna, project
+        self._storage, self._backend, self._project = storage, storage.optuna, project
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
     create_new_trial = set_trial_param = set_trial_state_values = set_trial_intermediate_value = _refuse
@@ -38,35 +38,37 @@ class ProjectView(BaseStorage):
 
     def get_study_id_from_name(self, study_name: str) -> int:
         stored = study_name if self._project is None else stored_name(self._project, study_name)
-        with translated(self._storage.shown):
-            return self._seen(self._behind.get_study_id_from_name(stored))
+        with translated_database_errors(self._storage.shown):
+            return self._check_visible(self._backend.get_study_id_from_name(stored))
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        with translated(self._storage.shown):
-            return str(self._name(self._behind.get_study_name_from_id(self._seen(study_id))))
+        with translated_database_errors(self._storage.shown):
+            return str(self._name(self._backend.get_study_name_from_id(self._check_visible(study_id))))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        with translated(self._storage.shown):
-            return self._behind.get_study_directions(self._seen(study_id))
+        with translated_database_errors(self._storage.shown):
+            return self._backend.get_study_directions(self._check_visible(study_id))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        with translated(self._storage.shown):
-            return _shown(self._behind.get_study_user_attrs(self._seen(study_id)))
+        with translated_database_errors(self._storage.shown):
+            return _visible_attrs(self._backend.get_study_user_attrs(self._check_visible(study_id)))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        with translated(self._storage.shown):
-            return self._behind.get_study_system_attrs(self._seen(study_id))
+        with translated_database_errors(self._storage.shown):
+            return self._backend.get_study_system_attrs(self._check_visible(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        with translated(self._storage.shown):
-            found = self._behind.get_all_studies()
+        with translated_database_errors(self._storage.shown):
+            found = self._backend.get_all_studies()
         seen = []
         for study in sorted(found, key=lambda entry: entry._study_id):
             name, own = self._name(study.study_name), study.user_attrs
             if name is not None and SPEC in own:
                 directions = list(study.directions)
                 seen.append(
-                    FrozenStudy(name, None, _shown(own), study.system_attrs, study._study_id, directions=directions)
+                    FrozenStudy(
+                        name, None, _visible_attrs(own), study.system_attrs, study._study_id, directions=directions
+                    )
                 )
         return seen
 
@@ -80,19 +82,19 @@ class ProjectView(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        with translated(self._storage.shown):
-            return self._behind.get_all_trials(self._seen(study_id), deepcopy, states)
+        with translated_database_errors(self._storage.shown):
+            return self._backend.get_all_trials(self._check_visible(study_id), deepcopy, states)
 
     def _name(self, stored: str) -> str | None:
         return stored if self._project is None else name_in(self._project, stored)
 
-    def _seen(self, study_id: int) -> int:
+    def _check_visible(self, study_id: int) -> int:
         """``study_id``, if it is a study of this project."""
-        is_ours = self._name(self._behind.get_study_name_from_id(study_id)) is not None
-        if not is_ours or SPEC not in self._behind.get_study_user_attrs(study_id):
+        is_ours = self._name(self._backend.get_study_name_from_id(study_id)) is not None
+        if not is_ours or SPEC not in self._backend.get_study_user_attrs(study_id):
             raise KeyError(f"no study {study_id}")
         return study_id
 
 
-def _shown(attributes: dict[str, Any]) -> dict[str, Any]:
+def _visible_attrs(attributes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if not key.startswith("aifs_tune:")}

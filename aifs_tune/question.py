@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 
-def question_of(
+def spec_document(
     *,
     space: Mapping[str, Any],
     metric: str,

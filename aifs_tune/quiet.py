@@ -19,7 +19,7 @@ SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports no objective
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never restored
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_RESULT_BUFFER_LENGTH": "2",  # above 1 it calls WarmTrial.train_buffered, which has its own limit
+    "TUNE_RESULT_BUFFER_LENGTH": "2",  # above 1 it calls TrialTrainable.train_buffered, which has its own limit
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -31,7 +31,7 @@ def quieten() -> None:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def silence_stderr() -> Iterator[None]:
     """Meanwhile what is written to this process's stderr goes nowhere, whoever writes it: TensorFlow greets everybody
     who imports it, whatever the environment says."""
     sys.stderr.flush()

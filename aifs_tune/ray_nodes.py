@@ -28,7 +28,7 @@ class UncountedError(RayActorError):  # type: ignore[misc]
         return True
 
 
-class MisplacedError(UncountedError):
+class UnusableNodeError(UncountedError):
     """The machine of a worker cannot run the trials of the study; ``node`` is what Ray calls it."""
 
     def __init__(self, node: str, reason: str) -> None:
@@ -37,7 +37,7 @@ class MisplacedError(UncountedError):
         self.node, self.reason = node, reason
 
 
-class LeftOut:
+class ExcludedNodes:
     """The nodes that no trial is given to any more. ``is_room`` says whether any node is left beside some."""
 
     def __init__(self, is_room: Callable[[Collection[str]], bool], tell: Callable[[str], None]) -> None:
@@ -62,21 +62,24 @@ class LeftOut:
 
 
 @contextmanager
-def placed_elsewhere(left_out: LeftOut, give_up: Callable[[WorkError], None]) -> Iterator[None]:
-    """While it lasts, Tune's trials whose workers raise :class:`MisplacedError` go to other nodes; ``give_up`` is told
+def avoid_excluded_nodes(excluded_nodes: ExcludedNodes, give_up: Callable[[WorkError], None]) -> Iterator[None]:
+    """While it lasts, Tune's trials whose workers raise :class:`UnusableNodeError` go to other nodes; ``give_up`` is told
     if there is none."""
     placed, fail = ResourceRequest.to_placement_group, TuneController._process_trial_failure
 
     def placed_beside(request: Any) -> Any:
-        if not left_out.selector:
+        if not excluded_nodes.selector:
             return placed(request)
         return placement_group(
-            request.bundles, request.strategy, bundle_label_selector=[left_out.selector] * len(request.bundles)
+            request.bundles, request.strategy, bundle_label_selector=[excluded_nodes.selector] * len(request.bundles)
         )
 
     def failed(controller: Any, trial: Any, exception: Any) -> None:
         cause = getattr(exception, "cause", exception)
-        if isinstance(cause, MisplacedError) and (problem := left_out.add(cause.node, cause.reason)) is not None:
+        if (
+            isinstance(cause, UnusableNodeError)
+            and (problem := excluded_nodes.add(cause.node, cause.reason)) is not None
+        ):
             give_up(problem)
         fail(controller, trial, exception)
 

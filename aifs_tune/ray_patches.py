@@ -15,7 +15,7 @@ from ray.tune.registry import _global_registry
 
 
 @contextmanager
-def plain_workers() -> Iterator[None]:
+def without_worker_env_vars() -> Iterator[None]:
     """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
     have the variables, but were not asked for with them: Ray would leave them idle and start others."""
     default, propagated = dict(DEFAULT_ENV_VARS), set(ENV_VARS_TO_PROPAGATE)
@@ -29,7 +29,7 @@ def plain_workers() -> Iterator[None]:
 
 
 @contextmanager
-def remembered_trainable() -> Iterator[None]:
+def cached_trainable() -> Iterator[None]:
     """Tune asks the cluster for its trainable five times a trial, which costs more than a trial's transactions:
     what it found once stands until the sweep is over."""
     found: dict[tuple[str, str], Any] = {}
@@ -49,7 +49,7 @@ def remembered_trainable() -> Iterator[None]:
 
 
 @contextmanager
-def deaths_counted_once() -> Iterator[None]:
+def single_failure_count() -> Iterator[None]:
     """Tune hears twice of a worker that is dead when it is handed its next trial: the first time the trial is put back
     for another worker, the second time it would be given up, whatever its retries."""
     fail = TuneController._process_trial_failure
@@ -68,7 +68,7 @@ def deaths_counted_once() -> Iterator[None]:
 
 
 @contextmanager
-def outlived_kills() -> Iterator[None]:
+def oom_kill_as_actor_error() -> Iterator[None]:
     """Ray's memory monitor kills a worker with an error that Tune does not know, and which ends the whole sweep: Tune
     is given the one of a worker that died, with the same text."""
     failed = RayActorManager._actor_task_failed

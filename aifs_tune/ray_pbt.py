@@ -16,9 +16,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from ray.tune.schedulers.pbt import _PBTTrialState
 
-from aifs_tune.exchange import Move
-from aifs_tune.exploring import explored
-from aifs_tune.seeds import exchange_seed
+from aifs_tune.exchange import Exploit
+from aifs_tune.exploring import explore
+from aifs_tune.seeds import exploit_seed
 from aifs_tune.spec import SweepSpec
 
 QUANTILE = 0.25
@@ -36,9 +36,9 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
     def __init__(
         self,
         spec: SweepSpec,
-        exchange: Callable[[int, Sequence[Move]], None],
+        apply_exploits: Callable[[int, Sequence[Exploit]], None],
         *,
-        kept: Container[str],
+        static_params: Container[str],
         n_trials: int,
         workers: int,
         first: int,
@@ -53,7 +53,7 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
             log_config=False,
             synch=True,
         )
-        self._spec, self._exchange, self._kept = spec, exchange, kept
+        self._spec, self._apply_exploits, self._static_params = spec, apply_exploits, static_params
         self._n_trials, self._workers = n_trials, workers
         self._next_perturbation_sync = first
 
@@ -82,7 +82,7 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         if self._all_wait():
-            self._exchange_weights()
+            self._exploit_and_explore()
         return super().choose_trial_to_run(tune_controller) if self.has_room() else None
 
     def _all_wait(self) -> bool:
@@ -94,25 +94,25 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
             trial.status == Trial.PAUSED and epochs[trial] == self._next_perturbation_sync for trial in behind
         )
 
-    def _exchange_weights(self) -> None:
+    def _exploit_and_explore(self) -> None:
         epoch = self._next_perturbation_sync
         for state in self._trial_state.values():
             if state.last_train_time != epoch:
                 state.last_score = None  # not of this epoch
         lower, upper = self._quantiles()
-        moves = [self._move(trial, upper, epoch) for trial in lower]
-        self._exchange(epoch, moves)
+        exploits = [self._choose_exploit(trial, upper, epoch) for trial in lower]
+        self._apply_exploits(epoch, exploits)
         checkpoints = {trial.config["number"]: trial.config["checkpoint"] for trial in upper}
-        for trial, move in zip(lower, moves, strict=True):
-            taken = {"params": json.dumps(dict(move.params)), "n_inherited": epoch}
-            taken["checkpoint"] = checkpoints[move.source]
+        for trial, exploit in zip(lower, exploits, strict=True):
+            taken = {"params": json.dumps(dict(exploit.params)), "n_inherited": epoch}
+            taken["checkpoint"] = checkpoints[exploit.source]
             trial.set_config({**trial.config, **taken})
-        self._num_perturbations += len(moves)
+        self._num_perturbations += len(exploits)
         self._next_perturbation_sync += self._perturbation_interval
 
-    def _move(self, trial: Any, upper: Sequence[Any], epoch: int) -> Move:
+    def _choose_exploit(self, trial: Any, upper: Sequence[Any], epoch: int) -> Exploit:
         number = trial.config["number"]
-        rng = random.Random(exchange_seed(self._spec.search.seed, number, epoch))
+        rng = random.Random(exploit_seed(self._spec.search.seed, number, epoch))
         source = rng.choice(upper)
-        params = explored(self._spec, json.loads(source.config["params"]), kept=self._kept, rng=rng)
-        return Move(number, source.config["number"], params)
+        params = explore(self._spec, json.loads(source.config["params"]), static_params=self._static_params, rng=rng)
+        return Exploit(number, source.config["number"], params)

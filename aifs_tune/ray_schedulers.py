@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from aifs_tune.sampling import LEAST_PROMISE, is_rung
+from aifs_tune.sampling import LEAST_CONTINUATION_VALUE, is_rung
 from aifs_tune.search_spec import SearchSpec
 from aifs_tune.trial import Trial
 
@@ -21,12 +21,12 @@ sampler itself proposed soon lets nothing else pass."""
 History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
 """Finished trials of a study with their objective by epoch."""
 
-Promise: TypeAlias = Callable[[str, int, float], float | None]
+ContinuationValue: TypeAlias = Callable[[str, int, float], float | None]
 """What an epoch more of a trial of Tune's, with this objective at this epoch, is expected to gain, in parts of what
 one of a new trial would; None while too little is known."""
 
 
-class Lead:
+class Incumbent:
     """Which running trials have an epoch that is better than all of the complete trials, whose values are given."""
 
     def __init__(self, mode: str, complete: Iterable[float] = ()) -> None:
@@ -57,10 +57,23 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
     trial is worth its best epoch, and only one that is complete can be the best.
     """
 
-    def __init__(self, promise: Promise, *, grace: int, epochs: int, lead: Lead, until_known: TrialScheduler) -> None:
+    def __init__(
+        self,
+        continuation_value: ContinuationValue,
+        *,
+        grace: int,
+        epochs: int,
+        incumbent: Incumbent,
+        until_known: TrialScheduler,
+    ) -> None:
         super().__init__()
-        self._promise, self._grace, self._epochs, self._until_known = promise, grace, epochs, until_known
-        self._lead, self._knows = lead, False
+        self._continuation_value, self._grace, self._epochs, self._until_known = (
+            continuation_value,
+            grace,
+            epochs,
+            until_known,
+        )
+        self._incumbent, self._knows = incumbent, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self._until_known.on_trial_add(tune_controller, trial)
@@ -71,20 +84,22 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         if epoch >= self._epochs or value is None:
             return decision
         decision = self._decided(trial, epoch, value, decision)
-        return str(TrialScheduler.CONTINUE) if self._lead.reported(trial.trial_id, value) else decision
+        return str(TrialScheduler.CONTINUE) if self._incumbent.reported(trial.trial_id, value) else decision
 
     def _decided(self, trial: Any, epoch: int, value: float, decision: str) -> str:
         if is_rung(epoch, self._grace):
-            promise = self._promise(trial.trial_id, epoch, value)
-            if promise is not None:
+            continuation_value = self._continuation_value(trial.trial_id, epoch, value)
+            if continuation_value is not None:
                 self._knows = True
-                return str(TrialScheduler.CONTINUE if promise >= LEAST_PROMISE else TrialScheduler.STOP)
+                return str(
+                    TrialScheduler.CONTINUE if continuation_value >= LEAST_CONTINUATION_VALUE else TrialScheduler.STOP
+                )
         return str(TrialScheduler.CONTINUE) if self._knows else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._until_known.on_trial_complete(tune_controller, trial, result)
         if result.get("ended") == "complete":
-            self._lead.complete(trial.trial_id, result.get("objective"))
+            self._incumbent.complete(trial.trial_id, result.get("objective"))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self._until_known.on_trial_remove(tune_controller, trial)
@@ -106,7 +121,7 @@ class _Hyperband(ASHAScheduler):  # type: ignore[misc]
         self._trial_info[trial.trial_id] = self._brackets[drawn]
 
 
-def make_scheduler(search: SearchSpec, mode: str, history: History, promise: Promise) -> Any:
+def make_scheduler(search: SearchSpec, mode: str, history: History, continuation_value: ContinuationValue) -> Any:
     """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
     grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
     if search.scheduler == "none" or grace >= search.epochs:
@@ -115,8 +130,12 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, promise: Pro
     for trial, curve in history:
         _replay(scheduler, trial, curve)
     if search.scheduler == "aifs":
-        lead = Lead(mode, [value for trial, curve in history if trial.state == "complete" for _, value in curve])
-        return ModelScheduler(promise, grace=grace, epochs=search.epochs, lead=lead, until_known=scheduler)
+        incumbent = Incumbent(
+            mode, [value for trial, curve in history if trial.state == "complete" for _, value in curve]
+        )
+        return ModelScheduler(
+            continuation_value, grace=grace, epochs=search.epochs, incumbent=incumbent, until_known=scheduler
+        )
     return scheduler
 
 

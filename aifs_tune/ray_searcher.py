@@ -11,38 +11,45 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from aifs_tune.artefacts import BestWeights
-from aifs_tune.exchange import Move, exchange, next_exchange, repair
+from aifs_tune.artifacts import BestWeights
+from aifs_tune.exchange import Exploit, apply_exploits, next_exploit_epoch, repair
 from aifs_tune.hashes import Hashes
-from aifs_tune.listener import Listener
-from aifs_tune.memory import Occupied
-from aifs_tune.meter import Meter
-from aifs_tune.shortage import put_aside, take_aside
+from aifs_tune.listener import SweepCallback
+from aifs_tune.memory import MemoryUsage
+from aifs_tune.meter import ResourceMonitor
+from aifs_tune.shortage import claim_deferred_trials, defer_trial
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
 
-class Forgettable:
+class NoExperimentState:
     """Leaves nothing in the experiment state that Tune pickles: the study is the only state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
+class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
     """Asks the study for trials and tells it what became of them; keeps nothing else."""
 
     def __init__(
-        self, study: Study, owner: str, weights: BestWeights, listener: Listener, meter: Meter, *, stops: bool = False
+        self,
+        study: Study,
+        owner: str,
+        weights: BestWeights,
+        callback: SweepCallback,
+        monitor: ResourceMonitor,
+        *,
+        stops: bool = False,
     ) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
         self._study, self._owner, self._weights, self._stops = study, owner, weights, stops
-        self._listener, self._meter = listener, meter
-        self.live: dict[str, Trial] = {}
+        self._callback, self._monitor = callback, monitor
+        self.running: dict[str, Trial] = {}
         self.n_handed_out = 0
-        self.put_aside: list[Trial] = []
+        self.deferred: list[Trial] = []
         """Those that ran out of memory and can have more of it later."""
-        self._share: float | None = None
+        self._num_gpus: float | None = None
         self.error: Exception | None = None
         self.is_done = False
         """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
@@ -52,12 +59,12 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
         """Hand out trials only while ``has_room``."""
         self._has_room = has_room
 
-    def aside(self, share: float) -> int:
+    def defer_oom_trials(self, share: float) -> int:
         """Put aside what runs out of memory with this share of a GPU, and what did so in an earlier sweep already: how
         many trials these are."""
-        self._share = share
-        self.put_aside = take_aside(self._study, share, self._owner)
-        return len(self.put_aside)
+        self._num_gpus = share
+        self.deferred = claim_deferred_trials(self._study, share, self._owner)
+        return len(self.deferred)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -81,20 +88,20 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
     def _is_enough(self) -> bool:
         """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
         if self._stops and not self.is_done:
-            advice = self._study.advice()
-            self.is_done = advice.stop
-            if advice.stop:
-                self._listener.stage(f"no further trial: {advice.reason}")
+            recommendation = self._study.recommendation()
+            self.is_done = recommendation.should_stop
+            if recommendation.should_stop:
+                self._callback.on_status(f"no further trial: {recommendation.reason}")
         return self.is_done
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""
-        return list(self.live.values())
+        return list(self.running.values())
 
     def _start(self, trial_id: str, trial: Trial) -> dict[str, Any]:
-        self.live[trial_id] = trial
+        self.running[trial_id] = trial
         self.n_handed_out += 1
-        self._listener.started(trial)
+        self._callback.on_trial_start(trial)
         checkpoint = self._study.checkpoint(trial)
         return {
             "number": trial.number,
@@ -109,33 +116,35 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self.guarded():
-            self._hear(result)
+            self._record_resources(result)
             trial = self._report(trial_id, result)
             if trial is not None:
-                self._listener.measured(trial)
+                self._callback.on_trial_result(trial)
 
-    def promise(self, trial_id: str, epoch: int, value: float) -> float | None:
-        """As :meth:`Study.promise`, for a trial of Tune's."""
+    def continuation_value(self, trial_id: str, epoch: int, value: float) -> float | None:
+        """As :meth:`Study.continuation_value`, for a trial of Tune's."""
         with self.guarded():
-            return self._study.promise(self.live[trial_id], epoch, value)
+            return self._study.continuation_value(self.running[trial_id], epoch, value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error or result is None:
-            return  # TrialWatch tells it: it knows the reason
+            return  # TrialMonitor tells it: it knows the reason
         with self.guarded():
-            self._hear(result)
-            if result["out_of_memory"] and self._share is not None:
-                self._put_aside(trial_id, self._share, result["reason"])
+            self._record_resources(result)
+            if result["out_of_memory"] and self._num_gpus is not None:
+                self._defer(trial_id, self._num_gpus, result["reason"])
             else:
                 self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
 
-    def _hear(self, result: dict[str, Any]) -> None:
-        occupied = result["occupied"]
-        self._meter.heard(json.loads(result["spent"]), None if occupied is None else Occupied(**json.loads(occupied)))
+    def _record_resources(self, result: dict[str, Any]) -> None:
+        memory_usage = result["memory_usage"]
+        self._monitor.record(
+            json.loads(result["timings"]), None if memory_usage is None else MemoryUsage(**json.loads(memory_usage))
+        )
 
     def _told(self, trial_id: str, result: dict[str, Any]) -> Trial:
         """The trial with its last epoch and its end stored."""
-        number = self.live[trial_id].number
+        number = self.running[trial_id].number
         self._report(trial_id, result)
         if result["ended"] == "failed":
             return self._study.tell(number, state="failed", reason=result["reason"])
@@ -146,30 +155,30 @@ class StudySearcher(Forgettable, Searcher):  # type: ignore[misc]
     def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
         """Tell the study that a trial's worker is gone for good."""
         with self.guarded():
-            if out_of_memory and self._share is not None:
-                self._put_aside(trial_id, self._share, reason)
+            if out_of_memory and self._num_gpus is not None:
+                self._defer(trial_id, self._num_gpus, reason)
             else:
-                number = self.live[trial_id].number
+                number = self.running[trial_id].number
                 self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
 
-    def _put_aside(self, trial_id: str, share: float, reason: str) -> None:
-        put_aside(self._study, self.live[trial_id], share)
-        trial = self.live.pop(trial_id)
-        self.put_aside.append(trial)
-        self._listener.stage(f"trial {trial.number} is tried again when the others have ended; {reason}")
+    def _defer(self, trial_id: str, share: float, reason: str) -> None:
+        defer_trial(self._study, self.running[trial_id], share)
+        trial = self.running.pop(trial_id)
+        self.deferred.append(trial)
+        self._callback.on_status(f"trial {trial.number} is tried again when the others have ended; {reason}")
 
     def _ended(self, trial_id: str, trial: Trial) -> None:
-        del self.live[trial_id]
-        self._meter.ended()
+        del self.running[trial_id]
+        self._monitor.ended()
         self._weights.ended(trial)
-        self._listener.finished(trial)
+        self._callback.on_trial_complete(trial)
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         metrics = json.loads(result["metrics"])
         if not metrics:
             return None
         return self._study.report(
-            self.live[trial_id].number,
+            self.running[trial_id].number,
             result["epoch"],
             metrics,
             seconds=result["seconds"],
@@ -198,11 +207,11 @@ class PbtSearcher(StudySearcher):
         self._asked = deque[Trial]()
         for _ in range(n_trials):
             self._asked.append(self._study.ask(sweep=self._owner))
-        return next_exchange(self._asked, every)
+        return next_exploit_epoch(self._asked, every)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self._asked:
-            return None if self.live else str(Searcher.FINISHED)
+            return None if self.running else str(Searcher.FINISHED)
         if not self._has_room():
             return None
         with self.guarded():
@@ -210,9 +219,9 @@ class PbtSearcher(StudySearcher):
             return config | {"pauses_every": self._study.spec.search.perturb_epochs}
 
     def unfinished(self) -> list[Trial]:
-        return [*self.live.values(), *self._asked]
+        return [*self.running.values(), *self._asked]
 
-    def exchange(self, epoch: int, moves: Sequence[Move]) -> None:
+    def apply_exploits(self, epoch: int, exploits: Sequence[Exploit]) -> None:
         """As :func:`aifs_tune.exchange.exchange`."""
         with self.guarded():
-            exchange(self._study, epoch, moves)
+            apply_exploits(self._study, epoch, exploits)

@@ -13,9 +13,9 @@ from ray import tune
 
 from aifs_tune.cross_validation import split_of
 from aifs_tune.errors import NodeError, StorageError
-from aifs_tune.job import Job
-from aifs_tune.ray_nodes import MisplacedError, UncountedError
-from aifs_tune.ray_population import RemoteMember
+from aifs_tune.job import TrialContext
+from aifs_tune.ray_nodes import UncountedError, UnusableNodeError
+from aifs_tune.ray_population import RemoteFusedMember
 from aifs_tune.runner import Runner
 from aifs_tune.space import Scalar
 from aifs_tune.trainers.by_name import make_trainer
@@ -23,9 +23,9 @@ from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trial import Checkpoint
 
 
-class Kept:
+class NoTuneCheckpoint:
     """What a paused trial tells Tune: that there is no checkpoint which Tune would have to know. The trial's own is
-    among its artefacts, from which it goes on whenever it is started."""
+    among its artifacts, from which it goes on whenever it is started."""
 
     checkpoint = None
     metrics: Mapping[str, Any] = {}
@@ -35,24 +35,26 @@ _TOGETHER_S = 0.05
 """Epochs that end within this time travel to the driver together."""
 
 
-class WarmTrial(tune.Trainable):  # type: ignore[misc]
+class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """A worker process that Tune keeps and resets from trial to trial."""
 
-    def setup(self, config: dict[str, Any], job: Job, threads: int, gpu: float, populations: tuple[Any, ...]) -> None:
+    def setup(
+        self, config: dict[str, Any], context: TrialContext, threads: int, gpu: float, fused_actors: tuple[Any, ...]
+    ) -> None:
         def make(params: Mapping[str, Scalar], seed: int) -> Trainer:
-            if populations:
-                return RemoteMember(populations)
-            split, own = split_of(job.spec.cross_validation, params)
-            data, folds = job.data_here(split), job.folds_here()
-            return make_trainer(job.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
+            if fused_actors:
+                return RemoteFusedMember(fused_actors)
+            split, own = split_of(context.spec.cross_validation, params)
+            data, folds = context.data_location(split), context.fold_locations()
+            return make_trainer(context.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
 
-        self._is_worn_out = False
-        self._runner = Runner(job, make, gpu=gpu)
+        self._must_restart = False
+        self._runner = Runner(context, make, gpu=gpu)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._is_worn_out = self._runner.wears_out(json.loads(new_config["params"]))
-        if not self._is_worn_out:
+        self._must_restart = self._runner.needs_restart(json.loads(new_config["params"]))
+        if not self._must_restart:
             self._start(new_config)
         return True
 
@@ -70,21 +72,21 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             results.append(self.train())
         return results
 
-    def save(self, checkpoint_dir: str | None = None) -> Kept:
+    def save(self, checkpoint_dir: str | None = None) -> NoTuneCheckpoint:
         """What Tune has a trial do before it is paused."""
         try:
             self._runner.keep()
         except (OSError, StorageError) as error:
-            raise _misplaced(f"a checkpoint cannot be kept: {error}") from error
-        return Kept()
+            raise _unusable(f"a checkpoint cannot be kept: {error}") from error
+        return NoTuneCheckpoint()
 
     def step(self) -> dict[str, Any]:
-        if self._is_worn_out:
-            raise WornOutError()
+        if self._must_restart:
+            raise WorkerRestartError()
         try:
-            step = self._runner.step()
+            step = self._runner.next_result()
         except NodeError as error:
-            raise _misplaced(str(error)) from error
+            raise _unusable(str(error)) from error
         result: dict[str, Any] = {
             "epoch": step.epoch,
             "metrics": json.dumps(dict(step.metrics)),
@@ -94,8 +96,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "out_of_memory": step.out_of_memory,
             "checkpoint": step.checkpoint and json.dumps(dict(step.checkpoint)),
             "weights": step.weights and json.dumps(dict(step.weights)),
-            "spent": json.dumps(dict(step.spent)),
-            "occupied": json.dumps(asdict(self._runner.occupied)) if self._runner.occupied else None,
+            "timings": json.dumps(dict(step.timings)),
+            "memory_usage": json.dumps(asdict(self._runner.memory_usage)) if self._runner.memory_usage else None,
             "worker": self._runner.worker,
             "done": step.ended is not None,
         }
@@ -115,9 +117,9 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         )
 
 
-def _misplaced(reason: str) -> MisplacedError:
-    return MisplacedError(ray.get_runtime_context().get_node_id(), reason)
+def _unusable(reason: str) -> UnusableNodeError:
+    return UnusableNodeError(ray.get_runtime_context().get_node_id(), reason)
 
 
-class WornOutError(UncountedError):
+class WorkerRestartError(UncountedError):
     """The worker is to be replaced."""

@@ -12,40 +12,40 @@ from typing import Any
 import ray
 from ray import tune
 
-from aifs_tune.ray_searcher import Forgettable, StudySearcher
+from aifs_tune.ray_searcher import NoExperimentState, StudySearcher
 
 
 @dataclass
-class TrialWatch(Forgettable, tune.Callback):  # type: ignore[misc]
+class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
     """Ends trials that are silent for too long, records why a worker died, and lets one that takes its place know of
     the newest checkpoint."""
 
     searcher: StudySearcher
-    silence_s: float
-    _heard: dict[str, float] = field(default_factory=dict)
+    timeout_s: float
+    _last_result_s: dict[str, float] = field(default_factory=dict)
     _hung: set[str] = field(default_factory=set)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard[trial.trial_id] = time.monotonic()
+        self._last_result_s[trial.trial_id] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._heard[trial.trial_id] = time.monotonic()
+        self._last_result_s[trial.trial_id] = time.monotonic()
         if result["checkpoint"] is not None:
             told = {"epoch": result["epoch"], "hashes": json.loads(result["checkpoint"])}
             trial.set_config({**trial.config, "checkpoint": json.dumps(told)})
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)  # it is paused now
+        self._last_result_s.pop(trial.trial_id, None)  # it is paused now
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)
+        self._last_result_s.pop(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)
+        self._last_result_s.pop(trial.trial_id, None)
         if trial.trial_id in self._hung:
-            reason = f"hung: nothing measured for {self.silence_s:g} s (search.epoch_timeout_s)"
+            reason = f"hung: nothing measured for {self.timeout_s:g} s (search.epoch_timeout_s)"
             self.searcher.fail(trial.trial_id, reason)
             return
         text = Path(trial.error_file).read_text() if trial.error_file else ""
@@ -56,7 +56,7 @@ class TrialWatch(Forgettable, tune.Callback):  # type: ignore[misc]
         if self.searcher.error is not None:
             raise self.searcher.error
         now = time.monotonic()
-        silent = {trial_id for trial_id, heard in self._heard.items() if now - heard > self.silence_s}
+        silent = {trial_id for trial_id, heard in self._last_result_s.items() if now - heard > self.timeout_s}
         for trial in trials if silent else ():
             actor = trial.temporary_state.ray_actor
             if trial.trial_id in silent - self._hung and actor is not None:

@@ -17,16 +17,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.hashes import Hashes
-from aifs_tune.loan import Loan, moment
+from aifs_tune.loan import Lease, moment
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import Objective
-from aifs_tune.trial import Change, Glance, Measurement, State, Trial
+from aifs_tune.trial import Change, Measurement, State, Trial, TrialProgress
 
 LIMIT = "constraints:"
 """Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
-SWEEP = "aifs_tune:owner"
-"""The sweep that runs a trial; not who has its sample, which is in the loan."""
-LOAN = "aifs_tune:loan"
+SWEEP = "aifs_tune:sweep"
+"""The sweep that runs a trial; not who has its sample, which is in the lease."""
+LEASE = "aifs_tune:lease"
 SUPERSEDED = "aifs_tune:superseded_by"
 EPOCH = "aifs_tune:epoch:"
 CHANGE = "aifs_tune:change:"
@@ -74,7 +74,7 @@ def read_schedule(frozen: FrozenTrial) -> tuple[Change, ...]:
     return tuple(Change(epoch, entry["params"], entry["source"]) for epoch, entry in _changes(frozen))
 
 
-def read_line(frozen: FrozenTrial) -> list[Measurement]:
+def read_weights_curve(frozen: FrozenTrial) -> list[Measurement]:
     """What was measured of the weights that a trial has: its epochs since the last change, and before these the best
     one that it took over."""
     curve, changes = read_curve(frozen), _changes(frozen)
@@ -103,29 +103,29 @@ def values_in(metrics: Mapping[str, float | None], objectives: Sequence[Objectiv
     return {metric: float(value) for metric, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def loan_record(loan: Loan, until: float | None, n_leases: int) -> dict[str, Any]:
-    """A loan as it is stored: ``until`` is in seconds since 1970, ``n_leases`` how often its configuration was handed
+def lease_record(lease: Lease, until: float | None, n_leases: int) -> dict[str, Any]:
+    """A lease as it is stored: ``until`` is in seconds since 1970, ``n_leases`` how often its configuration was handed
     out."""
-    kept = {"label": loan.label, "owner": loan.owner, "lease_s": loan.lease_s, "supersedes": loan.supersedes}
+    kept = {"label": lease.label, "owner": lease.owner, "lease_s": lease.lease_s, "supersedes": lease.supersedes}
     return {**kept, "until": until, "n_leases": n_leases}
 
 
-def read_loan(frozen: FrozenTrial, now: float) -> Loan | None:
+def read_lease(frozen: FrozenTrial, now: float) -> Lease | None:
     """Who has a trial; None if nobody in particular."""
-    stored = frozen.system_attrs.get(LOAN)
+    stored = frozen.system_attrs.get(LEASE)
     if stored is None:
         return None
     until = stored["until"]
     due_at = None if until is None else moment(until)
     kept = {name: stored[name] for name in ("label", "owner", "lease_s", "supersedes")}
-    return Loan(**kept, due_at=due_at, is_overdue=is_overdue(frozen, now))
+    return Lease(**kept, due_at=due_at, is_overdue=is_overdue(frozen, now))
 
 
 def is_overdue(frozen: FrozenTrial, now: float) -> bool:
     """Whether a trial runs whose lease has run out."""
     if frozen.state != TrialState.RUNNING:
         return False
-    until = (frozen.system_attrs.get(LOAN) or {}).get("until")
+    until = (frozen.system_attrs.get(LEASE) or {}).get("until")
     return until is not None and until <= now
 
 
@@ -133,7 +133,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
     """The trial as a value, ``now``; the first of the objectives decides which epoch is its best."""
     objective = objectives[0]
     curve = read_curve(frozen)
-    best = best_of(read_line(frozen), objective)
+    best = best_of(read_weights_curve(frozen), objective)
     values = {}
     if len(objectives) > 1 and frozen.values:
         values = {each.metric: value for each, value in zip(objectives, frozen.values, strict=True)}
@@ -158,18 +158,18 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
         values=values,
         schedule=read_schedule(frozen),
         weights=attributes.get("weights", {}),
-        loan=read_loan(frozen, now),
+        lease=read_lease(frozen, now),
         superseded_by=frozen.system_attrs.get(SUPERSEDED),
         feasible=attributes.get("feasible"),
     )
 
 
-def glance_at(frozen: FrozenTrial, now: float) -> Glance:
+def read_progress(frozen: FrozenTrial, now: float) -> TrialProgress:
     """How far a trial is, ``now``."""
     curve = frozen.intermediate_values
     epoch = max(curve, default=None)
     value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
-    return Glance(FROM_OPTUNA[frozen.state], epoch, value, is_overdue(frozen, now))
+    return TrialProgress(FROM_OPTUNA[frozen.state], epoch, value, is_overdue(frozen, now))
 
 
 def in_utc(moment: datetime | None) -> datetime | None:
@@ -177,7 +177,7 @@ def in_utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC) if moment else None
 
 
-class Replay:
+class FixedTrial:
     """Answers a space's questions with given parameters and notes the distributions they come from."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
@@ -204,14 +204,14 @@ class Replay:
 
 def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
     """Optuna's distribution of each parameter that is active in ``params``."""
-    replay = Replay(params)
+    replay = FixedTrial(params)
     space.suggest(replay)
     return replay.distributions
 
 
 def space_distributions(space: Space) -> dict[str, BaseDistribution]:
     """Optuna's distribution of every parameter, active or not, in the order of the space."""
-    replay = Replay(dict.fromkeys(space.root))
+    replay = FixedTrial(dict.fromkeys(space.root))
     for name, parameter in space.items():
         parameter.suggest(name, replay)
     return replay.distributions

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aifs_tune.advice import Advice
-from aifs_tune.loan import Loan
+from aifs_tune.advice import Recommendation
+from aifs_tune.loan import Lease
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.trial import Change, Event, Measurement, Replicates, State, ToldState, Trial
-from aifs_tune.wire import Wire
+from aifs_tune.wire import Transport
 
 if TYPE_CHECKING:
     import pandas
@@ -25,8 +25,8 @@ _PAGE = 1000
 class RemoteStudy:
     """All trials of one question, in a service; made by :class:`Client`. See :class:`~aifs_tune.study.Study`."""
 
-    def __init__(self, wire: Wire, name: str) -> None:
-        self.name, self._wire = name, wire
+    def __init__(self, transport: Transport, name: str) -> None:
+        self.name, self._transport = name, transport
         self._path = f"/v1/studies/{quote(name, safe='')}"
 
     def ask(self, *, label: str | None = None, owner: str | None = None, lease_s: float | None = None) -> Trial:
@@ -40,15 +40,15 @@ class RemoteStudy:
         """The next trials to run, up to 64, each proposed while those before it are pending, so that they differ;
         ``labels`` has one for each of them, or none at all."""
         body = {"n": n_trials, "labels": list(labels), "owner": owner, "lease_s": lease_s}
-        return [_trial(entry) for entry in self._wire.write(f"{self._path}/ask", body)["trials"]]
+        return [_trial(entry) for entry in self._transport.write(f"{self._path}/ask", body)["trials"]]
 
     def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
         """Let the lease of a running trial begin anew, for ``lease_s`` or as long as it was."""
-        return _trial(self._wire.write(f"{self._of(trial)}/renew", {"lease_s": lease_s}))
+        return _trial(self._transport.write(f"{self._of(trial)}/renew", {"lease_s": lease_s}))
 
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal."""
-        return _trial(self._wire.write(f"{self._path}/enqueue", {"params": dict(params)}))
+        return _trial(self._transport.write(f"{self._path}/enqueue", {"params": dict(params)}))
 
     def attach(
         self,
@@ -61,7 +61,7 @@ class RemoteStudy:
     ) -> Trial:
         """Store what was measured elsewhere with these parameters, as a trial of its own; see :meth:`tell`."""
         body = {"params": dict(params), **_end(value, state, reason, seconds)}
-        return _trial(self._wire.write(f"{self._path}/attach", body))
+        return _trial(self._transport.write(f"{self._path}/attach", body))
 
     def report(
         self,
@@ -74,7 +74,7 @@ class RemoteStudy:
     ) -> Trial:
         """Store the measurement of one epoch of a running trial; the same epoch again replaces it."""
         body = {"epoch": epoch, "metrics": _finite(metrics), "seconds": seconds, "worker": worker}
-        return _trial(self._wire.write(f"{self._of(trial)}/report", body))
+        return _trial(self._transport.write(f"{self._of(trial)}/report", body))
 
     def tell(
         self,
@@ -86,26 +86,26 @@ class RemoteStudy:
         seconds: float | None = None,
     ) -> Trial:
         """Store the final result of a trial; None takes the best reported epoch. The first result stands."""
-        return _trial(self._wire.write(f"{self._of(trial)}/tell", _end(value, state, reason, seconds)))
+        return _trial(self._transport.write(f"{self._of(trial)}/tell", _end(value, state, reason, seconds)))
 
     def cancel(self, trial: Trial | int, reason: str = "cancelled") -> Trial:
         """Give up a trial that waits or runs: it is failed, with the reason."""
-        return _trial(self._wire.write(f"{self._of(trial)}/cancel", {"reason": reason}))
+        return _trial(self._transport.write(f"{self._of(trial)}/cancel", {"reason": reason}))
 
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now."""
-        return _trial(self._wire.read(self._of(trial)))
+        return _trial(self._transport.read(self._of(trial)))
 
     def curve(self, trial: Trial | int) -> list[Measurement]:
         """What the trial reported, epoch by epoch."""
-        return [Measurement(**entry) for entry in self._wire.read(self._of(trial))["measurements"]]
+        return [Measurement(**entry) for entry in self._transport.read(self._of(trial))["measurements"]]
 
     def all_trials(self) -> list[Trial]:
         """All trials in the order of their numbers."""
         trials: list[Trial] = []
         after: int | None = -1
         while after is not None:
-            page = self._wire.read(f"{self._path}/trials", after=after, limit=_PAGE)
+            page = self._transport.read(f"{self._path}/trials", after=after, limit=_PAGE)
             trials += [_trial(entry) for entry in page["trials"]]
             after = page["next"]
         return trials
@@ -115,28 +115,28 @@ class RemoteStudy:
         """What the study asks, as a sweep file without a trainer."""
         from aifs_tune.sweep_file import parse_sweep
 
-        asked = self._question
-        parts = ("description", "space", "constraints", "objective", "trade_off")
+        asked = self._description
+        keys = ("description", "space", "constraints", "objective", "trade_off")
         search = {**asked["search"], "scheduler": "none"}
-        return parse_sweep({"name": "elsewhere", **{part: asked[part] for part in parts}, "search": search})
+        return parse_sweep({"name": "elsewhere", **{part: asked[part] for part in keys}, "search": search})
 
     @property
     def trainer(self) -> str | None:
         """The name of its trainer; None for an instrument."""
-        trainer: str | None = self._question["trainer"]
+        trainer: str | None = self._description["trainer"]
         return trainer
 
     @cached_property
-    def _question(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         """What the service said of the study at first; its question stays that."""
-        return dict(self._wire.read(self._path))
+        return dict(self._transport.read(self._path))
 
     @property
     def trials(self) -> pandas.DataFrame:
         """All trials as a tidy table; columns and dtypes in :mod:`aifs_tune.table`."""
         from aifs_tune.table import trials_table
 
-        return trials_table(self.all_trials(), list(self._question["space"]))
+        return trials_table(self.all_trials(), list(self._description["space"]))
 
     @property
     def best(self) -> Trial:
@@ -145,28 +145,28 @@ class RemoteStudy:
 
     def best_trials(self, top: int) -> list[Trial]:
         """Up to ``top`` complete trials, at most 1,000, the best in the first objective first."""
-        return [_trial(entry) for entry in self._wire.read(f"{self._path}/best", top=top)["best"]]
+        return [_trial(entry) for entry in self._transport.read(f"{self._path}/best", top=top)["best"]]
 
     @property
     def front(self) -> list[Trial]:
         """The complete trials that no other one is better than in all objectives, the best in the first objective
         first; of one objective those with the best value."""
-        if self._wire.read(self._path)["best"] is None:
+        if self._transport.read(self._path)["best"] is None:
             return []
-        return [_trial(entry) for entry in self._wire.read(f"{self._path}/best")["front"]]
+        return [_trial(entry) for entry in self._transport.read(f"{self._path}/best")["front"]]
 
-    def advice(self) -> Advice:
-        """Which configuration to take, and whether measuring on is worth it; see :class:`~aifs_tune.advice.Advice`."""
-        return Advice(**self._wire.read(f"{self._path}/advice"))
+    def recommendation(self) -> Recommendation:
+        """Which configuration to take, and whether measuring on is worth it; see :class:`~aifs_tune.advice.Recommendation`."""
+        return Recommendation(**self._transport.read(f"{self._path}/recommendation"))
 
     def importance(self) -> dict[str, dict[str, float]]:
         """By metric and parameter, what part of it depends on that, as far as the trials so far can tell."""
-        objectives = self._wire.read(f"{self._path}/importance")["objectives"]
+        objectives = self._transport.read(f"{self._path}/importance")["objectives"]
         return {objective["metric"]: objective["importance"] for objective in objectives}
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
-        counts: dict[State, int] = self._wire.read(self._path)["n_trials"]
+        counts: dict[State, int] = self._transport.read(self._path)["n_trials"]
         return counts
 
     def events(self, *, after: str | None = None) -> Iterator[Event]:
@@ -179,7 +179,7 @@ class RemoteStudy:
         ServiceError
             If it stays away; UnknownCallerError once the token is not valid any more.
         """
-        for told in self._wire.listen(f"{self._path}/events", after=after):
+        for told in self._transport.stream_events(f"{self._path}/events", after=after):
             overdue = told.pop("overdue", False)
             yield Event(**{key: x for key, x in told.items() if key != "study"}, is_overdue=overdue)
 
@@ -223,7 +223,7 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         weights=entry.get("weights", {}),
         feasible=entry.get("feasible"),
         replicates=_replicates(entry.get("replicates")),
-        loan=Loan.from_json(entry["loan"]) if entry.get("loan") else None,
+        lease=Lease.from_json(entry["lease"]) if entry.get("lease") else None,
         superseded_by=entry.get("superseded_by"),
     )
 

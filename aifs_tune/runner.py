@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from aifs_tune import memory
-from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.artifacts import TrialArtifacts
 from aifs_tune.cross_validation import FOLD, split_of
 from aifs_tune.errors import (
     ConflictError,
@@ -27,13 +27,21 @@ from aifs_tune.errors import (
     StorageError,
     TrainerError,
 )
-from aifs_tune.footprint import Footprint
+from aifs_tune.footprint import MemoryTracker
 from aifs_tune.hashes import Hashes
-from aifs_tune.job import Job
-from aifs_tune.memory import Occupied
+from aifs_tune.job import TrialContext
+from aifs_tune.memory import MemoryUsage
 from aifs_tune.space import Scalar
-from aifs_tune.steps import Step, load_checkpoint, write_checkpoint
-from aifs_tune.trainers.protocol import Accountable, Adaptable, Answering, Evaluating, Resumable, Trainer, Wearing
+from aifs_tune.steps import EpochResult, load_checkpoint, write_checkpoint
+from aifs_tune.trainers.protocol import (
+    Adaptable,
+    Evaluating,
+    NeedsRestart,
+    ReportsTimings,
+    Resumable,
+    SavesPredictions,
+    Trainer,
+)
 from aifs_tune.trial import Checkpoint
 
 
@@ -55,12 +63,12 @@ class Runner:
     """
 
     def __init__(
-        self, job: Job, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer], *, gpu: float = 0.0
+        self, context: TrialContext, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer], *, gpu: float = 0.0
     ) -> None:
-        self._job = job
-        self._footprint = Footprint(gpu=gpu, growth_mb=job.spec.resources.growth_mb)
+        self._context = context
+        self._memory_tracker = MemoryTracker(gpu=gpu, growth_mb=context.spec.resources.growth_mb)
         self._n_begun = 0
-        self.occupied: Occupied | None = None
+        self.memory_usage: MemoryUsage | None = None
         """What this process took so far, after an epoch of its first trial; None after others."""
         self._make_trainer = make_trainer
         self._split: int | None = None
@@ -69,17 +77,19 @@ class Runner:
         self._problem: _Failure | None = None
         self._unused: str | None = None
         self._trained_with: Mapping[str, Scalar] | None = None
-        self._spent: dict[str, float] = {}
+        self._timings: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        if job.folder.is_dir():
-            os.chdir(job.folder)
-            sys.path.insert(0, str(job.folder))
+        if context.folder.is_dir():
+            os.chdir(context.folder)
+            sys.path.insert(0, str(context.folder))
 
-    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+    def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""
         trainer: object = self._trainer
-        own = split_of(self._job.spec.cross_validation, params)[1]
-        return self._footprint.wears_out() or (isinstance(trainer, Wearing) and trainer.wears_out(own))
+        own = split_of(self._context.spec.cross_validation, params)[1]
+        return self._memory_tracker.needs_restart() or (
+            isinstance(trainer, NeedsRestart) and trainer.needs_restart(own)
+        )
 
     def start(
         self,
@@ -99,26 +109,26 @@ class Runner:
         if there is one of its epoch with other hashes, the trial begins again. A newer one, whose epoch was not stored
         before a crash, has its hashes in itself.
         """
-        self._artefacts = TrialArtefacts(self._job.artefacts, number)
-        self._measured: list[Step] = []
-        self._untold: list[Step] = []
+        self._artifacts = TrialArtifacts(self._context.artifacts, number)
+        self._results: list[EpochResult] = []
+        self._stored_results: list[EpochResult] = []
         self._saved_at = time.monotonic()
         self._n_begun += 1
         self._problem = self._unused = None
         self._kept_epoch = 0
-        split, self._own_params = split_of(self._job.spec.cross_validation, params)
+        split, self._own_params = split_of(self._context.spec.cross_validation, params)
         if split != self._split:
             self._trainer, self._split = None, split
         first = self._trained_with = self._params_at(1)
         try:
             if self._trainer is None:
-                with self._spending("import"):
+                with self._timed("import"):
                     self._trainer = self._make_trainer(params, seed)
-            with self._spending("switch"):
+            with self._timed("switch"):
                 self._trainer.reset(first, seed=seed)
                 if not self._continue(n_stored, n_inherited, checkpoint):
                     self._trainer.reset(first, seed=seed)
-            if len(self._measured) < n_inherited:
+            if len(self._results) < n_inherited:
                 self._problem = _Failure(
                     f"no whole checkpoint of epoch {n_inherited}, in which it had taken over another trial's weights"
                 )
@@ -135,15 +145,15 @@ class Runner:
         if not isinstance(trainer, Resumable):
             return True
         try:
-            epoch = self._artefacts.find_checkpoint_epoch()
+            epoch = self._artifacts.find_checkpoint_epoch()
             if epoch is None:
                 if known is not None:
                     self._unused = f"its checkpoint of epoch {known.epoch} is gone"
                 return True
             with TemporaryDirectory(prefix="aifs_tune_") as scratch:
-                folder = self._artefacts.fetched_checkpoint(epoch, Path(scratch))
+                folder = self._artifacts.fetched_checkpoint(epoch, Path(scratch))
                 expected = known.hashes if known is not None and known.epoch == epoch else None
-                self._measured, hashes = load_checkpoint(folder, trainer, expected)
+                self._results, hashes = load_checkpoint(folder, trainer, expected)
         except (TrainerError, ConflictError, NotFoundError, StorageError, OSError, ValueError, TypeError) as error:
             is_away = isinstance(error, StorageError) and not isinstance(error, DamagedError)
             if is_away and n_inherited:
@@ -151,11 +161,11 @@ class Runner:
             self._unused = f"its checkpoint was not used: {error}"
             if not is_away:
                 with suppress(StorageError):
-                    self._artefacts.drop_checkpoints()
+                    self._artifacts.drop_checkpoints()
             return False
-        untold = self._measured[n_stored:]
-        self._untold = untold[:-1] + [replace(step, checkpoint=hashes) for step in untold[-1:]]
-        self._kept_epoch = len(self._measured)
+        untold = self._results[n_stored:]
+        self._stored_results = untold[:-1] + [replace(step, checkpoint=hashes) for step in untold[-1:]]
+        self._kept_epoch = len(self._results)
         if isinstance(trainer, Adaptable):
             self._trained_with = None  # what was loaded may have been trained with others
         return True
@@ -168,13 +178,13 @@ class Runner:
         OSError
             If the disk does not take it; StorageError if an object store does not.
         """
-        if self._kept_epoch != len(self._measured):
+        if self._kept_epoch != len(self._results):
             self._keep()
 
     def _keep(self) -> Hashes:
-        epoch = len(self._measured)
+        epoch = len(self._results)
         try:
-            hashes = self._artefacts.save_checkpoint(epoch, self._write_checkpoint)
+            hashes = self._artifacts.save_checkpoint(epoch, self._write_checkpoint)
         finally:
             self._saved_at = time.monotonic()
         self._kept_epoch = epoch
@@ -182,19 +192,19 @@ class Runner:
 
     def _params_at(self, epoch: int) -> dict[str, Scalar]:
         """What ``epoch``, from 1, trains with."""
-        replayed = [each.params for each in self._job.spec.replay if each.epoch <= epoch]
+        replayed = [each.params for each in self._context.spec.replay if each.epoch <= epoch]
         return {**self._own_params, **replayed[-1]} if replayed else self._own_params
 
     def _adapt(self) -> None:
         """Let the next epoch train with the parameters that it is to have."""
         trainer: object = self._trainer
-        wanted = self._params_at(len(self._measured) + 1)
+        wanted = self._params_at(len(self._results) + 1)
         if wanted != self._trained_with:
             assert isinstance(trainer, Adaptable)
             trainer.change(wanted)
             self._trained_with = wanted
 
-    def step(self) -> Step:
+    def next_result(self) -> EpochResult:
         """Train one epoch; the last step of a trial says how it ended.
 
         Raises
@@ -204,40 +214,40 @@ class Runner:
         """
         if self._lost is not None:
             raise self._lost
-        self.occupied = None
+        self.memory_usage = None
         step = self._step()
-        spent, self._spent = self._spent, {}
+        timings, self._timings = self._timings, {}
         reasons = [reason for reason in (step.reason, self._unused if step.ended else None) if reason]
-        return replace(step, spent=spent, reason="; ".join(reasons) or None)
+        return replace(step, timings=timings, reason="; ".join(reasons) or None)
 
-    def _step(self) -> Step:
-        if self._untold:
-            return self._untold.pop(0)
+    def _step(self) -> EpochResult:
+        if self._stored_results:
+            return self._stored_results.pop(0)
         started = time.perf_counter()
         if self._problem is not None:
             return self._failed(self._problem, started)
         assert self._trainer is not None
         try:
             self._adapt()
-            with self._spending("train"):
+            with self._timed("train"):
                 metrics = self._epoch(self._trainer)
         except LostError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             return self._failed(self._failure(error), started)
-        if not metrics and self._trainer.is_finished and self._measured:
-            return Step(len(self._measured), {}, time.perf_counter() - started, "complete")
+        if not metrics and self._trainer.is_finished and self._results:
+            return EpochResult(len(self._results), {}, time.perf_counter() - started, "complete")
         problem = self._problem_with(metrics)
         if problem is not None:
             return self._failed(_Failure(problem), started)
-        epoch = len(self._measured) + 1
-        ended = epoch >= self._job.spec.search.epochs or self._trainer.is_finished
-        step = Step(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
-        self._measured.append(step)
+        epoch = len(self._results) + 1
+        ended = epoch >= self._context.spec.search.epochs or self._trainer.is_finished
+        step = EpochResult(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
+        self._results.append(step)
         if self._n_begun == 1:
-            self.occupied = self._footprint.occupied(self._trainer)
+            self.memory_usage = self._memory_tracker.memory_usage(self._trainer)
         try:
-            with self._spending("keep"):
+            with self._timed("keep"):
                 return self._saved(step)
         except OSError as error:  # what was measured stands, whatever the disk says
             return replace(step, reason=f"not kept on disk: {error.strerror or error}")
@@ -247,15 +257,15 @@ class Runner:
     def _epoch(self, trainer: Trainer) -> dict[str, float]:
         """Train an epoch; the last one of a trial that is measured on a fold tells of that too."""
         metrics, evaluating = trainer.epoch(), cast(object, trainer)
-        divisions, is_last = self._job.spec.cross_validation, len(self._measured) + 1 >= self._job.spec.search.epochs
-        if not metrics or divisions is None or not divisions.measures_folds or not (is_last or trainer.is_finished):
+        cv, is_last = self._context.spec.cross_validation, len(self._results) + 1 >= self._context.spec.search.epochs
+        if not metrics or cv is None or not cv.measures_folds or not (is_last or trainer.is_finished):
             return metrics
         assert isinstance(evaluating, Evaluating)
         found = evaluating.evaluate("test")
         return metrics | {f"{FOLD}{name.removeprefix('test_')}": value for name, value in found.items()}
 
     @contextmanager
-    def _spending(self, name: str) -> Iterator[None]:
+    def _timed(self, name: str) -> Iterator[None]:
         """Count the time inside as ``name``, but for what the trainer itself accounts for."""
         before = self._accounted()
         began = time.perf_counter()
@@ -264,21 +274,21 @@ class Runner:
         finally:
             seconds = time.perf_counter() - began
             for other, total in self._accounted().items():
-                self._spent[other] = self._spent.get(other, 0.0) + total - before.get(other, 0.0)
+                self._timings[other] = self._timings.get(other, 0.0) + total - before.get(other, 0.0)
                 seconds -= total - before.get(other, 0.0)
-            self._spent[name] = self._spent.get(name, 0.0) + max(0.0, seconds)
+            self._timings[name] = self._timings.get(name, 0.0) + max(0.0, seconds)
 
     def _accounted(self) -> dict[str, float]:
         trainer: object = self._trainer
-        return dict(trainer.spent) if isinstance(trainer, Accountable) else {}
+        return dict(trainer.timings) if isinstance(trainer, ReportsTimings) else {}
 
-    def _saved(self, step: Step) -> Step:
+    def _saved(self, step: EpochResult) -> EpochResult:
         """``step`` with the hashes of what was written after it: weights at the end, else a checkpoint if it is time
         for one or the trial may be paused."""
         trainer: object = self._trainer
-        spec, search = self._job.spec.trainer, self._job.spec.search
-        if step.ended and (isinstance(trainer, Resumable) or self._job.spec.answer_test):
-            return replace(step, weights=self._artefacts.save_weights(self._write_best))
+        spec, search = self._context.spec.trainer, self._context.spec.search
+        if step.ended and (isinstance(trainer, Resumable) or self._context.spec.evaluate_test):
+            return replace(step, weights=self._artifacts.save_weights(self._write_best))
         if step.ended or not isinstance(trainer, Resumable) or spec is None:
             return step
         pauses = search.scheduler == "pbt" and step.epoch % search.perturb_epochs == 0
@@ -290,31 +300,36 @@ class Runner:
         trainer: object = self._trainer
         if isinstance(trainer, Resumable):
             trainer.save_best(folder)
-        if self._job.spec.answer_test and isinstance(trainer, Answering):
-            trainer.save_answers(folder)
+        if self._context.spec.evaluate_test and isinstance(trainer, SavesPredictions):
+            trainer.save_predictions(folder)
 
     def _write_checkpoint(self, folder: Path) -> None:
         trainer: object = self._trainer
         assert isinstance(trainer, Resumable)
-        write_checkpoint(folder, trainer, self._measured)
+        write_checkpoint(folder, trainer, self._results)
 
     def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
-        for metric in (objective.metric for objective in self._job.spec.objectives):
+        for metric in (objective.metric for objective in self._context.spec.objectives):
             if metric not in metrics:
                 return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
             if not math.isfinite(metrics[metric]):
-                return f"{metric} is {metrics[metric]} at epoch {len(self._measured) + 1}"
+                return f"{metric} is {metrics[metric]} at epoch {len(self._results) + 1}"
         return None
 
-    def _failed(self, failure: _Failure, started: float) -> Step:
+    def _failed(self, failure: _Failure, started: float) -> EpochResult:
         seconds = time.perf_counter() - started
-        return Step(len(self._measured), {}, seconds, "failed", failure.reason, out_of_memory=failure.out_of_memory)
+        return EpochResult(
+            len(self._results), {}, seconds, "failed", failure.reason, out_of_memory=failure.out_of_memory
+        )
 
     def _failure(self, error: Exception | SystemExit) -> _Failure:
-        if not memory.ran_out(error):
+        if not memory.is_out_of_memory(error):
             return _Failure(describe(error))
-        self._footprint.ran_out = True
-        return _Failure(f"out of memory with {self._footprint.there_was(error)}: {describe(error)}", out_of_memory=True)
+        self._memory_tracker.is_out_of_memory = True
+        return _Failure(
+            f"out of memory with {self._memory_tracker.describe_available(error)}: {describe(error)}",
+            out_of_memory=True,
+        )
 
 
 def describe(error: BaseException) -> str:

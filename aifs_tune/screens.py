@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aifs_tune.loan import Loan
+from aifs_tune.loan import Lease
 from aifs_tune.progress import configuration, duration, number
 from aifs_tune.remote_study import RemoteStudy
 from aifs_tune.spec import SweepSpec
@@ -17,11 +17,11 @@ from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
 
-def best_screen(answer: Mapping[str, Any]) -> RenderableType:
+def render_best(answer: Mapping[str, Any]) -> RenderableType:
     """The best configuration and its scores, or a table of the best."""
     objective, others = answer["objective"], answer.get("trade_off", [])
     counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
-    head = Text(f"study {answer['study']}: {_asked(objective, others)}, {counts}")
+    head = Text(f"study {answer['study']}: {_objectives_text(objective, others)}, {counts}")
     if "best" in answer:
         return Group(head, _trials_table(answer["best"], objective, others))
     if others:
@@ -59,7 +59,7 @@ def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def profile_screen(profile: Mapping[str, Any]) -> RenderableType:
+def render_profile(profile: Mapping[str, Any]) -> RenderableType:
     """Where the time of a sweep went, of the driver's stages and of its workers."""
     stages = Table("stage", "seconds", title="one after another", title_justify="left")
     for name, seconds in profile["stages_s"].items():
@@ -87,12 +87,12 @@ def _memory_lines(memory: Mapping[str, Any], n_retries: int) -> list[Text]:
     return lines
 
 
-def trials_screen(study: Study | RemoteStudy, trials: Sequence[Trial]) -> RenderableType:
+def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> RenderableType:
     """One row for each of these trials of a study; who has it, if any was handed out."""
     metric, *others = (objective.metric for objective in study.spec.objectives)
     tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
-    lent = ("label", "owner", "due") if any(trial.loan for trial in trials) else ()
-    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason", *lent)
+    leased = ("label", "owner", "due") if any(trial.lease for trial in trials) else ()
+    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason", *leased)
     for trial in trials:
         table.add_row(
             str(trial.number),
@@ -103,15 +103,15 @@ def trials_screen(study: Study | RemoteStudy, trials: Sequence[Trial]) -> Render
             number(trial.seconds),
             Text(configuration(trial.params, tuned)),
             Text(trial.reason or _changes(trial)),
-            *(_loan_cells(trial.loan or Loan()) if lent else ()),
+            *(_lease_cells(trial.lease or Lease()) if leased else ()),
         )
     return table
 
 
-def _loan_cells(loan: Loan) -> tuple[Text, Text, Text]:
+def _lease_cells(lease: Lease) -> tuple[Text, Text, Text]:
     """Label, owner and until when they have it."""
-    due = "" if loan.due_at is None else f"{loan.due_at:%Y-%m-%d %H:%M} UTC"
-    return Text(loan.label or ""), Text(loan.owner or ""), Text(f"{due}, overdue" if loan.is_overdue else due)
+    due = "" if lease.due_at is None else f"{lease.due_at:%Y-%m-%d %H:%M} UTC"
+    return Text(lease.label or ""), Text(lease.owner or ""), Text(f"{due}, overdue" if lease.is_overdue else due)
 
 
 def _changes(trial: Trial) -> str:
@@ -119,28 +119,29 @@ def _changes(trial: Trial) -> str:
     return ", ".join(f"as trial {change.source} from epoch {change.epoch}, varied" for change in trial.schedule)
 
 
-def studies_screen(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
+def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One row a study."""
-    table = Table("study", "objective", "best", "asked", "complete", "pruned", "failed", "running", "waiting")
+    table = Table("study", "objective", "best", "n_requested", "complete", "pruned", "failed", "running", "waiting")
     for answer in answers:
         objective = answer["objective"]
         counts = answer["n_trials"].values()
         table.add_row(
             answer["study"],
-            _asked(objective, answer.get("trade_off", [])),
+            _objectives_text(objective, answer.get("trade_off", [])),
             number(answer["value"]),
-            str(answer["asked"] or "-"),
+            str(answer["n_requested"] or "-"),
             *map(str, counts),
         )
     return table
 
 
-def status_screen(answer: Mapping[str, Any]) -> RenderableType:
+def render_status(answer: Mapping[str, Any]) -> RenderableType:
     """How far a study is."""
     counts = answer["n_trials"]
     finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
     lines = [
-        f"study {answer['study']}: {finished} trials finished" + (f" of {answer['asked']}" if answer["asked"] else ""),
+        f"study {answer['study']}: {finished} trials finished"
+        + (f" of {answer['n_requested']}" if answer["n_requested"] else ""),
         ", ".join(f"{n} {state}" for state, n in counts.items()),
     ]
     if answer["best"] is not None:
@@ -149,7 +150,7 @@ def status_screen(answer: Mapping[str, Any]) -> RenderableType:
     writer = answer["writer"]
     if writer is not None:
         lines.append(f"written by process {writer['pid']} on {writer['host']} since {writer['since']}")
-    elif answer["asked"] > finished:
+    elif answer["n_requested"] > finished:
         lines.append(f"no sweep is running; continue with: aifs-tune resume {answer['study']}")
     if "job" in answer:
         lines.append(
@@ -158,14 +159,14 @@ def status_screen(answer: Mapping[str, Any]) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def space_screen(spec: SweepSpec) -> RenderableType:
+def render_space(spec: SweepSpec) -> RenderableType:
     """A sweep file: what it tunes, towards what, how long."""
     table = Table("parameter", "type", "range", "default", "when", "unit")
     for row in spec.space.rows():
         table.add_row(*(Text(cell) for cell in row))
     search = spec.search
     objective, *others = (each.model_dump() for each in spec.objectives)
-    lines = [Text(f"{spec.name}: {_asked(objective, others)}", style="bold")]
+    lines = [Text(f"{spec.name}: {_objectives_text(objective, others)}", style="bold")]
     if spec.description:
         lines.append(Text(spec.description.strip()))
     foot = (
@@ -180,7 +181,7 @@ def space_screen(spec: SweepSpec) -> RenderableType:
     return Group(*lines, table, *constraints, *schedule, Text(foot))
 
 
-def _asked(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
+def _objectives_text(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
     return " against ".join(f"{each['metric']} ({each['mode']})" for each in (objective, *others))
 
 

@@ -15,10 +15,10 @@ from aifs_tune.table import table_rows
 if TYPE_CHECKING:
     import pandas
 
-_MOST_PAIRS = 5
+_MAX_PAIRS = 5
 
 
-def importance_screen(
+def render_importance(
     importance: pandas.DataFrame, interactions: pandas.DataFrame, suggestions: pandas.DataFrame
 ) -> RenderableType:
     """Importances with their intervals, the strongest interactions, suggestions."""
@@ -31,9 +31,9 @@ def importance_screen(
         parts += [Text(f"{objective}: {evaluator}, {n} complete trials", style="bold"), table]
     for objective, rows in _by_objective(interactions):
         table = Table("together", "share", "95 % interval")
-        for row in rows[:_MOST_PAIRS]:
+        for row in rows[:_MAX_PAIRS]:
             table.add_row(f"{row['first']}, {row['second']}", _share(row["share"]), _interval(row))
-        more = f", the first {_MOST_PAIRS} of {len(rows)} pairs" if len(rows) > _MOST_PAIRS else ""
+        more = f", the first {_MAX_PAIRS} of {len(rows)} pairs" if len(rows) > _MAX_PAIRS else ""
         parts += [Text(f"{objective}: by two parameters and neither alone{more}", style="bold"), table]
     if len(suggestions):
         table = Table("parameter", "suggestion", "evidence")
@@ -45,7 +45,7 @@ def importance_screen(
     return Group(*parts)
 
 
-def rows_screen(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> RenderableType:
+def render_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> RenderableType:
     """Rows as they are."""
     table = Table(*columns)
     for row in rows:

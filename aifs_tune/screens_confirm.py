@@ -9,21 +9,21 @@ from rich.text import Text
 
 from aifs_tune.analysis.held_out import HeldOutClasses
 from aifs_tune.confirmation import Confirmation
-from aifs_tune.confirming import Tested
+from aifs_tune.confirming import HeldOutEvaluation
 from aifs_tune.progress import configuration, number
 
 _SHOWN = 10
 
 
-def confirmation_screen(found: Confirmation) -> RenderableType:
-    """The contenders with their mean scores, and a verdict on each."""
+def render_confirmation(found: Confirmation) -> RenderableType:
+    """The candidates with their mean scores, and a verdict on each."""
     scores, objective = found.scores, found.study.spec.objective
     head = Text(
         f"{found.study.name}: {objective.metric} ({objective.mode}), {len(scores.splits)} divisions of the data"
     )
     table = Table("", f"mean {objective.metric}", "sd", "trainings", "configuration")
     tuned = [name for name, parameter in found.study.spec.space.items() if parameter.type != "fixed"]
-    for each in found.contenders:
+    for each in found.candidates:
         values = scores.of(each.name)
         kept = values[np.isfinite(values)]
         table.add_row(
@@ -36,10 +36,10 @@ def confirmation_screen(found: Confirmation) -> RenderableType:
     return Group(head, table, *(Text(comparison.text, style="bold") for comparison in found.comparisons))
 
 
-def tested_screen(found: Tested) -> RenderableType:
+def render_test_results(found: HeldOutEvaluation) -> RenderableType:
     """What the answers for the test part are worth: scores with intervals, and the report and confusion of classes."""
-    n = len(found.answered.rows)
-    head = Text(f"test part: {n} examples that no trial saw, answered by {found.contender}", style="bold")
+    n = len(found.predictions.rows)
+    head = Text(f"test part: {n} examples that no trial saw, answered by {found.candidate}", style="bold")
     parts: list[RenderableType] = [head]
     classes = found.classes
     if classes is not None:
@@ -66,7 +66,7 @@ def tested_screen(found: Tested) -> RenderableType:
     return Group(*parts)
 
 
-def _worst_classes(found: Tested, classes: HeldOutClasses) -> Table:
+def _worst_classes(found: HeldOutEvaluation, classes: HeldOutClasses) -> Table:
     table = Table("most wrong", "true", "taken for", "probability", "of the truth")
     for one in classes.worst[:_SHOWN]:
         row = one.truth, one.predicted, f"{one.probability:.3f}", f"{one.probability_of_truth:.3f}"

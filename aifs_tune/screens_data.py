@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _PARTS = ("train", "val", "test")
 
 
-def data_answer(prepared: Prepared) -> dict[str, Any]:
+def data_summary(prepared: Prepared) -> dict[str, Any]:
     """What is in each part, how the data are named, what was found in words, and near duplicates across parts, which
     are None where they were not looked for."""
     near = prepared.near_duplicates
     return {
         "fingerprint": prepared.fingerprint,
-        "parts": {part: _of_part(prepared, part) for part in _PARTS},
+        "subsets": {part: _of_part(prepared, part) for part in _PARTS},
         "found": list(prepared.lines),
         "near_duplicates": None if near is None else near.to_json(),
     }
@@ -36,10 +36,10 @@ def _of_part(prepared: Prepared, part: str) -> dict[str, Any]:
     return {"examples": len(rows), "classes": dict(sorted(counts.items())), "groups": len(groups) or None}
 
 
-def data_screen(prepared: Prepared) -> RenderableType:
+def render_data(prepared: Prepared) -> RenderableType:
     """The parts as a table, then what was found, then the fingerprint."""
-    answer = data_answer(prepared)
-    parts = answer["parts"]
+    answer = data_summary(prepared)
+    parts = answer["subsets"]
     table = Table("", *_PARTS)
     classes = sorted({name for part in parts.values() for name in part["classes"]})
     for name in classes:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from aifs_tune.design_spec import DesignSpec
 from aifs_tune.scalars import problem
-from aifs_tune.section import Section, Text
+from aifs_tune.section import StrictModel, Text
 
 SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
 
@@ -37,7 +37,7 @@ WarmStarts = Annotated[
 ]
 
 
-class SearchSpec(Section):
+class SearchSpec(StrictModel):
     """How the space is searched."""
 
     sampler: SamplerName = "aifs"

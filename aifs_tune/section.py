@@ -28,7 +28,7 @@ def _printable(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A part of a sweep file: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)

@@ -10,6 +10,6 @@ def trial_seed(study_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0] >> 1)
 
 
-def exchange_seed(study_seed: int, number: int, epoch: int) -> int:
+def exploit_seed(study_seed: int, number: int, epoch: int) -> int:
     """What trial ``number`` takes over after ``epoch``, and how it is varied, follows from this."""
     return int(np.random.SeedSequence([study_seed, number, epoch]).generate_state(1)[0])

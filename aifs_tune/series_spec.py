@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from aifs_tune.scalars import problem
-from aifs_tune.section import FilePath, Section, Text
+from aifs_tune.section import FilePath, StrictModel, Text
 
 TO_FORECAST = ("quasi_periodic", "mackey_glass")
 """What is one long series."""
 
 
-class SimulateSeries(Section):
+class SimulateSeries(StrictModel):
     """Simulated series, drawn when no path is given."""
 
     what: Literal["light_curves", "seismograms", "quasi_periodic", "mackey_glass"] = Field(
@@ -25,7 +25,7 @@ class SimulateSeries(Section):
     difficulty: float = Field(default=0.5, ge=0, le=1, description="0 next to no noise, 1 much of it.")
 
 
-class Forecast(Section):
+class Forecast(StrictModel):
     """What is to be foretold from one long series: windows of its past are the examples."""
 
     target: Text = Field(default="value", description="The column to foretell.")
@@ -35,7 +35,7 @@ class Forecast(Section):
     stride: int = Field(default=1, ge=1, le=100_000, description="Steps from one window to the next.")
 
 
-class SeriesSpec(Section):
+class SeriesSpec(StrictModel):
     """Sequences of measurements, one file each, or one long series to forecast."""
 
     path: FilePath | None = Field(

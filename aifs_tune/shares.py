@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from aifs_tune.errors import RequestError
-from aifs_tune.memory import Occupied
+from aifs_tune.memory import MemoryUsage
 
 CONTEXT_MB = 600.0
 """What each process takes of a GPU beside TensorFlow's own allocations: the CUDA context, the code and workspaces of
@@ -43,43 +43,43 @@ def limit_mb(share: float, total_mb: float) -> int:
     return int(limit)
 
 
-def needed(peak_mb: float, total_mb: float) -> float:
+def needed_fraction(peak_mb: float, total_mb: float) -> float:
     """The share that trials like one with this peak should have; above 1 if a whole GPU leaves no margin."""
     return (MARGIN * peak_mb + CONTEXT_MB) / total_mb
 
 
 def n_fitting(peak_mb: float, total_mb: float) -> int:
     """How many trials like one with this peak should share a GPU, at least 1."""
-    return max(1, int(1 / needed(peak_mb, total_mb)))
+    return max(1, int(1 / needed_fraction(peak_mb, total_mb)))
 
 
-def share_of(n: int) -> float:
+def gpu_fraction(n: int) -> float:
     """The share of each of ``n`` trials on a GPU, rounded down to what Ray counts in."""
     return math.floor(_GRAIN / n) / _GRAIN
 
 
-def larger(share: float) -> float | None:
+def larger_fraction(share: float) -> float | None:
     """The share that a trial gets after it ran out of memory with ``share``: twice as much, at most a whole GPU; None
     if it had a whole one, or none."""
     return min(1.0, 2 * share) if 0 < share < 1 else None
 
 
-def words_of(share: float) -> str:
+def describe_gpus(share: float) -> str:
     """``0.25 of a GPU``, ``a whole GPU``, ``2 GPUs``."""
     return f"{share:g} of a GPU" if share < 1 else "a whole GPU" if share == 1 else f"{share:g} GPUs"
 
 
-def choose(occupied: Occupied, useful: int) -> tuple[float, str]:
+def choose_fraction(memory_usage: MemoryUsage, useful: int) -> tuple[float, str]:
     """The share that each trial should get after what the first one took of a whole GPU, and why in one line.
 
     ``useful`` is how many could run on a GPU at the same time for other reasons; at least 1.
     """
-    peak, total = occupied.gpu_peak_mb, occupied.gpu_mb
+    peak, total = memory_usage.gpu_peak_mb, memory_usage.gpu_mb
     if peak is None or total is None:
         what = "what the first trial took of its GPU" if peak is None else "how much memory a GPU has"
         return 1.0, f"resources.gpu: auto is 1, as {what} is not known"
     n = min(n_fitting(peak, total), useful)
-    return share_of(n), f"resources.gpu: auto is {share_of(n):g}; {_measured(peak, total)}"
+    return gpu_fraction(n), f"resources.gpu: auto is {gpu_fraction(n):g}; {_measured(peak, total)}"
 
 
 def _measured(peak_mb: float, total_mb: float) -> str:
@@ -90,18 +90,18 @@ def _measured(peak_mb: float, total_mb: float) -> str:
     )
 
 
-def verdict(occupied: Occupied, share: float, per_node: int) -> str | None:
+def memory_verdict(memory_usage: MemoryUsage, share: float, per_node: int) -> str | None:
     """What the memory of the first trial says of how many fit, in one line; None if there is nothing to say.
 
     ``per_node`` is how many run at the same time on one machine.
     """
     if share > 1:
         return None
-    return _of_gpu(occupied, share) if share else _of_node(occupied, per_node)
+    return _of_gpu(memory_usage, share) if share else _of_node(memory_usage, per_node)
 
 
-def _of_gpu(occupied: Occupied, share: float) -> str | None:
-    peak, total = occupied.gpu_peak_mb, occupied.gpu_mb
+def _of_gpu(memory_usage: MemoryUsage, share: float) -> str | None:
+    peak, total = memory_usage.gpu_peak_mb, memory_usage.gpu_mb
     if peak is None:
         return None
     if total is None:
@@ -109,19 +109,19 @@ def _of_gpu(occupied: Occupied, share: float) -> str | None:
             f"the first trial took at most {peak:,.0f} MB of its GPU; nvidia-smi does not tell how much there is, so "
             "that a share of it is not limited"
         )
-    need, said = needed(peak, total), _measured(peak, total)
+    need, said = needed_fraction(peak, total), _measured(peak, total)
     if share < min(1.0, need):
         return f"{said}; warning: resources.gpu, {share:g}, is less than the {min(1.0, need):.2g} that this comes to"
     if share >= _GENEROUS * need:
         return (
             f"{said}; warning: resources.gpu, {share:g}, is {share / need:.1f} times what this comes to; "
-            f"{share_of(n_fitting(peak, total)):g} or auto lets more run at the same time"
+            f"{gpu_fraction(n_fitting(peak, total)):g} or auto lets more run at the same time"
         )
     return said
 
 
-def _of_node(occupied: Occupied, per_node: int) -> str | None:
-    peak, total = occupied.ram_mb, occupied.node_mb
+def _of_node(memory_usage: MemoryUsage, per_node: int) -> str | None:
+    peak, total = memory_usage.ram_mb, memory_usage.node_mb
     if peak is None or total is None or per_node * peak <= total:
         return None
     return (

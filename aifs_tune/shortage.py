@@ -7,21 +7,21 @@ from aifs_tune.record import FROM_OPTUNA, SWEEP, TO_OPTUNA
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
-_SHARE = "aifs_tune:ran_out_with"
+_SHARE = "aifs_tune:oom_num_gpus"
 
 
-def put_aside(study: Study, trial: Trial, share: float) -> None:
+def defer_trial(study: Study, trial: Trial, share: float) -> None:
     """Store that a running trial ran out of memory with ``share`` of a GPU, and is to have more."""
     study.transact(lambda: study.storage.optuna.set_trial_system_attr(study._trial_id(trial.number), _SHARE, share))
 
 
-def ran_out_with(study: Study, trial: Trial) -> float | None:
+def oom_num_gpus(study: Study, trial: Trial) -> float | None:
     """The share of a GPU with which a trial ran out of memory before; None if it did not."""
     stored: float | None = study.storage.optuna.get_trial(study._trial_id(trial.number)).system_attrs.get(_SHARE)
     return stored
 
 
-def take_aside(study: Study, share: float, owner: str) -> list[Trial]:
+def claim_deferred_trials(study: Study, share: float, owner: str) -> list[Trial]:
     """The waiting trials that ran out of memory with ``share`` of a GPU or more: they are running when this returns, so
     that none of them is asked for, as those of the sweep ``owner``."""
 

@@ -15,7 +15,7 @@ from aifs_tune.parameters import (
     FloatParameter,
     IntParameter,
     Parameter,
-    Source,
+    TrialLike,
 )
 from aifs_tune.scalars import Scalar, brief, is_same, problem, show
 
@@ -25,10 +25,10 @@ __all__ = [
     "FloatParameter",
     "IntParameter",
     "Parameter",
-    "Row",
+    "ParameterRow",
     "Scalar",
-    "Source",
     "Space",
+    "TrialLike",
 ]
 
 
@@ -41,7 +41,7 @@ ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 _Entry = Annotated[_Tagged, BeforeValidator(_from_scalar, json_schema_input_type=Scalar | _Tagged)]
 
 
-class Row(NamedTuple):
+class ParameterRow(NamedTuple):
     """One parameter as a line of a table."""
 
     name: str
@@ -86,7 +86,7 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
             for parent, values in self.root[name].when.items()
         )
 
-    def suggest(self, source: Source) -> dict[str, Scalar]:
+    def suggest(self, source: TrialLike) -> dict[str, Scalar]:
         """A full configuration, each active parameter asked of ``source`` in order.
 
         Raises
@@ -133,10 +133,10 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
                 params[name] = parameter.take(name, parameter.default_value)
         return params
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ParameterRow]:
         """The space as a table."""
         return [
-            Row(
+            ParameterRow(
                 name,
                 p.type,
                 p.range_text,

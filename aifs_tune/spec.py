@@ -21,11 +21,11 @@ from aifs_tune.mixtures import Mixture, check_mixtures
 from aifs_tune.parameters import ScalarField
 from aifs_tune.scalars import Scalar, problem, show
 from aifs_tune.search_spec import ONE_OBJECTIVE, SAMPLERS, TRADE_OFF_SEARCH, SearchSpec
-from aifs_tune.section import FilePath, Name, Section, Text
+from aifs_tune.section import FilePath, Name, StrictModel, Text
 from aifs_tune.space import FixedParameter, ParameterName, Space
 
 
-class Objective(Section):
+class Objective(StrictModel):
     """The metric that decides which configuration is best."""
 
     metric: Text = Field(default="val_macro_f1", description="A metric that the trainer reports each epoch.")
@@ -41,7 +41,7 @@ TrainerName = Annotated[
 ]
 
 
-class TrainerSpec(Section):
+class TrainerSpec(StrictModel):
     """Which trainer runs a trial, and what is the same for all trials."""
 
     name: TrainerName = "cnn"
@@ -72,7 +72,7 @@ def _from_name(given: Any) -> Any:
 TrainerField = Annotated[TrainerSpec, BeforeValidator(_from_name, json_schema_input_type=TrainerName | TrainerSpec)]
 
 
-class Resources(Section):
+class Resources(StrictModel):
     """What one trial occupies."""
 
     cpu: float = Field(default=1.0, gt=0, le=1024)
@@ -80,7 +80,7 @@ class Resources(Section):
         default=0.0,
         description="Fractions share one GPU; auto: as many trials as its memory has room for, going by the first.",
     )
-    population: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+    fused_trials: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         default="auto",
         description="Trials of equal shape that train in one program and share these; auto: as many as a GPU gains by.",
     )
@@ -97,14 +97,14 @@ class Resources(Section):
         return self
 
 
-class Replayed(Section):
+class ReplayEntry(StrictModel):
     """One entry of a schedule."""
 
     epoch: int = Field(ge=1, le=100_000, description="The first epoch that trains with these.")
     params: Annotated[dict[ParameterName, ScalarField], Field(min_length=1)]
 
 
-class SweepSpec(Section):
+class SweepSpec(StrictModel):
     """One sweep file."""
 
     version: int = Field(default=1, ge=1, le=1)
@@ -135,11 +135,11 @@ class SweepSpec(Section):
         default=(), description="What a result must keep to for its configuration to be best, such as pressure <= 3."
     )
 
-    replay: Annotated[tuple[Replayed, ...], Field(strict=False, max_length=1000)] = Field(
+    replay: Annotated[tuple[ReplayEntry, ...], Field(strict=False, max_length=1000)] = Field(
         default=(), description="With what every trial trains from which epoch on, such as what pbt found."
     )
 
-    answer_test: bool = Field(
+    evaluate_test: bool = Field(
         default=False,
         description="Let the best epoch of each trial that ends answer the test part, for a report: no value of a "
         "trial depends on it.",
@@ -185,7 +185,7 @@ class SweepSpec(Section):
         return self
 
     @model_validator(mode="after")
-    def _share_can_be_measured(self) -> SweepSpec:
+    def _choices_fit_together(self) -> SweepSpec:
         if self.search.stop != "never" and self.search.scheduler == "pbt":
             raise problem("search.stop", "pbt asks for all trials before the first has ended", "never")
         if self.search.replicates > 1 and self.trainer is not None and ":" not in self.trainer.name:
@@ -257,7 +257,7 @@ class SweepSpec(Section):
         return (self.objective, *self.trade_off)
 
     @property
-    def divisions(self) -> CrossValidation | None:
+    def cv(self) -> CrossValidation | None:
         """How the data are divided besides as ``data.split`` says: one division for each trial, or for each fold of
         ``trainer.folds`` in every trial."""
         if self.trainer is None or self.trainer.folds == 1:
@@ -284,9 +284,9 @@ class SweepSpec(Section):
         """Whether a configuration of the space, with the totals of its mixtures, may be proposed."""
         return all(each.holds(params) for each in self.constraints) and not is_excluded(self.exclude, params)
 
-    def settled(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def projected(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """``params`` with the nearest amounts that have the totals of all mixtures."""
-        settled = dict(params)
+        projected = dict(params)
         for mixture in self.mixtures:
-            settled = mixture.settled(settled, self.space)
-        return settled
+            projected = mixture.projected(projected, self.space)
+        return projected

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.durable import flush
 from aifs_tune.errors import NotFoundError, RequestError
-from aifs_tune.held_session import opened, translated
+from aifs_tune.held_session import open_rdb, translated_database_errors
 from aifs_tune.writer_lock import FileLock
 
 T = TypeVar("T")
@@ -27,16 +27,16 @@ class SqliteDatabase:
         self.file = file
         self.url = f"sqlite:///{file}"
         self.shown = str(file)
-        self.artefacts: Path | str = file.with_name(file.stem + "_artifacts")
-        self._marking, self._n_marked = threading.Lock(), 0
-        self._marked: sqlalchemy.Connection | None = None
+        self.artifacts: Path | str = file.with_name(file.stem + "_artifacts")
+        self._version_lock, self._n_version_connections = threading.Lock(), 0
+        self._version_connection: sqlalchemy.Connection | None = None
         self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))
         if not self._is_there():
             if not create:
                 raise NotFoundError(f"no storage at {file}; name another with --storage or $AIFS_TUNE_STORAGE")
             self._create(wait_s)
-        with translated(self.shown):
-            self.rdb = opened(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
+        with translated_database_errors(self.shown):
+            self.rdb = open_rdb(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
             sqlalchemy.event.listen(self.rdb.engine, "connect", _every_commit_reaches_the_disk)
 
     def lock(self, study: str | None) -> FileLock:
@@ -44,20 +44,23 @@ class SqliteDatabase:
         del study
         return self._lock
 
-    def mark(self) -> str:
+    def data_version(self) -> str:
         """SQLite's own count of what other connections committed, seen from one that commits nothing."""
-        with self._marking:
-            if self._marked is None:
-                self._marked, self._n_marked = self.rdb.engine.connect(), self._n_marked + 1
+        with self._version_lock:
+            if self._version_connection is None:
+                self._version_connection, self._n_version_connections = (
+                    self.rdb.engine.connect(),
+                    self._n_version_connections + 1,
+                )
             try:
-                version = self._marked.exec_driver_sql("PRAGMA data_version").scalar()
-                self._marked.rollback()
+                version = self._version_connection.exec_driver_sql("PRAGMA data_version").scalar()
+                self._version_connection.rollback()
             except SQLAlchemyError:
-                self._marked = None
+                self._version_connection = None
                 raise
-            return f"{self._n_marked}.{version}"
+            return f"{self._n_version_connections}.{version}"
 
-    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """Once: every connection may write under the lock, which is never lost."""
         del study
         result = prepare(False)
@@ -73,7 +76,7 @@ class SqliteDatabase:
             raise RequestError(f"storage: the folder {self.file.parent} does not exist")
         self._lock.acquire(wait_s)
         try:
-            with translated(self.shown), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
+            with translated_database_errors(self.shown), tempfile.TemporaryDirectory(dir=self.file.parent) as folder:
                 if self._is_there():
                     return  # another process was faster
                 new = Path(folder) / "new.db"

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from aifs_tune.hashes import Hashes, check_hashes, check_own, hashes_of, write_own
+from aifs_tune.hashes import Hashes, check_hashes, check_hashes_file, hashes_of, write_hashes_file
 from aifs_tune.trainers.protocol import Resumable
 
-_MEASURED = "measured.json"
+_EPOCHS_FILE = "epochs.json"
 
 
 @dataclass(frozen=True)
-class Step:
+class EpochResult:
     """One epoch of a trial, or its end.
 
     ``metrics`` is empty when it failed. ``reason`` says why it failed, or what of its files could not be kept or used;
@@ -30,20 +30,20 @@ class Step:
     seconds: float
     ended: Literal["complete", "failed"] | None
     reason: str | None = None
-    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     out_of_memory: bool = False
     checkpoint: Hashes | None = None
     weights: Hashes | None = None
 
 
-def write_checkpoint(folder: Path, trainer: Resumable, measured: Sequence[Step]) -> None:
+def write_checkpoint(folder: Path, trainer: Resumable, results: Sequence[EpochResult]) -> None:
     """Write into ``folder`` what ``trainer`` goes on from, what was ``measured`` so far, and the hashes of both."""
     trainer.save(folder)
-    (folder / _MEASURED).write_text(json.dumps([asdict(step) for step in measured]))
-    write_own(folder)
+    (folder / _EPOCHS_FILE).write_text(json.dumps([asdict(step) for step in results]))
+    write_hashes_file(folder)
 
 
-def load_checkpoint(folder: Path, trainer: Resumable, expected: Hashes | None) -> tuple[list[Step], Hashes]:
+def load_checkpoint(folder: Path, trainer: Resumable, expected: Hashes | None) -> tuple[list[EpochResult], Hashes]:
     """Let ``trainer`` go on from what is in ``folder``; what was measured before it, and the hashes of the files.
 
     Raises
@@ -52,9 +52,9 @@ def load_checkpoint(folder: Path, trainer: Resumable, expected: Hashes | None) -
         If the files are not those that are ``expected``, or without any expectation not those that they say themselves.
     """
     if expected is None:
-        check_own(folder)
+        check_hashes_file(folder)
     else:
         check_hashes(folder, expected)
-    measured = [Step(**step) for step in json.loads((folder / _MEASURED).read_text())]
+    results = [EpochResult(**step) for step in json.loads((folder / _EPOCHS_FILE).read_text())]
     trainer.load(folder)
-    return measured, hashes_of(folder)
+    return results, hashes_of(folder)

@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 
 from optuna.storages import RDBStorage
 
-from aifs_tune.clock import LastingClock
+from aifs_tune.clock import MonotonicClock
 from aifs_tune.errors import RequestError, StorageError
-from aifs_tune.held_session import translated
-from aifs_tune.mirror import Mirror
+from aifs_tune.held_session import translated_database_errors
+from aifs_tune.mirror import CachedStorage
 from aifs_tune.sqlite_database import SqliteDatabase
 from aifs_tune.writer_lock import WriterLock
 
@@ -26,7 +26,7 @@ DEFAULT_URL = "sqlite:///aifs_tune.db"
 ENVIRONMENT_VARIABLE = "AIFS_TUNE_STORAGE"
 T = TypeVar("T")
 
-_LASTING = LastingClock()
+_CLOCK = MonotonicClock()
 
 
 class Database(Protocol):
@@ -40,7 +40,7 @@ class Database(Protocol):
         ...
 
     @property
-    def artefacts(self) -> Path | str:
+    def artifacts(self) -> Path | str:
         """The folder of checkpoints and weights, or its URL in an object store; never a secret."""
         ...
 
@@ -50,11 +50,11 @@ class Database(Protocol):
         """What is to be held to write to ``study``; None: to create or list studies."""
         ...
 
-    def mark(self) -> str:
+    def data_version(self) -> str:
         """Another one than before if anything was committed in between, by whatever process; costs little."""
         ...
 
-    def carry_out(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
         """Commit what ``prepare`` writes to this thread's session, under the lock that is held, and return what it
         returns. It is told whether the lock was lost and taken again, and may be called again after it was."""
         ...
@@ -104,26 +104,26 @@ class Storage:
         *,
         create: bool = False,
         wait_s: float = 10.0,
-        clock: Callable[[], float] = _LASTING,
+        clock: Callable[[], float] = _CLOCK,
     ) -> None:
         self.wait_s, self.clock = wait_s, clock
         self._database = _opened(given_url(url), create=create, wait_s=wait_s)
-        self.url, self.shown, self.artefacts = self._database.url, self._database.shown, self._database.artefacts
+        self.url, self.shown, self.artifacts = self._database.url, self._database.shown, self._database.artifacts
         self.shown_url = self.url if self.url.startswith("sqlite") else self.shown
         self.rdb = self._database.rdb
-        self.optuna = Mirror(self.rdb)
+        self.optuna = CachedStorage(self.rdb)
         self._n_held = 0
-        self.n_taken = 0
+        self.n_acquired = 0
         """How often this process took a lock: in between, others may have written."""
 
     def lock(self, study: str | None = None) -> WriterLock:
         """What a process holds while it writes to ``study``."""
         return self._database.lock(study)
 
-    def mark(self) -> str:
+    def data_version(self) -> str:
         """Another one than before if anything was stored in between, by whatever process; costs little."""
-        with translated(self.shown):
-            return self._database.mark()
+        with translated_database_errors(self.shown):
+            return self._database.data_version()
 
     @contextmanager
     def writing(self, study: str | None = None, *, wait_s: float | None = None) -> Iterator[None]:
@@ -133,9 +133,9 @@ class Storage:
         try:
             if lock.depth == 1:
                 self._n_held += 1
-                self.n_taken += 1
-                self.optuna.forget()
-                self.optuna.hold()
+                self.n_acquired += 1
+                self.optuna.invalidate()
+                self.optuna.acquire()
             yield
         finally:
             if lock.depth == 1:
@@ -158,15 +158,15 @@ class Storage:
             If the database could not take it; nothing was written.
         """
         session: Any = self.rdb.scoped_session()
-        if session.held:
+        if session.defers_commits:
             if study is not None and self.lock(study).depth == 0:
                 raise RuntimeError(f"a transaction is open that does not write to {study!r}; name the study in it")
             return body()
-        with self.writing(study), translated(self.shown):
+        with self.writing(study), translated_database_errors(self.shown):
             try:
-                return self._database.carry_out(study, partial(self._prepared, body))
+                return self._database.run_transaction(study, partial(self._prepared, body))
             except BaseException:
-                self.optuna.forget()
+                self.optuna.invalidate()
                 raise
             finally:
                 session.rollback()
@@ -175,15 +175,15 @@ class Storage:
     def _prepared(self, body: Callable[[], T], is_new: bool) -> T:
         """What ``body`` returns, with all that it wrote before the database, not committed."""
         if is_new:
-            self.n_taken += 1
-            self.optuna.forget()
+            self.n_acquired += 1
+            self.optuna.invalidate()
         session: Any = self.rdb.scoped_session()
-        session.held, session.undone = True, False
+        session.defers_commits, session.rolled_back = True, False
         try:
             result = body()
         finally:
-            session.held = False
-        if session.undone:
+            session.defers_commits = False
+        if session.rolled_back:
             raise StorageError(f"{self.shown}: a write was refused, nothing of this step was stored")
         return result
 

@@ -25,7 +25,7 @@ Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | Non
 
 DEEPEST = 16
 LONGEST_NUMBER = 40
-MOST_VALUES = 10_000
+MAX_VALUES = 10_000
 """In one document; checking many more would take seconds."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -107,8 +107,8 @@ class _Reader:
     def _value(self, event: yaml.Event, path: KeyPath) -> Data:
         self.lines.setdefault(path, _line(event))
         self._refuse_tricks(event, path)
-        if len(self.lines) > MOST_VALUES:
-            raise self._refusal("too many values", event, path[:2], f"at most {MOST_VALUES}")
+        if len(self.lines) > MAX_VALUES:
+            raise self._refusal("too many values", event, path[:2], f"at most {MAX_VALUES}")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= DEEPEST:

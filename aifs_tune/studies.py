@@ -11,8 +11,8 @@ from aifs_tune.errors import ConflictError
 from aifs_tune.likeness import named_sources, sources_for
 from aifs_tune.optuna_quiet import quietly
 from aifs_tune.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
-from aifs_tune.question import question_of
-from aifs_tune.sampling import planned
+from aifs_tune.question import spec_document
+from aifs_tune.sampling import initial_design
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
@@ -25,7 +25,16 @@ __all__ = ["find_study", "get_study", "instrument_spec", "open_study", "start_st
 _OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
 _OTHER |= {"replay": "another schedule to replay", "mixtures": "other mixtures", "limits": "other limits"}
 _OTHER["cross_validation"] = "another cross-validation"
-_ASKED = ("space", "constraints", "mixtures", "limits", "objective", "trade_off", "replay", "cross_validation")
+_QUESTION_FIELDS = (
+    "space",
+    "constraints",
+    "mixtures",
+    "limits",
+    "objective",
+    "trade_off",
+    "replay",
+    "cross_validation",
+)
 """What a study asks, with its trainer and its data."""
 
 
@@ -62,7 +71,7 @@ def open_study(
         If the study exists and asks another question, or began with other studies.
     """
     check_study_name(name)
-    question = question_of(
+    document = spec_document(
         space=space,
         metric=metric,
         mode=mode,
@@ -77,15 +86,15 @@ def open_study(
         replicates=replicates,
     )
     if warm_start:
-        question["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)
-    opened, spec = Storage(storage, create=True), instrument_spec(name, question)
+        document["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)
+    opened, spec = Storage(storage, create=True), instrument_spec(name, document)
     named_sources(opened, spec, spec.search.warm_start, besides=(opened, name))
     study = start_study(opened, spec, name)
     begin_with(study, *sources_for(study, opened).studies)
     return study
 
 
-def instrument_spec(name: str, question: Mapping[str, Any]) -> SweepSpec:
+def instrument_spec(name: str, document: Mapping[str, Any]) -> SweepSpec:
     """The sweep file of a study without a trainer: ``question`` is what it has besides the name.
 
     Raises
@@ -93,9 +102,9 @@ def instrument_spec(name: str, question: Mapping[str, Any]) -> SweepSpec:
     SweepFileError
         If it is not a valid one.
     """
-    search = question.get("search", {})
+    search = document.get("search", {})
     kept = {"scheduler": "none", **search} if isinstance(search, Mapping) else search
-    return parse_sweep({**question, "name": name.lower().replace(".", "-")[:63], "search": kept})
+    return parse_sweep({**document, "name": name.lower().replace(".", "-")[:63], "search": kept})
 
 
 def start_study(
@@ -117,7 +126,7 @@ def start_study(
     if stored not in study_names(storage):
         return _create(storage, spec, stored, with_default)
     study = get_study(storage, stored)
-    for part in (*_ASKED, "trainer", "data"):
+    for part in (*_QUESTION_FIELDS, "trainer", "data"):
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
                 f"study {stored!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
@@ -140,7 +149,7 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
         study.replace_spec(spec)
         default = spec.space.default_params() if with_default else None
         first = [] if default is None else [default] * spec.search.replicates
-        for params in [*first, *(planned(spec) if with_default else [])]:
+        for params in [*first, *(initial_design(spec) if with_default else [])]:
             study.enqueue(params)
         return study
 

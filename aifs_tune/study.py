@@ -21,17 +21,17 @@ from aifs_tune.record import (
     distributions_of,
     epoch_record,
     finite_or_none,
-    read_line,
+    read_weights_curve,
 )
 from aifs_tune.results import Result, objectives_in, result_of, values_of
-from aifs_tune.sampling import INHERITED, Inherited, Proposer
+from aifs_tune.sampling import SOURCE_TASKS, Proposer, SourceTask
 from aifs_tune.seeds import trial_seed
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study_lending import StudyLending
-from aifs_tune.study_reading import ASKED, DATA, FACT
-from aifs_tune.study_writing import LEADER, whole
+from aifs_tune.study_reading import DATA, FACT, REQUESTED
+from aifs_tune.study_writing import LEADER, transactional
 from aifs_tune.trial import Change, ToldState, Trial, check_transition
 
 SPEC = "aifs_tune:spec"
@@ -50,7 +50,7 @@ class Study(StudyLending):
 
     # -- asking and telling -------------------------------------------------------------------
 
-    @whole
+    @transactional
     def ask(
         self,
         *,
@@ -62,15 +62,15 @@ class Study(StudyLending):
         """The next trial to run: the oldest waiting one, else the configuration of the oldest overdue one, as a new
         trial that supersedes it, else a new proposal. It is running when this returns.
 
-        ``label``, ``owner`` and ``lease_s`` say who has it, see :class:`~aifs_tune.loan.Loan`. ``sweep`` marks the
+        ``label``, ``owner`` and ``lease_s`` say who has it, see :class:`~aifs_tune.loan.Lease`. ``sweep`` marks the
         sweep that runs it; None for an instrument, whose trial no sweep takes over.
         """
-        loan, trials = self._loan(label, owner, lease_s), self._optuna.get_trials(deepcopy=False)
-        unsettled = self._unsettled(trials)
+        lease, trials = self._new_lease(label, owner, lease_s), self._optuna.get_trials(deepcopy=False)
+        unsettled = self._incomplete(trials)
         overdue = self._next_overdue(unsettled)
         if overdue is not None:
             self.enqueue(overdue.params)
-        self._optuna.sampler = self._proposer.sampler(len(trials), unseen=self._unpending(unsettled))
+        self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._not_pending(unsettled))
         asked = self._optuna.ask()
         self.spec.space.suggest(asked)
         if "seed" not in asked.user_attrs:
@@ -79,12 +79,12 @@ class Study(StudyLending):
                 self.enqueue(asked.params)
         self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
         if overdue is not None:
-            self._supersede(overdue, asked.number, loan)
+            self._supersede(overdue, asked.number, lease)
         else:
-            self._lend(asked.number, loan)
+            self._set_lease(asked.number, lease)
         return self.trial(asked.number)
 
-    @whole
+    @transactional
     def ask_batch(
         self,
         n_trials: int,
@@ -100,7 +100,7 @@ class Study(StudyLending):
             raise RequestError(f"labels: {len(labels)} for {n_trials} trials; allowed: one for each, or none")
         return [self.ask(label=label, owner=owner, lease_s=lease_s) for label in named]
 
-    @whole
+    @transactional
     def enqueue(self, params: Mapping[str, Scalar], *, seed: int | None = None) -> Trial:
         """Add a waiting trial with these parameters; it is asked for before any new proposal. ``seed`` is that of a
         trial which is to be run again; None for its own."""
@@ -117,7 +117,7 @@ class Study(StudyLending):
         self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", own)
         return self.trial(number)
 
-    @whole
+    @transactional
     def report(
         self,
         trial: Trial | int,
@@ -146,12 +146,12 @@ class Study(StudyLending):
         record = epoch_record(metrics, seconds, checkpoint)
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
         self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
-        self._prolong(current)
+        self._extend_lease(current)
         if worker is not None and worker != current.worker:
             self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
         return self.trial(current.number)
 
-    @whole
+    @transactional
     def tell(
         self,
         trial: Trial | int,
@@ -182,7 +182,7 @@ class Study(StudyLending):
             value,
             state=state,
             reason=reason,
-            curve=read_line(self.storage.optuna.get_trial(self._trial_id(current.number))),
+            curve=read_weights_curve(self.storage.optuna.get_trial(self._trial_id(current.number))),
             objectives=self.spec.objectives,
             limits=self.spec.limits,
         )
@@ -198,7 +198,7 @@ class Study(StudyLending):
         self._store_result(current, result, {"seconds": seconds, "weights": weights and dict(weights)})
         return self.trial(current.number)
 
-    @whole
+    @transactional
     def attach(
         self,
         params: Mapping[str, Scalar],
@@ -213,8 +213,8 @@ class Study(StudyLending):
         self.storage.optuna.set_trial_state_values(self._trial_id(number), TO_OPTUNA["running"])
         return self.tell(number, value, state=state, reason=reason, seconds=seconds)
 
-    @whole
-    def promise(self, trial: Trial | int, epoch: int, value: float) -> float | None:
+    @transactional
+    def continuation_value(self, trial: Trial | int, epoch: int, value: float) -> float | None:
         """What an epoch more of a running trial, with this objective at its next ``epoch``, is expected to gain, in
         parts of what an epoch of a new configuration would, by the model of configurations and epochs; infinite for
         the trial that is expected to end highest, None while too little is known. The value is not stored.
@@ -226,9 +226,9 @@ class Study(StudyLending):
         """
         current = self._running(trial)
         frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
-        return self._proposer.promise(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+        return self._proposer.continuation_value(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
 
-    @whole
+    @transactional
     def change(self, trial: Trial | int, *, epoch: int, params: Mapping[str, Scalar], source: Trial | int) -> Trial:
         """Store that a running trial trains with ``params`` from ``epoch`` on, from the weights that another trial,
         ``source``, had before it. The same change again changes nothing.
@@ -248,11 +248,11 @@ class Study(StudyLending):
         if donor.number == current.number or epoch <= earlier or epoch - 1 not in frozen.intermediate_values:
             what = f"trial {current.number} cannot go on from trial {donor.number} at epoch {epoch}"
             raise RequestError(f"{what}; allowed: another trial that measured the epoch before, after epoch {earlier}")
-        record = change_record(wanted.params, donor.number, best_of(read_line(frozen), self.spec.objective))
+        record = change_record(wanted.params, donor.number, best_of(read_weights_curve(frozen), self.spec.objective))
         self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
         return self.trial(current.number)
 
-    @whole
+    @transactional
     def requeue(self, trial: Trial | int) -> Trial:
         """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
         current = self.trial(trial)
@@ -260,7 +260,7 @@ class Study(StudyLending):
         self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
         return self.trial(current.number)
 
-    @whole
+    @transactional
     def take_lead(self, leader: str) -> list[Trial]:
         """Record that the sweep ``leader`` runs the study from now on, and put back every trial that an earlier one
         left running; an earlier one that is not dead is refused when it comes back.
@@ -269,7 +269,7 @@ class Study(StudyLending):
         :meth:`Storage.writing`.
         """
         self._optuna.set_user_attr(LEADER, leader)
-        self._leader, self._n_taken = leader, self.storage.n_taken
+        self._leader, self._n_acquired = leader, self.storage.n_acquired
         orphans = [
             frozen.number
             for frozen in self._frozen()
@@ -277,28 +277,28 @@ class Study(StudyLending):
         ]
         return [self.requeue(number) for number in orphans]
 
-    @whole
-    def ask_for(self, n_trials: int) -> None:
+    @transactional
+    def request_trials(self, n_trials: int) -> None:
         """Record that the study is to have ``n_trials`` finished trials in all."""
-        self._optuna.set_user_attr(ASKED, n_trials)
+        self._optuna.set_user_attr(REQUESTED, n_trials)
 
     def replace_spec(self, spec: SweepSpec) -> None:
         """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
         self.transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
         self.spec, self._proposer = spec, Proposer(spec)
 
-    @whole
+    @transactional
     def record_fact(self, name: str, value: Any) -> None:
         """Store a JSON value that :meth:`fact` gives back."""
         self._optuna.set_user_attr(f"{FACT}{name}", value)
 
-    @whole
-    def inherit(self, inherited: Sequence[Inherited]) -> None:
+    @transactional
+    def set_source_tasks(self, source_tasks: Sequence[SourceTask]) -> None:
         """Record what the sampler learns from earlier studies from now on."""
-        self._optuna.set_user_attr(INHERITED, [each.to_json() for each in inherited if each.params])
+        self._optuna.set_user_attr(SOURCE_TASKS, [each.to_json() for each in source_tasks if each.params])
         self._proposer = Proposer(self.spec)
 
-    @whole
+    @transactional
     def match_data(self, fingerprint: str | None) -> None:
         """Record what data the study is about; :class:`ConflictError` if it was other data before."""
         recorded = self.fingerprint

@@ -1,6 +1,6 @@
 """The files that a study learnt from: their hashes, the part that each is in, and what became of them since.
 
-The table is a Parquet file among the study's artefacts, ``data/<digest>/files.parquet``, named by its content; the
+The table is a Parquet file among the study's artifacts, ``data/<digest>/files.parquet``, named by its content; the
 study itself has its name and hash alone, so that many files do not fill the database.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune.artefact_stores import store_at
+from aifs_tune.artifact_stores import store_at
 from aifs_tune.data.cache import cache_root
 from aifs_tune.data.files import FileTable
 from aifs_tune.data.reading import digest_of
@@ -28,7 +28,7 @@ FILES = "files"
 DATA_OF = "data_of"
 """Fact of a study: the name of the one whose data it is about, such as that whose trials it confirms."""
 NEAR_DUPLICATES = "near_duplicates"
-"""Fact of a study: which images look alike in different parts, see :class:`aifs_tune.data.across_parts.AcrossParts`."""
+"""Fact of a study: which images look alike in different parts, see :class:`aifs_tune.data.across_parts.CrossSubsetDuplicates`."""
 _NAME = "files.parquet"
 _NAMED = 3
 
@@ -50,13 +50,13 @@ def study_files(study: StudyReading) -> pandas.DataFrame:
     if holder is None:
         raise NotFoundError(f"study {study.name!r}: the files that it learnt from are not recorded")
     told: Mapping[str, Any] = holder.fact(FILES)
-    folder = store_at(holder.artefacts).fetched(told["entry"], cache_root().absolute())
+    folder = store_at(holder.artifacts).fetched(told["entry"], cache_root().absolute())
     check_hashes(folder, told["hashes"])
     return pandas.read_parquet(folder / _NAME)
 
 
 def find_study_files(study: StudyReading) -> pandas.DataFrame | None:
-    """:func:`study_files`; None if they are not recorded, or the artefacts were removed."""
+    """:func:`study_files`; None if they are not recorded, or the artifacts were removed."""
     try:
         return study_files(study)
     except NotFoundError:
@@ -100,7 +100,7 @@ def share_files(study: Study, other: Study) -> None:
 def keep_files(study: Study, frame: pandas.DataFrame) -> None:
     """Record a table as that of the files of ``study``; the columns are those of :func:`study_files`."""
     entry = f"data/{digest_of(frame.to_csv(index=False).encode())[:24]}"
-    hashes = store_at(study.artefacts).put(entry, lambda folder: frame.to_parquet(folder / _NAME, index=False))
+    hashes = store_at(study.artifacts).put(entry, lambda folder: frame.to_parquet(folder / _NAME, index=False))
     study.record_fact(FILES, {"entry": entry, "hashes": hashes})
 
 

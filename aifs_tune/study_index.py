@@ -8,7 +8,7 @@ from functools import lru_cache
 import optuna
 
 from aifs_tune.errors import NotFoundError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
 from aifs_tune.study import SPEC, Study
@@ -32,7 +32,7 @@ def get_study(storage: Storage, name: str) -> Study:
 
 def find_study(storage: Storage, name: str) -> Study | None:
     """The study ``name``; None if there is none, or if another tool made it."""
-    with translated(storage.shown):
+    with translated_database_errors(storage.shown):
         try:
             optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
         except KeyError:
@@ -43,7 +43,7 @@ def find_study(storage: Storage, name: str) -> Study | None:
 
 def study_names(storage: Storage) -> list[str]:
     """The names of the studies in a storage, sorted."""
-    with translated(storage.shown):
+    with translated_database_errors(storage.shown):
         return sorted(optuna.get_all_study_names(storage.optuna))
 
 

@@ -9,16 +9,16 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import ConflictError
-from aifs_tune.loan import MOST_LEASES, Loan, check_lease_s, check_name
-from aifs_tune.record import LOAN, SUPERSEDED, is_overdue, loan_record
-from aifs_tune.study_writing import StudyWriting, whole
+from aifs_tune.loan import MOST_LEASES, Lease, check_lease_s, check_name
+from aifs_tune.record import LEASE, SUPERSEDED, is_overdue, lease_record
+from aifs_tune.study_writing import StudyWriting, transactional
 from aifs_tune.trial import Trial
 
 
 class StudyLending(StudyWriting):
     """All trials of one question, in a storage, to be handed out; see :class:`~aifs_tune.study.Study`."""
 
-    @whole
+    @transactional
     def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
         """Let the lease of a running trial begin anew, for ``lease_s`` or as long as it was; a trial that had none gets
         one. It is not overdue any more.
@@ -31,39 +31,39 @@ class StudyLending(StudyWriting):
             If the trial is not running, because it was superseded or ended, or has no lease and ``lease_s`` is None.
         """
         current = self._running(trial)
-        loan = current.loan or Loan()
-        length = loan.lease_s if lease_s is None else check_lease_s(lease_s)
+        lease = current.lease or Lease()
+        length = lease.lease_s if lease_s is None else check_lease_s(lease_s)
         if length is None:
             raise ConflictError(f"trial {current.number} has no lease to renew; give one, such as 3d")
-        self._lend(current.number, replace(loan, lease_s=length))
+        self._set_lease(current.number, replace(lease, lease_s=length))
         return self.trial(current.number)
 
-    def _loan(self, label: str | None, owner: str | None, lease_s: float | None) -> Loan | None:
+    def _new_lease(self, label: str | None, owner: str | None, lease_s: float | None) -> Lease | None:
         """What an asker said of itself; None if nothing."""
         if label is None and owner is None and lease_s is None:
             return None
         checked = None if lease_s is None else check_lease_s(lease_s)
-        return Loan(check_name("label", label), check_name("owner", owner), checked)
+        return Lease(check_name("label", label), check_name("owner", owner), checked)
 
-    def _lend(self, number: int, loan: Loan | None, *, n_leases: int | None = None) -> None:
+    def _set_lease(self, number: int, lease: Lease | None, *, n_leases: int | None = None) -> None:
         """Note who has a trial from now on, None for nobody in particular; ``n_leases``, how often its configuration
         was handed out, stays what it was where it is None."""
         trial_id = self._trial_id(number)
-        before = self.storage.optuna.get_trial(trial_id).system_attrs.get(LOAN)
-        if loan is None:
+        before = self.storage.optuna.get_trial(trial_id).system_attrs.get(LEASE)
+        if lease is None:
             if before is not None:  # it waits again, and somebody else took it
-                self.storage.optuna.set_trial_system_attr(trial_id, LOAN, None)
+                self.storage.optuna.set_trial_system_attr(trial_id, LEASE, None)
             return
-        until = None if loan.lease_s is None else self.storage.clock() + loan.lease_s
-        record = loan_record(loan, until, n_leases or (before or {}).get("n_leases", 1))
-        self.storage.optuna.set_trial_system_attr(trial_id, LOAN, record)
+        until = None if lease.lease_s is None else self.storage.clock() + lease.lease_s
+        record = lease_record(lease, until, n_leases or (before or {}).get("n_leases", 1))
+        self.storage.optuna.set_trial_system_attr(trial_id, LEASE, record)
 
-    def _prolong(self, current: Trial) -> None:
+    def _extend_lease(self, current: Trial) -> None:
         """What is reported shows that a trial is being measured: its lease begins anew."""
-        if current.loan is not None and current.loan.lease_s is not None:
-            self._lend(current.number, current.loan)
+        if current.lease is not None and current.lease.lease_s is not None:
+            self._set_lease(current.number, current.lease)
 
-    def _unsettled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def _incomplete(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those that are not complete, which are few of many: only of them is asked what became of them."""
         return [trial for trial in trials if trial.state is not TrialState.COMPLETE]
 
@@ -72,23 +72,23 @@ class StudyLending(StudyWriting):
         is left to whoever has it."""
         if any(trial.state is TrialState.WAITING for trial in trials):
             return None
-        again = (t for t in self._overdue(trials) if t.system_attrs[LOAN]["n_leases"] < MOST_LEASES)
+        again = (t for t in self._overdue(trials) if t.system_attrs[LEASE]["n_leases"] < MOST_LEASES)
         return next(again, None)
 
     def _overdue(self, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
         now = self.storage.clock()
         return (t for t in trials if t.state is TrialState.RUNNING and is_overdue(t, now))
 
-    def _supersede(self, old: FrozenTrial, number: int, loan: Loan | None) -> None:
+    def _supersede(self, old: FrozenTrial, number: int, lease: Lease | None) -> None:
         """End ``old``, whose configuration trial ``number`` has from now on."""
-        n_leases = old.system_attrs[LOAN]["n_leases"] + 1
-        self._lend(number, replace(loan or Loan(), supersedes=old.number), n_leases=n_leases)
+        n_leases = old.system_attrs[LEASE]["n_leases"] + 1
+        self._set_lease(number, replace(lease or Lease(), supersedes=old.number), n_leases=n_leases)
         self.storage.optuna.set_trial_system_attr(old._trial_id, SUPERSEDED, number)
         reason = f"its lease ran out; superseded by trial {number}"
         self.storage.optuna.set_trial_user_attr(old._trial_id, "reason", reason)
         self.storage.optuna.set_trial_state_values(old._trial_id, TrialState.FAIL)
 
-    def _unpending(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
+    def _not_pending(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
         """The trials that nobody is expected to measure: no proposal is to keep away from them."""
         superseded = [t for t in trials if t.state is TrialState.FAIL and SUPERSEDED in t.system_attrs]
         return frozenset(t.number for t in (*superseded, *self._overdue(trials)))

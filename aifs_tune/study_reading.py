@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from aifs_tune.advice import Advice
-from aifs_tune.advising import advice_of
+from aifs_tune.advice import Recommendation
+from aifs_tune.advising import recommend
 from aifs_tune.data_url import below
 from aifs_tune.errors import NotFoundError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.ranking import front, ranked
-from aifs_tune.record import FROM_OPTUNA, glance_at, read_curve, read_trial
+from aifs_tune.record import FROM_OPTUNA, read_curve, read_progress, read_trial
 from aifs_tune.sampling import Proposer
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
-from aifs_tune.trial import STATES, Checkpoint, Glance, Measurement, State, Trial
+from aifs_tune.trial import STATES, Checkpoint, Measurement, State, Trial, TrialProgress
 
 if TYPE_CHECKING:
     import pandas
 
-ASKED = "aifs_tune:asked"
+REQUESTED = "aifs_tune:requested"
 DATA = "aifs_tune:data"
 FACT = "aifs_tune:fact:"
 NOISE = "noise"
@@ -55,7 +55,7 @@ class StudyReading:
     def trial(self, trial: Trial | int) -> Trial:
         """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
         number = trial.number if isinstance(trial, Trial) else trial
-        with translated(self.storage.shown):
+        with translated_database_errors(self.storage.shown):
             return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
 
     def all_trials(self) -> list[Trial]:
@@ -113,23 +113,23 @@ class StudyReading:
     def _ranked(self) -> list[Trial]:
         return ranked(self.all_trials(), self.spec)
 
-    def advice(self) -> Advice:
+    def recommendation(self) -> Recommendation:
         """Which configuration to take, and whether measuring on is worth it."""
-        with translated(self.storage.shown):
-            return advice_of(self.spec, self._optuna, self.all_trials(), self.noise_floor)
+        with translated_database_errors(self.storage.shown):
+            return recommend(self.spec, self._optuna, self.all_trials(), self.noise_floor)
 
-    def merits(self) -> dict[int, float]:
+    def posterior_means(self) -> dict[int, float]:
         """By the number of each trial that ended well or was stopped early, what the sampler ``aifs`` expects it to be
         worth at the last epoch: larger is better, in no unit. Empty while too little is known, or with several
         objectives."""
-        with translated(self.storage.shown):
-            return {} if self.spec.trade_off else Proposer(self.spec).merits(self._optuna)
+        with translated_database_errors(self.storage.shown):
+            return {} if self.spec.trade_off else Proposer(self.spec).posterior_means(self._optuna)
 
-    def leaning(self) -> dict[str, float]:
+    def transfer_weights(self) -> dict[str, float]:
         """By each earlier study of its warm start, how far the results bear it out, about 0 to 1: 0 where they do
         not and it is dropped. Empty without a warm start and while too little is known."""
-        with translated(self.storage.shown):
-            return Proposer(self.spec).leaning(self._optuna)
+        with translated_database_errors(self.storage.shown):
+            return Proposer(self.spec).transfer_weights(self._optuna)
 
     @property
     def noise_floor(self) -> tuple[float, int] | None:
@@ -138,10 +138,10 @@ class StudyReading:
         told = self.fact(NOISE)
         return None if told is None else (float(told["sd"]), int(told["freedom"]))
 
-    def glances(self) -> list[Glance]:
+    def trial_progress(self) -> list[TrialProgress]:
         """Of every trial, in the order of their numbers, how far it is."""
         now = self.storage.clock()
-        return [glance_at(frozen, now) for frozen in self._frozen()]
+        return [read_progress(frozen, now) for frozen in self._frozen()]
 
     def objective_curves(self) -> dict[int, dict[int, float]]:
         """The first objective by epoch of each trial, by its number; of many trials sooner than their :meth:`curve`."""
@@ -151,7 +151,7 @@ class StudyReading:
         """By metric and parameter, what part of it depends on that; see :mod:`aifs_tune.importance`."""
         from aifs_tune.importance import importance_in
 
-        with translated(self.storage.shown):
+        with translated_database_errors(self.storage.shown):
             return importance_in(self._optuna, self.spec)
 
     def counts(self) -> dict[State, int]:
@@ -160,9 +160,9 @@ class StudyReading:
         return {state: states.count(state) for state in STATES}
 
     @property
-    def n_asked(self) -> int:
+    def n_requested(self) -> int:
         """How many finished trials the sweeps so far were asked for."""
-        return int(self._optuna.user_attrs.get(ASKED, 0))
+        return int(self._optuna.user_attrs.get(REQUESTED, 0))
 
     @property
     def fingerprint(self) -> str | None:
@@ -175,13 +175,13 @@ class StudyReading:
         return self._optuna.user_attrs.get(f"{FACT}{name}")
 
     @property
-    def artefacts(self) -> Path | str:
+    def artifacts(self) -> Path | str:
         """The folder that holds checkpoints and weights of this study's trials, or its URL in an object store; it may
         not exist."""
-        return below(self.storage.artefacts, f"study-{self.id}")
+        return below(self.storage.artifacts, f"study-{self.id}")
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
-        with translated(self.storage.shown):
+        with translated_database_errors(self.storage.shown):
             return self._optuna.get_trials(deepcopy=False)
 
     def _read(self, frozen: optuna.trial.FrozenTrial) -> Trial:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="StudyWriting")
 
 
-def whole(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+def transactional(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """Make all that a method of a study reads and writes one transaction; see :meth:`StudyWriting.transact`."""
 
     @wraps(method)
@@ -35,7 +35,7 @@ class StudyWriting(StudyReading):
     def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
         super().__init__(storage, spec, study)
         self._leader: str | None = None
-        self._n_taken = 0
+        self._n_acquired = 0
 
     def transact(self, body: Callable[[], T]) -> T:
         """As :meth:`Storage.transact`, for this study.
@@ -48,11 +48,11 @@ class StudyWriting(StudyReading):
         return self.storage.transact(partial(self._led, body), self.name)
 
     def _led(self, body: Callable[[], T]) -> T:
-        if self._leader is not None and self._n_taken != self.storage.n_taken:
+        if self._leader is not None and self._n_acquired != self.storage.n_acquired:
             if self._optuna.user_attrs.get(LEADER) != self._leader:
                 raise StorageBusyError(
                     f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this one was "
                     "away or stopped; what this one had in flight is not stored"
                 )
-            self._n_taken = self.storage.n_taken
+            self._n_acquired = self.storage.n_acquired
         return body()

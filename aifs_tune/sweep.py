@@ -14,12 +14,12 @@ from aifs_tune.data_spec import DataSpec
 from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.environment import ENVIRONMENT, environment
 from aifs_tune.errors import DataError, InterruptedSweepError
-from aifs_tune.finals import record_floor, settle, train_again
-from aifs_tune.job import Job
+from aifs_tune.finals import record_noise_floor, retrain_finalists, settle
+from aifs_tune.job import TrialContext
 from aifs_tune.likeness import named_sources, sources_for
-from aifs_tune.listener import Listener, Silent
+from aifs_tune.listener import NullCallback, SweepCallback
 from aifs_tune.packing import check_pins
-from aifs_tune.place import Place
+from aifs_tune.place import RayConfig
 from aifs_tune.profile import Profile
 from aifs_tune.projects import split_name
 from aifs_tune.quiet import quieten
@@ -30,9 +30,9 @@ from aifs_tune.studies import get_study, start_study, study_names
 from aifs_tune.study import Study
 from aifs_tune.sweep_data import data_for, located, record_data
 from aifs_tune.sweep_file import find_sweep_file, load_sweep_file, parse_sweep
-from aifs_tune.trainers.by_name import check_trainer, find_family, heavy_modules
+from aifs_tune.trainers.by_name import check_trainer, find_trainer_entry, heavy_modules
 from aifs_tune.trial import FINAL, Trial
-from aifs_tune.warm_start import WARM_START, how_it_went
+from aifs_tune.warm_start import WARM_START, describe_transfer
 from aifs_tune.warm_start import warm_start as begin_with
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Sweep:
         strict: bool = False,
         warm_start: str | Sequence[str] | None = None,
         warm_start_storage: str | None = None,
-        listener: Listener | None = None,
+        callback: SweepCallback | None = None,
     ) -> SweepResult:
         """Run ``trials`` more trials of a study and return when they have ended.
 
@@ -122,8 +122,10 @@ class Sweep:
                 running.enter_context(opened.writing(name))
             library = opened if warm_start_storage is None else Storage(warm_start_storage)
             named_sources(library, spec, spec.search.warm_start, besides=(opened, name))
-            place = Place(address, allow_unauthenticated)
-            return _execute(opened, spec, name, spec.search.trials, place, strict, listener or Silent(), library)
+            ray_config = RayConfig(address, allow_unauthenticated)
+            return _execute(
+                opened, spec, name, spec.search.trials, ray_config, strict, callback or NullCallback(), library
+            )
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -139,11 +141,11 @@ def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: S
     """
     spec = load_sweep_file(find_sweep_file(file), overrides)
     if data is not None:
-        family = find_family(spec)
-        place = data if isinstance(data, str) and is_url(data) else Path(data)
-        if isinstance(place, str) and (wrong := url_problem(place)) is not None:
+        trainer_entry = find_trainer_entry(spec)
+        location = data if isinstance(data, str) and is_url(data) else Path(data)
+        if isinstance(location, str) and (wrong := url_problem(location)) is not None:
             raise DataError(f"data: {wrong}")
-        section = (spec.data or DataSpec()).at(place, family.kind if family else "images")
+        section = (spec.data or DataSpec()).at(location, trainer_entry.kind if trainer_entry else "images")
         spec = spec.model_copy(update={"data": section})
     return Sweep(spec)
 
@@ -156,7 +158,7 @@ def resume(
     timeout_s: float | None = None,
     address: str | None = None,
     allow_unauthenticated: bool = False,
-    listener: Listener | None = None,
+    callback: SweepCallback | None = None,
 ) -> SweepResult:
     """Finish exactly the trials that the sweeps of ``study`` were asked for; trials in flight go on.
 
@@ -172,8 +174,8 @@ def resume(
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
-        place = Place(address, allow_unauthenticated)
-        return _execute(opened, spec, study, None, place, False, listener or Silent())
+        ray_config = RayConfig(address, allow_unauthenticated)
+        return _execute(opened, spec, study, None, ray_config, False, callback or NullCallback())
 
 
 def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
@@ -190,9 +192,9 @@ def _execute(
     spec: SweepSpec,
     name: str,
     more: int | None,
-    place: Place,
+    ray_config: RayConfig,
     strict: bool,
-    listener: Listener,
+    callback: SweepCallback,
     library: Storage | None = None,
 ) -> SweepResult:
     check_pins()
@@ -202,7 +204,7 @@ def _execute(
         if more is None and _n_remaining(get_study(storage, name)) <= 0:
             study = get_study(storage, name)
             undivided = spec.model_copy(update={"cross_validation": None})
-            record_data(study, data_for(undivided, strict=strict, listener=listener))
+            record_data(study, data_for(undivided, strict=strict, callback=callback))
             return SweepResult(study, time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
@@ -210,36 +212,38 @@ def _execute(
             from aifs_tune.cluster import ray_pool
             from aifs_tune.ray_tune import run_trials
 
-            listener.stage("starting Ray")
+            callback.on_status("starting Ray")
             preload = [run_trials.__module__, *heavy_modules(spec)]
-            pool = running.enter_context(ray_pool(spec.search, spec.resources, place, preload))
+            pool = running.enter_context(ray_pool(spec.search, spec.resources, ray_config, preload))
         with profile.stage("decode"):
-            prepared = data_for(spec, strict=strict, listener=listener)
+            prepared = data_for(spec, strict=strict, callback=callback)
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project)
         record_data(study, prepared)
         study.record_fact(ENVIRONMENT, environment())
         owner = f"sweep-{uuid.uuid4().hex}"
         study.take_lead(owner)
-        record_floor(study, listener)
+        record_noise_floor(study, callback)
         if library is not None:
-            _begin(study, library, listener)
+            _begin(study, library, callback)
         if more is not None:
-            study.ask_for(study.n_asked - min(0, _n_remaining(study)) + more)
-        job = Job(
-            spec, prepared.location, study.artefacts, Path.cwd(), prepared.fingerprint, divisions=prepared.divisions
+            study.request_trials(study.n_requested - min(0, _n_remaining(study)) + more)
+        context = TrialContext(
+            spec, prepared.location, study.artifacts, Path.cwd(), prepared.fingerprint, splits=prepared.splits
         )
         began = time.monotonic()
         with profile.trials():
-            run_trials(study, job, pool, n_trials=_n_remaining(study), owner=owner, listener=listener, profile=profile)
+            run_trials(
+                study, context, pool, n_trials=_n_remaining(study), owner=owner, callback=callback, profile=profile
+            )
             left_s = None if spec.search.timeout_s is None else spec.search.timeout_s - (time.monotonic() - began)
-            n_again = train_again(study, listener) if left_s is None or left_s > 0 else 0
+            n_again = retrain_finalists(study, callback) if left_s is None or left_s > 0 else 0
             if n_again:
-                job = replace(job, spec=_to_the_end(spec, left_s))
-                run_trials(study, job, pool, n_trials=n_again, owner=owner, listener=listener, profile=profile)
+                context = replace(context, spec=_to_the_end(spec, left_s))
+                run_trials(study, context, pool, n_trials=n_again, owner=owner, callback=callback, profile=profile)
             settle(study)
-        for line in how_it_went(study):
-            listener.stage(line)
+        for line in describe_transfer(study):
+            callback.on_status(line)
     return SweepResult(study, time.monotonic() - started, profile)
 
 
@@ -249,20 +253,20 @@ def _to_the_end(spec: SweepSpec, timeout_s: float | None) -> SweepSpec:
     return spec.model_copy(update={"search": search})
 
 
-def _begin(study: Study, library: Storage, listener: Listener) -> None:
+def _begin(study: Study, library: Storage, callback: SweepCallback) -> None:
     """Take over what the earlier studies of ``search.warm_start`` found."""
     found = sources_for(study, library)
     for line in found.lines:
-        listener.stage(line)
+        callback.on_status(line)
     for taken in begin_with(study, *found.studies):
-        listener.stage(taken.text)
+        callback.on_status(taken.text)
     if study.spec.search.warm_start and study.fact(WARM_START) is None:
-        listener.stage("warm start: no study is like this one, which begins cold")
+        callback.on_status("warm start: no study is like this one, which begins cold")
 
 
 def _n_remaining(study: Study) -> int:
     finished = sum(count for state, count in study.counts().items() if state in FINAL)
-    return study.n_asked - finished
+    return study.n_requested - finished
 
 
 @contextmanager

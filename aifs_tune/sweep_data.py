@@ -11,33 +11,33 @@ from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.likeness import DATA_FACTS
-from aifs_tune.listener import Listener, Silent
+from aifs_tune.listener import NullCallback, SweepCallback
 from aifs_tune.spec import SweepSpec
 from aifs_tune.study import Study
 from aifs_tune.study_files import NEAR_DUPLICATES, match_files
-from aifs_tune.trainers.by_name import find_family
+from aifs_tune.trainers.by_name import find_trainer_entry
 
 if TYPE_CHECKING:
-    from aifs_tune.data.across_parts import AcrossParts
+    from aifs_tune.data.across_parts import CrossSubsetDuplicates
     from aifs_tune.data.files import FileTable
     from aifs_tune.data.sources import Prepared
 
 
 def located(spec: SweepSpec) -> SweepSpec:
     """``spec`` with absolute paths of its data and weights, if its trainer needs any and they can be told apart."""
-    family = find_family(spec)
-    if family is None:
+    trainer_entry = find_trainer_entry(spec)
+    if trainer_entry is None:
         return spec
     from aifs_tune.data.sources import locate
 
     asked_by = f"{spec.name}: trainer {spec.trainer.name if spec.trainer else ''}"
-    found: dict[str, Any] = {"data": locate(spec.data or DataSpec(), family.kind, asked_by)}
+    found: dict[str, Any] = {"data": locate(spec.data or DataSpec(), trainer_entry.kind, asked_by)}
     if spec.trainer is not None and spec.trainer.weights is not None:
         found["trainer"] = spec.trainer.model_copy(update={"weights": spec.trainer.weights.absolute()})
     return spec.model_copy(update=found)
 
 
-def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener | None = None) -> Prepared:
+def prepared_data(spec: SweepSpec, *, strict: bool = False, callback: SweepCallback | None = None) -> Prepared:
     """The data of ``spec`` as its trials would see them, without a study.
 
     Raises
@@ -45,12 +45,12 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, listener: Listener |
     RequestError
         If its trainer is given no data; DataError if nothing can be learnt from them.
     """
-    asked, family, told = located(spec), find_family(spec), listener or Silent()
-    if family is None or asked.data is None:
+    asked, trainer_entry, told = located(spec), find_trainer_entry(spec), callback or NullCallback()
+    if trainer_entry is None or asked.data is None:
         raise RequestError(f"{spec.name}: its trainer is given no data to look at; allowed: a trainer that learns")
     from aifs_tune.data.sources import prepare
 
-    return prepare(asked.data, family.kind, strict=strict, tell=_say_nothing, progress=told.progress)
+    return prepare(asked.data, trainer_entry.kind, strict=strict, tell=_say_nothing, progress=told.on_progress)
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class SweepData:
     location: Path | None = None
     fingerprint: str | None = None
     files: FileTable | None = None
-    near_duplicates: AcrossParts | None = None
-    divisions: tuple[tuple[Path, str], ...] = ()
+    near_duplicates: CrossSubsetDuplicates | None = None
+    splits: tuple[tuple[Path, str], ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
+def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> SweepData:
     """The data of ``spec`` made ready for its trials, in all of its divisions.
 
     Raises
@@ -75,34 +75,36 @@ def data_for(spec: SweepSpec, *, strict: bool, listener: Listener) -> SweepData:
     DataError
         If nothing can be learnt from them, or there is no test part that is to be answered.
     """
-    family = find_family(spec)
-    if family is None or spec.data is None:
+    trainer_entry = find_trainer_entry(spec)
+    if trainer_entry is None or spec.data is None:
         return SweepData()
     from aifs_tune.data.sources import facts_of, prepare, sizes_of
 
-    kind, several = family.kind, spec.divisions
-    made = prepare(spec.data, kind, strict=strict, tell=listener.stage, progress=listener.progress)
-    if spec.answer_test and not sizes_of(made.location, kind)["test"]:
+    kind, several = trainer_entry.kind, spec.cv
+    made = prepare(spec.data, kind, strict=strict, tell=callback.on_status, progress=callback.on_progress)
+    if spec.evaluate_test and not sizes_of(made.location, kind)["test"]:
         raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
     if several is None:
         facts = facts_of(made.location, kind)
         return SweepData(made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts)
-    divisions = [
-        prepare(several.divided(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=listener.progress)
+    splits = [
+        prepare(
+            several.select_split(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=callback.on_progress
+        )
         for i in range(several.n_splits)
     ]
-    sizes = [sizes_of(division.location, kind) for division in divisions]
+    sizes = [sizes_of(split.location, kind) for split in splits]
     measuring = "test" if several.measures_folds else "val"
     if spec.cross_validation is None:
         n_train, n_measuring = sizes[0]["train"], sizes[0][measuring]
         text = f"about {n_train} to train on and {n_measuring} to measure by in each"
-        listener.stage(f"each trial is measured on {several.n_splits} folds, {text}")
+        callback.on_status(f"each trial is measured on {several.n_splits} folds, {text}")
     return SweepData(
         made.location,
         made.fingerprint,
         made.files,
         made.near_duplicates,
-        tuple((division.location, division.fingerprint) for division in divisions),
+        tuple((split.location, split.fingerprint) for split in splits),
         tuple((size["train"], size[measuring]) for size in sizes),
     )
 

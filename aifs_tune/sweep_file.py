@@ -19,7 +19,7 @@ from aifs_tune.overrides import SET, apply_overrides
 from aifs_tune.scalars import brief
 from aifs_tune.spec import SweepSpec
 from aifs_tune.strict_yaml import Document, KeyPath, dotted, read_yaml
-from aifs_tune.wording import complaints
+from aifs_tune.wording import validation_problems
 
 LARGEST_FILE = 256 * 1024
 """Bytes; a sweep file of a few dozen parameters has a few thousand."""
@@ -113,7 +113,7 @@ def _checked(data: Mapping[str, Any], origin: _Origin) -> SweepSpec:
     try:
         return SweepSpec.model_validate(data)
     except ValidationError as error:
-        found = complaints(error, data, SweepSpec.model_json_schema(), most=MOST_PROBLEMS)
+        found = validation_problems(error, data, SweepSpec.model_json_schema(), most=MOST_PROBLEMS)
         more = error.error_count()
     errors = []
     for path, text, allowed in found:

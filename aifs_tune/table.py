@@ -65,8 +65,8 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
         columns[f"params_{name}"] = _column([t.params.get(name) for t in trials])
     for name in dict.fromkeys(name for t in trials for name in t.metrics):
         columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
-    if any(t.loan is not None for t in trials):
-        columns |= _loan_columns(trials)
+    if any(t.lease is not None for t in trials):
+        columns |= _lease_columns(trials)
     return pd.DataFrame(columns)
 
 
@@ -105,13 +105,13 @@ def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "pa
         raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def _loan_columns(trials: Sequence[Trial]) -> dict[str, pd.Series]:
-    loans = [t.loan for t in trials]
+def _lease_columns(trials: Sequence[Trial]) -> dict[str, pd.Series]:
+    leases = [t.lease for t in trials]
     return {
-        "label": pd.Series([loan and loan.label for loan in loans], dtype="string"),
-        "owner": pd.Series([loan and loan.owner for loan in loans], dtype="string"),
-        "due_at": _times([None if loan is None else loan.due_at for loan in loans]),
-        "is_overdue": pd.Series([loan and loan.is_overdue for loan in loans], dtype="boolean"),
+        "label": pd.Series([lease and lease.label for lease in leases], dtype="string"),
+        "owner": pd.Series([lease and lease.owner for lease in leases], dtype="string"),
+        "due_at": _times([None if lease is None else lease.due_at for lease in leases]),
+        "is_overdue": pd.Series([lease and lease.is_overdue for lease in leases], dtype="boolean"),
         "superseded_by": pd.Series([t.superseded_by for t in trials], dtype="Int64"),
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aifs_tune.errors import ConflictError
 from aifs_tune.hashes import Hashes
-from aifs_tune.loan import Loan
+from aifs_tune.loan import Lease
 from aifs_tune.space import Scalar
 
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
@@ -48,7 +48,7 @@ class Measurement:
     checkpoint: Hashes | None = None
 
 
-class Glance(NamedTuple):
+class TrialProgress(NamedTuple):
     """How far a trial is: the newest epoch that it reported, and the first objective, at that epoch while it runs, in
     its result once it has one."""
 
@@ -60,7 +60,7 @@ class Glance(NamedTuple):
 
 @dataclass(frozen=True)
 class Event:
-    """How ``trial`` is now, see :class:`Glance`, and how many trials are in each state; the first event of all has only
+    """How ``trial`` is now, see :class:`TrialProgress`, and how many trials are in each state; the first event of all has only
     these, and no trial."""
 
     n_trials: Mapping[State, int]
@@ -121,7 +121,7 @@ class Trial:
     it measured before a change is in its curve alone: ``value``, ``epoch`` and ``metrics`` are those of the weights
     that it has, and so may be of an epoch of the trial that these came from.
 
-    ``loan`` says who has it, of a trial that was handed to an instrument or a person; ``superseded_by`` is the trial
+    ``lease`` says who has it, of a trial that was handed to an instrument or a person; ``superseded_by`` is the trial
     in which its configuration was handed out again, once its lease had run out.
 
     ``weights`` are the hashes of the files that its best epoch's weights were written to; of the best trials these are
@@ -147,7 +147,7 @@ class Trial:
     values: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[Change, ...] = ()
     weights: Hashes = field(default_factory=dict)
-    loan: Loan | None = None
+    lease: Lease | None = None
     superseded_by: int | None = None
     feasible: bool | None = None
     replicates: Replicates | None = None
@@ -163,7 +163,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """The trial object of the command line's contract; with ``values`` where there are several objectives,
-        ``schedule`` where something changed, ``weights`` where some were written, ``loan`` where somebody has it and
+        ``schedule`` where something changed, ``weights`` where some were written, ``lease`` where somebody has it and
         ``superseded_by``, ``feasible`` where it is known and ``replicates`` where there are several."""
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
@@ -172,7 +172,7 @@ class Trial:
             written["feasible"] = self.feasible
         if self.replicates is not None:
             written["replicates"] = self.replicates.to_json()
-        lent = {"loan": self.loan.to_json()} if self.loan else {}
+        leased = {"lease": self.lease.to_json()} if self.lease else {}
         superseded = {} if self.superseded_by is None else {"superseded_by": self.superseded_by}
         return {
             "trial": self.number,
@@ -189,7 +189,7 @@ class Trial:
             **several,
             **changed,
             **written,
-            **lent,
+            **leased,
             **superseded,
         }
 
@@ -207,7 +207,7 @@ def selected(
         trial
         for trial in trials
         if state in (None, trial.state)
-        and (not is_overdue or (trial.loan is not None and trial.loan.is_overdue))
-        and (owner is None or (trial.loan is not None and trial.loan.owner == owner))
-        and (label is None or (trial.loan is not None and trial.loan.label == label))
+        and (not is_overdue or (trial.lease is not None and trial.lease.is_overdue))
+        and (owner is None or (trial.lease is not None and trial.lease.owner == owner))
+        and (label is None or (trial.lease is not None and trial.lease.label == label))
     ]

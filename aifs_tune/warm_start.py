@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.sampling import Inherited, Proposer, distance, standardised
+from aifs_tune.sampling import Proposer, SourceTask, distance, standardised
 from aifs_tune.space import Scalar, Space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.study import Study
@@ -26,7 +26,7 @@ APART = 0.1
 
 
 @dataclass(frozen=True)
-class Taken:
+class WarmStartRecord:
     """What was taken over from one ``study``: ``n_trials`` results for the sampler, the configurations of the new
     trials ``first``. ``n_outside`` trials had a value that the new space does not allow and were left out.
     ``fingerprint`` is of its data, ``same_data`` None where one of the two has none."""
@@ -78,11 +78,11 @@ def common_parameters(here: Space, there: Space) -> list[str]:
             continue
         other = there[name]
         if "choice" in (parameter.type, other.type):
-            shares = any(parameter.convert(value) is not None for value in getattr(other, "choices", other.extremes))
+            overlaps = any(parameter.convert(value) is not None for value in getattr(other, "choices", other.extremes))
         else:
             (low, high), (low_there, high_there) = _ends(parameter.extremes), _ends(other.extremes)
-            shares = max(low, low_there) <= min(high, high_there)
-        if shares:
+            overlaps = max(low, low_there) <= min(high, high_there)
+        if overlaps:
             found.append(name)
     return found
 
@@ -92,7 +92,7 @@ def _ends(extremes: Sequence[Scalar]) -> tuple[float, float]:
     return min(numbers), max(numbers)
 
 
-def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Taken]:
+def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[WarmStartRecord]:
     """Let ``study`` begin with what ``sources`` found out, in one transaction.
 
     Their best configurations that differ, at most ``most`` in all, are tried before any new proposal; the sampler
@@ -109,22 +109,22 @@ def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Ta
     """
     if not sources:
         return []
-    if has_begun(study, [earlier.name for earlier in sources]):
+    if has_warm_started(study, [earlier.name for earlier in sources]):
         return []
     for earlier in sources:
         if earlier.name == study.name and earlier.storage.url == study.storage.url:
             raise RequestError(f"study {study.name!r}: a warm start from itself; allowed: another study")
         check_source(study.spec, earlier)
     read = [_read(study, earlier) for earlier in sources]
-    for earlier, (inherited, _, best, reason) in zip(sources, read, strict=True):
-        if not best and not inherited.params:
+    for earlier, (source_task, _, best, reason) in zip(sources, read, strict=True):
+        if not best and not source_task.params:
             raise RequestError(
                 f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}"
             )
-    return study.transact(lambda: _take_over(study, sources, read, most))
+    return study.transact(lambda: _store(study, sources, read, most))
 
 
-def has_begun(study: Study, names: Sequence[str]) -> bool:
+def has_warm_started(study: Study, names: Sequence[str]) -> bool:
     """Whether ``study`` took over what there is of the studies of these ``names``.
 
     Raises
@@ -142,33 +142,33 @@ def has_begun(study: Study, names: Sequence[str]) -> bool:
     return True
 
 
-_Read = tuple[Inherited, int, list[dict[str, Scalar]], str]
+_Read = tuple[SourceTask, int, list[dict[str, Scalar]], str]
 
 
 def _read(study: Study, earlier: Study) -> _Read:
     """What can be taken over of ``earlier``: results, how many lie outside, configurations, the best first, and why
     the best trial's is none."""
-    space, merits = study.spec.space, earlier.merits()
+    space, posterior_means = study.spec.space, earlier.posterior_means()
     params, values, n_outside, reason = list[dict[str, Scalar]](), list[float](), 0, ""
-    for number, merit in _sample(merits):
+    for number, posterior_mean in _sample(posterior_means):
         shared = _shared(earlier.trial(number).params, space)
         if shared is None:
             n_outside += 1
         else:
             params.append(shared)
-            values.append(merit)
+            values.append(posterior_mean)
     best = list[dict[str, Scalar]]()
     for trial in earlier.best_trials(earlier.counts()["complete"]):
         try:
             best.append(study.spec.check_params(_adapted(trial.params, space)))
         except RequestError as error:
             reason = reason or f"trial {trial.number}: {error}"
-    return Inherited(earlier.name, tuple(params), standardised(values)), n_outside, best, reason
+    return SourceTask(earlier.name, tuple(params), standardised(values)), n_outside, best, reason
 
 
-def _sample(merits: Mapping[int, float]) -> list[tuple[int, float]]:
+def _sample(posterior_means: Mapping[int, float]) -> list[tuple[int, float]]:
     """At most :data:`MOST_TRIALS`: two thirds are the best, the others are spread over the rest."""
-    order = sorted(merits.items(), key=lambda entry: (-entry[1], entry[0]))
+    order = sorted(posterior_means.items(), key=lambda entry: (-entry[1], entry[0]))
     if len(order) <= MOST_TRIALS:
         return order
     n_best = 2 * MOST_TRIALS // 3
@@ -176,20 +176,20 @@ def _sample(merits: Mapping[int, float]) -> list[tuple[int, float]]:
     return order[:n_best] + [order[n_best + round(i * step)] for i in range(MOST_TRIALS - n_best)]
 
 
-def _take_over(study: Study, sources: Sequence[Study], read: Sequence[_Read], most: int) -> list[Taken]:
+def _store(study: Study, sources: Sequence[Study], read: Sequence[_Read], most: int) -> list[WarmStartRecord]:
     numbers: dict[str, list[int]] = {earlier.name: [] for earlier in sources}
     known = [dict(trial.params) for trial in study.all_trials()]
     chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, most)
     for i, (name, params) in enumerate(chosen):
-        own = Proposer(study.spec).opening(len(study.all_trials())) if i else None
+        own = Proposer(study.spec).startup_params(len(study.all_trials())) if i else None
         if own is not None and own not in known:
             known.append(dict(study.enqueue(own).params))
         numbers[name].append(study.enqueue(params).number)
-    study.inherit([inherited for inherited, _, _, _ in read])
+    study.set_source_tasks([source_task for source_task, _, _, _ in read])
     taken = [
-        Taken(
+        WarmStartRecord(
             study=earlier.name,
-            n_trials=len(inherited.params) if study.spec.search.sampler == "aifs" else 0,
+            n_trials=len(source_task.params) if study.spec.search.sampler == "aifs" else 0,
             n_outside=n_outside,
             first=tuple(numbers[earlier.name]),
             fingerprint=earlier.fingerprint,
@@ -197,7 +197,7 @@ def _take_over(study: Study, sources: Sequence[Study], read: Sequence[_Read], mo
             epochs=earlier.spec.search.epochs,
             objective=f"{earlier.spec.objective.mode} {earlier.spec.objective.metric}",
         )
-        for earlier, (inherited, n_outside, _, _) in zip(sources, read, strict=True)
+        for earlier, (source_task, n_outside, _, _) in zip(sources, read, strict=True)
     ]
     study.record_fact(WARM_START, [asdict(each) for each in taken])
     return taken
@@ -256,10 +256,10 @@ def _shared(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | N
     return shared
 
 
-def how_it_went(study: Study) -> list[str]:
+def describe_transfer(study: Study) -> list[str]:
     """In words, how far the sampler still leans on each earlier study, or that it dropped it."""
     lines = []
-    for name, weight in study.leaning().items():
+    for name, weight in study.transfer_weights().items():
         if weight > 0.0:
             lines.append(f"the results of {name} were borne out: they count with weight {weight:.2f}")
         else:

@@ -23,7 +23,7 @@ _SILENT_S = 45.0
 """After so long without a word, of a service that says one every 15 s, a stream is given up and asked for again."""
 
 
-class Wire:
+class Transport:
     """The way to one service; several threads may use it.
 
     Raises
@@ -32,14 +32,14 @@ class Wire:
         If the URL is none, or httpx is not installed.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, patience_s: float, timeout_s: float) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], *, retry_timeout_s: float, timeout_s: float) -> None:
         try:
             import httpx
         except ModuleNotFoundError:
             raise RequestError("Client: httpx is not installed (pip install 'aifs-tune[service]')") from None
         if not url.startswith(("http://", "https://")):
             raise RequestError(f"Client: {url!r} is no address; allowed: http://HOST:PORT or https://HOST")
-        self.url, self._patience_s = url.rstrip("/"), patience_s
+        self.url, self._retry_timeout_s = url.rstrip("/"), retry_timeout_s
         self._lost = httpx.TransportError
         self._http = httpx.Client(base_url=self.url, headers=dict(headers), timeout=timeout_s)
 
@@ -57,10 +57,10 @@ class Wire:
         headers["Content-Type"] = "application/json"
         return self._answer(lambda: self._http.post(path, content=content, headers=headers))
 
-    def listen(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
+    def stream_events(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
         """What the events of ``path`` say, without end, after the one with the id ``after``. Where the stream breaks
         off, it is asked for again from there."""
-        until, pause_s, last = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S, after
+        until, pause_s, last = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S, after
         while True:
             headers = {} if last is None else {"Last-Event-ID": last}
             trouble: AifsTuneError | None = None
@@ -70,7 +70,7 @@ class Wire:
                         response.read()
                         trouble = _error_in(response)
                     for event_id, data in _events(response.iter_lines()) if trouble is None else ():
-                        until, pause_s = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S
+                        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
                         last = event_id or last
                         yield data
             except self._lost as error:
@@ -90,7 +90,7 @@ class Wire:
         self._http.close()
 
     def _answer(self, send: Callable[[], httpx.Response]) -> Any:
-        until, pause_s = time.monotonic() + self._patience_s, _SHORTEST_PAUSE_S
+        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
         while True:
             try:
                 response = send()

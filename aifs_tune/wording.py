@@ -39,7 +39,7 @@ _SAID = {
 _TYPES = ("float", "int", "choice", "fixed")
 
 
-class Complaint(NamedTuple):
+class ValidationProblem(NamedTuple):
     """One thing that is wrong with the data given."""
 
     path: KeyPath
@@ -47,42 +47,46 @@ class Complaint(NamedTuple):
     allowed: str
 
 
-def complaints(error: ValidationError, given: object, schema: Mapping[str, Any], *, most: int) -> list[Complaint]:
+def validation_problems(
+    error: ValidationError, given: object, schema: Mapping[str, Any], *, most: int
+) -> list[ValidationProblem]:
     """What is wrong with ``given``, at most ``most`` complaints, one a key.
 
     ``schema`` is the JSON Schema of the model that ``given`` was checked against.
     """
-    by_path: dict[KeyPath, Complaint] = {}
+    by_path: dict[KeyPath, ValidationProblem] = {}
     # A key that is missing comes last: often it is there, misspelt.
     every = sorted(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
     for details in every[: 3 * most]:
-        complaint = _complaint(details, given, schema)
-        by_path.setdefault(complaint.path, complaint)
+        found = _validation_problem(details, given, schema)
+        by_path.setdefault(found.path, found)
     # Where a value fits none of several forms, the deepest key says the most.
     shallow = {path[:i] for path in by_path for i in range(len(path))}
-    return [complaint for path, complaint in by_path.items() if path not in shallow][:most]
+    return [found for path, found in by_path.items() if path not in shallow][:most]
 
 
-def _complaint(details: ErrorDetails, given: object, schema: Mapping[str, Any]) -> Complaint:
+def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[str, Any]) -> ValidationProblem:
     kind, context, value = details["type"], details.get("ctx", {}), details["input"]
     path = _path_of(details["loc"], given, keeps_last=kind == "missing")
     if kind == "aifs_tune":
-        return Complaint(_below(path, context["key"], given), context["text"], context["allowed"])
+        return ValidationProblem(_below(path, context["key"], given), context["text"], context["allowed"])
     if details["loc"][-1:] == ("[key]",):
-        return Complaint(path, f"{brief(path[-1])} is not a name", "at most 63 letters, digits and _, no digit first")
+        return ValidationProblem(
+            path, f"{brief(path[-1])} is not a name", "at most 63 letters, digits and _, no digit first"
+        )
     if kind == "extra_forbidden":
         forms = _nodes_at(path[:-1], given, schema)
         keys = list(dict.fromkeys(key for form in forms for key in form.get("properties", {})))
-        return Complaint(path, f"unknown key {brief(path[-1])}{did_you_mean(path[-1], keys)}", ", ".join(keys))
+        return ValidationProblem(path, f"unknown key {brief(path[-1])}{did_you_mean(path[-1], keys)}", ", ".join(keys))
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tag = value.get("type")
         said = "missing" if tag is None else f"{brief(tag)} is no type of parameter{did_you_mean(tag, _TYPES)}"
-        return Complaint((*path, "type"), said, _any_of(_TYPES))
+        return ValidationProblem((*path, "type"), said, _any_of(_TYPES))
     allowed = _allowed(path, given, schema)
     if kind == "missing":
-        return Complaint(path, "missing", allowed)
+        return ValidationProblem(path, "missing", allowed)
     said = "no value given" if value is None else f"{brief(value)} {_SAID.get(kind, 'is not allowed')}"
-    return Complaint(path, said, allowed)
+    return ValidationProblem(path, said, allowed)
 
 
 def _path_of(location: Sequence[str | int], given: object, *, keeps_last: bool) -> KeyPath:

@@ -18,7 +18,7 @@ from aifs_tune.errors import StorageBusyError, StorageError
 
 
 @dataclass(frozen=True)
-class Owner:
+class LockHolder:
     """The process that is writing to a storage."""
 
     pid: int
@@ -27,9 +27,9 @@ class Owner:
     since: str
 
     @staticmethod
-    def this_process() -> Owner:
+    def this_process() -> LockHolder:
         command = " ".join(["aifs-tune", *sys.argv[1:3]]) if sys.argv[0].endswith("aifs-tune") else "python"
-        return Owner(os.getpid(), socket.gethostname(), command, datetime.now(UTC).isoformat(timespec="seconds"))
+        return LockHolder(os.getpid(), socket.gethostname(), command, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} ({self.command}, since {self.since})"
@@ -66,7 +66,7 @@ class WriterLock(ABC):
         self._thread.release()
 
     @abstractmethod
-    def owner(self) -> Owner | None:
+    def holder(self) -> LockHolder | None:
         """Who holds the lock now; None when it is free."""
 
     @abstractmethod
@@ -86,7 +86,7 @@ class FileLock(WriterLock):
         self._file = file
         self._descriptor = -1
 
-    def owner(self) -> Owner | None:
+    def holder(self) -> LockHolder | None:
         try:
             descriptor = os.open(self._file, os.O_RDONLY)
         except FileNotFoundError:
@@ -113,12 +113,12 @@ class FileLock(WriterLock):
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
-                owner = self._read(descriptor)
+                holder = self._read(descriptor)
                 os.close(descriptor)
-                who = str(owner) if owner else "another process"
+                who = str(holder) if holder else "another process"
                 raise StorageBusyError(f"{self._shown} is being written by {who}") from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(vars(Owner.this_process())).encode(), 0)
+        os.pwrite(descriptor, json.dumps(vars(LockHolder.this_process())).encode(), 0)
         self._descriptor = descriptor
 
     def _give_back(self) -> None:
@@ -126,8 +126,8 @@ class FileLock(WriterLock):
         os.close(self._descriptor)
 
     @staticmethod
-    def _read(descriptor: int) -> Owner | None:
+    def _read(descriptor: int) -> LockHolder | None:
         try:
-            return Owner(**json.loads(os.pread(descriptor, 65536, 0)))
+            return LockHolder(**json.loads(os.pread(descriptor, 65536, 0)))
         except (ValueError, TypeError):
             return None

@@ -31,7 +31,7 @@ FIRST_SEED = 100
 """The sampler was designed with seeds below this."""
 
 
-class Job(NamedTuple):
+class SimulatedRun(NamedTuple):
     instrument: str
     sampler: str
     seed: int
@@ -41,14 +41,14 @@ class Job(NamedTuple):
 class Run(NamedTuple):
     """Qualities: of what is taken in the end, and of the best true value of all that was measured."""
 
-    job: Job
+    job: SimulatedRun
     taken: float
     reached: float
     stopped_after: int | None
     taken_then: float | None
 
 
-def run(job: Job) -> Run:
+def run(job: SimulatedRun) -> Run:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     instrument = instruments()[job.instrument]
     search = {"sampler": job.sampler, "seed": job.seed}
@@ -65,11 +65,11 @@ def run(job: Job) -> Run:
         results.append(truths[-1] + instrument.noise * noise.standard_normal())
         study.tell(trial, results[-1])
         if job.sampler == "aifs" and stopped_after is None and number + 1 >= 5 * (1 + len(instrument.space)):
-            outlook = proposer.outlook(study)
-            if outlook is not None and outlook[0] < instrument.noise:
-                stopped_after, taken_then = number + 1, truths[outlook[1]] / instrument.optimum
-    outlook = proposer.outlook(study) if job.sampler == "aifs" else None
-    taken = truths[int(np.argmax(results)) if outlook is None else outlook[1]]
+            best_and_gain = proposer.best_and_gain(study)
+            if best_and_gain is not None and best_and_gain[0] < instrument.noise:
+                stopped_after, taken_then = number + 1, truths[best_and_gain[1]] / instrument.optimum
+    best_and_gain = proposer.best_and_gain(study) if job.sampler == "aifs" else None
+    taken = truths[int(np.argmax(results)) if best_and_gain is None else best_and_gain[1]]
     return Run(job, taken / instrument.optimum, max(truths) / instrument.optimum, stopped_after, taken_then)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     pairs = [(name, sampler) for name in given.instruments.split(",") for sampler in given.samplers.split(",")]
-    jobs = [Job(name, sampler, seed, given.measurements) for name, sampler in pairs for seed in seeds]
+    jobs = [SimulatedRun(name, sampler, seed, given.measurements) for name, sampler in pairs for seed in seeds]
     with ProcessPoolExecutor(given.processes) as pool:
         done = list(pool.map(run, jobs))
     rows = [row([each for each in done if each.job[:2] == pair]) for pair in pairs]

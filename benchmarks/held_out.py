@@ -36,18 +36,18 @@ from rich.console import Console
 
 import aifs_tune
 from aifs_tune.errors import RequestError
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.progress import PlainLines
 from aifs_tune.spec import SweepSpec
 from aifs_tune.sweep_data import SweepData, data_for
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.by_name import find_family, make_trainer
+from aifs_tune.trainers.by_name import find_trainer_entry, make_trainer
 
 
 def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: int) -> dict[str, float]:
     """Train one configuration with one seed and measure its best epoch on the test part."""
     sweep = parse_sweep(spec)
-    folds = [location for location, _ in data.divisions]
+    folds = [location for location, _ in data.splits]
     trainer: Any = make_trainer(sweep, data.location, folds=folds, params=params, seed=seed, threads=1)
     for _ in range(sweep.search.epochs):
         trainer.epoch()
@@ -91,22 +91,22 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         sweep = aifs_tune.load_sweep(args.sweep, data=args.data, overrides=args.overrides)
-        family = find_family(sweep.spec)
-        if family is None:
+        trainer_entry = find_trainer_entry(sweep.spec)
+        if trainer_entry is None:
             sys.exit(f"{args.sweep}: its trainer has no test part")
         try:
             for name in args.baseline:
-                check_baseline(name, family.kind)
+                check_baseline(name, trainer_entry.kind)
         except RequestError as error:
             sys.exit(str(error))
         result = sweep.run(
             trials=args.trials,
             epochs=args.epochs,
             storage=args.storage or f"sqlite:///{folder}/study.db",
-            listener=PlainLines(Console(stderr=True)),
+            callback=PlainLines(Console(stderr=True)),
         )
         spec = result.study.spec
-        data = replace(data_for(spec, strict=False, listener=Silent()), files=None, near_duplicates=None)
+        data = replace(data_for(spec, strict=False, callback=NullCallback()), files=None, near_duplicates=None)
         runs = train(spec, data, dict(result.best.params), args.baseline, args.seeds)
     scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
     summary: dict[str, Any] = {

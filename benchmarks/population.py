@@ -47,10 +47,10 @@ def matmul_rate(precision: str) -> float:
     return 2 * 4096**3 / statistics.median(seconds)
 
 
-class Use:
+class GpuUtilization:
     """The mean use of the first GPU in per cent while the context lasts; None without nvidia-smi."""
 
-    def __enter__(self) -> Use:
+    def __enter__(self) -> GpuUtilization:
         self._seen: list[float] = []
         self._is_over = threading.Event()
         self._watch = threading.Thread(target=self._look)
@@ -102,13 +102,13 @@ def main() -> None:
     rows = []
     for size in args.sizes:
         stack = make_stack(task, {}, size)
-        with Use() as use:
+        with GpuUtilization() as use:
             rates = [images_per_second(stack, task, {}, at_least_s=args.seconds) for _ in range(args.repeats)]
         rate = statistics.median(rates)
         first = rows[0]["images_per_s"] if rows else rate
         rows.append(
             {
-                "population": size,
+                "fused_trials": size,
                 "images_per_s": round(rate, 1),
                 "runs": [round(one, 1) for one in rates],
                 "ratio": round(rate / first, 2),
@@ -124,11 +124,11 @@ def main() -> None:
         print(json.dumps(result))
         return
     print(f"{device}, {precision}, {args.size} px, limit {limit:,.0f} images/s")
-    print(f"{'population':>10} {'images/s':>10} {'of one':>7} {'of limit':>9} {'GPU use':>8}")
+    print(f"{'fused_trials':>10} {'images/s':>10} {'of one':>7} {'of limit':>9} {'GPU use':>8}")
     for row in rows:
         use_percent = "" if row["gpu_use_percent"] is None else f"{row['gpu_use_percent']:.0f} %"
         share = f"{100 * row['share_of_limit']:.0f} %"
-        print(f"{row['population']:10} {row['images_per_s']:10,.0f} {row['ratio']:7.2f} {share:>9} {use_percent:>8}")
+        print(f"{row['fused_trials']:10} {row['images_per_s']:10,.0f} {row['ratio']:7.2f} {share:>9} {use_percent:>8}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ SEARCHES = {
 COLOURS = {"aifs": "#1b6ca8", "ray's default": "#c0562f"}
 
 
-def course(study: Study) -> list[float]:
+def best_by_epoch(study: Study) -> list[float]:
     """The best objective after each epoch that was trained, in the order of time, larger is better."""
     metric, sign = study.spec.objective.metric, 1 if study.spec.objective.mode == "max" else -1
     moments = []
@@ -67,14 +67,14 @@ def one_sweep(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             "complete": counts["complete"],
             "stopped": counts["pruned"],
             "failed": counts["failed"],
-            "course": course(result.study),
+            "best_by_epoch": best_by_epoch(result.study),
         }
 
 
 def compared(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Both searches with one seed at the same number of epochs, and when ours reached the best of the other."""
     ours, theirs = (
-        next(row["course"] for row in rows if (row["search"], row["seed"]) == (name, seed)) for name in SEARCHES
+        next(row["best_by_epoch"] for row in rows if (row["search"], row["seed"]) == (name, seed)) for name in SEARCHES
     )
     epochs = min(len(ours), len(theirs))
     target = theirs[epochs - 1]
@@ -93,8 +93,8 @@ def compared(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
 def drawing(rows: list[dict[str, Any]]) -> str:
     """The courses as an SVG picture."""
     width, height, left, low = 720, 400, 60, 350
-    most = max(len(row["course"]) for row in rows)
-    values = [value for row in rows for value in row["course"][min(10, len(row["course"]) - 1) :]]
+    most = max(len(row["best_by_epoch"]) for row in rows)
+    values = [value for row in rows for value in row["best_by_epoch"][min(10, len(row["best_by_epoch"]) - 1) :]]
     bottom, top = min(values), max(values)
     top += 0.05 * (top - bottom)
 
@@ -104,7 +104,7 @@ def drawing(rows: list[dict[str, Any]]) -> str:
 
     lines = [
         f'<polyline fill="none" stroke="{COLOURS[row["search"]]}" stroke-width="1.6" '
-        f'points="{" ".join(point(i + 1, v) for i, v in enumerate(row["course"]))}"/>'
+        f'points="{" ".join(point(i + 1, v) for i, v in enumerate(row["best_by_epoch"]))}"/>'
         for row in rows
     ]
     text = [
@@ -146,8 +146,11 @@ def main() -> None:
         for name in SEARCHES:
             rows.append(one_sweep(args, name, seed))
             if not args.json:
-                told = {key: value for key, value in rows[-1].items() if key != "course"}
-                print(told | {"epochs": len(rows[-1]["course"]), "best": round(rows[-1]["course"][-1], 4)}, flush=True)
+                told = {key: value for key, value in rows[-1].items() if key != "best_by_epoch"}
+                print(
+                    told | {"epochs": len(rows[-1]["best_by_epoch"]), "best": round(rows[-1]["best_by_epoch"][-1], 4)},
+                    flush=True,
+                )
     pairs = [compared(rows, seed) for seed in seeds]
     if args.svg is not None:
         args.svg.write_text(drawing(rows))

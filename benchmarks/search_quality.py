@@ -62,8 +62,8 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
     source, task, method, seed, workers, budgets = job
     table, (best, median) = _known(source, task)
     made = METHODS[method](table, seed) if method in METHODS else RIVALS[method](table, seed, workers)
-    course = simulate(table, made, workers=workers, epochs=max(budgets) * table.epochs)
-    regret = [(best - course.best_at(budget * table.epochs)) / (best - median) for budget in budgets]
+    trajectory = simulate(table, made, workers=workers, epochs=max(budgets) * table.epochs)
+    regret = [(best - trajectory.best_at(budget * table.epochs)) / (best - median) for budget in budgets]
     return {
         "task": task,
         "method": method,
@@ -71,12 +71,12 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
         "workers": workers,
         "budgets": list(budgets),
         "regret": regret,
-        "spent": [spent / table.epochs for spent in course.spent],
-        "best": course.best,
-        "proposals": course.proposals,
-        "asking_s": course.asking_s,
-        "seconds": course.seconds,
-        "longest_s": course.longest_s,
+        "n_epochs": [n_epochs / table.epochs for n_epochs in trajectory.n_epochs],
+        "best": trajectory.best,
+        "proposals": trajectory.proposals,
+        "asking_s": trajectory.asking_s,
+        "seconds": trajectory.seconds,
+        "longest_s": trajectory.longest_s,
     }
 
 
@@ -88,7 +88,7 @@ def speed_ups(rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) ->
     for row in rows:
         target = final.get((row["task"], row["seed"]))
         if target is not None:
-            reached = [spent for spent, best in zip(row["spent"], row["best"], strict=True) if best >= target]
+            reached = [n_epochs for n_epochs, best in zip(row["n_epochs"], row["best"], strict=True) if best >= target]
             sooner.append(row["budgets"][-1] / reached[0] if reached else None)
     if not sooner:
         return None

@@ -32,7 +32,7 @@ SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float",
 Times = dict[str, list[float]]
 
 
-class Caller:
+class LoadClient:
     """One client."""
 
     def __init__(self, port: int, study: str) -> None:
@@ -69,7 +69,7 @@ class Caller:
 
 def crowd(port: int, study: str, clients: int, trials: int) -> None:
     """One process of clients: it says ``ready``, begins when it is told, and prints its times."""
-    callers = [Caller(port, study) for _ in range(clients)]
+    callers = [LoadClient(port, study) for _ in range(clients)]
     threads = [threading.Thread(target=caller.work, args=(trials,)) for caller in callers]
     print("ready", flush=True)
     sys.stdin.readline()

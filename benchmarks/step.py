@@ -92,16 +92,18 @@ def our_epochs(n: int, size: int, epochs: int, precision: str) -> list[float]:
     from aifs_tune.trainers.augment import augment
     from aifs_tune.trainers.cnn_network import CnnNetwork
     from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-    from aifs_tune.trainers.lessons import Classes
-    from aifs_tune.trainers.program import Examples, Pass, Program
+    from aifs_tune.trainers.lessons import ClassificationLoss
+    from aifs_tune.trainers.program import Epoch, Examples, TrainFunction
     from aifs_tune.trainers.runtime import tf
 
     examples = Examples(*(tf.constant(array) for array in pictures(n, size)), tf.ones(n))
     network = CnnNetwork(CnnShape((size, size, 3), N_CLASSES), precision)  # type: ignore[arg-type]
-    program = Program(network, Classes(augment), optimizer="adam", batch_size=BATCH)
-    program.start(0)
+    train_function = TrainFunction(network, ClassificationLoss(augment), optimizer="adam", batch_size=BATCH)
+    train_function.start(0)
     order, numbers = np.arange(n, dtype=np.int32), iter(range(10**6))
-    return timed(lambda: program.train(examples, Pass(order, next(numbers), 0, CnnParams().knobs())), epochs)
+    return timed(
+        lambda: train_function.train(examples, Epoch(order, next(numbers), 0, CnnParams().hyperparameters())), epochs
+    )
 
 
 def timed(epoch, epochs: int) -> list[float]:

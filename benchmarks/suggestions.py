@@ -43,7 +43,7 @@ ROOT12 = 12**0.5
 
 
 @dataclass
-class Made:
+class SimulatedStudy:
     """A study whose trials were made up."""
 
     spec: SweepSpec
@@ -70,13 +70,13 @@ class World(NamedTuple):
     is_rising: bool = False
 
 
-def place(params: Mapping[str, Any]) -> float:
+def relative_position(params: Mapping[str, Any]) -> float:
     """Of the learning rate along its range, from 0 to 1."""
     return float((np.log10(params["learning_rate"]) + 4) / 3)
 
 
 def hump(params: Mapping[str, Any], _: float) -> float:
-    return (1 / 12 - (place(params) - 0.5) ** 2) * 180**0.5
+    return (1 / 12 - (relative_position(params) - 0.5) ** 2) * 180**0.5
 
 
 def two(params: Mapping[str, Any], _: float) -> float:
@@ -97,9 +97,15 @@ WORLDS = {
     "noise": World(nothing, 1.0, None),
     "noise, tpe": World(nothing, 1.0, None, sampler="tpe"),
     "noise known": World(nothing, 1.0, ("noise", None), is_noise_known=True),
-    "widen": World(lambda p, _: (place(p) - 0.5) * ROOT12, 1.0, ("widen", "learning_rate"), ("learning_rate",)),
+    "widen": World(
+        lambda p, _: (relative_position(p) - 0.5) * ROOT12, 1.0, ("widen", "learning_rate"), ("learning_rate",)
+    ),
     "widen, tpe": World(
-        lambda p, _: (place(p) - 0.5) * ROOT12, 1.0, ("widen", "learning_rate"), ("learning_rate",), sampler="tpe"
+        lambda p, _: (relative_position(p) - 0.5) * ROOT12,
+        1.0,
+        ("widen", "learning_rate"),
+        ("learning_rate",),
+        sampler="tpe",
     ),
     "inside": World(hump, 0.33, None, ("learning_rate",), sampler="tpe"),
     "drop": World(
@@ -114,7 +120,7 @@ WORLDS = {
 }
 
 
-def made(world: World, n_trials: int, seed: int) -> Made:
+def made(world: World, n_trials: int, seed: int) -> SimulatedStudy:
     """A study of one world."""
     search = {"scheduler": "none", "epochs": EPOCHS}
     spec = parse_sweep({"name": "made", "space": SPACE, "objective": {"metric": "value"}, "search": search})
@@ -125,7 +131,7 @@ def made(world: World, n_trials: int, seed: int) -> Made:
     for number in range(n_trials):
         asked = study.ask()
         params = spec.space.suggest(asked)
-        fails = rng.random() < (0.7 if world.is_failing and place(params) > 0.75 else 0.1)
+        fails = rng.random() < (0.7 if world.is_failing and relative_position(params) > 0.75 else 0.1)
         value = world.truth(params, number / (n_trials - 1)) + world.noise * rng.standard_normal()
         study.tell(asked, None if fails else value, state=optuna.trial.TrialState.FAIL if fails else None)
         last = world.is_rising and rng.random() < 0.7
@@ -134,7 +140,7 @@ def made(world: World, n_trials: int, seed: int) -> Made:
             {"state": "failed", "reason": "lost"} if fails else {"state": "complete", "value": value}
         )
         trials.append(Trial(number, params=params, seed=0, epochs=EPOCHS, epoch=epoch, **ended))
-    return Made(spec, trials)
+    return SimulatedStudy(spec, trials)
 
 
 def rates(name: str, n_studies: int, n_trials: int, seed: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _scale(source: Path, task: str) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=1)
-def likeness(source: Path) -> tuple[list[str], np.ndarray]:
+def task_similarity(source: Path) -> tuple[list[str], np.ndarray]:
     """All tasks and the rank correlation of each two, by the best scores of random configurations."""
     tasks, rng = LCBenchTable.tasks(source), np.random.default_rng(7)
     configurations = [random_params(_table(source, tasks[0]).space, rng) for _ in range(N_COMPARED)]
@@ -93,7 +93,7 @@ def likeness(source: Path) -> tuple[list[str], np.ndarray]:
 
 def neighbours(source: Path, task: str, among: Sequence[str]) -> tuple[tuple[str, float], tuple[str, float]]:
     """The tasks of ``among`` that are most and least like ``task``, with their rank correlations."""
-    tasks, alike = likeness(source)
+    tasks, alike = task_similarity(source)
     of_others = [(float(alike[tasks.index(task), tasks.index(other)]), other) for other in among if other != task]
     (most, nearest), (least, farthest) = max(of_others), min(of_others)
     return (nearest, most), (farthest, least)
@@ -126,15 +126,15 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...], tuple[str, ...
     search = OurSearch(table, seed)
     if kind != "cold":
         warm_start(search.study, earlier_study(earlier_table(source, task, kind, among), seed + 1000, earlier))
-    course = simulate(table, search, workers=WORKERS, epochs=max(budgets) * table.epochs)
-    weights = list(search.study.leaning().values())
+    trajectory = simulate(table, search, workers=WORKERS, epochs=max(budgets) * table.epochs)
+    weights = list(search.study.transfer_weights().values())
     return {
         "task": task,
         "kind": kind,
         "seed": seed,
-        "regret": [(best - course.best_at(budget * table.epochs)) / (best - median) for budget in budgets],
+        "regret": [(best - trajectory.best_at(budget * table.epochs)) / (best - median) for budget in budgets],
         "weight": weights[0] if weights else None,
-        "ms_asking": 1e3 * course.asking_s / course.proposals,
+        "ms_asking": 1e3 * trajectory.asking_s / trajectory.proposals,
     }
 
 

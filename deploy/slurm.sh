@@ -17,7 +17,7 @@ set -euo pipefail
 
 source /shared/venv/bin/activate
 export AIFS_TUNE_STORAGE=${AIFS_TUNE_STORAGE:-postgresql+psycopg://tuning@db.lab/tuning}
-export AIFS_TUNE_ARTEFACTS=/shared/aifs_tune AIFS_TUNE_CACHE=/shared/aifs_tune/cache
+export AIFS_TUNE_ARTIFACTS=/shared/aifs_tune AIFS_TUNE_CACHE=/shared/aifs_tune/cache
 export RAY_AUTH_MODE=token
 # other users of these machines cannot read the token, and it ends with the job
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")

@@ -60,9 +60,9 @@ def main() -> None:
     for _ in range(n_runs):
         trial = study.ask()
         study.tell(trial, true_yield(dict(trial.params)) + noise.gauss(0.0, NOISE))
-    advice = study.advice()
-    print(f"{'stop' if advice.stop else 'go on'}: {advice.reason}")
-    best = study.trial(study.best if advice.recommended is None else advice.recommended)
+    recommendation = study.recommendation()
+    print(f"{'stop' if recommendation.should_stop else 'go on'}: {recommendation.reason}")
+    best = study.trial(study.best if recommendation.recommended is None else recommendation.recommended)
     print(f"take trial {best.number}: {dict(best.params)}")
     print(f"measured {best.value:.3f}, true {true_yield(dict(best.params)):.3f}")
 

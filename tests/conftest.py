@@ -13,7 +13,7 @@ import pytest
 from counting import counting
 from labs import make_lab
 from servers import crash, database_url
-from typed import Typed
+from typed import CommandLine
 
 from aifs_tune.runner import Runner
 from aifs_tune.storage import Storage
@@ -25,7 +25,7 @@ STARTS_RAY = {
     "test_ray_tune",
     "test_service_sweeps",
     "test_sweep_confirm",
-    "test_sweep_artefacts",
+    "test_sweep_artifacts",
     "test_sweep_faults",
     "test_sweep_frames",
     "test_sweep_images",
@@ -154,10 +154,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> CommandLine:
     """Type a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    return Typed(monkeypatch, capsys)
+    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.job import Job
-from aifs_tune.runner import Runner, Step
+from aifs_tune.job import TrialContext
+from aifs_tune.runner import EpochResult, Runner
 from aifs_tune.sweep_file import parse_sweep
 
 
-class Counting:
+class CountingTrainer:
     """A trainer that counts epochs, fails on request and can be resumed."""
 
     made = 0
@@ -47,7 +47,7 @@ class Counting:
         return folder / "best.json"
 
 
-class Adapting(Counting):
+class AdaptingTrainer(CountingTrainer):
     """Counts in strides that can change."""
 
     def reset(self, params, *, seed):
@@ -61,7 +61,7 @@ class Adapting(Counting):
         return {"score": self.value}
 
 
-def counting(tmp_path: Path, artefacts: Path | str | None = None) -> Runner:
+def counting(tmp_path: Path, artifacts: Path | str | None = None) -> Runner:
     """Runs trials of three epochs and keeps a checkpoint after each."""
     spec = parse_sweep(
         {
@@ -72,12 +72,12 @@ def counting(tmp_path: Path, artefacts: Path | str | None = None) -> Runner:
             "space": {"start": {"type": "float", "low": 0, "high": 9}},
         }
     )
-    Counting.made = 0
-    job = Job(spec, None, artefacts or tmp_path / "artefacts", tmp_path)
-    return Runner(job, lambda params, seed: Counting())
+    CountingTrainer.made = 0
+    context = TrialContext(spec, None, artifacts or tmp_path / "artifacts", tmp_path)
+    return Runner(context, lambda params, seed: CountingTrainer())
 
 
-def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
+def adapting_runner(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
     """Runs trials whose parameters can change."""
     spec = parse_sweep(
         {
@@ -89,25 +89,25 @@ def adapting(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:
             **sections,
         }
     )
-    return Runner(Job(spec, None, tmp_path / "artefacts", tmp_path), lambda params, seed: Adapting())
+    return Runner(TrialContext(spec, None, tmp_path / "artifacts", tmp_path), lambda params, seed: AdaptingTrainer())
 
 
 def checkpoint_of(runner: Runner) -> Path:
     """The folder of the newest checkpoint of the trial that was started, which lies here."""
-    epoch = runner._artefacts.find_checkpoint_epoch()
+    epoch = runner._artifacts.find_checkpoint_epoch()
     assert epoch is not None
-    return runner._artefacts.fetched_checkpoint(epoch, Path())
+    return runner._artifacts.fetched_checkpoint(epoch, Path())
 
 
-def to_end(runner: Runner) -> list[Step]:
+def to_end(runner: Runner) -> list[EpochResult]:
     """The steps of the trial that was started, to its last."""
-    taken = [runner.step()]
+    taken = [runner.next_result()]
     while taken[-1].ended is None:
-        taken.append(runner.step())
+        taken.append(runner.next_result())
     return taken
 
 
-def steps(runner: Runner, number: int, *, n_stored: int = 0, **params: float) -> list[Step]:
+def steps(runner: Runner, number: int, *, n_stored: int = 0, **params: float) -> list[EpochResult]:
     runner.start(number, {"start": 0.0, **params}, 1, n_stored=n_stored)
     return to_end(runner)
 

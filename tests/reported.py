@@ -7,17 +7,17 @@ import random
 
 import numpy as np
 
-from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.artifacts import TrialArtifacts
 from aifs_tune.confirmation import start_confirmation
 from aifs_tune.confirming import _test_study
-from aifs_tune.contenders import BASELINE, Contender, contenders_of
+from aifs_tune.contenders import BASELINE, Candidate, candidates_of
 from aifs_tune.cross_validation import SIZES, CrossValidation
 from aifs_tune.data.sources import prepare
 from aifs_tune.storage import Storage
 from aifs_tune.studies import open_study, start_study
 from aifs_tune.study import Study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.answered import Answered, write_answers
+from aifs_tune.trainers.answered import Predictions, write_predictions
 
 SCRIPT = "<script>window.hacked=1</script>"
 HOSTILE = f'"><img src=x onerror=window.hacked=1>{SCRIPT}'
@@ -66,11 +66,11 @@ def sky_study(storage: Storage) -> Study:
     return study
 
 
-def told(created: Study, scores: dict[str, float], spread: float = 0.01) -> None:
+def tell_scores(created: Study, scores: dict[str, float], spread: float = 0.01) -> None:
     """Tell all trials of a confirmation the score of their configuration, which scatters."""
     created.record_fact(SIZES, [[40, 10]] * DIVISIONS.n_splits)
     draw = random.Random(1)
-    names = {tuple(sorted(each["params"].items())): each["name"] for each in created.fact("contenders")}
+    names = {tuple(sorted(each["params"].items())): each["name"] for each in created.fact("candidates")}
     for _ in created.all_trials():
         trial = created.ask()
         params = tuple(sorted((name, value) for name, value in trial.params.items() if name != "split"))
@@ -81,28 +81,32 @@ def told(created: Study, scores: dict[str, float], spread: float = 0.01) -> None
 
 def confirm(study: Study, gains: tuple[float, float] = (0.1, 0.0), name: str = "sky-confirm") -> Study:
     """Confirm the best two of ``study``, which are better than the baseline by ``gains``."""
-    contenders = contenders_of(study, top=2)
-    created = start_confirmation(study.storage, study.spec, name, contenders, DIVISIONS)
-    told(created, {each.name: 0.6 + gain for each, gain in zip(contenders, (0.0, *gains), strict=True)})
+    candidates = candidates_of(study, top=2)
+    created = start_confirmation(study.storage, study.spec, name, candidates, DIVISIONS)
+    tell_scores(created, {each.name: 0.6 + gain for each, gain in zip(candidates, (0.0, *gains), strict=True)})
     return created
 
 
 def add_noise(study: Study) -> None:
     """The noise floor of the default configuration."""
-    default = Contender(BASELINE, None, study.spec.space.default_params())
-    told(start_confirmation(study.storage, study.spec, "sky-noise", [default], DIVISIONS), {BASELINE: 0.6}, 0.05)
+    default = Candidate(BASELINE, None, study.spec.space.default_params())
+    tell_scores(start_confirmation(study.storage, study.spec, "sky-noise", [default], DIVISIONS), {BASELINE: 0.6}, 0.05)
 
 
-def answer(study: Study, classes: tuple[str, ...]) -> None:
+def evaluate_test_set(study: Study, classes: tuple[str, ...]) -> None:
     """Let the best configuration answer the test part, with some mistakes."""
-    leader = contenders_of(study, top=1)[1]
+    leader = candidates_of(study, top=1)[1]
     created = _test_study(study, leader)
     trial = created.ask()
     draw = np.random.default_rng(0)
-    truths = np.arange(30) % len(classes)
-    answers = draw.dirichlet(np.ones(len(classes)), 30) + 0.3 * np.eye(len(classes))[truths]
-    found = Answered(np.arange(30, dtype=np.int32), truths, (answers / answers.sum(axis=1, keepdims=True)), classes, ())
-    weights = TrialArtefacts(created.artefacts, trial.number).save_weights(lambda folder: write_answers(folder, found))
+    y_true = np.arange(30) % len(classes)
+    y_pred = draw.dirichlet(np.ones(len(classes)), 30) + 0.3 * np.eye(len(classes))[y_true]
+    found = Predictions(
+        np.arange(30, dtype=np.int32), y_true, (y_pred / y_pred.sum(axis=1, keepdims=True)), classes, ()
+    )
+    weights = TrialArtifacts(created.artifacts, trial.number).save_weights(
+        lambda folder: write_predictions(folder, found)
+    )
     created.report(trial, 1, {"val_macro_f1": 0.8})
     created.tell(trial, weights=weights)
 

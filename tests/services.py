@@ -18,7 +18,7 @@ import httpx
 SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
 
 
-def typed(*words: str, storage: str) -> subprocess.CompletedProcess[str]:
+def run_cli(*words: str, storage: str) -> subprocess.CompletedProcess[str]:
     """``aifs-tune`` with these words."""
     return subprocess.run(
         [sys.executable, "-m", "aifs_tune.cli", *words, "--storage", storage],
@@ -31,7 +31,7 @@ def typed(*words: str, storage: str) -> subprocess.CompletedProcess[str]:
 
 def token(storage: str, scope: str, project: str = "default", *more: str) -> str:
     """A new one."""
-    done = typed("token", "create", "--project", project, "--scope", scope, *more, storage=storage)
+    done = run_cli("token", "create", "--project", project, "--scope", scope, *more, storage=storage)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -83,7 +83,7 @@ class Service:
             self.kill()
 
 
-def said_on(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+def read_problem(connection: socket.socket) -> tuple[int, dict[str, Any]]:
     """Status and problem of the answer on a connection, read to its end."""
     received = b""
     while True:

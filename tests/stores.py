@@ -35,7 +35,7 @@ class Store:
 
 
 @contextmanager
-def elsewhere(url: str) -> Iterator[None]:
+def s3_endpoint(url: str) -> Iterator[None]:
     """S3 is asked for at this URL, by whoever asks meanwhile."""
     file_system = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:

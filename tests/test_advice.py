@@ -29,12 +29,12 @@ def fill(study, n, noise, seed=0):
 def test_it_stops_where_the_gain_is_below_the_noise(url):
     study = open_study("a", space=SPACE, storage=url)
     fill(study, 14, noise=0.1)
-    advice = study.advice()
-    assert advice.stop
-    assert advice.expected_gain < advice.noise
-    assert advice.noise == pytest.approx(0.1, rel=0.6)
-    assert advice.noise_freedom == 5
-    assert "is below the measured noise" in advice.reason
+    recommendation = study.recommendation()
+    assert recommendation.should_stop
+    assert recommendation.expected_gain < recommendation.noise
+    assert recommendation.noise == pytest.approx(0.1, rel=0.6)
+    assert recommendation.noise_freedom == 5
+    assert "is below the measured noise" in recommendation.reason
 
 
 def test_it_goes_on_where_much_is_unknown(url):
@@ -44,9 +44,9 @@ def test_it_goes_on_where_much_is_unknown(url):
         study.attach({"x": x}, x)
     for _ in range(4):
         study.attach({"x": 0.05}, 0.05 + 1e-4 * _)
-    advice = study.advice()
-    assert not advice.stop
-    assert advice.expected_gain > advice.noise
+    recommendation = study.recommendation()
+    assert not recommendation.should_stop
+    assert recommendation.expected_gain > recommendation.noise
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -59,15 +59,15 @@ def test_the_recommended_trial_is_not_the_luckiest(url, mode):
         study.attach({"x": float(x)}, sign * (hill(x) + 0.03 * rng.standard_normal()))
     for value in (1.15, 0.62, 0.66, 0.6):
         study.attach({"x": 0.011}, sign * value)
-    advice = study.advice()
-    assert abs(study.trial(advice.recommended).params["x"] - 0.6) < 0.2
-    assert sign * advice.expected_value == pytest.approx(1.0, abs=0.06)
+    recommendation = study.recommendation()
+    assert abs(study.trial(recommendation.recommended).params["x"] - 0.6) < 0.2
+    assert sign * recommendation.expected_value == pytest.approx(1.0, abs=0.06)
 
 
 def test_too_little_is_known_at_first(url):
     study = open_study("a", space=SPACE, storage=url)
-    assert study.advice().to_json() == {
-        "stop": False,
+    assert study.recommendation().to_json() == {
+        "should_stop": False,
         "reason": "too few results are known",
         "noise": None,
         "noise_freedom": 0,
@@ -77,14 +77,14 @@ def test_too_little_is_known_at_first(url):
     }
     for x in (0.1, 0.4, 0.7, 0.9):
         study.attach({"x": x}, hill(x))
-    advice = study.advice()
-    assert advice.recommended in (1, 2)
-    assert advice.reason == "the noise is not known: 0 of 3 repeated measurements"
+    recommendation = study.recommendation()
+    assert recommendation.recommended in (1, 2)
+    assert recommendation.reason == "the noise is not known: 0 of 3 repeated measurements"
 
 
 def test_several_objectives_are_not_judged_by_one(url):
     study = open_study("a", space=SPACE, storage=url, trade_off={"cost": "min"})
-    assert "several objectives" in study.advice().reason
+    assert "several objectives" in study.recommendation().reason
 
 
 def test_the_command_says_it(url, tmp_path):
@@ -93,8 +93,8 @@ def test_the_command_says_it(url, tmp_path):
     assert told.exit_code == 0, told.output
     answer = json.loads(told.stdout)
     assert answer["study"] == "a"
-    assert answer["stop"] is True
-    assert answer == {"study": "a", **open_study("a", space=SPACE, storage=url).advice().to_json()}
+    assert answer["should_stop"] is True
+    assert answer == {"study": "a", **open_study("a", space=SPACE, storage=url).recommendation().to_json()}
     said = CliRunner().invoke(app, ["advice", "a", "--storage", url]).stdout
     assert said.startswith("stop: expected gain")
     assert f"take trial {answer['recommended']}" in said

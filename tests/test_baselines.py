@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import aifs_tune
-from aifs_tune.data.dealing import Parts
+from aifs_tune.data.dealing import Subsets
 from aifs_tune.data.examples import Target, store_examples
 from aifs_tune.errors import RequestError
 from aifs_tune.sweep_file import parse_sweep
@@ -23,12 +23,12 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def parts() -> Parts:
+def parts() -> Subsets:
     rows = np.arange(600, dtype=np.int32)
     return {"train": rows[:400], "val": rows[400:500], "test": rows[500:]}
 
 
-def test_a_linear_law_is_found_by_the_linear_baseline(parts: Parts) -> None:
+def test_a_linear_law_is_found_by_the_linear_baseline(parts: Subsets) -> None:
     linear = import_module("baselines.linear")
     random = np.random.default_rng(0)
     windows = random.normal(size=(600, 6, 2)).astype(np.float32)

@@ -75,7 +75,7 @@ def test_the_command_shows_parts_duplicates_and_the_fingerprint(folder: Path) ->
     assert "│ cell │ 8 │ 4 │ 5 │" in shown
     assert "again.jpg (test)" in shown
     answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert answer["parts"]["train"] == {"examples": 16, "classes": {"cell": 8, "debris": 8}, "groups": None}
+    assert answer["subsets"]["train"] == {"examples": 16, "classes": {"cell": 8, "debris": 8}, "groups": None}
     assert answer["near_duplicates"]["n_pairs"] == 1
     assert answer["fingerprint"] in shown
 

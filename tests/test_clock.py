@@ -85,7 +85,7 @@ WRITER = """
             sys.stdin.readline()
             study.report(trial, epoch, {"value": float(epoch)})
         study.tell(trial)
-        print(study.storage.n_taken, flush=True)
+        print(study.storage.n_acquired, flush=True)
 """
 
 

@@ -43,21 +43,21 @@ def until(holds: Callable[[], object], seconds: float = 200) -> None:
 @pytest.mark.timeout(900)
 def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(lab, cluster, postgres, postgres_url):
     there = ("--address", cluster.address)
-    known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    known = {**cluster.secrets, "AIFS_TUNE_ARTIFACTS": str(lab / "artifacts")}
 
-    def typed(*words: str) -> tuple[int, str, str]:
+    def run_cli(*words: str) -> tuple[int, str, str]:
         ran = command(lab, *words, url=postgres_url, environment=known)
         said, talk = ran.communicate(timeout=120)
         return ran.returncode, said, talk
 
     settings = ("--set", "search.scheduler=none", "--set", "search.worker_retries=3")
     sent = ("submit", "slow.yaml", "--trials", "40", "--epochs", "12", "--strict", *settings)
-    code, said, talk = typed(*sent, *there, "--json")
+    code, said, talk = run_cli(*sent, *there, "--json")
     assert code == 0, talk
     assert "INFO" not in talk
     answer = json.loads(said)
     assert (answer["job"], answer["attempt"], answer["is_new"]) == ("slow-1", 1, True)
-    again = json.loads(typed(*sent, *there, "--json")[1])
+    again = json.loads(run_cli(*sent, *there, "--json")[1])
     assert (again["job"], again["is_new"]) == ("slow-1", False), "submitted twice is submitted once"
 
     seen: dict[int, tuple] = {}
@@ -82,7 +82,7 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
     os.kill(int(workers[0].split(":")[1]), signal.SIGKILL)
 
     until(have_finished(10))
-    code, said, talk = typed("best", "slow", "--json")
+    code, said, talk = run_cli("best", "slow", "--json")
     assert code == 0, talk
     assert json.loads(said)["n_trials"]["complete"] >= 10
     cluster.kill_raylet(1)
@@ -93,17 +93,17 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
     revive(postgres)
 
     until(have_finished(22))
-    status = json.loads(typed("status", "slow", *there, "--json")[1])
+    status = json.loads(run_cli("status", "slow", *there, "--json")[1])
     assert (status["job"]["job"], status["job"]["state"]) == ("slow-1", "running")
     have_finished(22)()
     stored = {str(seed) for _, _, seed, _ in seen.values()}
     os.kill(status["writer"]["pid"], signal.SIGKILL)
-    until(lambda: json.loads(typed("status", "slow", *there, "--json")[1])["job"]["state"] == "failed")
+    until(lambda: json.loads(run_cli("status", "slow", *there, "--json")[1])["job"]["state"] == "failed")
     assert study().counts()["complete"] < 40
 
-    code, said, talk = typed("resume", "slow", *there)
+    code, said, talk = run_cli("resume", "slow", *there)
     assert (code, said) == (0, "slow-2\n"), talk
-    code, said, talk = typed("logs", "slow", *there, "--follow")
+    code, said, talk = run_cli("logs", "slow", *there, "--follow")
     assert code == 0, talk
     assert "best: trial" in said
     assert have_finished(40)()
@@ -120,24 +120,24 @@ def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(l
 
 @pytest.mark.soak
 def test_a_study_goes_on_in_another_cluster_when_the_head_dies(lab, cluster, postgres_url):
-    known = {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    known = {"AIFS_TUNE_ARTIFACTS": str(lab / "artifacts")}
 
-    def typed(where: Cluster, *words: str) -> str:
+    def run_cli(where: Cluster, *words: str) -> str:
         environment = known | where.secrets
         ran = command(lab, *words, "--address", where.address, url=postgres_url, environment=environment)
         said, talk = ran.communicate(timeout=120)
         assert ran.returncode == 0, talk
         return said
 
-    typed(cluster, "submit", "slow.yaml", "--set", "search.scheduler=none")
+    run_cli(cluster, "submit", "slow.yaml", "--set", "search.scheduler=none")
     until(lambda: len(finished(lab, postgres_url)) >= 4)
     cluster.kill_node(0)
     before = finished(lab, postgres_url)
     assert len(before) < 16
     other = Cluster({"LEDGER": str(lab / "ledger.txt")})
     try:
-        typed(other, "resume", "slow")
-        typed(other, "logs", "slow", "--follow")
+        run_cli(other, "resume", "slow")
+        run_cli(other, "logs", "slow", "--follow")
     finally:
         other.close()
     after = finished(lab, postgres_url)
@@ -148,7 +148,7 @@ def test_a_study_goes_on_in_another_cluster_when_the_head_dies(lab, cluster, pos
 @pytest.mark.soak
 def test_nodes_that_join_are_used_at_once(lab, postgres_url):
     one = Cluster({"LEDGER": str(lab / "ledger.txt")})
-    known = one.secrets | {"AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    known = one.secrets | {"AIFS_TUNE_ARTIFACTS": str(lab / "artifacts")}
     try:
         words = ("submit", "slow.yaml", "--epochs", "100", "--set", "search.scheduler=none", "--address", one.address)
         sent = command(lab, *words, url=postgres_url, environment=known)
@@ -166,15 +166,15 @@ def test_nodes_that_join_are_used_at_once(lab, postgres_url):
 
 @pytest.mark.soak
 def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
-    known = {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}
+    known = {**cluster.secrets, "AIFS_TUNE_ARTIFACTS": str(lab / "artifacts")}
     wrong = {**known, "RAY_AUTH_TOKEN": "0" * 32}
 
-    def typed(environment: dict[str, str], *words: str, url: str = postgres_url) -> tuple[int, str]:
+    def run_cli(environment: dict[str, str], *words: str, url: str = postgres_url) -> tuple[int, str]:
         ran = command(lab, *words, "--address", cluster.address, url=url, environment=environment)
         said, talk = ran.communicate(timeout=120)
         return ran.returncode, said + talk
 
-    code, talk = typed(wrong, "submit", "slow.yaml")
+    code, talk = run_cli(wrong, "submit", "slow.yaml")
     assert code == 1
     assert f"the cluster at {cluster.address} refused the token" in talk
     assert "0" * 32 not in talk
@@ -187,20 +187,20 @@ def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
             postgres_url.replace("postgres:", "postgres:geheim"),
             "the URL has a password",
         ),
-        (known | {"AIFS_TUNE_ARTEFACTS": ""}, ("submit", "slow.yaml"), postgres_url, "AIFS_TUNE_ARTEFACTS: not set"),
-        (known | {"AIFS_TUNE_ARTEFACTS": "https://lab"}, ("submit", "slow.yaml"), postgres_url, "is not a URL of data"),
+        (known | {"AIFS_TUNE_ARTIFACTS": ""}, ("submit", "slow.yaml"), postgres_url, "AIFS_TUNE_ARTIFACTS: not set"),
+        (known | {"AIFS_TUNE_ARTIFACTS": "https://lab"}, ("submit", "slow.yaml"), postgres_url, "is not a URL of data"),
         (known, ("submit", "slow.yaml", "--data", "survey"), postgres_url, "not a path that all nodes have"),
         (known, ("submit", "slow.yaml", "--include", "nothing.csv"), postgres_url, "nothing.csv: no such file to send"),
     ):
-        code, talk = typed(environment, *words, url=url)
+        code, talk = run_cli(environment, *words, url=url)
         assert (code, told in talk) == (2, True), talk
         assert "geheim" not in talk
-    code, talk = typed(known, "submit", "slow.yaml", "--trials", "400", "--study", "long")
+    code, talk = run_cli(known, "submit", "slow.yaml", "--trials", "400", "--study", "long")
     assert code == 0, talk
     until(lambda: has_finished_trials(postgres_url, "long"))
-    code, talk = typed(known, "stop", "long")
+    code, talk = run_cli(known, "stop", "long")
     assert code == 0, talk
-    until(lambda: json.loads(typed(known, "status", "long", "--json")[1])["job"]["state"] == "stopped")
+    until(lambda: json.loads(run_cli(known, "status", "long", "--json")[1])["job"]["state"] == "stopped")
     assert get_study(Storage(postgres_url), "long").counts()["running"] == 0, "it put back what was in flight"
 
 

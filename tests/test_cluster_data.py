@@ -31,28 +31,28 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import aifs_tune
 from aifs_tune.errors import WorkError
-from aifs_tune.listener import Silent
-from aifs_tune.ray_nodes import LeftOut
+from aifs_tune.listener import NullCallback
+from aifs_tune.ray_nodes import ExcludedNodes
 
-class OutOfSight(Silent):
-    def planned(self, plan):
+class OutOfSight(NullCallback):
+    def on_sweep_start(self, plan):
         Path("driver").rename(f"gone-{study}")  # as for a node on another machine
 
-    def stage(self, text):
+    def on_status(self, text):
         print(text)
 
-def add(left_out, node, reason):
+def add(excluded_nodes, node, reason):
     print("misplaced")
     if blocker is not None:
         ray.kill(blocker)
-    return inner(left_out, node, reason)
+    return inner(excluded_nodes, node, reason)
 
 class Blocker:
     def ready(self):
         return True
 
 study, trials, address, is_head_busy = sys.argv[1:]
-blocker, inner, LeftOut.add = None, LeftOut.add, add
+blocker, inner, ExcludedNodes.add = None, ExcludedNodes.add, add
 if is_head_busy == "True":  # so that the other node is given a trial before the head has done them all
     ray.init(address=address, log_to_driver=False)
     head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -60,7 +60,7 @@ if is_head_busy == "True":  # so that the other node is given a trial before the
     ray.get(blocker.ready.remote())
 sweep = aifs_tune.load_sweep("far.yaml", data="s3://lab/far/table.csv")
 try:
-    sweep.run(study=study, trials=int(trials), storage="sqlite:///lab.db", address=address, listener=OutOfSight())
+    sweep.run(study=study, trials=int(trials), storage="sqlite:///lab.db", address=address, callback=OutOfSight())
 except WorkError as error:
     print(f"{type(error).__name__}: {error}")
 """

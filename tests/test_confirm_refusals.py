@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aifs_tune.cli import app
-from aifs_tune.confirming import Tested, confirm
+from aifs_tune.confirming import HeldOutEvaluation, confirm
 from aifs_tune.contenders import BASELINE
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.errors import AifsTuneError, ConflictError
@@ -20,7 +20,7 @@ from aifs_tune.study import Study
 from aifs_tune.study_files import match_files
 from aifs_tune.sweep_data import prepared_data
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.answered import Answered
+from aifs_tune.trainers.answered import Predictions
 
 pytestmark = pytest.mark.usefixtures("one_ray")
 
@@ -102,7 +102,7 @@ def test_changed_data_are_refused_and_the_file_is_named(study: Study, url: str, 
     frame = pd.read_csv(file)
     frame.assign(u=frame["u"] + 1).to_csv(file, index=False)
     with pytest.raises(ConflictError, match=r"was run on other data .*\n  1 file changed \(t.csv\)"):
-        confirm("cells", storage=url, divisions=CrossValidation(folds=2, repeats=1))
+        confirm("cells", storage=url, cv=CrossValidation(folds=2, repeats=1))
 
 
 def test_data_that_cannot_be_divided_so_are_refused(study: Study, url: str, file: Path) -> None:
@@ -118,10 +118,10 @@ def test_data_that_cannot_be_divided_so_are_refused(study: Study, url: str, file
 def test_worst_answers_have_their_rows_and_intervals_their_groups(study: Study) -> None:
     table = pd.DataFrame({"row": np.arange(60)})
     rows = np.array(prepared_data(study.spec).files.to_frame().query("part == 'test'")["example"], np.int32)
-    truths = (rows % 2).astype(np.int32)
-    answers = np.where(truths[:, None] == [0, 1], 0.9, 0.1).astype(np.float32)
-    answers[3] = answers[3][::-1]
-    tested = Tested(BASELINE, study, study.trial(0), Answered(rows, truths, answers, ("a", "b"), ()))
+    y_true = (rows % 2).astype(np.int32)
+    y_pred = np.where(y_true[:, None] == [0, 1], 0.9, 0.1).astype(np.float32)
+    y_pred[3] = y_pred[3][::-1]
+    tested = HeldOutEvaluation(BASELINE, study, study.trial(0), Predictions(rows, y_true, y_pred, ("a", "b"), ()))
     told = tested.to_json()
     (worst,) = told["classes"]["worst"]
     assert worst["file"] == f"t.csv (row {table['row'][rows[3]] + 1})"

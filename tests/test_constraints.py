@@ -14,7 +14,7 @@ from rich.console import Console
 from sweep_text import BASE, refusal
 
 from aifs_tune.errors import RequestError, SweepFileError
-from aifs_tune.screens import space_screen
+from aifs_tune.screens import render_space
 from aifs_tune.spec import SweepSpec
 from aifs_tune.sweep_file import json_schema, load_sweep_file, parse_sweep
 
@@ -171,7 +171,7 @@ def test_the_schema_and_the_table_show_constraints() -> None:
     assert not checker.is_valid(data | {"constraints": [3]})
     assert not checker.is_valid(data | {"constraints": ["a" * 501]})
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(space_screen(sweep))
+    console.print(render_space(sweep))
     shown = console.export_text()
     assert "constraint: filters * units <= 8192\nconstraint: flip or rate in [1e-3]\n" in shown
 

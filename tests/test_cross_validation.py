@@ -12,8 +12,8 @@ from PIL import Image
 
 from aifs_tune.cross_validation import CrossValidation, split_of
 from aifs_tune.data import prepare_images, prepare_series, prepare_table
-from aifs_tune.data.dealing import in_folds
-from aifs_tune.data_spec import DataSpec, Fold, Split, TableSpec
+from aifs_tune.data.dealing import refold_subsets
+from aifs_tune.data_spec import DataSpec, Fold, SplitSpec, TableSpec
 from aifs_tune.errors import DataError, SweepFileError
 from aifs_tune.series_spec import SeriesSpec
 from aifs_tune.sweep_file import parse_sweep
@@ -37,9 +37,9 @@ def rows(data: DataSpec) -> dict[str, set[int]]:
 
 @pytest.mark.parametrize("among", ["all", "train"])
 def test_each_example_measures_once_a_repeat_and_the_test_part_stays_locked(among: Any, table: DataSpec) -> None:
-    divisions = CrossValidation(folds=4, repeats=2, seed=7, among=among)
+    cv = CrossValidation(folds=4, repeats=2, seed=7, among=among)
     undivided = rows(table)
-    found = [rows(divisions.divided(table, split)) for split in range(divisions.n_splits)]
+    found = [rows(cv.select_split(table, split)) for split in range(cv.n_splits)]
     dealt = undivided["train"] | (undivided["val"] if among == "all" else set())
     measuring = "val" if among == "all" else "test"
     for repeat in (found[:4], found[4:]):
@@ -58,20 +58,20 @@ def test_groups_stay_together_in_folds(table: DataSpec) -> None:
     assert table.table is not None
     patients = pd.read_csv(table.table.file)["patient"].to_numpy()
     for split in range(3):
-        parts = rows(CrossValidation(folds=3).divided(table, split))
+        parts = rows(CrossValidation(folds=3).select_split(table, split))
         train, fold = ({patients[row] for row in parts[part]} for part in ("train", "test"))
         assert train.isdisjoint(fold)
 
 
 def test_one_fold_is_the_division_that_the_file_asks_for(table: DataSpec) -> None:
-    divisions = CrossValidation(folds=1, repeats=3)
-    assert divisions.n_splits == 3
-    assert divisions.divided(table, 2) == table
+    cv = CrossValidation(folds=1, repeats=3)
+    assert cv.n_splits == 3
+    assert cv.select_split(table, 2) == table
 
 
 def test_a_class_that_is_too_rare_for_so_many_folds_is_named(table: DataSpec) -> None:
     with pytest.raises(DataError, match=r"class a has \d+ groups to be dealt; allowed: at least 50"):
-        rows(table.model_copy(update={"split": Split(fold=Fold(index=0, of=50))}))
+        rows(table.model_copy(update={"split": SplitSpec(fold=Fold(index=0, of=50))}))
 
 
 def test_a_class_that_misses_a_fold_is_named() -> None:
@@ -79,11 +79,11 @@ def test_a_class_that_misses_a_fold_is_named() -> None:
     units = np.array([0, 1, 2, 3, 0, 1, 2, 3])  # each group has both classes
     for index in range(4):
         fold = Fold(index=index, of=4)
-        parts = in_folds(fold, part_of, labels, units, where="here", names=["x", "y"], what="groups")
+        parts = refold_subsets(fold, part_of, labels, units, where="here", names=["x", "y"], what="groups")
         assert sorted(labels[parts == 1].tolist()) == [0, 1]
     units = np.array([0, 1, 2, 3, 3, 3, 3, 3])
     with pytest.raises(DataError, match=r"here: class y has 1 groups to be dealt; allowed: at least 2"):
-        in_folds(Fold(index=0, of=2), part_of, labels, units, where="here", names=["x", "y"], what="groups")
+        refold_subsets(Fold(index=0, of=2), part_of, labels, units, where="here", names=["x", "y"], what="groups")
 
 
 def forecast_parts(n_folds: int, split: int, **given: Any) -> dict[str, list[int]]:
@@ -91,7 +91,7 @@ def forecast_parts(n_folds: int, split: int, **given: Any) -> dict[str, list[int
     forecast = {"forecast": {"target": "value", "history": 8, "horizon": 3}, "simulate": {"what": "quasi_periodic"}}
     forecast["simulate"]["steps"] = 600
     data = DataSpec(series=SeriesSpec.model_validate(forecast))
-    examples = prepare_series(CrossValidation(folds=n_folds, repeats=2, **given).divided(data, split)).examples
+    examples = prepare_series(CrossValidation(folds=n_folds, repeats=2, **given).select_split(data, split)).examples
     return {part: getattr(examples, part).tolist() for part in ("train", "val", "test")}
 
 
@@ -125,14 +125,14 @@ def test_folds_of_series_in_order_train_on_earlier_nights(tmp_path: Path) -> Non
     data = DataSpec(series=series_in_order(tmp_path))
     seen = []
     for split in range(3):
-        found = prepare_series(CrossValidation(folds=3).divided(data, split)).examples
+        found = prepare_series(CrossValidation(folds=3).select_split(data, split)).examples
         nights = {part: {row // 2 for row in getattr(found, part).tolist()} for part in ("train", "val", "test")}
         assert max(nights["train"]) < min(nights["test"])
         assert max(nights["test"]) < min(nights["val"])
         seen += found.test.tolist()
     assert len(seen) == len(set(seen)), "no series is measured twice in one deal"
     with pytest.raises(DataError, match=r"in the test part of fold 0 of 30, which follow each other in time"):
-        prepare_series(CrossValidation(folds=30).divided(data, 0))
+        prepare_series(CrossValidation(folds=30).select_split(data, 0))
 
 
 def test_the_named_training_part_is_dealt_into_folds(tmp_path: Path) -> None:
@@ -140,13 +140,13 @@ def test_the_named_training_part_is_dealt_into_folds(tmp_path: Path) -> None:
     frame = pd.DataFrame({"u": range(24), "part": named, "target": list("aabb" * 6)})
     frame.to_csv(tmp_path / "t.csv", index=False)
     data = DataSpec(table=TableSpec(file=tmp_path / "t.csv", part="part"))
-    found = [rows(CrossValidation(folds=4).divided(data, split)) for split in range(4)]
+    found = [rows(CrossValidation(folds=4).select_split(data, split)) for split in range(4)]
     assert sorted(row for each in found for row in each["test"]) == list(range(16))
     for each in found:
         assert each["val"] == set(range(16, 20))
         assert each["train"] == set(range(16)) - each["test"]
     with pytest.raises(DataError, match=r"class a has 8 different examples to be dealt; allowed: at least 9"):
-        rows(CrossValidation(folds=9).divided(data, 0))
+        rows(CrossValidation(folds=9).select_split(data, 0))
 
 
 def test_the_folder_of_training_images_is_dealt_into_folds(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_folder_of_training_images_is_dealt_into_folds(tmp_path: Path) -> No
     data = DataSpec(folder=tmp_path, image_size=8)
     seen = set()
     for split in range(3):
-        table = prepare_images(CrossValidation(folds=3).divided(data, split)).files.to_frame()
+        table = prepare_images(CrossValidation(folds=3).select_split(data, split)).files.to_frame()
         folds = set(table[table["part"] == "test"]["path"])
         assert {path.split("/")[0] for path in folds} == {"train"}
         assert set(table[table["part"] == "val"]["path"].str.split("/").str[0]) == {"val"}

@@ -40,7 +40,7 @@ def test_the_job_runs_a_command_that_exists_in_a_cluster_with_a_token():
     pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for pod in (group["template"]["spec"] for group in pods):
         known = {entry["name"] for entry in pod["containers"][0]["env"]}
-        assert known == {"AIFS_TUNE_ARTEFACTS", "AIFS_TUNE_CACHE", "PGPASSWORD"}
+        assert known == {"AIFS_TUNE_ARTIFACTS", "AIFS_TUNE_CACHE", "PGPASSWORD"}
         assert pod["containers"][0]["volumeMounts"][0]["name"] == pod["volumes"][0]["name"]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typed import Typed
+from typed import CommandLine
 
 from aifs_tune.cli import app
 from aifs_tune.strict_yaml import read_yaml
@@ -53,7 +53,7 @@ def process(words: list[str], folder: Path, code: str | None = None) -> tuple[in
     return done.returncode, f"{done.stdout}\n{done.stderr}"
 
 
-def command(line: str, folder: Path, run: Typed) -> tuple[int, str]:
+def command(line: str, folder: Path, run: CommandLine) -> tuple[int, str]:
     words = small(shlex.split(line, comments=True))
     assert words[0] == "aifs-tune", line
     if words[1] == "run":
@@ -76,7 +76,7 @@ def smaller(code: str) -> str:
     return code.replace("trials=24, epochs=8", "trials=2, epochs=1, workers=1")
 
 
-def run_page(page: Path, folder: Path, run: Typed) -> int:
+def run_page(page: Path, folder: Path, run: CommandLine) -> int:
     """Run all examples of a page in ``folder``; how many there were."""
     n_run = 0
     steps: list[tuple[str, str]] = []

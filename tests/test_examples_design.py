@@ -34,7 +34,7 @@ def test_the_furnace_improves_on_its_plan_and_says_how_sure_it_is(tmp_path):
     assert len(trials) == 24
     assert sum(dict(t.params) == dict(trials[0].params) for t in trials[:14]) == 4  # the centre points
     assert max(t.value for t in trials[14:]) > max(t.value for t in trials[:14])
-    assert study.advice().noise_freedom >= 3
+    assert study.recommendation().noise_freedom >= 3
     assert "take trial" in said
 
 

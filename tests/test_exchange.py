@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aifs_tune import exchange as module
-from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune import apply_exploits as module
+from aifs_tune.artifacts import TrialArtifacts
 from aifs_tune.errors import ConflictError, RequestError
-from aifs_tune.exchange import Move, exchange, lineage, next_exchange, repair
+from aifs_tune.exchange import Exploit, apply_exploits, lineage, next_exploit_epoch, repair
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.trial import Change, Trial
@@ -27,12 +27,12 @@ def study(url, space):
 
 
 def keep(study, number, epoch, text):
-    TrialArtefacts(study.artefacts, number).save_checkpoint(epoch, lambda folder: (folder / "w").write_text(text))
+    TrialArtifacts(study.artifacts, number).save_checkpoint(epoch, lambda folder: (folder / "w").write_text(text))
 
 
 def kept(study, number):
-    artefacts = TrialArtefacts(study.artefacts, number)
-    checkpoint = artefacts.fetched_checkpoint(artefacts.find_checkpoint_epoch(), study.artefacts)
+    artifacts = TrialArtifacts(study.artifacts, number)
+    checkpoint = artifacts.fetched_checkpoint(artifacts.find_checkpoint_epoch(), study.artifacts)
     return checkpoint.name, (checkpoint / "w").read_text()
 
 
@@ -101,7 +101,7 @@ def test_only_a_running_trial_changes(study):
 def test_an_exchange_gives_the_weights_away(study):
     for number in range(3):
         keep(study, number, 2, f"weights of {number}")
-    exchange(study, 2, [Move(0, 2, A)])
+    apply_exploits(study, 2, [Exploit(0, 2, A)])
     assert [kept(study, number)[1] for number in range(3)] == ["weights of 2", "weights of 1", "weights of 2"]
     assert study.trial(0).schedule == (Change(3, A, 2),)
 
@@ -114,9 +114,9 @@ def test_what_a_crash_kept_from_being_copied_is_copied_later(study, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_take_over", power_cut)
+        patched.setattr(module, "_copy_checkpoint", power_cut)
         with pytest.raises(KeyboardInterrupt):
-            exchange(study, 2, [Move(0, 2, A), Move(1, 2, B)])
+            apply_exploits(study, 2, [Exploit(0, 2, A), Exploit(1, 2, B)])
     assert kept(study, 0) == ("checkpoint-00002", "weights of 0")
     repair(study)
     assert [kept(study, n) for n in (0, 1)] == [("checkpoint-00002", "weights of 2")] * 2
@@ -143,4 +143,4 @@ def test_what_a_crash_kept_from_being_copied_is_copied_later(study, monkeypatch)
 def test_a_resumed_sweep_makes_the_exchange_that_was_due(epochs, changed, expected):
     schedule = (Change(changed, A, 1),) if changed else ()
     trials = [Trial(n, "running", {}, 0, epochs=each, schedule=schedule) for n, each in enumerate(epochs)]
-    assert next_exchange(trials, 2) == expected
+    assert next_exploit_epoch(trials, 2) == expected

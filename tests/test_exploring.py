@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import RandomSource, space_entries
 
-from aifs_tune.exploring import explored
+from aifs_tune.exploring import explore
 from aifs_tune.sweep_file import parse_sweep
 
 
@@ -21,13 +21,13 @@ def spec(space, **sections):
 @given(space_entries(), st.integers(0, 2**32), st.data())
 def test_what_is_explored_is_a_configuration_that_keeps_what_must_stay(space, seed, data):
     sweep = spec(space)
-    kept = data.draw(st.sets(st.sampled_from(sorted(space))))
+    static_params = data.draw(st.sets(st.sampled_from(sorted(space))))
     params = sweep.space.suggest(RandomSource(seed))
-    once = explored(sweep, params, kept=kept, rng=random.Random(seed))
-    assert once == explored(sweep, params, kept=kept, rng=random.Random(seed))
+    once = explore(sweep, params, static_params=static_params, rng=random.Random(seed))
+    assert once == explore(sweep, params, static_params=static_params, rng=random.Random(seed))
     assert sweep.check_params(once) == once
     fixed = {name for name, parameter in sweep.space.items() if parameter.type == "fixed"}
-    assert {name: once.get(name) for name in kept} == {name: params.get(name) for name in kept}
+    assert {name: once.get(name) for name in static_params} == {name: params.get(name) for name in static_params}
     assert all(once[name] == params[name] for name in fixed & set(once) & set(params))
 
 
@@ -36,7 +36,7 @@ RATE = {"type": "float", "low": 1e-4, "high": 1.0, "log": True}
 
 def draws(space, params, **options):
     sweep, rng = spec(space, **options), random.Random(0)
-    return [explored(sweep, params, kept=(), rng=rng) for _ in range(200)]
+    return [explore(sweep, params, static_params=(), rng=rng) for _ in range(200)]
 
 
 def test_numbers_are_scaled_or_drawn_anew_and_choices_stay_or_are_drawn_anew():
@@ -73,7 +73,7 @@ def test_a_constraint_holds_and_where_nothing_else_does_all_stays():
     assert all(params["rate"] + params["momentum"] < 0.95 for params in found)
     space = {"x": {"type": "choice", "choices": [1, 2, 3]}, "y": {"type": "choice", "choices": [1, 2, 3]}}
     tight = spec(space, constraints=["x == y"])
-    stays = [explored(tight, {"x": 2, "y": 2}, kept=("y",), rng=random.Random(n)) for n in range(20)]
+    stays = [explore(tight, {"x": 2, "y": 2}, static_params=("y",), rng=random.Random(n)) for n in range(20)]
     assert stays == [{"x": 2, "y": 2}] * 20
 
 
@@ -85,5 +85,5 @@ def test_what_becomes_active_is_drawn_and_what_shapes_is_never_switched():
     found = draws(space, {"kind": "plain"})
     assert any("more" in params for params in found)
     assert all(("more" in params) == (params["kind"] == "extra") for params in found)
-    held = [explored(spec(space), {"kind": "plain"}, kept=("more",), rng=random.Random(n)) for n in range(40)]
+    held = [explore(spec(space), {"kind": "plain"}, static_params=("more",), rng=random.Random(n)) for n in range(40)]
     assert held == [{"kind": "plain"}] * 40

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aifs_tune.artefacts import BestWeights
+from aifs_tune.artifacts import BestWeights
 from aifs_tune.errors import SweepFileError
-from aifs_tune.finals import record_floor, settle, train_again
-from aifs_tune.listener import Silent
+from aifs_tune.finals import record_noise_floor, retrain_finalists, settle
+from aifs_tune.listener import NullCallback
 from aifs_tune.ranking import finalists
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
@@ -21,13 +21,13 @@ SWEEP = {
 }
 
 
-class Heard(Silent):
+class Heard(NullCallback):
     """Keeps what is said."""
 
     def __init__(self):
         self.lines = []
 
-    def stage(self, text):
+    def on_status(self, text):
         self.lines.append(text)
 
 
@@ -55,7 +55,7 @@ def test_who_is_within_the_noise_of_the_best_is_a_finalist(study):
 
 
 def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
-    folder = study.artefacts
+    folder = study.artifacts
     for number in range(8):
         (folder / f"trial-{number:06d}" / "weights").mkdir(parents=True)
     kept = BestWeights(folder, study.spec.objectives, [], most=6)
@@ -63,9 +63,9 @@ def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
         kept.ended(trial)
     heard = Heard()
     study.record_fact("noise", {"sd": 0.02, "freedom": 9, "study": "s-noise"})
-    assert train_again(study, heard) == 4
+    assert retrain_finalists(study, heard) == 4
     assert heard.lines == ["trials 0, 1 are within a noise of 0.02: 4 more trainings of these"]
-    assert study.n_asked == 4
+    assert study.n_requested == 4
     for value in (0.80, 0.88, 0.81, 0.885):  # in turn
         kept.ended(study.tell(study.ask(), {"val_macro_f1": value}))
     best = study.best
@@ -73,19 +73,19 @@ def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
     assert [trial.number for trial in study.best_trials(9)] == [1, 7, 5, 0, 6, 4, 2, 3]
     settle(study)
     assert sorted(entry.name for entry in folder.iterdir()) == ["trial-000001"]
-    assert train_again(study, heard) == 2, "by the means another one is open now, which the next sweep trains"
+    assert retrain_finalists(study, heard) == 2, "by the means another one is open now, which the next sweep trains"
     assert heard.lines[1].startswith("trials 1, 2 are within")
 
 
 def test_without_noise_or_finalists_nothing_happens_and_why_is_said(study, url):
     heard = Heard()
-    assert train_again(study, heard) == 0
+    assert retrain_finalists(study, heard) == 0
     assert heard.lines == ["no finalist is trained again: the noise is not known; measure it: aifs-tune noise s"]
     study.record_fact("noise", {"sd": 0.0001, "freedom": 9, "study": "s-noise"})
-    assert train_again(study, heard) == 0
+    assert retrain_finalists(study, heard) == 0
     assert heard.lines[1:] == ["no finalist is trained again: by a noise of 0.0001 one configuration is ahead"]
     plain = start_study(study.storage, parse_sweep({**SWEEP, "search": {}}), "plain")
-    assert (train_again(plain, heard), len(heard.lines)) == (0, 2)
+    assert (retrain_finalists(plain, heard), len(heard.lines)) == (0, 2)
 
 
 def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
@@ -93,18 +93,18 @@ def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
     noise.match_data("b" * 64)
     study.match_data("a" * 64)
     heard = Heard()
-    record_floor(study, heard)
+    record_noise_floor(study, heard)
     assert heard.lines == ["the noise of study s-noise is of other data: it does not count here"]
     assert study.noise_floor is None
 
 
 def test_a_measured_floor_lets_the_stop_rule_judge(study):
-    assert "the noise is not known" in study.advice().reason
+    assert "the noise is not known" in study.recommendation().reason
     study.record_fact("noise", {"sd": 0.05, "freedom": 9, "study": "s-noise"})
-    assert (study.advice().noise, study.advice().noise_freedom) == (0.05, 9)
+    assert (study.recommendation().noise, study.recommendation().noise_freedom) == (0.05, 9)
     for _ in range(4):
         study.attach({"learning_rate": 0.4}, {"val_macro_f1": 0.5 + 0.001 * _})
-    assert study.advice().noise < 0.01, "what the study repeated itself counts first"
+    assert study.recommendation().noise < 0.01, "what the study repeated itself counts first"
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import optuna
 import pytest
 
-from aifs_tune.clock import LastingClock
+from aifs_tune.clock import MonotonicClock
 from aifs_tune.errors import ConflictError, RequestError
-from aifs_tune.loan import MOST_LEASES, Loan, lease_s_of
+from aifs_tune.loan import MOST_LEASES, Lease, lease_s_of
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, instrument_spec, open_study, start_study
 from aifs_tune.study import Study
@@ -57,15 +57,15 @@ def test_what_is_handed_out_says_to_whom_and_until_when(opened, clock):
     study = opened()
     trial = study.ask(label="A-17", owner="furnace-2", lease_s=3 * 24 * HOUR)
     stored = opened().trial(trial)
-    assert stored.loan == trial.loan
-    assert (stored.loan.label, stored.loan.owner, stored.loan.is_overdue) == ("A-17", "furnace-2", False)
-    assert stored.loan.due_at.timestamp() == clock.now + 3 * 24 * HOUR
+    assert stored.lease == trial.lease
+    assert (stored.lease.label, stored.lease.owner, stored.lease.is_overdue) == ("A-17", "furnace-2", False)
+    assert stored.lease.due_at.timestamp() == clock.now + 3 * 24 * HOUR
     told = study.tell(trial, 0.5)
-    assert (told.state, told.loan.label) == ("complete", "A-17"), "whose sample it was stays known"
-    assert study.ask().loan is None
-    assert Loan.from_json(stored.loan.to_json()) == stored.loan
+    assert (told.state, told.lease.label) == ("complete", "A-17"), "whose sample it was stays known"
+    assert study.ask().lease is None
+    assert Lease.from_json(stored.lease.to_json()) == stored.lease
     batch = study.ask_batch(2, labels=["B-1", "B-2"], owner="robot")
-    assert [(t.loan.label, t.loan.owner, t.loan.due_at) for t in batch] == [
+    assert [(t.lease.label, t.lease.owner, t.lease.due_at) for t in batch] == [
         ("B-1", "robot", None),
         ("B-2", "robot", None),
     ]
@@ -82,13 +82,13 @@ def test_a_late_result_is_welcome(opened, clock):
     study = opened()
     trial = study.ask(lease_s=2 * HOUR)
     clock.advance(2 * HOUR - 1)
-    assert not study.trial(trial).loan.is_overdue
+    assert not study.trial(trial).lease.is_overdue
     clock.advance(1)
-    assert study.trial(trial).loan.is_overdue
+    assert study.trial(trial).lease.is_overdue
     assert [t.number for t in selected(opened().all_trials(), is_overdue=True)] == [trial.number]
     assert (study.trial(trial).state, study.counts()["running"]) == ("running", 1)
     late = study.tell(trial, 0.5)
-    assert (late.state, late.value, late.loan.is_overdue) == ("complete", 0.5, False)
+    assert (late.state, late.value, late.lease.is_overdue) == ("complete", 0.5, False)
 
 
 def test_a_configuration_that_is_overdue_is_handed_out_again_as_another_trial(opened, clock):
@@ -97,8 +97,8 @@ def test_a_configuration_that_is_overdue_is_handed_out_again_as_another_trial(op
     study.report(first, 1, {"value": 0.125})
     clock.advance(2 * HOUR)
     again = study.ask(label="C-3", owner="furnace-1", lease_s=HOUR)
-    assert (again.params, again.number, again.loan.supersedes) == (first.params, 1, 0)
-    assert (again.loan.label, again.loan.owner, again.epochs) == ("C-3", "furnace-1", 0)
+    assert (again.params, again.number, again.lease.supersedes) == (first.params, 1, 0)
+    assert (again.lease.label, again.lease.owner, again.epochs) == ("C-3", "furnace-1", 0)
     old = opened().trial(0)
     assert (old.state, old.superseded_by, old.epochs) == ("failed", 1, 1)
     assert old.reason == "its lease ran out; superseded by trial 1"
@@ -123,8 +123,8 @@ def test_what_waits_is_handed_out_before_what_is_overdue(opened, clock):
     clock.advance(3 * HOUR)
     queued = study.enqueue({"x": 0.5, "y": 0.5})
     assert study.ask().number == queued.number
-    assert [study.ask(lease_s=HOUR).loan.supersedes for _ in range(2)] == [0, second.number]
-    assert study.ask().loan is None
+    assert [study.ask(lease_s=HOUR).lease.supersedes for _ in range(2)] == [0, second.number]
+    assert study.ask().lease is None
 
 
 def test_a_lease_is_renewed_by_hand_and_by_what_is_reported(opened, clock):
@@ -133,18 +133,18 @@ def test_a_lease_is_renewed_by_hand_and_by_what_is_reported(opened, clock):
     for _ in range(3):
         clock.advance(0.75 * HOUR)
         study.report(trial, 1, {"value": 0.5})
-    assert not study.trial(trial).loan.is_overdue
+    assert not study.trial(trial).lease.is_overdue
     clock.advance(HOUR)
-    assert study.trial(trial).loan.is_overdue
+    assert study.trial(trial).lease.is_overdue
     renewed = study.renew(trial)
-    assert (renewed.loan.is_overdue, renewed.loan.label) == (False, "A-17")
-    assert study.renew(trial, 24 * HOUR).loan.due_at.timestamp() == clock.now + 24 * HOUR
+    assert (renewed.lease.is_overdue, renewed.lease.label) == (False, "A-17")
+    assert study.renew(trial, 24 * HOUR).lease.due_at.timestamp() == clock.now + 24 * HOUR
     clock.advance(23 * HOUR)
     assert study.ask().params != trial.params
     unlimited = study.ask()
     with pytest.raises(ConflictError, match="has no lease to renew"):
         study.renew(unlimited)
-    assert study.renew(unlimited, HOUR).loan.lease_s == HOUR
+    assert study.renew(unlimited, HOUR).lease.lease_s == HOUR
     study.tell(trial, 0.5)
     with pytest.raises(ConflictError, match="is complete"):
         study.renew(trial, HOUR)
@@ -155,11 +155,11 @@ def test_what_nobody_brings_back_is_not_handed_out_for_ever(opened, clock):
     params = study.ask(lease_s=HOUR).params
     for n in range(1, MOST_LEASES):
         clock.advance(2 * HOUR)
-        assert (study.ask(lease_s=HOUR).params, study.trial(n).loan.supersedes) == (params, n - 1)
+        assert (study.ask(lease_s=HOUR).params, study.trial(n).lease.supersedes) == (params, n - 1)
     clock.advance(2 * HOUR)
     assert study.ask().params != params
     last = study.trial(MOST_LEASES - 1)
-    assert (last.state, last.loan.is_overdue) == ("running", True)
+    assert (last.state, last.lease.is_overdue) == ("running", True)
     assert study.tell(last, 0.5).value == 0.5
 
 
@@ -168,9 +168,9 @@ def test_a_trial_that_waits_again_is_nobodys(opened, clock):
     trial = study.ask(owner="furnace-2", lease_s=HOUR)
     study.requeue(trial)
     clock.advance(2 * HOUR)
-    assert not study.trial(trial).loan.is_overdue
+    assert not study.trial(trial).lease.is_overdue
     again = study.ask()
-    assert (again.number, again.loan) == (trial.number, None)
+    assert (again.number, again.lease) == (trial.number, None)
 
 
 def test_what_was_superseded_is_so_for_every_process_or_for_none(opened, clock):
@@ -208,7 +208,7 @@ def test_the_sampler_does_not_wait_for_what_is_overdue(opened, clock):
     study.ask()
     assert Spy.saw == ({0, 1}, {2})
     clock.advance(2 * HOUR)
-    assert study.ask().loan.supersedes == 0
+    assert study.ask().lease.supersedes == 0
     study.ask()
     assert Spy.saw == ({1, 3, 4}, {2}), "what was superseded is no failure of its configuration"
     last = 1
@@ -237,7 +237,9 @@ def test_the_trials_of_a_batch_keep_away_from_each_other(sampler, tmp_path):
         return float(apart.min())
 
     together = nearest(study.ask_batch(8))
-    study._unpending = lambda trials: frozenset(t.number for t in trials if t.state == optuna.trial.TrialState.RUNNING)
+    study._not_pending = lambda trials: frozenset(
+        t.number for t in trials if t.state == optuna.trial.TrialState.RUNNING
+    )
     assert together > 2 * nearest(study.ask_batch(8))
 
 
@@ -279,17 +281,17 @@ def test_a_wrong_loan_is_refused_and_nothing_is_handed_out(given, said, tmp_path
 
 def test_the_clock_is_not_the_one_that_people_set():
     wall, counted = [1000.0], [5.0]
-    clock = LastingClock(lambda: wall[0], lambda: counted[0])
+    clock = MonotonicClock(lambda: wall[0], lambda: counted[0])
     counted[0] += 60.0
     wall[0] += 3660.0  # an hour too many
     assert clock() == 1060.0
     wall[0] = -7200.0
     assert clock() == 1060.0
-    assert abs(LastingClock()() - time.time()) < 5.0
+    assert abs(MonotonicClock()() - time.time()) < 5.0
 
 
 def test_studies_of_earlier_releases_have_nothing_lent(tmp_path, space):
     url = f"sqlite:///{tmp_path}/old.db"
     study = open_study("old", space=space, storage=url)
     study.ask(sweep="one")
-    assert get_study(Storage(url), "old").trial(0).loan is None
+    assert get_study(Storage(url), "old").trial(0).lease is None

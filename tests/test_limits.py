@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aifs_tune.answers import best_answer
+from aifs_tune.answers import best_summary
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, SweepFileError
 from aifs_tune.limits import Limit
 from aifs_tune.studies import open_study
@@ -36,7 +36,7 @@ def test_what_exceeds_a_limit_is_kept_and_never_best(url, sampler):
     assert study.best.feasible
     assert study.best.value == max(trial.value for trial in trials if trial.feasible)
     assert all(trial.feasible for trial in study.best_trials(12) + study.front)
-    assert best_answer(study)["feasible"] is True
+    assert best_summary(study)["feasible"] is True
 
 
 def test_optuna_sees_the_limits_as_its_own(url):

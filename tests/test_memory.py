@@ -80,12 +80,12 @@ class Deeper(ResourceExhaustedError):
     ],
 )
 def test_errors_that_say_memory_ran_out(error):
-    assert memory.ran_out(error)
+    assert memory.is_out_of_memory(error)
     outer = ValueError("the pass failed")
     outer.__cause__ = error
-    assert memory.ran_out(outer)
+    assert memory.is_out_of_memory(outer)
 
 
 @pytest.mark.parametrize("error", [ValueError("the lamp broke"), OSError(28, "No space left"), SystemExit(3)])
 def test_other_errors(error):
-    assert not memory.ran_out(error)
+    assert not memory.is_out_of_memory(error)

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from aifs_tune.listener import Silent
-from aifs_tune.memory import Occupied
-from aifs_tune.meter import Meter
+from aifs_tune.listener import NullCallback
+from aifs_tune.memory import MemoryUsage
+from aifs_tune.meter import ResourceMonitor
 from aifs_tune.profile import Profile
-from aifs_tune.screens import profile_screen
+from aifs_tune.screens import render_profile
 
-SMALL = Occupied(ram_mb=900, node_mb=16_000, gpu_peak_mb=1_000, gpu_mb=80_000)
-LARGE = Occupied(ram_mb=950, node_mb=16_000, gpu_peak_mb=3_000, gpu_mb=80_000)
+SMALL = MemoryUsage(ram_mb=900, node_mb=16_000, gpu_peak_mb=1_000, gpu_mb=80_000)
+LARGE = MemoryUsage(ram_mb=950, node_mb=16_000, gpu_peak_mb=3_000, gpu_mb=80_000)
 
 
 @pytest.fixture
 def said(monkeypatch):
     lines: list[str] = []
-    monkeypatch.setattr(Silent, "stage", lambda self, text: lines.append(text))
+    monkeypatch.setattr(NullCallback, "on_status", lambda self, text: lines.append(text))
     return lines
 
 
-def metered(gpu: float = 0.5, *, is_chosen: bool = True) -> tuple[Meter, Profile]:
+def metered(gpu: float = 0.5, *, is_chosen: bool = True) -> tuple[ResourceMonitor, Profile]:
     profile = Profile()
-    meter = Meter(profile, Silent())
-    meter.give(gpu, per_node=2, is_chosen=is_chosen)
-    return meter, profile
+    monitor = ResourceMonitor(profile, NullCallback())
+    monitor.set_worker_resources(gpu, per_node=2, is_chosen=is_chosen)
+    return monitor, profile
 
 
 def test_it_is_said_once_when_the_first_trial_has_ended(said):
-    meter, profile = metered()
-    meter.heard({"train": 1.0}, LARGE)
-    meter.heard({}, SMALL)
+    monitor, profile = metered()
+    monitor.record({"train": 1.0}, LARGE)
+    monitor.record({}, SMALL)
     assert said == []
-    meter.ended()
-    meter.heard({}, Occupied(ram_mb=9_999, gpu_peak_mb=9_999, gpu_mb=80_000))
-    meter.ended()
+    monitor.ended()
+    monitor.record({}, MemoryUsage(ram_mb=9_999, gpu_peak_mb=9_999, gpu_mb=80_000))
+    monitor.ended()
     (line,) = said
     assert "at most 3,000 MB of a GPU with 80,000 MB: 15 such trials fit" in line
     assert profile.to_json()["memory"] == {
@@ -51,32 +51,32 @@ def test_it_is_said_once_when_the_first_trial_has_ended(said):
 
 
 def test_a_trial_that_told_nothing_is_not_the_first(said):
-    meter, _ = metered()
-    meter.heard({}, None)
-    meter.ended()
-    meter.heard({}, SMALL)
-    meter.ended()
+    monitor, _ = metered()
+    monitor.record({}, None)
+    monitor.ended()
+    monitor.record({}, SMALL)
+    monitor.ended()
     assert len(said) == 1
 
 
 def test_a_share_that_nobody_chose_is_not_judged(said):
-    meter, profile = metered(1.0, is_chosen=False)
-    meter.heard({}, SMALL)
-    meter.ended()
+    monitor, profile = metered(1.0, is_chosen=False)
+    monitor.record({}, SMALL)
+    monitor.ended()
     assert said == []
     assert profile.memory["fit_on_gpu"] == 38
 
 
 def test_the_profile_shows_it(said):
-    meter, profile = metered()
-    meter.heard({}, LARGE)
-    meter.ended()
+    monitor, profile = metered()
+    monitor.record({}, LARGE)
+    monitor.ended()
     profile.n_out_of_memory = 2
     from rich.console import Console
 
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(profile_screen(profile.to_json()))
+        console.print(render_profile(profile.to_json()))
     shown = captured.get()
     assert "GPU memory: the first trial took at most 3,000 of 80,000 MB; 15 such trials fit" in shown
     assert "main memory: the first trial took at most 950 of 16,000 MB; 16 such trials fit" in shown

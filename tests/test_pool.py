@@ -9,7 +9,7 @@ import pytest
 from aifs_tune import cluster
 from aifs_tune.cluster import Pool, ray_pool
 from aifs_tune.errors import RequestError
-from aifs_tune.place import Place
+from aifs_tune.place import RayConfig
 from aifs_tune.search_spec import SearchSpec
 from aifs_tune.spec import Resources
 
@@ -22,7 +22,7 @@ def pool_of(monkeypatch):
         monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
         monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: there)
         monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}, {"Alive": True}])
-        with ray_pool(SearchSpec(**(search or {})), Resources(**resources), Place()) as pool:
+        with ray_pool(SearchSpec(**(search or {})), Resources(**resources), RayConfig()) as pool:
             return pool
 
     return made

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from aifs_tune import postgres_lock
 from aifs_tune.errors import StorageBusyError
-from aifs_tune.held_session import HeldSession
+from aifs_tune.held_session import DeferredCommitSession
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, study_names
 
@@ -37,14 +37,14 @@ def test_a_second_writer_of_a_study_is_told_who_the_first_is_and_others_go_on(po
     study.storage.wait_s = 0.1
     with pytest.raises(StorageBusyError, match=rf"study 'lab' in .* being written by process {holder.pid} on "):
         study.ask()
-    assert study.storage.lock("lab").owner().pid == holder.pid
+    assert study.storage.lock("lab").holder().pid == holder.pid
     assert other.tell(other.ask(), 1.0).state == "complete"
     assert study.counts()["running"] == 0, "readers are not kept out"
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     study.storage.wait_s = 5
     assert study.ask().number == 0
-    assert study.storage.lock("lab").owner() is None
+    assert study.storage.lock("lab").holder() is None
 
 
 ASK = """
@@ -108,7 +108,7 @@ def test_a_server_that_restarts_is_waited_for_and_the_lock_taken_again(postgres,
             stop(postgres)
             revive(postgres)
             study.report(first, 1, {"value": 0.5})
-        assert study.storage.lock("lab").owner().pid == os.getpid()
+        assert study.storage.lock("lab").holder().pid == os.getpid()
         study.tell(first)
     assert get_study(Storage(postgres_url), "lab").trial(first.number).value == 0.5
 
@@ -177,10 +177,10 @@ def test_what_a_writer_remembers_of_its_last_step_does_not_pile_up(postgres_url,
 @pytest.mark.parametrize("has_arrived", [True, False])
 def test_a_commit_whose_answer_is_lost_is_made_exactly_once(postgres_url, space, monkeypatch, has_arrived):
     study = open_study("lab", space=space, storage=postgres_url)
-    commit, cuts = HeldSession.commit, iter([True])
+    commit, cuts = DeferredCommitSession.commit, iter([True])
 
-    def cut(session: HeldSession) -> None:
-        if session.held or not next(cuts, False):
+    def cut(session: DeferredCommitSession) -> None:
+        if session.defers_commits or not next(cuts, False):
             commit(session)
             return
         if has_arrived:
@@ -188,7 +188,7 @@ def test_a_commit_whose_answer_is_lost_is_made_exactly_once(postgres_url, space,
         session.connection().invalidate()
         raise OperationalError("COMMIT", {}, Exception("the cable broke"), connection_invalidated=True)
 
-    monkeypatch.setattr(HeldSession, "commit", cut)
+    monkeypatch.setattr(DeferredCommitSession, "commit", cut)
     assert study.ask().number == 0
     assert next(cuts, None) is None
     assert study.ask().number == 1
@@ -198,17 +198,17 @@ def test_a_commit_whose_answer_is_lost_is_made_exactly_once(postgres_url, space,
 def test_what_others_wrote_while_an_answer_was_lost_is_seen(postgres_url, space, monkeypatch):
     study = open_study("lab", space=space, storage=postgres_url)
     other = get_study(Storage(postgres_url), "lab")
-    commit, cuts = HeldSession.commit, iter([True])
+    commit, cuts = DeferredCommitSession.commit, iter([True])
 
-    def cut(session: HeldSession) -> None:
+    def cut(session: DeferredCommitSession) -> None:
         commit(session)
-        if not session.held and next(cuts, False):
+        if not session.defers_commits and next(cuts, False):
             session.connection().invalidate()
             assert other.ask().number == 1
             raise OperationalError("COMMIT", {}, Exception("the cable broke"), connection_invalidated=True)
 
     with study.storage.writing("lab"):
-        monkeypatch.setattr(HeldSession, "commit", cut)
+        monkeypatch.setattr(DeferredCommitSession, "commit", cut)
         assert study.ask().number == 0
         assert next(cuts, None) is None
         assert study.ask().number == 2
@@ -266,11 +266,11 @@ def test_a_writer_that_is_stopped_shortly_or_just_slow_keeps_its_study(postgres_
     assert first.communicate("\n")[0] == "told\n"
     monkeypatch.setattr(postgres_lock, "LEASE_S", 0.6)
     with study.storage.writing("lab"):
-        n_taken = study.storage.n_taken
+        n_acquired = study.storage.n_acquired
         time.sleep(1.5)
         study.transact(lambda: time.sleep(1.5))
         assert study.ask().number == 1
-        assert study.storage.n_taken == n_taken
+        assert study.storage.n_acquired == n_acquired
 
 
 def test_who_lost_the_lock_to_somebody_else_is_refused(postgres, postgres_url, space):

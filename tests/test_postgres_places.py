@@ -1,4 +1,4 @@
-"""PostgreSQL as the storage: what its URL may say, what of it is shown, and where the artefacts are."""
+"""PostgreSQL as the storage: what its URL may say, what of it is shown, and where the artifacts are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from aifs_tune import postgres_database
 from aifs_tune.errors import NotFoundError, RequestError, StorageError
-from aifs_tune.postgres_database import artefacts_at
+from aifs_tune.postgres_database import artifacts_at
 from aifs_tune.storage import Storage
 from aifs_tune.studies import open_study
 
@@ -44,24 +44,24 @@ def test_what_is_not_there_or_no_storage_is_refused(postgres):
         ("/shared/lab", Path("/shared/lab")),
         ("lab", Path.cwd() / "lab"),
         ("file:///shared/lab", Path("/shared/lab")),
-        ("s3://lab/artefacts/", "s3://lab/artefacts"),
+        ("s3://lab/artifacts/", "s3://lab/artifacts"),
         ("gs://lab", "gs://lab"),
     ],
 )
-def test_where_artefacts_are(given, place):
-    assert artefacts_at(given) == place
+def test_where_artifacts_are(given, place):
+    assert artifacts_at(given) == place
 
 
 @pytest.mark.parametrize(
     "given", ["https://lab/a", "s3://", "file://lab", "s3://key:geheim@lab/a", "az://lab?sig=geheim"]
 )
-def test_artefacts_that_cannot_be_there_are_refused(given):
-    with pytest.raises(RequestError, match=r"^AIFS_TUNE_ARTEFACTS: .*allowed: ") as refused:
-        artefacts_at(given)
+def test_artifacts_that_cannot_be_there_are_refused(given):
+    with pytest.raises(RequestError, match=r"^AIFS_TUNE_ARTIFACTS: .*allowed: ") as refused:
+        artifacts_at(given)
     assert "geheim" not in str(refused.value)
 
 
-def test_the_artefacts_of_a_study_may_be_in_an_object_store(postgres_url, monkeypatch, space):
-    monkeypatch.setenv("AIFS_TUNE_ARTEFACTS", "s3://lab/artefacts")
+def test_the_artifacts_of_a_study_may_be_in_an_object_store(postgres_url, monkeypatch, space):
+    monkeypatch.setenv("AIFS_TUNE_ARTIFACTS", "s3://lab/artifacts")
     study = open_study("far", space=space, storage=postgres_url)
-    assert study.artefacts == f"s3://lab/artefacts/study-{study.id}"
+    assert study.artifacts == f"s3://lab/artifacts/study-{study.id}"

@@ -19,17 +19,17 @@ def trial(n: int, state: str, value: float | None = None, reason: str | None = N
     return Trial(n, state, {"rate": 0.00123456, "fixed": 3, "flip": True}, 0, value=value, epochs=3, reason=reason)
 
 
-def tell(listener) -> None:
-    listener.stage("reading [survey]")
-    listener.progress("decoding", 5, 10)
-    listener.progress("decoding", 10, 10)
-    listener.planned(PLAN)
-    listener.started(trial(0, "running"))
-    listener.measured(trial(0, "running", 0.5))
-    listener.finished(trial(0, "complete", 0.5))
-    listener.started(trial(1, "running"))
-    listener.finished(trial(1, "failed", reason="the lamp [red]broke"))
-    listener.started(trial(2, "running"))
+def tell(callback) -> None:
+    callback.on_status("reading [survey]")
+    callback.on_progress("decoding", 5, 10)
+    callback.on_progress("decoding", 10, 10)
+    callback.on_sweep_start(PLAN)
+    callback.on_trial_start(trial(0, "running"))
+    callback.on_trial_result(trial(0, "running", 0.5))
+    callback.on_trial_complete(trial(0, "complete", 0.5))
+    callback.on_trial_start(trial(1, "running"))
+    callback.on_trial_complete(trial(1, "failed", reason="the lamp [red]broke"))
+    callback.on_trial_start(trial(2, "running"))
 
 
 def test_plain_lines_are_one_line_an_event():

@@ -11,10 +11,10 @@ from ray.tune.experiment import Trial
 
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError, NodeError, StorageError, WorkError
-from aifs_tune.job import Job
-from aifs_tune.ray_nodes import LeftOut, MisplacedError
+from aifs_tune.job import TrialContext
+from aifs_tune.ray_nodes import ExcludedNodes, UnusableNodeError
 from aifs_tune.ray_population import _started
-from aifs_tune.ray_trial import WarmTrial
+from aifs_tune.ray_trial import TrialTrainable
 from aifs_tune.runner import Runner
 from aifs_tune.sweep_file import parse_sweep
 
@@ -25,18 +25,18 @@ def test_what_keeps_a_machine_from_its_data_is_no_fault_of_the_trial(tmp_path, m
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aifs_tune.data.here.find_here", fails)
+    monkeypatch.setattr("aifs_tune.data.here.find_local_copy", fails)
     spec = parse_sweep({"name": "r", "trainer": "cnn", "space": {"dropout": 0.1}})
     spec = spec.model_copy(update={"data": DataSpec(folder=tmp_path)})
-    job = Job(spec, tmp_path / "elsewhere", tmp_path, tmp_path, "fingerprint")
-    runner = Runner(job, lambda params, seed: pytest.fail(f"trains on {job.data_here()}"))
+    context = TrialContext(spec, tmp_path / "elsewhere", tmp_path, tmp_path, "fingerprint")
+    runner = Runner(context, lambda params, seed: pytest.fail(f"trains on {context.data_location()}"))
     runner.start(0, {"dropout": 0.1}, 1)
     with pytest.raises(NodeError, match=str(error)):
-        runner.step()
+        runner.next_result()
 
 
 def test_a_trial_that_was_misplaced_is_tried_again_whatever_its_retries():
-    told = pickle.loads(pickle.dumps(MisplacedError("a1", "others")))
+    told = pickle.loads(pickle.dumps(UnusableNodeError("a1", "others")))
     assert (told.node, told.reason, str(told)) == ("a1", "others", "others")
     trial = Trial("x", stub=True)
     for _ in range(3):
@@ -51,26 +51,26 @@ def test_a_population_that_cannot_keep_a_checkpoint_loses_no_trial(monkeypatch, 
 
     here = SimpleNamespace(get_node_id=lambda: "a1")
     monkeypatch.setattr("aifs_tune.ray_trial.ray", SimpleNamespace(get_runtime_context=lambda: here))
-    worker = WarmTrial.__new__(WarmTrial)
+    worker = TrialTrainable.__new__(TrialTrainable)
     worker._runner = SimpleNamespace(keep=fails)
-    with pytest.raises(MisplacedError, match=r"a checkpoint cannot be kept: .*(answer|space left)") as raised:
+    with pytest.raises(UnusableNodeError, match=r"a checkpoint cannot be kept: .*(answer|space left)") as raised:
         worker.save()
     assert raised.value.node == "a1"
 
 
 def test_the_sweep_ends_when_no_node_is_left():
     said: list[str] = []
-    left_out = LeftOut(lambda nodes: len(nodes) < 3, said.append)
-    assert left_out.selector == {}
-    assert [left_out.add(node, "others") for node in ("b2", "a1", "a1")] == [None] * 3
+    excluded_nodes = ExcludedNodes(lambda nodes: len(nodes) < 3, said.append)
+    assert excluded_nodes.selector == {}
+    assert [excluded_nodes.add(node, "others") for node in ("b2", "a1", "a1")] == [None] * 3
     assert said == [f"node {node} is given no more trials: others" for node in ("b2", "a1")]
-    assert left_out.selector == {"ray.io/node-id": "!in(a1,b2)"}
-    assert "no node is left that can run a trial; the last one: others" in str(left_out.add("c3", "others"))
+    assert excluded_nodes.selector == {"ray.io/node-id": "!in(a1,b2)"}
+    assert "no node is left that can run a trial; the last one: others" in str(excluded_nodes.add("c3", "others"))
 
 
 def test_the_sweep_ends_when_ray_goes_on_with_a_node_that_is_left_out():
-    left_out = LeftOut(lambda nodes: True, str)
-    told = [left_out.add("a1", "others") for _ in range(101)]
+    excluded_nodes = ExcludedNodes(lambda nodes: True, str)
+    told = [excluded_nodes.add("a1", "others") for _ in range(101)]
     assert told[:-1] == [None] * 100
     assert "Ray goes on placing trials on a node that cannot run them: others" in str(told[-1])
 
@@ -87,17 +87,21 @@ def test_a_population_that_was_misplaced_is_started_on_another_node(monkeypatch)
     killed: list[object] = []
     fake = SimpleNamespace(get=get, wait=lambda *_, **__: None, kill=killed.append)
     monkeypatch.setattr("aifs_tune.ray_population.ray", fake)
-    left_out = LeftOut(lambda nodes: len(nodes) < 2, lambda line: None)
+    excluded_nodes = ExcludedNodes(lambda nodes: len(nodes) < 2, lambda line: None)
     started: list[dict[str, str]] = []
 
     def start() -> object:
-        answer = 3 if left_out.selector else RayTaskError("size", "", MisplacedError("a1", "others"))
-        started.append(left_out.selector)
+        answer = 3 if excluded_nodes.selector else RayTaskError("size", "", UnusableNodeError("a1", "others"))
+        started.append(excluded_nodes.selector)
         return SimpleNamespace(size=SimpleNamespace(remote=lambda: answer))
 
-    assert [population.size.remote() for population in _started(2, start, left_out)] == [3, 3]
+    assert [population.size.remote() for population in _started(2, start, excluded_nodes)] == [3, 3]
     assert started == [{}, {}, *[{"ray.io/node-id": "!in(a1)"}] * 2]
     assert len(killed) == 2
     with pytest.raises(WorkError, match="no node is left"):
-        _started(1, lambda: SimpleNamespace(size=SimpleNamespace(remote=lambda: MisplacedError("b2", "x"))), left_out)
+        _started(
+            1,
+            lambda: SimpleNamespace(size=SimpleNamespace(remote=lambda: UnusableNodeError("b2", "x"))),
+            excluded_nodes,
+        )
     assert len(killed) == 3

@@ -46,7 +46,12 @@ class Sweep:
         spec = parse_sweep({"name": "p", "objective": {"mode": mode}, "search": search, "space": SPACE})
         self.made, self.room = [], {}
         self.population = PbtScheduler(
-            spec, lambda *made: self.made.append(made), kept=("units",), n_trials=n, workers=workers, first=first
+            spec,
+            lambda *made: self.made.append(made),
+            static_params=("units",),
+            n_trials=n,
+            workers=workers,
+            first=first,
         )
         self.trials = [TuneTrial(number) for number in range(n)]
         cache = SimpleNamespace(increase_max=lambda key, by: self.room.update({key: by}))
@@ -74,11 +79,11 @@ def test_the_worst_quarter_goes_on_from_the_best_quarter():
     assert [sweep.measure(n, 2) for n in range(8)] == [PAUSE] * 8
     assert sweep.made == []
     assert sweep.next() is not None
-    ((epoch, moves),) = sweep.made
+    ((epoch, exploits),) = sweep.made
     assert epoch == 2
-    assert [move.number for move in moves] == [0, 1]
-    assert {move.source for move in moves} <= {6, 7}
-    for move in moves:
+    assert [move.number for move in exploits] == [0, 1]
+    assert {move.source for move in exploits} <= {6, 7}
+    for move in exploits:
         source, config = params(move.source), sweep.trials[move.number].config
         assert move.params["units"] == source["units"]
         assert move.params["rate"] != params(move.number)["rate"]

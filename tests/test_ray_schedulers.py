@@ -31,8 +31,10 @@ def unknown(trial_id: str, epoch: int, value: float) -> None:
     return None
 
 
-def scheduler(mode="max", history=HISTORY, promise=unknown, **search):
-    return make_scheduler(SearchSpec(**{"epochs": 16, "scheduler": "asha", **search}), mode, history, promise)
+def scheduler(mode="max", history=HISTORY, continuation_value=unknown, **search):
+    return make_scheduler(
+        SearchSpec(**{"epochs": 16, "scheduler": "asha", **search}), mode, history, continuation_value
+    )
 
 
 def decide(scheduler, value: float, epoch: int, trial_id: str = "new") -> str:
@@ -65,14 +67,14 @@ def test_where_nothing_can_be_stopped_early_nothing_is(search):
 
 
 def test_the_model_decides_as_soon_as_it_knows():
-    promises = {1: None, 2: 0.9, 4: 0.6, 8: 0.75}
+    continuation_values = {1: None, 2: 0.9, 4: 0.6, 8: 0.75}
     asked = []
 
-    def promise(trial_id: str, epoch: int, value: float) -> float | None:
+    def continuation_value(trial_id: str, epoch: int, value: float) -> float | None:
         asked.append((trial_id, epoch, value))
-        return promises[epoch]
+        return continuation_values[epoch]
 
-    model = scheduler(scheduler="aifs", promise=promise)
+    model = scheduler(scheduler="aifs", continuation_value=continuation_value)
     assert isinstance(model, ModelScheduler)
     decisions = [decide(model, 0.0, epoch) for epoch in range(1, 10)]
     assert decisions == [CONTINUE] * 3 + [STOP] + [CONTINUE] * 5, "no percentile decides once the model knows"
@@ -81,7 +83,7 @@ def test_the_model_decides_as_soon_as_it_knows():
 
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
 def test_a_trial_that_was_ahead_of_all_complete_ones_is_trained_to_its_end(mode: str, sign: int) -> None:
-    model = scheduler(mode, history=[earlier(0, 0.5 * sign)], scheduler="aifs", promise=lambda *_: 0.0)
+    model = scheduler(mode, history=[earlier(0, 0.5 * sign)], scheduler="aifs", continuation_value=lambda *_: 0.0)
     assert decide(model, 0.4 * sign, 1, "behind") == STOP
     assert [decide(model, value * sign, epoch, "ahead") for epoch, value in enumerate([0.6, 0.2], 1)] == [CONTINUE] * 2
     ahead = TuneTrial("ahead")
@@ -94,13 +96,16 @@ def test_a_trial_that_was_ahead_of_all_complete_ones_is_trained_to_its_end(mode:
 
 def test_nothing_leads_while_no_trial_is_complete() -> None:
     stopped = (Trial(0, "pruned", {}, 0), [(epoch, 0.1) for epoch in range(1, 9)])
-    assert decide(scheduler(history=[stopped], scheduler="aifs", promise=lambda *_: 0.0), 0.9, 1) == STOP
+    assert decide(scheduler(history=[stopped], scheduler="aifs", continuation_value=lambda *_: 0.0), 0.9, 1) == STOP
 
 
 def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
     asked = []
     model = scheduler(
-        scheduler="aifs", grace_epochs=3, epochs=12, promise=lambda trial_id, epoch, value: asked.append(epoch) or 1.0
+        scheduler="aifs",
+        grace_epochs=3,
+        epochs=12,
+        continuation_value=lambda trial_id, epoch, value: asked.append(epoch) or 1.0,
     )
     decisions = [decide(model, 0.9, epoch) for epoch in range(1, 13)]
     assert asked == [3, 6]

@@ -9,8 +9,8 @@ import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from aifs_tune.ray_patches import outlived_kills
-from aifs_tune.ray_watch import TrialWatch, cause_of_death
+from aifs_tune.ray_patches import oom_kill_as_actor_error
+from aifs_tune.ray_watch import TrialMonitor, cause_of_death
 from aifs_tune.trial import Checkpoint
 
 
@@ -57,7 +57,7 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
     manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
         RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
-    with outlived_kills():
+    with oom_kill_as_actor_error():
         RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
     assert isinstance(told[0], RayActorError)
     assert str(told[0]) == LOW
@@ -66,7 +66,7 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
 def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
     killed = []
     monkeypatch.setattr("aifs_tune.ray_watch.ray.kill", killed.append)
-    watch = TrialWatch(SimpleNamespace(error=None), silence_s=0.0)
+    watch = TrialMonitor(SimpleNamespace(error=None), timeout_s=0.0)
     paused, hung = (
         SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in ("paused", "hung")
     )
@@ -82,7 +82,7 @@ def test_a_worker_that_takes_over_knows_of_the_newest_checkpoint():
         def set_config(self, config):
             self.config = config
 
-    watch = TrialWatch(SimpleNamespace(error=None), silence_s=1.0)
+    watch = TrialMonitor(SimpleNamespace(error=None), timeout_s=1.0)
     trial = Trial(trial_id="t", config={"number": 3, "checkpoint": None})
     watch.on_trial_result(1, [], trial, {"epoch": 4, "checkpoint": '{"state.npz": "abc"}'})
     watch.on_trial_result(1, [], trial, {"epoch": 5, "checkpoint": None})

@@ -9,7 +9,7 @@ from aifs_tune.errors import ConflictError, RequestError, SweepFileError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.by_name import check_trainer, heavy_modules, why_alone
+from aifs_tune.trainers.by_name import check_trainer, heavy_modules, why_not_fused
 
 RATE = {"type": "float", "low": 1e-4, "high": 0.1, "log": True}
 FIRST = {"epoch": 1, "params": {"learning_rate": 0.01, "dropout": 0.3}}
@@ -86,8 +86,8 @@ def test_a_population_that_is_none_is_refused(wrong, said):
             "space: nothing is searched that can change in a running trial; allowed: any of learning_rate, momentum",
         ),
         (
-            {"trainer": "cnn", "resources": {"population": 4}},
-            "resources.population: 4 is not possible: the parameters of trials change while they train; allowed: 1",
+            {"trainer": "cnn", "resources": {"fused_trials": 4}},
+            "resources.fused_trials: 4 is not possible: the parameters of trials change while they train; allowed: 1",
         ),
     ],
 )
@@ -118,7 +118,7 @@ def test_trials_that_change_train_alone_on_a_gpu():
         population(trainer="cnn", resources={"gpu": 1}),
         sweep(trainer="cnn", space={"filters": 8}, resources={"gpu": 1}, replay=[FIRST]),
     ):
-        assert why_alone(changing) == reason
+        assert why_not_fused(changing) == reason
         check_trainer(changing)
         assert heavy_modules(changing)
 

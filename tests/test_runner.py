@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from counting import Counting, adapting, scores, steps
+from counting import CountingTrainer, adapting_runner, scores, steps
 
 
 def test_trials_run_one_after_another_on_one_trainer(runner):
@@ -12,7 +12,7 @@ def test_trials_run_one_after_another_on_one_trainer(runner):
     assert [s.metrics["score"] for s in second] == [6.0, 7.0, 8.0]
     assert [s.ended for s in first] == [None, None, "complete"]
     assert [s.epoch for s in first] == [1, 2, 3]
-    assert Counting.made == 1
+    assert CountingTrainer.made == 1
 
 
 def test_a_trainer_may_finish_early(runner):
@@ -25,15 +25,15 @@ def test_a_failure_names_itself_and_the_next_trial_runs(runner):
     assert failed.reason.startswith("RuntimeError: it broke badly (counting.py:")
     assert steps(runner, 1, cannot_start=1)[-1].reason.startswith("ValueError: too small")
     assert steps(runner, 2)[-1].ended == "complete"
-    assert Counting.made == 1
+    assert CountingTrainer.made == 1
 
 
 def test_what_was_measured_stands_when_the_disk_is_full(runner, monkeypatch):
     def full(self, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Counting, "save", full)
-    monkeypatch.setattr(Counting, "save_best", full)
+    monkeypatch.setattr(CountingTrainer, "save", full)
+    monkeypatch.setattr(CountingTrainer, "save_best", full)
     taken = steps(runner, 0)
     assert [(s.metrics["score"], s.ended) for s in taken] == [(1.0, None), (2.0, None), (3.0, "complete")]
     assert {s.reason for s in taken} == {"not kept on disk: No space left on device"}
@@ -41,27 +41,27 @@ def test_what_was_measured_stands_when_the_disk_is_full(runner, monkeypatch):
 
 def test_what_the_time_went_into_adds_up(runner):
     first = steps(runner, 0)
-    assert set(first[0].spent) == {"import", "switch", "train", "keep"}
-    assert set(first[1].spent) == {"train", "keep"}
-    assert set(steps(runner, 1)[0].spent) == {"switch", "train", "keep"}
-    assert all(seconds >= 0 for step in first for seconds in step.spent.values())
+    assert set(first[0].timings) == {"import", "switch", "train", "keep"}
+    assert set(first[1].timings) == {"train", "keep"}
+    assert set(steps(runner, 1)[0].timings) == {"switch", "train", "keep"}
+    assert all(seconds >= 0 for step in first for seconds in step.timings.values())
 
 
 REPLAY = [{"epoch": 1, "params": {"stride": 2.0}}, {"epoch": 3, "params": {"stride": 10.0}}]
 
 
 def test_a_schedule_is_replayed_from_its_epochs_on(tmp_path):
-    assert scores(adapting(tmp_path)) == [1, 2, 3, 4]
-    runner = adapting(tmp_path, replay=REPLAY)
+    assert scores(adapting_runner(tmp_path)) == [1, 2, 3, 4]
+    runner = adapting_runner(tmp_path, replay=REPLAY)
     assert scores(runner) == [2, 4, 14, 24]
     assert scores(runner, 1) == [2, 4, 14, 24], "the next trial begins with the first entry again"
 
 
 @pytest.mark.parametrize("n_trained", [1, 2, 3])
 def test_a_replay_that_was_interrupted_goes_on_where_it_was(tmp_path, n_trained):
-    runner = adapting(tmp_path, replay=REPLAY)
+    runner = adapting_runner(tmp_path, replay=REPLAY)
     runner.start(0, {"start": 0.0, "stride": 1.0}, 1)
     for _ in range(n_trained):
-        runner.step()
+        runner.next_result()
     runner.keep()
-    assert scores(adapting(tmp_path, replay=REPLAY), n_stored=n_trained) == [2, 4, 14, 24][n_trained:]
+    assert scores(adapting_runner(tmp_path, replay=REPLAY), n_stored=n_trained) == [2, 4, 14, 24][n_trained:]

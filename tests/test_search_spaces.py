@@ -17,7 +17,7 @@ from aifs_tune.trainers.by_name import check_trainer
 from aifs_tune.trainers.cnn1d_params import Cnn1dParams
 from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
 from aifs_tune.trainers.cnn_values_params import CnnValuesParams
-from aifs_tune.trainers.families import FAMILIES
+from aifs_tune.trainers.families import TRAINERS
 from aifs_tune.trainers.residual_params import ResidualParams, ResidualShape
 from aifs_tune.trainers.rnn_params import RnnParams
 
@@ -109,7 +109,7 @@ def files_of(*trainers: str) -> list[str]:
     return [name for name, spec in specs.items() if spec.trainer is not None and spec.trainer.name in trainers]
 
 
-@pytest.mark.parametrize("name", files_of(*FAMILIES))
+@pytest.mark.parametrize("name", files_of(*TRAINERS))
 def test_a_shipped_file_tunes_and_wants_what_its_trainer_has(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,11 +31,11 @@ def test_a_second_writer_is_told_who_the_first_is(url):
     storage = Storage(url, wait_s=0.1)
     with pytest.raises(StorageBusyError, match=rf"being written by process {holder.pid} on "), storage.writing():
         pass
-    assert storage.lock().owner().pid == holder.pid
+    assert storage.lock().holder().pid == holder.pid
     holder.communicate("\n")
     with storage.writing():
-        assert storage.lock().owner().pid == os.getpid()
-    assert storage.lock().owner() is None
+        assert storage.lock().holder().pid == os.getpid()
+    assert storage.lock().holder() is None
 
 
 def test_a_killed_writer_holds_nothing(url):

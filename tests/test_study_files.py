@@ -142,7 +142,7 @@ def test_a_study_of_the_same_data_has_the_same_files(study: Study, folder: Path,
 
 
 def test_a_table_that_was_tampered_with_is_refused(study: Study) -> None:
-    (file,) = Path(study.artefacts).rglob("files.parquet")
+    (file,) = Path(study.artifacts).rglob("files.parquet")
     study_files(study).assign(part="train").to_parquet(file)
     with pytest.raises(DamagedError, match=r"files\.parquet: its SHA-256 is"):
         study_files(study)
@@ -166,7 +166,7 @@ def test_rows_of_a_table_are_numbered_as_in_the_file(tmp_path: Path) -> None:
     for row in found.itertuples():
         line = frame.iloc[int(row.place.split()[1]) - 1]
         assert (row.label, row.group) == (line["target"], line["patient"])
-        assert examples.classes[examples.truths[row.example]] == row.label
+        assert examples.classes[examples.y_true[row.example]] == row.label
         assert row.example in getattr(examples, row.part)
 
 

@@ -20,7 +20,7 @@ from labs import command, ended, finished, wait_for
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.errors import StorageError
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
 from aifs_tune.study import Study
@@ -71,14 +71,14 @@ def test_a_worker_that_dies_between_two_trials_costs_none_of_them(lab, monkeypat
     monkeypatch.syspath_prepend(str(lab))
     killed: list[str] = []
 
-    class Killer(Silent):
-        def finished(self, trial: Trial) -> None:
+    class Killer(NullCallback):
+        def on_trial_complete(self, trial: Trial) -> None:
             if trial.number in (2, 5):
                 killed.append(trial.worker)
                 os.kill(int(trial.worker.split(":")[1]), signal.SIGKILL)
 
     sweep = load_sweep("slow.yaml", overrides=("search.scheduler=none",))
-    result = sweep.run(trials=10, workers=1, storage=f"sqlite:///{lab}/lab.db", listener=Killer())
+    result = sweep.run(trials=10, workers=1, storage=f"sqlite:///{lab}/lab.db", callback=Killer())
     assert len(set(killed)) == 2
     told = [(t.number, t.state, t.reason) for t in result.study.all_trials()]
     assert told == [(n, "complete", None) for n in range(10)]

@@ -18,7 +18,7 @@ from aifs_tune.errors import ConflictError, DataError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.net_trainer import KEPT_PROGRAMS
+from aifs_tune.trainers.net_trainer import MAX_TRAIN_FUNCTIONS
 
 SMALL = ("space.filters=8", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24")
 
@@ -42,11 +42,11 @@ def test_a_folder_becomes_a_best_configuration(survey, url):
     assert set(table["state"]) <= {"complete", "pruned"}
     assert table.loc[0, "params_learning_rate"] == 1e-4
     assert table["worker"].nunique() <= 2
-    folders = sorted(p.name for p in result.study.artefacts.iterdir())
+    folders = sorted(p.name for p in result.study.artifacts.iterdir())
     assert folders == ["data", f"trial-{best.number:06d}"]
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
 
-    from aifs_tune.artefacts import kept_weights
+    from aifs_tune.artifacts import kept_weights
     from aifs_tune.data import open_images, prepare_images
     from aifs_tune.trainers.classifier import load_classifier
     from aifs_tune.trainers.metrics import measure
@@ -101,7 +101,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_pa
     killed = get_study(Storage(url), "sky")
     reached = killed.trial(0).epochs
     assert killed.trial(0).state == "running"
-    assert set(killed.checkpoint(0).hashes) == {"hashes.json", "measured.json", "state.json", "state.npz"}
+    assert set(killed.checkpoint(0).hashes) == {"hashes.json", "epochs.json", "state.json", "state.npz"}
     assert 2 <= reached < 14
     resumed = aifs_tune.resume("sky", storage=url).study
     assert [m.epoch for m in resumed.curve(0)] == list(range(1, 15))
@@ -120,7 +120,7 @@ def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(surv
     document["space"]["filters"] = {"type": "int", "low": 1, "high": 1000, "default": 1}
     spec = parse_sweep(document)
     study = start_study(Storage(url, create=True), spec, "shapes")
-    n = KEPT_PROGRAMS + 3
+    n = MAX_TRAIN_FUNCTIONS + 3
     for filters in range(2, n + 1):  # after the defaults, with one filter
         study.enqueue((spec.space.default_params() or {}) | {"filters": filters})
     aifs_tune.Sweep(spec).run(trials=n, epochs=1, workers=1, storage=url, study="shapes")
@@ -129,4 +129,4 @@ def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(surv
     assert [t.state for t in trials] == ["complete"] * n
     workers = [t.worker for t in trials]
     assert len(set(workers)) == 2
-    assert len(set(workers[:KEPT_PROGRAMS])) == 1
+    assert len(set(workers[:MAX_TRAIN_FUNCTIONS])) == 1

@@ -12,9 +12,9 @@ import pytest
 import ray
 
 from aifs_tune import memory
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.quiet import quieten
-from aifs_tune.shortage import put_aside
+from aifs_tune.shortage import defer_trial
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from aifs_tune.sweep import Sweep, SweepResult
@@ -64,10 +64,10 @@ class Lab(NamedTuple):
         for params in trials:
             study.enqueue(params)
         for number, share in (ran_out or {}).items():
-            put_aside(study, study.trial(number), share)
-        listener = Silent()
-        listener.stage = self.lines.append  # type: ignore[method-assign]
-        return Sweep(spec).run(trials=len(trials), storage=url, study="lab", listener=listener)
+            defer_trial(study, study.trial(number), share)
+        callback = NullCallback()
+        callback.on_status = self.lines.append  # type: ignore[method-assign]
+        return Sweep(spec).run(trials=len(trials), storage=url, study="lab", callback=callback)
 
     @property
     def ledger(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import yaml
 from aifs_tune import cli, load_sweep
 from aifs_tune.data.sources import prepare
 from aifs_tune.exchange import lineage
-from aifs_tune.job import Job
+from aifs_tune.job import TrialContext
 from aifs_tune.runner import Runner
 from aifs_tune.trainers.by_name import check_trainer, make_trainer
 
@@ -44,7 +44,7 @@ def test_a_population_finds_a_schedule_that_can_be_replayed(tmp_path: Path, url,
     assert sorted(change.epoch for change in changes) == [3, 5]
     for change in changes:
         assert study.spec.check_params(change.params) == dict(change.params)
-    assert [folder.name for folder in study.artefacts.glob("trial-*")] == [f"trial-{study.best.number:06d}"]
+    assert [folder.name for folder in study.artifacts.glob("trial-*")] == [f"trial-{study.best.number:06d}"]
 
     changed = next(trial for trial in trials if trial.schedule)
     steps = lineage(study, changed)
@@ -65,12 +65,12 @@ def test_a_population_finds_a_schedule_that_can_be_replayed(tmp_path: Path, url,
     check_trainer(spec)
     data = prepare(spec.data, "table", strict=False, tell=str, progress=lambda *done: None).location
     runner = Runner(
-        Job(spec, data, tmp_path / "replayed", tmp_path),
+        TrialContext(spec, data, tmp_path / "replayed", tmp_path),
         lambda params, seed: make_trainer(spec, data, params=params, seed=seed, threads=1),
     )
     runner.start(0, spec.space.default_params(), seed=1)
-    taken = [runner.step() for _ in range(6)]
+    taken = [runner.next_result() for _ in range(6)]
     assert [step.ended for step in taken] == [None] * 5 + ["complete"]
-    trained_with = runner._trainer._course.params
+    trained_with = runner._trainer._train_state.params
     assert trained_with.learning_rate == steps[-1][1]["learning_rate"]
     assert trained_with.dropout == steps[-1][1]["dropout"]

@@ -17,13 +17,13 @@ import aifs_tune
 from aifs_tune.cluster import ray_pool
 from aifs_tune.data.sky import simulate_sky
 from aifs_tune.errors import RequestError, WorkError
-from aifs_tune.job import Job
-from aifs_tune.listener import Silent
-from aifs_tune.place import Place
-from aifs_tune.ray_population import crew_for
+from aifs_tune.job import TrialContext
+from aifs_tune.listener import NullCallback
+from aifs_tune.place import RayConfig
+from aifs_tune.ray_population import open_worker_group
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
-from aifs_tune.trainers.by_name import why_alone
+from aifs_tune.trainers.by_name import why_not_fused
 
 FIXED = (
     *("space.filters=4", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24"),
@@ -36,34 +36,34 @@ def survey(tmp_path_factory) -> Path:
     return simulate_sky(tmp_path_factory.mktemp("sky") / "survey", images=150, size=24, difficulty=0.0).folder
 
 
-class Lines(Silent):
+class Lines(NullCallback):
     """Remembers what a sweep says."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def stage(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         self.lines.append(text)
 
 
 @pytest.mark.soak
 def test_a_population_measures_what_its_members_do_alone(survey, url):
     said = Lines()
-    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.population=3"])
-    result = sweep.run(trials=8, epochs=4, workers=3, storage=url, study="three", listener=said)
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.fused_trials=3"])
+    result = sweep.run(trials=8, epochs=4, workers=3, storage=url, study="three", callback=said)
     table = result.trials
     assert any("1 population(s) of 3 trials in one program each" in line for line in said.lines)
     assert set(table["state"]) == {"complete", "pruned"}
     assert table["worker"].nunique() == 3
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
-    assert len(list((result.study.artefacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
+    assert len(list((result.study.artifacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
 
     from aifs_tune.data import open_images, prepare_images
     from aifs_tune.trainers.image_task import ImageTask
-    from aifs_tune.trainers.population import Population
+    from aifs_tune.trainers.population import FusedTrainer
 
     task = ImageTask(open_images(prepare_images(result.study.spec.data).location), precision="float32")
-    member = Population(task, result.best.params, size=1).member()
+    member = FusedTrainer(task, result.best.params, size=1).member()
     for trial in result.study.all_trials()[:3]:
         member.reset(trial.params, seed=trial.seed)
         for measured in result.study.curve(trial):
@@ -72,7 +72,7 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
 
 @pytest.mark.soak
 def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url):
-    overrides = [*FIXED, "resources.population=2", "search.scheduler=none"]
+    overrides = [*FIXED, "resources.fused_trials=2", "search.scheduler=none"]
     overrides += ["trainer.checkpoint_s=0", "trainer.patience=99"]
     sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides)
     killed: list[int] = []
@@ -115,29 +115,29 @@ def _epochs(url: str) -> int:
 
 
 def test_a_population_that_cannot_start_says_why(survey, tmp_path):
-    overrides = [*FIXED, "resources.population=2", "search.workers=1"]
+    overrides = [*FIXED, "resources.fused_trials=2", "search.workers=1"]
     spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec
-    job = Job(spec, tmp_path / "gone", tmp_path, tmp_path)
-    with ray_pool(spec.search, spec.resources, Place()) as pool:
+    context = TrialContext(spec, tmp_path / "gone", tmp_path, tmp_path)
+    with ray_pool(spec.search, spec.resources, RayConfig()) as pool:
         with (
             pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
-            crew_for(job, pool, n_trials=2, listener=Silent()),
+            open_worker_group(context, pool, n_trials=2, callback=NullCallback()),
         ):
             pass
-        elsewhere = replace(job, fingerprint="that of other data")
+        elsewhere = replace(context, fingerprint="that of other data")
         said = Lines()
         with (
             pytest.raises(WorkError, match=r"no node is left that can run a trial; the last one: the data on "),
-            crew_for(elsewhere, pool, n_trials=2, listener=said),
+            open_worker_group(elsewhere, pool, n_trials=2, callback=said),
         ):
             pass
         assert "is given no more trials: the data on " in said.lines[0]
 
 
 def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
-    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.population=2"]).spec
-    assert "is tuned" in (why_alone(spec) or "")
-    with pytest.raises(RequestError, match=r"resources.population: 2 is not possible: .* is tuned; allowed: 1"):
+    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.fused_trials=2"]).spec
+    assert "is tuned" in (why_not_fused(spec) or "")
+    with pytest.raises(RequestError, match=r"resources.fused_trials: 2 is not possible: .* is tuned; allowed: 1"):
         aifs_tune.Sweep(spec).run(trials=1)
 
 
@@ -145,8 +145,8 @@ def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):
     def spec(*more: str) -> aifs_tune.spec.SweepSpec:
         return aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, *more]).spec
 
-    assert why_alone(spec()) == "a CPU is kept busy by one trial"
-    assert why_alone(spec("resources.gpu=1")) is None
-    assert why_alone(spec("resources.gpu=1", "resources.population=1")) is not None
-    assert why_alone(spec("resources.population=4")) is None
-    assert "measures what share of a GPU" in str(why_alone(spec("resources.gpu=auto", "resources.population=4")))
+    assert why_not_fused(spec()) == "a CPU is kept busy by one trial"
+    assert why_not_fused(spec("resources.gpu=1")) is None
+    assert why_not_fused(spec("resources.gpu=1", "resources.fused_trials=1")) is not None
+    assert why_not_fused(spec("resources.fused_trials=4")) is None
+    assert "measures what share of a GPU" in str(why_not_fused(spec("resources.gpu=auto", "resources.fused_trials=4")))

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 import aifs_tune
 from aifs_tune.bundle.exporting import export
 from aifs_tune.bundle.reproducing import REPRODUCES, Reproduction, reproduce
-from aifs_tune.bundle.verdict import Verdict
+from aifs_tune.bundle.verdict import ReproductionVerdict
 from aifs_tune.cli import app
 from aifs_tune.confirming import SweepOptions
 from aifs_tune.data.sources import prepare
 from aifs_tune.errors import ConflictError, DataError, RequestError, WorkError, border_of
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, start_study
 from aifs_tune.study_files import match_files
@@ -28,7 +28,7 @@ from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.trainers.function import import_function
 
 pytestmark = pytest.mark.usefixtures("one_ray")
-OPTIONS = SweepOptions(workers=2, listener=Silent())
+OPTIONS = SweepOptions(workers=2, callback=NullCallback())
 NOISY = """
 import random
 
@@ -78,7 +78,7 @@ def test_the_command_says_it_with_its_exit_code(
     lab_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "noisy")
-    found = [Reproduction(Verdict("score", 0.2, value, [], None), study) for value in (0.2, 0.3)]
+    found = [Reproduction(ReproductionVerdict("score", 0.2, value, [], None), study) for value in (0.2, 0.3)]
     monkeypatch.setattr("aifs_tune.bundle.reproducing.reproduce", lambda *_args, **_options: found.pop(0))
     done = CliRunner().invoke(app, ["reproduce", str(lab_bundle)])
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "REPRODUCED: to the last digit")

@@ -8,7 +8,7 @@ import pytest
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.cross_validation import CrossValidation
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.noise import measure_noise
 from aifs_tune.ranking import noise_in
 from aifs_tune.sampling.model import KERNEL
@@ -102,7 +102,7 @@ space: {x: {type: float, low: 0, high: 1}}
     counts = study.counts()
     assert 10 <= counts["complete"] < 60
     assert (counts["running"], counts["failed"]) == (0, 0)
-    assert study.advice().stop
+    assert study.recommendation().should_stop
     assert resume("flat", storage=url).study.counts()["complete"] <= counts["complete"] + 2
 
 
@@ -127,15 +127,15 @@ space: {x: {type: choice, choices: [0, 1, 2], default: 1}}
 """
     )
     heard = Heard()
-    first = load_sweep("noisy.yaml").run(storage=url, study="unknown", listener=heard).study
+    first = load_sweep("noisy.yaml").run(storage=url, study="unknown", callback=heard).study
     assert len(first.all_trials()) == 3
     assert any("the noise is not known; measure it: aifs-tune noise noisy" in line for line in heard.lines)
-    noise = measure_noise("noisy.yaml", storage=url, divisions=CrossValidation(folds=1, repeats=6))
+    noise = measure_noise("noisy.yaml", storage=url, cv=CrossValidation(folds=1, repeats=6))
     assert 0.4 < noise.sd < 2.0
-    study = load_sweep("noisy.yaml").run(storage=url, study="known", listener=heard).study
+    study = load_sweep("noisy.yaml").run(storage=url, study="known", callback=heard).study
     assert study.noise_floor == (noise.sd, 5)
     assert study.counts()["complete"] == 3 + 2 * 3
-    assert study.n_asked == 9
+    assert study.n_requested == 9
     again = [trial.params["x"] for trial in study.all_trials()[3:]]
     assert sorted(again) == [1, 1, 1, 2, 2, 2]
     assert len({trial.seed for trial in study.all_trials()}) == 9
@@ -145,15 +145,15 @@ space: {x: {type: choice, choices: [0, 1, 2], default: 1}}
     others = [trial for trial in study.all_trials() if trial.params["x"] == 3 - best.params["x"]]
     assert best.replicates.mean > sum(trial.value for trial in others) / 4
     assert study.best_trials(9)[-1].params["x"] == 0, "who was trained once stands behind"
-    assert study.advice().noise == pytest.approx(noise_in(study.all_trials())[0])
+    assert study.recommendation().noise == pytest.approx(noise_in(study.all_trials())[0])
     assert resume("known", storage=url).study.counts()["complete"] == 9
 
 
-class Heard(Silent):
+class Heard(NullCallback):
     """Keeps what a sweep says."""
 
     def __init__(self):
         self.lines = []
 
-    def stage(self, text):
+    def on_status(self, text):
         self.lines.append(text)

@@ -10,7 +10,7 @@ import pytest
 from sweep_text import BASE, refusal
 
 from aifs_tune import cli, load_sweep
-from aifs_tune.artefacts import BestWeights, TrialArtefacts
+from aifs_tune.artifacts import BestWeights, TrialArtifacts
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.spec import Objective
 from aifs_tune.studies import get_study, open_study
@@ -129,7 +129,7 @@ def test_wrong_objectives_are_named_with_their_line(tmp_path):
 def test_weights_of_the_whole_front_are_kept(tmp_path):
     keep = BestWeights(tmp_path, [Objective(metric="s"), Objective(metric="c", mode="min")], [])
     for number, (s, c) in enumerate(((1, 1), (3, 5), (2, 2), (2, 4), (1, 0.5))):
-        TrialArtefacts(tmp_path, number).save_weights(lambda folder: (folder / "w").write_text("w"))
+        TrialArtifacts(tmp_path, number).save_weights(lambda folder: (folder / "w").write_text("w"))
         keep.ended(Trial(number, "complete", {}, 0, value=s, values={"s": s, "c": c}))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["trial-000001", "trial-000002", "trial-000004"]
 

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from aifs_tune.cli import app
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.likeness import find_like
-from aifs_tune.sampling.inherited import INHERITED
+from aifs_tune.likeness import find_similar
+from aifs_tune.sampling.inherited import SOURCE_TASKS
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study, start_study
 from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.warm_start import MOST_TRIALS, common_parameters, how_it_went, warm_start
+from aifs_tune.warm_start import MOST_TRIALS, common_parameters, describe_transfer, warm_start
 
 SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
 NARROW = {"x": {"type": "float", "low": 0.2, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
@@ -39,13 +39,15 @@ def earlier(url):
 def test_what_is_borne_out_is_followed_and_what_misleads_is_dropped(url, earlier):
     right = measured(open_study("right", space=SPACE, storage=url, warm_start="earlier"), 8)
     assert right.trial(0).params == earlier.best.params
-    assert right.leaning()["earlier"] > 0.4
-    assert how_it_went(right)[0].startswith("the results of earlier were borne out: they count with weight ")
+    assert right.transfer_weights()["earlier"] > 0.4
+    assert describe_transfer(right)[0].startswith("the results of earlier were borne out: they count with weight ")
     wrong = measured(open_study("wrong", space=SPACE, storage=url, warm_start="earlier"), 8, lambda p: -hill(p))
-    assert wrong.leaning() == {"earlier": 0.0}
-    assert how_it_went(wrong) == ["the results of earlier count no more: those of this study do not bear them out"]
+    assert wrong.transfer_weights() == {"earlier": 0.0}
+    assert describe_transfer(wrong) == [
+        "the results of earlier count no more: those of this study do not bear them out"
+    ]
     cold = measured(open_study("cold", space=SPACE, storage=url), 8)
-    assert (cold.leaning(), how_it_went(cold)) == ({}, [])
+    assert (cold.transfer_weights(), describe_transfer(cold)) == ({}, [])
 
 
 def test_with_epochs_too_nothing_of_the_earlier_study_is_read_later(url, tmp_path):
@@ -64,7 +66,7 @@ def test_with_epochs_too_nothing_of_the_earlier_study_is_read_later(url, tmp_pat
 
     old = Storage(f"sqlite:///{tmp_path}/old.db", create=True)
     first = trained(start_study(old, spec("first"), "first"), 12)
-    assert max(first.merits(), key=first.merits().get) == first.best.number
+    assert max(first.posterior_means(), key=first.posterior_means().get) == first.best.number
     proposals = []
     for name in ("one", "two"):
         storage = Storage(f"sqlite:///{tmp_path}/{name}.db", create=True)
@@ -75,7 +77,7 @@ def test_with_epochs_too_nothing_of_the_earlier_study_is_read_later(url, tmp_pat
             study = get_study(Storage(f"sqlite:///{tmp_path}/{name}.db"), "later")
         proposals.append([dict(trial.params) for trial in trained(study, 4).all_trials()])
     assert proposals[0] == proposals[1]
-    assert study.leaning()["first"] > 0.0
+    assert study.transfer_weights()["first"] > 0.0
 
 
 def test_spaces_that_differ_share_what_they_can(url, earlier):
@@ -89,14 +91,14 @@ def test_spaces_that_differ_share_what_they_can(url, earlier):
     wider = open_study("wider", space={**SPACE, "z": {"type": "float", "low": 0, "high": 1}}, storage=url)
     (learnt,) = warm_start(wider, earlier)
     assert (learnt.n_trials, learnt.first) == (16, ()), "z has no default: nothing can be tried again"
-    assert measured(wider, 7).leaning()["earlier"] > 0.0
+    assert measured(wider, 7).transfer_weights()["earlier"] > 0.0
 
 
 def test_other_samplers_try_the_best_and_learn_nothing(url, earlier):
     study = open_study("random", space=SPACE, storage=url, sampler="random")
     (taken,) = warm_start(study, earlier)
     assert (taken.n_trials, taken.first) == (0, (0, 1, 2))
-    assert study.leaning() == {}
+    assert study.transfer_weights() == {}
 
 
 def test_a_large_study_is_sampled(url):
@@ -105,10 +107,10 @@ def test_a_large_study_is_sampled(url):
         for i in range(MOST_TRIALS + 20):
             earlier.attach({"x": i / 99, "y": (37 * i % 100) / 99}, hill({"x": i / 99, "y": 0.0}))
     study = open_study("later", space=SPACE, storage=url, warm_start=["large"])
-    (stored,) = study._optuna.user_attrs[INHERITED]
-    merits = [merit for _, merit in stored["trials"]]
-    assert len(merits) == MOST_TRIALS
-    assert min(merits) < 0 < max(merits)
+    (stored,) = study._optuna.user_attrs[SOURCE_TASKS]
+    posterior_means = [posterior_mean for _, posterior_mean in stored["trials"]]
+    assert len(posterior_means) == MOST_TRIALS
+    assert min(posterior_means) < 0 < max(posterior_means)
 
 
 def test_once_begun_it_needs_nobody(url, earlier):
@@ -169,7 +171,7 @@ def test_studies_that_are_alike_are_found_and_the_others_named(url, earlier):
     }
     measured(opened["little"], 5, lambda p: p["x"])
     study = open_study("new", space={**SPACE, "z": SPACE["x"], "w": SPACE["x"]}, storage=url)
-    found = find_like(study.storage, study)
+    found = find_similar(study.storage, study)
     assert [each.name for each in found.studies] == ["earlier"]
     assert found.others == {
         "other-metric": "its objective is loss, min",
@@ -203,7 +205,7 @@ def test_data_are_alike_by_their_facts(url):
     study("many", "d" * 64, classes=40)
     study("huge", "e" * 64, train=50_000)
     study("unknown", "f" * 64)
-    found = find_like(new.storage, new)
+    found = find_similar(new.storage, new)
     assert [each.name for each in found.studies] == ["same", "near"]
     assert found.others["gray"] == "its data have channels 1, here 3"
     assert found.others["many"].startswith("its data have 40 as classes, here 3")

@@ -11,7 +11,7 @@ import pytest
 from aifs_tune import cli
 
 
-class Ran(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command ended with and printed."""
 
     code: int
@@ -23,15 +23,15 @@ class Ran(NamedTuple):
         return json.loads(self.out)
 
 
-class Typed:
+class CommandLine:
     """Runs the command line with these words."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
-    def __call__(self, *words: str) -> Ran:
+    def __call__(self, *words: str) -> CommandResult:
         self._monkeypatch.setattr(sys, "argv", ["aifs-tune", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         captured = self._capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)

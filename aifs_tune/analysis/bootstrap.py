@@ -23,7 +23,7 @@ _SMALLEST_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreEstimate:
     """A score, and the interval that its draws leave; None where it is undefined or has none."""
 
     value: float | None
@@ -55,7 +55,7 @@ class Resampling:
 
     def estimates(
         self, scores: Callable[[Array], Mapping[str, float]], n: int, groups: Sequence[Any] | None
-    ) -> dict[str, Estimate]:
+    ) -> dict[str, ScoreEstimate]:
         """Each of ``scores``, a function of the weights (n,) of the examples, with its interval.
 
         A draw's weights say how often it has each example. A score is NaN where it is undefined.
@@ -69,7 +69,7 @@ class Resampling:
         values = scores(np.ones(n))
         n_units = int(units.max()) + 1
         if not self.n_draws or n_units < FEWEST_UNITS:
-            return {name: Estimate(_known(value)) for name, value in values.items()}
+            return {name: ScoreEstimate(_known(value)) for name, value in values.items()}
         rng = np.random.default_rng(self.seed)
         draws = []
         for _ in range(self.n_draws):
@@ -80,13 +80,13 @@ class Resampling:
             for (name, value), column in zip(values.items(), zip(*draws, strict=True), strict=True)
         }
 
-    def _estimate(self, value: float, draws: Array) -> Estimate:
+    def _estimate(self, value: float, draws: Array) -> ScoreEstimate:
         defined = draws[np.isfinite(draws)]
         if not math.isfinite(value) or len(defined) < _SMALLEST_SHARE * len(draws):
-            return Estimate(_known(value))
+            return ScoreEstimate(_known(value))
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
-        return Estimate(float(value), float(low), float(high))
+        return ScoreEstimate(float(value), float(low), float(high))
 
 
 def units_of(n: int, groups: Sequence[Any] | None) -> np.ndarray[Any, np.dtype[np.int64]]:

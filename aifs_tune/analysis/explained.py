@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
-from aifs_tune.analysis.forest import FEWEST, Estimate, Forest, fit_forest, foretold
+from aifs_tune.analysis.forest import FEWEST, Forest, ShareEstimate, fit_forest, out_of_bag_predictions
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 from aifs_tune.importance import FEWEST as FEWEST_PED
 from aifs_tune.importance import PedAnova
 from aifs_tune.results import values_of
 from aifs_tune.sampling.encoding import Axis
-from aifs_tune.sampling.searched import Searched
+from aifs_tune.sampling.searched import SearchSpace
 from aifs_tune.spec import Objective, SweepSpec
 from aifs_tune.trial import Trial
 
@@ -33,18 +33,18 @@ _NEAR = 0.1
 class Explained:
     """What explains the values of the complete trials of a study; others have none that can be compared.
 
-    ``places`` (n, d) are their configurations in the unit cube, see :mod:`aifs_tune.analysis.forest`; ``names`` those
+    ``unit_points`` (n, d) are their configurations in the unit cube, see :mod:`aifs_tune.analysis.forest`; ``names`` those
     of the d parameters that can vary.
     """
 
     def __init__(self, spec: SweepSpec, trials: Sequence[Trial]) -> None:
         self._spec = spec
         self.trials = [t for t in trials if t.state == "complete" and len(values_of(t)) == len(spec.objectives)]
-        self._encoding = Searched.of(spec).encoding()
+        self._encoding = SearchSpace.of(spec).encoding()
         self.names = self._encoding.names
-        places = self.encoded(self.trials)
-        self.is_active = ~np.isnan(places)
-        self.places: Array = np.where(self.is_active, places, 0.5)
+        unit_points = self.encoded(self.trials)
+        self.is_active = ~np.isnan(unit_points)
+        self.unit_points: Array = np.where(self.is_active, unit_points, 0.5)
         self._forests: dict[str, Forest] = {}
 
     def axis(self, index: int) -> Axis:
@@ -53,10 +53,10 @@ class Explained:
 
     def encoded(self, trials: Sequence[Trial]) -> Array:
         """The places (n, d) of any trials of the study, NaN where a parameter is inactive."""
-        places = np.empty((len(trials), len(self.names)))
+        unit_points = np.empty((len(trials), len(self.names)))
         for i, trial in enumerate(trials):
-            places[i] = self._encoding.place(trial.params)
-        return places
+            unit_points[i] = self._encoding.unit_point(trial.params)
+        return unit_points
 
     def values(self, objective: Objective) -> Array:
         """Of the complete trials (n,)."""
@@ -69,18 +69,18 @@ class Explained:
             return None
         if objective.metric not in self._forests:
             self._forests[objective.metric] = fit_forest(
-                self.places, self.values(objective), self._spec.search.seed % 2**31
+                self.unit_points, self.values(objective), self._spec.search.seed % 2**31
             )
         return self._forests[objective.metric]
 
     def unexplained(self, without: int | None, trials: Sequence[Trial], scores: Array) -> Array:
         """What a forest of all parameters, or all but one, leaves of ``scores`` (n,), each trial foretold by trees that
         have not seen it."""
-        places = np.nan_to_num(self.encoded(trials), nan=0.5)
-        places = places if without is None else np.delete(places, without, axis=1)
-        if places.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
+        unit_points = np.nan_to_num(self.encoded(trials), nan=0.5)
+        unit_points = unit_points if without is None else np.delete(unit_points, without, axis=1)
+        if unit_points.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
             return np.asarray(scores - scores.mean())
-        return np.asarray(scores - foretold(places, scores, self._spec.search.seed % 2**31))
+        return np.asarray(scores - out_of_bag_predictions(unit_points, scores, self._spec.search.seed % 2**31))
 
     def obstacle(self, objective: Objective, fewest: int) -> str | None:
         """Why nothing can be said of an objective; None where something can."""
@@ -119,7 +119,7 @@ class Explained:
             if forest is None:
                 remarks.append(self.obstacle(objective, FEWEST) or "")
                 continue
-            found = forest.shares("pairs")
+            found = forest.importances("pairs")
             pairs = [(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names))]
             for i, j in sorted(pairs, key=lambda pair: -found.value[pair]):
                 shares = (float(part[i, j]) for part in (found.value, found.low, found.high))
@@ -141,7 +141,7 @@ class Explained:
             return table
         predicted, std = forest.surface(axes[0], axes[1], (grid[0], grid[1]))
         near = [
-            (np.abs(self.places[:, axis, None] - points) <= self._nearness(axis)) & self.is_active[:, axis, None]
+            (np.abs(self.unit_points[:, axis, None] - points) <= self._nearness(axis)) & self.is_active[:, axis, None]
             for axis, points in zip(axes, grid, strict=True)
         ]
         values = [self._encoding.axes[axis].values(points) for axis, points in zip(axes, grid, strict=True)]
@@ -158,11 +158,11 @@ class Explained:
             table.attrs[REMARK] = doubts[0]
         return table
 
-    def _fanova(self, objective: Objective) -> Estimate | str:
+    def _fanova(self, objective: Objective) -> ShareEstimate | str:
         forest = self.find_forest(objective)
-        return self.obstacle(objective, FEWEST) or "" if forest is None else forest.shares("alone")
+        return self.obstacle(objective, FEWEST) or "" if forest is None else forest.importances("alone")
 
-    def _ped_anova(self, objective: Objective) -> Estimate | str:
+    def _ped_anova(self, objective: Objective) -> ShareEstimate | str:
         obstacle = self.obstacle(objective, FEWEST_PED)
         if obstacle:
             return obstacle
@@ -173,13 +173,13 @@ class Explained:
         shares = np.array([evaluate(chosen.tolist()) for chosen in drawn if np.ptp(losses[chosen]) > 0])
         low, high = np.quantile(shares, [0.025, 0.975], axis=0)
         value = evaluate(range(n))
-        return Estimate(value, np.minimum(low, value), np.maximum(high, value))
+        return ShareEstimate(value, np.minimum(low, value), np.maximum(high, value))
 
     def _ped(self, losses: Array) -> Callable[[Sequence[int]], Array]:
         ped = PedAnova(self._spec.space, [t.params for t in self.trials], losses.tolist())
 
         def evaluate(chosen: Sequence[int]) -> Array:
-            shares = ped.shares(chosen)
+            shares = ped.importances(chosen)
             return np.array([shares.get(name, 0.0) for name in self.names])
 
         return evaluate

@@ -32,7 +32,7 @@ _NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class ShareEstimate:
     """Shares with the ends of their 95 % intervals, all of one shape."""
 
     value: Array
@@ -42,13 +42,13 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """Fitted to ``places`` (n, d) in the unit cube and ``values`` (n,), which are not all equal.
+    """Fitted to ``unit_points`` (n, d) in the unit cube and ``values`` (n,), which are not all equal.
 
     ``explained`` is what part of the variance of trials that a tree has not seen it foretells (R², out of bag); at or
     below 0 it foretells nothing, and its shares mean nothing.
     """
 
-    places: Array
+    unit_points: Array
     values: Array
     trees: tuple[Leaves, ...]
     explained: float
@@ -69,22 +69,22 @@ class Forest:
                 continue
             size = max(1, self.leaf_size // 2)
             seed = int(rng.integers(2**31))
-            trees = _fitted(self.places[chosen], self.values[chosen], _TREES_OF_A_HALF, size, seed)[0]
+            trees = _fitted(self.unit_points[chosen], self.values[chosen], _TREES_OF_A_HALF, size, seed)[0]
             shares = _mean_shares(trees)
             if shares is not None:
                 found.append(shares)
         return found
 
-    def shares(self, part: str) -> Estimate:
+    def importances(self, part: str) -> ShareEstimate:
         """What :class:`~aifs_tune.analysis.variance.Shares` calls ``part``, with intervals."""
         assert self._full is not None, "values that differ make trees that vary"
         value = getattr(self._full, part)
         if len(self._halves) < 2:
-            return Estimate(value, np.zeros_like(value), np.ones_like(value))
+            return ShareEstimate(value, np.zeros_like(value), np.ones_like(value))
         halves = np.array([getattr(half, part) for half in self._halves])
         wide, moved = _NORMAL_95 * halves.std(axis=0, ddof=1), value - halves.mean(axis=0)
         low, high = value - wide + np.minimum(moved, 0.0), value + wide + np.maximum(moved, 0.0)
-        return Estimate(value, np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0))
+        return ShareEstimate(value, np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0))
 
     def surface(self, first: int, second: int, grid: tuple[Array, Array]) -> tuple[Array, Array]:
         """The mean over all parameters but two, at a grid of these, and its standard deviation over the trees."""
@@ -92,21 +92,21 @@ class Forest:
         return found.mean(axis=0), found.std(axis=0)
 
 
-def fit_forest(places: Array, values: Array, seed: int) -> Forest:
+def fit_forest(unit_points: Array, values: Array, seed: int) -> Forest:
     """A forest whose leaves are as large as foretells unseen trials best: the more noise, the larger."""
     best: Forest | None = None
     for size in _sizes(len(values)):
-        trees, explained = _fitted(places, values, N_TREES, size, seed)
+        trees, explained = _fitted(unit_points, values, N_TREES, size, seed)
         if best is None or explained > best.explained:
-            best = Forest(places, values, trees, explained, size, seed)
+            best = Forest(unit_points, values, trees, explained, size, seed)
     assert best is not None
     return best
 
 
-def foretold(places: Array, values: Array, seed: int) -> Array:
+def out_of_bag_predictions(unit_points: Array, values: Array, seed: int) -> Array:
     """Of each trial, what trees foretell that have not seen it (n,), by a forest that is as :func:`fit_forest` makes
     it."""
-    forests = [_grown(places, values, N_TREES, size, seed) for size in _sizes(len(values))]
+    forests = [_grown(unit_points, values, N_TREES, size, seed) for size in _sizes(len(values))]
     found = np.array(max(forests, key=lambda forest: float(forest.oob_score_)).oob_prediction_, dtype=float)
     return np.where(np.isfinite(found), found, values.mean())
 
@@ -115,13 +115,15 @@ def _sizes(n: int) -> list[int]:
     return [size for size in _LEAF_SIZES if size == 1 or 4 * size <= n]
 
 
-def _fitted(places: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> tuple[tuple[Leaves, ...], float]:
-    forest = _grown(places, values, n_trees, leaf_size, seed)
-    trees = tuple(leaves_of(each.tree_, places.shape[1]) for each in forest.estimators_)
+def _fitted(
+    unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed: int
+) -> tuple[tuple[Leaves, ...], float]:
+    forest = _grown(unit_points, values, n_trees, leaf_size, seed)
+    trees = tuple(leaves_of(each.tree_, unit_points.shape[1]) for each in forest.estimators_)
     return trees, float(forest.oob_score_)
 
 
-def _grown(places: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> Any:
+def _grown(unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> Any:
     """scikit-learn's forest."""
     from sklearn.ensemble import RandomForestRegressor
 
@@ -134,7 +136,7 @@ def _grown(places: Array, values: Array, n_trees: int, leaf_size: int, seed: int
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some trials are in every tree, where there are few
-        return forest.fit(places, values)
+        return forest.fit(unit_points, values)
 
 
 def _mean_shares(trees: tuple[Leaves, ...]) -> Shares | None:

@@ -1,6 +1,6 @@
 """What predicted probabilities are worth on examples that no trial saw.
 
-found = evaluate_classes(truths, probabilities, classes=["galaxy", "star"], groups=fields)
+found = evaluate_classes(y_true, probabilities, classes=["galaxy", "star"], groups=fields)
 print(found.report.to_text())
 found.scores["macro_f1"]      # 0.736 [0.702, 0.768]
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from aifs_tune.analysis.bootstrap import Estimate, Resampling
+from aifs_tune.analysis.bootstrap import Resampling, ScoreEstimate
 from aifs_tune.analysis.class_report import ClassReport, class_report, scores_of
 from aifs_tune.analysis.curves import Curves, RankedScores, curves_of
 from aifs_tune.analysis.reliability import Reliability, ReliabilityBin
@@ -51,7 +51,7 @@ class HeldOutClasses:
 
     classes: tuple[str, ...]
     n: int
-    scores: Mapping[str, Estimate]
+    scores: Mapping[str, ScoreEstimate]
     report: ClassReport
     confusion: NDArray[np.int64]
     reliability: tuple[ReliabilityBin, ...]
@@ -88,7 +88,7 @@ class HeldOutClasses:
 
 
 def evaluate_classes(
-    truths: ArrayLike,
+    y_true: ArrayLike,
     probabilities: ArrayLike,
     *,
     classes: Sequence[str],
@@ -101,7 +101,7 @@ def evaluate_classes(
 
     Parameters
     ----------
-    truths
+    y_true
         The true class of each example (n,), as an index into ``classes``.
     probabilities
         Of each class for each example (n, k); rows sum to 1.
@@ -113,12 +113,12 @@ def evaluate_classes(
     RequestError
         If shapes do not fit, a truth is no class, or a row is no distribution.
     """
-    labels, shares = _checked(truths, probabilities, classes)
+    labels, shares = _checked(y_true, probabilities, classes)
     n, k = shares.shape
     guesses = shares.argmax(axis=1)
     is_one = labels[:, None] == np.arange(k)
     reliability = Reliability(shares[np.arange(n), guesses], guesses == labels, n_bins)
-    score = _Scores(labels, guesses, shares, reliability)
+    score = _ClassScores(labels, guesses, shares, reliability)
     confusion = score.confusion(np.ones(n)).round().astype(np.int64)
     found = [curves_of(name, is_one[:, i], shares[:, i]) for i, name in enumerate(classes)]
     return HeldOutClasses(
@@ -133,7 +133,7 @@ def evaluate_classes(
     )
 
 
-class _Scores:
+class _ClassScores:
     """:data:`SCORES` as a function of the weights of the examples."""
 
     def __init__(
@@ -164,17 +164,17 @@ class _Scores:
         return dict(zip(SCORES, map(float, values), strict=True))
 
 
-def _checked(truths: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> tuple[NDArray[np.int64], Array]:
+def _checked(y_true: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> tuple[NDArray[np.int64], Array]:
     shares, k = np.asarray(probabilities, dtype=np.float64), len(classes)
-    labels = np.asarray(truths)
+    labels = np.asarray(y_true)
     if shares.ndim != 2 or shares.shape[1] != k or k < 2 or len(shares) == 0:
         wanted = f"(examples, {k}), one column for each class, at least two classes and one example"
         raise RequestError(f"probabilities: shape {shares.shape}; allowed: {wanted}")
     if labels.shape != (len(shares),):
-        raise RequestError(f"truths: shape {labels.shape}; allowed: ({len(shares)},), as many as probabilities")
+        raise RequestError(f"y_true: shape {labels.shape}; allowed: ({len(shares)},), as many as probabilities")
     wrong = np.flatnonzero((labels < 0) | (labels >= k) | (labels != np.floor(labels)))
     if len(wrong):
-        raise RequestError(f"truths: {labels[wrong[0]]} of example {wrong[0]}; allowed: a class, from 0 to {k - 1}")
+        raise RequestError(f"y_true: {labels[wrong[0]]} of example {wrong[0]}; allowed: a class, from 0 to {k - 1}")
     with np.errstate(invalid="ignore"):
         is_distribution = (shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) <= _SUM_TOLERANCE)
     bad = np.flatnonzero(~is_distribution)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from aifs_tune.analysis.bootstrap import Estimate, Resampling
+from aifs_tune.analysis.bootstrap import Resampling, ScoreEstimate
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
@@ -39,7 +39,7 @@ class HeldOutTarget:
     name: str
     unit: str
     n: int
-    scores: Mapping[str, Estimate]
+    scores: Mapping[str, ScoreEstimate]
     worst: tuple[Miss, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,8 +54,8 @@ class HeldOutTarget:
 
 
 def evaluate_values(
-    truths: ArrayLike,
-    answers: ArrayLike,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
     targets: Mapping[str, str],
     groups: Sequence[Any] | None = None,
@@ -66,7 +66,7 @@ def evaluate_values(
 
     Parameters
     ----------
-    truths, answers
+    y_true, y_pred
         What is true and what was predicted (n, targets), in units; (n,) where there is one target.
     targets
         The unit of each target by its name, empty where it has none.
@@ -78,16 +78,16 @@ def evaluate_values(
     RequestError
         If shapes do not fit or a number is not finite.
     """
-    true, found = (_columns(name, values, len(targets)) for name, values in (("truths", truths), ("answers", answers)))
+    true, found = (_columns(name, values, len(targets)) for name, values in (("y_true", y_true), ("y_pred", y_pred)))
     if true.shape != found.shape:
-        raise RequestError(f"answers: {len(found)} of them; allowed: {len(true)}, as many as truths")
+        raise RequestError(f"y_pred: {len(found)} of them; allowed: {len(true)}, as many as y_true")
     used = resampling or Resampling()
     return tuple(
         HeldOutTarget(
             name,
             unit,
             len(true),
-            used.estimates(_Scores(true[:, i], found[:, i]), len(true), groups),
+            used.estimates(_TargetScores(true[:, i], found[:, i]), len(true), groups),
             _worst(true[:, i], found[:, i], n_worst),
         )
         for i, (name, unit) in enumerate(targets.items())
@@ -104,11 +104,11 @@ def scores_table(targets: Sequence[HeldOutTarget]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(("value", "low", "high"), "Float64"))
 
 
-class _Scores:
+class _TargetScores:
     """:data:`SCORES` of one target as a function of the weights of the examples."""
 
-    def __init__(self, truths: Array, answers: Array) -> None:
-        self._truths, self._errors = truths, answers - truths
+    def __init__(self, y_true: Array, y_pred: Array) -> None:
+        self._y_true, self._errors = y_true, y_pred - y_true
         sizes = np.abs(self._errors)
         self._order = np.argsort(sizes, kind="stable")
         self._sorted = sizes[self._order]
@@ -116,9 +116,9 @@ class _Scores:
     def __call__(self, weights: Array) -> dict[str, float]:
         total = weights.sum()
         square = weights @ self._errors**2 / total
-        mean = weights @ self._truths / total
-        spread = weights @ (self._truths - mean) ** 2 / total
-        r2 = 1 - square / spread if np.ptp(self._truths[weights > 0]) > 0 else np.nan
+        mean = weights @ self._y_true / total
+        spread = weights @ (self._y_true - mean) ** 2 / total
+        r2 = 1 - square / spread if np.ptp(self._y_true[weights > 0]) > 0 else np.nan
         values = (r2, weights @ np.abs(self._errors) / total, np.sqrt(square), weights @ self._errors / total)
         return dict(zip(SCORES, map(float, (*values, *self._quantiles(weights))), strict=True))
 
@@ -144,6 +144,6 @@ def _columns(what: str, values: ArrayLike, n_targets: int) -> Array:
     return array
 
 
-def _worst(truths: Array, answers: Array, n_worst: int) -> tuple[Miss, ...]:
-    order = np.argsort(-np.abs(answers - truths), kind="stable")[:n_worst]
-    return tuple(Miss(int(i), float(truths[i]), float(answers[i])) for i in order)
+def _worst(y_true: Array, y_pred: Array, n_worst: int) -> tuple[Miss, ...]:
+    order = np.argsort(-np.abs(y_pred - y_true), kind="stable")[:n_worst]
+    return tuple(Miss(int(i), float(y_true[i]), float(y_pred[i])) for i in order)

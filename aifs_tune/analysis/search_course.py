@@ -17,14 +17,14 @@ _LEAST_GAIN = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class ScoreHistory:
     """Scores of the complete trials in the order of their numbers, the larger the better: (n,)."""
 
     scores: Array
 
     @staticmethod
-    def of(spec: SweepSpec, best_first: Sequence[Trial]) -> Course:
-        return Course(oriented(sorted(best_first, key=lambda t: t.number), spec))
+    def of(spec: SweepSpec, best_first: Sequence[Trial]) -> ScoreHistory:
+        return ScoreHistory(oriented(sorted(best_first, key=lambda t: t.number), spec))
 
     @property
     def _n_late(self) -> int:

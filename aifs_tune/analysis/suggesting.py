@@ -27,7 +27,7 @@ from aifs_tune.analysis.evidence import (
 )
 from aifs_tune.analysis.explained import Explained
 from aifs_tune.analysis.scores import Array
-from aifs_tune.analysis.search_course import Course, train_longer
+from aifs_tune.analysis.search_course import ScoreHistory, train_longer
 from aifs_tune.analysis.suggestion import ALPHA, Suggestion, n_best, oriented, shown
 from aifs_tune.ranking import ranked
 from aifs_tune.scalars import show
@@ -56,9 +56,9 @@ def suggestions_of(
     best_first = ranked(trials, spec)
     found = [*_fix(spec, explained), *_exclude(trials, explained), *_few(best_first, explained)]
     if not spec.trade_off:
-        course = Course.of(spec, best_first)
+        history = ScoreHistory.of(spec, best_first)
         found += [*_widen(spec, best_first, explained), *_drop(spec, best_first, explained)]
-        found += [*course.still_gains(), *course.has_stopped(), *course.is_within(noise)]
+        found += [*history.still_gains(), *history.has_stopped(), *history.is_within(noise)]
         found += train_longer(best_first, n_epochs)
     return sorted(found, key=lambda each: KINDS.index(each.kind))
 

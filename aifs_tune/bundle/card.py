@@ -83,7 +83,7 @@ def _scores(results: Mapping[str, Any]) -> str:
         lines += [f"- {verdict}" for verdict in confirmation["verdicts"]]
         lines += [
             f"- {each['name']}: mean {each['mean']:.4g}" + (f" +- {each['sd']:.2g}" if each["sd"] is not None else "")
-            for each in confirmation["contenders"]
+            for each in confirmation["candidates"]
             if each["mean"] is not None
         ]
     if not results["confirmations"]:
@@ -95,7 +95,7 @@ def _scores(results: Mapping[str, Any]) -> str:
 def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
     if test is None:
         return ["\nThe test part has not been answered."]
-    lines = [f"\nOn the test part, answered once, by {test['contender']}:\n"]
+    lines = [f"\nOn the test part, answered once, by {test['candidate']}:\n"]
     for each in [test["classes"]] if "classes" in test else test["targets"]:
         for name, score in each["scores"].items():
             value, low, high = (

@@ -11,7 +11,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.scalars import brief
 
 _ORCID = re.compile(r"(?:https://orcid\.org/)?(\d{4}-\d{4}-\d{4}-\d{3}[\dX])")
-_LONGEST = 200
+_MAX_TEXT_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def author_of(text: str) -> Author:
         If there is no name, or no ORCID iD behind the semicolon (its last character is checked).
     """
     named, _, orcid = (part.strip() for part in text.partition(";"))
-    if not named or len(named) > _LONGEST or not named.isprintable():
+    if not named or len(named) > _MAX_TEXT_CHARS or not named.isprintable():
         raise RequestError(f"--author: {brief(text)} has no name; allowed: 'NAME' or 'NAME;ORCID'")
     if ";" in text:
         orcid = _checked_orcid(orcid)
@@ -81,8 +81,8 @@ class Citation:
         RequestError
             If one of them is not allowed.
         """
-        if not title.strip() or len(title) > _LONGEST or not title.isprintable():
-            raise RequestError(f"--title: {brief(title)}; allowed: printable text of 1 to {_LONGEST} characters")
+        if not title.strip() or len(title) > _MAX_TEXT_CHARS or not title.isprintable():
+            raise RequestError(f"--title: {brief(title)}; allowed: printable text of 1 to {_MAX_TEXT_CHARS} characters")
         return cls(title, tuple(author_of(each) for each in authors), None if licence is None else licence_id(licence))
 
     @property

@@ -32,7 +32,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """How the content of a bundle came about: times in ISO 8601, the version of aifs-tune."""
 
     description: str
@@ -41,7 +41,9 @@ class Made:
     version: str
 
 
-def write_metadata(folder: Path, about: Mapping[str, tuple[str, str]], citation: Citation, made: Made) -> None:
+def write_metadata(
+    folder: Path, about: Mapping[str, tuple[str, str]], citation: Citation, provenance: Provenance
+) -> None:
     """Describe all files in ``folder`` in its ``ro-crate-metadata.json``; ``about`` has name and description of each.
 
     Raises
@@ -64,17 +66,17 @@ def write_metadata(folder: Path, about: Mapping[str, tuple[str, str]], citation:
         told = {"name": author.name, "familyName": author.family}
         people.append(crate.add(Person(crate, identity, told | ({"givenName": author.given} if author.given else {}))))
     root = crate.root_dataset
-    root["name"], root["description"], root["datePublished"] = citation.title, made.description, made.ended
+    root["name"], root["description"], root["datePublished"] = citation.title, provenance.description, provenance.ended
     if people:
         root["author"] = people[0] if len(people) == 1 else people
     root["license"] = NO_LICENCE
     if citation.licence_url is not None:
         licence = {"@type": "CreativeWork", "name": citation.licence, "identifier": citation.licence}
         root["license"] = crate.add(ContextEntity(crate, citation.licence_url, licence))
-    software = {"@type": "SoftwareApplication", "name": "aifs-tune", "version": made.version}
-    software |= {"softwareVersion": made.version}
+    software = {"@type": "SoftwareApplication", "name": "aifs-tune", "version": provenance.version}
+    software |= {"softwareVersion": provenance.version}
     instrument = crate.add(ContextEntity(crate, "#aifs-tune", software))
-    action = {"@type": "CreateAction", "name": "The search", "startTime": made.began, "endTime": made.ended}
+    action = {"@type": "CreateAction", "name": "The search", "startTime": provenance.began, "endTime": provenance.ended}
     search = crate.add(ContextEntity(crate, "#search", action))
     search["instrument"], search["object"] = instrument, files["sweep.yaml"]
     search["result"] = [file for name, file in files.items() if name.startswith(("trials.", "model/"))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aifs_tune.data.folder import PARTS
 from aifs_tune.study import Study
 from aifs_tune.study_files import find_study_files
-from aifs_tune.trainers.by_name import find_family
+from aifs_tune.trainers.by_name import find_trainer_entry
 
 if TYPE_CHECKING:
     import pandas
@@ -41,10 +41,10 @@ class DataRecord:
 
 def data_of(study: Study) -> DataRecord:
     """What is recorded with ``study``."""
-    family = find_family(study.spec)
-    if family is None:
+    trainer_entry = find_trainer_entry(study.spec)
+    if trainer_entry is None:
         why = "what the trainer learns from is its own" if study.spec.trainer else "an instrument learns from no data"
         return DataRecord(None, None, None, why)
     files = find_study_files(study)
     missing = None if files is not None else "the study has no record of the files that it learnt from"
-    return DataRecord(study.fingerprint, family.kind, files, missing)
+    return DataRecord(study.fingerprint, trainer_entry.kind, files, missing)

@@ -11,13 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from aifs_tune.answers import best_answer
+from aifs_tune.answers import best_summary
 from aifs_tune.bundle.card import card_text
 from aifs_tune.bundle.citing import Citation, citation_file, zenodo_metadata
-from aifs_tune.bundle.crate import Made, check_bundle, write_metadata
+from aifs_tune.bundle.crate import Provenance, check_bundle, write_metadata
 from aifs_tune.bundle.data_record import DataRecord, data_of
 from aifs_tune.bundle.model_files import ModelFiles, write_model
-from aifs_tune.bundle.noise_record import Beside, beside
+from aifs_tune.bundle.noise_record import RelatedResults, related
 from aifs_tune.bundle.sweep_files import best_sweep, data_name, local_data, published, sweep_text
 from aifs_tune.durable import write_folder
 from aifs_tune.environment import ENVIRONMENT, environment
@@ -30,7 +30,7 @@ from aifs_tune.table import table_bytes, trials_table
 from aifs_tune.trial import Trial
 
 RESULTS, STUDY, BEST, SWEEP = "results.json", "study.json", "best.yaml", "sweep.yaml"
-BESIDE = "beside"
+RELATED = "related"
 VERSION = 1
 _KINDS: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
 
@@ -53,7 +53,7 @@ _ABOUT = {
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written to ``folder``: its files, and by kind what it has none of, and why; ``sha256`` is that of its
     metadata, which have that of all others. ``needs_data``: whether data that lie elsewhere are needed to run it again.
     """
@@ -85,7 +85,7 @@ def export(
     authors: Sequence[str] = (),
     licence: str | None = None,
     zenodo: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Write the study into the new ``folder``: whole, or not at all. Nothing is asked of any network.
 
     ``authors`` are ``NAME`` or ``NAME;ORCID``, ``licence`` is an identifier of SPDX; ``zenodo`` adds what an upload
@@ -106,9 +106,9 @@ def export(
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise ConflictError(f"{target}: is there and not empty; allowed: a new folder")
     found = get_study(Storage(storage), study)
-    answer = best_answer(found)
+    answer = best_summary(found)
     citation = Citation.of(title or f"{found.name}: best configuration and trials", authors, licence)
-    writing = _Writing(found, answer, citation, zenodo)
+    writing = _BundleWriter(found, answer, citation, zenodo)
     try:
         write_folder(target, writing.write)
     except shutil.Error as error:
@@ -116,12 +116,12 @@ def export(
     except OSError as error:
         raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
     names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    return Exported(
+    return ExportResult(
         target, found.name, names, writing.missing, check_bundle(target), local_data(found.spec) is not None
     )
 
 
-class _Writing:
+class _BundleWriter:
     """One export: gathers what the files have in common while it writes them."""
 
     def __init__(self, study: Study, answer: Mapping[str, Any], citation: Citation, zenodo: bool) -> None:
@@ -139,17 +139,17 @@ class _Writing:
     def write(self, folder: Path) -> None:
         """Fill the new ``folder``."""
         folder.chmod(0o755)
-        around, data = beside(self._study, self._best), data_of(self._study)
-        self._write_study(folder, around)
+        related_results, data = related(self._study, self._best), data_of(self._study)
+        self._write_study(folder, related_results)
         self._write_tables(folder, data)
         model = write_model(self._study, self._best, folder, self._ended)
         self._about |= model.about
         self.missing |= {f"model, {kind}": why for kind, why in model.missing.items()}
-        results = self._results(around, data) | {"precision": model.precision}
+        results = self._results(related_results, data) | {"precision": model.precision}
         self._json(folder, RESULTS, results)
         self._write_words(folder, results, model)
-        made = Made(self._description, self._began.isoformat(), self._ended.isoformat(), _version())
-        write_metadata(folder, self._about, self._citation, made)
+        provenance = Provenance(self._description, self._began.isoformat(), self._ended.isoformat(), _version())
+        write_metadata(folder, self._about, self._citation, provenance)
         for path in folder.rglob("*"):  # what is made to be passed on may be read, whoever trained it
             path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -161,12 +161,12 @@ class _Writing:
             "configuration, its scores and its model."
         )
 
-    def _write_study(self, folder: Path, around: Beside) -> None:
+    def _write_study(self, folder: Path, related_results: RelatedResults) -> None:
         self._json(folder, STUDY, _published_document(self._study))
-        for each in around.studies:
+        for each in related_results.studies:
             short = each.name.rpartition("/")[2]
             about = "A confirmation, comparison, noise or test study beside it, as study.json."
-            self._json(folder, f"{BESIDE}/{short}.json", _published_document(each), (short, about))
+            self._json(folder, f"{RELATED}/{short}.json", _published_document(each), (short, about))
         comment = f"The sweep file of the study {self._study.name}, with all defaults."
         self._text(folder, SWEEP, sweep_text(self._spec, comment))
         comment = f"Trial {self._best.number} of the study {self._study.name}: aifs-tune run best.yaml"
@@ -201,7 +201,7 @@ class _Writing:
         table = pd.DataFrame(rows, columns=None if rows else ["trial", "epoch", "seconds"])
         return table.astype({name: "Int64" if name in ("trial", "epoch") else "Float64" for name in table.columns})
 
-    def _results(self, around: Beside, data: DataRecord) -> dict[str, Any]:
+    def _results(self, related_results: RelatedResults, data: DataRecord) -> dict[str, Any]:
         spec, best = self._spec, self._best
         facts = {} if spec.data is None else {"split": spec.data.split.seed}
         return {
@@ -217,7 +217,7 @@ class _Writing:
             "seeds": {"search": spec.search.seed, "best_trial": best.seed, **facts},
             "data": data.to_json() | {"name": data_name(spec), "local": local_data(spec) is not None},
             "environment_of": "export" if self._study.fact(ENVIRONMENT) is None else "search",
-            **around.to_json(),
+            **related_results.to_json(),
         }
 
     def _write_words(self, folder: Path, results: Mapping[str, Any], model: ModelFiles) -> None:

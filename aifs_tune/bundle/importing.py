@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.artefacts import TrialArtefacts
-from aifs_tune.bundle.reading import Bundle, open_bundle, placed
+from aifs_tune.artifacts import TrialArtifacts
+from aifs_tune.bundle.reading import Bundle, open_bundle, with_data_at
 from aifs_tune.errors import ConflictError, DamagedError
 from aifs_tune.hashes import check_hashes
 from aifs_tune.storage import Storage
@@ -40,9 +40,9 @@ def import_study(
     bundle = open_bundle(folder)
     name = study or bundle.name
     documents = {name: bundle.study} | {
-        _renamed(each, bundle.name, name): document for each, document in bundle.beside().items()
+        _renamed(each, bundle.name, name): document for each, document in bundle.related().items()
     }
-    specs = {each: placed(spec_in(document), data) for each, document in documents.items()}
+    specs = {each: with_data_at(spec_in(document), data) for each, document in documents.items()}
     opened = Storage(storage, create=True)
     with opened.writing():
         taken = [each for each in documents if each in study_names(opened)]
@@ -56,9 +56,9 @@ def import_study(
     return made[name]
 
 
-def _renamed(beside: str, exported: str, name: str) -> str:
+def _renamed(related: str, exported: str, name: str) -> str:
     """What a study beside is called: as before, with another beginning."""
-    short = beside.rpartition("/")[2].removeprefix(exported.rpartition("/")[2])
+    short = related.rpartition("/")[2].removeprefix(exported.rpartition("/")[2])
     return f"{name}{short}" if short.startswith("-") else f"{name}-{short}"
 
 
@@ -81,6 +81,6 @@ def _take_files(study: Study, bundle: Bundle) -> None:
     if bundle.weights is not None:
         best = study.trial(int(bundle.results["best"]["trial"]))
         check_hashes(bundle.weights, best.weights)
-        TrialArtefacts(study.artefacts, best.number).save_weights(
+        TrialArtifacts(study.artifacts, best.number).save_weights(
             lambda target: shutil.copytree(str(bundle.weights), target, dirs_exist_ok=True)
         )

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.artefacts import kept_weights
+from aifs_tune.artifacts import kept_weights
 from aifs_tune.errors import NotFoundError, RequestError
-from aifs_tune.quiet import unheard
+from aifs_tune.quiet import silence_stderr
 from aifs_tune.study import Study
 from aifs_tune.trial import Trial
 
@@ -56,7 +56,7 @@ def _for_others(
     study: Study, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
 ) -> ModelFiles:
     name = study.trainer or "none"
-    with unheard():
+    with silence_stderr():
         from aifs_tune.trainers.exported import inputs_of, write_keras, write_onnx
         from aifs_tune.trainers.loaded import NETWORKS, load_network
     if name not in NETWORKS:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from aifs_tune.confirmation import CONTENDERS, Confirmation, read_confirmation
-from aifs_tune.confirming import TESTED, find_tested
+from aifs_tune.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.confirming import TEST_EVALUATION, find_evaluation
 from aifs_tune.errors import NotFoundError
 from aifs_tune.projects import split_name
 from aifs_tune.studies import find_study, study_names
@@ -38,7 +38,7 @@ class RecordedNoise:
         return RecordedNoise(float(entry["sd"]), int(entry["n"]), str(entry["of"]))
 
 
-def studies_beside(study: Study) -> list[Study]:
+def find_related_studies(study: Study) -> list[Study]:
     """The confirmations, comparisons, noise and test studies of ``study``, by name: those of its name, trainer and
     data."""
     project, short = split_name(study.name)
@@ -54,13 +54,13 @@ def studies_beside(study: Study) -> list[Study]:
 
 
 def _is_about_the_same(one: Study, other: Study) -> bool:
-    if one.fact(CONTENDERS) is None and one.fact(TESTED) is None:
+    if one.fact(CANDIDATES) is None and one.fact(TEST_EVALUATION) is None:
         return False
     return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
 
 
 @dataclass(frozen=True)
-class Beside:
+class RelatedResults:
     """What they found so far."""
 
     studies: Sequence[Study]
@@ -78,28 +78,30 @@ class Beside:
         return {"confirmations": told, "test": self.test, "noise": noise}
 
 
-def beside(study: Study, best: Trial) -> Beside:
+def related(study: Study, best: Trial) -> RelatedResults:
     """What stands beside ``study``, whose best trial is ``best``."""
-    studies = studies_beside(study)
+    studies = find_related_studies(study)
     confirmations = []
     for each in studies:
         try:
             confirmations.append(read_confirmation(study.storage, each.name))
         except NotFoundError:  # of a test part, or without a result yet
             continue
-    tested = find_tested(study.storage, study.name)
-    return Beside(studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best))
+    tested = find_evaluation(study.storage, study.name)
+    return RelatedResults(
+        studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best)
+    )
 
 
 def _noise_in(confirmations: Sequence[Confirmation], best: Trial) -> RecordedNoise | None:
     """Of the best configuration where it was trained again, else of the one that was trained most often."""
     found = []
     for confirmation in confirmations:
-        for contender in confirmation.contenders:
-            values = confirmation.scores.of(contender.name)
+        for candidate in confirmation.candidates:
+            values = confirmation.scores.of(candidate.name)
             kept = values[np.isfinite(values)]
             if len(kept) > 1:
-                of = f"{contender.name} on the folds and seeds of {confirmation.study.name}"
+                of = f"{candidate.name} on the folds and seeds of {confirmation.study.name}"
                 noise = RecordedNoise(float(kept.std(ddof=1)), len(kept), of)
-                found.append((dict(contender.params) == dict(best.params), len(kept), noise))
+                found.append((dict(candidate.params) == dict(best.params), len(kept), noise))
     return max(found, key=lambda entry: entry[:2])[2] if found else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune.bundle.crate import check_bundle
-from aifs_tune.bundle.exporting import BESIDE, BEST, RESULTS, STUDY, VERSION
+from aifs_tune.bundle.exporting import BEST, RELATED, RESULTS, STUDY, VERSION
 from aifs_tune.bundle.model_files import WEIGHTS
 from aifs_tune.bundle.noise_record import RecordedNoise
 from aifs_tune.bundle.sweep_files import local_data, read_sweep
@@ -18,7 +18,7 @@ from aifs_tune.data_url import is_url, url_problem
 from aifs_tune.errors import DamagedError, DataError, RequestError
 from aifs_tune.spec import SweepSpec
 from aifs_tune.study_document import spec_in
-from aifs_tune.trainers.by_name import check_trainer, find_family
+from aifs_tune.trainers.by_name import check_trainer, find_trainer_entry
 
 if TYPE_CHECKING:
     import pandas
@@ -82,9 +82,9 @@ class Bundle:
         file = self.folder / "split.parquet"
         return pd.read_parquet(file) if file.is_file() else None
 
-    def beside(self) -> dict[str, Mapping[str, Any]]:
+    def related(self) -> dict[str, Mapping[str, Any]]:
         """The documents of the studies beside the study, by their names."""
-        found = [_json(file) for file in sorted((self.folder / BESIDE).glob("*.json"))]
+        found = [_json(file) for file in sorted((self.folder / RELATED).glob("*.json"))]
         return {str(document["name"]): document for document in found if spec_in(document)}
 
 
@@ -98,21 +98,21 @@ def open_bundle(folder: str | Path) -> Bundle:
     DamagedError
         Naming the first file that is not what the metadata say, and both hashes; or what in it cannot be read.
     """
-    place = Path(folder)
-    sha256 = check_bundle(place)
-    results, study = _json(place / RESULTS), _json(place / STUDY)
+    location = Path(folder)
+    sha256 = check_bundle(location)
+    results, study = _json(location / RESULTS), _json(location / STUDY)
     if results.get("format") != _FORMAT or results.get("version") != VERSION:
         said = f"{results.get('format')!r}, version {results.get('version')!r}"
-        raise DamagedError(f"{place / RESULTS}: is {said}; allowed: {_FORMAT!r}, version {VERSION}")
-    bundle = Bundle(place, sha256, results, study, read_sweep(place / BEST))
+        raise DamagedError(f"{location / RESULTS}: is {said}; allowed: {_FORMAT!r}, version {VERSION}")
+    bundle = Bundle(location, sha256, results, study, read_sweep(location / BEST))
     try:
         _ = bundle.name, bundle.value, bundle.seed, bundle.noise, bundle.fingerprint, bundle.results["objective"]
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{place / RESULTS}: says too little ({type(error).__name__}: {error})") from error
+        raise DamagedError(f"{location / RESULTS}: says too little ({type(error).__name__}: {error})") from error
     return bundle
 
 
-def placed(spec: SweepSpec, data: str | Path | None) -> SweepSpec:
+def with_data_at(spec: SweepSpec, data: str | Path | None) -> SweepSpec:
     """``spec`` with its data at ``data``, a folder, a file or a URL as ``run --data`` takes it; None: where it says.
 
     Raises
@@ -120,15 +120,15 @@ def placed(spec: SweepSpec, data: str | Path | None) -> SweepSpec:
     DataError
         If it names no data that could lie anywhere, or ``data`` is the URL of none.
     """
-    family = find_family(spec)
+    trainer_entry = find_trainer_entry(spec)
     if data is None:
         return spec
-    if family is None:
+    if trainer_entry is None:
         raise DataError("--data: the trainer is given no data by us; allowed: no --data")
-    place: Path | str = data if isinstance(data, str) and is_url(data) else Path(data).absolute()
-    if isinstance(place, str) and (wrong := url_problem(place)) is not None:
+    location: Path | str = data if isinstance(data, str) and is_url(data) else Path(data).absolute()
+    if isinstance(location, str) and (wrong := url_problem(location)) is not None:
         raise DataError(f"--data: {wrong}")
-    return spec.model_copy(update={"data": (spec.data or DataSpec()).at(place, family.kind)})
+    return spec.model_copy(update={"data": (spec.data or DataSpec()).at(location, trainer_entry.kind)})
 
 
 def needs_data(spec: SweepSpec) -> bool:

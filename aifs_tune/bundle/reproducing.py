@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune.bundle.exporting import BEST
-from aifs_tune.bundle.reading import Bundle, check_trainer_here, needs_data, open_bundle, placed
-from aifs_tune.bundle.verdict import Verdict, noise_of_fresh
+from aifs_tune.bundle.reading import Bundle, check_trainer_here, needs_data, open_bundle, with_data_at
+from aifs_tune.bundle.verdict import ReproductionVerdict, noise_of_fresh
 from aifs_tune.confirming import SweepOptions
 from aifs_tune.errors import ConflictError, DamagedError, DataError, RequestError
-from aifs_tune.listener import Silent
+from aifs_tune.listener import NullCallback
 from aifs_tune.projects import split_name
 from aifs_tune.spec import SweepSpec
 from aifs_tune.storage import Storage
@@ -21,20 +21,20 @@ from aifs_tune.study import Study
 from aifs_tune.study_files import changes
 from aifs_tune.sweep import changed
 from aifs_tune.sweep_data import located
-from aifs_tune.trainers.by_name import find_family
+from aifs_tune.trainers.by_name import find_trainer_entry
 
 REPRODUCES = "reproduces"
 """Fact of a study that trains the best configuration of a bundle again: what of which bundle."""
-_FRESH = 2_000_003
+_SEED_OFFSET = 2_000_003
 """Added to the seed of a study, so that its reproduction repeats none of its trainings, nor those of a confirmation."""
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Reproduction:
     """The ``verdict``, the study that holds the trainings, and what differs in the data, if they were allowed to."""
 
-    verdict: Verdict
+    verdict: ReproductionVerdict
     study: Study
     changed_data: str | None = None
 
@@ -70,10 +70,10 @@ def reproduce(
     RequestError
         If the trainer is not here, the data are others, or the configuration cannot be trained again.
     """
-    if not 0 <= seeds <= MOST_SEEDS:
-        raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MOST_SEEDS}")
+    if not 0 <= seeds <= MAX_SEEDS:
+        raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MAX_SEEDS}")
     bundle = open_bundle(folder)
-    spec = placed(bundle.best, data)
+    spec = with_data_at(bundle.best, data)
     free = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]
     if free:
         raise DamagedError(f"{Path(folder) / BEST}: {', '.join(free)} can vary; allowed: one configuration, all fixed")
@@ -96,15 +96,15 @@ def reproduce(
 
 def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str | None:
     """What differs between the data here and those that were recorded; None if they are the same, or none are."""
-    family = find_family(spec)
-    if family is None or bundle.fingerprint is None:
+    trainer_entry = find_trainer_entry(spec)
+    if trainer_entry is None or bundle.fingerprint is None:
         return None
     from aifs_tune.data.sources import prepare
 
     here = located(spec).data
     assert here is not None
-    listener = options.listener or Silent()
-    prepared = prepare(here, family.kind, strict=False, tell=listener.stage, progress=listener.progress)
+    callback = options.callback or NullCallback()
+    prepared = prepare(here, trainer_entry.kind, strict=False, tell=callback.on_status, progress=callback.on_progress)
     if prepared.fingerprint == bundle.fingerprint:
         return None
     before = bundle.files()
@@ -119,41 +119,43 @@ def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, differ
     """The study of these trainings, made or gone on with; another number behind the name is another reproduction."""
     wanted = {"bundle": bundle.sha256, "seeds": seeds, "changed_data": difference}
     base = f"{split_name(bundle.name)[1]}-reproduce"
-    seed = (spec.search.seed + _FRESH) % 2**32
-    asked = changed(spec, {"trials": seeds + 1, "seed": seed})
+    seed = (spec.search.seed + _SEED_OFFSET) % 2**32
+    sweep_spec = changed(spec, {"trials": seeds + 1, "seed": seed})
     name = next(
         each
         for each in (base, *(f"{base}-{n}" for n in range(2, len(study_names(storage)) + 3)))
-        if _is_free(storage, each, wanted, asked)
+        if _is_free(storage, each, wanted, sweep_spec)
     )
     there = find_study(storage, name)
     if there is not None:
         return there
 
     def create() -> Study:
-        study = start_study(storage, asked, name, with_default=False)
+        study = start_study(storage, sweep_spec, name, with_default=False)
         study.record_fact(REPRODUCES, wanted)
-        params = asked.space.default_params()
+        params = sweep_spec.space.default_params()
         assert params is not None  # all of its parameters are fixed
         study.enqueue(params, seed=bundle.seed)
         for _ in range(seeds):
             study.enqueue(params)
-        study.ask_for(seeds + 1)
+        study.request_trials(seeds + 1)
         return study
 
     return storage.transact(create, name)
 
 
-def _is_free(storage: Storage, name: str, wanted: Mapping[str, Any], asked: SweepSpec) -> bool:
+def _is_free(storage: Storage, name: str, wanted: Mapping[str, Any], sweep_spec: SweepSpec) -> bool:
     if name not in study_names(storage):
         return True
     there = find_study(storage, name)
-    return there is not None and there.fact(REPRODUCES) == wanted and there.spec.data == asked.data
+    return there is not None and there.fact(REPRODUCES) == wanted and there.spec.data == sweep_spec.data
 
 
-def _verdict(bundle: Bundle, study: Study, seeds: int) -> Verdict:
+def _verdict(bundle: Bundle, study: Study, seeds: int) -> ReproductionVerdict:
     trials = study.all_trials()
     scores = [trial.value if trial.state == "complete" else None for trial in trials[: seeds + 1]]
     fresh = [value for value in scores[1:] if value is not None]
     objective = bundle.results["objective"]
-    return Verdict(str(objective["metric"]), bundle.value, scores[0], fresh, bundle.noise or noise_of_fresh(fresh))
+    return ReproductionVerdict(
+        str(objective["metric"]), bundle.value, scores[0], fresh, bundle.noise or noise_of_fresh(fresh)
+    )

@@ -12,12 +12,12 @@ import numpy as np
 from aifs_tune.bundle.noise_record import RecordedNoise
 
 CONFIDENCE = 0.95
-SAME = 1e-6
+TOLERANCE = 1e-6
 """Two scores are the same if they differ by less, or by less of the larger one."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReproductionVerdict:
     """How a configuration did when it was trained again.
 
     ``same_seed`` is the score with the seed of the recorded trial, None if that training failed; ``fresh`` those of
@@ -34,7 +34,9 @@ class Verdict:
     @property
     def is_exact(self) -> bool:
         """Whether the same seed gave the same score."""
-        return self.same_seed is not None and math.isclose(self.same_seed, self.recorded, rel_tol=SAME, abs_tol=SAME)
+        return self.same_seed is not None and math.isclose(
+            self.same_seed, self.recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE
+        )
 
     @property
     def mean(self) -> float | None:
@@ -49,7 +51,7 @@ class Verdict:
         from scipy.stats import t
 
         quantile = float(t.ppf((1 + CONFIDENCE) / 2, self.noise.n - 1))
-        return quantile * self.noise.sd * math.sqrt(1 + 1 / n) + SAME * max(1.0, abs(self.recorded))
+        return quantile * self.noise.sd * math.sqrt(1 + 1 / n) + TOLERANCE * max(1.0, abs(self.recorded))
 
     @property
     def is_reproduced(self) -> bool:

@@ -24,7 +24,7 @@ Found = tuple[int, int, float]
 
 
 @dataclass(frozen=True)
-class AlikePair:
+class DuplicatePair:
     """Two files in different parts that look alike; ``similarity`` is a correlation, 1 for the same."""
 
     first: str
@@ -39,7 +39,7 @@ class AlikePair:
 
 
 @dataclass(frozen=True)
-class AcrossParts:
+class CrossSubsetDuplicates:
     """``n_pairs`` pairs of images in different parts that look alike, of ``n_images`` images, and of these pairs the
     20 most alike; exact copies are not among them. ``n_all`` images were looked at, or of many a part, as
     ``limits`` says, which is else empty."""
@@ -47,7 +47,7 @@ class AcrossParts:
     n_pairs: int
     n_images: int
     n_all: int
-    worst: tuple[AlikePair, ...]
+    worst: tuple[DuplicatePair, ...]
     limits: str
 
     @property
@@ -71,7 +71,7 @@ class AcrossParts:
         return asdict(self)
 
 
-def alike_across_parts(images: NDArray[np.uint8], files: FileTable, kept_at: Path) -> AcrossParts:
+def find_cross_subset_duplicates(images: NDArray[np.uint8], files: FileTable, kept_at: Path) -> CrossSubsetDuplicates:
     """Near duplicates among ``images`` (n, h, w, c), which ``files`` names one by one, between parts.
 
     What was found is noted in the file ``kept_at``, which is that of these images in these parts, and is read there
@@ -83,11 +83,11 @@ def alike_across_parts(images: NDArray[np.uint8], files: FileTable, kept_at: Pat
         write_file(kept_at, json.dumps({"version": _VERSION, **told}).encode())
     pairs = [pair for pair in told["pairs"] if files.sha256[pair[0]] != files.sha256[pair[1]]]
     worst = [
-        AlikePair(files.path[i], str(files.part[i]), files.path[j], str(files.part[j]), round(similarity, 4))
+        DuplicatePair(files.path[i], str(files.part[i]), files.path[j], str(files.part[j]), round(similarity, 4))
         for i, j, similarity in pairs[:_KEPT]
     ]
     n_images = len({example for i, j, _ in pairs for example in (i, j)})
-    return AcrossParts(len(pairs), n_images, len(files.path), tuple(worst), told["limits"])
+    return CrossSubsetDuplicates(len(pairs), n_images, len(files.path), tuple(worst), told["limits"])
 
 
 def _found(images: NDArray[np.uint8], files: FileTable) -> dict[str, Any]:

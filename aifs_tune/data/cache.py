@@ -33,7 +33,7 @@ from aifs_tune.errors import NotFoundError, StorageError
 VERSION = 1
 UNUSED_DAYS = 30
 """After so long a copy of what lies elsewhere is removed."""
-_COPIES = ("fetched-", "artefacts-")
+_COPIES = ("fetched-", "artifacts-")
 _LOCKED = (*_COPIES, "decoding-")
 _DAY_S = 24 * 3600
 

@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.examples import PARTS, Target
 from aifs_tune.data.split import Ints, refolded, split, units_of, units_per_class
-from aifs_tune.data_spec import Fold, Split
+from aifs_tune.data_spec import Fold, SplitSpec
 from aifs_tune.errors import DataError
 
-Parts = dict[str, NDArray[np.int32]]
+Subsets = dict[str, NDArray[np.int32]]
 _GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it modulo 1 lie apart, however many there are."""
 
 
-def deal(
-    wished: Split, where: str, *, contents: Sequence[str], groups: Sequence[str] | None, labels: Sequence[str]
-) -> Parts:
+def assign_subsets(
+    wished: SplitSpec, where: str, *, contents: Sequence[str], groups: Sequence[str] | None, labels: Sequence[str]
+) -> Subsets:
     """Divide examples so that equal ``contents``, and equal ``groups``, stay together and every class of ``labels`` is
     in every part, in its share; ``labels`` are all one where numbers are predicted.
 
@@ -43,13 +43,13 @@ def deal(
             "allowed: more groups"
         )
     if wished.fold is not None:
-        dealt = in_folds(
+        dealt = refold_subsets(
             wished.fold, dealt, numbers.astype(np.int64), units, where=where, names=names.tolist(), what=what
         )
     return {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
 
 
-def in_folds(
+def refold_subsets(
     fold: Fold, part_of: Ints, labels: Ints, units: Ints, *, where: str, names: Sequence[str], what: str
 ) -> Ints:
     """As :func:`~aifs_tune.data.split.refolded`, with every class in every fold.
@@ -74,16 +74,16 @@ def in_folds(
     return parts
 
 
-def named_in_folds(
+def fold_given_subsets(
     fold: Fold | None,
-    parts: Parts,
+    parts: Subsets,
     n: int,
     where: str,
     *,
     contents: Sequence[str],
     groups: Sequence[str] | None,
     labels: Sequence[str],
-) -> Parts:
+) -> Subsets:
     """Named ``parts`` of ``n`` examples with the named training part dealt into folds, as :func:`in_folds` does; as
     they are without a fold.
 
@@ -96,15 +96,21 @@ def named_in_folds(
         return parts
     names, numbers = np.unique(np.asarray(labels), return_inverse=True)
     units, what = units_of(contents, groups), "different examples" if groups is None else "groups"
-    dealt = in_folds(
+    dealt = refold_subsets(
         fold, _part_of(parts, n), numbers.astype(np.int64), units, where=where, names=names.tolist(), what=what
     )
     return {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
 
 
 def forward_folds(
-    fold: Fold | None, parts: Parts, times: NDArray[np.float64], where: str, *, gap: float = 0.0, labels: Sequence[str]
-) -> Parts:
+    fold: Fold | None,
+    parts: Subsets,
+    times: NDArray[np.float64],
+    where: str,
+    *,
+    gap: float = 0.0,
+    labels: Sequence[str],
+) -> Subsets:
     """Parts that follow each other in time, with the training part in forward-chaining folds: each fold is a block of
     time, and what lies at least ``gap`` before its beginning trains. As they are without a fold.
 
@@ -139,14 +145,14 @@ def forward_folds(
     return {"train": train.astype(np.int32), measuring: measured.astype(np.int32), **untouched}
 
 
-def _part_of(parts: Parts, n: int) -> Ints:
+def _part_of(parts: Subsets, n: int) -> Ints:
     part_of = np.full(n, -1, np.int64)
     for i, part in enumerate(PARTS):
         part_of[parts[part]] = i
     return part_of
 
 
-def told_parts(entries: Sequence[str], where: str) -> Parts:
+def given_subsets(entries: Sequence[str], where: str) -> Subsets:
     """The parts that the data themselves name.
 
     Raises

@@ -131,7 +131,7 @@ def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | 
         facts = _facts(image, start)
         # Lets the JPEG decoder shrink by 2, 4 or 8 while it reads; the rest is left to an antialiased resize.
         image.draft(image.mode, (2 * settings.size, 2 * settings.size))
-        with alone(lock if image.width * image.height >= _ALONE_PIXELS else None):
+        with exclusive(lock if image.width * image.height >= _ALONE_PIXELS else None):
             if image.mode in _MODES_16:
                 return Decoded(facts, _grey16(image, settings))
             return Decoded(facts, _pixels8(image, settings))
@@ -163,7 +163,7 @@ def _bits(image: Image.Image, start: bytes) -> int:
 
 
 @contextmanager
-def alone(lock: int | None) -> Iterator[None]:
+def exclusive(lock: int | None) -> Iterator[None]:
     """Hold ``lock``, if there is one; the system frees that of a process that dies. Waiting for it is not counted as
     time that a worker takes for a file."""
     if lock is None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from aifs_tune.data.decode import ChangedFileError, DecodeSettings, decode_file
-from aifs_tune.data.worker_loop import Answer, answer_all, open_lock
+from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
 
 
 def main() -> None:
@@ -15,9 +15,9 @@ def main() -> None:
     settings = DecodeSettings(**json.loads(sys.argv[1]))
     lock = open_lock(sys.argv[2])
 
-    def answer(job: tuple[str, str]) -> Answer:
+    def answer(request: tuple[str, str]) -> Response:
         try:
-            decoded = decode_file(*job, settings, lock=lock)
+            decoded = decode_file(*request, settings, lock=lock)
         except ChangedFileError as error:
             return {"changed": str(error)}, b""
         pixels = decoded.pixels
@@ -25,7 +25,7 @@ def main() -> None:
         told = {"facts": asdict(decoded.facts), "pixels": shape}
         return told, b"" if pixels is None else pixels.tobytes()
 
-    answer_all(answer)
+    serve_requests(answer)
 
 
 if __name__ == "__main__":

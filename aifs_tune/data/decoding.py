@@ -13,17 +13,17 @@ import numpy as np
 
 from aifs_tune.data.decode import ChangedFileError, Decoded, DecodeSettings, Facts, decode_file
 from aifs_tune.data.folder import shown
-from aifs_tune.data.worker_pool import Died, answered, n_workers
+from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError
 
 _WORKER = "aifs_tune.data.decode_worker"
 
-Source = tuple[str, str]
+ImageFileDigest = tuple[str, str]
 """Path and digest of a file."""
 
 
 def decode_all(
-    sources: Sequence[Source],
+    sources: Sequence[ImageFileDigest],
     settings: DecodeSettings,
     *,
     lock_file: Path,
@@ -51,9 +51,9 @@ def decode_all(
                 raise _changed(path, str(error)) from None
         return
     command = [worker, json.dumps(asdict(settings)), str(lock_file)]
-    with closing(answered(sources, command, n, does="decodes images")) as answers:
+    with closing(run_requests(sources, command, n, does="decodes images")) as answers:
         for i, answer in answers:
-            if isinstance(answer, Died):
+            if isinstance(answer, WorkerDied):
                 yield i, Decoded(Facts(problem=f"ends the process that decodes it ({answer.how})"))
                 continue
             told, payload = answer

@@ -21,7 +21,7 @@ _TOLD_EVERY = 16
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """A file that can be read, the digest of its content and its SHA-256, and its group if files are grouped."""
 
     file: ImageFile
@@ -47,7 +47,7 @@ class Decoder:
         self._range16, self._root = data.range16, root
         self._processes, self._progress = processes, progress
 
-    def entry(self, sources: Sequence[Source]) -> Entry:
+    def entry(self, sources: Sequence[ImageSource]) -> Entry:
         """The entry of ``sources``, which are sorted by class and content; its rows are those without a problem.
 
         Raises
@@ -64,7 +64,7 @@ class Decoder:
             meta = write_entry(folder, lambda partial: self._fill(partial, sources, facts))
         return Entry(folder, meta, facts)
 
-    def _fill(self, folder: Path, sources: Sequence[Source], facts: dict[str, Facts]) -> Meta:
+    def _fill(self, folder: Path, sources: Sequence[ImageSource], facts: dict[str, Facts]) -> Meta:
         scratch = Scratch(folder, len(sources), self._settings.size)
         self._decode(sources, scratch, facts)
         kept = [row for row, source in enumerate(sources) if not facts[source.content].problem]
@@ -84,7 +84,7 @@ class Decoder:
             content=self._digest([sources[row] for row in kept], range16),
         )
 
-    def _decode(self, sources: Sequence[Source], scratch: Scratch, facts: dict[str, Facts]) -> None:
+    def _decode(self, sources: Sequence[ImageSource], scratch: Scratch, facts: dict[str, Facts]) -> None:
         files = [(source.file.path, source.content) for source in sources]
         decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
         with closing(decoding):
@@ -95,6 +95,6 @@ class Decoder:
                 if self._progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(sources)):
                     self._progress("decoding", n_done, len(sources))
 
-    def _digest(self, sources: Sequence[Source], range16: Range | str | None) -> str:
+    def _digest(self, sources: Sequence[ImageSource], range16: Range | str | None) -> str:
         rows = [[source.file.label, source.content] for source in sources]
         return digest_of(json.dumps([VERSION, asdict(self._settings), range16, rows]).encode())

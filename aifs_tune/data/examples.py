@@ -45,7 +45,7 @@ class ExampleSet:
     """
 
     inputs: tuple[NDArray[Any], ...]
-    truths: NDArray[Any]
+    y_true: NDArray[Any]
     classes: tuple[str, ...]
     targets: tuple[Target, ...]
     train: NDArray[np.int32]
@@ -68,7 +68,7 @@ class PreparedExamples:
 
 def store_examples(
     inputs: Sequence[NDArray[Any]],
-    truths: NDArray[Any],
+    y_true: NDArray[Any],
     parts: Mapping[str, NDArray[np.int32]],
     *,
     classes: Sequence[str] = (),
@@ -85,7 +85,7 @@ def store_examples(
         If the cache cannot be written.
     """
     arrays = {f"input{i}": np.ascontiguousarray(array) for i, array in enumerate(inputs)}
-    arrays["truths"] = np.ascontiguousarray(truths)
+    arrays["y_true"] = np.ascontiguousarray(y_true)
     told = {
         "version": VERSION,
         "classes": list(classes),
@@ -120,11 +120,11 @@ def open_examples(location: Path) -> ExampleSet:
         told = json.loads((location / "facts.json").read_bytes())
         files = sorted(location.glob("input*.npy"))
         inputs = tuple(np.asarray(np.load(file, mmap_mode="c", allow_pickle=False)) for file in files)
-        truths = np.asarray(np.load(location / "truths.npy", mmap_mode="c", allow_pickle=False))
+        y_true = np.asarray(np.load(location / "truths.npy", mmap_mode="c", allow_pickle=False))
         train, val, test = (np.asarray(told[part], np.int32) for part in PARTS)
         targets = tuple(Target(**target) for target in told["targets"])
         return ExampleSet(
-            inputs, truths, tuple(told["classes"]), targets, train, val, test, told["fingerprint"], told["facts"]
+            inputs, y_true, tuple(told["classes"]), targets, train, val, test, told["fingerprint"], told["facts"]
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise NotFoundError(f"prepared data {location}: missing or damaged ({error}); prepare them again") from error

@@ -46,7 +46,7 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFile:
     """A file or folder that is not used, and why. ``name`` is printable."""
 
     name: str
@@ -64,7 +64,7 @@ class Scan:
     """
 
     files: tuple[ImageFile, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped_files: tuple[SkippedFile, ...]
     classes: tuple[str, ...]
     parts: tuple[str, ...]
 
@@ -98,7 +98,7 @@ def scan_folder(folder: Path) -> Scan:
         walk.enter(os.path.join(folder, name), name, label=label, part=part)
     return Scan(
         tuple(sorted(walk.files, key=lambda file: file.name)),
-        tuple(sorted(walk.left_out, key=lambda one: one.name)),
+        tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
         tuple(sorted({label for _, label, _ in found})),
         tuple(by_part or ()),
     )
@@ -171,7 +171,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.files: list[ImageFile] = []
-        self.left_out: list[LeftOut] = []
+        self.skipped_files: list[SkippedFile] = []
         self._seen: dict[tuple[int, int], str] = {}
 
     def reserve(self, path: str, name: str) -> None:
@@ -191,7 +191,7 @@ class _Walk:
                 elif stat.S_ISREG(status.st_mode):
                     self._take(child, child_name, status, label, part)
                 else:
-                    self._leave_out(child_name, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
+                    self._skip(child_name, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
 
     def _children(self, folder: str, name: str) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
@@ -204,15 +204,15 @@ class _Walk:
                             yield path, f"{name}/{child}", os.stat(path)
                         except OSError as error:
                             kind = "is a link that leads nowhere" if os.path.islink(path) else "cannot be read"
-                            self._leave_out(f"{name}/{child}", f"{kind} ({error.strerror})")
+                            self._skip(f"{name}/{child}", f"{kind} ({error.strerror})")
         except OSError as error:
-            self._leave_out(f"{name}/", f"cannot be listed ({error.strerror})")
+            self._skip(f"{name}/", f"cannot be listed ({error.strerror})")
 
     def _take(self, path: str, name: str, status: os.stat_result, label: str, part: str | None) -> None:
         if status.st_size == 0:
-            self._leave_out(name, "is empty")
+            self._skip(name, "is empty")
         elif status.st_size > LARGEST_FILE:
-            self._leave_out(name, f"has {status.st_size:,} bytes; allowed: at most {LARGEST_FILE:,}")
+            self._skip(name, f"has {status.st_size:,} bytes; allowed: at most {LARGEST_FILE:,}")
         elif self._is_new(name, status):
             self.files.append(
                 ImageFile(name, path, label, part, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -221,8 +221,8 @@ class _Walk:
     def _is_new(self, name: str, status: os.stat_result) -> bool:
         first = self._seen.setdefault((status.st_dev, status.st_ino), name)
         if first != name:
-            self._leave_out(name, f"is a link to {shown(first)}, which is read already")
+            self._skip(name, f"is a link to {shown(first)}, which is read already")
         return first == name
 
-    def _leave_out(self, name: str, reason: str) -> None:
-        self.left_out.append(LeftOut(shown(name), reason))
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped_files.append(SkippedFile(shown(name), reason))

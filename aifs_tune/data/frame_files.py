@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.folder import LeftOut
+from aifs_tune.data.folder import SkippedFile
 from aifs_tune.data.formats import Reading, UnreadableError
 from aifs_tune.data.frame_reading import Frame, FrameSettings, read_files, read_frame, resized
 from aifs_tune.data.manifest import Manifest
 from aifs_tune.data.reading import Progress, digest_of_array
 from aifs_tune.data.stretching import Stretch, filled
-from aifs_tune.data.worker_pool import Died, answered, n_workers
+from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.data_spec import FramesSpec
 from aifs_tune.errors import DataError
 
@@ -43,7 +43,7 @@ class Frames:
     offsets: Sequence[int]
     contents: Sequence[str]
     statistics: NDArray[np.float64]
-    left_out: Sequence[LeftOut]
+    skipped_files: Sequence[SkippedFile]
     n_missing: int
 
     def stretched(self, stretch: Stretch, path: Path) -> NDArray[np.float16]:
@@ -107,7 +107,7 @@ def read_frames(
         [one.offset for one in known],
         [one.content for one in known],
         np.array([one.statistics for one in known]),
-        taken.left_out,
+        taken.skipped_files,
         sum(one.n_missing for one in known),
     )
 
@@ -125,10 +125,10 @@ def _here(manifest: Manifest, settings: FrameSettings) -> _Found:
 
 
 def _there(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
-    jobs = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
-    with closing(answered(jobs, command, n, does="reads images")) as answers:
+    requests = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
+    with closing(run_requests(requests, command, n, does="reads images")) as answers:
         for row, answer in answers:
-            if isinstance(answer, Died):
+            if isinstance(answer, WorkerDied):
                 yield row, f"ends the process that reads it ({answer.how})"
                 continue
             told, payload = answer
@@ -166,13 +166,13 @@ class _Taken:
         self._next = 0
         self.rows: list[int] = []
         self.known: list[_Known] = []
-        self.left_out: list[LeftOut] = []
+        self.skipped_files: list[SkippedFile] = []
 
     def take(self, row: int, known: _Known | str) -> None:
         self._waiting[row] = known
         while (one := self._waiting.pop(self._next, None)) is not None:
             if isinstance(one, str):
-                self.left_out.append(LeftOut(self._manifest.names[self._next], one))
+                self.skipped_files.append(SkippedFile(self._manifest.names[self._next], one))
             else:
                 self._check(self._manifest.names[self._next], one)
                 self.rows.append(self._next)

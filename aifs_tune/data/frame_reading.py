@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.decode import alone
+from aifs_tune.data.decode import exclusive
 from aifs_tune.data.formats import Admit, Pixels, Reading, UnreadableError, beside, read_image
-from aifs_tune.data.stretching import Kind, described, filled
+from aifs_tune.data.stretching import StretchKind, described, filled
 
 _ALONE_PIXELS = 20_000_000
 
@@ -24,7 +24,7 @@ class FrameSettings:
 
     reading: Reading
     background: Literal["keep", "subtract"]
-    stretch: Kind
+    stretch: StretchKind
     image_size: int | None
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def read_frame(files: Sequence[Path], index: int | None, settings: FrameSettings
     with ExitStack() as held:
 
         def admit(n_pixels: int) -> None:
-            held.enter_context(alone(lock if n_pixels >= _ALONE_PIXELS else None))
+            held.enter_context(exclusive(lock if n_pixels >= _ALONE_PIXELS else None))
 
         whole, n_missing = filled(read_files(files, index, settings.reading, admit), settings.background)
         pixels = resized(whole, settings.image_size)

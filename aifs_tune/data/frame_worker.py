@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aifs_tune.data.formats import UnreadableError
 from aifs_tune.data.frame_reading import FrameSettings, read_frame
-from aifs_tune.data.worker_loop import Answer, answer_all, open_lock
+from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     settings = FrameSettings.from_json(json.loads(sys.argv[1]))
     lock = open_lock(sys.argv[2])
 
-    def answer(job: tuple[list[str], int | None]) -> Answer:
-        files, index = job
+    def answer(request: tuple[list[str], int | None]) -> Response:
+        files, index = request
         try:
             frame = read_frame([Path(file) for file in files], index, settings, lock=lock)
         except UnreadableError as error:
@@ -30,7 +30,7 @@ def main() -> None:
         }
         return told, frame.pixels.tobytes()
 
-    answer_all(answer)
+    serve_requests(answer)
 
 
 if __name__ == "__main__":

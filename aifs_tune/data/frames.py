@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.cache import cache_root, storing
-from aifs_tune.data.dealing import Parts, deal, named_in_folds, scaled, told_parts
+from aifs_tune.data.dealing import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.data.decode import LOCK
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
@@ -21,7 +21,7 @@ from aifs_tune.data.frame_files import Frames, read_frames
 from aifs_tune.data.inspection import listed
 from aifs_tune.data.manifest import LEAST_IMAGES, Manifest, load_manifest
 from aifs_tune.data.reading import Progress
-from aifs_tune.data.recall import recall, remember
+from aifs_tune.data.recall import find_prepared, save_prepared
 from aifs_tune.data.stretching import Stretch, measured
 from aifs_tune.data_spec import DataSpec, FramesSpec
 from aifs_tune.durable import PARTIAL
@@ -48,20 +48,20 @@ def prepare_frames(
     manifest = load_manifest(spec)
     root = cache_root().absolute()
     key = [spec.model_dump(mode="json"), data.split.model_dump(mode="json"), strict]
-    known = recall(root, key, manifest)
+    known = find_prepared(root, key, manifest)
     if known is not None:
         return known
     with storing(root), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=root) as scratch:
         frames = read_frames(manifest, spec, Path(scratch), progress, lock_file=root / LOCK, processes=processes)
-        _check_left_out(frames, manifest.where, strict=strict)
+        _check_skipped_files(frames, manifest.where, strict=strict)
         prepared = _stored(frames, manifest, data, spec, Path(scratch))
-        remember(root, key, manifest, prepared)
+        save_prepared(root, key, manifest, prepared)
     return prepared
 
 
-def _check_left_out(frames: Frames, where: str, *, strict: bool) -> None:
-    n_all, n_bad = len(frames.rows) + len(frames.left_out), len(frames.left_out)
-    reasons = "".join(f"\n  {one}" for one in listed(frames.left_out))
+def _check_skipped_files(frames: Frames, where: str, *, strict: bool) -> None:
+    n_all, n_bad = len(frames.rows) + len(frames.skipped_files), len(frames.skipped_files)
+    reasons = "".join(f"\n  {one}" for one in listed(frames.skipped_files))
     if strict and n_bad:
         raise DataError(f"{where}: {n_bad} images cannot be used; allowed when strict: none{reasons}")
     if n_bad > n_all / 2:
@@ -78,17 +78,17 @@ def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec
     facts = _facts(frames, spec, stretch)
     lines = [f"{where}: {len(manifest)} images of {frames.native[0]} x {frames.native[1]} px, {frames.shape[2]} bands"]
     lines += manifest.lines
-    lines += [f"left out: {one}" for one in listed(frames.left_out)]
+    lines += [f"left out: {one}" for one in listed(frames.skipped_files)]
     if manifest.labels is not None:
         labels = [manifest.labels[row] for row in rows]
         classes = tuple(sorted(set(labels)))
-        truths: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], truths, parts, classes=classes, facts=facts)
+        y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
+        location = store_examples([inputs], y_true, parts, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{name} {labels.count(name)}" for name in classes))
     else:
         units = {name: target.unit for name, target in spec.targets.items()}
-        truths, targets = scaled(manifest.values[rows], parts["train"], units, where)
-        location = store_examples([inputs], truths, parts, targets=targets, facts=facts)
+        y_true, targets = scaled(manifest.values[rows], parts["train"], units, where)
+        location = store_examples([inputs], y_true, parts, targets=targets, facts=facts)
         told = [f"{t.name} {t.centre:.4g} +- {t.scale:.4g} {t.unit or ''}".rstrip() for t in targets]
         lines.append(f"targets: {', '.join(told)}")
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
@@ -96,7 +96,7 @@ def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec
     return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, parts))
 
 
-def _files(manifest: Manifest, rows: Sequence[int], parts: Parts) -> FileTable:
+def _files(manifest: Manifest, rows: Sequence[int], parts: Subsets) -> FileTable:
     folder = manifest.source.parent
     used = {file for row in rows for file in manifest.files[row]}
     names = {file: name_below(file, folder) for file in used}
@@ -117,20 +117,22 @@ def _files(manifest: Manifest, rows: Sequence[int], parts: Parts) -> FileTable:
     )
 
 
-def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Parts:
+def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Subsets:
     where, rows = manifest.where, frames.rows
     labels = None if manifest.labels is None else [manifest.labels[row] for row in rows]
     groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
     if manifest.parts is None:
-        return deal(data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows))
-    parts = told_parts([manifest.parts[row] for row in rows], where)
+        return assign_subsets(
+            data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows)
+        )
+    parts = given_subsets([manifest.parts[row] for row in rows], where)
     for part in ("train", "val") if labels is not None else ():
         assert labels is not None
         missing = sorted(set(labels) - {labels[i] for i in parts[part]})
         if missing:
             raise DataError(f"{where}: no image of class {missing[0]} is {part}; allowed: every class in it")
     told, n = labels or ["all"] * len(rows), len(rows)
-    return named_in_folds(data.split.fold, parts, n, where, contents=frames.contents, groups=groups, labels=told)
+    return fold_given_subsets(data.split.fold, parts, n, where, contents=frames.contents, groups=groups, labels=told)
 
 
 def _facts(frames: Frames, spec: FramesSpec, stretch: Stretch) -> dict[str, Any]:

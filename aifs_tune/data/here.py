@@ -12,7 +12,7 @@ from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError, NotFoundError
 
 
-def find_here(data: DataSpec, kind: str, location: Path, fingerprint: str) -> Path:
+def find_local_copy(data: DataSpec, kind: str, location: Path, fingerprint: str) -> Path:
     """Where this machine has what was prepared at ``location`` of another one: there, if the two share it, else in the
     cache of this one.
 

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from aifs_tune.data.across_parts import AcrossParts
+from aifs_tune.data.across_parts import CrossSubsetDuplicates
 from aifs_tune.data.decode import Facts
-from aifs_tune.data.folder import LeftOut, shown
+from aifs_tune.data.folder import SkippedFile, shown
 
 _NAMED = 3
 _LISTED = 20
 
 
-class Row(NamedTuple):
+class ImageRow(NamedTuple):
     """One image in use. ``content`` is the digest of the file; ``part`` one of train, val, test."""
 
     name: str
@@ -67,9 +67,9 @@ class Preflight:
     range16: tuple[int, int] | None
     duplicates: Duplicates
     n_groups: int | None
-    left_out: tuple[LeftOut, ...]
+    skipped_files: tuple[SkippedFile, ...]
     warnings: tuple[str, ...]
-    near_duplicates: AcrossParts | None = None
+    near_duplicates: CrossSubsetDuplicates | None = None
 
     @property
     def n_images(self) -> int:
@@ -96,8 +96,8 @@ class Preflight:
         lines += [f"warning: {warning}" for warning in self.warnings]
         if self.near_duplicates is not None and self.near_duplicates.text:
             lines.append(f"warning: {self.near_duplicates.text}")
-        if self.left_out:
-            lines += [f"left out: {text}" for text in listed(self.left_out)]
+        if self.skipped_files:
+            lines += [f"left out: {text}" for text in listed(self.skipped_files)]
         return lines
 
     def _pixels(self) -> str:
@@ -107,21 +107,21 @@ class Preflight:
         return f"kinds: {kinds}; {bits}; used as {'grey' if self.channels == 1 else 'RGB'}{scaling}"
 
 
-def listed(left_out: Sequence[LeftOut]) -> list[str]:
+def listed(skipped_files: Sequence[SkippedFile]) -> list[str]:
     """The first 20, and how many more."""
-    more = len(left_out) - _LISTED
-    return [*map(str, left_out[:_LISTED]), *([f"and {more} more"] if more > 0 else [])]
+    more = len(skipped_files) - _LISTED
+    return [*map(str, skipped_files[:_LISTED]), *([f"and {more} more"] if more > 0 else [])]
 
 
 def inspect(
     folder: str,
-    rows: Sequence[Row],
+    rows: Sequence[ImageRow],
     facts: Mapping[str, Facts],
     *,
     parts: Sequence[str],
     channels: int,
     range16: tuple[int, int] | None,
-    left_out: Sequence[LeftOut],
+    skipped_files: Sequence[SkippedFile],
     warnings: Sequence[str],
 ) -> Preflight:
     """The preflight of the images in use, at least one."""
@@ -142,7 +142,7 @@ def inspect(
         range16=range16,
         duplicates=duplicates,
         n_groups=len(groups) if groups else None,
-        left_out=tuple(left_out),
+        skipped_files=tuple(skipped_files),
         warnings=(*warnings, *repeated, *_straddling(rows), *_depths(known)),
     )
 
@@ -155,9 +155,9 @@ def _plural(n: int, noun: str) -> str:
     return noun if n == 1 else noun + "s"
 
 
-def _duplicates(rows: Sequence[Row]) -> tuple[Duplicates, list[str]]:
+def _duplicates(rows: Sequence[ImageRow]) -> tuple[Duplicates, list[str]]:
     """Counts, and warnings about the two kinds that spoil a measurement."""
-    by_content: dict[str, list[Row]] = defaultdict(list)
+    by_content: dict[str, list[ImageRow]] = defaultdict(list)
     for row in rows:
         by_content[row.content].append(row)
     repeated = [same for same in by_content.values() if len(same) > 1]
@@ -174,7 +174,7 @@ def _duplicates(rows: Sequence[Row]) -> tuple[Duplicates, list[str]]:
     return Duplicates(len(within), len(parts), len(labels)), warnings
 
 
-def _straddling(rows: Sequence[Row]) -> list[str]:
+def _straddling(rows: Sequence[ImageRow]) -> list[str]:
     parts: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.group is not None:

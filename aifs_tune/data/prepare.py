@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.across_parts import AcrossParts, alike_across_parts
+from aifs_tune.data.across_parts import CrossSubsetDuplicates, find_cross_subset_duplicates
 from aifs_tune.data.cache import cache_root, open_images, storing, write_split
-from aifs_tune.data.dealing import in_folds
-from aifs_tune.data.entries import Decoder, Entry, Source
+from aifs_tune.data.dealing import refold_subsets
+from aifs_tune.data.entries import Decoder, Entry, ImageSource
 from aifs_tune.data.files import FileTable, file_table
-from aifs_tune.data.folder import PARTS, LeftOut, Scan, scan_folder, shown
+from aifs_tune.data.folder import PARTS, Scan, SkippedFile, scan_folder, shown
 from aifs_tune.data.images import ImageSet
-from aifs_tune.data.inspection import Preflight, Row, inspect, listed
+from aifs_tune.data.inspection import ImageRow, Preflight, inspect, listed
 from aifs_tune.data.reading import DigestIndex, Progress
 from aifs_tune.data.split import Ints, split, units_of, units_per_class
-from aifs_tune.data_spec import DataSpec, Fold, Split
+from aifs_tune.data_spec import DataSpec, Fold, SplitSpec
 from aifs_tune.durable import write_file
 from aifs_tune.errors import DataError
 
@@ -80,7 +80,7 @@ def prepare_images(
         rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
         images, files = open_images(location), _files(usable.sources, rows)
-        alike = _alike(images, files, location, data)
+        alike = _near_duplicates(images, files, location, data)
     report = replace(_report(data.folder, usable, part_of), near_duplicates=alike)
     return PreparedImages(images, report, location, files)
 
@@ -100,8 +100,8 @@ def preflight(data: DataSpec) -> Preflight:
 class _Sources:
     """Files that can be read, by class and content: an order that depends on neither names nor place."""
 
-    found: Sequence[Source]
-    left_out: Sequence[LeftOut]
+    found: Sequence[ImageSource]
+    skipped_files: Sequence[SkippedFile]
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class _Usable:
     """``sources``, of ``classes``, are the rows of ``entry``; why files and classes are not among them."""
 
     entry: Entry
-    sources: Sequence[Source]
+    sources: Sequence[ImageSource]
     classes: Sequence[str]
-    left_out: Sequence[LeftOut]
-    dropped: Sequence[LeftOut]
+    skipped_files: Sequence[SkippedFile]
+    dropped: Sequence[SkippedFile]
 
 
 def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) -> _Sources:
@@ -120,15 +120,15 @@ def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) 
     index = DigestIndex(root, data.folder)
     digests, unread = index.read(scan.files, progress)
     write_file(index.path, index.content())
-    left_out = [*scan.left_out, *unread]
+    skipped_files = [*scan.skipped_files, *unread]
     found = []
     for file in scan.files:
         group = _group(file.name, data.group_by)
         if file.name in digests and (data.group_by is None or group is not None):
-            found.append(Source(file, digests[file.name].cached, digests[file.name].sha256, group))
+            found.append(ImageSource(file, digests[file.name].cached, digests[file.name].sha256, group))
         elif file.name in digests:
-            left_out.append(LeftOut(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
-    return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), left_out)
+            skipped_files.append(SkippedFile(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
+    return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), skipped_files)
 
 
 def _group(name: str, pattern: str | None) -> str | None:
@@ -141,53 +141,53 @@ def _group(name: str, pattern: str | None) -> str | None:
 
 def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> _Usable:
     """Decode; decode again without the classes that turn out to have too few images."""
-    left_out, dropped = [*sources.left_out], list[LeftOut]()
+    skipped_files, dropped = [*sources.skipped_files], list[SkippedFile]()
     found, classes = sources.found, scan.classes
     while True:
         entry = decoder.entry(found)
         problems = {source.file.name: entry.facts[source.content].problem for source in found}
-        left_out += [LeftOut(shown(name), problem) for name, problem in problems.items() if problem]
+        skipped_files += [SkippedFile(shown(name), problem) for name, problem in problems.items() if problem]
         found = [source for source in found if not problems[source.file.name]]
         lacking = _lacking(classes, found, scan, data)
-        dropped += [LeftOut(f"class {shown(label)}", reason) for label, reason in lacking.items()]
+        dropped += [SkippedFile(f"class {shown(label)}", reason) for label, reason in lacking.items()]
         classes = tuple(label for label in classes if label not in lacking)
         if len(classes) < 2 or classes == entry.meta.classes:
-            return _Usable(entry, found, classes, sorted(left_out, key=lambda one: one.name), dropped)
+            return _Usable(entry, found, classes, sorted(skipped_files, key=lambda one: one.name), dropped)
         found = [source for source in found if source.file.label in classes]
 
 
 def _check(usable: _Usable, folder: Path, *, strict: bool) -> None:
-    problems = "".join(f"\n  {one}" for one in [*usable.dropped, *listed(usable.left_out)])
+    problems = "".join(f"\n  {one}" for one in [*usable.dropped, *listed(usable.skipped_files)])
     where = f"data folder {shown(str(folder))}:"
     if len(usable.classes) < 2:
         found = ", ".join(map(shown, usable.classes)) or "none"
         raise DataError(f"{where} usable classes: {found}; allowed: at least 2; left out:{problems}")
     if strict and problems:
-        n = len(usable.dropped) + len(usable.left_out)
+        n = len(usable.dropped) + len(usable.skipped_files)
         raise DataError(f"{where} {n} things cannot be used; allowed when strict: none{problems}")
 
 
-def _shares(scan: Scan, wished: Split) -> tuple[float, ...]:
+def _shares(scan: Scan, wished: SplitSpec) -> tuple[float, ...]:
     """Shares of train, val and test in the images that are dealt; none where the folder has train and val."""
     if not scan.parts:
         return 1 - wished.val - wished.test, wished.val, wished.test
     return () if "val" in scan.parts else (1 - wished.val, wished.val, 0.0)
 
 
-def _is_dealt(source: Source, shares: Sequence[float]) -> bool:
+def _is_assigned(source: ImageSource, shares: Sequence[float]) -> bool:
     return bool(shares) and source.file.part in (None, "train")
 
 
-def _units(sources: Sequence[Source]) -> Ints:
+def _units(sources: Sequence[ImageSource]) -> Ints:
     groups = [source.group for source in sources if source.group is not None]
     return units_of([source.content for source in sources], groups or None)
 
 
-def _lacking(classes: Sequence[str], sources: Sequence[Source], scan: Scan, data: DataSpec) -> dict[str, str]:
+def _lacking(classes: Sequence[str], sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> dict[str, str]:
     """Classes that cannot be in every part, and why."""
     shares = _shares(scan, data.split)
-    dealt = [source for source in sources if _is_dealt(source, shares)]
-    fixed = {(source.file.part, source.file.label) for source in sources if not _is_dealt(source, shares)}
+    dealt = [source for source in sources if _is_assigned(source, shares)]
+    fixed = {(source.file.part, source.file.label) for source in sources if not _is_assigned(source, shares)}
     labels = np.array([classes.index(source.file.label) for source in dealt], np.int64)
     counts = np.bincount(labels, minlength=len(classes))
     n_units = units_per_class(labels, _units(dealt), len(classes))
@@ -203,13 +203,13 @@ def _lacking(classes: Sequence[str], sources: Sequence[Source], scan: Scan, data
     return lacking
 
 
-def _divide(sources: Sequence[Source], scan: Scan, data: DataSpec) -> Ints:
+def _divide(sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> Ints:
     """Part of each source, an index into PARTS."""
     shares = _shares(scan, data.split)
     part_of = np.array([PARTS.index(source.file.part or "train") for source in sources], np.int64)
-    dealt = np.array([_is_dealt(source, shares) for source in sources])
+    dealt = np.array([_is_assigned(source, shares) for source in sources])
     if dealt.any():
-        chosen = [source for source in sources if _is_dealt(source, shares)]
+        chosen = [source for source in sources if _is_assigned(source, shares)]
         names, labels = np.unique([source.file.label for source in chosen], return_inverse=True)
         used = [i for i, share in enumerate(shares) if share > 0]
         units = _units(chosen)
@@ -224,14 +224,14 @@ def _divide(sources: Sequence[Source], scan: Scan, data: DataSpec) -> Ints:
     return part_of if data.split.fold is None else _folded(data.split.fold, sources, part_of, data)
 
 
-def _folded(fold: Fold, sources: Sequence[Source], part_of: Ints, data: DataSpec) -> Ints:
+def _folded(fold: Fold, sources: Sequence[ImageSource], part_of: Ints, data: DataSpec) -> Ints:
     names, labels = np.unique([source.file.label for source in sources], return_inverse=True)
     what = "different images" if data.group_by is None else "groups"
     units, where = _units(sources), f"data folder {shown(str(data.folder))}"
-    return in_folds(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
+    return refold_subsets(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
 
 
-def _files(sources: Sequence[Source], rows: Mapping[str, NDArray[np.int32]]) -> FileTable:
+def _files(sources: Sequence[ImageSource], rows: Mapping[str, NDArray[np.int32]]) -> FileTable:
     """By the names of now: the entry of the cache is that of any files with these contents."""
     names = [shown(source.file.name) for source in sources]
     return file_table(
@@ -243,11 +243,13 @@ def _files(sources: Sequence[Source], rows: Mapping[str, NDArray[np.int32]]) -> 
     )
 
 
-def _alike(images: ImageSet, files: FileTable, location: Path, data: DataSpec) -> AcrossParts | None:
+def _near_duplicates(
+    images: ImageSet, files: FileTable, location: Path, data: DataSpec
+) -> CrossSubsetDuplicates | None:
     """Near duplicates in different parts; not of a fold, whose images are those of the undivided data."""
     if data.near_duplicates == "ignore" or data.split.fold is not None:
         return None
-    found = alike_across_parts(images.images, files, location.with_name(f"near-{location.name}"))
+    found = find_cross_subset_duplicates(images.images, files, location.with_name(f"near-{location.name}"))
     if found.n_pairs and data.near_duplicates == "refuse":
         raise DataError(
             f"data folder {shown(str(data.folder))}: {found.text}; allowed with data.near_duplicates refuse: none"
@@ -257,7 +259,7 @@ def _alike(images: ImageSet, files: FileTable, location: Path, data: DataSpec) -
 
 def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
     rows = [
-        Row(source.file.name, source.file.label, PARTS[part], source.content, source.group)
+        ImageRow(source.file.name, source.file.label, PARTS[part], source.content, source.group)
         for source, part in zip(usable.sources, part_of.tolist(), strict=True)
         if part >= 0
     ]
@@ -268,6 +270,6 @@ def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
         parts=PARTS,
         channels=usable.entry.meta.shape[3],
         range16=usable.entry.meta.range16,
-        left_out=usable.left_out,
+        skipped_files=usable.skipped_files,
         warnings=[f"{one} (left out)" for one in usable.dropped],
     )

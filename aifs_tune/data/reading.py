@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.folder import ImageFile, LeftOut, shown
+from aifs_tune.data.folder import ImageFile, SkippedFile, shown
 
 _VERSION = 2
 _SETTLED_NS = 2_000_000_000
@@ -87,11 +87,11 @@ class DigestIndex:
 
     def read(
         self, files: Sequence[ImageFile], progress: Progress | None = None
-    ) -> tuple[dict[str, Digests], list[LeftOut]]:
+    ) -> tuple[dict[str, Digests], list[SkippedFile]]:
         """Digests by file name, and the files that could not be read. Only changed files are read."""
         digests = {file.name: digest for file in files if (digest := self._find(file)) is not None}
         unread = [file for file in files if file.name not in digests]
-        left_out: list[LeftOut] = []
+        skipped_files: list[SkippedFile] = []
         with ThreadPoolExecutor(_THREADS) as threads:
             for start in range(0, len(unread), _BATCH):
                 batch = unread[start : start + _BATCH]
@@ -99,11 +99,11 @@ class DigestIndex:
                     if isinstance(found, Digests):
                         digests[file.name] = found
                     else:
-                        left_out.append(LeftOut(shown(file.name), f"cannot be read ({found.strerror})"))
+                        skipped_files.append(SkippedFile(shown(file.name), f"cannot be read ({found.strerror})"))
                 if progress is not None:
                     progress("reading", start + len(batch), len(unread))
         self._learn(files, digests)
-        return digests, left_out
+        return digests, skipped_files
 
     def content(self) -> bytes:
         """The index as it is stored."""

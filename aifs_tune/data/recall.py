@@ -19,7 +19,7 @@ _VERSION = 2
 _SETTLED_NS = 2_000_000_000
 
 
-def recall(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | None:
+def find_prepared(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | None:
     """What :func:`remember` noted for what is ``asked`` of these files; None if there is none, or it was deleted."""
     try:
         told = json.loads(_note(root, asked, manifest).read_bytes())
@@ -29,7 +29,7 @@ def recall(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | Non
         return None
 
 
-def remember(root: Path, asked: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
+def save_prepared(root: Path, asked: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
     """Note it; not where a file is so new that it can change again within one tick of the file system's clock."""
     if max((times[2] for times in _statuses(manifest)), default=0) < time.time_ns() - _SETTLED_NS:
         told = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}

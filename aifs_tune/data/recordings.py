@@ -41,7 +41,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Reader:
+class SeriesReader:
     """Reads series that all have the same columns.
 
     ``time`` None: a column called ``time`` if there is one. No ``columns`` named: all that hold numbers.
@@ -51,7 +51,9 @@ class Reader:
     time: str | None
 
     @classmethod
-    def like(cls, file: Path, where: str, *, columns: Sequence[str], time: str | None) -> tuple[Reader, list[str]]:
+    def like(
+        cls, file: Path, where: str, *, columns: Sequence[str], time: str | None
+    ) -> tuple[SeriesReader, list[str]]:
         """One that reads what ``file`` has, and the columns of text that are left out.
 
         Raises

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, forward_folds, named_in_folds, scaled, told_parts
+from aifs_tune.data.dealing import Subsets, assign_subsets, fold_given_subsets, forward_folds, given_subsets, scaled
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.folder import shown
@@ -17,7 +17,7 @@ from aifs_tune.data.series_channels import MOST_NUMBERS, Channels, by_itself
 from aifs_tune.data.series_files import Collection, check_simulated, load_collection
 from aifs_tune.data.series_simulated import simulate_collection
 from aifs_tune.data.series_windows import prepare_windows
-from aifs_tune.data_spec import DataSpec, Split
+from aifs_tune.data_spec import DataSpec, SplitSpec
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import SeriesSpec, SimulateSeries
 
@@ -55,12 +55,12 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     values, lengths = _padded([channels.apply(recording) for recording in recordings], spec, found.where)
     facts = {"channels": channels.facts, "scaling": spec.scaling, "steps": values.shape[1], "keep": spec.keep}
     if classes:
-        truths: NDArray[Any] = np.array([classes.index(label) for label in found.labels], np.int32)
-        location = store_examples([values, lengths], truths, parts, classes=classes, facts=facts)
+        y_true: NDArray[Any] = np.array([classes.index(label) for label in found.labels], np.int32)
+        location = store_examples([values, lengths], y_true, parts, classes=classes, facts=facts)
         about = "classes: " + ", ".join(f"{shown(c)} {list(found.labels).count(c)}" for c in classes)
     else:
-        truths, targets = scaled(found.numbers, parts["train"], spec.targets, found.where)
-        location = store_examples([values, lengths], truths, parts, targets=targets, facts=facts)
+        y_true, targets = scaled(found.numbers, parts["train"], spec.targets, found.where)
+        location = store_examples([values, lengths], y_true, parts, targets=targets, facts=facts)
         about = "targets: " + ", ".join(map(shown, spec.targets))
     lines = [f"{found.where}: {len(lengths)} series of {lengths.min()} to {lengths.max()} steps"]
     lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
@@ -69,7 +69,7 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     return PreparedExamples(open_examples(location), location, lines, _files(found, parts))
 
 
-def _files(found: Collection, parts: Parts) -> FileTable:
+def _files(found: Collection, parts: Subsets) -> FileTable:
     n = len(found.recordings)
     names = [name_below(file, found.folder) for file in found.files]
     origins: list[tuple[list[str], str | None]] = [([name], None) for name in names]
@@ -80,7 +80,9 @@ def _files(found: Collection, parts: Parts) -> FileTable:
         hashes,
         parts,
         labels=[shown(label) for label in found.labels] or None,
-        groups=[shown(str(entry)) for entry in found.aside["group"]] if "group" in found.aside else None,
+        groups=[shown(str(entry)) for entry in found.manifest_columns["group"]]
+        if "group" in found.manifest_columns
+        else None,
         lists=[shown(file.name) for file in lists],
     )
 
@@ -91,27 +93,31 @@ def told_channels(channels: Channels) -> str:
     return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
 
 
-def _parts(found: Collection, split: Split) -> Parts:
+def _parts(found: Collection, split: SplitSpec) -> Subsets:
     labels = list(found.labels) or ["all"] * len(found.recordings)
     contents = [recording.digest for recording in found.recordings]
-    if "part" in found.aside:
-        parts = told_parts([str(entry) for entry in found.aside["part"]], f"{found.where}: part")
-    elif "order" in found.aside:
-        parts = _in_order(found.aside["order"], split, found.where)
+    if "part" in found.manifest_columns:
+        parts = given_subsets([str(entry) for entry in found.manifest_columns["part"]], f"{found.where}: part")
+    elif "order" in found.manifest_columns:
+        parts = _in_order(found.manifest_columns["order"], split, found.where)
     else:
-        groups = [str(entry) for entry in found.aside["group"]] if "group" in found.aside else None
-        return deal(split, found.where, contents=contents, groups=groups, labels=labels)
+        groups = (
+            [str(entry) for entry in found.manifest_columns["group"]] if "group" in found.manifest_columns else None
+        )
+        return assign_subsets(split, found.where, contents=contents, groups=groups, labels=labels)
     for part in ("train", "val"):
         missing = sorted(set(labels) - {labels[i] for i in parts[part]})
         if missing:
             raise DataError(f"{found.where}: no series of class {missing[0]} is {part}; allowed: every class in it")
-    if "order" in found.aside:
-        ranks = np.unique(np.asarray(found.aside["order"]), return_inverse=True)[1].astype(np.float64)
+    if "order" in found.manifest_columns:
+        ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
         return forward_folds(split.fold, parts, ranks, found.where, labels=labels)
-    return named_in_folds(split.fold, parts, len(labels), found.where, contents=contents, groups=None, labels=labels)
+    return fold_given_subsets(
+        split.fold, parts, len(labels), found.where, contents=contents, groups=None, labels=labels
+    )
 
 
-def _in_order(order: Sequence[Any], split: Split, where: str) -> Parts:
+def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:
     """The first ones to train, then to validate, the last ones to test; equal entries stay together."""
     if len({isinstance(entry, str) for entry in order}) > 1:
         raise DataError(f"{where}: the order has both numbers and text; allowed: one of them")

@@ -31,7 +31,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Steps:
+class TimeStepScale:
     """Of the time: ``(log1p(step / median) - centre) / scale``."""
 
     median: float
@@ -44,7 +44,7 @@ class Channels:
     """What all series of a set are turned into: the columns, the time since the last point, what was measured."""
 
     columns: tuple[Column, ...]
-    steps: Steps | None
+    steps: TimeStepScale | None
 
     @classmethod
     def fit(
@@ -118,7 +118,7 @@ def _since(times: Floats, first: float) -> Floats:
     return np.concatenate([[first], np.diff(times)])
 
 
-def _steps(train: Sequence[Recording], everything: Sequence[Recording]) -> Steps | None:
+def _steps(train: Sequence[Recording], everything: Sequence[Recording]) -> TimeStepScale | None:
     """None where time goes evenly, or is not told."""
     seen = [np.diff(recording.times) for recording in everything if recording.times is not None]
     if not seen:
@@ -128,4 +128,4 @@ def _steps(train: Sequence[Recording], everything: Sequence[Recording]) -> Steps
         return None
     logs = np.concatenate([np.log1p(np.diff(r.times) / median) for r in train if r.times is not None])
     spread = float(logs.std())
-    return Steps(median, float(logs.mean()), spread if spread > 0 else 1.0)
+    return TimeStepScale(median, float(logs.mean()), spread if spread > 0 else 1.0)

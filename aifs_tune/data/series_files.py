@@ -11,7 +11,7 @@ import numpy as np
 
 from aifs_tune.data.examples import PARTS
 from aifs_tune.data.folder import shown
-from aifs_tune.data.recordings import SUFFIXES, Floats, Reader, Recording
+from aifs_tune.data.recordings import SUFFIXES, Floats, Recording, SeriesReader
 from aifs_tune.data.tables import read_frame
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import SeriesSpec
@@ -37,7 +37,7 @@ class Collection:
     recordings: Sequence[Recording]
     labels: Sequence[str] = ()
     numbers: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    aside: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    manifest_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     lines: Sequence[str] = ()
     files: Sequence[Path] = ()
     folder: Path = Path()
@@ -106,9 +106,9 @@ def _holds_a_series(file: Path) -> bool:
 def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
     where = f"manifest {shown(str(file))}"
     frame = read_frame(file, where)
-    aside = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    manifest_columns = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
     told = list(spec.targets) or [spec.label]
-    for column in (_PATH, *told, *aside.values()):
+    for column in (_PATH, *told, *manifest_columns.values()):
         if column not in frame.columns:
             raise DataError(f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
     is_known = frame[told].notna().all(axis=1)
@@ -116,7 +116,7 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
     frame = frame[is_known].reset_index(drop=True)
     if frame.empty:
         raise DataError(f"{where}: no row with {' and '.join(told)}; allowed: one for each series")
-    for column in (_PATH, *aside.values()):
+    for column in (_PATH, *manifest_columns.values()):
         if not frame[column].notna().all():
             row = int(np.flatnonzero(frame[column].isna())[0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
@@ -125,17 +125,17 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
     found = Collection(
         where, columns, recordings, lines=[*lines, *more], files=files, folder=file.parent, manifest=file
     )
-    entries = {name: frame[column].tolist() for name, column in aside.items()}
+    entries = {name: frame[column].tolist() for name, column in manifest_columns.items()}
     if spec.targets:
         numbers = np.stack([_targets(frame[column], where) for column in spec.targets], axis=1)
-        return replace(found, numbers=numbers, aside=entries)
+        return replace(found, numbers=numbers, manifest_columns=entries)
     labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[spec.label]]
-    return replace(found, labels=labels, aside=entries)
+    return replace(found, labels=labels, manifest_columns=entries)
 
 
 def _read(files: Sequence[Path], spec: SeriesSpec) -> tuple[tuple[str, ...], list[Recording], list[str]]:
     names = [f"series {shown(str(file))}" for file in files]
-    reader, dropped = Reader.like(files[0], names[0], columns=spec.columns, time=spec.time)
+    reader, dropped = SeriesReader.like(files[0], names[0], columns=spec.columns, time=spec.time)
     recordings = [reader.read(file, name) for file, name in zip(files, names, strict=True)]
     return reader.columns, recordings, [f"left out: column {shown(name)}, text" for name in dropped]
 

@@ -1,4 +1,4 @@
-"""A simulated sky survey: labelled cut-outs of stars, galaxies and artefacts with the noise of a real camera.
+"""A simulated sky survey: labelled cut-outs of stars, galaxies and artifacts with the noise of a real camera.
 
 A data set of any size whose truth is known, for demonstrations, tests and benchmarks. The light is drawn from
 published profiles (``sky_profiles``, ``sky_scenes``), blurred by the atmosphere, counted by a CCD, and stretched
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from aifs_tune.data.sky_artefacts import add_cosmic_ray, draw_artefact
+from aifs_tune.data.sky_artifacts import add_cosmic_ray, draw_artifact
 from aifs_tune.data.sky_camera import Camera, stretch
 from aifs_tune.data.sky_profiles import Grid, Image
 from aifs_tune.data.sky_scenes import (
@@ -37,7 +37,7 @@ from aifs_tune.data.sky_scenes import (
 from aifs_tune.errors import ConflictError, RequestError, WorkError
 
 SHARES: Mapping[str, float] = MappingProxyType(
-    {"stars": 0.22, "spiral": 0.22, "elliptical": 0.18, "edge_on": 0.14, "merger": 0.12, "artefact": 0.12}
+    {"stars": 0.22, "spiral": 0.22, "elliptical": 0.18, "edge_on": 0.14, "merger": 0.12, "artifact": 0.12}
 )
 """Class -> share of the survey."""
 _RECIPES: Mapping[str, Callable[[Canvas, float], None]] = MappingProxyType(
@@ -47,7 +47,7 @@ _RECIPES: Mapping[str, Callable[[Canvas, float], None]] = MappingProxyType(
         "elliptical": draw_elliptical,
         "edge_on": draw_edge_on,
         "merger": draw_merger,
-        "artefact": draw_artefact,
+        "artifact": draw_artifact,
     }
 )
 Progress = Callable[[str, int, int], None]
@@ -165,7 +165,7 @@ def cut_out(
 ) -> NDArray[np.float64]:
     """Cut-out ``number`` of a survey, of class ``name``: electrons above the sky, shape (bands, size, size).
 
-    Calibrated as a pipeline would: noise and artefacts are in it, bias and the level of the sky are not.
+    Calibrated as a pipeline would: noise and artifacts are in it, bias and the level of the sky are not.
     """
     field = Conditions.of_field(seed, number // _IMAGES_PER_FIELD, difficulty)
     rng = _stream(seed, _IMAGES, number)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.data.across_parts import AcrossParts
+from aifs_tune.data.across_parts import CrossSubsetDuplicates
 from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.files import FileTable
 from aifs_tune.data.reading import Progress
@@ -61,7 +61,7 @@ class Prepared:
     fingerprint: str
     files: FileTable
     lines: Sequence[str]
-    near_duplicates: AcrossParts | None = None
+    near_duplicates: CrossSubsetDuplicates | None = None
 
 
 def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:

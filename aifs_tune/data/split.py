@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_N_DEALS = 64
+_N_DRAWS = 64
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -64,7 +64,7 @@ def split(labels: Ints, units: Ints, shares: Sequence[float], seed: int) -> Ints
 
     part_of_unit = np.full(len(sizes), -1, np.int64)
     several = np.flatnonzero(sizes > 1)
-    part_of_unit[several] = _deal(counts[several], wished, random)
+    part_of_unit[several] = _best_assignment(counts[several], wished, random)
     have = np.zeros_like(wished)
     np.add.at(have, part_of_unit[several], counts[several])
     for c in range(n_classes):
@@ -75,12 +75,12 @@ def split(labels: Ints, units: Ints, shares: Sequence[float], seed: int) -> Ints
 
 
 def refolded(
-    part_of: Ints, is_dealt: NDArray[np.bool_], labels: Ints, units: Ints, *, index: int, of: int, seed: int
+    part_of: Ints, is_assigned: NDArray[np.bool_], labels: Ints, units: Ints, *, index: int, of: int, seed: int
 ) -> Ints:
     """``part_of`` (0 train, 1 val, 2 test) with what ``is_dealt`` (n,), none of the test part, in ``of`` folds of equal
     size. Where all that is not test is dealt, fold ``index`` validates and the others train. Else fold ``index`` is in
     the place of the test part, whose own examples are in none (-1)."""
-    rest = np.flatnonzero(is_dealt)
+    rest = np.flatnonzero(is_assigned)
     known = np.unique(labels[rest], return_inverse=True)[1].astype(np.int64)
     together = np.unique(units[rest], return_inverse=True)[1].astype(np.int64)
     folds = split(known, together, [1 / of] * of, seed)
@@ -91,13 +91,13 @@ def refolded(
     return out
 
 
-def _deal(counts: Ints, wished: Floats, random: np.random.Generator) -> Ints:
+def _best_assignment(counts: Ints, wished: Floats, random: np.random.Generator) -> Ints:
     """Part of each unit in the best of many deals. ``counts`` is (units, classes), ``wished`` (parts, classes)."""
     sizes = counts.sum(axis=1)
-    order = np.argsort(-sizes * random.random((_N_DEALS, len(sizes))), axis=1)  # large ones early, as a rule
-    have = np.zeros((_N_DEALS, *wished.shape))
+    order = np.argsort(-sizes * random.random((_N_DRAWS, len(sizes))), axis=1)  # large ones early, as a rule
+    have = np.zeros((_N_DRAWS, *wished.shape))
     deals = np.zeros(order.shape, np.int64)
-    every = np.arange(_N_DEALS)
+    every = np.arange(_N_DRAWS)
     for units in order.T:
         more = have + counts[units][:, np.newaxis, :]
         parts = np.argmin(_deviation(more, wished) - _deviation(have, wished), axis=1)

@@ -16,7 +16,7 @@ from typing import Any
 from aifs_tune.data.cache import cache_root, kept_copy
 from aifs_tune.data.reading import Progress, digest_of
 from aifs_tune.errors import DataError, WorkError
-from aifs_tune.object_store import opened, translated
+from aifs_tune.object_store import open_filesystem, translated_store_errors
 
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
 """What the file systems of fsspec call that which changes with a file; each has some of them."""
@@ -61,7 +61,7 @@ def fetch(url: str, *, with_folder: bool, tell: Callable[[str], None], progress:
         If the store does not answer as it should; StorageError if the cache cannot be written.
     """
     with _reading(url):
-        store, path = opened(url)
+        store, path = open_filesystem(url)
         listing = _listed(store, path, url, with_folder=with_folder)
 
     def fill(partial: Path) -> None:
@@ -116,4 +116,4 @@ def _copy(store: Any, listing: _Listing, folder: Path, url: str, progress: Progr
 
 
 def _reading(url: str) -> AbstractContextManager[None]:
-    return translated("data.url", url, _WANTED, refused=DataError, failed=WorkError)
+    return translated_store_errors("data.url", url, _WANTED, refused=DataError, failed=WorkError)

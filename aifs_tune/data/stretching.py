@@ -22,7 +22,7 @@ _SIGMA = 1.4826  # of a normal distribution, in median absolute deviations
 _SOFTEST = 0.1
 _LARGEST = 60000.0  # float16 ends at 65504
 
-Kind = Literal["asinh", "zscale", "linear"]
+StretchKind = Literal["asinh", "zscale", "linear"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Stretch:
     """How each band is stretched: ``black`` becomes 0 and ``white`` 1; ``soft`` is where asinh turns, ``low`` and
     ``high`` are where zscale cuts."""
 
-    kind: Kind
+    kind: StretchKind
     black: tuple[float, ...]
     white: tuple[float, ...]
     soft: tuple[float, ...]
@@ -86,7 +86,7 @@ def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pix
     return np.asarray(whole - medians if background == "subtract" else whole, np.float32), n_missing
 
 
-def described(pixels: Pixels, kind: Kind) -> NDArray[np.float64]:
+def described(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
     """What :func:`measured` needs of one image, shape (6, bands): median, noise, the brightest pixel in a thousand,
     the brightest of all, and the limits of zscale."""
     median = np.median(pixels, axis=(0, 1))
@@ -100,7 +100,7 @@ def described(pixels: Pixels, kind: Kind) -> NDArray[np.float64]:
     return np.array([median, noise, bright, brightest, *limits], np.float64)
 
 
-def measured(kind: Kind, images: NDArray[np.float64], where: str) -> Stretch:
+def measured(kind: StretchKind, images: NDArray[np.float64], where: str) -> Stretch:
     """The stretch for images that :func:`described` describes, shape (n, 6, bands): those of the training part.
 
     Raises

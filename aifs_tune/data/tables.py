@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Parts, deal, named_in_folds, scaled, told_parts
+from aifs_tune.data.dealing import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.files import FileTable, file_table, sha256_of
 from aifs_tune.data.folder import shown
@@ -60,13 +60,13 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     facts = {"columns": columns}
     if labels is not None:
         classes = tuple(sorted(set(labels)))
-        truths: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], truths, parts, classes=classes, facts=facts)
+        y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
+        location = store_examples([inputs], y_true, parts, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
     else:
         values = finite_numbers(frame[spec.target], where)[:, None]
-        truths, targets = scaled(values, parts["train"], {spec.target: spec.unit}, where)
-        location = store_examples([inputs], truths, parts, targets=targets, facts=facts)
+        y_true, targets = scaled(values, parts["train"], {spec.target: spec.unit}, where)
+        location = store_examples([inputs], y_true, parts, targets=targets, facts=facts)
     counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
     n_missing = sum(column["missing"] for column in columns)
     lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
@@ -79,7 +79,7 @@ def _files(
     spec: TableSpec,
     where: str,
     numbers: NDArray[np.int64],
-    parts: Parts,
+    parts: Subsets,
     labels: Sequence[str] | None,
     frame: pandas.DataFrame,
 ) -> FileTable:
@@ -218,7 +218,7 @@ def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64
     return numbers
 
 
-def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Parts:
+def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Subsets:
     import pandas
 
     rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
@@ -226,15 +226,15 @@ def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: lis
     groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
     told = labels or ["all"] * len(frame)
     if spec.part is not None:
-        parts = told_parts(list(frame[spec.part]), f"{where}: {spec.part}")
+        parts = given_subsets(list(frame[spec.part]), f"{where}: {spec.part}")
         for part in ("train", "val") if labels is not None else ():
             assert labels is not None
             missing = sorted(set(labels) - {labels[i] for i in parts[part]})
             if missing:
                 raise DataError(f"{where}: no row of class {missing[0]} is {part}; allowed: every class in it")
         n = len(frame)
-        return named_in_folds(data.split.fold, parts, n, where, contents=contents, groups=groups, labels=told)
-    return deal(data.split, where, contents=contents, groups=groups, labels=told)
+        return fold_given_subsets(data.split.fold, parts, n, where, contents=contents, groups=groups, labels=told)
+    return assign_subsets(data.split, where, contents=contents, groups=groups, labels=told)
 
 
 def _inputs(

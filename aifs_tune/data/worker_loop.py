@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 LENGTHS = struct.Struct(">IQ")
-JOB_TIMEOUT_S = 60
+REQUEST_TIMEOUT_S = 60
 
-Answer = tuple[dict[str, Any], bytes]
+Response = tuple[dict[str, Any], bytes]
 """JSON values and bytes."""
 
 
-def answer_all(answer: Callable[[Any], Answer]) -> None:
+def serve_requests(answer: Callable[[Any], Response]) -> None:
     """Answer until standard input ends. A job that takes too long ends the process by SIGALRM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Libraries that print must not write between the answers.
@@ -31,9 +31,9 @@ def answer_all(answer: Callable[[Any], Answer]) -> None:
     os.dup2(2, 1)
     _write(answers, ({}, b""))
     for line in sys.stdin.buffer:
-        for job in json.loads(line):
-            signal.alarm(JOB_TIMEOUT_S)
-            answered = answer(job)
+        for request in json.loads(line):
+            signal.alarm(REQUEST_TIMEOUT_S)
+            answered = answer(request)
             signal.alarm(0)
             _write(answers, answered)
 
@@ -43,7 +43,7 @@ def open_lock(file: str | Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
-def _write(answers: BinaryIO, answered: Answer) -> None:
+def _write(answers: BinaryIO, answered: Response) -> None:
     told, payload = answered
     text = json.dumps(told).encode()
     answers.write(LENGTHS.pack(len(text), len(payload)) + text)

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aifs_tune.data.worker_loop import JOB_TIMEOUT_S, LENGTHS, Answer
+from aifs_tune.data.worker_loop import LENGTHS, REQUEST_TIMEOUT_S, Response
 from aifs_tune.errors import WorkError
 
 _CHUNK = 16
@@ -25,7 +25,7 @@ _TRIES = 2
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerDied:
     """A job that ends its process, and how that ended."""
 
     how: str
@@ -41,12 +41,12 @@ def n_workers(n_jobs: int, processes: int | None) -> int:
     return min(processes, n_jobs)
 
 
-def answered(
-    jobs: Sequence[Any], command: Sequence[str], n: int, *, does: str
-) -> Generator[tuple[int, Answer | Died], None, None]:
+def run_requests(
+    requests: Sequence[Any], command: Sequence[str], n: int, *, does: str
+) -> Generator[tuple[int, Response | WorkerDied], None, None]:
     """Index into ``jobs``, JSON values, and the answer to that one, in the order they are ready.
 
-    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.answer_all` and its arguments, which runs in ``n``
+    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.serve_requests` and its arguments, which runs in ``n``
     processes; ``does`` is what messages say of it. A worker waits until its last answer was taken, so that no answers
     pile up. Closing the generator ends the processes.
 
@@ -55,7 +55,7 @@ def answered(
     WorkError
         If no process can be started.
     """
-    pool = _Pool(jobs, command, n, f"the process that {does} does not start")
+    pool = _Pool(requests, command, n, f"the process that {does} does not start")
     try:
         yield from pool.run()
     finally:
@@ -70,16 +70,16 @@ def _n_cpus() -> int:
 class _Pool:
     """Hands chunks of jobs to workers and replaces those that die."""
 
-    def __init__(self, jobs: Sequence[Any], command: Sequence[str], n: int, refusal: str) -> None:
-        self._jobs, self._command, self._n, self._refusal = jobs, command, n, refusal
-        indices = range(len(jobs))
-        size = max(1, min(_CHUNK, len(jobs) // (_CHUNKS_EACH * n)))
+    def __init__(self, requests: Sequence[Any], command: Sequence[str], n: int, refusal: str) -> None:
+        self._all_requests, self._command, self._n, self._refusal = requests, command, n, refusal
+        indices = range(len(requests))
+        size = max(1, min(_CHUNK, len(requests) // (_CHUNKS_EACH * n)))
         self._chunks: deque[Sequence[int]] = deque(indices[start : start + size] for start in indices[::size])
         self._deaths: dict[int, int] = {}
         self._workers: list[_Worker] = []
         self._ready = selectors.DefaultSelector()
 
-    def run(self) -> Iterator[tuple[int, Answer | Died]]:
+    def run(self) -> Iterator[tuple[int, Response | WorkerDied]]:
         for _ in range(self._n):
             self._start()
         while self._workers:
@@ -87,7 +87,7 @@ class _Pool:
                 worker: _Worker = key.data
                 answer = worker.answer()
                 if answer is None:
-                    yield from self._bury(worker)
+                    yield from self._replace(worker)
                 elif not worker.is_started:
                     worker.is_started = True
                     self._next(worker)
@@ -103,7 +103,7 @@ class _Pool:
 
     def _start(self) -> None:
         try:
-            worker = _Worker(self._jobs, self._command)
+            worker = _Worker(self._all_requests, self._command)
         except OSError as error:
             raise WorkError(f"{self._refusal}: {error.strerror}") from None
         self._workers.append(worker)
@@ -120,7 +120,7 @@ class _Pool:
         self._workers.remove(worker)
         worker.end()
 
-    def _bury(self, worker: _Worker) -> Iterator[tuple[int, Died]]:
+    def _replace(self, worker: _Worker) -> Iterator[tuple[int, WorkerDied]]:
         """Give up the job that a dead worker was doing, or let it be tried once more; start another worker."""
         self._remove(worker)
         code = worker.process.returncode
@@ -132,7 +132,7 @@ class _Pool:
             if self._deaths[culprit] < _TRIES:
                 rest.insert(0, culprit)
             else:
-                yield culprit, Died(_died(code))
+                yield culprit, WorkerDied(_died(code))
             if rest:
                 self._chunks.appendleft(rest)
         if self._chunks:
@@ -141,15 +141,15 @@ class _Pool:
 
 def _died(code: int) -> str:
     if code == -signal.SIGALRM:
-        return f"it took more than {JOB_TIMEOUT_S} s"
+        return f"it took more than {REQUEST_TIMEOUT_S} s"
     return f"it ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
 class _Worker:
     """One process; ``pending`` are the jobs it has not answered, in order; ``is_started`` once it said it is ready."""
 
-    def __init__(self, jobs: Sequence[Any], command: Sequence[str]) -> None:
-        self._jobs = jobs
+    def __init__(self, requests: Sequence[Any], command: Sequence[str]) -> None:
+        self._all_requests = requests
         self.pending: deque[int] = deque()
         self.is_started = False
         paths = [path for path in sys.path if path]
@@ -168,14 +168,14 @@ class _Worker:
 
     def send(self, chunk: Sequence[int]) -> None:
         self.pending.extend(chunk)
-        line = memoryview(json.dumps([self._jobs[i] for i in chunk]).encode() + b"\n")
+        line = memoryview(json.dumps([self._all_requests[i] for i in chunk]).encode() + b"\n")
         try:
             while line:
                 line = line[self._requests.write(line) :]
         except BrokenPipeError:
             return  # it died; its answers end as well, and there that is seen
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> Response | None:
         """What it says next; None if the process has died."""
         lengths = self._read(LENGTHS.size)
         if len(lengths) < LENGTHS.size:

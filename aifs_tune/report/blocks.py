@@ -58,24 +58,24 @@ class Figure:
     height: float
 
 
-Block: TypeAlias = Paragraph | Bullets | Code | Table | Figure
+ReportBlock: TypeAlias = Paragraph | Bullets | Code | Table | Figure
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A titled part of a report."""
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[ReportBlock, ...]
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportDocument:
     """All that is to be read of a study, in any format."""
 
     title: str
     subtitle: str
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     foot: str
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-WORKS: dict[str, str] = {
+REFERENCES: dict[str, str] = {
     "akiba2019": "Akiba, Sano, Yanase, Ohta, Koyama: Optuna: a next-generation hyperparameter optimization framework. "
     "KDD 2019. doi:10.1145/3292500.3330701",
     "bergstra2011": "Bergstra, Bardenet, Bengio, Kégl: Algorithms for hyper-parameter optimization. NIPS 2011.",
@@ -77,7 +77,7 @@ def cited(keys: Iterable[str]) -> str:
     return f" [{', '.join(found)}]" if found else ""
 
 
-def works_in(texts: Iterable[str]) -> tuple[str, ...]:
+def references_in(texts: Iterable[str]) -> tuple[str, ...]:
     """The works whose keys stand in brackets somewhere in ``texts``, in the order of the keys."""
     named = {key.strip() for text in texts for group in re.findall(r"\[([^\[\]]*)\]", text) for key in group.split(",")}
-    return tuple(f"[{key}] {work}" for key, work in sorted(WORKS.items()) if key in named)
+    return tuple(f"[{key}] {work}" for key, work in sorted(REFERENCES.items()) if key in named)

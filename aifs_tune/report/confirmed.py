@@ -9,34 +9,34 @@ import numpy as np
 
 from aifs_tune.analysis.paired import Comparison
 from aifs_tune.confirmation import Confirmation
-from aifs_tune.report.blocks import Block, Bullets, Figure, Paragraph, Section, Table
+from aifs_tune.report.blocks import Bullets, Figure, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.report.drawing import BLUE, GREY, INK, ORANGE, PALE, label, picture
-from aifs_tune.report.gathering import Material
+from aifs_tune.report.gathering import ReportContext
 from aifs_tune.report.words import DASH, count, cut, shown, with_interval
 
 
-def confirmation_section(material: Material) -> Section:
+def confirmation_section(context: ReportContext) -> ReportSection:
     """Every confirmation of the study, the newest first."""
-    if not material.confirmations:
+    if not context.confirmations:
         none = "None has been made. The best value above is that of the search, and so is partly luck."
-        return Section("Confirmation", (Paragraph(none, "note"),))
-    blocks: list[Block] = []
-    for found in reversed(material.confirmations):
-        if len(material.confirmations) > 1:
+        return ReportSection("Confirmation", (Paragraph(none, "note"),))
+    blocks: list[ReportBlock] = []
+    for found in reversed(context.confirmations):
+        if len(context.confirmations) > 1:
             blocks.append(Paragraph(f"Confirmation {cut(found.study.name)}:"))
         blocks.append(Bullets(tuple(comparison.text for comparison in found.comparisons)))
         blocks.append(results_table(found))
         blocks.append(_pairs_figure(found))
         if any(comparison.interval is not None for comparison in found.comparisons):
             blocks.append(_differences_figure(found))
-    return Section("Confirmation", tuple(blocks))
+    return ReportSection("Confirmation", tuple(blocks))
 
 
 def results_table(found: Confirmation) -> Table:
     """A row a configuration: its mean, and its difference from the baseline with interval, p and effect size."""
     by_name = {comparison.name: comparison for comparison in found.comparisons}
     rows = []
-    for each in found.contenders:
+    for each in found.candidates:
         values = found.scores.of(each.name)
         kept = values[np.isfinite(values)]
         mean = f"{kept.mean():.4f}" if len(kept) else DASH
@@ -77,21 +77,21 @@ def _p(value: float | None) -> str:
 
 
 def _pairs_figure(found: Confirmation) -> Figure:
-    names = [each.name for each in found.contenders]
+    names = [each.name for each in found.candidates]
     scores = np.array([found.scores.of(name) for name in names])
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
-        places = np.arange(len(names))
+        positions = np.arange(len(names))
         for i, column in enumerate(scores.T):
             known = "one division" if i == 0 else None
-            axes.plot(places, column, "-o", color=PALE, mec=GREY, mfc="white", ms=4, lw=0.9, label=known)
-        for place, values in zip(places, scores, strict=True):
+            axes.plot(positions, column, "-o", color=PALE, mec=GREY, mfc="white", ms=4, lw=0.9, label=known)
+        for position, values in zip(positions, scores, strict=True):
             kept = values[np.isfinite(values)]
             if len(kept):
-                known = "mean" if place == 0 else None
-                axes.plot([place - 0.12, place + 0.12], [kept.mean()] * 2, color=ORANGE, lw=2.5, label=known)
-        axes.set_xticks(places, [label(name) for name in names])
+                known = "mean" if position == 0 else None
+                axes.plot([position - 0.12, position + 0.12], [kept.mean()] * 2, color=ORANGE, lw=2.5, label=known)
+        axes.set_xticks(positions, [label(name) for name in names])
         axes.set(ylabel=label(found.scores.metric), xlim=(-0.4, len(names) - 0.6))
         axes.grid(axis="x", visible=False)
         canvas.legend(loc="outside upper left", ncols=2)
@@ -111,12 +111,12 @@ def _differences_figure(found: Confirmation) -> Figure:
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
         axes.axvline(0, color=INK, lw=0.8)
-        for place, each in enumerate(tested):
+        for position, each in enumerate(tested):
             low, high = each.interval or (0.0, 0.0)
             middle = each.difference or 0.0
             colour = BLUE if each.verdict == "better" else ORANGE if each.verdict == "worse" else GREY
             bars = [[middle - low], [high - middle]]
-            axes.errorbar([middle], [place], xerr=bars, fmt="o", color=colour, capsize=4, lw=1.6)
+            axes.errorbar([middle], [position], xerr=bars, fmt="o", color=colour, capsize=4, lw=1.6)
         axes.set_yticks(range(len(tested)), [f"{label(each.name)}\n{each.verdict}" for each in tested])
         axes.set(xlabel=f"difference from {label(tested[0].baseline)} in {label(found.scores.metric)}, right is better")
         axes.set_ylim(len(tested) - 0.5, -0.5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aifs_tune.report.blocks import Block, Figure, Paragraph, Section, Table
+from aifs_tune.report.blocks import Figure, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.report.drawing import (
     BLUE,
     GREEN,
@@ -19,39 +19,39 @@ from aifs_tune.report.drawing import (
     robust_limits,
     to_log,
 )
-from aifs_tune.report.gathering import Material
-from aifs_tune.report.words import DASH, count, cut, sentence, shown, spent, thinned
+from aifs_tune.report.gathering import ReportContext
+from aifs_tune.report.words import DASH, count, cut, format_duration, sentence, shown, subsample
 
-MOST_POINTS = 600
+MAX_POINTS = 600
 """In one picture; what is left out is said."""
-MOST_CURVES = 60
+MAX_CURVES = 60
 
 
-def course_section(material: Material) -> Section:
+def history_section(context: ReportContext) -> ReportSection:
     """Pictures of the trials in their order."""
-    blocks: list[Block] = []
-    if len(material.of_state("complete", "pruned")) < 2:
+    blocks: list[ReportBlock] = []
+    if len(context.of_state("complete", "pruned")) < 2:
         blocks.append(Paragraph("One trial has a result: there is no course to draw.", "note"))
     else:
-        blocks.append(history_figure(material))
-    if any(trial.epochs > 1 for trial in material.trials):
-        blocks += [figure for figure in [_curves_figure(material)] if figure is not None]
-    blocks += _saved_blocks(material)
-    cost = _cost_figure(material)
+        blocks.append(history_figure(context))
+    if any(trial.epochs > 1 for trial in context.trials):
+        blocks += [figure for figure in [_curves_figure(context)] if figure is not None]
+    blocks += _saved_blocks(context)
+    cost = _cost_figure(context)
     if cost is not None:
         blocks.append(cost)
-    if material.study.spec.trade_off:
-        blocks.append(_front_figure(material))
-    return Section("The search", tuple(blocks))
+    if context.study.spec.trade_off:
+        blocks.append(_front_figure(context))
+    return ReportSection("The search", tuple(blocks))
 
 
-def history_figure(material: Material) -> Figure:
+def history_figure(context: ReportContext) -> Figure:
     """Each trial's value and the best so far, with the noise floor as an error bar."""
-    complete, pruned = material.of_state("complete"), material.of_state("pruned")
+    complete, pruned = context.of_state("complete"), context.of_state("pruned")
     values = [float(trial.value or 0.0) for trial in (*complete, *pruned)]
-    low, high, n_outside = robust_limits(values, material.objective.mode)
-    numbers, best = _best_so_far(material)
-    sd = None if material.scatter is None else material.scatter[0]
+    low, high, n_outside = robust_limits(values, context.objective.mode)
+    numbers, best = _best_so_far(context)
+    sd = None if context.measured_noise is None else context.measured_noise[0]
     if sd is not None:
         low, high = min(low, best[-1] - 1.3 * sd), max(high, best[-1] + 1.3 * sd)
 
@@ -62,39 +62,39 @@ def history_figure(material: Material) -> Figure:
             if some:
                 y = [trial.value for trial in some]
                 axes.plot([trial.number for trial in some], y, marker, color=colour, ms=4, label=name)
-        last = material.trials[-1].number
+        last = context.trials[-1].number
         axes.step([*numbers, last], [*best, best[-1]], where="post", color=ORANGE, lw=1.6, label="best so far")
         if sd is not None:
             at = last + max(1.0, 0.03 * last)
             axes.errorbar(
                 [at], [best[-1]], [sd], fmt="o", color=ORANGE, ms=3, capsize=4, lw=1.6, label="noise (± 1 sd)"
             )
-        axes.set(xlabel="trial", ylabel=label(material.metric), ylim=(low, high))
+        axes.set(xlabel="trial", ylabel=label(context.metric), ylim=(low, high))
         axes.xaxis.get_major_locator().set_params(integer=True)
         canvas.legend(loc="outside upper left", ncols=4)
 
     notes = f" n = {count(len(complete), 'complete trial')}"
     notes += f", {len(pruned):,} stopped early." if pruned else "."
-    if len(complete) + len(pruned) > MOST_POINTS:
-        notes += f" Of many trials some {MOST_POINTS:,} are drawn, evenly spaced."
+    if len(complete) + len(pruned) > MAX_POINTS:
+        notes += f" Of many trials some {MAX_POINTS:,} are drawn, evenly spaced."
     if n_outside:
         notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside."
-    if material.scatter is not None:
-        notes += f" The bar is what one configuration scatters by, known from {material.scatter[1]}."
+    if context.measured_noise is not None:
+        notes += f" The bar is what one configuration scatters by, known from {context.measured_noise[1]}."
     return picture(
         draw,
-        caption=f"{cut(material.metric)} of each trial, and the best so far.{notes}",
-        alt=f"The best {cut(material.metric)} went from {shown(best[0])} to {shown(best[-1])} over "
-        f"{count(len(material.trials), 'trial')}.",
+        caption=f"{cut(context.metric)} of each trial, and the best so far.{notes}",
+        alt=f"The best {cut(context.metric)} went from {shown(best[0])} to {shown(best[-1])} over "
+        f"{count(len(context.trials), 'trial')}.",
     )
 
 
-def _best_so_far(material: Material) -> tuple[list[int], list[float]]:
+def _best_so_far(context: ReportContext) -> tuple[list[int], list[float]]:
     """Where the best complete value changed, and to what."""
-    sign = 1 if material.is_better_high else -1
+    sign = 1 if context.is_better_high else -1
     numbers: list[int] = []
     best: list[float] = []
-    for trial in material.of_state("complete"):
+    for trial in context.of_state("complete"):
         value = float(trial.value or 0.0)
         if trial.feasible is not False and (not best or sign * value > sign * best[-1]):
             numbers.append(trial.number)
@@ -103,21 +103,21 @@ def _best_so_far(material: Material) -> tuple[list[int], list[float]]:
 
 
 def _some(trials: list[Any]) -> list[Any]:
-    return [trials[i] for i in thinned(range(len(trials)), MOST_POINTS // 2)]
+    return [trials[i] for i in subsample(range(len(trials)), MAX_POINTS // 2)]
 
 
-def _curves_figure(material: Material) -> Figure | None:
+def _curves_figure(context: ReportContext) -> Figure | None:
     """Of the best trial, the better half of some others, and those that were stopped."""
-    table: Any = material.analysis.curves()
+    table: Any = context.analysis.curves()
     table = table[table["value"].notna()]
     lines = {int(number): rows for number, rows in table.groupby("trial") if len(rows) > 1}
     if not lines:
         return None
-    others = thinned([number for number in lines if number != material.best.number], MOST_CURVES)
+    others = subsample([number for number in lines if number != context.best.number], MAX_CURVES)
     every = [float(value) for number in others for value in lines[number]["value"]]
-    own = lines.get(material.best.number)
+    own = lines.get(context.best.number)
     every += [] if own is None else [float(value) for value in own["value"]]
-    low, high, n_outside = robust_limits(every, material.objective.mode)
+    low, high, n_outside = robust_limits(every, context.objective.mode)
     states = {number: str(lines[number]["state"].iloc[0]) for number in others}
 
     def draw(canvas: Any) -> None:
@@ -132,8 +132,8 @@ def _curves_figure(material: Material) -> Figure | None:
             rows = lines[number]
             axes.plot(rows["epoch"], rows["value"], style, color=colour, lw=0.8, alpha=0.55, label=known)
         if own is not None:
-            axes.plot(own["epoch"], own["value"], color=ORANGE, lw=2, label=f"the best, trial {material.best.number}")
-        axes.set(xlabel="epoch", ylabel=label(material.metric), ylim=(low, high))
+            axes.plot(own["epoch"], own["value"], color=ORANGE, lw=2, label=f"the best, trial {context.best.number}")
+        axes.set(xlabel="epoch", ylabel=label(context.metric), ylim=(low, high))
         axes.xaxis.get_major_locator().set_params(integer=True)
         canvas.legend(loc="outside upper left", ncols=3)
 
@@ -144,21 +144,21 @@ def _curves_figure(material: Material) -> Figure | None:
     return picture(
         draw,
         caption=f"Learning curves.{notes}",
-        alt=f"{cut(material.metric)} by epoch of {count(n_drawn, 'trial')}; the thick line is the best one.",
+        alt=f"{cut(context.metric)} by epoch of {count(n_drawn, 'trial')}; the thick line is the best one.",
     )
 
 
-def _saved_blocks(material: Material) -> list[Block]:
+def _saved_blocks(context: ReportContext) -> list[ReportBlock]:
     """What stopping saved, by state; nothing where no trial was stopped."""
-    table: Any = material.analysis.saved()
-    if table.empty or not material.counts["pruned"] or material.study.spec.trainer is None:
+    table: Any = context.analysis.saved()
+    if table.empty or not context.counts["pruned"] or context.study.spec.trainer is None:
         return []
     rows = tuple(
         (
             {"pruned": "stopped early", "all": "together"}.get(row.state, row.state),
             f"{row.n_trials:,}",
             f"{row.epochs:,} of {row.epochs_full:,}",
-            DASH if pd.isna(row.seconds) else f"{spent(row.seconds)} of {spent(row.seconds_full)}",
+            DASH if pd.isna(row.seconds) else f"{format_duration(row.seconds)} of {format_duration(row.seconds_full)}",
             DASH if pd.isna(row.share_saved) else f"{100 * row.share_saved:.0f} %",
         )
         for row in table.itertuples()
@@ -168,14 +168,14 @@ def _saved_blocks(material: Material) -> list[Block]:
     return [Table(caption, ("trials", "n", "epochs", "training", "saved"), rows, "lrrrr")]
 
 
-def _cost_figure(material: Material) -> Figure | None:
-    table: Any = material.analysis.pareto()
+def _cost_figure(context: ReportContext) -> Figure | None:
+    table: Any = context.analysis.pareto()
     table = table[table["value"].notna() & table["seconds"].notna() & (table["seconds"] > 0)]
     if len(table) < 3 or table["seconds"].nunique() < 2:
         return None
     front = table[table["on_front"].astype(bool)].sort_values("seconds")
-    rows = table.iloc[thinned(range(len(table)), MOST_POINTS)]
-    low, high, n_outside = robust_limits([float(value) for value in table["value"]], material.objective.mode)
+    rows = table.iloc[subsample(range(len(table)), MAX_POINTS)]
+    low, high, n_outside = robust_limits([float(value) for value in table["value"]], context.objective.mode)
     spread = float(table["seconds"].max()) / float(table["seconds"].min())
 
     def draw(canvas: Any) -> None:
@@ -191,7 +191,7 @@ def _cost_figure(material: Material) -> Figure | None:
             ms=4,
             label="best for its cost",
         )
-        axes.set(xlabel="time of the trial in s", ylabel=label(material.metric), ylim=(low, high))
+        axes.set(xlabel="time of the trial in s", ylabel=label(context.metric), ylim=(low, high))
         if spread > 20 and math.isfinite(spread):
             to_log(axes.xaxis)
         canvas.legend(loc="outside upper left", ncols=2)
@@ -202,17 +202,17 @@ def _cost_figure(material: Material) -> Figure | None:
     return picture(
         draw,
         caption=f"Cost against quality: no other trial is both better and cheaper than those on the line.{notes}",
-        alt=f"{cut(material.metric)} against seconds of {count(len(table), 'trial')}; "
+        alt=f"{cut(context.metric)} against seconds of {count(len(table), 'trial')}; "
         f"{len(front)} are best for their cost.",
     )
 
 
-def _front_figure(material: Material) -> Figure:
-    first, second, *others = material.study.spec.objectives
-    on_front = {trial.number for trial in material.study.front}
+def _front_figure(context: ReportContext) -> Figure:
+    first, second, *others = context.study.spec.objectives
+    on_front = {trial.number for trial in context.study.front}
     both = [
         trial
-        for trial in material.of_state("complete")
+        for trial in context.of_state("complete")
         if first.metric in trial.values and second.metric in trial.values
     ]
     some = [trial for trial in _some(both) if trial.number not in on_front]

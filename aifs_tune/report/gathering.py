@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aifs_tune.confirmation import CONTENDERS, Confirmation, read_confirmation
-from aifs_tune.confirming import TESTED, Tested, find_tested
+from aifs_tune.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.confirming import TEST_EVALUATION, HeldOutEvaluation, find_evaluation
 from aifs_tune.contenders import BASELINE
 from aifs_tune.errors import AifsTuneError, NotFoundError, RequestError, WorkError
 from aifs_tune.noise_floor import Noise, noise_of
@@ -18,19 +18,19 @@ from aifs_tune.report.words import count
 from aifs_tune.spec import Objective
 from aifs_tune.studies import find_study
 from aifs_tune.study import Study
-from aifs_tune.trainers.by_name import find_family
+from aifs_tune.trainers.by_name import find_trainer_entry
 from aifs_tune.trial import FINAL, State, Trial
 
 if TYPE_CHECKING:
     from aifs_tune.analysis.held_out import HeldOutClasses
     from aifs_tune.analysis.of_study import Analysis
 
-_MOST = 100
+_MAX_CONFIRMATIONS = 100
 """Confirmations of one study that are looked for."""
 
 
 @dataclass(frozen=True)
-class Data:
+class ReportData:
     """The data of a study as they lie on this machine: examples in each part, and where to open them."""
 
     kind: str
@@ -39,7 +39,7 @@ class Data:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class ReportContext:
     """A study with what was made of it: its confirmations, the oldest first, its noise floor and its test part.
 
     ``data`` is None, and ``data_problem`` says why, where they cannot be read on this machine.
@@ -50,8 +50,8 @@ class Material:
     best: Trial
     confirmations: tuple[Confirmation, ...]
     noise: Noise | None
-    tested: Tested | None
-    data: Data | None
+    tested: HeldOutEvaluation | None
+    data: ReportData | None
     data_problem: str
 
     @property
@@ -87,7 +87,7 @@ class Material:
         return Analysis(self.study, noise=None if self.noise is None else self.noise.sd)
 
     @cached_property
-    def scatter(self) -> tuple[float, str] | None:
+    def measured_noise(self) -> tuple[float, str] | None:
         """The standard deviation of one measurement, and of what it was learnt; None where it is not known."""
         if self.noise is not None:
             return self.noise.sd, count(self.noise.n, "training") + " of the default configuration"
@@ -95,7 +95,7 @@ class Material:
         return None if found is None else (found, "configurations that were measured several times")
 
     @cached_property
-    def tested_classes(self) -> HeldOutClasses | None:
+    def test_set_classes(self) -> HeldOutClasses | None:
         """What the answers of the test part are worth, if they are of classes."""
         return None if self.tested is None else self.tested.classes
 
@@ -108,7 +108,7 @@ class Material:
         ]
 
 
-def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> Material:
+def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> ReportContext:
     """What is known of ``study``, and of its data if asked for. ``tell`` hears what is being read.
 
     Raises
@@ -117,20 +117,20 @@ def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] 
         If the study is a confirmation, a noise floor or a test of another one; NotFoundError while no trial is
         complete.
     """
-    if study.fact(CONTENDERS) is not None or study.fact(TESTED) is not None:
+    if study.fact(CANDIDATES) is not None or study.fact(TEST_EVALUATION) is not None:
         raise RequestError(
             f"study {study.name!r} evaluates configurations of another one; allowed: a report of that study, which "
             "has what was found here"
         )
     best = study.best
     data, problem = _data_of(study, tell or (lambda _line: None)) if with_data else (None, "")
-    return Material(
+    return ReportContext(
         study=study,
         trials=tuple(study.all_trials()),
         best=best,
         confirmations=tuple(_confirmations(study)),
         noise=_noise_of(study),
-        tested=find_tested(study.storage, study.name),
+        tested=find_evaluation(study.storage, study.name),
         data=data,
         data_problem=problem,
     )
@@ -145,12 +145,12 @@ def _confirmations(study: Study) -> Iterator[Confirmation]:
 
 
 def _evaluations(study: Study, name: str) -> Iterator[Study]:
-    """The studies of contenders that are called so, with a number from the second on."""
-    for n in range(1, _MOST + 1):
+    """The studies of candidates that are called so, with a number from the second on."""
+    for n in range(1, _MAX_CONFIRMATIONS + 1):
         found = find_study(study.storage, name if n == 1 else f"{name}-{n}")
         if found is None:
             return
-        if found.fact(CONTENDERS) is not None:
+        if found.fact(CANDIDATES) is not None:
             yield found
 
 
@@ -169,7 +169,7 @@ def _noise_of(study: Study) -> Noise | None:
 
 
 def _has_baseline(found: Study) -> bool:
-    return bool(found.fact(CONTENDERS)[0]["name"] == BASELINE)
+    return bool(found.fact(CANDIDATES)[0]["name"] == BASELINE)
 
 
 def _is_same_question(found: Study, study: Study) -> bool:
@@ -177,10 +177,10 @@ def _is_same_question(found: Study, study: Study) -> bool:
     return all(getattr(found.spec, part) == getattr(study.spec, part) for part in parts)
 
 
-def _data_of(study: Study, tell: Callable[[str], None]) -> tuple[Data | None, str]:
+def _data_of(study: Study, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
     """The data as they are prepared here, if they are those of the study."""
-    family = find_family(study.spec)
-    if family is None or study.spec.data is None:
+    trainer_entry = find_trainer_entry(study.spec)
+    if trainer_entry is None or study.spec.data is None:
         return None, ""
     if study.spec.data.url is not None:
         return None, "they are in an object store, from which a report copies nothing"
@@ -189,15 +189,15 @@ def _data_of(study: Study, tell: Callable[[str], None]) -> tuple[Data | None, st
     try:
         tell("reading the data")
         prepared = prepare(
-            study.spec.data, family.kind, strict=False, tell=lambda _line: None, progress=lambda *_: None
+            study.spec.data, trainer_entry.kind, strict=False, tell=lambda _line: None, progress=lambda *_: None
         )
     except AifsTuneError:
         return None, "they are not on this machine"
     if study.fingerprint not in (None, prepared.fingerprint):
         return None, "they have changed since the sweep"
-    return Data(family.kind, sizes_of(prepared.location, family.kind), prepared.location), ""
+    return ReportData(trainer_entry.kind, sizes_of(prepared.location, trainer_entry.kind), prepared.location), ""
 
 
-def n_finished(material: Material) -> int:
+def n_finished(context: ReportContext) -> int:
     """Trials that have ended, however they did."""
-    return sum(material.counts[state] for state in FINAL)
+    return sum(context.counts[state] for state in FINAL)

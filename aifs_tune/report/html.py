@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Section, Table
+from aifs_tune.report.blocks import Bullets, Code, Figure, Paragraph, ReportBlock, ReportDocument, ReportSection, Table
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NO_WRAP = 34
+_MAX_UNWRAPPED_CHARS = 34
 """Characters of the longest cell of a column that is kept on one line."""
 
 
-def to_html(report: Report) -> str:
+def to_html(report: ReportDocument) -> str:
     """The page."""
     numbers = _Numbers()
     sections = [_section(section, numbers) for section in report.sections]
@@ -56,17 +56,17 @@ class _Numbers:
         return f"{kind} {self._n[kind]}."
 
 
-def _anchor(section: Section) -> str:
+def _anchor(section: ReportSection) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in section.title.lower())
 
 
-def _section(section: Section, numbers: _Numbers) -> str:
+def _section(section: ReportSection, numbers: _Numbers) -> str:
     name = _anchor(section)
     body = "".join(_block(block, numbers) for block in section.blocks)
     return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(section.title)}</h2>\n{body}</section>\n'
 
 
-def _block(block: Block, numbers: _Numbers) -> str:
+def _block(block: ReportBlock, numbers: _Numbers) -> str:
     match block:
         case Paragraph(text, kind):
             mark = "" if kind == "plain" else f' class="{kind}"'
@@ -85,7 +85,7 @@ def _table(table: Table, number: str) -> Iterator[str]:
     marks = []
     for i, align in enumerate(table.align):
         longest = max((len(row[i]) for row in table.rows), default=0)
-        classes = [*(["r"] if align == "r" else []), *(["words"] if longest > _NO_WRAP else [])]
+        classes = [*(["r"] if align == "r" else []), *(["words"] if longest > _MAX_UNWRAPPED_CHARS else [])]
         marks.append(f' class="{" ".join(classes)}"' if classes else "")
     name = number.rstrip(".").lower().replace(" ", "-")
     yield f'<p class="caption" id="{name}"><b class="n">{number}</b> {escape(table.caption)}</p>\n'

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Table
+from aifs_tune.report.blocks import Bullets, Code, Figure, Paragraph, ReportBlock, ReportDocument, Table
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$@])")
 
@@ -19,7 +19,7 @@ class Markdown:
     pictures: dict[str, str]
 
 
-def to_markdown(report: Report, *, folder: str) -> Markdown:
+def to_markdown(report: ReportDocument, *, folder: str) -> Markdown:
     """``folder`` is where the pictures will lie, as the text names it."""
     pictures: dict[str, str] = {}
     lines = [f"# {escaped(report.title)}", "", escaped(report.subtitle), ""]
@@ -50,7 +50,7 @@ def _guarded(match: re.Match[str]) -> str:
     return f"\\{match[1]}" if not match[1].isdigit() else f"{match[1]}\\"
 
 
-def _lines(block: Block, n_tables: int) -> Iterator[str]:
+def _lines(block: ReportBlock, n_tables: int) -> Iterator[str]:
     match block:
         case Paragraph(text, kind):
             yield f"**{escaped(text)}**" if kind == "verdict" else escaped(text)

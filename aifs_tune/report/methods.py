@@ -7,9 +7,9 @@ from aifs_tune.confirmation import Confirmation
 from aifs_tune.cross_validation import SIZES
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.progress import duration
-from aifs_tune.report.blocks import Block, Paragraph, Section, Table
+from aifs_tune.report.blocks import Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.report.citations import SAMPLER, SCHEDULER, cited
-from aifs_tune.report.gathering import Material, n_finished
+from aifs_tune.report.gathering import ReportContext, n_finished
 from aifs_tune.report.words import DASH, count, cut, listed, sentence, shown, times
 from aifs_tune.trial import FINAL
 
@@ -17,21 +17,21 @@ ENVIRONMENT = "environment"
 """Fact of a study: what its trials ran on, if that was recorded."""
 
 
-def methods_section(material: Material) -> Section:
+def methods_section(context: ReportContext) -> ReportSection:
     """Paragraphs on the search, the data and the evaluation, and the space as a table."""
-    texts = (_search_text(material), _data_text(material), _evaluation_text(material), _software_text(material))
-    blocks: list[Block] = [Paragraph(text) for text in texts if text]
-    return Section("Methods", (*blocks, space_table(material)))
+    texts = (_search_text(context), _data_text(context), _evaluation_text(context), _software_text(context))
+    blocks: list[ReportBlock] = [Paragraph(text) for text in texts if text]
+    return ReportSection("Methods", (*blocks, space_table(context)))
 
 
-def space_table(material: Material) -> Table:
+def space_table(context: ReportContext) -> Table:
     """What was searched."""
     rows = tuple(
         (cut(row.name), row.type, cut(row.range, 90), cut(row.unit) or DASH, cut(row.condition, 90) or DASH)
-        for row in material.study.spec.space.rows()
+        for row in context.study.spec.space.rows()
         if row.type != "fixed"
     )
-    n_fixed = len(material.study.spec.space) - len(rows)
+    n_fixed = len(context.study.spec.space) - len(rows)
     rest = f" {count(n_fixed, 'other parameter')} had the same value in all trials." if n_fixed else ""
     return Table(
         f"The {count(len(rows), 'parameter')} searched.{rest}",
@@ -41,32 +41,32 @@ def space_table(material: Material) -> Table:
     )
 
 
-def _search_text(material: Material) -> str:
-    spec, counts = material.study.spec, material.counts
-    word = "highest" if material.is_better_high else "lowest"
+def _search_text(context: ReportContext) -> str:
+    spec, counts = context.study.spec, context.counts
+    word = "highest" if context.is_better_high else "lowest"
     what = f"the trainer {spec.trainer.name}" if spec.trainer is not None else "an instrument"
     goal = f"the {word} {spec.objective.metric}"
     if spec.trade_off:
         others = listed(f"the {'highest' if each.mode == 'max' else 'lowest'} {each.metric}" for each in spec.trade_off)
         goal += f" against {others}"
-    is_measured_once = spec.trainer is None and not any(trial.epochs > 1 for trial in material.trials)
+    is_measured_once = spec.trainer is None and not any(trial.epochs > 1 for trial in context.trials)
     sampler, keys = SAMPLER.get(spec.search.sampler, ("a sampler of the lab's own", ()))
     if is_measured_once:
         sampler = sampler.replace(" over configurations and epochs", "")
     text = (
-        f"{count(len(material.tuned), 'parameter')} of {what} {'was' if len(material.tuned) == 1 else 'were'} searched "
+        f"{count(len(context.tuned), 'parameter')} of {what} {'was' if len(context.tuned) == 1 else 'were'} searched "
         f"for {goal} with aifs_tune. Configurations were proposed by {sampler} (sampler {spec.search.sampler}, seed "
         f"{spec.search.seed}){cited(keys)}"
     )
     if spec.constraints or spec.mixtures or spec.limits or spec.exclude:
-        text += _held_to(material)
+        text += _constraints_text(context)
     words = {"complete": "complete", "pruned": "stopped early", "failed": "failed"}
     states = listed(f"{n:,} {words[state]}" for state, n in counts.items() if n and state in FINAL)
-    return f"{text}. {count(n_finished(material), 'trial')} ended: {states}.{_training_text(material)}"
+    return f"{text}. {count(n_finished(context), 'trial')} ended: {states}.{_training_text(context)}"
 
 
-def _held_to(material: Material) -> str:
-    spec = material.study.spec
+def _constraints_text(context: ReportContext) -> str:
+    spec = context.study.spec
     parts = [str(constraint) for constraint in spec.constraints]
     parts += [f"{' + '.join(each.components)} = {shown(each.total)}" for each in spec.mixtures]
     parts += [f"the measured {limit}" for limit in spec.limits]
@@ -75,8 +75,8 @@ def _held_to(material: Material) -> str:
     return f", held to {listed(cut(part, 80) for part in parts)}"
 
 
-def _training_text(material: Material) -> str:
-    spec, trials = material.study.spec, material.trials
+def _training_text(context: ReportContext) -> str:
+    spec, trials = context.study.spec, context.trials
     text, epochs = "", sum(trial.epochs for trial in trials)
     if spec.trainer is not None:
         text += f" A trial trained for up to {count(spec.search.epochs, 'epoch')}; its value is that of its best epoch."
@@ -98,12 +98,12 @@ def _training_text(material: Material) -> str:
         text += "."
     if spec.search.replicates > 1:
         text += f" Each configuration was measured {spec.search.replicates} times."
-    return text + _dates_text(material)
+    return text + _dates_text(context)
 
 
-def _dates_text(material: Material) -> str:
-    began = [trial.started_at for trial in material.trials if trial.started_at]
-    ended = [trial.finished_at for trial in material.trials if trial.finished_at]
+def _dates_text(context: ReportContext) -> str:
+    began = [trial.started_at for trial in context.trials if trial.started_at]
+    ended = [trial.finished_at for trial in context.trials if trial.finished_at]
     if not began or not ended:
         return ""
     first, last = min(began), max(ended)
@@ -112,16 +112,16 @@ def _dates_text(material: Material) -> str:
     return f" The trials ran from {first:%Y-%m-%d} to {last:%Y-%m-%d} (UTC)."
 
 
-def _data_text(material: Material) -> str:
-    spec, data = material.study.spec, material.data
+def _data_text(context: ReportContext) -> str:
+    spec, data = context.study.spec, context.data
     if spec.data is None:
         return ""
-    text = f"The data were divided {_how_divided(spec.data)}"
+    text = f"The data were divided {_split_text(spec.data)}"
     if data is not None:
         parts = (f"{data.sizes[part]:,} {word}" for part, word in _PARTS.items() if data.sizes.get(part))
         text += f": {listed(parts)}."
-    elif material.data_problem:
-        text += f". How many examples each part has is not known here: {material.data_problem}."
+    elif context.data_problem:
+        text += f". How many examples each part has is not known here: {context.data_problem}."
     else:
         text += "."
     if spec.trainer is not None and spec.trainer.folds > 1:
@@ -134,15 +134,15 @@ def _data_text(material: Material) -> str:
             f" They are simulated: {count(spec.data.simulate.images, 'image')} of {spec.data.simulate.size} px, seed "
             f"{spec.data.simulate.seed}."
         )
-    if material.study.fingerprint:
-        text += f" Their fingerprint, of content, labels and division, is {material.study.fingerprint[:16]}."
+    if context.study.fingerprint:
+        text += f" Their fingerprint, of content, labels and division, is {context.study.fingerprint[:16]}."
     return text
 
 
 _PARTS = {"train": "to train", "val": "to validate", "test": "to test"}
 
 
-def _how_divided(data: DataSpec) -> str:
+def _split_text(data: DataSpec) -> str:
     given = next((each.part for each in (data.table, data.frames) if each is not None and each.part), None)
     if given:
         return f"as their column {cut(given)} says"
@@ -155,24 +155,24 @@ def _how_divided(data: DataSpec) -> str:
     return text + (f", groups ({cut(groups, 80)}) kept together" if groups else "")
 
 
-def _evaluation_text(material: Material) -> str:
-    texts, noise = [], material.noise
+def _evaluation_text(context: ReportContext) -> str:
+    texts, noise = [], context.noise
     if noise is not None:
         texts.append(
             f"The noise floor, the scatter of {noise.metric} of the default configuration over "
             f"{count(noise.n, 'training')} on other seeds and divisions, is {noise.sd:.2g} (standard deviation); as "
             f"many trainings tell apart configurations that differ by about {noise.smallest:.2g}."
         )
-    if material.confirmation is not None:
-        texts.append(_confirmation_text(material.confirmation))
-    if material.tested is not None:
+    if context.confirmation is not None:
+        texts.append(_confirmation_text(context.confirmation))
+    if context.tested is not None:
         texts.append(
-            f"Then {material.tested.contender} was trained once more and its best epoch answered the test part, which "
+            f"Then {context.tested.candidate} was trained once more and its best epoch answered the test part, which "
             f"nothing had seen before, once. Intervals of its scores are from {Resampling().n_draws:,} bootstrap draws"
             f"{cited(('efron1993',))}"
             + (
                 f", calibration is judged in bins of confidence{cited(('naeini2015',))}"
-                * (material.tested_classes is not None)
+                * (context.test_set_classes is not None)
             )
             + "."
         )
@@ -180,18 +180,18 @@ def _evaluation_text(material: Material) -> str:
 
 
 def _confirmation_text(found: Confirmation) -> str:
-    divisions = found.study.spec.cross_validation
-    assert divisions is not None
-    names = listed(each.name for each in found.contenders)
+    cv = found.study.spec.cross_validation
+    assert cv is not None
+    names = listed(each.name for each in found.candidates)
     text = f"To confirm, {names} were trained again on fresh seeds, "
-    if divisions.folds > 1:
-        among = "the training part alone" if divisions.measures_folds else "all that is not the test part"
-        text += f"{times(divisions.repeats)} on {divisions.folds} folds of {among}, the same for all"
+    if cv.folds > 1:
+        among = "the training part alone" if cv.measures_folds else "all that is not the test part"
+        text += f"{times(cv.repeats)} on {cv.folds} folds of {among}, the same for all"
         sizes = found.study.fact(SIZES) or []
         if sizes:
             text += f" (about {sizes[0][0]:,} examples to train and {sizes[0][1]:,} to measure)"
     else:
-        text += f"{times(divisions.repeats)} on the same division"
+        text += f"{times(cv.repeats)} on the same division"
     alpha = next((each.alpha for each in found.comparisons), 0.05)
     return (
         f"{text}. Scores were compared in pairs with the corrected resampled t test{cited(('nadeau2003',))}, two-sided "
@@ -200,8 +200,8 @@ def _confirmation_text(found: Confirmation) -> str:
     )
 
 
-def _software_text(material: Material) -> str:
-    found = material.study.fact(ENVIRONMENT)
+def _software_text(context: ReportContext) -> str:
+    found = context.study.fact(ENVIRONMENT)
     if not isinstance(found, dict):
         return ""
     packages = found.get("packages")

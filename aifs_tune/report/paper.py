@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 from aifs_tune.errors import NotFoundError
 from aifs_tune.report.blocks import Table
 from aifs_tune.report.confirmed import results_table
-from aifs_tune.report.gathering import Material, gather
+from aifs_tune.report.gathering import ReportContext, gather
 from aifs_tune.report.methods import space_table
 from aifs_tune.report.tested_part import class_table
 from aifs_tune.report.trials_part import top_table
@@ -63,25 +63,25 @@ def paper_table(study: Study, name: PaperTable = "results") -> Table:
     return _TABLES[name](gather(study, with_data=False))
 
 
-def _results(material: Material) -> Table:
-    return _trials(material) if material.confirmation is None else results_table(material.confirmation)
+def _results(context: ReportContext) -> Table:
+    return _trials(context) if context.confirmation is None else results_table(context.confirmation)
 
 
-def _trials(material: Material) -> Table:
-    return top_table(material, longest=200)
+def _trials(context: ReportContext) -> Table:
+    return top_table(context, longest=200)
 
 
-def _test(material: Material) -> Table:
-    found = material.tested_classes
+def _test(context: ReportContext) -> Table:
+    found = context.test_set_classes
     if found is None:
         raise NotFoundError(
-            f"study {material.study.name!r}: no classes of a test part were answered; let the best configuration do it "
-            f"with: aifs-tune confirm {material.study.name} --test"
+            f"study {context.study.name!r}: no classes of a test part were answered; let the best configuration do it "
+            f"with: aifs-tune confirm {context.study.name} --test"
         )
     return class_table(found)
 
 
-_TABLES: dict[PaperTable, Callable[[Material], Table]] = {
+_TABLES: dict[PaperTable, Callable[[ReportContext], Table]] = {
     "results": _results,
     "test": _test,
     "space": space_table,
@@ -123,12 +123,12 @@ def to_csv(table: Table) -> str:
     apostrophe."""
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
-    rows.writerow([_inert(cell) for cell in table.header])
-    rows.writerows([_inert(cell) for cell in row] for row in table.rows)
+    rows.writerow([_escape_csv(cell) for cell in table.header])
+    rows.writerows([_escape_csv(cell) for cell in row] for row in table.rows)
     return written.getvalue()
 
 
-def _inert(cell: str) -> str:
+def _escape_csv(cell: str) -> str:
     if cell == "–":
         return ""
     if cell[:1] not in ("=", "+", "-", "@"):

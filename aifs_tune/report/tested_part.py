@@ -8,14 +8,14 @@ import numpy as np
 
 from aifs_tune.analysis.held_out import HeldOutClasses
 from aifs_tune.analysis.held_out_values import HeldOutTarget, scores_table
-from aifs_tune.confirming import Tested
-from aifs_tune.report.blocks import Block, Figure, Paragraph, Section, Table
+from aifs_tune.confirming import HeldOutEvaluation
+from aifs_tune.report.blocks import Figure, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.report.drawing import BLUE, COLOURS, GREY, INK, MARKERS, label, picture
-from aifs_tune.report.gathering import Data, Material
-from aifs_tune.report.verdict import tested_text
-from aifs_tune.report.words import DASH, count, cut, shown, thinned
+from aifs_tune.report.gathering import ReportContext, ReportData
+from aifs_tune.report.verdict import test_set_text
+from aifs_tune.report.words import DASH, count, cut, shown, subsample
 
-MOST_CLASSES = 24
+MAX_CLASSES = 24
 """That a picture names."""
 _N_WORST = 12
 _SHOWN = {
@@ -28,21 +28,21 @@ _SHOWN = {
 }
 
 
-def tested_section(material: Material) -> Section:
+def test_set_section(context: ReportContext) -> ReportSection:
     """The test part, if it was answered."""
-    tested = material.tested
+    tested = context.tested
     if tested is None:
         none = "The test part is locked: nothing has answered it."
-        if material.study.spec.trainer is None or material.study.spec.data is None:
+        if context.study.spec.trainer is None or context.study.spec.data is None:
             none = "There is no test part: the study has no data of its own."
-        return Section("Test part", (Paragraph(none, "note"),))
-    head = Paragraph(tested_text(material))
-    found = material.tested_classes
+        return ReportSection("Test part", (Paragraph(none, "note"),))
+    head = Paragraph(test_set_text(context))
+    found = context.test_set_classes
     if found is None:
-        return Section("Test part", (head, *_of_values(tested)))
-    blocks: list[Block] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
-    blocks += [_calibration_figure(found), *_curves_blocks(found), *_worst_blocks(material, tested, found)]
-    return Section("Test part", tuple(blocks))
+        return ReportSection("Test part", (head, *_of_values(tested)))
+    blocks: list[ReportBlock] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
+    blocks += [_calibration_figure(found), *_curves_blocks(found), *_worst_blocks(context, tested, found)]
+    return ReportSection("Test part", tuple(blocks))
 
 
 def _scores_table(found: HeldOutClasses) -> Table:
@@ -63,7 +63,7 @@ def class_table(found: HeldOutClasses) -> Table:
 def _confusion_figure(found: HeldOutClasses) -> Figure:
     k = len(found.classes)
     of_true = found.confusion / np.maximum(found.confusion.sum(axis=1, keepdims=True), 1)
-    names = [cut(name, 14) for name in found.classes] if k <= MOST_CLASSES else [str(i + 1) for i in range(k)]
+    names = [cut(name, 14) for name in found.classes] if k <= MAX_CLASSES else [str(i + 1) for i in range(k)]
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
@@ -72,7 +72,7 @@ def _confusion_figure(found: HeldOutClasses) -> Figure:
             for i, j in np.ndindex(k, k):
                 colour = "white" if of_true[i, j] > 0.55 else INK
                 axes.text(j, i, f"{found.confusion[i, j]:,}", ha="center", va="center", color=colour, fontsize=8)
-        if k <= MOST_CLASSES:
+        if k <= MAX_CLASSES:
             axes.set_xticks(range(k), names, rotation=35, ha="right")
             axes.set_yticks(range(k), names)
         axes.set(xlabel="predicted", ylabel="true")
@@ -112,7 +112,7 @@ def _calibration_figure(found: HeldOutClasses) -> Figure:
     )
 
 
-def _curves_blocks(found: HeldOutClasses) -> list[Block]:
+def _curves_blocks(found: HeldOutClasses) -> list[ReportBlock]:
     drawn = found.curves[: len(COLOURS)]
     if not drawn:
         return []
@@ -126,7 +126,7 @@ def _curves_blocks(found: HeldOutClasses) -> list[Block]:
                 (left, curves.false_positive_rates, curves.true_positive_rates),
                 (right, curves.recalls, curves.precisions),
             ):
-                some = thinned(range(len(x)), 200)
+                some = subsample(range(len(x)), 200)
                 every = max(1, len(some) // 6)
                 known = label(curves.name) if axes is left else None
                 axes.plot(x[some], y[some], label=known, markevery=every, **style)
@@ -146,14 +146,14 @@ def _curves_blocks(found: HeldOutClasses) -> list[Block]:
     return [figure, table]
 
 
-def _worst_blocks(material: Material, tested: Tested, found: HeldOutClasses) -> list[Block]:
+def _worst_blocks(context: ReportContext, tested: HeldOutEvaluation, found: HeldOutClasses) -> list[ReportBlock]:
     if not found.worst:
         return [Paragraph("No example of the test part was taken for another class.")]
     worst = found.worst[:_N_WORST]
-    rows = tested.answered.rows[[each.index for each in worst]]
-    images = None if material.data is None else _images(material.data, rows)
+    rows = tested.predictions.rows[[each.index for each in worst]]
+    images = None if context.data is None else _images(context.data, rows)
     if images is None:
-        why = material.data_problem or "they are no images"
+        why = context.data_problem or "they are no images"
         cells = tuple(
             (
                 f"{row}",
@@ -178,7 +178,7 @@ def _worst_blocks(material: Material, tested: Tested, found: HeldOutClasses) -> 
     return [gallery(images, titles, caption, alt)]
 
 
-def _images(data: Data, rows: Any) -> Any:
+def _images(data: ReportData, rows: Any) -> Any:
     """Pixels (n, edge, edge, 1 or 3) of rows of prepared images, None where they are none."""
     if data.kind != "images":
         return None
@@ -203,7 +203,7 @@ def gallery(images: Any, titles: list[str], caption: str, alt: str) -> Figure:
     return picture(draw, caption=caption, alt=alt, height_in=1.75 * n_rows)
 
 
-def _of_values(tested: Tested) -> list[Block]:
+def _of_values(tested: HeldOutEvaluation) -> list[ReportBlock]:
     targets = tested.values
     table: Any = scores_table(targets)
     rows = tuple(
@@ -211,12 +211,12 @@ def _of_values(tested: Tested) -> list[Block]:
         for row in table.itertuples()
     )
     caption = f"Scores of the test part, n = {targets[0].n:,}."
-    blocks: list[Block] = [Table(caption, ("target", "unit", "score", "value [95 %]"), rows, "lllr")]
+    blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 %]"), rows, "lllr")]
     for i, target in enumerate(targets[:6]):
-        blocks.append(_values_figure(target, tested.answered.truths[:, i], tested.answered.answers[:, i]))
+        blocks.append(_values_figure(target, tested.predictions.y_true[:, i], tested.predictions.y_pred[:, i]))
     for target in targets:
         worst = tuple(
-            (str(tested.answered.rows[miss.index]), shown(miss.truth), shown(miss.predicted))
+            (str(tested.predictions.rows[miss.index]), shown(miss.truth), shown(miss.predicted))
             for miss in target.worst[:10]
         )
         head = ("row", "true", "predicted")
@@ -232,18 +232,18 @@ def _estimate(value: Any, low: Any, high: Any) -> str:
     return f"{value:.4g}" if pd.isna(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
-def _values_figure(target: HeldOutTarget, truths: Any, answers: Any) -> Figure:
-    some = thinned(range(len(truths)), 800)
+def _values_figure(target: HeldOutTarget, y_true: Any, y_pred: Any) -> Figure:
+    some = subsample(range(len(y_true)), 800)
 
     def draw(canvas: Any) -> None:
         axes = canvas.subplots()
-        ends = [min(truths.min(), answers.min()), max(truths.max(), answers.max())]
+        ends = [min(y_true.min(), y_pred.min()), max(y_true.max(), y_pred.max())]
         axes.plot(ends, ends, "--", color=GREY, lw=1)
-        axes.plot(truths[some], answers[some], "o", color=BLUE, ms=3, alpha=0.6)
+        axes.plot(y_true[some], y_pred[some], "o", color=BLUE, ms=3, alpha=0.6)
         unit = f" in {label(target.unit)}" if target.unit else ""
         axes.set(xlabel=f"true {label(target.name)}{unit}", ylabel="predicted")
 
-    drawn = f" {len(some)} of them drawn." if len(some) < len(truths) else ""
+    drawn = f" {len(some)} of them drawn." if len(some) < len(y_true) else ""
     return picture(
         draw,
         caption=f"Predicted against true {cut(target.name)}; on the line both are equal. n = {target.n:,}.{drawn}",

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune.errors import RequestError, WorkError
-from aifs_tune.report.blocks import Block, Bullets, Code, Figure, Paragraph, Report, Table
+from aifs_tune.report.blocks import Bullets, Code, Figure, Paragraph, ReportBlock, ReportDocument, Table
 
 _TEMPLATE = Path(__file__).parent / "report.typ"
-_FITTING = 108
+_FULL_SIZE_CHARS = 108
 """Characters that stand beside each other in a table of ordinary size."""
 _SIZE_PT, _SMALLEST_PT = 8.3, 6.0
-_WRAPS = 30
+_WRAP_CHARS = 30
 """Characters of a cell from which on its column wraps."""
 _LONG_WORD = re.compile(r"(\S{16}|\S{6,15}_)(?=\S{4})")
-_WHOLE = 14
+_MAX_UNBROKEN_ROWS = 14
 """Rows of a table that is not divided between pages."""
-_FIGURE = 0.92
+_FIGURE_SCALE = 0.92
 """Of its own width is that of a picture on the page."""
 
 
-def to_pdf(report: Report) -> bytes:
+def to_pdf(report: ReportDocument) -> bytes:
     """The document; the same report gives the same bytes, where the same fonts are.
 
     Raises
@@ -54,7 +54,7 @@ def to_pdf(report: Report) -> bytes:
     return written
 
 
-def _content(report: Report, folder: Path) -> dict[str, Any]:
+def _content(report: ReportDocument, folder: Path) -> dict[str, Any]:
     """All text as JSON; pictures as files in ``folder``."""
     names = {id(figure): f"figure-{i}.svg" for i, figure in enumerate(report.figures, start=1)}
     for figure in report.figures:
@@ -70,7 +70,7 @@ def _content(report: Report, folder: Path) -> dict[str, Any]:
     }
 
 
-def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
+def _block(block: ReportBlock, names: dict[int, str]) -> dict[str, Any]:
     match block:
         case Paragraph(text, kind):
             return {"kind": "paragraph" if kind == "plain" else kind, "text": text}
@@ -86,7 +86,7 @@ def _block(block: Block, names: dict[int, str]) -> dict[str, Any]:
                 "file": names[id(block)],
                 "caption": block.caption,
                 "alt": block.alt,
-                "width": _FIGURE * block.width,
+                "width": _FIGURE_SCALE * block.width,
             }
 
 
@@ -94,15 +94,15 @@ def _table(table: Table) -> dict[str, Any]:
     """With a size at which it fits the page; columns of many words share what the others leave, and wrap."""
     rows = (table.header, *table.rows)
     longest = [max(len(row[i]) for row in rows) for i in range(len(table.align))]
-    needed = sum(min(width, _WRAPS) + 2 for width in longest)
+    needed = sum(min(width, _WRAP_CHARS) + 2 for width in longest)
     return {
         "caption": table.caption,
         "header": [_breakable(cell) for cell in table.header],
         "rows": [[_breakable(cell) for cell in row] for row in table.rows],
         "align": list(table.align),
-        "widths": [width > _WRAPS for width in longest],
-        "size": max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FITTING / needed)),
-        "breaks": len(table.rows) > _WHOLE,
+        "widths": [width > _WRAP_CHARS for width in longest],
+        "size": max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FULL_SIZE_CHARS / needed)),
+        "breaks": len(table.rows) > _MAX_UNBROKEN_ROWS,
     }
 
 

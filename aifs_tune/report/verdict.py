@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 
 from aifs_tune.analysis.paired import Comparison
-from aifs_tune.answers import best_answer
+from aifs_tune.answers import best_summary
 from aifs_tune.confirmation import Confirmation
-from aifs_tune.report.blocks import Block, Code, Paragraph, Section, Table
-from aifs_tune.report.gathering import Material, n_finished
+from aifs_tune.report.blocks import Code, Paragraph, ReportBlock, ReportSection, Table
+from aifs_tune.report.gathering import ReportContext, n_finished
 from aifs_tune.report.words import DASH, count, cut, listed, sentence, shown, times
 
 
-def verdict_section(material: Material) -> Section:
+def verdict_section(context: ReportContext) -> ReportSection:
     """Whether the result is confirmed and by how much, and how the best configuration fared."""
-    found = material.confirmation
-    blocks: list[Block] = [Paragraph(_unconfirmed(material) if found is None else confirmed_text(found), "verdict")]
-    blocks.append(Paragraph(_best_text(material)))
+    found = context.confirmation
+    blocks: list[ReportBlock] = [
+        Paragraph(_unconfirmed(context) if found is None else confirmed_text(found), "verdict")
+    ]
+    blocks.append(Paragraph(_best_text(context)))
     if found is None:
-        blocks += _how_to_confirm(material)
+        blocks += _how_to_confirm(context)
     else:
-        blocks += [Paragraph(text, "note") for text in _caveats(material, found)]
-    if material.tested is not None:
-        blocks.append(Paragraph(tested_text(material)))
-    return Section("Verdict", tuple(blocks))
+        blocks += [Paragraph(text, "note") for text in _caveats(context, found)]
+    if context.tested is not None:
+        blocks.append(Paragraph(test_set_text(context)))
+    return ReportSection("Verdict", tuple(blocks))
 
 
 def confirmed_text(found: Confirmation) -> str:
@@ -33,27 +35,25 @@ def confirmed_text(found: Confirmation) -> str:
     metric = found.scores.metric
     if better:
         first = max(better, key=lambda each: each.difference or 0.0)
-        return f"Confirmed in {metric}, over {n} of the data: {sentence(_lower(first))}"
+        return f"Confirmed in {metric}, over {n} of the data: {sentence(_as_clause(first))}"
     if all(each.verdict == "not tested" for each in found.comparisons):
-        return (
-            f"Not confirmed: the confirmation could not be tested in {metric}. {sentence(_lower(found.comparisons[0]))}"
-        )
+        return f"Not confirmed: the confirmation could not be tested in {metric}. {sentence(_as_clause(found.comparisons[0]))}"
     leader = next((each for each in found.comparisons if each.name == found.leader.name), found.comparisons[0])
     return (
         f"Not confirmed: in {metric}, over {n} of the data, no configuration is better than the baseline beyond "
-        f"chance. {sentence(_lower(leader))}"
+        f"chance. {sentence(_as_clause(leader))}"
     )
 
 
-def tested_text(material: Material) -> str:
+def test_set_text(context: ReportContext) -> str:
     """The score of the test part, in a sentence."""
-    tested = material.tested
+    tested = context.tested
     assert tested is not None
-    found = material.tested_classes
+    found = context.test_set_classes
     if found is not None:
         scores = found.scores
         return (
-            f"On the test part, {count(found.n, 'example')} that no trial saw, {tested.contender} has a "
+            f"On the test part, {count(found.n, 'example')} that no trial saw, {tested.candidate} has a "
             f"macro F1 of {scores['macro_f1']} and an accuracy of {scores['accuracy']} (95 % intervals)."
         )
     told = [
@@ -61,15 +61,15 @@ def tested_text(material: Material) -> str:
         f"{f' {each.unit}' if each.unit else ''}"
         for each in tested.values
     ]
-    return f"On the test part, answered by {tested.contender} (95 % intervals): {'; '.join(told)}."
+    return f"On the test part, answered by {tested.candidate} (95 % intervals): {'; '.join(told)}."
 
 
-def _lower(comparison: Comparison) -> str:
+def _as_clause(comparison: Comparison) -> str:
     return comparison.text.replace(": ", " is ", 1) if ": not compared" not in comparison.text else comparison.text
 
 
-def _unconfirmed(material: Material) -> str:
-    n = len(material.of_state("complete"))
+def _unconfirmed(context: ReportContext) -> str:
+    n = len(context.of_state("complete"))
     if n == 1:
         return "Not confirmed yet: one trial is complete, and a single score says nothing of its luck."
     return (
@@ -78,10 +78,10 @@ def _unconfirmed(material: Material) -> str:
     )
 
 
-def _how_to_confirm(material: Material) -> list[Block]:
-    study = material.study
+def _how_to_confirm(context: ReportContext) -> list[ReportBlock]:
+    study = context.study
     if study.spec.trainer is None:
-        repeats = material.best.replicates
+        repeats = context.best.replicates
         measured = (
             f"Its configuration was measured {times(len(repeats.trials))}: {repeats.mean:.4g} ± "
             f"{repeats.standard_error:.2g} (standard error). "
@@ -97,74 +97,78 @@ def _how_to_confirm(material: Material) -> list[Block]:
         ]
     if study.spec.cross_validation is not None:
         return [Paragraph("Its trials are compared over divisions of the data already.")]
-    test = "" if material.tested is not None or study.spec.data is None else " --test"
+    test = "" if context.tested is not None or study.spec.data is None else " --test"
     return [
         Paragraph("To train the best ones and the baseline again on fresh seeds and divisions, and compare them:"),
         Code(f"aifs-tune confirm {study.name} --top 3 --folds 5 --repeats 2{test}", "text"),
     ]
 
 
-def _best_text(material: Material) -> str:
-    best, objective = material.best, material.objective
+def _best_text(context: ReportContext) -> str:
+    best, objective = context.best, context.objective
     where = f" at epoch {best.epoch} of {best.epochs}" if best.epoch is not None else ""
-    word = "highest" if material.is_better_high else "lowest"
+    word = "highest" if context.is_better_high else "lowest"
     text = (
-        f"Of {count(n_finished(material), 'finished trial')}, trial {best.number} has the {word} {objective.metric}: "
+        f"Of {count(n_finished(context), 'finished trial')}, trial {best.number} has the {word} {objective.metric}: "
         f"{shown(best.value)}{where}."
     )
-    others = material.study.spec.trade_off
+    others = context.study.spec.trade_off
     if others:
-        n = len(material.study.front)
+        n = len(context.study.front)
         text += (
             f" It is weighed against {listed(each.metric for each in others)}: {count(n, 'trial')} "
             f"{'is' if n == 1 else 'are'} on the Pareto front, where none is better in everything."
         )
-    if material.scatter is not None:
-        sd, learnt = material.scatter
+    if context.measured_noise is not None:
+        sd, learnt = context.measured_noise
         text += f" One and the same configuration scatters by {sd:.2g} (standard deviation, known from {learnt})."
     return text
 
 
-def _caveats(material: Material, found: Confirmation) -> list[str]:
+def _caveats(context: ReportContext, found: Confirmation) -> list[str]:
     notes = []
-    if len(material.confirmations) > 1:
+    if len(context.confirmations) > 1:
         notes.append(
-            f"There were {len(material.confirmations)} confirmations, and the newest is quoted. A search that is "
+            f"There were {len(context.confirmations)} confirmations, and the newest is quoted. A search that is "
             "repeated until a confirmation succeeds is a search over confirmations."
         )
     n_missing = int(sum((values != values).sum() for values in map(found.scores.of, found.scores.values)))
     if n_missing:
-        n_all = len(found.scores.splits) * len(found.contenders)
+        n_all = len(found.scores.splits) * len(found.candidates)
         notes.append(f"{n_missing} of {count(n_all, 'training')} of the confirmation failed or have not ended.")
-    if all(each.params != dict(material.best.params) for each in found.contenders):
-        notes.append(f"Trial {material.best.number}, the best by now, is not among the confirmed.")
+    if all(each.params != dict(context.best.params) for each in found.candidates):
+        notes.append(f"Trial {context.best.number}, the best by now, is not among the confirmed.")
     return notes
 
 
-def best_section(material: Material) -> Section:
+def best_section(context: ReportContext) -> ReportSection:
     """The best configuration with units and ranges, and as a part of a sweep file."""
-    answer = best_answer(material.study)
+    answer = best_summary(context.study)
     params, rows = answer["params"], []
-    for row in material.study.spec.space.rows():
+    for row in context.study.spec.space.rows():
         value = shown(params[row.name]) if row.name in params else "not active"
         allowed = DASH if row.type == "fixed" else cut(row.range)
         rows.append((cut(row.name), cut(value), cut(row.unit) or DASH, allowed, cut(row.default) or DASH))
     table = Table(
-        f"The best configuration, trial {material.best.number}, and what was allowed.",
+        f"The best configuration, trial {context.best.number}, and what was allowed.",
         ("parameter", "best", "unit", "allowed", "default"),
         tuple(rows),
         "lrlll",
     )
-    blocks: list[Block] = [table, Paragraph("The same as the space of a sweep file:"), Code(_snippet(answer), "yaml")]
-    if set(material.best.metrics) - {each.metric for each in material.study.spec.objectives}:
-        metrics = tuple((cut(name), shown(value)) for name, value in sorted(material.best.metrics.items()))
-        caption = f"All metrics of trial {material.best.number}" + (
-            f" at epoch {material.best.epoch}." if material.best.epoch is not None else "."
+    blocks: list[ReportBlock] = [
+        table,
+        Paragraph("The same as the space of a sweep file:"),
+        Code(_snippet(answer), "yaml"),
+    ]
+    if set(context.best.metrics) - {each.metric for each in context.study.spec.objectives}:
+        metrics = tuple((cut(name), shown(value)) for name, value in sorted(context.best.metrics.items()))
+        caption = f"All metrics of trial {context.best.number}" + (
+            f" at epoch {context.best.epoch}." if context.best.epoch is not None else "."
         )
         blocks.insert(1, Table(caption, ("metric", "value"), metrics, "lr"))
-    if material.study.spec.trade_off:
-        blocks.append(_front_table(material))
-    return Section("Best configuration", tuple(blocks))
+    if context.study.spec.trade_off:
+        blocks.append(_front_table(context))
+    return ReportSection("Best configuration", tuple(blocks))
 
 
 def _snippet(answer: dict[str, object]) -> str:
@@ -177,9 +181,9 @@ def _snippet(answer: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def _front_table(material: Material) -> Table:
-    objectives, tuned = material.study.spec.objectives, material.tuned
-    front = material.study.front[:20]
+def _front_table(context: ReportContext) -> Table:
+    objectives, tuned = context.study.spec.objectives, context.tuned
+    front = context.study.front[:20]
     rows = tuple(
         (
             str(trial.number),
@@ -189,7 +193,7 @@ def _front_table(material: Material) -> Table:
         for trial in front
     )
     header = ("trial", *(f"{each.metric} ({each.mode})" for each in objectives), *(cut(name) for name in tuned[:6]))
-    whole = len(material.study.front)
+    whole = len(context.study.front)
     caption = "The Pareto front: trials that none is better than in everything" + (
         f", the first {len(front)} of {whole}." if whole > len(front) else f", n = {whole}."
     )

@@ -9,7 +9,7 @@ from aifs_tune.progress import duration, number
 from aifs_tune.scalars import Scalar
 
 DASH = "–"
-LONGEST = 60
+MAX_CELL_CHARS = 60
 """Characters of a cell or label; what is longer is cut."""
 
 
@@ -44,14 +44,14 @@ def sentence(text: str) -> str:
     return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
-def spent(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A duration, with a decimal where it is short."""
     if seconds is None or seconds >= 10:
         return DASH if seconds is None else duration(seconds)
     return f"{seconds:.1f} s"
 
 
-def cut(text: str, longest: int = LONGEST) -> str:
+def cut(text: str, longest: int = MAX_CELL_CHARS) -> str:
     """Text on one line, without characters that cannot be seen, of at most ``longest`` characters."""
     visible = "".join(" " if unicodedata.category(c).startswith("C") or c.isspace() else c for c in text)
     whole = " ".join(visible.split())
@@ -65,7 +65,7 @@ def with_interval(value: float, low: float | None, high: float | None, digits: i
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def thinned(items: Sequence[int], most: int) -> list[int]:
+def subsample(items: Sequence[int], most: int) -> list[int]:
     """At most ``most`` of them, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)

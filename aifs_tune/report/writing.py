@@ -15,9 +15,9 @@ from aifs_tune.report.paper import PaperTable, paper_table, to_csv, to_latex
 from aifs_tune.report.typeset import to_pdf
 from aifs_tune.study import Study
 
-Format: TypeAlias = Literal["html", "pdf", "md", "latex", "csv"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-ENDINGS: dict[str, Format] = {
+ReportFormat: TypeAlias = Literal["html", "pdf", "md", "latex", "csv"]
+FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
+ENDINGS: dict[str, ReportFormat] = {
     ".html": "html",
     ".htm": "html",
     ".pdf": "pdf",
@@ -28,7 +28,7 @@ ENDINGS: dict[str, Format] = {
 }
 
 
-def format_of(path: Path, given: Format | None = None) -> Format:
+def format_of(path: Path, given: ReportFormat | None = None) -> ReportFormat:
     """``given``, else what the ending of ``path`` says.
 
     Raises
@@ -48,7 +48,7 @@ def write_report(
     study: Study,
     path: str | Path,
     *,
-    format: Format | None = None,
+    format: ReportFormat | None = None,
     table: PaperTable = "results",
     tell: Callable[[str], None] | None = None,
 ) -> tuple[Path, ...]:
@@ -82,13 +82,13 @@ def write_report(
     return tuple(files)
 
 
-def table_text(study: Study, wanted: Format, table: PaperTable = "results") -> str:
+def table_text(study: Study, wanted: ReportFormat, table: PaperTable = "results") -> str:
     """One table for a paper, as latex or csv."""
     found = paper_table(study, table)
     return to_latex(found) if wanted == "latex" else to_csv(found)
 
 
-def _files(study: Study, path: Path, wanted: Format, tell: Callable[[str], None] | None) -> dict[Path, bytes]:
+def _files(study: Study, path: Path, wanted: ReportFormat, tell: Callable[[str], None] | None) -> dict[Path, bytes]:
     report = report_of(study, tell=tell)
     if wanted == "html":
         return {path: to_html(report).encode()}

@@ -50,11 +50,11 @@ def log_expected_improvement(gain: Array, variance: Array) -> Array:
     return np.asarray(np.log(sd) + log_h(gain / sd))
 
 
-def perturbed(places: Array, n: int, rng: np.random.Generator) -> Array:
-    """``n`` changes of each of ``places`` (k, d): some parameters, at least one, moved by a normal step and reflected
+def perturbed(unit_points: Array, n: int, rng: np.random.Generator) -> Array:
+    """``n`` changes of each of ``unit_points`` (k, d): some parameters, at least one, moved by a normal step and reflected
     at the ends; (k * n, d). Where a parameter is inactive it gets a random place, in case the change activates it."""
-    k, d = places.shape
-    start = np.repeat(places, n, axis=0)
+    k, d = unit_points.shape
+    start = np.repeat(unit_points, n, axis=0)
     start = np.where(np.isnan(start), rng.random(start.shape), start)
     low, high = np.log(NEAR_STEP)
     step = np.exp(rng.uniform(low, high, (k * n, 1)))
@@ -64,10 +64,10 @@ def perturbed(places: Array, n: int, rng: np.random.Generator) -> Array:
     return np.clip(1.0 - np.abs(1.0 - end), 0.0, 1.0)
 
 
-def with_other_choices(places: Array, encoding: Encoding, rng: np.random.Generator) -> Array:
-    """``places`` (m, d), in each of which a choice is drawn anew with the chance of one in d: its neighbours have no
+def with_other_choices(unit_points: Array, encoding: Encoding, rng: np.random.Generator) -> Array:
+    """``unit_points`` (m, d), in each of which a choice is drawn anew with the chance of one in d: its neighbours have no
     meaning."""
-    out = places.copy()
+    out = unit_points.copy()
     for j, axis in enumerate(encoding.axes):
         if axis.is_nominal:
             drawn = rng.random(len(out)) < 1.0 / len(encoding)
@@ -105,7 +105,7 @@ def without_failures(score: Array, chance: Array, *, least: float = LEAST_CHANCE
     return np.where(chance < least, score - LAST, score) + np.log(chance)
 
 
-def without_twins(score: Array, x: Array, running: Array, scales: Array) -> Array:
+def without_duplicates(score: Array, x: Array, running: Array, scales: Array) -> Array:
     """``score`` (m,) with those ``x`` (m, c) behind all the rest that nearly are what is ``running`` (r, c): once
     little is left to gain, what is left of the uncertainty is no reason to run one configuration on many workers."""
     nearest = squared_distances(x / scales, running / scales).min(1)

@@ -14,57 +14,59 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 
 from aifs_tune.errors import RequestError
-from aifs_tune.sampling.searched import Searched
+from aifs_tune.sampling.searched import SearchSpace
 from aifs_tune.search_spec import SAMPLERS
 
 
-def _tpe(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _tpe(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)
 
 
-def _gp(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _gp(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     _need("gp", "torch")
     return optuna.samplers.GPSampler(seed=draw, independent_sampler=RandomSampler(seed=draw), **_QUIET)
 
 
-def _cmaes(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _cmaes(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     _need("cmaes", "cmaes")
     return optuna.samplers.CmaEsSampler(
-        seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(searched.space), **_QUIET
+        seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(search_space.space), **_QUIET
     )
 
 
-def _qmc(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _qmc(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     # one sequence for a study: the seed of its scrambling stays
     independent = RandomSampler(seed=draw)
     return optuna.samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=independent, **_QUIET)
 
 
-def _nsga2(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _nsga2(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     return optuna.samplers.NSGAIISampler(seed=draw)
 
 
-def _nsga3(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _nsga3(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     return optuna.samplers.NSGAIIISampler(seed=draw)
 
 
-def _grid(seed: int, draw: int, searched: Searched) -> BaseSampler:
-    return optuna.samplers.GridSampler({name: _grid_values(name, d) for name, d in searched.space.items()}, seed=seed)
+def _grid(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+    return optuna.samplers.GridSampler(
+        {name: _grid_values(name, d) for name, d in search_space.space.items()}, seed=seed
+    )
 
 
-def _brute_force(seed: int, draw: int, searched: Searched) -> BaseSampler:
-    for name, distribution in searched.space.items():
+def _brute_force(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+    for name, distribution in search_space.space.items():
         _grid_values(name, distribution)
     return optuna.samplers.BruteForceSampler(seed=draw)
 
 
-def _random(seed: int, draw: int, searched: Searched) -> BaseSampler:
+def _random(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     return RandomSampler(seed=draw)
 
 
 _QUIET: dict[str, Any] = {"warn_independent_sampling": False}
 
-FOREIGN: dict[str, Callable[[int, int, Searched], BaseSampler]] = {
+OPTUNA_SAMPLERS: dict[str, Callable[[int, int, SearchSpace], BaseSampler]] = {
     "tpe": _tpe,
     "gp": _gp,
     "cmaes": _cmaes,
@@ -78,7 +80,7 @@ FOREIGN: dict[str, Callable[[int, int, Searched], BaseSampler]] = {
 """Optuna's samplers, from the study's seed, the seed of this draw and the space."""
 
 
-def make_foreign(name: str, *, seed: int, draw: int, searched: Searched) -> BaseSampler:
+def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     """A sampler that is not ours: one of Optuna's by name, or ``module:Class`` of a lab's own.
 
     Parameters
@@ -95,8 +97,8 @@ def make_foreign(name: str, *, seed: int, draw: int, searched: Searched) -> Base
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name in FOREIGN:
-            return FOREIGN[name](seed, draw, searched)
+        if name in OPTUNA_SAMPLERS:
+            return OPTUNA_SAMPLERS[name](seed, draw, search_space)
         if ":" in name:
             return _imported(name, draw)
     raise RequestError(f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class")

@@ -83,13 +83,13 @@ class Kernel:
         out *= np.exp(np.negative(r, out=r), out=r)
         return out
 
-    def course(self, u: Array, other: Array) -> Array:
+    def epoch_kernel(self, u: Array, other: Array) -> Array:
         return np.asarray(np.exp(-0.5 * ((u[:, None] - other[None, :]) / self.scale_u) ** 2))
 
     def between(self, x: Array, u: float, other: Points) -> Array:
         """Covariances (m, n) of new configurations ``x`` (m, c), all at log epoch ``u``, with observed points, no trial
         shared."""
-        k = self.course(np.array([u]), other.u)[0]
+        k = self.epoch_kernel(np.array([u]), other.u)[0]
         cov = self.matern(x, other.x)
         cov *= self.level + self.shape * k
         cov += self.common * k
@@ -97,7 +97,7 @@ class Kernel:
 
     def within(self, points: Points) -> Array:
         """Covariances (n, n) of observed values."""
-        k = self.course(points.u, points.u)
+        k = self.epoch_kernel(points.u, points.u)
         cov = self.matern(points.x, points.x) * (self.level + self.shape * k) + self.common * k
         cov += self.offset * (points.trial[:, None] == points.trial[None, :])
         cov[np.diag_indices_from(cov)] += self.noise + self.early * np.exp(-2.0 * points.u) + JITTER
@@ -207,7 +207,7 @@ class Posterior:
             cov[np.diag_indices_from(cov)] += 1e-6
         self._alpha, _ = lapack.dpotrs(self._factor, points.y, lower=1)
 
-    def awaiting(self, points: Points) -> Posterior:
+    def condition_on_observations(self, points: Points) -> Posterior:
         """The posterior with ``points`` instead, those observed and others that are only expected."""
         return Posterior(self.kernel, points)
 

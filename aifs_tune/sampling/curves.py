@@ -27,7 +27,7 @@ distances."""
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class LearningCurve:
     """What one trial reported: ``x`` (c,), its features; ``epochs`` (n,), rising; ``values`` (n,), larger is better,
     smoothed."""
 
@@ -71,7 +71,7 @@ def warped(values: Array, best: Array) -> Array:
     return np.asarray((y - y.mean()) / (y.std() or 1.0))
 
 
-def points_of(curves: Sequence[Curve], *, most: int = MOST_POINTS, keep: int | None = None) -> Points:
+def points_of(curves: Sequence[LearningCurve], *, most: int = MOST_POINTS, keep: int | None = None) -> Points:
     """At most ``most`` points of the curves, their values warped; all of trial ``keep``.
 
     Where there are more, two thirds of the room go to the best trials, the last epoch of a trial before its earlier

@@ -19,45 +19,45 @@ Array: TypeAlias = NDArray[np.float64]
 
 SPREAD = 0.15
 """Standard deviation of a guess about a number, in parts of the parameter's range."""
-DOUBT = 0.1
+UNIFORM_SHARE = 0.1
 """Share of the guess that is spread evenly: no value is ever ruled out."""
 BETA = 10.0
 """The guess counts in full after this many trials, and half after twice as many."""
 
 
-class Guess:
+class UserPrior:
     """The values that a user expects to be good, for some or all parameters of an encoding."""
 
     def __init__(self, encoding: Encoding, values: Mapping[str, Any]) -> None:
         axes = zip(encoding.names, encoding.axes, strict=True)
-        self._axes = [(j, axis, axis.place(values[name])) for j, (name, axis) in enumerate(axes) if name in values]
+        self._axes = [(j, axis, axis.unit_point(values[name])) for j, (name, axis) in enumerate(axes) if name in values]
 
-    def log_density(self, places: Array) -> Array:
-        """Log of the guess (m,) at ``places`` (m, d), up to a constant; a parameter that is inactive says nothing."""
-        total = np.zeros(len(places))
+    def log_density(self, unit_points: Array) -> Array:
+        """Log of the guess (m,) at ``unit_points`` (m, d), up to a constant; a parameter that is inactive says nothing."""
+        total = np.zeros(len(unit_points))
         for j, axis, centre in self._axes:
-            z = places[:, j]
+            z = unit_points[:, j]
             if axis.is_nominal:
                 density = len(axis.choices) * (np.abs(z - centre) < 1e-9)
             else:
                 density = scipy.stats.truncnorm.pdf(
                     z, -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD
                 )
-            total += np.where(np.isnan(z), 0.0, np.log(DOUBT + (1 - DOUBT) * np.nan_to_num(density)))
+            total += np.where(np.isnan(z), 0.0, np.log(UNIFORM_SHARE + (1 - UNIFORM_SHARE) * np.nan_to_num(density)))
         return total
 
-    def bent(self, places: Array) -> Array:
-        """Uniform ``places`` (m, d) moved so that they are spread as the guess is, its doubt left out."""
-        out = places.copy()
+    def transformed(self, unit_points: Array) -> Array:
+        """Uniform ``unit_points`` (m, d) moved so that they are spread as the guess is, its doubt left out."""
+        out = unit_points.copy()
         for j, axis, centre in self._axes:
             if axis.is_nominal:
                 out[:, j] = centre
             else:
                 out[:, j] = scipy.stats.truncnorm.ppf(
-                    places[:, j], -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD
+                    unit_points[:, j], -centre / SPREAD, (1 - centre) / SPREAD, loc=centre, scale=SPREAD
                 )
         return out
 
-    def weighted(self, score: Array, places: Array, n_reported: int) -> Array:
-        """``score`` (m,), a logarithm, with the guess at ``places`` (m, d) after ``n_reported`` trials."""
-        return score + BETA / max(n_reported, 1) * self.log_density(places)
+    def weighted(self, score: Array, unit_points: Array, n_reported: int) -> Array:
+        """``score`` (m,), a logarithm, with the guess at ``unit_points`` (m, d) after ``n_reported`` trials."""
+        return score + BETA / max(n_reported, 1) * self.log_density(unit_points)

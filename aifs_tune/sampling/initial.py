@@ -14,7 +14,7 @@ from aifs_tune.design_spec import MOST_POINTS, DesignSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.sampling.encoding import Axis, Encoding
 from aifs_tune.sampling.fraction import MOST_FACTORS, read_generators, resolution_of, runs_of, smallest
-from aifs_tune.sampling.searched import Searched, configuration
+from aifs_tune.sampling.searched import SearchSpace, configuration
 from aifs_tune.scalars import Scalar
 from aifs_tune.spec import SweepSpec
 
@@ -24,7 +24,7 @@ MOST_DRAWN = 20_000
 """Points that are drawn, or combined, to find those that are allowed."""
 
 
-def planned(spec: SweepSpec) -> list[dict[str, Scalar]]:
+def initial_design(spec: SweepSpec) -> list[dict[str, Scalar]]:
     """The configurations of ``search.initial`` in the order in which they are measured; none without it.
 
     Each is there ``search.replicates`` times, all of them once in a random order before any comes again; the centre
@@ -38,17 +38,17 @@ def planned(spec: SweepSpec) -> list[dict[str, Scalar]]:
     design = spec.search.initial
     if design is None:
         return []
-    encoding = Searched.of(spec).encoding()
+    encoding = SearchSpace.of(spec).encoding()
     if not len(encoding):
         raise RequestError("search.initial: every parameter is fixed; allowed: a space with something to vary")
     rng = np.random.default_rng([spec.search.seed, 1])
-    places = _PLANS[design.design](spec, encoding, design)
-    blocks = [rng.permutation(len(places)) for _ in range(spec.search.replicates)]
+    unit_points = _DESIGNS[design.design](spec, encoding, design)
+    blocks = [rng.permutation(len(unit_points)) for _ in range(spec.search.replicates)]
     order = [int(i) for block in blocks for i in block]
     if len(order) + design.n_centre > MOST_POINTS:
         text = f"{len(order) + design.n_centre} measurements"
         raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, with fewer levels or replicates")
-    plan = [configuration(spec, encoding, places[i]) for i in order]
+    plan = [configuration(spec, encoding, unit_points[i]) for i in order]
     if design.n_centre:
         centre = configuration(spec, encoding, _centre(spec, encoding))
         if not spec.allows(centre):
@@ -83,9 +83,9 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
     while len(found) < n_points and n_drawn < MOST_DRAWN:
         drawn = encoding.spread(draw(n_points - len(found)))
         n_drawn += max(len(drawn), 16)
-        for place in drawn:
-            if len(found) < n_points and spec.allows(configuration(spec, encoding, place)):
-                found.setdefault(_key(place), place)
+        for unit_point in drawn:
+            if len(found) < n_points and spec.allows(configuration(spec, encoding, unit_point)):
+                found.setdefault(_key(unit_point), unit_point)
     if len(found) < n_points:
         raise RequestError(
             f"search.initial.points: {n_points} asked for, {len(found)} found that differ and are allowed"
@@ -93,30 +93,30 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
     return np.array(list(found.values()))
 
 
-def _key(place: Array) -> bytes:
-    return np.round(np.nan_to_num(place, nan=-1.0), 9).tobytes()
+def _key(unit_point: Array) -> bytes:
+    return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
 def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
     mixed = [name for mixture in spec.mixtures for name in mixture.components]
-    parts: list[tuple[list[int], Array]] = [_vertices(spec, encoding, i) for i in range(len(spec.mixtures))]
+    factors: list[tuple[list[int], Array]] = [_vertices(spec, encoding, i) for i in range(len(spec.mixtures))]
     for j, (name, axis) in enumerate(zip(encoding.names, encoding.axes, strict=True)):
         if name not in mixed:
             n_levels = design.levels if isinstance(design.levels, int) else design.levels.get(name, 2)
-            parts.append(([j], _levels(axis, n_levels)[:, None]))
+            factors.append(([j], _levels(axis, n_levels)[:, None]))
     if isinstance(design.levels, dict):
         for name in design.levels:
             if name not in encoding.names or name in mixed:
                 numbers = ", ".join(n for n in encoding.names if n not in mixed)
                 raise RequestError(f"search.initial.levels.{name}: not a factor of this design; allowed: {numbers}")
-    sizes = [len(levels) for _, levels in parts]
+    sizes = [len(levels) for _, levels in factors]
     if np.prod(np.array(sizes, dtype=float)) > MOST_DRAWN:
         text = f"{' * '.join(map(str, sizes))} combinations"
         raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, or a fractional_factorial")
     rows = []
-    for chosen in product(*(levels for _, levels in parts)):
+    for chosen in product(*(levels for _, levels in factors)):
         row = np.zeros(len(encoding))
-        for (columns, _), values in zip(parts, chosen, strict=True):
+        for (columns, _), values in zip(factors, chosen, strict=True):
             row[columns] = values
         rows.append(row)
     return _allowed_of(spec, encoding, np.array(rows))
@@ -143,8 +143,8 @@ def _vertices(spec: SweepSpec, encoding: Encoding, number: int) -> tuple[list[in
             left = total - sum(others)
             if ends[free][0] - 1e-9 <= left <= ends[free][1] + 1e-9:
                 amounts = [*others[:free], left, *others[free:]]
-                place = np.array([(x - low) / (high - low) for x, (low, high) in zip(amounts, ends, strict=True)])
-                found[np.round(place, 9).tobytes()] = place
+                unit_point = np.array([(x - low) / (high - low) for x, (low, high) in zip(amounts, ends, strict=True)])
+                found[np.round(unit_point, 9).tobytes()] = unit_point
     return [encoding.names.index(name) for name in names], np.array(list(found.values()))
 
 
@@ -175,9 +175,9 @@ def _fractional(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Arra
 def _allowed_of(spec: SweepSpec, encoding: Encoding, rows: Array) -> Array:
     """Those of ``rows`` (m, d) that differ, and that the constraints allow."""
     kept: dict[bytes, Array] = {}
-    for place in encoding.deactivated(rows):
-        if spec.allows(configuration(spec, encoding, place)):
-            kept.setdefault(_key(place), place)
+    for unit_point in encoding.deactivated(rows):
+        if spec.allows(configuration(spec, encoding, unit_point)):
+            kept.setdefault(_key(unit_point), unit_point)
     if not kept:
         raise RequestError("search.initial: the constraints allow no point of this design")
     return np.array(list(kept.values()))
@@ -189,15 +189,15 @@ def _none(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
 
 def _centre(spec: SweepSpec, encoding: Encoding) -> Array:
     """The middle of each range; of ordered choices the middle one, of others the default, else the first."""
-    place = np.full(len(encoding), 0.5)
+    unit_point = np.full(len(encoding), 0.5)
     for j, (name, axis) in enumerate(zip(encoding.names, encoding.axes, strict=True)):
         if axis.is_nominal:
             default = spec.space[name].default_value
-            place[j] = axis.place(axis.choices[0] if default is None else default)
-    return np.asarray(encoding.deactivated(place[None])[0])
+            unit_point[j] = axis.unit_point(axis.choices[0] if default is None else default)
+    return np.asarray(encoding.deactivated(unit_point[None])[0])
 
 
-_PLANS: dict[str, Callable[[SweepSpec, Encoding, DesignSpec], Array]] = {
+_DESIGNS: dict[str, Callable[[SweepSpec, Encoding, DesignSpec], Array]] = {
     "sobol": _sobol,
     "latin_hypercube": _latin_hypercube,
     "factorial": _factorial,

@@ -13,43 +13,43 @@ N_GRID = 1025
 """Points at which the distribution of a sum is tabulated."""
 
 
-class Mixing:
+class Simplex:
     """Components ``columns`` (k,) of places, from ``low`` (k,) over ``width`` (k,), that sum to ``total``."""
 
     def __init__(self, columns: list[int], low: Array, width: Array, total: float) -> None:
         self.columns, self._low, self._width, self._total = columns, low, width, total
         self._sums = _sums(width)
 
-    def balanced(self, places: Array) -> Array:
-        """``places`` (m, d) with the nearest amounts that have the total; see
-        :func:`aifs_tune.mixtures.balanced`."""
-        given = places[:, self.columns] * self._width
+    def project_to_total(self, unit_points: Array) -> Array:
+        """``unit_points`` (m, d) with the nearest amounts that have the total; see
+        :func:`aifs_tune.mixtures.project_to_total`."""
+        given = unit_points[:, self.columns] * self._width
         goal = self._total - self._low.sum()
         below, above = (
-            np.full((len(places), 1), -self._width.max() * 2),
-            np.full((len(places), 1), self._width.max() * 2),
+            np.full((len(unit_points), 1), -self._width.max() * 2),
+            np.full((len(unit_points), 1), self._width.max() * 2),
         )
         for _ in range(60):
             middle = 0.5 * (below + above)
             short = np.clip(given + middle, 0.0, self._width).sum(1, keepdims=True) < goal
             below, above = np.where(short, middle, below), np.where(short, above, middle)
-        out = places.copy()
+        out = unit_points.copy()
         out[:, self.columns] = np.clip(given + above, 0.0, self._width) / self._width
         return out
 
-    def spread(self, places: Array) -> Array:
-        """Evenly spread ``places`` (m, d) as places spread evenly over all amounts that have the total: each amount is
+    def spread(self, unit_points: Array) -> Array:
+        """Evenly spread ``unit_points`` (m, d) as places spread evenly over all amounts that have the total: each amount is
         drawn from its distribution given those before it; the last one is what is left."""
-        out, left = places.copy(), np.full(len(places), self._total - self._low.sum())
+        out, left = unit_points.copy(), np.full(len(unit_points), self._total - self._low.sum())
         for i, column in enumerate(self.columns[:-1]):
             at, cumulative = self._sums[i + 1]  # of the sum of those that follow
             most = np.interp(left, at, cumulative)
             least = np.interp(left - self._width[i], at, cumulative)
-            following = np.interp(most - places[:, column] * (most - least), cumulative, at)
+            following = np.interp(most - unit_points[:, column] * (most - least), cumulative, at)
             amount = np.clip(left - following, 0.0, self._width[i])
             out[:, column], left = amount / self._width[i], left - amount
         out[:, self.columns[-1]] = left / self._width[-1]
-        return self.balanced(out)
+        return self.project_to_total(out)
 
 
 def _sums(width: Array) -> list[tuple[Array, Array]]:

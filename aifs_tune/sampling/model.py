@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.sampling.curve_gp import Kernel, Points, Posterior, Prior, fit
-from aifs_tune.sampling.curves import Curve, points_of, smoothed
+from aifs_tune.sampling.curves import LearningCurve, points_of, smoothed
 from aifs_tune.sampling.encoding import Encoding
-from aifs_tune.sampling.leaning import Expects, LeaningPosterior
+from aifs_tune.sampling.leaning import SourceModel, TransferPosterior
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -27,11 +27,11 @@ GROWTH = 1.15
 
 @dataclass(frozen=True)
 class Known:
-    """The state of a study at one moment. ``places`` (n, d) and ``curves`` are of the trials that have reported and
+    """The state of a study at one moment. ``unit_points`` (n, d) and ``curves`` are of the trials that have reported and
     did not fail; ``running`` (r, d) of all that are running; ``failed`` (f, d) of those that failed."""
 
-    curves: list[Curve]
-    places: Array
+    curves: list[LearningCurve]
+    unit_points: Array
     running: dict[int, Array]
     failed: Array
     theta: Array | None
@@ -39,7 +39,7 @@ class Known:
 
 
 class CurveModel:
-    """Reads trials into curves, each once, and fits the kernel to them; leans on ``experts``, if there are any.
+    """Reads trials into curves, each once, and fits the kernel to them; leans on ``source_models``, if there are any.
 
     Nothing but the trials decides what the model believes: the kernel's parameters are fitted from those that an
     earlier proposal stored with its trial, so that a new process continues as the old one would have.
@@ -51,19 +51,19 @@ class CurveModel:
         *,
         last_epoch: int | None,
         larger_is_better: bool,
-        experts: Sequence[Expects] = (),
+        source_models: Sequence[SourceModel] = (),
     ) -> None:
-        self.encoding, self.experts = encoding, experts
+        self.encoding, self.source_models = encoding, source_models
         self._last_epoch = last_epoch
         self._sign = 1.0 if larger_is_better else -1.0
         self._prior = Prior.of(len(encoding))
-        self._seen: dict[int, tuple[FrozenTrial, Array, Curve | None]] = {}
+        self._seen: dict[int, tuple[FrozenTrial, Array, LearningCurve | None]] = {}
         self._keys: dict[int, bytes] = {}
 
     def known(self, trials: Sequence[FrozenTrial]) -> Known:
         """What ``trials`` tell, in the order of their numbers."""
-        curves: list[Curve] = []
-        places: list[Array] = []
+        curves: list[LearningCurve] = []
+        unit_points: list[Array] = []
         running: dict[int, Array] = {}
         failed: list[Array] = []
         theta, n_fitted = None, 0
@@ -75,18 +75,18 @@ class CurveModel:
                 document = json.loads(stored)
                 if len(document["theta"]) == len(self._prior.mean) and document["points"] > n_fitted:
                     theta, n_fitted = np.array(document["theta"]), document["points"]
-            place, curve = self._read(trial)
+            unit_point, curve = self._read(trial)
             if trial.state == TrialState.RUNNING:
-                running[trial.number] = place
+                running[trial.number] = unit_point
             if trial.state == TrialState.FAIL:
-                failed.append(place)
+                failed.append(unit_point)
             elif curve is not None:
                 curves.append(curve)
-                places.append(place)
+                unit_points.append(unit_point)
         d = len(self.encoding)
         return Known(
             curves,
-            np.array(places).reshape(-1, d),
+            np.array(unit_points).reshape(-1, d),
             running,
             np.array(failed).reshape(-1, d),
             theta,
@@ -100,35 +100,37 @@ class CurveModel:
     def _key(self, trial: FrozenTrial) -> bytes:
         key = self._keys.get(trial.number)
         if key is None:
-            key = key_of(self.encoding.place(trial.params))
+            key = key_of(self.encoding.unit_point(trial.params))
             if trial.state != TrialState.RUNNING:  # others have all of their parameters
                 self._keys[trial.number] = key
         return key
 
-    def _read(self, trial: FrozenTrial) -> tuple[Array, Curve | None]:
+    def _read(self, trial: FrozenTrial) -> tuple[Array, LearningCurve | None]:
         """Its place and curve: read once, while it runs once for each change."""
         if trial.number in self._seen:
-            read, place, curve = self._seen[trial.number]
+            read, unit_point, curve = self._seen[trial.number]
             if read is trial or read.state.is_finished():
-                return place, curve
+                return unit_point, curve
         values: Mapping[int, float] = trial.intermediate_values
         if not values and trial.values:
             values = {self._last_epoch or 1: trial.values[0]}
         curve = self.curve(trial.number, trial.params, values)
-        place = self.encoding.place(trial.params)
-        self._seen[trial.number] = trial, place, curve
-        return place, curve
+        unit_point = self.encoding.unit_point(trial.params)
+        self._seen[trial.number] = trial, unit_point, curve
+        return unit_point, curve
 
-    def curve(self, number: int, params: Mapping[str, Any], values: Mapping[int, float]) -> Curve | None:
+    def curve(self, number: int, params: Mapping[str, Any], values: Mapping[int, float]) -> LearningCurve | None:
         """The course of a trial with these values by epoch; None if none of them is finite."""
         finite = {max(1, epoch): value for epoch, value in sorted(values.items()) if np.isfinite(value)}
         if not finite:
             return None
-        x = self.encoding.features(self.encoding.place(params)[None])[0]
+        x = self.encoding.features(self.encoding.unit_point(params)[None])[0]
         epochs = np.array(list(finite), dtype=np.int64)
-        return Curve(number, x, epochs, smoothed(epochs, self._sign * np.array(list(finite.values()), dtype=float)))
+        return LearningCurve(
+            number, x, epochs, smoothed(epochs, self._sign * np.array(list(finite.values()), dtype=float))
+        )
 
-    def end(self, curves: Sequence[Curve]) -> float:
+    def end(self, curves: Sequence[LearningCurve]) -> float:
         """Log of the last epoch that a trial can reach."""
         return float(np.log(self._last_epoch or max(curve.epochs[-1] for curve in curves)))
 
@@ -144,19 +146,19 @@ class CurveModel:
         return np.array(rounded)
 
     def posterior(self, theta: Array, points: Points) -> Posterior:
-        if self.experts:
-            return self.leaning(theta, points)
+        if self.source_models:
+            return self.transfer_posterior(theta, points)
         return Posterior(Kernel(theta, self.encoding.columns), points)
 
-    def leaning(self, theta: Array, points: Points) -> LeaningPosterior:
+    def transfer_posterior(self, theta: Array, points: Points) -> TransferPosterior:
         """The posterior with how far it leans on each of the experts."""
         end = float(np.log(self._last_epoch)) if self._last_epoch else float(points.u.max())
-        return LeaningPosterior(Kernel(theta, self.encoding.columns), points, self.experts, end)
+        return TransferPosterior(Kernel(theta, self.encoding.columns), points, self.source_models, end)
 
 
-def key_of(place: Array) -> bytes:
+def key_of(unit_point: Array) -> bytes:
     """What is equal where two places (d,) are one configuration."""
-    return np.round(np.nan_to_num(place, nan=-1.0), 9).tobytes()
+    return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
 def none(x: Array) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import RequestError
-from aifs_tune.sampling.searched import Searched, configuration
+from aifs_tune.sampling.searched import SearchSpace, configuration
 from aifs_tune.space import Scalar
 from aifs_tune.spec import SweepSpec
 
@@ -24,7 +24,7 @@ NEW_DRAWS = 3_000
 UNIFORM_DRAWS = 50_000
 
 
-class Obedient(BaseSampler):
+class ConstrainedSampler(BaseSampler):
     """Asks ``sampler`` for whole configurations until one is allowed by ``spec`` and new; after :data:`DRAWS` of them,
     uniform ones.
 
@@ -34,14 +34,14 @@ class Obedient(BaseSampler):
 
     def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int, *, is_even: bool = False) -> None:
         self._sampler, self._spec, self._rng = sampler, spec, np.random.default_rng(seed)
-        self._searched, self._is_even = Searched.of(spec), is_even
-        self._encoding = self._searched.encoding()
+        self._search_space, self._is_even = SearchSpace.of(spec), is_even
+        self._encoding = self._search_space.encoding()
 
     def reseed_rng(self) -> None:
         self._sampler.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._searched.space
+        return self._search_space.space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -67,19 +67,19 @@ class Obedient(BaseSampler):
     ) -> Iterator[dict[str, Any]]:
         for _ in range(DRAWS):
             relative = self._sampler.sample_relative(study, trial, inner)
-            yield self._settled(self._spec.space.suggest(_Drawn(self._sampler, study, trial, relative)))
+            yield self._projected(self._spec.space.suggest(_SamplerTrial(self._sampler, study, trial, relative)))
 
     def _uniform(self) -> Iterator[dict[str, Any]]:
         for _ in range(UNIFORM_DRAWS // 100):
-            for place in self._encoding.spread(self._rng.random((100, len(self._encoding)))):
-                yield configuration(self._spec, self._encoding, place)
+            for unit_point in self._encoding.spread(self._rng.random((100, len(self._encoding)))):
+                yield configuration(self._spec, self._encoding, unit_point)
 
-    def _settled(self, params: dict[str, Scalar]) -> dict[str, Any]:
+    def _projected(self, params: dict[str, Scalar]) -> dict[str, Any]:
         if not self._spec.mixtures:
             return params
         if not self._is_even:
-            return self._spec.settled(params)
-        return {**params, **self._encoding.params(self._encoding.spread(self._encoding.place(params)[None])[0])}
+            return self._spec.projected(params)
+        return {**params, **self._encoding.params(self._encoding.spread(self._encoding.unit_point(params)[None])[0])}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -97,7 +97,7 @@ def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     return frozenset(params.items())
 
 
-class _Drawn:
+class _SamplerTrial:
     """Answers a space's questions from one proposal of a sampler."""
 
     def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial, relative: dict[str, Any]) -> None:

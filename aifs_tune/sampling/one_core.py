@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
+def single_blas_thread() -> Iterator[None]:
     """NumPy's and SciPy's linear algebra in one thread while the context lasts.
 
     The model's matrices are small: threads wait for each other longer than they compute, the more the more cores there

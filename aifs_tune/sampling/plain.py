@@ -17,14 +17,14 @@ from aifs_tune.sampling.acquisition import (
     log_expected_improvement,
     perturbed,
     with_other_choices,
+    without_duplicates,
     without_failures,
-    without_twins,
 )
 from aifs_tune.sampling.encoding import Encoding
-from aifs_tune.sampling.guess import Guess
-from aifs_tune.sampling.leaning import Expects, LeaningPlainPosterior
+from aifs_tune.sampling.guess import UserPrior
+from aifs_tune.sampling.leaning import SingleFidelityTransferPosterior, SourceModel
 from aifs_tune.sampling.output_warp import OutputWarp
-from aifs_tune.sampling.plain_gp import PlainPosterior, PlainPrior, drawn, fit
+from aifs_tune.sampling.plain_gp import SingleFidelityPosterior, SingleFidelityPrior, drawn, fit
 
 Array: TypeAlias = NDArray[np.float64]
 Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
@@ -47,11 +47,11 @@ LIKELY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The trials of a study at one moment: ``places`` (n, d) and ``values`` (n,), larger is better, of those measured,
+    """The trials of a study at one moment: ``unit_points`` (n, d) and ``values`` (n,), larger is better, of those measured,
     with their ``numbers``; ``excess`` (n, k) over limits, NaN where it is not known; ``running`` (r, d) and ``failed``
     (f, d) places."""
 
-    places: Array
+    unit_points: Array
     values: Array
     numbers: NDArray[np.int64]
     excess: Array
@@ -71,18 +71,18 @@ def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_
     excess = [t.constraints for t in done]
     limits = sorted({limit for each in excess for limit in each})
 
-    def places(of: Sequence[FrozenTrial]) -> Array:
-        return np.array([encoding.place(t.params) for t in of]).reshape(-1, d)
+    def unit_points(of: Sequence[FrozenTrial]) -> Array:
+        return np.array([encoding.unit_point(t.params) for t in of]).reshape(-1, d)
 
     return Measured(
-        places=places(done),
+        unit_points=unit_points(done),
         values=np.array([sign * t.values[0] for t in done]),
         numbers=np.array([t.number for t in done], dtype=np.int64),
         excess=np.array([[each.get(limit, np.nan) for limit in limits] for each in excess]).reshape(
             len(done), len(limits)
         ),
-        running=places([t for t in trials if t.state == TrialState.RUNNING and t.params]),
-        failed=places([t for t in trials if t.state == TrialState.FAIL and t.params]),
+        running=unit_points([t for t in trials if t.state == TrialState.RUNNING and t.params]),
+        failed=unit_points([t for t in trials if t.state == TrialState.FAIL and t.params]),
     )
 
 
@@ -90,8 +90,8 @@ def _is_finite(trial: FrozenTrial) -> bool:
     return bool(trial.values) and bool(np.isfinite(trial.values[0]))
 
 
-class Belief:
-    """What the model makes of ``measured``, at least two trials, leaning on ``experts``, if there are any.
+class SingleFidelityModel:
+    """What the model makes of ``measured``, at least two trials, leaning on ``source_models``, if there are any.
 
     ``posteriors`` are of warped values; ``best`` is the index of the trial whose configuration has the best true value,
     by the mean, among those that probably keep to all limits; None if none does.
@@ -101,15 +101,15 @@ class Belief:
         self,
         encoding: Encoding,
         measured: Measured,
-        earlier: Belief | None = None,
-        experts: Sequence[Expects] = (),
+        earlier: SingleFidelityModel | None = None,
+        source_models: Sequence[SourceModel] = (),
     ) -> None:
-        self.encoding, self.measured, self._experts = encoding, measured, experts
-        self.x = encoding.features(measured.places)
+        self.encoding, self.measured, self._source_models = encoding, measured, source_models
+        self.x = encoding.features(measured.unit_points)
         self.warp = OutputWarp.of(measured.values)
-        self.posteriors: list[PlainPosterior]
+        self.posteriors: list[SingleFidelityPosterior]
         """One for each of several kernels that are about as probable as the data make them."""
-        self._limits: list[tuple[PlainPosterior, float]]
+        self._limits: list[tuple[SingleFidelityPosterior, float]]
         if earlier is not None and np.array_equal(earlier.measured.numbers, measured.numbers):
             self.posteriors, self._limits = earlier.posteriors, earlier._limits  # nothing was measured since
         else:
@@ -119,26 +119,28 @@ class Belief:
         self.keeps = self.log_chance(self.x) >= np.log(LIKELY)
         self.best = int(np.argmax(np.where(self.keeps, self.means, -np.inf))) if self.keeps.any() else None
 
-    def _fitted(self, x: Array, y: Array) -> PlainPosterior:
+    def _fitted(self, x: Array, y: Array) -> SingleFidelityPosterior:
         columns = self.encoding.columns
-        return PlainPosterior(fit(columns, x, y, PlainPrior.of(self.encoding.columns)), columns, x, y)
+        return SingleFidelityPosterior(fit(columns, x, y, SingleFidelityPrior.of(self.encoding.columns)), columns, x, y)
 
-    def _drawn(self, x: Array, y: Array) -> list[PlainPosterior]:
-        columns, prior = self.encoding.columns, PlainPrior.of(self.encoding.columns)
+    def _drawn(self, x: Array, y: Array) -> list[SingleFidelityPosterior]:
+        columns, prior = self.encoding.columns, SingleFidelityPrior.of(self.encoding.columns)
         found = [fit(columns, x, y, prior)]
         if len(y) <= MOST_DRAWN and N_KERNELS > 1:
             found = drawn(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
-        if self._experts:
-            return [LeaningPlainPosterior(theta, columns, x, y, self._experts) for theta in found]
-        return [PlainPosterior(theta, columns, x, y) for theta in found]
+        if self._source_models:
+            return [SingleFidelityTransferPosterior(theta, columns, x, y, self._source_models) for theta in found]
+        return [SingleFidelityPosterior(theta, columns, x, y) for theta in found]
 
     @cached_property
     def weights(self) -> Array:
         """How far it leans on each of the experts (k,), the mean over the posteriors; empty without them."""
-        of_each = [each.lean.weights for each in self.posteriors if isinstance(each, LeaningPlainPosterior)]
+        of_each = [
+            each.transfer.weights for each in self.posteriors if isinstance(each, SingleFidelityTransferPosterior)
+        ]
         return np.mean(of_each, axis=0) if of_each else np.empty(0)
 
-    def _limit(self, excess: Array) -> tuple[PlainPosterior, float] | None:
+    def _limit(self, excess: Array) -> tuple[SingleFidelityPosterior, float] | None:
         """The model of a limit's excess (n,) and what 0 is in its units; None while too few are known."""
         known = np.isfinite(excess)
         if known.sum() < 2:
@@ -155,33 +157,33 @@ class Belief:
         return total
 
     @cached_property
-    def awaiting(self) -> list[PlainPosterior]:
+    def pending_posteriors(self) -> list[SingleFidelityPosterior]:
         """As ``posteriors``, with what runs taken to end as expected: its surroundings promise less."""
         running = self.measured.running
         if not len(running):
             return self.posteriors
         x, y = self.encoding.features(running), self.warp(self.measured.values)
         both = np.concatenate([self.x, x])
-        return [each.awaiting(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
+        return [each.condition_on_observations(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
 
-    def score(self, places: Array) -> Array:
-        """Log of the expected improvement (m,) at ``places`` (m, d), times the chance to keep to all limits; that
+    def score(self, unit_points: Array) -> Array:
+        """Log of the expected improvement (m,) at ``unit_points`` (m, d), times the chance to keep to all limits; that
         chance alone while nothing is known to keep to them."""
-        x, measured = self.encoding.features(places), self.measured
+        x, measured = self.encoding.features(unit_points), self.measured
         chance = self.log_chance(x)
         if self.best is None:
             return chance
-        scores = [self._log_improvement(each, x) for each in self.awaiting]
+        scores = [self._log_improvement(each, x) for each in self.pending_posteriors]
         score = logsumexp(scores, axis=0) - np.log(len(scores)) + chance
         if len(measured.running):
-            score = without_twins(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
+            score = without_duplicates(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
         if len(measured.failed):
             failed = self.encoding.features(measured.failed)
             succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
             score = without_failures(score, succeeds, least=LIKELY)
         return np.asarray(score)
 
-    def _log_improvement(self, posterior: PlainPosterior, x: Array) -> Array:
+    def _log_improvement(self, posterior: SingleFidelityPosterior, x: Array) -> Array:
         """Log of the expected improvement (m,), less where noise hides what a measurement says: equation 12 of Huang et
         al., Global Optimization of Stochastic Black-Box Systems, Journal of Global Optimization 34 (2006)."""
         gain, variance = posterior.gain(x, self.x[self.best or 0])
@@ -189,38 +191,44 @@ class Belief:
         told = 1.0 - np.sqrt(posterior.noise / (posterior.noise + spread))
         return np.asarray(log_expected_improvement(gain, variance) + np.log(told + 1e-12))
 
-    def expected_gain(self, places: Array) -> Array:
-        """The expected improvement (m,) at ``places`` (m, d) over the best trial in the objective's own unit, times the
+    def expected_gain(self, unit_points: Array) -> Array:
+        """The expected improvement (m,) at ``unit_points`` (m, d) over the best trial in the objective's own unit, times the
         chance to keep to all limits."""
         assert self.best is not None
-        x, here = self.encoding.features(places), self.means[self.best]
-        z, total = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES), np.zeros(len(places))
-        for posterior in self.awaiting:
+        x, here = self.encoding.features(unit_points), self.means[self.best]
+        z, total = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES), np.zeros(len(unit_points))
+        for posterior in self.pending_posteriors:
             mean, variance = posterior.gain(x, self.x[self.best])
             reached = self.warp.inverse(here + mean[:, None] + np.sqrt(variance)[:, None] * z)
             total += np.maximum(reached - self.warp.inverse(here), 0.0).mean(1)
-        return np.asarray(total / len(self.awaiting) * np.exp(self.log_chance(x)))
+        return np.asarray(total / len(self.pending_posteriors) * np.exp(self.log_chance(x)))
 
 
-def promising(belief: Belief, guess: Guess, rng: np.random.Generator, allows: Allows | None = None) -> Array:
+def propose_single_fidelity(
+    single_fidelity: SingleFidelityModel, user_prior: UserPrior, rng: np.random.Generator, allows: Allows | None = None
+) -> Array:
     """Places (m, d) to try next that ``allows`` lets through, the most promising first: evenly spread ones and changes
     of the best, then ever smaller changes of the most promising of these."""
-    encoding, measured = belief.encoding, belief.measured
-    best = measured.places[np.argsort(np.where(belief.keeps, -belief.means, np.inf), kind="stable")[:N_BEST]]
+    encoding, measured = single_fidelity.encoding, single_fidelity.measured
+    best = measured.unit_points[
+        np.argsort(np.where(single_fidelity.keeps, -single_fidelity.means, np.inf), kind="stable")[:N_BEST]
+    ]
     near = encoding.deactivated(with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng))
-    places = np.concatenate([_spread(encoding, measured.places, rng, allows), allowed(near, encoding, allows)])
-    if not len(places):
-        return places
+    unit_points = np.concatenate(
+        [_spread(encoding, measured.unit_points, rng, allows), allowed(near, encoding, allows)]
+    )
+    if not len(unit_points):
+        return unit_points
 
     def score(at: Array) -> Array:
-        return guess.weighted(belief.score(at), at, len(measured.values))
+        return user_prior.weighted(single_fidelity.score(at), at, len(measured.values))
 
-    scores = score(places)
+    scores = score(unit_points)
     for step in STEPS:
         top = np.argsort(-scores, kind="stable")[:N_REFINED]
-        changed = allowed(encoding.deactivated(_changed(places[top], step, rng)), encoding, allows)
-        places, scores = np.concatenate([places, changed]), np.concatenate([scores, score(changed)])
-    return places[np.argsort(-scores, kind="stable")]
+        changed = allowed(encoding.deactivated(_changed(unit_points[top], step, rng)), encoding, allows)
+        unit_points, scores = np.concatenate([unit_points, changed]), np.concatenate([scores, score(changed)])
+    return unit_points[np.argsort(-scores, kind="stable")]
 
 
 def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: Allows | None) -> Array:
@@ -235,17 +243,17 @@ def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: 
     return found
 
 
-def _changed(places: Array, step: float, rng: np.random.Generator) -> Array:
-    """``places`` (k, d), each so many times, moved by a normal step in some or all parameters."""
-    start = np.repeat(places, N_CHANGES, axis=0)
+def _changed(unit_points: Array, step: float, rng: np.random.Generator) -> Array:
+    """``unit_points`` (k, d), each so many times, moved by a normal step in some or all parameters."""
+    start = np.repeat(unit_points, N_CHANGES, axis=0)
     start = np.where(np.isnan(start), rng.random(start.shape), start)
     moved = rng.random(start.shape) < rng.choice([0.3, 1.0], (len(start), 1))
     end = np.abs(start + moved * step * rng.standard_normal(start.shape))
     return np.clip(1.0 - np.abs(1.0 - end), 0.0, 1.0)
 
 
-def allowed(places: Array, encoding: Encoding, allows: Allows | None) -> Array:
-    """Those of ``places`` (m, d) whose configuration ``allows`` lets through."""
-    if allows is None or not len(places):
-        return places
-    return places[[allows(params) for params in encoding.configurations(places)]]
+def allowed(unit_points: Array, encoding: Encoding, allows: Allows | None) -> Array:
+    """Those of ``unit_points`` (m, d) whose configuration ``allows`` lets through."""
+    if allows is None or not len(unit_points):
+        return unit_points
+    return unit_points[[allows(params) for params in encoding.configurations(unit_points)]]

@@ -33,19 +33,19 @@ BURN_IN, THINNING = 5, 3
 
 
 @dataclass(frozen=True)
-class PlainPrior:
+class SingleFidelityPrior:
     """Normal priors on the logarithms of the kernel's parameters."""
 
     mean: Array
     sd: Array
 
     @staticmethod
-    def of(columns: NDArray[np.int64]) -> PlainPrior:
+    def of(columns: NDArray[np.int64]) -> SingleFidelityPrior:
         """For parameters with these columns of features."""
         n_params = int(columns.max()) + 1
         scales = [(SCALE_PRIOR[0] + 0.5 * np.log(n_params), SCALE_PRIOR[1])] * n_params
         mean, sd = np.array([*scales, LEVEL_PRIOR, NOISE_PRIOR], dtype=float).T
-        return PlainPrior(mean, sd)
+        return SingleFidelityPrior(mean, sd)
 
 
 def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Array, Array, Array]:
@@ -57,7 +57,7 @@ def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Arr
 
 
 def loss_and_gradient(
-    theta: Array, columns: NDArray[np.int64], x: Array, y: Array, prior: PlainPrior
+    theta: Array, columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior
 ) -> tuple[float, Array]:
     """Negative log posterior of ``theta`` (d + 2,) up to a constant, and its gradient."""
     d, n = len(theta) - 2, len(y)
@@ -83,7 +83,7 @@ def loss_and_gradient(
     return loss, gradient + off / prior.sd
 
 
-def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: PlainPrior) -> Array:
+def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior) -> Array:
     """The most probable ``theta`` within four standard deviations of the prior, from its mean and from a start at which
     much is noise."""
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
@@ -104,7 +104,13 @@ def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: PlainPrior) -> Ar
 
 
 def drawn(
-    columns: NDArray[np.int64], x: Array, y: Array, prior: PlainPrior, start: Array, n: int, rng: np.random.Generator
+    columns: NDArray[np.int64],
+    x: Array,
+    y: Array,
+    prior: SingleFidelityPrior,
+    start: Array,
+    n: int,
+    rng: np.random.Generator,
 ) -> list[Array]:
     """``n`` values of ``theta`` about as probable as the data make them, from a Markov chain that begins at ``start``:
     Murray, Adams & MacKay, Elliptical Slice Sampling (2010), figure 2."""
@@ -143,7 +149,7 @@ def _loss(theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> float
     return 0.5 * float(y @ alpha) + float(np.log(np.diag(factor)).sum())
 
 
-class PlainPosterior:
+class SingleFidelityPosterior:
     """What values ``y`` (n,) at ``x`` (n, c) say of others."""
 
     def __init__(self, theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> None:
@@ -165,9 +171,9 @@ class PlainPosterior:
         r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
         return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
-    def awaiting(self, x: Array, y: Array) -> PlainPosterior:
+    def condition_on_observations(self, x: Array, y: Array) -> SingleFidelityPosterior:
         """The posterior of these values instead, those observed and others that are only expected."""
-        return PlainPosterior(self.theta, self._columns, x, y)
+        return SingleFidelityPosterior(self.theta, self._columns, x, y)
 
     def mean(self, x: Array) -> Array:
         """Of the true values (m,) at ``x`` (m, c)."""

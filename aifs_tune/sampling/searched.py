@@ -9,36 +9,36 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from aifs_tune.record import space_distributions
-from aifs_tune.sampling.encoding import Array, Conditions, Encoding, Mixed
+from aifs_tune.sampling.encoding import Array, Conditions, Encoding, MixtureTotals
 from aifs_tune.scalars import Scalar
 from aifs_tune.spec import SweepSpec
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchSpace:
     """The distribution of every parameter, the conditions of some, those whose choices are ordered, and mixtures."""
 
     space: dict[str, BaseDistribution]
     conditions: Conditions
     ordered: tuple[str, ...]
-    mixed: Mixed
+    mixtures: MixtureTotals
 
     @staticmethod
-    def of(spec: SweepSpec) -> Searched:
-        return Searched(
+    def of(spec: SweepSpec) -> SearchSpace:
+        return SearchSpace(
             space=space_distributions(spec.space),
             conditions={name: parameter.when for name, parameter in spec.space.items() if parameter.when},
             ordered=tuple(name for name, p in spec.space.items() if p.type == "choice" and p.ordered),
-            mixed=[(mixture.components, mixture.total) for mixture in spec.mixtures],
+            mixtures=[(mixture.components, mixture.total) for mixture in spec.mixtures],
         )
 
     def encoding(self) -> Encoding:
-        return Encoding(self.space, self.conditions, ordered=self.ordered, mixed=self.mixed)
+        return Encoding(self.space, self.conditions, ordered=self.ordered, mixtures=self.mixtures)
 
 
-def configuration(spec: SweepSpec, encoding: Encoding, place: Array) -> dict[str, Scalar]:
+def configuration(spec: SweepSpec, encoding: Encoding, unit_point: Array) -> dict[str, Scalar]:
     """The full configuration at one place (d,), what is fixed included, in the space's order."""
-    found, params = encoding.params(place), dict[str, Scalar]()
+    found, params = encoding.params(unit_point), dict[str, Scalar]()
     for name, parameter in spec.space.items():
         if spec.space.is_active(name, params):
             params[name] = parameter.take(name, found.get(name, parameter.extremes[0]))
@@ -48,11 +48,11 @@ def configuration(spec: SweepSpec, encoding: Encoding, place: Array) -> dict[str
 def distance(spec: SweepSpec, one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> float:
     """The root mean square difference of two configurations over what is searched, 0 to 1: of numbers in parts of their
     range, of choices, and of a parameter that is active in one of them alone, 1 where they differ."""
-    encoding = Searched.of(spec).encoding()
+    encoding = SearchSpace.of(spec).encoding()
     if not len(encoding):
         return 0.0
-    apart = np.abs(encoding.place(one) - encoding.place(other))
+    apart = np.abs(encoding.unit_point(one) - encoding.unit_point(other))
     nominal = np.array([axis.is_nominal for axis in encoding.axes])
-    both_inactive = np.isnan(encoding.place(one)) & np.isnan(encoding.place(other))
+    both_inactive = np.isnan(encoding.unit_point(one)) & np.isnan(encoding.unit_point(other))
     apart = np.where(np.isnan(apart), np.where(both_inactive, 0.0, 1.0), np.where(nominal, apart > 0, apart))
     return float(np.sqrt(np.mean(apart**2)))

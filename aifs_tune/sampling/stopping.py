@@ -16,12 +16,12 @@ from aifs_tune.sampling.acquisition import (
     log_expected_improvement,
     without_failures,
 )
-from aifs_tune.sampling.curves import Curve, points_of
+from aifs_tune.sampling.curves import LearningCurve, points_of
 from aifs_tune.sampling.model import CurveModel, Known, none
 
-LEAST_PROMISE = 0.7
-"""A trial stops when its promise falls under this."""
-N_CURVES = 10
+LEAST_CONTINUATION_VALUE = 0.7
+"""A trial stops when its continuation_value falls under this."""
+N_CURVES_TO_STOP = 10
 """Trials that must have reported before the model decides."""
 
 
@@ -31,10 +31,10 @@ def is_rung(epoch: int, grace: int) -> bool:
     return epoch > 0 and rest == 0 and quotient & (quotient - 1) == 0
 
 
-def promise(
+def continuation_value(
     model: CurveModel,
     known: Known,
-    reported: Curve,
+    reported: LearningCurve,
     store: Callable[[str], None],
     rng: np.random.Generator,
     *,
@@ -50,7 +50,7 @@ def promise(
     """
     others = [i for i, curve in enumerate(known.curves) if curve.trial != reported.trial]
     curves = [known.curves[i] for i in others] + [reported]
-    if len(curves) < N_CURVES:
+    if len(curves) < N_CURVES_TO_STOP:
         return None
     theta = model.fitted(replace(known, curves=curves), store)
     end = model.end(curves)
@@ -61,9 +61,9 @@ def promise(
     best = int(order[0])
     if best == len(curves) - 1:
         return math.inf
-    places = np.concatenate([known.places[others], known.running[reported.trial][None]])
+    unit_points = np.concatenate([known.unit_points[others], known.running[reported.trial][None]])
     encoding = model.encoding
-    new = candidates(encoding, places[order[:N_BEST]], rng)
+    new = candidates(encoding, unit_points[order[:N_BEST]], rng)
     features = encoding.features(new)
     over = x[best], int(numbers[best])
     of_new = log_expected_improvement(*posterior.gain(features, end, none(features), *over))

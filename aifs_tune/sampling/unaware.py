@@ -11,50 +11,50 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 
-class Unaware(BaseSampler):
-    """Asks ``sampler``, for which the trials with the numbers ``unseen`` do not exist: a trial that nobody is expected
+class MaskedSampler(BaseSampler):
+    """Asks ``sampler``, for which the trials with the numbers ``masked`` do not exist: a trial that nobody is expected
     to measure any more is neither pending nor a failure."""
 
-    def __init__(self, sampler: BaseSampler, unseen: Collection[int]) -> None:
-        self._sampler, self._unseen = sampler, frozenset(unseen)
+    def __init__(self, sampler: BaseSampler, masked: Collection[int]) -> None:
+        self._sampler, self._masked = sampler, frozenset(masked)
 
     def reseed_rng(self) -> None:
         self._sampler.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(self._seen(study), trial)
+        return self._sampler.infer_relative_search_space(self._masked_study(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(self._seen(study), trial, search_space)
+        return self._sampler.sample_relative(self._masked_study(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler.sample_independent(self._seen(study), trial, param_name, param_distribution)
+        return self._sampler.sample_independent(self._masked_study(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(self._seen(study), trial)
+        self._sampler.before_trial(self._masked_study(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._sampler.after_trial(self._seen(study), trial, state, values)
+        self._sampler.after_trial(self._masked_study(study), trial, state, values)
 
-    def _seen(self, study: optuna.Study) -> optuna.Study:
-        return _Seen(study, self._unseen)
+    def _masked_study(self, study: optuna.Study) -> optuna.Study:
+        return _MaskedStudy(study, self._masked)
 
 
-class _Seen(optuna.Study):
+class _MaskedStudy(optuna.Study):
     """A study without some of its trials."""
 
-    def __init__(self, study: optuna.Study, unseen: frozenset[int]) -> None:
+    def __init__(self, study: optuna.Study, masked: frozenset[int]) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
-        self._unseen = unseen
+        self._masked = masked
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy, states, use_cache)
-        return [trial for trial in trials if trial.number not in self._unseen]
+        return [trial for trial in trials if trial.number not in self._masked]

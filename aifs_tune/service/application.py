@@ -17,31 +17,33 @@ from aifs_tune.errors import AifsTuneError
 from aifs_tune.service import events, looking, page, problems, reading, session_routes, shapes, writing
 from aifs_tune.service import sweeps as sweeps_routes
 from aifs_tune.service.dashboard import Dashboard
-from aifs_tune.service.desk import Desk
-from aifs_tune.service.gate import Access, Gate
-from aifs_tune.service.once import forget_old_answers
+from aifs_tune.service.desk import AppContext
+from aifs_tune.service.gate import Access, AccessMiddleware
+from aifs_tune.service.once import delete_old_responses
 from aifs_tune.service.sessions import Sessions
-from aifs_tune.service.sweeps_desk import SweepDesk
+from aifs_tune.service.sweeps_desk import SweepProcesses
 from aifs_tune.storage import Storage
 
 
-def routes(storage: Storage | None, ending: asyncio.Event | None = None, sweeps: SweepDesk | None = None) -> FastAPI:
+def routes(
+    storage: Storage | None, ending: asyncio.Event | None = None, sweeps: SweepProcesses | None = None
+) -> FastAPI:
     """All routes; None to describe them only. Streams end once ``ending`` is set; without ``sweeps`` none can be
     started."""
 
     @asynccontextmanager
-    async def at_work(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if storage is None:
             raise RuntimeError("this application is to be described, not run")
-        desk = Desk(storage)
-        app.state.desk, app.state.sweeps = desk, sweeps
-        streams = asyncio.create_task(_end_streams(desk, ending or asyncio.Event()))
+        context = AppContext(storage)
+        app.state.context, app.state.sweeps = context, sweeps
+        streams = asyncio.create_task(_end_streams(context, ending or asyncio.Event()))
         try:
             yield
         finally:
             streams.cancel()
-            await desk.watch.close()
-            desk.close()
+            await context.changes.close()
+            context.close()
 
     app = FastAPI(
         title="aifs-tune",
@@ -51,7 +53,7 @@ def routes(storage: Storage | None, ending: asyncio.Event | None = None, sweeps:
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=at_work,
+        lifespan=lifespan,
         exception_handlers={
             AifsTuneError: problems.on_error,
             RequestValidationError: problems.on_invalid,
@@ -71,9 +73,9 @@ def routes(storage: Storage | None, ending: asyncio.Event | None = None, sweeps:
     return app
 
 
-async def _end_streams(desk: Desk, ending: asyncio.Event) -> None:
+async def _end_streams(context: AppContext, ending: asyncio.Event) -> None:
     await ending.wait()
-    desk.watch.end()
+    context.changes.end()
 
 
 def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +86,12 @@ def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def application(storage: Storage, access: Access, *, ending: asyncio.Event, sweeps: SweepDesk | None = None) -> ASGIApp:
+def application(
+    storage: Storage, access: Access, *, ending: asyncio.Event, sweeps: SweepProcesses | None = None
+) -> ASGIApp:
     """The service of ``storage``, whose streams end once ``ending`` is set; without ``sweeps`` none can be started."""
-    forget_old_answers(storage)
-    app, sessions = routes(storage, ending, sweeps), Sessions(access.book)
+    delete_old_responses(storage)
+    app, sessions = routes(storage, ending, sweeps), Sessions(access.token_store)
     app.state.sessions = sessions
     Dashboard(storage).mount(app)
-    return Gate(app, access, sessions)
+    return AccessMiddleware(app, access, sessions)

@@ -17,7 +17,7 @@ from aifs_tune.parameters import ScalarField
 from aifs_tune.projects import STUDY_PATTERN
 from aifs_tune.scalars import LARGEST_FLOAT, brief
 from aifs_tune.search_spec import SAMPLERS, SearchSpec
-from aifs_tune.section import Section, Text
+from aifs_tune.section import StrictModel, Text
 from aifs_tune.space import ParameterName, Space
 from aifs_tune.spec import Objective, SweepSpec
 from aifs_tune.studies import instrument_spec
@@ -29,7 +29,7 @@ Params = Annotated[
     dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
-Lease = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
+LeaseSeconds = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
@@ -41,7 +41,7 @@ class Search(SearchSpec):
     warm_start: Annotated[tuple[Text, ...], Field(strict=False, max_length=0)] = ()
 
 
-class NewStudy(BaseModel):
+class CreateStudyRequest(BaseModel):
     """A study without a trainer: a sweep file that names none."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,7 +59,7 @@ class NewStudy(BaseModel):
     limits: Annotated[list[Limit], Field(max_length=20)] = []
 
 
-class Ask(Section):
+class AskRequest(StrictModel):
     """How many trials at once, and who has them: the label of the sample, one for each trial in ``labels`` where these
     are several, the owner and for how long."""
 
@@ -67,22 +67,22 @@ class Ask(Section):
     label: Text | None = None
     labels: list[Text] = Field(default_factory=list, max_length=64)
     owner: Text | None = None
-    lease_s: Lease | None = None
+    lease_s: LeaseSeconds | None = None
 
 
-class Renew(Section):
+class RenewRequest(StrictModel):
     """For how long from now on; absent: for as long as before."""
 
-    lease_s: Lease | None = None
+    lease_s: LeaseSeconds | None = None
 
 
-class Enqueue(Section):
+class EnqueueRequest(StrictModel):
     """A configuration to try before any new proposal."""
 
     params: Params
 
 
-class Report(Section):
+class EpochReport(StrictModel):
     """What a running trial measured at an epoch."""
 
     epoch: int = Field(ge=1, le=1_000_000)
@@ -91,7 +91,7 @@ class Report(Section):
     worker: Text | None = None
 
 
-class Tell(Section):
+class TellRequest(StrictModel):
     """The end of a trial; without ``value``, its best reported epoch counts."""
 
     value: Number | Metrics | None = Field(default=None, description="The objective, or metrics that contain it.")
@@ -100,19 +100,19 @@ class Tell(Section):
     seconds: Seconds | None = None
 
 
-class Attach(Tell):
+class AttachRequest(TellRequest):
     """A result that was measured elsewhere."""
 
     params: Params
 
 
-class Cancel(Section):
+class CancelRequest(StrictModel):
     """Why a trial is given up."""
 
     reason: Reason = "cancelled"
 
 
-ONE_TRIAL, CANCELLED, AS_BEFORE = Ask(), Cancel(), Renew()
+ONE_TRIAL, CANCELLED, AS_BEFORE = AskRequest(), CancelRequest(), RenewRequest()
 _NAME = re.compile(STUDY_PATTERN[1:-1])
 
 
@@ -127,8 +127,8 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
     if not isinstance(document, dict):
         raise _refusal((), f"{brief(document)} at the top level", "a mapping with name and space")
     for key in document:
-        if key not in NewStudy.model_fields:
-            raise _refusal((key,), "is not a key of a study", ", ".join(NewStudy.model_fields))
+        if key not in CreateStudyRequest.model_fields:
+            raise _refusal((key,), "is not a key of a study", ", ".join(CreateStudyRequest.model_fields))
     name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         text = "is missing" if name is None else f"{brief(name)} is not a name"

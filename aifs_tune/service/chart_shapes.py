@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from aifs_tune.scalars import Scalar
-from aifs_tune.service.shapes import Goal
+from aifs_tune.service.shapes import ObjectiveResponse
 from aifs_tune.trial import State
 
 
@@ -27,13 +27,13 @@ class RunningTrial(BaseModel):
     started_at: str | None
 
 
-class ProgressAnswer(BaseModel):
+class ProgressResponse(BaseModel):
     """How far a study is. ``asked`` is how many finished trials its sweeps were asked for, 0 without one; ``per_min``
     how many end in a minute, None before two have; ``dashboard`` the path of its details."""
 
     study: str
     n_trials: dict[State, int]
-    asked: int
+    n_requested: int
     seconds: float
     per_min: float | None
     running: list[RunningTrial]
@@ -45,7 +45,7 @@ class TriedTrial(BaseModel):
     """A trial that ended with a value, as the ``ended``-th of those."""
 
     trial: int
-    ended: int
+    order: int
     state: State
     value: float | None
     finished_at: str | None
@@ -56,23 +56,23 @@ class BestSoFar(BaseModel):
     """From this trial on, the ``ended``-th that did, this was the best value."""
 
     trial: int
-    ended: int
+    order: int
     value: float
     finished_at: str | None
 
 
-class HistoryAnswer(BaseModel):
+class HistoryResponse(BaseModel):
     """What was tried, in the order in which it ended: ``n_ended`` trials, of which ``trials`` are those shown, with the
     best among them; ``best`` are all that were better than those before."""
 
     study: str
-    objective: Goal
+    objective: ObjectiveResponse
     n_ended: int
     best: list[BestSoFar]
     trials: list[TriedTrial]
 
 
-class Curve(BaseModel):
+class TrialCurve(BaseModel):
     """The objective of a trial by epoch: ``points`` are pairs of both, of which long curves keep some."""
 
     trial: int
@@ -81,23 +81,23 @@ class Curve(BaseModel):
     points: list[tuple[int, float]]
 
 
-class CurvesAnswer(BaseModel):
+class CurvesResponse(BaseModel):
     """Of ``n_curves`` trials that reported epochs, those shown by number, with the best and the running ones."""
 
     study: str
-    objective: Goal
+    objective: ObjectiveResponse
     n_curves: int
-    curves: list[Curve]
+    curves: list[TrialCurve]
 
 
-class ObjectiveImportance(Goal):
+class ObjectiveImportance(ObjectiveResponse):
     """By parameter what part of an objective depends on it: shares that sum to one, none where too little is
     known."""
 
     importance: dict[str, float]
 
 
-class ImportanceAnswer(BaseModel):
+class ImportanceResponse(BaseModel):
     """What the objectives depend on, by ``method``, from ``n_complete`` trials."""
 
     study: str
@@ -124,7 +124,7 @@ class WorkerUse(BaseModel):
     spans: list[Span]
 
 
-class WorkersAnswer(BaseModel):
+class WorkersResponse(BaseModel):
     """Which worker ran what: of ``n_started`` trials those that were started last. ``worker`` is None for trials whose
     worker is not known, such as those of an instrument."""
 

@@ -13,24 +13,24 @@ from aifs_tune.trial import Trial
 
 T = TypeVar("T")
 
-MOST_POINTS = 200
+MAX_POINTS = 200
 """Of one curve."""
 _SURE_OF_BEST = 20
 """So many of the best trials are always among those shown."""
-_MOST_REASONS = 20
+_MAX_REASONS = 20
 _RATE_OF = 20
 """Trials that ended last, from which it is told how many end in a minute."""
 
 
-def progress_answer(name: str, study: Study, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.ProgressAnswer`."""
+def progress_response(name: str, study: Study, now: datetime) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.ProgressResponse`."""
     trials = study.all_trials()
     running = [trial for trial in trials if trial.state == "running"]
     ends = [trial.finished_at for trial in trials if trial.is_finished and trial.finished_at]
     return {
         "study": name,
         "n_trials": study.counts(),
-        "asked": study.n_asked,
+        "n_requested": study.n_requested,
         "seconds": sum(trial.seconds or 0.0 for trial in trials),
         "per_min": _per_min(ends, now if running else None),
         "running": [
@@ -48,8 +48,8 @@ def progress_answer(name: str, study: Study, now: datetime) -> dict[str, Any]:
     }
 
 
-def history_answer(name: str, study: Study, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.HistoryAnswer`."""
+def history_response(name: str, study: Study, most: int) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.HistoryResponse`."""
     ended = sorted(
         (trial for trial in study.all_trials() if trial.state in ("complete", "pruned") and trial.value is not None),
         key=lambda trial: (_seconds(trial.finished_at), trial.number),
@@ -65,13 +65,13 @@ def history_answer(name: str, study: Study, most: int) -> dict[str, Any]:
         "objective": study.spec.objective.model_dump(),
         "n_ended": len(ended),
         "best": [
-            {"trial": t.number, "ended": order[t.number], "value": t.value, "finished_at": _moment(t.finished_at)}
-            for t in _thinned(best, most)
+            {"trial": t.number, "order": order[t.number], "value": t.value, "finished_at": _moment(t.finished_at)}
+            for t in _subsample(best, most)
         ],
         "trials": [
             {
                 "trial": trial.number,
-                "ended": order[trial.number],
+                "order": order[trial.number],
                 "state": trial.state,
                 "value": trial.value,
                 "finished_at": _moment(trial.finished_at),
@@ -82,8 +82,8 @@ def history_answer(name: str, study: Study, most: int) -> dict[str, Any]:
     }
 
 
-def curves_answer(name: str, study: Study, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.CurvesAnswer`."""
+def curves_response(name: str, study: Study, most: int) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.CurvesResponse`."""
     curves = {number: curve for number, curve in study.objective_curves().items() if curve}
     trials = [trial for trial in study.all_trials() if trial.number in curves]
     sign = 1 if study.spec.objective.mode == "max" else -1
@@ -97,17 +97,17 @@ def curves_answer(name: str, study: Study, most: int) -> dict[str, Any]:
                 "trial": trial.number,
                 "state": trial.state,
                 "value": trial.value,
-                "points": _thinned(sorted(curves[trial.number].items()), MOST_POINTS),
+                "points": _subsample(sorted(curves[trial.number].items()), MAX_POINTS),
             }
             for trial in _some(trials, [*_ranked(trials, sign), *running], most)
         ],
     }
 
 
-def importance_answer(
+def importance_response(
     name: str, study: Study, n_complete: int, found: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.ImportanceAnswer`."""
+    """As :class:`~aifs_tune.service.chart_shapes.ImportanceResponse`."""
     return {
         "study": name,
         "method": METHOD,
@@ -119,8 +119,8 @@ def importance_answer(
     }
 
 
-def workers_answer(name: str, study: Study, most: int, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.WorkersAnswer`."""
+def workers_response(name: str, study: Study, most: int, now: datetime) -> dict[str, Any]:
+    """As :class:`~aifs_tune.service.chart_shapes.WorkersResponse`."""
     started = sorted((t for t in study.all_trials() if t.started_at), key=lambda t: (_seconds(t.started_at), t.number))
     shown = started[-most:]
     by_worker: dict[str | None, list[Trial]] = defaultdict(list)
@@ -172,7 +172,7 @@ def _failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
         if trial.state == "failed":
             by_reason[trial.reason].append(trial.number)
     ranked = sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[1][0]))
-    return [{"reason": reason, "n": len(numbers), "first": numbers[0]} for reason, numbers in ranked[:_MOST_REASONS]]
+    return [{"reason": reason, "n": len(numbers), "first": numbers[0]} for reason, numbers in ranked[:_MAX_REASONS]]
 
 
 def _per_min(ends: Sequence[datetime], now: datetime | None) -> float | None:
@@ -195,11 +195,11 @@ def _some(trials: Sequence[Trial], wanted: Sequence[Trial], most: int) -> list[T
     from all along."""
     shown = set(list(dict.fromkeys(trial.number for trial in wanted))[:most])
     others = [trial for trial in trials if trial.number not in shown]
-    shown.update(trial.number for trial in _thinned(others, most - len(shown)))
+    shown.update(trial.number for trial in _subsample(others, most - len(shown)))
     return [trial for trial in trials if trial.number in shown]
 
 
-def _thinned(entries: Sequence[T], most: int) -> list[T]:
+def _subsample(entries: Sequence[T], most: int) -> list[T]:
     """At most ``most`` of them, evenly, with the first and the last."""
     if len(entries) <= most:
         return list(entries)

@@ -10,33 +10,33 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aifs_tune.service.problems import problem
 
-HEAD_S = 10.0
+HEADERS_TIMEOUT_S = 10.0
 """How long a client may take from the first byte, or from connecting, to the end of a request's headers."""
-MOST_CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 
 
-class PatientProtocol(H11Protocol):
+class H11TimeoutProtocol(H11Protocol):
     """As uvicorn's own, which waits without end for a first request."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:
-            self._deadline = self.loop.call_later(HEAD_S, transport.abort)
+            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before or (before is not None and not before.response_complete):
-            self._have_no_deadline()  # the headers are there
+            self._cancel_deadline()  # the headers are there
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_S, self.transport.abort)
+            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._have_no_deadline()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -52,7 +52,7 @@ class PatientProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _have_no_deadline(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -13,16 +13,16 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response as PlainResponse
 
 from aifs_tune.errors import AccessError, ServiceError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.projects import DEFAULT_PROJECT, PROJECT_PATTERN, stored_name
 from aifs_tune.service.gate import CALLER
 from aifs_tune.service.importances import Importances
-from aifs_tune.service.once import Answer, Asked, answered_once
+from aifs_tune.service.once import StoredResponse, WriteRequest, idempotent_response
 from aifs_tune.service.problems import MEDIA_TYPE
-from aifs_tune.service.shelf import Shelf
+from aifs_tune.service.shelf import StudyCache
 from aifs_tune.service.strict_json import encoded, read_json
 from aifs_tune.service.tokens import Caller, Scope
-from aifs_tune.service.watch import Watch
+from aifs_tune.service.watch import ChangeFeed
 from aifs_tune.service.writer import Writer
 from aifs_tune.storage import Storage
 from aifs_tune.study import Study
@@ -30,20 +30,20 @@ from aifs_tune.study import Study
 T = TypeVar("T")
 
 READERS = 8
-MOST_WAITING_READERS = 256
-ANSWER_S = 30.0
+MAX_WAITING_READERS = 256
+RESPONSE_TIMEOUT_S = 30.0
 """How long an answer may take; what was to be written is carried out all the same if it has begun."""
 PROJECT_HEADER = "Aifs-Tune-Project"
 
 
-class Desk:
+class AppContext:
     """The studies of ``storage``, read by several threads and written by one."""
 
     def __init__(self, storage: Storage) -> None:
-        self.storage, self.shelf = storage, Shelf(storage)
-        self.writers_shelf = Shelf(storage, is_only_writer=True)
+        self.storage, self.studies = storage, StudyCache(storage)
+        self.writer_studies = StudyCache(storage, is_only_writer=True)
         self.writer = Writer(storage)
-        self.watch = Watch(self)
+        self.changes = ChangeFeed(self)
         self.importances = Importances()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
         self._n_waiting = 0
@@ -51,11 +51,11 @@ class Desk:
     async def read(self, question: Callable[[], T]) -> T:
         """What ``question`` returns, asked in a thread, which it keeps even if nobody waits for it any more;
         :class:`ServiceError` while too many wait."""
-        if self._n_waiting >= MOST_WAITING_READERS:
-            raise ServiceError(f"{MOST_WAITING_READERS} questions wait, as many as may; try again")
+        if self._n_waiting >= MAX_WAITING_READERS:
+            raise ServiceError(f"{MAX_WAITING_READERS} questions wait, as many as may; try again")
         self._n_waiting += 1
         try:
-            return await asyncio.wrap_future(self._readers.submit(self._asked, question))
+            return await asyncio.wrap_future(self._readers.submit(self._call, question))
         finally:
             self._n_waiting -= 1
 
@@ -64,34 +64,40 @@ class Desk:
         self.writer.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    async def mark(self) -> str:
-        """See :meth:`Storage.mark`."""
-        return await self.read(self.storage.mark)
+    async def data_version(self) -> str:
+        """See :meth:`Storage.data_version`."""
+        return await self.read(self.storage.data_version)
 
-    def _asked(self, question: Callable[[], T]) -> T:
-        with translated(self.storage.shown):
+    def _call(self, question: Callable[[], T]) -> T:
+        with translated_database_errors(self.storage.shown):
             return question()
 
     async def read_study(self, project: str, name: str, question: Callable[[Study], T]) -> T:
         """What ``question`` returns of a study."""
-        return await self.read(lambda: question(self.shelf.study(project, name)))
+        return await self.read(lambda: question(self.studies.study(project, name)))
 
-    async def write(self, asked: Asked, name: str, work: Callable[[Study], Any], *, status: int = 200) -> PlainResponse:
+    async def write(
+        self, write_request: WriteRequest, name: str, work: Callable[[Study], Any], *, status: int = 200
+    ) -> PlainResponse:
         """Answer with what ``work`` does to a study, which is on disk by then, or did when this was asked before."""
-        await self.read_study(asked.project, name, lambda _: None)
+        await self.read_study(write_request.project, name, lambda _: None)
         return await self.write_new(
-            asked, name, lambda: Answer(status, encoded(work(self.writers_shelf.study(asked.project, name))))
+            write_request,
+            name,
+            lambda: StoredResponse(status, encoded(work(self.writer_studies.study(write_request.project, name)))),
         )
 
-    async def write_new(self, asked: Asked, name: str, answer: Callable[[], Answer]) -> PlainResponse:
+    async def write_new(
+        self, write_request: WriteRequest, name: str, answer: Callable[[], StoredResponse]
+    ) -> PlainResponse:
         """As :meth:`write`, of a study that may not be there yet."""
         told = await self.writer.write(
-            stored_name(asked.project, name), lambda: answered_once(self.storage, asked, answer)
+            stored_name(write_request.project, name), lambda: idempotent_response(self.storage, write_request, answer)
         )
         return PlainResponse(told.body, told.status, media_type="application/json")
 
 
-def needs(scope: Scope) -> Callable[..., str]:
+def require_scope(scope: Scope) -> Callable[..., str]:
     """A dependency that gives the project of a request whose caller may do as much."""
 
     def project_of(
@@ -115,10 +121,10 @@ def needs(scope: Scope) -> Callable[..., str]:
     return project_of
 
 
-Reading = Annotated[str, Depends(needs("read"))]
-Measuring = Annotated[str, Depends(needs("measure"))]
-Managing = Annotated[str, Depends(needs("manage"))]
-Key = Annotated[
+ReadAccess = Annotated[str, Depends(require_scope("read"))]
+MeasureAccess = Annotated[str, Depends(require_scope("measure"))]
+ManageAccess = Annotated[str, Depends(require_scope("manage"))]
+IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -128,21 +134,21 @@ Key = Annotated[
 ]
 
 
-def desk_of(request: Request) -> Desk:
+def get_context(request: Request) -> AppContext:
     """The desk of the application."""
-    desk: Desk = request.app.state.desk
-    return desk
+    context: AppContext = request.app.state.context
+    return context
 
 
-OpenDesk = Annotated[Desk, Depends(desk_of)]
+ContextDep = Annotated[AppContext, Depends(get_context)]
 
 
-def asked_of(project: str, request: Request, key: str | None) -> Asked:
+def make_write_request(project: str, request: Request, key: str | None) -> WriteRequest:
     """A request that writes, as it came."""
-    return Asked(project, request.method, request.url.path, getattr(request, "parsed", None), key)
+    return WriteRequest(project, request.method, request.url.path, getattr(request, "parsed", None), key)
 
 
-def with_tag(request: Request, answer: Any) -> Response:
+def with_etag(request: Request, answer: Any) -> Response:
     """``answer`` with its ETag; 304 if the client has it already."""
     body = encoded(answer)
     tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
@@ -152,7 +158,7 @@ def with_tag(request: Request, answer: Any) -> Response:
     return Response(body, media_type="application/json", headers={"ETag": tag})
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the description: the errors that a route answers with, besides those of all."""
     entry = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     every = (401, 403, 422, 500, 503, *statuses)
@@ -178,11 +184,11 @@ class StrictRoute(APIRoute):
             if body:
                 read.parsed = read_json(body)
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(RESPONSE_TIMEOUT_S):
                     return await handle(read)
             except TimeoutError:
                 raise ServiceError(
-                    f"no answer within {ANSWER_S:g} s; it may be carried out all the same: ask again, with the same "
+                    f"no answer within {RESPONSE_TIMEOUT_S:g} s; it may be carried out all the same: ask again, with the same "
                     "Idempotency-Key where something is to be written"
                 ) from None
 

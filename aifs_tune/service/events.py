@@ -11,18 +11,18 @@ from starlette.types import Receive, Scope, Send
 
 from aifs_tune.errors import AccessError, AifsTuneError
 from aifs_tune.service import shapes
-from aifs_tune.service.desk import OpenDesk, Reading, StrictRoute, problems
-from aifs_tune.service.gate import ASKED_BY_HEAD, STILL_ADMITTED
+from aifs_tune.service.desk import ContextDep, ReadAccess, StrictRoute, error_responses
+from aifs_tune.service.gate import IS_HEAD_REQUEST, REAUTHENTICATE
 from aifs_tune.service.reading import StudyName
-from aifs_tune.service.watch import Channel, Watch
+from aifs_tune.service.watch import ChangeFeed, Channel
 
 HEARTBEAT_S = 15.0
-CHECKED_S = 1.0
+CHECK_INTERVAL_S = 1.0
 """How often it is seen whether the token is still valid, and the client still there."""
-SENT_S = 30.0
+SEND_TIMEOUT_S = 30.0
 """How long a client may take nothing."""
 RETRY_MS = 2000
-LONGEST_S = 86_400
+MAX_STREAM_S = 86_400
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -44,25 +44,25 @@ _DESCRIBED: dict[int | str, dict[str, Any]] = {
 _ID = Header(alias="Last-Event-ID", max_length=100, description="The id of the last event that came.")
 
 
-@router.get("/studies/{study}/events", response_class=Response, responses={**_DESCRIBED, **problems(404)})
-async def watch_study(
+@router.get("/studies/{study}/events", response_class=Response, responses={**_DESCRIBED, **error_responses(404)})
+async def stream_events(
     study: StudyName,
-    project: Reading,
-    desk: OpenDesk,
+    project: ReadAccess,
+    context: ContextDep,
     after: Annotated[
         str | None, Query(max_length=100, description="As Last-Event-ID, for clients that cannot set it; 0 for all.")
     ] = None,
     last: Annotated[str | None, _ID] = None,
     for_s: Annotated[
-        float | None, Query(ge=0, le=LONGEST_S, description="End after so many seconds; absent: do not.")
+        float | None, Query(ge=0, le=MAX_STREAM_S, description="End after so many seconds; absent: do not.")
     ] = None,
 ) -> Response:
     """What happens to the trials of a study from now on, as server-sent events, written by whatever process. The data
     of an event is JSON: a trial's ``trial``, ``state``, its newest ``epoch`` and ``value``, and ``n_trials`` by state.
     The first one has ``n_trials`` alone."""
     listener = asyncio.Event()
-    channel = await desk.watch.join(project, study, listener)
-    return EventStream(desk.watch, channel, listener, after=last if last is not None else after, for_s=for_s)
+    channel = await context.changes.join(project, study, listener)
+    return EventStream(context.changes, channel, listener, after=last if last is not None else after, for_s=for_s)
 
 
 class EventStream(Response):
@@ -71,31 +71,31 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, watch: Watch, channel: Channel, listener: asyncio.Event, *, after: str | None, for_s: float | None
+        self, changes: ChangeFeed, channel: Channel, listener: asyncio.Event, *, after: str | None, for_s: float | None
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._watch, self._channel, self._listener = watch, channel, listener
+        self._changes, self._channel, self._listener = changes, channel, listener
         self._after, self._for_s = after, for_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         leaving = asyncio.create_task(self._wait_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            if not scope.get(ASKED_BY_HEAD):
-                await self._tell(scope, send, leaving)
+            if not scope.get(IS_HEAD_REQUEST):
+                await self._stream(scope, send, leaving)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:  # it takes nothing any more
             pass
         finally:
-            self._watch.leave(self._channel, self._listener)
+            self._changes.unsubscribe(self._channel, self._listener)
             leaving.cancel()
 
-    async def _tell(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _stream(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
         channel, began, sent_at = self._channel, time.monotonic(), time.monotonic()
         position = channel.position_of(self._after)
-        hello = f"retry: {RETRY_MS}\n".encode() + channel.hello(is_new=self._after is None)
-        await _send(send, hello)
+        first_event = f"retry: {RETRY_MS}\n".encode() + channel.first_event(is_new=self._after is None)
+        await _send(send, first_event)
         while True:
             self._listener.clear()
             events, position = channel.since(position), channel.last
@@ -105,11 +105,11 @@ class EventStream(Response):
             elif time.monotonic() - sent_at > HEARTBEAT_S:
                 await _send(send, b": still here\n\n")
                 sent_at = time.monotonic()
-            left_s = CHECKED_S if self._for_s is None else began + self._for_s - time.monotonic()
-            if channel.is_over or leaving.done() or left_s <= 0 or not await _is_admitted(scope):
+            left_s = CHECK_INTERVAL_S if self._for_s is None else began + self._for_s - time.monotonic()
+            if channel.is_over or leaving.done() or left_s <= 0 or not await _is_authorized(scope):
                 return
             try:
-                async with asyncio.timeout(min(CHECKED_S, left_s)):
+                async with asyncio.timeout(min(CHECK_INTERVAL_S, left_s)):
                     await self._listener.wait()
             except TimeoutError:
                 pass
@@ -121,14 +121,14 @@ class EventStream(Response):
 
 
 async def _send(send: Send, body: bytes) -> None:
-    async with asyncio.timeout(SENT_S):
+    async with asyncio.timeout(SEND_TIMEOUT_S):
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _is_admitted(scope: Scope) -> bool:
+async def _is_authorized(scope: Scope) -> bool:
     """Whether the token with which the stream was asked for is still valid."""
     try:
-        await scope[STILL_ADMITTED]()
+        await scope[REAUTHENTICATE]()
     except AccessError:
         return False
     except AifsTuneError:  # the storage is away, which ends no stream

@@ -9,8 +9,8 @@ from typing import TypeAlias
 from aifs_tune.errors import ServiceError
 from aifs_tune.study import Study
 
-MOST_STUDIES = 100
-PATIENCE_S = 2.0
+MAX_STUDIES = 100
+WAIT_TIMEOUT_S = 2.0
 """How long somebody waits for another study's, before what was known is told, or that it takes a while."""
 Shares: TypeAlias = Mapping[str, Mapping[str, float]]
 
@@ -18,8 +18,8 @@ Shares: TypeAlias = Mapping[str, Mapping[str, float]]
 class Importances:
     """Those of the studies that were asked for last."""
 
-    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
-        self._computing, self._patience_s = threading.Lock(), patience_s
+    def __init__(self, *, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        self._computing, self._timeout_s = threading.Lock(), timeout_s
         self._known: dict[int, tuple[int, Shares]] = {}
 
     def of(self, study: Study) -> tuple[int, Shares]:
@@ -33,14 +33,14 @@ class Importances:
         known = self._known.get(study.id)
         if known is not None and known[0] == study.counts()["complete"]:
             return known
-        if not self._computing.acquire(timeout=self._patience_s):
+        if not self._computing.acquire(timeout=self._timeout_s):
             if known is not None:
                 return known
             raise ServiceError("the importance of another study is being computed; try again")
         try:
             self._known.pop(study.id, None)
             self._known[study.id] = study.counts()["complete"], study.importance()
-            while len(self._known) > MOST_STUDIES:
+            while len(self._known) > MAX_STUDIES:
                 del self._known[next(iter(self._known))]
             return self._known[study.id]
         finally:

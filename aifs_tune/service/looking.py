@@ -9,62 +9,65 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from aifs_tune.service import chart_shapes, charts
-from aifs_tune.service.desk import OpenDesk, Reading, StrictRoute, problems, with_tag
+from aifs_tune.service.desk import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
 from aifs_tune.service.reading import StudyName
 from aifs_tune.study import Study
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
-Most = Annotated[int, Query(ge=1, le=2000, description="How many trials at most.")]
+Limit = Annotated[int, Query(ge=1, le=2000, description="How many trials at most.")]
 
 
-@router.get("/studies/{study}/progress", response_model=chart_shapes.ProgressAnswer, responses=problems(404))
-async def get_progress(study: StudyName, project: Reading, desk: OpenDesk, request: Request) -> Response:
+@router.get("/studies/{study}/progress", response_model=chart_shapes.ProgressResponse, responses=error_responses(404))
+async def get_progress(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
     """How far a study is: counts, rate, what runs, what failed for which reasons."""
     now = _now(every_s=10)
-    return with_tag(
-        request, await desk.read_study(project, study, lambda found: charts.progress_answer(study, found, now))
+    return with_etag(
+        request, await context.read_study(project, study, lambda found: charts.progress_response(study, found, now))
     )
 
 
-@router.get("/studies/{study}/history", response_model=chart_shapes.HistoryAnswer, responses=problems(404))
+@router.get("/studies/{study}/history", response_model=chart_shapes.HistoryResponse, responses=error_responses(404))
 async def get_history(
-    study: StudyName, project: Reading, desk: OpenDesk, request: Request, most: Most = 500
+    study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 500
 ) -> Response:
     """What was tried in the order in which it ended, and the best value so far."""
-    return with_tag(
-        request, await desk.read_study(project, study, lambda found: charts.history_answer(study, found, most))
+    return with_etag(
+        request, await context.read_study(project, study, lambda found: charts.history_response(study, found, limit))
     )
 
 
-@router.get("/studies/{study}/curves", response_model=chart_shapes.CurvesAnswer, responses=problems(404))
+@router.get("/studies/{study}/curves", response_model=chart_shapes.CurvesResponse, responses=error_responses(404))
 async def get_curves(
-    study: StudyName, project: Reading, desk: OpenDesk, request: Request, most: Most = 100
+    study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 100
 ) -> Response:
     """The learning curves of trials that reported epochs."""
-    return with_tag(
-        request, await desk.read_study(project, study, lambda found: charts.curves_answer(study, found, most))
+    return with_etag(
+        request, await context.read_study(project, study, lambda found: charts.curves_response(study, found, limit))
     )
 
 
-@router.get("/studies/{study}/importance", response_model=chart_shapes.ImportanceAnswer, responses=problems(404))
-async def get_importance(study: StudyName, project: Reading, desk: OpenDesk, request: Request) -> Response:
+@router.get(
+    "/studies/{study}/importance", response_model=chart_shapes.ImportanceResponse, responses=error_responses(404)
+)
+async def get_importance(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
     """What the objectives depend on. Computed again once more trials are complete."""
 
     def weigh(found: Study) -> dict[str, object]:
-        return charts.importance_answer(study, found, *desk.importances.of(found))
+        return charts.importance_response(study, found, *context.importances.of(found))
 
-    return with_tag(request, await desk.read_study(project, study, weigh))
+    return with_etag(request, await context.read_study(project, study, weigh))
 
 
-@router.get("/studies/{study}/workers", response_model=chart_shapes.WorkersAnswer, responses=problems(404))
+@router.get("/studies/{study}/workers", response_model=chart_shapes.WorkersResponse, responses=error_responses(404))
 async def get_workers(
-    study: StudyName, project: Reading, desk: OpenDesk, request: Request, most: Most = 300
+    study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 300
 ) -> Response:
     """Which worker ran which trial, and how busy each was."""
     now = _now(every_s=2)
-    return with_tag(
-        request, await desk.read_study(project, study, lambda found: charts.workers_answer(study, found, most, now))
+    return with_etag(
+        request,
+        await context.read_study(project, study, lambda found: charts.workers_response(study, found, limit, now)),
     )
 
 

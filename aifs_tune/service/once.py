@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from aifs_tune.errors import RequestError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.service.strict_json import canonical
-from aifs_tune.service.tables import ANSWERS
+from aifs_tune.service.tables import RESPONSES
 from aifs_tune.storage import Storage
 
 KEPT_DAYS = 30
@@ -21,7 +21,7 @@ _DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     """Status and body of a response."""
 
     status: int
@@ -29,7 +29,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class WriteRequest:
     """A request that writes: ``key`` is its idempotency key, None where it has none."""
 
     project: str
@@ -43,7 +43,9 @@ class Asked:
         return _digest(canonical([self.project, self.method, self.path, self.body]))
 
 
-def answered_once(storage: Storage, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+def idempotent_response(
+    storage: Storage, write_request: WriteRequest, answer: Callable[[], StoredResponse]
+) -> StoredResponse:
     """What ``answer`` says, or said when this key came first. Called inside a transaction of ``storage``, in which the
     answer is stored with what ``answer`` writes: both are there or none.
 
@@ -52,32 +54,39 @@ def answered_once(storage: Storage, asked: Asked, answer: Callable[[], Answer]) 
     RequestError
         If the key came with another request.
     """
-    return answered_once_on(storage.rdb.scoped_session().connection(), asked, answer)
+    return idempotent_response_in(storage.rdb.scoped_session().connection(), write_request, answer)
 
 
-def answered_once_on(connection: Connection, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    """As :func:`answered_once`, in the transaction of ``connection``, in which ``answer`` has to write."""
-    if asked.key is None:
+def idempotent_response_in(
+    connection: Connection, write_request: WriteRequest, answer: Callable[[], StoredResponse]
+) -> StoredResponse:
+    """As :func:`idempotent_response`, in the transaction of ``connection``, in which ``answer`` has to write."""
+    if write_request.key is None:
         return answer()
-    key = _digest(asked.key.encode())
-    where = (ANSWERS.c.project == asked.project, ANSWERS.c.key == key)
-    found = connection.execute(select(ANSWERS).where(*where)).mappings().first()
+    key = _digest(write_request.key.encode())
+    where = (RESPONSES.c.project == write_request.project, RESPONSES.c.key == key)
+    found = connection.execute(select(RESPONSES).where(*where)).mappings().first()
     if found is not None:
-        if found["fingerprint"] != asked.fingerprint:
+        if found["fingerprint"] != write_request.fingerprint:
             raise RequestError(
                 "Idempotency-Key: this key came with another request before; allowed: the same request, or a new key"
             )
-        return Answer(found["status"], bytes(found["body"]))
+        return StoredResponse(found["status"], bytes(found["body"]))
     told = answer()
-    row = {"project": asked.project, "key": key, "fingerprint": asked.fingerprint, "at": int(time.time())}
-    connection.execute(insert(ANSWERS), row | {"status": told.status, "body": told.body})
+    row = {
+        "project": write_request.project,
+        "key": key,
+        "fingerprint": write_request.fingerprint,
+        "at": int(time.time()),
+    }
+    connection.execute(insert(RESPONSES), row | {"status": told.status, "body": told.body})
     return told
 
 
-def forget_old_answers(storage: Storage) -> None:
+def delete_old_responses(storage: Storage) -> None:
     """Drop those of more than :data:`KEPT_DAYS` ago."""
-    old = delete(ANSWERS).where(ANSWERS.c.at < time.time() - KEPT_DAYS * _DAY_S)
-    with translated(storage.shown), storage.rdb.engine.begin() as connection:
+    old = delete(RESPONSES).where(RESPONSES.c.at < time.time() - KEPT_DAYS * _DAY_S)
+    with translated_database_errors(storage.shown), storage.rdb.engine.begin() as connection:
         connection.execute(old)
 
 

@@ -17,13 +17,13 @@ from aifs_tune.errors import AifsTuneError, SweepFileError, border_of
 from aifs_tune.problem_types import PROBLEM_TYPES
 from aifs_tune.scalars import brief
 from aifs_tune.service.strict_json import encoded
-from aifs_tune.wording import complaints
+from aifs_tune.wording import validation_problems
 
 MEDIA_TYPE = "application/problem+json"
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 RETRY_S = 1
 """What a client that is told 503 is asked to wait."""
-_MOST = 10
+_MAX_FIELD_PROBLEMS = 10
 """Fields of a body of which it is said what is wrong."""
 
 
@@ -111,7 +111,7 @@ def _wrong_in(body: object, field: Any) -> list[dict[str, str]]:
     try:
         model.model_validate(body)
     except ValidationError as error:
-        found = complaints(error, body, model.model_json_schema(), most=_MOST)
+        found = validation_problems(error, body, model.model_json_schema(), most=_MAX_FIELD_PROBLEMS)
         return [{"pointer": pointer(c.path), "detail": f"{c.problem}; allowed: {c.allowed}"} for c in found]
     raise RuntimeError(f"{model.__name__} takes what the framework did not")
 

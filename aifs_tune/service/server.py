@@ -15,19 +15,19 @@ import uvicorn
 
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.service.application import application
-from aifs_tune.service.connections import MOST_CONNECTIONS, PatientProtocol
+from aifs_tune.service.connections import MAX_CONNECTIONS, H11TimeoutProtocol
 from aifs_tune.service.gate import Access
-from aifs_tune.service.sweeps_desk import SweepDesk
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.sweeps_desk import SweepProcesses
+from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage import Storage
 
-LONGEST_HEAD = 32 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class Place:
+class BindAddress:
     """Where a service listens: an address of this machine, and the names by which requests may call it."""
 
     family: socket.AddressFamily
@@ -41,12 +41,12 @@ class Place:
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
-    def is_everywhere(self) -> bool:
+    def is_unspecified(self) -> bool:
         """Whether every address of this machine leads to it."""
         return ipaddress.ip_address(self.address).is_unspecified
 
 
-def place_of(host: str, port: int) -> Place:
+def resolve_bind_address(host: str, port: int) -> BindAddress:
     """The place that ``--host`` and ``--port`` name.
 
     Raises
@@ -59,15 +59,15 @@ def place_of(host: str, port: int) -> Place:
     except (OSError, UnicodeError) as error:
         raise RequestError(f"--host: {host!r} is no address of this machine ({error})") from None
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    place = Place(family, str(address[0]), port, (host, str(address[0])))
-    names = [*place.names]
-    if place.is_loopback or place.is_everywhere:
+    bind = BindAddress(family, str(address[0]), port, (host, str(address[0])))
+    names = [*bind.names]
+    if bind.is_loopback or bind.is_unspecified:
         names += _LOOPBACK
-    if place.is_everywhere:
+    if bind.is_unspecified:
         names.append(socket.gethostname())
         with suppress(OSError):
             names += [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)]
-    return Place(family, place.address, port, tuple(dict.fromkeys(names)))
+    return BindAddress(family, bind.address, port, tuple(dict.fromkeys(names)))
 
 
 def origin_of(given: str) -> str:
@@ -87,13 +87,13 @@ def origin_of(given: str) -> str:
 
 def serve(
     storage: Storage,
-    place: Place,
+    bind: BindAddress,
     *,
     allow_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
     require_token: bool = False,
-    sweeps: Callable[[], SweepDesk] | None = None,
-    told: Callable[[str], None],
+    sweeps: Callable[[], SweepProcesses] | None = None,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve until this process is told to end. ``told`` hears the address once requests are taken.
 
@@ -109,20 +109,20 @@ def serve(
         If the address cannot be listened at.
     """
     origins = [origin_of(given) for given in allow_origins]
-    book = TokenBook(storage)
-    needs_token = require_token or bool(allow_hosts) or not place.is_loopback
-    if needs_token and not any(state == "valid" for _, state in book.tokens()):
+    token_store = TokenStore(storage)
+    needs_token = require_token or bool(allow_hosts) or not bind.is_loopback
+    if needs_token and not any(state == "valid" for _, state in token_store.tokens()):
         raise RequestError(
-            f"serve: requests to {place.address} need a token and there is no valid one; make one with: aifs-tune "
+            f"serve: requests to {bind.address} need a token and there is no valid one; make one with: aifs-tune "
             "token create --project default --scope measure"
         )
-    nobody = None if needs_token else Caller(None, "manage")
-    access = Access([*place.names, *allow_hosts], origins, book, nobody)
+    anonymous = None if needs_token else Caller(None, "manage")
+    access = Access([*bind.names, *allow_hosts], origins, token_store, anonymous)
     ending = asyncio.Event()
     app = application(storage, access, ending=ending, sweeps=None if sweeps is None else sweeps())
     config = uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=H11TimeoutProtocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -132,17 +132,17 @@ def serve(
         server_header=False,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
-        h11_max_incomplete_event_size=LONGEST_HEAD,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
-    _allow_open_files(2 * MOST_CONNECTIONS)
-    with _listening(place) as listener:
-        server = _Announced(config, lambda: told(_url(listener)), ending)
+    _allow_open_files(2 * MAX_CONNECTIONS)
+    with _listening(bind) as listener:
+        server = _AnnouncingServer(config, lambda: on_ready(_url(listener)), ending)
         server.run(sockets=[listener])
     if not server.started:
         raise WorkError("the service could not start; what it says above is why")
 
 
-class _Announced(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """Says when it takes requests, and lets streams, which end never by themselves, end first when it ends."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None], ending: asyncio.Event) -> None:
@@ -159,15 +159,15 @@ class _Announced(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def _listening(place: Place) -> socket.socket:
+def _listening(bind: BindAddress) -> socket.socket:
     # with its protocol named, or asyncio leaves out TCP_NODELAY and each answer waits 40 ms
-    listener = socket.socket(place.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(bind.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((place.address, place.port))
+        listener.bind((bind.address, bind.port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise WorkError(f"cannot listen at {place.address} port {place.port}: {error}") from error
+        raise WorkError(f"cannot listen at {bind.address} port {bind.port}: {error}") from error
     return listener
 
 

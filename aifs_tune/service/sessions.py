@@ -13,13 +13,13 @@ from starlette.requests import cookie_parser
 from starlette.types import Scope
 
 from aifs_tune.errors import AccessError
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.tokens import Caller, TokenStore
 
 IDLE_S = 12 * 3600.0
 """A session ends when nothing was asked in it for so long,"""
-LONGEST_S = 7 * 86_400.0
+MAX_SESSION_S = 7 * 86_400.0
 """and after so long in any case."""
-MOST_SESSIONS = 1000
+MAX_SESSIONS = 1000
 """Of more, the one that was used least recently ends."""
 
 
@@ -33,8 +33,8 @@ class _Session:
 class Sessions:
     """All sessions of a service, in its memory: they end with it. ``clock`` gives seconds from any moment on."""
 
-    def __init__(self, book: TokenBook, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._book, self._clock = book, clock
+    def __init__(self, token_store: TokenStore, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._token_store, self._clock = token_store, clock
         self._lock = threading.Lock()
         self._open: dict[str, _Session] = {}
 
@@ -50,7 +50,7 @@ class Sessions:
             raise AccessError("a session is for who has a token; without one, nobody needs a session here")
         session, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            while len(self._open) >= MOST_SESSIONS:
+            while len(self._open) >= MAX_SESSIONS:
                 del self._open[min(self._open, key=lambda entry: self._open[entry].used)]
             self._open[session] = _Session(replace(caller, scope="read"), now, now)
         return session
@@ -61,10 +61,10 @@ class Sessions:
             found, now = self._open.get(session), self._clock()
             if found is None:
                 return None
-            is_over = now - found.used > IDLE_S or now - found.began > LONGEST_S
+            is_over = now - found.used > IDLE_S or now - found.began > MAX_SESSION_S
             if not is_over:
                 found.used = now
-        if is_over or not self._book.is_valid(found.caller.token_id or ""):
+        if is_over or not self._token_store.is_valid(found.caller.token_id or ""):
             self.end(session)
             return None
         return found.caller

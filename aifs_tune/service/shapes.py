@@ -12,14 +12,14 @@ from aifs_tune.study import Study
 from aifs_tune.trial import State, Trial
 
 
-class Goal(BaseModel):
+class ObjectiveResponse(BaseModel):
     """An objective."""
 
     metric: str
     mode: Literal["max", "min"]
 
 
-class ChangeAnswer(BaseModel):
+class ChangeResponse(BaseModel):
     """With what a trial went on, and from which other trial's weights."""
 
     epoch: int
@@ -27,7 +27,7 @@ class ChangeAnswer(BaseModel):
     source: int
 
 
-class LoanAnswer(BaseModel):
+class LeaseAnswer(BaseModel):
     """To whom a running trial was handed out: the label of the sample, its owner, for how long and until when, whether
     that is over, and the trial whose configuration it took over."""
 
@@ -39,7 +39,7 @@ class LoanAnswer(BaseModel):
     supersedes: int | None
 
 
-class ReplicatesAnswer(BaseModel):
+class ReplicatesResponse(BaseModel):
     """The complete trials of one configuration, with the mean of their values."""
 
     trials: list[int]
@@ -48,7 +48,7 @@ class ReplicatesAnswer(BaseModel):
     means: dict[str, float] = {}
 
 
-class TrialAnswer(BaseModel):
+class TrialResponse(BaseModel):
     """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
 
     trial: int
@@ -65,15 +65,15 @@ class TrialAnswer(BaseModel):
     epoch: int | None
     seed: int
     values: dict[str, float] = {}
-    schedule: list[ChangeAnswer] = []
+    schedule: list[ChangeResponse] = []
     weights: dict[str, str] = {}
-    loan: LoanAnswer | None = None
+    lease: LeaseAnswer | None = None
     superseded_by: int | None = None
     feasible: bool | None = None
-    replicates: ReplicatesAnswer | None = None
+    replicates: ReplicatesResponse | None = None
 
 
-class MeasurementAnswer(BaseModel):
+class MeasurementResponse(BaseModel):
     """What a trial reported at one epoch; ``checkpoint`` has the SHA-256 of the files that it wrote after it."""
 
     epoch: int
@@ -82,44 +82,44 @@ class MeasurementAnswer(BaseModel):
     checkpoint: dict[str, str] | None
 
 
-class TrialWithCurve(TrialAnswer):
+class TrialWithCurve(TrialResponse):
     """One trial with all that it reported."""
 
-    measurements: list[MeasurementAnswer]
+    measurements: list[MeasurementResponse]
 
 
-class TrialsAnswer(BaseModel):
+class TrialsResponse(BaseModel):
     """Trials by number; ``next`` is the ``after`` of the next page, None on the last one."""
 
-    trials: list[TrialAnswer]
+    trials: list[TrialResponse]
     next: int | None
 
 
-class AskedAnswer(BaseModel):
+class AskResponse(BaseModel):
     """Trials to run."""
 
-    trials: list[TrialAnswer]
+    trials: list[TrialResponse]
 
 
-class StudyLine(BaseModel):
+class StudySummary(BaseModel):
     """One study in a list; ``asked`` is how many finished trials its sweeps were asked for, 0 without one."""
 
     study: str
-    objective: Goal
-    trade_off: list[Goal]
+    objective: ObjectiveResponse
+    trade_off: list[ObjectiveResponse]
     asked: int
     n_trials: dict[State, int]
     value: float | None
 
 
-class StudiesAnswer(BaseModel):
+class StudiesResponse(BaseModel):
     """Studies by name; ``next`` is the ``after`` of the next page, None on the last one."""
 
-    studies: list[StudyLine]
+    studies: list[StudySummary]
     next: str | None
 
 
-class StudyAnswer(StudyLine):
+class StudyResponse(StudySummary):
     """One study: its question, how far it is, its best trial."""
 
     project: str
@@ -131,17 +131,17 @@ class StudyAnswer(StudyLine):
     exclude: list[dict[str, Scalar]]
     limits: list[str]
     search: dict[str, Any]
-    best: TrialAnswer | None
+    best: TrialResponse | None
 
 
-class BestAnswer(BaseModel):
+class BestResponse(BaseModel):
     """The best trials, the best first; ``front`` is the Pareto front, of one objective those with the best value."""
 
     study: str
-    objective: Goal
-    trade_off: list[Goal]
-    best: list[TrialAnswer]
-    front: list[TrialAnswer]
+    objective: ObjectiveResponse
+    trade_off: list[ObjectiveResponse]
+    best: list[TrialResponse]
+    front: list[TrialResponse]
     n_trials: dict[State, int]
 
 
@@ -157,19 +157,19 @@ class EventData(BaseModel):
     overdue: bool = False
 
 
-class CallerAnswer(BaseModel):
+class CallerResponse(BaseModel):
     """Who asks: studies of ``project`` are seen, and of no other if it ``is_fixed``."""
 
     project: str
     is_fixed: bool
     scope: Literal["read", "measure", "manage"]
-    by: Literal["token", "session", "nobody"]
+    authenticated_by: Literal["token", "session", "anonymous"]
 
 
-class AdviceAnswer(BaseModel):
+class RecommendationAnswer(BaseModel):
     """Which configuration to take, and whether measuring on is worth it."""
 
-    stop: bool
+    should_stop: bool
     reason: str
     noise: float | None
     noise_freedom: int
@@ -197,43 +197,46 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-def trial_answer(trial: Trial) -> dict[str, Any]:
-    """As :class:`TrialAnswer`."""
+def trial_response(trial: Trial) -> dict[str, Any]:
+    """As :class:`TrialResponse`."""
     return {**trial.to_json(), "epoch": trial.epoch, "seed": trial.seed}
 
 
-def curve_answer(study: Study, number: int) -> dict[str, Any]:
+def trial_with_curve_response(study: Study, number: int) -> dict[str, Any]:
     """As :class:`TrialWithCurve`."""
-    return {**trial_answer(study.trial(number)), "measurements": [asdict(measured) for measured in study.curve(number)]}
+    return {
+        **trial_response(study.trial(number)),
+        "measurements": [asdict(measured) for measured in study.curve(number)],
+    }
 
 
-def line_answer(name: str, study: Study) -> dict[str, Any]:
-    """As :class:`StudyLine`."""
+def study_summary(name: str, study: Study) -> dict[str, Any]:
+    """As :class:`StudySummary`."""
     best, counts = study.find_best(), study.counts()
     goal, *others = (objective.model_dump() for objective in study.spec.objectives)
-    question = {"study": name, "objective": goal, "trade_off": others, "asked": study.n_asked}
+    question = {"study": name, "objective": goal, "trade_off": others, "n_requested": study.n_requested}
     return {**question, "n_trials": counts, "value": None if best is None else best.value}
 
 
-def study_answer(project: str, name: str, study: Study) -> dict[str, Any]:
-    """As :class:`StudyAnswer`."""
-    line, asked = line_answer(name, study), study.spec.model_dump(mode="json")
+def study_response(project: str, name: str, study: Study) -> dict[str, Any]:
+    """As :class:`StudyResponse`."""
+    line, asked = study_summary(name, study), study.spec.model_dump(mode="json")
     found = study.find_best()
-    best = None if found is None else trial_answer(found)
+    best = None if found is None else trial_response(found)
     parts = ("description", "space", "constraints", "mixtures", "exclude", "limits")
     search = {part: asked["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
     told = {**line, "project": project, "trainer": study.trainer, **{part: asked[part] for part in parts}}
     return {**told, "search": search, "best": best}
 
 
-def ranked_answer(name: str, study: Study, top: int) -> dict[str, Any]:
-    """As :class:`BestAnswer`."""
+def best_response(name: str, study: Study, top: int) -> dict[str, Any]:
+    """As :class:`BestResponse`."""
     spec = study.spec
     return {
         "study": name,
         "objective": spec.objective.model_dump(),
         "trade_off": [objective.model_dump() for objective in spec.trade_off],
-        "best": [trial_answer(trial) for trial in study.best_trials(top)],
-        "front": [trial_answer(trial) for trial in study.front],
+        "best": [trial_response(trial) for trial in study.best_trials(top)],
+        "front": [trial_response(trial) for trial in study.front],
         "n_trials": study.counts(),
     }

@@ -9,7 +9,7 @@ from aifs_tune.studies import find_study, study_names
 from aifs_tune.study import Study
 
 
-class Shelf:
+class StudyCache:
     """Opened studies, which remember what they read of their finished trials.
 
     ``is_only_writer``: a study stays what it was while the lock is held, and is not looked up again.
@@ -21,9 +21,9 @@ class Shelf:
 
     def study(self, project: str, name: str) -> Study:
         """An existing study; a :class:`NotFoundError` says the same whether another project has one or nobody."""
-        stored, n_taken = stored_name(project, name), self._storage.n_taken
+        stored, n_acquired = stored_name(project, name), self._storage.n_acquired
         kept = self._open.get(stored)
-        if kept is not None and self._is_only_writer and kept[0] == n_taken:
+        if kept is not None and self._is_only_writer and kept[0] == n_acquired:
             return kept[1]
         found = find_study(self._storage, stored)
         if found is None:
@@ -31,12 +31,12 @@ class Shelf:
             raise NotFoundError(f"no study {name!r} in this project")
         if kept is not None and kept[1].id == found.id and kept[1].spec == found.spec:
             found = kept[1]
-        self._open[stored] = n_taken, found
+        self._open[stored] = n_acquired, found
         return found
 
     def put(self, study: Study) -> None:
         """Keep a study that was just started or opened."""
-        self._open[study.name] = self._storage.n_taken, study
+        self._open[study.name] = self._storage.n_acquired, study
 
     def page(self, project: str, *, after: str, limit: int) -> tuple[list[tuple[str, Study]], bool]:
         """Up to ``limit`` studies of a project by name, those after ``after``; and whether there are more."""

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from aifs_tune.errors import RequestError
 from aifs_tune.scalars import LARGEST_INT, brief
 
-DEEPEST = 64
-MOST_VALUES = 10_000
+MAX_DEPTH = 64
+MAX_VALUES = 10_000
 """In one document, as in a sweep file."""
 
 
@@ -22,7 +22,7 @@ def read_json(body: bytes) -> Any:
     ------
     RequestError
         If it is not JSON in UTF-8, has a number that is not finite, a key twice, half of a character, more than
-        :data:`DEEPEST` levels or more than :data:`MOST_VALUES` values.
+        :data:`DEEPEST` levels or more than :data:`MAX_VALUES` values.
     """
     try:
         data = json.loads(
@@ -51,13 +51,13 @@ def encoded(data: Any) -> bytes:
 
 def _check(data: Any) -> None:
     level, n_values = [data], 0
-    for depth in range(DEEPEST + 1):
+    for depth in range(MAX_DEPTH + 1):
         n_values += len(level)
-        if n_values > MOST_VALUES:
-            raise RequestError(f"the body has more than {MOST_VALUES} values; allowed: at most {MOST_VALUES}")
+        if n_values > MAX_VALUES:
+            raise RequestError(f"the body has more than {MAX_VALUES} values; allowed: at most {MAX_VALUES}")
         deeper: list[Any] = []
         for value in level:
-            if depth == DEEPEST and isinstance(value, dict | list):
+            if depth == MAX_DEPTH and isinstance(value, dict | list):
                 raise _too_deep()
             if isinstance(value, dict):
                 for key in value:
@@ -98,4 +98,4 @@ def _no_number(word: str) -> NoReturn:
 
 
 def _too_deep() -> RequestError:
-    return RequestError(f"the body has more than {DEEPEST} levels; allowed: at most {DEEPEST}")
+    return RequestError(f"the body has more than {MAX_DEPTH} levels; allowed: at most {MAX_DEPTH}")

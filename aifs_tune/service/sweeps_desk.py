@@ -21,11 +21,11 @@ from sqlalchemy import insert, select
 
 from aifs_tune.durable import write_file
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, SweepFileError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.projects import STUDY_PATTERN, stored_name
 from aifs_tune.scalars import brief
 from aifs_tune.service import sweeps_supervisor as supervisor
-from aifs_tune.service.once import Answer, Asked, answered_once_on
+from aifs_tune.service.once import StoredResponse, WriteRequest, idempotent_response_in
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.service.tables import SWEEPS
 from aifs_tune.spec import SweepSpec
@@ -33,16 +33,16 @@ from aifs_tune.storage import ENVIRONMENT_VARIABLE, Storage
 from aifs_tune.studies import study_names
 from aifs_tune.sweep_file import SUFFIXES, load_sweep_file, parse_sweep
 
-State: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "failed"]
+SweepProcessState: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "failed"]
 OPTIONS = ("trials", "epochs", "workers", "seed", "timeout_s")
 LOG_BYTES = 8192
 """So much of the end of a log is told."""
 _NAME = re.compile(STUDY_PATTERN[1:-1])
-_ARTEFACTS_VARIABLE = "AIFS_TUNE_ARTEFACTS"
+_ARTIFACTS_VARIABLE = "AIFS_TUNE_ARTIFACTS"
 
 
 @dataclass(frozen=True)
-class Record:
+class SweepRecord:
     """A sweep that was started."""
 
     id: str
@@ -54,7 +54,7 @@ class Record:
     at: float
 
 
-class SweepDesk:
+class SweepProcesses:
     """Starts the sweep files of ``folder``, at most ``at_once`` at a time, as processes that outlive this one.
 
     ``cluster`` are the options of ``aifs-tune submit`` that name a cluster: sweeps are its jobs then.
@@ -74,19 +74,19 @@ class SweepDesk:
         if cluster and storage.url.startswith("sqlite"):
             raise RequestError("--address: jobs of a cluster cannot write to SQLite; allowed: a storage in PostgreSQL")
         self._storage, self._folder, self._at_once, self._cluster = storage, folder.absolute(), at_once, tuple(cluster)
-        artefacts = storage.artefacts if isinstance(storage.artefacts, Path) else Path.cwd() / "aifs_tune_artifacts"
-        self._kept = artefacts / "sweeps"  # logs of processes: here, wherever checkpoints are
+        artifacts = storage.artifacts if isinstance(storage.artifacts, Path) else Path.cwd() / "aifs_tune_artifacts"
+        self._logs = artifacts / "sweeps"  # logs of processes: here, wherever checkpoints are
         self._lock = threading.Lock()
         here = [record for record in self._records() if record.host == socket.gethostname()]
         self._open = {record.id: record for record in here if not self._is_over(record)}
         for record in self._open.values():
             self._begin(record)
 
-    def offered(self) -> list[dict[str, Any]]:
+    def sweep_files(self) -> list[dict[str, Any]]:
         """The sweep files by name; one that cannot be run says why."""
-        return [self._offer(name, file) for name, file in self._files().items()]
+        return [self._describe_file(name, file) for name, file in self._files().items()]
 
-    def start(self, asked: Asked, sweep: str, study: str | None, options: Mapping[str, Any]) -> Answer:
+    def start(self, asked: WriteRequest, sweep: str, study: str | None, options: Mapping[str, Any]) -> StoredResponse:
         """Start a sweep, which goes on in a process of its own. Its record is on disk before that begins.
 
         Raises
@@ -99,19 +99,23 @@ class SweepDesk:
             If as many sweeps run as may, or one of this study does.
         """
 
-        def answer() -> Answer:
+        def answer() -> StoredResponse:
             spec = self._spec(sweep, options)
             name = study or self._unused_name(asked.project, spec.name)
-            self._check_room(asked.project, name)
-            made = Record(
+            self._check_capacity(asked.project, name)
+            made = SweepRecord(
                 secrets.token_hex(8), asked.project, sweep, name, dict(options), socket.gethostname(), time.time()
             )
-            self._write_asked(made)
+            self._write_command(made)
             connection.execute(insert(SWEEPS), {**vars(made), "asked": json.dumps(made.asked)})
-            return Answer(202, encoded(self._told(made)))
+            return StoredResponse(202, encoded(self._told(made)))
 
-        with self._lock, translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
-            told = answered_once_on(connection, asked, answer)
+        with (
+            self._lock,
+            translated_database_errors(self._storage.shown),
+            self._storage.rdb.engine.begin() as connection,
+        ):
+            told = idempotent_response_in(connection, asked, answer)
         record = self._record(asked.project, json.loads(told.body)["id"])
         with self._lock:
             if not self._is_over(record):
@@ -119,17 +123,21 @@ class SweepDesk:
                 self._begin(record)
         return told
 
-    def stop(self, asked: Asked, sweep_id: str) -> Answer:
+    def stop(self, asked: WriteRequest, sweep_id: str) -> StoredResponse:
         """Ask a sweep to end, as Ctrl-C does; the study can be continued. One that is over stays as it is."""
         record = self._record(asked.project, sweep_id)
 
-        def answer() -> Answer:
+        def answer() -> StoredResponse:
             if not self._is_over(record):
-                write_file(self._place(record) / supervisor.STOP, b"")
-            return Answer(202, encoded(self._told(record)))
+                write_file(self._folder_of(record) / supervisor.STOP, b"")
+            return StoredResponse(202, encoded(self._told(record)))
 
-        with self._lock, translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
-            return answered_once_on(connection, asked, answer)
+        with (
+            self._lock,
+            translated_database_errors(self._storage.shown),
+            self._storage.rdb.engine.begin() as connection,
+        ):
+            return idempotent_response_in(connection, asked, answer)
 
     def sweep(self, project: str, sweep_id: str) -> dict[str, Any]:
         """One sweep with the end of its log; :class:`NotFoundError` if this project has none of this id."""
@@ -153,7 +161,7 @@ class SweepDesk:
         listed = sorted(file for file in self._folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
         return {file.stem: file for file in listed if _NAME.fullmatch(file.stem)}
 
-    def _offer(self, name: str, file: Path) -> dict[str, Any]:
+    def _describe_file(self, name: str, file: Path) -> dict[str, Any]:
         try:
             spec = _loaded(file)
         except SweepFileError as error:
@@ -183,48 +191,48 @@ class SweepDesk:
 
     # -- what was started -----------------------------------------------------------------------
 
-    def _check_room(self, project: str, study: str) -> None:
+    def _check_capacity(self, project: str, study: str) -> None:
         self._open = {key: record for key, record in self._open.items() if not self._is_over(record)}
         if any((record.project, record.study) == (project, study) for record in self._open.values()):
             raise ConflictError(f"a sweep of study {study!r} is running; stop it, or choose another study")
         if len(self._open) >= self._at_once:
             raise ConflictError(f"{len(self._open)} of at most {self._at_once} sweeps are running; try again later")
 
-    def _records(self, project: str | None = None) -> list[Record]:
+    def _records(self, project: str | None = None) -> list[SweepRecord]:
         """The newest first."""
         return self._read(*([] if project is None else [SWEEPS.c.project == project]))
 
-    def _record(self, project: str, sweep_id: str) -> Record:
+    def _record(self, project: str, sweep_id: str) -> SweepRecord:
         found = self._read(SWEEPS.c.project == project, SWEEPS.c.id == sweep_id)
         if not found:
             raise NotFoundError(f"no sweep {brief(sweep_id)} in this project")
         return found[0]
 
-    def _read(self, *where: Any) -> list[Record]:
+    def _read(self, *where: Any) -> list[SweepRecord]:
         wanted = select(SWEEPS).where(*where).order_by(SWEEPS.c.at.desc(), SWEEPS.c.id.desc())
-        with translated(self._storage.shown), self._storage.rdb.engine.connect() as connection:
+        with translated_database_errors(self._storage.shown), self._storage.rdb.engine.connect() as connection:
             rows: Any = connection.execute(wanted).mappings().all()
-        return [Record(**{**row, "asked": json.loads(row["asked"])}) for row in rows]
+        return [SweepRecord(**{**row, "asked": json.loads(row["asked"])}) for row in rows]
 
-    def _place(self, record: Record) -> Path:
-        return self._kept / record.id
+    def _folder_of(self, record: SweepRecord) -> Path:
+        return self._logs / record.id
 
-    def _write_asked(self, record: Record) -> None:
+    def _write_command(self, record: SweepRecord) -> None:
         command, study = [sys.executable, "-m", "aifs_tune.cli"], stored_name(record.project, record.study)
         words = [*command, "submit", "--follow", *self._cluster] if self._cluster else [*command, "run"]
         words += [self._files()[record.sweep].name, "--study", study]
         given = {"timeout" if name == "timeout_s" else name: value for name, value in record.asked.items()}
         words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        stop_words = [*command, "stop", study, *self._cluster] if self._cluster else None
-        asked = {"words": words, "stop_words": stop_words, "cwd": str(self._folder)}
-        write_file(self._place(record) / supervisor.ASKED, json.dumps(asked).encode())
+        stop_command = [*command, "stop", study, *self._cluster] if self._cluster else None
+        asked = {"command": words, "stop_command": stop_command, "cwd": str(self._folder)}
+        write_file(self._folder_of(record) / supervisor.COMMAND, json.dumps(asked).encode())
 
-    def _begin(self, record: Record) -> None:
+    def _begin(self, record: SweepRecord) -> None:
         """Have the sweep run; nothing if it does, or did."""
-        if (self._place(record) / supervisor.BEGAN).exists():
+        if (self._folder_of(record) / supervisor.BEGAN).exists():
             return
         process = subprocess.Popen(
-            [sys.executable, "-m", supervisor.__name__, str(self._place(record))],
+            [sys.executable, "-m", supervisor.__name__, str(self._folder_of(record))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -232,7 +240,7 @@ class SweepDesk:
             env={
                 **os.environ,
                 ENVIRONMENT_VARIABLE: self._storage.url,  # not among its words, which every user of the machine sees
-                _ARTEFACTS_VARIABLE: str(self._storage.artefacts),
+                _ARTIFACTS_VARIABLE: str(self._storage.artifacts),
                 "PYTHONUNBUFFERED": "1",
             },
         )
@@ -240,24 +248,26 @@ class SweepDesk:
 
     # -- what became of it ----------------------------------------------------------------------
 
-    def _is_over(self, record: Record) -> bool:
+    def _is_over(self, record: SweepRecord) -> bool:
         return self._state(record)[0] not in ("pending", "running")
 
-    def _state(self, record: Record) -> tuple[State, supervisor.Ended | None]:
-        place = self._place(record)
-        has_begun = (place / supervisor.BEGAN).exists()  # asked first: who has begun holds the lock until it ends
-        is_alive = supervisor.is_alive(place)
+    def _state(self, record: SweepRecord) -> tuple[SweepProcessState, supervisor.Ended | None]:
+        folder = self._folder_of(record)
+        has_warm_started = (
+            folder / supervisor.BEGAN
+        ).exists()  # asked first: who has begun holds the lock until it ends
+        is_alive = supervisor.is_alive(folder)
         try:
-            ended = supervisor.Ended(**json.loads((place / supervisor.ENDED).read_bytes()))
+            ended = supervisor.Ended(**json.loads((folder / supervisor.ENDED).read_bytes()))
         except FileNotFoundError:
             ended = None
         if ended is not None:
             return ("succeeded" if ended.exit_code == 0 else "stopped" if ended.was_stopped else "failed"), ended
-        if has_begun or not place.exists():
+        if has_warm_started or not folder.exists():
             return ("running" if is_alive else "failed"), None
         return "pending", None
 
-    def _told(self, record: Record) -> dict[str, Any]:
+    def _told(self, record: SweepRecord) -> dict[str, Any]:
         state, ended = self._state(record)
         return {
             "id": record.id,
@@ -270,8 +280,8 @@ class SweepDesk:
             "ended_at": None if ended is None else _moment(ended.at),
         }
 
-    def _log(self, record: Record) -> str:
-        log = self._place(record) / supervisor.LOG
+    def _log(self, record: SweepRecord) -> str:
+        log = self._folder_of(record) / supervisor.LOG
         content = b"".join(_end_of(file) for file in (supervisor.older(log), log))
         return content[-LOG_BYTES:].decode(errors="replace")
 

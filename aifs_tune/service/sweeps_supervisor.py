@@ -26,8 +26,8 @@ from typing import IO
 
 from aifs_tune.durable import write_file
 
-ASKED, BEGAN, LOCK, STOP, ENDED, LOG = "asked.json", "began", "lock", "stop", "ended.json", "log"
-LARGEST_LOG = 512 * 1024
+COMMAND, BEGAN, LOCK, STOP, ENDED, LOG = "command.json", "began", "lock", "stop", "ended.json", "log"
+MAX_LOG_BYTES = 512 * 1024
 """Bytes; then it becomes the older half, in place of the one before."""
 POLL_S = 0.2
 STOP_S = 120.0
@@ -87,10 +87,10 @@ def supervise(folder: Path) -> None:
 
 
 def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
-    asked = json.loads((folder / ASKED).read_bytes())
+    command = json.loads((folder / COMMAND).read_bytes())
     process = subprocess.Popen(
-        asked["words"],
-        cwd=asked["cwd"],
+        command["command"],
+        cwd=command["cwd"],
         stdin=DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -104,10 +104,12 @@ def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
         if stops_at is None and (is_to_stop.is_set() or (folder / STOP).exists()):
             is_to_stop.set()
             stops_at = time.monotonic()
-            if asked["stop_words"] is None:
+            if command["stop_command"] is None:
                 process.send_signal(signal.SIGINT)
             else:
-                subprocess.Popen(asked["stop_words"], cwd=asked["cwd"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+                subprocess.Popen(
+                    command["stop_command"], cwd=command["cwd"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+                )
         if stops_at is not None and time.monotonic() - stops_at > STOP_S:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(POLL_S)
@@ -119,7 +121,7 @@ def _keep(stream: IO[bytes], log: Path) -> None:
     """Write what comes, and of much the end."""
     descriptor = stream.fileno()
     while piece := os.read(descriptor, 65536):
-        if log.exists() and log.stat().st_size + len(piece) > LARGEST_LOG:
+        if log.exists() and log.stat().st_size + len(piece) > MAX_LOG_BYTES:
             log.replace(older(log))
         with log.open("ab") as file:
             file.write(piece)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.storage import Storage
 
 _METADATA = MetaData()
@@ -26,8 +26,8 @@ TOKENS = Table(
 )
 """Who may use the service; times are seconds since 1970, ``digest`` the SHA-256 of the secret."""
 
-ANSWERS = Table(
-    "aifs_tune_answers",
+RESPONSES = Table(
+    "aifs_tune_responses",
     _METADATA,
     Column("project", String(63), primary_key=True),
     Column("key", String(64), primary_key=True),
@@ -55,7 +55,7 @@ became of them is in their folders."""
 
 def make_tables(storage: Storage) -> None:
     """Make them where they are not there yet; no other table is touched."""
-    with translated(storage.shown):
+    with translated_database_errors(storage.shown):
         with suppress(SQLAlchemyError):
             _METADATA.create_all(storage.rdb.engine)
             return

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import insert, select, update
 
 from aifs_tune.errors import NotFoundError, RequestError, UnknownCallerError
-from aifs_tune.held_session import translated
+from aifs_tune.held_session import translated_database_errors
 from aifs_tune.projects import check_project
 from aifs_tune.scalars import LONGEST_TEXT, brief
 from aifs_tune.service.tables import TOKENS, make_tables
@@ -25,13 +25,13 @@ Scope: TypeAlias = Literal["read", "measure", "manage"]
 SCOPES: tuple[Scope, ...] = ("read", "measure", "manage")
 """Each allows what those before it allow."""
 
-LONGEST_DAYS = 36_500
+MAX_DAYS = 36_500
 _DAY_S = 86_400
 _TOKEN = re.compile(r"aifs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-_FRESH_S = 1.0
+_CACHE_TTL_S = 1.0
 """For how long the tokens that were read are taken to be those that there are: so long a revoked one lives on."""
-_FRESH_FOR_UNKNOWN_S = 0.2
-_NOBODY = hashlib.sha256(b"").hexdigest()
+_CACHE_TTL_UNKNOWN_S = 0.2
+_NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Token:
         return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
 
 
-class TokenBook:
+class TokenStore:
     """All tokens of a storage. ``clock`` gives seconds since 1970."""
 
     def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
@@ -72,7 +72,7 @@ class TokenBook:
         self._storage, self._clock = storage, clock
         self._lock = threading.Lock()
         self._known: Mapping[str, tuple[str, Token]] = {}
-        self._read_at = -_FRESH_S
+        self._read_at = -_CACHE_TTL_S
 
     def create(self, project: str, scope: str, *, expires_days: float | None = None, label: str = "") -> str:
         """A new token, which is told this once: its digest alone is stored.
@@ -85,8 +85,8 @@ class TokenBook:
         check_project(project)
         if scope not in SCOPES:
             raise RequestError(f"scope: {brief(scope)} is none; allowed: {', '.join(SCOPES)}")
-        if expires_days is not None and not 0 < expires_days <= LONGEST_DAYS:
-            raise RequestError(f"expires-days: {expires_days:g}; allowed: above 0, up to {LONGEST_DAYS}")
+        if expires_days is not None and not 0 < expires_days <= MAX_DAYS:
+            raise RequestError(f"expires-days: {expires_days:g}; allowed: above 0, up to {MAX_DAYS}")
         if len(label) > LONGEST_TEXT or not label.isprintable():
             raise RequestError(f"label: {brief(label)}; allowed: printable text of at most {LONGEST_TEXT} characters")
         now = int(self._clock())
@@ -100,7 +100,7 @@ class TokenBook:
             "created_at": now,
             "expires_at": None if expires_days is None else now + max(1, round(expires_days * _DAY_S)),
         }
-        with translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
+        with translated_database_errors(self._storage.shown), self._storage.rdb.engine.begin() as connection:
             connection.execute(insert(TOKENS), row)
         return f"aifs_{token_id}_{secret}"
 
@@ -116,7 +116,7 @@ class TokenBook:
         if token_id not in known:
             raise NotFoundError(f"no token {brief(token_id)}; there are: {', '.join(known) or 'none'}")
         change = update(TOKENS).where(TOKENS.c.id == token_id, TOKENS.c.revoked_at.is_(None))
-        with translated(self._storage.shown), self._storage.rdb.engine.begin() as connection:
+        with translated_database_errors(self._storage.shown), self._storage.rdb.engine.begin() as connection:
             connection.execute(change.values(revoked_at=int(self._clock())))
 
     def caller(self, token: str) -> Caller:
@@ -129,7 +129,7 @@ class TokenBook:
         """
         parts = _TOKEN.fullmatch(token)
         token_id, secret = parts.groups() if parts else ("", "")
-        digest, found = self._fresh(token_id).get(token_id, (_NOBODY, None))
+        digest, found = self._cached(token_id).get(token_id, (_NO_DIGEST, None))
         is_right = hmac.compare_digest(digest, _digest(secret))
         if found is None or not is_right or found.state(self._clock()) != "valid":
             raise UnknownCallerError("the token is not valid; allowed: one that aifs-tune token create printed")
@@ -137,18 +137,18 @@ class TokenBook:
 
     def is_valid(self, token_id: str) -> bool:
         """Whether a token that was right once still is."""
-        _, found = self._fresh(token_id).get(token_id, (_NOBODY, None))
+        _, found = self._cached(token_id).get(token_id, (_NO_DIGEST, None))
         return found is not None and found.state(self._clock()) == "valid"
 
-    def _fresh(self, token_id: str) -> Mapping[str, tuple[str, Token]]:
+    def _cached(self, token_id: str) -> Mapping[str, tuple[str, Token]]:
         with self._lock:
             age_s = time.monotonic() - self._read_at
-            if age_s > _FRESH_S or (token_id not in self._known and age_s > _FRESH_FOR_UNKNOWN_S):
+            if age_s > _CACHE_TTL_S or (token_id not in self._known and age_s > _CACHE_TTL_UNKNOWN_S):
                 self._known, self._read_at = self._read(), time.monotonic()
             return self._known
 
     def _read(self) -> dict[str, tuple[str, Token]]:
-        with translated(self._storage.shown), self._storage.rdb.engine.connect() as connection:
+        with translated_database_errors(self._storage.shown), self._storage.rdb.engine.connect() as connection:
             rows: Any = connection.execute(select(TOKENS)).mappings().all()
         return {row["id"]: (row["digest"], Token(**{k: v for k, v in row.items() if k != "digest"})) for row in rows}
 

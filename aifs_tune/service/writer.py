@@ -19,15 +19,15 @@ from aifs_tune.writer_lock import WriterLock
 
 T = TypeVar("T")
 
-MOST_WAITING = 256
+MAX_WAITING = 256
 IDLE_S = 1.0
 """The lock is given back after so long without a request to write."""
-HELD_S = 5.0
+MAX_HOLD_S = 5.0
 """And after so long in any case, for a moment in which a command that waits for it has its turn."""
 PAUSE_S = 0.15
-PATIENCE_S = 1.0
+LOCK_TIMEOUT_S = 1.0
 """How long a lock is waited for; for as long again everybody who needs it is refused at once."""
-MOST_HELD = 4
+MAX_HELD_LOCKS = 4
 """Locks of studies held at a time in PostgreSQL, where each takes a connection."""
 
 _LOG = logging.getLogger("uvicorn.error")
@@ -35,7 +35,7 @@ _LOG = logging.getLogger("uvicorn.error")
 
 @dataclass
 class _Held:
-    taken: AbstractContextManager[None]
+    lock_context: AbstractContextManager[None]
     since: float
     used: float
 
@@ -43,8 +43,8 @@ class _Held:
 class Writer:
     """Carries out what :meth:`write` is given, in one thread."""
 
-    def __init__(self, storage: Storage, *, most_waiting: int = MOST_WAITING) -> None:
-        self._storage, self._most_waiting = storage, most_waiting
+    def __init__(self, storage: Storage, *, max_waiting: int = MAX_WAITING) -> None:
+        self._storage, self._max_waiting = storage, max_waiting
         self._jobs: queue.SimpleQueue[tuple[str, Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._n_waiting = 0
         self._held: dict[WriterLock, _Held] = {}
@@ -63,7 +63,7 @@ class Writer:
         StorageBusyError
             If another process is writing to the study.
         """
-        if self._n_waiting >= self._most_waiting:
+        if self._n_waiting >= self._max_waiting:
             raise ServiceError(f"{self._n_waiting} requests wait to be stored, as many as may; try again")
         future: Future[T] = Future()
         self._n_waiting += 1
@@ -107,7 +107,7 @@ class Writer:
         """Have the lock of ``study``, which may be that of all studies."""
         lock, now = self._storage.lock(study), time.monotonic()
         held = self._held.get(lock)
-        if held is not None and now - held.since < HELD_S:
+        if held is not None and now - held.since < MAX_HOLD_S:
             held.used = now
             return
         if held is not None:
@@ -116,16 +116,16 @@ class Writer:
         until, refusal = self._refused.get(lock, (0.0, None))
         if refusal is not None and now < until:
             raise StorageBusyError(str(refusal))
-        while len(self._held) >= MOST_HELD:
+        while len(self._held) >= MAX_HELD_LOCKS:
             self._release(min(self._held, key=lambda other: self._held[other].used))
-        taken = self._storage.writing(study, wait_s=PATIENCE_S)
+        lock_context = self._storage.writing(study, wait_s=LOCK_TIMEOUT_S)
         try:
-            taken.__enter__()
+            lock_context.__enter__()
         except StorageBusyError as error:
-            self._refused[lock] = time.monotonic() + PATIENCE_S, error
+            self._refused[lock] = time.monotonic() + LOCK_TIMEOUT_S, error
             raise
         self._refused.pop(lock, None)
-        self._held[lock] = _Held(taken, time.monotonic(), time.monotonic())
+        self._held[lock] = _Held(lock_context, time.monotonic(), time.monotonic())
 
     def _give_back(self, *, idle_s: float) -> None:
         now = time.monotonic()
@@ -135,6 +135,6 @@ class Writer:
 
     def _release(self, lock: WriterLock) -> None:
         try:
-            self._held.pop(lock).taken.__exit__(None, None, None)
+            self._held.pop(lock).lock_context.__exit__(None, None, None)
         except AifsTuneError as error:
             _LOG.warning("a lock could not be given back: %s", error)

@@ -10,8 +10,16 @@ from pydantic import SkipValidation
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.projects import stored_name
 from aifs_tune.service import bodies, shapes
-from aifs_tune.service.desk import Key, Managing, Measuring, OpenDesk, StrictRoute, asked_of, problems
-from aifs_tune.service.once import Answer
+from aifs_tune.service.desk import (
+    ContextDep,
+    IdempotencyKey,
+    ManageAccess,
+    MeasureAccess,
+    StrictRoute,
+    error_responses,
+    make_write_request,
+)
+from aifs_tune.service.once import StoredResponse
 from aifs_tune.service.reading import StudyName, TrialNumber
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.studies import start_study, study_names
@@ -19,29 +27,29 @@ from aifs_tune.study import Study
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
-WRITES = problems(404, 409, 413, 415)
+WRITES = error_responses(404, 409, 413, 415)
 
 
 @router.post(
     "/studies",
     status_code=201,
-    response_model=shapes.StudyAnswer,
-    responses={200: {"model": shapes.StudyAnswer, "description": "It was there"}, **problems(409, 413, 415)},
+    response_model=shapes.StudyResponse,
+    responses={200: {"model": shapes.StudyResponse, "description": "It was there"}, **error_responses(409, 413, 415)},
 )
 async def create_study(
-    document: Annotated[bodies.NewStudy, SkipValidation, Body()],
-    project: Managing,
-    desk: OpenDesk,
+    document: Annotated[bodies.CreateStudyRequest, SkipValidation, Body()],
+    project: ManageAccess,
+    context: ContextDep,
     request: Request,
-    key: Key = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Start a study without a trainer, or open it if it asks the same question."""
-    name, spec = await desk.read(lambda: bodies.spec_of(document))
+    name, spec = await context.read(lambda: bodies.spec_of(document))
 
-    def start() -> Answer:
-        was_there = stored_name(project, name) in study_names(desk.storage)
+    def start() -> StoredResponse:
+        was_there = stored_name(project, name) in study_names(context.storage)
         try:
-            study = start_study(desk.storage, spec, name, project=project)
+            study = start_study(context.storage, spec, name, project=project)
         except NotFoundError:
             raise ConflictError(f"the name {name!r} is taken by a study of another tool; choose another") from None
         except ConflictError:
@@ -49,22 +57,22 @@ async def create_study(
                 f"study {name!r} exists and asks another question; choose another name, or ask the same space, "
                 "constraints and objectives"
             ) from None
-        desk.writers_shelf.put(study)
-        return Answer(200 if was_there else 201, encoded(shapes.study_answer(project, name, study)))
+        context.writer_studies.put(study)
+        return StoredResponse(200 if was_there else 201, encoded(shapes.study_response(project, name, study)))
 
-    answered = await desk.write_new(asked_of(project, request, key), name, start)
+    answered = await context.write_new(make_write_request(project, request, key), name, start)
     answered.headers["Location"] = f"/v1/studies/{name}"
     return answered
 
 
-@router.post("/studies/{study}/ask", status_code=201, response_model=shapes.AskedAnswer, responses=WRITES)
+@router.post("/studies/{study}/ask", status_code=201, response_model=shapes.AskResponse, responses=WRITES)
 async def ask(
     study: StudyName,
-    project: Measuring,
-    desk: OpenDesk,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    body: Annotated[bodies.Ask, Body()] = bodies.ONE_TRIAL,
-    key: Key = None,
+    body: Annotated[bodies.AskRequest, Body()] = bodies.ONE_TRIAL,
+    key: IdempotencyKey = None,
 ) -> Response:
     """The next trials to run: those that wait, else configurations that are overdue, else new proposals, each made
     while those before it are pending. They are running when this answers."""
@@ -72,114 +80,118 @@ async def ask(
 
     def hand_out(found: Study) -> dict[str, Any]:
         asked = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
-        return {"trials": [shapes.trial_answer(trial) for trial in asked]}
+        return {"trials": [shapes.trial_response(trial) for trial in asked]}
 
-    return await desk.write(asked_of(project, request, key), study, hand_out, status=201)
+    return await context.write(make_write_request(project, request, key), study, hand_out, status=201)
 
 
-@router.post("/studies/{study}/enqueue", status_code=201, response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/enqueue", status_code=201, response_model=shapes.TrialResponse, responses=WRITES)
 async def enqueue(
     study: StudyName,
-    body: bodies.Enqueue,
-    project: Measuring,
-    desk: OpenDesk,
+    body: bodies.EnqueueRequest,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    key: Key = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Add a waiting trial with these parameters; it is asked for before any new proposal."""
-    asked = asked_of(project, request, key)
-    return await desk.write(asked, study, lambda found: shapes.trial_answer(found.enqueue(body.params)), status=201)
+    asked = make_write_request(project, request, key)
+    return await context.write(
+        asked, study, lambda found: shapes.trial_response(found.enqueue(body.params)), status=201
+    )
 
 
-@router.post("/studies/{study}/attach", status_code=201, response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/attach", status_code=201, response_model=shapes.TrialResponse, responses=WRITES)
 async def attach(
     study: StudyName,
-    body: bodies.Attach,
-    project: Measuring,
-    desk: OpenDesk,
+    body: bodies.AttachRequest,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    key: Key = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Store a result that was measured elsewhere, as a trial of its own."""
-    return await desk.write(
-        asked_of(project, request, key),
+    return await context.write(
+        make_write_request(project, request, key),
         study,
-        lambda found: shapes.trial_answer(found.attach(body.params, body.value, **_end(body))),
+        lambda found: shapes.trial_response(found.attach(body.params, body.value, **_end(body))),
         status=201,
     )
 
 
-@router.post("/studies/{study}/trials/{trial}/report", response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/trials/{trial}/report", response_model=shapes.TrialResponse, responses=WRITES)
 async def report(
     study: StudyName,
     trial: TrialNumber,
-    body: bodies.Report,
-    project: Measuring,
-    desk: OpenDesk,
+    body: bodies.EpochReport,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    key: Key = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Store what a running trial measured at an epoch; the same epoch again replaces it."""
-    return await desk.write(
-        asked_of(project, request, key),
+    return await context.write(
+        make_write_request(project, request, key),
         study,
-        lambda found: shapes.trial_answer(
+        lambda found: shapes.trial_response(
             found.report(trial, body.epoch, body.metrics, seconds=body.seconds, worker=body.worker)
         ),
     )
 
 
-@router.post("/studies/{study}/trials/{trial}/tell", response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/trials/{trial}/tell", response_model=shapes.TrialResponse, responses=WRITES)
 async def tell(
     study: StudyName,
     trial: TrialNumber,
-    body: bodies.Tell,
-    project: Measuring,
-    desk: OpenDesk,
+    body: bodies.TellRequest,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    key: Key = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Store the final result of a trial; the first one stands, and the same again changes nothing."""
-    return await desk.write(
-        asked_of(project, request, key),
+    return await context.write(
+        make_write_request(project, request, key),
         study,
-        lambda found: shapes.trial_answer(found.tell(trial, body.value, **_end(body))),
+        lambda found: shapes.trial_response(found.tell(trial, body.value, **_end(body))),
     )
 
 
-@router.post("/studies/{study}/trials/{trial}/renew", response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/trials/{trial}/renew", response_model=shapes.TrialResponse, responses=WRITES)
 async def renew(
     study: StudyName,
     trial: TrialNumber,
-    project: Measuring,
-    desk: OpenDesk,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    body: Annotated[bodies.Renew, Body()] = bodies.AS_BEFORE,
-    key: Key = None,
+    body: Annotated[bodies.RenewRequest, Body()] = bodies.AS_BEFORE,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Let the lease of a running trial begin anew; one that had none gets one."""
-    return await desk.write(
-        asked_of(project, request, key), study, lambda found: shapes.trial_answer(found.renew(trial, body.lease_s))
+    return await context.write(
+        make_write_request(project, request, key),
+        study,
+        lambda found: shapes.trial_response(found.renew(trial, body.lease_s)),
     )
 
 
-@router.post("/studies/{study}/trials/{trial}/cancel", response_model=shapes.TrialAnswer, responses=WRITES)
+@router.post("/studies/{study}/trials/{trial}/cancel", response_model=shapes.TrialResponse, responses=WRITES)
 async def cancel(
     study: StudyName,
     trial: TrialNumber,
-    project: Measuring,
-    desk: OpenDesk,
+    project: MeasureAccess,
+    context: ContextDep,
     request: Request,
-    body: Annotated[bodies.Cancel, Body()] = bodies.CANCELLED,
-    key: Key = None,
+    body: Annotated[bodies.CancelRequest, Body()] = bodies.CANCELLED,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Give up a trial that waits or runs: it is failed, with the reason."""
-    return await desk.write(
-        asked_of(project, request, key),
+    return await context.write(
+        make_write_request(project, request, key),
         study,
-        lambda found: shapes.trial_answer(found.tell(trial, state="failed", reason=body.reason)),
+        lambda found: shapes.trial_response(found.tell(trial, state="failed", reason=body.reason)),
     )
 
 
-def _end(body: bodies.Tell) -> dict[str, Any]:
+def _end(body: bodies.TellRequest) -> dict[str, Any]:
     return {"state": body.state, "reason": body.reason, "seconds": body.seconds}

@@ -17,7 +17,7 @@ NAME = "test"
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """Truths and answers for ``rows`` (n,) of the prepared data.
 
     Of classes: ``truths`` (n,) are indices into ``classes`` and ``answers`` (n, classes) probabilities. Of numbers:
@@ -25,21 +25,21 @@ class Answered:
     """
 
     rows: NDArray[np.int32]
-    truths: NDArray[Any]
-    answers: NDArray[np.float32]
+    y_true: NDArray[Any]
+    y_pred: NDArray[np.float32]
     classes: tuple[str, ...]
     targets: tuple[Mapping[str, Any], ...]
 
 
-def write_answers(folder: Path, found: Answered) -> Path:
+def write_predictions(folder: Path, found: Predictions) -> Path:
     """Write them into the existing ``folder``; the path of the arrays."""
-    arrays = {"rows": found.rows, "truths": found.truths, "answers": found.answers}
+    arrays = {"rows": found.rows, "y_true": found.y_true, "y_pred": found.y_pred}
     facts = {"classes": list(found.classes), "targets": [dict(target) for target in found.targets]}
     return write_state(folder, NAME, arrays, facts)
 
 
-def read_answers(folder: Path) -> Answered:
-    """What :func:`write_answers` wrote.
+def read_predictions(folder: Path) -> Predictions:
+    """What :func:`write_predictions` wrote.
 
     Raises
     ------
@@ -48,10 +48,10 @@ def read_answers(folder: Path) -> Answered:
     """
     arrays, facts = read_state(folder, NAME)
     try:
-        return Answered(
+        return Predictions(
             arrays["rows"].astype(np.int32),
-            arrays["truths"],
-            arrays["answers"],
+            arrays["y_true"],
+            arrays["y_pred"],
             tuple(facts["classes"]),
             tuple(facts["targets"]),
         )

@@ -17,10 +17,10 @@ GEOMETRIC = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_
 _LIGHT = ("brightness", "noise", "read_noise", "shot_noise")
 
 
-def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
+def augment(images: Any, hyperparameters: Mapping[str, Any], seed: Any) -> Any:
     """Each image of a float batch (n, height, width, channels) of 0 to 1 changed by its own draw.
 
-    ``knobs`` are scalar tensors, named and measured as in :data:`~aifs_tune.trainers.image_params.IMAGE_CHANGES`;
+    ``hyperparameters`` are scalar tensors, named and measured as in :data:`~aifs_tune.trainers.image_params.IMAGE_CHANGES`;
     ``seed`` is a tensor of two whole numbers. In the order in which light meets them: quarter turns, one geometric
     transform, blur, brightness and noise, erasing. Strengths of zero leave the images as they are.
     """
@@ -29,15 +29,15 @@ def augment(images: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
     draws = tf.unstack(tf.random.stateless_uniform((14, n), seeds[0], -1.0, 1.0))
 
     def if_any(names: tuple[str, ...], change: Callable[[Any], Any], images: Any) -> Any:
-        return tf.cond(tf.add_n([knobs[name] for name in names]) > 0, lambda: change(images), lambda: images)
+        return tf.cond(tf.add_n([hyperparameters[name] for name in names]) > 0, lambda: change(images), lambda: images)
 
     images = if_any(("rotation_90",), lambda seen: turned(seen, tf.cast(draws[7] * 2 + 2, tf.int32)), images)
-    images = if_any(GEOMETRIC, lambda seen: warp(seen, drawn_transforms(draws, knobs, height, width)), images)
-    images = if_any(("blur",), lambda seen: blurred(seen, knobs["blur"] * (draws[8] + 1) / 2), images)
-    images = if_any(_LIGHT, lambda seen: _exposed(seen, draws[6], knobs, seeds[1]), images)
+    images = if_any(GEOMETRIC, lambda seen: warp(seen, drawn_transforms(draws, hyperparameters, height, width)), images)
+    images = if_any(("blur",), lambda seen: blurred(seen, hyperparameters["blur"] * (draws[8] + 1) / 2), images)
+    images = if_any(_LIGHT, lambda seen: _exposed(seen, draws[6], hyperparameters, seeds[1]), images)
     return if_any(
         ("random_erasing",),
-        lambda seen: erased(seen, _lost(draws[9:], knobs["random_erasing"], of=(height, width))),
+        lambda seen: erased(seen, _lost(draws[9:], hyperparameters["random_erasing"], of=(height, width))),
         images,
     )
 
@@ -107,14 +107,14 @@ def transforms_of(
     return tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
 
 
-def drawn_transforms(draws: list[Any], knobs: Mapping[str, Any], height: int, width: int) -> Any:
+def drawn_transforms(draws: list[Any], hyperparameters: Mapping[str, Any], height: int, width: int) -> Any:
     """:func:`transforms_of` six draws for each image, uniform from -1 to 1."""
     turn, right, down, size, mirror_x, mirror_y = draws[:6]
     return transforms_of(
-        turn * knobs["rotation_deg"] * (math.pi / 180),
-        (right * knobs["width_shift"] * width, down * knobs["height_shift"] * height),
-        1 + size * knobs["zoom"],
-        (_mirror(mirror_x, knobs["horizontal_flip"]), _mirror(mirror_y, knobs["vertical_flip"])),
+        turn * hyperparameters["rotation_deg"] * (math.pi / 180),
+        (right * hyperparameters["width_shift"] * width, down * hyperparameters["height_shift"] * height),
+        1 + size * hyperparameters["zoom"],
+        (_mirror(mirror_x, hyperparameters["horizontal_flip"]), _mirror(mirror_y, hyperparameters["vertical_flip"])),
         height=height,
         width=width,
     )
@@ -124,10 +124,10 @@ def _mirror(draw: Any, is_on: Any) -> Any:
     return 1 - 2 * is_on * tf.cast(draw < 0, tf.float32)
 
 
-def _exposed(images: Any, draw: Any, knobs: Mapping[str, Any], seed: Any) -> Any:
-    variance = knobs["noise"] ** 2 + knobs["read_noise"] ** 2
+def _exposed(images: Any, draw: Any, hyperparameters: Mapping[str, Any], seed: Any) -> Any:
+    variance = hyperparameters["noise"] ** 2 + hyperparameters["read_noise"] ** 2
     grain = tf.random.stateless_normal(images.shape, seed)
-    return exposed(images, draw * knobs["brightness"] + 1, variance, knobs["shot_noise"], grain)
+    return exposed(images, draw * hyperparameters["brightness"] + 1, variance, hyperparameters["shot_noise"], grain)
 
 
 def _lost(draws: list[Any], share: Any, *, of: tuple[int, int]) -> Any:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.answered import write_answers
+from aifs_tune.trainers.answered import write_predictions
 from aifs_tune.trainers.boosting_params import BoostingParams
 from aifs_tune.trainers.columns import n_kept, ranked_columns
-from aifs_tune.trainers.course import Progress, check_one_of, check_seed
+from aifs_tune.trainers.course import BestEpochTracker, check_one_of, check_seed
 from aifs_tune.trainers.examples_task import ExamplesGoal, default_goal
 
 _STEPS = 255
@@ -98,7 +98,7 @@ class BoostingTrainer:
         check_seed(seed)
         goal = self._goal
         self._params = BoostingParams.from_mapping(params)
-        self._progress = Progress(goal.metric, goal.mode, goal.patience)
+        self._progress = BestEpochTracker(goal.metric, goal.mode, goal.patience)
         self._model = self._made(seed)
         n_columns = goal.examples.inputs[0].shape[1]
         kept = n_kept(self._params.kept_columns, n_columns)
@@ -123,10 +123,10 @@ class BoostingTrainer:
         goal, model = self._goal, self._model
         examples = goal.examples
         model.set_params(max_iter=(self._progress.epochs_done + 1) * self._params.trees)
-        inputs, truths = self._inputs("train"), examples.truths[examples.train]
+        inputs, y_true = self._inputs("train"), examples.y_true[examples.train]
         weights = goal.weights()[examples.train]
         with threadpool_limits(self._threads):
-            model.fit(inputs, truths if examples.classes else truths[:, 0], sample_weight=weights)
+            model.fit(inputs, y_true if examples.classes else y_true[:, 0], sample_weight=weights)
             trained, measured = self._measure("train"), self._measure("val")
         if examples.classes:
             return {"loss": trained["train_loss"], "accuracy": trained["train_accuracy"], **measured}
@@ -150,7 +150,7 @@ class BoostingTrainer:
         with self._best_trees():
             return self._measure(part)
 
-    def save_answers(self, folder: Path) -> Path:
+    def save_predictions(self, folder: Path) -> Path:
         """Write what the trees up to the best epoch answer for the test part into ``folder``; the path of the arrays.
 
         Raises
@@ -161,7 +161,7 @@ class BoostingTrainer:
         if len(self._goal.examples.test) == 0:
             raise DataError("part: 'test' is empty; allowed: a part with examples")
         with self._best_trees():
-            return write_answers(folder, self._goal.answered("test", self._answers("test")))
+            return write_predictions(folder, self._goal.predictions_of("test", self._predict("test")))
 
     @contextmanager
     def _best_trees(self) -> Iterator[None]:
@@ -178,9 +178,9 @@ class BoostingTrainer:
         return model
 
     def _measure(self, part: str) -> dict[str, float]:
-        return self._goal.measure(part, self._answers(part))
+        return self._goal.measure(part, self._predict(part))
 
-    def _answers(self, part: str) -> NDArray[np.float32]:
+    def _predict(self, part: str) -> NDArray[np.float32]:
         """Logarithms (n, classes) of probabilities, or scaled numbers (n, 1)."""
         examples = self._goal.examples
         inputs = self._inputs(part)

@@ -20,7 +20,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING: tuple[str, ...] = ()
+STATIC_PARAMS: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,14 +31,14 @@ def load_classifier(folder: Path, *, hashes: Hashes | None = None) -> Classifier
             f"{folder}/{WEIGHTS_NAME}.json: is of the {loaded.trainer}; allowed: {', '.join(IMAGE_CLASSES)}, or "
             "load_network"
         )
-    return Classifier(cast(ImageNetwork, loaded.network), loaded.classes, loaded.params.knobs())
+    return Classifier(cast(ImageNetwork, loaded.network), loaded.classes, loaded.params.hyperparameters())
 
 
 class Classifier:
     """Gives the probabilities of ``classes`` for images that were decoded as those it learnt from."""
 
-    def __init__(self, network: ImageNetwork, classes: tuple[str, ...], knobs: Mapping[str, float]) -> None:
-        self._network, self._knobs = network, knobs
+    def __init__(self, network: ImageNetwork, classes: tuple[str, ...], hyperparameters: Mapping[str, float]) -> None:
+        self._network, self._hyperparameters = network, hyperparameters
         self.classes = classes
 
     def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:
@@ -47,4 +47,4 @@ class Classifier:
         With more than one of ``views``, the mean over so many random views of each image, changed as the trial
         changed training images; see :meth:`~aifs_tune.trainers.image_network.ImageNetwork.probabilities_of_views`.
         """
-        return self._network.probabilities_of_views(images, views, knobs=self._knobs, seed=seed)
+        return self._network.probabilities_of_views(images, views, hyperparameters=self._hyperparameters, seed=seed)

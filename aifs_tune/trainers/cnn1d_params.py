@@ -24,7 +24,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = (
+STATIC_PARAMS = (
     "optimizer",
     "batch_size",
     "loss",
@@ -43,7 +43,7 @@ class Cnn1dParams(SeriesParams):
 
     trainer: ClassVar[str] = "cnn1d"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    static_params: ClassVar = STATIC_PARAMS
 
     dropout: float = 0.5
     filters: int = 32
@@ -80,7 +80,7 @@ class Cnn1dShape:
             If the series are too short for so many blocks, or the network is too large; DataError if the examples are
             no series.
         """
-        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in SHAPING})
+        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
         if shape.steps < 2**shape.conv_blocks:
             raise RequestError(
                 f"conv_blocks: {shape.conv_blocks} leave nothing of series of {shape.steps} steps, which each block "

@@ -22,7 +22,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
+STATIC_PARAMS = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
 """What makes another program."""
 
 
@@ -32,7 +32,7 @@ class CnnParams(ImageParams):
 
     trainer: ClassVar[str] = "cnn"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar[tuple[str, ...]] = SHAPING
+    static_params: ClassVar[tuple[str, ...]] = STATIC_PARAMS
 
     learning_rate: float = 1e-4
     dropout: float = 0.5
@@ -61,7 +61,7 @@ class CnnShape:
     dense_units: int = 256
 
     def __post_init__(self) -> None:
-        _take(self, SHAPING)
+        _take(self, STATIC_PARAMS)
         height, width, _ = self.block_sizes[-1]
         if min(height, width) < 1:
             edges, least = "x".join(map(str, self.image[:2])), self._least_edge
@@ -84,7 +84,7 @@ class CnnShape:
         RequestError
             If the images are too small for the blocks, or the network is too large.
         """
-        return cls(image, n_classes, **{name: getattr(params, name) for name in SHAPING})
+        return cls(image, n_classes, **{name: getattr(params, name) for name in STATIC_PARAMS})
 
     @property
     def block_sizes(self) -> list[tuple[int, int, int]]:

@@ -9,8 +9,8 @@ import numpy as np
 from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_values_params import CnnValuesParams, CnnValuesShape, ShapeForExamples
 from aifs_tune.trainers.examples_trainer import ExamplesTrainer
-from aifs_tune.trainers.lessons import Knobs
-from aifs_tune.trainers.moving import Truths, change
+from aifs_tune.trainers.lessons import Hyperparameters
+from aifs_tune.trainers.moving import TargetTransform, change
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
@@ -27,8 +27,8 @@ class CnnValuesNetwork(CnnNetwork):
     def seen(self, raw: Any) -> Any:
         return tf.cast(raw[0], tf.float32)
 
-    def answer(self, outputs: Any) -> Any:
-        return super().answer(outputs) if self._is_classes else outputs
+    def activation(self, outputs: Any) -> Any:
+        return super().activation(outputs) if self._is_classes else outputs
 
 
 class CnnValuesTrainer(ExamplesTrainer):
@@ -41,14 +41,18 @@ class CnnValuesTrainer(ExamplesTrainer):
     params_type: ClassVar = CnnValuesParams
     shape_type: ClassVar = ShapeForExamples
 
-    def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
-        return self.changed_with_truths(inputs, tf.zeros((inputs.shape[0], 0)), knobs, seed)[0]
+    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
+        return self.changed_with_targets(inputs, tf.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
 
-    def changed_with_truths(self, inputs: Any, truths: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
+    def changed_with_targets(
+        self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any
+    ) -> tuple[Any, Any]:
         """Turned, shifted, mirrored, scaled, lit and noisy, positions, vectors and magnitudes with their images."""
         facts = self._data.facts
         bends = facts.get("bends") or np.zeros(inputs.shape[3])
-        return change(inputs, truths, knobs, seed, of=Truths.of(self._data.targets, facts), bends=bends)
+        return change(
+            inputs, y_true, hyperparameters, seed, of=TargetTransform.of(self._data.targets, facts), bends=bends
+        )
 
     def _make_network(self, shape: Any) -> Network:
         return CnnValuesNetwork(shape, self.precision)

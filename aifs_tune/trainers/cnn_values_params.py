@@ -20,7 +20,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = (*cnn_params.SHAPING, "loss")
+STATIC_PARAMS = (*cnn_params.STATIC_PARAMS, "loss")
 """What makes another program."""
 
 
@@ -30,7 +30,7 @@ class CnnValuesParams(CnnParams):
 
     trainer: ClassVar[str] = "cnn_values"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar[tuple[str, ...]] = SHAPING
+    static_params: ClassVar[tuple[str, ...]] = STATIC_PARAMS
 
     learning_rate: float = 1e-3
     dropout: float = 0.0
@@ -58,7 +58,7 @@ class CnnValuesShape(CnnShape):
             If the images are too small for the blocks, or the network is too large.
         """
         height, width, bands = examples.inputs[0].shape[1:]
-        made = {name: getattr(params, name) for name in SHAPING}
+        made = {name: getattr(params, name) for name in STATIC_PARAMS}
         n_outputs = len(examples.classes) or len(examples.targets)
         return cls((height, width, bands), n_outputs, is_classes=bool(examples.classes), **made)
 

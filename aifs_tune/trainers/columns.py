@@ -25,14 +25,14 @@ def ranked_columns(examples: ExampleSet) -> NDArray[np.intp]:
     """
     from sklearn.feature_selection import f_classif, r_regression
 
-    inputs, truths = examples.inputs[0][examples.train], examples.truths[examples.train]
+    inputs, y_true = examples.inputs[0][examples.train], examples.y_true[examples.train]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns that never change
         with np.errstate(all="ignore"):
             if examples.classes:
-                strength = f_classif(inputs, truths)[0]
+                strength = f_classif(inputs, y_true)[0]
             else:
-                strength = np.max([np.abs(r_regression(inputs, column)) for column in truths.T], axis=0)
+                strength = np.max([np.abs(r_regression(inputs, column)) for column in y_true.T], axis=0)
     return np.argsort(-np.nan_to_num(strength, nan=-1.0), kind="stable")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import ConflictError, RequestError, TrainerError
 from aifs_tune.scalars import Scalar, brief
-from aifs_tune.trainers.answered import Answered
+from aifs_tune.trainers.answered import Predictions
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state, write_state
 from aifs_tune.trainers.params import Precision, TrainingParams
 
@@ -57,16 +57,16 @@ class Task(Protocol):
         depends on, ``optimizer`` and ``batch_size`` among it."""
         ...
 
-    def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
+    def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
         """What the network's answers for the examples of ``part`` are worth: ``val_loss`` and so on."""
         ...
 
-    def answered(self, part: str, answers: NDArray[np.float32]) -> Answered:
+    def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
         """The network's answers for the examples of ``part`` beside the truths."""
         ...
 
 
-class Progress:
+class BestEpochTracker:
     """How far a trial came, and which epoch was best by ``metric``; a value that is not finite is never best."""
 
     def __init__(self, metric: str, mode: Literal["max", "min"], patience: int | None) -> None:
@@ -101,7 +101,7 @@ class Progress:
             raise TrainerError(f"no epoch of {self.epochs_done} has a finite {self._metric}, so none is best")
 
 
-class Course(Progress):
+class TrainState(BestEpochTracker):
     """One trial of a task."""
 
     def __init__(self, task: Task, params: Mapping[str, Scalar], *, seed: int, precision: Precision, engine: str):
@@ -132,9 +132,9 @@ class Course(Progress):
         described: dict[str, Any] = json.loads(json.dumps(asdict(self.shape)))
         return described
 
-    def knobs(self) -> dict[str, float]:
+    def hyperparameters(self) -> dict[str, float]:
         """What the next epoch trains with: the parameters, the learning rate as its schedule has it."""
-        return self.params.knobs_of_epoch(self.epochs_done, self.task.epochs, self.n_stale)
+        return self.params.hyperparameters_of_epoch(self.epochs_done, self.task.epochs, self.n_stale)
 
     def order(self) -> NDArray[np.int32]:
         """The training examples of the next epoch in the order in which they are seen."""

@@ -28,7 +28,7 @@ class ExamplesNetwork(Network):
         n_outputs: int = self._shape.n_outputs
         return n_outputs
 
-    def answer(self, outputs: Any) -> Any:
+    def activation(self, outputs: Any) -> Any:
         """Logarithms of probabilities, or the numbers."""
         return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
 

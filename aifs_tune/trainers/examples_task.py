@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.answered import Answered
+from aifs_tune.trainers.answered import Predictions
 from aifs_tune.trainers.course import check_one_of
 from aifs_tune.trainers.image_task import check_classes, check_mode, check_training, class_weights
 from aifs_tune.trainers.metrics import measure, measure_values
@@ -49,7 +49,7 @@ class ExamplesGoal:
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
         check_mode(self.mode, self.patience)
         if examples.classes:
-            check_classes(examples.truths, examples.train, examples.val, "examples")
+            check_classes(examples.y_true, examples.train, examples.val, "examples")
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
             raise DataError(f"train, val: {n_train} and {n_val} examples; allowed: at least 1 and 2")
@@ -58,29 +58,29 @@ class ExamplesGoal:
         """Of each example, shape (n,): by :func:`class_weights` where classes are balanced, else 1."""
         examples = self.examples
         if not examples.classes or self.class_weights == "none":
-            return np.ones(len(examples.truths), np.float32)
-        weights: NDArray[np.float32] = class_weights(examples.truths[examples.train], len(examples.classes))
-        return np.asarray(weights[examples.truths])
+            return np.ones(len(examples.y_true), np.float32)
+        weights: NDArray[np.float32] = class_weights(examples.y_true[examples.train], len(examples.classes))
+        return np.asarray(weights[examples.y_true])
 
-    def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
+    def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
         """What the answers, shape (n, outputs), for the examples of ``part`` are worth: ``val_loss`` and so on."""
         examples = self.examples
-        truths = examples.truths[getattr(examples, part)]
-        found = measure(truths, answers) if examples.classes else measure_values(truths, answers, examples.targets)
+        y_true = examples.y_true[getattr(examples, part)]
+        found = measure(y_true, y_pred) if examples.classes else measure_values(y_true, y_pred, examples.targets)
         return {f"{part}_{name}": value for name, value in found.items()}
 
-    def answered(self, part: str, answers: NDArray[np.float32]) -> Answered:
+    def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
         """The answers of :meth:`measure` beside the truths: probabilities, or numbers in the units of the targets."""
         examples = self.examples
         rows = getattr(examples, part)
-        truths = examples.truths[rows]
+        y_true = examples.y_true[rows]
         if examples.classes:
-            return Answered(rows, truths, np.exp(answers), examples.classes, ())
+            return Predictions(rows, y_true, np.exp(y_pred), examples.classes, ())
         centres = np.array([target.centre for target in examples.targets])
         scales = np.array([target.scale for target in examples.targets])
         told = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
-        in_units = [(values * scales + centres).astype(np.float32) for values in (truths, answers)]
-        return Answered(rows, in_units[0], in_units[1], (), told)
+        in_units = [(values * scales + centres).astype(np.float32) for values in (y_true, y_pred)]
+        return Predictions(rows, in_units[0], in_units[1], (), told)
 
 
 @dataclass(frozen=True)

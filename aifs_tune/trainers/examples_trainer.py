@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.examples_task import ExampleShapes, ExamplesTask, default_goal
-from aifs_tune.trainers.lessons import Classes, Knobs, Lesson, Values
+from aifs_tune.trainers.lessons import ClassificationLoss, Hyperparameters, LossFunction, RegressionLoss
 from aifs_tune.trainers.loaded import predicted
 from aifs_tune.trainers.net_trainer import NetTrainer
 from aifs_tune.trainers.params import TrainingParams
@@ -59,14 +59,16 @@ class ExamplesTrainer(NetTrainer):
         task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
-    def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
+    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """Inputs of a training batch, changed at random where truths stay what they are; here: not at all."""
-        del knobs, seed
+        del hyperparameters, seed
         return inputs
 
-    def changed_with_truths(self, inputs: Any, truths: Any, knobs: Knobs, seed: Any) -> tuple[Any, Any]:
+    def changed_with_targets(
+        self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any
+    ) -> tuple[Any, Any]:
         """The same where numbers are predicted, which may have to change too."""
-        return self.changed(inputs, knobs, seed), truths
+        return self.changed(inputs, hyperparameters, seed), y_true
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """What the best epoch says of new examples, given as ``examples.inputs`` are.
@@ -76,17 +78,17 @@ class ExamplesTrainer(NetTrainer):
         everything = np.arange(len(inputs[0]), dtype=np.int32)
         stored = tuple(resident(np.array(array)) for array in inputs)
         with self._best_weights() as network:
-            answers: NDArray[np.float32] = network.answers(stored, everything)
-        return predicted(answers, self._data.targets)
+            y_pred: NDArray[np.float32] = network.predict(stored, everything)
+        return predicted(y_pred, self._data.targets)
 
     def _resident(self) -> Examples:
         inputs = tuple(resident(array) for array in self._data.inputs)
-        return Examples(inputs, resident(self._data.truths), resident(self._task.weights()))
+        return Examples(inputs, resident(self._data.y_true), resident(self._task.weights()))
 
-    def _make_lesson(self, shape: Any) -> Lesson:
+    def _make_loss_function(self, shape: Any) -> LossFunction:
         if self._data.classes:
-            return Classes(self.changed)
-        return Values(shape.loss, self.changed_with_truths)
+            return ClassificationLoss(self.changed)
+        return RegressionLoss(shape.loss, self.changed_with_targets)
 
     def _part(self, part: str) -> NDArray[np.int32]:
         picked: NDArray[np.int32] = getattr(self._data, part)

@@ -43,11 +43,11 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
 
     def answer(*inputs: Any) -> Any:
         seen = network.seen(inputs[0] if loaded.trainer in IMAGE_CLASSES else inputs)
-        answers = network.answer(network.outputs(seen, lambda values: values, is_training=False))
+        y_pred = network.activation(network.outputs(seen, lambda values: values, is_training=False))
         if not targets:
-            return tf.identity(tf.exp(answers), "probabilities")
+            return tf.identity(tf.exp(y_pred), "probabilities")
         scales, centres = ([getattr(one, name) for one in targets] for name in ("scale", "centre"))
-        return tf.identity(answers * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32), "values")
+        return tf.identity(y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32), "values")
 
     signature = [tf.TensorSpec((None, *shape), kind, name) for name, shape, kind in inputs_of(loaded)]
     traced = tf.function(answer, input_signature=signature, autograph=False)
@@ -121,14 +121,14 @@ def _model(loaded: LoadedNetwork) -> Any:
     weights = loaded.network.values()
     made: dict[str, Sequence[str]] = {}
     body: Callable[[LoadedNetwork, Any, dict[str, Sequence[str]]], Any] = _BODIES[loaded.trainer]
-    outputs = _answers(loaded, body(loaded, values, made))
+    outputs = _activated(loaded, body(loaded, values, made))
     model = keras.Model(given, outputs, name=loaded.trainer)
     for layer, names in made.items():
         model.get_layer(layer).set_weights([np.array(weights[one]) for one in names])
     return model
 
 
-def _answers(loaded: LoadedNetwork, outputs: Any) -> Any:
+def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:
     if not loaded.targets:
         return keras.layers.Softmax(name="probabilities")(outputs)
     scales, centres = ([getattr(one, name) for one in loaded.targets] for name in ("scale", "centre"))

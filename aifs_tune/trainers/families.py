@@ -22,23 +22,23 @@ from aifs_tune.trainers import (
 from aifs_tune.trainers.params import CLASS_LOSS, VALUE_LOSS
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
-Kind: TypeAlias = Literal["images", "table", "series", "frames"]
+DataKind: TypeAlias = Literal["images", "table", "series", "frames"]
 """What a trainer learns from."""
 
 
 @dataclass(frozen=True)
-class Family:
+class TrainerEntry:
     """A trainer by name: ``cls`` of ``module``; ``shaping`` are the parameters that make another program.
 
     ``adaptable`` is whether a running trial can go on with other values of the rest; ``begins_with_weights`` is of
     those that are made with a file of ``weights``.
     """
 
-    kind: Kind
+    kind: DataKind
     module: str
     cls: str
     allowed: Mapping[str, Parameter]
-    shaping: tuple[str, ...]
+    static_params: tuple[str, ...]
     adaptable: bool = True
     begins_with_weights: bool = False
 
@@ -57,39 +57,41 @@ class Family:
         return value_metrics(targets) if targets else CLASS_METRICS
 
 
-FAMILIES: dict[str, Family] = {
-    "cnn": Family("images", "aifs_tune.trainers.cnn", "CnnTrainer", cnn_params.ALLOWED, cnn_params.SHAPING),
-    "residual_cnn": Family(
+TRAINERS: dict[str, TrainerEntry] = {
+    "cnn": TrainerEntry("images", "aifs_tune.trainers.cnn", "CnnTrainer", cnn_params.ALLOWED, cnn_params.STATIC_PARAMS),
+    "residual_cnn": TrainerEntry(
         "images",
         "aifs_tune.trainers.residual",
         "ResidualCnnTrainer",
         residual_params.ALLOWED,
-        residual_params.SHAPING,
+        residual_params.STATIC_PARAMS,
     ),
-    "transfer": Family(
+    "transfer": TrainerEntry(
         "images",
         "aifs_tune.trainers.transfer",
         "TransferTrainer",
         transfer_params.ALLOWED,
-        transfer_params.SHAPING,
+        transfer_params.STATIC_PARAMS,
         begins_with_weights=True,
     ),
-    "mlp": Family("table", "aifs_tune.trainers.mlp", "MlpTrainer", mlp_params.ALLOWED, mlp_params.SHAPING),
-    "boosting": Family(
+    "mlp": TrainerEntry("table", "aifs_tune.trainers.mlp", "MlpTrainer", mlp_params.ALLOWED, mlp_params.STATIC_PARAMS),
+    "boosting": TrainerEntry(
         "table",
         "aifs_tune.trainers.boosting",
         "BoostingTrainer",
         boosting_params.ALLOWED,
-        boosting_params.SHAPING,
+        boosting_params.STATIC_PARAMS,
         adaptable=False,
     ),
-    "rnn": Family("series", "aifs_tune.trainers.rnn", "RnnTrainer", rnn_params.ALLOWED, rnn_params.SHAPING),
-    "cnn1d": Family("series", "aifs_tune.trainers.cnn1d", "Cnn1dTrainer", cnn1d_params.ALLOWED, cnn1d_params.SHAPING),
-    "cnn_values": Family(
+    "rnn": TrainerEntry("series", "aifs_tune.trainers.rnn", "RnnTrainer", rnn_params.ALLOWED, rnn_params.STATIC_PARAMS),
+    "cnn1d": TrainerEntry(
+        "series", "aifs_tune.trainers.cnn1d", "Cnn1dTrainer", cnn1d_params.ALLOWED, cnn1d_params.STATIC_PARAMS
+    ),
+    "cnn_values": TrainerEntry(
         "frames",
         "aifs_tune.trainers.cnn_values",
         "CnnValuesTrainer",
         cnn_values_params.ALLOWED,
-        cnn_values_params.SHAPING,
+        cnn_values_params.STATIC_PARAMS,
     ),
 }

@@ -82,9 +82,9 @@ class FoldedTrainer:
         found: dict[str, float] = self._own.evaluate(part)
         return found
 
-    def save_answers(self, folder: Path) -> Path:
+    def save_predictions(self, folder: Path) -> Path:
         """Write what the best epoch answers for the test part into ``folder``; the path of the arrays."""
-        written: Path = self._own.save_answers(folder)
+        written: Path = self._own.save_predictions(folder)
         return written
 
 
@@ -94,12 +94,12 @@ class FoldedNetTrainer(FoldedTrainer):
 
     def __init__(self, own: Any, folds: Sequence[Any]) -> None:
         super().__init__(own, folds)
-        own.take_turns(folds)
+        own.share_train_functions(folds)
 
     @property
-    def spent(self) -> Mapping[str, float]:
+    def timings(self) -> Mapping[str, float]:
         """Seconds so far by what they went into, of all divisions together."""
-        return {name: sum(trainer.spent[name] for trainer in self._all) for name in self._own.spent}
+        return {name: sum(trainer.timings[name] for trainer in self._all) for name in self._own.timings}
 
     @property
     def gpu_peak_mb(self) -> float | None:
@@ -107,9 +107,9 @@ class FoldedNetTrainer(FoldedTrainer):
         found: float | None = self._own.gpu_peak_mb
         return found
 
-    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+    def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
-        return any(trainer.wears_out(params) for trainer in self._all)
+        return any(trainer.needs_restart(params) for trainer in self._all)
 
     def change(self, params: Mapping[str, Scalar]) -> None:
         """Go on with other parameters, from the weights that the trial has.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.augment import augment
-from aifs_tune.trainers.image_params import view_knobs
+from aifs_tune.trainers.image_params import view_hyperparameters
 from aifs_tune.trainers.network import Network, dtype_of, gathered
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import resident, tf
@@ -47,7 +47,7 @@ class ImageNetwork(Network):
     def seen(self, raw: Any) -> Any:
         return to_unit_scale(raw)
 
-    def answer(self, outputs: Any) -> Any:
+    def activation(self, outputs: Any) -> Any:
         return tf.nn.log_softmax(outputs)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -59,14 +59,14 @@ class ImageNetwork(Network):
             If the images have another shape or type than those that the network is for.
         """
         check_images(images, self.shape.image)
-        return np.exp(self.answers(resident(images), np.arange(len(images), dtype=np.int32)))
+        return np.exp(self.predict(resident(images), np.arange(len(images), dtype=np.int32)))
 
     def probabilities_of_views(
-        self, images: NDArray[np.uint8], views: int, *, knobs: Mapping[str, float], seed: int
+        self, images: NDArray[np.uint8], views: int, *, hyperparameters: Mapping[str, float], seed: int
     ) -> NDArray[np.float32]:
         """The mean of :meth:`probabilities` over ``views`` random views of each image (Krizhevsky et al. 2012).
 
-        A view is changed as :func:`~aifs_tune.trainers.augment.augment` changes training images by ``knobs``, without
+        A view is changed as :func:`~aifs_tune.trainers.augment.augment` changes training images by ``hyperparameters``, without
         erasing. The same ``seed`` gives the same views of the same images in the same order. One view is the image
         as it is.
 
@@ -85,7 +85,9 @@ class ImageNetwork(Network):
         if self._view is None:
             self._view = tf.function(self._view_batch, autograph=False)
         stored, n = resident(images), len(images)
-        strengths = {name: tf.constant(value, tf.float32) for name, value in view_knobs(knobs).items()}
+        strengths = {
+            name: tf.constant(value, tf.float32) for name, value in view_hyperparameters(hyperparameters).items()
+        }
         filled = np.resize(np.arange(n, dtype=np.int32), -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)
         found = [
             np.array(self._view(stored, tf.constant(picked), strengths, tf.constant([seed, i], tf.int64), views))
@@ -93,13 +95,13 @@ class ImageNetwork(Network):
         ]
         return np.concatenate(found)[:n]
 
-    def _view_batch(self, stored: Any, picked: Any, knobs: Any, seed: Any, views: Any) -> Any:
+    def _view_batch(self, stored: Any, picked: Any, hyperparameters: Any, seed: Any, views: Any) -> Any:
         self.n_traces += 1
         images = self.seen(gathered(stored, picked))
         seeds = tf.random.split(seed, views)
 
         def one(i: Any, total: Any) -> Any:
-            changed = augment(images, knobs, seeds[i])
+            changed = augment(images, hyperparameters, seeds[i])
             outputs = self.outputs(changed, lambda values: values, is_training=False)
             return i + 1, total + tf.nn.softmax(outputs)
 

@@ -66,6 +66,6 @@ class ImageParams(TrainingParams):
     mixup: float = 0.0
 
 
-def view_knobs(knobs: Mapping[str, float]) -> dict[str, float]:
-    """The changes of a random view of an image that is to be classified: all of ``knobs`` that keep it whole."""
-    return {name: knobs[name] for name in IMAGE_CHANGES} | {"random_erasing": 0.0, "cutmix": 0.0}
+def view_hyperparameters(hyperparameters: Mapping[str, float]) -> dict[str, float]:
+    """The changes of a random view of an image that is to be classified: all of ``hyperparameters`` that keep it whole."""
+    return {name: hyperparameters[name] for name in IMAGE_CHANGES} | {"random_erasing": 0.0, "cutmix": 0.0}

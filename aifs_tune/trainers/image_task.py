@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aifs_tune.data.images import ImageSet
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.answered import Answered
+from aifs_tune.trainers.answered import Predictions
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
 from aifs_tune.trainers.course import check_one_of
 from aifs_tune.trainers.image_params import ImageParams
@@ -78,15 +78,15 @@ class ImageTask:
             return np.ones(len(self.images.classes), np.float32)
         return class_weights(self.images.labels[self.images.train], len(self.images.classes))
 
-    def measure(self, part: str, answers: NDArray[np.float32]) -> dict[str, float]:
+    def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
         """What the logarithms, shape (n, classes), of the images of ``part`` are worth: ``val_loss`` and so on."""
         labels = self.images.labels[getattr(self.images, part)]
-        return {f"{part}_{name}": value for name, value in measure(labels, answers).items()}
+        return {f"{part}_{name}": value for name, value in measure(labels, y_pred).items()}
 
-    def answered(self, part: str, answers: NDArray[np.float32]) -> Answered:
+    def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
         """The logarithms of :meth:`measure` beside the truths, as probabilities."""
         rows = getattr(self.images, part)
-        return Answered(rows, self.images.labels[rows], np.exp(answers), tuple(self.images.classes), ())
+        return Predictions(rows, self.images.labels[rows], np.exp(y_pred), tuple(self.images.classes), ())
 
 
 def class_weights(labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from aifs_tune.trainers.augment import augment
 from aifs_tune.trainers.image_network import ImageNetwork
 from aifs_tune.trainers.image_params import ImageParams
 from aifs_tune.trainers.image_task import ImageShapes, ImageTask
-from aifs_tune.trainers.lessons import Classes, Lesson
+from aifs_tune.trainers.lessons import ClassificationLoss, LossFunction
 from aifs_tune.trainers.net_trainer import NetTrainer
 from aifs_tune.trainers.program import Examples
 from aifs_tune.trainers.runtime import resident
@@ -64,19 +64,19 @@ class ImageTrainer(NetTrainer):
         With more than one of ``views``, the mean over so many random views of each image, changed as the trial
         changes training images; see :meth:`~aifs_tune.trainers.image_network.ImageNetwork.probabilities_of_views`.
         """
-        knobs = self._course.params.knobs()
+        hyperparameters = self._train_state.params.hyperparameters()
         with self._best_weights() as network:
             assert isinstance(network, ImageNetwork)
-            return network.probabilities_of_views(images, views, knobs=knobs, seed=seed)
+            return network.probabilities_of_views(images, views, hyperparameters=hyperparameters, seed=seed)
 
     def _resident(self) -> Examples:
         labels = self._images.labels
         weights = self._task.weights_of_classes()[labels]
         return Examples(resident(self._images.images), resident(labels), resident(weights))
 
-    def _make_lesson(self, shape: Any) -> Lesson:
+    def _make_loss_function(self, shape: Any) -> LossFunction:
         del shape
-        return Classes(augment)
+        return ClassificationLoss(augment)
 
     def _part(self, part: str) -> NDArray[np.int32]:
         picked: NDArray[np.int32] = getattr(self._images, part)

@@ -72,23 +72,23 @@ class LoadedNetwork:
         """
         stored = tuple(resident(np.array(array)) for array in inputs)
         raw = stored[0] if self.trainer in IMAGE_CLASSES else stored
-        answers = self.network.answers(raw, np.arange(len(inputs[0]), dtype=np.int32))
-        return predicted(answers, self.targets)
+        y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
+        return predicted(y_pred, self.targets)
 
 
-def predicted(answers: NDArray[np.float32], targets: tuple[Target, ...]) -> NDArray[np.float32]:
+def predicted(y_pred: NDArray[np.float32], targets: tuple[Target, ...]) -> NDArray[np.float32]:
     """What a network's answers say: of classes probabilities, else numbers in the units of their targets."""
     if not targets:
-        return np.asarray(np.exp(answers), np.float32)
+        return np.asarray(np.exp(y_pred), np.float32)
     centres, scales = (np.array([getattr(target, name) for target in targets]) for name in ("centre", "scale"))
-    return np.asarray(answers * scales + centres, np.float32)
+    return np.asarray(y_pred * scales + centres, np.float32)
 
 
 def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Precision | None = None) -> LoadedNetwork:
     """The network in ``folder``, in the precision it was measured in, or another one.
 
     Built from our own code and plain arrays, so that nothing in the files is executed. ``hashes`` are those of a
-    trial's ``weights``, for a folder that was copied; of one that :func:`~aifs_tune.artefacts.kept_weights` gave they
+    trial's ``weights``, for a folder that was copied; of one that :func:`~aifs_tune.artifacts.kept_weights` gave they
     have been checked.
 
     Raises
@@ -137,7 +137,7 @@ def _shape(described: Mapping[str, Any], shape_type: Any, params: TrainingParams
     if "image" in given:
         given["image"] = tuple(given["image"])
     shape, chosen = shape_type(**given), asdict(params)
-    for name in type(params).shaping:
+    for name in type(params).static_params:
         if getattr(shape, name) != chosen[name]:
             raise ValueError(f"{name} is {getattr(shape, name)!r} in architecture and {chosen[name]!r} in params")
     for name in given.keys() - chosen.keys():

@@ -37,7 +37,7 @@ def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -
 
 
 def measure_values(
-    truths: NDArray[np.float32], answers: NDArray[np.float32], targets: Sequence[Target]
+    y_true: NDArray[np.float32], y_pred: NDArray[np.float32], targets: Sequence[Target]
 ) -> dict[str, float]:
     """:data:`~aifs_tune.trainers.scores.VALUES`, then what each of ``targets`` has in its own unit.
 
@@ -45,10 +45,10 @@ def measure_values(
     not finite; ``r2`` is NaN for a target that does not vary here.
     """
     names = [*VALUES, *(f"{name}_{target.name}" for target in targets for name in OF_A_TARGET)]
-    if not np.isfinite(answers).all():
+    if not np.isfinite(y_pred).all():
         return dict.fromkeys(names, float("nan"))
-    errors = np.abs(answers.astype(np.float64) - truths)
-    squares, spreads = (errors**2).mean(axis=0), truths.astype(np.float64).var(axis=0)
+    errors = np.abs(y_pred.astype(np.float64) - y_true)
+    squares, spreads = (errors**2).mean(axis=0), y_true.astype(np.float64).var(axis=0)
     explained = 1 - np.divide(squares, spreads, out=np.full(len(targets), np.nan), where=spreads > 0)
     scales = np.array([target.scale for target in targets])
     columns = [errors.mean(axis=0) * scales, np.sqrt(squares) * scales, np.quantile(errors, 0.9, axis=0) * scales]

@@ -15,7 +15,7 @@ from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.columns import n_kept, ranked_columns
 from aifs_tune.trainers.examples_network import ExamplesNetwork
 from aifs_tune.trainers.examples_trainer import ExamplesTrainer
-from aifs_tune.trainers.lessons import Knobs
+from aifs_tune.trainers.lessons import Hyperparameters
 from aifs_tune.trainers.mlp_params import MlpParams, MlpShape
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
@@ -63,21 +63,21 @@ class MlpTrainer(ExamplesTrainer):
 
     def _keep_columns(self) -> None:
         """Those left are scaled up, so that the sums of the first layer are as large as those of all columns."""
-        params: Any = self._course.params
+        params: Any = self._train_state.params
         share, n_columns = params.kept_columns, self._data.inputs[0].shape[1]
         scale = np.ones(n_columns, np.float32)
         if (kept := n_kept(share, n_columns)) < n_columns:
             scale[self._ranked[:kept]] = math.sqrt(n_columns / kept)
             scale[self._ranked[kept:]] = 0.0
-        self._program.network.states[KEPT_SCALE].assign(scale)
+        self._train_function.network.states[KEPT_SCALE].assign(scale)
 
     @cached_property
     def _ranked(self) -> NDArray[np.intp]:
         return ranked_columns(self._data)
 
-    def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
+    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """With Gaussian noise of the standard deviation ``noise``."""
-        noise = knobs["noise"]
+        noise = hyperparameters["noise"]
         return tf.cond(
             noise > 0, lambda: inputs + tf.random.stateless_normal(inputs.shape, seed) * noise, lambda: inputs
         )

@@ -24,7 +24,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = ("optimizer", "batch_size", "loss", "layers", "units")
+STATIC_PARAMS = ("optimizer", "batch_size", "loss", "layers", "units")
 """What makes another program."""
 
 
@@ -34,7 +34,7 @@ class MlpParams(TrainingParams):
 
     trainer: ClassVar[str] = "mlp"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    static_params: ClassVar = STATIC_PARAMS
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
@@ -70,7 +70,7 @@ class MlpShape:
             If the network is too large.
         """
         n_outputs = len(examples.classes) or len(examples.targets)
-        made = {name: getattr(params, name) for name in SHAPING}
+        made = {name: getattr(params, name) for name in STATIC_PARAMS}
         shape = cls(examples.inputs[0].shape[1], n_outputs, bool(examples.classes), **made)
         n_weights = sum(a * b for a, b in pairwise(shape.widths))
         if n_weights > MOST_WEIGHTS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from aifs_tune.data.examples import Target
 from aifs_tune.trainers.augment import GEOMETRIC, drawn_transforms, warp
-from aifs_tune.trainers.lessons import Knobs
+from aifs_tune.trainers.lessons import Hyperparameters
 from aifs_tune.trainers.runtime import tf
 
 _DARKEST = 1e-3  # the smallest factor of brightness: a magnitude has no value at 0
@@ -20,7 +20,7 @@ _SAME = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Truths:
+class TargetTransform:
     """How truths (n, targets), scaled as ``targets`` say, follow their images.
 
     ``roles`` are those of :data:`~aifs_tune.data_spec.Role`, one for each target; the k-th ``x`` belongs to the k-th
@@ -34,21 +34,21 @@ class Truths:
     first_pixel: int = 0
 
     @classmethod
-    def of(cls, targets: Sequence[Target], facts: Mapping[str, Any]) -> Truths:
+    def of(cls, targets: Sequence[Target], facts: Mapping[str, Any]) -> TargetTransform:
         """As the facts of the examples say; without any, all are scalars in pixels of the image."""
         roles = facts.get("roles") or ["scalar"] * len(targets)
         shape, native = facts.get("shape", (1, 1)), facts.get("native", (1, 1))
         return cls(targets, roles, (shape[1] / native[1], shape[0] / native[0]), facts.get("first_pixel", 0))
 
-    def moved(self, truths: Any, transforms: Any) -> Any:
+    def moved(self, y_true: Any, transforms: Any) -> Any:
         """The truths of images that were warped by ``transforms`` (n, 8), as in :func:`~.augment.transforms_of`.
 
         A position goes where its pixel went and a vector turns with it. Lengths grow with the scale, and with its
         square the sum of the pixels: a flux, and its magnitude.
         """
         if not self.targets:
-            return truths
-        values = self._in_units(truths)
+            return y_true
+        values = self._in_units(y_true)
         a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
         area = 1 / tf.abs(a0 * b1 - a1 * b0)
         pairs = self._placed(values), self._vectors(values)
@@ -63,15 +63,15 @@ class Truths:
                 values[i] = values[i] * tf.sqrt(area)
         return self._scaled(self._brighter(values, area))
 
-    def brightened(self, truths: Any, factors: Any) -> Any:
+    def brightened(self, y_true: Any, factors: Any) -> Any:
         """The truths of images whose light was multiplied by ``factors`` (n,)."""
-        return self._scaled(self._brighter(self._in_units(truths), factors)) if self.targets else truths
+        return self._scaled(self._brighter(self._in_units(y_true), factors)) if self.targets else y_true
 
-    def stay_inside(self, truths: Any, transforms: Any, *, height: int, width: int) -> Any:
+    def stay_inside(self, y_true: Any, transforms: Any, *, height: int, width: int) -> Any:
         """Whether all positions are still in the image after ``transforms``, shape (n,)."""
         a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
         is_inside = tf.ones_like(a0, tf.bool)
-        for across, down in self._placed(self._in_units(truths)).values():
+        for across, down in self._placed(self._in_units(y_true)).values():
             x, y = _solved((a0, a1, b0, b1), across - a2, down - b2)
             is_inside &= (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
         return is_inside
@@ -105,18 +105,20 @@ class Truths:
                 changed[i] = values[i] - 2.5 / math.log(10) * tf.math.log(factors)
         return changed
 
-    def _in_units(self, truths: Any) -> list[Any]:
-        columns = tf.unstack(truths, axis=1)
+    def _in_units(self, y_true: Any) -> list[Any]:
+        columns = tf.unstack(y_true, axis=1)
         return [column * t.scale + t.centre for column, t in zip(columns, self.targets, strict=True)]
 
     def _scaled(self, values: list[Any]) -> Any:
         return tf.stack([(value - t.centre) / t.scale for value, t in zip(values, self.targets, strict=True)], axis=1)
 
 
-def change(images: Any, truths: Any, knobs: Knobs, seed: Any, *, of: Truths, bends: Any) -> tuple[Any, Any]:
+def change(
+    images: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any, *, of: TargetTransform, bends: Any
+) -> tuple[Any, Any]:
     """Each image of a float batch (n, height, width, bands) and its truths changed by a draw of its own.
 
-    ``knobs`` are those of :func:`~aifs_tune.trainers.augment.augment`. An image whose object would leave it is not
+    ``hyperparameters`` are those of :func:`~aifs_tune.trainers.augment.augment`. An image whose object would leave it is not
     moved. Brightness multiplies the light, of which a pixel has ``sinh(value * bend)``, or ``value`` where the bend of
     its band is 0.
     """
@@ -125,24 +127,24 @@ def change(images: Any, truths: Any, knobs: Knobs, seed: Any, *, of: Truths, ben
     draws = tf.unstack(tf.random.stateless_uniform((7, n), seeds[0], -1.0, 1.0))
 
     def moved() -> tuple[Any, Any]:
-        drawn = drawn_transforms(draws, knobs, height, width)
-        stays = of.stay_inside(truths, drawn, height=height, width=width)
+        drawn = drawn_transforms(draws, hyperparameters, height, width)
+        stays = of.stay_inside(y_true, drawn, height=height, width=width)
         transforms = tf.where(stays[:, None], drawn, tf.constant([_SAME]))
-        return warp(images, transforms), of.moved(truths, transforms)
+        return warp(images, transforms), of.moved(y_true, transforms)
 
-    is_moved = tf.add_n([knobs[name] for name in GEOMETRIC]) > 0
-    warped, placed = tf.cond(is_moved, moved, lambda: (images, truths))
-    factors = tf.maximum(draws[6] * knobs["brightness"] + 1, _DARKEST)
+    is_moved = tf.add_n([hyperparameters[name] for name in GEOMETRIC]) > 0
+    warped, placed = tf.cond(is_moved, moved, lambda: (images, y_true))
+    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, _DARKEST)
     lit, weighed = tf.cond(
-        knobs["brightness"] > 0,
+        hyperparameters["brightness"] > 0,
         lambda: (_lit(warped, factors[:, None, None, None], bends), of.brightened(placed, factors)),
         lambda: (warped, placed),
     )
 
     def grainy() -> Any:
-        return lit + tf.random.stateless_normal(images.shape, seeds[1]) * knobs["noise"]
+        return lit + tf.random.stateless_normal(images.shape, seeds[1]) * hyperparameters["noise"]
 
-    return tf.cond(knobs["noise"] > 0, grainy, lambda: lit), weighed
+    return tf.cond(hyperparameters["noise"] > 0, grainy, lambda: lit), weighed
 
 
 def _lit(images: Any, factors: Any, bends: Any) -> Any:

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.answered import write_answers
-from aifs_tune.trainers.course import Course, Task, Weights, check_one_of, damaged
+from aifs_tune.trainers.answered import write_predictions
+from aifs_tune.trainers.course import Task, TrainState, Weights, check_one_of, damaged
 from aifs_tune.trainers.devices import Devices
-from aifs_tune.trainers.lessons import Lesson
+from aifs_tune.trainers.lessons import LossFunction
 from aifs_tune.trainers.network import Network
 from aifs_tune.trainers.params import Precision
-from aifs_tune.trainers.program import Examples, Pass, Program
+from aifs_tune.trainers.program import Epoch, Examples, TrainFunction
 from aifs_tune.trainers.runtime import configure, gpu_peak_mb, native_precision
 
-KEPT_PROGRAMS = 8
-KEPT_BYTES = 2**30
+MAX_TRAIN_FUNCTIONS = 8
+MAX_TRAIN_FUNCTION_BYTES = 2**30
 """Programs beyond either are dropped, the longest unused first; the current one is always kept. As that gives
 back their weights only, a sweep's worker is replaced instead."""
 
@@ -76,11 +76,11 @@ class NetTrainer(ABC):
         self._devices = Devices(max(1, int(devices)))
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
-        self._programs: OrderedDict[Any, Program] = OrderedDict()
-        self._turn = 0
+        self._train_functions: OrderedDict[Any, TrainFunction] = OrderedDict()
+        self._variables_index = 0
         self._dropped_traces = 0
-        self._spent = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
-        self.n_programs = 0
+        self._timings = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.n_train_functions = 0
         """Programs compiled so far. A dropped one gives back its weights, not all of its memory."""
         self.reset(params or {}, seed=seed)
 
@@ -89,7 +89,7 @@ class NetTrainer(ABC):
         """All examples on the device."""
 
     @abstractmethod
-    def _make_lesson(self, shape: Any) -> Lesson:
+    def _make_loss_function(self, shape: Any) -> LossFunction:
         """What a step of a shape does beside the network."""
 
     @abstractmethod
@@ -103,48 +103,48 @@ class NetTrainer(ABC):
     @property
     def n_traces(self) -> int:
         """Functions traced so far: two for each program, one to train and one to evaluate."""
-        return self._dropped_traces + sum(program.n_traces for program in self._programs.values())
+        return self._dropped_traces + sum(train_function.n_traces for train_function in self._train_functions.values())
 
     @property
-    def spent(self) -> Mapping[str, float]:
+    def timings(self) -> Mapping[str, float]:
         """Seconds so far by what they went into: ``trace`` (a program, compiled at its first epoch and part), ``train``
         and ``evaluate``."""
-        return self._spent
+        return self._timings
 
     @property
     def gpu_peak_mb(self) -> float | None:
         """As of :func:`aifs_tune.trainers.runtime.gpu_peak_mb`."""
         return gpu_peak_mb()
 
-    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+    def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
         try:
             shape = self._task.shape_of(self._task.params_of(params))
         except RequestError:
             return False
-        if shape in self._programs:
+        if shape in self._train_functions:
             return False
-        return len(self._programs) >= KEPT_PROGRAMS or self._n_bytes() > KEPT_BYTES
+        return len(self._train_functions) >= MAX_TRAIN_FUNCTIONS or self._n_bytes() > MAX_TRAIN_FUNCTION_BYTES
 
     @property
     def is_finished(self) -> bool:
         """Whether ``patience`` ran out."""
-        return self._course.is_finished
+        return self._train_state.is_finished
 
     @property
     def epochs_done(self) -> int:
         """Epochs of the running trial."""
-        return self._course.epochs_done
+        return self._train_state.epochs_done
 
     @property
     def best_epoch(self) -> int | None:
         """Counted from 1; None before the first finite value."""
-        return self._course.best_epoch
+        return self._train_state.best_epoch
 
     @property
     def best_value(self) -> float | None:
         """The metric at the best epoch."""
-        return self._course.best_value
+        return self._train_state.best_value
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
         """Start a new trial; compiles only if no kept program has the shape of ``params``.
@@ -154,9 +154,9 @@ class NetTrainer(ABC):
         RequestError
             If a parameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
         """
-        self._course = Course(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
-        self._current = self._program_of(self._course.shape)
-        self._program.start(seed)
+        self._train_state = TrainState(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
+        self._current = self._train_function_of(self._train_state.shape)
+        self._train_function.start(seed)
         self._best: Weights = {}
 
     def change(self, params: Mapping[str, Scalar]) -> None:
@@ -167,7 +167,7 @@ class NetTrainer(ABC):
         RequestError
             If a parameter is unknown or not allowed, or makes another program; the trial is as it was.
         """
-        self._course.change(params)
+        self._train_state.change(params)
 
     def epoch(self) -> dict[str, float]:
         """Train one epoch and measure it on the validation part; empty if already finished.
@@ -182,16 +182,16 @@ class NetTrainer(ABC):
 
     def train_epoch(self) -> dict[str, float]:
         """The first half of :meth:`epoch`: train and measure, and leave open what that is worth."""
-        course = self._course
-        now = Pass(course.order(), course.epochs_done, course.seed, course.knobs())
+        train_state = self._train_state
+        now = Epoch(train_state.order(), train_state.epochs_done, train_state.seed, train_state.hyperparameters())
         with self._timed("train"):
-            loss, score = self._program.train(self._examples, now)
+            loss, score = self._train_function.train(self._examples, now)
         return {"loss": loss, self._score: score, **self._measure("val")}
 
     def judge(self, metrics: Mapping[str, float]) -> None:
         """The second half: the epoch that was trained last counts as worth ``metrics``, its own or others."""
-        if self._course.finish_epoch(metrics):
-            self._best = self._program.network.values()
+        if self._train_state.finish_epoch(metrics):
+            self._best = self._train_function.network.values()
 
     _score = "accuracy"
     """What the lesson's score of the training passes is called."""
@@ -210,8 +210,8 @@ class NetTrainer(ABC):
 
     def save(self, folder: Path) -> None:
         """Write the running trial into ``folder``."""
-        weights, slots = self._program.network.values(), self._program.slots()
-        self._course.write(folder, weights=weights, slots=slots, best=self._best)
+        weights, slots = self._train_function.network.values(), self._train_function.slots()
+        self._train_state.write(folder, weights=weights, slots=slots, best=self._best)
 
     def load(self, folder: Path) -> None:
         """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
@@ -221,11 +221,11 @@ class NetTrainer(ABC):
         ConflictError
             If it was written for other data or another shape; TrainerError if the files are damaged.
         """
-        network = self._program.network
-        weights, slots, best = self._course.read(folder, network.sizes)
+        network = self._train_function.network
+        weights, slots, best = self._train_state.read(folder, network.sizes)
         try:
             network.assign(weights)
-            self._program.assign_slots(slots)
+            self._train_function.assign_slots(slots)
         except (KeyError, ValueError) as error:
             raise damaged(folder, error) from error
         self._best = best
@@ -238,9 +238,9 @@ class NetTrainer(ABC):
         TrainerError
             If no epoch had a finite value yet.
         """
-        return self._course.write_best(folder, self._best)
+        return self._train_state.write_best(folder, self._best)
 
-    def save_answers(self, folder: Path) -> Path:
+    def save_predictions(self, folder: Path) -> Path:
         """Write what the best epoch answers for the test part into ``folder``; the path of the arrays.
 
         Raises
@@ -250,8 +250,8 @@ class NetTrainer(ABC):
         """
         self._check_part("test")
         with self._best_weights() as network:
-            answers = network.answers(self._examples.inputs, self._part("test"))
-        return write_answers(folder, self._task.answered("test", answers))
+            y_pred = network.predict(self._examples.inputs, self._part("test"))
+        return write_predictions(folder, self._task.predictions_of("test", y_pred))
 
     def _check_part(self, part: str) -> None:
         check_one_of("part", part, ("train", "val", "test"))
@@ -260,8 +260,8 @@ class NetTrainer(ABC):
 
     def _measure(self, part: str) -> dict[str, float]:
         with self._timed("evaluate"):
-            answers = self._program.network.answers(self._examples.inputs, self._part(part))
-            measured: dict[str, float] = self._task.measure(part, answers)
+            y_pred = self._train_function.network.predict(self._examples.inputs, self._part(part))
+            measured: dict[str, float] = self._task.measure(part, y_pred)
             return measured
 
     @contextmanager
@@ -270,12 +270,12 @@ class NetTrainer(ABC):
         try:
             yield
         finally:
-            self._spent["trace" if self.n_traces > traced else what] += time.perf_counter() - began
+            self._timings["trace" if self.n_traces > traced else what] += time.perf_counter() - began
 
     @contextmanager
     def _best_weights(self) -> Iterator[Network]:
-        self._course.check_trained()
-        network = self._program.network
+        self._train_state.check_trained()
+        network = self._train_function.network
         current = network.values()
         network.assign(self._best)
         try:
@@ -283,32 +283,34 @@ class NetTrainer(ABC):
         finally:
             network.assign(current)
 
-    def take_turns(self, others: Sequence[NetTrainer]) -> None:
+    def share_train_functions(self, others: Sequence[NetTrainer]) -> None:
         """Let ``others``, like this one in all but their data, train with its programs, from their next trial on; what
         is changed at random must not depend on the data."""
         for turn, other in enumerate(others, start=1):
-            other._turn, other._programs = turn, self._programs
+            other._variables_index, other._train_functions = turn, self._train_functions
 
     @property
-    def _program(self) -> Program:
+    def _train_function(self) -> TrainFunction:
         """With this trainer's weights in it, whoever trained last."""
-        self._current.turn_to(self._turn)
+        self._current.switch_variables(self._variables_index)
         return self._current
 
-    def _program_of(self, shape: Any) -> Program:
-        if shape not in self._programs:
+    def _train_function_of(self, shape: Any) -> TrainFunction:
+        if shape not in self._train_functions:
             began = time.perf_counter()
             with self._devices.scope():
-                network, lesson = self._make_network(shape), self._make_lesson(shape)
-            self._programs[shape] = Program(
-                network, lesson, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
+                network, loss_function = self._make_network(shape), self._make_loss_function(shape)
+            self._train_functions[shape] = TrainFunction(
+                network, loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
             )
-            self._spent["trace"] += time.perf_counter() - began
-            self.n_programs += 1
-        self._programs.move_to_end(shape)
-        while len(self._programs) > KEPT_PROGRAMS or (len(self._programs) > 1 and self._n_bytes() > KEPT_BYTES):
-            self._dropped_traces += self._programs.popitem(last=False)[1].n_traces
-        return self._programs[shape]
+            self._timings["trace"] += time.perf_counter() - began
+            self.n_train_functions += 1
+        self._train_functions.move_to_end(shape)
+        while len(self._train_functions) > MAX_TRAIN_FUNCTIONS or (
+            len(self._train_functions) > 1 and self._n_bytes() > MAX_TRAIN_FUNCTION_BYTES
+        ):
+            self._dropped_traces += self._train_functions.popitem(last=False)[1].n_traces
+        return self._train_functions[shape]
 
     def _n_bytes(self) -> int:
-        return sum(program.n_bytes for program in self._programs.values())
+        return sum(train_function.n_bytes for train_function in self._train_functions.values())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.pace import Pace
+from aifs_tune.trainers.pace import ChunkSizer
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.weights import initial_weights
@@ -34,8 +34,8 @@ class Network(ABC):
             name: tf.Variable(tf.zeros(size), trainable=False, aggregation=tf.VariableAggregation.MEAN)
             for name, size in (states or {}).items()
         }
-        self._answer: Any = None
-        self._pace = Pace()
+        self._predict: Any = None
+        self._chunks = ChunkSizer()
         self.n_traces = 0
 
     @abstractmethod
@@ -46,11 +46,11 @@ class Network(ABC):
         """What the network takes of stored examples."""
         return raw
 
-    def answer(self, outputs: Any) -> Any:
+    def activation(self, outputs: Any) -> Any:
         """What is measured: the outputs themselves, or what follows from them."""
         return outputs
 
-    def answers(self, stored: Inputs, picked: NDArray[np.int32]) -> NDArray[np.float32]:
+    def predict(self, stored: Inputs, picked: NDArray[np.int32]) -> NDArray[np.float32]:
         """:meth:`answer` for the picked ones of the ``stored`` examples, shape (n, outputs), nothing dropped.
 
         Computed in batches of one size, the last filled up by wrapping around, so that one trace does.
@@ -58,11 +58,11 @@ class Network(ABC):
         n = len(picked)
         if n == 0:
             return np.zeros((0, self.n_outputs), np.float32)
-        if self._answer is None:
-            self._answer = tf.function(self._answer_batches, input_signature=_signature(stored), autograph=False)
+        if self._predict is None:
+            self._predict = tf.function(self._predict_batches, input_signature=_signature(stored), autograph=False)
         filled = tf.constant(np.resize(picked, -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE))
-        slices = self._pace.slices(len(filled))
-        found = [np.array(self._answer(stored, filled, tf.constant(a), tf.constant(b))) for a, b in slices]
+        slices = self._chunks.slices(len(filled))
+        found = [np.array(self._predict(stored, filled, tf.constant(a), tf.constant(b))) for a, b in slices]
         return np.concatenate(found)[:n]
 
     @property
@@ -92,13 +92,13 @@ class Network(ABC):
     def _variables(self) -> dict[str, Any]:
         return self.weights | self.states
 
-    def _answer_batches(self, stored: Inputs, picked: Any, first: Any, last: Any) -> Any:
+    def _predict_batches(self, stored: Inputs, picked: Any, first: Any, last: Any) -> Any:
         self.n_traces += 1
 
         def one(i: Any, found: Any) -> Any:
             inputs = self.seen(gathered(stored, picked[i]))
             outputs = self.outputs(inputs, lambda values: values, is_training=False)
-            return i + 1, found.write(i - first, self.answer(outputs))
+            return i + 1, found.write(i - first, self.activation(outputs))
 
         found = tf.TensorArray(tf.float32, last - first, element_shape=(_AT_ONCE, self.n_outputs))
         return tf.while_loop(lambda i, _: i < last, one, (first, found))[1].concat()

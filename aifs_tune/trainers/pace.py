@@ -11,7 +11,7 @@ CALL_S = 0.25
 _MOST_GROWTH = 4
 
 
-class Pace:
+class ChunkSizer:
     """Cuts batches into calls of about :data:`CALL_S` seconds each, by how long the calls before took."""
 
     def __init__(self) -> None:

@@ -90,7 +90,7 @@ class Configuration:
 class TrainingParams(Configuration):
     """How a network is trained. Subclasses add what they are made of."""
 
-    shaping: ClassVar[tuple[str, ...]]
+    static_params: ClassVar[tuple[str, ...]]
     """Those that make another program; all others are arguments of the compiled step."""
 
     learning_rate: float = 1e-3
@@ -102,15 +102,15 @@ class TrainingParams(Configuration):
     warmup_epochs: int = 0
     clip_norm: float = 0.0
 
-    def knobs(self, rate_factor: float = 1.0) -> dict[str, float]:
+    def hyperparameters(self, rate_factor: float = 1.0) -> dict[str, float]:
         """What can change without a new program, the learning rate times ``rate_factor``; switches as 0 and 1."""
-        skipped = (*self.shaping, "schedule", "warmup_epochs")  # strings, and what the driver of the epochs reads
-        knobs = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
-        return knobs | {"learning_rate": self.learning_rate * rate_factor}
+        skipped = (*self.static_params, "schedule", "warmup_epochs")  # strings, and what the driver of the epochs reads
+        hyperparameters = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
+        return hyperparameters | {"learning_rate": self.learning_rate * rate_factor}
 
-    def knobs_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
-        """:meth:`knobs` of ``epoch`` (from 0), the learning rate as its schedule has it; see :meth:`rate_factor`."""
-        return self.knobs(self.rate_factor(epoch, epochs, n_stale))
+    def hyperparameters_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
+        """:meth:`hyperparameters` of ``epoch`` (from 0), the learning rate as its schedule has it; see :meth:`rate_factor`."""
+        return self.hyperparameters(self.rate_factor(epoch, epochs, n_stale))
 
     def rate_factor(self, epoch: int, epochs: int, n_stale: int) -> float:
         """The share of ``learning_rate`` that ``epoch`` (from 0) of ``epochs`` trains with.

@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.cnn_params import CnnParams
-from aifs_tune.trainers.course import Course, Weights, damaged
+from aifs_tune.trainers.course import TrainState, Weights, damaged
 from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.population_size import make_stack, precision_of
-from aifs_tune.trainers.stacked import MemberPass
+from aifs_tune.trainers.stacked import FusedEpoch
 
 GATHER_S = 0.5
 """A pass starts without a member that is later than this; it takes part in the next."""
 
 
-class Answer(NamedTuple):
+class FusedEpochResult(NamedTuple):
     """What an epoch of a member came to: loss and accuracy of the training passes, the logarithms of the
     probabilities of the validation images, shape (n, classes), and the seconds that went into it."""
 
     loss: float
     accuracy: float
     log_probabilities: NDArray[np.float32]
-    spent: Mapping[str, float]
+    timings: Mapping[str, float]
 
 
-class Population:
+class FusedTrainer:
     """Room for ``size`` trials of the shape that ``params`` have; :meth:`member` gives a trainer for one.
 
     Members may be used from different threads, and have to be: an epoch of one waits for the others that are
@@ -60,20 +60,20 @@ class Population:
         self.params = dict(params or {})
         self.shape = self.task.shape_of(CnnParams.from_mapping(self.params))
         self.size = size
-        self.turn = threading.Condition()
+        self.lock = threading.Condition()
         """Held by whoever reads or changes ``stack``."""
         self.stack = make_stack(self.task, self.params, size)
         self._free = set(range(size))
         self._expected: set[int] = set()
-        self._asking: dict[int, MemberPass] = {}
-        self._answers: dict[int, Answer | Exception] = {}
+        self._asking: dict[int, FusedEpoch] = {}
+        self._epoch_results: dict[int, FusedEpochResult | Exception] = {}
 
     @property
     def n_traces(self) -> int:
         """Functions traced so far: one to train for each set of random changes in use, one to evaluate."""
         return self.stack.n_traces
 
-    def member(self) -> Member:
+    def member(self) -> FusedMember:
         """A trainer for one trial at a time.
 
         Raises
@@ -81,32 +81,32 @@ class Population:
         RequestError
             If all places are taken.
         """
-        with self.turn:
+        with self.lock:
             if not self._free:
                 raise RequestError(f"member: all {self.size} places are taken; release one")
-            place = min(self._free)
-            self._free.remove(place)
-            return Member(self, place)
+            index = min(self._free)
+            self._free.remove(index)
+            return FusedMember(self, index)
 
-    def leave(self, place: int) -> None:
+    def leave(self, index: int) -> None:
         """Nobody trains at this place for now."""
-        with self.turn:
-            self._expected.discard(place)
-            self._asking.pop(place, None)
-            self.turn.notify_all()
+        with self.lock:
+            self._expected.discard(index)
+            self._asking.pop(index, None)
+            self.lock.notify_all()
 
-    def free(self, place: int) -> None:
+    def free(self, index: int) -> None:
         """Give the place back."""
-        with self.turn:
-            self.leave(place)
-            self._free.add(place)
+        with self.lock:
+            self.leave(index)
+            self._free.add(index)
 
-    def join(self, place: int) -> None:
+    def join(self, index: int) -> None:
         """Somebody is about to train at this place: the others wait for it a little."""
-        with self.turn:
-            self._expected.add(place)
+        with self.lock:
+            self._expected.add(index)
 
-    def train(self, place: int, epoch: MemberPass) -> Answer:
+    def train(self, index: int, epoch: FusedEpoch) -> FusedEpochResult:
         """Train one epoch at this place together with the others that ask for one.
 
         Raises
@@ -114,18 +114,18 @@ class Population:
         TrainerError
             If the pass failed; then it failed for all who took part.
         """
-        with self.turn:
-            self._asking[place] = epoch
-            self._expected.add(place)
-            self.turn.notify_all()
+        with self.lock:
+            self._asking[index] = epoch
+            self._expected.add(index)
+            self.lock.notify_all()
             deadline = time.monotonic() + GATHER_S
-            while place not in self._answers:
+            while index not in self._epoch_results:
                 left_s = deadline - time.monotonic()
                 if self._expected <= self._asking.keys() or left_s <= 0:
                     self._serve()
                 else:
-                    self.turn.wait(left_s)
-            answer = self._answers.pop(place)
+                    self.lock.wait(left_s)
+            answer = self._epoch_results.pop(index)
         if isinstance(answer, Exception):
             raise TrainerError(f"the population's pass failed: {' '.join(str(answer).split())[:300]}") from answer
         return answer
@@ -139,33 +139,33 @@ class Population:
             measured = time.perf_counter()
             found = self.stack.log_probabilities(self.task.images.val, list(asked))
             done = time.perf_counter()
-            spent = {"train": measured - began, "evaluate": done - measured}
+            timings = {"train": measured - began, "evaluate": done - measured}
             if self.n_traces > traced:
-                spent = {"trace": done - began}
-            self._answers |= {place: Answer(*trained[place], found[place], spent) for place in asked}
+                timings = {"trace": done - began}
+            self._epoch_results |= {index: FusedEpochResult(*trained[index], found[index], timings) for index in asked}
         except Exception as error:  # noqa: BLE001 - each of them is told
-            self._answers |= dict.fromkeys(asked, error)
-        self.turn.notify_all()
+            self._epoch_results |= dict.fromkeys(asked, error)
+        self.lock.notify_all()
 
 
-class Member:
+class FusedMember:
     """The trainer of one place; see :mod:`aifs_tune.trainers.protocol`. Made by :meth:`Population.member`."""
 
-    def __init__(self, population: Population, place: int) -> None:
-        self._population, self._place = population, place
-        self._spent = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
-        self.reset(population.params, seed=0)
+    def __init__(self, fused_trainer: FusedTrainer, index: int) -> None:
+        self._fused_trainer, self._index = fused_trainer, index
+        self._timings = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.reset(fused_trainer.params, seed=0)
 
     @property
     def is_finished(self) -> bool:
         """Whether ``patience`` ran out."""
-        return self._course.is_finished
+        return self._train_state.is_finished
 
     @property
-    def spent(self) -> Mapping[str, float]:
+    def timings(self) -> Mapping[str, float]:
         """Seconds of the passes it took part in, each counted whole: ``train`` and ``evaluate``, or ``trace`` if
         something was compiled in it."""
-        return self._spent
+        return self._timings
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
         """Start a new trial.
@@ -175,16 +175,16 @@ class Member:
         RequestError
             If a parameter is unknown or not allowed, or makes another shape than the population's.
         """
-        population = self._population
-        course = Course(population.task, params, seed=seed, precision=population.precision, engine="jax")
-        mine, theirs = asdict(course.shape), asdict(population.shape)
+        fused_trainer = self._fused_trainer
+        train_state = TrainState(fused_trainer.task, params, seed=seed, precision=fused_trainer.precision, engine="jax")
+        mine, theirs = asdict(train_state.shape), asdict(fused_trainer.shape)
         for name, value in mine.items():
             if value != theirs[name]:
                 raise RequestError(f"{name}: {value!r} is not allowed; allowed: {theirs[name]!r}, the population's")
-        self._course = course
-        with population.turn:
-            population.stack.start(self._place, seed)
-            population.join(self._place)
+        self._train_state = train_state
+        with fused_trainer.lock:
+            fused_trainer.stack.start(self._index, seed)
+            fused_trainer.join(self._index)
 
     def epoch(self) -> dict[str, float]:
         """Train one epoch with the other members, measure it on the validation part; empty if already finished.
@@ -196,26 +196,26 @@ class Member:
         """
         if self.is_finished:
             return {}
-        course, population = self._course, self._population
-        now = MemberPass(course.order(), course.epochs_done, course.seed, course.knobs())
-        answer = population.train(self._place, now)
-        for what, seconds in answer.spent.items():
-            self._spent[what] += seconds
-        measured = population.task.measure("val", answer.log_probabilities)
+        train_state, fused_trainer = self._train_state, self._fused_trainer
+        now = FusedEpoch(train_state.order(), train_state.epochs_done, train_state.seed, train_state.hyperparameters())
+        answer = fused_trainer.train(self._index, now)
+        for what, seconds in answer.timings.items():
+            self._timings[what] += seconds
+        measured = fused_trainer.task.measure("val", answer.log_probabilities)
         metrics = {"loss": answer.loss, "accuracy": answer.accuracy, **measured}
-        if course.finish_epoch(metrics):
-            with population.turn:
-                population.stack.keep_best(self._place)
-        if course.is_finished:
-            population.leave(self._place)
+        if train_state.finish_epoch(metrics):
+            with fused_trainer.lock:
+                fused_trainer.stack.keep_best(self._index)
+        if train_state.is_finished:
+            fused_trainer.leave(self._index)
         return metrics
 
     def save(self, folder: Path) -> None:
         """Write the running trial into ``folder``."""
-        population = self._population
-        with population.turn:
-            weights, slots = population.stack.weights(self._place), population.stack.slots(self._place)
-        self._course.write(folder, weights=weights, slots=slots, best=self._best())
+        fused_trainer = self._fused_trainer
+        with fused_trainer.lock:
+            weights, slots = fused_trainer.stack.weights(self._index), fused_trainer.stack.slots(self._index)
+        self._train_state.write(folder, weights=weights, slots=slots, best=self._best())
 
     def load(self, folder: Path) -> None:
         """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
@@ -225,13 +225,13 @@ class Member:
         ConflictError
             If it was written for other images or another shape; TrainerError if the files are damaged.
         """
-        weights, slots, best = self._course.read(folder, self._population.shape.weight_shapes)
-        stack = self._population.stack
+        weights, slots, best = self._train_state.read(folder, self._fused_trainer.shape.weight_shapes)
+        stack = self._fused_trainer.stack
         try:
-            with self._population.turn:
-                stack.assign(self._place, weights, slots)
+            with self._fused_trainer.lock:
+                stack.assign(self._index, weights, slots)
                 if best:
-                    stack.assign_best(self._place, best)
+                    stack.assign_best(self._index, best)
         except (KeyError, ValueError) as error:
             raise damaged(folder, error) from error
 
@@ -243,14 +243,14 @@ class Member:
         TrainerError
             If no epoch had a finite value yet.
         """
-        return self._course.write_best(folder, self._best())
+        return self._train_state.write_best(folder, self._best())
 
     def release(self) -> None:
         """Give the place to others; the member cannot be used any more."""
-        self._population.free(self._place)
+        self._fused_trainer.free(self._index)
 
     def _best(self) -> Weights:
-        if self._course.best_epoch is None:
+        if self._train_state.best_epoch is None:
             return {}
-        with self._population.turn:
-            return self._population.stack.best(self._place)
+        with self._fused_trainer.lock:
+            return self._fused_trainer.stack.best(self._index)

@@ -13,7 +13,7 @@ from aifs_tune.trainers.cnn_params import CnnParams
 from aifs_tune.trainers.image_task import ImageTask
 from aifs_tune.trainers.jax_runtime import jax
 from aifs_tune.trainers.params import Precision
-from aifs_tune.trainers.stacked import MemberPass, Stack
+from aifs_tune.trainers.stacked import FusedEpoch, Stack
 
 _SIZES = (1, 4, 16, 64)
 _LEAST_GAIN = 1.1
@@ -27,7 +27,7 @@ def make_stack(task: ImageTask, params: Mapping[str, Scalar], size: int) -> Stac
     return Stack(shape, size, images.images, images.labels, task.weights_of_classes(), precision_of(task))
 
 
-def choose_size(task: ImageTask, params: Mapping[str, Scalar], *, most: int) -> int:
+def choose_fused_size(task: ImageTask, params: Mapping[str, Scalar], *, most: int) -> int:
     """The size, at most ``most``, beyond which a population trains hardly more images a second, or is too large for
     the device's memory; 1 on a CPU, which one trial keeps busy.
 
@@ -50,13 +50,15 @@ def choose_size(task: ImageTask, params: Mapping[str, Scalar], *, most: int) -> 
 def images_per_second(stack: Stack, task: ImageTask, params: Mapping[str, Scalar], *, at_least_s: float = 1.0) -> float:
     """What all places of a stack train together, after what is compiled."""
     batches = np.resize(task.images.train, min(len(task.images.train), 32 * stack.shape.batch_size))
-    passes = dict.fromkeys(range(stack.size), MemberPass(batches, 0, 0, CnnParams.from_mapping(params).knobs()))
+    passes = dict.fromkeys(
+        range(stack.size), FusedEpoch(batches, 0, 0, CnnParams.from_mapping(params).hyperparameters())
+    )
     stack.train(passes)
     n_passes, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < at_least_s or n_passes == 0:
+    while (timings := time.perf_counter() - began) < at_least_s or n_passes == 0:
         stack.train(passes)
         n_passes += 1
-    return n_passes * stack.size * len(batches) / spent
+    return n_passes * stack.size * len(batches) / timings
 
 
 def memory_share() -> float:

@@ -70,12 +70,12 @@ class Evaluating(Protocol):
 
 
 @runtime_checkable
-class Answering(Protocol):
+class SavesPredictions(Protocol):
     """A trainer that says what its best epoch answers for the test part."""
 
-    def save_answers(self, folder: Path) -> Path:
+    def save_predictions(self, folder: Path) -> Path:
         """Write truths and answers into the existing ``folder`` as ``test.npz`` and ``test.json``; the path of the
-        first. See :func:`aifs_tune.trainers.answered.write_answers`.
+        first. See :func:`aifs_tune.trainers.answered.write_predictions`.
 
         Raises
         ------
@@ -105,17 +105,17 @@ class Adaptable(Protocol):
 
 
 @runtime_checkable
-class Accountable(Protocol):
+class ReportsTimings(Protocol):
     """A trainer that says what its time goes into."""
 
     @property
-    def spent(self) -> Mapping[str, float]:
+    def timings(self) -> Mapping[str, float]:
         """Seconds since it was made, by what they went into: ``trace``, ``train`` and ``evaluate``."""
         ...
 
 
 @runtime_checkable
-class Occupying(Protocol):
+class ReportsGpuMemory(Protocol):
     """A trainer that says what it takes of a GPU."""
 
     @property
@@ -125,9 +125,9 @@ class Occupying(Protocol):
 
 
 @runtime_checkable
-class Wearing(Protocol):
+class NeedsRestart(Protocol):
     """A trainer whose process cannot give back all that it takes, and has to be replaced at times."""
 
-    def wears_out(self, params: Mapping[str, Scalar]) -> bool:
+    def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a trial with these params should better begin in a new process."""
         ...

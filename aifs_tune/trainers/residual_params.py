@@ -23,7 +23,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = ("optimizer", "batch_size", "filters", "stages", "blocks")
+STATIC_PARAMS = ("optimizer", "batch_size", "filters", "stages", "blocks")
 """What makes another program."""
 
 
@@ -33,7 +33,7 @@ class ResidualParams(ImageParams):
 
     trainer: ClassVar[str] = "residual_cnn"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    static_params: ClassVar = STATIC_PARAMS
 
     filters: int = 16
     stages: int = 3
@@ -71,7 +71,7 @@ class ResidualShape:
     blocks: int = 2
 
     def __post_init__(self) -> None:
-        for name in SHAPING:
+        for name in STATIC_PARAMS:
             object.__setattr__(self, name, ALLOWED[name].take(name, getattr(self, name)))
         height, width, _ = self.image
         least = 2 ** (self.stages - 1)
@@ -95,7 +95,7 @@ class ResidualShape:
         RequestError
             If the images are too small for the stages, or the network is too large.
         """
-        return cls(image, n_classes, **{name: getattr(params, name) for name in SHAPING})
+        return cls(image, n_classes, **{name: getattr(params, name) for name in STATIC_PARAMS})
 
     @property
     def stem(self) -> Convolution:

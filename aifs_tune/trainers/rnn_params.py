@@ -23,7 +23,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = ("optimizer", "batch_size", "loss", "cell", "layers", "units", "bidirectional")
+STATIC_PARAMS = ("optimizer", "batch_size", "loss", "cell", "layers", "units", "bidirectional")
 """What makes another program."""
 
 
@@ -33,7 +33,7 @@ class RnnParams(SeriesParams):
 
     trainer: ClassVar[str] = "rnn"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    static_params: ClassVar = STATIC_PARAMS
 
     cell: Cell = "lstm"
     layers: int = 1
@@ -66,7 +66,7 @@ class RnnShape:
         RequestError
             If the network is too large; DataError if the examples are no series.
         """
-        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in SHAPING})
+        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
         width = GATES[shape.cell] * shape.units
         rows = sum(before + shape.units for before in shape.widths[:-1])
         n_weights = rows * width * (2 if shape.bidirectional else 1) + shape.widths[-1] * shape.n_outputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aifs_tune.trainers.examples_trainer import ExamplesTrainer
-from aifs_tune.trainers.lessons import Knobs
+from aifs_tune.trainers.lessons import Hyperparameters
 from aifs_tune.trainers.runtime import tf
 
 
@@ -16,14 +16,14 @@ class SeriesTrainer(ExamplesTrainer):
     and that they are windows of a ``forecast``, whose end is not cropped.
     """
 
-    def changed(self, inputs: Any, knobs: Knobs, seed: Any) -> Any:
+    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """Cropped, and with Gaussian noise of the standard deviation ``noise`` where there is a series."""
         values, lengths = inputs
         seeds, facts = tf.random.split(seed, 2), self._data.facts
         keeps_end = facts.get("forecast") is not None
         values, lengths = tf.cond(
-            knobs["crop"] > 0,
-            lambda: cropped(values, lengths, knobs["crop"], seeds[0], keeps_end=keeps_end),
+            hyperparameters["crop"] > 0,
+            lambda: cropped(values, lengths, hyperparameters["crop"], seeds[0], keeps_end=keeps_end),
             lambda: (values, lengths),
         )
         roles = [channel["role"] for channel in facts.get("channels", [])] or ["value"] * values.shape[2]
@@ -31,9 +31,12 @@ class SeriesTrainer(ExamplesTrainer):
 
         def noisy() -> Any:
             is_there = present(lengths, values.shape[1])[:, :, tf.newaxis]
-            return values + tf.random.stateless_normal(values.shape, seeds[1]) * knobs["noise"] * is_value * is_there
+            return (
+                values
+                + tf.random.stateless_normal(values.shape, seeds[1]) * hyperparameters["noise"] * is_value * is_there
+            )
 
-        return tf.cond(knobs["noise"] > 0, noisy, lambda: values), lengths
+        return tf.cond(hyperparameters["noise"] > 0, noisy, lambda: values), lengths
 
 
 def present(lengths: Any, steps: int) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.trainers.cnn_params import CnnShape
 from aifs_tune.trainers.jax_runtime import jax, jnp
-from aifs_tune.trainers.pace import Pace
+from aifs_tune.trainers.pace import ChunkSizer
 from aifs_tune.trainers.params import Precision
 from aifs_tune.trainers.stacked_changes import Arrays, Effects, augment, mixed
 from aifs_tune.trainers.stacked_step import clipped, costs, dropped, logits, update
@@ -21,13 +21,13 @@ _AT_ONCE = 64
 """Images of a member in one pass without training."""
 
 
-class MemberPass(NamedTuple):
+class FusedEpoch(NamedTuple):
     """One epoch of one member: ``order`` (n,) indexes the images; ``number`` counts epochs from 0."""
 
     order: NDArray[np.int32]
     number: int
     seed: int
-    knobs: Mapping[str, float]
+    hyperparameters: Mapping[str, float]
 
 
 class Stack:
@@ -47,7 +47,7 @@ class Stack:
     ) -> None:
         self.shape, self.size, self.precision = shape, size, precision
         self._data = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(class_weights)
-        self._pace = Pace()
+        self._chunks = ChunkSizer()
         self._effects = Effects()
         kinds = ("momentum",) if shape.optimizer == "sgd" else ("m", "v")
         sizes = {name: (size, *edges) for name, edges in shape.weight_shapes.items()}
@@ -57,40 +57,40 @@ class Stack:
         self.n_traces = 0
         self._train = jax.jit(self._train_slice, static_argnames="effects")
         self._classify = jax.jit(self._classify_all)
-        self._put = jax.jit(lambda stacked, place, new: jax.tree.map(lambda a, b: a.at[place].set(b), stacked, new))
-        self._take = jax.jit(lambda stacked, place: jax.tree.map(lambda a: a[place], stacked))
+        self._put = jax.jit(lambda stacked, index, new: jax.tree.map(lambda a, b: a.at[index].set(b), stacked, new))
+        self._take = jax.jit(lambda stacked, index: jax.tree.map(lambda a: a[index], stacked))
 
-    def start(self, place: int, seed: int) -> None:
+    def start(self, index: int, seed: int) -> None:
         """Weights and slots of a new trial."""
         zeros = {name: np.zeros(stacked.shape[1:], np.float32) for name, stacked in self._slots.items()}
-        self.assign(place, initial_weights(self.shape.weight_shapes, seed), zeros)
+        self.assign(index, initial_weights(self.shape.weight_shapes, seed), zeros)
 
-    def assign(self, place: int, weights: Arrays, slots: Arrays) -> None:
+    def assign(self, index: int, weights: Arrays, slots: Arrays) -> None:
         """Take these, one array for each name."""
-        self._weights = self._put(self._weights, place, {name: weights[name] for name in self._weights})
-        self._slots = self._put(self._slots, place, {name: slots[name] for name in self._slots})
+        self._weights = self._put(self._weights, index, {name: weights[name] for name in self._weights})
+        self._slots = self._put(self._slots, index, {name: slots[name] for name in self._slots})
 
-    def keep_best(self, place: int) -> None:
+    def keep_best(self, index: int) -> None:
         """Remember the weights of now as the best."""
-        self._best = self._put(self._best, place, self._take(self._weights, place))
+        self._best = self._put(self._best, index, self._take(self._weights, index))
 
-    def assign_best(self, place: int, weights: Arrays) -> None:
+    def assign_best(self, index: int, weights: Arrays) -> None:
         """Take these as the best."""
-        self._best = self._put(self._best, place, {name: weights[name] for name in self._best})
+        self._best = self._put(self._best, index, {name: weights[name] for name in self._best})
 
-    def weights(self, place: int) -> dict[str, NDArray[np.float32]]:
+    def weights(self, index: int) -> dict[str, NDArray[np.float32]]:
         """A copy of the weights of now."""
-        return _fetched(self._take(self._weights, place))
+        return _fetched(self._take(self._weights, index))
 
-    def slots(self, place: int) -> dict[str, NDArray[np.float32]]:
+    def slots(self, index: int) -> dict[str, NDArray[np.float32]]:
         """A copy of what the updates remember."""
-        return _fetched(self._take(self._slots, place))
+        return _fetched(self._take(self._slots, index))
 
-    def best(self, place: int) -> dict[str, NDArray[np.float32]]:
+    def best(self, index: int) -> dict[str, NDArray[np.float32]]:
         """A copy of the best weights."""
-        return _fetched(self._take(self._best, place))
+        return _fetched(self._take(self._best, index))
 
-    def train(self, passes: Mapping[int, MemberPass]) -> dict[int, tuple[float, float]]:
+    def train(self, passes: Mapping[int, FusedEpoch]) -> dict[int, tuple[float, float]]:
         """Train one epoch at these places, the others stay as they are; loss and accuracy of the passes.
 
         All have the same number of images. The last batch is filled up by wrapping around to the first images
@@ -99,31 +99,33 @@ class Stack:
         n, batch = len(next(iter(passes.values())).order), self.shape.batch_size
         n_steps = -(-n // batch)
         idle = next(iter(passes.values()))
-        told = [passes.get(place, idle) for place in range(self.size)]
+        told = [passes.get(index, idle) for index in range(self.size)]
         for one in passes.values():
-            self._effects |= Effects.of(one.knobs)
+            self._effects |= Effects.of(one.hyperparameters)
         plan = {
             "order": np.stack([np.resize(one.order, n_steps * batch) for one in told]),
             "done": np.array([one.number * n_steps for one in told], np.int32),
             "seed": np.array([divmod(one.seed, 2**32) for one in told], np.uint32),
-            "knobs": {name: np.array([one.knobs[name] for one in told], np.float32) for name in idle.knobs},
+            "hyperparameters": {
+                name: np.array([one.hyperparameters[name] for one in told], np.float32) for name in idle.hyperparameters
+            },
         }
-        is_active = np.array([place in passes for place in range(self.size)])
+        is_active = np.array([index in passes for index in range(self.size)])
         plan, is_active, sums = jax.device_put((plan, is_active, np.zeros((2, self.size), np.float32)))
         weights, slots = self._weights, self._slots
-        for first, last in self._pace.slices(n_steps):
+        for first, last in self._chunks.slices(n_steps):
             weights, slots, sums = jax.block_until_ready(
                 self._train(weights, slots, plan, is_active, sums, first, last, n, self._data, effects=self._effects)
             )
         self._weights, self._slots = weights, slots  # only now: a call that fails leaves all as it was
         losses, right = np.asarray(sums) / n
-        return {place: (float(losses[place]), float(right[place])) for place in passes}
+        return {index: (float(losses[index]), float(right[index])) for index in passes}
 
     def log_probabilities(self, picked: NDArray[np.int32], places: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """Of the picked images at each of ``places``, shape (n, classes), nothing dropped."""
         filled = np.resize(picked, -(-len(picked) // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)
         found = np.asarray(self._classify(self._weights, self._data[0], filled)).reshape(self.size, filled.size, -1)
-        return {place: found[place, : len(picked)] for place in places}
+        return {index: found[index, : len(picked)] for index in places}
 
     def _train_slice(
         self,
@@ -153,21 +155,27 @@ class Stack:
                 truth = labels[picked]
                 key = jax.random.fold_in(jax.random.wrap_key_data(plan["seed"]), plan["done"] + step)
                 keys = jax.random.split(key, 3)
-                changed = augment(images[picked].astype(jnp.float32) * (1 / 255), plan["knobs"], keys[0], effects)
-                seen, share = mixed(changed, plan["knobs"], keys[2], effects)
+                changed = augment(
+                    images[picked].astype(jnp.float32) * (1 / 255), plan["hyperparameters"], keys[0], effects
+                )
+                seen, share = mixed(changed, plan["hyperparameters"], keys[2], effects)
                 other = jnp.roll(truth, 1)
 
                 def loss_of(weights: Arrays) -> Any:
-                    out = network(weights, seen, lambda values: dropped(values, plan["knobs"]["dropout"], keys[1]))
-                    losses = share * class_weights[truth] * costs(out, truth, plan["knobs"])
+                    out = network(
+                        weights, seen, lambda values: dropped(values, plan["hyperparameters"]["dropout"], keys[1])
+                    )
+                    losses = share * class_weights[truth] * costs(out, truth, plan["hyperparameters"])
                     if effects.is_mixed or effects.is_cut:
-                        losses += (1 - share) * class_weights[other] * costs(out, other, plan["knobs"])
+                        losses += (1 - share) * class_weights[other] * costs(out, other, plan["hyperparameters"])
                     total = (losses * is_real).sum()
                     return total / is_real.sum(), (total, (((out.argmax(1) == truth) * is_real).sum()))
 
                 gradients, counted = jax.grad(loss_of, has_aux=True)(weights)
-                gradients = clipped(gradients, plan["knobs"]["clip_norm"], effects)
-                new = update(weights, slots, gradients, plan["done"] + step + 1, plan["knobs"], shape=self.shape)
+                gradients = clipped(gradients, plan["hyperparameters"]["clip_norm"], effects)
+                new = update(
+                    weights, slots, gradients, plan["done"] + step + 1, plan["hyperparameters"], shape=self.shape
+                )
                 return *new, sums + jnp.stack(counted)
 
             return jax.lax.fori_loop(first, last, one, (weights, slots, sums))

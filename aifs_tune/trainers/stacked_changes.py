@@ -33,38 +33,40 @@ class Effects(NamedTuple):
     is_clipped: bool = False
 
     @classmethod
-    def of(cls, knobs: Mapping[str, float]) -> Effects:
-        """Those that are not zero in ``knobs``."""
+    def of(cls, hyperparameters: Mapping[str, float]) -> Effects:
+        """Those that are not zero in ``hyperparameters``."""
         moves = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
         noises = ("noise", "read_noise", "shot_noise")
         asked = [
             ("rotation_90",), moves, ("blur",), ("brightness", *noises), noises,
             ("random_erasing",), ("mixup",), ("cutmix",), ("clip_norm",),
         ]  # fmt: skip
-        return cls(*(any(knobs[name] > 0 for name in names) for names in asked))
+        return cls(*(any(hyperparameters[name] > 0 for name in names) for names in asked))
 
     def __or__(self, other: Effects) -> Effects:
         return Effects(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def augment(images: Any, knobs: Arrays, key: Any, effects: Effects) -> Any:
+def augment(images: Any, hyperparameters: Arrays, key: Any, effects: Effects) -> Any:
     """Each image of a float batch (n, height, width, channels) of 0 to 1 changed by its own draw."""
     n, height, width, _ = images.shape
     geometry, grain = jax.random.split(key)
     draws = jax.random.uniform(geometry, (14, n), minval=-1.0)
     if effects.is_turned:
         quarters = jnp.floor(draws[7] * 2 + 2).astype(jnp.int32)
-        images = turned(images, jnp.where(knobs["rotation_90"] > 0, quarters, 0))
+        images = turned(images, jnp.where(hyperparameters["rotation_90"] > 0, quarters, 0))
     if effects.is_moved:
-        images = warp(images, *_drawn_transforms(draws, knobs, height, width))
+        images = warp(images, *_drawn_transforms(draws, hyperparameters, height, width))
     if effects.is_blurred:
-        images = blurred(images, knobs["blur"] * (draws[8] + 1) / 2)
+        images = blurred(images, hyperparameters["blur"] * (draws[8] + 1) / 2)
     if effects.is_exposed:
         noise = jax.random.normal(grain, images.shape) if effects.is_noisy else None
-        variance = knobs["noise"] ** 2 + knobs["read_noise"] ** 2
-        images = exposed(images, draws[6] * knobs["brightness"] + 1, variance, knobs["shot_noise"], noise)
+        variance = hyperparameters["noise"] ** 2 + hyperparameters["read_noise"] ** 2
+        images = exposed(
+            images, draws[6] * hyperparameters["brightness"] + 1, variance, hyperparameters["shot_noise"], noise
+        )
     if effects.is_erased:
-        images = erased(images, _lost(draws[9:], knobs["random_erasing"], of=(height, width)))
+        images = erased(images, _lost(draws[9:], hyperparameters["random_erasing"], of=(height, width)))
     return images
 
 
@@ -114,21 +116,21 @@ def pasted(images: Any, is_other: Any) -> tuple[Any, Any]:
     return jnp.where(is_other[..., None], jnp.roll(images, 1, 0), images), 1 - is_other.astype(jnp.float32).mean((1, 2))
 
 
-def mixed(images: Any, knobs: Arrays, key: Any, effects: Effects) -> tuple[Any, Any]:
+def mixed(images: Any, hyperparameters: Arrays, key: Any, effects: Effects) -> tuple[Any, Any]:
     """Images with the ones before them mixed or pasted in, and the share (n,) of each itself, at least a half."""
     n, height, width, _ = images.shape
     found, share = images, jnp.ones(n)
     keys = jax.random.split(key, 4)
     if effects.is_mixed:
-        share = jnp.where(knobs["mixup"] > 0, near_share(n, knobs["mixup"], keys[0]), 1.0)
+        share = jnp.where(hyperparameters["mixup"] > 0, near_share(n, hyperparameters["mixup"], keys[0]), 1.0)
         found = images * _across(share) + jnp.roll(images, 1, 0) * (1 - _across(share))
     if effects.is_cut:
-        side = jnp.sqrt(1 - near_share(n, knobs["cutmix"], keys[1]))
+        side = jnp.sqrt(1 - near_share(n, hyperparameters["cutmix"], keys[1]))
         y, x = jax.random.uniform(keys[2], (2, n))
         high, wide = side * height, side * width
         mask = inside(y * height - high / 2, x * width - wide / 2, high, wide, of=(height, width))
-        is_blended = (jax.random.uniform(keys[3], (n,)) < 0.5) & (knobs["mixup"] > 0)
-        is_cut = (knobs["cutmix"] > 0) & ~is_blended
+        is_blended = (jax.random.uniform(keys[3], (n,)) < 0.5) & (hyperparameters["mixup"] > 0)
+        is_cut = (hyperparameters["cutmix"] > 0) & ~is_blended
         cut, cut_share = pasted(images, mask)
         found, share = jnp.where(_across(is_cut), cut, found), jnp.where(is_cut, cut_share, share)
     return found, share
@@ -160,13 +162,13 @@ def warp(images: Any, across: Any, down: Any) -> Any:
     return upper * (1 - share_y) + lower * share_y
 
 
-def _drawn_transforms(draws: Any, knobs: Arrays, height: int, width: int) -> tuple[Any, Any]:
-    turn = draws[0] * knobs["rotation_deg"] * (math.pi / 180)
-    from_x = (width - 1) / 2 + draws[1] * knobs["width_shift"] * width
-    from_y = (height - 1) / 2 + draws[2] * knobs["height_shift"] * height
-    scale = 1 + draws[3] * knobs["zoom"]
-    mirror_x = 1 - 2 * knobs["horizontal_flip"] * (draws[4] < 0)
-    mirror_y = 1 - 2 * knobs["vertical_flip"] * (draws[5] < 0)
+def _drawn_transforms(draws: Any, hyperparameters: Arrays, height: int, width: int) -> tuple[Any, Any]:
+    turn = draws[0] * hyperparameters["rotation_deg"] * (math.pi / 180)
+    from_x = (width - 1) / 2 + draws[1] * hyperparameters["width_shift"] * width
+    from_y = (height - 1) / 2 + draws[2] * hyperparameters["height_shift"] * height
+    scale = 1 + draws[3] * hyperparameters["zoom"]
+    mirror_x = 1 - 2 * hyperparameters["horizontal_flip"] * (draws[4] < 0)
+    mirror_y = 1 - 2 * hyperparameters["vertical_flip"] * (draws[5] < 0)
     cos, sin = jnp.cos(turn) / scale, jnp.sin(turn) / scale
     a0, a1, b0, b1 = mirror_x * cos, mirror_x * sin, -mirror_y * sin, mirror_y * cos
     across = (a0, a1, (width - 1) / 2 - a0 * from_x - a1 * from_y)

@@ -45,11 +45,11 @@ def _patches(images: Any, edge: int) -> Any:
 
 
 def update(
-    weights: Arrays, slots: Arrays, gradients: Arrays, step: Any, knobs: Arrays, *, shape: CnnShape
+    weights: Arrays, slots: Arrays, gradients: Arrays, step: Any, hyperparameters: Arrays, *, shape: CnnShape
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """New weights and slots; ``step`` counts updates of the trial from 1."""
     count = step.astype(jnp.float32)
-    rate, decay = knobs["learning_rate"], knobs["weight_decay"]
+    rate, decay = hyperparameters["learning_rate"], hyperparameters["weight_decay"]
     new_weights, new_slots = {}, {}
     for name, weight in weights.items():
         gradient = gradients[name]
@@ -58,7 +58,9 @@ def update(
         elif is_kernel(name):
             gradient = gradient + decay * weight
         if shape.optimizer == "sgd":
-            new_slots[f"momentum.{name}"] = moved = slots[f"momentum.{name}"] * knobs["momentum"] - rate * gradient
+            new_slots[f"momentum.{name}"] = moved = (
+                slots[f"momentum.{name}"] * hyperparameters["momentum"] - rate * gradient
+            )
             new_weights[name] = weight + moved
             continue
         new_slots[f"m.{name}"] = mean = slots[f"m.{name}"] + (gradient - slots[f"m.{name}"]) * (1 - BETA1)
@@ -68,12 +70,14 @@ def update(
     return new_weights, new_slots
 
 
-def costs(out: Any, labels: Any, knobs: Arrays) -> Any:
-    """Cross-entropy (n,) of integer ``labels``, smoothed and focal as the knobs say."""
+def costs(out: Any, labels: Any, hyperparameters: Arrays) -> Any:
+    """Cross-entropy (n,) of integer ``labels``, smoothed and focal as the hyperparameters say."""
     logs = jax.nn.log_softmax(out)
     sharp = -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
     unsure = jnp.maximum(1 - jnp.exp(-sharp), _SURE)  # a power of 0 has no gradient
-    return unsure ** knobs["focal_gamma"] * (sharp + knobs["label_smoothing"] * (-logs.mean(1) - sharp))
+    return unsure ** hyperparameters["focal_gamma"] * (
+        sharp + hyperparameters["label_smoothing"] * (-logs.mean(1) - sharp)
+    )
 
 
 def clipped(gradients: Arrays, most: Any, effects: Effects) -> Arrays:

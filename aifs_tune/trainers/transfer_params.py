@@ -66,7 +66,7 @@ ALLOWED: dict[str, Parameter] = {
 }
 """What each parameter can be."""
 
-SHAPING = ("optimizer", "batch_size", "backbone")
+STATIC_PARAMS = ("optimizer", "batch_size", "backbone")
 """What makes another program."""
 
 
@@ -76,16 +76,16 @@ class TransferParams(ImageParams):
 
     trainer: ClassVar[str] = "transfer"
     allowed: ClassVar = ALLOWED
-    shaping: ClassVar = SHAPING
+    static_params: ClassVar = STATIC_PARAMS
 
     dropout: float = 0.2
     backbone: BackboneName = "mobilenet_v2"
     frozen_epochs: int = 3
     backbone_rate: float = 0.1
 
-    def knobs_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
-        knobs = super().knobs_of_epoch(epoch, epochs, n_stale)
-        return knobs | {"backbone_rate": 0.0 if epoch < self.frozen_epochs else self.backbone_rate}
+    def hyperparameters_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
+        hyperparameters = super().hyperparameters_of_epoch(epoch, epochs, n_stale)
+        return hyperparameters | {"backbone_rate": 0.0 if epoch < self.frozen_epochs else self.backbone_rate}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class TransferShape:
     backbone: BackboneName = "mobilenet_v2"
 
     def __post_init__(self) -> None:
-        for name in SHAPING:
+        for name in STATIC_PARAMS:
             object.__setattr__(self, name, ALLOWED[name].take(name, getattr(self, name)))
         height, width, channels = self.image
         if min(height, width) < LEAST_EDGE:
@@ -119,7 +119,7 @@ class TransferShape:
         RequestError
             If the images are too small or have too many channels.
         """
-        return cls(image, n_classes, **{name: getattr(params, name) for name in SHAPING})
+        return cls(image, n_classes, **{name: getattr(params, name) for name in STATIC_PARAMS})
 
 
 def check_weights(file: Path | None, backbone: BackboneName) -> Path:

@@ -19,8 +19,8 @@ class Updates(Protocol):
 
     slots: dict[str, Any]
 
-    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
-        """Update all weights; ``step`` counts updates of the trial from 1, ``knobs`` are scalar tensors."""
+    def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
+        """Update all weights; ``step`` counts updates of the trial from 1, ``hyperparameters`` are scalar tensors."""
         ...
 
 
@@ -44,12 +44,12 @@ class Adam:
         self._is_decoupled = is_decoupled
         self.slots = _zeros("m", weights) | _zeros("v", weights)
 
-    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
+    def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
         """One update of all weights."""
         count = tf.cast(step, tf.float32)
-        decay = knobs["weight_decay"]
+        decay = hyperparameters["weight_decay"]
         for name, weight in self._weights.items():
-            gradient, rate = gradients[name], _rate(name, knobs)
+            gradient, rate = gradients[name], _rate(name, hyperparameters)
             if is_kernel(name) and self._is_decoupled:
                 _shrink(weight, rate * decay)
             elif is_kernel(name):
@@ -75,24 +75,24 @@ class Momentum:
         self._weights = weights
         self.slots = _zeros("momentum", weights)
 
-    def apply(self, gradients: Mapping[str, Any], step: Any, knobs: Mapping[str, Any]) -> None:
+    def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
         """One update of all weights."""
         del step
         for name, weight in self._weights.items():
             gradient = gradients[name]
             if is_kernel(name):
-                gradient = _with_l2(gradient, weight, knobs["weight_decay"])
+                gradient = _with_l2(gradient, weight, hyperparameters["weight_decay"])
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=weight.handle,
                 accum=self.slots[f"momentum.{name}"].handle,
-                lr=_rate(name, knobs),
+                lr=_rate(name, hyperparameters),
                 grad=gradient,
-                momentum=knobs["momentum"],
+                momentum=hyperparameters["momentum"],
             )
 
 
-def _rate(name: str, knobs: Mapping[str, Any]) -> Any:
-    return knobs["learning_rate"] * (knobs["backbone_rate"] if is_pretrained(name) else 1.0)
+def _rate(name: str, hyperparameters: Mapping[str, Any]) -> Any:
+    return hyperparameters["learning_rate"] * (hyperparameters["backbone_rate"] if is_pretrained(name) else 1.0)
 
 
 def _zeros(slot: str, weights: Mapping[str, Any]) -> dict[str, Any]:

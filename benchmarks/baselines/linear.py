@@ -26,12 +26,12 @@ def score_linear(told: dict[str, Any], location: str) -> dict[str, float]:
     metric, mode = spec.objective.metric, spec.objective.mode
     goal = ExamplesGoal(examples, metric, mode, None, spec.trainer.class_weights)
     sign = 1 if mode == "max" else -1
-    _, penalty, answers = max(
+    _, penalty, y_pred = max(
         ((sign * goal.measure("val", found["val"])[metric], penalty, found) for penalty, found in _linear(goal)),
         key=lambda one: one[0],
     )
-    measured = {name.removeprefix("test_"): value for name, value in goal.measure("test", answers["test"]).items()}
-    return {"penalty": penalty, "val": goal.measure("val", answers["val"])[metric], **measured}
+    measured = {name.removeprefix("test_"): value for name, value in goal.measure("test", y_pred["test"]).items()}
+    return {"penalty": penalty, "val": goal.measure("val", y_pred["val"])[metric], **measured}
 
 
 def _linear(goal: ExamplesGoal) -> Iterator[tuple[float, dict[str, NDArray[np.float32]]]]:
@@ -40,7 +40,7 @@ def _linear(goal: ExamplesGoal) -> Iterator[tuple[float, dict[str, NDArray[np.fl
     rows, weights = _rows(examples), goal.weights()[examples.train]
     for penalty in PENALTIES:
         model = LogisticRegression(C=1 / penalty, max_iter=2000) if examples.classes else Ridge(alpha=penalty)
-        model.fit(rows[examples.train], examples.truths[examples.train], sample_weight=weights)
+        model.fit(rows[examples.train], examples.y_true[examples.train], sample_weight=weights)
         yield penalty, {part: _answers(model, rows[getattr(examples, part)], examples) for part in ("val", "test")}
 
 

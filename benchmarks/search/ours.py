@@ -43,10 +43,10 @@ class OurSearch:
         self._writing = storage.writing()
         self._writing.__enter__()  # for good: as a sweep, it is the one writer
         self.study, self._epochs = start_study(storage, spec, "benchmark"), table.epochs
-        self._scheduler = make_scheduler(spec.search, "max", [], self._promise)
+        self._scheduler = make_scheduler(spec.search, "max", [], self._continuation_value)
 
-    def _promise(self, trial_id: str, epoch: int, value: float) -> float | None:
-        return self.study.promise(int(trial_id), epoch, value)
+    def _continuation_value(self, trial_id: str, epoch: int, value: float) -> float | None:
+        return self.study.continuation_value(int(trial_id), epoch, value)
 
     def ask(self) -> Run:
         trial = self.study.ask()

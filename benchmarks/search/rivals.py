@@ -121,7 +121,7 @@ def _gp_asha4(table: CurveTable, seed: int, workers: int) -> Method:
     return _RayTune(table, _optuna(table, sampler=GPSampler(seed=seed)), _asha(table, 4))
 
 
-class _Sealed:
+class _IsolatedRandomState:
     """A rival whose library says nothing, and whose draws from NumPy's global generator are its own: they start from
     the seed, and leave the generator as it was.
 
@@ -133,7 +133,7 @@ class _Sealed:
 
     def __init__(self, make: Maker, table: CurveTable, seed: int, workers: int) -> None:
         self._numpy_state = np.random.RandomState(seed).get_state()
-        with self._alone():
+        with self._own_random_state():
             handlers, level = list(logging.root.handlers), logging.root.level
             try:
                 self._method = make(table, seed, workers)
@@ -144,15 +144,15 @@ class _Sealed:
                 logging.root.setLevel(level)
 
     def ask(self) -> Run | None:
-        with self._alone():
+        with self._own_random_state():
             return self._method.ask()
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
-        with self._alone():
+        with self._own_random_state():
             return self._method.report(trial, epoch, value)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _own_random_state(self) -> Iterator[None]:
         numpy_state, disabled = np.random.get_state(), logging.root.manager.disable
         np.random.set_state(self._numpy_state)
         logging.disable(logging.CRITICAL)
@@ -169,12 +169,12 @@ class _Sealed:
 Maker = Callable[[CurveTable, int, int], Method]
 
 
-def _sealed(make: Maker) -> Maker:
-    return lambda table, seed, workers: _Sealed(make, table, seed, workers)
+def _isolated(make: Maker) -> Maker:
+    return lambda table, seed, workers: _IsolatedRandomState(make, table, seed, workers)
 
 
 RIVALS: Mapping[str, Maker] = {
-    name: _sealed(make)
+    name: _isolated(make)
     for name, make in {
         "random+asha": _random_asha,
         "tpe": _tpe,

@@ -33,10 +33,10 @@ class Method(Protocol):
 
 
 @dataclass
-class Course:
+class SimulatedRun:
     """What one simulated sweep found: the epochs spent in all at each improvement, and the best value then."""
 
-    spent: list[int] = field(default_factory=list)
+    n_epochs: list[int] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     proposals: int = 0
     asking_s: float = 0.0
@@ -45,53 +45,53 @@ class Course:
     """Of all the method's own computing: proposals, what it does with results, decisions to stop."""
     longest_s: float = 0.0
 
-    def best_at(self, spent: int) -> float:
+    def best_at(self, n_epochs: int) -> float:
         """The best value after ``spent`` epochs in all."""
-        return self.best[int(np.searchsorted(self.spent, spent, side="right")) - 1]
+        return self.best[int(np.searchsorted(self.n_epochs, n_epochs, side="right")) - 1]
 
-    def spent_until(self, value: float) -> int | None:
+    def epochs_until(self, value: float) -> int | None:
         """Epochs in all until ``value`` was reached; None if it never was."""
-        return next((spent for spent, best in zip(self.spent, self.best, strict=True) if best >= value), None)
+        return next((n_epochs for n_epochs, best in zip(self.n_epochs, self.best, strict=True) if best >= value), None)
 
 
-def simulate(table: CurveTable, method: Method, *, workers: int, epochs: int) -> Course:
+def simulate(table: CurveTable, method: Method, *, workers: int, epochs: int) -> SimulatedRun:
     """Let ``workers`` train what ``method`` asks for until ``epochs`` epochs are spent in all.
 
     All workers finish an epoch at the same time and are told one after another; a worker that is free asks before the
     next epoch.
     """
-    course = Course()
+    trajectory = SimulatedRun()
     running: list[tuple[Run, Sequence[float], int] | None] = [None] * workers
-    spent = 0
-    while spent < epochs:
+    n_epochs = 0
+    while n_epochs < epochs:
         for worker in range(workers):
             if running[worker] is None:
                 began = time.process_time()
                 run = method.ask()
                 took = time.process_time() - began
-                _took(course, took)
-                course.asking_s += took
+                _took(trajectory, took)
+                trajectory.asking_s += took
                 if run is not None:
-                    course.proposals += run.done == 0
+                    trajectory.proposals += run.done == 0
                     running[worker] = (run, table.curve(run.params), run.done)
         if not any(running):
             raise RuntimeError("the method lets every worker wait")
         for worker, current in enumerate(running):
-            if current is None or spent >= epochs:
+            if current is None or n_epochs >= epochs:
                 continue
             run, curve, epoch = current[0], current[1], current[2] + 1
-            spent += 1
+            n_epochs += 1
             value = float(curve[epoch - 1])
-            if not course.best or value > course.best[-1]:
-                course.spent.append(spent)
-                course.best.append(value)
+            if not trajectory.best or value > trajectory.best[-1]:
+                trajectory.n_epochs.append(n_epochs)
+                trajectory.best.append(value)
             began = time.process_time()
             goes_on = method.report(run.trial, epoch, value)
-            _took(course, time.process_time() - began)
+            _took(trajectory, time.process_time() - began)
             running[worker] = (run, curve, epoch) if goes_on and epoch < run.until else None
-    return course
+    return trajectory
 
 
-def _took(course: Course, seconds: float) -> None:
-    course.seconds += seconds
-    course.longest_s = max(course.longest_s, seconds)
+def _took(trajectory: SimulatedRun, seconds: float) -> None:
+    trajectory.seconds += seconds
+    trajectory.longest_s = max(trajectory.longest_s, seconds)

@@ -21,21 +21,21 @@ FEW = Resampling(n_draws=200)
 def predictions(n: int = 300, *, seed: int = 0, k: int = 3) -> tuple[Any, Any]:
     """Truths (n,) of uneven classes and probabilities (n, k) that often, not always, agree with them."""
     rng = np.random.default_rng(seed)
-    truths = rng.choice(k, n, p=np.arange(k, 0, -1) / np.arange(1, k + 1).sum())
-    logits = rng.normal(size=(n, k)) + 1.5 * (truths[:, None] == np.arange(k))
-    return truths, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y_true = rng.choice(k, n, p=np.arange(k, 0, -1) / np.arange(1, k + 1).sum())
+    logits = rng.normal(size=(n, k)) + 1.5 * (y_true[:, None] == np.arange(k))
+    return y_true, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
 def found() -> HeldOutClasses:
-    truths, probabilities = predictions()
-    return evaluate_classes(truths, probabilities, classes=CLASSES, resampling=FEW)
+    y_true, probabilities = predictions()
+    return evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=FEW)
 
 
 def test_the_report_is_scikit_learns(found: HeldOutClasses) -> None:
-    truths, probabilities = predictions()
+    y_true, probabilities = predictions()
     theirs = metrics.classification_report(
-        truths, probabilities.argmax(1), target_names=CLASSES, digits=3, output_dict=True
+        y_true, probabilities.argmax(1), target_names=CLASSES, digits=3, output_dict=True
     )
     for row in found.report.classes + found.report.averages[1:]:
         expected = theirs[row.name]
@@ -49,32 +49,32 @@ def test_the_report_is_scikit_learns(found: HeldOutClasses) -> None:
 
 def test_its_text_is_the_table_that_papers_print() -> None:
     """Laid out as scikit-learn does where it prints micro averages: of some of the labels."""
-    truths, probabilities = predictions(60, k=4)
-    none_of_the_last = truths < 3
-    truths, guesses = truths[none_of_the_last], probabilities[none_of_the_last, :3].argmax(1)
+    y_true, probabilities = predictions(60, k=4)
+    none_of_the_last = y_true < 3
+    y_true, guesses = y_true[none_of_the_last], probabilities[none_of_the_last, :3].argmax(1)
     certain = np.eye(4)[guesses]
-    ours = evaluate_classes(truths, certain, classes=[*CLASSES, "other"], resampling=Resampling(0)).report.to_text()
+    ours = evaluate_classes(y_true, certain, classes=[*CLASSES, "other"], resampling=Resampling(0)).report.to_text()
     theirs = metrics.classification_report(
-        [*truths, 3], [*guesses, 3], labels=[0, 1, 2], target_names=CLASSES, digits=3
+        [*y_true, 3], [*guesses, 3], labels=[0, 1, 2], target_names=CLASSES, digits=3
     ).splitlines()
     theirs.insert(5, "       other      0.000     0.000     0.000         0")
     assert ours.splitlines() == theirs
 
 
 def test_the_confusion_matrix_is_scikit_learns(found: HeldOutClasses) -> None:
-    truths, probabilities = predictions()
-    assert found.confusion.tolist() == metrics.confusion_matrix(truths, probabilities.argmax(1)).tolist()
+    y_true, probabilities = predictions()
+    assert found.confusion.tolist() == metrics.confusion_matrix(y_true, probabilities.argmax(1)).tolist()
     assert found.confusion_frame().loc["galaxy", "star"] == found.confusion[0, 2]
 
 
 def test_the_scores_are_scikit_learns(found: HeldOutClasses) -> None:
-    truths, probabilities = predictions()
-    guesses, is_one = probabilities.argmax(1), np.eye(3)[truths]
+    y_true, probabilities = predictions()
+    guesses, is_one = probabilities.argmax(1), np.eye(3)[y_true]
     expected = {
-        "accuracy": metrics.accuracy_score(truths, guesses),
-        "balanced_accuracy": metrics.balanced_accuracy_score(truths, guesses),
-        "macro_f1": metrics.f1_score(truths, guesses, average="macro"),
-        "auc": metrics.roc_auc_score(truths, probabilities, multi_class="ovr", average="macro"),
+        "accuracy": metrics.accuracy_score(y_true, guesses),
+        "balanced_accuracy": metrics.balanced_accuracy_score(y_true, guesses),
+        "macro_f1": metrics.f1_score(y_true, guesses, average="macro"),
+        "auc": metrics.roc_auc_score(y_true, probabilities, multi_class="ovr", average="macro"),
         "brier": sum(metrics.brier_score_loss(is_one[:, i], probabilities[:, i]) for i in range(3)),
     }
     for name, value in expected.items():
@@ -87,14 +87,14 @@ def test_the_scores_are_scikit_learns(found: HeldOutClasses) -> None:
 
 
 def test_the_curves_are_scikit_learns(found: HeldOutClasses) -> None:
-    truths, probabilities = predictions()
+    y_true, probabilities = predictions()
     for i, curves in enumerate(found.curves):
-        false_positive, true_positive, _ = metrics.roc_curve(truths == i, probabilities[:, i])
+        false_positive, true_positive, _ = metrics.roc_curve(y_true == i, probabilities[:, i])
         assert curves.name == CLASSES[i]
         assert curves.false_positive_rates.tolist() == false_positive.tolist()
         assert curves.auc == pytest.approx(metrics.auc(false_positive, true_positive))
         steps = -np.diff(curves.recalls) * curves.precisions[:-1]
-        full = metrics.average_precision_score(truths == i, probabilities[:, i])
+        full = metrics.average_precision_score(y_true == i, probabilities[:, i])
         assert curves.average_precision == pytest.approx(full)
         assert steps.sum() == pytest.approx(full, abs=0.05)
 
@@ -133,27 +133,27 @@ def test_the_weighted_area_is_scikit_learns_ties_included(seed: int) -> None:
 def test_intervals_follow_the_seed_and_narrow_with_examples() -> None:
     small, large = ([*predictions(n), n] for n in (100, 1600))
     widths = []
-    for truths, probabilities, _ in (small, large):
-        found = evaluate_classes(truths, probabilities, classes=CLASSES, resampling=FEW)
-        again = evaluate_classes(truths, probabilities, classes=CLASSES, resampling=FEW)
-        other = evaluate_classes(truths, probabilities, classes=CLASSES, resampling=Resampling(200, seed=1))
+    for y_true, probabilities, _ in (small, large):
+        found = evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=FEW)
+        again = evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=FEW)
+        other = evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=Resampling(200, seed=1))
         assert found.scores == again.scores != other.scores
         widths.append((found.scores["accuracy"].high or 0) - (found.scores["accuracy"].low or 0))
     assert 2.5 < widths[0] / widths[1] < 6.5  # a square root of 16 is expected
 
 
 def test_the_interval_of_accuracy_is_about_that_of_its_standard_error() -> None:
-    truths, probabilities = predictions(1600)
-    found = evaluate_classes(truths, probabilities, classes=CLASSES, resampling=Resampling(2000)).scores["accuracy"]
+    y_true, probabilities = predictions(1600)
+    found = evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=Resampling(2000)).scores["accuracy"]
     value, half = found.value or 0, ((found.high or 0) - (found.low or 0)) / 2
     assert half == pytest.approx(1.96 * np.sqrt(value * (1 - value) / 1600), rel=0.1)
 
 
 def test_groups_are_drawn_whole() -> None:
-    truths, probabilities = predictions(60)
+    y_true, probabilities = predictions(60)
     copies = np.repeat(np.arange(60), 20)
-    many = [truths[copies], probabilities[copies]]
-    alone = evaluate_classes(truths, probabilities, classes=CLASSES, resampling=Resampling(500)).scores["accuracy"]
+    many = [y_true[copies], probabilities[copies]]
+    alone = evaluate_classes(y_true, probabilities, classes=CLASSES, resampling=Resampling(500)).scores["accuracy"]
     grouped, single = (
         evaluate_classes(*many, classes=CLASSES, groups=groups, resampling=Resampling(500)).scores["accuracy"]
         for groups in ([f"field {i}" for i in copies], None)
@@ -164,8 +164,8 @@ def test_groups_are_drawn_whole() -> None:
 
 
 def test_few_groups_leave_no_interval() -> None:
-    truths, probabilities = predictions(60)
-    found = evaluate_classes(truths, probabilities, classes=CLASSES, groups=[i % 4 for i in range(60)], resampling=FEW)
+    y_true, probabilities = predictions(60)
+    found = evaluate_classes(y_true, probabilities, classes=CLASSES, groups=[i % 4 for i in range(60)], resampling=FEW)
     assert {one.low for one in found.scores.values()} == {None}
 
 
@@ -188,20 +188,20 @@ def test_all_of_it_is_plain(found: HeldOutClasses) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truths", "probabilities", "changes", "message"),
+    ("y_true", "probabilities", "changes", "message"),
     [
         ([0, 1], [[0.5, 0.5], [0.2, 0.8]], {}, r"probabilities: shape \(2, 2\); allowed: \(examples, 3\)"),
         ([], np.empty((0, 3)), {}, r"shape \(0, 3\)"),
-        ([0], [[1.0, 0, 0], [1, 0, 0]], {}, r"truths: shape \(1,\); allowed: \(2,\)"),
-        ([0, 3], [[1.0, 0, 0], [1, 0, 0]], {}, "truths: 3 of example 1; allowed: a class, from 0 to 2"),
+        ([0], [[1.0, 0, 0], [1, 0, 0]], {}, r"y_true: shape \(1,\); allowed: \(2,\)"),
+        ([0, 3], [[1.0, 0, 0], [1, 0, 0]], {}, "y_true: 3 of example 1; allowed: a class, from 0 to 2"),
         ([0, 1], [[1.0, 0, 0], [0.5, 0.1, 0]], {}, "probabilities: 0.5, 0.1, 0 of example 1; allowed: numbers from 0"),
         ([0, 1], [[np.nan, 0, 0], [1, 0, 0]], {}, "probabilities: nan, 0, 0 of example 0"),
         ([0, 1], [[1.0, 0, 0], [1, 0, 0]], {"groups": ["a"]}, "groups: 1 of them; allowed: one for each of the 2"),
     ],
 )
-def test_what_is_no_prediction_is_refused(truths: Any, probabilities: Any, changes: Any, message: str) -> None:
+def test_what_is_no_prediction_is_refused(y_true: Any, probabilities: Any, changes: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        evaluate_classes(truths, probabilities, classes=CLASSES, **changes)
+        evaluate_classes(y_true, probabilities, classes=CLASSES, **changes)
 
 
 def test_a_resampling_that_cannot_be_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics
 
 from aifs_tune.analysis.bootstrap import Resampling
-from aifs_tune.analysis.held_out_values import SCORES, _Scores, evaluate_values, scores_table
+from aifs_tune.analysis.held_out_values import SCORES, _TargetScores, evaluate_values, scores_table
 from aifs_tune.errors import RequestError
 
 FEW = Resampling(n_draws=200)
@@ -18,15 +18,15 @@ FEW = Resampling(n_draws=200)
 
 def predictions(n: int = 200, seed: int = 0) -> tuple[Any, Any]:
     rng = np.random.default_rng(seed)
-    truths = rng.normal(20, 3, (n, 2))
-    return truths, truths + rng.normal(0.1, 1, (n, 2))
+    y_true = rng.normal(20, 3, (n, 2))
+    return y_true, y_true + rng.normal(0.1, 1, (n, 2))
 
 
 def test_the_scores_are_scikit_learns_and_numpys() -> None:
-    truths, answers = predictions()
-    found = evaluate_values(truths, answers, targets={"magnitude": "mag", "age": "Gyr"}, resampling=FEW)
+    y_true, y_pred = predictions()
+    found = evaluate_values(y_true, y_pred, targets={"magnitude": "mag", "age": "Gyr"}, resampling=FEW)
     for i, target in enumerate(found):
-        true, answer = truths[:, i], answers[:, i]
+        true, answer = y_true[:, i], y_pred[:, i]
         errors = np.abs(answer - true)
         expected = {
             "r2": metrics.r2_score(true, answer),
@@ -46,10 +46,10 @@ def test_the_scores_are_scikit_learns_and_numpys() -> None:
 
 
 def test_weights_are_repeated_examples() -> None:
-    truths, answers = (values[:40, 0] for values in predictions())
+    y_true, y_pred = (values[:40, 0] for values in predictions())
     weights = np.random.default_rng(1).integers(0, 4, 40)
-    repeated = _Scores(np.repeat(truths, weights), np.repeat(answers, weights))(np.ones(weights.sum()))
-    assert _Scores(truths, answers)(weights.astype(float)) == pytest.approx(repeated)
+    repeated = _TargetScores(np.repeat(y_true, weights), np.repeat(y_pred, weights))(np.ones(weights.sum()))
+    assert _TargetScores(y_true, y_pred)(weights.astype(float)) == pytest.approx(repeated)
 
 
 def test_the_largest_errors_come_first_by_hand() -> None:
@@ -76,24 +76,24 @@ def test_plain_values_and_a_table() -> None:
 
 def test_groups_widen_intervals_of_examples_that_err_together() -> None:
     rng = np.random.default_rng(2)
-    truths, plate = rng.normal(size=400), np.repeat(np.arange(20), 20)
-    answers = truths + rng.normal(size=20)[plate]
+    y_true, plate = rng.normal(size=400), np.repeat(np.arange(20), 20)
+    y_pred = y_true + rng.normal(size=20)[plate]
     widths = []
     for groups in (plate.tolist(), None):
-        bias = evaluate_values(truths, answers, targets={"x": ""}, groups=groups, resampling=FEW)[0].scores["bias"]
+        bias = evaluate_values(y_true, y_pred, targets={"x": ""}, groups=groups, resampling=FEW)[0].scores["bias"]
         widths.append((bias.high or 0) - (bias.low or 0))
     assert widths[0] > 3 * widths[1]
 
 
 @pytest.mark.parametrize(
-    ("truths", "answers", "message"),
+    ("y_true", "y_pred", "message"),
     [
-        ([[1.0, 2.0]], [[1.0, 2.0]], r"truths: shape \(1, 2\); allowed: \(examples, 1\)"),
-        ([1.0, 2.0], [1.0], "answers: 1 of them; allowed: 2"),
-        ([1.0, 2.0], [1.0, np.inf], "answers: inf of example 1; allowed: finite numbers"),
-        ([], [], "truths: shape"),
+        ([[1.0, 2.0]], [[1.0, 2.0]], r"y_true: shape \(1, 2\); allowed: \(examples, 1\)"),
+        ([1.0, 2.0], [1.0], "y_pred: 1 of them; allowed: 2"),
+        ([1.0, 2.0], [1.0, np.inf], "y_pred: inf of example 1; allowed: finite numbers"),
+        ([], [], "y_true: shape"),
     ],
 )
-def test_what_is_no_prediction_is_refused(truths: Any, answers: Any, message: str) -> None:
+def test_what_is_no_prediction_is_refused(y_true: Any, y_pred: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        evaluate_values(truths, answers, targets={"x": ""})
+        evaluate_values(y_true, y_pred, targets={"x": ""})

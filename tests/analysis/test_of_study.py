@@ -54,7 +54,7 @@ def test_shares_are_those_of_optunas_fanova():
     forest = fit_forest(places, values, 3)
     theirs = fanova._Fanova(64, 64, 2, forest.leaf_size, 3)
     theirs.fit(places, values, np.array([[0.0, 1.0]] * 3), [np.array([i]) for i in range(3)])
-    assert forest.shares("alone").value == pytest.approx([theirs.get_importance(i)[0] for i in range(3)], rel=1e-6)
+    assert forest.importances("alone").value == pytest.approx([theirs.get_importance(i)[0] for i in range(3)], rel=1e-6)
 
 
 def test_shares_of_one_tree_add_up():
@@ -72,7 +72,7 @@ def test_intervals_cover_the_larger_known_share_and_the_smaller_is_second():
     smaller share too little, which docs/analysis.md says."""
     for seed in range(2):
         places = np.random.default_rng(seed).random((60, 3))
-        found = fit_forest(places, 2 * places[:, 0] + places[:, 1], seed).shares("alone")
+        found = fit_forest(places, 2 * places[:, 0] + places[:, 1], seed).importances("alone")
         assert found.low[0] <= 0.8 <= found.high[0]
         assert found.value[1] > 0.05
         assert found.low[2] == 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from small_images import SMALL_NET, blobs
 
-from aifs_tune.artefacts import TrialArtefacts
+from aifs_tune.artifacts import TrialArtifacts
 from aifs_tune.bundle.crate import METADATA
 from aifs_tune.data.files import file_table
 from aifs_tune.hashes import hashes_of
@@ -59,7 +59,7 @@ def trained(url: str) -> Study:
     trial = study.ask()
     trainer = CnnTrainer(images, trial.params, seed=trial.seed, precision="float32")
     study.report(trial, 1, trainer.epoch(), worker="here:1")
-    weights = TrialArtefacts(study.artefacts, trial.number).save_weights(trainer.save_best)
+    weights = TrialArtifacts(study.artifacts, trial.number).save_weights(trainer.save_best)
     study.tell(trial, weights=weights)
     study.match_data(images.fingerprint)
     names = [f"class {label}/{i}.png" for i, label in enumerate(images.labels)]

@@ -20,7 +20,7 @@ from studies_to_export import CNN, entities, instrument, reseal, trained
 from typer.testing import CliRunner
 
 import aifs_tune
-from aifs_tune.artefacts import TrialArtefacts, kept_weights
+from aifs_tune.artifacts import TrialArtifacts, kept_weights
 from aifs_tune.bundle.citing import author_of, licence_id
 from aifs_tune.bundle.crate import METADATA, check_bundle
 from aifs_tune.bundle.exporting import export
@@ -202,7 +202,7 @@ def test_damaged_weights_are_not_published(url: str, tmp_path: Path) -> None:
     study = instrument(url)
     trial = study.enqueue({"x": 0.75, "kind": "a"})
     study.ask(), study.ask()
-    folder = TrialArtefacts(study.artefacts, trial.number)
+    folder = TrialArtifacts(study.artifacts, trial.number)
     hashes = folder.save_weights(lambda target: (target / "weights.npz").write_bytes(b"heavy"))
     study.tell(trial, 9.0, weights=hashes)
     weights = kept_weights(study, trial) / "weights.npz"

@@ -14,7 +14,7 @@ from studies_to_export import edit, instrument, reseal, trained
 from typer.testing import CliRunner
 
 import aifs_tune
-from aifs_tune.artefacts import kept_weights
+from aifs_tune.artifacts import kept_weights
 from aifs_tune.bundle.crate import METADATA
 from aifs_tune.bundle.exporting import export
 from aifs_tune.bundle.importing import IMPORTED, import_study
@@ -22,7 +22,7 @@ from aifs_tune.bundle.reading import open_bundle
 from aifs_tune.bundle.reproducing import reproduce
 from aifs_tune.cli import app
 from aifs_tune.confirmation import read_confirmation, start_confirmation
-from aifs_tune.contenders import contenders_of
+from aifs_tune.contenders import candidates_of
 from aifs_tune.cross_validation import SPLIT, CrossValidation
 from aifs_tune.errors import AifsTuneError, ConflictError, DamagedError, NotFoundError
 from aifs_tune.storage import Storage
@@ -92,9 +92,9 @@ def test_confirmations_come_along_under_the_new_name(url: str, tmp_path: Path) -
     study = start_study(storage, parse_sweep(document), "trees")
     for value in (1.0, 2.0):
         study.tell(study.ask(), value)
-    contenders = contenders_of(study, top=1)
+    candidates = candidates_of(study, top=1)
     confirmation = start_confirmation(
-        storage, study.spec, "trees-confirm", contenders, CrossValidation(folds=1, repeats=3)
+        storage, study.spec, "trees-confirm", candidates, CrossValidation(folds=1, repeats=3)
     )
     for number in range(6):
         trial = confirmation.ask()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import RandomSource, spaces
 from studies_to_export import instrument
 
-from aifs_tune.answers import best_answer
+from aifs_tune.answers import best_summary
 from aifs_tune.errors import ConflictError, DamagedError, NotFoundError
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study, study_names
@@ -35,7 +35,7 @@ def answers(study: Study) -> dict[str, Any]:
     """All that can be asked of a study."""
     trials = study.all_trials()
     try:
-        best = best_answer(study, top=9)
+        best = best_summary(study, top=9)
     except NotFoundError as error:
         best = {"none": str(error).replace(study.name, "")}
     return {
@@ -43,7 +43,7 @@ def answers(study: Study) -> dict[str, Any]:
         "trials": [trial.to_json() for trial in trials],
         "csv": study.trials.to_csv(index=False),
         "curves": [study.curve(trial) for trial in trials],
-        "asked": study.n_asked,
+        "asked": study.n_requested,
         "facts": study.fact("fact"),
     }
 

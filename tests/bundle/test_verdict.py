@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aifs_tune.bundle.noise_record import RecordedNoise
-from aifs_tune.bundle.verdict import Verdict, noise_of_fresh
+from aifs_tune.bundle.verdict import ReproductionVerdict, noise_of_fresh
 
 NOISE = RecordedNoise(0.01, 10, "folds")
 T9 = 2.262157
@@ -14,7 +14,7 @@ T9 = 2.262157
 
 
 def test_the_limit_is_that_of_a_prediction() -> None:
-    verdict = Verdict("score", 0.8, 0.8, [0.79, 0.8, 0.81], NOISE)
+    verdict = ReproductionVerdict("score", 0.8, 0.8, [0.79, 0.8, 0.81], NOISE)
     assert verdict.limit(1) == pytest.approx(T9 * 0.01 * 2**0.5, abs=2e-6)
     assert verdict.limit(3) == pytest.approx(T9 * 0.01 * (4 / 3) ** 0.5, abs=2e-6)
 
@@ -37,7 +37,7 @@ def test_the_limit_is_that_of_a_prediction() -> None:
 def test_a_verdict_in_words(
     same: float | None, fresh: list[float], noise: RecordedNoise | None, is_reproduced: bool, says: str
 ) -> None:
-    verdict = Verdict("score", 0.8, same, fresh, noise)
+    verdict = ReproductionVerdict("score", 0.8, same, fresh, noise)
     assert verdict.is_reproduced is is_reproduced
     assert says in verdict.text
     assert verdict.text.splitlines()[-1].startswith("REPRODUCED" if is_reproduced else "NOT REPRODUCED")
@@ -52,7 +52,7 @@ def test_an_honest_score_is_reached_again_in_nineteen_of_twenty(is_recorded: boo
         recorded, *fresh = random.normal(0.8, 0.01, 4).tolist()
         known = RecordedNoise(float(random.normal(0, 0.01, 10).std(ddof=1)), 10, "folds")
         noise = known if is_recorded else noise_of_fresh(fresh)
-        reached += Verdict("score", recorded, recorded, fresh, noise).is_reproduced
+        reached += ReproductionVerdict("score", recorded, recorded, fresh, noise).is_reproduced
     assert reached / n == pytest.approx(0.95, abs=0.02)
 
 

@@ -56,8 +56,8 @@ def test_positions_of_stars_are_scaled_by_the_training_part_and_groups_stay_toge
     assert [(target.name, target.unit) for target in examples.targets] == list(POSITIONS.items())
     told = np.array([[row[name] for name in POSITIONS] for row in rows])
     centres, scales = (np.array([getattr(t, name) for t in examples.targets]) for name in ("centre", "scale"))
-    np.testing.assert_allclose(examples.truths * scales + centres, told, rtol=1e-4)
-    np.testing.assert_allclose(examples.truths[examples.train].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(examples.y_true * scales + centres, told, rtol=1e-4)
+    np.testing.assert_allclose(examples.y_true[examples.train].mean(axis=0), 0, atol=1e-5)
     nights = [{rows[i]["night"] for i in part} for part in (examples.train, examples.val, examples.test)]
     assert not nights[0] & nights[1] | nights[1] & nights[2] | nights[0] & nights[2]
     peaks = examples.inputs[0][..., 0].reshape(N, -1).argmax(axis=1)
@@ -80,7 +80,7 @@ def test_classes_of_many_images_in_one_file_with_parts_as_told(tmp_path: Path) -
     ]
     examples = prepare_frames(spec(manifest(tmp_path, rows), targets={}, index="number", part="part")).examples
     assert examples.classes == ("sky", "star")
-    assert examples.truths.tolist() == [1, 0] * 10
+    assert examples.y_true.tolist() == [1, 0] * 10
     assert examples.val.tolist() == [12, 13, 14, 15]
     assert examples.facts["roles"] == []
 
@@ -114,7 +114,7 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
     fits.PrimaryHDU(np.full((10, 12), np.nan, np.float32)).writeto(tmp_path / "6.fits", overwrite=True)
     prepared = prepare_frames(spec(file))
     text = "\n".join(prepared.lines)
-    assert len(prepared.examples.truths) == N - 3
+    assert len(prepared.examples.y_true) == N - 3
     for name, reason in (("4", "is no FITS file"), ("5", "does not exist"), ("6", "has a band without a finite pixel")):
         assert f"left out: {name}.fits: {reason}" in text
     with pytest.raises(DataError, match=r"3 images cannot be used; allowed when strict: none\n  4.fits: is no FITS"):
@@ -144,7 +144,9 @@ def test_an_image_that_ends_its_process_costs_that_image_alone(tmp_path: Path) -
     listed, options = load_manifest(data), {"lock_file": tmp_path / "lock", "worker": "dying_frame_worker"}
     frames = read_frames(listed, data, tmp_path, None, processes=1, **options)
     assert frames.rows == [*range(7), *range(8, N)]
-    assert [str(one) for one in frames.left_out] == ["kill.npy: ends the process that reads it (it ended by SIGKILL)"]
+    assert [str(one) for one in frames.skipped_files] == [
+        "kill.npy: ends the process that reads it (it ended by SIGKILL)"
+    ]
     for name in ("5.npy", "15.npy"):
         np.save(tmp_path / name, np.ones((9, 8)))
     with pytest.raises(DataError, match=r"0.npy has 9 x 9 px and 5.npy has 9 x 8 px; allowed: images of one size"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pictures import picture
 
-from aifs_tune.data.here import find_here
+from aifs_tune.data.here import find_local_copy
 from aifs_tune.data.sources import prepare
 from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError
@@ -49,12 +49,12 @@ def decoded_elsewhere(data: DataSpec, kind: str, tmp_path: Path, monkeypatch: py
 def test_a_node_decodes_what_it_does_not_have(kind, survey, tmp_path, monkeypatch):
     data = survey if kind == "images" else DataSpec.model_validate(SIMULATED[kind])
     location, fingerprint = decoded_elsewhere(data, kind, tmp_path, monkeypatch)
-    here = find_here(data, kind, location, fingerprint)
+    here = find_local_copy(data, kind, location, fingerprint)
     assert here == tmp_path / "node" / location.relative_to(tmp_path / "driver")
     monkeypatch.setattr("aifs_tune.data.here.prepare", lambda *_, **__: pytest.fail("it is there"))
-    assert find_here(data, kind, location, fingerprint) == here
+    assert find_local_copy(data, kind, location, fingerprint) == here
     (tmp_path / "out of sight").rename(tmp_path / "driver")
-    assert find_here(data, kind, location, fingerprint) == location, "a cache that is shared is used"
+    assert find_local_copy(data, kind, location, fingerprint) == location, "a cache that is shared is used"
 
 
 def test_the_workers_of_a_node_decode_once(survey, tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_the_workers_of_a_node_decode_once(survey, tmp_path, monkeypatch):
         "import json, sys; from pathlib import Path; from aifs_tune.data import here; "
         "from aifs_tune.data_spec import DataSpec; spec, location, fingerprint = sys.argv[1:]; inner = here.prepare; "
         "here.prepare = lambda *a, **k: (print('decodes'), inner(*a, **k))[1]; "
-        "print(here.find_here(DataSpec(**json.loads(spec)), 'images', Path(location), fingerprint))"
+        "print(here.find_local_copy(DataSpec(**json.loads(spec)), 'images', Path(location), fingerprint))"
     )
     spec = json.dumps({"folder": str(survey.folder), "image_size": 16})
     words = [sys.executable, "-c", code, spec, str(location), fingerprint]
@@ -77,7 +77,7 @@ def test_other_data_on_a_node_are_refused(survey, tmp_path, monkeypatch):
     location, fingerprint = decoded_elsewhere(survey, "images", tmp_path, monkeypatch)
     picture(99).save(survey.folder / "a" / "0.png")
     with pytest.raises(DataError, match=rf"^the data on \S+ are others .* the study's is {fingerprint[:12]}\)"):
-        find_here(survey, "images", location, fingerprint)
+        find_local_copy(survey, "images", location, fingerprint)
     missing = DataSpec(folder=tmp_path / "nowhere")
     with pytest.raises(DataError, match="nowhere"):
-        find_here(missing, "images", location, fingerprint)
+        find_local_copy(missing, "images", location, fingerprint)

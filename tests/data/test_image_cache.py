@@ -258,7 +258,7 @@ def test_copies_that_nobody_uses_are_removed(tmp_path):
     def kept(name: str) -> Path:
         return kept_copy(tmp_path, name, lambda folder: (folder / "a").write_text(name))
 
-    old, used, being_made, artefact = (kept(name) for name in ("fetched-1", "fetched-2", "fetched-3", "artefacts-4"))
+    old, used, being_made, artifact = (kept(name) for name in ("fetched-1", "fetched-2", "fetched-3", "artifacts-4"))
     decoded = tmp_path / "0123456789abcdef"
     decoded.mkdir()
     (tmp_path / "decoding-1.lock").touch()
@@ -277,7 +277,7 @@ def test_copies_that_nobody_uses_are_removed(tmp_path):
     locks = sorted(path.name for path in tmp_path.glob("*.lock"))
     assert locks == ["cargo.lock", "fetched-2.lock", "fetched-3.lock", "fetched-5.lock"]
     assert not old.exists()
-    assert not artefact.exists()
+    assert not artifact.exists()
     assert (kept("fetched-1") / "a").read_text() == "fetched-1", "it is made again when it is asked for"
     assert not being_made.exists()
 

@@ -14,7 +14,7 @@ import pytest
 from pictures import picture
 
 from aifs_tune.data.decode import Decoded, DecodeSettings
-from aifs_tune.data.decoding import Source, decode_all
+from aifs_tune.data.decoding import ImageFileDigest, decode_all
 from aifs_tune.data.reading import digest_of
 from aifs_tune.errors import DataError, WorkError
 
@@ -22,8 +22,8 @@ SETTINGS = DecodeSettings(size=16, channels="auto", fit="stretch")
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Callable[..., list[Source]]:
-    def make(*names: str) -> list[Source]:
+def files(tmp_path: Path) -> Callable[..., list[ImageFileDigest]]:
+    def make(*names: str) -> list[ImageFileDigest]:
         for i, name in enumerate(names):
             picture(i).save(tmp_path / name, "PNG")
         return [(str(tmp_path / name), digest_of((tmp_path / name).read_bytes())) for name in names]
@@ -31,11 +31,11 @@ def files(tmp_path: Path) -> Callable[..., list[Source]]:
     return make
 
 
-def decoded(sources: list[Source], tmp_path: Path, **options: object) -> dict[int, Decoded]:
+def decoded(sources: list[ImageFileDigest], tmp_path: Path, **options: object) -> dict[int, Decoded]:
     return dict(decode_all(sources, SETTINGS, lock_file=tmp_path / "lock", **options))
 
 
-def test_processes_and_this_one_decode_alike(files: Callable[..., list[Source]], tmp_path: Path) -> None:
+def test_processes_and_this_one_decode_alike(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     sources = files(*(f"{i}.png" for i in range(40)))
     (tmp_path / "7.png").write_bytes(b"no image")
     sources[7] = (sources[7][0], digest_of(b"no image"))
@@ -47,7 +47,9 @@ def test_processes_and_this_one_decode_alike(files: Callable[..., list[Source]],
         assert here[i].facts == there[i].facts
 
 
-def test_a_file_that_ends_its_process_costs_that_file_alone(files: Callable[..., list[Source]], tmp_path: Path) -> None:
+def test_a_file_that_ends_its_process_costs_that_file_alone(
+    files: Callable[..., list[ImageFileDigest]], tmp_path: Path
+) -> None:
     sources = files("a.png", "kill.png", "once.png", "exit.png", "alarm.png", *(f"{i}.png" for i in range(30)))
     found = decoded(sources, tmp_path, processes=2, worker="dying_worker")
     assert sorted(found) == list(range(35))
@@ -60,7 +62,7 @@ def test_a_file_that_ends_its_process_costs_that_file_alone(files: Callable[...,
     assert found[2].pixels is not None
 
 
-def test_stopping_early_ends_the_processes(files: Callable[..., list[Source]], tmp_path: Path) -> None:
+def test_stopping_early_ends_the_processes(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     sources = files(*(f"{i}.png" for i in range(40)))
     decoding = decode_all(sources, SETTINGS, lock_file=tmp_path / "lock", processes=2)
     next(decoding)
@@ -70,14 +72,14 @@ def test_stopping_early_ends_the_processes(files: Callable[..., list[Source]], t
     assert children.read_text() == ""
 
 
-def test_processes_that_do_not_start_are_an_error(files: Callable[..., list[Source]], tmp_path: Path) -> None:
+def test_processes_that_do_not_start_are_an_error(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     with pytest.raises(WorkError, match=r"does not start: .* it ended with exit code 1"):
         decoded(files("a.png"), tmp_path, processes=1, worker="no_such_worker")
 
 
 @pytest.mark.parametrize("processes", [None, 1])
 def test_a_file_that_changes_meanwhile_is_an_error(
-    files: Callable[..., list[Source]], tmp_path: Path, processes: int | None
+    files: Callable[..., list[ImageFileDigest]], tmp_path: Path, processes: int | None
 ) -> None:
     sources = files("a.png", "b.png")
     picture(99).save(tmp_path / "a.png")
@@ -89,7 +91,7 @@ def test_a_file_that_changes_meanwhile_is_an_error(
         decoded(sources, tmp_path, processes=processes)
 
 
-def test_a_script_without_a_main_guard_may_decode(files: Callable[..., list[Source]], tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_may_decode(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"

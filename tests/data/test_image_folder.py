@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aifs_tune.data.folder import LeftOut, scan_folder, shown
+from aifs_tune.data.folder import SkippedFile, scan_folder, shown
 from aifs_tune.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -28,7 +28,7 @@ def test_class_folders(make_folder: MakeFolder) -> None:
         ("star/0000.png", "star", None),
         ("star/0001.png", "star", None),
     ]
-    assert (scan.classes, scan.parts, scan.left_out) == (("galaxy", "star"), (), ())
+    assert (scan.classes, scan.parts, scan.skipped_files) == (("galaxy", "star"), (), ())
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
@@ -83,7 +83,7 @@ def test_links_are_followed_once(make_folder: MakeFolder, tmp_path: Path) -> Non
     (folder / "a" / "up").symlink_to(folder)
     scan = scan_folder(folder)
     assert [file.name for file in scan.files] == ["a/0000.png", "a/0001.png", "b/0000.png"]
-    reasons = {one.name: one.reason for one in scan.left_out}
+    reasons = {one.name: one.reason for one in scan.skipped_files}
     assert reasons["a/again.png"] == "is a link to a/0000.png, which is read already"
     assert reasons["a/loop"] == "is a link to a, which is read already"
     assert reasons["a/up"] == "is a link to ., which is read already"
@@ -99,12 +99,12 @@ def test_what_is_no_file_is_never_opened(make_folder: MakeFolder, tmp_path: Path
     with socket.socket(socket.AF_UNIX) as unix, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder / "a")  # the path of a socket must be short
         unix.bind("socket.png")
-    assert scan_folder(folder).left_out == (
-        LeftOut("a/null.png", "is a device, not a file"),
-        LeftOut("a/pipe.png", "is a FIFO, not a file"),
-        LeftOut("a/socket.png", "is a socket, not a file"),
-        LeftOut("b/empty.png", "is empty"),
-        LeftOut("b/gone.png", "is a link that leads nowhere (No such file or directory)"),
+    assert scan_folder(folder).skipped_files == (
+        SkippedFile("a/null.png", "is a device, not a file"),
+        SkippedFile("a/pipe.png", "is a FIFO, not a file"),
+        SkippedFile("a/socket.png", "is a socket, not a file"),
+        SkippedFile("b/empty.png", "is empty"),
+        SkippedFile("b/gone.png", "is a link that leads nowhere (No such file or directory)"),
     )
 
 
@@ -112,7 +112,7 @@ def test_a_huge_file_is_left_out_unread(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 1, "b": 1})
     with open(folder / "a" / "huge.tif", "wb") as file:
         file.truncate(2**40)
-    assert "1,099,511,627,776 bytes; allowed: at most 536,870,912" in scan_folder(folder).left_out[0].reason
+    assert "1,099,511,627,776 bytes; allowed: at most 536,870,912" in scan_folder(folder).skipped_files[0].reason
 
 
 def test_shown_names_can_be_printed() -> None:

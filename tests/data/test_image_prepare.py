@@ -30,7 +30,7 @@ def prepared(folder: Path, *, strict: bool = False, **options: Any) -> PreparedI
 
 
 def reasons(result: PreparedImages) -> dict[str, str]:
-    return {one.name: one.reason for one in result.preflight.left_out}
+    return {one.name: one.reason for one in result.preflight.skipped_files}
 
 
 def test_bad_files_are_left_out_and_named(make_folder: MakeFolder) -> None:
@@ -301,7 +301,7 @@ def test_the_report_is_plain_json(make_folder: MakeFolder) -> None:
     assert back["counts"]["train"] == {"a": 3, "b": 3}
     assert back["bits"] == {"8": 10}
     assert back["width"] == {"min": 20, "median": 20.0, "max": 20}
-    assert back["left_out"] == [{"name": "a/bad\\n.png", "reason": "is not a JPEG, PNG or TIFF image"}]
+    assert back["skipped_files"] == [{"name": "a/bad\\n.png", "reason": "is not a JPEG, PNG or TIFF image"}]
     assert all(line.isprintable() for line in found.lines())
 
 

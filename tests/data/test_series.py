@@ -12,7 +12,7 @@ import pytest
 
 from aifs_tune.data import prepare_series
 from aifs_tune.data.sources import locate, prepare
-from aifs_tune.data_spec import DataSpec, Split
+from aifs_tune.data_spec import DataSpec, SplitSpec
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import SeriesSpec
 
@@ -156,9 +156,9 @@ def test_numbers_of_a_manifest_are_targets(manifest: Path) -> None:
     assert data.targets("series") == ("period", "star")
     examples = prepare_series(data).examples
     assert [(target.name, target.unit) for target in examples.targets] == [("period", "d"), ("star", None)]
-    assert examples.truths[examples.train].std(axis=0) == pytest.approx([1, 1], abs=1e-5)
+    assert examples.y_true[examples.train].std(axis=0) == pytest.approx([1, 1], abs=1e-5)
     np.testing.assert_allclose(
-        examples.truths[:, 0] * examples.targets[0].scale + examples.targets[0].centre, np.arange(20) * 0.1, atol=1e-6
+        examples.y_true[:, 0] * examples.targets[0].scale + examples.targets[0].centre, np.arange(20) * 0.1, atol=1e-6
     )
 
 
@@ -182,7 +182,7 @@ def test_equal_series_stay_in_one_part_and_everything_is_repeatable(folder: Path
     for part in ("train", "val", "test"):
         picked = set(getattr(one.examples, part).tolist())
         assert (0 in picked) == (10 in picked)
-    other = prepare_series(DataSpec(series=SeriesSpec(path=folder), split=Split(seed=5)))
+    other = prepare_series(DataSpec(series=SeriesSpec(path=folder), split=SplitSpec(seed=5)))
     assert other.examples.fingerprint != one.examples.fingerprint
 
 
@@ -271,7 +271,7 @@ def test_series_without_a_label_are_left_out(manifest: Path) -> None:
     frame.to_csv(manifest / "manifest.csv", index=False)
     found = prepared(manifest)
     assert "left out: 3 series without label" in found.lines
-    assert len(found.examples.truths) == 17
+    assert len(found.examples.y_true) == 17
 
 
 def test_the_data_section_leads_to_what_workers_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

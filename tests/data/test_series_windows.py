@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from aifs_tune.data import prepare_series
 from aifs_tune.data.series_simulated import simulate_collection, simulate_long
-from aifs_tune.data_spec import DataSpec, Split
+from aifs_tune.data_spec import DataSpec, SplitSpec
 from aifs_tune.errors import DataError
 from aifs_tune.series_spec import Forecast, SeriesSpec, SimulateSeries
 
@@ -25,10 +25,10 @@ def river(tmp_path: Path) -> Path:
     return tmp_path / "river.csv"
 
 
-def windows(path: Path | None, split: Split | None = None, spec: dict[str, Any] | None = None, **asked: Any) -> Any:
+def windows(path: Path | None, split: SplitSpec | None = None, spec: dict[str, Any] | None = None, **asked: Any) -> Any:
     forecast = Forecast(**{"target": "level", "history": 10, "horizon": 3} | asked)
     series = SeriesSpec(path=path, forecast=forecast, **spec or {})
-    return prepare_series(DataSpec(series=series, split=split or Split()))
+    return prepare_series(DataSpec(series=series, split=split or SplitSpec()))
 
 
 def test_a_window_is_followed_by_its_target(river: Path) -> None:
@@ -38,8 +38,8 @@ def test_a_window_is_followed_by_its_target(river: Path) -> None:
     assert (level["name"], target.name, target.unit) == ("level", "level", "m")
     seen = values[:, :, 0] * level["scale"] + level["centre"]
     np.testing.assert_allclose(np.diff(seen, axis=1), 1, atol=1e-4)
-    foretold = examples.truths[:, 0] * target.scale + target.centre
-    np.testing.assert_allclose(foretold - seen[:, -1], 3, atol=1e-4)
+    out_of_bag_predictions = examples.y_true[:, 0] * target.scale + target.centre
+    np.testing.assert_allclose(out_of_bag_predictions - seen[:, -1], 3, atol=1e-4)
     assert set(lengths) == {10}
     assert examples.facts["forecast"]["horizon"] == 3
 
@@ -47,7 +47,7 @@ def test_a_window_is_followed_by_its_target(river: Path) -> None:
 @pytest.mark.parametrize("test", [0.2, 0.0])
 @pytest.mark.parametrize("stride", [1, 4])
 def test_no_step_is_in_two_parts_and_parts_follow_in_time(river: Path, test: float, stride: int) -> None:
-    examples = windows(river, Split(test=test), stride=stride).examples
+    examples = windows(river, SplitSpec(test=test), stride=stride).examples
     level = examples.facts["channels"][0]
     first = np.round(examples.inputs[0][:, 0, 0] * level["scale"] + level["centre"] - 0.5).astype(int)
     ends = -1
@@ -68,11 +68,11 @@ def test_scaled_by_the_steps_of_the_training_part(river: Path) -> None:
 
 def test_unknown_targets_make_no_windows_and_the_naive_forecast_is_told(river: Path) -> None:
     frame = pandas.read_csv(river)
-    n = len(windows(river).examples.truths)
+    n = len(windows(river).examples.y_true)
     frame.loc[[50, 51], "level"] = np.nan
     frame.to_csv(river, index=False)
     found = windows(river)
-    assert len(found.examples.truths) == n - 2
+    assert len(found.examples.y_true) == n - 2
     target = found.examples.targets[0]
     assert f"repeating the last level has a val_loss of {(3 / target.scale) ** 2:.4g}" in found.lines[-1]
 

@@ -112,7 +112,7 @@ def test_shares_sizes_and_names(tmp_path: Path) -> None:
 
     assert not survey.is_reused
     assert sum(survey.counts.values()) == len(scan.files) == 120
-    assert scan.left_out == ()
+    assert scan.skipped_files == ()
     assert scan.classes == tuple(sorted(SHARES))
     assert sum(SHARES.values()) == pytest.approx(1.0)
     assert all(abs(survey.counts[name] - 120 * share) <= 2 for name, share in SHARES.items())

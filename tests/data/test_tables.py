@@ -10,7 +10,7 @@ import pytest
 
 from aifs_tune.data import open_examples, prepare_table
 from aifs_tune.data.tables import simulate_genes
-from aifs_tune.data_spec import DataSpec, Genes, Split, TableSpec
+from aifs_tune.data_spec import DataSpec, Genes, SplitSpec, TableSpec
 from aifs_tune.errors import DataError, NotFoundError
 
 
@@ -52,7 +52,7 @@ def test_numbers_are_filled_and_scaled_by_the_training_part_alone(write: Callabl
     np.testing.assert_allclose(inputs[:, 0], (filled - known.mean()) / known.std(), rtol=1e-5)
     assert columns[0]["missing"] == frame["u"].isna().sum()
     np.testing.assert_array_equal(inputs[:, 3] > 0, frame["colour"] == "red")
-    assert [examples.classes[i] for i in examples.truths] == list(frame["target"])
+    assert [examples.classes[i] for i in examples.y_true] == list(frame["target"])
     assert inputs.dtype == np.float32
 
 
@@ -108,10 +108,10 @@ def test_numbers_to_predict_are_scaled_and_come_back_in_their_unit(write: Callab
     (target,) = examples.targets
     assert (target.name, target.unit, examples.classes) == ("target", "K", ())
     np.testing.assert_allclose(
-        examples.truths[:, 0] * target.scale + target.centre, frame["target"].to_numpy(), rtol=1e-5
+        examples.y_true[:, 0] * target.scale + target.centre, frame["target"].to_numpy(), rtol=1e-5
     )
-    assert examples.truths[examples.train].mean() == pytest.approx(0, abs=1e-5)
-    assert examples.truths[examples.train].std() == pytest.approx(1, rel=1e-4)
+    assert examples.y_true[examples.train].mean() == pytest.approx(0, abs=1e-5)
+    assert examples.y_true[examples.train].std() == pytest.approx(1, rel=1e-4)
 
 
 def test_what_was_stored_is_opened_again_and_found_missing_when_it_is() -> None:
@@ -170,7 +170,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 def test_what_is_left_out_is_told(write: Callable[..., TableSpec]) -> None:
     frame = frame_of().assign(same=1.0, empty=np.nan)
     frame.loc[5, "target"] = None
-    lines = "\n".join(prepare_table(DataSpec(table=write(frame), split=Split(val=0.3, test=0))).lines)
+    lines = "\n".join(prepare_table(DataSpec(table=write(frame), split=SplitSpec(val=0.3, test=0))).lines)
     assert "left out: 1 rows without target" in lines
     assert "column id, text with" in lines
     assert "column same, the same in all of the training part" in lines

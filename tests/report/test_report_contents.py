@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reported import add_noise, answer, confirm, sky_study
+from reported import add_noise, confirm, evaluate_test_set, sky_study
 
 from aifs_tune.confirmation import read_confirmation
 from aifs_tune.errors import NotFoundError, RequestError, StorageError
 from aifs_tune.report import report_of, write_report
-from aifs_tune.report.blocks import Bullets, Code, Paragraph, Report, Table
+from aifs_tune.report.blocks import Bullets, Code, Paragraph, ReportDocument, Table
 from aifs_tune.report.confirmed import confirmation_section
 from aifs_tune.report.gathering import gather
 from aifs_tune.report.html import to_html
@@ -23,7 +23,7 @@ from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.study import Study
 
-CLASSES = ("artefact", "edge_on", "elliptical", "merger", "spiral", "stars")
+CLASSES = ("artifact", "edge_on", "elliptical", "merger", "spiral", "stars")
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,11 @@ def study(lab: Path, tmp_path: Path) -> Study:
     return get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "sky")
 
 
-def section(report: Report, title: str) -> tuple:
+def section(report: ReportDocument, title: str) -> tuple:
     return next(each.blocks for each in report.sections if each.title == title)
 
 
-def words(report: Report, title: str) -> str:
+def words(report: ReportDocument, title: str) -> str:
     """The text of a section, without its tables."""
     found = []
     for block in section(report, title):
@@ -60,7 +60,7 @@ def words(report: Report, title: str) -> str:
     return "\n".join(found)
 
 
-def table(report: Report, title: str, caption: str) -> Table:
+def table(report: ReportDocument, title: str, caption: str) -> Table:
     return next(b for b in section(report, title) if isinstance(b, Table) and caption in b.caption)
 
 
@@ -103,7 +103,7 @@ def test_a_search_alone_is_said_to_look_better_than_it_is(study: Study) -> None:
 def test_a_confirmed_study_says_by_how_much_with_its_interval(study: Study) -> None:
     add_noise(study)
     confirm(study)
-    answer(study, CLASSES)
+    evaluate_test_set(study, CLASSES)
     report = report_of(study)
     said = words(report, "Verdict")
     best = f"trial {study.best.number}"
@@ -150,8 +150,8 @@ def test_what_is_not_distinguishable_is_not_called_confirmed(study: Study) -> No
 def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: Study) -> None:
     confirm(study, gains=(0.0, 0.0))
     confirm(study, gains=(0.1, 0.0), name="sky-confirm-2")
-    material = gather(study, with_data=False)
-    report = Report("", "", (verdict_section(material), confirmation_section(material)), "")
+    context = gather(study, with_data=False)
+    report = ReportDocument("", "", (verdict_section(context), confirmation_section(context)), "")
     assert words(report, "Verdict").startswith("Confirmed")
     assert "There were 2 confirmations" in words(report, "Verdict")
     assert "sky-confirm:" in words(report, "Confirmation")
@@ -159,7 +159,7 @@ def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: Study) -> N
 
 def test_the_same_study_gives_the_same_bytes(study: Study) -> None:
     confirm(study)
-    answer(study, CLASSES)
+    evaluate_test_set(study, CLASSES)
     one, two = (report_of(get_study(Storage(study.storage.url), "sky")) for _ in range(2))
     assert to_html(one) == to_html(two)
     assert to_pdf(one) == to_pdf(two)
@@ -167,7 +167,7 @@ def test_the_same_study_gives_the_same_bytes(study: Study) -> None:
 
 
 def test_data_that_changed_is_said(study: Study) -> None:
-    answer(study, CLASSES)
+    evaluate_test_set(study, CLASSES)
     study.storage.transact(lambda: study._optuna.set_user_attr("aifs_tune:data", "0" * 64))
     report = report_of(study)
     assert "not known here: they have changed since the sweep" in words(report, "Methods")

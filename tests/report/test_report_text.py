@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from reported import CHOICES, SCRIPT, hostile_study
 
 from aifs_tune.report import paper_table, report_of, to_csv, to_latex
-from aifs_tune.report.blocks import Bullets, Code, Paragraph, Report, Section, Table
+from aifs_tune.report.blocks import Bullets, Code, Paragraph, ReportDocument, ReportSection, Table
 from aifs_tune.report.html import to_html
 from aifs_tune.report.markdown import escaped, to_markdown
 from aifs_tune.report.paper import latex
 from aifs_tune.report.typeset import to_pdf
-from aifs_tune.report.words import cut, listed, thinned, with_interval
+from aifs_tune.report.words import cut, listed, subsample, with_interval
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)
 MARKS = re.compile(r"\\([!-/:-@\[-`{-~])")
@@ -41,14 +41,14 @@ class Tags(HTMLParser):
         self.text.append(data)
 
 
-def small_report(text: str) -> Report:
+def small_report(text: str) -> ReportDocument:
     blocks = (
         Paragraph(text, "verdict"),
         Bullets((text,)),
         Code(text, "text"),
         Table(text, (text, "n"), ((text, "1"),), "lr"),
     )
-    return Report(text, text, (Section("One", blocks),), text)
+    return ReportDocument(text, text, (ReportSection("One", blocks),), text)
 
 
 @given(TEXTS)
@@ -114,7 +114,7 @@ def test_a_hostile_study_is_harmless_in_every_format(url: str) -> None:
 
 @given(st.lists(st.integers(), unique=True, max_size=80), st.integers(2, 30))
 def test_thinning_keeps_the_ends_and_the_order(items: list[int], most: int) -> None:
-    kept = thinned(items, most)
+    kept = subsample(items, most)
     assert len(kept) == min(len(items), most)
     assert kept == [item for item in items if item in set(kept)]
     if items:

@@ -46,18 +46,18 @@ def test_candidates_are_allowed_values_and_many_are_near_the_best():
         {"d": {"c": ["y"]}},
     )
     best = np.stack(
-        [encoding.place({"a": 0.9, "b": 4, "c": "y", "d": 0.1}), encoding.place({"a": 0.2, "b": 1, "c": "x"})]
+        [encoding.unit_point({"a": 0.9, "b": 4, "c": "y", "d": 0.1}), encoding.unit_point({"a": 0.2, "b": 1, "c": "x"})]
     )
-    places = candidates(encoding, best, np.random.default_rng(0))
-    assert places.shape == (N_UNIFORM + 2 * N_NEAR, 4)
-    for place in places:
-        params = encoding.params(place)
+    unit_points = candidates(encoding, best, np.random.default_rng(0))
+    assert unit_points.shape == (N_UNIFORM + 2 * N_NEAR, 4)
+    for unit_point in unit_points:
+        params = encoding.params(unit_point)
         assert ("d" in params) == (params["c"] == "y")
         assert params["b"] in (1, 2, 3, 4)
         assert 0 <= params["a"] <= 1
-    near = places[N_UNIFORM : N_UNIFORM + N_NEAR]
+    near = unit_points[N_UNIFORM : N_UNIFORM + N_NEAR]
     assert np.median(np.abs(near[:, 0] - 0.9)) < 0.1
-    assert {encoding.params(place)["c"] for place in near} == {"x", "y"}
+    assert {encoding.params(unit_point)["c"] for unit_point in near} == {"x", "y"}
 
 
 def test_what_lies_among_failures_is_unlikely_to_succeed():

@@ -13,7 +13,7 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSampler
 from optuna.trial import TrialState, create_trial
 
 from aifs_tune.sampling import aifs
-from aifs_tune.sampling.aifs import N_START, AifsSampler
+from aifs_tune.sampling.aifs import N_STARTUP_TRIALS, AifsSampler
 from aifs_tune.sampling.model import KERNEL
 
 
@@ -98,7 +98,7 @@ def test_it_learns_from_running_and_from_stopped_trials():
         if i % 2:
             study.tell(trial, state=TrialState.PRUNED)
     late = [score(t.params) for t in study.trials[20:]]
-    early = [score(t.params) for t in study.trials[:N_START]]
+    early = [score(t.params) for t in study.trials[:N_STARTUP_TRIALS]]
     assert np.median(late) > np.median(early) + 0.1
 
 
@@ -108,8 +108,8 @@ def test_trials_that_run_at_the_same_time_differ(monkeypatch, most_awaited):
     study = new_study(seed=0)
     drive(study, 12)
     asked = [study.ask(SPACE).params for _ in range(16)]
-    places = np.array([[p["a"], (np.log10(p["b"]) + 5) / 4, p["d"] / 9, ord(p["c"])] for p in asked])
-    distances = np.sqrt(((places[:, None] - places[None]) ** 2).sum(2))[np.triu_indices(16, 1)]
+    unit_points = np.array([[p["a"], (np.log10(p["b"]) + 5) / 4, p["d"] / 9, ord(p["c"])] for p in asked])
+    distances = np.sqrt(((unit_points[:, None] - unit_points[None]) ** 2).sum(2))[np.triu_indices(16, 1)]
     assert distances.min() > 0.01
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from aifs_tune.sampling.curves import Curve, points_of, smoothed, warped
+from aifs_tune.sampling.curves import LearningCurve, points_of, smoothed, warped
 
 
 def a_curve(trial, values, epochs=None):
     epochs = np.arange(1, len(values) + 1) if epochs is None else np.array(epochs)
-    return Curve(trial, np.full(2, trial / 1000), epochs, np.array(values, dtype=float))
+    return LearningCurve(trial, np.full(2, trial / 1000), epochs, np.array(values, dtype=float))
 
 
 @pytest.mark.parametrize(

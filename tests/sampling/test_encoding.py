@@ -19,13 +19,13 @@ axes = pytest.mark.parametrize("distribution", AXES.values(), ids=AXES)
 
 
 @axes
-@given(place=st.floats(0, 1))
-def test_every_place_is_a_value_of_the_parameter_and_its_own_place_is_the_snapped_one(distribution, place):
+@given(unit_point=st.floats(0, 1))
+def test_every_place_is_a_value_of_the_parameter_and_its_own_place_is_the_snapped_one(distribution, unit_point):
     axis = Axis(distribution)
-    value = axis.values(np.array([place]))[0]
+    value = axis.values(np.array([unit_point]))[0]
     assert distribution._contains(distribution.to_internal_repr(value))
-    assert axis.place(value) == pytest.approx(axis.snapped(np.array([place]))[0], abs=1e-9)
-    assert axis.values(np.array([axis.place(value)]))[0] == pytest.approx(value) if value != "adam" else True
+    assert axis.unit_point(value) == pytest.approx(axis.snapped(np.array([unit_point]))[0], abs=1e-9)
+    assert axis.values(np.array([axis.unit_point(value)]))[0] == pytest.approx(value) if value != "adam" else True
 
 
 @pytest.mark.parametrize("name", [name for name in AXES if "log" not in name])
@@ -43,7 +43,7 @@ def test_places_are_shared_out_evenly(name):
 def test_choices_are_columns_that_are_all_equally_far_apart():
     encoding = Encoding({"a": CategoricalDistribution(["x", "y", "z"]), "b": FloatDistribution(0, 1)})
     assert encoding.columns.tolist() == [0, 0, 0, 1]
-    x = encoding.features(np.stack([encoding.place({"a": a, "b": 0.25}) for a in "xyz"]))
+    x = encoding.features(np.stack([encoding.unit_point({"a": a, "b": 0.25}) for a in "xyz"]))
     squared = ((x[:, None] - x[None, :]) ** 2).sum(2)
     np.testing.assert_allclose(squared, 1 - np.eye(3))
 
@@ -66,13 +66,13 @@ CONDITIONAL = Encoding(
 
 
 @given(st.lists(st.floats(0, 1), min_size=5, max_size=5))
-def test_conditions_decide_what_is_active(places):
-    place = CONDITIONAL.deactivated(np.array([places]))[0]
-    params = CONDITIONAL.params(place)
+def test_conditions_decide_what_is_active(unit_points):
+    unit_point = CONDITIONAL.deactivated(np.array([unit_points]))[0]
+    params = CONDITIONAL.params(unit_point)
     assert ("momentum" in params) == (params["optimizer"] == "sgd")
     assert ("third" in params) == (params["layers"] >= 2)
     assert "nesterov" not in params or min(params["momentum"], 1 - params["momentum"]) < 1e-8
-    np.testing.assert_array_equal(np.isnan(CONDITIONAL.place(params)), np.isnan(place))
+    np.testing.assert_array_equal(np.isnan(CONDITIONAL.unit_point(params)), np.isnan(unit_point))
 
 
 def test_what_is_inactive_makes_no_difference():
@@ -95,5 +95,5 @@ def test_a_child_whose_parent_is_fixed_to_another_value_is_never_active():
 
 
 def test_values_outside_a_range_that_has_changed_are_at_its_ends():
-    assert Axis(FloatDistribution(0, 1)).place(7.0) == 1.0
-    assert Axis(IntDistribution(2, 9)).place(-1) == 0.0
+    assert Axis(FloatDistribution(0, 1)).unit_point(7.0) == 1.0
+    assert Axis(IntDistribution(2, 9)).unit_point(-1) == 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError, SweepFileError
-from aifs_tune.sampling import planned
+from aifs_tune.sampling import initial_design
 from aifs_tune.studies import open_study
 from aifs_tune.sweep_file import parse_sweep
 
@@ -28,10 +28,10 @@ def spec(initial, space=SPACE, seed=0, replicates=1, **parts):
 
 @pytest.mark.parametrize("design", ["sobol", "latin_hypercube"])
 def test_points_fill_the_space_and_depend_on_the_seed_alone(design):
-    plan = planned(spec({"design": design, "points": 32}))
+    plan = initial_design(spec({"design": design, "points": 32}))
     assert len(plan) == 32
-    assert plan == planned(spec({"design": design, "points": 32}))
-    assert plan != planned(spec({"design": design, "points": 32}, seed=1))
+    assert plan == initial_design(spec({"design": design, "points": 32}))
+    assert plan != initial_design(spec({"design": design, "points": 32}, seed=1))
     quarters = Counter(int(4 * np.log(params["h"]) / np.log(100.0 + 1e-9)) for params in plan)
     assert all(6 <= quarters[i] <= 10 for i in range(4)), quarters
     assert Counter(params["gas"] for params in plan)["air"] in range(12, 21)
@@ -39,7 +39,7 @@ def test_points_fill_the_space_and_depend_on_the_seed_alone(design):
 
 def test_a_latin_hypercube_has_one_point_in_each_stratum():
     space = {name: {"type": "float", "low": 0.0, "high": 1.0} for name in "ab"}
-    plan = planned(spec({"design": "latin_hypercube", "points": 10}, space))
+    plan = initial_design(spec({"design": "latin_hypercube", "points": 10}, space))
     for name in "ab":
         assert sorted(int(10 * params[name]) for params in plan) == list(range(10))
 
@@ -53,13 +53,13 @@ def test_points_keep_to_constraints_mixtures_and_exclusions():
         constraints=["a <= 0.1 or b > 0.5"],
         exclude=[{"gas": "air"}],
     )
-    for params in planned(asked):
+    for params in initial_design(asked):
         assert asked.check_params(params) == params
         assert params["gas"] == "argon"
 
 
 def test_a_full_factorial_has_every_combination_once():
-    plan = planned(spec({"design": "factorial", "levels": {"t": 3, "h": 2, "n": 2}}))
+    plan = initial_design(spec({"design": "factorial", "levels": {"t": 3, "h": 2, "n": 2}}))
     levels = [600, 1000, 1400], [1.0, 100.0], [1, 5], ["argon", "air"]
     assert {tuple(p.values()) for p in plan} == {tuple(each) for each in itertools.product(*levels)}
     assert len(plan) == 24
@@ -71,7 +71,7 @@ def test_a_factorial_leaves_out_what_constraints_do_not_allow_and_what_is_inacti
         "ratio": {"type": "float", "low": 1.0, "high": 3.0, "when": {"flux": "KF"}},
         "t": {"type": "float", "low": 0.0, "high": 1.0},
     }
-    plan = planned(spec({"design": "factorial"}, space, constraints=["not (flux == 'KF' and t > 0.5)"]))
+    plan = initial_design(spec({"design": "factorial"}, space, constraints=["not (flux == 'KF' and t > 0.5)"]))
     assert sorted(map(str, plan)) == sorted(
         map(
             str,
@@ -92,7 +92,7 @@ def test_the_corners_of_a_mixture_are_its_extreme_vertices():
         "c": {"type": "float", "low": 0.1, "high": 0.4},
     }
     asked = spec({"design": "factorial", "centre_points": 1}, space, mixtures=[{"components": ["a", "b", "c"]}])
-    plan = planned(asked)
+    plan = initial_design(asked)
     corners = {tuple(np.round(list(params.values()), 6)) for params in plan[:-1]}
     assert corners == {
         (0.7, 0.1, 0.2),
@@ -106,7 +106,7 @@ def test_the_corners_of_a_mixture_are_its_extreme_vertices():
 
 
 def test_a_fraction_varies_all_factors_in_half_of_the_runs():
-    plan = planned(spec({"design": "fractional_factorial"}))
+    plan = initial_design(spec({"design": "fractional_factorial"}))
     assert len(plan) == 8
     high = {"t": 1400, "h": 100.0, "n": 5, "gas": "air"}
     signs = np.array([[1 if params[name] == high[name] else -1 for name in high] for params in plan])
@@ -115,13 +115,13 @@ def test_a_fraction_varies_all_factors_in_half_of_the_runs():
 
 
 def test_generators_are_obeyed():
-    plan = planned(spec({"design": "fractional_factorial", "generators": {"gas": "t * h"}}))
+    plan = initial_design(spec({"design": "fractional_factorial", "generators": {"gas": "t * h"}}))
     assert len(plan) == 8
     assert all((p["gas"] == "air") == ((p["t"] == 1400) == (p["h"] == 100.0)) for p in plan)
 
 
 def test_centre_points_are_the_middle_and_spread_over_the_plan():
-    plan = planned(spec({"design": "factorial", "centre_points": 3}, replicates=2))
+    plan = initial_design(spec({"design": "factorial", "centre_points": 3}, replicates=2))
     middle = {"t": 1000.0, "h": pytest.approx(10.0), "n": 3, "gas": "argon"}
     at = [i for i, params in enumerate(plan) if params == middle]
     assert len(plan) == 2 * 16 + 3
@@ -149,7 +149,7 @@ def test_centre_points_are_the_middle_and_spread_over_the_plan():
 )
 def test_a_design_that_cannot_be_made_says_why(initial, parts, words):
     with pytest.raises(RequestError, match=words):
-        planned(spec(initial, **parts))
+        initial_design(spec(initial, **parts))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_section_that_makes_no_sense_is_refused_in_the_file(initial, words):
 
 
 def test_a_study_measures_its_plan_first_and_a_reopened_one_goes_on_with_it(url):
-    plan = planned(spec({"design": "latin_hypercube", "points": 6, "centre_points": 2}))
+    plan = initial_design(spec({"design": "latin_hypercube", "points": 6, "centre_points": 2}))
     options = {
         "space": SPACE,
         "storage": url,

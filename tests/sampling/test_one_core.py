@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import aifs_tune.sampling.aifs as aifs
 from aifs_tune.sampling.aifs import AifsSampler
-from aifs_tune.sampling.one_core import one_core
+from aifs_tune.sampling.one_core import single_blas_thread
 
 
 def blas_threads() -> set[int]:
@@ -17,7 +17,7 @@ def blas_threads() -> set[int]:
 
 def test_linear_algebra_has_one_thread_while_it_lasts() -> None:
     with threadpool_limits(2, user_api="blas"):
-        with one_core():
+        with single_blas_thread():
             assert blas_threads() == {1}
         assert blas_threads() == {2}
 

@@ -11,16 +11,16 @@ from scipy.stats import multivariate_normal
 
 from aifs_tune.sampling.aifs import AifsSampler
 from aifs_tune.sampling.encoding import Encoding
-from aifs_tune.sampling.guess import Guess
+from aifs_tune.sampling.guess import UserPrior
 from aifs_tune.sampling.output_warp import OutputWarp
-from aifs_tune.sampling.plain import Belief, Measured, measured_in, promising
-from aifs_tune.sampling.plain_gp import PlainPosterior, PlainPrior, drawn, fit, loss_and_gradient
+from aifs_tune.sampling.plain import Measured, SingleFidelityModel, measured_in, propose_single_fidelity
+from aifs_tune.sampling.plain_gp import SingleFidelityPosterior, SingleFidelityPrior, drawn, fit, loss_and_gradient
 
 RNG = np.random.default_rng(0)
 X = RNG.random((12, 4))
 Y = np.sin(5 * X[:, 0]) + X[:, 1] + 0.1 * RNG.standard_normal(12)
 COLUMNS = np.array([0, 1, 2, 2])
-PRIOR = PlainPrior.of(COLUMNS)
+PRIOR = SingleFidelityPrior.of(COLUMNS)
 
 
 def covariance(theta, x, other):
@@ -45,7 +45,7 @@ def test_the_loss_is_that_of_the_formula_and_its_gradient_right():
 
 def test_means_variances_and_gains_are_those_of_the_formula():
     theta, new = PRIOR.mean, RNG.random((3, 4))
-    posterior = PlainPosterior(theta, COLUMNS, X, Y)
+    posterior = SingleFidelityPosterior(theta, COLUMNS, X, Y)
     dense = covariance(theta, X, X) + (np.exp(theta[4]) + 1e-8) * np.eye(12)
     both = np.vstack([new, X[:1]])
     cross = covariance(theta, both, X)
@@ -101,11 +101,11 @@ SPACE = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1), "c": Catego
 
 def measured(n=25, noise=0.05, running=0, seed=0):
     encoding, rng = Encoding(SPACE), np.random.default_rng(seed)
-    places = encoding.deactivated(rng.random((n, 3)))
-    values = -((places[:, 0] - 0.3) ** 2) - (places[:, 1] - 0.7) ** 2 + noise * rng.standard_normal(n)
+    unit_points = encoding.deactivated(rng.random((n, 3)))
+    values = -((unit_points[:, 0] - 0.3) ** 2) - (unit_points[:, 1] - 0.7) ** 2 + noise * rng.standard_normal(n)
     nothing = np.empty((0, 3))
     return Measured(
-        places, values, np.arange(n), np.empty((n, 0)), encoding.deactivated(rng.random((running, 3))), nothing
+        unit_points, values, np.arange(n), np.empty((n, 0)), encoding.deactivated(rng.random((running, 3))), nothing
     )
 
 
@@ -114,42 +114,46 @@ def test_the_expected_gain_falls_as_more_is_known():
     gains = {8: 0.0, 60: 0.0}
     for n in gains:
         for seed in range(3):
-            belief = Belief(encoding, measured(n, noise=0.005, seed=seed))
-            gains[n] += belief.expected_gain(promising(belief, Guess(encoding, {}), rng)[:20]).max()
+            single_fidelity = SingleFidelityModel(encoding, measured(n, noise=0.005, seed=seed))
+            gains[n] += single_fidelity.expected_gain(
+                propose_single_fidelity(single_fidelity, UserPrior(encoding, {}), rng)[:20]
+            ).max()
     assert gains[60] < 0.5 * gains[8]
 
 
 def test_the_gain_is_that_of_random_draws():
     encoding = Encoding(SPACE)
-    belief = Belief(encoding, measured())
-    place = encoding.deactivated(np.random.default_rng(5).random((1, 3)))
+    single_fidelity = SingleFidelityModel(encoding, measured())
+    unit_point = encoding.deactivated(np.random.default_rng(5).random((1, 3)))
     rng, means = np.random.default_rng(6), []
-    here = belief.means[belief.best]
-    for posterior in belief.posteriors:
-        mean, variance = posterior.gain(encoding.features(place), belief.x[belief.best])
-        reached = belief.warp.inverse(here + mean + np.sqrt(variance) * rng.standard_normal(100_000))
-        means.append(np.maximum(reached - belief.warp.inverse(here), 0).mean())
-    assert belief.expected_gain(place)[0] == pytest.approx(np.mean(means), rel=0.15, abs=1e-6)
+    here = single_fidelity.means[single_fidelity.best]
+    for posterior in single_fidelity.posteriors:
+        mean, variance = posterior.gain(encoding.features(unit_point), single_fidelity.x[single_fidelity.best])
+        reached = single_fidelity.warp.inverse(here + mean + np.sqrt(variance) * rng.standard_normal(100_000))
+        means.append(np.maximum(reached - single_fidelity.warp.inverse(here), 0).mean())
+    assert single_fidelity.expected_gain(unit_point)[0] == pytest.approx(np.mean(means), rel=0.15, abs=1e-6)
 
 
 def test_what_runs_is_not_proposed_again():
     encoding = Encoding(SPACE)
-    free = Belief(encoding, measured())
-    first = promising(free, Guess(encoding, {}), np.random.default_rng(0))[0]
+    free = SingleFidelityModel(encoding, measured())
+    first = propose_single_fidelity(free, UserPrior(encoding, {}), np.random.default_rng(0))[0]
     now = measured()
-    busy = Belief(encoding, Measured(now.places, now.values, now.numbers, now.excess, first[None], now.failed), free)
+    busy = SingleFidelityModel(
+        encoding, Measured(now.unit_points, now.values, now.numbers, now.excess, first[None], now.failed), free
+    )
     assert busy.posteriors is free.posteriors
-    second = promising(busy, Guess(encoding, {}), np.random.default_rng(0))[0]
+    second = propose_single_fidelity(busy, UserPrior(encoding, {}), np.random.default_rng(0))[0]
     assert np.abs(first - second).max() > 0.01
 
 
 def test_an_ordered_choice_is_one_number():
     encoding = Encoding({"level": CategoricalDistribution(["low", "mid", "high"])}, ordered=["level"])
-    places = encoding.deactivated(np.array([[0.1], [0.5], [0.9]]))
-    features = encoding.features(places)
+    unit_points = encoding.deactivated(np.array([[0.1], [0.5], [0.9]]))
+    features = encoding.features(unit_points)
     assert features.shape == (3, 1)
     assert np.all(np.diff(features[:, 0]) > 0)
-    assert [encoding.params(place)["level"] for place in places] == ["low", "mid", "high"]
+    assert [encoding.params(unit_point)["level"] for unit_point in unit_points] == ["low", "mid", "high"]
 
 
 def test_ordered_choices_are_learnt_from_their_neighbours():

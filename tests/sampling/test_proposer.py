@@ -11,8 +11,8 @@ import optuna
 import pytest
 
 from aifs_tune.errors import ConflictError, RequestError
-from aifs_tune.sampling import LEAST_PROMISE, check_sampler, is_rung
-from aifs_tune.sampling.by_name import FOREIGN
+from aifs_tune.sampling import LEAST_CONTINUATION_VALUE, check_sampler, is_rung
+from aifs_tune.sampling.by_name import OPTUNA_SAMPLERS
 from aifs_tune.sampling.model import KERNEL
 from aifs_tune.search_spec import SAMPLERS, SearchSpec
 from aifs_tune.spec import SweepSpec
@@ -35,7 +35,7 @@ def value_of(params) -> float:
 
 
 def test_the_names_of_a_sweep_file_are_those_that_can_be_made():
-    assert ("aifs", *FOREIGN) == SAMPLERS
+    assert ("aifs", *OPTUNA_SAMPLERS) == SAMPLERS
 
 
 @pytest.mark.parametrize("name", INSTALLED)
@@ -112,7 +112,7 @@ def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
         return sign * (params["x"] - 1 / epoch)
 
     first = study.ask()
-    assert study.promise(first, 1, score(first.params, 1)) is None, "nothing is known yet"
+    assert study.continuation_value(first, 1, score(first.params, 1)) is None, "nothing is known yet"
     study.requeue(first)
     for _ in range(14):
         trial = study.ask()
@@ -122,12 +122,12 @@ def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
     good, bad = study.enqueue({"x": 1.0, "y": 0.1}), study.enqueue({"x": 0.01, "y": 0.9})
     assert [study.ask().number, study.ask().number] == [good.number, bad.number]
     for epoch in (1, 2, 4):
-        promises = [study.promise(t, epoch, score(t.params, epoch)) for t in (good, bad)]
-        assert LEAST_PROMISE > promises[1] >= 0
-        assert promises[0] > 3 * promises[1]
+        continuation_values = [study.continuation_value(t, epoch, score(t.params, epoch)) for t in (good, bad)]
+        assert LEAST_CONTINUATION_VALUE > continuation_values[1] >= 0
+        assert continuation_values[0] > 3 * continuation_values[1]
         for trial in (good, bad):
             study.report(trial, epoch, {"score": score(trial.params, epoch)})
-    assert study.promise(good, 8, sign * 5.0) == math.inf
+    assert study.continuation_value(good, 8, sign * 5.0) == math.inf
     stored = optuna.load_study(study_name="s", storage=url)
     assert any(KERNEL in t.system_attrs for t in stored.trials)
 
@@ -146,11 +146,13 @@ def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
         study.tell(trial)
     worst = 0.0  # the worst luck there is
 
-    def promise(x):
-        return study.promise(running_at(study, x), 1, worst)
+    def continuation_value(x):
+        return study.continuation_value(running_at(study, x), 1, worst)
 
-    assert all(promise(x) > LEAST_PROMISE for x in (0.59, 0.6, 0.61)), "their first epoch says nothing against them"
-    assert all(promise(x) < LEAST_PROMISE for x in (0.3, 0.9)), "these were not worth starting"
+    assert all(continuation_value(x) > LEAST_CONTINUATION_VALUE for x in (0.59, 0.6, 0.61)), (
+        "their first epoch says nothing against them"
+    )
+    assert all(continuation_value(x) < LEAST_CONTINUATION_VALUE for x in (0.3, 0.9)), "these were not worth starting"
 
 
 def a_rising_study(url, **spec):
@@ -176,21 +178,21 @@ def running_at(study, x):
 def test_a_trial_is_not_given_up_for_what_the_constraints_forbid(tmp_path):
     free = a_rising_study(f"sqlite:///{tmp_path}/free.db")
     held = a_rising_study(f"sqlite:///{tmp_path}/held.db", constraints=("x <= 0.41",))
-    free_promise = free.promise(running_at(free, 0.39), 1, 0.39 - 1)
-    held_promise = held.promise(running_at(held, 0.39), 1, 0.39 - 1)
-    assert held_promise > 3 * free_promise, "beyond 0.41, where more is to be had, nothing is allowed"
+    free_value = free.continuation_value(running_at(free, 0.39), 1, 0.39 - 1)
+    held_value = held.continuation_value(running_at(held, 0.39), 1, 0.39 - 1)
+    assert held_value > 3 * free_value, "beyond 0.41, where more is to be had, nothing is allowed"
 
 
 def test_a_trial_is_not_given_up_for_what_fails(tmp_path):
     free, failing = (a_rising_study(f"sqlite:///{tmp_path}/{name}.db") for name in ("free", "failing"))
     for x in np.linspace(0.41, 1.0, 16):
         failing.tell(running_at(failing, float(x)), state="failed", reason="meltdown")
-    free_promise = free.promise(running_at(free, 0.39), 1, 0.39 - 1)
-    failing_promise = failing.promise(running_at(failing, 0.39), 1, 0.39 - 1)
-    assert failing_promise > 2 * free_promise
+    free_value = free.continuation_value(running_at(free, 0.39), 1, 0.39 - 1)
+    failing_value = failing.continuation_value(running_at(failing, 0.39), 1, 0.39 - 1)
+    assert failing_value > 2 * free_value
 
 
 def test_only_a_running_trial_has_a_promise(url):
     study = a_rising_study(url)
     with pytest.raises(ConflictError, match="trial 3 is complete; only a running trial"):
-        study.promise(3, 1, 0.5)
+        study.continuation_value(3, 1, 0.5)

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from services import SPACE, Service, request_head, said_on, storage_in, token, typed
+from services import SPACE, Service, read_problem, request_head, run_cli, storage_in, token
 
 from aifs_tune.client import Client
 from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
 from aifs_tune.service.application import routes
-from aifs_tune.service.server import place_of, serve
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.server import resolve_bind_address, serve
+from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage import Storage
 
 BODIES = {
@@ -47,12 +47,12 @@ def storage(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def tokens(storage) -> dict[str, str]:
-    book = TokenBook(Storage(storage, create=True))
-    made = {scope: book.create("biology", scope) for scope in ("read", "measure", "manage")}
-    made["other"] = book.create("physics", "manage")
-    made["revoked"] = book.create("biology", "manage")
-    book.revoke(made["revoked"].split("_")[1])
-    made["expired"] = TokenBook(Storage(storage), clock=lambda: time.time() - 86400 * 2).create(
+    token_store = TokenStore(Storage(storage, create=True))
+    made = {scope: token_store.create("biology", scope) for scope in ("read", "measure", "manage")}
+    made["other"] = token_store.create("physics", "manage")
+    made["revoked"] = token_store.create("biology", "manage")
+    token_store.revoke(made["revoked"].split("_")[1])
+    made["expired"] = TokenStore(Storage(storage), clock=lambda: time.time() - 86400 * 2).create(
         "biology", "manage", expires_days=1
     )
     made["wrong"] = made["manage"][:-1] + ("A" if made["manage"][-1] != "A" else "B")
@@ -199,7 +199,7 @@ def test_a_revoked_token_ends_within_a_second(service, storage):
     made = token(storage, "read", "biology")
     with Client(service.url, made) as client:
         assert "secret" in client.studies()
-        assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+        assert run_cli("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
         time.sleep(1.2)
         with pytest.raises(UnknownCallerError):
             client.studies()
@@ -209,16 +209,16 @@ def test_a_token_can_be_made_and_revoked_while_a_sweep_writes(tmp_path):
     storage = storage_in(tmp_path)
     with Storage(storage, create=True).writing():
         made = token(storage, "read")
-        assert typed("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
+        assert run_cli("token", "revoke", made.split("_")[1], storage=storage).returncode == 0
     with pytest.raises(UnknownCallerError):
-        TokenBook(Storage(storage)).caller(made)
+        TokenStore(Storage(storage)).caller(made)
 
 
 def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
     content = b"".join(
         file.read_bytes() for file in sorted(Path(storage.removeprefix("sqlite:///")).parent.glob("lab.db*"))
     )
-    listed = typed("token", "list", "--json", storage=storage)
+    listed = run_cli("token", "list", "--json", storage=storage)
     for made in tokens.values():
         secret = made.split("_", 2)[-1]
         if len(secret) > 8:
@@ -257,14 +257,14 @@ def test_nobody_needs_a_token_on_this_machine_alone_unless_others_come(tmp_path)
 )
 def test_it_does_not_start_for_others_without_a_valid_token(host, options, tmp_path):
     storage = Storage(storage_in(tmp_path), create=True)
-    long_ago = TokenBook(storage, clock=lambda: time.time() - 86400 * 2)
+    long_ago = TokenStore(storage, clock=lambda: time.time() - 86400 * 2)
     long_ago.create("default", "manage", expires_days=1)
     with pytest.raises(RequestError, match="need a token and there is no valid one"):
-        serve(storage, place_of(host, 0), **options, told=pytest.fail)
+        serve(storage, resolve_bind_address(host, 0), **options, on_ready=pytest.fail)
 
 
 def test_the_command_says_how_to_make_one(tmp_path):
-    refused = typed("serve", "--port", "0", "--host", "0.0.0.0", storage=storage_in(tmp_path))
+    refused = run_cli("serve", "--port", "0", "--host", "0.0.0.0", storage=storage_in(tmp_path))
     assert (refused.returncode, "aifs-tune token create" in refused.stderr) == (2, True), refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -277,10 +277,10 @@ def test_everywhere_with_a_token_and_under_another_name(tmp_path):
         connection = running.socket()
         head = {"Host": "tune.lab", "Authorization": f"Bearer {made}", "Connection": "close"}
         connection.sendall(request_head(running, "/v1/studies/none", head, "GET").replace(b"Host: 127", b"X-Host: 127"))
-        assert said_on(connection)[0] == 404
+        assert read_problem(connection)[0] == 404
         connection = running.socket()
         connection.sendall(request_head(running, "/v1/studies", {"Connection": "close"}, "GET"))
-        assert said_on(connection)[0] == 401
+        assert read_problem(connection)[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -289,11 +289,11 @@ def test_everywhere_with_a_token_and_under_another_name(tmp_path):
 def test_what_is_no_origin_is_refused(origin, tmp_path):
     storage = Storage(storage_in(tmp_path), create=True)
     with pytest.raises(RequestError, match="--allow-origin"):
-        serve(storage, place_of("127.0.0.1", 0), allow_origins=[origin], told=pytest.fail)
+        serve(storage, resolve_bind_address("127.0.0.1", 0), allow_origins=[origin], on_ready=pytest.fail)
 
 
 def test_tokens_are_refused_with_the_reason(tmp_path):
-    book = TokenBook(Storage(storage_in(tmp_path), create=True))
+    token_store = TokenStore(Storage(storage_in(tmp_path), create=True))
     for project, scope, more, said in (
         ("Biology", "read", {}, "project"),
         ("../x", "read", {}, "project"),
@@ -303,18 +303,18 @@ def test_tokens_are_refused_with_the_reason(tmp_path):
         ("biology", "read", {"label": "a\nb"}, "label"),
     ):
         with pytest.raises(RequestError, match=said):
-            book.create(project, scope, **more)
+            token_store.create(project, scope, **more)
     with pytest.raises(NotFoundError, match="there are: none"):
-        book.revoke("x")
+        token_store.revoke("x")
 
 
 def test_tokens_in_postgresql(postgres_url):
     now = 1_000_000.0
-    book = TokenBook(Storage(postgres_url), clock=lambda: now)
-    made = book.create("biology", "measure", expires_days=1, label="the <furnace>")
-    assert book.caller(made) == Caller("biology", "measure")
+    token_store = TokenStore(Storage(postgres_url), clock=lambda: now)
+    made = token_store.create("biology", "measure", expires_days=1, label="the <furnace>")
+    assert token_store.caller(made) == Caller("biology", "measure")
     now += 86401
     with pytest.raises(UnknownCallerError):
-        book.caller(made)
-    ((listed, state),) = book.tokens()
+        token_store.caller(made)
+    ((listed, state),) = token_store.tokens()
     assert (listed.label, state) == ("the <furnace>", "expired")

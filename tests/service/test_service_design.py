@@ -48,7 +48,7 @@ def test_a_designed_study_is_the_same_here_and_there(service, tmp_path):
         assert {t.feasible for t in there.all_trials()} == {True, False, None}  # of the last, a copy waits
         assert there.best.replicates == here.best.replicates is not None
         assert [t.number for t in there.front] == [t.number for t in here.front]
-        assert there.advice() == here.advice()
+        assert there.recommendation() == here.recommendation()
     for trial in here.all_trials():
         assert trial.params["grade"] != "low" or trial.number in (0, 3, 4, 9)
         assert sum(trial.params[name] for name in "abc") == pytest.approx(1.0, abs=1e-12)

@@ -33,8 +33,8 @@ def test_the_examples_run_from_top_to_bottom(tmp_path):
                 if program == "export":
                     environment |= dict([words[0].split("=", 1)])
                     continue
-                typed = {"aifs-tune": [sys.executable, "-m", "aifs_tune.cli", *words]}
-                command = typed.get(program, [program, *words, "--fail-with-body"])
+                run_cli = {"aifs-tune": [sys.executable, "-m", "aifs_tune.cli", *words]}
+                command = run_cli.get(program, [program, *words, "--fail-with-body"])
                 done = subprocess.run(
                     command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
                 )

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from servers import database_url
-from services import SPACE, Service, request_head, storage_in, typed
+from services import SPACE, Service, request_head, run_cli, storage_in
 
 from aifs_tune.client import Client
 from aifs_tune.errors import NotFoundError, ServiceError
-from aifs_tune.service import watch
-from aifs_tune.service.watch import Channel, Watch
+from aifs_tune.service import changes
+from aifs_tune.service.watch import ChangeFeed, Channel
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.study import Study
-from aifs_tune.trial import Glance
+from aifs_tune.trial import TrialProgress
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
@@ -96,7 +96,7 @@ def test_a_client_hears_what_every_process_writes(service, storage):
             elsewhere = get_study(Storage(storage), "live")  # as a sweep has it
             elsewhere.report(0, 2, {"value": 0.25})
             assert {"epoch": 2, "value": 0.25}.items() <= stream.take(1)[0][1].items()
-            assert typed("tell", "live", "0", "0.75", storage=storage).returncode == 0
+            assert run_cli("tell", "live", "0", "0.75", storage=storage).returncode == 0
             ((_, told),) = stream.take(1)
             ended = {"study": "live", "trial": 0, "state": "complete", "epoch": 2, "value": 0.75}
             assert told == ended | {"n_trials": NONE | {"complete": 1}}
@@ -148,13 +148,13 @@ def test_streams_end_with_the_service(tmp_path):
 
 def test_a_mark_is_another_one_once_anybody_stored_anything(storage):
     study, watching = open_study("marked", space=SPACE, storage=storage, sampler="random"), Storage(storage)
-    marks = [watching.mark()]
+    marks = [watching.data_version()]
     for write in (study.ask, lambda: study.tell(0, 0.5), get_study(watching, "marked").ask):
         write()
-        marks.append(watching.mark())
+        marks.append(watching.data_version())
     assert len(set(marks)) == 4
     if storage.startswith("sqlite"):
-        assert watching.mark() == marks[-1], "reading changes nothing"
+        assert watching.data_version() == marks[-1], "reading changes nothing"
     watching.close()
 
 
@@ -195,12 +195,12 @@ def test_a_head_has_the_headers_alone(service):
         assert http.head("/v1/studies/head/ask").status_code == 405
 
 
-def glance(state: str = "running", epoch: int | None = None) -> Glance:
-    return Glance(state, epoch, None if epoch is None else float(epoch))
+def glance(state: str = "running", epoch: int | None = None) -> TrialProgress:
+    return TrialProgress(state, epoch, None if epoch is None else float(epoch))
 
 
 def test_who_is_too_slow_gets_all_as_it_is(monkeypatch):
-    monkeypatch.setattr(watch, "KEPT", 3)
+    monkeypatch.setattr(changes, "MAX_KEPT_EVENTS", 3)
     channel = Channel("default", "s")
     channel.take([glance()])
     for epoch in range(1, 6):
@@ -216,80 +216,80 @@ def test_who_is_too_slow_gets_all_as_it_is(monkeypatch):
     assert channel.is_over, "fewer trials: it is another study"
 
 
-class Desk:
+class FakeContext:
     """Reads from memory."""
 
     def __init__(self, n_trials: int = 1) -> None:
-        self.glances: list[Glance] | None = [glance()] * n_trials
+        self.trial_progress: list[TrialProgress] | None = [glance()] * n_trials
         self.n_read = self.n_marks = self.written = 0
 
-    async def mark(self) -> str:
+    async def data_version(self) -> str:
         self.n_marks += 1
         return str(self.written)
 
-    async def read_study(self, project: str, name: str, question: object, /) -> list[Glance]:
-        assert question is Study.glances
+    async def read_study(self, project: str, name: str, question: object, /) -> list[TrialProgress]:
+        assert question is Study.trial_progress
         self.n_read += 1
-        if self.glances is None:
+        if self.trial_progress is None:
             raise NotFoundError(name)
-        return list(self.glances)
+        return list(self.trial_progress)
 
 
 def test_trials_are_read_when_something_was_written_and_not_before(monkeypatch):
-    monkeypatch.setattr(watch, "POLL_S", 0.001)
+    monkeypatch.setattr(changes, "POLL_S", 0.001)
 
     async def scene() -> None:
-        desk, woken = Desk(), asyncio.Event()
-        watched = Watch(desk)
-        channel = await watched.join("default", "s", woken)
-        while desk.n_marks < 50:
+        context, woken = FakeContext(), asyncio.Event()
+        watched = ChangeFeed(context)
+        channel = await watched.subscribe("default", "s", woken)
+        while context.n_marks < 50:
             await asyncio.sleep(0.001)
-        assert desk.n_read == 2, "as it was opened, and once for the first mark"
-        desk.glances, desk.written = [glance(epoch=1)], 1
+        assert context.n_read == 2, "as it was opened, and once for the first mark"
+        context.trial_progress, context.written = [glance(epoch=1)], 1
         await woken.wait()
         assert channel.last == 1
-        desk.glances, desk.written = None, 2
+        context.trial_progress, context.written = None, 2
         woken.clear()
         await woken.wait()
         assert channel.is_over
-        watched.leave(channel, woken)
+        watched.unsubscribe(channel, woken)
         with pytest.raises(NotFoundError):
-            await watched.join("default", "s", woken)
+            await watched.subscribe("default", "s", woken)
         await watched.close()
 
     asyncio.run(scene())
 
 
 def test_nobody_watches_what_nobody_wants(monkeypatch):
-    monkeypatch.setattr(watch, "POLL_S", 0.001)
-    monkeypatch.setattr(watch, "LINGER_S", 0.0)
+    monkeypatch.setattr(changes, "POLL_S", 0.001)
+    monkeypatch.setattr(changes, "CHANNEL_TTL_S", 0.0)
 
     async def scene() -> None:
-        desk, woken = Desk(), asyncio.Event()
-        watched = Watch(desk)
-        channel = await watched.join("default", "s", woken)
-        watched.leave(channel, woken)
+        context, woken = FakeContext(), asyncio.Event()
+        watched = ChangeFeed(context)
+        channel = await watched.subscribe("default", "s", woken)
+        watched.unsubscribe(channel, woken)
         await asyncio.sleep(0.05)
-        n_marks = desk.n_marks
+        n_marks = context.n_marks
         await asyncio.sleep(0.05)
-        assert desk.n_marks == n_marks
-        assert await watched.join("default", "s", woken) is not channel
+        assert context.n_marks == n_marks
+        assert await watched.subscribe("default", "s", woken) is not channel
         await watched.close()
 
     asyncio.run(scene())
 
 
 def test_streams_are_limited_in_all_and_in_a_project(monkeypatch):
-    monkeypatch.setattr(watch, "MOST_STREAMS", 3)
-    monkeypatch.setattr(watch, "MOST_OF_A_PROJECT", 2)
+    monkeypatch.setattr(changes, "MAX_STREAMS", 3)
+    monkeypatch.setattr(changes, "MAX_STREAMS_PER_PROJECT", 2)
 
     async def scene() -> None:
-        watched = Watch(Desk())
+        watched = ChangeFeed(FakeContext())
         for project, study in (("a", "s"), ("a", "t"), ("b", "s")):
-            await watched.join(project, study, asyncio.Event())
+            await watched.subscribe(project, study, asyncio.Event())
         for project in ("a", "b"):
             with pytest.raises(ServiceError, match="as many streams"):
-                await watched.join(project, "s", asyncio.Event())
+                await watched.subscribe(project, "s", asyncio.Event())
         await watched.close()
 
     asyncio.run(scene())
@@ -299,7 +299,7 @@ def test_streams_are_limited_in_all_and_in_a_project(monkeypatch):
 def test_a_client_that_hangs_up_makes_room(service):
     with Client(service.url) as client:
         client.open_study("room", space=SPACE)
-    streams = [Stream(service, "room") for _ in range(watch.MOST_OF_A_PROJECT)]
+    streams = [Stream(service, "room") for _ in range(changes.MAX_STREAMS_PER_PROJECT)]
     assert {stream.response.status_code for stream in streams} == {200}
     with Stream(service, "room") as refused:
         assert (refused.response.status_code, refused.response.headers["retry-after"]) == (503, "1")

@@ -195,7 +195,7 @@ def test_a_database_that_restarts_is_waited_for(postgres, postgres_url):
             trial = study.ask()
             told[trial.number] = study.tell(trial, float(i)).value
 
-    with Service(postgres_url) as service, Client(service.url, patience_s=120) as client:
+    with Service(postgres_url) as service, Client(service.url, retry_timeout_s=120) as client:
         study = client.open_study("restarts", space=SPACE, sampler="random")
         thread = threading.Thread(target=work)
         thread.start()

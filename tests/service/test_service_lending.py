@@ -14,7 +14,7 @@ from services import SPACE, Service, storage_in
 from aifs_tune.client import Client
 from aifs_tune.errors import ConflictError, UnknownCallerError
 from aifs_tune.loan import SHORTEST_LEASE_S
-from aifs_tune.service.tokens import TokenBook
+from aifs_tune.service.tokens import TokenStore
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 from aifs_tune.trial import Event
@@ -35,7 +35,7 @@ def service(storage):
 
 @pytest.fixture
 def client(service):
-    with Client(service.url, patience_s=10) as made:
+    with Client(service.url, retry_timeout_s=10) as made:
         yield made
 
 
@@ -52,17 +52,17 @@ def test_a_loan_goes_through_the_client_whole(service, storage, client):
     here = get_study(Storage(storage), "whole")
     assert there.all_trials() == here.all_trials()
     assert [trial, *batch] == here.all_trials()
-    assert trial.loan.due_at - datetime.now(UTC) > timedelta(minutes=50)
+    assert trial.lease.due_at - datetime.now(UTC) > timedelta(minutes=50)
     longer = there.renew(trial, 7200)
-    assert longer.loan.due_at > trial.loan.due_at
-    assert there.renew(trial).loan.lease_s == 7200
+    assert longer.lease.due_at > trial.lease.due_at
+    assert there.renew(trial).lease.lease_s == 7200
 
 
 def test_a_late_result_is_stored_or_told_what_superseded_it(service, storage, client):
     there = client.open_study("late", space=SPACE, sampler="random")
     welcome, late = there.ask(lease_s=3600), there.ask(label="A-17", lease_s=3600)
     tomorrow = overdue(storage, "late")
-    assert [t.loan.is_overdue for t in tomorrow.all_trials()] == [True, True]
+    assert [t.lease.is_overdue for t in tomorrow.all_trials()] == [True, True]
     assert there.tell(welcome, 0.5).state == "complete"
     tomorrow.storage.wait_s = 30.0
     again = tomorrow.ask(owner="furnace-1")
@@ -108,7 +108,7 @@ def test_what_is_handed_out_is_listed(service, storage, client):
             assert (refused.status_code, said in refused.text) == (422, True), refused.text
         hostile = '<script>alert(1)</script> =cmd|" /C calc"!A0'
         made = http.post("/v1/studies/listed/ask", json={"label": hostile, "owner": "../../etc/passwd"})
-        assert made.json()["trials"][0]["loan"]["label"] == hostile
+        assert made.json()["trials"][0]["lease"]["label"] == hostile
 
 
 def test_trials_as_parquet(service, client):
@@ -123,7 +123,7 @@ def test_trials_as_parquet(service, client):
     pages = [pd.read_parquet(io.BytesIO(response.content)) for response in (by_accept, rest)]
     pd.testing.assert_frame_equal(pages[0], there.trials[:3], check_dtype=False)
     assert list(pages[1]["trial"]) == [3]
-    assert pages[0].loc[0, "due_at"] == there.trial(0).loan.due_at
+    assert pages[0].loc[0, "due_at"] == there.trial(0).lease.due_at
 
 
 def test_a_client_is_told_what_happens(storage, client, tmp_path):
@@ -141,7 +141,7 @@ def test_a_client_is_told_what_happens(storage, client, tmp_path):
 def test_a_client_waits_for_a_service_that_comes_back(tmp_path):
     storage = storage_in(tmp_path)
     with Service(storage) as first:
-        client = Client(first.url, patience_s=60)
+        client = Client(first.url, retry_timeout_s=60)
         there = client.open_study("again", space=SPACE, sampler="random")
         events = there.events()
         assert next(events).trial is None
@@ -190,7 +190,7 @@ def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp
 
     here = [said(line) for line in SCENE]
     own = storage_in(tmp_path)
-    made = TokenBook(Storage(own, create=True)).create("default", "manage")
+    made = TokenStore(Storage(own, create=True)).create("default", "manage")
     with Service(own, "--require-token") as running:
         monkeypatch.setenv("AIFS_TUNE_URL", running.url)
         (tmp_path / "token").write_text(made + "\n")
@@ -212,7 +212,7 @@ def test_what_a_sweep_left_looks_the_same_from_elsewhere(run, monkeypatch, servi
     here.report(first, 2, {"loss": 0.5}, seconds=0.5)
     here.tell(first, weights={"best.weights.h5": "0b"})
     here.tell(second, state="pruned", reason="stopped early")
-    here.ask_for(8)
+    here.request_trials(8)
     lines = [
         "best swept --json",
         "best swept --top 3 --yaml",
@@ -235,7 +235,7 @@ def test_a_late_result_typed(run, monkeypatch, service, client):
         pass
     assert "A-17" in run("trials", "typed", "--overdue")[1]
     again = json.loads(run("ask", "typed", "--owner", "robot")[1])
-    assert (again["trial"], again["loan"]["supersedes"]) == (1, 0)
+    assert (again["trial"], again["lease"]["supersedes"]) == (1, 0)
     for words in (("tell", "typed", "0", "0.5"), ("report", "typed", "0", "1", "0.5"), ("renew", "typed", "0")):
         code, out, err = run(*words)
         assert (code, out, "superseded by trial 1" in err, "attach it" in err) == (2, "", True, True)
@@ -292,10 +292,10 @@ def test_a_sweep_file_with_a_trainer_is_not_started_elsewhere(run, monkeypatch, 
 
 def test_events_end_with_the_token(tmp_path):
     own = storage_in(tmp_path)
-    made = TokenBook(Storage(own, create=True)).create("default", "manage")
-    with Service(own, "--require-token") as running, Client(running.url, made, patience_s=5) as client:
+    made = TokenStore(Storage(own, create=True)).create("default", "manage")
+    with Service(own, "--require-token") as running, Client(running.url, made, retry_timeout_s=5) as client:
         events = client.open_study("mine", space=SPACE).events()
         next(events)
-        TokenBook(Storage(own)).revoke(made.split("_")[1])
+        TokenStore(Storage(own)).revoke(made.split("_")[1])
         with pytest.raises(UnknownCallerError):
             list(events)

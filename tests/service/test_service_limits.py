@@ -11,18 +11,18 @@ import time
 import httpx
 import psutil
 import pytest
-from services import SPACE, Service, request_head, said_on, storage_in
+from services import SPACE, Service, read_problem, request_head, storage_in
 
 from aifs_tune.client import Client
 from aifs_tune.errors import RequestError
-from aifs_tune.service import desk
+from aifs_tune.service import context
 from aifs_tune.service.application import routes
-from aifs_tune.service.gate import Access, Gate
+from aifs_tune.service.gate import Access, AccessMiddleware
 from aifs_tune.service.sessions import Sessions
-from aifs_tune.service.shelf import Shelf
+from aifs_tune.service.shelf import StudyCache
 from aifs_tune.service.strict_json import read_json
 from aifs_tune.service.tables import make_tables
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage import Storage
 from aifs_tune.studies import open_study
 
@@ -49,7 +49,7 @@ def streamed(service, chunks, headers) -> tuple[int, dict, int]:
             n_sent += len(chunk)
     except OSError:
         pass
-    return *said_on(connection), n_sent
+    return *read_problem(connection), n_sent
 
 
 def test_large_bodies_are_refused_at_once_and_memory_stays(service):
@@ -101,10 +101,10 @@ def test_idle_sockets_cost_little_and_a_client_goes_on(service):
 def test_what_is_no_http_is_a_problem_too(service):
     connection = service.socket()
     connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-    assert said_on(connection)[0] == 400
+    assert read_problem(connection)[0] == 400
     connection = service.socket()
     connection.sendall(b"GET /v1/studies HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n")
-    assert said_on(connection)[0] == 400
+    assert read_problem(connection)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_json_that_is_clear_is_read():
     assert read_json(json.dumps(data).encode()) == data
 
 
-class Hanging(Shelf):
+class Hanging(StudyCache):
     """Of a database that does not answer until it is told."""
 
     goes_on = threading.Event()
@@ -147,20 +147,22 @@ class Hanging(Shelf):
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(desk, "Shelf", Hanging)
-    monkeypatch.setattr(desk, "ANSWER_S", 0.3)
-    monkeypatch.setattr(desk, "READERS", 1)
+    monkeypatch.setattr(context, "StudyCache", Hanging)
+    monkeypatch.setattr(context, "RESPONSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(context, "READERS", 1)
     storage = Storage(storage_in(tmp_path), create=True)
     study = open_study("lab", space=SPACE, storage=storage.url, sampler="random")
     make_tables(storage)
 
     async def scene() -> None:
         app = routes(storage)
-        book = TokenBook(storage)
-        gate = Gate(app, Access(["lab"], [], book, Caller(None, "manage")), Sessions(book))
+        token_store = TokenStore(storage)
+        middleware = AccessMiddleware(
+            app, Access(["lab"], [], token_store, Caller(None, "manage")), Sessions(token_store)
+        )
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://lab") as http,
+            httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://lab") as http,
         ):
             for asked in (http.get("/v1/studies/lab"), http.post("/v1/studies/lab/ask"), http.get("/v1/studies/lab")):
                 late = await asked

@@ -18,7 +18,7 @@ from aifs_tune.project_view import ProjectView
 from aifs_tune.service import sessions
 from aifs_tune.service.importances import Importances
 from aifs_tune.service.sessions import Sessions
-from aifs_tune.service.tokens import Caller, TokenBook
+from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, start_study, study_names
 
@@ -32,9 +32,9 @@ def storage(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def tokens(storage) -> dict[str, str]:
-    book = TokenBook(Storage(storage, create=True))
-    made = {project: book.create(project, "manage") for project in ("default", "biology", "physics")}
-    return {**made, "short": book.create("biology", "read")}
+    token_store = TokenStore(Storage(storage, create=True))
+    made = {project: token_store.create(project, "manage") for project in ("default", "biology", "physics")}
+    return {**made, "short": token_store.create("biology", "read")}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_session_is_a_cookie_that_reads_and_nothing_else(service, tokens):
         headers = {"Authorization": f"Bearer {tokens['biology']}", "Origin": service.url.replace("http:", "https:")}
         assert "; secure" in service.http().put("/v1/session", headers=headers).headers["set-cookie"].lower()
         caller = http.get("/v1/caller").json()
-        assert caller == {"project": "biology", "is_fixed": True, "scope": "read", "by": "session"}
+        assert caller == {"project": "biology", "is_fixed": True, "scope": "read", "authenticated_by": "session"}
         assert [line["study"] for line in http.get("/v1/studies").json()["studies"]] == ["own-biology"]
         assert http.get("/v1/studies/own-default").status_code == 404
         for method, path in (
@@ -108,19 +108,19 @@ def test_signing_out_and_revoking_end_a_session(service, tokens, storage):
         assert first.delete("/v1/session").status_code == 204
         assert service.http(cookies=kept).get("/v1/studies").status_code == 401
         assert second.get("/v1/studies").status_code == 200
-        TokenBook(Storage(storage)).revoke(made.split("_")[1])
+        TokenStore(Storage(storage)).revoke(made.split("_")[1])
         time.sleep(1.2)
         assert second.get("/v1/studies").status_code == 401
 
 
 def test_sessions_end_by_time_and_are_not_without_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(sessions, "MOST_SESSIONS", 3)
-    book, now = TokenBook(Storage(storage_in(tmp_path), create=True)), 0.0
-    caller = book.caller(book.create("biology", "manage"))
-    held = Sessions(book, clock=lambda: now)
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
+    token_store, now = TokenStore(Storage(storage_in(tmp_path), create=True)), 0.0
+    caller = token_store.caller(token_store.create("biology", "manage"))
+    held = Sessions(token_store, clock=lambda: now)
     idle, used = held.start(caller), held.start(caller)
     assert held.caller(used) == Caller("biology", "read")
-    while now < sessions.LONGEST_S - sessions.IDLE_S / 2:
+    while now < sessions.MAX_SESSION_S - sessions.IDLE_S / 2:
         now += sessions.IDLE_S / 2
         assert held.caller(used) is not None
     assert held.caller(idle) is None
@@ -174,7 +174,7 @@ def test_charts_are_drawn_from_what_was_measured(service, tokens):
         assert progress["failures"] == [{"reason": "the lid fell off", "n": 1, "first": 6}]
         assert [trial["trial"] for trial in progress["running"]] == [7]
         assert [entry["value"] for entry in answers["history"]["best"]] == [i / 8 for i in range(6)]
-        assert [entry["ended"] for entry in answers["history"]["trials"]] == [1, 2, 3, 4, 5, 6]
+        assert [entry["order"] for entry in answers["history"]["trials"]] == [1, 2, 3, 4, 5, 6]
         assert answers["curves"]["curves"][3]["points"] == [[1, 3 / 8]]
         assert answers["importance"]["objectives"][0]["importance"] == {"x": 1.0}
         assert [worker["worker"] for worker in answers["workers"]["workers"]] == ["furnace 0", "furnace 1"]
@@ -238,7 +238,7 @@ def test_importances_are_computed_once_and_one_at_a_time(url):
     study, other = (start_study(storage, _spec(), name) for name in ("lab", "other"))
     for i in range(5):
         study.attach({"x": i / 5}, i / 5)
-    importances = Importances(patience_s=0.01)
+    importances = Importances(timeout_s=0.01)
     first = importances.of(study)
     assert first == (5, {"value": {"x": 1.0}})
     assert importances.of(study) is first

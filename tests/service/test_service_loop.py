@@ -12,7 +12,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from services import SPACE, Service, storage_in, typed
+from services import SPACE, Service, run_cli, storage_in
 
 import aifs_tune
 from aifs_tune import Client
@@ -256,13 +256,13 @@ def test_the_command_line_writes_in_between(service, storage, client):
     study = client.open_study("between", space=SPACE, sampler="random")
     n_asked = 0
     with ThreadPoolExecutor(1) as pool:
-        command = pool.submit(typed, "ask", "between", storage=storage)
+        command = pool.submit(run_cli, "ask", "between", storage=storage)
         while not command.done():  # requests come all the time; it has its turn all the same
             study.ask()
             n_asked += 1
     assert command.result().returncode == 0, command.result().stderr
     assert study.counts()["running"] == n_asked + 1
-    assert typed("tell", "between", "0", "0.5", storage=storage).returncode == 0
+    assert run_cli("tell", "between", "0", "0.5", storage=storage).returncode == 0
     assert study.best.value == 0.5
 
 
@@ -270,7 +270,7 @@ def test_a_sweep_that_holds_the_lock_is_named_and_reading_goes_on(service, stora
     study = client.open_study("busy", space=SPACE, sampler="random")
     study.tell(study.ask(), 0.5)
     time.sleep(1.5)
-    with Storage(storage).writing("busy"), Client(service.url, patience_s=0.5) as hasty:
+    with Storage(storage).writing("busy"), Client(service.url, retry_timeout_s=0.5) as hasty:
         with pytest.raises(aifs_tune.AifsTuneError, match="is being written by process"):
             hasty.study("busy").ask()
         with service.http() as http:
@@ -282,7 +282,10 @@ def test_a_sweep_that_holds_the_lock_is_named_and_reading_goes_on(service, stora
 
 
 def test_a_service_that_is_away_is_waited_for_and_then_named():
-    with Client("http://127.0.0.1:9", patience_s=0.3) as client, pytest.raises(ServiceError, match="cannot be reached"):
+    with (
+        Client("http://127.0.0.1:9", retry_timeout_s=0.3) as client,
+        pytest.raises(ServiceError, match="cannot be reached"),
+    ):
         client.studies()
     with pytest.raises(RequestError, match="no address"):
         Client("tune.lab:8000")

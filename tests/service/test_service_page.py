@@ -13,7 +13,7 @@ from browsers import chromium
 from services import Service, storage_in
 
 from aifs_tune.client import Client
-from aifs_tune.service.tokens import TokenBook
+from aifs_tune.service.tokens import TokenStore
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
 
@@ -57,8 +57,8 @@ class Visit:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     storage = storage_in(tmp_path_factory.mktemp("page"))
-    book = TokenBook(Storage(storage, create=True))
-    made, short = book.create("default", "manage"), book.create("default", "read")
+    token_store = TokenStore(Storage(storage, create=True))
+    made, short = token_store.create("default", "manage"), token_store.create("default", "read")
     with Service(storage, "--require-token") as service:
         lab = Lab(service, storage, made, short)
         with lab.client() as client:
@@ -149,7 +149,7 @@ def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
     headers = {"Authorization": f"Bearer {lab.short}", "Origin": lab.service.url}
     assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
     page = opened(visit, lab, "furnace")
-    TokenBook(Storage(lab.storage)).revoke(lab.short.split("_")[1])
+    TokenStore(Storage(lab.storage)).revoke(lab.short.split("_")[1])
     page.wait_for_url("**/sign-in?next=*")
 
 

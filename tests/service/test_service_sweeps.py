@@ -16,8 +16,8 @@ from services import Service, storage_in
 from aifs_tune.client import Client
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.service import sweeps_supervisor as supervisor
-from aifs_tune.service.once import Asked
-from aifs_tune.service.sweeps_desk import SweepDesk
+from aifs_tune.service.once import WriteRequest
+from aifs_tune.service.sweeps_desk import SweepProcesses
 from aifs_tune.service.tables import make_tables
 from aifs_tune.storage import Storage
 
@@ -49,7 +49,7 @@ def until(holds: Callable[[], object], seconds: float = 120) -> None:
 
 
 def folder_of(storage: str, sweep_id: str) -> Path:
-    return Storage(storage).artefacts / "sweeps" / sweep_id
+    return Storage(storage).artifacts / "sweeps" / sweep_id
 
 
 def test_a_sweep_of_a_project_is_started_once_watched_and_ends(service, lab, storage):
@@ -145,17 +145,17 @@ def test_without_a_folder_there_are_no_sweeps(tmp_path):
             refused = http.request(method, f"/v1/sweeps{path}", json={"sweep": "slow"} if not path else None)
             assert (refused.status_code, "--sweeps" in refused.json()["detail"]) == (404, True)
     with pytest.raises(RequestError, match="no folder"):
-        SweepDesk(Storage(storage), tmp_path / "nosuch")
+        SweepProcesses(Storage(storage), tmp_path / "nosuch")
     with pytest.raises(RequestError, match="allowed: 1"):
-        SweepDesk(Storage(storage), tmp_path, at_once=2)
+        SweepProcesses(Storage(storage), tmp_path, at_once=2)
     with pytest.raises(RequestError, match="a storage in PostgreSQL"):
-        SweepDesk(Storage(storage), tmp_path, cluster=["--address", "http://head:8265"])
+        SweepProcesses(Storage(storage), tmp_path, cluster=["--address", "http://head:8265"])
 
 
 def ask_for(folder: Path, script: str) -> None:
     """Have the supervisor of a folder run a script of Python."""
     words = [sys.executable, "-c", script]
-    (folder / supervisor.ASKED).write_text(json.dumps({"words": words, "stop_words": None, "cwd": str(folder)}))
+    (folder / supervisor.COMMAND).write_text(json.dumps({"command": words, "stop_command": None, "cwd": str(folder)}))
 
 
 def test_the_log_has_the_end_of_much_and_the_exit_code_is_kept(tmp_path):
@@ -166,7 +166,7 @@ def test_the_log_has_the_end_of_much_and_the_exit_code_is_kept(tmp_path):
     ask_for(folder, script)
     supervisor.supervise(folder)
     log = folder / supervisor.LOG
-    assert log.stat().st_size + supervisor.older(log).stat().st_size <= 2 * supervisor.LARGEST_LOG
+    assert log.stat().st_size + supervisor.older(log).stat().st_size <= 2 * supervisor.MAX_LOG_BYTES
     assert log.read_text().endswith("line 299999\nthe end\n")
     ended = json.loads((folder / supervisor.ENDED).read_bytes())
     assert (ended["exit_code"], ended["was_stopped"]) == (5, False)
@@ -180,21 +180,21 @@ def test_a_sweep_that_was_accepted_begins_when_the_service_is_back_and_ends_with
 ):
     storage = Storage(storage_in(tmp_path), create=True)
     make_tables(storage)
-    monkeypatch.setattr(SweepDesk, "_begin", lambda *_: None)  # the service is killed between the two
-    asked = Asked("default", "POST", "/v1/sweeps", None, "k")
-    told = json.loads(SweepDesk(storage, lab).start(asked, "gone", None, {}).body)
+    monkeypatch.setattr(SweepProcesses, "_begin", lambda *_: None)  # the service is killed between the two
+    asked = WriteRequest("default", "POST", "/v1/sweeps", None, "k")
+    told = json.loads(SweepProcesses(storage, lab).start(asked, "gone", None, {}).body)
     assert told["state"] == "pending"
     monkeypatch.undo()
     folder = folder_of(storage.url, told["id"])
     ask_for(folder, "import time\nprint('asleep', flush=True)\ntime.sleep(3600)")
-    desk = SweepDesk(storage, lab)
-    until(lambda: desk.sweep("default", told["id"])["log"] == "asleep\n")
-    assert desk.sweep("default", told["id"])["state"] == "running"
+    processes = SweepProcesses(storage, lab)
+    until(lambda: processes.sweep("default", told["id"])["log"] == "asleep\n")
+    assert processes.sweep("default", told["id"])["state"] == "running"
     watching = psutil.Process(int((folder / supervisor.BEGAN).read_text()))
     (driver,) = watching.children()
     watching.kill()
     until(lambda: not driver.is_running() or driver.status() == "zombie")
-    until(lambda: desk.sweep("default", told["id"])["state"] == "failed")
-    lost = desk.sweep("default", told["id"])
+    until(lambda: processes.sweep("default", told["id"])["state"] == "failed")
+    lost = processes.sweep("default", told["id"])
     assert (lost["state"], lost["exit_code"]) == ("failed", None)
-    assert SweepDesk(storage, lab).sweep("default", told["id"])["state"] == "failed", "it is not begun again"
+    assert SweepProcesses(storage, lab).sweep("default", told["id"])["state"] == "failed", "it is not begun again"

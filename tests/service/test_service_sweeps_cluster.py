@@ -19,7 +19,7 @@ def test_sweeps_are_jobs_of_a_cluster_by_project(tmp_path, postgres_url, monkeyp
     lab = make_lab(tmp_path)
     cluster = Cluster({"LEDGER": str(lab / "ledger.txt")})
     try:
-        for name, value in {**cluster.secrets, "AIFS_TUNE_ARTEFACTS": str(lab / "artefacts")}.items():
+        for name, value in {**cluster.secrets, "AIFS_TUNE_ARTIFACTS": str(lab / "artifacts")}.items():
             monkeypatch.setenv(name, value)
         words = ("--sweeps", str(lab), "--address", cluster.address, "--sweeps-at-once", "2")
         with Service(postgres_url, *words) as service, Client(service.url, project="biology") as client:
@@ -34,9 +34,9 @@ def test_sweeps_are_jobs_of_a_cluster_by_project(tmp_path, postgres_url, monkeyp
             assert long.wait(240) == "stopped", long.log + cluster.logs()
             assert client.study("long").counts()["running"] == 0
             assert client.study("short").counts()["complete"] == 2
-        said = "".join(file.read_text() for file in (lab / "artefacts" / "sweeps").glob("*/log"))
+        said = "".join(file.read_text() for file in (lab / "artifacts" / "sweeps").glob("*/log"))
         assert "job biology:short-1" in said
-        asked = [file.read_text() for file in (lab / "artefacts" / "sweeps").glob("*/asked.json")]
+        asked = [file.read_text() for file in (lab / "artifacts" / "sweeps").glob("*/asked.json")]
         assert (len(asked), any("postgresql" in text for text in asked)) == (2, False)
     finally:
         cluster.close()

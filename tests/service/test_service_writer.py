@@ -10,7 +10,7 @@ from processes import start
 from services import SPACE, storage_in
 
 from aifs_tune.errors import ConflictError, ServiceError, StorageBusyError
-from aifs_tune.service.writer import IDLE_S, MOST_HELD, Writer
+from aifs_tune.service.writer import IDLE_S, MAX_HELD_LOCKS, Writer
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
 
@@ -18,7 +18,7 @@ from aifs_tune.studies import get_study, open_study
 def test_it_takes_no_more_than_it_may(tmp_path):
     url = storage_in(tmp_path)
     open_study("s", space=SPACE, storage=url)
-    writer = Writer(Storage(url), most_waiting=2)
+    writer = Writer(Storage(url), max_waiting=2)
     goes_on = threading.Event()
 
     async def crowd() -> list[object]:
@@ -44,7 +44,7 @@ def test_it_gives_the_lock_back_and_tells_each_what_became_of_it(tmp_path):
 
     async def work() -> None:
         trial = await writer.write("s", own.ask)
-        assert storage.lock().owner() is not None
+        assert storage.lock().holder() is not None
         study.storage.wait_s = 0.1
         with pytest.raises(StorageBusyError, match="process"):
             study.ask()
@@ -53,7 +53,7 @@ def test_it_gives_the_lock_back_and_tells_each_what_became_of_it(tmp_path):
         with pytest.raises(ConflictError):
             await writer.write("s", lambda: own.tell(trial, 0.75))
         await asyncio.sleep(IDLE_S + 0.5)
-        assert storage.lock().owner() is None
+        assert storage.lock().holder() is None
         assert study.ask().number == 1
         assert (await writer.write("s", own.ask)).number == 2
 
@@ -61,11 +61,11 @@ def test_it_gives_the_lock_back_and_tells_each_what_became_of_it(tmp_path):
         asyncio.run(work())
     finally:
         writer.close()
-    assert storage.lock().owner() is None
+    assert storage.lock().holder() is None
 
 
 def test_studies_in_postgresql_share_few_locks(postgres_url):
-    names = [f"s{i}" for i in range(MOST_HELD + 2)]
+    names = [f"s{i}" for i in range(MAX_HELD_LOCKS + 2)]
     for name in names:
         open_study(name, space=SPACE, storage=postgres_url, sampler="random")
     storage = Storage(postgres_url)
@@ -75,26 +75,26 @@ def test_studies_in_postgresql_share_few_locks(postgres_url):
     async def work() -> None:
         for name in names * 2:
             await writer.write(name, studies[name].ask)
-        held = [name for name in names if storage.lock(name).owner() is not None]
-        assert held == names[-MOST_HELD:]
+        held = [name for name in names if storage.lock(name).holder() is not None]
+        assert held == names[-MAX_HELD_LOCKS:]
 
     try:
         asyncio.run(work())
     finally:
         writer.close()
     assert all(study.counts()["running"] == 2 for study in studies.values())
-    assert all(storage.lock(name).owner() is None for name in names)
+    assert all(storage.lock(name).holder() is None for name in names)
 
 
 KILLED_AT_EVERY_WRITE = """
     import itertools, os, signal, sys
     import sqlalchemy
-    from aifs_tune.service.once import Answer, Asked, answered_once
-    from aifs_tune.service.tables import ANSWERS, make_tables
+    from aifs_tune.service.once import StoredResponse, WriteRequest, idempotent_response
+    from aifs_tune.service.tables import RESPONSES, make_tables
     from aifs_tune.storage import Storage
     from aifs_tune.studies import get_study
 
-    url, asked = sys.argv[1], Asked("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
+    url, asked = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
 
     def tell(deadly):
         writes = itertools.count()
@@ -107,8 +107,8 @@ KILLED_AT_EVERY_WRITE = """
         study = get_study(storage, "s")
         sqlalchemy.event.listen(storage.rdb.engine, "before_cursor_execute", die)
         sqlalchemy.event.listen(storage.rdb.engine, "commit", lambda connection: die(0, 0, "COMMIT"))
-        told = lambda: Answer(200, str(study.tell(0, 0.5).finished_at).encode())
-        storage.transact(lambda: answered_once(storage, asked, told), "s")
+        told = lambda: StoredResponse(200, str(study.tell(0, 0.5).finished_at).encode())
+        storage.transact(lambda: idempotent_response(storage, asked, told), "s")
         os._exit(0)
 
     make_tables(Storage(url))
@@ -119,7 +119,7 @@ KILLED_AT_EVERY_WRITE = """
         status = os.waitpid(child, 0)[1]
         storage = Storage(url)
         with storage.rdb.engine.connect() as connection:
-            bodies = [bytes(row.body).decode() for row in connection.execute(sqlalchemy.select(ANSWERS))]
+            bodies = [bytes(row.body).decode() for row in connection.execute(sqlalchemy.select(RESPONSES))]
         trial = get_study(storage, "s").trial(0)
         agree = bodies == [str(trial.finished_at)] if bodies else trial.state == "running"
         print(deadly, trial.state, agree, flush=True)

@@ -32,6 +32,6 @@ def slopes(n: int = 96, *, of_values: bool = False) -> ExampleSet:
     parts = np.split(order, [n * 6 // 10, n * 8 // 10])
     inputs = (values.astype(np.float32), lengths)
     if of_values:
-        truths = (slope / slope.std())[:, None].astype(np.float32)
-        return ExampleSet(inputs, truths, (), (Target("slope", "1/s", 0.0, float(slope.std())),), *parts, "slopes")
+        y_true = (slope / slope.std())[:, None].astype(np.float32)
+        return ExampleSet(inputs, y_true, (), (Target("slope", "1/s", 0.0, float(slope.std())),), *parts, "slopes")
     return ExampleSet(inputs, (slope < 0).astype(np.int32), ("up", "down"), (), *parts, "slopes")

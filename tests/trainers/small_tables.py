@@ -11,21 +11,21 @@ def clouds(*, n: int = 120, columns: int = 6, n_classes: int = 3, seed: int = 0,
     """Gaussian clouds, one for each class, ``apart`` standard deviations from the origin; from 5 on they do not
     overlap."""
     random = np.random.default_rng(seed)
-    truths = (np.arange(n) % n_classes).astype(np.int32)
-    inputs = (random.normal(size=(n, columns)) + apart * np.eye(n_classes, columns)[truths]).astype(np.float32)
-    return _divided(inputs, truths, tuple(f"class {i}" for i in range(n_classes)), ())
+    y_true = (np.arange(n) % n_classes).astype(np.int32)
+    inputs = (random.normal(size=(n, columns)) + apart * np.eye(n_classes, columns)[y_true]).astype(np.float32)
+    return _divided(inputs, y_true, tuple(f"class {i}" for i in range(n_classes)), ())
 
 
 def planes(*, n: int = 120, columns: int = 6, n_targets: int = 2, seed: int = 0) -> ExampleSet:
     """Numbers that are sums of the columns."""
     random = np.random.default_rng(seed)
     inputs = random.normal(size=(n, columns)).astype(np.float32)
-    truths = (inputs @ random.normal(size=(columns, n_targets)) / columns**0.5).astype(np.float32)
-    return _divided(inputs, truths, (), tuple(Target(f"t{i}", "K", 10.0 * i, 2.0 + i) for i in range(n_targets)))
+    y_true = (inputs @ random.normal(size=(columns, n_targets)) / columns**0.5).astype(np.float32)
+    return _divided(inputs, y_true, (), tuple(Target(f"t{i}", "K", 10.0 * i, 2.0 + i) for i in range(n_targets)))
 
 
-def _divided(inputs, truths, classes, targets) -> ExampleSet:
+def _divided(inputs, y_true, classes, targets) -> ExampleSet:
     n = len(inputs)
     order = np.random.default_rng(1).permutation(n).astype(np.int32)
     train, val, test = np.split(order, [n * 4 // 6, n * 5 // 6])
-    return ExampleSet((inputs,), truths, classes, targets, train, val, test, f"table{inputs.shape}{len(classes)}")
+    return ExampleSet((inputs,), y_true, classes, targets, train, val, test, f"table{inputs.shape}{len(classes)}")

@@ -33,8 +33,8 @@ def picture(n: int = 1, height: int = 9, width: int = 9) -> NDArray[np.float32]:
     return np.random.default_rng(0).random((n, height, width, 2), dtype=np.float32)
 
 
-def changed(images: NDArray[np.float32], *, seed: int = 0, **knobs: float) -> NDArray[np.float32]:
-    given = {name: tf.constant(value, tf.float32) for name, value in (OFF | knobs).items()}
+def changed(images: NDArray[np.float32], *, seed: int = 0, **hyperparameters: float) -> NDArray[np.float32]:
+    given = {name: tf.constant(value, tf.float32) for name, value in (OFF | hyperparameters).items()}
     return np.array(augment(tf.constant(images), given, tf.constant([seed, 0], tf.int64)))
 
 
@@ -166,6 +166,8 @@ def test_a_shift_stays_within_its_share() -> None:
 
 def test_draws_follow_the_seed() -> None:
     images = picture(8)
-    knobs = {"rotation_deg": 30.0, "noise": 0.1}
-    np.testing.assert_array_equal(changed(images, seed=3, **knobs), changed(images, seed=3, **knobs))
-    assert not np.array_equal(changed(images, seed=3, **knobs), changed(images, seed=4, **knobs))
+    hyperparameters = {"rotation_deg": 30.0, "noise": 0.1}
+    np.testing.assert_array_equal(
+        changed(images, seed=3, **hyperparameters), changed(images, seed=3, **hyperparameters)
+    )
+    assert not np.array_equal(changed(images, seed=3, **hyperparameters), changed(images, seed=4, **hyperparameters))

@@ -18,8 +18,8 @@ def test_epochs_together_are_what_scikit_learn_fits_at_once() -> None:
     assert tuple(measured[-1]) == CLASS_METRICS
     model = HistGradientBoostingClassifier(max_iter=12, min_samples_leaf=5, early_stopping=False, random_state=4)
     inputs = examples.inputs[0]
-    model.fit(inputs[examples.train], examples.truths[examples.train])
-    expected = f1_score(examples.truths[examples.val], model.predict(inputs[examples.val]), average="macro")
+    model.fit(inputs[examples.train], examples.y_true[examples.train])
+    expected = f1_score(examples.y_true[examples.val], model.predict(inputs[examples.val]), average="macro")
     assert measured[-1]["val_macro_f1"] == pytest.approx(expected)
     assert measured[-1]["val_macro_f1"] > 0.7
     assert measured[-1]["loss"] < measured[0]["loss"]
@@ -79,8 +79,8 @@ def test_many_different_values_are_told_apart_as_scikit_learn_does() -> None:
     measured = trainer.epoch()
     model = HistGradientBoostingClassifier(max_iter=20, early_stopping=False, random_state=0)
     inputs = examples.inputs[0]
-    model.fit(inputs[examples.train], examples.truths[examples.train])
-    expected = log_loss(examples.truths[examples.val], model.predict_proba(inputs[examples.val]))
+    model.fit(inputs[examples.train], examples.y_true[examples.train])
+    expected = log_loss(examples.y_true[examples.val], model.predict_proba(inputs[examples.val]))
     assert measured["val_loss"] == pytest.approx(expected, rel=0.03)
 
 

@@ -73,13 +73,13 @@ WARM_CHANGES: dict[str, Scalar] = {
 
 def test_new_values_compile_nothing_and_take_effect(warm: CnnTrainer) -> None:
     base = measured(warm, SMALL_NET, epochs=1)
-    traced, programs = warm.n_traces, warm.n_programs
+    traced, programs = warm.n_traces, warm.n_train_functions
     for name, value in WARM_CHANGES.items():
         changed = measured(warm, SMALL_NET | {name: value}, epochs=1)
         assert changed[0]["loss"] != base[0]["loss"] or changed[0]["val_loss"] != base[0]["val_loss"], name
     assert measured(warm, SMALL_NET, seed=2, epochs=1) != base
     assert measured(warm, SMALL_NET, epochs=1) == base
-    assert (warm.n_traces, warm.n_programs) == (traced, programs)
+    assert (warm.n_traces, warm.n_train_functions) == (traced, programs)
 
 
 def test_momentum_takes_effect_with_sgd_alone(warm: CnnTrainer) -> None:
@@ -96,29 +96,29 @@ def test_each_shape_is_traced_once_for_training_and_once_for_measuring() -> None
             measured(trainer, params, epochs=2)
             trainer.evaluate("train")
             trainer.predict(IMAGES.images[:5])
-    assert (trainer.n_programs, trainer.n_traces) == (3, 6)
+    assert (trainer.n_train_functions, trainer.n_traces) == (3, 6)
 
 
 def test_kept_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_trainer, "KEPT_PROGRAMS", 2)
+    monkeypatch.setattr(net_trainer, "MAX_TRAIN_FUNCTIONS", 2)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     first = measured(trainer, SMALL_NET, epochs=1)
     for units in (10, 11):
         trainer.reset(SMALL_NET | {"dense_units": units}, seed=1)
-    assert trainer.n_programs == 3
+    assert trainer.n_train_functions == 3
     trainer.reset(SMALL_NET | {"dense_units": 11}, seed=1)
-    assert trainer.n_programs == 3, "kept"
+    assert trainer.n_train_functions == 3, "kept"
     assert measured(trainer, SMALL_NET, epochs=1) == first
-    assert trainer.n_programs == 4, "dropped and made anew"
+    assert trainer.n_train_functions == 4, "dropped and made anew"
     assert trainer.n_traces == 4, "traces of dropped programs still count"
 
 
 def test_large_programs_are_not_hoarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_trainer, "KEPT_BYTES", 1)
+    monkeypatch.setattr(net_trainer, "MAX_TRAIN_FUNCTION_BYTES", 1)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     trainer.reset(SMALL_NET | {"dense_units": 10}, seed=1)
     trainer.reset(SMALL_NET, seed=1)
-    assert trainer.n_programs == 3
+    assert trainer.n_train_functions == 3
     assert trainer.epoch()
 
 
@@ -280,22 +280,22 @@ def test_a_checkpoint_of_the_other_precision_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_would_drop_a_program_wears_the_worker_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_trainer, "KEPT_PROGRAMS", 2)
+    monkeypatch.setattr(net_trainer, "MAX_TRAIN_FUNCTIONS", 2)
     trainer = CnnTrainer(IMAGES, SMALL_NET)
-    assert not trainer.wears_out(SMALL_NET)
-    assert not trainer.wears_out(SMALL_NET | {"filters": 5})
+    assert not trainer.needs_restart(SMALL_NET)
+    assert not trainer.needs_restart(SMALL_NET | {"filters": 5})
     trainer.reset(SMALL_NET | {"filters": 5}, seed=1)
-    assert not trainer.wears_out(SMALL_NET | {"learning_rate": 0.5})
-    assert trainer.wears_out(SMALL_NET | {"filters": 6})
-    assert not trainer.wears_out(SMALL_NET | {"filters": 0}), "it ends with the reason instead"
+    assert not trainer.needs_restart(SMALL_NET | {"learning_rate": 0.5})
+    assert trainer.needs_restart(SMALL_NET | {"filters": 6})
+    assert not trainer.needs_restart(SMALL_NET | {"filters": 0}), "it ends with the reason instead"
 
 
 def test_time_is_accounted_for() -> None:
     trainer = CnnTrainer(IMAGES, SMALL_NET)
     trainer.epoch()
-    after_first = dict(trainer.spent)
+    after_first = dict(trainer.timings)
     trainer.epoch()
     assert after_first["trace"] > 0
-    assert trainer.spent["trace"] == after_first["trace"]
-    assert trainer.spent["train"] > after_first["train"]
-    assert trainer.spent["evaluate"] > after_first["evaluate"]
+    assert trainer.timings["trace"] == after_first["trace"]
+    assert trainer.timings["train"] > after_first["train"]
+    assert trainer.timings["evaluate"] > after_first["evaluate"]

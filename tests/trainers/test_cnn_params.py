@@ -51,11 +51,11 @@ def test_a_whole_number_becomes_a_float_where_one_is_wanted() -> None:
 
 def test_knobs_are_all_that_leaves_the_shape_as_it_is() -> None:
     params = CnnParams()
-    numbers = [name for name in params.knobs() if type(vars(params)[name]) is not bool]
+    numbers = [name for name in params.hyperparameters() if type(vars(params)[name]) is not bool]
     changed = CnnParams(**{name: vars(params)[name] / 2 for name in numbers})
     assert CnnShape.of(changed, (64, 64, 3), 3) == CnnShape.of(params, (64, 64, 3), 3)
-    assert params.knobs()["horizontal_flip"] == 1.0
-    assert params.knobs()["vertical_flip"] == 0.0
+    assert params.hyperparameters()["horizontal_flip"] == 1.0
+    assert params.hyperparameters()["vertical_flip"] == 0.0
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 7))

@@ -19,7 +19,7 @@ from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_params import CnnShape
 from aifs_tune.trainers.cnn_values import CnnValuesNetwork, CnnValuesTrainer
 from aifs_tune.trainers.cnn_values_params import CnnValuesShape
-from aifs_tune.trainers.moving import Truths, change
+from aifs_tune.trainers.moving import TargetTransform, change
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.runtime import tf
 from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
@@ -54,8 +54,8 @@ def scaled(values: Any, of: tuple[Target, ...]) -> Any:
     return tf.constant((np.asarray(values) - centres) / scales, tf.float32)
 
 
-def in_units(truths: Any, of: tuple[Target, ...]) -> NDArray[np.float64]:
-    return np.array(truths, np.float64) * [t.scale for t in of] + [t.centre for t in of]
+def in_units(y_true: Any, of: tuple[Target, ...]) -> NDArray[np.float64]:
+    return np.array(y_true, np.float64) * [t.scale for t in of] + [t.centre for t in of]
 
 
 # --- truths follow their images
@@ -99,8 +99,8 @@ def test_positions_and_vectors_go_where_a_rendered_source_goes(
         return [*native(places[0]), *((places[1] - places[0]) / scale)]
 
     of = targets(("x", "y", "vx", "vy"))
-    truths = Truths(of, ("x", "y", "vx", "vy"), scale, first_pixel)
-    moved = in_units(truths.moved(scaled([told(before)], of), rows), of)[0]
+    y_true = TargetTransform(of, ("x", "y", "vx", "vy"), scale, first_pixel)
+    moved = in_units(y_true.moved(scaled([told(before)], of), rows), of)[0]
     np.testing.assert_allclose(moved * [*scale, *scale], np.array(told(after)) * [*scale, *scale], atol=0.05)
 
 
@@ -118,20 +118,22 @@ def test_flux_magnitude_and_length_follow_the_pixels(transform: dict[str, Any]) 
 
     names = ("flux", "magnitude", "length", "scalar")
     of = targets(names)
-    moved = in_units(Truths(of, names).moved(scaled([measured(image)], of), rows), of)[0]
+    moved = in_units(TargetTransform(of, names).moved(scaled([measured(image)], of), rows), of)[0]
     np.testing.assert_allclose(moved, measured(warped), rtol=0.02)
 
 
-def changed(images: Any, values: Any, *, bends: Any = (0.0,), seed: int = 0, **knobs: float) -> tuple[Any, Any]:
-    given = {name: tf.constant(value, tf.float32) for name, value in (OFF | knobs).items()}
+def changed(
+    images: Any, values: Any, *, bends: Any = (0.0,), seed: int = 0, **hyperparameters: float
+) -> tuple[Any, Any]:
+    given = {name: tf.constant(value, tf.float32) for name, value in (OFF | hyperparameters).items()}
     of = targets()
-    truths = Truths(of, ROLES)
+    y_true = TargetTransform(of, ROLES)
     found = change(
         tf.constant(images, tf.float32),
         scaled(values, of),
         given,
         tf.constant([seed, 1], tf.int64),
-        of=truths,
+        of=y_true,
         bends=bends,
     )
     return np.array(found[0], np.float64), in_units(found[1], of)
@@ -205,8 +207,8 @@ def frames(*, n: int = 90, is_classes: bool = False, edge: int = 16) -> ExampleS
         return ExampleSet(
             (images,), labels, ("faint", "bright"), (), train, val, test, "classes", facts | {"roles": []}
         )
-    truths = ((values - centres) / scales).astype(np.float32)
-    return ExampleSet((images,), truths, (), told, train, val, test, f"frames{n}", facts)
+    y_true = ((values - centres) / scales).astype(np.float32)
+    return ExampleSet((images,), y_true, (), told, train, val, test, f"frames{n}", facts)
 
 
 class TestCnnValues(CompiledOnce):
@@ -227,7 +229,7 @@ def test_learns_positions_and_measures_them_in_their_units() -> None:
     assert metrics["val_r2_vx"] > 0.5
     test = examples.test
     guesses = still.predict(examples.inputs[0][test])
-    told = in_units(examples.truths[test], examples.targets)
+    told = in_units(examples.y_true[test], examples.targets)
     measured = still.evaluate("test")
     np.testing.assert_allclose(np.abs(guesses - told).mean(axis=0)[0], measured["test_mae_x"], rtol=1e-4)
 
@@ -235,7 +237,7 @@ def test_learns_positions_and_measures_them_in_their_units() -> None:
 def test_turned_images_teach_what_a_still_network_cannot_know() -> None:
     """Trained on stars that all move to the right; only turning the pairs shows it the other directions."""
     examples = frames(n=480)
-    vx = examples.truths[:, 2]
+    vx = examples.y_true[:, 2]
     to_right = dataclasses.replace(examples, train=examples.train[vx[examples.train] > 0.4])
     errors = {}
     for name, more in (("still", {}), ("turned", {"rotation_deg": 180.0})):
@@ -252,7 +254,7 @@ def test_classes_are_measured_as_classes() -> None:
     assert tuple(trainer.epoch()) == CLASS_METRICS
     probabilities = trainer.predict(examples.inputs[0][examples.val])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    is_right = probabilities.argmax(axis=1) == examples.truths[examples.val]
+    is_right = probabilities.argmax(axis=1) == examples.y_true[examples.val]
     assert trainer.evaluate("val")["val_accuracy"] == pytest.approx(is_right.mean())
 
 
@@ -263,8 +265,8 @@ def test_the_network_is_the_cnn_on_other_numbers() -> None:
     plain.initialise(4)
     images = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 2), dtype=np.uint8)
     picked = np.arange(5, dtype=np.int32)
-    numbers = ours.answers((tf.constant(images / 255, tf.float16),), picked)
-    logits = plain.answers(tf.constant(images), picked)
+    numbers = ours.predict((tf.constant(images / 255, tf.float16),), picked)
+    logits = plain.predict(tf.constant(images), picked)
     np.testing.assert_allclose(
         numbers - numbers.mean(axis=1, keepdims=True), logits - logits.mean(axis=1, keepdims=True), atol=2e-3
     )

@@ -33,7 +33,7 @@ def test_columns_that_tell_classes_apart_come_first_and_constant_ones_last() -> 
 def test_columns_that_go_with_a_number_come_first() -> None:
     examples = planes(n_targets=1)
     inputs = np.random.default_rng(2).normal(size=(120, 6))
-    inputs[:, 4] = -examples.truths[:, 0]
+    inputs[:, 4] = -examples.y_true[:, 0]
     assert ranked_columns(with_inputs(examples, inputs))[0] == 4
 
 
@@ -41,7 +41,7 @@ def test_only_the_training_part_is_looked_at() -> None:
     examples = clouds()
     inputs = examples.inputs[0].copy()
     for part in (examples.val, examples.test):
-        inputs[part] = 100.0 * examples.truths[part][:, None]
+        inputs[part] = 100.0 * examples.y_true[part][:, None]
     assert np.array_equal(ranked_columns(with_inputs(examples, inputs)), ranked_columns(examples))
 
 
@@ -52,7 +52,7 @@ def test_at_least_one_column_is_kept(share: float, n: int) -> None:
 
 def answers_of(trainer: Any, folder: Any) -> Any:
     trainer.epoch()
-    with np.load(trainer.save_answers(folder)) as arrays:
+    with np.load(trainer.save_predictions(folder)) as arrays:
         return dict(arrays)
 
 
@@ -75,7 +75,7 @@ def test_trials_that_keep_other_columns_share_a_program() -> None:
     assert trainer.epoch() != first
     trainer.reset(FAST | {"kept_columns": 0.3}, seed=0)
     assert trainer.epoch() == first
-    assert trainer.n_programs == 1
+    assert trainer.n_train_functions == 1
     unchanged = trainer.epoch()
     trainer.reset(FAST | {"kept_columns": 0.3}, seed=0)
     trainer.epoch()

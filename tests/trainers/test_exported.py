@@ -38,10 +38,10 @@ def positions() -> ExampleSet:
     """Images of numbers with a spot, whose place is to be predicted."""
     random = np.random.default_rng(2)
     images = random.normal(size=(36, 14, 15, 1)).astype(np.float32)
-    truths = random.normal(size=(36, 2)).astype(np.float32)
+    y_true = random.normal(size=(36, 2)).astype(np.float32)
     targets = (Target("x", "px", 7.0, 2.0), Target("y", "px", 6.0, 3.0))
     parts = np.split(np.arange(36, dtype=np.int32), [24, 30])
-    return ExampleSet((images,), truths, (), targets, *parts, "positions", {"roles": ["scalar", "scalar"]})
+    return ExampleSet((images,), y_true, (), targets, *parts, "positions", {"roles": ["scalar", "scalar"]})
 
 
 TRAINED: dict[str, tuple[Any, Any, dict[str, Any]]] = {

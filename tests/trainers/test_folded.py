@@ -13,15 +13,15 @@ from compiled_once import CompiledOnce
 from small_tables import clouds
 
 from aifs_tune.confirmation import start_confirmation
-from aifs_tune.confirming import luck_left
-from aifs_tune.contenders import BASELINE, Contender
+from aifs_tune.confirming import selection_bias_warning
+from aifs_tune.contenders import BASELINE, Candidate
 from aifs_tune.cross_validation import CrossValidation
 from aifs_tune.data import open_examples
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError, SweepFileError
-from aifs_tune.job import Job
-from aifs_tune.listener import Silent
-from aifs_tune.noise_floor import floor_for
+from aifs_tune.job import TrialContext
+from aifs_tune.listener import NullCallback
+from aifs_tune.noise_floor import find_noise_floor
 from aifs_tune.storage import Storage
 from aifs_tune.studies import start_study
 from aifs_tune.sweep_data import data_for, located
@@ -85,7 +85,7 @@ class Scripted(MlpTrainer):
 
     def train_epoch(self) -> dict[str, float]:
         metrics = super().train_epoch()
-        self.weights.append(self._program.network.values())
+        self.weights.append(self._train_function.network.values())
         self.losses.append(metrics["val_loss"])
         return metrics | {"val_loss": self.script[len(self.losses) - 1]}
 
@@ -150,27 +150,27 @@ def sweep(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-class Told(Silent):
+class Told(NullCallback):
     """Keeps what a stage says."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def stage(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         self.lines.append(text)
 
 
 def test_a_job_has_the_folds_of_all_that_is_not_the_test_part(sweep: dict[str, Any], tmp_path: Path) -> None:
     spec, told = located(parse_sweep(sweep)), Told()
-    data = data_for(spec, strict=False, listener=told)
+    data = data_for(spec, strict=False, callback=told)
     assert told.lines[-1] == "each trial is measured on 4 folds, about 54 to train on and 18 to measure by in each"
-    job = Job(spec, data.location, tmp_path, tmp_path, data.fingerprint, divisions=data.divisions)
+    context = TrialContext(spec, data.location, tmp_path, tmp_path, data.fingerprint, splits=data.splits)
     assert data.location is not None
-    own, folds = open_examples(data.location), [open_examples(place) for place in job.folds_here()]
+    own, folds = open_examples(data.location), [open_examples(place) for place in context.fold_locations()]
     assert len(folds) == 4
     assert sorted(row for fold in folds for row in fold.val) == sorted([*own.train, *own.val])
     assert all(set(fold.test) == set(own.test) for fold in folds)
-    trainer = make_trainer(spec, data.location, folds=job.folds_here(), params={"leaves": 4}, seed=0, threads=1)
+    trainer = make_trainer(spec, data.location, folds=context.fold_locations(), params={"leaves": 4}, seed=0, threads=1)
     alone = make_trainer(spec, data.location, params={"leaves": 4}, seed=0, threads=1)
     assert trainer.epoch()["val_loss"] != alone.epoch()["val_loss"]
 
@@ -182,13 +182,13 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
     storage = Storage(f"sqlite:///{tmp_path}/few.db", create=True)
     with storage.writing():
         study = start_study(storage, spec, "few")
-        default = Contender(BASELINE, None, {"leaves": 31})
+        default = Candidate(BASELINE, None, {"leaves": 31})
         made = start_confirmation(storage, spec, "few-noise", [default], CrossValidation(folds=3))
         assert made.spec.trainer is not None
         assert made.spec.trainer.folds == 1
-        assert luck_left(made.spec) is None
-        assert "the sweep chose by 4 folds of all that is not the test part" in str(luck_left(study.spec))
-        assert "is of one division, a trial's value the mean over several folds" in str(floor_for(study))
+        assert selection_bias_warning(made.spec) is None
+        assert "the sweep chose by 4 folds of all that is not the test part" in str(selection_bias_warning(study.spec))
+        assert "is of one division, a trial's value the mean over several folds" in str(find_noise_floor(study))
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def cut_by_tensorflow(images: Array, alpha: float) -> tuple[Any, Any]:
 
 
 def cut_by_jax(images: Array, alpha: float) -> tuple[Any, Any]:
-    knobs = {"mixup": jnp.zeros(()), "cutmix": jnp.asarray(alpha)}
-    return stacked_changes.mixed(jnp.asarray(images), knobs, jax.random.key(3), Effects(is_cut=True))
+    hyperparameters = {"mixup": jnp.zeros(()), "cutmix": jnp.asarray(alpha)}
+    return stacked_changes.mixed(jnp.asarray(images), hyperparameters, jax.random.key(3), Effects(is_cut=True))
 
 
 @pytest.mark.parametrize("cut", [cut_by_tensorflow, cut_by_jax])
@@ -136,8 +136,8 @@ def test_a_member_without_a_change_is_left_alone_by_one_with_it(name: str) -> No
     assert not any(Effects.of(off))
     images = jnp.asarray(picture(4))
     still, moved = (
-        np.array(stacked_changes.augment(images, knobs, jax.random.key(0), effects))
-        for knobs in (off, off | {name: ALL[name]})
+        np.array(stacked_changes.augment(images, hyperparameters, jax.random.key(0), effects))
+        for hyperparameters in (off, off | {name: ALL[name]})
     )
     np.testing.assert_array_equal(still, images)
     assert not np.array_equal(moved, images)

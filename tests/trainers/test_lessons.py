@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.trainers import stacked_changes, stacked_step
 from aifs_tune.trainers.jax_runtime import jax, jnp
-from aifs_tune.trainers.lessons import Classes
+from aifs_tune.trainers.lessons import ClassificationLoss
 from aifs_tune.trainers.program import _clipped
 from aifs_tune.trainers.runtime import keras, tf
 from aifs_tune.trainers.stacked_changes import Effects
@@ -21,19 +21,19 @@ LABELS = np.array([0, 2, 1, 1, 0], np.int32)
 LOGITS = np.random.default_rng(0).normal(0, 2, (5, 3)).astype(np.float32)
 
 
-def knobs(**given: float) -> dict[str, Any]:
+def hyperparameters(**given: float) -> dict[str, Any]:
     return {name: tf.constant(value) for name, value in (PLAIN | given).items()}
 
 
 def prepared(inputs: Array, labels: Array, weights: Array, seed: int = 0, **given: float) -> tuple[Any, Any]:
     told = (tf.constant(array) for array in (inputs, labels, weights))
-    return Classes().prepare(*told, knobs(**given), tf.constant([seed, 1], tf.int64))
+    return ClassificationLoss().prepare(*told, hyperparameters(**given), tf.constant([seed, 1], tf.int64))
 
 
 def costs(logits: Array, labels: Array, **given: float) -> Array:
     """Of the TensorFlow lesson, held against the JAX one."""
-    _, truths = prepared(np.zeros((len(labels), 1), np.float32), labels, np.ones(len(labels), np.float32))
-    ours = np.array(Classes().losses(tf.constant(logits), truths, knobs(**given)))
+    _, y_true = prepared(np.zeros((len(labels), 1), np.float32), labels, np.ones(len(labels), np.float32))
+    ours = np.array(ClassificationLoss().losses(tf.constant(logits), y_true, hyperparameters(**given)))
     theirs = stacked_step.costs(jnp.asarray(logits), jnp.asarray(labels), PLAIN | given)
     np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-5, atol=1e-6)
     return ours
@@ -57,8 +57,8 @@ def test_a_guess_that_is_sure_has_a_finite_gradient() -> None:
     sure = tf.Variable([[80.0, 0.0, 0.0]])
     for gamma in (0.0, 0.5):
         with tf.GradientTape() as tape:
-            _, truths = prepared(np.zeros((1, 1), np.float32), LABELS[:1], np.ones(1, np.float32))
-            loss = Classes().losses(sure, truths, knobs(focal_gamma=gamma))
+            _, y_true = prepared(np.zeros((1, 1), np.float32), LABELS[:1], np.ones(1, np.float32))
+            loss = ClassificationLoss().losses(sure, y_true, hyperparameters(focal_gamma=gamma))
         assert np.isfinite(np.array(tape.gradient(loss, sure))).all()
 
 
@@ -79,7 +79,9 @@ def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: 
     drawn = np.array(stacked_changes.near_share(n, jnp.asarray(alpha), jax.random.key(0)))
     assert ((drawn - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
     logits = np.random.default_rng(2).normal(size=(n, 3)).astype(np.float32)
-    loss = Classes().losses(tf.constant(logits), (own, other, share, own_weights, other_weights), knobs())
+    loss = ClassificationLoss().losses(
+        tf.constant(logits), (own, other, share, own_weights, other_weights), hyperparameters()
+    )
     parts = [costs(logits, np.array(truth)) * np.array(w) for truth, w in ((own, own_weights), (other, other_weights))]
     np.testing.assert_allclose(loss, share * parts[0] + (1 - share) * parts[1], rtol=1e-4)
 

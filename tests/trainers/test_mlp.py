@@ -44,8 +44,8 @@ def test_learns_numbers_and_gives_them_back_in_their_units(loss: str) -> None:
     assert tuple(measured[-1]) == value_metrics(["t0", "t1"])
     assert measured[-1]["val_r2"] > 0.9
     found = trainer.predict(examples.inputs[0][examples.val])
-    truths = examples.truths[examples.val] * np.array([2, 3]) + np.array([0, 10])
-    errors = np.abs(found - truths)
+    y_true = examples.y_true[examples.val] * np.array([2, 3]) + np.array([0, 10])
+    errors = np.abs(found - y_true)
     best = measured[(trainer.best_epoch or 0) - 1]
     np.testing.assert_allclose(errors.mean(axis=0), [best["val_mae_t0"], best["val_mae_t1"]], rtol=1e-4)
     np.testing.assert_allclose(np.quantile(errors[:, 0], 0.9), best["val_q90_t0"], rtol=1e-4)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aifs_tune.trainers import pace
-from aifs_tune.trainers.pace import CALL_S, Pace
+from aifs_tune.trainers.pace import CALL_S, ChunkSizer
 
 
 class Clock:
@@ -20,7 +20,7 @@ def test_calls_come_to_take_what_they_should(monkeypatch: pytest.MonkeyPatch, ba
     clock = Clock()
     monkeypatch.setattr(pace, "time", clock)
     found = []
-    for first, last in Pace().slices(2000):
+    for first, last in ChunkSizer().slices(2000):
         clock.now += batch_s * (last - first)
         found.append((first, last))
     assert [first for first, _ in found] == [0, *(last for _, last in found[:-1])]
@@ -34,7 +34,7 @@ def test_a_first_call_that_compiles_does_not_slow_down_the_rest(monkeypatch: pyt
     clock = Clock()
     monkeypatch.setattr(pace, "time", clock)
     calls = 0
-    for first, last in Pace().slices(1000):
+    for first, last in ChunkSizer().slices(1000):
         clock.now += 0.001 * (last - first) + (2.0 if first == 0 else 0)
         calls += 1
     assert calls < 20

@@ -32,10 +32,10 @@ def test_on_a_plateau_the_rate_is_halved_after_each_three_epochs() -> None:
 
 def test_the_rate_of_an_epoch_is_a_knob() -> None:
     params = CnnParams(learning_rate=0.1, schedule="cosine")
-    assert params.knobs_of_epoch(5, 10, 0)["learning_rate"] == pytest.approx(0.05)
-    assert CnnParams(learning_rate=0.1).knobs_of_epoch(5, 10, 0)["learning_rate"] == 0.1
+    assert params.hyperparameters_of_epoch(5, 10, 0)["learning_rate"] == pytest.approx(0.05)
+    assert CnnParams(learning_rate=0.1).hyperparameters_of_epoch(5, 10, 0)["learning_rate"] == 0.1
 
 
 def test_a_backbone_learns_after_its_frozen_epochs() -> None:
     params = TransferParams(frozen_epochs=2, backbone_rate=0.3)
-    assert [params.knobs_of_epoch(epoch, 9, 0)["backbone_rate"] for epoch in range(4)] == [0, 0, 0.3, 0.3]
+    assert [params.hyperparameters_of_epoch(epoch, 9, 0)["backbone_rate"] for epoch in range(4)] == [0, 0, 0.3, 0.3]

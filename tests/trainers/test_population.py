@@ -16,12 +16,12 @@ from small_images import SMALL_NET, STILL, blobs
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.scalars import Scalar
 from aifs_tune.testing import TrainerContract
-from aifs_tune.trainers import population as population_module
+from aifs_tune.trainers import fused_trainer as population_module
 from aifs_tune.trainers.classifier import load_classifier
 from aifs_tune.trainers.cnn import CnnTrainer
 from aifs_tune.trainers.image_task import ImageTask
-from aifs_tune.trainers.population import Member, Population
-from aifs_tune.trainers.population_size import choose_size, images_per_second, make_stack
+from aifs_tune.trainers.population import FusedMember, FusedTrainer
+from aifs_tune.trainers.population_size import choose_fused_size, images_per_second, make_stack
 from aifs_tune.trainers.protocol import Trainer
 
 IMAGES = blobs()
@@ -31,32 +31,32 @@ Curve = list[dict[str, float]]
 
 
 @cache
-def compiled(size: int) -> Population:
+def compiled(size: int) -> FusedTrainer:
     """A population for any test: compiling one takes longer than most tests of it."""
-    return Population(TASK, SMALL_NET, size=size)
+    return FusedTrainer(TASK, SMALL_NET, size=size)
 
 
 @pytest.fixture
-def pair() -> Iterator[Population]:
+def pair() -> Iterator[FusedTrainer]:
     """Two places that nobody has."""
-    population = compiled(2)
-    yield population
-    for place in range(population.size):
-        population.free(place)
+    fused_trainer = compiled(2)
+    yield fused_trainer
+    for place in range(fused_trainer.size):
+        fused_trainer.free(place)
 
 
 class TestMember(TrainerContract):
     first = SMALL_NET
     second: ClassVar = SMALL_NET | {"learning_rate": 1e-2, "dropout": 0.5, "noise": 0.1}
-    made: list[Population]
+    made: list[FusedTrainer]
 
     @pytest.fixture(autouse=True)
-    def _begin(self, pair: Population) -> None:
+    def _begin(self, pair: FusedTrainer) -> None:
         self.made = [pair]
 
     def make(self) -> Trainer:
         """The second one of a test is of another population, as in another process."""
-        self.made.append(Population(TASK, SMALL_NET, size=2))
+        self.made.append(FusedTrainer(TASK, SMALL_NET, size=2))
         return self.made.pop(0).member()
 
 
@@ -66,15 +66,17 @@ class TestMemberWithMomentum(TrainerContract):
     second: ClassVar = SMALL_NET | {"optimizer": "sgd", "momentum": 0.5}
 
     def make(self) -> Trainer:
-        return Population(ImageTask(blobs(n_classes=2), "val_loss", "min"), self.first, size=1).member()
+        return FusedTrainer(ImageTask(blobs(n_classes=2), "val_loss", "min"), self.first, size=1).member()
 
 
-def together(members: list[Member], trials: list[tuple[Mapping[str, Scalar], int]], epochs: int = 3) -> list[Curve]:
+def together(
+    members: list[FusedMember], trials: list[tuple[Mapping[str, Scalar], int]], epochs: int = 3
+) -> list[Curve]:
     """The curves of trials that train at the same time."""
     for member, (params, seed) in zip(members, trials, strict=True):
         member.reset(params, seed=seed)
 
-    def run(member: Member) -> Curve:
+    def run(member: FusedMember) -> Curve:
         return [member.epoch() for _ in range(epochs)]
 
     with ThreadPoolExecutor(len(members)) as threads:
@@ -106,8 +108,8 @@ TRIALS: list[tuple[Mapping[str, Scalar], int]] = [
 
 @pytest.mark.soak
 def test_each_member_measures_what_it_would_alone() -> None:
-    population = Population(TASK, SMALL_NET, size=4)
-    curves = together([population.member() for _ in range(4)], TRIALS)
+    fused_trainer = FusedTrainer(TASK, SMALL_NET, size=4)
+    curves = together([fused_trainer.member() for _ in range(4)], TRIALS)
     for curve, (params, seed) in zip(curves, TRIALS, strict=True):
         assert_close(curve, alone(params, seed))
     assert len({curve[0]["loss"] for curve in curves}) == 4
@@ -118,20 +120,20 @@ def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
     params = SMALL_NET | STILL | {"optimizer": optimizer, "weight_decay": 1e-2, "kernel_size": 2}
     trainer = CnnTrainer(IMAGES, params, seed=5, precision="float32", threads=1)
     expected = [trainer.epoch() for _ in range(3)]
-    member = Population(TASK, params, size=3).member()
+    member = FusedTrainer(TASK, params, size=3).member()
     member.reset(params, seed=5)
     assert_close([member.epoch() for _ in range(3)], expected, 1e-3)
 
 
 def test_mixed_precision_is_near_float32() -> None:
-    member = Population(ImageTask(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
+    member = FusedTrainer(ImageTask(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
     member.reset(MOVING, seed=1)
     mixed, exact = [member.epoch() for _ in range(3)], alone(MOVING, 1)
     assert mixed != exact
     assert_close([{"loss": m["loss"]} for m in mixed], [{"loss": m["loss"]} for m in exact], 3e-2)
 
 
-def test_a_place_is_filled_again_without_compiling(pair: Population) -> None:
+def test_a_place_is_filled_again_without_compiling(pair: FusedTrainer) -> None:
     members = [pair.member(), pair.member()]
     together(members, TRIALS[:2])
     traces = pair.n_traces
@@ -146,8 +148,8 @@ def test_a_place_is_filled_again_without_compiling(pair: Population) -> None:
 @pytest.mark.soak
 def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population_module, "GATHER_S", 0.01)
-    population = Population(TASK, SMALL_NET, size=2)
-    early, late = population.member(), population.member()
+    fused_trainer = FusedTrainer(TASK, SMALL_NET, size=2)
+    early, late = fused_trainer.member(), fused_trainer.member()
     early.reset(MOVING, seed=1)
     late.reset(MOVING, seed=2)
     curve = [late.epoch()]
@@ -157,7 +159,7 @@ def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.
     assert_close(early_curve, alone(MOVING, 1))
 
 
-def test_a_member_that_diverges_leaves_the_others_alone(pair: Population) -> None:
+def test_a_member_that_diverges_leaves_the_others_alone(pair: FusedTrainer) -> None:
     members = [pair.member(), pair.member()]
     wild, calm = together(members, [(MOVING | {"learning_rate": 1000.0, "optimizer": "adam"}, 1), TRIALS[0]])
     assert not math.isfinite(wild[-1]["val_loss"]) or wild[-1]["val_loss"] > 100
@@ -167,7 +169,7 @@ def test_a_member_that_diverges_leaves_the_others_alone(pair: Population) -> Non
 
 
 def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(
-    monkeypatch: pytest.MonkeyPatch, pair: Population
+    monkeypatch: pytest.MonkeyPatch, pair: FusedTrainer
 ) -> None:
     members = [pair.member(), pair.member()]
     with monkeypatch.context() as broken:
@@ -182,14 +184,14 @@ def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(
 
 
 def test_another_shape_is_refused() -> None:
-    member = Population(TASK, SMALL_NET, size=1).member()
+    member = FusedTrainer(TASK, SMALL_NET, size=1).member()
     with pytest.raises(RequestError, match="filters: 5 is not allowed; allowed: 4, the population's"):
         member.reset(SMALL_NET | {"filters": 5}, seed=1)
     with pytest.raises(RequestError, match="size: 0 is not allowed"):
-        Population(TASK, SMALL_NET, size=0)
+        FusedTrainer(TASK, SMALL_NET, size=0)
 
 
-def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Population) -> None:
+def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: FusedTrainer) -> None:
     member = pair.member()
     member.reset(SMALL_NET, seed=1)
     curve = [member.epoch() for _ in range(4)]
@@ -201,8 +203,8 @@ def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Popul
 
 
 def test_patience_ends_a_member_and_the_others_go_on() -> None:
-    population = Population(ImageTask(IMAGES, patience=1), SMALL_NET, size=2)
-    stuck, other = population.member(), population.member()
+    fused_trainer = FusedTrainer(ImageTask(IMAGES, patience=1), SMALL_NET, size=2)
+    stuck, other = fused_trainer.member(), fused_trainer.member()
     stuck.reset(SMALL_NET | {"learning_rate": 1e-12}, seed=1)
     other.reset(SMALL_NET, seed=1)
     with ThreadPoolExecutor(2) as threads:
@@ -213,5 +215,5 @@ def test_patience_ends_a_member_and_the_others_go_on() -> None:
 
 
 def test_on_a_cpu_one_trial_is_enough() -> None:
-    assert choose_size(TASK, SMALL_NET, most=64) == 1
+    assert choose_fused_size(TASK, SMALL_NET, most=64) == 1
     assert images_per_second(make_stack(TASK, SMALL_NET, 2), TASK, SMALL_NET, at_least_s=0.01) > 0

@@ -9,8 +9,8 @@ from test_cnn_network import SHAPE, plain_keras, some_images
 from aifs_tune.trainers.augment import augment
 from aifs_tune.trainers.cnn_network import CnnNetwork
 from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-from aifs_tune.trainers.lessons import Classes
-from aifs_tune.trainers.program import Examples, Pass, Program, dropped
+from aifs_tune.trainers.lessons import ClassificationLoss
+from aifs_tune.trainers.program import Epoch, Examples, TrainFunction, dropped
 from aifs_tune.trainers.runtime import keras, tf
 
 STILL = CnnParams(
@@ -18,9 +18,9 @@ STILL = CnnParams(
 )
 
 
-def program_of(shape: CnnShape) -> Program:
-    lesson = Classes(augment)
-    return Program(CnnNetwork(shape), lesson, optimizer=shape.optimizer, batch_size=shape.batch_size)
+def program_of(shape: CnnShape) -> TrainFunction:
+    loss_function = ClassificationLoss(augment)
+    return TrainFunction(CnnNetwork(shape), loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size)
 
 
 def examples_of(n: int, class_weights: tuple[float, ...] = (1, 1, 1)) -> Examples:
@@ -32,15 +32,15 @@ def examples_of(n: int, class_weights: tuple[float, ...] = (1, 1, 1)) -> Example
 @pytest.mark.parametrize("n", [3, 8, 10])
 def test_an_epoch_is_that_of_keras_also_where_the_last_batch_is_not_full(n: int) -> None:
     shape = CnnShape(**(vars(SHAPE) | {"optimizer": "sgd"}))
-    program, model = program_of(shape), plain_keras(shape)
-    program.start(3)
-    model.set_weights(list(program.network.values().values()))
+    train_function, model = program_of(shape), plain_keras(shape)
+    train_function.start(3)
+    model.set_weights(list(train_function.network.values().values()))
     images, labels = some_images(n), (np.arange(n) % 3).astype(np.int32)
     order = np.random.default_rng(0).permutation(n).astype(np.int32)
     class_weights = np.array([0.5, 1.0, 2.0], np.float32)
 
-    given = Pass(order, 0, 0, STILL.knobs())
-    loss, accuracy = program.train(examples_of(n, tuple(class_weights)), given)
+    given = Epoch(order, 0, 0, STILL.hyperparameters())
+    loss, accuracy = train_function.train(examples_of(n, tuple(class_weights)), given)
 
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
@@ -51,7 +51,7 @@ def test_an_epoch_is_that_of_keras_also_where_the_last_batch_is_not_full(n: int)
         shuffle=False,
         verbose=0,
     ).history
-    for found, expected in zip(program.network.values().values(), model.get_weights(), strict=True):
+    for found, expected in zip(train_function.network.values().values(), model.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
     assert accuracy == pytest.approx(history["accuracy"][0])
     assert loss == pytest.approx(history["loss"][0], rel=1e-4)
@@ -81,22 +81,22 @@ def test_it_does_not_matter_how_many_batches_go_into_one_call(size: int, monkeyp
     order = np.arange(18, dtype=np.int32)
     measured = []
     for pace in (Slices(5), Slices(size)):
-        program = program_of(SHAPE)
-        monkeypatch.setattr(program, "_pace", pace)
-        program.start(3)
-        given = Pass(order, 0, 0, CnnParams().knobs())
-        found = program.train(examples, given)
-        assert program.n_traces == 1
-        measured.append((found, [value.tolist() for value in program.network.values().values()]))
+        train_function = program_of(SHAPE)
+        monkeypatch.setattr(train_function, "_chunks", pace)
+        train_function.start(3)
+        given = Epoch(order, 0, 0, CnnParams().hyperparameters())
+        found = train_function.train(examples, given)
+        assert train_function.n_traces == 1
+        measured.append((found, [value.tolist() for value in train_function.network.values().values()]))
     assert measured[0] == measured[1]
 
 
 def test_an_interrupted_epoch_leaves_the_program_ready_for_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = examples_of(18)
-    given = Pass(np.arange(18, dtype=np.int32), 0, 0, CnnParams().knobs())
-    program = program_of(SHAPE)
-    program.start(3)
-    whole = program.train(examples, given)
+    given = Epoch(np.arange(18, dtype=np.int32), 0, 0, CnnParams().hyperparameters())
+    train_function = program_of(SHAPE)
+    train_function.start(3)
+    whole = train_function.train(examples, given)
 
     class Interrupted(Slices):
         def slices(self, n: int) -> list[tuple[int, int]]:
@@ -106,10 +106,10 @@ def test_an_interrupted_epoch_leaves_the_program_ready_for_the_next_trial(monkey
 
             return until_interrupted()  # type: ignore[return-value]
 
-    program.start(3)
+    train_function.start(3)
     with monkeypatch.context() as patched:
-        patched.setattr(program, "_pace", Interrupted(2))
+        patched.setattr(train_function, "_chunks", Interrupted(2))
         with pytest.raises(KeyboardInterrupt):
-            program.train(examples, given)
-    program.start(3)
-    assert program.train(examples, given) == whole
+            train_function.train(examples, given)
+    train_function.start(3)
+    assert train_function.train(examples, given) == whole

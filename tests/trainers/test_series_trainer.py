@@ -48,7 +48,7 @@ def test_learns_what_is_easy(warm: tuple[Any, dict[str, Scalar]]) -> None:
     assert metrics[-1]["val_loss"] < 0.5 * math.log(2), "half of what a guess costs"
     assert trainer.best_value > 0.85
     values, lengths = (array[SERIES.test] for array in SERIES.inputs)
-    is_right = trainer.predict(values, lengths).argmax(axis=1) == SERIES.truths[SERIES.test]
+    is_right = trainer.predict(values, lengths).argmax(axis=1) == SERIES.y_true[SERIES.test]
     assert trainer.evaluate("test")["test_accuracy"] == pytest.approx(is_right.mean())
 
 
@@ -85,9 +85,9 @@ def test_more_padding_changes_nothing(warm: tuple[Any, dict[str, Scalar]]) -> No
     other = type(trainer)(dataclasses.replace(SERIES, inputs=(longer, lengths)), params, precision="float32")
     with trainer._best_weights() as network:
         weights = network.values()
-    other._program.network.assign(weights)
+    other._train_function.network.assign(weights)
     everything = np.arange(len(lengths), dtype=np.int32)
-    found = [t._program.network.answers(t._examples.inputs, everything) for t in (trainer, other)]
+    found = [t._train_function.network.predict(t._examples.inputs, everything) for t in (trainer, other)]
     np.testing.assert_allclose(np.exp(found[1]), trainer.predict(values, lengths), atol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_new_values_take_effect_and_compile_nothing(
     traced = trainer.n_traces
     assert first_epoch(trainer, params | {name: value}) != base
     assert first_epoch(trainer, params) == base
-    assert trainer.n_traces == traced == 2 * trainer.n_programs
+    assert trainer.n_traces == traced == 2 * trainer.n_train_functions
 
 
 @pytest.mark.parametrize(("kind", "loss"), [("lstm", "mse"), ("cnn1d", "mae"), ("cnn1d", "huber")])
@@ -124,7 +124,7 @@ def test_numbers_are_learnt_with_each_loss(kind: str, loss: str) -> None:
     assert tuple(metrics[0]) == value_metrics(["slope"])
     assert trainer.best_value < 0.4
     predicted = trainer.predict(*SERIES.inputs)[:, 0]
-    assert np.corrcoef(predicted, slopes(of_values=True).truths[:, 0])[0, 1] > 0.7
+    assert np.corrcoef(predicted, slopes(of_values=True).y_true[:, 0])[0, 1] > 0.7
 
 
 def test_a_crop_keeps_a_piece_of_the_series() -> None:
@@ -150,8 +150,8 @@ def test_noise_is_added_to_values_alone() -> None:
     channels = [{"role": "value"}, {"role": "measured"}]
     trainer = RnnTrainer(dataclasses.replace(SERIES, facts={"channels": channels}), SMALL_RNN)
     values, lengths = (tf.constant(array) for array in SERIES.inputs)
-    knobs = {"noise": tf.constant(1.0), "crop": tf.constant(0.0)}
-    changed = np.array(trainer.changed((values, lengths), knobs, tf.constant([3, 4]))[0])
+    hyperparameters = {"noise": tf.constant(1.0), "crop": tf.constant(0.0)}
+    changed = np.array(trainer.changed((values, lengths), hyperparameters, tf.constant([3, 4]))[0])
     is_there = np.arange(12)[None, :] < SERIES.inputs[1][:, None]
     moved = changed != SERIES.inputs[0]
     assert moved[is_there, 0].all()

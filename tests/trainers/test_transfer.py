@@ -65,7 +65,7 @@ class TestTransferTrainer(TrainerContract):
 def test_it_begins_with_the_file_and_answers_as_keras_does() -> None:
     trainer = shared()
     trainer.reset(SMALL, seed=1)
-    network = trainer._program.network
+    network = trainer._train_function.network
     reference = backbone(32)
     reference.load_weights(weights_file())
     images = IMAGES.images[:6].astype(np.float32)
@@ -81,20 +81,20 @@ def test_the_backbone_is_frozen_and_then_learns_at_its_own_rate() -> None:
     trainer = shared()
 
     def moved() -> dict[str, bool]:
-        now = trainer._program.network.values()
+        now = trainer._train_function.network.values()
         return {name: bool((now[name] != before[name]).any()) for name in now}
 
     trainer.reset(SMALL | {"weight_decay": 0.1}, seed=1)
-    before = trainer._program.network.values()
+    before = trainer._train_function.network.values()
     trainer.epoch()
     assert {name for name, has_moved in moved().items() if has_moved} == {"classes.kernel", "classes.bias"}
     trainer.epoch()
-    states = set(trainer._program.network.states)
+    states = set(trainer._train_function.network.states)
     has_moved = {name for name, is_so in moved().items() if is_so}
     assert len([name for name in has_moved if is_pretrained(name)]) > 50
     assert not states & has_moved, "running statistics stay those of the file"
     trainer.reset(SMALL | {"backbone_rate": 0.0}, seed=1)
-    before = trainer._program.network.values()
+    before = trainer._train_function.network.values()
     trainer.epoch()
     trainer.epoch()
     assert not any(has_moved for name, has_moved in moved().items() if is_pretrained(name))

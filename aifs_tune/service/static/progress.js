@@ -6,22 +6,22 @@ import { duration, moment, number, plural } from "./words.js";
 const STATES = ["complete", "pruned", "failed", "running", "waiting"];
 
 /** In one sentence, for a screen reader too. */
-export function progressWords({ n_trials: counts, asked, per_min: perMin }, best, metric) {
+export function progressWords({ n_trials: counts, n_requested, per_min: perMin }, best, metric) {
   const ended = counts.complete + counts.pruned + counts.failed;
-  const parts = [asked ? `${ended} of ${plural(asked, "trial")} ended` : `${plural(ended, "trial")} ended`];
+  const parts = [n_requested ? `${ended} of ${plural(n_requested, "trial")} ended` : `${plural(ended, "trial")} ended`];
   if (counts.running) parts.push(`${counts.running} running`);
   if (best !== null) parts.push(`best ${metric} ${number(best.value)} by trial ${best.trial}`);
   if (counts.running && perMin) parts.push(`${number(perMin)} trials a minute`);
-  if (counts.running && perMin && asked > ended) parts.push(`about ${duration((60 * (asked - ended)) / perMin)} left`);
+  if (counts.running && perMin && n_requested > ended) parts.push(`about ${duration((60 * (n_requested - ended)) / perMin)} left`);
   return `${parts.join(", ")}.`;
 }
 
 export function progressParts(progress, words, metric) {
-  const { n_trials: counts, asked, running, failures } = progress;
+  const { n_trials: counts, n_requested, running, failures } = progress;
   const ended = counts.complete + counts.pruned + counts.failed;
   const parts = [element("p", { class: "lead" }, words)];
-  if (asked)
-    parts.push(element("progress", { max: asked, value: Math.min(ended, asked), "aria-label": "Ended trials" }));
+  if (n_requested)
+    parts.push(element("progress", { max: n_requested, value: Math.min(ended, n_requested), "aria-label": "Ended trials" }));
   parts.push(
     element(
       "dl",

@@ -39,7 +39,7 @@ async function signOut() {
 export async function showCaller() {
   const { answer: caller } = await ask("/v1/caller");
   const shown = [element("span", {}, `Project ${caller.project}`)];
-  if (caller.by === "session") shown.push(element("button", { type: "button", onclick: signOut }, "Sign out"));
+  if (caller.authenticated_by === "session") shown.push(element("button", { type: "button", onclick: signOut }, "Sign out"));
   replace(document.getElementById("caller"), shown);
   for (const home of document.querySelectorAll("a.home")) home.href = pagePath("/");
   return caller;

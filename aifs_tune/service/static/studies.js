@@ -28,17 +28,17 @@ function row(study) {
     { href: pagePath(`/studies/${encodeURIComponent(study.study)}`), "data-key": study.study },
     study.study,
   );
-  const bar = study.asked
+  const bar = study.n_requested
     ? element("progress", {
-        max: study.asked,
-        value: Math.min(ended, study.asked),
+        max: study.n_requested,
+        value: Math.min(ended, study.n_requested),
         "aria-label": `${study.study}: ended trials`,
       })
     : null;
   const goal = `${study.objective.mode === "max" ? "highest" : "lowest"} ${study.objective.metric}`;
   return [
     link,
-    element("div", { class: "bar" }, bar, study.asked ? `${ended} of ${study.asked}` : ended),
+    element("div", { class: "bar" }, bar, study.n_requested ? `${ended} of ${study.n_requested}` : ended),
     goal,
     number(study.value),
     counts.running,

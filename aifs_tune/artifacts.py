@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from aifs_tune.artefact_stores import store_at
+from aifs_tune.artifact_stores import store_at
 from aifs_tune.data.cache import cache_root
 from aifs_tune.errors import NotFoundError, StorageError
 from aifs_tune.hashes import check_hashes
@@ -22,27 +22,27 @@ from aifs_tune.trial import Trial
 _TRIAL = "trial-"
 _WEIGHTS = "weights"
 _CHECKPOINT = "checkpoint-"
-_REST_S = 300.0
+_BACKOFF_S = 300.0
 """So long a store that did not answer is not asked to remove anything."""
 
 
-class TrialArtefacts:
+class TrialArtifacts:
     """What one trial leaves: its newest checkpoint while it runs, its best weights afterwards.
 
-    ``place`` is the study's folder, or its URL in an object store. Whatever asks a store may raise
+    ``location`` is the study's folder, or its URL in an object store. Whatever asks a store may raise
     :class:`StorageError`.
     """
 
-    def __init__(self, place: Path | str, number: int) -> None:
+    def __init__(self, location: Path | str, number: int) -> None:
         self.number = number
-        self._store, self._trial = store_at(place), f"{_TRIAL}{number:06d}"
+        self._store, self._trial = store_at(location), f"{_TRIAL}{number:06d}"
 
     def save_weights(self, write: Callable[[Path], object]) -> dict[str, str]:
         """Let ``write`` fill a folder that becomes the weights; the hashes of its files."""
         return self._store.put(f"{self._trial}/{_WEIGHTS}", write)
 
     def fetched_weights(self, root: Path) -> Path:
-        """The folder of the best epoch's weights; see :meth:`ArtefactStore.fetched`."""
+        """The folder of the best epoch's weights; see :meth:`ArtifactStore.fetched`."""
         return self._store.fetched(f"{self._trial}/{_WEIGHTS}", root)
 
     def save_checkpoint(self, epoch: int, write: Callable[[Path], object]) -> dict[str, str]:
@@ -57,7 +57,7 @@ class TrialArtefacts:
         return hashes
 
     def fetched_checkpoint(self, epoch: int, root: Path) -> Path:
-        """The folder of the checkpoint of ``epoch``; see :meth:`ArtefactStore.fetched`."""
+        """The folder of the checkpoint of ``epoch``; see :meth:`ArtifactStore.fetched`."""
         return self._store.fetched(self._checkpoint(epoch), root)
 
     def find_checkpoint_epoch(self) -> int | None:
@@ -65,7 +65,7 @@ class TrialArtefacts:
         found = self._checkpoints()
         return int(found[-1].partition(_CHECKPOINT)[2]) if found else None
 
-    def take_over(self, source: TrialArtefacts, epoch: int) -> None:
+    def copy_checkpoint(self, source: TrialArtifacts, epoch: int) -> None:
         """Make another trial's checkpoint of ``epoch`` the one of this trial."""
         with tempfile.TemporaryDirectory(prefix="aifs_tune_") as scratch:
             folder = source.fetched_checkpoint(epoch, Path(scratch))
@@ -102,9 +102,9 @@ def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
     try:
         if not found.weights:
             raise NotFoundError(f"trial {found.number} wrote no weights")
-        folder = TrialArtefacts(study.artefacts, found.number).fetched_weights(cache_root().absolute())
+        folder = TrialArtifacts(study.artifacts, found.number).fetched_weights(cache_root().absolute())
     except NotFoundError:
-        names = store_at(study.artefacts).names()
+        names = store_at(study.artifacts).names()
         kept = ", ".join(name.partition("/")[0] for name in names if name.endswith(f"/{_WEIGHTS}")) or "those of none"
         raise NotFoundError(
             f"study {study.name!r}: no weights of trial {found.number} are kept; kept are {kept}"
@@ -119,12 +119,12 @@ class BestWeights:
     :meth:`settle` says which one stays."""
 
     def __init__(
-        self, place: Path | str, objectives: Sequence[Objective], best: Sequence[Trial], *, most: int = 1
+        self, location: Path | str, objectives: Sequence[Objective], best: Sequence[Trial], *, most: int = 1
     ) -> None:
-        self._place, self._most = place, most
+        self._location, self._most = location, most
         self._objectives = objectives
         self._kept = {trial.number: scores_of(trial, objectives) for trial in best}
-        self._rests_until = 0.0
+        self._backoff_until = 0.0
 
     def tidy(self, trials: Sequence[Trial]) -> None:
         """Remove what an earlier sweep of these ``trials``, all of the study, could not when it died: files of ended
@@ -141,28 +141,28 @@ class BestWeights:
             number = int(trial.removeprefix(_TRIAL))
             return entry == _WEIGHTS if number in self._kept else number not in finished
 
-        store_at(self._place).tidy(keeps)
+        store_at(self._location).tidy(keeps)
 
     def ended(self, trial: Trial) -> None:
         """Tidy up after ``trial``, whose result is stored. What an object store does not remove now, it does when the
         next sweep of the study begins."""
-        artefacts = TrialArtefacts(self._place, trial.number)
+        artifacts = TrialArtifacts(self._location, trial.number)
         if trial.state != "complete" or trial.feasible is False:
-            self._tidied(artefacts.remove)
+            self._tidied(artifacts.remove)
             return
         scores = scores_of(trial, self._objectives)
         if self._most > 1:
             self._kept[trial.number] = scores
-            self._tidied(artefacts.drop_checkpoints)
+            self._tidied(artifacts.drop_checkpoints)
             order = sorted(self._kept, key=lambda number: self._kept[number], reverse=True)
             self._drop(order[self._most :])
             return
         if any(reaches(kept, scores) for kept in self._kept.values()):
-            self._tidied(artefacts.remove)
+            self._tidied(artifacts.remove)
             return
         self._drop([number for number, kept in self._kept.items() if reaches(scores, kept)])
         self._kept[trial.number] = scores
-        self._tidied(artefacts.drop_checkpoints)
+        self._tidied(artifacts.drop_checkpoints)
 
     def settle(self, best: Sequence[Trial]) -> None:
         """Keep the weights of these trials alone."""
@@ -171,12 +171,12 @@ class BestWeights:
 
     def _drop(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            self._tidied(TrialArtefacts(self._place, number).remove)
+            self._tidied(TrialArtifacts(self._location, number).remove)
             del self._kept[number]
 
     def _tidied(self, remove: Callable[[], None]) -> None:
-        if time.monotonic() >= self._rests_until:
+        if time.monotonic() >= self._backoff_until:
             try:
                 remove()
             except StorageError:
-                self._rests_until = time.monotonic() + _REST_S
+                self._backoff_until = time.monotonic() + _BACKOFF_S

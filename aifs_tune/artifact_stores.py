@@ -1,4 +1,4 @@
-"""Where the artefacts of a study are kept: in a folder, or in an object store.
+"""Where the artifacts of a study are kept: in a folder, or in an object store.
 
 An entry is a folder of files, named ``trial-000003/weights``. In an object store it is ``trial-000003/weights.json``, a
 manifest that is written last, in one request, and names the files and their hashes; these are below
@@ -23,7 +23,7 @@ from aifs_tune.data.reading import digest_of
 from aifs_tune.durable import PARTIAL, write_folder
 from aifs_tune.errors import DamagedError, NotFoundError, StorageError
 from aifs_tune.hashes import Hashes, check_hashes, hashes_of
-from aifs_tune.object_store import opened, translated
+from aifs_tune.object_store import open_filesystem, translated_store_errors
 
 VERSION = 1
 GIVE_UP_S = 60.0
@@ -34,7 +34,7 @@ _TRIAL = re.compile(r"trial-\d+")
 _MB = 1e6
 
 
-class ArtefactStore(Protocol):
+class ArtifactStore(Protocol):
     """Entries by their names, ``TRIAL/ENTRY``, made by any machine and found by any other. What lies beside trials, as
     ``data/ENTRY`` does, is put and fetched likewise, and else left alone.
 
@@ -66,9 +66,9 @@ class ArtefactStore(Protocol):
         ...
 
 
-def store_at(place: Path | str) -> ArtefactStore:
+def store_at(location: Path | str) -> ArtifactStore:
     """The store in a folder, or at the URL of an object store."""
-    return FolderStore(place) if isinstance(place, Path) else ObjectStore(place)
+    return FolderStore(location) if isinstance(location, Path) else ObjectStore(location)
 
 
 class FolderStore:
@@ -145,7 +145,7 @@ class ObjectStore:
             self._download(name, manifest, partial)
             check_hashes(partial, manifest.files)
 
-        copy = kept_copy(root, f"artefacts-{key}", fill)
+        copy = kept_copy(root, f"artifacts-{key}", fill)
         try:
             check_hashes(copy, manifest.files)
         except DamagedError:
@@ -172,8 +172,10 @@ class ObjectStore:
     @contextmanager
     def _asking(self) -> Iterator[tuple[Any, str]]:
         """The store and the place in it that the URL names; what goes wrong with it is a :class:`StorageError`."""
-        with translated("artefacts", self._url, "a bucket that is there", refused=StorageError, failed=StorageError):
-            objects, root = opened(self._url, use_listings_cache=False)
+        with translated_store_errors(
+            "artifacts", self._url, "a bucket that is there", refused=StorageError, failed=StorageError
+        ):
+            objects, root = open_filesystem(self._url, use_listings_cache=False)
             yield objects, root.rstrip("/")
 
     def _keys(self, trial: str | None = None) -> list[str]:

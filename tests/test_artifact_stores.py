@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from counting import counting, steps, to_end
-from stores import elsewhere
+from stores import s3_endpoint
 
-from aifs_tune import artefact_stores
-from aifs_tune.artefact_stores import store_at
-from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
+from aifs_tune import artifact_stores
+from aifs_tune.artifact_stores import store_at
+from aifs_tune.artifacts import BestWeights, TrialArtifacts, kept_weights
 from aifs_tune.errors import DamagedError, NodeError, NotFoundError, StorageError
-from aifs_tune.exchange import Move, exchange, repair
+from aifs_tune.exchange import Exploit, apply_exploits, repair
 from aifs_tune.hashes import hashes_of
 from aifs_tune.object_store import without_secrets
 from aifs_tune.studies import open_study
@@ -29,19 +29,19 @@ WEIGHTS = "trial-000003/weights"
 
 @pytest.fixture(params=["folder", "object store"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where the artefacts of a study are; nothing is there yet."""
-    return tmp_path / "study-1" if request.param == "folder" else request.getfixturevalue("url_of_artefacts")
+    """Where the artifacts of a study are; nothing is there yet."""
+    return tmp_path / "study-1" if request.param == "folder" else request.getfixturevalue("url_of_artifacts")
 
 
 @pytest.fixture
-def url_of_artefacts(s3: Any, tmp_path: Path) -> str:
+def url_of_artifacts(s3: Any, tmp_path: Path) -> str:
     return f"s3://lab/{tmp_path.parent.name}/{tmp_path.name}/study-1"
 
 
 @pytest.fixture
-def keys(s3: Any, url_of_artefacts: str) -> Any:
+def keys(s3: Any, url_of_artifacts: str) -> Any:
     """What the store has of the study, by the names below it."""
-    prefix = url_of_artefacts.removeprefix("s3://lab/") + "/"
+    prefix = url_of_artifacts.removeprefix("s3://lab/") + "/"
 
     def listed() -> list[str]:
         found = s3.client.list_objects_v2(Bucket="lab", Prefix=prefix).get("Contents", [])
@@ -126,16 +126,16 @@ def test_what_is_not_wanted_is_tidied_up(place):
 
 
 def test_a_trial_keeps_its_newest_checkpoint(place, tmp_path):
-    artefacts = TrialArtefacts(place, 7)
-    assert artefacts.find_checkpoint_epoch() is None
+    artifacts = TrialArtifacts(place, 7)
+    assert artifacts.find_checkpoint_epoch() is None
     for epoch in (1, 9, 10):
-        artefacts.save_checkpoint(epoch, writing(w=str(epoch)))
+        artifacts.save_checkpoint(epoch, writing(w=str(epoch)))
     assert store_at(place).names() == ["trial-000007/checkpoint-00010"]
-    assert artefacts.find_checkpoint_epoch() == 10
-    TrialArtefacts(place, 8).save_checkpoint(3, writing(w="old"))
-    TrialArtefacts(place, 8).take_over(artefacts, 10)
-    assert read(TrialArtefacts(place, 8).fetched_checkpoint(10, tmp_path / "x")) == {"w": "10"}
-    artefacts.drop_checkpoints()
+    assert artifacts.find_checkpoint_epoch() == 10
+    TrialArtifacts(place, 8).save_checkpoint(3, writing(w="old"))
+    TrialArtifacts(place, 8).copy_checkpoint(artifacts, 10)
+    assert read(TrialArtifacts(place, 8).fetched_checkpoint(10, tmp_path / "x")) == {"w": "10"}
+    artifacts.drop_checkpoints()
     assert store_at(place).names() == ["trial-000008/checkpoint-00010"]
 
 
@@ -143,12 +143,12 @@ def test_the_best_trials_weights_stay(place):
     objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
     keep = BestWeights(place, [objective], [])
     for number, (state, value) in enumerate((("complete", 0.5), ("complete", 0.7), ("complete", 0.6), ("failed", 1))):
-        TrialArtefacts(place, number).save_checkpoint(1, writing(c="c"))
-        TrialArtefacts(place, number).save_weights(writing(w="w"))
+        TrialArtifacts(place, number).save_checkpoint(1, writing(c="c"))
+        TrialArtifacts(place, number).save_weights(writing(w="w"))
         keep.ended(Trial(number, state, {}, 0, value=value))
     assert store_at(place).names() == ["trial-000001/weights"]
-    TrialArtefacts(place, 2).save_weights(writing(w="left by a driver that died"))
-    TrialArtefacts(place, 4).save_checkpoint(1, writing(c="in flight"))
+    TrialArtifacts(place, 2).save_weights(writing(w="left by a driver that died"))
+    TrialArtifacts(place, 4).save_checkpoint(1, writing(c="in flight"))
     trials = [Trial(n, state, {}, 0) for n, state in enumerate(["complete"] * 3 + ["failed", "running"])]
     BestWeights(place, [objective], [Trial(1, "complete", {}, 0, value=0.7)]).tidy(trials)
     assert store_at(place).names() == ["trial-000001/weights", "trial-000004/checkpoint-00001"]
@@ -158,7 +158,7 @@ def test_the_best_trials_weights_stay(place):
 def study(place: Path | str, url: str, space: dict[str, object]) -> Any:
     """Two running trials that measured two epochs."""
     study = open_study("lab", space=space, storage=url, metric="score")
-    study.storage.artefacts = place
+    study.storage.artifacts = place
     for number in range(2):
         study.ask()
         for epoch in (1, 2):
@@ -168,7 +168,7 @@ def study(place: Path | str, url: str, space: dict[str, object]) -> Any:
 
 def test_kept_weights_are_those_of_the_study(study, place, tmp_path):
     def save(text: str) -> dict[str, str]:
-        return TrialArtefacts(study.artefacts, 0).save_weights(writing(w=text))
+        return TrialArtifacts(study.artifacts, 0).save_weights(writing(w=text))
 
     study.tell(0, weights=save("0"))
     folder = kept_weights(study, 0)
@@ -183,13 +183,13 @@ def test_kept_weights_are_those_of_the_study(study, place, tmp_path):
 
 def test_a_population_exchanges_its_checkpoints(study, tmp_path):
     def kept(number: int) -> dict[str, str]:
-        return read(TrialArtefacts(study.artefacts, number).fetched_checkpoint(2, tmp_path / "here"))
+        return read(TrialArtifacts(study.artifacts, number).fetched_checkpoint(2, tmp_path / "here"))
 
     for number in range(2):
-        TrialArtefacts(study.artefacts, number).save_checkpoint(2, writing(w=str(number)))
-    exchange(study, 2, [Move(0, 1, dict(study.trial(1).params))])
+        TrialArtifacts(study.artifacts, number).save_checkpoint(2, writing(w=str(number)))
+    apply_exploits(study, 2, [Exploit(0, 1, dict(study.trial(1).params))])
     assert kept(0) == kept(1) == {"w": "1"}
-    TrialArtefacts(study.artefacts, 0).save_checkpoint(2, writing(w="as before a crash"))
+    TrialArtifacts(study.artifacts, 0).save_checkpoint(2, writing(w="as before a crash"))
     repair(study)
     assert kept(0) == {"w": "1"}
 
@@ -198,12 +198,12 @@ def test_a_trial_goes_on_in_another_worker(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = counting(tmp_path, place)
     runner.start(4, {"start": 0.0}, seed=1)
-    known = Checkpoint(2, [runner.step(), runner.step()][1].checkpoint)
+    known = Checkpoint(2, [runner.next_result(), runner.next_result()][1].checkpoint)
     other = counting(tmp_path, place)
     other.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=known)
     taken = to_end(other)
     assert [(s.epoch, s.metrics["score"], s.reason) for s in taken] == [(3, 3.0, None)]
-    assert hashes_of(TrialArtefacts(place, 4).fetched_weights(tmp_path / "here")) == taken[-1].weights
+    assert hashes_of(TrialArtifacts(place, 4).fetched_weights(tmp_path / "here")) == taken[-1].weights
     other.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=Checkpoint(2, {**known.hashes, "state.json": "0" * 64}))
     again = to_end(other)
     assert [s.epoch for s in again] == [1, 2, 3]
@@ -213,8 +213,8 @@ def test_a_trial_goes_on_in_another_worker(place, tmp_path, monkeypatch):
 # -- an object store --------------------------------------------------------------------------
 
 
-def test_files_come_first_and_a_manifest_last(url_of_artefacts, keys, monkeypatch, tmp_path):
-    store = store_at(url_of_artefacts)
+def test_files_come_first_and_a_manifest_last(url_of_artifacts, keys, monkeypatch, tmp_path):
+    store = store_at(url_of_artifacts)
     store.put(WEIGHTS, writing(a="1"))
     upload = next(key.split("/")[2] for key in keys() if key.endswith("/a"))
     assert keys() == [f"{WEIGHTS}.json", f"{WEIGHTS}/{upload}/a"]
@@ -223,7 +223,7 @@ def test_files_come_first_and_a_manifest_last(url_of_artefacts, keys, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(artefact_stores.json, "dumps", power_cut)
+        patch.setattr(artifact_stores.json, "dumps", power_cut)
         with pytest.raises(KeyboardInterrupt):
             store.put(WEIGHTS, writing(a="2"))
     assert len(keys()) == 3
@@ -234,12 +234,12 @@ def test_files_come_first_and_a_manifest_last(url_of_artefacts, keys, monkeypatc
     assert len(keys()) == 2, "an upload that was replaced is removed"
 
 
-def test_what_lies_beside_the_trials_is_left_alone(s3, url_of_artefacts, keys):
+def test_what_lies_beside_the_trials_is_left_alone(s3, url_of_artifacts, keys):
     beside = ["notes.json", "trial-of-others/a", "trial-of-others/weights.json"]
     for name in beside:
-        s3.put(f"{url_of_artefacts.removeprefix('s3://lab/')}/{name}", b"{}")
-    assert store_at(url_of_artefacts).names() == []
-    store_at(url_of_artefacts).tidy(lambda trial, entry: False)
+        s3.put(f"{url_of_artifacts.removeprefix('s3://lab/')}/{name}", b"{}")
+    assert store_at(url_of_artifacts).names() == []
+    store_at(url_of_artifacts).tidy(lambda trial, entry: False)
     assert keys() == beside
 
 
@@ -259,21 +259,21 @@ def changed(manifest: dict[str, Any], **entries: Any) -> bytes:
     ],
     ids=["no JSON", "version", "name", "upload", "missing", "hash"],
 )
-def test_a_damaged_entry_is_refused(s3, url_of_artefacts, tmp_path, damage, said):
-    store_at(url_of_artefacts).put(WEIGHTS, writing(a="1"))
-    key = f"{url_of_artefacts.removeprefix('s3://lab/')}/{WEIGHTS}.json"
+def test_a_damaged_entry_is_refused(s3, url_of_artifacts, tmp_path, damage, said):
+    store_at(url_of_artifacts).put(WEIGHTS, writing(a="1"))
+    key = f"{url_of_artifacts.removeprefix('s3://lab/')}/{WEIGHTS}.json"
     manifest = json.loads(s3.client.get_object(Bucket="lab", Key=key)["Body"].read())
     s3.put(key, damage(manifest))
     with pytest.raises(DamagedError, match=said):
-        store_at(url_of_artefacts).fetched(WEIGHTS, tmp_path / "here")
+        store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path / "here")
     assert [path for path in (tmp_path / "here").glob("*") if path.is_dir()] == []
 
 
-def test_a_copy_that_was_changed_here_is_fetched_again(url_of_artefacts, tmp_path):
-    store_at(url_of_artefacts).put(WEIGHTS, writing(a="1"))
-    copy = store_at(url_of_artefacts).fetched(WEIGHTS, tmp_path)
+def test_a_copy_that_was_changed_here_is_fetched_again(url_of_artifacts, tmp_path):
+    store_at(url_of_artifacts).put(WEIGHTS, writing(a="1"))
+    copy = store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path)
     (copy / "a").write_text("bit rot")
-    assert store_at(url_of_artefacts).fetched(WEIGHTS, tmp_path) == copy
+    assert store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path) == copy
     assert read(copy) == {"a": "1"}
 
 
@@ -281,16 +281,16 @@ def test_a_copy_that_was_changed_here_is_fetched_again(url_of_artefacts, tmp_pat
 def deaf() -> Iterator[None]:
     """In place of the store a server that listens and never answers, and is waited for half a second."""
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
-        patch.setattr(artefact_stores, "GIVE_UP_S", 0.5)
-        with elsewhere(f"http://127.0.0.1:{server.getsockname()[1]}"):
+        patch.setattr(artifact_stores, "GIVE_UP_S", 0.5)
+        with s3_endpoint(f"http://127.0.0.1:{server.getsockname()[1]}"):
             yield
 
 
-def test_what_was_measured_stands_when_the_store_is_away(url_of_artefacts, s3, tmp_path, monkeypatch):
+def test_what_was_measured_stands_when_the_store_is_away(url_of_artifacts, s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with deaf():
-        taken = steps(counting(tmp_path, url_of_artefacts), 4)
-    said = f"artefacts: {url_of_artefacts} does not answer"
+        taken = steps(counting(tmp_path, url_of_artifacts), 4)
+    said = f"artifacts: {url_of_artifacts} does not answer"
     assert [(s.metrics["score"], s.ended, s.weights) for s in taken] == [
         (1.0, None, None),
         (2.0, None, None),
@@ -300,32 +300,32 @@ def test_what_was_measured_stands_when_the_store_is_away(url_of_artefacts, s3, t
     assert taken[2].reason == f"not kept: {said}; its checkpoint was not used: {said}"
 
 
-def test_a_store_that_is_away_for_a_while_costs_no_checkpoint(url_of_artefacts, tmp_path, monkeypatch):
+def test_a_store_that_is_away_for_a_while_costs_no_checkpoint(url_of_artifacts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runner = counting(tmp_path, url_of_artefacts)
+    runner = counting(tmp_path, url_of_artifacts)
     runner.start(4, {"start": 0.0}, seed=1)
-    known = Checkpoint(2, [runner.step(), runner.step()][1].checkpoint)
+    known = Checkpoint(2, [runner.next_result(), runner.next_result()][1].checkpoint)
     with deaf():
         runner.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=known)
-        assert runner.step().epoch == 1, "it begins again"
+        assert runner.next_result().epoch == 1, "it begins again"
     runner.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=known)
-    assert runner.step().epoch == 3, "and what was there still is"
+    assert runner.next_result().epoch == 3, "and what was there still is"
 
 
-def test_what_was_taken_over_is_not_lost_when_the_store_is_away(url_of_artefacts, s3, tmp_path, monkeypatch):
+def test_what_was_taken_over_is_not_lost_when_the_store_is_away(url_of_artifacts, s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runner = counting(tmp_path, url_of_artefacts)
+    runner = counting(tmp_path, url_of_artifacts)
     with deaf():
         runner.start(4, {"start": 0.0}, 1, n_stored=2, n_inherited=2)
         with pytest.raises(NodeError, match=r"a checkpoint cannot be reached: .* does not answer"):
-            runner.step()
+            runner.next_result()
 
 
-def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artefacts, s3):
+def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artifacts, s3):
     objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
-    keep = BestWeights(url_of_artefacts, [objective], [])
+    keep = BestWeights(url_of_artifacts, [objective], [])
     for number in (1, 2):
-        TrialArtefacts(url_of_artefacts, number).save_weights(writing(w="w"))
+        TrialArtifacts(url_of_artifacts, number).save_weights(writing(w="w"))
     with deaf():
         keep.ended(Trial(1, "failed", {}, 0))
         with pytest.MonkeyPatch.context() as patch:
@@ -333,8 +333,8 @@ def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artefacts, s3):
             keep.ended(Trial(2, "failed", {}, 0))
         with pytest.raises(StorageError, match="does not answer"):
             keep.tidy([])
-    BestWeights(url_of_artefacts, [objective], []).tidy([Trial(n, "failed", {}, 0) for n in (1, 2)])
-    assert store_at(url_of_artefacts).names() == []
+    BestWeights(url_of_artifacts, [objective], []).tidy([Trial(n, "failed", {}, 0) for n in (1, 2)])
+    assert store_at(url_of_artifacts).names() == []
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from labs import command
 
-from aifs_tune.artefacts import kept_weights
+from aifs_tune.artifacts import kept_weights
 from aifs_tune.hashes import hashes_of
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study
@@ -31,7 +31,7 @@ def test_a_sweep_goes_on_from_what_an_object_store_has(postgres_url, s3, tmp_pat
     (tmp_path / "far.yaml").write_text(yaml.safe_dump(SWEEP))
     prefix = f"{tmp_path.parent.name}/{tmp_path.name}"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim42")
-    monkeypatch.setenv("AIFS_TUNE_ARTEFACTS", f"s3://lab/{prefix}")
+    monkeypatch.setenv("AIFS_TUNE_ARTIFACTS", f"s3://lab/{prefix}")
 
     def keys() -> list[str]:
         found = s3.client.list_objects_v2(Bucket="lab", Prefix=prefix).get("Contents", [])

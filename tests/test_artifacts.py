@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from counting import checkpoint_of
 
-from aifs_tune.answers import best_answer
-from aifs_tune.artefacts import BestWeights, TrialArtefacts, kept_weights
+from aifs_tune.answers import best_summary
+from aifs_tune.artifacts import BestWeights, TrialArtifacts, kept_weights
 from aifs_tune.errors import DamagedError, NotFoundError
-from aifs_tune.job import Job
+from aifs_tune.job import TrialContext
 from aifs_tune.runner import Runner
 from aifs_tune.storage import Storage
 from aifs_tune.studies import get_study, open_study
@@ -33,7 +33,7 @@ def study(url, space):
 
 
 def written(study, number: int) -> dict[str, str]:
-    return TrialArtefacts(study.artefacts, number).save_weights(
+    return TrialArtifacts(study.artifacts, number).save_weights(
         lambda folder: (folder / "weights.npz").write_text(f"weights of {number}")
     )
 
@@ -44,9 +44,9 @@ def test_the_hash_of_the_weights_is_stored_with_the_result(study, url):
     hashes = {"weights.npz": hashlib.sha256(b"weights of 0").hexdigest()}
     again = get_study(Storage(url), "lab").trial(0)
     assert told.weights == again.weights == again.to_json()["weights"] == hashes
-    assert best_answer(study)["weights"] == hashes
+    assert best_summary(study)["weights"] == hashes
     assert "weights" not in study.tell(1, {"score": 0.5}).to_json()
-    assert kept_weights(study, 0) == study.artefacts / "trial-000000" / "weights"
+    assert kept_weights(study, 0) == study.artifacts / "trial-000000" / "weights"
 
 
 def test_weights_that_are_not_those_of_the_study_are_refused(study):
@@ -128,41 +128,41 @@ def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
 
     def runner() -> Runner:
         make = lambda params, seed: make_trainer(spec, location, params=params, seed=seed, threads=1)  # noqa: E731
-        return Runner(Job(spec, location, tmp_path / "artefacts", tmp_path), make)
+        return Runner(TrialContext(spec, location, tmp_path / "artifacts", tmp_path), make)
 
     first = runner()
     first.start(0, {"units": 8}, 1)
-    measured = [first.step(), first.step()]
+    measured = [first.next_result(), first.next_result()]
     target = tmp_path / "executed"
     poison(checkpoint_of(first), "state", target)
     known = Checkpoint(2, measured[1].checkpoint) if is_known else None
     first.start(0, {"units": 8}, 1, n_stored=2, checkpoint=known)
-    again = [first.step(), first.step(), first.step()]
+    again = [first.next_result(), first.next_result(), first.next_result()]
     assert [s.metrics for s in again[:2]] == [s.metrics for s in measured], "it began again"
     assert "its checkpoint was not used" in again[-1].reason
     assert not target.exists()
-    poison(first._artefacts.fetched_weights(tmp_path), "weights", target)
+    poison(first._artifacts.fetched_weights(tmp_path), "weights", target)
     with pytest.raises(DamagedError, match=r"weights\.json: its SHA-256 is"):
-        load_classifier(first._artefacts.fetched_weights(tmp_path), hashes=again[-1].weights)
+        load_classifier(first._artifacts.fetched_weights(tmp_path), hashes=again[-1].weights)
     assert not target.exists()
-    pickle.loads((first._artefacts.fetched_weights(tmp_path) / "weights.pkl").read_bytes())
+    pickle.loads((first._artifacts.fetched_weights(tmp_path) / "weights.pkl").read_bytes())
     assert target.exists(), "the poison must work where pickle is allowed"
 
 
 def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
-    artefacts = TrialArtefacts(tmp_path, 3)
-    artefacts.save_checkpoint(1, lambda folder: (folder / "a").write_text("1"))
+    artifacts = TrialArtifacts(tmp_path, 3)
+    artifacts.save_checkpoint(1, lambda folder: (folder / "a").write_text("1"))
 
     def broken(folder):
         (folder / "a").write_text("2")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        artefacts.save_checkpoint(2, broken)
-    assert artefacts.find_checkpoint_epoch() == 1
-    artefacts.save_weights(lambda folder: (folder / "w").write_text("old"))
-    artefacts.save_weights(lambda folder: (folder / "w").write_text("new"))
-    assert (artefacts.fetched_weights(tmp_path) / "w").read_text() == "new"
+        artifacts.save_checkpoint(2, broken)
+    assert artifacts.find_checkpoint_epoch() == 1
+    artifacts.save_weights(lambda folder: (folder / "w").write_text("old"))
+    artifacts.save_weights(lambda folder: (folder / "w").write_text("new"))
+    assert (artifacts.fetched_weights(tmp_path) / "w").read_text() == "new"
     assert sorted(p.name for p in (tmp_path / "trial-000003").iterdir()) == ["checkpoint-00001", "weights"]
 
 
@@ -170,7 +170,7 @@ def test_only_the_best_trials_weights_stay(tmp_path):
     objective = parse_sweep({"name": "k", "space": {"x": 1.0}}).objective
 
     def end(number, value, state="complete"):
-        TrialArtefacts(tmp_path, number).save_weights(lambda folder: (folder / "w").write_text("w"))
+        TrialArtifacts(tmp_path, number).save_weights(lambda folder: (folder / "w").write_text("w"))
         keep.ended(Trial(number, state, {}, 0, value=value))
 
     keep = BestWeights(tmp_path, [objective], [])
@@ -186,9 +186,9 @@ def test_what_a_driver_that_died_left_is_removed(tmp_path):
     states = ("complete", "complete", "pruned", "running", "waiting")
     trials = [Trial(n, state, {}, 0, value=n / 10) for n, state in enumerate(states)]
     for trial in trials:
-        artefacts = TrialArtefacts(tmp_path, trial.number)
-        artefacts.save_weights(lambda folder: (folder / "w").write_text("w"))
-        artefacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
+        artifacts = TrialArtifacts(tmp_path, trial.number)
+        artifacts.save_weights(lambda folder: (folder / "w").write_text("w"))
+        artifacts.save_checkpoint(1, lambda folder: (folder / "c").write_text("c"))
         (tmp_path / f"trial-{trial.number:06d}" / "partial-x").mkdir()
     BestWeights(tmp_path, [objective], [trials[1]]).tidy(trials)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))

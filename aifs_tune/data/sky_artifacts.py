@@ -1,4 +1,4 @@
-"""What goes wrong in a camera: artefacts of the simulated sky, scaled by the flux of the objects around."""
+"""What goes wrong in a camera: artifacts of the simulated sky, scaled by the flux of the objects around."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aifs_tune.data.sky_profiles import FIELD, Image, Position
 from aifs_tune.data.sky_scenes import BANDS, Canvas
 
 
-def draw_artefact(canvas: Canvas, flux: float) -> None:
+def draw_artifact(canvas: Canvas, flux: float) -> None:
     """One or two of: cosmic rays, a satellite's trail, hot columns, a bleeding star, a ghost."""
     kinds = (_cosmic_rays, _satellite_trail, _hot_columns, _bleeding_star, _ghost)
     for kind in canvas.rng.choice(
@@ -20,7 +20,7 @@ def draw_artefact(canvas: Canvas, flux: float) -> None:
 
 
 def _tint(canvas: Canvas) -> Image:
-    """Bands are exposed one after another, so an artefact is in all of them at most in part."""
+    """Bands are exposed one after another, so an artifact is in all of them at most in part."""
     shares = canvas.rng.dirichlet(np.ones(BANDS))
     evenness = canvas.between(0.4, 1.0)
     return np.asarray(evenness + (1 - evenness) * BANDS * shares)
