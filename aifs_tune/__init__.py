@@ -11,42 +11,20 @@
 Names are loaded on first use: importing this package loads no Ray, TensorFlow or Optuna.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aifs_tune.analysis.of_study import analyse
-    from aifs_tune.bundle.exporting import export
-    from aifs_tune.bundle.importing import import_study
-    from aifs_tune.bundle.reproducing import reproduce
+    from aifs_tune.analysis import analyse
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
+    from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
+    from aifs_tune.publishing.bundle import export, import_study, reproduce
     from aifs_tune.storage import Storage
-    from aifs_tune.studies import open_study
-    from aifs_tune.study import Study
-    from aifs_tune.sweep import Sweep, SweepResult, load_sweep, resume
-    from aifs_tune.trial import Trial
+    from aifs_tune.study import Study, Trial, open_study
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "AifsTuneError": "errors",
-    "Client": "client",
-    "Storage": "storage",
-    "Study": "study",
-    "open_study": "studies",
-    "Sweep": "sweep",
-    "SweepResult": "sweep",
-    "load_sweep": "sweep",
-    "resume": "sweep",
-    "Trial": "trial",
-    "analyse": "analysis.of_study",
-    "export": "bundle.exporting",
-    "import_study": "bundle.importing",
-    "reproduce": "bundle.reproducing",
-}
 
 __all__ = [
     "AifsTuneError",
@@ -65,8 +43,22 @@ __all__ = [
     "resume",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"aifs_tune.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'aifs_tune' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "AifsTuneError": "errors",
+        "Client": "client",
+        "Storage": "storage",
+        "Study": "study",
+        "Sweep": "execution",
+        "SweepResult": "execution",
+        "Trial": "study",
+        "analyse": "analysis",
+        "export": "publishing.bundle",
+        "import_study": "publishing.bundle",
+        "load_sweep": "execution",
+        "open_study": "study",
+        "reproduce": "publishing.bundle",
+        "resume": "execution",
+    },
+)

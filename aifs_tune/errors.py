@@ -144,3 +144,18 @@ BORDER: dict[type[AifsTuneError], Border] = {
 def border_of(error: AifsTuneError) -> Border:
     """The nearest entry of :data:`BORDER` along the class hierarchy of ``error``."""
     return next(BORDER[family] for family in type(error).__mro__ if family in BORDER)
+
+
+PROBLEM_TYPES: dict[type[AifsTuneError], tuple[str, str]] = {
+    NotFoundError: ("urn:aifs-tune:not-found", "Not there"),
+    ConflictError: ("urn:aifs-tune:conflict", "Contradicts what stands"),
+    UnknownCallerError: ("urn:aifs-tune:unknown-caller", "No valid token"),
+    AccessError: ("urn:aifs-tune:access", "Not allowed"),
+    SweepFileError: ("urn:aifs-tune:invalid", "Invalid fields"),
+    RequestError: ("urn:aifs-tune:request", "Wrong request"),
+    StorageBusyError: ("urn:aifs-tune:storage-busy", "Somebody else is writing"),
+    StorageError: ("urn:aifs-tune:storage", "Storage trouble"),
+    ServiceError: ("urn:aifs-tune:busy", "Too much at once"),
+    AifsTuneError: ("urn:aifs-tune:error", "Error"),
+}
+"""The nearest entry along the class hierarchy counts."""

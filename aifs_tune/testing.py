@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import Scalar
 from aifs_tune.trainers.protocol import Adaptable, Resumable, Trainer
 
 

@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from aifs_tune.analysis.paired import compare_all
-from aifs_tune.analysis.resampled import holm, resampled_t
 from aifs_tune.analysis.scores import Scores, Split
+from aifs_tune.analysis.tests import holm, resampled_t
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -24,8 +24,8 @@ import numpy as np
 import optuna
 from search.instruments import instruments
 
-from aifs_tune.sampling import Proposer
-from aifs_tune.studies import instrument_spec
+from aifs_tune.samplers import Proposer
+from aifs_tune.study.open import instrument_spec
 
 FIRST_SEED = 100
 """The sampler was designed with seeds below this."""

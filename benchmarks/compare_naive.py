@@ -41,8 +41,8 @@ def timed(command: list[str], folder: str) -> tuple[float, dict]:
 
 def seconds_to(target: float, url: str, began: datetime) -> float | None:
     """Seconds from ``began`` to the end of the first epoch whose objective is at most ``target``; None for never."""
-    from aifs_tune.storage import Storage
-    from aifs_tune.studies import get_study
+    from aifs_tune.storage.storage import Storage
+    from aifs_tune.study.index import get_study
 
     study = get_study(Storage(url), "ours")
     metric = study.spec.objective.metric
@@ -79,7 +79,7 @@ def main() -> None:
     counts = ["--trials", str(args.trials), "--epochs", str(args.epochs), "--workers", str(args.workers)]
     data = str(args.data.resolve())
     naive = [sys.executable, str(args.naive.resolve()), data, *counts, "--size", str(args.size)]
-    ours = [sys.executable, "-m", "aifs_tune.cli", "run", str(HERE / "naive_space.yaml"), "--data", data, *counts]
+    ours = [sys.executable, "-m", "aifs_tune", "run", str(HERE / "naive_space.yaml"), "--data", data, *counts]
     ours += ["--set", f"data.image_size={args.size}", "--study", "ours", "--json"]
     early = [*ours, *(word for override in EARLY for word in ("--set", override))]
     walls: dict[str, list[float]] = {"naive": [], "ours": [], "ours, stopping early": []}

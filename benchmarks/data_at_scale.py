@@ -64,8 +64,8 @@ def read_frames(manifest: str, processes: str) -> dict:
 
     import pandas  # noqa: F401 - which reads the manifest
 
+    from aifs_tune.config.data import DataSpec
     from aifs_tune.data import prepare_frames
-    from aifs_tune.data_spec import DataSpec
 
     data = DataSpec(frames={"manifest": Path(manifest), "targets": {"number": {}}})
     with tempfile.TemporaryDirectory(dir=Path(manifest).parent) as cache:
@@ -120,8 +120,8 @@ def memory_mb() -> dict[str, float]:
 
 def prepare(folder: str, size: int) -> dict:
     """Seconds of ``prepare_images``."""
+    from aifs_tune.config.data import DataSpec
     from aifs_tune.data import prepare_images
-    from aifs_tune.data_spec import DataSpec
 
     started = time.perf_counter()
     prepared = prepare_images(DataSpec(folder=Path(folder), image_size=size))
@@ -131,7 +131,7 @@ def prepare(folder: str, size: int) -> dict:
 def work(location: str) -> dict:
     """Seconds of ``open_images``, and memory before and after reading every image through the trainer's tensor."""
     from aifs_tune.data import open_images
-    from aifs_tune.trainers.runtime import resident, tf
+    from aifs_tune.trainers.network.runtime import resident, tf
 
     tf.constant(0)
     before = memory_mb()

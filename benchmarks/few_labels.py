@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from aifs_tune.data_spec import DataSpec
-from aifs_tune.trainers.transfer_params import BACKBONES
+from aifs_tune.config.data import DataSpec
+from aifs_tune.trainers.models.transfer import BACKBONES
 
 PARAMS = {
     "learning_rate": 1e-3,
@@ -58,9 +58,9 @@ def main() -> None:
     args = cli.parse_args()
 
     from aifs_tune.data import prepare_images
-    from aifs_tune.trainers.cnn import CnnTrainer
-    from aifs_tune.trainers.residual import ResidualCnnTrainer
-    from aifs_tune.trainers.transfer import TransferTrainer
+    from aifs_tune.trainers.models.cnn import CnnTrainer
+    from aifs_tune.trainers.models.residual import ResidualCnnTrainer
+    from aifs_tune.trainers.models.transfer import TransferTrainer
 
     data = DataSpec(folder=args.data, image_size=args.size, group_by=args.group_by, channels=args.channels)
     images = prepare_images(data).images

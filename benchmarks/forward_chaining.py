@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from aifs_tune.analysis.resampled import resampled_t
-from aifs_tune.data.dealing import forward_folds
-from aifs_tune.data_spec import Fold
+from aifs_tune.analysis.tests import resampled_t
+from aifs_tune.config.data import Fold
+from aifs_tune.data.split import forward_folds
 
 N, N_OTHERS = 300, 10
 

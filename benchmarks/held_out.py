@@ -35,13 +35,13 @@ from baselines.linear import score_linear
 from rich.console import Console
 
 import aifs_tune
+from aifs_tune.cli.progress import PlainLines
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.listener import NullCallback
-from aifs_tune.progress import PlainLines
-from aifs_tune.spec import SweepSpec
-from aifs_tune.sweep_data import SweepData, data_for
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.by_name import find_trainer_entry, make_trainer
+from aifs_tune.execution.callbacks import NullCallback
+from aifs_tune.execution.data import SweepData, data_for
+from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
 
 
 def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: int) -> dict[str, float]:

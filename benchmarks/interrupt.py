@@ -31,8 +31,8 @@ def train(size: int, images: int, repeats: int) -> dict:
     """Seconds of an epoch, and from the signal to the answer of each of ``repeats`` others."""
     import numpy as np
 
-    from aifs_tune.data.images import ImageSet
-    from aifs_tune.trainers.cnn import CnnTrainer
+    from aifs_tune.data.images.decode import ImageSet
+    from aifs_tune.trainers.models.cnn import CnnTrainer
 
     pixels = np.random.default_rng(0).integers(0, 256, (images + 32, size, size, 3), dtype=np.uint8)
     labels = (np.arange(images + 32) % N_CLASSES).astype(np.int32)
@@ -64,7 +64,7 @@ def train(size: int, images: int, repeats: int) -> dict:
 
 def stop_a_sweep() -> float:
     """Seconds from the signal to the end of the command."""
-    command = [sys.executable, "-m", "aifs_tune.cli"]
+    command = [sys.executable, "-m", "aifs_tune"]
     with tempfile.TemporaryDirectory() as folder:
         survey = Path(folder, "survey")
         made = subprocess.run([*command, "simulate-sky", str(survey), "--images", "600"], capture_output=True)

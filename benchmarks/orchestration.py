@@ -52,14 +52,24 @@ def answer_of(command: list[str], folder: str) -> dict:
 
 def ours(function: str, trials: int, epochs: int, workers: int, sampler: str = "tpe") -> dict:
     """The profile of a sweep of our own, whose trials are in the database when it has ended."""
-    from aifs_tune.storage import Storage
-    from aifs_tune.studies import get_study
+    from aifs_tune.storage.storage import Storage
+    from aifs_tune.study.index import get_study
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "lab.py").write_text(LAB)
         Path(folder, "sweep.yaml").write_text(SWEEP.format(function=function, epochs=epochs, sampler=sampler))
         url = f"sqlite:///{folder}/lab.db"
-        command = [sys.executable, "-m", "aifs_tune.cli", "run", "sweep.yaml", "--storage", url, "--profile", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "aifs_tune.cli.main",
+            "run",
+            "sweep.yaml",
+            "--storage",
+            url,
+            "--profile",
+            "--json",
+        ]
         answer = answer_of([*command, "--trials", str(trials), "--workers", str(workers)], folder)
         stored = get_study(Storage(url), function).all_trials()
         assert [(t.state, t.epochs) for t in stored] == [("complete", epochs)] * trials

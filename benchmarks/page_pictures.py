@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("docs/figures"), metavar="FOLDER")
     parser.add_argument("--width", type=int, default=1280)
     options = parser.parse_args()
-    words = [sys.executable, "-m", "aifs_tune.cli", "serve", "--port", "0", "--storage", options.storage]
+    words = [sys.executable, "-m", "aifs_tune", "serve", "--port", "0", "--storage", options.storage]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as service:
         try:
             url = next(found[1] for line in service.stderr or () if (found := re.match(r"serving at (\S+);", line)))

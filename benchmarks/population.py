@@ -18,11 +18,11 @@ import time
 
 import numpy as np
 
-from aifs_tune.data.images import ImageSet
-from aifs_tune.trainers.cnn_params import CnnParams
-from aifs_tune.trainers.image_task import ImageTask
-from aifs_tune.trainers.jax_runtime import jax, jnp
-from aifs_tune.trainers.population_size import images_per_second, make_stack, memory_share, precision_of
+from aifs_tune.data.images.decode import ImageSet
+from aifs_tune.trainers.fused.fused import images_per_second, make_stack, memory_share, precision_of
+from aifs_tune.trainers.fused.jax_runtime import jax, jnp
+from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
+from aifs_tune.trainers.network.images import ImageTask
 
 
 def pictures(n: int, size: int) -> ImageSet:
@@ -96,7 +96,7 @@ def main() -> None:
     cli.add_argument("--repeats", type=int, default=3)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
-    task = ImageTask(pictures(args.images, args.size), precision=args.precision)
+    task = cnn_task(pictures(args.images, args.size), precision=args.precision)
     precision = precision_of(task)
     limit = matmul_rate(precision) / operations(task)
     rows = []

@@ -20,9 +20,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from aifs_tune.config.data import DataSpec
 from aifs_tune.data import open_images, prepare_images
-from aifs_tune.data_spec import DataSpec
-from aifs_tune.trainers.cnn_params import CnnParams
+from aifs_tune.trainers.models.cnn import CnnParams
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 SCORES = ("val_macro_f1", "val_accuracy", "val_loss")
@@ -30,7 +30,7 @@ SCORES = ("val_macro_f1", "val_accuracy", "val_loss")
 
 def train(location: str, params: dict[str, Any], seed: int, epochs: int, precision: str) -> dict[str, float]:
     """The best epoch of one training."""
-    from aifs_tune.trainers.cnn import CnnTrainer
+    from aifs_tune.trainers.models.cnn import CnnTrainer
 
     trainer = CnnTrainer(open_images(Path(location)), params, seed=seed, precision=precision, threads=1)  # type: ignore[arg-type]
     curve = [trainer.epoch() for _ in range(epochs)]
@@ -42,7 +42,7 @@ def random_configurations(n: int) -> list[dict[str, Any]]:
     """Drawn from the space of celestial_cnn, in the default architecture."""
     import optuna
 
-    from aifs_tune.sweep_file import find_sweep_file, load_sweep_file
+    from aifs_tune.config.loading import find_sweep_file, load_sweep_file
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load_sweep_file(find_sweep_file("celestial_cnn")).space

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aifs_tune.data.sky import simulate_sky
-from aifs_tune.trainers.transfer_params import BACKBONES
+from aifs_tune.data.simulate.sky import simulate_sky
+from aifs_tune.trainers.models.transfer import BACKBONES
 
 
 def survey(images: int, size: int, difficulty: float, seed: int):
@@ -47,8 +47,8 @@ def main() -> None:
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
 
-    from aifs_tune.trainers.runtime import keras
-    from aifs_tune.trainers.transfer import make_backbone, scaling_of
+    from aifs_tune.trainers.models.transfer import make_backbone, scaling_of
+    from aifs_tune.trainers.network.runtime import keras
 
     keras.utils.set_random_seed(args.seed)
     pixels, labels, classes = survey(args.images, args.size, args.difficulty, args.seed)

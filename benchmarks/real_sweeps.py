@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aifs_tune import load_sweep
-from aifs_tune.study import Study
+from aifs_tune.study.study import Study
 
 SEARCHES = {
     "aifs": [],

@@ -30,8 +30,8 @@ from typing import Any
 
 from orchestration import ours
 
-from aifs_tune.studies import open_study
-from aifs_tune.study import Study
+from aifs_tune.study.open import open_study
+from aifs_tune.study.study import Study
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True, "default": 1e-3},

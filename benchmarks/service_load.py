@@ -84,7 +84,7 @@ def crowd(port: int, study: str, clients: int, trials: int) -> None:
 @contextmanager
 def service(storage: str) -> Iterator[int]:
     """The port of a running service."""
-    command = [sys.executable, "-m", "aifs_tune.cli", "serve", "--port", "0", "--storage", storage]
+    command = [sys.executable, "-m", "aifs_tune", "serve", "--port", "0", "--storage", storage]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -123,9 +123,9 @@ def storages(given: str | None) -> Iterator[dict[str, str]]:
 
 def measured(storage: str, args: argparse.Namespace) -> dict[str, Any]:
     """Times of one storage; what was told must be there."""
-    from aifs_tune.client import Client
-    from aifs_tune.storage import Storage
-    from aifs_tune.studies import get_study
+    from aifs_tune.client.client import Client
+    from aifs_tune.storage.storage import Storage
+    from aifs_tune.study.index import get_study
 
     name = f"load-{uuid.uuid4().hex[:8]}"
     shares = [args.clients // args.processes + (i < args.clients % args.processes) for i in range(args.processes)]

@@ -89,12 +89,11 @@ def our_epochs(n: int, size: int, epochs: int, precision: str) -> list[float]:
     """Seconds of each epoch of our compiled program, with augmentation."""
     import numpy as np
 
-    from aifs_tune.trainers.augment import augment
-    from aifs_tune.trainers.cnn_network import CnnNetwork
-    from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-    from aifs_tune.trainers.lessons import ClassificationLoss
-    from aifs_tune.trainers.program import Epoch, Examples, TrainFunction
-    from aifs_tune.trainers.runtime import tf
+    from aifs_tune.trainers.augment.tensorflow import augment
+    from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
+    from aifs_tune.trainers.network.losses import ClassificationLoss
+    from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction
+    from aifs_tune.trainers.network.runtime import tf
 
     examples = Examples(*(tf.constant(array) for array in pictures(n, size)), tf.ones(n))
     network = CnnNetwork(CnnShape((size, size, 3), N_CLASSES), precision)  # type: ignore[arg-type]
@@ -130,7 +129,7 @@ def matmul_rates() -> dict[str, float]:
 
 def operations(size: int) -> float:
     """Floating-point operations to train on one image: forwards, and twice that backwards but for the images."""
-    from aifs_tune.trainers.cnn_params import CnnShape
+    from aifs_tune.trainers.models.cnn import CnnShape
 
     shape = CnnShape((size, size, 3), N_CLASSES)
     sizes = shape.weight_shapes
@@ -146,7 +145,7 @@ def operations(size: int) -> float:
 
 def textbook_operations(size: int) -> float:
     """The same where nothing is left out: images not cropped, and three times forwards for every layer."""
-    from aifs_tune.trainers.cnn_params import CnnShape
+    from aifs_tune.trainers.models.cnn import CnnShape
 
     sizes = CnnShape((size, size, 3), N_CLASSES).weight_shapes
     forward, edge = 0.0, size

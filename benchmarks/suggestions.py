@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from aifs_tune.analysis.of_study import analyse
-from aifs_tune.spec import SweepSpec
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trial import Measurement, Trial
+from aifs_tune.analysis.study_tables import analyse
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.study.trial import Measurement, Trial
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},

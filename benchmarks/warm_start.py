@@ -35,8 +35,8 @@ from search.ours import OurSearch  # noqa: E402
 from search.tables import CurveTable, LCBenchTable, random_params, reference  # noqa: E402
 from search.virtual_time import simulate  # noqa: E402
 
-from aifs_tune.study import Study  # noqa: E402
-from aifs_tune.warm_start import warm_start  # noqa: E402
+from aifs_tune.study.study import Study  # noqa: E402
+from aifs_tune.study.warm_start import warm_start  # noqa: E402
 
 KINDS = ("same", "related", "unrelated", "negated", "moved")
 KEPT: list[OurSearch] = []

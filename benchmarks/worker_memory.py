@@ -32,7 +32,7 @@ def image_set():
     """Random images with labels."""
     import numpy as np
 
-    from aifs_tune.data.images import ImageSet
+    from aifs_tune.data.images.decode import ImageSet
 
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (N_IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
@@ -43,7 +43,7 @@ def image_set():
 
 def warm(trials: int, shown: list[int]) -> dict:
     """Ours."""
-    from aifs_tune.trainers.cnn import CnnTrainer
+    from aifs_tune.trainers.models.cnn import CnnTrainer
 
     trainer = CnnTrainer(image_set(), SHAPES[0], threads=1)
     memory, switches = {}, []

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from aifs_tune import Client, Storage
-from aifs_tune.studies import get_study
+from aifs_tune.study.index import get_study
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 

@@ -15,14 +15,14 @@ from labs import make_lab
 from servers import crash, database_url
 from typed import CommandLine
 
-from aifs_tune.runner import Runner
-from aifs_tune.storage import Storage
+from aifs_tune.execution.runner import Runner
+from aifs_tune.storage.storage import Storage
 
 STARTS_RAY = {
     "test_clock",
     "test_confirm_refusals",
-    "test_preloading",
-    "test_ray_tune",
+    "test_preload",
+    "test_tuner",
     "test_service_sweeps",
     "test_sweep_confirm",
     "test_sweep_artifacts",
@@ -31,7 +31,7 @@ STARTS_RAY = {
     "test_sweep_images",
     "test_sweep_memory",
     "test_sweep_pbt",
-    "test_sweep_population",
+    "test_sweep_fused",
     "test_sweep_postgres",
     "test_sweep_reproduce",
     "test_sweep_search",

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.job import TrialContext
-from aifs_tune.runner import EpochResult, Runner
-from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.epochs import EpochResult
+from aifs_tune.execution.runner import Runner
 
 
 class CountingTrainer:

@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 from aifs_tune.errors import NotFoundError
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
 
 LAB = """
     import os, sys, time
@@ -86,7 +86,7 @@ def command(
 ) -> subprocess.Popen[str]:
     """``aifs-tune`` with ``arguments``, as typed in the lab's folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "aifs_tune.cli", *arguments],
+        [sys.executable, "-m", "aifs_tune", *arguments],
         cwd=lab,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

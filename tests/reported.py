@@ -7,17 +7,17 @@ import random
 
 import numpy as np
 
-from aifs_tune.artifacts import TrialArtifacts
-from aifs_tune.confirmation import start_confirmation
-from aifs_tune.confirming import _test_study
-from aifs_tune.contenders import BASELINE, Candidate, candidates_of
-from aifs_tune.cross_validation import SIZES, CrossValidation
+from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
+from aifs_tune.analysis.confirmation import start_confirmation
+from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
+from aifs_tune.config.cross_validation import SIZES, CrossValidation
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.sources import prepare
-from aifs_tune.storage import Storage
-from aifs_tune.studies import open_study, start_study
-from aifs_tune.study import Study
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.answered import Predictions, write_predictions
+from aifs_tune.execution.confirm import _test_study
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import open_study, start_study
+from aifs_tune.study.study import Study
+from aifs_tune.trainers.predictions import Predictions, write_predictions
 
 SCRIPT = "<script>window.hacked=1</script>"
 HOSTILE = f'"><img src=x onerror=window.hacked=1>{SCRIPT}'

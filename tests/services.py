@@ -21,7 +21,7 @@ SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
 def run_cli(*words: str, storage: str) -> subprocess.CompletedProcess[str]:
     """``aifs-tune`` with these words."""
     return subprocess.run(
-        [sys.executable, "-m", "aifs_tune.cli", *words, "--storage", storage],
+        [sys.executable, "-m", "aifs_tune", *words, "--storage", storage],
         capture_output=True,
         text=True,
         check=False,
@@ -42,7 +42,7 @@ class Service:
     def __init__(self, storage: str, *words: str, port: int = 0) -> None:
         self.said: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "aifs_tune.cli", "serve", "--port", str(port), "--storage", storage, *words],
+            [sys.executable, "-m", "aifs_tune", "serve", "--port", str(port), "--storage", storage, *words],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from aifs_tune.config.loading import load_sweep_file
 from aifs_tune.errors import SweepFileError
-from aifs_tune.sweep_file import load_sweep_file
 
 BASE = """\
 name: base

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aifs_tune import cli
+from aifs_tune.cli import main as cli
 
 
 class CommandResult(NamedTuple):

@@ -4,7 +4,7 @@
     for comparison in compare_all(scores, "baseline"):
         print(comparison.text)     # trial 17: better than the baseline by 0.031 [0.012, 0.050]
 
-The test is that of :mod:`aifs_tune.analysis.resampled`. A family of comparisons with one baseline is held to ``alpha``
+The test is that of :mod:`aifs_tune.analysis.tests`. A family of comparisons with one baseline is held to ``alpha``
 as a whole by Holm's procedure. Each interval has the confidence 1 - level, with the level at which that procedure
 decided on its comparison; so an interval holds 0 exactly where the verdict is that nothing was distinguished. It is
 wider than a single comparison's, by up to the Bonferroni correction. That all intervals of a family hold at once is
@@ -21,8 +21,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from aifs_tune.analysis.resampled import ResampledT, are_equal, holm, holm_levels, resampled_t, signed_rank_p
 from aifs_tune.analysis.scores import Array, Scores
+from aifs_tune.analysis.tests import ResampledT, are_equal, holm, holm_levels, resampled_t, signed_rank_p
 from aifs_tune.errors import RequestError
 
 Verdict: TypeAlias = Literal["better", "worse", "not distinguishable", "not tested"]

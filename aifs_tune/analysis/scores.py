@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import did_you_mean
 
 Array: TypeAlias = NDArray[np.float64]
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.cache import cache_root, storing
-from aifs_tune.data.files import FileTable
-from aifs_tune.data.reading import digest_of, digest_of_array
-from aifs_tune.durable import write_folder
+from aifs_tune._util.atomic_files import write_folder
+from aifs_tune._util.cache import cache_root, storing
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.data.digests import digest_of_array
+from aifs_tune.data.file_table import FileTable
 from aifs_tune.errors import NotFoundError
 
 VERSION = 1

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.data.across_parts import CrossSubsetDuplicates
+from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, Simulate, TableSpec
+from aifs_tune.data.digests import Progress
 from aifs_tune.data.examples import PreparedExamples
-from aifs_tune.data.files import FileTable
-from aifs_tune.data.reading import Progress
-from aifs_tune.data_spec import DataSpec, FramesSpec, Simulate, TableSpec
+from aifs_tune.data.file_table import FileTable
+from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates
 from aifs_tune.errors import DataError
-from aifs_tune.series_spec import SeriesSpec
 
 
 def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
@@ -45,7 +44,7 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
         return data
-    from aifs_tune.data.folder import scan_folder
+    from aifs_tune.data.images.folder import scan_folder
 
     folder = data.folder.absolute()
     scan_folder(folder)
@@ -74,7 +73,7 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         does not answer.
     """
     if data.url is not None:
-        from aifs_tune.data.store import fetch
+        from aifs_tune.data.fetch import fetch
 
         data = data.at(fetch(data.url, with_folder=_is_a_list(data, kind), tell=tell, progress=progress), kind)
     if kind != "images":
@@ -82,7 +81,7 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         for line in prepared.lines:
             tell(line)
         return Prepared(prepared.location, prepared.examples.fingerprint, prepared.files, prepared.lines)
-    from aifs_tune.data.prepare import prepare_images
+    from aifs_tune.data.images.prepare import prepare_images
 
     if data.folder is None:
         data = data.at(_simulated(data.simulate or Simulate(), tell, progress), kind)
@@ -138,13 +137,13 @@ def _prepared_examples(
 
         return prepare_table(data)
     if kind == "series":
-        from aifs_tune.data.series import prepare_series
+        from aifs_tune.data.series.prepare import prepare_series
 
         return prepare_series(data)
-    from aifs_tune.data.frames import prepare_frames
+    from aifs_tune.data.frames.prepare import prepare_frames
 
     if data.frames is not None and data.frames.manifest is None and data.frames.simulate is not None:
-        from aifs_tune.data.moving_sky import simulate_moving_sky
+        from aifs_tune.data.simulate.moving_sky import simulate_moving_sky
 
         sky = data.frames.simulate
         tell(f"a simulated sky of {sky.images} fields, {sky.frames} frames of {sky.size} px each")
@@ -153,8 +152,8 @@ def _prepared_examples(
 
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
-    from aifs_tune.data.cache import cache_root
-    from aifs_tune.data.sky import simulate_sky
+    from aifs_tune._util.cache import cache_root
+    from aifs_tune.data.simulate.sky import simulate_sky
 
     folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
     if not folder.exists():

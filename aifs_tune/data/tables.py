@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.dealing import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
+from aifs_tune.config.data import DataSpec, Genes, TableSpec
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
-from aifs_tune.data.files import FileTable, file_table, sha256_of
-from aifs_tune.data.folder import shown
-from aifs_tune.data_spec import DataSpec, Genes, TableSpec
+from aifs_tune.data.file_table import FileTable, file_table, sha256_of
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
+
 
 MOST_LEVELS = 20
 """A column of text with more different entries is left out, as an identifier would be."""

@@ -46,7 +46,8 @@ def run_requests(
 ) -> Generator[tuple[int, Response | WorkerDied], None, None]:
     """Index into ``jobs``, JSON values, and the answer to that one, in the order they are ready.
 
-    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.serve_requests` and its arguments, which runs in ``n``
+    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.serve_requests` and its arguments, which runs in
+    ``n``
     processes; ``does`` is what messages say of it. A worker waits until its last answer was taken, so that no answers
     pile up. Closing the generator ends the processes.
 

@@ -1,1 +1,1 @@
-"""The lab's service: the studies of a storage over HTTP, for instruments and people elsewhere."""
+"""HTTP service: the studies of a storage for instruments and people elsewhere."""

@@ -14,15 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from aifs_tune.errors import AifsTuneError
-from aifs_tune.service import events, looking, page, problems, reading, session_routes, shapes, writing
-from aifs_tune.service import sweeps as sweeps_routes
+from aifs_tune.service import problems
+from aifs_tune.service.context import AppContext
 from aifs_tune.service.dashboard import Dashboard
-from aifs_tune.service.desk import AppContext
-from aifs_tune.service.gate import Access, AccessMiddleware
-from aifs_tune.service.once import delete_old_responses
+from aifs_tune.service.idempotency import delete_old_responses
+from aifs_tune.service.middleware import Access, AccessMiddleware
+from aifs_tune.service.routes import charts, events, pages, read, session, write
+from aifs_tune.service.routes import sweeps as sweeps_routes
+from aifs_tune.service.schemas import responses
 from aifs_tune.service.sessions import Sessions
-from aifs_tune.service.sweeps_desk import SweepProcesses
-from aifs_tune.storage import Storage
+from aifs_tune.service.sweep_processes import SweepProcesses
+from aifs_tune.storage.storage import Storage
 
 
 def routes(
@@ -62,13 +64,13 @@ def routes(
         },
     )
     bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
-    app.include_router(reading.router, dependencies=[bearer])
+    app.include_router(read.router, dependencies=[bearer])
     app.include_router(events.router, dependencies=[bearer])
-    app.include_router(looking.router, dependencies=[bearer])
-    app.include_router(session_routes.router, dependencies=[bearer])
-    app.include_router(writing.router, dependencies=[bearer])
+    app.include_router(charts.router, dependencies=[bearer])
+    app.include_router(session.router, dependencies=[bearer])
+    app.include_router(write.router, dependencies=[bearer])
     app.include_router(sweeps_routes.router, dependencies=[bearer])
-    app.include_router(page.router)
+    app.include_router(pages.router)
     app.openapi_schema = _with_problems(app.openapi())
     return app
 
@@ -81,7 +83,7 @@ async def _end_streams(context: AppContext, ending: asyncio.Event) -> None:
 def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
     """The description, with what its errors look like."""
     template = "#/components/schemas/{model}"
-    schema = shapes.Problem.model_json_schema(ref_template=template)
+    schema = responses.Problem.model_json_schema(ref_template=template)
     described["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
     return described
 

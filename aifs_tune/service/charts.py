@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from aifs_tune.importance import METHOD
-from aifs_tune.study import Study
-from aifs_tune.trial import Trial
+from aifs_tune.errors import ServiceError
+from aifs_tune.study.importance import METHOD
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ _RATE_OF = 20
 
 
 def progress_response(name: str, study: Study, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.ProgressResponse`."""
+    """As :class:`~aifs_tune.service.schemas.charts.ProgressResponse`."""
     trials = study.all_trials()
     running = [trial for trial in trials if trial.state == "running"]
     ends = [trial.finished_at for trial in trials if trial.is_finished and trial.finished_at]
@@ -49,7 +51,7 @@ def progress_response(name: str, study: Study, now: datetime) -> dict[str, Any]:
 
 
 def history_response(name: str, study: Study, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.HistoryResponse`."""
+    """As :class:`~aifs_tune.service.schemas.charts.HistoryResponse`."""
     ended = sorted(
         (trial for trial in study.all_trials() if trial.state in ("complete", "pruned") and trial.value is not None),
         key=lambda trial: (_seconds(trial.finished_at), trial.number),
@@ -83,7 +85,7 @@ def history_response(name: str, study: Study, most: int) -> dict[str, Any]:
 
 
 def curves_response(name: str, study: Study, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.CurvesResponse`."""
+    """As :class:`~aifs_tune.service.schemas.charts.CurvesResponse`."""
     curves = {number: curve for number, curve in study.objective_curves().items() if curve}
     trials = [trial for trial in study.all_trials() if trial.number in curves]
     sign = 1 if study.spec.objective.mode == "max" else -1
@@ -107,7 +109,7 @@ def curves_response(name: str, study: Study, most: int) -> dict[str, Any]:
 def importance_response(
     name: str, study: Study, n_complete: int, found: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.ImportanceResponse`."""
+    """As :class:`~aifs_tune.service.schemas.charts.ImportanceResponse`."""
     return {
         "study": name,
         "method": METHOD,
@@ -120,7 +122,7 @@ def importance_response(
 
 
 def workers_response(name: str, study: Study, most: int, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.chart_shapes.WorkersResponse`."""
+    """As :class:`~aifs_tune.service.schemas.charts.WorkersResponse`."""
     started = sorted((t for t in study.all_trials() if t.started_at), key=lambda t: (_seconds(t.started_at), t.number))
     shown = started[-most:]
     by_worker: dict[str | None, list[Trial]] = defaultdict(list)
@@ -214,3 +216,41 @@ def _moment(moment: datetime | None) -> str | None:
 
 def _seconds(moment: datetime | None) -> float:
     return 0.0 if moment is None else moment.timestamp()
+
+
+MAX_STUDIES = 100
+WAIT_TIMEOUT_S = 2.0
+"""How long somebody waits for another study's, before what was known is told, or that it takes a while."""
+Shares: TypeAlias = Mapping[str, Mapping[str, float]]
+
+
+class Importances:
+    """Those of the studies that were asked for last."""
+
+    def __init__(self, *, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        self._computing, self._timeout_s = threading.Lock(), timeout_s
+        self._known: dict[int, tuple[int, Shares]] = {}
+
+    def of(self, study: Study) -> tuple[int, Shares]:
+        """As :meth:`~aifs_tune.study.study.Study.importance`, after the number of complete trials that it is from.
+
+        Raises
+        ------
+        ServiceError
+            If others are being computed, which may take a while for a very large study.
+        """
+        known = self._known.get(study.id)
+        if known is not None and known[0] == study.counts()["complete"]:
+            return known
+        if not self._computing.acquire(timeout=self._timeout_s):
+            if known is not None:
+                return known
+            raise ServiceError("the importance of another study is being computed; try again")
+        try:
+            self._known.pop(study.id, None)
+            self._known[study.id] = study.counts()["complete"], study.importance()
+            while len(self._known) > MAX_STUDIES:
+                del self._known[next(iter(self._known))]
+            return self._known[study.id]
+        finally:
+            self._computing.release()

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from aifs_tune.errors import AccessError
-from aifs_tune.project_view import ProjectView
-from aifs_tune.service.gate import CALLER
+from aifs_tune.service.middleware import CALLER
+from aifs_tune.service.project_view import ProjectView
 from aifs_tune.service.tokens import Caller
-from aifs_tune.storage import Storage
+from aifs_tune.storage.storage import Storage
 
 PATHS = (
     "/dashboard",

@@ -13,11 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from aifs_tune.errors import AifsTuneError, SweepFileError, border_of
-from aifs_tune.problem_types import PROBLEM_TYPES
-from aifs_tune.scalars import brief
+from aifs_tune._util.scalars import brief
+from aifs_tune.config.messages import validation_problems
+from aifs_tune.errors import PROBLEM_TYPES, AifsTuneError, SweepFileError, border_of
 from aifs_tune.service.strict_json import encoded
-from aifs_tune.wording import validation_problems
 
 MEDIA_TYPE = "application/problem+json"
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")

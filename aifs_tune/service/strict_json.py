@@ -7,8 +7,8 @@ import math
 from collections import Counter
 from typing import Any, NoReturn
 
+from aifs_tune._util.scalars import LARGEST_INT, brief
 from aifs_tune.errors import RequestError
-from aifs_tune.scalars import LARGEST_INT, brief
 
 MAX_DEPTH = 64
 MAX_VALUES = 10_000

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aifs_tune.errors import AifsTuneError, ServiceError, StorageBusyError
-from aifs_tune.storage import Storage
-from aifs_tune.writer_lock import WriterLock
+from aifs_tune.storage.lock import WriterLock
+from aifs_tune.storage.storage import Storage
 
 T = TypeVar("T")
 

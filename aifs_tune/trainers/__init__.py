@@ -1,1 +1,22 @@
-"""Trainers: what runs one trial, one epoch at a time."""
+"""Trainers: networks, boosted trees and functions that train one trial epoch by epoch.
+
+Names load on first use, so importing this package stays cheap.
+"""
+
+from typing import TYPE_CHECKING
+
+from aifs_tune._util.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from aifs_tune.trainers.load import load_classifier
+
+__all__ = [
+    "load_classifier",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "load_classifier": "load",
+    },
+)

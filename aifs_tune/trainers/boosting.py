@@ -1,25 +1,57 @@
-"""Gradient boosting of trees on a table: the honest baseline of every network there (scikit-learn)."""
+"""What can be tuned in a trial of gradient boosting. Loads no scikit-learn."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError, RequestError
-from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.answered import write_predictions
-from aifs_tune.trainers.boosting_params import BoostingParams
-from aifs_tune.trainers.columns import n_kept, ranked_columns
-from aifs_tune.trainers.course import BestEpochTracker, check_one_of, check_seed
-from aifs_tune.trainers.examples_task import ExamplesGoal, default_goal
+from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.feature_selection import KEPT, n_kept, ranked_columns
+from aifs_tune.trainers.network.examples import ExamplesGoal, default_goal
+from aifs_tune.trainers.network.params import Configuration
+from aifs_tune.trainers.network.trial_state import BestEpochTracker, check_one_of, check_seed
+from aifs_tune.trainers.predictions import write_predictions
+
+ALLOWED: dict[str, Parameter] = {
+    "learning_rate": FloatParameter(low=1e-6, high=1),
+    "trees": IntParameter(low=1, high=10_000, description="Added in each epoch, for each class."),
+    "leaves": IntParameter(low=2, high=65536, description="Of a tree, at most."),
+    "leaf_samples": IntParameter(low=1, high=1_000_000, description="Rows in a leaf, at least."),
+    "l2": FloatParameter(low=0, high=1e6, description="Regularisation of the leaves' values."),
+    "columns": FloatParameter(low=1e-4, high=1, description="Share of the columns that a split is searched in."),
+    "kept_columns": KEPT,
+}
+"""What each parameter can be."""
+
+STATIC_PARAMS: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoostingParams(Configuration):
+    """One configuration. The defaults are scikit-learn's, ten trees an epoch."""
+
+    trainer: ClassVar[str] = "boosting"
+    allowed: ClassVar = ALLOWED
+
+    learning_rate: float = 0.1
+    trees: int = 10
+    leaves: int = 31
+    leaf_samples: int = 20
+    l2: float = 0.0
+    columns: float = 1.0
+    kept_columns: float = 1.0
+
 
 _STEPS = 255
 """That scikit-learn's trees tell apart at most."""
@@ -44,7 +76,7 @@ class BoostingTrainer:
     threads
         Of a trial; None for all CPUs.
 
-    All others are those of :class:`~aifs_tune.trainers.examples_trainer.ExamplesTrainer`; ``precision``, ``epochs`` and
+    All others are those of :class:`~aifs_tune.trainers.network.examples.ExamplesTrainer`; ``precision``, ``epochs`` and
     ``devices`` mean nothing to trees.
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.durable import write_file
+from aifs_tune._util.atomic_files import write_file
 from aifs_tune.errors import TrainerError
 
 _VERSION = 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from aifs_tune.scalars import Scalar
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.trainers.protocol import Trainer
 
 _MEASURED = "val_"
@@ -103,7 +103,7 @@ class FoldedNetTrainer(FoldedTrainer):
 
     @property
     def gpu_peak_mb(self) -> float | None:
-        """As of :func:`aifs_tune.trainers.runtime.gpu_peak_mb`."""
+        """As of :func:`aifs_tune.trainers.network.runtime.gpu_peak_mb`."""
         found: float | None = self._own.gpu_peak_mb
         return found
 

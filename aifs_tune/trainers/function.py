@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.space import Scalar
 
 GPU_PEAK = "gpu_peak_mb"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from aifs_tune.space import Scalar
+from aifs_tune._util.scalars import Scalar
 
 
 class Trainer(Protocol):
@@ -75,7 +75,7 @@ class SavesPredictions(Protocol):
 
     def save_predictions(self, folder: Path) -> Path:
         """Write truths and answers into the existing ``folder`` as ``test.npz`` and ``test.json``; the path of the
-        first. See :func:`aifs_tune.trainers.answered.write_predictions`.
+        first. See :func:`aifs_tune.trainers.predictions.write_predictions`.
 
         Raises
         ------

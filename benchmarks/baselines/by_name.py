@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.spec import SweepSpec
 
 OF_KIND = {"trees": ("table",), "cnn": ("images",), "linear": ("table", "series", "frames")}
 """What each baseline can learn from; those that are not here take what the trainer of the sweep does."""

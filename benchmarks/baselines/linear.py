@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.examples import ExampleSet, open_examples
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.examples_task import ExamplesGoal
+from aifs_tune.trainers.network.examples import ExamplesGoal
 
 PENALTIES = tuple(10.0**power for power in range(-2, 5))
 """Of the squares of a linear model's weights: the one that is best on the validation part is taken."""

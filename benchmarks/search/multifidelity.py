@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.space import FixedParameter, Parameter, Space
+from aifs_tune.space.parameters import FixedParameter, Parameter
+from aifs_tune.space.search_space import Space
 from search.tables import CurveTable
 from search.virtual_time import Method, Run
 

@@ -7,11 +7,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from aifs_tune.ray_schedulers import make_scheduler
-from aifs_tune.search_spec import SearchSpec
-from aifs_tune.spec import SweepSpec
-from aifs_tune.storage import Storage
-from aifs_tune.studies import start_study
+from aifs_tune.config.search import SearchSpec
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.execution.ray.schedulers import make_scheduler
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import start_study
 from search.tables import CurveTable
 from search.virtual_time import Run
 

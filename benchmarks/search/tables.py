@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aifs_tune.space import Space
+from aifs_tune.space.search_space import Space
 
 
 class CurveTable(Protocol):

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from aifs_tune.analysis.near_duplicates import NearDuplicate, near_duplicates
-from aifs_tune.analysis.perceptual_hash import frequency_hash, gradient_hash, near_pairs, reduced
+from aifs_tune.data.images.near_duplicates import NearDuplicate, near_duplicates
+from aifs_tune.data.images.perceptual_hash import frequency_hash, gradient_hash, near_pairs, reduced
 from aifs_tune.errors import RequestError
 
 Pictures = NDArray[np.uint8]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aifs_tune.analysis.paired import compare, compare_all, comparison_table
-from aifs_tune.analysis.resampled import holm, holm_levels, resampled_t, signed_rank_p
 from aifs_tune.analysis.scores import Scores, Split
+from aifs_tune.analysis.tests import holm, holm_levels, resampled_t, signed_rank_p
 from aifs_tune.errors import RequestError
 
 BASE = np.array([0.80, 0.81, 0.79, 0.82, 0.80, 0.78, 0.80, 0.81, 0.79, 0.80])

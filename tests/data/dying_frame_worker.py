@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.data import frame_worker
-from aifs_tune.data.frame_reading import Frame, read_frame
+from aifs_tune.data.frames import worker
+from aifs_tune.data.frames.read import Frame, read_frame
 
 
 def dying(files: Sequence[Path], *args: Any, **settings: Any) -> Frame:
@@ -20,5 +20,5 @@ def dying(files: Sequence[Path], *args: Any, **settings: Any) -> Frame:
 
 
 if __name__ == "__main__":
-    frame_worker.read_frame = dying
-    frame_worker.main()
+    worker.read_frame = dying
+    worker.main()

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.data import decode_worker
-from aifs_tune.data.decode import Decoded, decode_file
+from aifs_tune.data.images import decode_worker
+from aifs_tune.data.images.decode import Decoded, decode_file
 
 
 def dying(path: str, *args: Any, **settings: Any) -> Decoded:

@@ -11,13 +11,13 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
+from aifs_tune.config.data import DataSpec, MovingSky
 from aifs_tune.data import open_examples
-from aifs_tune.data.frame_files import frames_like, read_frames
-from aifs_tune.data.frames import prepare_frames
-from aifs_tune.data.manifest import load_manifest
-from aifs_tune.data.moving_sky import draw_field, simulate_moving_sky, star_image
+from aifs_tune.data.frames.files import frames_like, read_frames
+from aifs_tune.data.frames.manifest import load_manifest
+from aifs_tune.data.frames.prepare import prepare_frames
+from aifs_tune.data.simulate.moving_sky import draw_field, simulate_moving_sky, star_image
 from aifs_tune.data.sources import locate, prepare
-from aifs_tune.data_spec import DataSpec, MovingSky
 from aifs_tune.errors import DataError
 
 POSITIONS = {"x": "px", "y": "px", "brightness": "mag"}
@@ -124,7 +124,7 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
 
 
 def test_processes_read_what_this_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifs_tune.data.recall._SETTLED_NS", 10**18)  # so that nothing is recalled
+    monkeypatch.setattr("aifs_tune.data.frames.files._SETTLED_NS", 10**18)  # so that nothing is recalled
     data = spec(manifest(tmp_path, stars(tmp_path)))
     (tmp_path / "4.fits").write_bytes(b"SIMPLE  =")
     with fits.open(tmp_path / "2.fits", mode="update") as opened:
@@ -165,9 +165,9 @@ def test_missing_pixels_and_rows_are_counted(tmp_path: Path) -> None:
 
 def test_nothing_is_read_again_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = spec(manifest(tmp_path, stars(tmp_path)))
-    monkeypatch.setattr("aifs_tune.data.recall._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("aifs_tune.data.frames.files._SETTLED_NS", -(10**18))
     first = prepare_frames(data)
-    monkeypatch.setattr("aifs_tune.data.frames.read_frames", None)
+    monkeypatch.setattr("aifs_tune.data.frames.prepare.read_frames", None)
     assert prepare_frames(data).location == first.location
     (tmp_path / "3.fits").write_bytes((tmp_path / "4.fits").read_bytes())
     with pytest.raises(TypeError):

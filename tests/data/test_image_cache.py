@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aifs_tune._util.cache import UNUSED_DAYS, cache_root, kept_copy, locked
+from aifs_tune.config.data import DataSpec
 from aifs_tune.data import PreparedImages, open_images, prepare_images
 from aifs_tune.data import cache as module
-from aifs_tune.data.cache import UNUSED_DAYS, Meta, cache_root, kept_copy, locked, write_entry
-from aifs_tune.data_spec import DataSpec
+from aifs_tune.data.cache import Meta, write_entry
 from aifs_tune.errors import NotFoundError, StorageError
 
 MakeFolder = Callable[..., Path]
@@ -89,7 +90,7 @@ def test_unchanged_files_are_not_read_again(
     make_folder: MakeFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder({"a": 5, "b": 5})
-    monkeypatch.setattr("aifs_tune.data.reading._SETTLED_NS", -(10**12))
+    monkeypatch.setattr("aifs_tune.data.digests._SETTLED_NS", -(10**12))
     first, _ = prepared(folder, cache)
     again, work = prepared(folder, cache)
     assert work == set()

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image
 
-from aifs_tune.data.decode import LARGEST_PIXELS, Decoded, DecodeSettings, decode
-from aifs_tune.data.scratch import scaled
+from aifs_tune.data.images.decode import LARGEST_PIXELS, Decoded, DecodeSettings, decode
+from aifs_tune.data.images.decode_all import scaled
 
 SETTINGS = DecodeSettings(size=8, channels="auto", fit="stretch")
 
@@ -191,7 +191,7 @@ def test_the_largest_image_needs_little_memory(tmp_path: Path) -> None:
     file = tmp_path / "large.png"
     Image.new("RGBA", (8000, 8000), (9, 9, 9, 99)).save(file, compress_level=1)
     code = (
-        "from pathlib import Path; from aifs_tune.data.decode import DecodeSettings, decode\n"
+        "from pathlib import Path; from aifs_tune.data.images.decode import DecodeSettings, decode\n"
         f"found = decode(open({str(file)!r}, 'rb'), DecodeSettings(64, 'auto', 'stretch'))\n"
         "assert found.pixels is not None, found\n"
         "print(next(line for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line).split()[1])"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pictures import picture
 
-from aifs_tune.data.decode import Decoded, DecodeSettings
-from aifs_tune.data.decoding import ImageFileDigest, decode_all
-from aifs_tune.data.reading import digest_of
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.data.images.decode import Decoded, DecodeSettings
+from aifs_tune.data.images.decode_all import ImageFileDigest, decode_all
 from aifs_tune.errors import DataError, WorkError
 
 SETTINGS = DecodeSettings(size=16, channels="auto", fit="stretch")
@@ -95,8 +95,8 @@ def test_a_script_without_a_main_guard_may_decode(files: Callable[..., list[Imag
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from aifs_tune.data.decode import DecodeSettings\n"
-        "from aifs_tune.data.decoding import decode_all\n"
+        "from aifs_tune.data.images.decode import DecodeSettings\n"
+        "from aifs_tune.data.images.decode_all import decode_all\n"
         f"found = list(decode_all({files('a.png', 'b.png')!r}, DecodeSettings(8, 'auto', 'crop'),\n"
         f"    lock_file=Path({str(tmp_path / 'lock')!r}), processes=2))\n"
         "print(len(found))\n"

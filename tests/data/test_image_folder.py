@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aifs_tune.data.folder import SkippedFile, scan_folder, shown
+from aifs_tune.data.images.folder import SkippedFile, scan_folder, shown
 from aifs_tune.errors import DataError
 
 MakeFolder = Callable[..., Path]

@@ -18,8 +18,8 @@ import pytest
 from pictures import picture
 from PIL import Image
 
+from aifs_tune.config.data import DataSpec
 from aifs_tune.data import PreparedImages, preflight, prepare_images
-from aifs_tune.data_spec import DataSpec
 from aifs_tune.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -307,7 +307,7 @@ def test_the_report_is_plain_json(make_folder: MakeFolder) -> None:
 
 def test_importing_data_is_cheap() -> None:
     code = (
-        "import sys, aifs_tune.data, aifs_tune.data.prepare\n"
+        "import sys, aifs_tune.data, aifs_tune.data.images.prepare\n"
         "print([m for m in ('tensorflow', 'ray', 'optuna', 'sklearn', 'pandas') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aifs_tune.config.data import DataSpec
 from aifs_tune.data import open_images, prepare_images
-from aifs_tune.data_spec import DataSpec
 
 pytestmark = pytest.mark.shared
 FIELD = r"^(.*?)_[0-9]+_[0-9]+_[0-9]+\.jpg$"

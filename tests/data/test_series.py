@@ -10,11 +10,10 @@ import numpy as np
 import pandas
 import pytest
 
+from aifs_tune.config.data import DataSpec, SeriesSpec, SplitSpec
 from aifs_tune.data import prepare_series
 from aifs_tune.data.sources import locate, prepare
-from aifs_tune.data_spec import DataSpec, SplitSpec
 from aifs_tune.errors import DataError
-from aifs_tune.series_spec import SeriesSpec
 
 MakeFolder = Callable[..., Path]
 

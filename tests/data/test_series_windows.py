@@ -10,11 +10,10 @@ import pandas
 import pytest
 from pydantic import ValidationError
 
+from aifs_tune.config.data import DataSpec, Forecast, SeriesSpec, SimulateSeries, SplitSpec
 from aifs_tune.data import prepare_series
-from aifs_tune.data.series_simulated import simulate_collection, simulate_long
-from aifs_tune.data_spec import DataSpec, SplitSpec
+from aifs_tune.data.simulate.series import simulate_collection, simulate_long
 from aifs_tune.errors import DataError
-from aifs_tune.series_spec import Forecast, SeriesSpec, SimulateSeries
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from aifs_tune.data.folder import scan_folder
-from aifs_tune.data.sky import SHARES, Conditions, cut_out, simulate_sky
-from aifs_tune.data.sky_camera import Camera, stretch
-from aifs_tune.data.sky_profiles import Grid
+from aifs_tune.data.images.folder import scan_folder
+from aifs_tune.data.simulate.profiles import Camera, Grid, stretch
+from aifs_tune.data.simulate.sky import SHARES, Conditions, cut_out, simulate_sky
 from aifs_tune.errors import ConflictError, RequestError, WorkError
 
 GRID = Grid.for_picture(64)

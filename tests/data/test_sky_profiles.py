@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import gammainc
 
-from aifs_tune.data.sky_profiles import Arms, Grid, edge_on_disc, moffat, sersic, sersic_b, spiral_disc
+from aifs_tune.data.simulate.profiles import Arms, Grid, edge_on_disc, moffat, sersic, sersic_b, spiral_disc
 
 GRID = Grid.for_picture(64)
 FINE = Grid.for_picture(640)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aifs_tune.config.data import DataSpec, Genes, SplitSpec, TableSpec
 from aifs_tune.data import open_examples, prepare_table
 from aifs_tune.data.tables import simulate_genes
-from aifs_tune.data_spec import DataSpec, Genes, SplitSpec, TableSpec
 from aifs_tune.errors import DataError, NotFoundError
 
 

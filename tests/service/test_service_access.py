@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from services import SPACE, Service, read_problem, request_head, run_cli, storage_in, token
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
 from aifs_tune.service.application import routes
 from aifs_tune.service.server import resolve_bind_address, serve
 from aifs_tune.service.tokens import Caller, TokenStore
-from aifs_tune.storage import Storage
+from aifs_tune.storage.storage import Storage
 
 BODIES = {
     "/v1/studies": {"name": "fresh", "space": SPACE},

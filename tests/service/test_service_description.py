@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 from services import SPACE, Service, storage_in, token
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.service.application import routes
 
 HERE = Path(__file__).parent

@@ -33,7 +33,7 @@ def test_the_examples_run_from_top_to_bottom(tmp_path):
                 if program == "export":
                     environment |= dict([words[0].split("=", 1)])
                     continue
-                run_cli = {"aifs-tune": [sys.executable, "-m", "aifs_tune.cli", *words]}
+                run_cli = {"aifs-tune": [sys.executable, "-m", "aifs_tune", *words]}
                 command = run_cli.get(program, [program, *words, "--fail-with-body"])
                 done = subprocess.run(
                     command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path

@@ -12,14 +12,15 @@ import pytest
 from servers import database_url
 from services import SPACE, Service, request_head, run_cli, storage_in
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.errors import NotFoundError, ServiceError
 from aifs_tune.service import changes
-from aifs_tune.service.watch import ChangeFeed, Channel
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study, open_study
-from aifs_tune.study import Study
-from aifs_tune.trial import TrialProgress
+from aifs_tune.service.changes import ChangeFeed, Channel
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
+from aifs_tune.study.open import open_study
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import TrialProgress
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 

@@ -19,9 +19,9 @@ import pytest
 from servers import revive, stop
 from services import SPACE, Service, storage_in
 
-from aifs_tune.client import Client
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study
+from aifs_tune.client.client import Client
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
 
 JSON = {"Content-Type": "application/json"}
 

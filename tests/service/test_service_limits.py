@@ -13,18 +13,17 @@ import psutil
 import pytest
 from services import SPACE, Service, read_problem, request_head, storage_in
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.errors import RequestError
 from aifs_tune.service import context
 from aifs_tune.service.application import routes
-from aifs_tune.service.gate import Access, AccessMiddleware
+from aifs_tune.service.context import StudyCache
+from aifs_tune.service.middleware import Access, AccessMiddleware
 from aifs_tune.service.sessions import Sessions
-from aifs_tune.service.shelf import StudyCache
 from aifs_tune.service.strict_json import read_json
-from aifs_tune.service.tables import make_tables
-from aifs_tune.service.tokens import Caller, TokenStore
-from aifs_tune.storage import Storage
-from aifs_tune.studies import open_study
+from aifs_tune.service.tokens import Caller, TokenStore, make_tables
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import open_study
 
 JSON = {"Content-Type": "application/json"}
 MIB = 1024 * 1024

@@ -16,10 +16,11 @@ from services import SPACE, Service, run_cli, storage_in
 
 import aifs_tune
 from aifs_tune import Client
+from aifs_tune.config.loading import find_sweep_file
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, ServiceError
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study, open_study
-from aifs_tune.sweep_file import find_sweep_file
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
+from aifs_tune.study.open import open_study
 
 TELL = "/v1/studies/raw/trials/0/tell"
 QUESTION = {"name": "raw", "space": SPACE, "search": {"sampler": "random"}}

@@ -12,10 +12,10 @@ import yaml
 from browsers import chromium
 from services import Service, storage_in
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.service.tokens import TokenStore
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
 
 SCRIPT = "<script>window.hacked=1</script>"
 IMAGE = '"><img src=x onerror=window.hacked=1>'

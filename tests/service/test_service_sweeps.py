@@ -13,13 +13,13 @@ import pytest
 from labs import ended, make_lab
 from services import Service, storage_in
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.service import sweeps_supervisor as supervisor
-from aifs_tune.service.once import WriteRequest
-from aifs_tune.service.sweeps_desk import SweepProcesses
-from aifs_tune.service.tables import make_tables
-from aifs_tune.storage import Storage
+from aifs_tune.service import sweep_supervisor as supervisor
+from aifs_tune.service.idempotency import WriteRequest
+from aifs_tune.service.sweep_processes import SweepProcesses
+from aifs_tune.service.tokens import make_tables
+from aifs_tune.storage.storage import Storage
 
 
 @pytest.fixture(scope="module")

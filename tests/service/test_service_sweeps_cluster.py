@@ -10,7 +10,7 @@ from clusters import Cluster
 from labs import ended, make_lab
 from services import Service
 
-from aifs_tune.client import Client
+from aifs_tune.client.client import Client
 
 
 @pytest.mark.soak

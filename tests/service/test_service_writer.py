@@ -11,8 +11,9 @@ from services import SPACE, storage_in
 
 from aifs_tune.errors import ConflictError, ServiceError, StorageBusyError
 from aifs_tune.service.writer import IDLE_S, MAX_HELD_LOCKS, Writer
-from aifs_tune.storage import Storage
-from aifs_tune.studies import get_study, open_study
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
+from aifs_tune.study.open import open_study
 
 
 def test_it_takes_no_more_than_it_may(tmp_path):
@@ -89,10 +90,10 @@ def test_studies_in_postgresql_share_few_locks(postgres_url):
 KILLED_AT_EVERY_WRITE = """
     import itertools, os, signal, sys
     import sqlalchemy
-    from aifs_tune.service.once import StoredResponse, WriteRequest, idempotent_response
-    from aifs_tune.service.tables import RESPONSES, make_tables
-    from aifs_tune.storage import Storage
-    from aifs_tune.studies import get_study
+    from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
+    from aifs_tune.service.tokens import RESPONSES, make_tables
+    from aifs_tune.storage.storage import Storage
+    from aifs_tune.study.open import get_study
 
     url, asked = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aifs_tune.data.images import ImageSet
+from aifs_tune.data.images.decode import ImageSet
 
 SMALL_NET = {"filters": 4, "dense_units": 16, "batch_size": 16, "learning_rate": 3e-3, "dropout": 0.1}
 """Trains in a fraction of a second."""

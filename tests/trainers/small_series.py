@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet, Target
-from aifs_tune.scalars import Scalar
 
 SMALL_RNN: dict[str, Scalar] = {"units": 8, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1}
 SMALL_CNN1D: dict[str, Scalar] = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.augment import augment, transforms_of, warp
-from aifs_tune.trainers.runtime import tf
+from aifs_tune.trainers.augment.tensorflow import augment, transforms_of, warp
+from aifs_tune.trainers.network.runtime import tf
 
 OFF = dict.fromkeys(
     (

@@ -8,7 +8,7 @@ from small_tables import clouds, planes
 
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.boosting import BoostingTrainer, stepped
-from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
 
 def test_epochs_together_are_what_scikit_learn_fits_at_once() -> None:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from small_series import SMALL_CNN1D, slopes
 
-from aifs_tune.trainers.cnn1d import Cnn1dNetwork
-from aifs_tune.trainers.cnn1d_params import Cnn1dParams, Cnn1dShape
-from aifs_tune.trainers.runtime import tf
+from aifs_tune.trainers.models.cnn1d import Cnn1dNetwork, Cnn1dParams, Cnn1dShape
+from aifs_tune.trainers.network.runtime import tf
 
 SERIES = slopes()
 

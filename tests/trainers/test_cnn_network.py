@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.cnn_network import CnnNetwork
-from aifs_tune.trainers.cnn_params import CnnShape
-from aifs_tune.trainers.image_network import to_unit_scale
-from aifs_tune.trainers.runtime import keras, tf
+from aifs_tune.trainers.models.cnn import CnnNetwork, CnnShape
+from aifs_tune.trainers.network.images import to_unit_scale
+from aifs_tune.trainers.network.runtime import keras, tf
 
 SHAPE = CnnShape((18, 17, 3), 3, batch_size=4, filters=4, conv_blocks=2, kernel_size=3, dense_units=8)
 

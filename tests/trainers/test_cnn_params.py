@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.cnn_params import ALLOWED, CnnParams, CnnShape
+from aifs_tune.trainers.models.cnn import ALLOWED, CnnParams, CnnShape
 
 
 def test_every_parameter_has_a_default_that_is_allowed() -> None:
@@ -85,5 +85,5 @@ def test_sizes_of_the_default_network() -> None:
 
 
 def test_checking_parameters_loads_no_tensorflow() -> None:
-    check = "import sys, aifs_tune.trainers.cnn_params; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    check = "import sys, aifs_tune.trainers.models.cnn; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet, Target
 from aifs_tune.errors import ConflictError, DataError, RequestError
-from aifs_tune.trainers.augment import transforms_of, warp
-from aifs_tune.trainers.cnn_network import CnnNetwork
-from aifs_tune.trainers.cnn_params import CnnShape
-from aifs_tune.trainers.cnn_values import CnnValuesNetwork, CnnValuesTrainer
-from aifs_tune.trainers.cnn_values_params import CnnValuesShape
-from aifs_tune.trainers.moving import TargetTransform, change
+from aifs_tune.trainers.augment.moving import TargetTransform, change
+from aifs_tune.trainers.augment.tensorflow import transforms_of, warp
+from aifs_tune.trainers.models.cnn import CnnNetwork, CnnShape
+from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesShape, CnnValuesTrainer
+from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 from aifs_tune.trainers.protocol import Trainer
-from aifs_tune.trainers.runtime import tf
-from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
 
 SMALL_NET = {"filters": 4, "dense_units": 16, "batch_size": 16, "learning_rate": 3e-3}
 TURNED = {"rotation_deg": 180.0, "width_shift": 0.1, "height_shift": 0.1, "horizontal_flip": True, "zoom": 0.1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.devices import Devices
+from aifs_tune.trainers.network.devices import Devices
 
 SCRIPT = """
 import json, sys
@@ -19,7 +19,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import numpy as np
 from small_images import SMALL_NET, STILL, blobs
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.cnn import CnnTrainer
+from aifs_tune.trainers.models.cnn import CnnTrainer
 from pathlib import Path
 
 params = SMALL_NET | STILL | {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0}

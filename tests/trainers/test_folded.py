@@ -12,25 +12,25 @@ import pytest
 from compiled_once import CompiledOnce
 from small_tables import clouds
 
-from aifs_tune.confirmation import start_confirmation
-from aifs_tune.confirming import selection_bias_warning
-from aifs_tune.contenders import BASELINE, Candidate
-from aifs_tune.cross_validation import CrossValidation
+from aifs_tune.analysis.candidates import BASELINE, Candidate
+from aifs_tune.analysis.confirmation import start_confirmation
+from aifs_tune.analysis.noise import find_noise_floor
+from aifs_tune.analysis.test_part import selection_bias_warning
+from aifs_tune.config.cross_validation import CrossValidation
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data import open_examples
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError, SweepFileError
-from aifs_tune.job import TrialContext
-from aifs_tune.listener import NullCallback
-from aifs_tune.noise_floor import find_noise_floor
-from aifs_tune.storage import Storage
-from aifs_tune.studies import start_study
-from aifs_tune.sweep_data import data_for, located
-from aifs_tune.sweep_file import parse_sweep
+from aifs_tune.execution.callbacks import NullCallback
+from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.data import data_for, located
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import start_study
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.boosting import BoostingTrainer
-from aifs_tune.trainers.by_name import check_trainer, make_trainer
+from aifs_tune.trainers.factory import check_trainer, make_trainer
 from aifs_tune.trainers.folded import folded
-from aifs_tune.trainers.mlp import MlpTrainer
+from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.protocol import Resumable, Trainer
 
 FAST: dict[str, Any] = {"learning_rate": 0.03, "units": 8, "batch_size": 16, "dropout": 0.0}

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.by_name import check_trainer
+from aifs_tune.trainers.factory import check_trainer
 from aifs_tune.trainers.function import FunctionTrainer, import_function
 
 

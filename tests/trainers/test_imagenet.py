@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.efficientnet_lite import preprocess_input
-from aifs_tune.trainers.imagenet import backbone_of, main, read_tensors
-from aifs_tune.trainers.transfer import TransferNetwork
-from aifs_tune.trainers.transfer_params import TransferShape
+from aifs_tune.trainers.models.efficientnet_lite import preprocess_input
+from aifs_tune.trainers.models.imagenet import backbone_of, main, read_tensors
+from aifs_tune.trainers.models.transfer import TransferNetwork, TransferShape
 
 WIDTHS = (32, 16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
 EDGES = (3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
-from aifs_tune.trainers.metrics import measure
-from aifs_tune.trainers.scores import CLASSIFIED
+from aifs_tune.trainers.network.metrics import measure
+from aifs_tune.trainers.predictions import CLASSIFIED
 
 
 def logs(rows: list[list[float]]) -> np.ndarray:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from small_tables import clouds, planes
 
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import DataError, RequestError
-from aifs_tune.sweep_file import parse_sweep
-from aifs_tune.trainers.by_name import check_trainer
-from aifs_tune.trainers.mlp import MlpNetwork, MlpTrainer
-from aifs_tune.trainers.mlp_params import MlpParams, MlpShape
-from aifs_tune.trainers.runtime import keras, tf
-from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.factory import check_trainer
+from aifs_tune.trainers.models.mlp import MlpNetwork, MlpParams, MlpShape, MlpTrainer
+from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
 FAST = {"learning_rate": 0.01, "units": 16, "dropout": 0.1, "batch_size": 16}
 EASY = clouds(apart=5.0)

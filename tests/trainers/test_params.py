@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aifs_tune.trainers.cnn_params import CnnParams
-from aifs_tune.trainers.runtime import keras
-from aifs_tune.trainers.transfer_params import TransferParams
+from aifs_tune.trainers.models.cnn import CnnParams
+from aifs_tune.trainers.models.transfer import TransferParams
+from aifs_tune.trainers.network.runtime import keras
 
 
 def test_a_cosine_is_that_of_keras() -> None:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from test_cnn_network import SHAPE, plain_keras, some_images
 
-from aifs_tune.trainers.augment import augment
-from aifs_tune.trainers.cnn_network import CnnNetwork
-from aifs_tune.trainers.cnn_params import CnnParams, CnnShape
-from aifs_tune.trainers.lessons import ClassificationLoss
-from aifs_tune.trainers.program import Epoch, Examples, TrainFunction, dropped
-from aifs_tune.trainers.runtime import keras, tf
+from aifs_tune.trainers.augment.tensorflow import augment
+from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
+from aifs_tune.trainers.network.losses import ClassificationLoss
+from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction, dropped
+from aifs_tune.trainers.network.runtime import keras, tf
 
 STILL = CnnParams(
     learning_rate=0.01, dropout=0, rotation_deg=0, width_shift=0, height_shift=0, horizontal_flip=False, optimizer="sgd"

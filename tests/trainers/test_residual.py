@@ -12,12 +12,20 @@ from small_images import STILL, blobs
 from aifs_tune.errors import RequestError
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.checkpoint import read_state
-from aifs_tune.trainers.classifier import load_classifier
-from aifs_tune.trainers.image_network import to_unit_scale
+from aifs_tune.trainers.load import load_classifier
+from aifs_tune.trainers.models.residual import (
+    ALLOWED,
+    LEAST_VARIANCE,
+    RUNNING,
+    Convolution,
+    ResidualCnnTrainer,
+    ResidualNetwork,
+    ResidualParams,
+    ResidualShape,
+)
+from aifs_tune.trainers.network.images import to_unit_scale
+from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.protocol import Trainer
-from aifs_tune.trainers.residual import LEAST_VARIANCE, RUNNING, ResidualCnnTrainer, ResidualNetwork
-from aifs_tune.trainers.residual_params import ALLOWED, Convolution, ResidualParams, ResidualShape
-from aifs_tune.trainers.runtime import keras, tf
 
 SMALL = {"filters": 4, "stages": 2, "blocks": 1, "batch_size": 16, "learning_rate": 3e-3}
 SHAPE = ResidualShape((13, 10, 3), 3, batch_size=6, filters=3, stages=3, blocks=2)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from small_series import SMALL_RNN, slopes
 
-from aifs_tune.trainers.rnn import RnnNetwork
-from aifs_tune.trainers.rnn_params import RnnParams, RnnShape
-from aifs_tune.trainers.runtime import tf
-from aifs_tune.trainers.weights import is_kernel
+from aifs_tune.trainers.models.rnn import RnnNetwork, RnnParams, RnnShape
+from aifs_tune.trainers.network.network import is_kernel
+from aifs_tune.trainers.network.runtime import tf
 
 SERIES = slopes()
 

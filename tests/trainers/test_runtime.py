@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers import runtime
-from aifs_tune.trainers.runtime import configure, gpu_peak_mb, native_precision, resident, tf
+from aifs_tune.trainers.network import runtime
+from aifs_tune.trainers.network.runtime import configure, gpu_peak_mb, native_precision, resident, tf
 
 
 def test_a_copy_on_write_map_is_shared(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ GPU = """
 import json, sys
 from aifs_tune import memory
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.runtime import configure
+from aifs_tune.trainers.network.runtime import configure
 from tensorflow.python.eager import context
 
 here = context.context()

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
 
+from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import DataError, RequestError
-from aifs_tune.scalars import Scalar
-from aifs_tune.trainers.cnn1d import Cnn1dTrainer
-from aifs_tune.trainers.rnn import RnnTrainer
-from aifs_tune.trainers.runtime import tf
-from aifs_tune.trainers.scores import CLASS_METRICS, value_metrics
-from aifs_tune.trainers.series_trainer import cropped
+from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
+from aifs_tune.trainers.models.rnn import RnnTrainer
+from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.series import cropped
+from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
 SERIES = slopes()
 KINDS = {

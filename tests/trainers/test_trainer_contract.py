@@ -10,12 +10,12 @@ from small_tables import clouds, planes
 
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.boosting import BoostingTrainer
-from aifs_tune.trainers.cnn import CnnTrainer
-from aifs_tune.trainers.cnn1d import Cnn1dTrainer
 from aifs_tune.trainers.function import FunctionTrainer
-from aifs_tune.trainers.mlp import MlpTrainer
+from aifs_tune.trainers.models.cnn import CnnTrainer
+from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
+from aifs_tune.trainers.models.mlp import MlpTrainer
+from aifs_tune.trainers.models.rnn import RnnTrainer
 from aifs_tune.trainers.protocol import Trainer
-from aifs_tune.trainers.rnn import RnnTrainer
 
 
 class TestCnnTrainer(CompiledOnce):

@@ -13,19 +13,26 @@ import numpy as np
 import pytest
 from small_images import blobs
 
+from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import RequestError
-from aifs_tune.sweep_file import parse_sweep
 from aifs_tune.testing import TrainerContract
-from aifs_tune.trainers.by_name import check_trainer
-from aifs_tune.trainers.classifier import load_classifier
-from aifs_tune.trainers.exported import write_keras, write_onnx
-from aifs_tune.trainers.image_network import to_unit_scale
-from aifs_tune.trainers.loaded import load_network
+from aifs_tune.trainers.export import write_keras, write_onnx
+from aifs_tune.trainers.factory import check_trainer
+from aifs_tune.trainers.load import load_classifier, load_network
+from aifs_tune.trainers.models.transfer import (
+    ALLOWED,
+    BACKBONES,
+    TransferNetwork,
+    TransferParams,
+    TransferShape,
+    TransferTrainer,
+    how_to_get,
+    scaling_of,
+)
+from aifs_tune.trainers.network.images import to_unit_scale
+from aifs_tune.trainers.network.network import is_pretrained
+from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.protocol import Trainer
-from aifs_tune.trainers.runtime import keras, tf
-from aifs_tune.trainers.transfer import TransferNetwork, TransferTrainer, scaling_of
-from aifs_tune.trainers.transfer_params import ALLOWED, BACKBONES, TransferParams, TransferShape, how_to_get
-from aifs_tune.trainers.weights import is_pretrained
 
 SMALL = {"backbone": "mobilenet_v2_035", "batch_size": 12, "learning_rate": 1e-2, "frozen_epochs": 1}
 IMAGES = blobs(n=36, edge=32)

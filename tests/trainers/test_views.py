@@ -7,8 +7,8 @@ import pytest
 from small_images import SMALL_NET, STILL, blobs
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.classifier import load_classifier
-from aifs_tune.trainers.cnn import CnnTrainer
+from aifs_tune.trainers.load import load_classifier
+from aifs_tune.trainers.models.cnn import CnnTrainer
 
 IMAGES = blobs()
 

@@ -1,0 +1,1 @@
+"""Private utilities that know nothing of hyperparameter tuning."""

@@ -1,0 +1,37 @@
+"""Numbers, durations and configurations as short text."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+from aifs_tune._util.scalars import Scalar
+
+
+def number(value: float | None) -> str:
+    """A number for a table: four significant digits, plain notation from 0.0001 to 1e9; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a person: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def configuration(params: Mapping[str, Scalar], names: Container[str] | None = None) -> str:
+    """Parameters in one line; those of ``names`` only."""
+    return "  ".join(f"{name}={_short(value)}" for name, value in params.items() if names is None or name in names)
+
+
+def _short(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number(value) if isinstance(value, float) else str(value)

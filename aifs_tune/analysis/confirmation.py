@@ -1,0 +1,223 @@
+"""Configurations on fresh seeds and folds: what a sweep found is trained again, and compared with a baseline.
+
+The best of many trials was chosen by the validation part that measured it, and so looks better than it is. A
+confirmation is a study of its own: each of a few candidates on each division of the data that cross-validation makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.analysis.candidates import Candidate
+from aifs_tune.analysis.paired import Comparison, compare_all
+from aifs_tune.analysis.scores import Scores, Split
+from aifs_tune.config.cross_validation import FOLD, SIZES, SPLIT, CrossValidation, split_of
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.storage.projects import split_name
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study, get_study
+from aifs_tune.study.open import start_study
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import FINAL, Trial
+
+if TYPE_CHECKING:
+    import pandas
+
+
+CANDIDATES = "candidates"
+"""Fact of a confirmation: the configurations that it compares, the baseline first."""
+_MOST = 1000
+_VAL = "val_"
+"""How the metrics of the validation part begin."""
+_FRESH = 1_000_003
+"""Added to the seed of a study, so that its confirmation repeats none of its trainings."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What a confirmation found so far.
+
+    ``scores`` has NaN where a training failed or has not ended; ``comparisons`` are of each candidate with the
+    baseline, which is the first.
+    """
+
+    study: Study
+    candidates: tuple[Candidate, ...]
+    scores: Scores
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def leader(self) -> Candidate:
+        """The candidate with the best mean score over the divisions that all of them have."""
+        sign = 1 if self.scores.mode == "max" else -1
+        return max(self.candidates, key=lambda each: sign * self.mean(each.name))
+
+    def mean(self, name: str) -> float:
+        """The mean score of a candidate over the divisions that it has; the worst possible one if it has none."""
+        import numpy as np
+
+        values = self.scores.of(name)
+        worst = float("-inf") if self.scores.mode == "max" else float("inf")
+        return float(np.nanmean(values)) if np.isfinite(values).any() else worst
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row a candidate and division: name, trial, repeat, fold, score."""
+        import pandas as pd
+
+        rows = [
+            {"name": each.name, "trial": each.trial, "repeat": split.repeat, "fold": split.fold, "score": score}
+            for each in self.candidates
+            for split, score in zip(self.scores.splits, self.scores.of(each.name).tolist(), strict=True)
+        ]
+        return pd.DataFrame(rows).astype({"trial": "Int64"})
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        import numpy as np
+
+        told = []
+        for each in self.candidates:
+            values = self.scores.of(each.name)
+            kept = values[np.isfinite(values)]
+            told.append(
+                {
+                    **each.to_json(),
+                    "mean": float(kept.mean()) if len(kept) else None,
+                    "sd": float(kept.std(ddof=1)) if len(kept) > 1 else None,
+                    "scores": [float(value) if np.isfinite(value) else None for value in values],
+                }
+            )
+        return {
+            "confirmation": self.study.name,
+            "objective": self.study.spec.objective.model_dump(),
+            "splits": [{"repeat": split.repeat, "fold": split.fold} for split in self.scores.splits],
+            "candidates": told,
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+        }
+
+
+def start_confirmation(
+    storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Candidate], cv: CrossValidation
+) -> Study:
+    """The study of each candidate on each division, with all trials waiting; one that is there already and compares
+    the same in the same way is gone on with. ``spec`` is what the candidates were found with; a number is put behind
+    ``name`` if another study has it.
+
+    Raises
+    ------
+    RequestError
+        If ``spec`` is of an instrument, or divides its data already.
+    """
+    asked = _with_cross_validation(spec, cv)
+    wanted = [each.to_json() for each in candidates]
+    for candidate in _names(name):
+        there = find_study(storage, candidate)
+        if there is None:
+            return _created(storage, asked, candidate, wanted)
+        if there.fact(CANDIDATES) == wanted and there.spec.cross_validation == cv:
+            return there
+    raise ConflictError(f"{name}: {_MOST} studies have this name and a number; allowed: another storage")
+
+
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{n}" for n in range(2, _MOST + 1))
+
+
+def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
+    if spec.trainer is None:
+        raise RequestError(
+            f"{spec.name} has no trainer: an instrument measures a configuration again when it is enqueued"
+        )
+    if spec.cross_validation is not None or SPLIT in spec.space:
+        raise RequestError(f"{spec.name} divides its data already; allowed: a sweep whose space has no {SPLIT!r}")
+    if cv.measures_folds and not spec.objective.metric.startswith(_VAL):
+        raise RequestError(
+            f"objective.metric: {spec.objective.metric} is of the training part; allowed with folds: val_..., or folds "
+            "among all"
+        )
+    if cv.folds > 1 and spec.data is None:
+        raise RequestError(
+            f"trainer {spec.trainer.name} is given no data that could be divided into {cv.folds} folds; "
+            "allowed: 1 fold, with repeats"
+        )
+    document = spec.model_dump(mode="json")
+    document["cross_validation"] = cv.model_dump(mode="json")
+    document["trainer"]["folds"] = 1
+    numbers = list(range(cv.n_splits))
+    document["space"][SPLIT] = {"type": "choice", "choices": numbers} if len(numbers) > 1 else 0
+    seed = (spec.search.seed + _FRESH) % 2**32
+    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None, "seed": seed}
+    return parse_sweep(document)
+
+
+def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Mapping[str, Any]]) -> Study:
+    assert spec.cross_validation is not None
+    n_splits = spec.cross_validation.n_splits
+
+    def create() -> Study:
+        project, short = split_name(name)
+        study = start_study(storage, spec, short, project=project, with_default=False)
+        study.record_fact(CANDIDATES, list(candidates))
+        for split in range(n_splits):  # a worker then meets each division once, as a rule
+            for each in candidates:
+                study.enqueue({**each["params"], SPLIT: split})
+        study.request_trials(n_splits * len(candidates))
+        return study
+
+    return storage.transact(create, name)
+
+
+def read_confirmation(storage: Storage, name: str) -> Confirmation:
+    """What the confirmation ``name`` found so far.
+
+    Raises
+    ------
+    NotFoundError
+        If it is none, or nothing has ended yet.
+    """
+    study = get_study(storage, name)
+    told, cv = study.fact(CANDIDATES), study.spec.cross_validation
+    if told is None or cv is None:
+        raise NotFoundError(f"study {name!r} is no confirmation; make one with: aifs-tune confirm STUDY")
+    candidates = tuple(Candidate(each["name"], each["trial"], each["params"]) for each in told)
+    if not any(trial.state in FINAL for trial in study.all_trials()):
+        raise NotFoundError(f"confirmation {name!r} has no result yet; continue with: aifs-tune resume {name}")
+    values = {each.name: [float("nan")] * cv.n_splits for each in candidates}
+    for trial in study.all_trials():
+        split, params = split_of(cv, trial.params)
+        name_of = next((each.name for each in candidates if dict(each.params) == params), None)
+        if name_of is not None and split is not None and trial.state == "complete":
+            values[name_of][split] = _score(study, cv, trial)
+    objective = study.spec.objective
+    scores = Scores(objective.metric, objective.mode, _splits(study, cv), values)
+    return Confirmation(study, candidates, scores, compare_all(scores, candidates[0].name))
+
+
+def _score(study: Study, cv: CrossValidation, trial: Trial) -> float:
+    """What a complete trial is worth: its best epoch on its fold, or where that chose the epoch its value."""
+    found = trial.value
+    if cv.measures_folds:
+        found = study.curve(trial)[-1].metrics.get(_of_fold(study.spec.objective.metric))
+    return float("nan") if found is None else found
+
+
+def _of_fold(metric: str) -> str:
+    return f"{FOLD}{metric.removeprefix(_VAL)}"
+
+
+def _splits(study: Study, cv: CrossValidation) -> list[Split]:
+    """With the sizes that its sweep found; where there are no folds nothing is known of other data, and the training
+    part counts as large."""
+    sizes = study.fact(SIZES) or []
+    splits = []
+    for number in range(cv.n_splits):
+        repeat, fold = divmod(number, cv.folds)
+        n_train, n_val = sizes[number] if cv.folds > 1 and number < len(sizes) else (10**9, 1)
+        splits.append(Split(repeat, fold, n_train, n_val))
+    return splits

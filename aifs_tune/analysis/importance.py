@@ -1,0 +1,458 @@
+"""Which parameters explain a study's results, alone and in pairs, as tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+
+from aifs_tune.analysis.scores import Array
+from aifs_tune.config.sweep import Objective, SweepSpec
+from aifs_tune.errors import RequestError
+from aifs_tune.samplers.encoding import Axis
+from aifs_tune.samplers.search_space import SearchSpace
+from aifs_tune.study.importance import FEWEST as FEWEST_PED
+from aifs_tune.study.importance import PedAnova
+from aifs_tune.study.results import values_of
+from aifs_tune.study.trial import Trial
+
+_NARROWEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """A tree as boxes: ``low`` and ``high`` (m, d) in the unit cube, ``values`` (m,)."""
+
+    low: Array
+    high: Array
+    values: Array
+
+    @property
+    def widths(self) -> Array:
+        """Of each box along each parameter (m, d)."""
+        return np.maximum(self.high - self.low, _NARROWEST)
+
+    def marginal(self, first: int, second: int, grid: tuple[Array, Array]) -> Array:
+        """The tree's mean over all parameters but two, at a grid of these: (n_first, n_second)."""
+        inside = [
+            (points[:, None] > self.low[:, axis]) & (points[:, None] <= self.high[:, axis])
+            for axis, points in zip((first, second), grid, strict=True)
+        ]
+        others = np.delete(self.widths, [first, second], axis=1).prod(axis=1)
+        return np.asarray((inside[0] * (self.values * others)) @ inside[1].T.astype(float))
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Parts of a tree's variance: ``alone`` (d,) by one parameter, ``total`` (d,) that would be gone without it,
+    ``pairs`` (d, d), symmetric with zeros on the diagonal, by two together and neither alone."""
+
+    alone: Array
+    total: Array
+    pairs: Array
+
+
+def leaves_of(tree: Any, n_parameters: int) -> Leaves:
+    """The leaves of scikit-learn's ``tree_``, which was fitted to points of the unit cube (n, ``n_parameters``)."""
+    low = np.zeros((tree.node_count, n_parameters))
+    high = np.ones((tree.node_count, n_parameters))
+    for node in range(tree.node_count):  # parents stand before their children
+        axis, threshold = tree.feature[node], tree.threshold[node]
+        if axis < 0:
+            continue
+        for child in (tree.children_left[node], tree.children_right[node]):
+            low[child], high[child] = low[node], high[node]
+        high[tree.children_left[node], axis] = threshold
+        low[tree.children_right[node], axis] = threshold
+    ends = tree.feature < 0
+    low[low == 0.0] = -_NARROWEST  # a point at 0 is in the first box
+    return Leaves(low[ends], high[ends], tree.value[ends, 0, 0].astype(float))
+
+
+def shares_of(leaves: Leaves) -> Shares | None:
+    """What explains the variance of a tree; None if it has none."""
+    widths = leaves.widths
+    volume = widths.prod(axis=1)
+    centred = leaves.values - np.average(leaves.values, weights=volume)
+    variance = float(np.sum(centred**2 * volume))
+    d = widths.shape[1]
+    if variance <= 0.0:
+        return None
+    alone, total, pairs = np.zeros(d), np.zeros(d), np.zeros((d, d))
+    split = [k for k in range(d) if np.ptp(leaves.low[:, k]) > 0]
+    ratios = np.stack([_ratio(leaves.low[:, k], leaves.high[:, k], widths[:, k]) for k in split])
+    base = np.outer(centred * volume, centred * volume)
+    alone[split] = np.einsum("lm,klm->k", base, ratios)
+    # no BLAS: its threads wait for each other on a machine whose cores train
+    both = np.einsum("jlm,klm->jk", ratios * base, ratios) - alone[split, None] - alone[split]
+    np.fill_diagonal(both, 0.0)
+    pairs[np.ix_(split, split)] = both
+    total[split] = variance - _products_but_one(base, ratios)
+    return Shares(*(np.clip(part / variance, 0.0, 1.0) for part in (alone, total, pairs)))
+
+
+def _ratio(low: Array, high: Array, widths: Array) -> Array:
+    """The overlap of every two boxes along a parameter, over the product of their widths: (m, m)."""
+    overlap = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    return np.asarray(np.maximum(overlap, 0.0) / np.outer(widths, widths))
+
+
+def _products_but_one(base: Array, ratios: Array) -> Array:
+    """For each of ``ratios`` (k, m, m), the sum of ``base`` times all others."""
+    after = [np.ones_like(base)]
+    for ratio in ratios[:0:-1]:
+        after.append(after[-1] * ratio)
+    found, before = [], base
+    for ratio in ratios:
+        found.append(float(np.sum(before * after.pop())))
+        before = before * ratio
+    return np.array(found)
+
+
+FEWEST = 8
+"""Trials, below which halves of them say nothing."""
+N_TREES = 64
+N_HALVES = 40
+_TREES_OF_A_HALF = 16
+_LEAF_SIZES = (1, 2, 4, 8)
+_MOST_LEAVES = 128
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, eq=False)
+class ShareEstimate:
+    """Shares with the ends of their 95 % intervals, all of one shape."""
+
+    value: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Fitted to ``unit_points`` (n, d) in the unit cube and ``values`` (n,), which are not all equal.
+
+    ``explained`` is what part of the variance of trials that a tree has not seen it foretells (R², out of bag); at or
+    below 0 it foretells nothing, and its shares mean nothing.
+    """
+
+    unit_points: Array
+    values: Array
+    trees: tuple[Leaves, ...]
+    explained: float
+    leaf_size: int
+    seed: int
+
+    @cached_property
+    def _full(self) -> Shares | None:
+        return _mean_shares(self.trees)
+
+    @cached_property
+    def _halves(self) -> list[Shares]:
+        rng = np.random.default_rng(self.seed)
+        n, found = len(self.values), []
+        for _ in range(N_HALVES):
+            chosen = rng.permutation(n)[: n // 2]
+            if np.ptp(self.values[chosen]) == 0:
+                continue
+            size = max(1, self.leaf_size // 2)
+            seed = int(rng.integers(2**31))
+            trees = _fitted(self.unit_points[chosen], self.values[chosen], _TREES_OF_A_HALF, size, seed)[0]
+            shares = _mean_shares(trees)
+            if shares is not None:
+                found.append(shares)
+        return found
+
+    def importances(self, part: str) -> ShareEstimate:
+        """What :class:`~aifs_tune.analysis.importance.Shares` calls ``part``, with intervals."""
+        assert self._full is not None, "values that differ make trees that vary"
+        value = getattr(self._full, part)
+        if len(self._halves) < 2:
+            return ShareEstimate(value, np.zeros_like(value), np.ones_like(value))
+        halves = np.array([getattr(half, part) for half in self._halves])
+        wide, moved = _NORMAL_95 * halves.std(axis=0, ddof=1), value - halves.mean(axis=0)
+        low, high = value - wide + np.minimum(moved, 0.0), value + wide + np.maximum(moved, 0.0)
+        return ShareEstimate(value, np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0))
+
+    def surface(self, first: int, second: int, grid: tuple[Array, Array]) -> tuple[Array, Array]:
+        """The mean over all parameters but two, at a grid of these, and its standard deviation over the trees."""
+        found = np.stack([tree.marginal(first, second, grid) for tree in self.trees])
+        return found.mean(axis=0), found.std(axis=0)
+
+
+def fit_forest(unit_points: Array, values: Array, seed: int) -> Forest:
+    """A forest whose leaves are as large as foretells unseen trials best: the more noise, the larger."""
+    best: Forest | None = None
+    for size in _sizes(len(values)):
+        trees, explained = _fitted(unit_points, values, N_TREES, size, seed)
+        if best is None or explained > best.explained:
+            best = Forest(unit_points, values, trees, explained, size, seed)
+    assert best is not None
+    return best
+
+
+def out_of_bag_predictions(unit_points: Array, values: Array, seed: int) -> Array:
+    """Of each trial, what trees foretell that have not seen it (n,), by a forest that is as :func:`fit_forest` makes
+    it."""
+    forests = [_grown(unit_points, values, N_TREES, size, seed) for size in _sizes(len(values))]
+    found = np.array(max(forests, key=lambda forest: float(forest.oob_score_)).oob_prediction_, dtype=float)
+    return np.where(np.isfinite(found), found, values.mean())
+
+
+def _sizes(n: int) -> list[int]:
+    return [size for size in _LEAF_SIZES if size == 1 or 4 * size <= n]
+
+
+def _fitted(
+    unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed: int
+) -> tuple[tuple[Leaves, ...], float]:
+    forest = _grown(unit_points, values, n_trees, leaf_size, seed)
+    trees = tuple(leaves_of(each.tree_, unit_points.shape[1]) for each in forest.estimators_)
+    return trees, float(forest.oob_score_)
+
+
+def _grown(unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> Any:
+    """scikit-learn's forest."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        n_trees,
+        min_samples_leaf=leaf_size,
+        max_leaf_nodes=_MOST_LEAVES if len(values) > _MOST_LEAVES else None,
+        oob_score=True,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that some trials are in every tree, where there are few
+        return forest.fit(unit_points, values)
+
+
+def _mean_shares(trees: tuple[Leaves, ...]) -> Shares | None:
+    found = [shares for shares in map(shares_of, trees) if shares is not None]
+    if not found:
+        return None
+    return Shares(*(np.mean([getattr(each, part) for each in found], axis=0) for part in ("alone", "total", "pairs")))
+
+
+Evaluator: TypeAlias = Literal["fanova", "pedanova"]
+EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
+REMARK = "remark"
+"""In ``attrs`` of a table: what could not be computed and why, or how it was; absent where there is nothing to say."""
+LITTLE = 0.2
+"""Below it a forest explains too little of trials that it has not seen for its shares to mean much."""
+_N_RESAMPLED = 100
+_N_GRID = 21
+_NEAR = 0.1
+
+
+class Explained:
+    """What explains the values of the complete trials of a study; others have none that can be compared.
+
+    ``unit_points`` (n, d) are their configurations in the unit cube, see :mod:`aifs_tune.analysis.importance`;
+    ``names`` those
+    of the d parameters that can vary.
+    """
+
+    def __init__(self, spec: SweepSpec, trials: Sequence[Trial]) -> None:
+        self._spec = spec
+        self.trials = [t for t in trials if t.state == "complete" and len(values_of(t)) == len(spec.objectives)]
+        self._encoding = SearchSpace.of(spec).encoding()
+        self.names = self._encoding.names
+        unit_points = self.encoded(self.trials)
+        self.is_active = ~np.isnan(unit_points)
+        self.unit_points: Array = np.where(self.is_active, unit_points, 0.5)
+        self._forests: dict[str, Forest] = {}
+
+    def axis(self, index: int) -> Axis:
+        """How the parameter of this index is encoded."""
+        return self._encoding.axes[index]
+
+    def encoded(self, trials: Sequence[Trial]) -> Array:
+        """The places (n, d) of any trials of the study, NaN where a parameter is inactive."""
+        unit_points = np.empty((len(trials), len(self.names)))
+        for i, trial in enumerate(trials):
+            unit_points[i] = self._encoding.unit_point(trial.params)
+        return unit_points
+
+    def values(self, objective: Objective) -> Array:
+        """Of the complete trials (n,)."""
+        index = self._spec.objectives.index(objective)
+        return np.array([values_of(t)[index] for t in self.trials], dtype=float)
+
+    def find_forest(self, objective: Objective) -> Forest | None:
+        """The forest of one objective; None where :meth:`obstacle` says why."""
+        if self.obstacle(objective, FEWEST):
+            return None
+        if objective.metric not in self._forests:
+            self._forests[objective.metric] = fit_forest(
+                self.unit_points, self.values(objective), self._spec.search.seed % 2**31
+            )
+        return self._forests[objective.metric]
+
+    def unexplained(self, without: int | None, trials: Sequence[Trial], scores: Array) -> Array:
+        """What a forest of all parameters, or all but one, leaves of ``scores`` (n,), each trial foretold by trees that
+        have not seen it."""
+        unit_points = np.nan_to_num(self.encoded(trials), nan=0.5)
+        unit_points = unit_points if without is None else np.delete(unit_points, without, axis=1)
+        if unit_points.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
+            return np.asarray(scores - scores.mean())
+        return np.asarray(scores - out_of_bag_predictions(unit_points, scores, self._spec.search.seed % 2**31))
+
+    def obstacle(self, objective: Objective, fewest: int) -> str | None:
+        """Why nothing can be said of an objective; None where something can."""
+        n = len(self.trials)
+        if not self.names:
+            return "no parameter varies"
+        if n < fewest:
+            return f"{n} trials are complete; at least {fewest} are needed"
+        if np.ptp(self.values(objective)) == 0:
+            return f"{objective.metric} is the same in all {n} complete trials"
+        return None
+
+    def importance(self, evaluator: Evaluator) -> pd.DataFrame:
+        """As :meth:`aifs_tune.analysis.study_tables.Analysis.importance`."""
+        if evaluator not in EVALUATORS:
+            raise RequestError(f"evaluator: {evaluator!r} is not allowed; allowed: {', '.join(EVALUATORS)}")
+        estimated = self._fanova if evaluator == "fanova" else self._ped_anova
+        rows, remarks = list[tuple[object, ...]](), list[str]()
+        for objective in self._spec.objectives:
+            found = estimated(objective)
+            if isinstance(found, str):
+                remarks.append(found)
+                continue
+            for i in np.argsort(-found.value, kind="stable"):
+                shares = (float(found.value[i]), float(found.low[i]), float(found.high[i]))
+                rows.append((objective.metric, self.names[i], evaluator, *shares, len(self.trials)))
+            remarks += self._doubts(objective) if evaluator == "fanova" else []
+        columns = ["objective", "parameter", "evaluator", "importance", "low", "high", "n_trials"]
+        return _table(rows, columns, n_texts=3, remarks=remarks).astype({"n_trials": "Int64"})
+
+    def interactions(self) -> pd.DataFrame:
+        """As :meth:`aifs_tune.analysis.study_tables.Analysis.interactions`."""
+        rows, remarks = list[tuple[object, ...]](), list[str]()
+        for objective in self._spec.objectives:
+            forest = self.find_forest(objective)
+            if forest is None:
+                remarks.append(self.obstacle(objective, FEWEST) or "")
+                continue
+            found = forest.importances("pairs")
+            pairs = [(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names))]
+            for i, j in sorted(pairs, key=lambda pair: -found.value[pair]):
+                shares = (float(part[i, j]) for part in (found.value, found.low, found.high))
+                rows.append((objective.metric, self.names[i], self.names[j], *shares))
+            remarks += self._doubts(objective)
+        return _table(rows, ["objective", "first", "second", "share", "low", "high"], n_texts=3, remarks=remarks)
+
+    def contour(self, first: str, second: str, metric: str | None) -> pd.DataFrame:
+        """As :meth:`aifs_tune.analysis.study_tables.Analysis.contour`."""
+        axes = [self._axis(name) for name in (first, second)]
+        if first == second:
+            raise RequestError(f"{first}: given twice; allowed: two different parameters")
+        objective = self._objective(metric)
+        forest = self.find_forest(objective)
+        grid = [self._grid(axis) for axis in axes]
+        if forest is None:
+            table = pd.DataFrame(columns=[first, second, "predicted", "std", "n_near"])
+            table.attrs[REMARK] = self.obstacle(objective, FEWEST)
+            return table
+        predicted, std = forest.surface(axes[0], axes[1], (grid[0], grid[1]))
+        near = [
+            (np.abs(self.unit_points[:, axis, None] - points) <= self._nearness(axis)) & self.is_active[:, axis, None]
+            for axis, points in zip(axes, grid, strict=True)
+        ]
+        values = [self._encoding.axes[axis].values(points) for axis, points in zip(axes, grid, strict=True)]
+        table = pd.DataFrame(
+            {
+                first: [value for value in values[0] for _ in values[1]],
+                second: list(values[1]) * len(values[0]),
+                "predicted": predicted.ravel(),
+                "std": std.ravel(),
+                "n_near": (near[0].T.astype(int) @ near[1].astype(int)).ravel(),
+            }
+        )
+        if doubts := self._doubts(objective):
+            table.attrs[REMARK] = doubts[0]
+        return table
+
+    def _fanova(self, objective: Objective) -> ShareEstimate | str:
+        forest = self.find_forest(objective)
+        return self.obstacle(objective, FEWEST) or "" if forest is None else forest.importances("alone")
+
+    def _ped_anova(self, objective: Objective) -> ShareEstimate | str:
+        obstacle = self.obstacle(objective, FEWEST_PED)
+        if obstacle:
+            return obstacle
+        losses = self.values(objective) * (-1.0 if objective.mode == "max" else 1.0)
+        evaluate, n = self._ped(losses), len(losses)
+        rng = np.random.default_rng(self._spec.search.seed)
+        drawn = [rng.integers(n, size=n) for _ in range(_N_RESAMPLED)]
+        shares = np.array([evaluate(chosen.tolist()) for chosen in drawn if np.ptp(losses[chosen]) > 0])
+        low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+        value = evaluate(range(n))
+        return ShareEstimate(value, np.minimum(low, value), np.maximum(high, value))
+
+    def _ped(self, losses: Array) -> Callable[[Sequence[int]], Array]:
+        ped = PedAnova(self._spec.space, [t.params for t in self.trials], losses.tolist())
+
+        def evaluate(chosen: Sequence[int]) -> Array:
+            shares = ped.importances(chosen)
+            return np.array([shares.get(name, 0.0) for name in self.names])
+
+        return evaluate
+
+    def explained(self) -> pd.DataFrame:
+        """As :meth:`aifs_tune.analysis.study_tables.Analysis.explained`."""
+        forests = {objective: self.find_forest(objective) for objective in self._spec.objectives}
+        rows = [(objective.metric, forest.explained) for objective, forest in forests.items() if forest is not None]
+        remarks = [self.obstacle(objective, FEWEST) or "" for objective in self._spec.objectives]
+        return _table(rows, ["objective", "explained"], n_texts=1, remarks=remarks)
+
+    def _doubts(self, objective: Objective) -> list[str]:
+        forest = self.find_forest(objective)
+        if forest is None or forest.explained >= LITTLE:
+            return []
+        return [
+            f"the forest explains {max(0.0, forest.explained):.0%} of the variance of {objective.metric} in trials "
+            "that it has not seen: its shares mean little"
+        ]
+
+    def _objective(self, metric: str | None) -> Objective:
+        found = {objective.metric: objective for objective in self._spec.objectives}
+        if metric is None:
+            return self._spec.objective
+        if metric not in found:
+            raise RequestError(f"metric: {metric!r} is no objective of this study; allowed: {', '.join(found)}")
+        return found[metric]
+
+    def _axis(self, name: str) -> int:
+        if name not in self.names:
+            allowed = ", ".join(self.names) or "none: no parameter varies"
+            raise RequestError(f"{name!r}: no parameter of this name varies; allowed: {allowed}")
+        return self.names.index(name)
+
+    def _grid(self, axis: int) -> Array:
+        found = self._encoding.axes[axis]
+        n = len(found.choices)
+        points = (np.arange(n) + 0.5) / n if n else found.snapped(np.linspace(0.0, 1.0, _N_GRID))
+        return np.unique(points)
+
+    def _nearness(self, axis: int) -> float:
+        n = len(self._encoding.axes[axis].choices)
+        return 0.1 / n if n else _NEAR
+
+
+def _table(
+    rows: Sequence[tuple[object, ...]], columns: Sequence[str], *, n_texts: int, remarks: Sequence[str]
+) -> pd.DataFrame:
+    """Texts first, then numbers."""
+    kinds = {name: "string" if i < n_texts else "Float64" for i, name in enumerate(columns)}
+    table = pd.DataFrame(list(rows), columns=list(columns)).astype(kinds)
+    said = list(dict.fromkeys(remark for remark in remarks if remark))
+    if said:
+        table.attrs[REMARK] = "; ".join(said)
+    return table

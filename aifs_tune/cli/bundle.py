@@ -1,0 +1,118 @@
+"""Commands about studies that are published: written into a folder, run again from it, taken into a storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aifs_tune.cli.files import progress_callback
+from aifs_tune.cli.options import (
+    AddressOption,
+    AllowUnauthenticatedOption,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    StudyOption,
+    TimeoutOption,
+    WorkersOption,
+    echo_stderr,
+    print_json,
+)
+from aifs_tune.cli.result import next_command, out, storage_option
+from aifs_tune.errors import WorkError
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that export wrote.")]
+DataOption = Annotated[str | None, typer.Option(metavar="PATH", help="Where its data lie here, as for run.")]
+
+
+def export(
+    study: StudyArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.")],
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Default: the study's name.")] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[;ORCID]", help="Given Family, or Family, Given; repeatable.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", metavar="SPDX", help="Such as CC-BY-4.0.")
+    ] = None,
+    zenodo: Annotated[bool, typer.Option("--zenodo", help="Add .zenodo.json; nothing is sent.")] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a study into a folder to publish: an RO-Crate of its trials, best configuration, model and scores."""
+    from aifs_tune.publishing.bundle.export import export as export_study
+
+    made = export_study(
+        study, output, storage=storage, title=title, authors=author or (), licence=licence, zenodo=zenodo
+    )
+    if as_json:
+        print_json(made.to_json())
+        return
+    for name in made.files:
+        typer.echo(f"{output}/{name}")
+    for what, why in made.missing.items():
+        echo_stderr(f"no {what}: {why}")
+    echo_stderr(f"SHA-256 of its metadata, which have that of every file: {made.sha256}")
+    data = " --data PATH" if made.needs_data else ""
+    echo_stderr(f"\nNext: {next_command('reproduce', str(output))}{data}")
+
+
+def reproduce(
+    bundle: BundleArgument,
+    data: DataOption = None,
+    seeds: Annotated[int, typer.Option(min=0, max=1000, metavar="K", help="Fresh seeds beside its own.")] = 3,
+    allow_changed_data: Annotated[
+        bool, typer.Option("--allow-changed-data", help="Train though the data are others.")
+    ] = False,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the best configuration of a bundle again, and say whether its score is reached within the noise."""
+    from aifs_tune.execution.confirm import SweepOptions
+    from aifs_tune.publishing.bundle.reproduce import reproduce as reproduce_bundle
+
+    with progress_callback() as callback:
+        options = SweepOptions(workers, timeout, address, allow_unauthenticated, callback)
+        found = reproduce_bundle(
+            bundle,
+            data=data,
+            seeds=seeds,
+            allow_changed_data=allow_changed_data,
+            storage=storage,
+            options=options,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        out().print(found.verdict.text, markup=False, highlight=False)
+        if found.changed_data is not None:
+            echo_stderr(f"\nBut {found.changed_data}")
+    if not found.is_reproduced:
+        raise WorkError(f"{bundle}: the recorded score was not reached again; see study {found.study.name}")
+
+
+def import_bundle(
+    bundle: BundleArgument,
+    study: StudyOption = None,
+    data: DataOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the study of a bundle into a storage: the same trials, and the search can go on."""
+    from aifs_tune.cli.tables import render_status
+    from aifs_tune.publishing.bundle.load import import_study
+    from aifs_tune.publishing.summary import status_summary
+
+    made = import_study(bundle, storage=storage, study=study, data=data)
+    answer = status_summary(made)
+    if as_json:
+        print_json(answer)
+    else:
+        out().print(render_status(answer))
+        echo_stderr(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")

@@ -1,0 +1,217 @@
+"""Commands for sweeps that run as jobs of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aifs_tune._util.object_store import is_url, url_problem
+from aifs_tune.cli.options import (
+    AllowUnauthenticatedOption,
+    EpochsOption,
+    JobAddressOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    StorageOption,
+    StrictOption,
+    StudyArgument,
+    StudyOption,
+    SweepArgument,
+    TimeoutOption,
+    TrialsOption,
+    WarmStartOption,
+    WorkersOption,
+    echo_stderr,
+    open_local_study,
+    print_json,
+)
+from aifs_tune.errors import RequestError, WorkError
+
+if TYPE_CHECKING:
+    from aifs_tune.config.sweep import SweepSpec
+    from aifs_tune.execution.ray.jobs import RayJob, RayJobs
+
+
+IncludeOption = Annotated[
+    list[Path] | None, typer.Option(metavar="PATH", help="Another file or folder that the sweep needs; repeatable.")
+]
+RequirementsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, help="Packages that the cluster installs for the job.")
+]
+AnyVersionsOption = Annotated[bool, typer.Option("--any-versions", help="Run with the versions the cluster has.")]
+_COMMAND = ("python", "-m", "aifs_tune")
+
+
+def submit(
+    sweep: SweepArgument,
+    address: JobAddressOption,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="A path that all nodes have, or a URL.")] = None,
+    study: StudyOption = None,
+    storage: StorageOption = None,
+    trials: TrialsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
+    strict: StrictOption = False,
+    include: IncludeOption = None,
+    requirements: RequirementsOption = None,
+    any_versions: AnyVersionsOption = False,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the job ends, and fail if it does; Ctrl-C leaves it running.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster; this command returns at once, unless it is to follow."""
+    from aifs_tune.config.loading import find_sweep_file, load_sweep_file
+    from aifs_tune.trainers.factory import check_trainer
+
+    file = find_sweep_file(sweep)
+    spec = load_sweep_file(file, overrides or ())
+    check_trainer(spec)
+    if data is not None and (wrong := url_problem(data) if is_url(data) else None) is not None:
+        raise RequestError(f"--data: {wrong}")
+    if data is not None and not is_url(data) and not Path(data).is_absolute():
+        raise RequestError(f"--data: {data} is not a path that all nodes have; allowed: an absolute one, or a URL")
+    name = study or spec.name
+    given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
+    given |= {"--timeout": timeout, "--seed": seed}
+    arguments = ["run", file.name, "--study", name]
+    arguments += [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    arguments += [word for earlier in warm_start or () for word in ("--warm-start", earlier)]
+    arguments += [word for override in overrides or () for word in ("--set", override)] + ["--strict"] * strict
+    jobs = cluster_jobs(address, allow_unauthenticated)
+    submit_command(
+        jobs,
+        name,
+        arguments,
+        spec,
+        [file, *(include or ())],
+        storage,
+        requirements=requirements,
+        any_versions=any_versions,
+        as_json=as_json,
+    )
+    if follow:
+        _follow(jobs, name)
+
+
+def _follow(jobs: RayJobs, study: str) -> None:
+    for piece in jobs.logs(study, follow=True):
+        typer.echo(piece, nl=False)
+    job = jobs.wait(study)
+    if job.state != "succeeded":
+        raise WorkError(f"job {job.id} is {job.state}: {job.message}")
+
+
+def logs(
+    study: StudyArgument,
+    address: JobAddressOption,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+) -> None:
+    """Print what the last job of a study has said."""
+    for piece in cluster_jobs(address, allow_unauthenticated).logs(study, follow=follow):
+        typer.echo(piece, nl=False)
+
+
+def resume_as_job(
+    study: str,
+    storage: str | None,
+    workers: int | None,
+    timeout: float | None,
+    address: str | None,
+    allow_unauthenticated: bool,
+    as_json: bool,
+) -> bool:
+    """Submit the rest of a study if ``address`` is one of jobs; whether it is."""
+    from aifs_tune.execution.ray.jobs import is_job_address
+
+    if address is None or not is_job_address(address):
+        return False
+    spec = open_local_study(study, storage).spec
+    given = {"--workers": workers, "--timeout": timeout}
+    arguments = [
+        "resume",
+        study,
+        *(word for key, value in given.items() if value is not None for word in (key, str(value))),
+    ]
+    submit_command(cluster_jobs(address, allow_unauthenticated), study, arguments, spec, [], storage, as_json=as_json)
+    return True
+
+
+def submit_command(
+    jobs: RayJobs,
+    study: str,
+    arguments: Sequence[str],
+    spec: SweepSpec,
+    files: Sequence[Path],
+    storage: str | None,
+    *,
+    requirements: Path | None = None,
+    any_versions: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Submit a command of ours as a job and say what became of it."""
+    from aifs_tune.execution.packaging import PINS_VARIABLE, pack, pins
+    from aifs_tune.storage.postgres import for_other_machines
+    from aifs_tune.storage.storage import given_url
+
+    url, shown = for_other_machines(given_url(storage))
+    environment = _shared_storage_variables()
+    if not any_versions:
+        environment[PINS_VARIABLE] = pins()
+    packages = [] if requirements is None else requirements.read_text().splitlines()
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_") as folder:
+        pack(Path(folder), spec, files)
+        job, is_new = jobs.submit(
+            study,
+            [*_COMMAND, *arguments, "--storage", url, "--address", "auto", "--allow-unauthenticated"],
+            folder=Path(folder),
+            storage=shown,
+            environment=environment,
+            requirements=[line for line in packages if line.strip() and not line.startswith("#")],
+        )
+    if as_json:
+        print_json({"study": study, "is_new": is_new, **job_summary(job)})
+        return
+    typer.echo(job.id)
+    echo_stderr(f"{'submitted' if is_new else 'it is there already'}: job {job.id} at {jobs.address} is {job.state}")
+    echo_stderr(f"follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
+
+
+def job_summary(job: RayJob) -> dict[str, Any]:
+    """A job as JSON."""
+    return {"job": job.id, "attempt": job.attempt, "state": job.state, "message": job.message}
+
+
+def cluster_jobs(address: str, allow_unauthenticated: bool) -> RayJobs:
+    """The jobs of a cluster."""
+    from aifs_tune.execution.ray.jobs import RayJobs
+
+    return RayJobs(address, allow_unauthenticated=allow_unauthenticated)
+
+
+def _shared_storage_variables() -> dict[str, str]:
+    """The places that all nodes share, as variables of a job."""
+    from aifs_tune.storage.postgres import ARTIFACTS_VARIABLE, artifacts_at
+
+    artifacts, cache = os.environ.get(ARTIFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")
+    if not artifacts or not (is_url(artifacts) or Path(artifacts).is_absolute()):
+        raise RequestError(
+            f"{ARTIFACTS_VARIABLE}: {artifacts or 'not set'}; needed: the absolute path of a folder that all nodes "
+            "share, or the URL of an object store, for checkpoints and weights"
+        )
+    location = artifacts_at(artifacts)
+    if isinstance(location, Path):
+        cache = cache or str(location / "cache")
+    return {ARTIFACTS_VARIABLE: str(location)} | ({"AIFS_TUNE_CACHE": cache} if cache else {})

@@ -1,0 +1,161 @@
+"""Commands that say how sure a result is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aifs_tune.cli.files import progress_callback
+from aifs_tune.cli.options import (
+    AddressOption,
+    AllowUnauthenticatedOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    StorageOption,
+    StudyArgument,
+    SweepArgument,
+    TimeoutOption,
+    WorkersOption,
+    echo_stderr,
+    print_json,
+)
+from aifs_tune.cli.result import out
+from aifs_tune.errors import ConflictError
+
+if TYPE_CHECKING:
+    from aifs_tune.analysis.confirmation import Confirmation
+    from aifs_tune.analysis.test_part import HeldOutEvaluation
+    from aifs_tune.execution.confirm import SweepOptions
+
+
+FoldsOption = Annotated[
+    int, typer.Option(min=1, max=100, help="Parts of what is not the test part, each validates once.")
+]
+RepeatsOption = Annotated[int, typer.Option(min=1, max=100, help="Times that the folds are dealt anew.")]
+FoldSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the folds.")]
+
+
+def confirm(
+    study: StudyArgument,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="The K best configurations.")] = 3,
+    baseline: Annotated[
+        int | None, typer.Option(min=0, metavar="TRIAL", help="To compare with; default: the default configuration.")
+    ] = None,
+    folds: FoldsOption = 5,
+    repeats: RepeatsOption = 2,
+    seed: FoldSeedOption = 0,
+    test: Annotated[
+        bool, typer.Option("--test", help="Let the best of them answer the test part, which can be done once.")
+    ] = False,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the best configurations and the baseline again, on fresh seeds and folds, and say which is better."""
+    from aifs_tune.analysis.test_part import find_evaluation
+    from aifs_tune.config.cross_validation import CrossValidation
+    from aifs_tune.execution.confirm import confirm as confirm_study
+    from aifs_tune.execution.confirm import evaluate_test
+
+    cv = CrossValidation(folds=folds, repeats=repeats, seed=seed)
+    with progress_callback() as callback:
+        options = _options(workers, timeout, address, allow_unauthenticated, callback)
+        found = confirm_study(study, storage=storage, top=top, baseline=baseline, cv=cv, options=options)
+    tested, refused = find_evaluation(found.study.storage, study), None
+    if test:
+        try:
+            with progress_callback() as callback:
+                options = _options(workers, timeout, address, allow_unauthenticated, callback)
+                tested = evaluate_test(study, found.leader, storage=storage, options=options)
+        except ConflictError as error:
+            refused = error  # what was found is printed all the same
+    _print(found, tested, as_json)
+    if refused is not None:
+        raise refused
+
+
+def compare(
+    study: StudyArgument,
+    entries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TRIAL|STUDY[:TRIAL]...",
+            help="Trials, the first as the baseline; or other studies, whose best is compared with the best here.",
+        ),
+    ],
+    folds: FoldsOption = 5,
+    repeats: RepeatsOption = 2,
+    seed: FoldSeedOption = 0,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train trials of one study or several again, on fresh seeds and folds, and compare them with the first one."""
+    from aifs_tune.analysis.candidates import chosen_candidates
+    from aifs_tune.config.cross_validation import CrossValidation
+    from aifs_tune.execution.confirm import confirm_candidates
+
+    cv = CrossValidation(folds=folds, repeats=repeats, seed=seed)
+    with progress_callback() as callback:
+        options = _options(workers, timeout, address, allow_unauthenticated, callback)
+        found = confirm_candidates(
+            study, lambda found: chosen_candidates(found, entries), storage, "compare", cv, options
+        )
+    _print(found, None, as_json)
+
+
+def noise(
+    sweep: SweepArgument,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
+    folds: FoldsOption = 5,
+    repeats: RepeatsOption = 2,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    storage: StorageOption = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how much the default configuration of a sweep file scatters over seeds and folds, before a search."""
+    from aifs_tune.config.cross_validation import CrossValidation
+    from aifs_tune.execution.confirm import measure_noise
+
+    cv = CrossValidation(folds=folds, repeats=repeats, seed=seed or 0)
+    with progress_callback() as callback:
+        options = _options(workers, timeout, address, allow_unauthenticated, callback)
+        found = measure_noise(sweep, data=data, overrides=overrides or (), cv=cv, storage=storage, options=options)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        out().print(found.text)
+
+
+def _options(
+    workers: int | None, timeout_s: float | None, address: str | None, allow_unauthenticated: bool, callback: Any
+) -> SweepOptions:
+    from aifs_tune.execution.confirm import SweepOptions
+
+    return SweepOptions(workers, timeout_s, address, allow_unauthenticated, callback)
+
+
+def _print(found: Confirmation, tested: HeldOutEvaluation | None, as_json: bool) -> None:
+    from aifs_tune.cli.tables import render_confirmation, render_test_results
+
+    if as_json:
+        print_json(found.to_json() | ({"test": tested.to_json()} if tested else {}))
+        return
+    out().print(render_confirmation(found))
+    if tested is not None:
+        out().print(render_test_results(tested))
+    else:
+        echo_stderr(f"\nThe test part is locked: with --test, {found.leader.name} answers it, once.")

@@ -1,0 +1,87 @@
+"""Commands about files alone, and how a command is heard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from aifs_tune.cli.options import JsonOption, SetOption, StrictOption, SweepArgument, echo_stderr, print_json
+from aifs_tune.cli.result import out, program_name
+from aifs_tune.errors import RequestError
+
+
+@contextmanager
+def progress_callback() -> Iterator[Any]:
+    """A listener for this terminal: a live table, or plain lines when stdout is none."""
+    from aifs_tune.cli.progress import LiveTable, PlainLines
+
+    console = Console(stderr=True)
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        with LiveTable(console) as table:
+            yield table
+    else:
+        yield PlainLines(console)
+
+
+def space(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
+    overrides: SetOption = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
+) -> None:
+    """Check a sweep file and show its space, or print the schema of sweep files."""
+    from aifs_tune.config.loading import find_sweep_file, json_schema, load_sweep_file
+
+    if schema:
+        print_json(json_schema())
+        return
+    if sweep is None:
+        raise RequestError("space: give a sweep file, or --schema")
+    from aifs_tune.cli.tables import render_space
+
+    out().print(render_space(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+
+
+def check_data(
+    sweep: SweepArgument,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
+    overrides: SetOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the data of a sweep before any training: parts, classes and groups, duplicates, fingerprint."""
+    from aifs_tune.cli.tables import data_summary, render_data
+    from aifs_tune.execution.data import prepared_data
+    from aifs_tune.execution.sweep import load_sweep
+
+    spec = load_sweep(sweep, data=data, overrides=overrides or ()).spec
+    with progress_callback() as callback:
+        prepared = prepared_data(spec, strict=strict, callback=callback)
+    if as_json:
+        print_json(data_summary(prepared))
+    else:
+        out().print(render_data(prepared))
+
+
+def simulate_sky(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    images: Annotated[int, typer.Option(help="How many images.")] = 1000,
+    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
+    difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
+) -> None:
+    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artifacts."""
+    from aifs_tune.data.simulate.sky import simulate_sky as draw
+
+    with progress_callback() as callback:
+        survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=callback.on_progress)
+    if survey.is_reused:
+        echo_stderr(f"{folder} holds this survey already")
+    for name, count in survey.counts.items():
+        typer.echo(f"{name}\t{count}")
+    echo_stderr(f"\nNext: {program_name()} run celestial_cnn --data {folder}")

@@ -1,0 +1,122 @@
+"""Commands for scripts and instruments that measure by themselves: ask, report, tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, print_json
+from aifs_tune.cli.target import find_service, find_target_study
+from aifs_tune.errors import RequestError
+from aifs_tune.study.lease import lease_s_of
+from aifs_tune.study.trial import ToldState
+
+if TYPE_CHECKING:
+    from aifs_tune.client.study import RemoteStudy
+    from aifs_tune.study.study import Study
+
+
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
+]
+LeaseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="3d", help="For so long (s, m, h, d, w); after that somebody else may get it. Absent: always."
+    ),
+]
+TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
+
+
+def ask(
+    study: StudyArgument,
+    sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the sample.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Who has it: an instrument or a person.")] = None,
+    lease: LeaseOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
+    opened = find_target_study(study, storage) if sweep is None else _started(study, sweep, storage)
+    trial = opened.ask(label=label, owner=owner, lease_s=None if lease is None else lease_s_of(lease))
+    leased = {"lease": trial.lease.to_json()} if trial.lease else {}
+    print_json({"study": study, "trial": trial.number, "params": dict(trial.params), "seed": trial.seed, **leased})
+
+
+def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy:
+    from aifs_tune.config.loading import find_sweep_file, load_sweep_file
+    from aifs_tune.config.yaml import read_yaml
+
+    file, service = find_sweep_file(sweep), find_service(storage)
+    spec = load_sweep_file(file)
+    if service is not None:
+        return service.start_study(study, cast(dict[str, Any], read_yaml(file.read_text(), source=str(file)).data))
+    from aifs_tune.storage.storage import Storage
+    from aifs_tune.study.open import start_study
+
+    return start_study(Storage(storage, create=True), spec, study)
+
+
+def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None, storage: StorageOption = None) -> None:
+    """Let the lease of a running trial begin anew, as long as it was or for --lease."""
+    opened = find_target_study(study, storage)
+    print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
+
+
+def report_measurement(
+    study: str, trial: int, epoch: int, value: float | None, metric: list[str] | None, storage: str | None
+) -> None:
+    """Report what a running trial measured at an epoch."""
+    opened = find_target_study(study, storage)
+    metrics = _metrics(metric)
+    if value is not None:
+        metrics.setdefault(opened.spec.objective.metric, value)
+    print_json(opened.report(trial, epoch, metrics).to_json())
+
+
+def tell(
+    study: StudyArgument,
+    trial: TrialArgument,
+    value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
+    metric: MetricOption = None,
+    failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
+    infeasible: Annotated[str | None, typer.Option(metavar="REASON", help="It broke a limit and has no value.")] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Tell the final result of a trial; the first one stands."""
+    if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
+        raise RequestError("tell: give a value, --failed REASON or --infeasible REASON, one of them")
+    opened = find_target_study(study, storage)
+    metrics = _metrics(metric)
+    if metrics and value is not None:
+        metrics.setdefault(opened.spec.objective.metric, value)
+    state: ToldState = "complete" if failed is None else "failed"
+    if infeasible is not None:
+        state = "infeasible"
+    told = opened.tell(trial, metrics or value, state=state, reason=failed or infeasible)
+    print_json(told.to_json())
+
+
+def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Say which configuration to take, and whether measuring on is worth it."""
+    found = find_target_study(study, storage).recommendation()
+    if as_json:
+        print_json({"study": study, **found.to_json()})
+        return
+    typer.echo(f"{'stop' if found.should_stop else 'go on'}: {found.reason}")
+    if found.recommended is not None:
+        value = f", expected value {found.expected_value:.4g}"
+        typer.echo(f"take trial {found.recommended}{value}; see: aifs-tune trials {study}")
+
+
+def _metrics(given: list[str] | None) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for entry in given or []:
+        name, _, text = entry.partition("=")
+        try:
+            metrics[name.strip()] = float(text)
+        except ValueError:
+            raise RequestError(f"--metric: {entry!r} is no metric; allowed: NAME=NUMBER, such as score=0.9") from None
+    return metrics

@@ -1,0 +1,154 @@
+"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune.execution.callbacks import Plan
+from aifs_tune.study.trial import Trial
+
+_STYLE = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red", "waiting": "dim"}
+_ROWS = 12
+
+
+class ProgressTracker:
+    """Counts what a sweep did since its trials began: ended, best so far, rate, time left."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.best = plan.best
+        self.n_ended = 0
+        self._began = time.monotonic()
+
+    def ended(self, trial: Trial) -> None:
+        self.n_ended += 1
+        if trial.state == "complete" and trial.value is not None and trial.feasible is not False:
+            sign = 1 if self.plan.objective.mode == "max" else -1
+            if self.best is None or self.best.value is None or sign * trial.value > sign * self.best.value:
+                self.best = trial
+
+    def line(self) -> str:
+        """Everything in one line."""
+        best = "none yet" if self.best is None else f"{number(self.best.value)} (trial {self.best.number})"
+        per_s = self.n_ended / max(time.monotonic() - self._began, 1e-3)
+        left_s = (self.plan.n_trials - self.n_ended) / per_s if per_s else None
+        rate = f"{60 * per_s:.1f}" if per_s else "-"
+        return (
+            f"{self.n_ended}/{self.plan.n_trials} trials   best {self.plan.objective.metric} {best}   "
+            f"{rate} trials/min   {duration(left_s)} left"
+        )
+
+
+class PlainLines:
+    """One line an event, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tracker: ProgressTracker | None = None
+        self._phase = ""
+
+    def on_status(self, text: str) -> None:
+        self._say(text)
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        if phase != self._phase:
+            self._say(f"{phase}: {total}")
+        self._phase = phase
+
+    def on_sweep_start(self, plan: Plan) -> None:
+        self._tracker = ProgressTracker(plan)
+        self._say(f"study {plan.study}: {plan.n_trials} trials of up to {plan.epochs} epochs, {plan.workers} at a time")
+
+    def on_trial_start(self, trial: Trial) -> None:
+        tuned = self._tracker.plan.tuned if self._tracker else None
+        self._say(f"trial {trial.number} started  {configuration(trial.params, tuned)}")
+
+    def on_trial_result(self, trial: Trial) -> None: ...
+
+    def on_trial_complete(self, trial: Trial) -> None:
+        if self._tracker is None:
+            return
+        self._tracker.ended(trial)
+        reason = f"  ({trial.reason})" if trial.reason else ""
+        value = f"{self._tracker.plan.objective.metric} {number(trial.value)} after {trial.epochs} epochs"
+        self._say(f"trial {trial.number} {trial.state}  {value}{reason}")
+        self._say(self._tracker.line())
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+
+class LiveTable:
+    """A table of the newest trials that redraws itself in a terminal; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tracker: ProgressTracker | None = None
+        self._trials: dict[int, Trial] = {}
+        self._bar: tuple[str, int, int] | None = None
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> LiveTable:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._bar = None
+        self._live.__exit__(*problem)
+
+    def on_status(self, text: str) -> None:
+        self._bar = None
+        self._live.console.print(Text(text))
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        self._bar = (phase, done, total)
+
+    def on_sweep_start(self, plan: Plan) -> None:
+        self._bar = None
+        self._tracker = ProgressTracker(plan)
+
+    def on_trial_start(self, trial: Trial) -> None:
+        self._trials[trial.number] = trial
+
+    def on_trial_result(self, trial: Trial) -> None:
+        self._trials[trial.number] = trial
+
+    def on_trial_complete(self, trial: Trial) -> None:
+        self._trials[trial.number] = trial
+        if self._tracker is not None:
+            self._tracker.ended(trial)
+
+    def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._bar is not None:
+            phase, done, total = self._bar
+            row = Table.grid(padding=(0, 1))
+            row.add_row(phase, ProgressBar(total=max(total, 1), completed=done, width=40), f"{done}/{total}")
+            parts.append(row)
+        if self._tracker is not None:
+            parts += [self._table(self._tracker), Text(self._tracker.line(), style="bold")]
+        return Group(*parts)
+
+    def _table(self, tracker: ProgressTracker) -> Table:
+        table = Table("trial", "state", "epoch", tracker.plan.objective.metric, title=tracker.plan.study)
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+        shown = sorted(self._trials.values(), key=lambda t: (t.state == "running", t.number))[-_ROWS:]
+        for trial in shown:
+            best = tracker.best is not None and trial.number == tracker.best.number
+            failure = trial.reason if trial.state == "failed" else None
+            table.add_row(
+                str(trial.number),
+                Text(trial.state, style=_STYLE[trial.state]),
+                f"{trial.epochs}/{tracker.plan.epochs}",
+                Text(number(trial.value) + (" best" if best else ""), style="bold" if best else ""),
+                Text(failure or configuration(trial.params, tracker.plan.tuned)),
+            )
+        return table

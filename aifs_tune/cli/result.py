@@ -1,0 +1,121 @@
+"""How the commands show what a sweep came to, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console, RenderableType
+
+from aifs_tune.cli.options import echo_stderr, json_text, print_json
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.study.trial import FINAL
+
+if TYPE_CHECKING:
+    import pandas
+
+    from aifs_tune.storage.storage import Storage
+
+
+FormatOption = Annotated[
+    Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
+]
+OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write a file instead of stdout.")]
+
+_PIPE_WIDTH = 240
+"""Columns of a table that goes into a file or pipe, where nothing wraps it."""
+
+
+def out() -> Console:
+    """Where results go."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def print_table(
+    output_format: Literal["table", "json", "csv", "parquet"],
+    output: Path | None,
+    *,
+    render: Callable[[], RenderableType],
+    rows: Callable[[], list[dict[str, Any]]],
+    table: Callable[[], pandas.DataFrame],
+) -> None:
+    """Rows for a person, as JSON, or as a file of a table.
+
+    Raises
+    ------
+    RequestError
+        If the format and where it is to go do not fit.
+    """
+    from aifs_tune.study.dataframe import write_table
+
+    if output_format == "table":
+        if output is not None:
+            raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
+        out().print(render())
+    elif output_format == "json":
+        if output is None:
+            print_json(rows())
+        else:
+            output.write_text(json_text(rows()) + "\n")
+    elif output is None and output_format == "parquet":
+        raise RequestError("--format parquet writes a file: give --output FILE")
+    elif output is None:
+        typer.echo(table().to_csv(index=False), nl=False)
+    else:
+        write_table(table(), output, output_format)
+
+
+def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> None:
+    """The best of a finished sweep.
+
+    Raises
+    ------
+    WorkError
+        If no trial is complete.
+    """
+    from aifs_tune.cli.tables import render_best, render_profile
+    from aifs_tune.publishing.summary import best_summary
+
+    study = result.study
+    counts = study.counts()
+    n_ended = sum(counts[state] for state in FINAL)
+    if n_ended < study.n_requested:
+        echo_stderr(
+            f"{n_ended} of {study.n_requested} trials have ended; continue with: {program_name()} resume {study.name}"
+        )
+    if not counts["complete"]:
+        states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+        raise WorkError(
+            f"study {study.name}: no trial is complete ({states}); see: {program_name()} trials {study.name}"
+        )
+    answer = best_summary(study)
+    if as_json:
+        told = {"profile": result.profile.to_json()} if with_profile else {}
+        print_json(answer | {"wall_s": round(result.wall_s, 3)} | told)
+        return
+    out().print(render_best(answer))
+    if with_profile:
+        out().print(render_profile(result.profile.to_json()))
+    echo_stderr(f"\nNext: {program_name()} trials {study.name}{storage_option(study.storage)}")
+
+
+def program_name() -> str:
+    """How this command is typed here: by its name where the shell finds it, else by its path."""
+    return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
+
+
+def next_command(command: str, *words: str) -> str:
+    """A command as it is typed here."""
+    return " ".join([program_name(), command, *words])
+
+
+def storage_option(storage: Storage) -> str:
+    """What has to be typed to find it again; nothing where it is the default."""
+    from aifs_tune.storage.storage import given_url, is_at
+
+    return "" if is_at(storage, given_url(None)) else f" --storage {storage.shown_url}"

@@ -1,0 +1,376 @@
+"""Answers as tables for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune.analysis.classification import HeldOutClasses
+from aifs_tune.analysis.confirmation import Confirmation
+from aifs_tune.analysis.test_part import HeldOutEvaluation
+from aifs_tune.client.study import RemoteStudy
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.study.dataframe import table_rows
+from aifs_tune.study.lease import Lease
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas
+
+    from aifs_tune.data.sources import Prepared
+
+
+def render_best(answer: Mapping[str, Any]) -> RenderableType:
+    """The best configuration and its scores, or a table of the best."""
+    objective, others = answer["objective"], answer.get("trade_off", [])
+    counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
+    head = Text(f"study {answer['study']}: {_objectives_text(objective, others)}, {counts}")
+    if "best" in answer:
+        return Group(head, _trials_table(answer["best"], objective, others))
+    if others:
+        count = len(answer["front"])
+        front = Text(f"Pareto front: {count} trial{'s' * (count != 1)} that no other one beats in all", style="bold")
+        return Group(head, front, _trials_table(answer["front"], objective, others))
+    where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
+    title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
+    parts: list[RenderableType] = [head, title, _pairs("parameter", "value", answer["params"])]
+    if "replay" in answer:
+        parts.append(_schedule_table(answer["replay"]))
+    if answer["metrics"]:
+        parts.append(_pairs("metric", "value", answer["metrics"]))
+    return Group(*parts)
+
+
+def _trials_table(
+    trials: Sequence[Mapping[str, Any]], objective: Mapping[str, str], others: Sequence[Mapping[str, str]]
+) -> Table:
+    table = Table("trial", objective["metric"], *(each["metric"] for each in others), "epoch", "configuration")
+    for trial in trials:
+        traded = [number(trial["values"].get(each["metric"])) for each in others]
+        row = [str(trial["trial"]), number(trial["value"]), *traded, _cell(trial["epoch"])]
+        table.add_row(*row, configuration(trial["params"]))
+    return table
+
+
+def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
+    """What is trained with from which epoch on; of later entries what differs from the one before."""
+    table, before = Table("from epoch", "trained with"), dict[str, Any]()
+    for entry in replay:
+        changed = {name: x for name, x in entry["params"].items() if x != before.get(name)}
+        table.add_row(str(entry["epoch"]), configuration(changed))
+        before = entry["params"]
+    return table
+
+
+def render_profile(profile: Mapping[str, Any]) -> RenderableType:
+    """Where the time of a sweep went, of the driver's stages and of its workers."""
+    stages = Table("stage", "seconds", title="one after another", title_justify="left")
+    for name, seconds in profile["stages_s"].items():
+        stages.add_row(name, f"{seconds:.1f}")
+    total = sum(profile["worker_s"].values()) or 1.0
+    work = Table("worker", "seconds", "share", title=f"{profile['workers']} workers together", title_justify="left")
+    for name, seconds in profile["worker_s"].items():
+        work.add_row(name, f"{seconds:.1f}", f"{100 * seconds / total:.1f} %")
+    share, rate = profile["driver_share_of_a_core"], profile["reports_per_s"]
+    driver = Text(f"driver: {profile['driver_s']:.1f} s of processor time")
+    if share is not None:
+        driver.append(f", {100 * share:.1f} % of a core at {rate:g} reports a second")
+    return Group(stages, work, driver, *_memory_lines(profile["memory"], profile["out_of_memory_retries"]))
+
+
+def _memory_lines(memory: Mapping[str, Any], n_retries: int) -> list[Text]:
+    """What the first trial took, of what is known of it."""
+    lines, kinds = [], (("GPU", "gpu_peak_mb", "gpu_mb", "fit_on_gpu"), ("main", "ram_peak_mb", "ram_mb", "fit_in_ram"))
+    for kind, peak, total, fit in kinds:
+        if memory.get(fit) is not None:
+            said = f"{kind} memory: the first trial took at most {memory[peak]:,.0f} of {memory[total]:,.0f} MB"
+            lines.append(Text(f"{said}; {memory[fit]:g} such trials fit"))
+    if n_retries:
+        lines.append(Text(f"{n_retries} trial(s) ran out of memory and were tried again with a larger share of a GPU"))
+    return lines
+
+
+def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> RenderableType:
+    """One row for each of these trials of a study; who has it, if any was handed out."""
+    metric, *others = (objective.metric for objective in study.spec.objectives)
+    tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
+    leased = ("label", "owner", "due") if any(trial.lease for trial in trials) else ()
+    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason", *leased)
+    for trial in trials:
+        table.add_row(
+            str(trial.number),
+            trial.state,
+            number(trial.value),
+            *(number(trial.values.get(other)) for other in others),
+            str(trial.epochs),
+            number(trial.seconds),
+            Text(configuration(trial.params, tuned)),
+            Text(trial.reason or _changes(trial)),
+            *(_lease_cells(trial.lease or Lease()) if leased else ()),
+        )
+    return table
+
+
+def _lease_cells(lease: Lease) -> tuple[Text, Text, Text]:
+    """Label, owner and until when they have it."""
+    due = "" if lease.due_at is None else f"{lease.due_at:%Y-%m-%d %H:%M} UTC"
+    return Text(lease.label or ""), Text(lease.owner or ""), Text(f"{due}, overdue" if lease.is_overdue else due)
+
+
+def _changes(trial: Trial) -> str:
+    """From which epochs on it trained otherwise than its configuration says."""
+    return ", ".join(f"as trial {change.source} from epoch {change.epoch}, varied" for change in trial.schedule)
+
+
+def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One row a study."""
+    table = Table("study", "objective", "best", "n_requested", "complete", "pruned", "failed", "running", "waiting")
+    for answer in answers:
+        objective = answer["objective"]
+        counts = answer["n_trials"].values()
+        table.add_row(
+            answer["study"],
+            _objectives_text(objective, answer.get("trade_off", [])),
+            number(answer["value"]),
+            str(answer["n_requested"] or "-"),
+            *map(str, counts),
+        )
+    return table
+
+
+def render_status(answer: Mapping[str, Any]) -> RenderableType:
+    """How far a study is."""
+    counts = answer["n_trials"]
+    finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
+    lines = [
+        f"study {answer['study']}: {finished} trials finished"
+        + (f" of {answer['n_requested']}" if answer["n_requested"] else ""),
+        ", ".join(f"{n} {state}" for state, n in counts.items()),
+    ]
+    if answer["best"] is not None:
+        best = answer["best"]
+        lines.append(f"best {answer['objective']['metric']} {number(best['value'])}, trial {best['trial']}")
+    writer = answer["writer"]
+    if writer is not None:
+        lines.append(f"written by process {writer['pid']} on {writer['host']} since {writer['since']}")
+    elif answer["n_requested"] > finished:
+        lines.append(f"no sweep is running; continue with: aifs-tune resume {answer['study']}")
+    if "job" in answer:
+        lines.append(
+            f"job {answer['job']['job']} {answer['job']['state']}: {answer['job']['message'] or 'nothing said'}"
+        )
+    return Text("\n".join(lines))
+
+
+def render_space(spec: SweepSpec) -> RenderableType:
+    """A sweep file: what it tunes, towards what, how long."""
+    table = Table("parameter", "type", "range", "default", "when", "unit")
+    for row in spec.space.rows():
+        table.add_row(*(Text(cell) for cell in row))
+    search = spec.search
+    objective, *others = (each.model_dump() for each in spec.objectives)
+    lines = [Text(f"{spec.name}: {_objectives_text(objective, others)}", style="bold")]
+    if spec.description:
+        lines.append(Text(spec.description.strip()))
+    foot = (
+        f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler}, scheduler "
+        f"{search.scheduler}, {search.trials} trials of up to {search.epochs} epochs; a trial uses "
+        f"{spec.resources.cpu:g} cpu, {_cell(spec.resources.gpu)} gpu"
+    )
+    if search.timeout_s is not None:
+        foot += f"; stops after {duration(search.timeout_s)}"
+    constraints = [Text(f"constraint: {constraint}") for constraint in spec.constraints]
+    schedule = [_schedule_table([entry.model_dump() for entry in spec.replay])] if spec.replay else []
+    return Group(*lines, table, *constraints, *schedule, Text(foot))
+
+
+def _objectives_text(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
+    return " against ".join(f"{each['metric']} ({each['mode']})" for each in (objective, *others))
+
+
+def _pairs(left: str, right: str, entries: Mapping[str, Any]) -> Table:
+    table = Table(left, right)
+    for name, value in entries.items():
+        table.add_row(name, _cell(value))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number(value) if isinstance(value, float) else str(value)
+
+
+_MAX_PAIRS = 5
+
+
+def render_importance(
+    importance: pandas.DataFrame, interactions: pandas.DataFrame, suggestions: pandas.DataFrame
+) -> RenderableType:
+    """Importances with their intervals, the strongest interactions, suggestions."""
+    parts: list[RenderableType] = []
+    for objective, rows in _by_objective(importance):
+        n, evaluator = rows[0]["n_trials"], rows[0]["evaluator"]
+        table = Table("parameter", "importance", "95 % interval")
+        for row in rows:
+            table.add_row(row["parameter"], _share(row["importance"]), _interval(row))
+        parts += [Text(f"{objective}: {evaluator}, {n} complete trials", style="bold"), table]
+    for objective, rows in _by_objective(interactions):
+        table = Table("together", "share", "95 % interval")
+        for row in rows[:_MAX_PAIRS]:
+            table.add_row(f"{row['first']}, {row['second']}", _share(row["share"]), _interval(row))
+        more = f", the first {_MAX_PAIRS} of {len(rows)} pairs" if len(rows) > _MAX_PAIRS else ""
+        parts += [Text(f"{objective}: by two parameters and neither alone{more}", style="bold"), table]
+    if len(suggestions):
+        table = Table("parameter", "suggestion", "evidence")
+        for row in table_rows(suggestions):
+            table.add_row(Text(row["parameter"] or ""), Text(row["text"]), Text(row["evidence"]))
+        parts += [Text("suggestions", style="bold"), table]
+    else:
+        parts.append(Text(f"suggestions: {suggestions.attrs['remark']}"))
+    return Group(*parts)
+
+
+def render_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> RenderableType:
+    """Rows as they are."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(_table_cell(row[column])) for column in columns))
+    return table
+
+
+def _by_objective(table: pandas.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for objective in table["objective"].unique():
+        yield str(objective), table_rows(table[table["objective"] == objective])
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{_share(row['low'])} to {_share(row['high'])}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _table_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number(value) if isinstance(value, float) else str(value)
+
+
+_SHOWN = 10
+
+
+def render_confirmation(found: Confirmation) -> RenderableType:
+    """The candidates with their mean scores, and a verdict on each."""
+    scores, objective = found.scores, found.study.spec.objective
+    head = Text(
+        f"{found.study.name}: {objective.metric} ({objective.mode}), {len(scores.splits)} divisions of the data"
+    )
+    table = Table("", f"mean {objective.metric}", "sd", "trainings", "configuration")
+    tuned = [name for name, parameter in found.study.spec.space.items() if parameter.type != "fixed"]
+    for each in found.candidates:
+        values = scores.of(each.name)
+        kept = values[np.isfinite(values)]
+        table.add_row(
+            each.name,
+            number(float(kept.mean())) if len(kept) else "-",
+            number(float(kept.std(ddof=1))) if len(kept) > 1 else "-",
+            f"{len(kept)} of {len(values)}",
+            Text(configuration(each.params, tuned)),
+        )
+    return Group(head, table, *(Text(comparison.text, style="bold") for comparison in found.comparisons))
+
+
+def render_test_results(found: HeldOutEvaluation) -> RenderableType:
+    """What the answers for the test part are worth: scores with intervals, and the report and confusion of classes."""
+    n = len(found.predictions.rows)
+    head = Text(f"test part: {n} examples that no trial saw, answered by {found.candidate}", style="bold")
+    parts: list[RenderableType] = [head]
+    classes = found.classes
+    if classes is not None:
+        table = Table("score", "value [95 %]")
+        for name, estimate in classes.scores.items():
+            table.add_row(name, str(estimate))
+        confusion = Table("true, as", *classes.classes)
+        for name, row in zip(classes.classes, classes.confusion.tolist(), strict=True):
+            confusion.add_row(name, *map(str, row))
+        parts += [table, Text(classes.report.to_text()), confusion]
+        parts += [_worst_classes(found, classes)] if classes.worst and found.files else []
+    for target in found.values:
+        table = Table("score", "value [95 %]", title=target.name, title_justify="left")
+        for name, estimate in target.scores.items():
+            table.add_row(f"{name} in {target.unit}" if target.unit and name != "r2" else name, str(estimate))
+        parts.append(table)
+        if found.files:
+            worst = Table("most wrong", "true", "answered", title=target.name, title_justify="left")
+            for miss in target.worst[:_SHOWN]:
+                worst.add_row(Text(found.files[miss.index]), number(miss.truth), number(miss.predicted))
+            parts.append(worst)
+    if found.groups is not None:
+        parts.append(Text(f"intervals draw whole groups, of {len(set(found.groups))}"))
+    return Group(*parts)
+
+
+def _worst_classes(found: HeldOutEvaluation, classes: HeldOutClasses) -> Table:
+    table = Table("most wrong", "true", "taken for", "probability", "of the truth")
+    for one in classes.worst[:_SHOWN]:
+        row = one.truth, one.predicted, f"{one.probability:.3f}", f"{one.probability_of_truth:.3f}"
+        table.add_row(Text(found.files[one.index]), *row)
+    return table
+
+
+_PARTS = ("train", "val", "test")
+
+
+def data_summary(prepared: Prepared) -> dict[str, Any]:
+    """What is in each part, how the data are named, what was found in words, and near duplicates across parts, which
+    are None where they were not looked for."""
+    near = prepared.near_duplicates
+    return {
+        "fingerprint": prepared.fingerprint,
+        "subsets": {part: _of_part(prepared, part) for part in _PARTS},
+        "found": list(prepared.lines),
+        "near_duplicates": None if near is None else near.to_json(),
+    }
+
+
+def _of_part(prepared: Prepared, part: str) -> dict[str, Any]:
+    """Examples, those of each class, and how many groups they are of; None where there are no groups."""
+    files = prepared.files
+    rows = {example: i for i, example in enumerate(files.example) if files.part[i] == part}.values()
+    counts = Counter(label for i in rows if (label := files.label[i]) is not None)
+    groups = {group for i in rows if (group := files.group[i]) is not None}
+    return {"examples": len(rows), "classes": dict(sorted(counts.items())), "groups": len(groups) or None}
+
+
+def render_data(prepared: Prepared) -> RenderableType:
+    """The parts as a table, then what was found, then the fingerprint."""
+    answer = data_summary(prepared)
+    parts = answer["subsets"]
+    table = Table("", *_PARTS)
+    classes = sorted({name for part in parts.values() for name in part["classes"]})
+    for name in classes:
+        table.add_row(Text(name), *(str(part["classes"].get(name, 0)) for part in parts.values()))
+    table.add_row("all", *(str(part["examples"]) for part in parts.values()), style="bold")
+    if any(part["groups"] for part in parts.values()):
+        table.add_row("groups", *(str(part["groups"] or 0) for part in parts.values()))
+    told = [Text(line) for line in answer["found"] if not line.startswith(tuple(f"{part}: " for part in _PARTS))]
+    near = prepared.near_duplicates
+    if near is not None:
+        told += [Text(f"  {pair}") for pair in near.worst]
+        if not near.n_pairs:
+            told.append(Text("no images in different parts look alike"))
+    return Group(table, *told, Text(f"fingerprint {prepared.fingerprint}"))

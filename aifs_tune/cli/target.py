@@ -1,0 +1,57 @@
+"""Commands that speak to a service where ``$AIFS_TUNE_URL`` names one, in the same words as to a storage here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aifs_tune.cli.options import open_local_study
+from aifs_tune.errors import RequestError
+
+if TYPE_CHECKING:
+    from aifs_tune.client.client import Client
+    from aifs_tune.client.study import RemoteStudy
+    from aifs_tune.study.study import Study
+
+
+URL = "AIFS_TUNE_URL"
+TOKEN = "AIFS_TUNE_TOKEN"
+TOKEN_FILE = "AIFS_TUNE_TOKEN_FILE"
+PROJECT = "AIFS_TUNE_PROJECT"
+
+
+def find_service(storage: str | None) -> Client | None:
+    """The service that the environment names; None where there is none, or ``storage`` is given, which comes first.
+
+    Raises
+    ------
+    RequestError
+        If the environment names a storage too, or a token twice or in a file that cannot be read.
+    """
+    url = os.environ.get(URL)
+    if not url or storage is not None:
+        return None
+    if os.environ.get("AIFS_TUNE_STORAGE"):
+        raise RequestError(f"${URL} and $AIFS_TUNE_STORAGE are both set; allowed: one of them, or --storage")
+    from aifs_tune.client.client import Client
+
+    return Client(url, _token(), project=os.environ.get(PROJECT) or None)
+
+
+def find_target_study(study: str, storage: str | None) -> Study | RemoteStudy:
+    """An existing study of the service or storage that is meant."""
+    service = find_service(storage)
+    return open_local_study(study, storage) if service is None else service.study(study)
+
+
+def _token() -> str | None:
+    token, file = os.environ.get(TOKEN), os.environ.get(TOKEN_FILE)
+    if token and file:
+        raise RequestError(f"${TOKEN} and ${TOKEN_FILE} are both set; allowed: one of them")
+    if not file:
+        return token or None
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"${TOKEN_FILE}: {file} cannot be read ({error})") from None

@@ -1,0 +1,139 @@
+"""Requests to a service, sent again until they are answered."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune._util.scalars import brief, number
+from aifs_tune.errors import PROBLEM_TYPES, AifsTuneError, RequestError, ServiceError, StorageError, SweepFileError
+
+if TYPE_CHECKING:
+    import httpx
+
+
+_FAMILIES = {uri: family for family, (uri, _) in PROBLEM_TYPES.items()}
+_FAMILIES[PROBLEM_TYPES[SweepFileError][0]] = RequestError  # of a document, which has no file here
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_SILENT_S = 45.0
+"""After so long without a word, of a service that says one every 15 s, a stream is given up and asked for again."""
+
+
+class Transport:
+    """The way to one service; several threads may use it.
+
+    Raises
+    ------
+    RequestError
+        If the URL is none, or httpx is not installed.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], *, retry_timeout_s: float, timeout_s: float) -> None:
+        try:
+            import httpx
+        except ModuleNotFoundError:
+            raise RequestError("Client: httpx is not installed (pip install 'aifs-tune[service]')") from None
+        if not url.startswith(("http://", "https://")):
+            raise RequestError(f"Client: {url!r} is no address; allowed: http://HOST:PORT or https://HOST")
+        self.url, self._retry_timeout_s = url.rstrip("/"), retry_timeout_s
+        self._lost = httpx.TransportError
+        self._http = httpx.Client(base_url=self.url, headers=dict(headers), timeout=timeout_s)
+
+    def read(self, path: str, **query: str | int) -> Any:
+        """What a GET of ``path`` answers."""
+        return self._answer(lambda: self._http.get(path, params=query))
+
+    def write(self, path: str, body: Mapping[str, Any]) -> Any:
+        """What a POST to ``path`` answers; it is carried out once, however often it is sent."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        try:
+            content = json.dumps(body, allow_nan=False, default=_plain).encode()
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"{path}: {error}; allowed: finite numbers and text") from None
+        headers["Content-Type"] = "application/json"
+        return self._answer(lambda: self._http.post(path, content=content, headers=headers))
+
+    def stream_events(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
+        """What the events of ``path`` say, without end, after the one with the id ``after``. Where the stream breaks
+        off, it is asked for again from there."""
+        until, pause_s, last = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S, after
+        while True:
+            headers = {} if last is None else {"Last-Event-ID": last}
+            trouble: AifsTuneError | None = None
+            try:
+                with self._http.stream("GET", path, headers=headers, timeout=_SILENT_S) as response:
+                    if not response.is_success:
+                        response.read()
+                        trouble = _error_in(response)
+                    for event_id, data in _events(response.iter_lines()) if trouble is None else ():
+                        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
+                        last = event_id or last
+                        yield data
+            except self._lost as error:
+                trouble = ServiceError(f"{self.url} cannot be reached: {error or type(error).__name__}")
+            if trouble is not None and not isinstance(trouble, ServiceError | StorageError):
+                raise trouble
+            pause_s = self._paused(trouble or ServiceError(f"{self.url} ends every stream"), until, pause_s)
+
+    def _paused(self, trouble: AifsTuneError, until: float, pause_s: float) -> float:
+        """Wait; how long to wait the next time. Raises ``trouble`` once patience is at its end."""
+        if time.monotonic() + pause_s > until:
+            raise trouble
+        time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not come back at once
+        return min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _answer(self, send: Callable[[], httpx.Response]) -> Any:
+        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
+        while True:
+            try:
+                response = send()
+            except self._lost as error:
+                reason = f"{self.url} cannot be reached: {error or type(error).__name__}"
+                trouble: AifsTuneError = ServiceError(reason)
+            else:
+                if response.is_success:
+                    return response.json()
+                trouble = _error_in(response)
+                if response.status_code != 503:
+                    raise trouble
+            pause_s = self._paused(trouble, until, pause_s)
+
+
+def _events(lines: Iterable[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Server-sent events, one data line each: id, None where it has none, and data."""
+    event_id: str | None = None
+    for line in lines:
+        if line.startswith("id: "):
+            event_id = line.removeprefix("id: ")
+        elif line.startswith("data: "):
+            yield event_id, json.loads(line.removeprefix("data: "))
+            event_id = None
+
+
+def _plain(value: object) -> int | float:
+    """A number of another library, such as NumPy's, as Python's own."""
+    found = number(value)
+    if found is None:
+        raise TypeError(f"{brief(value)} is neither a number nor text")
+    return found
+
+
+def _error_in(response: httpx.Response) -> AifsTuneError:
+    """What a response that is no success says, in our words."""
+    try:
+        told = response.json()
+        family, detail = _FAMILIES.get(told["type"]), str(told["detail"])
+    except (ValueError, KeyError, TypeError):  # something between us and the service answered
+        family, detail = None, response.text[:200]
+    where = f"{response.request.method} {response.request.url.path}"
+    if family is None:
+        family = RequestError if 400 <= response.status_code < 500 else ServiceError
+        detail = f"{where} was answered {response.status_code}: {detail}"
+    return family(detail)

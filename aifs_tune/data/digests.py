@@ -1,0 +1,143 @@
+"""Content digests of files, and an index of them, so that unchanged files are not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.data.images.folder import ImageFile, SkippedFile, shown
+
+_VERSION = 2
+_SETTLED_NS = 2_000_000_000
+_BATCH = 512
+_THREADS = 4
+_PIECE = 2**20
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phase, how many pieces are done, and how many there are."""
+
+
+def digest_of_array(array: NDArray[Any]) -> str:
+    """:func:`digest_of` the bytes of a contiguous array, which are not copied."""
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def open_regular(path: str) -> BufferedReader:
+    """Open a regular file to read; whatever took its place since it was scanned is refused without waiting.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def digest_file(file: BufferedReader) -> str:
+    """Digest of all of ``file``, which is left at its beginning."""
+    digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+    file.seek(0)
+    return digest
+
+
+class Digests(NamedTuple):
+    """Of one content: ``cached`` is :func:`digest_of` it, which names it in the cache; ``sha256`` is for everybody."""
+
+    cached: str
+    sha256: str
+
+
+def digests_of(file: BufferedReader) -> Digests:
+    """Both digests of all of ``file``, which is read once."""
+    cached, sha256 = hashlib.blake2b(digest_size=20), hashlib.sha256()
+    while piece := file.read(_PIECE):
+        cached.update(piece)
+        sha256.update(piece)
+    return Digests(cached.hexdigest(), sha256.hexdigest())
+
+
+class DigestIndex:
+    """Remembers the digests of the files of one folder by name, size and times."""
+
+    def __init__(self, cache: Path, folder: Path) -> None:
+        self.path = cache / "index" / f"{digest_of(os.fsencode(folder.absolute()))}.json"
+        self._known = _load(self.path)
+
+    def read(
+        self, files: Sequence[ImageFile], progress: Progress | None = None
+    ) -> tuple[dict[str, Digests], list[SkippedFile]]:
+        """Digests by file name, and the files that could not be read. Only changed files are read."""
+        digests = {file.name: digest for file in files if (digest := self._find(file)) is not None}
+        unread = [file for file in files if file.name not in digests]
+        skipped_files: list[SkippedFile] = []
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for start in range(0, len(unread), _BATCH):
+                batch = unread[start : start + _BATCH]
+                for file, found in zip(batch, threads.map(_digest_or_error, batch), strict=True):
+                    if isinstance(found, Digests):
+                        digests[file.name] = found
+                    else:
+                        skipped_files.append(SkippedFile(shown(file.name), f"cannot be read ({found.strerror})"))
+                if progress is not None:
+                    progress("reading", start + len(batch), len(unread))
+        self._learn(files, digests)
+        return digests, skipped_files
+
+    def content(self) -> bytes:
+        """The index as it is stored."""
+        return json.dumps({"version": _VERSION, "files": self._known}).encode()
+
+    def _find(self, file: ImageFile) -> Digests | None:
+        known = self._known.get(file.name)
+        return Digests(str(known[3]), str(known[4])) if known is not None and known[:3] == _status(file) else None
+
+    def _learn(self, files: Sequence[ImageFile], digests: dict[str, Digests]) -> None:
+        # A file that changed a moment ago can change again within one tick of the file system's clock.
+        settled = time.time_ns() - _SETTLED_NS
+        self._known = {
+            file.name: [*_status(file), *digests[file.name]]
+            for file in files
+            if file.name in digests and file.ctime_ns < settled
+        }
+
+
+def _status(file: ImageFile) -> list[int | str]:
+    return [file.size, file.mtime_ns, file.ctime_ns]
+
+
+def _digest_or_error(file: ImageFile) -> Digests | OSError:
+    try:
+        with open_regular(file.path) as opened:
+            return digests_of(opened)
+    except OSError as error:
+        return error
+
+
+def _load(path: Path) -> dict[str, list[int | str]]:
+    """The stored index; empty if there is none, or none that can be used: it only saves reading."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    usable = isinstance(stored, dict) and stored.get("version") == _VERSION and isinstance(stored.get("files"), dict)
+    if not usable:
+        return {}
+    return {name: known for name, known in stored["files"].items() if isinstance(known, list) and len(known) == 5}

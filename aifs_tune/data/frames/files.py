@@ -1,0 +1,272 @@
+"""The images of a manifest on disk, in several processes, until the training part has told how they are stretched."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.config.data import FramesSpec
+from aifs_tune.data.digests import Progress, digest_of_array
+from aifs_tune.data.examples import PreparedExamples, open_examples
+from aifs_tune.data.file_table import FileTable
+from aifs_tune.data.frames.formats import Reading, UnreadableError
+from aifs_tune.data.frames.manifest import Manifest
+from aifs_tune.data.frames.read import Frame, FrameSettings, read_files, read_frame, resized
+from aifs_tune.data.frames.stretch import Stretch, filled
+from aifs_tune.data.images.folder import SkippedFile
+from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
+from aifs_tune.errors import DataError, NotFoundError
+
+_WORKER = "aifs_tune.data.frames.worker"
+_TOLD_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Images that could be read, in the file ``raw`` as float32 of ``shape`` (height, width, bands).
+
+    ``rows`` are theirs in the manifest, ``offsets`` where they begin in ``raw``, ``contents`` their digests,
+    ``statistics`` (n, 6, bands) what the stretch is measured on. ``native`` is the height and width of the files'
+    images, of the first if they differ.
+    """
+
+    raw: Path
+    reading: Reading
+    shape: tuple[int, int, int]
+    native: tuple[int, int]
+    rows: Sequence[int]
+    offsets: Sequence[int]
+    contents: Sequence[str]
+    statistics: NDArray[np.float64]
+    skipped_files: Sequence[SkippedFile]
+    n_missing: int
+
+    def stretched(self, stretch: Stretch, path: Path) -> NDArray[np.float16]:
+        """All images stretched, written to ``path`` one at a time and mapped; removes the raw ones."""
+        n_bytes = 4 * int(np.prod(self.shape))
+        header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
+        with open(self.raw, "rb") as raw, open(path, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for offset in self.offsets:
+                raw.seek(offset)
+                pixels = np.frombuffer(raw.read(n_bytes), np.float32).reshape(self.shape)
+                file.write(stretch.apply(pixels).astype("<f2").tobytes())
+        self.raw.unlink()
+        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+
+def read_frames(
+    manifest: Manifest,
+    spec: FramesSpec,
+    scratch: Path,
+    progress: Progress | None,
+    *,
+    lock_file: Path,
+    processes: int | None = None,
+    worker: str = _WORKER,
+) -> Frames:
+    """Read all images into a file in ``scratch``; those that cannot be used are left out.
+
+    ``lock_file`` is that of large images; ``processes`` are those of
+    :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that runs in each.
+
+    Raises
+    ------
+    DataError
+        If images differ in size or bands where they must not; names the first one and the first that differs.
+    """
+    settings = FrameSettings(
+        Reading(spec.hdu, spec.dataset, spec.bands), spec.background, spec.stretch, spec.image_size
+    )
+    taken = _Taken(manifest, spec)
+    n = n_workers(len(manifest), processes)
+    command = [worker, json.dumps(settings.to_json()), str(lock_file)]
+    found = _there(manifest, command, n) if n else _here(manifest, settings)
+    with open(scratch / "raw", "wb") as raw, closing(found):
+        for n_done, (row, frame) in enumerate(found, start=1):
+            if isinstance(frame, Frame):
+                taken.take(row, _Known.of(frame, raw.tell()))
+                raw.write(frame.pixels.data)
+            else:
+                taken.take(row, frame)
+            if progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(manifest)):
+                progress("reading", n_done, len(manifest))
+    known = taken.known
+    return Frames(
+        scratch / "raw",
+        settings.reading,
+        known[0].shape if known else (0, 0, 0),
+        known[0].native if known else (0, 0),
+        taken.rows,
+        [one.offset for one in known],
+        [one.content for one in known],
+        np.array([one.statistics for one in known]),
+        taken.skipped_files,
+        sum(one.n_missing for one in known),
+    )
+
+
+_Found = Generator[tuple[int, Frame | str], None, None]
+"""Rows of the manifest, each with its image or the reason why there is none."""
+
+
+def _here(manifest: Manifest, settings: FrameSettings) -> _Found:
+    for row, (files, index) in enumerate(zip(manifest.files, manifest.indices, strict=True)):
+        try:
+            yield row, read_frame(files, index, settings)
+        except UnreadableError as error:
+            yield row, str(error)
+
+
+def _there(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
+    requests = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
+    with closing(run_requests(requests, command, n, does="reads images")) as answers:
+        for row, answer in answers:
+            if isinstance(answer, WorkerDied):
+                yield row, f"ends the process that reads it ({answer.how})"
+                continue
+            told, payload = answer
+            if "problem" in told:
+                yield row, told["problem"]
+                continue
+            pixels = np.frombuffer(payload, np.float32).reshape(told["shape"])
+            yield row, Frame(pixels, tuple(told["native"]), np.array(told["statistics"]), told["n_missing"])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is kept of an image in memory; its pixels are at ``offset`` of the raw file."""
+
+    offset: int
+    shape: tuple[int, int, int]
+    native: tuple[int, int]
+    content: str
+    statistics: NDArray[np.float64]
+    n_missing: int
+
+    @classmethod
+    def of(cls, frame: Frame, offset: int) -> _Known:
+        height, width, n_bands = frame.pixels.shape
+        content = digest_of_array(frame.pixels)
+        return cls(offset, (height, width, n_bands), frame.native, content, frame.statistics, frame.n_missing)
+
+
+class _Taken:
+    """Takes what is known of images in any order, and checks each against the first in the order of the manifest."""
+
+    def __init__(self, manifest: Manifest, spec: FramesSpec) -> None:
+        self._manifest, self._spec = manifest, spec
+        self._waiting: dict[int, _Known | str] = {}
+        self._next = 0
+        self.rows: list[int] = []
+        self.known: list[_Known] = []
+        self.skipped_files: list[SkippedFile] = []
+
+    def take(self, row: int, known: _Known | str) -> None:
+        self._waiting[row] = known
+        while (one := self._waiting.pop(self._next, None)) is not None:
+            if isinstance(one, str):
+                self.skipped_files.append(SkippedFile(self._manifest.names[self._next], one))
+            else:
+                self._check(self._manifest.names[self._next], one)
+                self.rows.append(self._next)
+                self.known.append(one)
+            self._next += 1
+
+    def _check(self, name: str, one: _Known) -> None:
+        if not self.rows:
+            return
+        where, first, first_name = self._manifest.where, self.known[0], self._manifest.names[self.rows[0]]
+        size, wanted = one.native, first.native
+        both = f"{where}: {first_name} has {wanted[0]} x {wanted[1]} px and {name} has {size[0]} x {size[1]} px"
+        if size != wanted and self._spec.image_size is None:
+            raise DataError(f"{both}; allowed: images of one size, or data.frames.image_size to resize them to")
+        if size != wanted and set(self._spec.roles) & {"x", "y", "vx", "vy", "length"}:
+            raise DataError(f"{both}; allowed where positions, vectors or lengths in px are predicted: one size")
+        if one.shape[2] != first.shape[2]:
+            raise DataError(
+                f"{where}: {first_name} has {first.shape[2]} bands and {name} has {one.shape[2]}; allowed: as many in "
+                "all images"
+            )
+
+
+def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]) -> NDArray[np.float16]:
+    """New images as those were prepared that ``facts`` of the examples describe, for ``predict`` of a trainer.
+
+    An entry of ``files`` is a file, or the frames of one image.
+
+    Raises
+    ------
+    DataError
+        If one cannot be used, or has another size or other bands.
+    """
+    height, width, n_bands = facts["shape"]
+    reading = Reading.from_json(facts["reading"])
+    stretch = Stretch.from_json(facts["stretch"])
+    images = []
+    for entry in files:
+        frames = [entry] if isinstance(entry, Path) else list(entry)
+        try:
+            whole, _ = filled(read_files(frames, None, reading), facts["background"])
+        except UnreadableError as error:
+            raise DataError(f"{frames[0]}: {error}") from error
+        if [*whole.shape[:2], whole.shape[2]] != [*facts["native"], n_bands]:
+            told = " x ".join(map(str, whole.shape))
+            raise DataError(f"{frames[0]}: has {told} pixels and bands; allowed: {facts['native']} and {n_bands}")
+        images.append(stretch.apply(resized(whole, None if [height, width] == facts["native"] else height)))
+    return np.stack(images)
+
+
+_VERSION = 2
+_SETTLED_NS = 2_000_000_000
+
+
+def find_prepared(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | None:
+    """What :func:`remember` noted for what is ``asked`` of these files; None if there is none, or it was deleted."""
+    try:
+        told = json.loads(_note(root, asked, manifest).read_bytes())
+        location = Path(told["location"])
+        return PreparedExamples(open_examples(location), location, told["lines"], FileTable(**told["files"]))
+    except (OSError, ValueError, KeyError, TypeError, NotFoundError):
+        return None
+
+
+def save_prepared(root: Path, asked: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
+    """Note it; not where a file is so new that it can change again within one tick of the file system's clock."""
+    if max((times[2] for times in _statuses(manifest)), default=0) < time.time_ns() - _SETTLED_NS:
+        told = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}
+        write_file(_note(root, asked, manifest), json.dumps(told).encode())
+
+
+def _note(root: Path, asked: Any, manifest: Manifest) -> Path:
+    files = [str(file) for file in _files(manifest)]
+    key = json.dumps([_VERSION, asked, files, _statuses(manifest)], sort_keys=True)
+    return root / "index" / f"frames-{digest_of(key.encode())}.json"
+
+
+def _files(manifest: Manifest) -> list[Path]:
+    return [manifest.source, *sorted({file for files in manifest.files for file in files})]
+
+
+def _statuses(manifest: Manifest) -> list[list[int]]:
+    return [_status(file) for file in _files(manifest)]
+
+
+def _status(file: Path) -> list[int]:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return [-1, -1, -1]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -1,0 +1,147 @@
+"""Images that a manifest lists, in the formats of science, with numbers to predict or classes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.atomic_files import PARTIAL
+from aifs_tune._util.cache import cache_root, storing
+from aifs_tune.config.data import DataSpec, FramesSpec
+from aifs_tune.data.digests import Progress
+from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
+from aifs_tune.data.frames.files import Frames, find_prepared, read_frames, save_prepared
+from aifs_tune.data.frames.manifest import LEAST_IMAGES, Manifest, load_manifest
+from aifs_tune.data.frames.stretch import Stretch, measured
+from aifs_tune.data.images.decode import LOCK
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.inspect import listed
+from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
+from aifs_tune.errors import DataError
+
+
+def prepare_frames(
+    data: DataSpec, *, strict: bool = False, processes: int | None = None, progress: Progress | None = None
+) -> PreparedExamples:
+    """Read the images of ``data.frames``, divide and stretch them, one at a time in each process: memory does not grow
+    with the set. ``processes`` are those that read: None for one per CPU up to 8, and for fewer than 200 images none
+    but this one.
+
+    Missing pixels become the median of their image, and the stretch is that of the training part. Images that cannot
+    be used are left out and named; with ``strict``, or if they are more than half, they are an error. As long as the
+    manifest, the files and what is asked for stay what they are, nothing is read again.
+
+    Raises
+    ------
+    DataError
+        Naming manifest, row or file, what was found and what is allowed; StorageError if the cache cannot be written.
+    """
+    spec = data.frames or FramesSpec()
+    manifest = load_manifest(spec)
+    root = cache_root().absolute()
+    key = [spec.model_dump(mode="json"), data.split.model_dump(mode="json"), strict]
+    known = find_prepared(root, key, manifest)
+    if known is not None:
+        return known
+    with storing(root), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=root) as scratch:
+        frames = read_frames(manifest, spec, Path(scratch), progress, lock_file=root / LOCK, processes=processes)
+        _check_skipped_files(frames, manifest.where, strict=strict)
+        prepared = _stored(frames, manifest, data, spec, Path(scratch))
+        save_prepared(root, key, manifest, prepared)
+    return prepared
+
+
+def _check_skipped_files(frames: Frames, where: str, *, strict: bool) -> None:
+    n_all, n_bad = len(frames.rows) + len(frames.skipped_files), len(frames.skipped_files)
+    reasons = "".join(f"\n  {one}" for one in listed(frames.skipped_files))
+    if strict and n_bad:
+        raise DataError(f"{where}: {n_bad} images cannot be used; allowed when strict: none{reasons}")
+    if n_bad > n_all / 2:
+        raise DataError(f"{where}: {n_bad} of {n_all} images cannot be used; allowed: at most half{reasons}")
+    if len(frames.rows) < LEAST_IMAGES:
+        raise DataError(f"{where}: {len(frames.rows)} images can be used; allowed: at least {LEAST_IMAGES}{reasons}")
+
+
+def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec, scratch: Path) -> PreparedExamples:
+    where, rows = manifest.where, frames.rows
+    parts = _parts(frames, manifest, data)
+    stretch = measured(spec.stretch, frames.statistics[parts["train"]], where)
+    inputs = frames.stretched(stretch, scratch / "stretched.npy")
+    facts = _facts(frames, spec, stretch)
+    lines = [f"{where}: {len(manifest)} images of {frames.native[0]} x {frames.native[1]} px, {frames.shape[2]} bands"]
+    lines += manifest.lines
+    lines += [f"left out: {one}" for one in listed(frames.skipped_files)]
+    if manifest.labels is not None:
+        labels = [manifest.labels[row] for row in rows]
+        classes = tuple(sorted(set(labels)))
+        y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
+        location = store_examples([inputs], y_true, parts, classes=classes, facts=facts)
+        lines.append("classes: " + ", ".join(f"{name} {labels.count(name)}" for name in classes))
+    else:
+        units = {name: target.unit for name, target in spec.targets.items()}
+        y_true, targets = scaled(manifest.values[rows], parts["train"], units, where)
+        location = store_examples([inputs], y_true, parts, targets=targets, facts=facts)
+        told = [f"{t.name} {t.centre:.4g} +- {t.scale:.4g} {t.unit or ''}".rstrip() for t in targets]
+        lines.append(f"targets: {', '.join(told)}")
+    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    lines.append(f"{counts} images; {frames.n_missing:,} missing pixels filled with the median of their image")
+    return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, parts))
+
+
+def _files(manifest: Manifest, rows: Sequence[int], parts: Subsets) -> FileTable:
+    folder = manifest.source.parent
+    used = {file for row in rows for file in manifest.files[row]}
+    names = {file: name_below(file, folder) for file in used}
+    return file_table(
+        [
+            (
+                [names[file] for file in manifest.files[row]],
+                None if manifest.indices[row] is None else f"image {manifest.indices[row]}",
+            )
+            for row in rows
+        ],
+        {name: sha256_of(file) for file, name in names.items()}
+        | {shown(manifest.source.name): sha256_of(manifest.source)},
+        parts,
+        labels=None if manifest.labels is None else [shown(manifest.labels[row]) for row in rows],
+        groups=None if manifest.groups is None else [shown(manifest.groups[row]) for row in rows],
+        lists=[shown(manifest.source.name)],
+    )
+
+
+def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Subsets:
+    where, rows = manifest.where, frames.rows
+    labels = None if manifest.labels is None else [manifest.labels[row] for row in rows]
+    groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
+    if manifest.parts is None:
+        return assign_subsets(
+            data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows)
+        )
+    parts = given_subsets([manifest.parts[row] for row in rows], where)
+    for part in ("train", "val") if labels is not None else ():
+        assert labels is not None
+        missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+        if missing:
+            raise DataError(f"{where}: no image of class {missing[0]} is {part}; allowed: every class in it")
+    told, n = labels or ["all"] * len(rows), len(rows)
+    return fold_given_subsets(data.split.fold, parts, n, where, contents=frames.contents, groups=groups, labels=told)
+
+
+def _facts(frames: Frames, spec: FramesSpec, stretch: Stretch) -> dict[str, Any]:
+    return {
+        "shape": list(frames.shape),
+        "native": list(frames.native),
+        "first_pixel": spec.first_pixel,
+        "roles": list(spec.roles),
+        "reading": asdict(frames.reading),
+        "background": spec.background,
+        "stretch": stretch.to_json(),
+        "bends": stretch.bends.tolist(),
+    }

@@ -1,0 +1,37 @@
+"""The process that reads: ``python -m aifs_tune.data.frames.worker SETTINGS LOCK_FILE``; a job is [files, index]."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from aifs_tune.data.frames.formats import UnreadableError
+from aifs_tune.data.frames.read import FrameSettings, read_frame
+from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    settings = FrameSettings.from_json(json.loads(sys.argv[1]))
+    lock = open_lock(sys.argv[2])
+
+    def answer(request: tuple[list[str], int | None]) -> Response:
+        files, index = request
+        try:
+            frame = read_frame([Path(file) for file in files], index, settings, lock=lock)
+        except UnreadableError as error:
+            return {"problem": str(error)}, b""
+        told = {
+            "shape": frame.pixels.shape,
+            "native": frame.native,
+            "statistics": frame.statistics.tolist(),
+            "n_missing": frame.n_missing,
+        }
+        return told, frame.pixels.tobytes()
+
+    serve_requests(answer)
+
+
+if __name__ == "__main__":
+    main()

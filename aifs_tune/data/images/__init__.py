@@ -1,0 +1,1 @@
+"""Images in folders: scanning, checking, decoding and preparing them."""

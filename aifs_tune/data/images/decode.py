@@ -1,0 +1,250 @@
+"""One image file to pixels of a fixed size. Runs in worker processes: imports Pillow and numpy, nothing heavier.
+
+The orientation in EXIF is not applied: pixels are taken as they are stored. Transparent images are laid on
+black. Colour images of 16 bit a channel are read as their upper 8 bits, as Pillow does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from aifs_tune.data.digests import digest_file, open_regular
+from aifs_tune.data.images.folder import shown
+
+FORMATS = ("JPEG", "PNG", "TIFF")
+LARGEST_PIXELS = 64_000_000
+"""Width times height, as the header says, of the largest image that is decoded."""
+LOCK = "large-image.lock"
+"""Name, in the folder of the cache, of the file whose lock large images are decoded under."""
+_ALONE_PIXELS = 8_000_000
+_BILINEAR = Image.Resampling.BILINEAR
+_MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_MODES_16 = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_TIFF_BITS = 258
+MALFORMED = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    EOFError, MemoryError, AssertionError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow raises on malformed files."""
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How every image is decoded; ``size`` is the edge in pixels."""
+
+    size: int
+    channels: Literal["auto", "grey", "rgb"]
+    fit: Literal["stretch", "crop", "pad"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about the content of a file; ``problem`` is empty for one that can be used.
+
+    ``mode`` is Pillow's word for the kind of pixels, ``bits`` those of one channel.
+    """
+
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    bits: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels of shape (size, size, 1 or 3), three channels only if they differ; uint16 for 16-bit grey.
+
+    ``pixels`` is None if ``facts`` has a problem.
+    """
+
+    facts: Facts
+    pixels: Pixels | None = None
+
+
+class ChangedFileError(Exception):
+    """A file is not what it was when its digest was taken; the text says how."""
+
+
+class _Refused(Exception):
+    """The text is the problem."""
+
+
+def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
+    """Decode the file at ``path``, whose content has ``digest``.
+
+    ``lock`` is a descriptor that processes share through the file system: of them only one at a time
+    decodes a large image, which bounds the memory of all together.
+
+    Raises
+    ------
+    ChangedFileError
+        If the file has gone or has another content by now.
+    """
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise ChangedFileError(f"cannot be read any more ({error.strerror})") from None
+    with file:
+        if digest_file(file) != digest:
+            raise ChangedFileError("changed while it was read")
+        return decode(file, settings, lock=lock)
+
+
+def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
+    """Decode an image; whatever is wrong with it becomes the problem in its facts."""
+    start = file.read(32)
+    file.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(file, start, settings, lock)
+    except _Refused as refused:
+        return Decoded(Facts(problem=str(refused)))
+    except UnidentifiedImageError:
+        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+        said = f"is a {kind} file that is damaged or of a rare kind" if kind else "is not a JPEG, PNG or TIFF image"
+        return Decoded(Facts(problem=said))
+    except Image.DecompressionBombError:
+        return Decoded(Facts(problem=f"has too many pixels; allowed: at most {LARGEST_PIXELS:,}"))
+    except MALFORMED as error:
+        return Decoded(Facts(problem=f"is damaged ({shown(str(error)[:160]) or type(error).__name__})"))
+
+
+def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | None) -> Decoded:
+    with Image.open(file, formats=FORMATS) as image:
+        facts = _facts(image, start)
+        # Lets the JPEG decoder shrink by 2, 4 or 8 while it reads; the rest is left to an antialiased resize.
+        image.draft(image.mode, (2 * settings.size, 2 * settings.size))
+        with exclusive(lock if image.width * image.height >= _ALONE_PIXELS else None):
+            if image.mode in _MODES_16:
+                return Decoded(facts, _grey16(image, settings))
+            return Decoded(facts, _pixels8(image, settings))
+
+
+def _facts(image: Image.Image, start: bytes) -> Facts:
+    """What the header says, or a refusal."""
+    width, height = image.size
+    if width * height > LARGEST_PIXELS:
+        raise _Refused(f"has {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+    # A camera's JPEG may carry previews behind the picture; they are no frames.
+    n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if n_frames != 1:
+        raise _Refused(f"has {n_frames} frames; allowed: 1")
+    if image.mode == "F":
+        raise _Refused("has floating-point pixels; convert it to 8 or 16 bit")
+    if image.mode not in _MODES_8 | _MODES_16:
+        raise _Refused(f"has pixels of kind {image.mode}; convert it to grey or RGB of 8 or 16 bit")
+    return Facts(width, height, image.mode, _bits(image, start))
+
+
+def _bits(image: Image.Image, start: bytes) -> int:
+    if image.format == "PNG":
+        return start[24]  # the bit depth in IHDR
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and tags.get(_TIFF_BITS):
+        return int(max(tags[_TIFF_BITS]))
+    return 16 if image.mode in _MODES_16 else 8
+
+
+@contextmanager
+def exclusive(lock: int | None) -> Iterator[None]:
+    """Hold ``lock``, if there is one; the system frees that of a process that dies. Waiting for it is not counted as
+    time that a worker takes for a file."""
+    if lock is None:
+        yield
+        return
+    left_s = signal.alarm(0)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    signal.alarm(left_s)
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _grey16(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint16]:
+    whole = _as("I", image)
+    low, high = whole.getextrema()
+    if not 0 <= low <= high <= 65535:  # type: ignore[operator]
+        raise _Refused(f"has pixel values from {low} to {high}; allowed: 0 to 65535")
+    values = np.asarray(_fit(whole, settings))
+    return values.clip(0, 65535).astype(np.uint16)[:, :, np.newaxis]
+
+
+def _pixels8(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint8]:
+    if image.has_transparency_data:
+        values = np.asarray(_fit(_as("RGBA", image), settings)).astype(np.uint16)
+        fitted = Image.fromarray(((values[..., :3] * values[..., 3:] + 127) // 255).astype(np.uint8))
+    else:
+        fitted = _fit(_as("L" if image.mode in ("1", "L") else "RGB", image), settings)
+    if settings.channels == "grey":
+        fitted = fitted.convert("L")
+    pixels = np.array(fitted)
+    if pixels.ndim == 2:
+        return pixels[:, :, np.newaxis]
+    # The first row alone tells most colour images, for a hundredth of the time.
+    is_grey = all(bool((rows[..., :1] == rows).all()) for rows in (pixels[:1], pixels))
+    return pixels[..., :1] if is_grey else pixels
+
+
+def _as(mode: str, image: Image.Image) -> Image.Image:
+    """``image`` in another mode; no copy if it has that mode."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _fit(image: Image.Image, settings: DecodeSettings) -> Image.Image:
+    """``image`` resized, antialiased, to a square of ``settings.size`` pixels."""
+    width, height = image.size
+    size = settings.size
+    if settings.fit == "crop":
+        edge = min(width, height)
+        left, top = (width - edge) / 2, (height - edge) / 2
+        return image.resize((size, size), _BILINEAR, (left, top, left + edge, top + edge), 3.0)
+    if settings.fit == "stretch" or width == height:
+        return image.resize((size, size), _BILINEAR, None, 3.0)
+    scale = size / max(width, height)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    square = Image.new(image.mode, (size, size))
+    square.paste(image.resize(inner, _BILINEAR, None, 3.0), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return square
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images in one array, shared by all workers of a node through the page cache.
+
+    ``images`` is uint8 of shape (n, height, width, channels), values 0 to 255, memory-mapped from the
+    decoded cache; ``labels`` is int32 of shape (n,), an index into ``classes``. ``train``, ``val`` and
+    ``test`` are int32 indices into the first axis, disjoint; ``test`` may be empty. ``fingerprint`` is a
+    hexadecimal digest of the image content, the labels and the split.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    classes: tuple[str, ...]
+    train: NDArray[np.int32]
+    val: NDArray[np.int32]
+    test: NDArray[np.int32]
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.images.shape[1:]
+        return int(height), int(width), int(channels)

@@ -1,0 +1,361 @@
+"""From a data folder to decoded images, a split and a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.cache import cache_root, storing
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.config.data import DataSpec, Fold, SplitSpec
+from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, open_images, write_entry, write_split
+from aifs_tune.data.digests import DigestIndex, Progress
+from aifs_tune.data.file_table import FileTable, file_table
+from aifs_tune.data.images.decode import LOCK, DecodeSettings, Facts, ImageSet
+from aifs_tune.data.images.decode_all import Range, Scratch, decode_all
+from aifs_tune.data.images.folder import PARTS, ImageFile, Scan, SkippedFile, scan_folder, shown
+from aifs_tune.data.images.inspect import ImageRow, Preflight, inspect, listed
+from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates, find_cross_subset_duplicates
+from aifs_tune.data.split import Ints, refold_subsets, split, units_of, units_per_class
+from aifs_tune.errors import DataError
+
+_TOLD_EVERY = 16
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A file that can be read, the digest of its content and its SHA-256, and its group if files are grouped."""
+
+    file: ImageFile
+    content: str
+    sha256: str
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Decoded images in ``folder``, and what is known of each content by its digest."""
+
+    folder: Path
+    meta: Meta
+    facts: Mapping[str, Facts]
+
+
+class Decoder:
+    """Decodes into the cache at ``root`` as ``data`` says."""
+
+    def __init__(self, data: DataSpec, root: Path, processes: int | None, progress: Progress | None) -> None:
+        self._settings = DecodeSettings(data.image_size, data.channels, data.fit)
+        self._range16, self._root = data.range16, root
+        self._processes, self._progress = processes, progress
+
+    def entry(self, sources: Sequence[ImageSource]) -> Entry:
+        """The entry of ``sources``, which are sorted by class and content; its rows are those without a problem.
+
+        Raises
+        ------
+        DataError
+            If a file changed since its digest was taken.
+        OSError
+            If the cache cannot be written.
+        """
+        folder = self._root / self._digest(sources, self._range16)
+        meta, facts = find_entry(folder), load_facts(folder)
+        if meta is None or facts is None or any(source.content not in facts for source in sources):
+            facts = {}
+            meta = write_entry(folder, lambda partial: self._fill(partial, sources, facts))
+        return Entry(folder, meta, facts)
+
+    def _fill(self, folder: Path, sources: Sequence[ImageSource], facts: dict[str, Facts]) -> Meta:
+        scratch = Scratch(folder, len(sources), self._settings.size)
+        self._decode(sources, scratch, facts)
+        kept = [row for row, source in enumerate(sources) if not facts[source.content].problem]
+        wants_rgb = self._settings.channels == "rgb" or scratch.has_colour
+        channels = 3 if wants_rgb else 1
+        measured = scratch.measured_range()
+        range16 = measured if measured is None or self._range16 == "auto" else self._range16
+        scratch.write_npy(folder / "images.npy", kept, channels, range16)
+        scratch.close()
+        (folder / "facts.json").write_text(json.dumps({digest: asdict(one) for digest, one in facts.items()}))
+        counts = Counter(sources[row].file.label for row in kept)
+        return Meta(
+            classes=tuple(sorted(counts)),
+            counts=tuple(counts[label] for label in sorted(counts)),
+            shape=(len(kept), self._settings.size, self._settings.size, channels),
+            range16=range16,
+            content=self._digest([sources[row] for row in kept], range16),
+        )
+
+    def _decode(self, sources: Sequence[ImageSource], scratch: Scratch, facts: dict[str, Facts]) -> None:
+        files = [(source.file.path, source.content) for source in sources]
+        decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
+        with closing(decoding):
+            for n_done, (row, decoded) in enumerate(decoding, start=1):
+                facts[sources[row].content] = decoded.facts
+                if decoded.pixels is not None:
+                    scratch.put(row, decoded.pixels)
+                if self._progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(sources)):
+                    self._progress("decoding", n_done, len(sources))
+
+    def _digest(self, sources: Sequence[ImageSource], range16: Range | str | None) -> str:
+        rows = [[source.file.label, source.content] for source in sources]
+        return digest_of(json.dumps([VERSION, asdict(self._settings), range16, rows]).encode())
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Images ready to train on. ``location`` is what :func:`~aifs_tune.data.open_images` takes in other processes;
+    ``files`` says which file each of them is."""
+
+    images: ImageSet
+    preflight: Preflight
+    location: Path
+    files: FileTable
+
+
+def prepare_images(
+    data: DataSpec,
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> PreparedImages:
+    """Scan ``data.folder``, decode and cache its images, and divide them.
+
+    Files that cannot be used and classes with too few images are left out and named in the preflight, and so are
+    images in different parts that look alike.
+
+    Parameters
+    ----------
+    strict
+        Raise instead of leaving anything out.
+    cache
+        Folder of the decoded cache; None for :func:`~aifs_tune._util.cache.cache_root`.
+    processes
+        That decode; None for one per CPU up to 8, and for fewer than 200 files none but this one.
+    progress
+        Called with ``"reading"`` or ``"decoding"``, how many are done, and how many there are.
+
+    Raises
+    ------
+    DataError
+        If fewer than two classes are left, no split gives each part every class, ``strict`` is not met, or there are
+        near duplicates and ``data`` refuses them.
+    StorageError
+        If the cache cannot be written.
+    """
+    if data.folder is None:
+        raise DataError("data.folder: no value given; allowed: a folder with one sub-folder per class")
+    root = (cache or cache_root()).absolute()
+    scan = scan_folder(data.folder)
+    with storing(root):
+        usable = _usable(scan, data, Decoder(data, root, processes, progress), _sources(scan, data, root, progress))
+        _check(usable, data.folder, strict=strict)
+        part_of = _divide(usable.sources, scan, data)
+        rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
+        location = write_split(usable.entry.folder, usable.entry.meta, rows)
+        images, files = open_images(location), _files(usable.sources, rows)
+        alike = _near_duplicates(images, files, location, data)
+    report = replace(_report(data.folder, usable, part_of), near_duplicates=alike)
+    return PreparedImages(images, report, location, files)
+
+
+def preflight(data: DataSpec) -> Preflight:
+    """The report of :func:`prepare_images` alone. What it decodes is cached for later.
+
+    Raises
+    ------
+    DataError
+        If fewer than two classes are left, or no split gives each part every class.
+    """
+    return prepare_images(data).preflight
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Files that can be read, by class and content: an order that depends on neither names nor place."""
+
+    found: Sequence[ImageSource]
+    skipped_files: Sequence[SkippedFile]
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """``sources``, of ``classes``, are the rows of ``entry``; why files and classes are not among them."""
+
+    entry: Entry
+    sources: Sequence[ImageSource]
+    classes: Sequence[str]
+    skipped_files: Sequence[SkippedFile]
+    dropped: Sequence[SkippedFile]
+
+
+def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) -> _Sources:
+    assert data.folder is not None
+    index = DigestIndex(root, data.folder)
+    digests, unread = index.read(scan.files, progress)
+    write_file(index.path, index.content())
+    skipped_files = [*scan.skipped_files, *unread]
+    found = []
+    for file in scan.files:
+        group = _group(file.name, data.group_by)
+        if file.name in digests and (data.group_by is None or group is not None):
+            found.append(ImageSource(file, digests[file.name].cached, digests[file.name].sha256, group))
+        elif file.name in digests:
+            skipped_files.append(SkippedFile(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
+    return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), skipped_files)
+
+
+def _group(name: str, pattern: str | None) -> str | None:
+    """The first capture group of the match in the file's own name, or the whole match; None without one."""
+    match = None if pattern is None else re.search(pattern, os.path.basename(name))
+    if match is None:
+        return None
+    return match[1] if match.re.groups else match[0]
+
+
+def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> _Usable:
+    """Decode; decode again without the classes that turn out to have too few images."""
+    skipped_files, dropped = [*sources.skipped_files], list[SkippedFile]()
+    found, classes = sources.found, scan.classes
+    while True:
+        entry = decoder.entry(found)
+        problems = {source.file.name: entry.facts[source.content].problem for source in found}
+        skipped_files += [SkippedFile(shown(name), problem) for name, problem in problems.items() if problem]
+        found = [source for source in found if not problems[source.file.name]]
+        lacking = _lacking(classes, found, scan, data)
+        dropped += [SkippedFile(f"class {shown(label)}", reason) for label, reason in lacking.items()]
+        classes = tuple(label for label in classes if label not in lacking)
+        if len(classes) < 2 or classes == entry.meta.classes:
+            return _Usable(entry, found, classes, sorted(skipped_files, key=lambda one: one.name), dropped)
+        found = [source for source in found if source.file.label in classes]
+
+
+def _check(usable: _Usable, folder: Path, *, strict: bool) -> None:
+    problems = "".join(f"\n  {one}" for one in [*usable.dropped, *listed(usable.skipped_files)])
+    where = f"data folder {shown(str(folder))}:"
+    if len(usable.classes) < 2:
+        found = ", ".join(map(shown, usable.classes)) or "none"
+        raise DataError(f"{where} usable classes: {found}; allowed: at least 2; left out:{problems}")
+    if strict and problems:
+        n = len(usable.dropped) + len(usable.skipped_files)
+        raise DataError(f"{where} {n} things cannot be used; allowed when strict: none{problems}")
+
+
+def _shares(scan: Scan, wished: SplitSpec) -> tuple[float, ...]:
+    """Shares of train, val and test in the images that are dealt; none where the folder has train and val."""
+    if not scan.parts:
+        return 1 - wished.val - wished.test, wished.val, wished.test
+    return () if "val" in scan.parts else (1 - wished.val, wished.val, 0.0)
+
+
+def _is_assigned(source: ImageSource, shares: Sequence[float]) -> bool:
+    return bool(shares) and source.file.part in (None, "train")
+
+
+def _units(sources: Sequence[ImageSource]) -> Ints:
+    groups = [source.group for source in sources if source.group is not None]
+    return units_of([source.content for source in sources], groups or None)
+
+
+def _lacking(classes: Sequence[str], sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> dict[str, str]:
+    """Classes that cannot be in every part, and why."""
+    shares = _shares(scan, data.split)
+    dealt = [source for source in sources if _is_assigned(source, shares)]
+    fixed = {(source.file.part, source.file.label) for source in sources if not _is_assigned(source, shares)}
+    labels = np.array([classes.index(source.file.label) for source in dealt], np.int64)
+    counts = np.bincount(labels, minlength=len(classes))
+    n_units = units_per_class(labels, _units(dealt), len(classes))
+    n_parts = sum(share > 0 for share in shares)
+    what = "different images" if data.group_by is None else "groups"
+    lacking = {}
+    for label, n_images, n in zip(classes, counts, n_units, strict=True):
+        missing = [part for part in scan.parts if (part != "train" or not shares) and (part, label) not in fixed]
+        if missing:
+            lacking[label] = f"has no usable image in {', '.join(missing)}"
+        elif n < n_parts:
+            lacking[label] = f"has {n_images} usable images, {n} {what}; allowed: at least {n_parts}, one for each part"
+    return lacking
+
+
+def _divide(sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> Ints:
+    """Part of each source, an index into PARTS."""
+    shares = _shares(scan, data.split)
+    part_of = np.array([PARTS.index(source.file.part or "train") for source in sources], np.int64)
+    dealt = np.array([_is_assigned(source, shares) for source in sources])
+    if dealt.any():
+        chosen = [source for source in sources if _is_assigned(source, shares)]
+        names, labels = np.unique([source.file.label for source in chosen], return_inverse=True)
+        used = [i for i, share in enumerate(shares) if share > 0]
+        units = _units(chosen)
+        parts = np.array(used)[split(labels, units, [shares[i] for i in used], data.split.seed)]
+        if len(np.unique(np.stack([parts, labels]), axis=1).T) < len(used) * len(names):
+            n = len(np.unique(units))
+            raise DataError(
+                f"data.group_by {data.group_by!r}: {n} groups (copies of an image count as one) cannot be divided so "
+                f"that each of {', '.join(PARTS[i] for i in used)} has every class; allowed: a pattern with more groups"
+            )
+        part_of[dealt] = parts
+    return part_of if data.split.fold is None else _folded(data.split.fold, sources, part_of, data)
+
+
+def _folded(fold: Fold, sources: Sequence[ImageSource], part_of: Ints, data: DataSpec) -> Ints:
+    names, labels = np.unique([source.file.label for source in sources], return_inverse=True)
+    what = "different images" if data.group_by is None else "groups"
+    units, where = _units(sources), f"data folder {shown(str(data.folder))}"
+    return refold_subsets(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
+
+
+def _files(sources: Sequence[ImageSource], rows: Mapping[str, NDArray[np.int32]]) -> FileTable:
+    """By the names of now: the entry of the cache is that of any files with these contents."""
+    names = [shown(source.file.name) for source in sources]
+    return file_table(
+        [([name], None) for name in names],
+        {name: source.sha256 for name, source in zip(names, sources, strict=True)},
+        rows,
+        labels=[shown(source.file.label) for source in sources],
+        groups=[None if source.group is None else shown(source.group) for source in sources],
+    )
+
+
+def _near_duplicates(
+    images: ImageSet, files: FileTable, location: Path, data: DataSpec
+) -> CrossSubsetDuplicates | None:
+    """Near duplicates in different parts; not of a fold, whose images are those of the undivided data."""
+    if data.near_duplicates == "ignore" or data.split.fold is not None:
+        return None
+    found = find_cross_subset_duplicates(images.images, files, location.with_name(f"near-{location.name}"))
+    if found.n_pairs and data.near_duplicates == "refuse":
+        raise DataError(
+            f"data folder {shown(str(data.folder))}: {found.text}; allowed with data.near_duplicates refuse: none"
+        )
+    return found
+
+
+def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
+    rows = [
+        ImageRow(source.file.name, source.file.label, PARTS[part], source.content, source.group)
+        for source, part in zip(usable.sources, part_of.tolist(), strict=True)
+        if part >= 0
+    ]
+    return inspect(
+        str(folder),
+        rows,
+        usable.entry.facts,
+        parts=PARTS,
+        channels=usable.entry.meta.shape[3],
+        range16=usable.entry.meta.range16,
+        skipped_files=usable.skipped_files,
+        warnings=[f"{one} (left out)" for one in usable.dropped],
+    )

@@ -1,0 +1,1 @@
+"""Time series and recordings, cut into windows."""

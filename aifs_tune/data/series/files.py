@@ -1,0 +1,298 @@
+"""Many series: one file each, with a sub-folder for each class or a manifest that says what each is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.config.data import SeriesSpec
+from aifs_tune.data.examples import PARTS
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.tables import read_frame
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".pq")
+"""What names a file that holds a series."""
+FEWEST_STEPS = 2
+_TIME = "time"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """``values`` (steps, columns), NaN where nothing was measured; ``times`` (steps,), never falling, or None."""
+
+    values: Floats
+    times: Floats | None
+
+    @property
+    def digest(self) -> str:
+        """What two recordings share only if they are the same."""
+        times = b"" if self.times is None else self.times.tobytes()
+        return digest_of(self.values.tobytes() + b"|" + times)
+
+
+@dataclass(frozen=True)
+class SeriesReader:
+    """Reads series that all have the same columns.
+
+    ``time`` None: a column called ``time`` if there is one. No ``columns`` named: all that hold numbers.
+    """
+
+    columns: tuple[str, ...]
+    time: str | None
+
+    @classmethod
+    def like(
+        cls, file: Path, where: str, *, columns: Sequence[str], time: str | None
+    ) -> tuple[SeriesReader, list[str]]:
+        """One that reads what ``file`` has, and the columns of text that are left out.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, lacks a column, or has no column of numbers.
+        """
+        frame = _read_steps(file, where)
+        times = time if time is not None else (_TIME if _TIME in frame.columns and _TIME not in columns else None)
+        if columns:
+            return cls(tuple(columns), times), []
+        others = [str(name) for name in frame.columns if name != times]
+        found = [name for name in others if frame[name].dtype.kind in "biuf"]
+        if not found:
+            text = ", ".join(others) or "none"
+            raise DataError(f"{where}: no column of numbers (columns beside the time: {text}); allowed: at least one")
+        return cls(tuple(found), times), [name for name in others if name not in found]
+
+    def read(self, file: Path, where: str) -> Recording:
+        """The series in ``file``.
+
+        Raises
+        ------
+        DataError
+            Beginning with ``where``: if it cannot be read, is too short, or a column is absent or holds text or times
+            that fall.
+        """
+        frame = _read_steps(file, where)
+        for name in (*self.columns, *filter(None, (self.time,))):
+            if name not in frame.columns:
+                there = ", ".join(map(str, frame.columns[:12]))
+                raise DataError(f"{where}: no column {name!r}; allowed: {there}")
+        values = np.stack([_numbers(frame[name], where) for name in self.columns], axis=1)
+        return Recording(values, None if self.time is None else _times(frame[self.time], where))
+
+
+def read_columns(file: Path, where: str) -> pandas.DataFrame:
+    """The columns of a CSV, Parquet or NPZ file; a two-dimensional array of NPZ gives ``NAME0``, ``NAME1``, ...
+
+    Raises
+    ------
+    DataError
+        If it cannot be read; begins with ``where``.
+    """
+    if file.suffix.lower() != ".npz":
+        return read_frame(file, where)
+    import pandas
+
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{where}: there is no such file; allowed: a CSV, Parquet or NPZ file") from None
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise DataError(f"{where}: cannot be read as NPZ ({error}); allowed: arrays of numbers") from error
+    columns: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        if array.ndim not in (1, 2):
+            raise DataError(f"{where}: {name} has shape {array.shape}; allowed: (steps,) or (steps, columns)")
+        columns |= {name: array} if array.ndim == 1 else {f"{name}{i}": column for i, column in enumerate(array.T)}
+    lengths = {name: len(array) for name, array in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise DataError(f"{where}: arrays of different lengths ({told}); allowed: one length")
+    return pandas.DataFrame(columns)
+
+
+def _read_steps(file: Path, where: str) -> pandas.DataFrame:
+    frame = read_columns(file, where)
+    if len(frame) < FEWEST_STEPS:
+        raise DataError(f"{where}: {len(frame)} step(s); allowed: at least {FEWEST_STEPS}")
+    return frame
+
+
+def _numbers(column: pandas.Series[Any], where: str) -> Floats:
+    """NaN where an entry is absent or infinite."""
+    import pandas
+
+    values = np.array(pandas.to_numeric(column, errors="coerce"), np.float64)
+    strange = np.flatnonzero(np.isnan(values) & np.asarray(column.notna()))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or nothing")
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _times(column: pandas.Series[Any], where: str) -> Floats:
+    """As they are where they are numbers, in seconds where they are dates."""
+    import pandas
+
+    if column.dtype.kind in "biuf":
+        times = np.array(column, np.float64)
+    else:
+        dates = pandas.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+        since = (dates - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(seconds=1)
+        times = np.array(since, np.float64)
+    strange = np.flatnonzero(~np.isfinite(times))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers or dates")
+    falls = np.flatnonzero(np.diff(times) < 0)
+    if len(falls):
+        row = int(falls[0]) + 2
+        raise DataError(f"{where}: {column.name} falls in row {row}; allowed: times that never fall")
+    return times
+
+
+MANIFEST = "manifest.csv"
+_PATH = "path"
+_MANIFEST_COLUMNS = ("group", "part", "order")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Series with what is known of each: ``labels``, or ``numbers`` (n, targets); the other of the two is empty.
+
+    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``part`` and ``order``;
+    ``files`` are those of the series, below ``folder``, and ``manifest`` that of the list, if there are any.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+    recordings: Sequence[Recording]
+    labels: Sequence[str] = ()
+    numbers: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    manifest_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    folder: Path = Path()
+    manifest: Path | None = None
+
+
+def load_collection(path: Path, spec: SeriesSpec) -> Collection:
+    """Read all series that ``path`` leads to.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the column, what was found and what is allowed.
+    """
+    where = f"series {shown(str(path))}"
+    if not path.exists():
+        raise DataError(f"{where}: there is no such folder or file; allowed: a folder of series, or a manifest")
+    if path.is_file():
+        return _of_manifest(path, spec)
+    if (path / MANIFEST).is_file():
+        return _of_manifest(path / MANIFEST, spec)
+    return _of_folders(path, spec, where)
+
+
+def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
+    check_no_manifest(spec, where)
+    classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+    if classes and {sub.name.lower() for sub in classes} <= {*PARTS, "valid", "validation"}:
+        raise DataError(
+            f"{where}: has folders named as parts; allowed: a folder for each class, or a {MANIFEST} with a column of "
+            "parts"
+        )
+    files = {sub.name: sorted(f for f in sub.iterdir() if _holds_a_series(f)) for sub in classes}
+    empty = next((name for name, found in files.items() if not found), None)
+    if empty is not None:
+        raise DataError(f"{where}: no series in {shown(empty)}; allowed: files named {', '.join(SUFFIXES)}")
+    if len(files) < 2:
+        raise DataError(f"{where}: {len(files)} folder(s) of classes and no {MANIFEST}; allowed: at least 2, or one")
+    pairs = [(file, name) for name, found in files.items() for file in found]
+    columns, recordings, lines = _read([file for file, _ in pairs], spec)
+    labels, read = [name for _, name in pairs], [file for file, _ in pairs]
+    return Collection(where, columns, recordings, labels, lines=lines, files=read, folder=folder)
+
+
+def check_no_manifest(spec: SeriesSpec, where: str) -> None:
+    """Raises DataError if ``spec`` names a column of a manifest, which ``where`` does not have."""
+    asked = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    if spec.targets:
+        asked["targets"] = next(iter(spec.targets))
+    for name, column in asked.items():
+        raise DataError(f"{where}: {name} ({column}) is a column of a manifest; allowed: a {MANIFEST} in the folder")
+
+
+def check_simulated(spec: SeriesSpec, where: str) -> None:
+    """Raises DataError if ``spec`` names columns of files, which simulated series do not have."""
+    check_no_manifest(spec, where)
+    for name, given in (("columns", spec.columns), ("time", spec.time)):
+        if given:
+            raise DataError(f"{where}: {name} is for files; allowed: absent, or data.series.path")
+
+
+def _holds_a_series(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in SUFFIXES
+
+
+def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
+    where = f"manifest {shown(str(file))}"
+    frame = read_frame(file, where)
+    manifest_columns = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    told = list(spec.targets) or [spec.label]
+    for column in (_PATH, *told, *manifest_columns.values()):
+        if column not in frame.columns:
+            raise DataError(f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
+    is_known = frame[told].notna().all(axis=1)
+    lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(told)}"]
+    frame = frame[is_known].reset_index(drop=True)
+    if frame.empty:
+        raise DataError(f"{where}: no row with {' and '.join(told)}; allowed: one for each series")
+    for column in (_PATH, *manifest_columns.values()):
+        if not frame[column].notna().all():
+            row = int(np.flatnonzero(frame[column].isna())[0]) + 1
+            raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
+    files = [file.parent / str(path) for path in frame[_PATH]]
+    columns, recordings, more = _read(files, spec)
+    found = Collection(
+        where, columns, recordings, lines=[*lines, *more], files=files, folder=file.parent, manifest=file
+    )
+    entries = {name: frame[column].tolist() for name, column in manifest_columns.items()}
+    if spec.targets:
+        numbers = np.stack([_targets(frame[column], where) for column in spec.targets], axis=1)
+        return replace(found, numbers=numbers, manifest_columns=entries)
+    labels = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[spec.label]]
+    return replace(found, labels=labels, manifest_columns=entries)
+
+
+def _read(files: Sequence[Path], spec: SeriesSpec) -> tuple[tuple[str, ...], list[Recording], list[str]]:
+    names = [f"series {shown(str(file))}" for file in files]
+    reader, dropped = SeriesReader.like(files[0], names[0], columns=spec.columns, time=spec.time)
+    recordings = [reader.read(file, name) for file, name in zip(files, names, strict=True)]
+    return reader.columns, recordings, [f"left out: column {shown(name)}, text" for name in dropped]
+
+
+def _targets(column: pandas.Series[Any], where: str) -> Floats:
+    import pandas
+
+    numbers = np.array(pandas.to_numeric(column, errors="coerce"), np.float64)
+    strange = np.flatnonzero(~np.isfinite(numbers))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: finite numbers")
+    return numbers

@@ -1,0 +1,159 @@
+"""Series as examples: whole ones with their class or numbers; :mod:`series_windows` has windows of a long one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.config.data import DataSpec, SeriesSpec, SimulateSeries, SplitSpec
+from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.series.channels import MOST_NUMBERS, Channels, by_itself
+from aifs_tune.data.series.files import Collection, Recording, check_simulated, load_collection
+from aifs_tune.data.series.windows import prepare_windows
+from aifs_tune.data.simulate.series import simulate_collection
+from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, forward_folds, given_subsets, scaled
+from aifs_tune.errors import DataError
+
+_FEWEST_SERIES = 10
+
+
+def prepare_series(data: DataSpec) -> PreparedExamples:
+    """Read ``data.series``, divide the series, fill and scale them, and pad them to one length.
+
+    ``inputs`` of the examples are the values, float32 of shape (n, steps, channels), 0 behind the end of a series, and
+    the lengths, int32 of shape (n,). Everything is scaled by the training part.
+
+    Raises
+    ------
+    DataError
+        Naming file, column, what was found and what is allowed; StorageError if the cache cannot be written.
+    """
+    spec = data.series or SeriesSpec()
+    if spec.forecast is not None:
+        return prepare_windows(spec, spec.forecast, data.split)
+    if spec.path is not None:
+        found = load_collection(spec.path, spec)
+    else:
+        found = simulate_collection(spec.simulate or SimulateSeries())
+        check_simulated(spec, found.where)
+    if len(found.recordings) < _FEWEST_SERIES:
+        raise DataError(f"{found.where}: {len(found.recordings)} series; allowed: at least {_FEWEST_SERIES}")
+    classes = tuple(sorted(set(found.labels)))
+    if found.labels and len(classes) < 2:
+        raise DataError(f"{found.where}: all series are of class {classes[0]}; allowed: at least 2 classes")
+    parts = _parts(found, data.split)
+    recordings = [by_itself(recording, spec.scaling) for recording in found.recordings]
+    kept = [_cut(recording, spec) for recording in recordings]
+    channels, dropped = Channels.fit(found.columns, [kept[i] for i in parts["train"]], kept, found.where)
+    values, lengths = _padded([channels.apply(recording) for recording in recordings], spec, found.where)
+    facts = {"channels": channels.facts, "scaling": spec.scaling, "steps": values.shape[1], "keep": spec.keep}
+    if classes:
+        y_true: NDArray[Any] = np.array([classes.index(label) for label in found.labels], np.int32)
+        location = store_examples([values, lengths], y_true, parts, classes=classes, facts=facts)
+        about = "classes: " + ", ".join(f"{shown(c)} {list(found.labels).count(c)}" for c in classes)
+    else:
+        y_true, targets = scaled(found.numbers, parts["train"], spec.targets, found.where)
+        location = store_examples([values, lengths], y_true, parts, targets=targets, facts=facts)
+        about = "targets: " + ", ".join(map(shown, spec.targets))
+    lines = [f"{found.where}: {len(lengths)} series of {lengths.min()} to {lengths.max()} steps"]
+    lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
+    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    lines.append(f"{counts} series of {values.shape[2]} channels: {told_channels(channels)}")
+    return PreparedExamples(open_examples(location), location, lines, _files(found, parts))
+
+
+def _files(found: Collection, parts: Subsets) -> FileTable:
+    n = len(found.recordings)
+    names = [name_below(file, found.folder) for file in found.files]
+    origins: list[tuple[list[str], str | None]] = [([name], None) for name in names]
+    lists = [] if found.manifest is None else [found.manifest]
+    hashes = {name_below(file, found.folder): sha256_of(file) for file in {*found.files, *lists}}
+    return file_table(
+        origins or [([found.where], f"series {number}") for number in range(n)],
+        hashes,
+        parts,
+        labels=[shown(label) for label in found.labels] or None,
+        groups=[shown(str(entry)) for entry in found.manifest_columns["group"]]
+        if "group" in found.manifest_columns
+        else None,
+        lists=[shown(file.name) for file in lists],
+    )
+
+
+def told_channels(channels: Channels) -> str:
+    """In words."""
+    roles = {"value": "{name}", "step": "time step", "measured": "{name} measured"}
+    return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
+
+
+def _parts(found: Collection, split: SplitSpec) -> Subsets:
+    labels = list(found.labels) or ["all"] * len(found.recordings)
+    contents = [recording.digest for recording in found.recordings]
+    if "part" in found.manifest_columns:
+        parts = given_subsets([str(entry) for entry in found.manifest_columns["part"]], f"{found.where}: part")
+    elif "order" in found.manifest_columns:
+        parts = _in_order(found.manifest_columns["order"], split, found.where)
+    else:
+        groups = (
+            [str(entry) for entry in found.manifest_columns["group"]] if "group" in found.manifest_columns else None
+        )
+        return assign_subsets(split, found.where, contents=contents, groups=groups, labels=labels)
+    for part in ("train", "val"):
+        missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+        if missing:
+            raise DataError(f"{found.where}: no series of class {missing[0]} is {part}; allowed: every class in it")
+    if "order" in found.manifest_columns:
+        ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
+        return forward_folds(split.fold, parts, ranks, found.where, labels=labels)
+    return fold_given_subsets(
+        split.fold, parts, len(labels), found.where, contents=contents, groups=None, labels=labels
+    )
+
+
+def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:
+    """The first ones to train, then to validate, the last ones to test; equal entries stay together."""
+    if len({isinstance(entry, str) for entry in order}) > 1:
+        raise DataError(f"{where}: the order has both numbers and text; allowed: one of them")
+    ranks = np.unique(np.asarray(order), return_inverse=True)[1]
+    before = np.searchsorted(np.sort(ranks), ranks) / len(ranks)
+    bounds = [1 - split.val - split.test, 1 - split.test]
+    dealt = np.digitize(before, [bound - 1e-9 for bound in bounds])
+    parts = {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
+    for part in PARTS[: 3 if split.test > 0 else 2]:
+        if len(parts[part]) == 0:
+            raise DataError(f"{where}: too few different entries of the order for a {part} part; allowed: more")
+    return parts
+
+
+def _window(n_steps: int, spec: SeriesSpec) -> slice:
+    """The steps that stay of so many."""
+    if spec.length is None or n_steps <= spec.length:
+        return slice(None)
+    return slice(-spec.length, None) if spec.keep == "last" else slice(spec.length)
+
+
+def _cut(recording: Recording, spec: SeriesSpec) -> Recording:
+    kept = _window(len(recording.values), spec)
+    return Recording(recording.values[kept], None if recording.times is None else recording.times[kept])
+
+
+def _padded(
+    made: Sequence[NDArray[np.float32]], spec: SeriesSpec, where: str
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    kept = [one[_window(len(one), spec)] for one in made]
+    lengths = np.array([len(one) for one in kept], np.int32)
+    shape = (len(kept), int(lengths.max()), kept[0].shape[1])
+    if np.prod(shape, dtype=np.int64) > MOST_NUMBERS:
+        raise DataError(
+            f"{where}: {shape[0]} series of {shape[1]} steps and {shape[2]} channels; allowed: at most "
+            f"{MOST_NUMBERS:,} numbers, by a smaller data.series.length"
+        )
+    values = np.zeros(shape, np.float32)
+    for row, one in zip(values, kept, strict=True):
+        row[: len(one)] = one
+    return values, lengths

@@ -1,0 +1,114 @@
+"""Windows of one long series, each with the value that follows: examples of a forecast."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.config.data import Forecast, SeriesSpec, SimulateSeries, SplitSpec
+from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.file_table import file_table, sha256_of
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.series.channels import MOST_NUMBERS, Channels, carried
+from aifs_tune.data.series.files import Floats, Recording, SeriesReader, check_simulated
+from aifs_tune.data.simulate.series import simulate_long
+from aifs_tune.data.split import Subsets, forward_folds, scaled
+from aifs_tune.errors import DataError
+
+_FEWEST = 2
+
+
+def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> PreparedExamples:
+    """Windows of ``history`` steps, each with the target ``horizon`` steps behind its last one.
+
+    Parts follow each other in time, with ``history + horizon`` steps between two, so that no step is in two parts.
+
+    Raises
+    ------
+    DataError
+        Naming the file, what was found and what is allowed; StorageError if the cache cannot be written.
+    """
+    where, names, long, y_true, lines = _load(spec, asked)
+    n_steps = len(long.values)
+    starts = np.arange(0, n_steps - asked.history - asked.horizon + 1, asked.stride)
+    out_of_bag_predictions = starts + asked.history - 1 + asked.horizon
+    starts, out_of_bag_predictions = (
+        starts[~np.isnan(y_true[out_of_bag_predictions])],
+        out_of_bag_predictions[~np.isnan(y_true[out_of_bag_predictions])],
+    )
+    parts = _in_time(starts, asked, split, n_steps, where)
+    n_seen = int(out_of_bag_predictions[parts["train"]].max()) + 1
+    past = Recording(long.values[:n_seen], None if long.times is None else long.times[:n_seen])
+    channels, dropped = Channels.fit(names, [past], [long], where)
+    made = channels.apply(long)
+    if len(starts) * asked.history * made.shape[1] > MOST_NUMBERS:
+        raise DataError(
+            f"{where}: {len(starts)} windows of {asked.history} steps and {made.shape[1]} channels; allowed: at most "
+            f"{MOST_NUMBERS:,} numbers, by a larger data.series.forecast.stride"
+        )
+    windows = np.lib.stride_tricks.sliding_window_view(made, asked.history, axis=0)[starts].swapaxes(1, 2)
+    lengths = np.full(len(starts), asked.history, np.int32)
+    numbers, targets = scaled(
+        y_true[out_of_bag_predictions][:, None], parts["train"], {asked.target: asked.unit}, where
+    )
+    facts = {"channels": channels.facts, "forecast": asked.model_dump(mode="json"), "steps": asked.history}
+    location = store_examples([windows, lengths], numbers, parts, targets=targets, facts=facts)
+    unchanged = (carried(y_true[:, None])[starts + asked.history - 1, 0] - targets[0].centre) / targets[0].scale
+    repeated = float(np.nanmean((unchanged - numbers[:, 0])[parts["val"]] ** 2))
+    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    lines += [
+        *(f"left out: {reason}" for reason in dropped),
+        f"{counts} windows of {asked.history} steps and {made.shape[1]} channels, {asked.target} {asked.horizon} ahead",
+        f"repeating the last {asked.target} has a val_loss of {repeated:.4g}",
+    ]
+    name = where if spec.path is None else shown(spec.path.name)
+    ends = zip(starts.tolist(), out_of_bag_predictions.tolist(), strict=True)
+    origins = [([name], f"steps {start} to {start + asked.history - 1} for {step}") for start, step in ends]
+    files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, parts)
+    return PreparedExamples(open_examples(location), location, lines, files)
+
+
+def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Recording, Floats, list[str]]:
+    """What messages call the series, its columns, the series, its target at each step, and what was found."""
+    if spec.path is None:
+        simulated = spec.simulate or SimulateSeries()
+        where = f"simulated {simulated.what.replace('_', ' ')} series"
+        check_simulated(spec, where)
+        names, long = simulate_long(simulated)
+        if asked.target not in names:
+            raise DataError(f"{where}: no column {asked.target!r}; allowed: {', '.join(names)}")
+        return where, names, long, long.values[:, names.index(asked.target)], [f"{where}: {len(long.values)} steps"]
+    where = f"series {shown(str(spec.path))}"
+    if spec.path.is_dir():
+        raise DataError(f"{where}: is a folder; allowed: one CSV, Parquet or NPZ file to forecast")
+    reader, text = SeriesReader.like(spec.path, where, columns=spec.columns, time=spec.time)
+    whole = SeriesReader(tuple(dict.fromkeys([*reader.columns, asked.target])), reader.time).read(spec.path, where)
+    n = len(reader.columns)
+    y_true = whole.values[:, reader.columns.index(asked.target) if asked.target in reader.columns else n]
+    lines = [f"{where}: {len(y_true)} steps", *(f"left out: column {shown(name)}, text" for name in text)]
+    if not np.isfinite(y_true).any():
+        raise DataError(f"{where}: {asked.target} has no value; allowed: a column of numbers")
+    return where, reader.columns, Recording(whole.values[:, :n], whole.times), y_true, lines
+
+
+def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_steps: int, where: str) -> Subsets:
+    """The windows of each part, one after another, by their first step."""
+    gap = asked.history + asked.horizon
+    shares = [1 - split.val - split.test, split.val, split.test]
+    n_parts = 3 if split.test > 0 else 2
+    usable = (n_steps - gap + 1) - (n_parts - 1) * gap
+    parts: Subsets = {}
+    begins = 0.0
+    for i, part in enumerate(PARTS):
+        ends = begins + max(0, usable) * shares[i]
+        parts[part] = np.flatnonzero((starts >= round(begins)) & (starts < round(ends))).astype(np.int32)
+        begins = ends + gap
+    for part in PARTS[:n_parts]:
+        if len(parts[part]) < _FEWEST:
+            raise DataError(
+                f"{where}: {n_steps} steps leave {len(parts[part])} windows for {part}, with a history of "
+                f"{asked.history}, a horizon of {asked.horizon} and a gap of both between parts; allowed: a longer "
+                "series, or less of these"
+            )
+    times, labels = starts.astype(np.float64), ["all"] * len(starts)
+    return forward_folds(split.fold, parts, times, where, gap=gap - 1, labels=labels)

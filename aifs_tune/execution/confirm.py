@@ -1,0 +1,171 @@
+"""A confirmation from beginning to end: train the candidates, compare them, let the best one answer the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
+from aifs_tune.analysis.confirmation import Confirmation, read_confirmation, start_confirmation
+from aifs_tune.analysis.noise import SUFFIX, Noise, noise_of
+from aifs_tune.analysis.test_part import TEST_EVALUATION, HeldOutEvaluation, read_evaluation, selection_bias_warning
+from aifs_tune.artifacts.data_files import share_files
+from aifs_tune.config.cross_validation import CrossValidation
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.errors import ConflictError, RequestError
+from aifs_tune.execution import sweep
+from aifs_tune.execution.callbacks import SweepCallback
+from aifs_tune.execution.data import located
+from aifs_tune.execution.sweep import load_sweep
+from aifs_tune.storage.projects import split_name
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study, get_study
+from aifs_tune.study.open import start_study
+from aifs_tune.study.study import Study
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Where and how the trainings of a confirmation run; as the arguments of
+    :meth:`aifs_tune.execution.sweep.Sweep.run`."""
+
+    workers: int | None = None
+    timeout_s: float | None = None
+    address: str | None = None
+    allow_unauthenticated: bool = False
+    callback: SweepCallback | None = None
+
+    def finish(self, study: Study) -> None:
+        """Run all trials of ``study`` that wait."""
+        sweep.resume(study.name, storage=study.storage.url, **vars(self))
+
+
+def confirm(
+    study: str,
+    *,
+    storage: str | None = None,
+    top: int = 3,
+    baseline: int | None = None,
+    cv: CrossValidation | None = None,
+    options: SweepOptions | None = None,
+) -> Confirmation:
+    """Train the ``top`` best configurations of ``study`` and its baseline again, on fresh seeds and folds, and compare
+    them. What was interrupted goes on where it was.
+
+    ``baseline`` is the number of a trial; None for the default configuration. ``cv`` are five folds, dealt
+    twice, if absent.
+
+    Raises
+    ------
+    RequestError
+        If the study has nothing to compare, no trainer, or data that cannot be divided so; InterruptedSweepError if
+        it was stopped.
+    """
+    return confirm_candidates(
+        study, lambda found: candidates_of(found, top=top, baseline=baseline), storage, "confirm", cv, options
+    )
+
+
+def confirm_candidates(
+    study: str,
+    choose: Callable[[Study], Sequence[Candidate]],
+    storage: str | None,
+    suffix: str,
+    cv: CrossValidation | None = None,
+    options: SweepOptions | None = None,
+) -> Confirmation:
+    """As :func:`confirm`, of what ``choose`` gives, the baseline first, in a study whose name ends with ``suffix``."""
+    opened = Storage(storage)
+    asked = cv or CrossValidation(folds=5, repeats=2)
+    with opened.writing():
+        found = get_study(opened, study)
+        created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)
+        share_files(created, found)
+    given = options or SweepOptions()
+    if (warning := selection_bias_warning(found.spec)) is not None and given.callback is not None:
+        given.callback.on_status(warning)
+    given.finish(created)
+    return read_confirmation(opened, created.name)
+
+
+def evaluate_test(
+    study: str, candidate: Candidate, *, storage: str | None = None, options: SweepOptions | None = None
+) -> HeldOutEvaluation:
+    """Train ``candidate`` once more on the division of ``study``, and let its best epoch answer the test part. What
+    has answered already is not trained again.
+
+    Raises
+    ------
+    ConflictError
+        If another candidate has answered it: a second look at a test part makes both look better than they are.
+    DataError
+        If there is no test part; NotFoundError if the training failed or keeps no answers.
+    """
+    opened = Storage(storage)
+    with opened.writing():
+        found = get_study(opened, study)
+        created = _test_study(found, candidate)
+        share_files(created, found)
+    (options or SweepOptions()).finish(created)
+    return read_evaluation(opened, created.name)
+
+
+def _test_study(study: Study, candidate: Candidate) -> Study:
+    name = f"{study.name}-test"
+    there, wanted = find_study(study.storage, name), candidate.to_json()
+    if there is not None:
+        earlier: Mapping[str, Any] | None = there.fact(TEST_EVALUATION)
+        if earlier is None:
+            raise ConflictError(f"the name {name!r} is taken by a study of another kind")
+        if dict(earlier["params"]) != dict(wanted["params"]):
+            raise ConflictError(
+                f"the test part of study {study.name!r} was spent on {earlier['name']} (study {name!r}): to try "
+                f"{candidate.name} too would be to choose by it; allowed: new data"
+            )
+        return there
+    document = study.spec.model_dump(mode="json") | {"evaluate_test": True}
+    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None}
+    spec = parse_sweep(document)
+
+    def create() -> Study:
+        project, short = split_name(name)
+        created = start_study(study.storage, spec, short, project=project, with_default=False)
+        created.record_fact(TEST_EVALUATION, wanted)
+        created.enqueue(candidate.params)
+        created.request_trials(1)
+        return created
+
+    return study.storage.transact(create, name)
+
+
+def measure_noise(
+    sweep: str | Path,
+    *,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    cv: CrossValidation | None = None,
+    storage: str | None = None,
+    options: SweepOptions | None = None,
+) -> Noise:
+    """Train the default configuration of a sweep file on each division with another seed each.
+
+    Raises
+    ------
+    RequestError
+        If its space states no default configuration; WorkError if fewer than two trainings ended well.
+    """
+    spec = located(load_sweep(sweep, data=data, overrides=overrides).spec)
+    default = spec.space.default_params()
+    if default is None:
+        raise RequestError(f"{spec.name}: its space states no default configuration; allowed: one for each parameter")
+    opened = Storage(storage, create=True)
+    with opened.writing():
+        asked = cv or CrossValidation(folds=5, repeats=2)
+        created = start_confirmation(opened, spec, f"{spec.name}{SUFFIX}", [Candidate(BASELINE, None, default)], asked)
+    (options or SweepOptions()).finish(created)
+    return noise_of(read_confirmation(opened, created.name))

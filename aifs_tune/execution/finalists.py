@@ -1,0 +1,66 @@
+"""The end of a sweep: configurations that noise leaves open are trained again, and ranked by the means."""
+
+from __future__ import annotations
+
+from aifs_tune.analysis.noise import Noise, find_noise_floor
+from aifs_tune.artifacts.trial_artifacts import BestWeights
+from aifs_tune.execution.callbacks import SweepCallback
+from aifs_tune.study.advice import LEAST_FREEDOM, known_noise
+from aifs_tune.study.ranking import best_singly, finalists
+from aifs_tune.study.study import NOISE, Study
+
+
+def record_noise_floor(study: Study, callback: SweepCallback) -> None:
+    """Let the noise that was measured for this sweep count in ``study`` from now on, unless its trials are of several
+    divisions of the data, as those that measure noise are."""
+    if study.spec.cross_validation is not None:
+        return
+    floor = find_noise_floor(study)
+    if isinstance(floor, str):
+        callback.on_status(f"{floor}: it does not count here")
+    if isinstance(floor, Noise):
+        told = {"sd": floor.sd, "freedom": floor.n - 1, "study": floor.study}
+        if study.fact(NOISE) != told:
+            study.record_fact(NOISE, told)
+        callback.on_status(
+            f"noise: {floor.metric} scatters by {floor.sd:.2g} over {floor.n} trainings of {floor.study}"
+        )
+
+
+def retrain_finalists(study: Study, callback: SweepCallback) -> int:
+    """Let the finalists of ``study`` wait for the trainings that they lack: how many these are."""
+    search = study.spec.search
+    if not search.finalists:
+        return 0
+    trials = study.all_trials()
+    noise = known_noise(trials, study.noise_floor)
+    if noise is None or noise[1] < LEAST_FREEDOM:
+        callback.on_status(
+            f"no finalist is trained again: the noise is not known; measure it: aifs-tune noise {study.spec.name}"
+        )
+        return 0
+    near = finalists(trials, study.spec, noise[0])
+    lacking = [trial for turn in range(search.finalist_seeds) for trial, lacks in near if turn < lacks]
+    if not near:
+        callback.on_status(f"no finalist is trained again: by a noise of {noise[0]:.2g} one configuration is ahead")
+    if not lacking:
+        return 0
+
+    def enqueue() -> None:
+        for trial in lacking:
+            study.enqueue(trial.params)
+        study.request_trials(study.n_requested + len(lacking))
+
+    study.transact(enqueue)
+    names = ", ".join(str(trial.number) for trial, _ in near)
+    callback.on_status(f"trials {names} are within a noise of {noise[0]:.2g}: {len(lacking)} more trainings of these")
+    return len(lacking)
+
+
+def settle(study: Study) -> None:
+    """Keep the weights of the best configuration alone, once finalists are ranked."""
+    search = study.spec.search
+    n_kept = search.finalists * search.finalist_seeds
+    if n_kept:
+        kept = best_singly(study.all_trials(), study.spec)[:n_kept]
+        BestWeights(study.artifacts, study.spec.objectives, kept, most=n_kept).settle(study.front)

@@ -1,0 +1,39 @@
+"""Trials that ran out of memory with a share of a GPU and are to be tried once more with a larger one: stored, so that
+a sweep that is resumed neither forgets it nor does it twice."""
+
+from __future__ import annotations
+
+from aifs_tune.study.serialization import FROM_OPTUNA, SWEEP, TO_OPTUNA
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+
+_SHARE = "aifs_tune:oom_num_gpus"
+
+
+def defer_trial(study: Study, trial: Trial, share: float) -> None:
+    """Store that a running trial ran out of memory with ``share`` of a GPU, and is to have more."""
+    study.transact(lambda: study.storage.optuna.set_trial_system_attr(study._trial_id(trial.number), _SHARE, share))
+
+
+def oom_num_gpus(study: Study, trial: Trial) -> float | None:
+    """The share of a GPU with which a trial ran out of memory before; None if it did not."""
+    stored: float | None = study.storage.optuna.get_trial(study._trial_id(trial.number)).system_attrs.get(_SHARE)
+    return stored
+
+
+def claim_deferred_trials(study: Study, share: float, owner: str) -> list[Trial]:
+    """The waiting trials that ran out of memory with ``share`` of a GPU or more: they are running when this returns, so
+    that none of them is asked for, as those of the sweep ``owner``."""
+
+    def taken() -> list[Trial]:
+        short = [
+            frozen
+            for frozen in study._frozen()
+            if FROM_OPTUNA[frozen.state] == "waiting" and frozen.system_attrs.get(_SHARE, 0.0) >= share
+        ]
+        for frozen in short:
+            study.storage.optuna.set_trial_state_values(frozen._trial_id, TO_OPTUNA["running"])
+            study.storage.optuna.set_trial_system_attr(frozen._trial_id, SWEEP, owner)
+        return [study.trial(frozen.number) for frozen in short]
+
+    return study.transact(taken)

@@ -1,0 +1,1 @@
+"""Ray: clusters, jobs, Tune's searchers, schedulers and trainables."""

@@ -1,0 +1,83 @@
+"""Watches the trials of Tune: those that are silent, those whose workers died."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from aifs_tune.execution.ray.searcher import NoExperimentState, StudySearcher
+
+
+@dataclass
+class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
+    """Ends trials that are silent for too long, records why a worker died, and lets one that takes its place know of
+    the newest checkpoint."""
+
+    searcher: StudySearcher
+    timeout_s: float
+    _last_result_s: dict[str, float] = field(default_factory=dict)
+    _hung: set[str] = field(default_factory=set)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._last_result_s[trial.trial_id] = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._last_result_s[trial.trial_id] = time.monotonic()
+        if result["checkpoint"] is not None:
+            told = {"epoch": result["epoch"], "hashes": json.loads(result["checkpoint"])}
+            trial.set_config({**trial.config, "checkpoint": json.dumps(told)})
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._last_result_s.pop(trial.trial_id, None)  # it is paused now
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._last_result_s.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._last_result_s.pop(trial.trial_id, None)
+        if trial.trial_id in self._hung:
+            reason = f"hung: nothing measured for {self.timeout_s:g} s (search.epoch_timeout_s)"
+            self.searcher.fail(trial.trial_id, reason)
+            return
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        reason, ran_out = cause_of_death(text)
+        self.searcher.fail(trial.trial_id, reason, out_of_memory=ran_out)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self.searcher.error is not None:
+            raise self.searcher.error
+        now = time.monotonic()
+        silent = {trial_id for trial_id, heard in self._last_result_s.items() if now - heard > self.timeout_s}
+        for trial in trials if silent else ():
+            actor = trial.temporary_state.ray_actor
+            if trial.trial_id in silent - self._hung and actor is not None:
+                self._hung.add(trial.trial_id)
+                trial.max_failures = 0
+                ray.kill(actor)
+
+
+def cause_of_death(text: str) -> tuple[str, bool]:
+    """What the last of Ray's failures in ``text`` says a worker died of, and whether that is Ray's memory monitor.
+
+    A process that the kernel killed for its memory cannot be told from one that was killed otherwise.
+    """
+    told = " ".join(re.split(r"^Failure # .*$", text, flags=re.MULTILINE)[-1].split())
+    low = re.search(r"killed due to the node running low on memory(?:.*? was (\S+) used / (\S+) limit)?", told)
+    if low:
+        used = f", {low[1]} of {low[2]} used" if low[1] else ""
+        return f"out of memory: Ray killed its worker process as the machine ran low on memory{used}", True
+    for pattern in (r"exit type: (.*?)(?:\. Some common causes|$)", r"((?:\S+ ){0,3}killed .*)"):
+        found = re.search(pattern, told)
+        if found:
+            told = found[1]
+            break
+    return f"its worker process died: {told[-300:] or 'no reason is known'}", False

@@ -1,0 +1,232 @@
+"""The only module that starts or joins a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from aifs_tune.config.search import SearchSpec
+from aifs_tune.config.sweep import Resources
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.execution.ray import preload as ray_preload
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """A Ray cluster by its address, or this machine (``address`` None)."""
+
+    address: str | None = None
+    """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto`` for the cluster that runs here."""
+    allow_unauthenticated: bool = False
+    """Join a cluster that lets everybody in without a token."""
+
+
+_MOST_WANTED = 1000
+"""Trials at a time that an autoscaler is asked to make room for."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many trials run at the same time, and what each may use: ``cpu`` cores and ``gpu``, GPUs or the part of
+    one."""
+
+    workers: int
+    cpu: float
+    gpu: float
+    n_nodes: int
+    is_ours: bool
+    """Whether this process started Ray, so that its workers have the environment of this process."""
+    wait: Callable[[], None]
+    """Returns when the workers that started with Ray are ready for trials."""
+    grows: bool = False
+    """Whether nodes that join or leave change how many trials run at the same time."""
+    most: int | None = None
+    """Never more trials than this at the same time."""
+    is_to_be_measured: bool = False
+    """Whether ``gpu`` is for the first trial alone, whose memory says what the others need."""
+
+    def fit(self) -> int:
+        """How many trials may run on the nodes that are there now, at least 1; looked up every two seconds."""
+        fit = max(1, _fit_at(int(time.monotonic() / 2), self.cpu, self.gpu))
+        return min(fit, self.most or fit)
+
+    def is_room(self, excluded_nodes: Collection[str]) -> bool:
+        """Whether there is a node beside those ``left_out``, by Ray's ids, that is large enough for a trial."""
+        there = (node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in excluded_nodes)
+        return any(_fit(self.cpu, self.gpu, resources) for resources in there)
+
+    @contextmanager
+    def requesting_nodes(self, n_trials: int) -> Iterator[None]:
+        """Let an autoscaler, if the cluster has one, start nodes for so many trials at a time."""
+        wanted = {"CPU": self.cpu, "GPU": self.gpu}
+        one = {name: amount for name, amount in wanted.items() if amount}
+        request_resources(bundles=[one] * min(n_trials, self.most or _MOST_WANTED))
+        try:
+            yield
+        finally:
+            request_resources(bundles=[])
+
+    def with_gpu(self, gpu: float) -> Pool:
+        """The same with another share of a GPU for each trial."""
+        fit = max(1, _fit(self.cpu, gpu, ray.cluster_resources()))
+        return replace(self, gpu=gpu, workers=min(fit, self.most or fit), is_to_be_measured=False)
+
+    def useful_on_a_gpu(self, n_trials: int) -> int:
+        """How many of ``n_trials`` would run on each GPU if its memory allowed any number; at least 1."""
+        there = ray.cluster_resources()
+        by_cpu: int = int(there.get("CPU", 0) / self.cpu + 1e-9)
+        together = min(by_cpu, n_trials, self.most or n_trials)
+        return max(1, math.ceil(together / max(1, int(there.get("GPU", 0)))))
+
+
+@contextmanager
+def ray_pool(
+    search: SearchSpec, resources: Resources, ray_config: RayConfig, preload: Sequence[str] = ()
+) -> Iterator[Pool]:
+    """A running Ray: a cluster by its address, one that is running here already, or one of our own.
+
+    The workers of our own start at once, beside whatever their driver does next, and import the modules
+    ``preload``.
+
+    Raises
+    ------
+    RequestError
+        If one trial asks for more than there is, or the cluster is to be joined without a token.
+    WorkError
+        If Ray does not start, or there is none at ``address``.
+    """
+    ours = not ray.is_initialized()
+    with ExitStack() as running:
+        wait = _nothing_to_wait_for
+        if ours:
+            running.callback(ray.shutdown)
+            wait = _start(search, resources, ray_config, preload, Path(running.enter_context(TemporaryDirectory())))
+        for name in ("ray.tune", "ray.air", "ray._private"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        there = ray.cluster_resources()
+        is_measured = resources.gpu == "auto" and there.get("GPU", 0) >= 1
+        gpu = float(is_measured) if resources.gpu == "auto" else resources.gpu
+        yield Pool(
+            _workers(search, resources.cpu, gpu, there),
+            resources.cpu,
+            gpu,
+            sum(node["Alive"] for node in ray.nodes()),
+            ours and not ray_config.address,
+            wait,
+            grows=bool(ray_config.address),
+            most=search.workers,
+            is_to_be_measured=is_measured,
+        )
+
+
+def _start(
+    search: SearchSpec, resources: Resources, ray_config: RayConfig, preload: Sequence[str], marks: Path
+) -> Callable[[], None]:
+    """Start or join Ray; returns how to wait for the workers that start with it."""
+    address = ray_config.address
+    cores = len(os.sched_getaffinity(0))
+    cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
+    is_small = bool(search.workers) or not resources.gpu  # else Ray would start a worker for each core
+    is_preloading = is_small and not address
+    settings = {
+        "preload_python_modules": [*preload, ray_preload.__name__],
+        # Ray ends what has idled for a second once a trial's CPUs are reserved, and then starts others for the trial
+        "idle_worker_killing_time_threshold_ms": 60_000,
+    }
+    if address:
+        _require_token(ray_config)
+        if ":" in address:
+            _check_reachable(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    os.environ[ray_preload.FOLDER_VARIABLE] = str(marks)
+    try:
+        ray.init(
+            address=address or "local",  # None would join whatever Ray was started here last
+            **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
+            **({"_system_config": settings} if is_preloading else {}),
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
+        where = f"join Ray at {address}" if address else "start Ray"
+        hint = "; its token is looked for in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token" if address else ""
+        raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
+    finally:
+        del os.environ[ray_preload.FOLDER_VARIABLE]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot
+    if not is_preloading:
+        return _nothing_to_wait_for
+    return partial(ray_preload.wait_for, marks, min(cpus, search.workers or cpus))
+
+
+def _nothing_to_wait_for() -> None:
+    """Workers start when there is a trial."""
+
+
+def _require_token(ray_config: RayConfig) -> None:
+    """Join with a token unless told otherwise."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if ray_config.allow_unauthenticated:
+        return
+    if mode not in (None, "token"):
+        raise RequestError(
+            f"address: RAY_AUTH_MODE={mode} joins a cluster that lets everybody in who reaches it; "
+            "allowed: RAY_AUTH_MODE=token, or --allow-unauthenticated"
+        )
+    os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself tries for minutes."""
+    if address.startswith(("http://", "https://")):
+        raise RequestError(
+            f"address: {address} is that of Ray's Jobs API, which takes aifs-tune submit; "
+            "allowed: auto, HOST:PORT, ray://HOST:PORT"
+        )
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except ValueError:
+        raise RequestError(f"address: {address!r} is no address; allowed: auto, HOST:PORT, ray://HOST:PORT") from None
+    except OSError as error:
+        raise WorkError(f"cannot join Ray at {address}: {error.strerror or error}") from error
+
+
+def _workers(search: SearchSpec, cpu: float, gpu: float, there: Mapping[str, float]) -> int:
+    fit = _fit(cpu, gpu, there)
+    if fit < 1:
+        raise RequestError(
+            f"resources: one trial asks for {cpu:g} cpu and {gpu:g} gpu; "
+            f"here are {there.get('CPU', 0):g} cpu and {there.get('GPU', 0):g} gpu"
+        )
+    return min(fit, search.workers or fit)
+
+
+def _fit(cpu: float, gpu: float, there: Mapping[str, float]) -> int:
+    """How many trials the resources ``there`` are enough for; no trial has parts of two GPUs."""
+    fit, gpus = int(there.get("CPU", 0) / cpu + 1e-9), there.get("GPU", 0)
+    if not gpu:
+        return fit
+    return min(fit, int(gpus) * int(1 / gpu + 1e-9) if gpu < 1 else int(gpus / gpu + 1e-9))
+
+
+@lru_cache(maxsize=1)
+def _fit_at(moment: int, cpu: float, gpu: float) -> int:
+    del moment
+    return _fit(cpu, gpu, ray.cluster_resources())

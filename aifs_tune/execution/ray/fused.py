@@ -1,0 +1,294 @@
+"""Populations as Ray actors: one holds a GPU and trains for many trials, each of which keeps a worker of its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.errors import LostError, NodeError, WorkError
+from aifs_tune.execution.callbacks import SweepCallback
+from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.ray.cluster import Pool
+from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
+from aifs_tune.trainers.factory import make_fused_trainer, why_not_fused
+
+if TYPE_CHECKING:
+    from aifs_tune.trainers.fused.fused import FusedMember
+
+
+_MOST = 1024
+_ROUNDS = 4
+"""A size that is chosen by measurement leaves so many rounds of trials: in a single one no result steers the search."""
+_FIND_SLOT_S = 60.0
+_ANSWER_S = 0.2
+_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """Who trains: ``workers`` trials at a time, of which each occupies ``cpu`` and ``gpu``; in ``populations``
+    (actors), or each in its own worker if there are none."""
+
+    workers: int
+    cpu: float
+    gpu: float
+    fused_actors: tuple[Any, ...] = ()
+
+
+@contextmanager
+def open_worker_group(
+    context: TrialContext, pool: Pool, *, n_trials: int, callback: SweepCallback
+) -> Iterator[WorkerGroup]:
+    """The crew for ``n_trials`` trials; its populations live as long as the context.
+
+    A population takes what ``resources`` give to one trial; the CPU of it is counted as its members'.
+
+    Raises
+    ------
+    WorkError
+        If a population cannot start.
+    """
+    wanted_size = context.spec.resources.fused_trials
+    alone = WorkerGroup(pool.workers, pool.cpu, pool.gpu)
+    if context.data is None or (reason := why_not_fused(context.spec)) is not None:
+        if context.data is not None and pool.gpu and wanted_size != 1 and context.spec.resources.gpu != "auto":
+            callback.on_status(f"each trial trains alone: {reason}")
+        yield alone
+        return
+    workers = context.spec.search.workers or (math.ceil(n_trials / _ROUNDS) if wanted_size == "auto" else _MOST)
+    wanted = min(n_trials, workers)
+    most = wanted_size if wanted_size != "auto" else math.ceil(wanted / pool.workers)
+    excluded_nodes = ExcludedNodes(pool.is_room, callback.on_status)
+
+    def start_actor(size: int) -> Any:
+        actor = ray.remote(FusedTrainerActor).options(
+            num_cpus=0,
+            num_gpus=pool.gpu,
+            max_concurrency=2 * most + 8,
+            max_restarts=-1,
+            max_task_retries=0,
+            label_selector=excluded_nodes.selector,
+        )
+        return actor.remote(context, size)
+
+    fused_actors = _started(1, lambda: start_actor(most), excluded_nodes)
+    try:
+        size: int = ray.get(fused_actors[0].size.remote())
+        if size == 1:
+            callback.on_status("each trial trains alone: a population gains nothing on this device")
+            ray.kill(fused_actors.pop())
+            yield alone
+            return
+        n_others = min(pool.workers, math.ceil(wanted / size)) - 1
+        fused_actors += _started(n_others, lambda: start_actor(size), excluded_nodes, timeout_s=_START_S)
+        n_members = min(wanted, size * len(fused_actors))
+        callback.on_status(f"{len(fused_actors)} population(s) of {size} trials in one program each")
+        yield WorkerGroup(n_members, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(fused_actors))
+    finally:
+        for actor in fused_actors:
+            ray.kill(actor)
+
+
+def _started(
+    count: int, start: Callable[[], Any], excluded_nodes: ExcludedNodes, *, timeout_s: float | None = None
+) -> list[Any]:
+    """So many populations, on nodes that can have them as far as is known in time."""
+    settled: list[Any] = []
+    while len(settled) < count:
+        fresh = [start() for _ in range(count - len(settled))]
+        sizes = [each.size.remote() for each in fresh]
+        ray.wait(sizes, num_returns=len(sizes), timeout=timeout_s)
+        try:
+            misplaced = [_is_misplaced(size, excluded_nodes) for size in sizes]
+        except WorkError:
+            for each in (*settled, *fresh):
+                ray.kill(each)
+            raise
+        for each, is_misplaced in zip(fresh, misplaced, strict=True):
+            ray.kill(each) if is_misplaced else settled.append(each)
+    return settled
+
+
+def _is_misplaced(size: Any, excluded_nodes: ExcludedNodes) -> bool:
+    """Whether a population that was asked for its size is on a node that cannot have it, which is then left out.
+
+    Raises
+    ------
+    WorkError
+        If it cannot start for another reason, or there is no other node.
+    """
+    try:
+        ray.get(size, timeout=0)
+    except GetTimeoutError:
+        pass  # it still starts
+    except (RayActorError, RayTaskError) as error:
+        cause = getattr(error, "cause", error)
+        if not isinstance(cause, UnusableNodeError):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise WorkError(f"a population cannot start: {lines[-1][:300]}") from error
+        if (problem := excluded_nodes.add(cause.node, cause.reason)) is not None:
+            raise problem from error
+        return True
+    return False
+
+
+class FusedTrainerActor:
+    """The actor: a population and who sits at which of its places. Called from several threads."""
+
+    def __init__(self, context: TrialContext, most: int) -> None:
+        self._problem: UnusableNodeError | None = None
+        try:
+            data = context.data_location()
+        except NodeError as error:  # an actor that cannot be made does not tell where that was
+            self._problem = UnusableNodeError(ray.get_runtime_context().get_node_id(), str(error))
+            return
+        assert data is not None
+        self._fused_trainer = make_fused_trainer(context.spec, data, most=most)
+        self._lock = threading.Lock()
+        self._slots: dict[str, tuple[Any, FusedMember]] = {}
+
+    def size(self) -> int:
+        """Trials that train at the same time.
+
+        Raises
+        ------
+        UnusableNodeError
+            If the node cannot run any.
+        """
+        if self._problem is not None:
+            raise self._problem
+        return self._fused_trainer.size
+
+    def acquire_slot(self, worker: Any) -> str | None:
+        """A new seat's name for the trials of an actor; None if all are taken by actors that live."""
+        with self._lock:
+            if len(self._slots) == self.size():
+                for slot_id in _abandoned({slot_id: owner for slot_id, (owner, _) in self._slots.items()}):
+                    self._slots.pop(slot_id)[1].release()
+            if len(self._slots) == self._fused_trainer.size:
+                return None
+            slot_id = uuid.uuid4().hex
+            self._slots[slot_id] = worker, self._fused_trainer.member()
+            return slot_id
+
+    def call(self, slot_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        """What ``method`` of the member at this seat answers, whether it is finished, and what it has spent."""
+        if slot_id not in self._slots:
+            raise LostError("this population was started anew and does not know the trial")
+        member = self._slots[slot_id][1]
+        answer = getattr(member, method)(*args, **kwargs)
+        return answer, member.is_finished, dict(member.timings)
+
+    def written(self, slot_id: str, method: str) -> Any:
+        """As :meth:`call` for a ``method`` that is given a folder to fill: the files that it wrote, by their names, and
+        which one it answered."""
+        with TemporaryDirectory(prefix="aifs_tune_") as made:
+            folder = Path(made)
+            answer, is_finished, timings = self.call(slot_id, method, folder)
+            files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return (files, None if answer is None else answer.name), is_finished, timings
+
+    def load(self, slot_id: str, files: Mapping[str, bytes]) -> Any:
+        """As :meth:`call` for ``load``, of a folder with these files."""
+        with TemporaryDirectory(prefix="aifs_tune_") as made:
+            for name, content in files.items():
+                (Path(made) / name).write_bytes(content)
+            return self.call(slot_id, "load", Path(made))
+
+
+def _abandoned(owners: Mapping[str, Any]) -> list[str]:
+    """The seats whose actor is dead; one that lives but is busy answers nothing."""
+    asked = {owner.__ray_ready__.remote(): slot_id for slot_id, owner in owners.items()}
+    answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_ANSWER_S)
+    dead = []
+    for ref in answered:
+        try:
+            ray.get(ref)
+        except RayActorError:
+            dead.append(asked[ref])
+    return dead
+
+
+class RemoteFusedMember:
+    """The trainer in a trial's worker: a seat in one of the populations. Finds one when it is made.
+
+    Raises
+    ------
+    LostError
+        If no population has a free seat within a minute, or its population's process died.
+    """
+
+    def __init__(self, fused_actors: tuple[Any, ...]) -> None:
+        self.is_finished = False
+        self.timings: Mapping[str, float] = {}
+        me = ray.get_runtime_context().current_actor
+        until = time.monotonic() + _FIND_SLOT_S
+        while True:
+            for self._actor in fused_actors:
+                try:
+                    slot_id = ray.get(self._actor.acquire_slot.remote(me))
+                except RayActorError:
+                    continue  # it is being started anew
+                if slot_id is not None:
+                    self._slot_id: str = slot_id
+                    return
+            if time.monotonic() > until:
+                raise LostError(f"no population had a free place within {_FIND_SLOT_S:g} s")
+            time.sleep(0.1)
+
+    def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
+        """As of a member."""
+        self._call("reset", dict(params), seed=seed)
+
+    def epoch(self) -> dict[str, float]:
+        """As of a member."""
+        metrics: dict[str, float] = self._call("epoch")
+        return metrics
+
+    def save(self, folder: Path) -> None:
+        """As of a member."""
+        self._write("save", folder)
+
+    def load(self, folder: Path) -> None:
+        """As of a member."""
+        self._answer(
+            self._actor.load.remote(self._slot_id, {path.name: path.read_bytes() for path in folder.iterdir()})
+        )
+
+    def save_best(self, folder: Path) -> Path:
+        """As of a member."""
+        name = self._write("save_best", folder)
+        assert name is not None
+        return folder / name
+
+    def _write(self, method: str, folder: Path) -> str | None:
+        """Have the files written by the population's process, which may be on another machine, and write them here."""
+        files, answer = self._answer(self._actor.written.remote(self._slot_id, method))
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        written: str | None = answer
+        return written
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._answer(self._actor.call.remote(self._slot_id, method, *args, **kwargs))
+
+    def _answer(self, asked: Any) -> Any:
+        try:
+            answer, self.is_finished, self.timings = ray.get(asked)
+        except RayActorError as error:
+            raise LostError("the process of the population died") from error
+        except RayTaskError as error:
+            raise error.cause from None
+        return answer

@@ -1,0 +1,169 @@
+"""Ray Tune's schedulers, and our own, by the name that a sweep file gives: which running trials stop early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from aifs_tune.config.search import SearchSpec
+from aifs_tune.samplers import LEAST_CONTINUATION_VALUE, is_rung
+from aifs_tune.study.trial import Trial
+
+GRACE_EPOCHS = 4
+"""Default epochs before a percentile may stop a trial: the first says little of the end, and a percentile of what a
+sampler itself proposed soon lets nothing else pass."""
+
+History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
+"""Finished trials of a study with their objective by epoch."""
+
+ContinuationValue: TypeAlias = Callable[[str, int, float], float | None]
+"""What an epoch more of a trial of Tune's, with this objective at this epoch, is expected to gain, in parts of what
+one of a new trial would; None while too little is known."""
+
+
+class Incumbent:
+    """Which running trials have an epoch that is better than all of the complete trials, whose values are given."""
+
+    def __init__(self, mode: str, complete: Iterable[float] = ()) -> None:
+        self._sign = 1 if mode == "max" else -1
+        self._best = max((self._sign * value for value in complete if math.isfinite(value)), default=math.inf)
+        self._running: dict[str, float] = {}
+
+    def reported(self, trial_id: str, value: float) -> bool:
+        """Count a value of a running trial; whether it has such an epoch. None has while no trial is complete."""
+        best = self._running.get(trial_id, -math.inf)
+        if math.isfinite(value):
+            best = self._running[trial_id] = max(best, self._sign * value)
+        return best > self._best
+
+    def complete(self, trial_id: str, value: float | None) -> None:
+        """Count a trial that has ended, with what its last epoch reported, if anything."""
+        self.reported(trial_id, math.nan if value is None else value)
+        best = self._running.pop(trial_id, -math.inf)
+        if math.isfinite(best):
+            self._best = best if self._best == math.inf else max(best, self._best)
+
+
+class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Stops a trial when the model of configurations and epochs expects more of a new one.
+
+    It decides after ``grace`` epochs, twice that, four times and so on. Until the model knows enough, ``until_known``
+    decides; it sees all results. A trial one of whose epochs was better than all complete trials goes on in any case: a
+    trial is worth its best epoch, and only one that is complete can be the best.
+    """
+
+    def __init__(
+        self,
+        continuation_value: ContinuationValue,
+        *,
+        grace: int,
+        epochs: int,
+        incumbent: Incumbent,
+        until_known: TrialScheduler,
+    ) -> None:
+        super().__init__()
+        self._continuation_value, self._grace, self._epochs, self._until_known = (
+            continuation_value,
+            grace,
+            epochs,
+            until_known,
+        )
+        self._incumbent, self._knows = incumbent, False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(self._until_known.on_trial_result(tune_controller, trial, result))
+        epoch, value = result["epoch"], result.get("objective")
+        if epoch >= self._epochs or value is None:
+            return decision
+        decision = self._decided(trial, epoch, value, decision)
+        return str(TrialScheduler.CONTINUE) if self._incumbent.reported(trial.trial_id, value) else decision
+
+    def _decided(self, trial: Any, epoch: int, value: float, decision: str) -> str:
+        if is_rung(epoch, self._grace):
+            continuation_value = self._continuation_value(trial.trial_id, epoch, value)
+            if continuation_value is not None:
+                self._knows = True
+                return str(
+                    TrialScheduler.CONTINUE if continuation_value >= LEAST_CONTINUATION_VALUE else TrialScheduler.STOP
+                )
+        return str(TrialScheduler.CONTINUE) if self._knows else decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._until_known.on_trial_complete(tune_controller, trial, result)
+        if result.get("ended") == "complete":
+            self._incumbent.complete(trial.trial_id, result.get("objective"))
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        return "stopping by the model of configurations and epochs"
+
+
+class _Hyperband(ASHAScheduler):  # type: ignore[misc]
+    """ASHA with several grace periods; which one a trial gets is drawn from ``seed``, not from NumPy's global state."""
+
+    def __init__(self, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._rng = np.random.default_rng(seed)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        weights = np.exp([len(bracket._rungs) for bracket in self._brackets])
+        drawn = self._rng.choice(len(self._brackets), p=weights / weights.sum())
+        self._trial_info[trial.trial_id] = self._brackets[drawn]
+
+
+def make_scheduler(search: SearchSpec, mode: str, history: History, continuation_value: ContinuationValue) -> Any:
+    """The scheduler that ``search`` names, already told the curves of the study's finished trials."""
+    grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
+    if search.scheduler == "none" or grace >= search.epochs:
+        return FIFOScheduler()
+    scheduler = _percentiles(search, mode, grace)
+    for trial, curve in history:
+        _replay(scheduler, trial, curve)
+    if search.scheduler == "aifs":
+        incumbent = Incumbent(
+            mode, [value for trial, curve in history if trial.state == "complete" for _, value in curve]
+        )
+        return ModelScheduler(
+            continuation_value, grace=grace, epochs=search.epochs, incumbent=incumbent, until_known=scheduler
+        )
+    return scheduler
+
+
+def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:
+    measured: dict[str, Any] = {"time_attr": "epoch", "metric": "objective", "mode": mode}
+    if search.scheduler == "median":
+        # a trial is never paused to wait for others: that would give its worker away
+        return MedianStoppingRule(**measured, grace_period=grace, min_time_slice=float("inf"))
+    if search.scheduler == "aifs":
+        grace = max(grace, min(GRACE_EPOCHS, search.epochs))
+    measured |= {"max_t": search.epochs, "grace_period": grace, "reduction_factor": search.reduction_factor}
+    if search.scheduler == "hyperband":
+        return _Hyperband(search.seed, brackets=3, **measured)
+    return ASHAScheduler(**measured)
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """Stands in for a Tune trial that finished in an earlier sweep."""
+
+    trial_id: str
+
+
+def _replay(scheduler: TrialScheduler, trial: Trial, curve: list[tuple[int, float]]) -> None:
+    earlier = _Earlier(f"earlier-{trial.number}")
+    scheduler.on_trial_add(None, earlier)
+    for epoch, value in curve:
+        scheduler.on_trial_result(None, earlier, {"epoch": epoch, "objective": value})
+        if isinstance(scheduler, MedianStoppingRule):  # it takes no more of a trial that it would have stopped
+            scheduler._stopped_trials.discard(earlier)
+    scheduler.on_trial_remove(None, earlier)

@@ -1,0 +1,227 @@
+"""What Ray Tune asks for trials, and tells what became of them: the study."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from aifs_tune._util.hashing import Hashes
+from aifs_tune._util.memory import MemoryUsage
+from aifs_tune.artifacts.trial_artifacts import BestWeights
+from aifs_tune.execution.callbacks import SweepCallback
+from aifs_tune.execution.memory_tracking import ResourceMonitor
+from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
+from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+
+
+class NoExperimentState:
+    """Leaves nothing in the experiment state that Tune pickles: the study is the only state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
+    """Asks the study for trials and tells it what became of them; keeps nothing else."""
+
+    def __init__(
+        self,
+        study: Study,
+        owner: str,
+        weights: BestWeights,
+        callback: SweepCallback,
+        monitor: ResourceMonitor,
+        *,
+        stops: bool = False,
+    ) -> None:
+        super().__init__(metric="objective", mode=study.spec.objective.mode)
+        self._study, self._owner, self._weights, self._stops = study, owner, weights, stops
+        self._callback, self._monitor = callback, monitor
+        self.running: dict[str, Trial] = {}
+        self.n_handed_out = 0
+        self.deferred: list[Trial] = []
+        """Those that ran out of memory and can have more of it later."""
+        self._num_gpus: float | None = None
+        self.error: Exception | None = None
+        self.is_done = False
+        """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
+        self._has_room: Callable[[], bool] = lambda: True
+
+    def watch(self, has_room: Callable[[], bool]) -> None:
+        """Hand out trials only while ``has_room``."""
+        self._has_room = has_room
+
+    def defer_oom_trials(self, share: float) -> int:
+        """Put aside what runs out of memory with this share of a GPU, and what did so in an earlier sweep already: how
+        many trials these are."""
+        self._num_gpus = share
+        self.deferred = claim_deferred_trials(self._study, share, self._owner)
+        return len(self.deferred)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep what goes wrong here: Tune would take it for a failure of the trial and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.give_up(error)
+            raise
+
+    def give_up(self, error: Exception) -> None:
+        """End the sweep with this error."""
+        self.error = self.error or error
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        with self.guarded():
+            if self._is_enough():
+                return str(Searcher.FINISHED)
+            return self._start(trial_id, self._study.ask(sweep=self._owner)) if self._has_room() else None
+
+    def _is_enough(self) -> bool:
+        """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
+        if self._stops and not self.is_done:
+            recommendation = self._study.recommendation()
+            self.is_done = recommendation.should_stop
+            if recommendation.should_stop:
+                self._callback.on_status(f"no further trial: {recommendation.reason}")
+        return self.is_done
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that are in flight."""
+        return list(self.running.values())
+
+    def _start(self, trial_id: str, trial: Trial) -> dict[str, Any]:
+        self.running[trial_id] = trial
+        self.n_handed_out += 1
+        self._callback.on_trial_start(trial)
+        checkpoint = self._study.checkpoint(trial)
+        return {
+            "number": trial.number,
+            "params": json.dumps(dict(trial.latest_params)),
+            "seed": trial.seed,
+            "n_stored": trial.epochs,
+            "n_inherited": trial.schedule[-1].epoch - 1 if trial.schedule else 0,
+            "checkpoint": checkpoint and json.dumps(asdict(checkpoint)),
+            "objective": self._study.spec.objective.metric,
+            "pauses_every": 0,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self.guarded():
+            self._record_resources(result)
+            trial = self._report(trial_id, result)
+            if trial is not None:
+                self._callback.on_trial_result(trial)
+
+    def continuation_value(self, trial_id: str, epoch: int, value: float) -> float | None:
+        """As :meth:`Study.continuation_value`, for a trial of Tune's."""
+        with self.guarded():
+            return self._study.continuation_value(self.running[trial_id], epoch, value)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error or result is None:
+            return  # TrialMonitor tells it: it knows the reason
+        with self.guarded():
+            self._record_resources(result)
+            if result["out_of_memory"] and self._num_gpus is not None:
+                self._defer(trial_id, self._num_gpus, result["reason"])
+            else:
+                self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
+
+    def _record_resources(self, result: dict[str, Any]) -> None:
+        memory_usage = result["memory_usage"]
+        self._monitor.record(
+            json.loads(result["timings"]), None if memory_usage is None else MemoryUsage(**json.loads(memory_usage))
+        )
+
+    def _told(self, trial_id: str, result: dict[str, Any]) -> Trial:
+        """The trial with its last epoch and its end stored."""
+        number = self.running[trial_id].number
+        self._report(trial_id, result)
+        if result["ended"] == "failed":
+            return self._study.tell(number, state="failed", reason=result["reason"])
+        if result["ended"] == "complete":
+            return self._study.tell(number, reason=result["reason"], weights=_hashes(result["weights"]))
+        return self._study.tell(number, state="pruned", reason=f"stopped early at epoch {result['epoch']}")
+
+    def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
+        """Tell the study that a trial's worker is gone for good."""
+        with self.guarded():
+            if out_of_memory and self._num_gpus is not None:
+                self._defer(trial_id, self._num_gpus, reason)
+            else:
+                number = self.running[trial_id].number
+                self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+
+    def _defer(self, trial_id: str, share: float, reason: str) -> None:
+        defer_trial(self._study, self.running[trial_id], share)
+        trial = self.running.pop(trial_id)
+        self.deferred.append(trial)
+        self._callback.on_status(f"trial {trial.number} is tried again when the others have ended; {reason}")
+
+    def _ended(self, trial_id: str, trial: Trial) -> None:
+        del self.running[trial_id]
+        self._monitor.ended()
+        self._weights.ended(trial)
+        self._callback.on_trial_complete(trial)
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
+        metrics = json.loads(result["metrics"])
+        if not metrics:
+            return None
+        return self._study.report(
+            self.running[trial_id].number,
+            result["epoch"],
+            metrics,
+            seconds=result["seconds"],
+            worker=result["worker"],
+            checkpoint=_hashes(result["checkpoint"]),
+        )
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing."""
+
+
+def _hashes(told: str | None) -> Hashes | None:
+    """What a worker told of the files it wrote; None if it wrote none."""
+    hashes: Hashes | None = None if told is None else json.loads(told)
+    return hashes
+
+
+class PbtSearcher(StudySearcher):
+    """Asks for all trials of a population before the first starts, so that what is proposed does not depend on which
+    came how far; hands them out while a worker is free."""
+
+    def gather(self, n_trials: int) -> int:
+        """Ask for the trials; the epoch after which they compare themselves first."""
+        every = self._study.spec.search.perturb_epochs
+        repair(self._study)
+        self._asked = deque[Trial]()
+        for _ in range(n_trials):
+            self._asked.append(self._study.ask(sweep=self._owner))
+        return next_exploit_epoch(self._asked, every)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._asked:
+            return None if self.running else str(Searcher.FINISHED)
+        if not self._has_room():
+            return None
+        with self.guarded():
+            config = self._start(trial_id, self._asked.popleft())
+            return config | {"pauses_every": self._study.spec.search.perturb_epochs}
+
+    def unfinished(self) -> list[Trial]:
+        return [*self.running.values(), *self._asked]
+
+    def apply_exploits(self, epoch: int, exploits: Sequence[Exploit]) -> None:
+        """As :func:`aifs_tune.execution.pbt.exchange`."""
+        with self.guarded():
+            apply_exploits(self._study, epoch, exploits)

@@ -1,0 +1,259 @@
+"""The driver's side of Ray Tune; with :mod:`aifs_tune.execution.ray.trainable`, the only module that knows ray.tune.
+
+Tune starts and stops trials; what is proposed and what came out goes through the study alone. Tune's own
+experiment state is thrown away.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.error import TuneError
+
+from aifs_tune._util.gpu_sharing import choose_fraction, describe_gpus, larger_fraction
+from aifs_tune._util.memory import MemoryUsage
+from aifs_tune.artifacts.trial_artifacts import BestWeights
+from aifs_tune.errors import InterruptedSweepError, WorkError
+from aifs_tune.execution.callbacks import Plan, SweepCallback
+from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.memory_tracking import ResourceMonitor
+from aifs_tune.execution.oom_retry import oom_num_gpus
+from aifs_tune.execution.ray.callback import TrialMonitor
+from aifs_tune.execution.ray.cluster import Pool
+from aifs_tune.execution.ray.fused import WorkerGroup, open_worker_group
+from aifs_tune.execution.ray.nodes import ExcludedNodes, avoid_excluded_nodes
+from aifs_tune.execution.ray.patches import (
+    cached_trainable,
+    oom_kill_as_actor_error,
+    single_failure_count,
+    without_worker_env_vars,
+)
+from aifs_tune.execution.ray.pbt_scheduler import PbtScheduler
+from aifs_tune.execution.ray.schedulers import History, make_scheduler
+from aifs_tune.execution.ray.searcher import PbtSearcher, StudySearcher
+from aifs_tune.execution.ray.trainable import TrialTrainable
+from aifs_tune.execution.timing import Profile
+from aifs_tune.study.ranking import best_singly
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+from aifs_tune.trainers.factory import find_trainer_entry
+
+
+def _history(study: Study, trials: Sequence[Trial]) -> History:
+    metric = study.spec.objective.metric
+    return [
+        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[metric]) is not None])
+        for trial in trials
+        if trial.state in ("complete", "pruned") and trial.epochs
+    ]
+
+
+def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, workers: int) -> PbtScheduler:
+    trainer_entry = find_trainer_entry(context.spec)
+    static_params = trainer_entry.static_params if trainer_entry is not None else ()
+    first = searcher.gather(n_trials)
+    population = PbtScheduler(
+        context.spec,
+        searcher.apply_exploits,
+        static_params=static_params,
+        n_trials=n_trials,
+        workers=workers,
+        first=first,
+    )
+    searcher.watch(population.has_room)
+    return population
+
+
+_MOST_MEASURING = 3
+"""Trials that are tried alone until one has trained an epoch, so that it can be said what it takes of a GPU."""
+
+
+def run_trials(
+    study: Study,
+    context: TrialContext,
+    pool: Pool,
+    *,
+    n_trials: int,
+    owner: str,
+    callback: SweepCallback,
+    profile: Profile,
+) -> None:
+    """Run ``n_trials`` trials of the study to their end; ``profile`` counts what their workers spend.
+
+    Those that ran out of memory with a part of a GPU are tried once more with a larger one, after the others.
+
+    Raises
+    ------
+    InterruptedSweepError
+        If a signal stopped it before; the trials in flight wait again. ``search.timeout_s`` ends it in the
+        same way, but is no error.
+    """
+    pool.wait()
+    phases = _Phases(study, context, owner, callback, profile, n_trials)
+    if context.spec.resources.gpu == "auto" and not pool.gpu:
+        callback.on_status("resources.gpu: auto is 0, as Ray has no GPU here")
+    if pool.is_to_be_measured:
+        for _ in range(min(_MOST_MEASURING, n_trials)):
+            phases.run(pool, 1)
+            n_trials -= 1
+            if phases.monitor.memory_usage is not None:
+                break
+        if phases.is_over:
+            return
+        share, why = choose_fraction(phases.monitor.memory_usage or MemoryUsage(), pool.useful_on_a_gpu(n_trials))
+        pool = pool.with_gpu(share)
+        if n_trials:
+            callback.on_status(f"{why}; {pool.workers} at a time from now on")
+    short = phases.run(pool, n_trials)
+    share_after = larger_fraction(max(short, default=0.0))
+    if share_after is not None and not phases.is_over:
+        pool = pool.with_gpu(share_after)
+        profile.n_out_of_memory += len(short)
+        callback.on_status(
+            f"{len(short)} trial(s) are tried again with {describe_gpus(pool.gpu)}, {pool.workers} at a time"
+        )
+        phases.run(pool, len(short), is_last=True)
+
+
+class _Phases:
+    """Runs of Tune one after another: all trials of a sweep that are given the same share of a GPU are one."""
+
+    def __init__(
+        self, study: Study, context: TrialContext, owner: str, callback: SweepCallback, profile: Profile, n_trials: int
+    ) -> None:
+        self._study, self._context, self._owner = study, context, owner
+        self._callback, self._profile, self._n_trials = callback, profile, n_trials
+        self.monitor = ResourceMonitor(profile, callback)
+        n_kept = study.spec.search.finalists * study.spec.search.finalist_seeds
+        best = best_singly(study.all_trials(), study.spec)[:n_kept] if n_kept else study.front
+        self._weights = BestWeights(context.artifacts, study.spec.objectives, best, most=max(1, n_kept))
+        self._weights.tidy(study.all_trials())
+        budget_s = context.spec.search.timeout_s
+        self._until = float("inf") if budget_s is None else time.monotonic() + budget_s
+        self._is_planned = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``search.timeout_s`` has passed."""
+        return time.monotonic() >= self._until
+
+    def run(self, pool: Pool, n_trials: int, *, is_last: bool = False) -> list[float]:
+        """Run trials of the study; with what shares of a GPU those of them ran out of memory that wait to be tried
+        again, in this sweep or an earlier one. None of the last phase's do, nor in a population."""
+        left_s = self._until - time.monotonic()
+        if n_trials < 1 or left_s <= 0:
+            return []
+        study, search = self._study, self._context.spec.search
+        kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
+        stops = search.stop == "gain_below_noise"
+        searcher = kind(study, self._owner, self._weights, self._callback, self.monitor, stops=stops)
+        began = time.monotonic()
+        with ExitStack() as running:
+            worker_group = running.enter_context(
+                open_worker_group(self._context, pool, n_trials=n_trials, callback=self._callback)
+            )
+            try:
+                if not is_last and kind is StudySearcher and larger_fraction(worker_group.gpu) is not None:
+                    n_trials -= searcher.defer_oom_trials(worker_group.gpu)
+                if n_trials:
+                    self._fit(searcher, pool, worker_group, n_trials, left_s)
+            finally:
+                unfinished = searcher.unfinished()
+                for trial in (*unfinished, *searcher.deferred):
+                    study.requeue(trial)
+        is_whole = not unfinished and (searcher.is_done or searcher.n_handed_out == n_trials)
+        if not is_whole and time.monotonic() - began < left_s:
+            raise InterruptedSweepError(
+                f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
+                f"continue with: aifs-tune resume {study.name}"
+            )
+        return [share for trial in searcher.deferred if (share := oom_num_gpus(study, trial)) is not None]
+
+    def _fit(
+        self, searcher: StudySearcher, pool: Pool, worker_group: WorkerGroup, n_trials: int, left_s: float
+    ) -> None:
+        """Let Tune run ``n_trials`` trials."""
+        is_population = isinstance(searcher, PbtSearcher)
+        with ExitStack() as running:
+            if pool.is_ours:
+                running.enter_context(without_worker_env_vars())
+            running.enter_context(oom_kill_as_actor_error())
+            running.enter_context(single_failure_count())
+            excluded_nodes = ExcludedNodes(pool.is_room, self._callback.on_status)
+            running.enter_context(avoid_excluded_nodes(excluded_nodes, searcher.give_up))
+            scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
+            grows = pool.grows and not worker_group.fused_actors and not is_population
+            if grows:
+                running.enter_context(pool.requesting_nodes(n_trials))
+                searcher.watch(lambda: len(searcher.running) < pool.fit())
+            self._tell(pool, worker_group)
+            trainable = tune.with_parameters(
+                TrialTrainable,
+                context=self._context,
+                threads=max(1, round(pool.cpu)),
+                gpu=worker_group.gpu or pool.gpu,  # a population's members have a part in what it was given
+                fused_actors=worker_group.fused_actors,
+            )
+            config = tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=self._scheduler(searcher, n_trials, worker_group.workers),
+                # a search that could go on keeps Tune from ending workers while all of a population are paused
+                num_samples=n_trials + is_population,
+                max_concurrent_trials=n_trials if grows or is_population else worker_group.workers,
+                reuse_actors=True,
+                time_budget_s=None if left_s == float("inf") else left_s,
+            )
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"cpu": worker_group.cpu, "gpu": worker_group.gpu}),
+                tune_config=config,
+                run_config=self._run_config(searcher, scratch),
+            )
+            running.enter_context(cached_trainable())
+            try:
+                tuner.fit()
+            except TuneError as error:
+                problem = WorkError(f"Ray Tune gave up: {' '.join(str(error).split())[-300:]}")
+                raise searcher.error or problem from error
+
+    def _tell(self, pool: Pool, worker_group: WorkerGroup) -> None:
+        """Who listens and who measures what is about to start."""
+        study = self._study
+        self._profile.workers = max(self._profile.workers, worker_group.workers)
+        is_chosen = self._context.spec.resources.gpu != "auto"
+        self.monitor.set_worker_resources(
+            worker_group.gpu, per_node=-(-worker_group.workers // pool.n_nodes), is_chosen=is_chosen
+        )
+        if self._is_planned:
+            return
+        self._is_planned = True
+        best = study.find_best()
+        tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
+        epochs = self._context.spec.search.epochs
+        self._callback.on_sweep_start(
+            Plan(study.name, study.spec.objective, self._n_trials, worker_group.workers, epochs, best, tuned)
+        )
+
+    def _scheduler(self, searcher: StudySearcher, n_trials: int, workers: int) -> Any:
+        if isinstance(searcher, PbtSearcher):
+            return _pbt_scheduler(searcher, self._context, n_trials, workers)
+        history = _history(self._study, self._study.all_trials())
+        return make_scheduler(
+            self._context.spec.search, self._study.spec.objective.mode, history, searcher.continuation_value
+        )
+
+    def _run_config(self, searcher: StudySearcher, scratch: Path) -> tune.RunConfig:
+        search = self._context.spec.search
+        return tune.RunConfig(
+            name="sweep",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[TrialMonitor(searcher, search.epoch_timeout_s)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=search.worker_retries),
+        )

@@ -1,0 +1,1 @@
+"""Publishing: reports to read and bundles to share."""

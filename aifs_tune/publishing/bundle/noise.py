@@ -1,0 +1,107 @@
+"""What the studies beside a study say of it: confirmations, the test part, and how much its best trial scatters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.analysis.test_part import TEST_EVALUATION, find_evaluation
+from aifs_tune.errors import NotFoundError
+from aifs_tune.storage.projects import split_name
+from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+
+_KINDS = "confirm|compare|noise|test"
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """The standard deviation ``sd`` of a single training's score over ``n`` trainings, and what they were ``of``."""
+
+    sd: float
+    n: int
+    of: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``results.json`` has it."""
+        return dict(vars(self))
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> RecordedNoise:
+        """What :meth:`to_json` made."""
+        return RecordedNoise(float(entry["sd"]), int(entry["n"]), str(entry["of"]))
+
+
+def find_related_studies(study: Study) -> list[Study]:
+    """The confirmations, comparisons, noise and test studies of ``study``, by name: those of its name, trainer and
+    data."""
+    project, short = split_name(study.name)
+    names = {short, study.spec.name}
+    form = re.compile(rf"({'|'.join(map(re.escape, sorted(names)))})-({_KINDS})(-\d+)?")
+    found = []
+    for name in study_names(study.storage):
+        its_project, its_short = split_name(name)
+        there = find_study(study.storage, name) if its_project == project and form.fullmatch(its_short) else None
+        if there is not None and _is_about_the_same(there, study):
+            found.append(there)
+    return found
+
+
+def _is_about_the_same(one: Study, other: Study) -> bool:
+    if one.fact(CANDIDATES) is None and one.fact(TEST_EVALUATION) is None:
+        return False
+    return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
+
+
+@dataclass(frozen=True)
+class RelatedResults:
+    """What they found so far."""
+
+    studies: Sequence[Study]
+    confirmations: Sequence[Confirmation]
+    test: Mapping[str, Any] | None
+    noise: RecordedNoise | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``results.json`` has it."""
+        told = [
+            found.to_json() | {"verdicts": [comparison.text for comparison in found.comparisons]}
+            for found in self.confirmations
+        ]
+        noise = None if self.noise is None else self.noise.to_json()
+        return {"confirmations": told, "test": self.test, "noise": noise}
+
+
+def related(study: Study, best: Trial) -> RelatedResults:
+    """What stands beside ``study``, whose best trial is ``best``."""
+    studies = find_related_studies(study)
+    confirmations = []
+    for each in studies:
+        try:
+            confirmations.append(read_confirmation(study.storage, each.name))
+        except NotFoundError:  # of a test part, or without a result yet
+            continue
+    tested = find_evaluation(study.storage, study.name)
+    return RelatedResults(
+        studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best)
+    )
+
+
+def _noise_in(confirmations: Sequence[Confirmation], best: Trial) -> RecordedNoise | None:
+    """Of the best configuration where it was trained again, else of the one that was trained most often."""
+    found = []
+    for confirmation in confirmations:
+        for candidate in confirmation.candidates:
+            values = confirmation.scores.of(candidate.name)
+            kept = values[np.isfinite(values)]
+            if len(kept) > 1:
+                of = f"{candidate.name} on the folds and seeds of {confirmation.study.name}"
+                noise = RecordedNoise(float(kept.std(ddof=1)), len(kept), of)
+                found.append((dict(candidate.params) == dict(best.params), len(kept), noise))
+    return max(found, key=lambda entry: entry[:2])[2] if found else None

@@ -1,0 +1,115 @@
+"""The sweep files of a bundle: the one that was searched, and the best configuration as one that ``run`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aifs_tune.config.data import DataSpec
+from aifs_tune.config.loading import load_sweep_file, parse_sweep
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import DamagedError, RequestError
+
+_PLAIN = {
+    "sampler": "random",
+    "scheduler": "none",
+    "grace_epochs": None,
+    "initial": None,
+    "replicates": 1,
+    "stop": "never",
+    "timeout_s": None,
+    "trials": 1,
+}
+"""Of ``search``, where one configuration is trained and none is sought."""
+
+
+def published(spec: SweepSpec) -> SweepSpec:
+    """``spec`` with the names of its files alone: where they lay is nobody's business, and nobody's else's place."""
+    found: dict[str, Any] = {}
+    if spec.data is not None:
+        found["data"] = _named(spec.data)
+    if spec.trainer is not None and spec.trainer.weights is not None:
+        found["trainer"] = spec.trainer.model_copy(update={"weights": Path(spec.trainer.weights.name)})
+    return spec.model_copy(update=found)
+
+
+def _named(data: DataSpec) -> DataSpec:
+    update: dict[str, Any] = {}
+    if data.folder is not None:
+        update["folder"] = Path(data.folder.name)
+    for section, key in (("table", "file"), ("series", "path"), ("frames", "manifest")):
+        held = getattr(data, section)
+        if held is not None and getattr(held, key) is not None:
+            update[section] = held.model_copy(update={key: Path(getattr(held, key).name)})
+    if data.url is not None and data.url.startswith("file:"):
+        raise RequestError(
+            "data.url: a file of this machine; allowed in a bundle: a folder or file, or a URL of s3, gs, az"
+        )
+    return data.model_copy(update=update)
+
+
+def local_data(spec: SweepSpec) -> str | None:
+    """The name of the folder or file that ``spec`` learns from; None if it is simulated, ships or has a URL."""
+    data = spec.data
+    if data is None:
+        return None
+    table, series, frames = data.table, data.series, data.frames
+    paths = [
+        data.folder,
+        None if table is None else table.file,
+        None if series is None else series.path,
+        None if frames is None else frames.manifest,
+    ]
+    return next((str(path) for path in paths if path is not None), None)
+
+
+def data_name(spec: SweepSpec) -> str | None:
+    """What ``spec`` learns from, in words: a name, a URL, or where such data come from; None where it has no data."""
+    data = spec.data
+    if data is None:
+        return None
+    if data.table is not None and data.table.file is None and data.table.bundled is not None:
+        return f"the table {data.table.bundled} of scikit-learn"
+    return local_data(spec) or data.url or "simulated data, which are drawn from the numbers in the sweep file"
+
+
+def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
+    """A sweep of one trial whose configuration is that of ``answer``, as ``best --json`` prints it: all parameters are
+    fixed, what was inactive is left out, and what it took over from other trials is replayed."""
+    document = spec.model_dump(mode="json")
+    document["space"] = dict(answer["params"])
+    document["replay"] = answer.get("replay", document["replay"])
+    document |= {"constraints": [], "mixtures": [], "exclude": []}
+    document["search"] |= _PLAIN
+    return parse_sweep(document)
+
+
+def sweep_text(spec: SweepSpec, comment: str) -> str:
+    """YAML with all defaults written out, so that other ones change nothing."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    document = spec.model_dump(mode="json")
+    document["space"] = {name: _short(entry) for name, entry in document["space"].items()}
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _short(entry: Mapping[str, Any]) -> Any:
+    """A fixed parameter of which nothing else is said as its value alone."""
+    beside = [value for key, value in entry.items() if key not in ("type", "value")]
+    return entry["value"] if entry["type"] == "fixed" and not any(beside) else entry
+
+
+def read_sweep(file: Path) -> SweepSpec:
+    """A sweep file of a bundle.
+
+    Raises
+    ------
+    DamagedError
+        If it is none.
+    """
+    try:
+        return load_sweep_file(file)
+    except RequestError as error:
+        raise DamagedError(f"{error}") from error

@@ -1,0 +1,136 @@
+"""Pictures drawn by matplotlib as SVG: the same data give the same bytes, and several stand on one page.
+
+The only module that starts matplotlib. Text stays text, so that a page shows any script and a reader can search it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aifs_tune.errors import RequestError
+from aifs_tune.publishing.report.blocks import Figure
+from aifs_tune.publishing.report.formatting import cut
+
+WIDTH_IN = 5.6
+"""Of a picture in inches: its letters, of 9 points, are then large enough on a telephone too."""
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#007A59", "#A64D83", "#3A8FBF", "#B07A00"
+"""Told apart by people who do not see all colours (after Okabe and Ito), and dark enough on white."""
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY, PALE, INK = "#6b6b6b", "#c4c4c4", "#1a1a1a"
+LABEL = 26
+"""Characters of a label in a picture."""
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "aifs_tune",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "path.simplify": True,
+    "figure.facecolor": "white",
+}
+_FONTS = "'DejaVu Sans', Verdana, sans-serif"
+
+
+def picture(
+    draw: Callable[[Any], None], *, caption: str, alt: str, height_in: float = 3.0, width_in: float = WIDTH_IN
+) -> Figure:
+    """What ``draw`` puts on an empty figure of matplotlib.
+
+    Raises
+    ------
+    RequestError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure as Canvas
+    except ImportError:
+        raise RequestError(
+            "reports need matplotlib, which is not installed; install it with: pip install 'aifs-tune[report]'"
+        ) from None
+    written = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # readers have other fonts
+        canvas = Canvas(figsize=(width_in, height_in), layout="constrained")
+        draw(canvas)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        writer: Any = FigureCanvasSVG(canvas)
+        writer.print_svg(written, metadata=nothing)
+    return Figure(_small(written.getvalue().decode(), alt), caption, alt, 72 * width_in, 72 * height_in)
+
+
+def _small(svg: str, alt: str) -> str:
+    """The element alone, with what is never looked at left out, and ids that no other picture has."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL
+    )
+    prefix = "p" + hashlib.sha256(f"{alt}\n{body}".encode()).hexdigest()[:8]
+    used = set(re.findall(r"#([\w-]+)", body))
+    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", body)
+    body = body.replace("'DejaVu Sans'", _FONTS).replace("<g>\n", "<g>")
+    style = 'style="stroke-linejoin:round;stroke-linecap:butt" '
+    return re.sub(r">\s*\n\s*<", ">\n<", body.replace("<svg ", f"<svg {style}", 1)).strip()
+
+
+def label(text: object) -> str:
+    """A name in a picture."""
+    return cut(str(text), LABEL)
+
+
+def robust_limits(values: Sequence[float], mode: str) -> tuple[float, float, int]:
+    """Ends of an axis that has what matters of an objective, and how many values lie outside: a few far worse ones do
+    not press all others into a line."""
+    import numpy as np
+
+    known = np.sort(np.asarray(values, dtype=float))
+    if mode == "max":
+        known = -known[::-1]
+    best, middle, worst = known[0], float(np.median(known)), known[-1]
+    edge = middle + 4 * (float(np.quantile(known, 0.75)) - best)
+    if len(known) < 8 or worst <= edge or edge <= best:
+        edge = worst
+    room = 0.06 * (edge - best) or 0.06 * abs(best) or 0.5
+    ends = (best - room, edge + room)
+    n_outside = int((known > ends[1]).sum())
+    return (ends[0], ends[1], n_outside) if mode == "min" else (-ends[1], -ends[0], n_outside)
+
+
+def to_log(axis: Any) -> None:
+    """Give an axis of matplotlib a logarithmic scale with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis._set_axes_scale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda x, _place: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

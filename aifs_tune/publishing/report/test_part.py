@@ -1,0 +1,252 @@
+"""What the test part says: tables of scores, confusion, calibration, curves, and the examples most wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aifs_tune.analysis.classification import HeldOutClasses
+from aifs_tune.analysis.regression import HeldOutTarget, scores_table
+from aifs_tune.analysis.test_part import HeldOutEvaluation
+from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection, Table
+from aifs_tune.publishing.report.context import ReportContext, ReportData
+from aifs_tune.publishing.report.figures import BLUE, COLOURS, GREY, INK, MARKERS, label, picture
+from aifs_tune.publishing.report.formatting import DASH, count, cut, shown, subsample
+from aifs_tune.publishing.report.verdict import test_set_text
+
+MAX_CLASSES = 24
+"""That a picture names."""
+_N_WORST = 12
+_SHOWN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auc": "area under ROC, mean over classes",
+    "brier": "Brier score (0 to 2)",
+    "calibration_error": "expected calibration error",
+}
+
+
+def test_set_section(context: ReportContext) -> ReportSection:
+    """The test part, if it was answered."""
+    tested = context.tested
+    if tested is None:
+        none = "The test part is locked: nothing has answered it."
+        if context.study.spec.trainer is None or context.study.spec.data is None:
+            none = "There is no test part: the study has no data of its own."
+        return ReportSection("Test part", (Paragraph(none, "note"),))
+    head = Paragraph(test_set_text(context))
+    found = context.test_set_classes
+    if found is None:
+        return ReportSection("Test part", (head, *_of_values(tested)))
+    blocks: list[ReportBlock] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
+    blocks += [_calibration_figure(found), *_curves_blocks(found), *_worst_blocks(context, tested, found)]
+    return ReportSection("Test part", tuple(blocks))
+
+
+def _scores_table(found: HeldOutClasses) -> Table:
+    rows = tuple((_SHOWN.get(name, name), str(estimate)) for name, estimate in found.scores.items())
+    return Table(f"Scores of the test part, n = {found.n:,}.", ("score", "value [95 %]"), rows, "lr")
+
+
+def class_table(found: HeldOutClasses) -> Table:
+    """Precision, recall, F1 and support of each class, and the averages."""
+    rows = tuple(
+        (cut(row.name), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}")
+        for row in (*found.report.classes, *found.report.averages)
+    )
+    header = ("class", "precision", "recall", "F1", "support")
+    return Table(f"Classification report of the test part, n = {found.n:,}.", header, rows, "lrrrr")
+
+
+def _confusion_figure(found: HeldOutClasses) -> Figure:
+    k = len(found.classes)
+    of_true = found.confusion / np.maximum(found.confusion.sum(axis=1, keepdims=True), 1)
+    names = [cut(name, 14) for name in found.classes] if k <= MAX_CLASSES else [str(i + 1) for i in range(k)]
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        axes.imshow(of_true, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        if k <= 12:
+            for i, j in np.ndindex(k, k):
+                colour = "white" if of_true[i, j] > 0.55 else INK
+                axes.text(j, i, f"{found.confusion[i, j]:,}", ha="center", va="center", color=colour, fontsize=8)
+        if k <= MAX_CLASSES:
+            axes.set_xticks(range(k), names, rotation=35, ha="right")
+            axes.set_yticks(range(k), names)
+        axes.set(xlabel="predicted", ylabel="true")
+        axes.grid(visible=False)
+
+    right = int(np.trace(found.confusion))
+    return picture(
+        draw,
+        caption=f"Confusion matrix: counts, shaded by the share of the true class. n = {found.n:,}.",
+        alt=f"Confusion matrix of {count(k, 'class', 'classes')}; {right:,} of {found.n:,} are right.",
+        height_in=min(1.6 + 0.32 * max(k, 4), 5.5),
+    )
+
+
+def _calibration_figure(found: HeldOutClasses) -> Figure:
+    bins = [each for each in found.reliability if each.n]
+
+    def draw(canvas: Any) -> None:
+        above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="as it should be")
+        x, y = [each.confidence for each in bins], [each.accuracy for each in bins]
+        above.plot(x, y, "-o", color=BLUE, ms=4, label="found")
+        above.set(ylabel="share right", ylim=(-0.02, 1.02))
+        above.legend(loc="upper left")
+        widths = [each.high - each.low for each in found.reliability]
+        below.bar(
+            [each.low for each in found.reliability], [each.n for each in found.reliability], widths, align="edge"
+        )
+        below.set(xlabel="confidence, the probability of the predicted class", ylabel="examples", xlim=(0, 1))
+
+    return picture(
+        draw,
+        caption=f"Reliability: of predictions made with a confidence, the share that is right; below, how many there "
+        f"are. n = {found.n:,}.",
+        alt=f"Reliability diagram; expected calibration error {found.scores['calibration_error']}.",
+        height_in=3.4,
+    )
+
+
+def _curves_blocks(found: HeldOutClasses) -> list[ReportBlock]:
+    drawn = found.curves[: len(COLOURS)]
+    if not drawn:
+        return []
+
+    def draw(canvas: Any) -> None:
+        left, right = canvas.subplots(1, 2)
+        left.plot([0, 1], [0, 1], "--", color=GREY, lw=0.8)
+        for i, curves in enumerate(drawn):
+            style = {"color": COLOURS[i], "lw": 1.3, "marker": MARKERS[i], "ms": 3.5}
+            for axes, x, y in (
+                (left, curves.false_positive_rates, curves.true_positive_rates),
+                (right, curves.recalls, curves.precisions),
+            ):
+                some = subsample(range(len(x)), 200)
+                every = max(1, len(some) // 6)
+                known = label(curves.name) if axes is left else None
+                axes.plot(x[some], y[some], label=known, markevery=every, **style)
+        left.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+        right.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(-0.02, 1.05))
+        canvas.legend(loc="outside lower center", ncols=3)
+
+    areas = tuple((cut(each.name), f"{each.auc:.3f}", f"{each.average_precision:.3f}") for each in found.curves)
+    left_out = f" The first {len(drawn)} of {len(found.curves)} classes." if len(drawn) < len(found.curves) else ""
+    figure = picture(
+        draw,
+        caption=f"Each class against the rest. n = {found.n:,}.{left_out}",
+        alt=f"ROC and precision-recall curves of {count(len(drawn), 'class', 'classes')}.",
+        height_in=3.2,
+    )
+    table = Table("Areas under these curves.", ("class", "ROC", "precision-recall"), areas, "lrr")
+    return [figure, table]
+
+
+def _worst_blocks(context: ReportContext, tested: HeldOutEvaluation, found: HeldOutClasses) -> list[ReportBlock]:
+    if not found.worst:
+        return [Paragraph("No example of the test part was taken for another class.")]
+    worst = found.worst[:_N_WORST]
+    rows = tested.predictions.rows[[each.index for each in worst]]
+    images = None if context.data is None else _images(context.data, rows)
+    if images is None:
+        why = context.data_problem or "they are no images"
+        cells = tuple(
+            (
+                f"{row}",
+                cut(each.truth),
+                cut(each.predicted),
+                f"{each.probability:.2f}",
+                f"{each.probability_of_truth:.2f}",
+            )
+            for row, each in zip(rows.tolist(), worst, strict=True)
+        )
+        header = ("row", "true", "predicted", "its probability", "of the true class")
+        return [Table(f"The examples most wrong, as rows of the data ({why}).", header, cells, "rllrr")]
+    titles = [f"{cut(each.truth, 12)}\n→ {cut(each.predicted, 12)} {each.probability:.2f}" for each in worst]
+    n_wrong = int(found.confusion.sum() - np.trace(found.confusion))
+    caption = (
+        f"The images most wrong: the true class, what each was taken for and with what probability, by what "
+        f"the true class was given, the least first. {len(worst)} of "
+        f"{count(n_wrong, 'mistake')}, n = {found.n:,}."
+    )
+    first = worst[0]
+    alt = f"{count(len(worst), 'image')}; the worst is of {cut(first.truth)} and was taken for {cut(first.predicted)}."
+    return [gallery(images, titles, caption, alt)]
+
+
+def _images(data: ReportData, rows: Any) -> Any:
+    """Pixels (n, edge, edge, 1 or 3) of rows of prepared images, None where they are none."""
+    if data.kind != "images":
+        return None
+    from aifs_tune.data import open_images
+
+    return np.asarray(open_images(data.location).images[np.sort(rows)])[np.argsort(np.argsort(rows))]
+
+
+def gallery(images: Any, titles: list[str], caption: str, alt: str) -> Figure:
+    """Images (n, h, w, 1 or 3) of 8 bits, four in a row."""
+    n_rows = (len(titles) + 3) // 4
+
+    def draw(canvas: Any) -> None:
+        grid = canvas.subplots(n_rows, 4, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, pixels, title in zip(grid.flat, images, titles, strict=False):
+            grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if pixels.shape[-1] == 1 else {}
+            axes.imshow(pixels[..., 0] if grey else pixels, interpolation="nearest", **grey)
+            axes.set_title(title, fontsize=8.5)
+
+    return picture(draw, caption=caption, alt=alt, height_in=1.75 * n_rows)
+
+
+def _of_values(tested: HeldOutEvaluation) -> list[ReportBlock]:
+    targets = tested.values
+    table: Any = scores_table(targets)
+    rows = tuple(
+        (cut(row.target), cut(row.unit) or DASH, row.score, _estimate(row.value, row.low, row.high))
+        for row in table.itertuples()
+    )
+    caption = f"Scores of the test part, n = {targets[0].n:,}."
+    blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 %]"), rows, "lllr")]
+    for i, target in enumerate(targets[:6]):
+        blocks.append(_values_figure(target, tested.predictions.y_true[:, i], tested.predictions.y_pred[:, i]))
+    for target in targets:
+        worst = tuple(
+            (str(tested.predictions.rows[miss.index]), shown(miss.truth), shown(miss.predicted))
+            for miss in target.worst[:10]
+        )
+        head = ("row", "true", "predicted")
+        blocks.append(Table(f"Largest errors of {cut(target.name)}, as rows of the data.", head, worst, "rrr"))
+    return blocks
+
+
+def _estimate(value: Any, low: Any, high: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(value):
+        return DASH
+    return f"{value:.4g}" if pd.isna(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _values_figure(target: HeldOutTarget, y_true: Any, y_pred: Any) -> Figure:
+    some = subsample(range(len(y_true)), 800)
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        ends = [min(y_true.min(), y_pred.min()), max(y_true.max(), y_pred.max())]
+        axes.plot(ends, ends, "--", color=GREY, lw=1)
+        axes.plot(y_true[some], y_pred[some], "o", color=BLUE, ms=3, alpha=0.6)
+        unit = f" in {label(target.unit)}" if target.unit else ""
+        axes.set(xlabel=f"true {label(target.name)}{unit}", ylabel="predicted")
+
+    drawn = f" {len(some)} of them drawn." if len(some) < len(y_true) else ""
+    return picture(
+        draw,
+        caption=f"Predicted against true {cut(target.name)}; on the line both are equal. n = {target.n:,}.{drawn}",
+        alt=f"Predicted against true {cut(target.name)}, R² {target.scores['r2']}.",
+        height_in=3.4,
+    )

@@ -1,0 +1,91 @@
+"""Suggestions, failures by reason, and the best trials as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifs_tune.publishing.report.blocks import Bullets, Code, Paragraph, ReportBlock, ReportSection, Table
+from aifs_tune.publishing.report.context import ReportContext
+from aifs_tune.publishing.report.formatting import count, cut, format_duration, sentence, shown
+
+TOP = 20
+_MAX_COLUMNS = 8
+_MAX_REASONS = 12
+
+
+def suggestions_section(context: ReportContext) -> ReportSection | None:
+    """What the next search should change, if anything."""
+    table: Any = context.analysis.suggestions()
+    if table.empty:
+        return None
+    items = tuple(
+        sentence(str(row.text))
+        + (f" ({cut(str(row.evidence), 200)})" if row.evidence and row.evidence == row.evidence else "")
+        for row in table.itertuples()
+    )
+    return ReportSection("Suggestions", (Bullets(items),))
+
+
+def failures_section(context: ReportContext) -> ReportSection | None:
+    """Why trials failed, if any did."""
+    n_failed = context.counts["failed"]
+    if not n_failed:
+        return None
+    table: Any = context.analysis.failures()
+    rows = tuple(
+        (cut(str(row.reason), 120), f"{int(row.n):,}", _numbers(row.trials), cut(str(row.example), 160))
+        for row in table.head(_MAX_REASONS).itertuples()
+    )
+    rest = f", the first {_MAX_REASONS} of {len(table)} reasons" if len(table) > _MAX_REASONS else ""
+    caption = f"{count(n_failed, 'failed trial')} of {len(context.trials):,}, by reason{rest}."
+    return ReportSection("Failures", (Table(caption, ("reason", "n", "trials", "example"), rows, "lrll"),))
+
+
+def _numbers(trials: object) -> str:
+    numbers = str(trials).split()
+    return ", ".join(numbers[:6]) + (", …" if len(numbers) > 6 else "")
+
+
+def trials_section(context: ReportContext) -> ReportSection:
+    """The best trials with their configurations."""
+    blocks: list[ReportBlock] = [top_table(context)]
+    n = len(context.trials)
+    if n > TOP:
+        blocks += [
+            Paragraph(f"All {n:,} trials:", "note"),
+            Code(f"aifs-tune trials {context.study.name} --format csv", "text"),
+        ]
+    return ReportSection("Best trials", tuple(blocks))
+
+
+def top_table(context: ReportContext, *, longest: int = 20) -> Table:
+    """The best complete trials, at most :data:`TOP`; values of parameters are cut to ``longest`` characters."""
+    study, tuned = context.study, context.tuned[:_MAX_COLUMNS]
+    others = study.spec.trade_off
+    has_epochs = any(trial.epochs for trial in context.trials)
+    best = study.best_trials(TOP)
+    rows = []
+    for trial in best:
+        row = [str(trial.number), shown(trial.value), *(shown(trial.values.get(each.metric)) for each in others)]
+        row += [f"{trial.epoch} of {trial.epochs}"] if has_epochs else []
+        row += [format_duration(trial.seconds)] if has_epochs else []
+        rows.append((*row, *(cut(shown(trial.params.get(name)), longest) for name in tuned)))
+    header = ["trial", context.metric, *(each.metric for each in others)]
+    header += ["epoch", "time"] if has_epochs else []
+    header += [cut(_titled(context, name), longest + 4) for name in tuned]
+    n = context.counts["complete"]
+    caption = f"The best {count(len(best), 'trial')} of {n:,} complete, by {cut(context.metric)}."
+    left_out = len(context.tuned) - len(tuned)
+    if left_out:
+        caption += f" {count(left_out, 'parameter')} more {'is' if left_out == 1 else 'are'} not shown."
+    align = "r" * (len(header) - len(tuned)) + "".join("l" if _is_text(context, name) else "r" for name in tuned)
+    return Table(caption, tuple(cut(each, longest + 40) for each in header), tuple(rows), align)
+
+
+def _is_text(context: ReportContext, name: str) -> bool:
+    return any(isinstance(value, str) for value in context.study.spec.space[name].extremes)
+
+
+def _titled(context: ReportContext, name: str) -> str:
+    unit = context.study.spec.space[name].unit
+    return f"{name} ({unit})" if unit else name

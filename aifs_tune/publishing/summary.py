@@ -1,0 +1,112 @@
+"""The JSON objects that answer questions about studies; the same for the command line and every other door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifs_tune.client.client import Client
+from aifs_tune.client.study import RemoteStudy
+from aifs_tune.execution.pbt import lineage
+from aifs_tune.storage.lock import LockHolder
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import Trial
+from aifs_tune.trainers.registry import TRAINERS
+
+
+def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
+    """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
+    off, the Pareto front under ``"front"``. If the best trial took over another one's weights, ``params`` are those
+    that its line began with and ``replay`` is what it trained with from which epoch on, as a sweep file has it.
+
+    Raises
+    ------
+    NotFoundError
+        While no trial is complete.
+    """
+    ranked = study.best_trials(top or 1)
+    summary = _study_header(study)
+    if top is None:
+        summary |= _result(study, ranked[0])
+    else:
+        summary["best"] = [_ranked(trial) for trial in ranked]
+    if study.spec.trade_off:
+        summary["front"] = [_ranked(trial) for trial in study.front]
+    return summary | {"n_trials": study.counts()}
+
+
+def status_summary(study: Study) -> dict[str, Any]:
+    """How far a study is and who is working on it."""
+    counts = study.counts()
+    return {
+        **_study_header(study),
+        "n_requested": study.n_requested,
+        "n_trials": counts,
+        "writer": _owner(study.storage.lock(study.name).holder()),
+        "best": None if (best := study.find_best()) is None else _result(study, best),
+    }
+
+
+def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
+    """One object a study of a storage or service, those of other tools left out."""
+    if isinstance(storage, Client):
+        return [_line(line) for line in storage.study_lines()]
+    summaries = []
+    for name in study_names(storage):
+        study = find_study(storage, name)
+        if study is not None:
+            status = status_summary(study)
+            best = status["best"]
+            summaries.append(
+                {**_study_header(study), "n_requested": status["n_requested"], "n_trials": status["n_trials"]}
+            )
+            summaries[-1]["value"] = best["value"] if best else None
+    return summaries
+
+
+def _line(line: dict[str, Any]) -> dict[str, Any]:
+    """What a service says of a study, in the same words."""
+    traded = ("trade_off",) if line["trade_off"] else ()
+    return {name: line[name] for name in ("study", "objective", *traded, "n_requested", "n_trials", "value")}
+
+
+def _study_header(study: Study | RemoteStudy) -> dict[str, Any]:
+    question: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
+    if study.spec.trade_off:
+        question["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
+    return question
+
+
+def _ranked(trial: Trial) -> dict[str, Any]:
+    return {**trial.to_json(), "epoch": trial.epoch}
+
+
+def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "epoch": trial.epoch,
+        "params": dict(trial.params),
+        "metrics": dict(trial.metrics),
+        **({"weights": dict(trial.weights)} if trial.weights else {}),
+        **({} if trial.feasible is None else {"feasible": trial.feasible}),
+        **({} if trial.replicates is None else {"replicates": trial.replicates.to_json()}),
+        **_replay(study, trial),
+    }
+
+
+def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
+    if not trial.schedule:
+        return {}
+    trainer_entry, steps = TRAINERS.get(study.trainer or ""), lineage(study, trial)
+    kept = trainer_entry.static_params if trainer_entry is not None else ()
+    entries = [
+        {"epoch": epoch, "params": {name: value for name, value in params.items() if name not in kept}}
+        for epoch, params in steps
+    ]
+    return {"params": dict(steps[0][1]), "schedule": [change.to_json() for change in trial.schedule], "replay": entries}
+
+
+def _owner(owner: LockHolder | None) -> dict[str, Any] | None:
+    return None if owner is None else vars(owner)

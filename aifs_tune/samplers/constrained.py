@@ -1,0 +1,118 @@
+"""Any sampler, held to mixtures, constraints and exclusions that it knows nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import RequestError
+from aifs_tune.samplers.search_space import SearchSpace, configuration
+
+DRAWS = 100
+"""Proposals of the sampler that are tried before uniform ones are."""
+NEW_DRAWS = 3_000
+"""Uniform ones after which a configuration that a trial has had already is proposed."""
+UNIFORM_DRAWS = 50_000
+
+
+class ConstrainedSampler(BaseSampler):
+    """Asks ``sampler`` for whole configurations until one is allowed by ``spec`` and new; after :data:`DRAWS` of them,
+    uniform ones.
+
+    A proposal is moved to the nearest amounts that have the totals of mixtures. With ``is_even``, for samplers that do
+    not learn, it is mapped so that what is spread evenly stays so.
+    """
+
+    def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int, *, is_even: bool = False) -> None:
+        self._sampler, self._spec, self._rng = sampler, spec, np.random.default_rng(seed)
+        self._search_space, self._is_even = SearchSpace.of(spec), is_even
+        self._encoding = self._search_space.encoding()
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._search_space.space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        inner = self._sampler.infer_relative_search_space(study, trial)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        taken = {_key(t.params) for t in trials if t.number != trial.number and t.params}
+        repeated: dict[str, Any] | None = None
+        for draw, params in enumerate(chain(self._proposed(study, trial, inner), self._uniform())):
+            if repeated is not None and draw > DRAWS + NEW_DRAWS:
+                return repeated
+            is_new = _key(params) not in taken
+            if (is_new or repeated is None) and self._spec.allows(params):
+                if is_new:
+                    return params
+                repeated = params
+        if repeated is not None:
+            return repeated
+        raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations keeps to them")
+
+    def _proposed(
+        self, study: Study, trial: FrozenTrial, inner: dict[str, BaseDistribution]
+    ) -> Iterator[dict[str, Any]]:
+        for _ in range(DRAWS):
+            relative = self._sampler.sample_relative(study, trial, inner)
+            yield self._projected(self._spec.space.suggest(_SamplerTrial(self._sampler, study, trial, relative)))
+
+    def _uniform(self) -> Iterator[dict[str, Any]]:
+        for _ in range(UNIFORM_DRAWS // 100):
+            for unit_point in self._encoding.spread(self._rng.random((100, len(self._encoding)))):
+                yield configuration(self._spec, self._encoding, unit_point)
+
+    def _projected(self, params: dict[str, Scalar]) -> dict[str, Any]:
+        if not self._spec.mixtures:
+            return params
+        if not self._is_even:
+            return self._spec.projected(params)
+        return {**params, **self._encoding.params(self._encoding.spread(self._encoding.unit_point(params)[None])[0])}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    return frozenset(params.items())
+
+
+class _SamplerTrial:
+    """Answers a space's questions from one proposal of a sampler."""
+
+    def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial, relative: dict[str, Any]) -> None:
+        self._sampler, self._study, self._trial, self._relative = sampler, study, trial, relative
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> Any:
+        return self._draw(name, FloatDistribution(low, high, log=log, step=step))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> Any:
+        return self._draw(name, IntDistribution(low, high, log=log, step=step))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Any:
+        return self._draw(name, CategoricalDistribution(choices))
+
+    def _draw(self, name: str, distribution: BaseDistribution) -> Any:
+        if name in self._relative:
+            return self._relative[name]
+        return self._sampler.sample_independent(self._study, self._trial, name, distribution)

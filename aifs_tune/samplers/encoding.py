@@ -1,0 +1,207 @@
+"""Configurations as points of the unit cube, and back.
+
+A *unit point* z (d,) has one number from 0 to 1 for each parameter: floats and whole numbers along their range (its
+logarithm where the range is log), a choice as (index + 1/2) / number of choices. Features x (c,) are what the model
+sees: numbers and ordered choices as they are, another choice as one column for each of its values. A parameter that is
+inactive in a configuration has the same features in all that lack it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from aifs_tune.samplers.simplex import Simplex
+
+Array: TypeAlias = NDArray[np.float64]
+Conditions: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
+"""For each conditional parameter, the values that each of its parents must have (one of)."""
+MixtureTotals: TypeAlias = Sequence[tuple[Sequence[str], float]]
+"""Names of components and what they sum to."""
+
+
+class Axis:
+    """One parameter's way from a value to a number from 0 to 1 and back."""
+
+    def __init__(self, distribution: BaseDistribution, *, is_ordered: bool = False) -> None:
+        self.distribution = distribution
+        self.choices: tuple[Any, ...] = ()
+        self.is_ordered = is_ordered
+        self.is_log = False
+        self._low, self._high = 0.0, 1.0
+        if isinstance(distribution, CategoricalDistribution):
+            self.choices = tuple(distribution.choices)
+            return
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        step = distribution.step
+        half = 0.0 if step is None else 0.5 * step  # every grid value has the same share of 0 to 1
+        low, high = distribution.low - half, distribution.high + half
+        self.is_log = distribution.log
+        self._low, self._high = (np.log(low), np.log(high)) if self.is_log else (low, high)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.choices) if self.is_nominal else 1
+
+    @property
+    def is_nominal(self) -> bool:
+        """Whether neighbouring places have no more in common than others."""
+        return bool(self.choices) and not self.is_ordered
+
+    def unit_point(self, value: Any) -> float:
+        if self.choices:
+            return (self._index(value) + 0.5) / len(self.choices)
+        raw = np.log(value) if self.is_log else value
+        return float(np.clip((raw - self._low) / (self._high - self._low), 0.0, 1.0))
+
+    def _index(self, value: Any) -> int:
+        return int(self.distribution.to_internal_repr(value))
+
+    def values(self, unit_points: Array) -> list[Any]:
+        """The allowed values nearest to ``unit_points`` (m,)."""
+        if self.choices:
+            index = np.minimum((unit_points * len(self.choices)).astype(int), len(self.choices) - 1)
+            return [self.choices[i] for i in index]
+        raw = self._low + unit_points * (self._high - self._low)
+        real = np.exp(raw) if self.is_log else raw
+        d = self.distribution
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        if d.step is not None:
+            real = d.low + np.round((real - d.low) / d.step) * d.step
+        real = np.clip(real, d.low, d.high)
+        return [int(v) for v in real] if isinstance(d, IntDistribution) else [float(v) for v in real]
+
+    def snapped(self, unit_points: Array) -> Array:
+        """The places (m,) of the values that ``unit_points`` stand for."""
+        if self.choices:
+            return (np.minimum(np.floor(unit_points * len(self.choices)), len(self.choices) - 1) + 0.5) / len(
+                self.choices
+            )
+        d = self.distribution
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        if d.step is None:
+            return np.clip(unit_points, 0.0, 1.0)
+        raw = self._low + unit_points * (self._high - self._low)
+        real = np.exp(raw) if self.is_log else raw
+        real = np.clip(d.low + np.round((real - d.low) / d.step) * d.step, d.low, d.high)
+        raw = np.log(real) if self.is_log else real
+        return np.asarray((raw - self._low) / (self._high - self._low), dtype=float)
+
+
+class Encoding:
+    """The parameters of a space in a fixed order, those with one value left out."""
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        conditions: Conditions | None = None,
+        *,
+        ordered: Container[str] = (),
+        mixtures: MixtureTotals = (),
+    ) -> None:
+        self.names = [name for name, distribution in distributions.items() if not distribution.single()]
+        self.axes = [Axis(distributions[name], is_ordered=name in ordered) for name in self.names]
+        self._simplexes = [self._simplex(names, total, distributions) for names, total in mixtures]
+        self.columns = np.repeat(np.arange(len(self.axes)), [axis.n_features for axis in self.axes]).astype(np.int64)
+        self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
+        self._conditions: list[tuple[int, list[tuple[int, Array]]]] = []
+        self._never: list[int] = []
+        for name, parents in (conditions or {}).items():
+            if name in self.names:
+                self._add_condition(name, parents, distributions)
+
+    def _simplex(self, names: Sequence[str], total: float, distributions: Mapping[str, BaseDistribution]) -> Simplex:
+        columns = [self.names.index(name) for name in names if name in self.names]
+        fixed = sum(_only_value(distributions[name]) for name in names if name not in self.names)
+        ends = [_ends(self.axes[column].distribution) for column in columns]
+        low, high = np.array(ends, dtype=float).T
+        return Simplex(columns, low, high - low, total - fixed)
+
+    def _add_condition(
+        self, name: str, parents: Mapping[str, Sequence[Any]], distributions: Mapping[str, BaseDistribution]
+    ) -> None:
+        here, tests = self.names.index(name), []
+        for parent, allowed in parents.items():
+            if parent in self.names:
+                axis = self.axes[self.names.index(parent)]
+                tests.append((self.names.index(parent), np.array([axis.unit_point(value) for value in allowed])))
+            elif _only_value(distributions[parent]) not in allowed:
+                self._never.append(here)
+        self._conditions.append((here, tests))
+
+    def __len__(self) -> int:
+        return len(self.axes)
+
+    @property
+    def has_conditions(self) -> bool:
+        return bool(self._conditions)
+
+    def unit_point(self, params: Mapping[str, Any]) -> Array:
+        """The place (d,) of a configuration, NaN where a parameter is inactive."""
+        return np.array(
+            [
+                axis.unit_point(params[n]) if n in params else np.nan
+                for n, axis in zip(self.names, self.axes, strict=True)
+            ]
+        )
+
+    def deactivated(self, unit_points: Array) -> Array:
+        """``unit_points`` (m, d), snapped to allowed values and to the totals of mixtures, with NaN where the
+        conditions
+        leave a parameter inactive."""
+        out = np.stack([axis.snapped(unit_points[:, j]) for j, axis in enumerate(self.axes)], axis=1)
+        for simplex in self._simplexes:
+            out = simplex.project_to_total(out)
+        for here, tests in self._conditions:  # parents stand before their children
+            active = np.full(len(out), here not in self._never)
+            for parent, allowed in tests:
+                active &= np.any(np.abs(out[:, parent, None] - allowed[None, :]) < 1e-9, axis=1)
+            out[~active, here] = np.nan
+        return out
+
+    def spread(self, unit_points: Array) -> Array:
+        """:meth:`deactivated`, of ``unit_points`` (m, d) that are evenly spread, so that mixtures are too."""
+        for simplex in self._simplexes:
+            unit_points = simplex.spread(unit_points)
+        return self.deactivated(unit_points)
+
+    def features(self, unit_points: Array) -> Array:
+        """Features (m, c) of places (m, d) that are snapped, NaN where inactive."""
+        out = np.empty((len(unit_points), len(self.columns)))
+        for j, axis in enumerate(self.axes):
+            start, stop = self._first[j], self._first[j + 1]
+            z = unit_points[:, j]
+            if axis.is_nominal:
+                index = np.where(np.isnan(z), -1, np.floor(np.nan_to_num(z) * len(axis.choices)))
+                out[:, start:stop] = (index[:, None] == np.arange(len(axis.choices))) * np.sqrt(0.5)
+            else:
+                out[:, start] = np.where(np.isnan(z), 0.5, z)
+        return out
+
+    def params(self, unit_point: Array) -> dict[str, Any]:
+        """The configuration at one place (d,); inactive parameters are absent."""
+        return self.configurations(unit_point[None])[0]
+
+    def configurations(self, unit_points: Array) -> list[dict[str, Any]]:
+        """The configuration at each of ``unit_points`` (m, d); inactive parameters are absent."""
+        active, filled = ~np.isnan(unit_points), np.nan_to_num(unit_points)
+        values = [axis.values(filled[:, j]) for j, axis in enumerate(self.axes)]
+        return [
+            {name: values[j][i] for j, name in enumerate(self.names) if active[i, j]} for i in range(len(unit_points))
+        ]
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float]:
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.low, distribution.high
+
+
+def _only_value(distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low

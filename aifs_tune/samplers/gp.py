@@ -1,0 +1,230 @@
+"""A Gaussian process over configurations alone, for what is measured once and has no course of epochs.
+
+Values are a constant, a Matern-5/2 process with one length scale for each parameter, and noise. Marginal likelihood,
+its gradient and the posterior are equations 2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian Processes for
+Machine Learning (2006). The length scales' prior grows with the square root of the number of parameters: Hvarfner et
+al., Vanilla Bayesian Optimization Performs Great in High Dimensions, arXiv 2402.02229.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+from scipy.linalg import lapack, solve_triangular
+
+from aifs_tune.samplers.curve_gp import squared_distances
+
+Array: TypeAlias = NDArray[np.float64]
+
+JITTER = 1e-8
+SCALE_PRIOR = (float(np.log(0.6)), 0.8)
+"""Mean, less half the logarithm of the number of parameters, and standard deviation of the logarithm of a length
+scale."""
+LEVEL_PRIOR = (0.0, 1.0)
+NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
+"""Of the logarithms of the variances of the process and of the noise; values have variance 1."""
+ITERATIONS = 60
+BURN_IN, THINNING = 5, 3
+"""Steps of a Markov chain that are left out before the first kept one, and steps from one to the next."""
+
+
+@dataclass(frozen=True)
+class SingleFidelityPrior:
+    """Normal priors on the logarithms of the kernel's parameters."""
+
+    mean: Array
+    sd: Array
+
+    @staticmethod
+    def of(columns: NDArray[np.int64]) -> SingleFidelityPrior:
+        """For parameters with these columns of features."""
+        n_params = int(columns.max()) + 1
+        scales = [(SCALE_PRIOR[0] + 0.5 * np.log(n_params), SCALE_PRIOR[1])] * n_params
+        mean, sd = np.array([*scales, LEVEL_PRIOR, NOISE_PRIOR], dtype=float).T
+        return SingleFidelityPrior(mean, sd)
+
+
+def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Array, Array, Array]:
+    """The process's covariance (n, n), its distances times sqrt 5 and ``x`` (n, c) in length scales."""
+    d = len(theta) - 2
+    scaled = x / np.exp(theta[:d])[columns]
+    r = np.sqrt(5.0 * squared_distances(scaled, scaled))
+    return np.exp(theta[d]) * (1.0 + r + r * r / 3.0) * np.exp(-r), r, scaled
+
+
+def loss_and_gradient(
+    theta: Array, columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior
+) -> tuple[float, Array]:
+    """Negative log posterior of ``theta`` (d + 2,) up to a constant, and its gradient."""
+    d, n = len(theta) - 2, len(y)
+    level, noise = np.exp(theta[d]), np.exp(theta[d + 1])
+    process, r, scaled = _covariance(theta, columns, x)
+    cov = process + 1.0  # a constant of variance 1, as what is observed has
+    cov[np.diag_indices(n)] += noise + JITTER
+    factor, info = lapack.dpotrf(cov, lower=1)
+    if info != 0:
+        return 1e25, np.zeros_like(theta)
+    alpha, _ = lapack.dpotrs(factor, y, lower=1)
+    inverse, _ = lapack.dpotri(factor, lower=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    w = 0.5 * (inverse - np.outer(alpha, alpha))  # d loss / d cov
+    gradient = np.empty_like(theta)
+    g = w * level * (5.0 / 3.0) * (1.0 + r) * np.exp(-r)
+    per_column = 2.0 * ((g.sum(1) @ (scaled * scaled)) - np.einsum("nc,nc->c", scaled, g @ scaled))
+    gradient[:d] = np.bincount(columns, per_column, minlength=d)
+    gradient[d] = float(np.sum(w * process))
+    gradient[d + 1] = noise * float(np.trace(w))
+    off = (theta - prior.mean) / prior.sd
+    loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(factor)).sum()) + 0.5 * float(off @ off)
+    return loss, gradient + off / prior.sd
+
+
+def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior) -> Array:
+    """The most probable ``theta`` within four standard deviations of the prior, from its mean and from a start at which
+    much is noise."""
+    bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
+    noisy = prior.mean + np.append(np.full(len(prior.mean) - 1, 0.5), 2.0) * prior.sd
+    found = [
+        scipy.optimize.minimize(
+            loss_and_gradient,
+            start,
+            args=(columns, x, y, prior),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": ITERATIONS},
+        )
+        for start in (prior.mean, noisy)
+    ]
+    return np.asarray(min(found, key=lambda each: float(each.fun)).x)
+
+
+def drawn(
+    columns: NDArray[np.int64],
+    x: Array,
+    y: Array,
+    prior: SingleFidelityPrior,
+    start: Array,
+    n: int,
+    rng: np.random.Generator,
+) -> list[Array]:
+    """``n`` values of ``theta`` about as probable as the data make them, from a Markov chain that begins at ``start``:
+    Murray, Adams & MacKay, Elliptical Slice Sampling (2010), figure 2."""
+
+    def log_likelihood(theta: Array) -> float:
+        return -_loss(theta, columns, x, y)
+
+    found, off = [], start - prior.mean
+    level = log_likelihood(start)
+    for step in range(BURN_IN + n * THINNING):
+        ellipse = rng.standard_normal(len(off)) * prior.sd
+        threshold = level + np.log(rng.random())
+        angle = rng.uniform(0.0, 2.0 * np.pi)
+        low, high = angle - 2.0 * np.pi, angle
+        while True:
+            moved = off * np.cos(angle) + ellipse * np.sin(angle)
+            level = log_likelihood(prior.mean + moved)
+            if level > threshold or high - low < 1e-6:
+                break
+            low, high = (angle, high) if angle < 0.0 else (low, angle)
+            angle = rng.uniform(low, high)
+        off = moved
+        if step >= BURN_IN and (step - BURN_IN) % THINNING == THINNING - 1:
+            found.append(prior.mean + off)
+    return found
+
+
+def _loss(theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> float:
+    """Negative log likelihood of ``theta`` up to a constant."""
+    cov = _covariance(theta, columns, x)[0] + 1.0
+    cov[np.diag_indices_from(cov)] += np.exp(theta[-1]) + JITTER
+    factor, info = lapack.dpotrf(cov, lower=1)
+    if info != 0:
+        return 1e25
+    alpha, _ = lapack.dpotrs(factor, y, lower=1)
+    return 0.5 * float(y @ alpha) + float(np.log(np.diag(factor)).sum())
+
+
+class SingleFidelityPosterior:
+    """What values ``y`` (n,) at ``x`` (n, c) say of others."""
+
+    def __init__(self, theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> None:
+        d = len(theta) - 2
+        self.theta, self._columns = theta, columns
+        self.scales = np.exp(theta[:d])[columns]
+        self.level, self.noise = float(np.exp(theta[d])), float(np.exp(theta[d + 1]))
+        self._x = x
+        cov = _covariance(theta, columns, x)[0] + 1.0
+        cov[np.diag_indices_from(cov)] += self.noise + JITTER
+        for _ in range(6):
+            self._factor, info = lapack.dpotrf(cov, lower=1)
+            if info == 0:
+                break
+            cov[np.diag_indices_from(cov)] += 1e-6
+        self._alpha, _ = lapack.dpotrs(self._factor, y, lower=1)
+
+    def matern(self, x: Array, other: Array) -> Array:
+        r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
+        return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+
+    def condition_on_observations(self, x: Array, y: Array) -> SingleFidelityPosterior:
+        """The posterior of these values instead, those observed and others that are only expected."""
+        return SingleFidelityPosterior(self.theta, self._columns, x, y)
+
+    def mean(self, x: Array) -> Array:
+        """Of the true values (m,) at ``x`` (m, c)."""
+        return np.asarray(self._cross(x) @ self._alpha)
+
+    def mean_and_variance(self, x: Array) -> tuple[Array, Array]:
+        """Of the true values (m,) at ``x`` (m, c), without noise."""
+        cross = self._cross(x)
+        half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        variance = self.level + 1.0 - np.einsum("nm,nm->m", half, half)
+        return cross @ self._alpha, np.maximum(variance, 1e-12)
+
+    def gain(self, x: Array, over: Array) -> tuple[Array, Array]:
+        """Means and variances (m,) of how much the true value at each ``x`` (m, c) exceeds that at ``over`` (c,)."""
+        cross = self._cross(np.vstack([x, over[None]]))
+        mean = cross @ self._alpha
+        half = solve_triangular(self._factor, (cross[:-1] - cross[-1]).T, lower=True, check_finite=False)
+        prior = 2.0 * self.level * (1.0 - self.matern(x, over[None])[:, 0])
+        return mean[:-1] - mean[-1], np.maximum(prior - np.einsum("nm,nm->m", half, half), 0.0)
+
+    def _cross(self, x: Array) -> Array:
+        return np.asarray(self.level * self.matern(x, self._x) + 1.0)
+
+
+OFFSET = 0.1
+"""What is added to the distance, in parts of the whole range: smaller differences count little, as noise makes them."""
+
+
+@dataclass(frozen=True)
+class OutputWarp:
+    """Rising; warped values have mean 0 and variance 1. What is below ``low`` counts as equally bad."""
+
+    low: float
+    offset: float
+    mean: float
+    sd: float
+
+    @staticmethod
+    def of(values: Array) -> OutputWarp:
+        """The one for ``values`` (n,). Those that are farther below the lower quartile than that is below the highest
+        are cut off: a few that are very bad do not make all others alike."""
+        quartile, high = float(np.quantile(values, 0.25)), float(values.max())
+        low = max(float(values.min()), 2.0 * quartile - high)
+        offset = OFFSET * (high - low) or 1.0
+        bent = np.log(np.maximum(values - low, 0.0) + offset)
+        return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0)
+
+    def __call__(self, values: Array) -> Array:
+        return np.asarray((np.log(np.maximum(values - self.low, 0.0) + self.offset) - self.mean) / self.sd)
+
+    def inverse(self, warped: Array | float) -> Array:
+        """The values that are warped to ``warped``, none below ``low``."""
+        bent = np.minimum(np.asarray(warped, dtype=float) * self.sd + self.mean, 600.0)
+        return np.asarray(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low)

@@ -1,0 +1,173 @@
+"""Who proposes the next configuration of a study, and what its model believes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cached_property, partial
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.samplers.aifs import N_CURVES, AifsSampler
+from aifs_tune.samplers.constrained import ConstrainedSampler
+from aifs_tune.samplers.learning_curves import KERNEL, points_of
+from aifs_tune.samplers.masked import MaskedSampler
+from aifs_tune.samplers.optuna_samplers import make_optuna_sampler
+from aifs_tune.samplers.prior import UserPrior
+from aifs_tune.samplers.search_space import SearchSpace, configuration
+from aifs_tune.samplers.single_fidelity import propose_single_fidelity
+from aifs_tune.samplers.stopping import continuation_value
+from aifs_tune.samplers.thread_limit import single_blas_thread
+
+N_GAIN_CANDIDATES = 50
+"""Of the most promising configurations, the one that is expected to gain most is looked for among so many."""
+
+
+class Proposer:
+    """The samplers of one study, all drawn from its seed and its trials alone: a resumed sweep continues as it would
+    have."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self._spec, self._search_space = spec, SearchSpace.of(spec)
+
+    def sampler(self, n_trials: int, *, masked: Collection[int] = ()) -> BaseSampler:
+        """The sampler for the next proposal of a study that has ``n_trials`` trials, of which it is to know nothing of
+        those with the numbers ``masked``.
+
+        Raises
+        ------
+        RequestError
+            If there is no such sampler, or it cannot search this space.
+        """
+        sampler = self._sampler(n_trials)
+        return MaskedSampler(sampler, masked) if masked else sampler
+
+    def _sampler(self, n_trials: int) -> BaseSampler:
+        search = self._spec.search
+        if search.sampler == "aifs":
+            return self._aifs
+        draw = int(np.random.SeedSequence([search.seed, n_trials]).generate_state(1)[0])
+        sampler = make_optuna_sampler(search.sampler, seed=search.seed, draw=draw, search_space=self._search_space)
+        if not (self._spec.constraints or self._spec.mixtures or self._spec.exclude or self._repeats):
+            return sampler
+        return ConstrainedSampler(sampler, self._spec, draw, is_even=search.sampler in ("random", "qmc"))
+
+    @cached_property
+    def _repeats(self) -> bool:
+        """Whether the sampler may propose a configuration twice: none has a number of a continuous range."""
+        ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
+        return not ranges and self._spec.search.sampler not in ("grid", "brute_force")
+
+    @single_blas_thread()
+    def continuation_value(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
+        """What an epoch more of a running trial, with these values by epoch, is expected to gain, in parts of what one
+        of a new configuration would; see :func:`aifs_tune.samplers.stopping.continuation_value`."""
+        model = self._aifs.model(study, self._aifs.infer_relative_search_space(study, trial))
+        reported = model.curve(trial.number, trial.params, curve)
+        if reported is None:
+            return None
+        store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
+        known = model.known(study._get_trials(deepcopy=False, use_cache=True))
+        rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
+        return continuation_value(model, known, reported, store, rng, allows=self._spec.allows)
+
+    @single_blas_thread()
+    def best_and_gain(self, study: optuna.Study) -> tuple[float, int, float] | None:
+        """By how much the true value of the best new configuration is expected to exceed that of the best trial's, that
+        trial's number, and what its true value is taken to be: by the results, whoever proposed them. None while fewer
+        than :data:`~aifs_tune.samplers.aifs.N_CURVES` are known, or none that keeps to the limits."""
+        space = {name: d for name, d in self._search_space.space.items() if not d.single()}
+        trials = study.get_trials(deepcopy=False)  # what was told since the last proposal too
+        if not space or sum(trial.state == TrialState.COMPLETE for trial in trials) < N_CURVES:
+            return None
+        single_fidelity = self._aifs.single_fidelity(study, self._aifs.model(study, space), trials)
+        if single_fidelity.best is None:
+            return None
+        number = int(single_fidelity.measured.numbers[single_fidelity.best])
+        rng = np.random.default_rng([self._spec.search.seed, len(trials)])
+        unit_points = propose_single_fidelity(
+            single_fidelity, UserPrior(single_fidelity.encoding, {}), rng, self._spec.allows
+        )[:N_GAIN_CANDIDATES]
+        gain = float(single_fidelity.expected_gain(unit_points).max()) if len(unit_points) else 0.0
+        sign = 1.0 if self._spec.objective.mode == "max" else -1.0
+        return gain, number, sign * float(single_fidelity.warp.inverse(single_fidelity.means[single_fidelity.best]))
+
+    def startup_params(self, number: int) -> dict[str, Scalar] | None:
+        """The configuration with which the trial ``number`` would begin the search; None where the sampler has no start
+        of its own, or it is not allowed there."""
+        if self._spec.search.sampler != "aifs" or self._spec.search.initial is not None:
+            return None
+        encoding = self._search_space.encoding()
+        params = configuration(self._spec, encoding, self._aifs.startup_point(encoding, number))
+        return params if self._spec.allows(params) else None
+
+    def posterior_means(self, study: optuna.Study) -> dict[int, float]:
+        """By the number of each trial that is complete or was stopped early, what it is expected to be worth at the
+        last epoch, larger is better; empty while fewer than two have reported."""
+        space = {name: d for name, d in self._search_space.space.items() if not d.single()}
+        if not space:
+            return {}
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        model = self._aifs.model(study, space)
+        known = model.known(trials)
+        if len(known.curves) < 2:
+            return {}
+        if self._aifs.is_single_fidelity(known):
+            single_fidelity = self._aifs.single_fidelity(study, model, trials)
+            return dict(zip(single_fidelity.measured.numbers.tolist(), single_fidelity.means.tolist(), strict=True))
+        posterior = model.posterior(model.fitted(known, _forgotten), points_of(known.curves))
+        numbers = np.array([curve.trial for curve in known.curves], dtype=np.int64)
+        means = posterior.mean(np.stack([curve.x for curve in known.curves]), model.end(known.curves), numbers)
+        return dict(zip(numbers.tolist(), means.tolist(), strict=True))
+
+    def transfer_weights(self, study: optuna.Study) -> dict[str, float]:
+        """How far the results bear out each earlier study of a warm start, 0 where it is dropped; empty while fewer
+        than :data:`~aifs_tune.samplers.aifs.N_CURVES` trials have reported."""
+        space = {name: d for name, d in self._search_space.space.items() if not d.single()}
+        if self._spec.search.sampler != "aifs" or not space:
+            return {}
+        trials = study.get_trials(deepcopy=False)
+        model = self._aifs.model(study, space)
+        known = model.known(trials if model.source_models else [])
+        if len(known.curves) < N_CURVES:
+            return {}
+        weights = self._aifs.weights(study, model, known, trials, _forgotten)
+        return {
+            source_model.study: weight
+            for source_model, weight in zip(model.source_models, weights.tolist(), strict=True)
+        }
+
+    @cached_property
+    def _aifs(self) -> AifsSampler:
+        return AifsSampler(
+            seed=self._spec.search.seed,
+            last_epoch=None if self._spec.trainer is None else self._spec.search.epochs,
+            space=self._search_space.space,
+            conditions=self._search_space.conditions,
+            user_prior={
+                name: p.prior for name, p in self._spec.space.items() if p.type != "fixed" and p.prior is not None
+            },
+            allows=self._spec.allows if self._spec.constraints or self._spec.exclude else None,
+            ordered=self._search_space.ordered,
+            mixtures=self._search_space.mixtures,
+            n_startup_trials=None if self._spec.search.initial is None else 0,
+        )
+
+
+def _forgotten(_fitted: str) -> None:
+    """Whoever only looks at a study writes nothing."""
+
+
+def check_sampler(spec: SweepSpec) -> None:
+    """Refuse early a sampler that could propose nothing.
+
+    Raises
+    ------
+    RequestError
+        If there is no such sampler, it is not installed, or it cannot search this space.
+    """
+    Proposer(spec).sampler(0)

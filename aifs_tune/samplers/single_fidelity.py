@@ -1,0 +1,260 @@
+"""What trials without a course of epochs say: a model of values, of limits and of failures, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import log_ndtr, logsumexp, ndtri
+
+from aifs_tune.samplers.acquisition import (
+    chance_of_success,
+    log_expected_improvement,
+    perturbed,
+    with_other_choices,
+    without_duplicates,
+    without_failures,
+)
+from aifs_tune.samplers.encoding import Encoding
+from aifs_tune.samplers.gp import OutputWarp, SingleFidelityPosterior, SingleFidelityPrior, drawn, fit
+from aifs_tune.samplers.prior import UserPrior
+from aifs_tune.samplers.transfer import SingleFidelityTransferPosterior, SourceModel
+
+Array: TypeAlias = NDArray[np.float64]
+Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+MOST_TRIALS = 300
+"""Where there are more, the best and a sample of the others stand for all: a fit's cost grows with the third power."""
+N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
+"""Candidates: evenly spread ones, and changes of each of the best."""
+N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
+"""The most promising candidates are changed so many times with each of these steps, in parts of a range."""
+N_KERNELS = 6
+"""Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
+MOST_DRAWN = 150
+"""With more trials that one is taken, for its cost and because it is known better."""
+N_QUANTILES = 2000
+"""Of a normal distribution, over which a gain is averaged."""
+LIKELY = 0.5
+"""The chance of keeping to all limits, or of not failing, from which a configuration is taken to do so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The trials of a study at one moment: ``unit_points`` (n, d) and ``values`` (n,), larger is better, of those
+    measured,
+    with their ``numbers``; ``excess`` (n, k) over limits, NaN where it is not known; ``running`` (r, d) and ``failed``
+    (f, d) places."""
+
+    unit_points: Array
+    values: Array
+    numbers: NDArray[np.int64]
+    excess: Array
+    running: Array
+    failed: Array
+
+
+def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_better: bool) -> Measured:
+    """What ``trials`` say, in the order of their numbers."""
+    sign, d = 1.0 if larger_is_better else -1.0, len(encoding)
+    done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and _is_finite(t) and t.params]
+    if len(done) > MOST_TRIALS:
+        order = sorted(done, key=lambda t: (-sign * t.values[0], t.number))
+        others = np.linspace(2 * MOST_TRIALS // 3, len(done) - 1, MOST_TRIALS // 3).astype(int)
+        kept = order[: 2 * MOST_TRIALS // 3] + [order[i] for i in others]
+        done = sorted(kept, key=lambda t: t.number)
+    excess = [t.constraints for t in done]
+    limits = sorted({limit for each in excess for limit in each})
+
+    def unit_points(of: Sequence[FrozenTrial]) -> Array:
+        return np.array([encoding.unit_point(t.params) for t in of]).reshape(-1, d)
+
+    return Measured(
+        unit_points=unit_points(done),
+        values=np.array([sign * t.values[0] for t in done]),
+        numbers=np.array([t.number for t in done], dtype=np.int64),
+        excess=np.array([[each.get(limit, np.nan) for limit in limits] for each in excess]).reshape(
+            len(done), len(limits)
+        ),
+        running=unit_points([t for t in trials if t.state == TrialState.RUNNING and t.params]),
+        failed=unit_points([t for t in trials if t.state == TrialState.FAIL and t.params]),
+    )
+
+
+def _is_finite(trial: FrozenTrial) -> bool:
+    return bool(trial.values) and bool(np.isfinite(trial.values[0]))
+
+
+class SingleFidelityModel:
+    """What the model makes of ``measured``, at least two trials, leaning on ``source_models``, if there are any.
+
+    ``posteriors`` are of warped values; ``best`` is the index of the trial whose configuration has the best true value,
+    by the mean, among those that probably keep to all limits; None if none does.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        measured: Measured,
+        earlier: SingleFidelityModel | None = None,
+        source_models: Sequence[SourceModel] = (),
+    ) -> None:
+        self.encoding, self.measured, self._source_models = encoding, measured, source_models
+        self.x = encoding.features(measured.unit_points)
+        self.warp = OutputWarp.of(measured.values)
+        self.posteriors: list[SingleFidelityPosterior]
+        """One for each of several kernels that are about as probable as the data make them."""
+        self._limits: list[tuple[SingleFidelityPosterior, float]]
+        if earlier is not None and np.array_equal(earlier.measured.numbers, measured.numbers):
+            self.posteriors, self._limits = earlier.posteriors, earlier._limits  # nothing was measured since
+        else:
+            self.posteriors = self._drawn(self.x, self.warp(measured.values))
+            self._limits = [model for excess in measured.excess.T if (model := self._limit(excess)) is not None]
+        self.means = np.mean([each.mean_and_variance(self.x)[0] for each in self.posteriors], axis=0)
+        self.keeps = self.log_chance(self.x) >= np.log(LIKELY)
+        self.best = int(np.argmax(np.where(self.keeps, self.means, -np.inf))) if self.keeps.any() else None
+
+    def _fitted(self, x: Array, y: Array) -> SingleFidelityPosterior:
+        columns = self.encoding.columns
+        return SingleFidelityPosterior(fit(columns, x, y, SingleFidelityPrior.of(self.encoding.columns)), columns, x, y)
+
+    def _drawn(self, x: Array, y: Array) -> list[SingleFidelityPosterior]:
+        columns, prior = self.encoding.columns, SingleFidelityPrior.of(self.encoding.columns)
+        found = [fit(columns, x, y, prior)]
+        if len(y) <= MOST_DRAWN and N_KERNELS > 1:
+            found = drawn(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
+        if self._source_models:
+            return [SingleFidelityTransferPosterior(theta, columns, x, y, self._source_models) for theta in found]
+        return [SingleFidelityPosterior(theta, columns, x, y) for theta in found]
+
+    @cached_property
+    def weights(self) -> Array:
+        """How far it leans on each of the experts (k,), the mean over the posteriors; empty without them."""
+        of_each = [
+            each.transfer.weights for each in self.posteriors if isinstance(each, SingleFidelityTransferPosterior)
+        ]
+        return np.mean(of_each, axis=0) if of_each else np.empty(0)
+
+    def _limit(self, excess: Array) -> tuple[SingleFidelityPosterior, float] | None:
+        """The model of a limit's excess (n,) and what 0 is in its units; None while too few are known."""
+        known = np.isfinite(excess)
+        if known.sum() < 2:
+            return None
+        centre, scale = float(np.mean(excess[known])), float(np.std(excess[known])) or 1.0
+        return self._fitted(self.x[known], (excess[known] - centre) / scale), -centre / scale
+
+    def log_chance(self, x: Array) -> Array:
+        """Log of the chance (m,) that ``x`` (m, c) keeps to all limits."""
+        total = np.zeros(len(x))
+        for posterior, border in self._limits:
+            mean, variance = posterior.mean_and_variance(x)
+            total += log_ndtr((border - mean) / np.sqrt(variance))
+        return total
+
+    @cached_property
+    def pending_posteriors(self) -> list[SingleFidelityPosterior]:
+        """As ``posteriors``, with what runs taken to end as expected: its surroundings promise less."""
+        running = self.measured.running
+        if not len(running):
+            return self.posteriors
+        x, y = self.encoding.features(running), self.warp(self.measured.values)
+        both = np.concatenate([self.x, x])
+        return [each.condition_on_observations(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
+
+    def score(self, unit_points: Array) -> Array:
+        """Log of the expected improvement (m,) at ``unit_points`` (m, d), times the chance to keep to all limits; that
+        chance alone while nothing is known to keep to them."""
+        x, measured = self.encoding.features(unit_points), self.measured
+        chance = self.log_chance(x)
+        if self.best is None:
+            return chance
+        scores = [self._log_improvement(each, x) for each in self.pending_posteriors]
+        score = logsumexp(scores, axis=0) - np.log(len(scores)) + chance
+        if len(measured.running):
+            score = without_duplicates(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
+        if len(measured.failed):
+            failed = self.encoding.features(measured.failed)
+            succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
+            score = without_failures(score, succeeds, least=LIKELY)
+        return np.asarray(score)
+
+    def _log_improvement(self, posterior: SingleFidelityPosterior, x: Array) -> Array:
+        """Log of the expected improvement (m,), less where noise hides what a measurement says: equation 12 of Huang et
+        al., Global Optimization of Stochastic Black-Box Systems, Journal of Global Optimization 34 (2006)."""
+        gain, variance = posterior.gain(x, self.x[self.best or 0])
+        spread = posterior.mean_and_variance(x)[1]
+        told = 1.0 - np.sqrt(posterior.noise / (posterior.noise + spread))
+        return np.asarray(log_expected_improvement(gain, variance) + np.log(told + 1e-12))
+
+    def expected_gain(self, unit_points: Array) -> Array:
+        """The expected improvement (m,) at ``unit_points`` (m, d) over the best trial in the objective's own unit,
+        times the
+        chance to keep to all limits."""
+        assert self.best is not None
+        x, here = self.encoding.features(unit_points), self.means[self.best]
+        z, total = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES), np.zeros(len(unit_points))
+        for posterior in self.pending_posteriors:
+            mean, variance = posterior.gain(x, self.x[self.best])
+            reached = self.warp.inverse(here + mean[:, None] + np.sqrt(variance)[:, None] * z)
+            total += np.maximum(reached - self.warp.inverse(here), 0.0).mean(1)
+        return np.asarray(total / len(self.pending_posteriors) * np.exp(self.log_chance(x)))
+
+
+def propose_single_fidelity(
+    single_fidelity: SingleFidelityModel, user_prior: UserPrior, rng: np.random.Generator, allows: Allows | None = None
+) -> Array:
+    """Places (m, d) to try next that ``allows`` lets through, the most promising first: evenly spread ones and changes
+    of the best, then ever smaller changes of the most promising of these."""
+    encoding, measured = single_fidelity.encoding, single_fidelity.measured
+    best = measured.unit_points[
+        np.argsort(np.where(single_fidelity.keeps, -single_fidelity.means, np.inf), kind="stable")[:N_BEST]
+    ]
+    near = encoding.deactivated(with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng))
+    unit_points = np.concatenate(
+        [_spread(encoding, measured.unit_points, rng, allows), allowed(near, encoding, allows)]
+    )
+    if not len(unit_points):
+        return unit_points
+
+    def score(at: Array) -> Array:
+        return user_prior.weighted(single_fidelity.score(at), at, len(measured.values))
+
+    scores = score(unit_points)
+    for step in STEPS:
+        top = np.argsort(-scores, kind="stable")[:N_REFINED]
+        changed = allowed(encoding.deactivated(_changed(unit_points[top], step, rng)), encoding, allows)
+        unit_points, scores = np.concatenate([unit_points, changed]), np.concatenate([scores, score(changed)])
+    return unit_points[np.argsort(-scores, kind="stable")]
+
+
+def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: Allows | None) -> Array:
+    """Places over all that is allowed: uniform draws, and where these rarely are, walks from what is known to be."""
+    found = allowed(encoding.spread(rng.random((N_UNIFORM, len(encoding)))), encoding, allows)
+    for _ in range(0 if allows is None else 3):
+        if len(found) < N_UNIFORM // 2:
+            start = np.concatenate([known, found])
+            start = start[rng.permutation(len(start))[:N_BEST]]
+            walked = encoding.deactivated(with_other_choices(perturbed(start, N_NEAR, rng), encoding, rng))
+            found = np.concatenate([found, allowed(walked, encoding, allows)])
+    return found
+
+
+def _changed(unit_points: Array, step: float, rng: np.random.Generator) -> Array:
+    """``unit_points`` (k, d), each so many times, moved by a normal step in some or all parameters."""
+    start = np.repeat(unit_points, N_CHANGES, axis=0)
+    start = np.where(np.isnan(start), rng.random(start.shape), start)
+    moved = rng.random(start.shape) < rng.choice([0.3, 1.0], (len(start), 1))
+    end = np.abs(start + moved * step * rng.standard_normal(start.shape))
+    return np.clip(1.0 - np.abs(1.0 - end), 0.0, 1.0)
+
+
+def allowed(unit_points: Array, encoding: Encoding, allows: Allows | None) -> Array:
+    """Those of ``unit_points`` (m, d) whose configuration ``allows`` lets through."""
+    if allows is None or not len(unit_points):
+        return unit_points
+    return unit_points[[allows(params) for params in encoding.configurations(unit_points)]]

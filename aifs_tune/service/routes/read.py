@@ -1,0 +1,126 @@
+"""Routes that read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
+from aifs_tune.service.schemas import responses as schemas
+from aifs_tune.service.strict_json import encoded
+from aifs_tune.storage.projects import STUDY_PATTERN
+from aifs_tune.study.dataframe import table_bytes, trials_table
+from aifs_tune.study.study import Study
+from aifs_tune.study.trial import State, selected
+
+MAX_TRIAL_NUMBER = 2**31 - 1
+
+TrialsFormat: TypeAlias = Literal["json", "csv", "parquet"]
+_MEDIA: dict[TrialsFormat, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+_TABLES = {
+    _MEDIA["csv"]: {"schema": {"type": "string"}},
+    _MEDIA["parquet"]: {"schema": {"type": "string", "format": "binary"}},
+}
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
+
+StudyName = Annotated[str, Path(pattern=STUDY_PATTERN)]
+TrialNumber = Annotated[int, Path(ge=0, le=MAX_TRIAL_NUMBER)]
+
+
+@router.get("/studies", response_model=schemas.StudiesResponse, responses=error_responses())
+async def list_studies(
+    project: ReadAccess,
+    context: ContextDep,
+    after: Annotated[str, Query(max_length=100, description="The name that the last page ended with.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """The studies of a project by name."""
+
+    def page() -> bytes:
+        found, more = context.studies.page(project, after=after, limit=limit)
+        lines = [schemas.study_summary(name, study) for name, study in found]
+        return encoded({"studies": lines, "next": found[-1][0] if more else None})
+
+    return Response(await context.read(page), media_type="application/json")
+
+
+@router.get("/studies/{study}", response_model=schemas.StudyResponse, responses=error_responses(404))
+async def get_study(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
+    """One study: its question, how far it is, its best trial. With an ETag."""
+    answer = await context.read_study(project, study, lambda found: schemas.study_response(project, study, found))
+    return with_etag(request, answer)
+
+
+@router.get("/studies/{study}/best", response_model=schemas.BestResponse, responses=error_responses(404))
+async def get_best(
+    study: StudyName,
+    project: ReadAccess,
+    context: ContextDep,
+    request: Request,
+    top: Annotated[int, Query(ge=1, le=1000)] = 1,
+) -> Response:
+    """The best complete trials, the best first; 404 while there is none. With an ETag."""
+    answer = await context.read_study(project, study, lambda found: schemas.best_response(study, found, top))
+    return with_etag(request, answer)
+
+
+@router.get(
+    "/studies/{study}/recommendation", response_model=schemas.RecommendationAnswer, responses=error_responses(404)
+)
+async def get_recommendation(study: StudyName, project: ReadAccess, context: ContextDep) -> Response:
+    """Which configuration to take, and whether the expected gain of measuring on is below the measured noise."""
+    answer = await context.read_study(project, study, lambda found: found.recommendation().to_json())
+    return Response(encoded(answer), media_type="application/json")
+
+
+@router.get(
+    "/studies/{study}/trials",
+    response_model=schemas.TrialsResponse,
+    responses={200: {"content": _TABLES}, **error_responses(404)},
+)
+async def list_trials(
+    study: StudyName,
+    project: ReadAccess,
+    context: ContextDep,
+    request: Request,
+    after: Annotated[
+        int, Query(ge=-1, le=MAX_TRIAL_NUMBER, description="The number that the last page ended with.")
+    ] = -1,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: Annotated[State | None, Query(description="Only trials in this state.")] = None,
+    overdue: Annotated[bool, Query(description="Only running trials whose lease has run out.")] = False,
+    owner: Annotated[str | None, Query(max_length=200, description="Only trials that this one has.")] = None,
+    label: Annotated[str | None, Query(max_length=200, description="Only of this sample.")] = None,
+    output: Annotated[TrialsFormat | None, Query(alias="format", description="Absent: as Accept says.")] = None,
+) -> Response:
+    """Trials by number, as JSON, CSV or Parquet. ``Link`` with ``rel="next"`` leads to the next page."""
+    accepted = request.headers.get("accept", "")
+    by_accept: TrialsFormat = next((name for name, media in _MEDIA.items() if media in accepted), "json")
+    wanted = output or by_accept
+
+    def page(found: Study) -> tuple[bytes, int | None]:
+        kept = selected(found.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
+        listed = [t for t in kept if t.number > after]
+        following = listed[limit - 1].number if len(listed) > limit else None
+        shown = listed[:limit]
+        if wanted == "csv" or wanted == "parquet":
+            return table_bytes(trials_table(shown, list(found.spec.space.root)), wanted), following
+        return encoded({"trials": [schemas.trial_response(trial) for trial in shown], "next": following}), following
+
+    body, following = await context.read_study(project, study, page)
+    headers = {"Vary": "Accept"}
+    if following is not None:
+        headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+    return Response(body, media_type=_MEDIA.get(wanted, "application/json"), headers=headers)
+
+
+@router.get("/studies/{study}/trials/{trial}", response_model=schemas.TrialWithCurve, responses=error_responses(404))
+async def get_trial(
+    study: StudyName, trial: TrialNumber, project: ReadAccess, context: ContextDep, request: Request
+) -> Response:
+    """One trial with all that it reported. With an ETag."""
+    return with_etag(
+        request, await context.read_study(project, study, lambda found: schemas.trial_with_curve_response(found, trial))
+    )

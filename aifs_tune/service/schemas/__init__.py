@@ -1,0 +1,1 @@
+"""JSON schemas of the service's requests and responses."""

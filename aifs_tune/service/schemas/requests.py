@@ -1,0 +1,150 @@
+"""What requests have in their bodies."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aifs_tune._util.models import StrictModel, Text
+from aifs_tune._util.scalars import LARGEST_FLOAT, brief
+from aifs_tune.config.search import SAMPLERS, SearchSpec
+from aifs_tune.config.sweep import Objective, SweepSpec
+from aifs_tune.errors import SweepFileError
+from aifs_tune.space.constraints import Constraint
+from aifs_tune.space.exclusions import Excluded
+from aifs_tune.space.mixtures import Mixture
+from aifs_tune.space.outcome_limits import Limit
+from aifs_tune.space.parameters import ScalarField
+from aifs_tune.space.search_space import ParameterName, Space
+from aifs_tune.storage.projects import STUDY_PATTERN
+from aifs_tune.study.lease import LONGEST_LEASE_S, SHORTEST_LEASE_S
+from aifs_tune.study.open import instrument_spec
+from aifs_tune.study.trial import ToldState
+
+Number = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+Metrics = Annotated[dict[Text, Number | None], Field(min_length=1, max_length=1000)]
+Params = Annotated[
+    dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
+]
+Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+LeaseSeconds = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class Search(SearchSpec):
+    """How the space is searched: by a sampler of ours, and nothing is stopped."""
+
+    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
+    scheduler: Literal["none"] = "none"
+    warm_start: Annotated[tuple[Text, ...], Field(strict=False, max_length=0)] = ()
+
+
+class CreateStudyRequest(BaseModel):
+    """A study without a trainer: a sweep file that names none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(pattern=STUDY_PATTERN)]
+    version: Literal[1] = 1
+    description: str = ""
+    objective: Objective = Objective(metric="value")
+    trade_off: Annotated[list[Objective], Field(max_length=3)] = []
+    search: Search = Search()
+    space: Space
+    constraints: Annotated[list[Constraint], Field(max_length=100)] = []
+    mixtures: Annotated[list[Mixture], Field(max_length=20)] = []
+    exclude: Annotated[list[Excluded], Field(max_length=10_000)] = []
+    limits: Annotated[list[Limit], Field(max_length=20)] = []
+
+
+class AskRequest(StrictModel):
+    """How many trials at once, and who has them: the label of the sample, one for each trial in ``labels`` where these
+    are several, the owner and for how long."""
+
+    n: int = Field(default=1, ge=1, le=64)
+    label: Text | None = None
+    labels: list[Text] = Field(default_factory=list, max_length=64)
+    owner: Text | None = None
+    lease_s: LeaseSeconds | None = None
+
+
+class RenewRequest(StrictModel):
+    """For how long from now on; absent: for as long as before."""
+
+    lease_s: LeaseSeconds | None = None
+
+
+class EnqueueRequest(StrictModel):
+    """A configuration to try before any new proposal."""
+
+    params: Params
+
+
+class EpochReport(StrictModel):
+    """What a running trial measured at an epoch."""
+
+    epoch: int = Field(ge=1, le=1_000_000)
+    metrics: Metrics
+    seconds: Seconds | None = None
+    worker: Text | None = None
+
+
+class TellRequest(StrictModel):
+    """The end of a trial; without ``value``, its best reported epoch counts."""
+
+    value: Number | Metrics | None = Field(default=None, description="The objective, or metrics that contain it.")
+    state: ToldState = Field(default="complete", description="infeasible: it broke a limit and has no value.")
+    reason: Reason | None = None
+    seconds: Seconds | None = None
+
+
+class AttachRequest(TellRequest):
+    """A result that was measured elsewhere."""
+
+    params: Params
+
+
+class CancelRequest(StrictModel):
+    """Why a trial is given up."""
+
+    reason: Reason = "cancelled"
+
+
+ONE_TRIAL, CANCELLED, AS_BEFORE = AskRequest(), CancelRequest(), RenewRequest()
+_NAME = re.compile(STUDY_PATTERN[1:-1])
+
+
+def spec_of(document: Any) -> tuple[str, SweepSpec]:
+    """Name and sweep file of a study that a service may start.
+
+    Raises
+    ------
+    SweepFileError
+        If it is not one, or names what would run code of the service's machine: a trainer, data, a sampler's class.
+    """
+    if not isinstance(document, dict):
+        raise _refusal((), f"{brief(document)} at the top level", "a mapping with name and space")
+    for key in document:
+        if key not in CreateStudyRequest.model_fields:
+            raise _refusal((key,), "is not a key of a study", ", ".join(CreateStudyRequest.model_fields))
+    name = document.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        text = "is missing" if name is None else f"{brief(name)} is not a name"
+        raise _refusal(("name",), text, "1 to 100 letters, digits, '.', '_', '-', the first a letter or digit")
+    spec = instrument_spec(name, {"objective": {"metric": "value"}, **document})
+    search = spec.search
+    if search.scheduler != "none":
+        raise _refusal(("search", "scheduler"), f"{search.scheduler} stops trials of a sweep", "none, or leave it out")
+    if ":" in search.sampler:
+        raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "a sampler by its name")
+    if search.warm_start:
+        raise _refusal(("search", "warm_start"), "studies of a service begin cold", "none, or leave it out")
+    return name, spec
+
+
+def _refusal(path: tuple[str, ...], text: str, allowed: str) -> SweepFileError:
+    error = SweepFileError(text, source="study", key=".".join(path), allowed=allowed)
+    error.problems = ((path, f"{text}; allowed: {allowed}"),)
+    return error

@@ -1,0 +1,422 @@
+"""What an expression over parameters means: its operators and functions, what it mentions, whether it is true.
+
+A tree is evaluated node by node, in floating-point numbers, and never compiled; :mod:`aifs_tune.space.expressions`
+makes
+trees that hold nothing else than what is known here.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, TypeAlias
+
+from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, number, problem, scalar
+
+Evaluator: TypeAlias = Callable[[Mapping[str, object]], Scalar]
+
+CLOSE = 1e-12
+"""Numbers nearer than this share of the larger are equal, so that 0.1 + 0.2 is the 0.3 of a grid."""
+
+ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", math.pow),  # unlike **, never complex and never a whole number of a million digits
+}
+ORDER: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool], bool]] = {
+    ast.Lt: ("<", operator.lt, False),
+    ast.LtE: ("<=", operator.lt, True),
+    ast.Gt: (">", operator.gt, False),
+    ast.GtE: (">=", operator.gt, True),
+}
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+}
+
+
+class _NoValueError(ArithmeticError):
+    """An operation without a finite value, or on a value of the wrong kind."""
+
+
+def names_in(tree: ast.expr) -> tuple[str, ...]:
+    """The parameters that are mentioned, each once, from left to right."""
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    mentions = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
+    return tuple(dict.fromkeys(node.id for node in sorted(mentions, key=lambda node: node.col_offset)))
+
+
+def holds(evaluate: Evaluator, params: Mapping[str, object]) -> bool:
+    """Whether an expression is true; an operation without a finite value that is come to makes it false.
+
+    ``and``, ``or`` and chained comparisons stop at the first operand that decides, as in Python.
+    """
+    try:
+        return evaluate(params) is True
+    except (ArithmeticError, ValueError):  # ValueError: what math says of log(-1) and (-1) ** 0.5
+        return False
+
+
+def evaluator(node: ast.expr) -> Evaluator:
+    """What a node comes to, as a function of the parameters; its own small functions, each of one node.
+
+    It raises ``ArithmeticError`` or ``ValueError`` where there is no finite value, ``KeyError`` for a parameter that is
+    not given.
+    """
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return lambda params: value
+        case ast.Name(id=name):
+            return lambda params: _scalar(params[name])
+        case ast.UnaryOp(op=ast.Not()):
+            truth = _truth(node.operand)
+            return lambda params: not truth(params)
+        case ast.UnaryOp():
+            real = _real(node.operand)
+            return lambda params: -real(params)
+        case ast.BinOp():
+            (_, operation), left, right = ARITHMETIC[type(node.op)], _real(node.left), _real(node.right)
+            return lambda params: _finite(operation(left(params), right(params)))
+        case ast.Call(func=ast.Name(id=name)):
+            function, reals = FUNCTIONS[name], [_real(each) for each in node.args]
+            return lambda params: _finite(function(*[real(params) for real in reals]))
+        case ast.BoolOp():
+            decides, operands = all if isinstance(node.op, ast.And) else any, [_truth(each) for each in node.values]
+            return lambda params: decides(truth(params) for truth in operands)
+        case ast.Compare():
+            return _chain(node)
+    raise TypeError(f"{type(node).__name__} is not part of the language")
+
+
+def check_values(tree: ast.expr) -> None:
+    """Refuse an operation on literals alone that has no finite value, such as ``1 / 0``.
+
+    Raises
+    ------
+    PydanticCustomError
+        Naming the innermost such operation.
+    """
+    for node in reversed(list(ast.walk(tree))):
+        if isinstance(node, ast.BinOp | ast.Call) and not names_in(node):
+            try:
+                evaluator(node)({})
+            except (ArithmeticError, ValueError):
+                raise problem("", f"{shown(node)} has no finite value", "numbers up to 1e308") from None
+
+
+def equalities(tree: ast.expr) -> Iterator[tuple[str, Scalar]]:
+    """Each parameter that is compared with a literal by ``==``, ``!=`` or ``in``, and that literal."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            for op, left, right in zip(node.ops, operands, node.comparators, strict=False):
+                for one, other in ((left, right), (right, left)):
+                    if isinstance(one, ast.Name) and not isinstance(op, tuple(ORDER)):
+                        yield from ((one.id, evaluator(each)({})) for each in listed(other) if is_literal(each))
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether a node is one value: a number, also with a minus, text, true or false."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+        return isinstance(node, ast.Constant) and not isinstance(node.value, bool | str)
+    return isinstance(node, ast.Constant)
+
+
+def listed(node: ast.expr) -> list[ast.expr]:
+    """The nodes of a list after ``in``, or the one node that stands there."""
+    return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+
+
+def shown(node: ast.expr) -> str:
+    """A node as text, cut to 80 characters."""
+    text = ast.unparse(node)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _chain(node: ast.Compare) -> Evaluator:
+    """``a < b < c`` as ``a < b and b < c``, where ``b`` is evaluated once."""
+    first = evaluator(node.left)
+    links = [
+        (op, [evaluator(each) for each in listed(right)]) for op, right in zip(node.ops, node.comparators, strict=True)
+    ]
+
+    def is_true(params: Mapping[str, object]) -> bool:
+        before = first(params)
+        for op, each_of in links:
+            values = [each(params) for each in each_of]
+            if not _is_true_of(op, before, values):
+                return False
+            before = values[-1]
+        return True
+
+    return is_true
+
+
+def _is_true_of(op: ast.cmpop, one: Scalar, others: list[Scalar]) -> bool:
+    if type(op) not in ORDER:
+        is_found = any(_is_equal(one, other) for other in others)
+        return is_found if isinstance(op, ast.Eq | ast.In) else not is_found
+    _, is_beyond, or_equal = ORDER[type(op)]
+    [other] = others
+    if isinstance(one, bool | str) or isinstance(other, bool | str):
+        raise _NoValueError
+    return or_equal if _is_equal(one, other) else is_beyond(float(one), float(other))
+
+
+def _is_equal(one: Scalar, other: Scalar) -> bool:
+    if not isinstance(one, bool | str) and not isinstance(other, bool | str):
+        return math.isclose(float(one), float(other), rel_tol=CLOSE)
+    return is_same(one, other)
+
+
+def _truth(node: ast.expr) -> Callable[[Mapping[str, object]], bool]:
+    evaluate = evaluator(node)
+
+    def truth(params: Mapping[str, object]) -> bool:
+        value = evaluate(params)
+        if not isinstance(value, bool):
+            raise _NoValueError
+        return value
+
+    return truth
+
+
+def _real(node: ast.expr) -> Callable[[Mapping[str, object]], float]:
+    """A number as a float; true counts 1 and false 0."""
+    evaluate = evaluator(node)
+
+    def real(params: Mapping[str, object]) -> float:
+        value = evaluate(params)
+        if isinstance(value, str):
+            raise _NoValueError
+        return float(value)
+
+    return real
+
+
+def _scalar(given: object) -> Scalar:
+    if isinstance(given, bool | str):
+        return given
+    found = number(given)
+    if found is None:
+        raise _NoValueError
+    return found
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _NoValueError
+    return value
+
+
+Kind: TypeAlias = Literal["a number", "text", "true or false"]
+Kinds: TypeAlias = frozenset[Kind]
+"""What a value may turn out to be; a choice among 1 and ``"auto"`` is of two kinds."""
+
+_NUMBER: Kinds = frozenset({"a number"})
+_TRUTH: Kinds = frozenset({"true or false"})
+_ANY: Kinds = frozenset({"a number", "text", "true or false"})
+
+
+def kind_of(value: Scalar) -> Kind:
+    """The kind of one value; true and false are no numbers."""
+    if isinstance(value, bool):
+        return "true or false"
+    return "text" if isinstance(value, str) else "a number"
+
+
+def check_kinds(tree: ast.expr, of: Mapping[str, Kinds]) -> None:
+    """Refuse operands that cannot be of a kind that their operator takes, where ``of`` tells the parameters' kinds.
+
+    An operand that may be of several kinds passes if one of them fits: ``size == "auto" or size < 3``.
+
+    Raises
+    ------
+    PydanticCustomError
+        Naming the operand, its kind and what is allowed.
+    """
+    _expect(tree, of, _TRUTH, "")
+
+
+def _expect(node: ast.expr, of: Mapping[str, Kinds], allowed: Kinds, operator_text: str) -> None:
+    _check_kind(node, _kinds(node, of), allowed, operator_text)
+
+
+def _check_kind(node: ast.expr, kinds: Kinds, allowed: Kinds, operator_text: str) -> None:
+    if not kinds & allowed:
+        words = "true or false, such as a comparison" if allowed == _TRUTH else "a number"
+        raise problem("", f"{shown(node)} is {_either(kinds)}{operator_text and f', beside {operator_text}'}", words)
+
+
+def _kinds(node: ast.expr, of: Mapping[str, Kinds]) -> Kinds:
+    match node:
+        case ast.Name():
+            return of.get(node.id, _ANY)
+        case ast.Constant():
+            return frozenset({kind_of(evaluator(node)({}))})
+        case ast.BinOp():
+            for each in (node.left, node.right):
+                _expect(each, of, _NUMBER | _TRUTH, ARITHMETIC[type(node.op)][0])
+            return _NUMBER
+        case ast.UnaryOp(op=ast.USub()):
+            _expect(node.operand, of, _NUMBER | _TRUTH, "-")
+            return _NUMBER
+        case ast.UnaryOp():
+            _expect(node.operand, of, _TRUTH, "not")
+        case ast.BoolOp():
+            for each in node.values:
+                _expect(each, of, _TRUTH, "and" if isinstance(node.op, ast.And) else "or")
+        case ast.Call(func=ast.Name(id=name)):
+            for each in node.args:
+                _expect(each, of, _NUMBER | _TRUTH, f"{name}()")
+            return _NUMBER
+        case ast.Compare():
+            _check_compared(node, of)
+    return _TRUTH
+
+
+def _check_compared(node: ast.Compare, of: Mapping[str, Kinds]) -> None:
+    left, before = node.left, _kinds(node.left, of)
+    for op, right in zip(node.ops, node.comparators, strict=True):
+        each_of = [(each, _kinds(each, of)) for each in listed(right)]
+        for each, kinds in each_of:
+            if type(op) in ORDER:
+                _check_kind(left, before, _NUMBER, ORDER[type(op)][0])
+                _check_kind(each, kinds, _NUMBER, ORDER[type(op)][0])
+            elif not before & kinds:
+                text = f"{shown(left)} is {_either(before)} and {shown(each)} {_either(kinds)}: never equal"
+                raise problem("", text, "two of one kind")
+        left, before = each_of[-1]
+
+
+def _either(kinds: Kinds) -> str:
+    return " or ".join(sorted(kinds))
+
+
+LONGEST = 500
+DEEPEST = 64
+"""Operations inside one another; evaluation recurses no deeper."""
+
+_TOKEN = re.compile(
+    r"""
+    (?P<number> (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+) (?:[eE][-+]?[0-9]+)? (?![\w.]) )
+    | (?P<text> "(?:[^"\\]|\\["'\\])*" | '(?:[^'\\]|\\["'\\])*' )
+    | (?P<name> [A-Za-z_][A-Za-z0-9_]* (?![\w"']) )
+    | (?P<sign> \*\* | [<>=!]= | [-+*/%<>(),\[\]] )
+    | (?P<space> \x20+ )
+    """,
+    re.VERBOSE,
+)
+_WORDS = {word: word for word in ("and", "or", "not", "in", "True", "False")} | {"true": "True", "false": "False"}
+_HINTS = {"&": "and", "|": "or", "!": "not", "=": "==", "^": "**"}
+
+_OF_SEVERAL = ("min", "max")
+_LANGUAGE = (
+    "parameters, numbers, text in quotes, true, false, + - * / ** %, comparisons, in [a, list], and, or, not, "
+    f"parentheses, {', '.join(FUNCTIONS)}"
+)
+
+
+def parse(text: str) -> ast.expr:
+    """The tree of a text of at most ``LONGEST`` characters; :mod:`aifs_tune.space.expressions` knows all that it holds.
+
+    Raises
+    ------
+    PydanticCustomError
+        If ``text`` is not in the language, or wrong whatever its parameters are; see
+        :func:`aifs_tune._util.scalars.problem`.
+    """
+    source = " ".join(_tokens(text))
+    try:
+        tree = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        reason = str(getattr(error, "msg", "")).split(".")[0] or "too complex"
+        raise problem("", f"{brief(text)} is not an expression ({reason})", _LANGUAGE) from None
+    if _depth(tree) > DEEPEST:
+        raise problem("", f"{brief(text)} is nested too deep", f"at most {DEEPEST} operations inside one another")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = node.id.removeprefix("_")
+    _check(tree)
+    check_kinds(tree, {})
+    check_values(tree)
+    return tree
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """The text's words and signs as Python shall see them."""
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            hint = f", did you mean {_HINTS[text[at]]}?" if text[at] in _HINTS else ""
+            raise problem("", f"cannot be read from {brief(text[at : at + 20])} on{hint}", _LANGUAGE)
+        if found.lastgroup == "name":
+            yield _WORDS.get(found[0], f"_{found[0]}")
+        elif found.lastgroup != "space":
+            yield found[0]
+        at = found.end()
+
+
+def _depth(tree: ast.AST) -> int:
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
+
+
+def _check(node: ast.expr) -> None:
+    """Refuse every node that is not in the language."""
+    match node:
+        case ast.Constant():
+            scalar(node.value)
+        case ast.Name():
+            pass
+        case ast.BinOp() if type(node.op) in ARITHMETIC:
+            _check(node.left)
+            _check(node.right)
+        case ast.UnaryOp(op=ast.USub() | ast.Not()):
+            _check(node.operand)
+        case ast.BoolOp():
+            for each in node.values:
+                _check(each)
+        case ast.Compare():
+            _check_compare(node)
+        case ast.Call(func=ast.Name(id=name), args=args):
+            if name not in FUNCTIONS:
+                known = list(FUNCTIONS)
+                raise problem("", f"no function {brief(name)}{did_you_mean(name, known)}", ", ".join(known))
+            for each in args:
+                _check(each)
+            if len(args) < 2 if name in _OF_SEVERAL else len(args) != 1:
+                text = f"{shown(node)}: {len(args)} value{'' if len(args) == 1 else 's'} for {name}"
+                raise problem("", text, "2 values or more" if name in _OF_SEVERAL else "1 value")
+        case _:
+            raise problem("", f"{shown(node)} is not part of the language", _LANGUAGE)
+
+
+def _check_compare(node: ast.Compare) -> None:
+    _check(node.left)
+    for op, right in zip(node.ops, node.comparators, strict=True):
+        if not isinstance(op, ast.In | ast.NotIn):
+            _check(right)
+        elif len(node.ops) > 1:
+            raise problem("", f"in inside a chain, {shown(node)}", "in by itself, joined by and")
+        elif not isinstance(right, ast.List | ast.Tuple) or not right.elts or not all(map(is_literal, right.elts)):
+            raise problem("", f"{shown(right)} after in", "a list of numbers, text in quotes, true and false")
+        else:
+            for each in right.elts:
+                _check(each)

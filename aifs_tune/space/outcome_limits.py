@@ -1,0 +1,57 @@
+"""Limits: what a result must keep to for its configuration to count, such as a pressure that is safe."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import ConfigDict, RootModel, StringConstraints, model_validator
+
+from aifs_tune._util.scalars import brief, problem
+
+_FORM = re.compile(r"^(?P<metric>\S(?:.*\S)?)\s*(?P<sense><=|>=)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)$")
+
+
+class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]]):
+    """A metric and the bound that it keeps to: ``pressure <= 3`` or ``purity >= 0.98``."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _is_a_limit(self) -> Limit:
+        found = _FORM.match(self.root) if self.root.isprintable() else None
+        if found is None or len(found["metric"]) > 200 or not _is_number(found["bound"]):
+            raise problem("", f"{brief(self.root)} is no limit", "METRIC <= NUMBER or METRIC >= NUMBER")
+        return self
+
+    def __str__(self) -> str:
+        return self.root
+
+    @property
+    def _parts(self) -> re.Match[str]:
+        found = _FORM.match(self.root)
+        assert found is not None  # checked when it was made
+        return found
+
+    @property
+    def metric(self) -> str:
+        return str(self._parts["metric"])
+
+    def excess(self, metrics: Mapping[str, float | None]) -> float | None:
+        """By how much ``metrics`` exceed this, at most 0 where they keep to it; None if its metric is missing or not
+        finite."""
+        found = self._parts
+        value = metrics.get(found["metric"])
+        if value is None or not math.isfinite(value):
+            return None
+        over = float(value) - float(found["bound"])
+        return over if found["sense"] == "<=" else -over
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,282 @@
+"""One parameter as a frozen value that cannot be wrong: an empty range or a default outside it is refused."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from aifs_tune._util.scalars import LARGEST_FLOAT, LARGEST_INT, Scalar, brief, is_same, number, problem, scalar, show
+from aifs_tune.errors import RequestError
+
+
+def _as_lists(when: Any) -> Any:
+    if not isinstance(when, Mapping):
+        return when
+    return {name: tuple(v) if isinstance(v, list | tuple) else (v,) for name, v in when.items()}
+
+
+ScalarField = Annotated[Scalar, BeforeValidator(scalar, json_schema_input_type=Scalar)]
+Scalars = Annotated[tuple[ScalarField, ...], Field(min_length=1, max_length=1000, strict=False)]
+When = Annotated[
+    dict[str, Scalars],
+    BeforeValidator(_as_lists, json_schema_input_type=dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]]),
+    Field(description="Active only while each of these earlier parameters has (one of) these values."),
+]
+Unit = Annotated[str, Field(max_length=40)]
+Int = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
+Float = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+
+
+class TrialLike(Protocol):
+    """Answers what value each parameter takes. An Optuna trial is one."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar | None: ...
+
+
+PRIOR = "A value near which you expect the best; proposals of the sampler aifs lean to it, less with each result."
+
+
+class _Parameter(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def default_value(self) -> Scalar | None:
+        """The stated default, None where there is none."""
+
+    @property
+    @abstractmethod
+    def range_text(self) -> str:
+        """The allowed values in words, such as ``1e-05 to 0.01, log``."""
+
+    @property
+    @abstractmethod
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Values that stand for all: the ends of a range, every choice, the fixed value."""
+
+    @abstractmethod
+    def convert(self, value: object) -> Scalar | None:
+        """``value`` as this parameter's own type, or None if it cannot take it."""
+
+    @abstractmethod
+    def suggest(self, name: str, source: TrialLike) -> object:
+        """The answer of ``source``."""
+
+    def take(self, name: str, value: object) -> Scalar:
+        """:meth:`convert`, or :class:`RequestError` with name, value and what is allowed."""
+        taken = self.convert(value)
+        if taken is None:
+            raise RequestError(f"{name}: {brief(value)} is not allowed; allowed: {self.kind} {self.range_text}")
+        return taken
+
+
+class FloatParameter(_Parameter):
+    """A real number from ``low`` to ``high``, both included."""
+
+    kind: ClassVar[str] = "a number from"
+
+    type: Literal["float"] = "float"
+    low: Float
+    high: Float
+    log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
+    step: float | None = Field(
+        default=None, gt=0, le=LARGEST_FLOAT, description="Only low, low + step, low + 2 step, ... up to high."
+    )
+    default: Float | None = None
+    prior: Float | None = Field(default=None, description=PRIOR)
+    when: When = {}
+    unit: Unit = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> FloatParameter:
+        _check_range(self, has_step=self.step is not None)
+        return self
+
+    @property
+    def default_value(self) -> Scalar | None:
+        return self.default
+
+    @property
+    def range_text(self) -> str:
+        step = "" if self.step is None else f", step {show(self.step)}"
+        return f"{show(self.low)} to {show(self.high)}" + (", log" if self.log else step)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
+
+    def convert(self, value: object) -> float | None:
+        given = number(value)
+        if given is None:
+            return None
+        real = float(given)
+        if self.step is None:
+            return real if self.low <= real <= self.high else None
+        steps, last = (real - self.low) / self.step, round((self.high - self.low) / self.step)
+        if not -0.5 < steps < last + 0.5 or abs(steps - round(steps)) > 1e-8:
+            return None
+        return min(max(real, self.low), self.high)
+
+    def suggest(self, name: str, source: TrialLike) -> object:
+        return source.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+
+class IntParameter(_Parameter):
+    """A whole number from ``low`` to ``high``, both included."""
+
+    kind: ClassVar[str] = "a whole number from"
+
+    type: Literal["int"] = "int"
+    low: Int
+    high: Int
+    log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
+    step: int = Field(
+        default=1, ge=1, le=LARGEST_INT, description="Only low, low + step, low + 2 step, ... up to high."
+    )
+    default: Int | None = None
+    prior: Int | None = Field(default=None, description=PRIOR)
+    when: When = {}
+    unit: Unit = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> IntParameter:
+        _check_range(self, has_step=self.step != 1)
+        return self
+
+    @property
+    def default_value(self) -> Scalar | None:
+        return self.default
+
+    @property
+    def range_text(self) -> str:
+        step = "" if self.step == 1 else f", step {self.step}"
+        return f"{self.low} to {self.high}" + (", log" if self.log else step)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
+
+    def convert(self, value: object) -> int | None:
+        given = number(value)
+        if given is None or not self.low <= given <= self.high:
+            return None
+        whole = int(given)
+        return whole if whole == given and (whole - self.low) % self.step == 0 else None
+
+    def suggest(self, name: str, source: TrialLike) -> object:
+        return source.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+
+class ChoiceParameter(_Parameter):
+    """One of a few values, without an order unless ``ordered``."""
+
+    kind: ClassVar[str] = "one of"
+
+    type: Literal["choice"] = "choice"
+    choices: Scalars
+    ordered: bool = Field(
+        default=False, description="They stand in their order: the sampler aifs takes neighbours for alike."
+    )
+    default: ScalarField | None = None
+    prior: ScalarField | None = Field(default=None, description=PRIOR)
+    when: When = {}
+    unit: Unit = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _differ(self) -> ChoiceParameter:
+        # Plain equality, not is_same: Optuna finds a choice by ==, so that 1 and true would be one.
+        seen: dict[Scalar, Scalar] = {}
+        for i, choice in enumerate(self.choices):
+            if choice in seen:
+                text = f"{show(choice)} equals the choice {show(seen[choice])} before"
+                raise problem(f"choices.{i}", text, "choices that differ")
+            seen[choice] = choice
+        for key, value in (("default", self.default), ("prior", self.prior)):
+            if value is not None and self.convert(value) is None:
+                raise problem(key, f"{value!r} is not a choice", f"one of {self.range_text}")
+        return self
+
+    @property
+    def default_value(self) -> Scalar | None:
+        return self.default
+
+    @property
+    def range_text(self) -> str:
+        return ", ".join(show(choice) for choice in self.choices)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return tuple(self.choices)
+
+    def convert(self, value: object) -> Scalar | None:
+        return next((choice for choice in self.choices if is_same(choice, value)), None)
+
+    def suggest(self, name: str, source: TrialLike) -> object:
+        return source.suggest_categorical(name, self.choices)
+
+
+class FixedParameter(_Parameter):
+    """One value for all trials; in a sweep file, the value alone is enough."""
+
+    kind: ClassVar[str] = "only"
+
+    type: Literal["fixed"] = "fixed"
+    value: ScalarField
+    when: When = {}
+    unit: Unit = ""
+    description: str = ""
+
+    @property
+    def default_value(self) -> Scalar | None:
+        return self.value
+
+    @property
+    def range_text(self) -> str:
+        return show(self.value)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        return (self.value,)
+
+    def convert(self, value: object) -> Scalar | None:
+        return self.value if is_same(self.value, value) else None
+
+    def suggest(self, name: str, source: TrialLike) -> object:
+        return source.suggest_categorical(name, (self.value,))
+
+
+def _check_range(parameter: FloatParameter | IntParameter, *, has_step: bool) -> None:
+    low, high, step = parameter.low, parameter.high, parameter.step
+    if not low < high:
+        raise problem("high", f"{show(high)} is not above low, {show(low)}", f"a number above {show(low)}")
+    if parameter.log and low <= 0:
+        raise problem("low", f"{show(low)} has no logarithm", "a number above 0 because log is true")
+    if parameter.log and has_step:
+        raise problem("step", f"{show(step)} cannot be kept to while log is true", "either log or step")
+    if isinstance(step, float) and step < (finest := max(abs(low), abs(high)) / 1e6):
+        raise problem("step", f"{show(step)} is too fine to count steps with", f"{finest:g} or more")
+    # Exact decimals, as Optuna does: it would silently lower a high that is off the grid.
+    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)) != 0:
+        raise problem(
+            "high", f"{show(high)} is not low plus whole steps", f"{show(low)} plus multiples of {show(step)}"
+        )
+    for key, value in (("default", parameter.default), ("prior", parameter.prior)):
+        if value is not None and parameter.convert(value) is None:
+            raise problem(key, f"{show(value)} is out of range", f"{parameter.kind} {parameter.range_text}")
+
+
+Parameter: TypeAlias = FloatParameter | IntParameter | ChoiceParameter | FixedParameter

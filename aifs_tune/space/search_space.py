@@ -1,0 +1,165 @@
+"""The space: all parameters by name, and the conditions under which they are active."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Mapping, Sequence
+from numbers import Real
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_validator
+
+from aifs_tune._util.scalars import Scalar, brief, is_same, problem, show
+from aifs_tune.errors import RequestError
+from aifs_tune.space.parameters import (
+    ChoiceParameter,
+    FixedParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    TrialLike,
+)
+
+__all__ = [
+    "ChoiceParameter",
+    "FixedParameter",
+    "FloatParameter",
+    "IntParameter",
+    "Parameter",
+    "ParameterRow",
+    "Scalar",
+    "Space",
+    "TrialLike",
+]
+
+
+def _from_scalar(entry: Any) -> Any:
+    return {"type": "fixed", "value": entry} if isinstance(entry, bool | Real | str) else entry
+
+
+_Tagged = Annotated[Parameter, Field(discriminator="type")]
+ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+_Entry = Annotated[_Tagged, BeforeValidator(_from_scalar, json_schema_input_type=Scalar | _Tagged)]
+
+
+class ParameterRow(NamedTuple):
+    """One parameter as a line of a table."""
+
+    name: str
+    type: str
+    range: str
+    default: str
+    condition: str
+    unit: str
+
+
+class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)]]):
+    """All parameters by name, in the order in which they are asked for; a condition looks back only."""
+
+    model_config = ConfigDict(frozen=True, strict=True, json_schema_extra={"additionalProperties": False})
+
+    @model_validator(mode="after")
+    def _conditions_look_back(self) -> Space:
+        earlier: dict[str, Parameter] = {}
+        for name, parameter in self.root.items():
+            for parent, values in parameter.when.items():
+                _check_condition(f"{name}.when.{parent}", parent, values, earlier)
+            earlier[name] = parameter
+        return self
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self.root[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.root
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+    def items(self) -> ItemsView[str, Parameter]:
+        """Names and parameters in order."""
+        return self.root.items()
+
+    def is_active(self, name: str, params: Mapping[str, object]) -> bool:
+        """Whether ``name`` takes part, where ``params`` holds the values of all active parameters before it."""
+        return all(
+            parent in params and any(is_same(params[parent], value) for value in values)
+            for parent, values in self.root[name].when.items()
+        )
+
+    def suggest(self, source: TrialLike) -> dict[str, Scalar]:
+        """A full configuration, each active parameter asked of ``source`` in order.
+
+        Raises
+        ------
+        RequestError
+            If an answer is not a value of its parameter.
+        """
+        params: dict[str, Scalar] = {}
+        for name, parameter in self.root.items():
+            if self.is_active(name, params):
+                params[name] = parameter.take(name, parameter.suggest(name, source))
+        return params
+
+    def check(self, params: Mapping[str, object]) -> dict[str, Scalar]:
+        """``params`` as a full configuration in the space's order and types (3 becomes 3.0 for a float).
+
+        Raises
+        ------
+        RequestError
+            If a parameter is unknown, missing, given while inactive, or has a value that is not allowed.
+        """
+        checked: dict[str, Scalar] = {}
+        for name in params:
+            if name not in self.root:
+                raise RequestError(f"{brief(name)}: no such parameter; allowed: {', '.join(self.root)}")
+        for name, parameter in self.root.items():
+            is_active = self.is_active(name, checked)
+            if name in params and not is_active:
+                given, condition = brief(params[name]), _words(parameter)
+                raise RequestError(f"{name}: {given} given while it is inactive; allowed: no value unless {condition}")
+            if is_active:
+                if name not in params:
+                    raise RequestError(f"{name}: missing; allowed: {parameter.kind} {parameter.range_text}")
+                checked[name] = parameter.take(name, params[name])
+        return checked
+
+    def default_params(self) -> dict[str, Scalar] | None:
+        """The configuration that the defaults and fixed values state; None if an active parameter has none."""
+        params: dict[str, Scalar] = {}
+        for name, parameter in self.root.items():
+            if self.is_active(name, params):
+                if parameter.default_value is None:
+                    return None
+                params[name] = parameter.take(name, parameter.default_value)
+        return params
+
+    def rows(self) -> list[ParameterRow]:
+        """The space as a table."""
+        return [
+            ParameterRow(
+                name,
+                p.type,
+                p.range_text,
+                "" if p.default_value is None else show(p.default_value),
+                _words(p),
+                p.unit,
+            )
+            for name, p in self.root.items()
+        ]
+
+
+def _words(parameter: Parameter) -> str:
+    """A condition in words: ``optimizer is sgd or adamw, and ...``; empty for a parameter that is always active."""
+    return ", and ".join(f"{parent} is {' or '.join(map(show, values))}" for parent, values in parameter.when.items())
+
+
+def _check_condition(key: str, parent: str, values: Sequence[Scalar], earlier: Mapping[str, Parameter]) -> None:
+    if parent not in earlier:
+        before = ", ".join(earlier) or "none: this is the first"
+        raise problem(key, "no parameter of this name stands before", before)
+    if isinstance(earlier[parent], FixedParameter):
+        return  # A parent that was fixed by hand may rule its child out for good.
+    for value in values:
+        if earlier[parent].convert(value) is None:
+            allowed = f"{earlier[parent].kind} {earlier[parent].range_text}"
+            raise problem(key, f"{value!r} is not a value of {parent}", allowed)

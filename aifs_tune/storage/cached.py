@@ -1,0 +1,314 @@
+"""Trials in memory while this process is their only writer: reads cost no query, writes one statement.
+
+Optuna's own RDB storage reads a trial back before each change of it, because others may write too. Under the
+writer lock of :mod:`aifs_tune.storage.storage` nobody else does. The tables and their meaning are Optuna's: its
+published contract suite runs on this class, and its own storage reads what was written here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Container, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages._rdb import models
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+TRIALS: Table = models.TrialModel.__table__
+_PARAMS: Table = models.TrialParamModel.__table__
+_VALUES: Table = models.TrialValueModel.__table__
+_CURVE: Table = models.TrialIntermediateValueModel.__table__
+_USER: Table = models.TrialUserAttributeModel.__table__
+_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
+
+
+NEW_TRIAL = insert(TRIALS)
+CHANGE_TRIAL = (
+    update(TRIALS)
+    .where(TRIALS.c.trial_id == bindparam("id"))
+    .values(state=bindparam("to"), datetime_start=bindparam("start"), datetime_complete=bindparam("complete"))
+)
+SET_PARAM = insert(_PARAMS)
+
+
+class Upserts:
+    """Statements that insert a row or change it, in the dialect of the database."""
+
+    def __init__(self, dialect: str) -> None:
+        self._insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        self.value = self._upsert(_VALUES, "objective", "value", "value_type")
+        self.step = self._upsert(_CURVE, "step", "intermediate_value", "intermediate_value_type")
+        self.user = self._upsert(_USER, "key", "value_json")
+        self.system = self._upsert(_SYSTEM, "key", "value_json")
+
+    def _upsert(self, table: Table, key: str, *changing: str) -> Any:
+        statement = self._insert(table)
+        changed = {name: statement.excluded[name] for name in changing}
+        return statement.on_conflict_do_update(index_elements=["trial_id", key], set_=changed)
+
+
+class CachedStorage(BaseStorage):
+    """One Optuna storage over ``rdb``; from :meth:`acquire` to :meth:`release` trials are kept in memory.
+
+    Only the thread that holds it reads from memory and may write trials; others read the database.
+    """
+
+    def __init__(self, rdb: RDBStorage) -> None:
+        self._rdb = rdb
+        self._set = Upserts(rdb.engine.dialect.name)
+        self._backend: BaseStorage = get_storage(rdb)
+        self._thread_id: int | None = None
+        self.invalidate()
+
+    def acquire(self) -> None:
+        """Trust the memory from now on, in this thread: the writer lock is held."""
+        self._thread_id = threading.get_ident()
+
+    def release(self) -> None:
+        """The writer lock is about to be given back: others may write."""
+        self._thread_id = None
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """Read everything from the database again: what was written last may not have been stored."""
+        self._trials: dict[int, FrozenTrial] = {}
+        self._studies: dict[int, list[int]] = {}
+        self._distributions: dict[int, dict[str, BaseDistribution]] = {}
+
+    # -- trials, written ------------------------------------------------------------------------
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        numbers = self._numbers(study_id)
+        if template_trial is None:
+            trial = FrozenTrial(
+                number=0,
+                state=TrialState.RUNNING,
+                value=None,
+                datetime_start=datetime.now(),
+                datetime_complete=None,
+                params={},
+                distributions={},
+                user_attrs={},
+                system_attrs={},
+                intermediate_values={},
+                trial_id=-1,
+            )
+        else:
+            trial = copy.deepcopy(template_trial)
+        trial.number = len(numbers)
+        for name, distribution in trial.distributions.items():
+            self._check_distribution(study_id, name, distribution)
+        row = {"number": trial.number, "study_id": study_id, "state": trial.state, **_times(trial)}
+        trial._trial_id = self._execute(NEW_TRIAL, row).inserted_primary_key[0]
+        for name, distribution in trial.distributions.items():
+            self._write_param(trial._trial_id, name, distribution.to_internal_repr(trial.params[name]), distribution)
+        for objective, value in enumerate(trial.values or ()):
+            self._write_value(trial._trial_id, objective, value)
+        for key, value in trial.user_attrs.items():
+            self._execute(self._set.user, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
+        for key, value in trial.system_attrs.items():
+            self._execute(self._set.system, {"trial_id": trial._trial_id, "key": key, "value_json": json.dumps(value)})
+        for step, value in trial.intermediate_values.items():
+            self._write_step(trial._trial_id, step, value)
+        self._put(trial)
+        numbers.append(trial._trial_id)
+        return trial._trial_id
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        trial = self._changeable(trial_id)
+        self._check_distribution(self._study_of(trial_id), param_name, distribution)
+        self._write_param(trial_id, param_name, param_value_internal, distribution)
+        value = distribution.to_external_repr(param_value_internal)
+        trial._params = {**trial.params, param_name: value}
+        trial._distributions = {**trial.distributions, param_name: distribution}
+        self._put(trial)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        trial = self._changeable(trial_id)
+        if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
+            return False
+        if values is not None:
+            for objective, value in enumerate(values):
+                self._write_value(trial_id, objective, value)
+            trial.values = list(values)
+        trial.state = state
+        if state == TrialState.RUNNING:
+            trial.datetime_start = datetime.now()
+        if state.is_finished():
+            trial.datetime_complete = datetime.now()
+        times = _times(trial)
+        row = {"id": trial_id, "to": state, "start": times["datetime_start"], "complete": times["datetime_complete"]}
+        self._execute(CHANGE_TRIAL, row)
+        self._put(trial)
+        return True
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        trial = self._changeable(trial_id)
+        self._write_step(trial_id, step, intermediate_value)
+        trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
+        self._put(trial)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        trial = self._changeable(trial_id)
+        self._execute(self._set.user, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
+        trial.user_attrs = {**trial.user_attrs, key: value}
+        self._put(trial)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        trial = self._changeable(trial_id)
+        self._execute(self._set.system, {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)})
+        trial.system_attrs = {**trial.system_attrs, key: value}
+        self._put(trial)
+
+    # -- trials, read ---------------------------------------------------------------------------
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        if not self._is_acquired():
+            return self._backend.get_trial(trial_id)
+        if trial_id not in self._trials:
+            self._trials[trial_id] = self._rdb.get_trial(trial_id)
+        return self._trials[trial_id]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if not self._is_acquired():
+            return self._backend.get_all_trials(study_id, deepcopy, states)
+        trials = [self._trials[trial_id] for trial_id in self._numbers(study_id)]
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        if not self._is_acquired() or study_id not in self._studies:
+            return self._backend.get_trial_id_from_study_id_trial_number(study_id, trial_number)
+        numbers = self._studies[study_id]
+        if not isinstance(trial_number, int) or not 0 <= trial_number < len(numbers):
+            raise KeyError(f"No trial with trial number {trial_number} exists in study with study_id {study_id}.")
+        return numbers[trial_number]
+
+    # -- studies --------------------------------------------------------------------------------
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        return self._backend.create_new_study(directions, study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        self._backend.delete_study(study_id)
+        self.invalidate()
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._backend.set_study_user_attr(study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._backend.set_study_system_attr(study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self._backend.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._backend.get_study_name_from_id(study_id)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._backend.get_study_directions(study_id)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._backend.get_study_user_attrs(study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._backend.get_study_system_attrs(study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._backend.get_all_studies()
+
+    def remove_session(self) -> None:
+        self._backend.remove_session()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _is_acquired(self) -> bool:
+        return self._thread_id == threading.get_ident()
+
+    def _execute(self, statement: Any, row: dict[str, Any]) -> Any:
+        if not self._is_acquired():
+            raise RuntimeError("trials are written under the writer lock: Storage.transact()")
+        return self._rdb.scoped_session().connection().execute(statement, row)
+
+    def _put(self, trial: FrozenTrial) -> None:
+        """Remember what was written; outside of a transaction it is committed now."""
+        self._rdb.scoped_session().commit()
+        self._trials[trial._trial_id] = trial
+
+    def _numbers(self, study_id: int) -> list[int]:
+        """Ids of the trials of a study in the order of their numbers, each in memory."""
+        if study_id not in self._studies:
+            trials = self._backend.get_all_trials(study_id, deepcopy=False)  # which remembers what is finished
+            self._trials.update((trial._trial_id, trial) for trial in trials if trial._trial_id not in self._trials)
+            self._studies[study_id] = [trial._trial_id for trial in sorted(trials, key=lambda trial: trial.number)]
+            known: dict[str, BaseDistribution] = {}
+            for trial in trials:
+                known |= trial.distributions
+            self._distributions[study_id] = known
+        return self._studies[study_id]
+
+    def _study_of(self, trial_id: int) -> int:
+        number = self._trials[trial_id].number if trial_id in self._trials else -1
+        for study_id, ids in self._studies.items():
+            if 0 <= number < len(ids) and ids[number] == trial_id:
+                return study_id
+        session = self._rdb.scoped_session()
+        found = session.connection().execute(select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id)).scalar()
+        if found is None:
+            raise KeyError(f"No trial with trial_id {trial_id} exists.")
+        return int(found)
+
+    def _changeable(self, trial_id: int) -> FrozenTrial:
+        """A copy of the trial to change and put back: whoever read it keeps what it was.
+
+        All trials of its study are read before one is changed, so that nothing is remembered as finished that is not
+        committed.
+        """
+        self._numbers(self._study_of(trial_id))
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return copy.copy(trial)
+
+    def _check_distribution(self, study_id: int, name: str, distribution: BaseDistribution) -> None:
+        self._numbers(study_id)
+        known = self._distributions[study_id]
+        if name in known:
+            check_distribution_compatibility(known[name], distribution)
+        known[name] = distribution
+
+    def _write_param(self, trial_id: int, name: str, value: float, distribution: BaseDistribution) -> None:
+        row = {"trial_id": trial_id, "param_name": name, "param_value": value}
+        self._execute(SET_PARAM, row | {"distribution_json": distribution_to_json(distribution)})
+
+    def _write_value(self, trial_id: int, objective: int, value: float) -> None:
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
+        self._execute(self._set.value, row)
+
+    def _write_step(self, trial_id: int, step: int, value: float) -> None:
+        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+        self._execute(self._set.step, row)
+
+
+def _times(trial: FrozenTrial) -> dict[str, datetime | None]:
+    """As Optuna stores them: naive, in UTC."""
+    start, complete = trial.datetime_start, trial.datetime_complete
+    return {
+        "datetime_start": start and start.astimezone(UTC).replace(tzinfo=None),
+        "datetime_complete": complete and complete.astimezone(UTC).replace(tzinfo=None),
+    }

@@ -1,0 +1,51 @@
+"""Projects: studies that belong together, and whose names the others do not see.
+
+A study of the project ``biology`` is stored as ``biology/NAME``, one of ``default`` as ``NAME``. So a name that is
+taken in one project is free in every other.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aifs_tune._util.scalars import brief
+from aifs_tune.errors import RequestError
+
+DEFAULT_PROJECT = "default"
+STUDY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+PROJECT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+_STUDY = re.compile(STUDY_PATTERN[1:-1])
+_PROJECT = re.compile(PROJECT_PATTERN[1:-1])
+
+
+def check_study_name(name: str) -> None:
+    """Raise :class:`RequestError` unless a study can be called that."""
+    if not _STUDY.fullmatch(name):
+        raise RequestError(f"study: {brief(name)} is not a name; allowed: 1 to 100 letters, digits, '.', '_', '-'")
+
+
+def check_project(project: str) -> None:
+    """Raise :class:`RequestError` unless a project can be called that."""
+    if not _PROJECT.fullmatch(project):
+        raise RequestError(
+            f"project: {brief(project)} is not a name; allowed: 1 to 63 lower-case letters, digits, '-' and '_', the "
+            "first a letter or digit"
+        )
+
+
+def stored_name(project: str, study: str) -> str:
+    """What the storage calls a study of a project."""
+    return study if project == DEFAULT_PROJECT else f"{project}/{study}"
+
+
+def split_name(stored: str) -> tuple[str, str]:
+    """Project and name of what the storage calls ``stored``."""
+    owner, slash, name = stored.rpartition("/")
+    return (owner if slash else DEFAULT_PROJECT), name
+
+
+def name_in(project: str, stored: str) -> str | None:
+    """The name in ``project`` of what the storage calls ``stored``; None for a study of another project."""
+    owner, name = split_name(stored)
+    return name if owner == project else None

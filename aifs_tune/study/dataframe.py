@@ -1,0 +1,131 @@
+"""Trials as a pandas table.
+
+========================= ==================== ===================================================
+column                    dtype                meaning
+========================= ==================== ===================================================
+``trial``                 Int64                number, from 0
+``state``                 string               waiting, running, complete, pruned or failed
+``value``                 Float64              best value of the objective so far
+``epoch``                 Int64                epoch of that value, from 1
+``epochs``                Int64                epochs measured
+``seconds``               Float64              spent training and evaluating
+``worker``                string               host:process that ran it
+``started_at``            datetime64[us, UTC]
+``finished_at``           datetime64[us, UTC]
+``seed``                  Int64                seeds everything random in the trial
+``reason``                string               why it failed or stopped
+``params_<name>``         Float64, Int64,      the configuration; missing where inactive
+                          boolean or string
+``metrics_<name>``        Float64              all metrics of ``epoch``
+``label``, ``owner``      string               of the sample, and who has it; these and the next
+                                               three are there if any trial was handed out so
+``due_at``                datetime64[us, UTC]  when its lease runs out
+``is_overdue``            boolean              whether it has
+``superseded_by``         Int64                the trial that has its configuration now
+========================= ==================== ===================================================
+
+Missing is ``pandas.NA`` (``NaT`` in times) throughout.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.errors import StorageError
+from aifs_tune.study.trial import Trial
+
+
+def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataFrame:
+    """One row a trial, with the columns and dtypes stated at the top of this module.
+
+    ``parameters`` are the names of the space, in its order; each is a column, tried or not.
+    """
+    columns: dict[str, pd.Series] = {
+        "trial": pd.Series([t.number for t in trials], dtype="Int64"),
+        "state": pd.Series([t.state for t in trials], dtype="string"),
+        "value": pd.Series([t.value for t in trials], dtype="Float64"),
+        "epoch": pd.Series([t.epoch for t in trials], dtype="Int64"),
+        "epochs": pd.Series([t.epochs for t in trials], dtype="Int64"),
+        "seconds": pd.Series([t.seconds for t in trials], dtype="Float64"),
+        "worker": pd.Series([t.worker for t in trials], dtype="string"),
+        "started_at": _times([t.started_at for t in trials]),
+        "finished_at": _times([t.finished_at for t in trials]),
+        "seed": pd.Series([t.seed for t in trials], dtype="Int64"),
+        "reason": pd.Series([t.reason for t in trials], dtype="string"),
+    }
+    for name in parameters:
+        columns[f"params_{name}"] = _column([t.params.get(name) for t in trials])
+    for name in dict.fromkeys(name for t in trials for name in t.metrics):
+        columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
+    if any(t.lease is not None for t in trials):
+        columns |= _lease_columns(trials)
+    return pd.DataFrame(columns)
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON has it: a mapping a row, None where it is missing."""
+    columns = {
+        str(name): [None if pd.isna(x) else getattr(x, "item", lambda x=x: x)() for x in table[name]]
+        for name in table.columns
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
+    """A table as the content of a file; in Parquet a column of values of several kinds is text."""
+    buffer = io.BytesIO()
+    if file_format == "csv":
+        table.to_csv(buffer, index=False)
+    else:
+        mixed = [name for name in table.columns if table[name].dtype == object and table[name].map(type).nunique() > 1]
+        table = table.astype(dict.fromkeys(mixed, "string"))
+        table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:
+    """Write a table; a file of that name is replaced only once the new one is whole.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    try:
+        write_file(file, table_bytes(table, file_format))
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _lease_columns(trials: Sequence[Trial]) -> dict[str, pd.Series]:
+    leases = [t.lease for t in trials]
+    return {
+        "label": pd.Series([lease and lease.label for lease in leases], dtype="string"),
+        "owner": pd.Series([lease and lease.owner for lease in leases], dtype="string"),
+        "due_at": _times([None if lease is None else lease.due_at for lease in leases]),
+        "is_overdue": pd.Series([lease and lease.is_overdue for lease in leases], dtype="boolean"),
+        "superseded_by": pd.Series([t.superseded_by for t in trials], dtype="Int64"),
+    }
+
+
+def _times(moments: Sequence[datetime | None]) -> pd.Series:
+    return pd.Series(list(moments), dtype="datetime64[us, UTC]")
+
+
+def _column(values: Sequence[Scalar | None]) -> pd.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64")
+    if kinds and kinds <= {int, float}:
+        return pd.Series(values, dtype="Float64")
+    return pd.Series([None if value is None else str(value) for value in values], dtype="string")

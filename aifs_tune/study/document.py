@@ -1,0 +1,151 @@
+"""A whole study as one JSON document, and a study made of such a document in another storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from aifs_tune._util.scalars import brief
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import ConflictError, DamagedError, RequestError
+from aifs_tune.space.distributions import distributions_of
+from aifs_tune.storage.projects import split_name
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import study_names
+from aifs_tune.study.open import start_study
+from aifs_tune.study.serialization import FROM_OPTUNA, TO_OPTUNA, in_utc
+from aifs_tune.study.study import LEADER, SPEC, Study
+from aifs_tune.study.trial import STATES
+
+FORMAT, VERSION = "aifs-tune study", 1
+_OF_ONE_PLACE = (SPEC, LEADER)
+"""Attributes of a study that are not part of the document: the first stands in it beside them."""
+
+
+def study_document(study: Study) -> dict[str, Any]:
+    """All that the storage has of ``study``: JSON values, times in UTC. The files of its trials are not in it."""
+    frozen = study.storage.optuna.get_all_trials(study.id, deepcopy=False)
+    attributes = study.storage.optuna.get_study_user_attrs(study.id)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": study.name,
+        "spec": study.spec.model_dump(mode="json"),
+        "attributes": {key: value for key, value in attributes.items() if key not in _OF_ONE_PLACE},
+        "trials": [_trial_document(trial) for trial in frozen],
+    }
+
+
+def copied_study(storage: Storage, name: str, document: Mapping[str, Any], spec: SweepSpec | None = None) -> Study:
+    """A new study ``name`` with all that ``document`` says; ``spec`` stands in place of its sweep file, with data that
+    lie elsewhere.
+
+    Raises
+    ------
+    ConflictError
+        If the storage has a study of that name.
+    DamagedError
+        If the document is none, or says what no study could; nothing is stored then.
+    """
+    found = spec or spec_in(document)
+    if name in study_names(storage):
+        raise ConflictError(f"{storage.shown} has a study {name!r} already; choose another name with --study")
+
+    def create() -> Study:
+        project, short = split_name(name)
+        study = start_study(storage, found, short, project=project, with_default=False)
+        for key, value in document["attributes"].items():
+            storage.optuna.set_study_user_attr(study.id, str(key), value)
+        for number, entry in enumerate(document["trials"]):
+            storage.optuna.create_new_trial(study.id, _frozen(number, entry, found))
+        for trial in study.all_trials():  # what cannot be read is not stored
+            trial.to_json()
+            study.curve(trial)
+        return study
+
+    try:
+        return storage.transact(create, name)
+    except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
+        reason = error if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        raise DamagedError(f"the document of study {document.get('name')!r} says what no study could: {reason}") from (
+            error
+        )
+
+
+def spec_in(document: Mapping[str, Any]) -> SweepSpec:
+    """The sweep file that a document has.
+
+    Raises
+    ------
+    DamagedError
+        If it is no document of a study, or of a later version.
+    """
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise DamagedError(f"{brief(document)}: is no document of a study; allowed: what aifs-tune export wrote")
+    if document.get("version") != VERSION:
+        raise DamagedError(f"version {document.get('version')!r} of a study's document; allowed: {VERSION}")
+    try:
+        return parse_sweep(document["spec"])
+    except (KeyError, TypeError, RequestError) as error:
+        raise DamagedError(f"the document of study {document.get('name')!r} has no sweep file ({error})") from error
+
+
+def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
+    started, finished = in_utc(frozen.datetime_start), in_utc(frozen.datetime_complete)
+    return {
+        "number": frozen.number,
+        "state": FROM_OPTUNA[frozen.state],
+        "params": dict(frozen.params),
+        "values": None if frozen.values is None else list(frozen.values),
+        "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
+        "started_at": None if started is None else started.isoformat(),
+        "finished_at": None if finished is None else finished.isoformat(),
+        "user": dict(frozen.user_attrs),
+        "system": dict(frozen.system_attrs),
+    }
+
+
+def _frozen(number: int, entry: Mapping[str, Any], spec: SweepSpec) -> FrozenTrial:
+    if entry["number"] != number:
+        raise ValueError(f"trial {entry['number']!r} stands where trial {number} is due")
+    if entry["state"] not in STATES:
+        raise ValueError(f"trial {number} is {brief(entry['state'])}; allowed: {', '.join(STATES)}")
+    values = entry["values"]
+    if values is not None and len(values) != len(spec.objectives):
+        raise ValueError(f"trial {number} has {len(values)} values; allowed: {len(spec.objectives)}")
+    params = spec.space.check(entry["params"])
+    trial = FrozenTrial(
+        number=number,
+        state=TO_OPTUNA[entry["state"]],
+        value=None,
+        values=None if values is None else [_finite(value) for value in values],
+        datetime_start=_local(entry["started_at"]),
+        datetime_complete=_local(entry["finished_at"]),
+        params=params,
+        distributions=distributions_of(spec.space, params),
+        user_attrs=dict(entry["user"]),
+        system_attrs=dict(entry["system"]),
+        intermediate_values={int(step): _finite(value) for step, value in entry["steps"].items()},
+        trial_id=-1,
+    )
+    trial._validate()
+    return trial
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{brief(value)} is no finite number")
+    return float(value)
+
+
+def _local(moment: str | None) -> datetime | None:
+    """An aware time as Optuna has it: naive, of this place."""
+    if moment is None:
+        return None
+    aware = datetime.fromisoformat(moment)
+    return (aware if aware.tzinfo else aware.replace(tzinfo=UTC)).astimezone().replace(tzinfo=None)

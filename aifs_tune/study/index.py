@@ -1,0 +1,53 @@
+"""The studies that a storage holds."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+import optuna
+
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import NotFoundError
+from aifs_tune.storage.session import translated_database_errors
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.study import SPEC, Study
+
+
+def get_study(storage: Storage, name: str) -> Study:
+    """An existing study.
+
+    Raises
+    ------
+    NotFoundError
+        If the storage holds no such study; names those it holds.
+    """
+    study = find_study(storage, name)
+    if study is None:
+        there = ", ".join(n for n in study_names(storage) if n != name) or "none"
+        raise NotFoundError(f"{storage.shown} holds no study {name!r} of aifs-tune; it holds: {there}")
+    return study
+
+
+def find_study(storage: Storage, name: str) -> Study | None:
+    """The study ``name``; None if there is none, or if another tool made it."""
+    with translated_database_errors(storage.shown):
+        try:
+            optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
+        except KeyError:
+            return None
+        given = optuna_study.user_attrs.get(SPEC)
+    return None if given is None else Study(storage, _spec_in(json.dumps(given)), optuna_study)
+
+
+def study_names(storage: Storage) -> list[str]:
+    """The names of the studies in a storage, sorted."""
+    with translated_database_errors(storage.shown):
+        return sorted(optuna.get_all_study_names(storage.optuna))
+
+
+@lru_cache(maxsize=64)
+def _spec_in(text: str) -> SweepSpec:
+    """The sweep file that a study recorded as JSON; checking its constraints again takes a while."""
+    return parse_sweep(json.loads(text))

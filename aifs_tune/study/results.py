@@ -1,0 +1,136 @@
+"""What a trial measured, checked against the objectives of its study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aifs_tune.config.sweep import Objective
+from aifs_tune.errors import RequestError
+from aifs_tune.space.outcome_limits import Limit
+from aifs_tune.study.serialization import best_of, values_in
+from aifs_tune.study.trial import FinalState, Measurement, ToldState, Trial
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a trial: its state with the ``reason`` for it, all its metrics, and ``values``, one an objective;
+    none where it failed or was stopped before it had all of them. ``excess`` says by how much it exceeds each limit,
+    ``feasible`` whether it exceeds none; None where that is not known."""
+
+    state: FinalState
+    metrics: Mapping[str, float | None]
+    values: list[float]
+    reason: str | None
+    excess: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
+
+    def is_that_of(self, trial: Trial) -> bool:
+        """Whether a finished trial ended in just this way; of failed ones whether it failed."""
+        return trial.state == self.state and (self.state == "failed" or self.values == values_of(trial))
+
+
+def values_of(trial: Trial) -> list[float]:
+    """The values that a trial has, one an objective."""
+    return list(trial.values.values()) or [value for value in (trial.value,) if value is not None]
+
+
+def result_of(
+    trial: Trial,
+    told: float | Mapping[str, float | None] | None,
+    *,
+    state: ToldState,
+    reason: str | None,
+    curve: Sequence[Measurement],
+    objectives: Sequence[Objective],
+    limits: Sequence[Limit] = (),
+) -> Result:
+    """What was ``told`` of a trial's end: its objective, or metrics, or None for its best epoch. It failed if it is
+    said to be complete and an objective, or the metric of a limit, is missing or not finite.
+
+    Raises
+    ------
+    RequestError
+        If one number is told of several objectives, or where there are limits.
+    """
+    if state == "infeasible":
+        metrics = told if isinstance(told, Mapping) else {}
+        return Result("failed", metrics, [], reason or "infeasible", feasible=False)
+    metrics = _metrics_of(trial, told, curve, objectives, limits)
+    values = values_in(metrics, objectives)
+    missing = next((objective.metric for objective in objectives if objective.metric not in values), None)
+    excess = {str(limit): limit.excess(metrics) for limit in limits}
+    unlimited = next((limit.metric for limit in limits if excess[str(limit)] is None), None)
+    if state == "complete":
+        missing = missing or unlimited
+    if state == "complete" and missing is not None:
+        value = metrics.get(missing)
+        state, reason = "failed", reason or f"{'no value' if value is None else f'value {value}'} for {missing}"
+    if state == "failed" or missing is not None:
+        return Result(state, metrics, [], reason)
+    known = {limit: each for limit, each in excess.items() if each is not None}
+    feasible = max(known.values()) <= 0.0 if known and unlimited is None else None
+    return Result(state, metrics, list(values.values()), reason, known, feasible)
+
+
+def scores_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
+    """The values of a complete trial, one an objective, with the sign that makes larger better."""
+    signs = [1.0 if objective.mode == "max" else -1.0 for objective in objectives]
+    return [sign * value for sign, value in zip(signs, values_of(trial), strict=True)]
+
+
+def reaches(scores: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether ``scores`` are nowhere below ``others``."""
+    return all(one >= other for one, other in zip(scores, others, strict=True))
+
+
+def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Those of complete ``trials`` that no other one reaches in all objectives and exceeds in one; the order stays."""
+    scores = {trial.number: scores_of(trial, objectives) for trial in trials}
+    front: dict[int, list[float]] = {}
+    for number, own in sorted(scores.items(), key=lambda entry: entry[1], reverse=True):
+        # in this order none that comes later can exceed an earlier one without falling below it elsewhere
+        if not any(reaches(kept, own) and kept != own for kept in front.values()):
+            front[number] = own
+    return [trial for trial in trials if trial.number in front]
+
+
+def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective], number: int) -> list[float]:
+    """The objectives in what trial ``number`` reported.
+
+    Raises
+    ------
+    RequestError
+        If one is missing or not finite.
+    """
+    values = []
+    for metric in (objective.metric for objective in objectives):
+        if metric not in metrics:
+            there = ", ".join(metrics) or "nothing"
+            raise RequestError(f"trial {number}: the objective {metric!r} was not reported; it reported: {there}")
+        value = metrics[metric]
+        if value is None or not math.isfinite(value):
+            raise RequestError(f"trial {number}: {metric} is {value}; allowed: a finite number")
+        values.append(float(value))
+    return values
+
+
+def _metrics_of(
+    trial: Trial,
+    told: float | Mapping[str, float | None] | None,
+    curve: Sequence[Measurement],
+    objectives: Sequence[Objective],
+    limits: Sequence[Limit],
+) -> Mapping[str, float | None]:
+    if isinstance(told, Mapping):
+        return told
+    if told is None:
+        best = best_of(curve, objectives[0])
+        return best.metrics if best else trial.metrics
+    needed = dict.fromkeys([*(each.metric for each in objectives), *(limit.metric for limit in limits)])
+    if len(needed) > 1:
+        names = ", ".join(needed)
+        what = "which objective it is" if len(objectives) > 1 else "the limits"
+        raise RequestError(f"trial {trial.number}: {told} says nothing of {what}; allowed: values of {names}")
+    return {objectives[0].metric: float(told)}

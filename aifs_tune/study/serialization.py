@@ -1,0 +1,176 @@
+"""How a trial is written into an Optuna trial, and read back.
+
+Parameters, state, value and the objective's curve are Optuna's own, so that its dashboard and plots show
+them. The other metrics of an epoch are one system attribute an epoch, and so is a change of the parameters; the
+summary of a finished trial (metrics of its best epoch, epochs, seconds, worker, reason, the hashes of its weights) is
+user attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from aifs_tune._util.hashing import Hashes
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.config.sweep import Objective
+from aifs_tune.study.lease import Lease, moment
+from aifs_tune.study.trial import Change, Measurement, State, Trial, TrialProgress
+
+LIMIT = "constraints:"
+"""Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
+SWEEP = "aifs_tune:sweep"
+"""The sweep that runs a trial; not who has its sample, which is in the lease."""
+LEASE = "aifs_tune:lease"
+SUPERSEDED = "aifs_tune:superseded_by"
+EPOCH = "aifs_tune:epoch:"
+CHANGE = "aifs_tune:change:"
+
+TO_OPTUNA: dict[State, TrialState] = {
+    "waiting": TrialState.WAITING,
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+FROM_OPTUNA: dict[TrialState, State] = {optuna_state: state for state, optuna_state in TO_OPTUNA.items()}
+
+
+def finite_or_none(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: an undefined one (NaN, infinite, None) becomes None."""
+    return {name: float(x) if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
+
+
+def read_curve(frozen: FrozenTrial) -> list[Measurement]:
+    """The measurements of a trial in the order of their epochs."""
+    entries = (
+        (int(key.removeprefix(EPOCH)), value) for key, value in frozen.system_attrs.items() if key.startswith(EPOCH)
+    )
+    return [
+        Measurement(epoch, value["metrics"], value["seconds"], value.get("checkpoint"))
+        for epoch, value in sorted(entries)
+    ]
+
+
+def epoch_record(metrics: Mapping[str, Any], seconds: float | None, checkpoint: Hashes | None) -> dict[str, Any]:
+    """A measurement as it is stored; what :func:`read_curve` reads."""
+    record: dict[str, Any] = {"metrics": finite_or_none(metrics), "seconds": seconds}
+    return record if checkpoint is None else record | {"checkpoint": dict(checkpoint)}
+
+
+def change_record(params: Mapping[str, Scalar], source: int, inherited: Measurement | None) -> dict[str, Any]:
+    """A change as it is stored; ``inherited`` is the best measurement of the weights that are taken over."""
+    best = None if inherited is None else {"epoch": inherited.epoch, "metrics": dict(inherited.metrics)}
+    return {"params": dict(params), "source": source, "best": best}
+
+
+def read_schedule(frozen: FrozenTrial) -> tuple[Change, ...]:
+    """What changed while a trial trained, the earliest first."""
+    return tuple(Change(epoch, entry["params"], entry["source"]) for epoch, entry in _changes(frozen))
+
+
+def read_weights_curve(frozen: FrozenTrial) -> list[Measurement]:
+    """What was measured of the weights that a trial has: its epochs since the last change, and before these the best
+    one that it took over."""
+    curve, changes = read_curve(frozen), _changes(frozen)
+    if not changes:
+        return curve
+    since, entry = changes[-1]
+    inherited = [] if entry["best"] is None else [Measurement(entry["best"]["epoch"], entry["best"]["metrics"])]
+    return inherited + [measured for measured in curve if measured.epoch >= since]
+
+
+def _changes(frozen: FrozenTrial) -> list[tuple[int, dict[str, Any]]]:
+    attributes = frozen.system_attrs.items()
+    return sorted((int(key.removeprefix(CHANGE)), entry) for key, entry in attributes if key.startswith(CHANGE))
+
+
+def best_of(curve: Sequence[Measurement], objective: Objective) -> Measurement | None:
+    """The measurement with the best objective, the earliest of equals; None for an empty curve."""
+    sign = 1 if objective.mode == "max" else -1
+    scored = [(sign * value, -m.epoch, m) for m in curve if (value := m.metrics.get(objective.metric)) is not None]
+    return max(scored, key=lambda entry: entry[:2])[2] if scored else None
+
+
+def values_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective]) -> dict[str, float]:
+    """Those of the objectives that ``metrics`` has as finite numbers."""
+    found = {objective.metric: metrics.get(objective.metric) for objective in objectives}
+    return {metric: float(value) for metric, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def lease_record(lease: Lease, until: float | None, n_leases: int) -> dict[str, Any]:
+    """A lease as it is stored: ``until`` is in seconds since 1970, ``n_leases`` how often its configuration was handed
+    out."""
+    kept = {"label": lease.label, "owner": lease.owner, "lease_s": lease.lease_s, "supersedes": lease.supersedes}
+    return {**kept, "until": until, "n_leases": n_leases}
+
+
+def read_lease(frozen: FrozenTrial, now: float) -> Lease | None:
+    """Who has a trial; None if nobody in particular."""
+    stored = frozen.system_attrs.get(LEASE)
+    if stored is None:
+        return None
+    until = stored["until"]
+    due_at = None if until is None else moment(until)
+    kept = {name: stored[name] for name in ("label", "owner", "lease_s", "supersedes")}
+    return Lease(**kept, due_at=due_at, is_overdue=is_overdue(frozen, now))
+
+
+def is_overdue(frozen: FrozenTrial, now: float) -> bool:
+    """Whether a trial runs whose lease has run out."""
+    if frozen.state != TrialState.RUNNING:
+        return False
+    until = (frozen.system_attrs.get(LEASE) or {}).get("until")
+    return until is not None and until <= now
+
+
+def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float) -> Trial:
+    """The trial as a value, ``now``; the first of the objectives decides which epoch is its best."""
+    objective = objectives[0]
+    curve = read_curve(frozen)
+    best = best_of(read_weights_curve(frozen), objective)
+    values = {}
+    if len(objectives) > 1 and frozen.values:
+        values = {each.metric: value for each, value in zip(objectives, frozen.values, strict=True)}
+    elif len(objectives) > 1 and best is not None:
+        values = values_in(best.metrics, objectives)
+    attributes = frozen.user_attrs
+    times = [m.seconds for m in curve if m.seconds is not None]
+    return Trial(
+        number=frozen.number,
+        state=FROM_OPTUNA[frozen.state],
+        params=dict(frozen.params),
+        seed=attributes.get("seed", 0),
+        value=frozen.values[0] if frozen.values else (best.metrics[objective.metric] if best else None),
+        epoch=best.epoch if best else None,
+        epochs=len(curve),
+        metrics=best.metrics if best else attributes.get("metrics", {}),
+        seconds=sum(times) if times else attributes.get("seconds"),
+        worker=attributes.get("worker"),
+        started_at=in_utc(frozen.datetime_start),
+        finished_at=in_utc(frozen.datetime_complete),
+        reason=attributes.get("reason"),
+        values=values,
+        schedule=read_schedule(frozen),
+        weights=attributes.get("weights", {}),
+        lease=read_lease(frozen, now),
+        superseded_by=frozen.system_attrs.get(SUPERSEDED),
+        feasible=attributes.get("feasible"),
+    )
+
+
+def read_progress(frozen: FrozenTrial, now: float) -> TrialProgress:
+    """How far a trial is, ``now``."""
+    curve = frozen.intermediate_values
+    epoch = max(curve, default=None)
+    value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
+    return TrialProgress(FROM_OPTUNA[frozen.state], epoch, value, is_overdue(frozen, now))
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Optuna's naive local time as an aware one in UTC."""
+    return moment.astimezone(UTC) if moment else None

@@ -1,0 +1,162 @@
+"""Which earlier studies a new one can learn from: those of the same trainer and objective on data like its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import RequestError
+from aifs_tune.samplers import LEAST_TRIALS
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study, get_study, study_names
+from aifs_tune.study.study import Study
+from aifs_tune.study.warm_start import WARM_START, check_source, common_parameters, has_warm_started
+
+AUTO = "auto"
+"""In the place of a study's name: those that are like the new one."""
+DATA_FACTS = "data"
+"""Fact of a study: what its data are, see :func:`aifs_tune.data.sources.facts_of`."""
+MOST_FOUND = 3
+LEAST_SHARED = 0.5
+"""Part of the new study's searched parameters that an earlier one must have searched too."""
+FACTORS = {"classes": 2.0, "side_px": 2.0, "train": 10.0}
+"""How many times as much, or as little, of each a data set like this one may have."""
+
+
+@dataclass(frozen=True)
+class WarmStartSources:
+    """The studies to begin with, and why each of the others that were looked at is none."""
+
+    studies: tuple[Study, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """In words, a line for each study that was looked at in vain."""
+        return [f"warm start: not from {name}: {reason}" for name, reason in self.others.items()]
+
+
+def named_sources(
+    storage: Storage, spec: SweepSpec, names: Sequence[str], *, besides: tuple[Storage, str]
+) -> list[Study]:
+    """The studies of these names, each of which a new study that asks ``spec`` can begin with; :data:`AUTO` is left
+    out. ``besides`` are storage and name of the new study; none if that is there and took something over already.
+
+    Raises
+    ------
+    RequestError
+        As :func:`aifs_tune.study.warm_start.check_source`, or if one is the new study itself or named twice.
+    """
+    found: list[Study] = []
+    there = find_study(*besides) if names and besides[1] in study_names(besides[0]) else None
+    if there is not None and there.fact(WARM_START) is not None:
+        return []
+    for name in names:
+        if name == AUTO:
+            continue
+        if (storage.url, name) == (besides[0].url, besides[1]):
+            raise RequestError(f"warm start of study {name!r} from itself; allowed: another study")
+        if any(name == study.name for study in found):
+            raise RequestError(f"warm start from study {name!r} twice; allowed: different studies")
+        study = get_study(storage, name)
+        check_source(spec, study)
+        found.append(study)
+    return found
+
+
+def sources_for(study: Study, storage: Storage) -> WarmStartSources:
+    """The studies of ``storage`` that the ``search.warm_start`` of ``study`` means: nothing where it has none, or
+    looked for those that are alike before.
+
+    Raises
+    ------
+    RequestError
+        As :func:`named_sources`.
+    """
+    names = study.spec.search.warm_start
+    if not names or (study.fact(WARM_START) is not None and (AUTO in names or has_warm_started(study, names))):
+        return WarmStartSources()  # what it took over is stored in it; the others may be gone
+    named = named_sources(storage, study.spec, names, besides=(study.storage, study.name))
+    if AUTO not in names:
+        return WarmStartSources(tuple(named))
+    found = find_similar(storage, study)
+    return WarmStartSources((*named, *(like for like in found.studies if like.name not in names)), found.others)
+
+
+def find_similar(storage: Storage, study: Study) -> WarmStartSources:
+    """The studies of ``storage`` that are like ``study``: at most :data:`MOST_FOUND`.
+
+    The same trainer and objective, at least half of the searched parameters in common, and the same data, or data whose
+    facts are alike: kind and channels the same, classes, examples and the side of an image within :data:`FACTORS`.
+    """
+    found: list[tuple[tuple[float, ...], Study]] = []
+    others: dict[str, str] = {}
+    for name in study_names(storage):
+        if (storage.url, name) == (study.storage.url, study.name):
+            continue
+        earlier = find_study(storage, name)
+        reason = "another tool made it" if earlier is None else _why_dissimilar(study, earlier)
+        if reason is None and earlier is not None:
+            found.append(((-_similarity(study, earlier), -earlier.id), earlier))
+        else:
+            others[name] = reason or ""
+    ordered = [earlier for _, earlier in sorted(found, key=lambda entry: entry[0])]
+    for earlier in ordered[MOST_FOUND:]:
+        others[earlier.name] = f"{MOST_FOUND} others are more like this study"
+    return WarmStartSources(tuple(ordered[:MOST_FOUND]), others)
+
+
+def _why_dissimilar(study: Study, earlier: Study) -> str | None:
+    """Why a study can learn nothing from an earlier one; None if it can."""
+    spec, asked = study.spec, earlier.spec
+    if earlier.trainer != study.trainer:
+        return f"its trainer is {earlier.trainer or 'none'}"
+    if asked.cross_validation is not None and spec.cross_validation is None:
+        return "its trials are of several divisions of the data"
+    if asked.objective != spec.objective:
+        return f"its objective is {asked.objective.metric}, {asked.objective.mode}"
+    try:
+        check_source(spec, earlier)
+    except RequestError as error:
+        return str(error).partition(": ")[2] or str(error)
+    searched = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]
+    shared = common_parameters(spec.space, asked.space)
+    if len(shared) < LEAST_SHARED * len(searched):
+        return f"it searched {len(shared)} of the {len(searched)} parameters"
+    n_known = sum(count for state, count in earlier.counts().items() if state in ("complete", "pruned"))
+    if n_known < LEAST_TRIALS:
+        return f"it has {n_known} results; at least {LEAST_TRIALS} say something"
+    if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:
+        return None
+    return _other_data(study.fact(DATA_FACTS), earlier.fact(DATA_FACTS))
+
+
+def _other_data(here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> str | None:
+    """Why data are not alike; None if they are, or if there are none on either side."""
+    if here is None and there is None:
+        return None
+    if here is None or there is None:
+        return "what its data are like was not recorded" if there is None else "it has data, and this study has none"
+    for fact in ("kind", "channels"):
+        if here.get(fact) != there.get(fact):
+            return f"its data have {fact} {there.get(fact)}, here {here.get(fact)}"
+    for fact, factor in FACTORS.items():
+        mine, theirs = here.get(fact) or 0, there.get(fact) or 0
+        if bool(mine) != bool(theirs) or (mine and not 1 / factor <= theirs / mine <= factor):
+            return (
+                f"its data have {theirs} as {fact}, here {mine}; alike is up to {factor:g} times as much or as little"
+            )
+    return None
+
+
+def _similarity(study: Study, earlier: Study) -> float:
+    """Larger is more alike: the same data first, then what is shared of the space, then how near the data are."""
+    shared = len(common_parameters(study.spec.space, earlier.spec.space))
+    if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:
+        return 1000.0 + shared
+    here, there = study.fact(DATA_FACTS) or {}, earlier.fact(DATA_FACTS) or {}
+    apart = sum(abs(math.log(there[fact] / here[fact])) for fact in FACTORS if here.get(fact) and there.get(fact))
+    return shared - 0.1 * apart

@@ -1,0 +1,268 @@
+"""A study that begins with what earlier ones found out.
+
+All that is taken over is stored in the study at its start: nothing of another study is read later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.samplers import Proposer, SourceTask, distance, standardised
+from aifs_tune.space.search_space import Space
+from aifs_tune.study.study import Study
+
+WARM_START = "warm_start"
+"""Fact of a study: what it took over from which earlier ones."""
+MOST_FIRST = 3
+"""Configurations of earlier studies that are tried again, all studies together."""
+MOST_TRIALS = 80
+"""Trials of an earlier study that the sampler learns from: the best, and a sample of the others."""
+APART = 0.1
+"""Least root mean square distance of two configurations that are tried again, in parts of a range."""
+
+
+@dataclass(frozen=True)
+class WarmStartRecord:
+    """What was taken over from one ``study``: ``n_trials`` results for the sampler, the configurations of the new
+    trials ``first``. ``n_outside`` trials had a value that the new space does not allow and were left out.
+    ``fingerprint`` is of its data, ``same_data`` None where one of the two has none."""
+
+    study: str
+    n_trials: int
+    n_outside: int
+    first: tuple[int, ...]
+    fingerprint: str | None
+    same_data: bool | None
+    epochs: int
+    objective: str
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        data = {True: ", on the same data", False: ", on other data", None: ""}[self.same_data]
+        tried = f"trials {', '.join(map(str, self.first))} try its best" if self.first else "none of its best is new"
+        learnt = f"{self.n_trials} of its results" if self.n_trials else "none of its results"
+        outside = f"; {self.n_outside} of its trials lie outside of this space" if self.n_outside else ""
+        return f"warm start from {self.study}{data}: {tried}, the sampler learns from {learnt}{outside}"
+
+
+def check_source(spec: SweepSpec, earlier: Study) -> None:
+    """Refuse an ``earlier`` study from which one that asks ``spec`` can take nothing.
+
+    Raises
+    ------
+    RequestError
+        If one of the two trades off several objectives, or no parameter is searched in both; NotFoundError if the
+        earlier one has no complete trial.
+    """
+    what = f"warm start from study {earlier.name!r}"
+    for asked, whose in ((spec, "this sweep"), (earlier.spec, "that study")):
+        if asked.trade_off:
+            raise RequestError(f"{what}: {whose} trades off several objectives; allowed: one objective in both")
+    if not common_parameters(spec.space, earlier.spec.space):
+        mine, theirs = (", ".join(space.root) for space in (spec.space, earlier.spec.space))
+        raise RequestError(f"{what}: no parameter is searched in both; here {mine}, there {theirs}")
+    if earlier.find_best() is None:
+        raise NotFoundError(f"{what}: it has no complete trial; allowed: a study with results")
+
+
+def common_parameters(here: Space, there: Space) -> list[str]:
+    """The parameters that are searched in both spaces with some value in common."""
+    found = []
+    for name, parameter in here.items():
+        if parameter.type == "fixed" or name not in there or there[name].type == "fixed":
+            continue
+        other = there[name]
+        if "choice" in (parameter.type, other.type):
+            overlaps = any(parameter.convert(value) is not None for value in getattr(other, "choices", other.extremes))
+        else:
+            (low, high), (low_there, high_there) = _ends(parameter.extremes), _ends(other.extremes)
+            overlaps = max(low, low_there) <= min(high, high_there)
+        if overlaps:
+            found.append(name)
+    return found
+
+
+def _ends(extremes: Sequence[Scalar]) -> tuple[float, float]:
+    numbers = [float(value) for value in extremes]
+    return min(numbers), max(numbers)
+
+
+def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[WarmStartRecord]:
+    """Let ``study`` begin with what ``sources`` found out, in one transaction.
+
+    Their best configurations that differ, at most ``most`` in all, are tried before any new proposal; the sampler
+    ``aifs`` tries one of its own start between two of them. It also learns from their results, see
+    :mod:`aifs_tune.samplers.transfer`. Parameters that an earlier study did not have take their default; those that
+    ``study`` does not have are left out. Once a study took something over, the same again changes nothing.
+
+    Raises
+    ------
+    RequestError
+        As :func:`check_source`, or if a source is ``study`` itself, or nothing of it is allowed in ``study``.
+    ConflictError
+        If the study began with other ones.
+    """
+    if not sources:
+        return []
+    if has_warm_started(study, [earlier.name for earlier in sources]):
+        return []
+    for earlier in sources:
+        if earlier.name == study.name and earlier.storage.url == study.storage.url:
+            raise RequestError(f"study {study.name!r}: a warm start from itself; allowed: another study")
+        check_source(study.spec, earlier)
+    read = [_read(study, earlier) for earlier in sources]
+    for earlier, (source_task, _, best, reason) in zip(sources, read, strict=True):
+        if not best and not source_task.params:
+            raise RequestError(
+                f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}"
+            )
+    return study.transact(lambda: _store(study, sources, read, most))
+
+
+def has_warm_started(study: Study, names: Sequence[str]) -> bool:
+    """Whether ``study`` took over what there is of the studies of these ``names``.
+
+    Raises
+    ------
+    ConflictError
+        If it began with other ones.
+    """
+    begun = study.fact(WARM_START)
+    if begun is None:
+        return False
+    there = [taken["study"] for taken in begun]
+    if set(there) != set(names):
+        asked = f"not with {', '.join(names)}"
+        raise ConflictError(f"study {study.name!r} began with {', '.join(there)}, {asked}; allowed: a new study")
+    return True
+
+
+_Read = tuple[SourceTask, int, list[dict[str, Scalar]], str]
+
+
+def _read(study: Study, earlier: Study) -> _Read:
+    """What can be taken over of ``earlier``: results, how many lie outside, configurations, the best first, and why
+    the best trial's is none."""
+    space, posterior_means = study.spec.space, earlier.posterior_means()
+    params, values, n_outside, reason = list[dict[str, Scalar]](), list[float](), 0, ""
+    for number, posterior_mean in _sample(posterior_means):
+        shared = _shared(earlier.trial(number).params, space)
+        if shared is None:
+            n_outside += 1
+        else:
+            params.append(shared)
+            values.append(posterior_mean)
+    best = list[dict[str, Scalar]]()
+    for trial in earlier.best_trials(earlier.counts()["complete"]):
+        try:
+            best.append(study.spec.check_params(_adapted(trial.params, space)))
+        except RequestError as error:
+            reason = reason or f"trial {trial.number}: {error}"
+    return SourceTask(earlier.name, tuple(params), standardised(values)), n_outside, best, reason
+
+
+def _sample(posterior_means: Mapping[int, float]) -> list[tuple[int, float]]:
+    """At most :data:`MOST_TRIALS`: two thirds are the best, the others are spread over the rest."""
+    order = sorted(posterior_means.items(), key=lambda entry: (-entry[1], entry[0]))
+    if len(order) <= MOST_TRIALS:
+        return order
+    n_best = 2 * MOST_TRIALS // 3
+    step = (len(order) - 1 - n_best) / (MOST_TRIALS - n_best - 1)
+    return order[:n_best] + [order[n_best + round(i * step)] for i in range(MOST_TRIALS - n_best)]
+
+
+def _store(study: Study, sources: Sequence[Study], read: Sequence[_Read], most: int) -> list[WarmStartRecord]:
+    numbers: dict[str, list[int]] = {earlier.name: [] for earlier in sources}
+    known = [dict(trial.params) for trial in study.all_trials()]
+    chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, most)
+    for i, (name, params) in enumerate(chosen):
+        own = Proposer(study.spec).startup_params(len(study.all_trials())) if i else None
+        if own is not None and own not in known:
+            known.append(dict(study.enqueue(own).params))
+        numbers[name].append(study.enqueue(params).number)
+    study.set_source_tasks([source_task for source_task, _, _, _ in read])
+    taken = [
+        WarmStartRecord(
+            study=earlier.name,
+            n_trials=len(source_task.params) if study.spec.search.sampler == "aifs" else 0,
+            n_outside=n_outside,
+            first=tuple(numbers[earlier.name]),
+            fingerprint=earlier.fingerprint,
+            same_data=_is_same(study.fingerprint, earlier.fingerprint),
+            epochs=earlier.spec.search.epochs,
+            objective=f"{earlier.spec.objective.mode} {earlier.spec.objective.metric}",
+        )
+        for earlier, (source_task, n_outside, _, _) in zip(sources, read, strict=True)
+    ]
+    study.record_fact(WARM_START, [asdict(each) for each in taken])
+    return taken
+
+
+def _is_same(here: str | None, there: str | None) -> bool | None:
+    return None if here is None or there is None else here == there
+
+
+def _chosen(
+    spec: SweepSpec,
+    sources: Sequence[Study],
+    bests: Sequence[list[dict[str, Scalar]]],
+    known: Sequence[Mapping[str, Scalar]],
+    most: int,
+) -> list[tuple[str, dict[str, Scalar]]]:
+    """Whose configurations are tried: of each source in turn the best that is apart from those before it, and where
+    there is none, that is another one at least."""
+    chosen: list[tuple[str, dict[str, Scalar]]] = []
+    for least in (APART, 0.0):
+        for name, params in _in_turn(sources, bests):
+            taken = [*known, *(each for _, each in chosen)]
+            is_new = params not in taken
+            if is_new and len(chosen) < most and all(distance(spec, params, each) >= least for _, each in chosen):
+                chosen.append((name, params))
+    return chosen
+
+
+def _in_turn(
+    sources: Sequence[Study], bests: Sequence[list[dict[str, Scalar]]]
+) -> Iterator[tuple[str, dict[str, Scalar]]]:
+    for row in zip_longest(*bests):
+        yield from ((earlier.name, params) for earlier, params in zip(sources, row, strict=True) if params is not None)
+
+
+def _adapted(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
+    """``params`` with the parameters of ``space`` alone: defaults where one is missing."""
+    adapted: dict[str, Scalar] = {}
+    for name, parameter in space.items():
+        if space.is_active(name, adapted):
+            value = params.get(name, parameter.default_value)
+            if value is not None:
+                adapted[name] = value
+    return adapted
+
+
+def _shared(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | None:
+    """Those of ``params`` that ``space`` has, in its types; None if it does not allow one of the values."""
+    shared: dict[str, Scalar] = {}
+    for name, value in _adapted(params, space).items():
+        if name in params:
+            converted = space[name].convert(value)
+            if converted is None:
+                return None
+            shared[name] = converted
+    return shared
+
+
+def describe_transfer(study: Study) -> list[str]:
+    """In words, how far the sampler still leans on each earlier study, or that it dropped it."""
+    lines = []
+    for name, weight in study.transfer_weights().items():
+        if weight > 0.0:
+            lines.append(f"the results of {name} were borne out: they count with weight {weight:.2f}")
+        else:
+            lines.append(f"the results of {name} count no more: those of this study do not bear them out")
+    return lines

@@ -1,0 +1,191 @@
+"""A trained network in the formats of others: a Keras file of plain layers, and ONNX.
+
+Both take examples as they are prepared for the trainer and give probabilities, or numbers in the units of their
+targets, computed in float32.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.load import IMAGE_CLASSES, LoadedNetwork
+from aifs_tune.trainers.models.residual import LEAST_VARIANCE, RUNNING
+from aifs_tune.trainers.network.runtime import keras, tf
+
+KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp")
+"""The trainers whose networks are plain layers of Keras."""
+_OPSET = 18
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
+    """Write the network as ONNX, of any number of examples.
+
+    Raises
+    ------
+    RequestError
+        If tf2onnx is not installed.
+    """
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise RequestError(f"ONNX needs tf2onnx ({error}); pip install 'aifs-tune[export]'") from error
+    network, targets = loaded.network, loaded.targets
+
+    def answer(*inputs: Any) -> Any:
+        seen = network.seen(inputs[0] if loaded.trainer in IMAGE_CLASSES else inputs)
+        y_pred = network.activation(network.outputs(seen, lambda values: values, is_training=False))
+        if not targets:
+            return tf.identity(tf.exp(y_pred), "probabilities")
+        scales, centres = ([getattr(one, name) for one in targets] for name in ("scale", "centre"))
+        return tf.identity(y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32), "values")
+
+    signature = [tf.TensorSpec((None, *shape), kind, name) for name, shape, kind in inputs_of(loaded)]
+    traced = tf.function(answer, input_signature=signature, autograph=False)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=_OPSET)
+    model.doc_string, model.graph.doc_string = f"{loaded.trainer} of aifs-tune", ""
+    for value in (*model.graph.input, *model.graph.output):  # what has a running number, so that the file has none
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
+    """Name, shape of one example and type of each input."""
+    shape = loaded.shape
+    if loaded.trainer in IMAGE_CLASSES:
+        return [("images", shape.image, "uint8")]
+    if loaded.trainer == "cnn_values":
+        return [("images", shape.image, "float32")]
+    if loaded.trainer == "mlp":
+        return [("columns", (shape.n_inputs,), "float32")]
+    return [("values", (shape.steps, shape.channels), "float32"), ("lengths", (), "int32")]
+
+
+def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None:
+    """Write the network as a ``.keras`` file of plain layers, which Keras alone reads; ``written_at`` is the time that
+    stands in it.
+
+    Raises
+    ------
+    RequestError
+        If its trainer is none of :data:`KERAS`.
+    """
+    model = _model(loaded)
+    partial = file.with_name(f"partial-{file.name}")
+    try:
+        model.save(partial)
+        file.write_bytes(_dated(partial.read_bytes(), written_at))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _dated(content: bytes, written_at: datetime) -> bytes:
+    """The same archive with one time in it, so that the same network gives the same file."""
+    buffer = io.BytesIO()
+    numbers: dict[int, int] = {}  # of objects that layers share, which Keras names by where they lie in memory
+    with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(buffer, "w") as taken:
+        for name in sorted(given.namelist()):
+            held = given.read(name)
+            if name.endswith(".json"):
+                told = json.loads(held, object_hook=lambda found: _numbered(found, numbers))
+                if "date_saved" in told:
+                    told["date_saved"] = f"{written_at:%Y-%m-%d@%H:%M:%S}"
+                held = json.dumps(told).encode()
+            taken.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), held)
+    return buffer.getvalue()
+
+
+def _numbered(found: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    shared = found.get("shared_object_id")
+    return found if shared is None else found | {"shared_object_id": numbers.setdefault(shared, len(numbers) + 1)}
+
+
+def _model(loaded: LoadedNetwork) -> Any:
+    if loaded.trainer not in KERAS:
+        raise RequestError(
+            f"a Keras file of the {loaded.trainer} would need more than plain layers; allowed: {', '.join(KERAS)}"
+        )
+    name, shape, kind = inputs_of(loaded)[0]
+    keras.backend.clear_session(free_memory=False)  # so that layers have the same names each time
+    given = keras.Input(shape, dtype=kind, name=name)
+    values = keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given
+    weights = loaded.network.values()
+    made: dict[str, Sequence[str]] = {}
+    body: Callable[[LoadedNetwork, Any, dict[str, Sequence[str]]], Any] = _BODIES[loaded.trainer]
+    outputs = _activated(loaded, body(loaded, values, made))
+    model = keras.Model(given, outputs, name=loaded.trainer)
+    for layer, names in made.items():
+        model.get_layer(layer).set_weights([np.array(weights[one]) for one in names])
+    return model
+
+
+def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:
+    if not loaded.targets:
+        return keras.layers.Softmax(name="probabilities")(outputs)
+    scales, centres = ([getattr(one, name) for one in loaded.targets] for name in ("scale", "centre"))
+    return keras.layers.Rescaling(scales, offset=centres, name="in_units")(outputs)
+
+
+def _dense(values: Any, units: int, name: str, made: dict[str, Sequence[str]], activation: str | None = None) -> Any:
+    made[name] = (f"{name}.kernel", f"{name}.bias")
+    return keras.layers.Dense(units, activation=activation, name=name)(values)
+
+
+def _cnn(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
+    shape = loaded.shape
+    for block in range(shape.conv_blocks):
+        name, filters = f"conv{block}", shape.filters * 2**block
+        values = keras.layers.Conv2D(filters, shape.kernel_size, activation="relu", name=name)(values)
+        values = keras.layers.MaxPooling2D(name=f"pool{block}")(values)
+        made[name] = (f"{name}.kernel", f"{name}.bias")
+    values = keras.layers.Flatten(name="flat")(values)
+    values = _dense(values, shape.dense_units, "dense", made, "relu")
+    values = keras.layers.Dropout(_dropout(loaded), name="dropout")(values)
+    return _dense(values, shape.n_classes, "classes", made)
+
+
+def _mlp(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
+    shape = loaded.shape
+    scales = loaded.network.values()["columns.scale"]  # 0 for columns that are left out
+    values = keras.layers.Rescaling(scales.tolist(), name="kept_columns")(values)
+    for layer in range(shape.layers):
+        values = _dense(values, shape.units, f"dense{layer}", made, "relu")
+        values = keras.layers.Dropout(_dropout(loaded), name=f"dropout{layer}")(values)
+    return _dense(values, shape.n_outputs, f"dense{shape.layers}", made)
+
+
+def _residual(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
+    def normal(values: Any, one: Any) -> Any:
+        convolution, norm = f"{one.name}.convolution", f"{one.name}.norm"
+        made[convolution] = (f"{one.name}.kernel",)
+        made[norm] = tuple(f"{one.name}.{part}" for part in ("scale", "offset", "mean", "variance"))
+        kept = {"padding": "same", "use_bias": False, "name": convolution}
+        values = keras.layers.Conv2D(one.after, one.edge, strides=one.stride, **kept)(values)
+        return keras.layers.BatchNormalization(momentum=RUNNING, epsilon=LEAST_VARIANCE, name=norm)(values)
+
+    shape = loaded.shape
+    values = keras.layers.ReLU()(normal(values, shape.stem))
+    for block in shape.all_blocks:
+        inner = normal(keras.layers.ReLU()(normal(values, block.first)), block.second)
+        beside = values if block.shortcut is None else normal(values, block.shortcut)
+        values = keras.layers.ReLU()(keras.layers.Add()([inner, beside]))
+    values = keras.layers.GlobalAveragePooling2D(name="mean")(values)
+    values = keras.layers.Dropout(_dropout(loaded), name="dropout")(values)
+    return _dense(values, shape.n_classes, "classes", made)
+
+
+def _dropout(loaded: LoadedNetwork) -> float:
+    """What it trained with, for those who train on."""
+    return float(getattr(loaded.params, "dropout", 0.0))
+
+
+_BODIES: Mapping[str, Any] = {"cnn": _cnn, "cnn_values": _cnn, "mlp": _mlp, "residual_cnn": _residual}

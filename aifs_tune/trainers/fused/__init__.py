@@ -1,0 +1,1 @@
+"""Fused trials: several trials trained as one JAX program on one GPU."""

@@ -1,0 +1,1 @@
+"""Networks: their architectures and hyperparameters."""

@@ -1,0 +1,118 @@
+"""What can be tuned in a trial of a CNN on images of numbers, and its tensor shapes. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from aifs_tune.data.examples import ExampleSet
+from aifs_tune.space.parameters import Parameter
+from aifs_tune.trainers.augment.moving import TargetTransform, change
+from aifs_tune.trainers.models import cnn as cnn_params
+from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
+from aifs_tune.trainers.network.examples import ExamplesTrainer
+from aifs_tune.trainers.network.losses import Hyperparameters
+from aifs_tune.trainers.network.network import Network
+from aifs_tune.trainers.network.params import VALUE_LOSS, Loss, Precision
+from aifs_tune.trainers.network.runtime import tf
+
+_LEFT_OUT = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
+"""Changes of images that truths do not follow here."""
+
+ALLOWED: dict[str, Parameter] = {
+    **{name: parameter for name, parameter in cnn_params.ALLOWED.items() if name not in _LEFT_OUT},
+    **VALUE_LOSS,
+}
+"""What each parameter can be."""
+
+STATIC_PARAMS = (*cnn_params.STATIC_PARAMS, "loss")
+"""What makes another program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnValuesParams(CnnParams):
+    """One configuration. The defaults are a textbook CNN for regression: Adam, mean squared error, images unchanged."""
+
+    trainer: ClassVar[str] = "cnn_values"
+    allowed: ClassVar = ALLOWED
+    static_params: ClassVar[tuple[str, ...]] = STATIC_PARAMS
+
+    learning_rate: float = 1e-3
+    dropout: float = 0.0
+    rotation_deg: float = 0.0
+    width_shift: float = 0.0
+    height_shift: float = 0.0
+    horizontal_flip: bool = False
+    loss: Loss = "mse"
+
+
+@dataclass(frozen=True)
+class CnnValuesShape(CnnShape):
+    """All that a compiled program depends on; see :class:`~aifs_tune.trainers.models.cnn.CnnShape`."""
+
+    loss: Loss = "mse"
+    is_classes: bool = False
+
+    @classmethod
+    def of_examples(cls, params: CnnValuesParams, examples: ExampleSet) -> CnnValuesShape:
+        """The shape of ``params`` for examples of one input (n, height, width, bands).
+
+        Raises
+        ------
+        RequestError
+            If the images are too small for the blocks, or the network is too large.
+        """
+        height, width, bands = examples.inputs[0].shape[1:]
+        made = {name: getattr(params, name) for name in STATIC_PARAMS}
+        n_outputs = len(examples.classes) or len(examples.targets)
+        return cls((height, width, bands), n_outputs, is_classes=bool(examples.classes), **made)
+
+
+class ShapeForExamples:
+    """:meth:`CnnValuesShape.of_examples` under the name that tasks call."""
+
+    of = CnnValuesShape.of_examples
+
+
+class CnnValuesNetwork(CnnNetwork):
+    """From one input (n, height, width, bands) of any kind of numbers to logits (n, classes) or scaled numbers
+    (n, targets)."""
+
+    def __init__(self, shape: CnnValuesShape, precision: Precision = "float32") -> None:
+        super().__init__(shape, precision)
+        self._is_classes = shape.is_classes
+
+    def seen(self, raw: Any) -> Any:
+        return tf.cast(raw[0], tf.float32)
+
+    def activation(self, outputs: Any) -> Any:
+        return super().activation(outputs) if self._is_classes else outputs
+
+
+class CnnValuesTrainer(ExamplesTrainer):
+    """Trains CNNs; the examples have one input of shape (n, height, width, bands).
+
+    ``facts`` of the examples say how truths follow an image that is changed: ``roles``, ``shape``, ``native``,
+    ``first_pixel`` and ``bends``, as :func:`~aifs_tune.data.prepare_frames` writes them.
+    """
+
+    params_type: ClassVar = CnnValuesParams
+    shape_type: ClassVar = ShapeForExamples
+
+    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
+        return self.changed_with_targets(inputs, tf.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
+
+    def changed_with_targets(
+        self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any
+    ) -> tuple[Any, Any]:
+        """Turned, shifted, mirrored, scaled, lit and noisy, positions, vectors and magnitudes with their images."""
+        facts = self._data.facts
+        bends = facts.get("bends") or np.zeros(inputs.shape[3])
+        return change(
+            inputs, y_true, hyperparameters, seed, of=TargetTransform.of(self._data.targets, facts), bends=bends
+        )
+
+    def _make_network(self, shape: Any) -> Network:
+        return CnnValuesNetwork(shape, self.precision)

@@ -1,0 +1,214 @@
+"""What can be tuned in a trial of a residual network, and the tensor shapes that follow. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, NamedTuple
+
+from aifs_tune.errors import RequestError
+from aifs_tune.space.parameters import IntParameter, Parameter
+from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
+from aifs_tune.trainers.network.params import IMAGE_CLASSES, MOST_WEIGHTS, ImageParams, Optimizer, Precision
+from aifs_tune.trainers.network.runtime import tf
+
+KERNEL = 3
+"""Edge of all kernels but those of the shortcuts, which have 1 px."""
+
+ALLOWED: dict[str, Parameter] = {
+    **IMAGE_CLASSES,
+    "filters": IntParameter(low=1, high=1024, description="Of the first stage; each stage doubles them."),
+    "stages": IntParameter(low=1, high=8, description="Each but the first halves the edges."),
+    "blocks": IntParameter(low=1, high=32, description="Of each stage; of two convolutions each."),
+}
+"""What each parameter can be."""
+
+STATIC_PARAMS = ("optimizer", "batch_size", "filters", "stages", "blocks")
+"""What makes another program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualParams(ImageParams):
+    """One configuration. The defaults are the smallest of He et al. (2016) for small images, with 14 layers."""
+
+    trainer: ClassVar[str] = "residual_cnn"
+    allowed: ClassVar = ALLOWED
+    static_params: ClassVar = STATIC_PARAMS
+
+    filters: int = 16
+    stages: int = 3
+    blocks: int = 2
+
+
+class Convolution(NamedTuple):
+    """One convolution and its batch norm: ``before`` channels to ``after``, every ``stride`` px."""
+
+    name: str
+    edge: int
+    before: int
+    after: int
+    stride: int
+
+
+class Block(NamedTuple):
+    """Two convolutions, and the one of the shortcut where the sizes differ."""
+
+    first: Convolution
+    second: Convolution
+    shortcut: Convolution | None
+
+
+@dataclass(frozen=True)
+class ResidualShape:
+    """All that a compiled program depends on; ``image`` is height, width and channels."""
+
+    image: tuple[int, int, int]
+    n_classes: int
+    optimizer: Optimizer = "adam"
+    batch_size: int = 32
+    filters: int = 16
+    stages: int = 3
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        for name in STATIC_PARAMS:
+            object.__setattr__(self, name, ALLOWED[name].take(name, getattr(self, name)))
+        height, width, _ = self.image
+        least = 2 ** (self.stages - 1)
+        if min(height, width) < least:
+            raise RequestError(
+                f"stages: {self.stages} are too many for images of {height}x{width} px; allowed: fewer stages, or "
+                f"images of at least {least} px"
+            )
+        if self.n_weights > MOST_WEIGHTS:
+            raise RequestError(
+                f"filters, stages, blocks: {self.filters}, {self.stages} and {self.blocks} make a network of "
+                f"{self.n_weights:,} weights; allowed: at most {MOST_WEIGHTS:,}"
+            )
+
+    @classmethod
+    def of(cls, params: ResidualParams, image: tuple[int, int, int], n_classes: int) -> ResidualShape:
+        """The shape of ``params`` on images of this shape.
+
+        Raises
+        ------
+        RequestError
+            If the images are too small for the stages, or the network is too large.
+        """
+        return cls(image, n_classes, **{name: getattr(params, name) for name in STATIC_PARAMS})
+
+    @property
+    def stem(self) -> Convolution:
+        """What comes before the blocks."""
+        return Convolution("stem", KERNEL, self.image[2], self.filters, 1)
+
+    @property
+    def all_blocks(self) -> list[Block]:
+        """From the image to the classes."""
+        return [self._block(stage, block) for stage in range(self.stages) for block in range(self.blocks)]
+
+    @property
+    def n_features(self) -> int:
+        """Channels of the last block."""
+        return int(self.filters * 2 ** (self.stages - 1))
+
+    @property
+    def convolutions(self) -> Iterator[Convolution]:
+        """All of them."""
+        yield self.stem
+        for block in self.all_blocks:
+            yield from (one for one in block if one is not None)
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for one in self.convolutions:
+            shapes[f"{one.name}.kernel"] = (one.edge, one.edge, one.before, one.after)
+            shapes[f"{one.name}.scale"] = shapes[f"{one.name}.offset"] = (one.after,)
+        return shapes | {"classes.kernel": (self.n_features, self.n_classes), "classes.bias": (self.n_classes,)}
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each running mean and variance by name."""
+        return {f"{one.name}.{what}": (one.after,) for one in self.convolutions for what in ("mean", "variance")}
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers in all weights together."""
+        return sum(prod(shape) for shape in self.weight_shapes.values())
+
+    def _block(self, stage: int, block: int) -> Block:
+        after, is_first = self.filters * 2**stage, block == 0
+        stride = 2 if stage and is_first else 1
+        before = after // stride
+        name = f"stage{stage}.block{block}"
+        return Block(
+            Convolution(f"{name}.first", KERNEL, before, after, stride),
+            Convolution(f"{name}.second", KERNEL, after, after, 1),
+            Convolution(f"{name}.shortcut", 1, before, after, stride) if stride > 1 else None,
+        )
+
+
+RUNNING = 0.9
+"""Share of the running mean and variance that a training pass leaves as it was; the rest is the batch's."""
+
+LEAST_VARIANCE = 1e-5
+"""Added to a variance before its root is taken."""
+
+
+class ResidualNetwork(ImageNetwork):
+    """Stages of basic blocks (He et al. 2016, fig. 5 left), a global mean, dropout and the classes.
+
+    A convolution without bias is followed by batch norm (Ioffe and Szegedy 2015); where the sizes change, the
+    shortcut is a convolution of 1 px with batch norm (option B of the paper). In mixed precision the convolutions are
+    computed in bfloat16, all else in float32. The batch's variance is the mean square, as Keras has it, also in the
+    running one. A last batch that is filled up counts in its statistics as a whole.
+    """
+
+    def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
+        super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes)
+
+    def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
+        """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the mean features."""
+
+        def normal(values: Any, one: Convolution) -> Any:
+            return self._normal(values, one, is_training)
+
+        values = tf.nn.relu(normal(inputs, self.shape.stem))
+        for block in self.shape.all_blocks:
+            inner = normal(tf.nn.relu(normal(values, block.first)), block.second)
+            values = tf.nn.relu(inner + (values if block.shortcut is None else normal(values, block.shortcut)))
+        kept = drop(tf.reduce_mean(values, axis=(1, 2)))
+        return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
+
+    def _normal(self, values: Any, one: Convolution, is_training: bool) -> Any:
+        """A convolution and its batch norm, float32."""
+        wide = tf.nn.conv2d(tf.cast(values, self._dtype), self._weight(f"{one.name}.kernel"), one.stride, "SAME")
+        mean, variance = self.states[f"{one.name}.mean"], self.states[f"{one.name}.variance"]
+        fused = tf.raw_ops.FusedBatchNormV3(
+            x=tf.cast(wide, tf.float32),
+            scale=self.weights[f"{one.name}.scale"],
+            offset=self.weights[f"{one.name}.offset"],
+            mean=tf.constant([]) if is_training else mean,
+            variance=tf.constant([]) if is_training else variance,
+            epsilon=LEAST_VARIANCE,
+            is_training=is_training,
+        )
+        if is_training:
+            n = int(wide.shape[0] * wide.shape[1] * wide.shape[2])
+            mean.assign_add((fused.batch_mean - mean) * (1 - RUNNING))
+            # The operation gives the variance of a sample, n / (n - 1) times the mean square.
+            variance.assign_add((fused.batch_variance * ((n - 1) / n) - variance) * (1 - RUNNING))
+        return fused.y
+
+
+class ResidualCnnTrainer(ImageTrainer):
+    """Trains residual networks; see :class:`~aifs_tune.trainers.models.residual.ResidualParams`."""
+
+    params_type: ClassVar = ResidualParams
+    shape_type: ClassVar = ResidualShape
+
+    def _make_network(self, shape: Any) -> ImageNetwork:
+        return ResidualNetwork(shape, self.precision)

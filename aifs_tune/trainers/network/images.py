@@ -1,0 +1,303 @@
+"""What all networks have that tell classes of images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.scalars import Scalar
+from aifs_tune.data.images.decode import ImageSet
+from aifs_tune.errors import DataError, RequestError
+from aifs_tune.trainers.augment.tensorflow import augment
+from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
+from aifs_tune.trainers.network.metrics import measure
+from aifs_tune.trainers.network.network import Network, dtype_of, gathered
+from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyperparameters
+from aifs_tune.trainers.network.program import Examples
+from aifs_tune.trainers.network.runtime import resident, tf
+from aifs_tune.trainers.network.trainer import NetTrainer
+from aifs_tune.trainers.network.trial_state import check_one_of
+from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions
+
+MOST_VIEWS = 1000
+
+_AT_ONCE = 64
+"""Images in one pass of :meth:`ImageNetwork.probabilities_of_views`."""
+
+
+class ImageNetwork(Network):
+    """From uint8 images (n, height, width, channels) to logits (n, classes).
+
+    ``shape`` says ``image`` (height, width, channels) and ``n_classes``.
+    """
+
+    def __init__(
+        self,
+        shape: Any,
+        precision: Precision,
+        sizes: Mapping[str, tuple[int, ...]],
+        states: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(sizes, states)
+        self.shape, self.precision = shape, precision
+        self._dtype = dtype_of(precision)
+        self._view: Any = None
+
+    @property
+    def n_outputs(self) -> int:
+        n_classes: int = self.shape.n_classes
+        return n_classes
+
+    def seen(self, raw: Any) -> Any:
+        return to_unit_scale(raw)
+
+    def activation(self, outputs: Any) -> Any:
+        return tf.nn.log_softmax(outputs)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Shape (n, classes), of uint8 images (n, height, width, channels).
+
+        Raises
+        ------
+        RequestError
+            If the images have another shape or type than those that the network is for.
+        """
+        check_images(images, self.shape.image)
+        return np.exp(self.predict(resident(images), np.arange(len(images), dtype=np.int32)))
+
+    def probabilities_of_views(
+        self, images: NDArray[np.uint8], views: int, *, hyperparameters: Mapping[str, float], seed: int
+    ) -> NDArray[np.float32]:
+        """The mean of :meth:`probabilities` over ``views`` random views of each image (Krizhevsky et al. 2012).
+
+        A view is changed as :func:`~aifs_tune.trainers.augment.tensorflow.augment` changes training images by
+        ``hyperparameters``, without
+        erasing. The same ``seed`` gives the same views of the same images in the same order. One view is the image
+        as it is.
+
+        Raises
+        ------
+        RequestError
+            If the images are wrong, or ``views`` or ``seed`` is not allowed.
+        """
+        if not 1 <= views <= MOST_VIEWS:
+            raise RequestError(f"views: {views} is not allowed; allowed: a whole number from 1 to {MOST_VIEWS}")
+        if seed < 0:
+            raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
+        if views == 1 or len(images) == 0:
+            return self.probabilities(images)
+        check_images(images, self.shape.image)
+        if self._view is None:
+            self._view = tf.function(self._view_batch, autograph=False)
+        stored, n = resident(images), len(images)
+        strengths = {
+            name: tf.constant(value, tf.float32) for name, value in view_hyperparameters(hyperparameters).items()
+        }
+        filled = np.resize(np.arange(n, dtype=np.int32), -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)
+        found = [
+            np.array(self._view(stored, tf.constant(picked), strengths, tf.constant([seed, i], tf.int64), views))
+            for i, picked in enumerate(filled)
+        ]
+        return np.concatenate(found)[:n]
+
+    def _view_batch(self, stored: Any, picked: Any, hyperparameters: Any, seed: Any, views: Any) -> Any:
+        self.n_traces += 1
+        images = self.seen(gathered(stored, picked))
+        seeds = tf.random.split(seed, views)
+
+        def one(i: Any, total: Any) -> Any:
+            changed = augment(images, hyperparameters, seeds[i])
+            outputs = self.outputs(changed, lambda values: values, is_training=False)
+            return i + 1, total + tf.nn.softmax(outputs)
+
+        zeros = tf.zeros((_AT_ONCE, self.n_outputs))
+        return tf.while_loop(lambda i, _: i < views, one, (0, zeros))[1] / tf.cast(views, tf.float32)
+
+    def _weight(self, name: str) -> Any:
+        return tf.cast(self.weights[name], self._dtype)
+
+
+def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    """Raises RequestError if ``images`` are not uint8 of shape (n, *shape)."""
+    if images.ndim != 4 or images.shape[1:] != shape or images.dtype != np.uint8:
+        wanted = ", ".join(map(str, shape))
+        raise RequestError(f"images: {images.dtype} of shape {images.shape}; allowed: uint8 of shape (n, {wanted})")
+
+
+def to_unit_scale(images: Any) -> Any:
+    """Images of 0 to 255, of any type, as float32 of 0 to 1."""
+    return tf.cast(images, tf.float32) * (1 / 255)
+
+
+class ImageShapes(Protocol):
+    """A type of shapes: :meth:`of` gives the one of these params for images of this shape."""
+
+    def of(self, params: Any, image: tuple[int, int, int], n_classes: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """What all trials of a trainer share; the arguments of the same name in
+    :class:`~aifs_tune.trainers.network.images.ImageTrainer`, and its types of params and shapes.
+
+    Raises
+    ------
+    RequestError
+        If a value is not allowed; DataError if nothing can be learnt or measured on ``images``.
+    """
+
+    images: ImageSet
+    metric: str = "val_macro_f1"
+    mode: Literal["max", "min"] = "max"
+    patience: int | None = None
+    class_weights: Literal["balanced", "none"] = "balanced"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    epochs: int = 20
+    params_type: type[ImageParams] = field(kw_only=True)
+    shape_type: ImageShapes = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_one_of("metric", self.metric, CLASS_METRICS)
+        check_one_of("class_weights", self.class_weights, ("balanced", "none"))
+        check_mode(self.mode, self.patience)
+        check_training(self.precision, self.epochs)
+        check_classes(self.images.labels, self.images.train, self.images.val, "images")
+
+    @property
+    def train(self) -> NDArray[np.int32]:
+        """The images to train on."""
+        return self.images.train
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The classes in their order, and the fingerprint of the images."""
+        return {"classes": list(self.images.classes), "fingerprint": self.images.fingerprint}
+
+    def params_of(self, params: Mapping[str, Scalar]) -> ImageParams:
+        """Checked, with the defaults for what is absent."""
+        return self.params_type.from_mapping(params)
+
+    def shape_of(self, params: Any) -> Any:
+        """The shape of a network with ``params`` for these images."""
+        return self.shape_type.of(params, self.images.shape, len(self.images.classes))
+
+    def weights_of_classes(self) -> NDArray[np.float32]:
+        """:func:`class_weights` of the training part; all 1 for ``"none"``."""
+        if self.class_weights == "none":
+            return np.ones(len(self.images.classes), np.float32)
+        return class_weights(self.images.labels[self.images.train], len(self.images.classes))
+
+    def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
+        """What the logarithms, shape (n, classes), of the images of ``part`` are worth: ``val_loss`` and so on."""
+        labels = self.images.labels[getattr(self.images, part)]
+        return {f"{part}_{name}": value for name, value in measure(labels, y_pred).items()}
+
+    def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
+        """The logarithms of :meth:`measure` beside the truths, as probabilities."""
+        rows = getattr(self.images, part)
+        return Predictions(rows, self.images.labels[rows], np.exp(y_pred), tuple(self.images.classes), ())
+
+
+def class_weights(labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float32]:
+    """Balanced as in King and Zeng (2001): each class of ``labels`` has the same total weight, the mean is 1."""
+    counts = np.bincount(labels, minlength=n_classes)
+    return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
+
+
+def check_mode(mode: str, patience: int | None) -> None:
+    """Raises RequestError if one of them is not allowed."""
+    check_one_of("mode", mode, ("max", "min"))
+    if patience is not None and patience < 1:
+        raise RequestError(f"patience: {patience} is not allowed; allowed: a whole number from 1, or none")
+
+
+def check_training(precision: str, epochs: int) -> None:
+    """Raises RequestError if one of them is not allowed."""
+    check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
+    if epochs < 1:
+        raise RequestError(f"epochs: {epochs} is not allowed; allowed: a whole number from 1")
+
+
+def check_classes(labels: NDArray[np.int32], train: NDArray[np.int32], val: NDArray[np.int32], what: str) -> None:
+    """Raises DataError if nothing can be learnt or measured; ``what`` the examples are called."""
+    if len(train) == 0:
+        raise DataError(f"train: no {what}; allowed: at least one to train on")
+    n_classes = len(np.unique(labels[val]))
+    if n_classes < 2:
+        raise DataError(f"val: {what} of {n_classes} class(es); allowed: at least two, or no metric says anything")
+
+
+class ImageTrainer(NetTrainer):
+    """Trains a network on ``images``; usable alone, or as the trainer of a sweep.
+
+    Parameters
+    ----------
+    images
+        Decoded, of at least two classes.
+    params
+        Any of ``params_type``; absent ones have their default.
+    metric
+        One of ``CLASS_METRICS``.
+
+    All others are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
+    """
+
+    params_type: ClassVar[type[ImageParams]]
+    shape_type: ClassVar[ImageShapes]
+
+    def __init__(
+        self,
+        images: ImageSet,
+        params: Mapping[str, Scalar] | None = None,
+        *,
+        seed: int = 0,
+        metric: str = "val_macro_f1",
+        mode: Literal["max", "min"] = "max",
+        patience: int | None = None,
+        class_weights: Literal["balanced", "none"] = "balanced",
+        precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
+        epochs: int = 20,
+        threads: int | None = None,
+        devices: float = 1,
+    ) -> None:
+        self._images = images
+        task = ImageTask(
+            images,
+            metric,
+            mode,
+            patience,
+            class_weights,
+            precision,
+            epochs,
+            params_type=self.params_type,
+            shape_type=self.shape_type,
+        )
+        super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
+
+    def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:
+        """Probabilities of the best epoch, shape (n, classes), of uint8 images (n, height, width, channels).
+
+        With more than one of ``views``, the mean over so many random views of each image, changed as the trial
+        changes training images; see :meth:`~aifs_tune.trainers.network.images.ImageNetwork.probabilities_of_views`.
+        """
+        hyperparameters = self._train_state.params.hyperparameters()
+        with self._best_weights() as network:
+            assert isinstance(network, ImageNetwork)
+            return network.probabilities_of_views(images, views, hyperparameters=hyperparameters, seed=seed)
+
+    def _resident(self) -> Examples:
+        labels = self._images.labels
+        weights = self._task.weights_of_classes()[labels]
+        return Examples(resident(self._images.images), resident(labels), resident(weights))
+
+    def _make_loss_function(self, shape: Any) -> LossFunction:
+        del shape
+        return ClassificationLoss(augment)
+
+    def _part(self, part: str) -> NDArray[np.int32]:
+        picked: NDArray[np.int32] = getattr(self._images, part)
+        return picked

@@ -1,0 +1,113 @@
+"""TensorFlow and Keras as the trainers use them; import them from here."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from aifs_tune._util import memory
+from aifs_tune._util.gpu_sharing import limit_mb
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.network.params import Precision
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are numbered as by nvidia-smi and Ray
+# with a limit on a GPU's memory, TensorFlow takes all of it at once unless it is told so here
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+__all__ = ["configure", "gpu_peak_mb", "keras", "native_precision", "resident", "tf"]
+
+_ALIGNMENT = 64
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BFLOAT16_CAPABILITY = (8, 0)
+
+
+def configure(threads: int | None, share: float = 1.0) -> None:
+    """Limit TensorFlow to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory; let
+    what it takes of it grow.
+
+    TensorFlow takes all of this only before its first operation in a process; later calls change nothing. Where
+    nvidia-smi does not tell how much memory a GPU has, a share of it is not limited.
+
+    Raises
+    ------
+    RequestError
+        If Keras runs on something else than TensorFlow, ``threads`` is below 1, or the share is too small to use.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RequestError(f"KERAS_BACKEND: {keras.backend.backend()!r} is in use; allowed: tensorflow")
+    if threads is not None and threads < 1:
+        raise RequestError(f"threads: {threads} is not allowed; allowed: a whole number from 1, or none")
+    try:
+        if threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            _let_grow(gpu, memory.gpu_mb() if share < 1 else None, share)
+    except RuntimeError:
+        return
+
+
+def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
+    """TensorFlow allows either of the two for a device; with a limit, growth is asked for in the environment."""
+    if tf.config.get_logical_device_configuration(gpu) is not None:
+        return
+    if total_mb is None:
+        tf.config.experimental.set_memory_growth(gpu, True)
+        return
+    limit = tf.config.LogicalDeviceConfiguration(memory_limit=limit_mb(share, total_mb))
+    tf.config.set_logical_device_configuration(gpu, [limit])
+
+
+def gpu_peak_mb() -> float | None:
+    """The most that TensorFlow has allocated on a GPU in this process, in MB of 2**20 bytes; None without a GPU."""
+    gpus = range(len(tf.config.list_logical_devices("GPU")))
+    peaks = [tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] / 2**20 for i in gpus]
+    return max(peaks, default=None)
+
+
+def resident(array: NDArray[Any]) -> Any:
+    """``array`` as a tensor where the training runs: on a CPU the same memory if possible, on a GPU a copy.
+
+    The memory of an ``.npy`` file that was mapped copy-on-write is shared. A copy is made of an array that is
+    read-only or strided, which DLPack cannot describe, or that TensorFlow's vector code would refuse because
+    it does not begin at a multiple of 64 bytes.
+    """
+    flags = array.flags
+    if flags.writeable and flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
+        tensor = tf.experimental.dlpack.from_dlpack(np.asarray(array).__dlpack__())
+    else:
+        tensor = tf.constant(array)
+    if tf.config.list_logical_devices("GPU"):
+        with tf.device("GPU:0"):
+            return tf.identity(tensor)
+    return tensor
+
+
+def native_precision() -> Precision:
+    """Mixed bfloat16 where the hardware multiplies it natively, else float32.
+
+    A GPU does from compute capability 8.0; a CPU with AVX-512 BF16 or AMX. Elsewhere bfloat16 is emulated and slower.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= _BFLOAT16_CAPABILITY else "float32"
+    return "mixed_bfloat16" if cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def cpu_flags() -> set[str]:
+    """What the CPU can do, in Linux's words; empty where the system does not tell."""
+    try:
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return set()
+    return set(found[1].split()) if found else set()

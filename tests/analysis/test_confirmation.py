@@ -1,0 +1,204 @@
+"""Confirmations as studies: who is compared, what was found, and what is refused. No training."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from aifs_tune.analysis.candidates import BASELINE, candidates_of, chosen_candidates
+from aifs_tune.analysis.confirmation import read_confirmation, start_confirmation
+from aifs_tune.analysis.noise import noise_of
+from aifs_tune.analysis.test_part import TEST_EVALUATION
+from aifs_tune.config.cross_validation import SIZES, CrossValidation
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.execution.confirm import _test_study
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import start_study
+from aifs_tune.study.study import Study
+
+CV = CrossValidation(folds=4, repeats=2)
+
+
+@pytest.fixture
+def study(url: str) -> Study:
+    """Five trials of an mlp: the default, and four others."""
+    spec = parse_sweep(
+        {
+            "name": "genes",
+            "trainer": "mlp",
+            "data": {"table": {"bundled": "breast_cancer"}},
+            "space": {"dropout": {"type": "float", "low": 0, "high": 0.9, "default": 0.5}},
+        }
+    )
+    study = start_study(Storage(url, create=True), spec, "genes")
+    for dropout, value in ((None, 0.7), (0.1, 0.8), (0.2, 0.9), (0.2, 0.85), (0.3, 0.6)):
+        if dropout is not None:
+            study.enqueue({"dropout": dropout})
+        study.tell(study.ask(), {"val_macro_f1": value})
+    return study
+
+
+def measured(study: Study, scores: dict[float, list[float | None]]) -> Study:
+    """``study`` with the scores of each dropout by split; None fails."""
+    for _ in study.all_trials():
+        trial = study.ask()
+        score = scores[float(trial.params["dropout"])][int(trial.params["split"])]
+        if score is None:
+            study.tell(trial, state="failed", reason="lost")
+        else:
+            study.report(trial, 1, {"val_macro_f1": 0.9})
+            study.report(trial, 2, {"val_macro_f1": 0.8, "fold_macro_f1": score})
+            study.tell(trial)
+    return study
+
+
+def test_the_best_that_differ_are_compared_with_the_default(study: Study) -> None:
+    found = candidates_of(study, top=2)
+    assert [(each.name, each.trial, each.params) for each in found] == [
+        (BASELINE, None, {"dropout": 0.5}),
+        ("trial 2", 2, {"dropout": 0.2}),
+        ("trial 1", 1, {"dropout": 0.1}),
+    ]
+    assert [each.name for each in candidates_of(study, top=9, baseline=4)] == [
+        BASELINE,
+        "trial 2",
+        "trial 1",
+        "trial 0",
+    ]
+
+
+def test_two_studies_are_compared_by_their_best(study: Study) -> None:
+    other = start_study(study.storage, study.spec, "genes-by-chance")
+    other.tell(other.ask(), {"val_macro_f1": 0.7})
+    other.enqueue({"dropout": 0.8})
+    other.tell(other.ask(), {"val_macro_f1": 0.75})
+    found = chosen_candidates(study, ["genes-by-chance"])
+    assert [(each.name, each.trial, each.params) for each in found] == [
+        ("genes trial 2", 2, {"dropout": 0.2}),
+        ("genes-by-chance trial 1", 1, {"dropout": 0.8}),
+    ]
+    found = chosen_candidates(study, ["1", "genes-by-chance:0", "4"])
+    assert [each.name for each in found] == ["trial 1", "genes-by-chance trial 0", "trial 4"]
+
+
+def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(study: Study) -> None:
+    candidates = candidates_of(study, top=2)
+    created = start_confirmation(study.storage, study.spec, "genes-confirm", candidates, CV)
+    trials = created.all_trials()
+    assert [trial.state for trial in trials] == ["waiting"] * 24
+    assert {(trial.params["split"], trial.params["dropout"]) for trial in trials} == {
+        (split, each.params["dropout"]) for split in range(8) for each in candidates
+    }
+    assert len({trial.seed for trial in (*trials, *study.all_trials())}) == 24 + 5
+    assert created.n_requested == 24
+    assert created.spec.search.scheduler == "none"
+
+
+def test_the_same_confirmation_goes_on_and_another_has_another_name(study: Study) -> None:
+    def start(top: int, cv: CrossValidation = CV) -> Study:
+        candidates = candidates_of(study, top=top)
+        return start_confirmation(study.storage, study.spec, "genes-confirm", candidates, cv)
+
+    assert start(2).name == start(2).name == "genes-confirm"
+    assert start(1).name == "genes-confirm-2"
+    assert start(2, CrossValidation(folds=3)).name == "genes-confirm-3"
+    assert len(start(2).all_trials()) == 24
+
+
+def test_the_verdicts_are_those_of_the_scores(study: Study) -> None:
+    candidates = candidates_of(study, top=2)
+    created = start_confirmation(study.storage, study.spec, "c", candidates, CV)
+    created.record_fact(SIZES, [[300, 100]] * 8)
+    base = [0.70, 0.71, 0.69, 0.70, 0.72, 0.70, 0.69, 0.71]
+    better = [value + 0.1 + 0.002 * (i % 3) for i, value in enumerate(base)]
+    same = [value + 0.02 * (-1) ** i for i, value in enumerate(base)]
+    measured(created, {0.5: base, 0.2: better, 0.1: same})
+    found = read_confirmation(study.storage, "c")
+    assert [(each.name, each.verdict) for each in found.comparisons] == [
+        ("trial 2", "better"),
+        ("trial 1", "not distinguishable"),
+    ]
+    assert found.comparisons[0].difference == pytest.approx(0.1 + 0.002 * 7 / 8)
+    assert found.leader.name == "trial 2"
+    assert [split.n_test for split in found.scores.splits] == [100] * 8
+    assert len(found.table) == 24
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["candidates"][0]["mean"] == pytest.approx(sum(base) / 8)
+    assert told["splits"][5] == {"repeat": 1, "fold": 1}
+
+
+def test_a_training_that_failed_is_left_out_of_its_pair_and_said(study: Study) -> None:
+    candidates = candidates_of(study, top=1)
+    created = start_confirmation(study.storage, study.spec, "c", candidates, CV)
+    lost: list[float | None] = [0.7, None, 0.71, 0.69, 0.7, 0.72, 0.7, 0.71]
+    measured(created, {0.5: lost, 0.2: [0.8, 0.81, 0.8, 0.8, 0.82, 0.8, 0.79, 0.8]})
+    (comparison,) = read_confirmation(study.storage, "c").comparisons
+    assert (comparison.n_pairs, comparison.n_splits) == (7, 8)
+    assert "1 of 8 splits left out" in comparison.text
+
+
+def test_the_noise_is_the_spread_of_one_configuration(study: Study) -> None:
+    (baseline, *_) = candidates_of(study, top=1)
+    created = start_confirmation(study.storage, study.spec, "n", [baseline], CrossValidation(folds=4))
+    created.record_fact(SIZES, [[300, 100]] * 4)
+    measured(created, {0.5: [0.7, 0.74, None, 0.72]})
+    found = noise_of(read_confirmation(study.storage, "n"))
+    assert (found.n, found.low, found.high) == (3, 0.7, 0.74)
+    assert found.sd == pytest.approx(0.02)
+    assert found.smallest == pytest.approx(2 * 0.02 * (2 * (1 / 3 + 1 / 3)) ** 0.5)
+
+
+def test_the_test_part_is_spent_once(study: Study) -> None:
+    first, second, _ = candidates_of(study, top=2)
+    created = _test_study(study, second)
+    assert created.name == "genes-test"
+    assert created.spec.evaluate_test
+    assert [dict(trial.params) for trial in created.all_trials()] == [{"dropout": 0.2}]
+    assert created.fact(TEST_EVALUATION)["name"] == "trial 2"
+    assert _test_study(study, second).name == "genes-test"
+    with pytest.raises(ConflictError, match=r"the test part of study 'genes' was spent on trial 2"):
+        _test_study(study, first)
+
+
+def test_a_study_of_a_project_is_confirmed_in_its_project(study: Study) -> None:
+    theirs = start_study(study.storage, study.spec, "genes", project="biology")
+    theirs.tell(theirs.ask(), {"val_macro_f1": 0.7})
+    theirs.enqueue({"dropout": 0.2})
+    theirs.tell(theirs.ask(), {"val_macro_f1": 0.8})
+    candidates = candidates_of(theirs, top=1)
+    created = start_confirmation(theirs.storage, theirs.spec, f"{theirs.name}-confirm", candidates, CV)
+    assert created.name == "biology/genes-confirm"
+    assert _test_study(theirs, candidates[1]).name == "biology/genes-test"
+
+
+def test_what_cannot_be_confirmed_is_refused(study: Study, url: str) -> None:
+    def refused(words: str, kind: type[Exception] = RequestError, **sections: Any) -> None:
+        document = study.spec.model_dump(mode="json") | {"name": "other"} | sections
+        other = start_study(study.storage, parse_sweep(document), f"other-{len(sections)}-{words[:4].strip()}")
+        with pytest.raises(kind, match=words):
+            start_confirmation(study.storage, other.spec, "o", candidates_of(study, top=1), CV)
+
+    refused("other has no trainer: an instrument measures", trainer=None, data=None)
+    divided = {"cross_validation": {"folds": 2}, "space": {"dropout": 0.5, "split": 0}}
+    refused("divides its data already", **divided)
+    refused("given no data that could be divided into 4 folds", trainer="mylab:run", data=None)
+    spec = parse_sweep({"name": "e", "trainer": "mlp", "space": {"dropout": {"type": "float", "low": 0, "high": 0.9}}})
+    empty = start_study(study.storage, spec, "empty")
+    with pytest.raises(RequestError, match="its space states no default configuration; allowed: --baseline TRIAL"):
+        candidates_of(empty, top=1)
+    trial = empty.ask()
+    with pytest.raises(NotFoundError, match="has no complete trial yet"):
+        candidates_of(empty, top=1, baseline=trial.number)
+    empty.tell(trial, {"val_macro_f1": 0.5})
+    with pytest.raises(RequestError, match="have one configuration, that of the baseline"):
+        candidates_of(empty, top=1, baseline=trial.number)
+    with pytest.raises(RequestError, match="trial 2 and trial 3 have the same configuration"):
+        chosen_candidates(study, ["2", "3"])
+    with pytest.raises(NotFoundError, match="study 'genes' is no confirmation"):
+        read_confirmation(study.storage, "genes")
+    start_confirmation(study.storage, study.spec, "c", candidates_of(study, top=1), CV)
+    with pytest.raises(NotFoundError, match="confirmation 'c' has no result yet"):
+        read_confirmation(study.storage, "c")

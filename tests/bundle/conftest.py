@@ -1,8 +1,0 @@
-"""Where the small data sets of the trainers' tests are found."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "trainers"))

@@ -1,0 +1,91 @@
+"""Images in different parts that look alike, and the command that shows data before any training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from aifs_tune.cli.main import app
+from aifs_tune.config.data import DataSpec
+from aifs_tune.data import prepare_images
+from aifs_tune.errors import DataError, RequestError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes in three parts; one picture of train is in test too, stored again with another quality."""
+    random = np.random.default_rng(2)
+    for part, n in (("train", 8), ("val", 4), ("test", 4)):
+        for label in ("cell", "debris"):
+            (tmp_path / "d" / part / label).mkdir(parents=True)
+            for i in range(n):
+                pixels = np.asarray(Image.fromarray(random.integers(0, 255, (6, 6), np.uint8)).resize((48, 48)))
+                Image.fromarray(pixels).save(tmp_path / "d" / part / label / f"{part}{i}.png")
+    Image.open(tmp_path / "d/train/cell/train3.png").save(tmp_path / "d/test/cell/again.jpg", quality=60)
+    return tmp_path / "d"
+
+
+def test_near_duplicates_in_different_parts_are_named_once_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = prepare_images(DataSpec(folder=folder, image_size=32)).preflight.near_duplicates
+    assert found is not None
+    assert (found.n_pairs, found.n_images) == (1, 2)
+    assert {found.worst[0].first, found.worst[0].second} == {"train/cell/train3.png", "test/cell/again.jpg"}
+    assert {found.worst[0].first_part, found.worst[0].second_part} == {"train", "test"}
+    assert "1 pair of images in different parts looks alike: " in found.text
+    assert "keep images of the same thing together with data.group_by" in found.text
+    monkeypatch.setattr(
+        "aifs_tune.data.images.near_duplicates.near_duplicates", lambda *_, **__: pytest.fail("it is noted")
+    )
+    again = prepare_images(DataSpec(folder=folder, image_size=32)).preflight
+    assert again.near_duplicates == found
+    assert f"warning: {found.text}" in again.lines()
+
+
+def test_they_are_refused_or_not_looked_for_where_the_sweep_file_says_so(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"1 pair of images .*allowed with data.near_duplicates refuse: none"):
+        prepare_images(DataSpec(folder=folder, image_size=32, near_duplicates="refuse"))
+    assert (
+        prepare_images(DataSpec(folder=folder, image_size=32, near_duplicates="ignore")).preflight.near_duplicates
+        is None
+    )
+    (folder / "test/cell/again.jpg").unlink()
+    clean = prepare_images(DataSpec(folder=folder, image_size=32, near_duplicates="refuse")).preflight.near_duplicates
+    assert clean is not None
+    assert (clean.n_pairs, clean.text) == (0, "")
+
+
+def test_many_images_are_looked_at_within_bounds_and_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aifs_tune.data.images.near_duplicates.MOST_COMPARISONS", 0)
+    monkeypatch.setenv("AIFS_TUNE_CACHE", str(folder.parent / "cache"))
+    found = prepare_images(DataSpec(folder=folder, image_size=32)).preflight.near_duplicates
+    assert found is not None
+    assert "by hashes that differ in at most 0 of 64 bits" in found.limits
+
+
+def test_the_command_shows_parts_duplicates_and_the_fingerprint(folder: Path) -> None:
+    words = ["check-data", "celestial_cnn", "--data", str(folder)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    shown = " ".join(done.stdout.split())
+    assert "│ cell │ 8 │ 4 │ 5 │" in shown
+    assert "again.jpg (test)" in shown
+    answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert answer["subsets"]["train"] == {"examples": 16, "classes": {"cell": 8, "debris": 8}, "groups": None}
+    assert answer["near_duplicates"]["n_pairs"] == 1
+    assert answer["fingerprint"] in shown
+
+
+def test_the_command_refuses_what_has_no_data(folder: Path) -> None:
+    refused = CliRunner().invoke(app, ["check-data", "crystal_growth"])
+    assert isinstance(refused.exception, RequestError)
+    assert "is given no data to look at" in str(refused.exception)
+    for file in (folder / "train/cell").iterdir():
+        file.unlink()
+    refused = CliRunner().invoke(app, ["check-data", "celestial_cnn", "--data", str(folder)])
+    assert isinstance(refused.exception, DataError)
+    assert "usable classes: debris; allowed: at least 2" in str(refused.exception)

@@ -1,0 +1,151 @@
+"""Trials that share one program: a real Ray, a population in an actor, each trial proposed and recorded by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import aifs_tune
+from aifs_tune.data.simulate.sky import simulate_sky
+from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.execution.callbacks import NullCallback
+from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.ray.cluster import RayConfig, ray_pool
+from aifs_tune.execution.ray.fused import open_worker_group
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
+from aifs_tune.trainers.factory import why_not_fused
+
+FIXED = (
+    *("space.filters=4", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24"),
+    *("trainer.precision=float32", "search.scheduler=asha", "search.grace_epochs=1", "search.sampler=random"),
+)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory) -> Path:
+    return simulate_sky(tmp_path_factory.mktemp("sky") / "survey", images=150, size=24, difficulty=0.0).folder
+
+
+class Lines(NullCallback):
+    """Remembers what a sweep says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def on_status(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.soak
+def test_a_population_measures_what_its_members_do_alone(survey, url):
+    said = Lines()
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.fused_trials=3"])
+    result = sweep.run(trials=8, epochs=4, workers=3, storage=url, study="three", callback=said)
+    table = result.trials
+    assert any("1 population(s) of 3 trials in one program each" in line for line in said.lines)
+    assert set(table["state"]) == {"complete", "pruned"}
+    assert table["worker"].nunique() == 3
+    assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
+    assert len(list((result.study.artifacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
+
+    from aifs_tune.data import open_images, prepare_images
+    from aifs_tune.trainers.fused.fused import FusedTrainer
+    from aifs_tune.trainers.models.cnn import cnn_task
+
+    task = cnn_task(open_images(prepare_images(result.study.spec.data).location), precision="float32")
+    member = FusedTrainer(task, result.best.params, size=1).member()
+    for trial in result.study.all_trials()[:3]:
+        member.reset(trial.params, seed=trial.seed)
+        for measured in result.study.curve(trial):
+            assert member.epoch() == pytest.approx(dict(measured.metrics), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.soak
+def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url):
+    overrides = [*FIXED, "resources.fused_trials=2", "search.scheduler=none"]
+    overrides += ["trainer.checkpoint_s=0", "trainer.patience=99"]
+    sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides)
+    killed: list[int] = []
+
+    def kill_once_it_trains() -> None:
+        until = time.monotonic() + 280
+        while time.monotonic() < until and not killed:
+            if _epochs(url) >= 2:
+                killed.extend(_processes_of("ray::Hall"))
+                for process in killed:
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_once_it_trains)
+    killer.start()
+    result = sweep.run(trials=2, epochs=60, workers=2, storage=url, study="two")
+    killer.join()
+    assert killed
+    assert [trial.state for trial in result.study.all_trials()] == ["complete", "complete"]
+    assert [len(result.study.curve(trial)) for trial in result.study.all_trials()] == [60, 60]
+
+
+def _processes_of(title: str) -> list[int]:
+    """Those that this process started, not those of whoever else tests here."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                found.append(process.pid)
+    return found
+
+
+def _epochs(url: str) -> int:
+    if not Path(url.removeprefix("sqlite:///")).exists():
+        return 0
+    try:
+        return sum(trial.epochs for trial in get_study(Storage(url), "two").all_trials())
+    except aifs_tune.errors.AifsTuneError:
+        return 0
+
+
+def test_a_population_that_cannot_start_says_why(survey, tmp_path):
+    overrides = [*FIXED, "resources.fused_trials=2", "search.workers=1"]
+    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec
+    context = TrialContext(spec, tmp_path / "gone", tmp_path, tmp_path)
+    with ray_pool(spec.search, spec.resources, RayConfig()) as pool:
+        with (
+            pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
+            open_worker_group(context, pool, n_trials=2, callback=NullCallback()),
+        ):
+            pass
+        elsewhere = replace(context, fingerprint="that of other data")
+        said = Lines()
+        with (
+            pytest.raises(WorkError, match=r"no node is left that can run a trial; the last one: the data on "),
+            open_worker_group(elsewhere, pool, n_trials=2, callback=said),
+        ):
+            pass
+        assert "is given no more trials: the data on " in said.lines[0]
+
+
+def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
+    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.fused_trials=2"]).spec
+    assert "is tuned" in (why_not_fused(spec) or "")
+    with pytest.raises(RequestError, match=r"resources.fused_trials: 2 is not possible: .* is tuned; allowed: 1"):
+        aifs_tune.Sweep(spec).run(trials=1)
+
+
+def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):
+    def spec(*more: str) -> aifs_tune.config.sweep.SweepSpec:
+        return aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, *more]).spec
+
+    assert why_not_fused(spec()) == "a CPU is kept busy by one trial"
+    assert why_not_fused(spec("resources.gpu=1")) is None
+    assert why_not_fused(spec("resources.gpu=1", "resources.fused_trials=1")) is not None
+    assert why_not_fused(spec("resources.fused_trials=4")) is None
+    assert "measures what share of a GPU" in str(why_not_fused(spec("resources.gpu=auto", "resources.fused_trials=4")))

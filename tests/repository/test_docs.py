@@ -1,0 +1,151 @@
+"""Every command and example of README and docs runs, in the order it stands there.
+
+Sweeps are made small by options that are added at the end of a ``run`` line; nothing else is changed. They are
+processes of their own. Python examples that follow each other share one, each with its own names.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typed import CommandLine
+
+from aifs_tune.cli.main import app
+from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.yaml import read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = ["--epochs", "1", "--set", "data.image_size=24", "--set", "space.filters=8", "--set", "space.dense_units=16"]
+NAMES = {"__name__": "__main__"}
+BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text())
+
+
+def small(words: list[str]) -> list[str]:
+    """The same command on less: fewer trials and epochs, a smaller sky; one worker, after the first sweep of all."""
+    if words[:2] == ["aifs-tune", "run"]:
+        if words[2] == "sky_positions":
+            few = ["--set", "data.frames.simulate.images=60", "--set", "data.frames.simulate.size=24", "--workers", "1"]
+            return [*words, "--trials", "2", *SMALL, *few]
+        if words[2] == "quick_sky":
+            return [*words, "--trials", "2", *SMALL[:2], "--workers", "1"]
+        return [*words, "--trials", "2", *SMALL, *(["--workers", "1"] if "--study" in words else [])]
+    if words[:2] == ["aifs-tune", "simulate-sky"]:
+        return [*words, "--images", "150", "--size", "24", "--difficulty", "0"]
+    return words
+
+
+def process(words: list[str], folder: Path, code: str | None = None) -> tuple[int, str]:
+    """How a Python with these words ended, and what it said."""
+    done = subprocess.run([sys.executable, *words], input=code, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, f"{done.stdout}\n{done.stderr}"
+
+
+def command(line: str, folder: Path, run: CommandLine) -> tuple[int, str]:
+    words = small(shlex.split(line, comments=True))
+    assert words[0] == "aifs-tune", line
+    if words[1] == "run":
+        return process(["-m", "aifs_tune", *words[1:]], folder)
+    ran = run(*words[1:])
+    return ran.code, f"{ran.out}\n{ran.err}"
+
+
+def python(codes: list[str], folder: Path) -> tuple[int, str]:
+    """Run these examples one after another; what one names, the next does not know."""
+    script = "\n".join(
+        f"exec(compile({smaller(code)!r}, 'example {n}', 'exec'), {NAMES!r})" for n, code in enumerate(codes)
+    )
+    return process(["-"], folder, script)
+
+
+def smaller(code: str) -> str:
+    """The same example with a sweep of two trials, one after the other."""
+    code = code.replace('"celestial_cnn", data="survey")', f'"celestial_cnn", data="survey", overrides={SMALL[3::2]})')
+    return code.replace("trials=24, epochs=8", "trials=2, epochs=1, workers=1")
+
+
+def run_page(page: Path, folder: Path, run: CommandLine) -> int:
+    """Run all examples of a page in ``folder``; how many there were."""
+    n_run = 0
+    steps: list[tuple[str, str]] = []
+    for language, text in blocks(page):
+        if language == "yaml":
+            parse_sweep({"name": "example", "space": {"x": 1.0}} | read_yaml(text, source=page.name).data)
+            n_run += 1
+        elif language == "python" and text.startswith("# "):  # a file of the reader's: its first line names it
+            file = folder / text.splitlines()[0].removeprefix("# ")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        elif language == "python":
+            steps.append((language, text))
+        else:  # make is what runs these tests
+            steps.extend((language, line) for line in text.splitlines() if not line.startswith("make "))
+    for language, of_it in groupby(steps, key=lambda step: step[0]):
+        texts = [text for _, text in of_it]
+        pieces = [texts] if language == "python" else [[text] for text in texts]
+        for piece in pieces:
+            code, said = python(piece, folder) if language == "python" else command(piece[0], folder, run)
+            assert code == 0, f"{page.name}: {' '.join(piece)}\n{said[-4000:]}"
+        n_run += len(texts)
+    return n_run
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_readme_runs_from_top_to_bottom(tmp_path, run):
+    assert run_page(ROOT / "README.md", tmp_path, run) >= 12
+
+
+def marked(page: Path) -> Any:
+    """The page as a parameter: where it starts a sweep, a Ray starts."""
+    is_swept = any("aifs-tune run" in text or ".run(" in text for language, text in blocks(page) if language != "yaml")
+    return pytest.param(page, id=page.name, marks=[pytest.mark.ray] if is_swept else [])
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory) -> Path:
+    """The folder that a page begins with which does not make it."""
+    folder = tmp_path_factory.mktemp("made") / "survey"
+    words = small(["aifs-tune", "simulate-sky", str(folder)])
+    code, said = process(["-m", "aifs_tune", *words[1:]], folder.parent)
+    assert code == 0, said
+    return folder
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [marked(p) for p in PAGES[1:] if blocks(p)])
+def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path, run, survey):
+    if "simulate-sky survey" not in page.read_text():
+        shutil.copytree(survey, tmp_path / "survey")
+    assert run_page(page, tmp_path, run) >= 1
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_every_benchmark_says_how_it_is_used(script, tmp_path):
+    code, said = process([str(script), "--help"], tmp_path)
+    assert code == 0, said
+    assert f"python benchmarks/{script.name}" in said
+
+
+def test_every_command_is_documented():
+    told = "\n".join(page.read_text() for page in PAGES)
+    names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
+    assert [name for name in names if f"aifs-tune {name}" not in told] == []
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,193 @@
+"""The model of trials without epochs: its numbers, and what follows from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from scipy.optimize import check_grad
+from scipy.stats import multivariate_normal
+
+from aifs_tune.samplers.aifs import AifsSampler
+from aifs_tune.samplers.encoding import Encoding
+from aifs_tune.samplers.gp import (
+    OutputWarp,
+    SingleFidelityPosterior,
+    SingleFidelityPrior,
+    drawn,
+    fit,
+    loss_and_gradient,
+)
+from aifs_tune.samplers.prior import UserPrior
+from aifs_tune.samplers.single_fidelity import Measured, SingleFidelityModel, measured_in, propose_single_fidelity
+
+RNG = np.random.default_rng(0)
+X = RNG.random((12, 4))
+Y = np.sin(5 * X[:, 0]) + X[:, 1] + 0.1 * RNG.standard_normal(12)
+COLUMNS = np.array([0, 1, 2, 2])
+PRIOR = SingleFidelityPrior.of(COLUMNS)
+
+
+def covariance(theta, x, other):
+    gap = (x[:, None] - other[None]) / np.exp(theta[:3])[COLUMNS]
+    r = np.sqrt(5.0 * (gap**2).sum(-1))
+    return np.exp(theta[3]) * (1 + r + r * r / 3) * np.exp(-r) + 1.0
+
+
+def test_the_loss_is_that_of_the_formula_and_its_gradient_right():
+    theta = PRIOR.mean + 0.3
+    dense = covariance(theta, X, X) + (np.exp(theta[4]) + 1e-8) * np.eye(12)
+    by_scipy = -multivariate_normal(np.zeros(12), dense).logpdf(Y) - 6 * np.log(2 * np.pi)
+    off = (theta - PRIOR.mean) / PRIOR.sd
+    assert loss_and_gradient(theta, COLUMNS, X, Y, PRIOR)[0] == pytest.approx(by_scipy + 0.5 * off @ off)
+    error = check_grad(
+        lambda t: loss_and_gradient(t, COLUMNS, X, Y, PRIOR)[0],
+        lambda t: loss_and_gradient(t, COLUMNS, X, Y, PRIOR)[1],
+        theta,
+    )
+    assert error < 1e-4
+
+
+def test_means_variances_and_gains_are_those_of_the_formula():
+    theta, new = PRIOR.mean, RNG.random((3, 4))
+    posterior = SingleFidelityPosterior(theta, COLUMNS, X, Y)
+    dense = covariance(theta, X, X) + (np.exp(theta[4]) + 1e-8) * np.eye(12)
+    both = np.vstack([new, X[:1]])
+    cross = covariance(theta, both, X)
+    mean = cross @ np.linalg.solve(dense, Y)
+    joint = covariance(theta, both, both) - cross @ np.linalg.solve(dense, cross.T)
+    got = posterior.mean_and_variance(new)
+    assert np.allclose(got[0], mean[:3])
+    assert np.allclose(got[1], np.diag(joint)[:3])
+    gain, variance = posterior.gain(new, X[0])
+    assert np.allclose(gain, mean[:3] - mean[3])
+    assert np.allclose(variance, np.diag(joint)[:3] + joint[3, 3] - 2 * joint[:3, 3])
+
+
+def test_kernels_are_drawn_as_probable_as_they_are():
+    """With one observation nothing is learnt: the draws are spread as the prior is."""
+    x, y = np.zeros((1, 4)), np.zeros(1)
+    draws = np.array(drawn(COLUMNS, x, y, PRIOR, PRIOR.mean, 600, np.random.default_rng(1)))
+    assert np.allclose(draws[:, :3].mean(0), PRIOR.mean[:3], atol=0.15)
+    assert np.allclose(draws[:, :3].std(0), PRIOR.sd[:3], rtol=0.15)
+
+
+def test_the_noise_is_found():
+    x = np.random.default_rng(3).random((60, 4))
+    y = 2 * x[:, 0] + 0.3 * np.random.default_rng(4).standard_normal(60)
+    theta = fit(COLUMNS, x, (y - y.mean()) / y.std(), PRIOR)
+    assert np.sqrt(np.exp(theta[-1])) * y.std() == pytest.approx(0.3, rel=0.3)
+
+
+@pytest.mark.parametrize("values", [np.exp(2 * RNG.standard_normal(30)), RNG.random(30), -(RNG.random(30) ** 2)])
+def test_the_warp_rises_and_is_undone(values):
+    warp = OutputWarp.of(values)
+    warped = warp(values)
+    assert warped.mean() == pytest.approx(0.0, abs=1e-9)
+    assert warped.std() == pytest.approx(1.0)
+    kept = np.sort(values[values > warp.low])
+    assert len(kept) >= 20
+    assert np.all(np.diff(warp(kept)) > 0)
+    assert np.allclose(warp.inverse(warp(kept)), kept)
+
+
+def test_one_disaster_does_not_make_all_others_alike():
+    values = np.append(np.linspace(0.0, 1.0, 20), -1e6)
+    warped = OutputWarp.of(values)(values)
+    assert warped[19] - warped[10] > 0.3
+
+
+def test_values_that_are_all_equal_are_no_trouble():
+    assert np.isfinite(OutputWarp.of(np.ones(5))(np.ones(5))).all()
+
+
+SPACE = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1), "c": CategoricalDistribution(["x", "y", "z"])}
+
+
+def measured(n=25, noise=0.05, running=0, seed=0):
+    encoding, rng = Encoding(SPACE), np.random.default_rng(seed)
+    unit_points = encoding.deactivated(rng.random((n, 3)))
+    values = -((unit_points[:, 0] - 0.3) ** 2) - (unit_points[:, 1] - 0.7) ** 2 + noise * rng.standard_normal(n)
+    nothing = np.empty((0, 3))
+    return Measured(
+        unit_points, values, np.arange(n), np.empty((n, 0)), encoding.deactivated(rng.random((running, 3))), nothing
+    )
+
+
+def test_the_expected_gain_falls_as_more_is_known():
+    encoding, rng = Encoding(SPACE), np.random.default_rng(0)
+    gains = {8: 0.0, 60: 0.0}
+    for n in gains:
+        for seed in range(3):
+            single_fidelity = SingleFidelityModel(encoding, measured(n, noise=0.005, seed=seed))
+            gains[n] += single_fidelity.expected_gain(
+                propose_single_fidelity(single_fidelity, UserPrior(encoding, {}), rng)[:20]
+            ).max()
+    assert gains[60] < 0.5 * gains[8]
+
+
+def test_the_gain_is_that_of_random_draws():
+    encoding = Encoding(SPACE)
+    single_fidelity = SingleFidelityModel(encoding, measured())
+    unit_point = encoding.deactivated(np.random.default_rng(5).random((1, 3)))
+    rng, means = np.random.default_rng(6), []
+    here = single_fidelity.means[single_fidelity.best]
+    for posterior in single_fidelity.posteriors:
+        mean, variance = posterior.gain(encoding.features(unit_point), single_fidelity.x[single_fidelity.best])
+        reached = single_fidelity.warp.inverse(here + mean + np.sqrt(variance) * rng.standard_normal(100_000))
+        means.append(np.maximum(reached - single_fidelity.warp.inverse(here), 0).mean())
+    assert single_fidelity.expected_gain(unit_point)[0] == pytest.approx(np.mean(means), rel=0.15, abs=1e-6)
+
+
+def test_what_runs_is_not_proposed_again():
+    encoding = Encoding(SPACE)
+    free = SingleFidelityModel(encoding, measured())
+    first = propose_single_fidelity(free, UserPrior(encoding, {}), np.random.default_rng(0))[0]
+    now = measured()
+    busy = SingleFidelityModel(
+        encoding, Measured(now.unit_points, now.values, now.numbers, now.excess, first[None], now.failed), free
+    )
+    assert busy.posteriors is free.posteriors
+    second = propose_single_fidelity(busy, UserPrior(encoding, {}), np.random.default_rng(0))[0]
+    assert np.abs(first - second).max() > 0.01
+
+
+def test_an_ordered_choice_is_one_number():
+    encoding = Encoding({"level": CategoricalDistribution(["low", "mid", "high"])}, ordered=["level"])
+    unit_points = encoding.deactivated(np.array([[0.1], [0.5], [0.9]]))
+    features = encoding.features(unit_points)
+    assert features.shape == (3, 1)
+    assert np.all(np.diff(features[:, 0]) > 0)
+    assert [encoding.params(unit_point)["level"] for unit_point in unit_points] == ["low", "mid", "high"]
+
+
+def test_ordered_choices_are_learnt_from_their_neighbours():
+    levels = list(range(12))
+    space = {"level": CategoricalDistribution(levels)}
+
+    def n_until_found(ordered, seed):
+        study = optuna.create_study(direction="maximize", sampler=AifsSampler(seed=seed, space=space, ordered=ordered))
+        for n in range(12):
+            trial = study.ask(space)
+            if trial.params["level"] == 9:
+                return n
+            study.tell(trial, -abs(trial.params["level"] - 9))
+        return 12
+
+    assert sum(n_until_found(["level"], seed) for seed in range(6)) < sum(n_until_found([], seed) for seed in range(6))
+
+
+def test_trials_are_read_with_what_they_exceed():
+    study = optuna.create_study(direction="minimize")
+    for i in range(4):
+        trial = study.ask(SPACE)
+        if i < 2:
+            study._storage.set_trial_system_attr(trial._trial_id, "constraints:p <= 1", float(i) - 0.5)
+        if i != 3:
+            study.tell(trial, float(i))
+    read = measured_in(study.get_trials(), Encoding(SPACE), larger_is_better=False)
+    assert np.array_equal(read.values, [0.0, -1.0, -2.0])
+    assert np.array_equal(read.excess[:2, 0], [-0.5, 0.5])
+    assert np.isnan(read.excess[2, 0])
+    assert len(read.running) == 1

@@ -1,0 +1,122 @@
+"""What a guess costs, and how examples and gradients are changed on the way; in TensorFlow and in JAX alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aifs_tune.trainers.augment import jax as stacked_changes
+from aifs_tune.trainers.augment.jax import Effects
+from aifs_tune.trainers.fused import stacked
+from aifs_tune.trainers.fused.jax_runtime import jax, jnp
+from aifs_tune.trainers.network.losses import ClassificationLoss
+from aifs_tune.trainers.network.program import _clipped
+from aifs_tune.trainers.network.runtime import keras, tf
+
+Array = NDArray[Any]
+PLAIN = {"label_smoothing": 0.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
+LABELS = np.array([0, 2, 1, 1, 0], np.int32)
+LOGITS = np.random.default_rng(0).normal(0, 2, (5, 3)).astype(np.float32)
+
+
+def hyperparameters(**given: float) -> dict[str, Any]:
+    return {name: tf.constant(value) for name, value in (PLAIN | given).items()}
+
+
+def prepared(inputs: Array, labels: Array, weights: Array, seed: int = 0, **given: float) -> tuple[Any, Any]:
+    told = (tf.constant(array) for array in (inputs, labels, weights))
+    return ClassificationLoss().prepare(*told, hyperparameters(**given), tf.constant([seed, 1], tf.int64))
+
+
+def costs(logits: Array, labels: Array, **given: float) -> Array:
+    """Of the TensorFlow lesson, held against the JAX one."""
+    _, y_true = prepared(np.zeros((len(labels), 1), np.float32), labels, np.ones(len(labels), np.float32))
+    ours = np.array(ClassificationLoss().losses(tf.constant(logits), y_true, hyperparameters(**given)))
+    theirs = stacked.costs(jnp.asarray(logits), jnp.asarray(labels), PLAIN | given)
+    np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-5, atol=1e-6)
+    return ours
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_smoothed_labels_cost_what_keras_says(share: float) -> None:
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=share, reduction=None)
+    expected = loss(np.eye(3, dtype=np.float32)[LABELS], LOGITS)
+    np.testing.assert_allclose(costs(LOGITS, LABELS, label_smoothing=share), np.array(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_costs_are_those_of_keras(gamma: float) -> None:
+    loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=gamma, from_logits=True, reduction=None)
+    expected = loss(np.eye(3, dtype=np.float32)[LABELS], LOGITS)
+    np.testing.assert_allclose(costs(LOGITS, LABELS, focal_gamma=gamma), np.array(expected), rtol=1e-4)
+
+
+def test_a_guess_that_is_sure_has_a_finite_gradient() -> None:
+    sure = tf.Variable([[80.0, 0.0, 0.0]])
+    for gamma in (0.0, 0.5):
+        with tf.GradientTape() as tape:
+            _, y_true = prepared(np.zeros((1, 1), np.float32), LABELS[:1], np.ones(1, np.float32))
+            loss = ClassificationLoss().losses(sure, y_true, hyperparameters(focal_gamma=gamma))
+        assert np.isfinite(np.array(tape.gradient(loss, sure))).all()
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(2, 0.2), (4, 1.0)])
+def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: float) -> None:
+    n = 4000
+    inputs = np.random.default_rng(1).random((n, *[2] * (rank - 1)), dtype=np.float32)
+    labels, weights = (np.arange(n) % 3).astype(np.int32), np.linspace(1, 2, n, dtype=np.float32)
+    mixed, (own, other, share, own_weights, other_weights) = prepared(inputs, labels, weights, mixup=alpha)
+    share = np.array(share)
+    across = share.reshape(n, *[1] * (rank - 1))
+    np.testing.assert_allclose(mixed, inputs * across + np.roll(inputs, 1, axis=0) * (1 - across), atol=1e-6)
+    np.testing.assert_array_equal(other, np.roll(labels, 1))
+    np.testing.assert_array_equal(other_weights, np.roll(weights, 1))
+    assert share.min() >= 0.5
+    # the larger part of Beta(a, a): its square distance from a half is the variance 1 / (4 (2 a + 1))
+    assert ((share - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    drawn = np.array(stacked_changes.near_share(n, jnp.asarray(alpha), jax.random.key(0)))
+    assert ((drawn - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    logits = np.random.default_rng(2).normal(size=(n, 3)).astype(np.float32)
+    loss = ClassificationLoss().losses(
+        tf.constant(logits), (own, other, share, own_weights, other_weights), hyperparameters()
+    )
+    parts = [costs(logits, np.array(truth)) * np.array(w) for truth, w in ((own, own_weights), (other, other_weights))]
+    np.testing.assert_allclose(loss, share * parts[0] + (1 - share) * parts[1], rtol=1e-4)
+
+
+def test_with_both_mixings_each_takes_a_half() -> None:
+    images = np.random.default_rng(1).random((600, 8, 8, 1), dtype=np.float32)
+    labels, weights = np.zeros(600, np.int32), np.ones(600, np.float32)
+    ours, (*_, share, _, _) = prepared(images, labels, weights, mixup=1.0, cutmix=1.0)
+    told = {"mixup": jnp.asarray(1.0), "cutmix": jnp.asarray(1.0)}
+    theirs, _ = stacked_changes.mixed(jnp.asarray(images), told, jax.random.key(0), Effects(is_mixed=True, is_cut=True))
+    for found in (ours, theirs):
+        is_mixed = (~np.isclose(found, images)).all(axis=(1, 2, 3)) & ~np.isclose(
+            np.array(found)[:, 0, 0], np.roll(images, 1, axis=0)[:, 0, 0]
+        ).all(axis=1)
+        assert 0.4 < is_mixed.mean() < 0.6
+    assert float(np.min(share)) > 0.4
+
+
+def test_nothing_is_mixed_at_zero() -> None:
+    images = np.random.default_rng(1).random((6, 4, 4, 1), dtype=np.float32)
+    found, (_, _, share, _, _) = prepared(images, np.zeros(6, np.int32), np.ones(6, np.float32))
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(share, np.ones(6))
+
+
+@pytest.mark.parametrize("most", [0.0, 0.5, 1e6])
+def test_gradients_are_clipped_by_their_norm_together(most: float) -> None:
+    generator = np.random.default_rng(0)
+    gradients = {name: generator.normal(size=size).astype(np.float32) for name, size in (("a", (3, 2)), ("b", (4,)))}
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+    factor = most / norm if 0 < most < norm else 1.0
+    found = stacked.clipped(gradients, jnp.asarray(most), Effects(is_clipped=True))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(found[name], gradient * factor, rtol=1e-5)
+    if most:
+        for one, gradient in zip(_clipped(list(gradients.values()), most), gradients.values(), strict=True):
+            np.testing.assert_allclose(one, gradient * factor, rtol=1e-5)
