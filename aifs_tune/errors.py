@@ -18,22 +18,28 @@
         ├── TrainerError        a trainer failed or returned what is no measurement
         └── InterruptedSweepError  stopped before the end; can be resumed
 
-Errors of other libraries are translated into these where they enter. ``BORDER`` is the one table
-that maps a family to the exit code of the command line and to an HTTP status.
+Errors of other libraries are translated into these where they enter. Each class states the exit code of the command line
+and the HTTP status of the service.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 
 class AifsTuneError(Exception):
     """Base of every error raised on purpose; its text is one message a user can act on."""
 
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
 
 class RequestError(AifsTuneError):
     """What was asked for is wrong; nothing was done."""
+
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 422
 
 
 class SweepFileError(RequestError):
@@ -72,17 +78,29 @@ class DataError(RequestError):
 class NotFoundError(RequestError):
     """No such study, trial or file."""
 
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 404
+
 
 class ConflictError(RequestError):
     """The request contradicts what already stands."""
+
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 409
 
 
 class AccessError(RequestError):
     """A token does not allow it."""
 
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 403
+
 
 class UnknownCallerError(AccessError):
     """A service was asked without a token that is valid."""
+
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 401
 
 
 class WorkError(AifsTuneError):
@@ -91,6 +109,9 @@ class WorkError(AifsTuneError):
 
 class StorageError(WorkError):
     """The storage cannot be read or written."""
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 503
 
 
 class StorageBusyError(StorageError):
@@ -103,6 +124,9 @@ class DamagedError(StorageError):
 
 class ServiceError(WorkError):
     """The service cannot be reached, or has as many requests as it takes."""
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 503
 
 
 class TrainerError(WorkError):
@@ -119,31 +143,6 @@ class NodeError(LostError):
 
 class InterruptedSweepError(WorkError):
     """The sweep stopped before its last trial; ``aifs-tune resume`` finishes it."""
-
-
-@dataclass(frozen=True)
-class Border:
-    """How one error family looks from outside."""
-
-    exit_code: int
-    http_status: int
-
-
-BORDER: dict[type[AifsTuneError], Border] = {
-    NotFoundError: Border(2, 404),
-    ConflictError: Border(2, 409),
-    UnknownCallerError: Border(2, 401),
-    AccessError: Border(2, 403),
-    RequestError: Border(2, 422),
-    StorageError: Border(1, 503),
-    ServiceError: Border(1, 503),
-    AifsTuneError: Border(1, 500),
-}
-
-
-def border_of(error: AifsTuneError) -> Border:
-    """The nearest entry of :data:`BORDER` along the class hierarchy of ``error``."""
-    return next(BORDER[family] for family in type(error).__mro__ if family in BORDER)
 
 
 PROBLEM_TYPES: dict[type[AifsTuneError], tuple[str, str]] = {

@@ -39,7 +39,7 @@ from aifs_tune.cli.options import (
 )
 from aifs_tune.cli.result import FormatOption, OutputOption, out, print_result, print_table
 from aifs_tune.cli.target import find_service, find_target_study
-from aifs_tune.errors import AifsTuneError, RequestError, border_of
+from aifs_tune.errors import AifsTuneError, RequestError
 from aifs_tune.execution.timing import process_age_s
 from aifs_tune.study.trial import State, selected
 
@@ -278,7 +278,7 @@ def main() -> None:
         if debug:
             raise
         echo_stderr(f"aifs-tune: {error}")
-        sys.exit(border_of(error).exit_code)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

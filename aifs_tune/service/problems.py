@@ -15,7 +15,7 @@ from starlette.routing import Match
 
 from aifs_tune._util.scalars import brief
 from aifs_tune.config.messages import validation_problems
-from aifs_tune.errors import PROBLEM_TYPES, AifsTuneError, SweepFileError, border_of
+from aifs_tune.errors import PROBLEM_TYPES, AifsTuneError, SweepFileError
 from aifs_tune.service.strict_json import encoded
 
 MEDIA_TYPE = "application/problem+json"
@@ -52,7 +52,7 @@ def of_error(error: AifsTuneError, instance: str) -> Response:
     """An error of ours."""
     kind = next(PROBLEM_TYPES[family] for family in type(error).__mro__ if family in PROBLEM_TYPES)
     errors = [{"pointer": pointer(path), "detail": text} for path, text in _problems_of(error)]
-    return problem(border_of(error).http_status, str(error), instance=instance, kind=kind, errors=errors)
+    return problem(error.http_status, str(error), instance=instance, kind=kind, errors=errors)
 
 
 def pointer(path: Sequence[str | int]) -> str:

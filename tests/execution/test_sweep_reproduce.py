@@ -16,7 +16,7 @@ from aifs_tune.artifacts.data_files import match_files
 from aifs_tune.cli.main import app
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.sources import prepare
-from aifs_tune.errors import ConflictError, DataError, RequestError, WorkError, border_of
+from aifs_tune.errors import ConflictError, DataError, RequestError, WorkError
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.confirm import SweepOptions
 from aifs_tune.execution.data import located
@@ -85,7 +85,7 @@ def test_the_command_says_it_with_its_exit_code(
     done = CliRunner().invoke(app, ["reproduce", str(lab_bundle), "--json"])
     assert json.loads(done.stdout)["is_reproduced"] is False
     assert isinstance(done.exception, WorkError)
-    assert border_of(done.exception).exit_code == 1
+    assert done.exception.exit_code == 1
     assert "was not reached again; see study noisy" in str(done.exception)
 
 
