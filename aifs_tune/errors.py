@@ -18,8 +18,8 @@
         ├── TrainerError        a trainer failed or returned what is no measurement
         └── InterruptedSweepError  stopped before the end; can be resumed
 
-Errors of other libraries are translated into these where they enter. Each class states the exit code of the command line
-and the HTTP status of the service.
+Errors of other libraries are translated into these where they enter. Each class states the exit code of the command
+line and the HTTP status of the service.
 """
 
 from __future__ import annotations
