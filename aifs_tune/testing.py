@@ -15,6 +15,8 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.protocol import Adaptable, Resumable, Trainer
 
+__all__ = ["TrainerContract"]
+
 
 class TrainerContract:
     """What every trainer must do, whatever it trains: subclass as ``TestSomething`` and fill in the first three.

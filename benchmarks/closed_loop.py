@@ -24,7 +24,7 @@ import numpy as np
 import optuna
 from search.instruments import instruments
 
-from aifs_tune.samplers import Proposer
+from aifs_tune.samplers.proposer import Proposer
 from aifs_tune.study.open import instrument_spec
 
 FIRST_SEED = 100

@@ -24,7 +24,7 @@ from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists,
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.ray.cluster import RayConfig
 from aifs_tune.execution.timing import Profile
-from aifs_tune.samplers import check_sampler
+from aifs_tune.samplers.proposer import check_sampler
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study, study_names

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.samplers import Proposer
+from aifs_tune.samplers.proposer import Proposer
 from aifs_tune.study.ranking import noise_in
 from aifs_tune.study.trial import Trial
 

@@ -10,7 +10,7 @@ import optuna
 from aifs_tune.config.loading import parse_sweep, spec_document
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError
-from aifs_tune.samplers import initial_design
+from aifs_tune.samplers.initial_design import initial_design
 from aifs_tune.storage.optuna_logging import quietly
 from aifs_tune.storage.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.storage.storage import Storage

@@ -9,7 +9,7 @@ from typing import Any
 
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.samplers import LEAST_TRIALS
+from aifs_tune.samplers.transfer import LEAST_TRIALS
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study, study_names
 from aifs_tune.study.study import Study

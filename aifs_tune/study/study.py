@@ -18,7 +18,8 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune._util.seeds import trial_seed
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, StorageBusyError
-from aifs_tune.samplers import SOURCE_TASKS, Proposer, SourceTask
+from aifs_tune.samplers.proposer import Proposer
+from aifs_tune.samplers.transfer import SOURCE_TASKS, SourceTask
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage

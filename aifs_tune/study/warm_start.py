@@ -12,7 +12,9 @@ from itertools import zip_longest
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.samplers import Proposer, SourceTask, distance, standardised
+from aifs_tune.samplers.proposer import Proposer
+from aifs_tune.samplers.search_space import distance
+from aifs_tune.samplers.transfer import SourceTask, standardised
 from aifs_tune.space.search_space import Space
 from aifs_tune.study.study import Study
 

@@ -10,7 +10,7 @@ import pytest
 
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import RequestError, SweepFileError
-from aifs_tune.samplers import initial_design
+from aifs_tune.samplers.initial_design import initial_design
 from aifs_tune.study.open import open_study
 
 SPACE = {

@@ -13,9 +13,10 @@ import pytest
 from aifs_tune.config.search import SAMPLERS, SearchSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, RequestError
-from aifs_tune.samplers import LEAST_CONTINUATION_VALUE, check_sampler, is_rung
 from aifs_tune.samplers.learning_curves import KERNEL
 from aifs_tune.samplers.optuna_samplers import OPTUNA_SAMPLERS
+from aifs_tune.samplers.proposer import check_sampler
+from aifs_tune.samplers.stopping import LEAST_CONTINUATION_VALUE, is_rung
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import open_study, start_study
 

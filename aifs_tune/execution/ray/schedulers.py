@@ -11,7 +11,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from aifs_tune.config.search import SearchSpec
-from aifs_tune.samplers import LEAST_CONTINUATION_VALUE, is_rung
+from aifs_tune.samplers.stopping import LEAST_CONTINUATION_VALUE, is_rung
 from aifs_tune.study.trial import Trial
 
 GRACE_EPOCHS = 4
