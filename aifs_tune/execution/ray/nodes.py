@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.air.execution.resources.request import ResourceRequest
+from ray import tune
 from ray.exceptions import RayActorError
-from ray.tune.execution.tune_controller import TuneController
 from ray.util.placement_group import placement_group
 
 from aifs_tune.errors import WorkError
@@ -61,33 +60,34 @@ class ExcludedNodes:
         return {_NODE_ID: f"!in({','.join(sorted(self._n_told))})"} if self._n_told else {}
 
 
+_EXCLUDED: dict[str, ExcludedNodes] = {}
+"""Excluded nodes of the sweeps that run in this process, by the sweep's id."""
+
+
 @contextmanager
-def avoid_excluded_nodes(excluded_nodes: ExcludedNodes, give_up: Callable[[WorkError], None]) -> Iterator[None]:
-    """While it lasts, Tune's trials whose workers raise :class:`UnusableNodeError` go to other nodes; ``give_up`` is
-    told
-    if there is none."""
-    placed, fail = ResourceRequest.to_placement_group, TuneController._process_trial_failure
-
-    def placed_beside(request: Any) -> Any:
-        if not excluded_nodes.selector:
-            return placed(request)
-        return placement_group(
-            request.bundles, request.strategy, bundle_label_selector=[excluded_nodes.selector] * len(request.bundles)
-        )
-
-    def failed(controller: Any, trial: Any, exception: Any) -> None:
-        cause = getattr(exception, "cause", exception)
-        if (
-            isinstance(cause, UnusableNodeError)
-            and (problem := excluded_nodes.add(cause.node, cause.reason)) is not None
-        ):
-            give_up(problem)
-        fail(controller, trial, exception)
-
-    ResourceRequest.to_placement_group = placed_beside
-    TuneController._process_trial_failure = failed
+def avoid_excluded_nodes(sweep: str, excluded_nodes: ExcludedNodes) -> Iterator[None]:
+    """While this lasts, the :class:`SweepResources` of ``sweep`` are placed beside these nodes."""
+    _EXCLUDED[sweep] = excluded_nodes
     try:
         yield
     finally:
-        ResourceRequest.to_placement_group = placed
-        TuneController._process_trial_failure = fail
+        del _EXCLUDED[sweep]
+
+
+class SweepResources(tune.PlacementGroupFactory):  # type: ignore[misc]
+    """CPUs and GPUs of one trial of a sweep, on a node that the sweep does not exclude.
+
+    Tune keeps copies of it in several processes, so it knows its sweep by the id.
+    """
+
+    def __init__(self, *, cpu: float, gpu: float, sweep: str) -> None:
+        super().__init__([{"CPU": cpu, "GPU": gpu}])
+        self._sweep = sweep
+
+    def to_placement_group(self) -> Any:
+        """Ask Ray for the resources."""
+        excluded_nodes = _EXCLUDED.get(self._sweep)
+        selector = excluded_nodes.selector if excluded_nodes is not None else {}
+        if not selector:
+            return super().to_placement_group()
+        return placement_group(self.bundles, self.strategy, bundle_label_selector=[selector] * len(self.bundles))

@@ -1,85 +1,124 @@
-"""What Ray Tune does otherwise than a sweep needs it, changed for as long as a sweep runs."""
+"""Changes to the inside of Ray Tune, made once in this process and in this module alone.
+
+Each acts only on what belongs to a sweep of this package, so that several sweeps can run in threads and other programs
+can use Ray Tune beside them. ``tests/execution/ray/test_ray_internals.py`` names every private attribute relied upon;
+it fails by that name when a release of Ray moves one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
 from typing import Any
 
+import ray
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
+from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
-from ray.tune.registry import _global_registry
+from ray.tune.registry import TRAINABLE_CLASS, _Registry
+
+from aifs_tune.execution.ray.searcher import StudySearcher
+
+
+@cache
+def apply_patches() -> None:
+    """Change Ray Tune in this process; a second call does nothing."""
+    _start_in_preloaded_workers()
+    _read_trainables_once()
+    _handle_failures_of_sweeps()
+    _report_memory_kills_as_dead_workers()
+
+
+def _start_in_preloaded_workers() -> None:
+    """Tune asks for workers with some environment variables of the driver and one of its own. Workers that were started
+    with our Ray have these variables but were not asked for with them: Ray would leave them idle and start others. A
+    trainable whose ``uses_preloaded_workers`` is true is started without variables."""
+    get = _ActorClassCache.get
+
+    @wraps(get)
+    def get_actor_class(actor_classes: Any, trainable: Any) -> Any:
+        if not getattr(trainable, "uses_preloaded_workers", False):
+            return get(actor_classes, trainable)
+        if trainable not in actor_classes._cache:
+            actor_classes._cache[trainable] = ray.remote(runtime_env={"env_vars": {}})(trainable)
+        return actor_classes._cache[trainable]
+
+    _ActorClassCache.get = get_actor_class
+
+
+_TRAINABLES: dict[str, Any] = {}
+"""Trainables of sweeps that run, by their name; None until the first look-up."""
 
 
 @contextmanager
-def without_worker_env_vars() -> Iterator[None]:
-    """Tune asks for workers with some variables of this process and one of its own. Those that started with our Ray
-    have the variables, but were not asked for with them: Ray would leave them idle and start others."""
-    default, propagated = dict(DEFAULT_ENV_VARS), set(ENV_VARS_TO_PROPAGATE)
-    DEFAULT_ENV_VARS.clear()
-    ENV_VARS_TO_PROPAGATE.clear()
+def trainable_read_once(name: str) -> Iterator[None]:
+    """While this lasts, the trainable ``name`` is read from the cluster once. Tune asks for it five times a trial, at a
+    higher cost than the trial's transactions."""
+    _TRAINABLES[name] = None
     try:
         yield
     finally:
-        DEFAULT_ENV_VARS.update(default)
-        ENV_VARS_TO_PROPAGATE.update(propagated)
+        del _TRAINABLES[name]
 
 
-@contextmanager
-def cached_trainable() -> Iterator[None]:
-    """Tune asks the cluster for its trainable five times a trial, which costs more than a trial's transactions:
-    what it found once stands until the sweep is over."""
-    found: dict[tuple[str, str], Any] = {}
-    get, contains = _global_registry.get, _global_registry.contains
+def _read_trainables_once() -> None:
+    get, contains = _Registry.get, _Registry.contains
 
-    def remembered(category: str, key: str) -> Any:
-        if (category, key) not in found:
-            found[category, key] = get(category, key)
-        return found[category, key]
+    @wraps(get)
+    def get_once(registry: Any, category: str, key: str) -> Any:
+        if category != TRAINABLE_CLASS or key not in _TRAINABLES:
+            return get(registry, category, key)
+        if _TRAINABLES[key] is None:
+            _TRAINABLES[key] = get(registry, category, key)
+        return _TRAINABLES[key]
 
-    _global_registry.get = remembered
-    _global_registry.contains = lambda category, key: (category, key) in found or contains(category, key)
-    try:
-        yield
-    finally:
-        del _global_registry.get, _global_registry.contains
+    @wraps(contains)
+    def contains_once(registry: Any, category: str, key: str) -> bool:
+        is_known = category == TRAINABLE_CLASS and _TRAINABLES.get(key) is not None
+        return is_known or contains(registry, category, key)
 
-
-@contextmanager
-def single_failure_count() -> Iterator[None]:
-    """Tune hears twice of a worker that is dead when it is handed its next trial: the first time the trial is put back
-    for another worker, the second time it would be given up, whatever its retries."""
-    fail = TuneController._process_trial_failure
-
-    def failed(controller: Any, trial: Any, exception: Any) -> None:
-        controller._resetting_trials.discard(trial)  # or it would be taken for one that has its worker
-        if trial.status == Trial.PENDING and trial not in controller._trial_to_actor:
-            return
-        fail(controller, trial, exception)
-
-    TuneController._process_trial_failure = failed
-    try:
-        yield
-    finally:
-        TuneController._process_trial_failure = fail
+    _Registry.get, _Registry.contains = get_once, contains_once
 
 
-@contextmanager
-def oom_kill_as_actor_error() -> Iterator[None]:
-    """Ray's memory monitor kills a worker with an error that Tune does not know, and which ends the whole sweep: Tune
-    is given the one of a worker that died, with the same text."""
-    failed = RayActorManager._actor_task_failed
+def _handle_failures_of_sweeps() -> None:
+    """Tune hears twice of a worker that is dead when it is handed its next trial. The first time, the trial is put back
+    for another worker; the second time, it would be given up, whatever its retries. The searcher hears of each failure
+    first, since it may have to exclude a node."""
+    process = TuneController._process_trial_failure
 
-    def translated(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    @wraps(process)
+    def process_failure(controller: Any, trial: Any, exception: Any) -> None:
+        searcher = searcher_of(controller)
+        if searcher is not None:
+            searcher.on_worker_failure(exception)
+            controller._resetting_trials.discard(trial)  # otherwise Tune believes that the trial has its worker
+            if trial.status == Trial.PENDING and trial not in controller._trial_to_actor:
+                return
+        process(controller, trial, exception)
+
+    TuneController._process_trial_failure = process_failure
+
+
+def searcher_of(controller: Any) -> StudySearcher | None:
+    """The searcher of a sweep that this controller of Tune runs; None if it runs something else."""
+    found = controller._search_alg
+    while found is not None and not isinstance(found, StudySearcher):
+        found = getattr(found, "searcher", None)
+    return found
+
+
+def _report_memory_kills_as_dead_workers() -> None:
+    """Ray's memory monitor kills a worker with an error that Tune does not know and that ends the whole run. Tune gets
+    the error of a worker that died, with the same text."""
+    fail = RayActorManager._actor_task_failed
+
+    @wraps(fail)
+    def fail_task(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=str(exception))
-        failed(self, tracked_actor_task, exception)
+        fail(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = translated
-    try:
-        yield
-    finally:
-        RayActorManager._actor_task_failed = failed
+    RayActorManager._actor_task_failed = fail_task

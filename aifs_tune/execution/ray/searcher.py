@@ -18,6 +18,7 @@ from aifs_tune.execution.callbacks import SweepCallback
 from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
+from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 
@@ -53,6 +54,8 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self.error: Exception | None = None
         self.is_done = False
         """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
+        self.excluded_nodes: ExcludedNodes | None = None
+        """Nodes that cannot run trials of the study; None where they are not tracked."""
         self._has_room: Callable[[], bool] = lambda: True
 
     def watch(self, has_room: Callable[[], bool]) -> None:
@@ -78,6 +81,14 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
     def give_up(self, error: Exception) -> None:
         """End the sweep with this error."""
         self.error = self.error or error
+
+    def on_worker_failure(self, error: Exception) -> None:
+        """Exclude the node of a worker that cannot run trials of the study; end the sweep if no other node is left."""
+        cause = getattr(error, "cause", error)
+        if self.excluded_nodes is not None and isinstance(cause, UnusableNodeError):
+            problem = self.excluded_nodes.add(cause.node, cause.reason)
+            if problem is not None:
+                self.give_up(problem)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray import tune
@@ -37,6 +37,9 @@ _TOGETHER_S = 0.05
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """A worker process that Tune keeps and resets from trial to trial."""
+
+    uses_preloaded_workers: ClassVar[bool] = False
+    """Whether the idle workers of this Ray have the driver's environment variables already."""
 
     def setup(
         self, config: dict[str, Any], context: TrialContext, threads: int, gpu: float, fused_actors: tuple[Any, ...]

@@ -27,13 +27,8 @@ from aifs_tune.execution.oom_retry import oom_num_gpus
 from aifs_tune.execution.ray.callback import TrialMonitor
 from aifs_tune.execution.ray.cluster import Pool
 from aifs_tune.execution.ray.fused import WorkerGroup, open_worker_group
-from aifs_tune.execution.ray.nodes import ExcludedNodes, avoid_excluded_nodes
-from aifs_tune.execution.ray.patches import (
-    cached_trainable,
-    oom_kill_as_actor_error,
-    single_failure_count,
-    without_worker_env_vars,
-)
+from aifs_tune.execution.ray.nodes import ExcludedNodes, SweepResources, avoid_excluded_nodes
+from aifs_tune.execution.ray.patches import apply_patches, trainable_read_once
 from aifs_tune.execution.ray.pbt_scheduler import PbtScheduler
 from aifs_tune.execution.ray.schedulers import History, make_scheduler
 from aifs_tune.execution.ray.searcher import PbtSearcher, StudySearcher
@@ -181,12 +176,9 @@ class _Phases:
         """Let Tune run ``n_trials`` trials."""
         is_population = isinstance(searcher, PbtSearcher)
         with ExitStack() as running:
-            if pool.is_ours:
-                running.enter_context(without_worker_env_vars())
-            running.enter_context(oom_kill_as_actor_error())
-            running.enter_context(single_failure_count())
-            excluded_nodes = ExcludedNodes(pool.is_room, self._callback.on_status)
-            running.enter_context(avoid_excluded_nodes(excluded_nodes, searcher.give_up))
+            apply_patches()
+            searcher.excluded_nodes = ExcludedNodes(pool.is_room, self._callback.on_status)
+            running.enter_context(avoid_excluded_nodes(self._owner, searcher.excluded_nodes))
             scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
             grows = pool.grows and not worker_group.fused_actors and not is_population
             if grows:
@@ -200,6 +192,9 @@ class _Phases:
                 gpu=worker_group.gpu or pool.gpu,  # a population's members have a part in what it was given
                 fused_actors=worker_group.fused_actors,
             )
+            trainable.uses_preloaded_workers = pool.is_ours
+            trainable.__name__ = f"{TrialTrainable.__name__}_{self._owner}"  # Tune finds it by name: one for each sweep
+            resources = SweepResources(cpu=worker_group.cpu, gpu=worker_group.gpu, sweep=self._owner)
             config = tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self._scheduler(searcher, n_trials, worker_group.workers),
@@ -210,11 +205,11 @@ class _Phases:
                 time_budget_s=None if left_s == float("inf") else left_s,
             )
             tuner = tune.Tuner(
-                tune.with_resources(trainable, {"cpu": worker_group.cpu, "gpu": worker_group.gpu}),
+                tune.with_resources(trainable, resources),
                 tune_config=config,
                 run_config=self._run_config(searcher, scratch),
             )
-            running.enter_context(cached_trainable())
+            running.enter_context(trainable_read_once(trainable.__name__))
             try:
                 tuner.fit()
             except TuneError as error:
