@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test checks tests-with-ray tests-of-parts tests-of-servers programs lint types soak clean
+.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers programs lint types soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
@@ -30,6 +30,13 @@ programs:
 	@{ command -v chromium && command -v jq; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	  { $(APT_INSTALL) chromium jq || { apt-get update -qq && $(APT_INSTALL) chromium jq; }; } >/dev/null; } || \
 	  echo "no chromium or no jq, and none could be installed: the tests that need them are skipped"
+
+# The tests of parts as on other processors: their sums differ in the last bits, and no test may depend on these.
+PARTS := $(BIN)/python -m pytest -m "not ray and not server and not soak"
+test-portable: $(VENV)/.installed-dev programs
+	ONEDNN_MAX_CPU_ISA=AVX2 XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell $(PARTS)
+	TF_ENABLE_ONEDNN_OPTS=0 OPENBLAS_CORETYPE=Sandybridge $(PARTS)
+	OPENBLAS_CORETYPE=Nehalem XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 taskset --cpu-list 0 $(PARTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -15,8 +15,11 @@ from labs import make_lab
 from servers import crash, database_url
 from typed import CommandLine
 
+from aifs_tune._util.quiet import quieten
 from aifs_tune.execution.runner import Runner
 from aifs_tune.storage.storage import Storage
+
+quieten()  # before a test module imports Ray, which would say on stdout why a worker died
 
 STARTS_RAY = {
     "test_clock",
@@ -132,15 +135,33 @@ def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return s3_server
 
 
-@pytest.fixture(scope="module")
-def one_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray that runs in this process already: its sweeps use it, where what they find is looked at and not how they
-    start."""
+@pytest.fixture(scope="session")
+def _last_ray() -> Iterator[None]:
+    """Ends the Ray of this process with the last test."""
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def one_ray(_last_ray: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A Ray that runs in this process, one for all test files: sweeps use it where the test is about their results and
+    not about the start of Ray, which takes several seconds of processor time."""
+    import ray
+
+    if not ray.is_initialized():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+@pytest.fixture(scope="module")
+def no_ray() -> Iterator[None]:
+    """No Ray runs in this process when the tests of a file begin, and none is left when they end."""
+    import ray
+
+    ray.shutdown()
     yield
     ray.shutdown()
 

@@ -38,8 +38,10 @@ def filled(study: Study, n: int, seed: int = 0) -> Study:
     return study
 
 
-@pytest.fixture
-def study(url) -> Study:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """Read by many tests, changed by none."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('study')}/lab.db"
     return filled(aifs_tune.open_study("a", space=SPACE, storage=url, sampler="random"), 40)
 
 

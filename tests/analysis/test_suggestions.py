@@ -14,10 +14,16 @@ from suggestions import WORLDS, made, rates
 
 
 @pytest.mark.parametrize(
-    "world", ["fails", "still gains", "unfinished", "noise known", pytest.param("drop", marks=pytest.mark.soak)]
+    ("world", "n_studies"),
+    [
+        ("fails", 5),
+        ("unfinished", 5),
+        ("noise known", 5),
+        *(pytest.param(world, 10, marks=pytest.mark.soak) for world in ("still gains", "drop")),
+    ],
 )
-def test_what_is_true_is_said(world):
-    assert rates(world, 10, 60, seed=7)["true"][0] >= 0.6
+def test_what_is_true_is_said(world, n_studies):
+    assert rates(world, n_studies, 60, seed=7)["true"][0] >= 0.6
 
 
 @pytest.mark.soak
@@ -27,6 +33,9 @@ def test_what_does_nothing_is_fixed_and_what_does_a_little_is_not():
     assert not any(((table["kind"] == "fix") & (table["parameter"] == "layers")).any() for table in said)
 
 
-@pytest.mark.parametrize("world", ["noise", pytest.param("noise, tpe", marks=pytest.mark.soak)])
-def test_luck_suggests_next_to_nothing(world):
-    assert rates(world, 20, 60, seed=7)["untrue"][0] <= 0.15
+@pytest.mark.parametrize(
+    ("world", "n_studies"),
+    [("noise", 10), *(pytest.param(w, 20, marks=pytest.mark.soak) for w in ("noise", "noise, tpe"))],
+)
+def test_luck_suggests_next_to_nothing(world, n_studies):
+    assert rates(world, n_studies, 60, seed=7)["untrue"][0] <= 0.15

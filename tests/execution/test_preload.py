@@ -8,7 +8,11 @@ import sys
 import threading
 import time
 
+import pytest
+
 from aifs_tune.execution.ray.preload import FOLDER_VARIABLE, wait_for
+
+pytestmark = pytest.mark.usefixtures("no_ray")
 
 
 def test_waits_for_as_many_as_start_and_no_longer(tmp_path):

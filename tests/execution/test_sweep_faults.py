@@ -16,7 +16,8 @@ from collections import Counter
 
 import pytest
 import yaml
-from labs import command, ended, finished, wait_for
+from labs import command, ended, finished, storage_of, wait_for
+from typed import Typed
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.errors import StorageError
@@ -27,10 +28,19 @@ from aifs_tune.study.open import start_study
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 FAULTS = ["none", "raises", "nan", "infinite", "no metric", "no number", "memory", "exits", "dies", "hangs"]
 
 
-def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab):
+@pytest.fixture
+def typed(lab, run: Typed, monkeypatch):
+    """Types a command in the lab's folder, in this process, whose Ray it uses."""
+    monkeypatch.syspath_prepend(str(lab))
+    monkeypatch.setenv("AIFS_TUNE_STORAGE", storage_of(lab, None))
+    return run
+
+
+def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab, typed):
     sweep = {
         "name": "faults",
         "trainer": "mylab:faulty",
@@ -44,10 +54,9 @@ def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab):
     study = start_study(Storage(f"sqlite:///{lab}/lab.db", create=True), load_sweep_file(lab / "faults.yaml"), "faults")
     for fault in FAULTS:
         study.enqueue({"fault": fault})
-    ran = command(lab, "run", "faults.yaml", "--study", "faults", "--json")
-    answer, talk = ran.communicate(timeout=200)
-    assert ran.returncode == 0, talk
-    assert json.loads(answer)["n_trials"] == {"complete": 1, "pruned": 0, "failed": 9, "running": 0, "waiting": 0}
+    ran = typed("run", "faults.yaml", "--study", "faults", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["n_trials"] == {"complete": 1, "pruned": 0, "failed": 9, "running": 0, "waiting": 0}
     reasons = {t.params["fault"]: t.reason for t in study.all_trials()}
     assert reasons.pop("none") is None
     expected = {
@@ -89,7 +98,7 @@ def test_a_worker_that_dies_between_two_trials_costs_none_of_them(lab, monkeypat
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, *(pytest.param(how, marks=pytest.mark.soak) for how in (signal.SIGINT, signal.SIGTERM))]
 )
-def test_a_stopped_sweep_resumes_without_losing_or_repeating_a_trial(lab, how):
+def test_a_stopped_sweep_resumes_without_losing_or_repeating_a_trial(lab, typed, how):
     driver = command(lab, "run", "slow.yaml")
     wait_for(lab, 4, driver)
     driver.send_signal(how)
@@ -100,23 +109,21 @@ def test_a_stopped_sweep_resumes_without_losing_or_repeating_a_trial(lab, how):
         assert "Traceback" not in talk
     before = finished(lab)
     assert 4 <= len(before) < 16
-    resumed = command(lab, "resume", "slow", "--json")
-    answer, talk = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, talk
+    resumed = typed("resume", "slow", "--json")
+    assert resumed.code == 0, resumed.err
     after = finished(lab)
     assert {number: after[number] for number in before} == before
     assert sorted(after) == list(range(16))
-    assert sum(json.loads(answer)["n_trials"].values()) == 16
+    assert sum(resumed.json["n_trials"].values()) == 16
     runs = ended(lab)
     complete_before = [seed for state, _, seed, _ in before.values() if state == "complete"]
     assert complete_before
     assert {runs[str(seed)] for seed in complete_before} == {1}
-    again = command(lab, "resume", "slow", "--json")
-    again.communicate(timeout=60)
+    assert typed("resume", "slow", "--json").code == 0
     assert finished(lab) == after
 
 
-def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refused(lab):
+def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refused(lab, typed):
     driver = command(lab, "run", "slow.yaml", "--trials", "400")
     wait_for(lab, 4, driver)
     answers = {}
@@ -126,20 +133,17 @@ def test_questions_are_answered_while_a_sweep_runs_and_a_second_writer_is_refuse
         ("trials", "slow", "--format", "json"),
         ("studies", "--json"),
     ):
-        asked = command(lab, *words)
-        answer, talk = asked.communicate(timeout=60)
-        assert asked.returncode == 0, talk
-        answers[words[0]] = json.loads(answer)
+        asked = typed(*words)
+        assert asked.code == 0, asked.err
+        answers[words[0]] = asked.json
     assert answers["best"]["value"] is not None
     assert {"complete", "running"} <= {trial["state"] for trial in answers["trials"]}
     assert answers["status"]["writer"]["pid"] == driver.pid
     assert answers["studies"][0]["study"] == "slow"
-    second = command(lab, "run", "slow.yaml")
-    _, talk = second.communicate(timeout=60)
-    assert second.returncode == 1
-    assert f"is being written by process {driver.pid}" in talk
-    stopped = command(lab, "stop", "slow")
-    assert stopped.wait(timeout=60) == 0
+    second = typed("run", "slow.yaml")
+    assert second.code == 1
+    assert f"is being written by process {driver.pid}" in second.err
+    assert typed("stop", "slow").code == 0
     _, talk = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "resume slow" in talk
@@ -168,25 +172,23 @@ def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, c
     assert sum(result.study.counts().values()) == 8
 
 
-def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab):
-    driver = command(lab, "run", "slow.yaml", "--trials", "400", "--timeout", "12", "--json")
-    answer, talk = driver.communicate(timeout=120)
-    assert driver.returncode == 0, talk
-    counts = json.loads(answer)["n_trials"]
+def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab, typed):
+    ran = typed("run", "slow.yaml", "--trials", "400", "--timeout", "12", "--json")
+    assert ran.code == 0, ran.err
+    counts = ran.json["n_trials"]
     assert counts["complete"] > 0
     assert counts["running"] == 0
-    assert "of 400 trials have ended; continue with: " in talk
+    assert "of 400 trials have ended; continue with: " in ran.err
 
 
-def test_a_sweep_without_a_complete_trial_is_failed_work(lab):
+def test_a_sweep_without_a_complete_trial_is_failed_work(lab, typed):
     (lab / "broken.yaml").write_text(
         "name: broken\ntrainer: mylab:faulty\nobjective: {metric: score}\n"
         "search: {trials: 2, epochs: 1}\nspace: {fault: raises}\n"
     )
-    ran = command(lab, "run", "broken.yaml", "--json")
-    answer, talk = ran.communicate(timeout=60)
-    assert (ran.returncode, answer) == (1, "")
-    assert "no trial is complete (2 failed)" in talk
+    ran = typed("run", "broken.yaml", "--json")
+    assert (ran.code, ran.out) == (1, "")
+    assert "no trial is complete (2 failed)" in ran.err
 
 
 def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):

@@ -13,6 +13,8 @@ from aifs_tune.data.simulate.moving_sky import simulate_moving_sky
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.factory import check_trainer
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 
 def test_a_manifest_becomes_a_best_configuration(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = simulate_moving_sky(MovingSky(images=60, size=24))

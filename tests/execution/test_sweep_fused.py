@@ -24,6 +24,7 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.trainers.factory import why_not_fused
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 FIXED = (
     *("space.filters=4", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24"),
     *("trainer.precision=float32", "search.scheduler=asha", "search.grace_epochs=1", "search.sampler=random"),

@@ -21,6 +21,7 @@ from aifs_tune.study.index import get_study
 from aifs_tune.study.open import start_study
 from aifs_tune.trainers.network.trainer import MAX_TRAIN_FUNCTIONS
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 SMALL = ("space.filters=8", "space.dense_units=16", "space.optimizer=adam", "space.batch_size=16", "data.image_size=24")
 
 

@@ -78,7 +78,7 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def a_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def a_gpu(no_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray that believes in a GPU, and an nvidia-smi that tells of it."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '0, GPU-a, {GPU_MB}'\n")
@@ -88,7 +88,6 @@ def a_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         quieten()
         ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
         yield
-        ray.shutdown()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from aifs_tune.execution.pbt import lineage
 from aifs_tune.execution.runner import Runner
 from aifs_tune.trainers.factory import check_trainer, make_trainer
 
+pytestmark = pytest.mark.usefixtures("one_ray")
 SWEEP = """
 name: population
 trainer: mlp

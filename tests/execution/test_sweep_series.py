@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import aifs_tune
+
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def test_a_folder_of_series_becomes_a_best_configuration(tmp_path: Path, url: str) -> None:

@@ -152,6 +152,7 @@ space:
 """
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_sweep_ends_with_a_front(tmp_path: Path, monkeypatch, capsys, url):
     (tmp_path / "tradelab.py").write_text(LAB)
     monkeypatch.chdir(tmp_path)

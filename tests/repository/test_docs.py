@@ -1,7 +1,7 @@
 """Every command and example of README and docs runs, in the order it stands there.
 
-Sweeps are made small by options that are added at the end of a ``run`` line; nothing else is changed. They are
-processes of their own. Python examples that follow each other share one, each with its own names.
+Sweeps are made small by options that are added at the end of a ``run`` line; nothing else is changed. Commands run in
+this process, on the Ray that it has. Python examples that follow each other share a process, each with its own names.
 """
 
 from __future__ import annotations
@@ -53,11 +53,9 @@ def process(words: list[str], folder: Path, code: str | None = None) -> tuple[in
     return done.returncode, f"{done.stdout}\n{done.stderr}"
 
 
-def command(line: str, folder: Path, run: CommandLine) -> tuple[int, str]:
+def command(line: str, run: CommandLine) -> tuple[int, str]:
     words = small(shlex.split(line, comments=True))
     assert words[0] == "aifs-tune", line
-    if words[1] == "run":
-        return process(["-m", "aifs_tune", *words[1:]], folder)
     ran = run(*words[1:])
     return ran.code, f"{ran.out}\n{ran.err}"
 
@@ -96,7 +94,7 @@ def run_page(page: Path, folder: Path, run: CommandLine) -> int:
         texts = [text for _, text in of_it]
         pieces = [texts] if language == "python" else [[text] for text in texts]
         for piece in pieces:
-            code, said = python(piece, folder) if language == "python" else command(piece[0], folder, run)
+            code, said = python(piece, folder) if language == "python" else command(piece[0], run)
             assert code == 0, f"{page.name}: {' '.join(piece)}\n{said[-4000:]}"
         n_run += len(texts)
     return n_run
@@ -104,14 +102,18 @@ def run_page(page: Path, folder: Path, run: CommandLine) -> int:
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("one_ray")
 def test_the_readme_runs_from_top_to_bottom(tmp_path, run):
     assert run_page(ROOT / "README.md", tmp_path, run) >= 12
 
 
+TRAINING = re.compile(r"aifs-tune (run|confirm|noise|reproduce)\b|\.run\(")
+
+
 def marked(page: Path) -> Any:
-    """The page as a parameter: where it starts a sweep, a Ray starts."""
-    is_swept = any("aifs-tune run" in text or ".run(" in text for language, text in blocks(page) if language != "yaml")
-    return pytest.param(page, id=page.name, marks=[pytest.mark.ray] if is_swept else [])
+    """The page as a parameter: where it trains, it needs a Ray."""
+    is_training = any(TRAINING.search(text) for language, text in blocks(page) if language != "yaml")
+    return pytest.param(page, id=page.name, marks=[pytest.mark.ray] if is_training else [])
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +128,38 @@ def survey(tmp_path_factory) -> Path:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [marked(p) for p in PAGES[1:] if blocks(p)])
-def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path, run, survey):
+def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path, run, survey, request):
+    if request.node.get_closest_marker("ray"):
+        request.getfixturevalue("one_ray")
     if "simulate-sky survey" not in page.read_text():
         shutil.copytree(survey, tmp_path / "survey")
     assert run_page(page, tmp_path, run) >= 1
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
-def test_every_benchmark_says_how_it_is_used(script, tmp_path):
-    code, said = process([str(script), "--help"], tmp_path)
+HELP = """
+import io, runpy, sys
+from contextlib import redirect_stdout
+
+sys.path.insert(0, sys.argv[1])
+for script in sys.argv[2:]:
+    said = io.StringIO()
+    sys.argv = [script, "--help"]
+    try:
+        with redirect_stdout(said):
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, (script, ended.code, said.getvalue())
+    name = script.rpartition("/")[2]
+    assert f"python benchmarks/{name}" in said.getvalue(), (script, said.getvalue())
+"""
+"""Asks one script after another, as most of the time goes into what they import."""
+
+
+def test_every_benchmark_says_how_it_is_used(tmp_path):
+    scripts = sorted((ROOT / "benchmarks").glob("*.py"))
+    assert len(scripts) > 10
+    code, said = process(["-c", HELP, str(ROOT / "benchmarks"), *map(str, scripts)], tmp_path)
     assert code == 0, said
-    assert f"python benchmarks/{script.name}" in said
 
 
 def test_every_command_is_documented():

@@ -53,18 +53,19 @@ def test_results_outweigh_the_guess():
 def test_a_good_guess_helps_at_once_and_a_wrong_one_is_overcome(user_prior, better):
     """Best at a = 0.1, d = 0.3."""
 
-    def best_after(n, **options):
-        found = []
+    def values_of(n, **options):
+        """Of three studies with so many trials, one row each."""
+        found = np.empty((3, n))
         for seed in range(3):
             study = optuna.create_study(direction="maximize", sampler=AifsSampler(seed=seed, space=SPACE, **options))
-            for _ in range(n):
+            for i in range(n):
                 trial = study.ask(SPACE)
                 off = (np.log10(trial.params["a"]) + 1) ** 2 / 16 + (trial.params["d"] - 0.3) ** 2
-                study.tell(trial, -off - 0.1 * (trial.params["c"] == "x"))
-            found.append(study.best_value)
-        return float(np.mean(found))
+                found[seed, i] = -off - 0.1 * (trial.params["c"] == "x")
+                study.tell(trial, found[seed, i])
+        return found
 
     if better:
-        assert best_after(6, user_prior=user_prior) > best_after(6)
+        assert values_of(6, user_prior=user_prior).mean() > values_of(6).mean() + 0.03
     else:
-        assert best_after(35, user_prior=user_prior) > -0.01
+        assert values_of(35, user_prior=user_prior).max(axis=1).mean() > -0.01

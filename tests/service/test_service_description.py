@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import pytest
 from services import SPACE, Service, storage_in, token
 
 from aifs_tune.client.client import Client
 from aifs_tune.service.application import routes
 
 HERE = Path(__file__).parent
-BUDGET_S = 30
 
 
-def test_all_checks_of_schemathesis(tmp_path):
+@pytest.mark.parametrize("budget_s", [10, pytest.param(60, marks=pytest.mark.soak)])
+def test_all_checks_of_schemathesis(tmp_path, budget_s):
     storage = storage_in(tmp_path)
     made = token(storage, "manage")
     (tmp_path / "sweeps").mkdir()
@@ -28,7 +29,7 @@ def test_all_checks_of_schemathesis(tmp_path):
         words = ["run", f"{service.url}/v1/openapi.json", "--checks", "all", "--continue-on-failure", "--seed", "1"]
         words += [
             "--max-time",
-            str(BUDGET_S),
+            str(budget_s),
             "--no-color",
             "--request-timeout",
             "20",

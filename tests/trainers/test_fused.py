@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -29,9 +30,14 @@ Curve = list[dict[str, float]]
 
 
 @cache
-def compiled(size: int) -> FusedTrainer:
-    """A population for any test: compiling one takes longer than most tests of it."""
+def compiled(size: int, copy: int = 0) -> FusedTrainer:
+    """A population for any test: compiling one takes longer than most tests of it. Copies share nothing."""
     return FusedTrainer(TASK, SMALL_NET, size=size)
+
+
+def emptied(fused_trainer: FusedTrainer) -> None:
+    for place in range(fused_trainer.size):
+        fused_trainer.free(place)
 
 
 @pytest.fixture
@@ -39,8 +45,7 @@ def pair() -> Iterator[FusedTrainer]:
     """Two places that nobody has."""
     fused_trainer = compiled(2)
     yield fused_trainer
-    for place in range(fused_trainer.size):
-        fused_trainer.free(place)
+    emptied(fused_trainer)
 
 
 class TestMember(TrainerContract):
@@ -49,12 +54,14 @@ class TestMember(TrainerContract):
     made: list[FusedTrainer]
 
     @pytest.fixture(autouse=True)
-    def _begin(self, pair: FusedTrainer) -> None:
-        self.made = [pair]
+    def _begin(self, pair: FusedTrainer) -> Iterator[None]:
+        other = compiled(2, copy=1)
+        self.made = [pair, other]
+        yield
+        emptied(other)
 
     def make(self) -> Trainer:
         """The second one of a test is of another population, as in another process."""
-        self.made.append(FusedTrainer(TASK, SMALL_NET, size=2))
         return self.made.pop(0).member()
 
 
@@ -113,7 +120,7 @@ def test_each_member_measures_what_it_would_alone() -> None:
     assert len({curve[0]["loss"] for curve in curves}) == 4
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("adamw", marks=pytest.mark.soak), "sgd"])
 def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
     params = SMALL_NET | STILL | {"optimizer": optimizer, "weight_decay": 1e-2, "kernel_size": 2}
     trainer = CnnTrainer(IMAGES, params, seed=5, precision="float32", threads=1)
@@ -123,7 +130,9 @@ def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
     assert_close([member.epoch() for _ in range(3)], expected, 1e-3)
 
 
+@pytest.mark.soak
 def test_mixed_precision_is_near_float32() -> None:
+    """Takes longer than all others of this file where the processor has no bfloat16."""
     member = FusedTrainer(cnn_task(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
     member.reset(MOVING, seed=1)
     mixed, exact = [member.epoch() for _ in range(3)], alone(MOVING, 1)
@@ -200,9 +209,9 @@ def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Fused
     assert measured["val_macro_f1"] == pytest.approx(best)
 
 
-def test_patience_ends_a_member_and_the_others_go_on() -> None:
-    fused_trainer = FusedTrainer(cnn_task(IMAGES, patience=1), SMALL_NET, size=2)
-    stuck, other = fused_trainer.member(), fused_trainer.member()
+def test_patience_ends_a_member_and_the_others_go_on(pair: FusedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair, "task", replace(pair.task, patience=1))
+    stuck, other = pair.member(), pair.member()
     stuck.reset(SMALL_NET | {"learning_rate": 1e-12}, seed=1)
     other.reset(SMALL_NET, seed=1)
     with ThreadPoolExecutor(2) as threads:
