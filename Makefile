@@ -1,11 +1,11 @@
-# make sweep: install, then the main job on a simulated sky. make test: install, then lint, types and tests.
+# make sweep: install, then the main job on a simulated sky. make test: install, then lint, types, docs and tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers programs lint types soak clean
+.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers programs lint types docs soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
@@ -14,7 +14,7 @@ sweep: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers
 
-checks: lint types
+checks: lint types docs
 
 tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
@@ -46,6 +46,11 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# A full build each time: an incremental one does not repeat the warnings of pages that did not change.
+docs: $(VENV)/.installed-dev
+	rm -rf docs/_build docs/reference/generated
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows $(VENV)/.installed-validator programs
 	$(BIN)/python -m pytest -s -m soak
 
@@ -70,4 +75,4 @@ $(VENV)/.installed-validator: $(VENV)/.installed tests/validator.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache

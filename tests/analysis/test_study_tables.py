@@ -69,7 +69,7 @@ def test_shares_of_one_tree_add_up():
 
 def test_intervals_cover_the_larger_known_share_and_the_smaller_is_second():
     """A sum of two terms with shares of 80 % and 20 % and a third that does nothing. A forest of few trials gives the
-    smaller share too little, which docs/analysis.md says."""
+    smaller share too little, which docs/how_to/analyse.md says."""
     for seed in range(2):
         places = np.random.default_rng(seed).random((60, 3))
         found = fit_forest(places, 2 * places[:, 0] + places[:, 1], seed).importances("alone")
