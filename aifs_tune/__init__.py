@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
-    from aifs_tune.publishing.bundle import export, import_study, reproduce
+    from aifs_tune.publishing.bundle.export import export
+    from aifs_tune.publishing.bundle.load import import_study
+    from aifs_tune.publishing.bundle.reproduce import reproduce
     from aifs_tune.storage import Storage
     from aifs_tune.study import Study, Trial, open_study
 
@@ -54,11 +56,11 @@ __getattr__, __dir__ = lazy_names(
         "SweepResult": "execution",
         "Trial": "study",
         "analyse": "analysis",
-        "export": "publishing.bundle",
-        "import_study": "publishing.bundle",
+        "export": "publishing.bundle.export",
+        "import_study": "publishing.bundle.load",
         "load_sweep": "execution",
         "open_study": "study",
-        "reproduce": "publishing.bundle",
+        "reproduce": "publishing.bundle.reproduce",
         "resume": "execution",
     },
 )

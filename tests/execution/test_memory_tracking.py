@@ -34,7 +34,7 @@ def test_a_trial_that_has_no_memory_to_begin_with_ran_out_too(runner, monkeypatc
     monkeypatch.setattr(CountingTrainer, "reset", hungry)
     failed = steps(runner, 0)[-1]
     assert failed.out_of_memory
-    assert "MemoryError (test_footprint.py:" in failed.reason
+    assert "MemoryError (test_memory_tracking.py:" in failed.reason
 
 
 def test_other_failures_are_not_for_want_of_memory(runner):
