@@ -1,4 +1,4 @@
-"""What all trials of a sweep share."""
+"""Context of a sweep: where Ray runs, and what all trials share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from pathlib import Path
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import AifsTuneError, NodeError
 from aifs_tune.trainers.factory import find_trainer_entry
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """A Ray cluster by its address, or this machine (``address`` None)."""
+
+    address: str | None = None
+    """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto`` for the cluster that runs here."""
+    allow_unauthenticated: bool = False
+    """Join a cluster that lets everybody in without a token."""
 
 
 @dataclass(frozen=True)

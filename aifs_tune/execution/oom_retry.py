@@ -21,9 +21,9 @@ def oom_num_gpus(study: Study, trial: Trial) -> float | None:
     return stored
 
 
-def claim_deferred_trials(study: Study, share: float, owner: str) -> list[Trial]:
+def claim_deferred_trials(study: Study, share: float, sweep_id: str) -> list[Trial]:
     """The waiting trials that ran out of memory with ``share`` of a GPU or more: they are running when this returns, so
-    that none of them is asked for, as those of the sweep ``owner``."""
+    that none of them is asked for, as those of the sweep ``sweep_id``."""
 
     def taken() -> list[Trial]:
         short = [
@@ -33,7 +33,7 @@ def claim_deferred_trials(study: Study, share: float, owner: str) -> list[Trial]
         ]
         for frozen in short:
             study.storage.optuna.set_trial_state_values(frozen._trial_id, TO_OPTUNA["running"])
-            study.storage.optuna.set_trial_system_attr(frozen._trial_id, SWEEP, owner)
+            study.storage.optuna.set_trial_system_attr(frozen._trial_id, SWEEP, sweep_id)
         return [study.trial(frozen.number) for frozen in short]
 
     return study.transact(taken)

@@ -1,12 +1,13 @@
-"""A sweep: one execution of a study's question on Ray, from a sweep file and a folder to the best trial."""
+"""Sweeps: a sweep file and a data folder become a study with a best trial, on Ray."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,10 @@ from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_swe
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
-from aifs_tune.execution.context import TrialContext
-from aifs_tune.execution.data import data_for, located, record_data
+from aifs_tune.execution.context import RayConfig, TrialContext
+from aifs_tune.execution.data import SweepData, data_for, located, record_data
 from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists, settle
 from aifs_tune.execution.packaging import check_pins
-from aifs_tune.execution.ray.cluster import RayConfig
 from aifs_tune.execution.timing import Profile
 from aifs_tune.samplers.proposer import check_sampler
 from aifs_tune.storage.projects import split_name
@@ -32,12 +32,13 @@ from aifs_tune.study.open import start_study
 from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import FINAL, Trial
-from aifs_tune.study.warm_start import WARM_START, describe_transfer
-from aifs_tune.study.warm_start import warm_start as begin_with
+from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
 
 if TYPE_CHECKING:
     import pandas
+
+    from aifs_tune.execution.ray.cluster import Pool
 
 
 @dataclass(frozen=True)
@@ -116,17 +117,15 @@ class Sweep:
         check_trainer(spec)
         check_sampler(spec)
         opened = Storage(storage, create=True)
-        with ExitStack() as running:
-            running.enter_context(_interruptible())
+        with ExitStack() as locks:
+            locks.enter_context(_interruptible())
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or _unused_name(spec.name, study_names(opened))
-                running.enter_context(opened.writing(name))
-            library = opened if warm_start_storage is None else Storage(warm_start_storage)
-            named_sources(library, spec, spec.search.warm_start, besides=(opened, name))
-            ray_config = RayConfig(address, allow_unauthenticated)
-            return _execute(
-                opened, spec, name, spec.search.trials, ray_config, strict, callback or NullCallback(), library
-            )
+                locks.enter_context(opened.writing(name))
+            warm_start_from = opened if warm_start_storage is None else Storage(warm_start_storage)
+            named_sources(warm_start_from, spec, spec.search.warm_start, besides=(opened, name))
+            ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
+            return _execute(_Run(opened, name, spec, spec.search.trials, ray_config, strict, told, warm_start_from))
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -175,8 +174,8 @@ def resume(
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
-        ray_config = RayConfig(address, allow_unauthenticated)
-        return _execute(opened, spec, study, None, ray_config, False, callback or NullCallback())
+        ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
+        return _execute(_Run(opened, study, spec, None, ray_config, False, told, None))
 
 
 def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
@@ -188,81 +187,115 @@ def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
     return parse_sweep(document)
 
 
-def _execute(
-    storage: Storage,
-    spec: SweepSpec,
-    name: str,
-    more: int | None,
-    ray_config: RayConfig,
-    strict: bool,
-    callback: SweepCallback,
-    library: Storage | None = None,
-) -> SweepResult:
+@dataclass(frozen=True)
+class _Run:
+    """What one call of :meth:`Sweep.run` or :func:`resume` asked for, checked."""
+
+    storage: Storage
+    name: str
+    """Name of the study as the storage has it."""
+    spec: SweepSpec
+    n_more: int | None
+    """Trials to add; None to finish those that were requested before."""
+    ray_config: RayConfig
+    strict: bool
+    callback: SweepCallback
+    warm_start_from: Storage | None
+    """Where the studies of a warm start are; None for a study that is resumed."""
+
+
+def _execute(run: _Run) -> SweepResult:
+    """The stages of a sweep, one after the other."""
     check_pins()
     started, profile = time.monotonic(), Profile()
     with profile.stage("decode"):
-        spec = located(spec)
-        if more is None and _n_remaining(get_study(storage, name)) <= 0:
-            study = get_study(storage, name)
-            undivided = spec.model_copy(update={"cross_validation": None})
-            record_data(study, data_for(undivided, strict=strict, callback=callback))
-            return SweepResult(study, time.monotonic() - started, profile)
+        run = replace(run, spec=located(run.spec))
+        finished = _find_finished(run)
+    if finished is not None:
+        return SweepResult(finished, time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
-        with profile.stage("ray"):
-            from aifs_tune.execution.ray.cluster import ray_pool
-            from aifs_tune.execution.ray.tuner import run_trials
-
-            callback.on_status("starting Ray")
-            preload = [run_trials.__module__, *heavy_modules(spec)]
-            pool = running.enter_context(ray_pool(spec.search, spec.resources, ray_config, preload))
+        with profile.stage("ray"):  # first, since its workers start while the data are prepared
+            pool = running.enter_context(_start_ray(run))
         with profile.stage("decode"):
-            prepared = data_for(spec, strict=strict, callback=callback)
-        project, short = split_name(name)
-        study = start_study(storage, spec, short, project=project)
-        record_data(study, prepared)
-        study.record_fact(ENVIRONMENT, environment())
-        owner = f"sweep-{uuid.uuid4().hex}"
-        study.take_lead(owner)
-        record_noise_floor(study, callback)
-        if library is not None:
-            _begin(study, library, callback)
-        if more is not None:
-            study.request_trials(study.n_requested - min(0, _n_remaining(study)) + more)
-        context = TrialContext(
-            spec, prepared.location, study.artifacts, Path.cwd(), prepared.fingerprint, splits=prepared.splits
-        )
-        began = time.monotonic()
+            data = data_for(run.spec, strict=run.strict, callback=run.callback)
+        study, sweep_id = _open_study(run, data)
         with profile.trials():
-            run_trials(
-                study, context, pool, n_trials=_n_remaining(study), owner=owner, callback=callback, profile=profile
-            )
-            left_s = None if spec.search.timeout_s is None else spec.search.timeout_s - (time.monotonic() - began)
-            n_again = retrain_finalists(study, callback) if left_s is None or left_s > 0 else 0
-            if n_again:
-                context = replace(context, spec=_to_the_end(spec, left_s))
-                run_trials(study, context, pool, n_trials=n_again, owner=owner, callback=callback, profile=profile)
-            settle(study)
+            _run_trials(run, study, sweep_id, data, pool, profile)
         for line in describe_transfer(study):
-            callback.on_status(line)
+            run.callback.on_status(line)
     return SweepResult(study, time.monotonic() - started, profile)
 
 
-def _to_the_end(spec: SweepSpec, timeout_s: float | None) -> SweepSpec:
-    """``spec`` for trials that are trained to their last epoch, whatever they promise."""
+def _find_finished(run: _Run) -> Study | None:
+    """The study to resume, if none of its trials is left to run and its data are the same; None otherwise."""
+    if run.n_more is not None:
+        return None
+    study = get_study(run.storage, run.name)
+    if _n_remaining(study) > 0:
+        return None
+    undivided = run.spec.model_copy(update={"cross_validation": None})
+    record_data(study, data_for(undivided, strict=run.strict, callback=run.callback))
+    return study
+
+
+def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
+    """Ray, started or joined, with workers that import the trainer while they are idle."""
+    from aifs_tune.execution.ray.cluster import ray_pool
+    from aifs_tune.execution.ray.tuner import run_trials
+
+    run.callback.on_status("starting Ray")
+    preload = [run_trials.__module__, *heavy_modules(run.spec)]
+    return ray_pool(run.spec.search, run.spec.resources, run.ray_config, preload)
+
+
+def _open_study(run: _Run, data: SweepData) -> tuple[Study, str]:
+    """The study, led by this sweep and with all trials requested that it is to have; and the id of this sweep."""
+    project, short = split_name(run.name)
+    study = start_study(run.storage, run.spec, short, project=project)
+    record_data(study, data)
+    study.record_fact(ENVIRONMENT, environment())
+    sweep_id = f"sweep-{uuid.uuid4().hex}"
+    study.take_lead(sweep_id)
+    record_noise_floor(study, run.callback)
+    if run.warm_start_from is not None:
+        _warm_start(study, run.warm_start_from, run.callback)
+    if run.n_more is not None:
+        study.request_trials(study.n_requested - min(0, _n_remaining(study)) + run.n_more)
+    return study, sweep_id
+
+
+def _run_trials(run: _Run, study: Study, sweep_id: str, data: SweepData, pool: Pool, profile: Profile) -> None:
+    """All requested trials; then the finalists once more, with what is left of ``search.timeout_s``."""
+    from aifs_tune.execution.ray.tuner import run_trials
+
+    context = TrialContext(run.spec, data.location, study.artifacts, Path.cwd(), data.fingerprint, splits=data.splits)
+    train = partial(run_trials, study, pool=pool, sweep_id=sweep_id, callback=run.callback, profile=profile)
+    began, timeout_s = time.monotonic(), run.spec.search.timeout_s
+    train(context=context, n_trials=_n_remaining(study))
+    left_s = None if timeout_s is None else timeout_s - (time.monotonic() - began)
+    n_again = retrain_finalists(study, run.callback) if left_s is None or left_s > 0 else 0
+    if n_again:
+        context = replace(context, spec=_to_the_last_epoch(run.spec, left_s))
+        train(context=context, n_trials=n_again)
+    settle(study)
+
+
+def _to_the_last_epoch(spec: SweepSpec, timeout_s: float | None) -> SweepSpec:
+    """``spec`` for trials that no scheduler stops."""
     search = spec.search.model_copy(update={"scheduler": "none", "stop": "never", "timeout_s": timeout_s})
     return spec.model_copy(update={"search": search})
 
 
-def _begin(study: Study, library: Storage, callback: SweepCallback) -> None:
-    """Take over what the earlier studies of ``search.warm_start`` found."""
-    found = sources_for(study, library)
+def _warm_start(study: Study, storage: Storage, callback: SweepCallback) -> None:
+    """Let the sampler learn from the earlier studies of ``search.warm_start``."""
+    found = sources_for(study, storage)
     for line in found.lines:
         callback.on_status(line)
-    for taken in begin_with(study, *found.studies):
+    for taken in warm_start(study, *found.studies):
         callback.on_status(taken.text)
     if study.spec.search.warm_start and study.fact(WARM_START) is None:
-        callback.on_status("warm start: no study is like this one, which begins cold")
+        callback.on_status("no warm start: no earlier study is similar enough to this one")
 
 
 def _n_remaining(study: Study) -> int:

@@ -17,7 +17,7 @@ from collections import Counter
 import pytest
 import yaml
 from labs import command, ended, finished, storage_of, wait_for
-from typed import Typed
+from typed import CommandLine
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.errors import StorageError
@@ -33,7 +33,7 @@ FAULTS = ["none", "raises", "nan", "infinite", "no metric", "no number", "memory
 
 
 @pytest.fixture
-def typed(lab, run: Typed, monkeypatch):
+def typed(lab, run: CommandLine, monkeypatch):
     """Types a command in the lab's folder, in this process, whose Ray it uses."""
     monkeypatch.syspath_prepend(str(lab))
     monkeypatch.setenv("AIFS_TUNE_STORAGE", storage_of(lab, None))

@@ -17,8 +17,8 @@ import aifs_tune
 from aifs_tune.data.simulate.sky import simulate_sky
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.execution.callbacks import NullCallback
-from aifs_tune.execution.context import TrialContext
-from aifs_tune.execution.ray.cluster import RayConfig, ray_pool
+from aifs_tune.execution.context import RayConfig, TrialContext
+from aifs_tune.execution.ray.cluster import ray_pool
 from aifs_tune.execution.ray.fused import open_worker_group
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study

@@ -22,18 +22,8 @@ from ray.autoscaler.sdk import request_resources
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.config.sweep import Resources
 from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.execution.context import RayConfig
 from aifs_tune.execution.ray import preload as ray_preload
-
-
-@dataclass(frozen=True)
-class RayConfig:
-    """A Ray cluster by its address, or this machine (``address`` None)."""
-
-    address: str | None = None
-    """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto`` for the cluster that runs here."""
-    allow_unauthenticated: bool = False
-    """Join a cluster that lets everybody in without a token."""
-
 
 _MOST_WANTED = 1000
 """Trials at a time that an autoscaler is asked to make room for."""

@@ -36,7 +36,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
     def __init__(
         self,
         study: Study,
-        owner: str,
+        sweep_id: str,
         weights: BestWeights,
         callback: SweepCallback,
         monitor: ResourceMonitor,
@@ -44,7 +44,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         stops: bool = False,
     ) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
-        self._study, self._owner, self._weights, self._stops = study, owner, weights, stops
+        self._study, self._sweep_id, self._weights, self._stops = study, sweep_id, weights, stops
         self._callback, self._monitor = callback, monitor
         self.running: dict[str, Trial] = {}
         self.n_handed_out = 0
@@ -66,7 +66,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         """Put aside what runs out of memory with this share of a GPU, and what did so in an earlier sweep already: how
         many trials these are."""
         self._num_gpus = share
-        self.deferred = claim_deferred_trials(self._study, share, self._owner)
+        self.deferred = claim_deferred_trials(self._study, share, self._sweep_id)
         return len(self.deferred)
 
     @contextmanager
@@ -94,7 +94,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         with self.guarded():
             if self._is_enough():
                 return str(Searcher.FINISHED)
-            return self._start(trial_id, self._study.ask(sweep=self._owner)) if self._has_room() else None
+            return self._start(trial_id, self._study.ask(sweep=self._sweep_id)) if self._has_room() else None
 
     def _is_enough(self) -> bool:
         """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
@@ -217,7 +217,7 @@ class PbtSearcher(StudySearcher):
         repair(self._study)
         self._asked = deque[Trial]()
         for _ in range(n_trials):
-            self._asked.append(self._study.ask(sweep=self._owner))
+            self._asked.append(self._study.ask(sweep=self._sweep_id))
         return next_exploit_epoch(self._asked, every)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:

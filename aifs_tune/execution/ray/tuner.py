@@ -75,7 +75,7 @@ def run_trials(
     pool: Pool,
     *,
     n_trials: int,
-    owner: str,
+    sweep_id: str,
     callback: SweepCallback,
     profile: Profile,
 ) -> None:
@@ -90,7 +90,7 @@ def run_trials(
         same way, but is no error.
     """
     pool.wait()
-    phases = _Phases(study, context, owner, callback, profile, n_trials)
+    phases = _Phases(study, context, sweep_id, callback, profile, n_trials)
     if context.spec.resources.gpu == "auto" and not pool.gpu:
         callback.on_status("resources.gpu: auto is 0, as Ray has no GPU here")
     if pool.is_to_be_measured:
@@ -120,9 +120,15 @@ class _Phases:
     """Runs of Tune one after another: all trials of a sweep that are given the same share of a GPU are one."""
 
     def __init__(
-        self, study: Study, context: TrialContext, owner: str, callback: SweepCallback, profile: Profile, n_trials: int
+        self,
+        study: Study,
+        context: TrialContext,
+        sweep_id: str,
+        callback: SweepCallback,
+        profile: Profile,
+        n_trials: int,
     ) -> None:
-        self._study, self._context, self._owner = study, context, owner
+        self._study, self._context, self._sweep_id = study, context, sweep_id
         self._callback, self._profile, self._n_trials = callback, profile, n_trials
         self.monitor = ResourceMonitor(profile, callback)
         n_kept = study.spec.search.finalists * study.spec.search.finalist_seeds
@@ -147,7 +153,7 @@ class _Phases:
         study, search = self._study, self._context.spec.search
         kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
         stops = search.stop == "gain_below_noise"
-        searcher = kind(study, self._owner, self._weights, self._callback, self.monitor, stops=stops)
+        searcher = kind(study, self._sweep_id, self._weights, self._callback, self.monitor, stops=stops)
         began = time.monotonic()
         with ExitStack() as running:
             worker_group = running.enter_context(
@@ -178,7 +184,7 @@ class _Phases:
         with ExitStack() as running:
             apply_patches()
             searcher.excluded_nodes = ExcludedNodes(pool.is_room, self._callback.on_status)
-            running.enter_context(avoid_excluded_nodes(self._owner, searcher.excluded_nodes))
+            running.enter_context(avoid_excluded_nodes(self._sweep_id, searcher.excluded_nodes))
             scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
             grows = pool.grows and not worker_group.fused_actors and not is_population
             if grows:
@@ -193,8 +199,10 @@ class _Phases:
                 fused_actors=worker_group.fused_actors,
             )
             trainable.uses_preloaded_workers = pool.is_ours
-            trainable.__name__ = f"{TrialTrainable.__name__}_{self._owner}"  # Tune finds it by name: one for each sweep
-            resources = SweepResources(cpu=worker_group.cpu, gpu=worker_group.gpu, sweep=self._owner)
+            trainable.__name__ = (
+                f"{TrialTrainable.__name__}_{self._sweep_id}"  # Tune finds it by name: one for each sweep
+            )
+            resources = SweepResources(cpu=worker_group.cpu, gpu=worker_group.gpu, sweep=self._sweep_id)
             config = tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=self._scheduler(searcher, n_trials, worker_group.workers),

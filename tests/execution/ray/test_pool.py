@@ -9,8 +9,9 @@ import pytest
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.config.sweep import Resources
 from aifs_tune.errors import RequestError
+from aifs_tune.execution.context import RayConfig
 from aifs_tune.execution.ray import cluster
-from aifs_tune.execution.ray.cluster import Pool, RayConfig, ray_pool
+from aifs_tune.execution.ray.cluster import Pool, ray_pool
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from aifs_tune.execution.ray.callback import TrialMonitor, cause_of_death
-from aifs_tune.execution.ray.patches import oom_kill_as_actor_error
+from aifs_tune.execution.ray.patches import apply_patches
 from aifs_tune.study.trial import Checkpoint
 
 
@@ -55,10 +55,13 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
         _tracked_actor=SimpleNamespace(actor_id=1, _on_error=None), _on_error=lambda actor, error: told.append(error)
     )
     manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    apply_patches()
+    apply_patches()
+    unpatched = RayActorManager._actor_task_failed.__wrapped__
+    assert not hasattr(unpatched, "__wrapped__"), "patched once"
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
-        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
-    with oom_kill_as_actor_error():
-        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
+        unpatched(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
+    RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=OutOfMemoryError(LOW))
     assert isinstance(told[0], RayActorError)
     assert str(told[0]) == LOW
 
