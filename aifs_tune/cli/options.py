@@ -46,7 +46,7 @@ FindJobAddressOption = Annotated[
     str | None, typer.Option("--address", metavar="http://HEAD:8265", help="Of a submitted sweep.")
 ]
 AllowUnauthenticatedOption = Annotated[
-    bool, typer.Option("--allow-unauthenticated", help="Use a cluster that lets everybody in without a token.")
+    bool, typer.Option("--allow-unauthenticated", help="Join a cluster that asks for no token.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a sweep says while it runs. Everything said is stored already."""
+"""Callbacks: what a sweep tells while it runs. Everything told is stored already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aifs_tune.study.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is about to run.
+    """Plan of a sweep that is about to run.
 
     ``best`` is the study's best trial so far, ``tuned`` the parameters that are not fixed.
     """
@@ -26,13 +26,13 @@ class Plan:
 
 
 class SweepCallback(Protocol):
-    """Hears a sweep; must return at once and not raise."""
+    """Callback of a sweep. Its methods must return at once and not raise."""
 
     def on_status(self, text: str) -> None:
-        """What the sweep does now, in words."""
+        """The sweep does something new; ``text`` says what."""
 
     def on_progress(self, phase: str, done: int, total: int) -> None:
-        """``done`` of ``total`` pieces of a phase, such as decoding."""
+        """``done`` of ``total`` items of a phase, such as decoding, are ready."""
 
     def on_sweep_start(self, plan: Plan) -> None:
         """The trials are about to start."""
@@ -48,7 +48,7 @@ class SweepCallback(Protocol):
 
 
 class NullCallback:
-    """Hears and says nothing."""
+    """Callback that does nothing."""
 
     def on_status(self, text: str) -> None: ...
 

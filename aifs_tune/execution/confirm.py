@@ -1,4 +1,4 @@
-"""A confirmation from beginning to end: train the candidates, compare them, let the best one answer the test part."""
+"""Confirmation: train candidates again, compare them, and evaluate the best one on the test set."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def _test_study(study: Study, candidate: Candidate) -> Study:
             raise ConflictError(f"the name {name!r} is taken by a study of another kind")
         if dict(earlier["params"]) != dict(wanted["params"]):
             raise ConflictError(
-                f"the test part of study {study.name!r} was spent on {earlier['name']} (study {name!r}): to try "
-                f"{candidate.name} too would be to choose by it; allowed: new data"
+                f"the test set of study {study.name!r} was used for {earlier['name']} (study {name!r}). "
+                f"Evaluating {candidate.name} too would choose by the test set; use new data"
             )
         return there
     document = study.spec.model_dump(mode="json") | {"evaluate_test": True}
@@ -162,7 +162,7 @@ def measure_noise(
     spec = located(load_sweep(sweep, data=data, overrides=overrides).spec)
     default = spec.space.default_params()
     if default is None:
-        raise RequestError(f"{spec.name}: its space states no default configuration; allowed: one for each parameter")
+        raise RequestError(f"{spec.name}: its space has no default configuration; give each parameter a default")
     opened = Storage(storage, create=True)
     with opened.writing():
         asked = cv or CrossValidation(folds=5, repeats=2)

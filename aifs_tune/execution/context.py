@@ -17,7 +17,7 @@ class RayConfig:
     address: str | None = None
     """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto`` for the cluster that runs here."""
     allow_unauthenticated: bool = False
-    """Join a cluster that lets everybody in without a token."""
+    """Join a cluster that asks for no token."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class TrialContext:
     folder: Path
     fingerprint: str | None = None
     splits: tuple[tuple[Path, str], ...] = ()
-    """Where there are several: where the driver has the data of each division, and what they are."""
+    """Location of each split's data on the driver, and its fingerprint; empty for one split."""
 
     def fold_locations(self) -> list[Path]:
-        """:meth:`data_location` of each fold that every trial is measured on; none where trials are of one division."""
+        """:meth:`data_location` of each fold that every trial is measured on; empty if trials use one split."""
         if self.spec.cross_validation is not None:
             return []
         found = [self.data_location(split) for split in range(len(self.splits))]
         return [location for location in found if location is not None]
 
     def data_location(self, split: int | None = None) -> Path | None:
-        """Where the machine of this process has the prepared data, or those of one division; see
+        """Location of the prepared data, or of one split, on the machine of this process; see
         :func:`~aifs_tune.data.node_copy.find_local_copy`."""
         trainer_entry, data, cv = find_trainer_entry(self.spec), self.spec.data, self.spec.cv
         location, fingerprint = self.data, self.fingerprint

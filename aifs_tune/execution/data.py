@@ -1,4 +1,4 @@
-"""The data of a sweep: where they are, made ready, and what its study keeps of them."""
+"""Data of a sweep: located, prepared, and recorded in its study."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, callback: SweepCallb
     """
     asked, trainer_entry, told = located(spec), find_trainer_entry(spec), callback or NullCallback()
     if trainer_entry is None or asked.data is None:
-        raise RequestError(f"{spec.name}: its trainer is given no data to look at; allowed: a trainer that learns")
+        raise RequestError(f"{spec.name}: its trainer takes no data, so there is nothing to check")
     from aifs_tune.data.sources import prepare
 
     return prepare(asked.data, trainer_entry.kind, strict=strict, tell=_say_nothing, progress=told.on_progress)
@@ -55,8 +55,8 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, callback: SweepCallb
 
 @dataclass(frozen=True)
 class SweepData:
-    """Where the prepared data are, and what they are; ``divisions`` likewise, where there are several, and how many
-    examples train in each and measure it."""
+    """Location and fingerprint of the prepared data; of several splits, also those of each and the numbers of examples
+    that train and measure it."""
 
     location: Path | None = None
     fingerprint: str | None = None
@@ -68,7 +68,7 @@ class SweepData:
 
 
 def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> SweepData:
-    """The data of ``spec`` made ready for its trials, in all of its divisions.
+    """Prepare the data of ``spec`` for its trials, in all splits.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
     kind, several = trainer_entry.kind, spec.cv
     made = prepare(spec.data, kind, strict=strict, tell=callback.on_status, progress=callback.on_progress)
     if spec.evaluate_test and not sizes_of(made.location, kind)["test"]:
-        raise DataError("the data have no test part to answer; allowed: data.split.test above 0, or a test folder")
+        raise DataError("the data have no test set; set data.split.test above 0, or add a test folder")
     if several is None:
         facts = facts_of(made.location, kind)
         return SweepData(made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts)
@@ -97,7 +97,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
     measuring = "test" if several.measures_folds else "val"
     if spec.cross_validation is None:
         n_train, n_measuring = sizes[0]["train"], sizes[0][measuring]
-        text = f"about {n_train} to train on and {n_measuring} to measure by in each"
+        text = f"about {n_train} examples to train on and {n_measuring} to validate on in each"
         callback.on_status(f"each trial is measured on {several.n_splits} folds, {text}")
     return SweepData(
         made.location,
@@ -110,7 +110,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
 
 
 def record_data(study: Study, prepared: SweepData) -> None:
-    """Hold ``study`` to these data, and keep with it what a later run is compared with.
+    """Record in ``study`` which data it is about, for comparison with later runs.
 
     Raises
     ------
@@ -130,4 +130,4 @@ def record_data(study: Study, prepared: SweepData) -> None:
 
 
 def _say_nothing(_line: str) -> None:
-    """What was found in the data is told once."""
+    """Say nothing: findings of the first split are told already."""

@@ -1,4 +1,4 @@
-"""What a trial does epoch by epoch, and how that is kept in its checkpoints."""
+"""Epochs of a trial, and how its checkpoints hold them."""
 
 from __future__ import annotations
 

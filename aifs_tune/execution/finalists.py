@@ -1,4 +1,4 @@
-"""The end of a sweep: configurations that noise leaves open are trained again, and ranked by the means."""
+"""Finalists: configurations within the noise of the best are trained again and ranked by their means."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from aifs_tune.study.study import NOISE, Study
 
 
 def record_noise_floor(study: Study, callback: SweepCallback) -> None:
-    """Let the noise that was measured for this sweep count in ``study`` from now on, unless its trials are of several
-    divisions of the data, as those that measure noise are."""
+    """Record in ``study`` the noise that was measured for this sweep, unless its trials use several splits of the data,
+    as those that measure noise do."""
     if study.spec.cross_validation is not None:
         return
     floor = find_noise_floor(study)
     if isinstance(floor, str):
-        callback.on_status(f"{floor}: it does not count here")
+        callback.on_status(f"The measured noise is not used: {floor}")
     if isinstance(floor, Noise):
         told = {"sd": floor.sd, "freedom": floor.n - 1, "study": floor.study}
         if study.fact(NOISE) != told:
             study.record_fact(NOISE, told)
         callback.on_status(
-            f"noise: {floor.metric} scatters by {floor.sd:.2g} over {floor.n} trainings of {floor.study}"
+            f"noise: standard deviation {floor.sd:.2g} of {floor.metric} over {floor.n} trainings of {floor.study}"
         )
 
 
 def retrain_finalists(study: Study, callback: SweepCallback) -> int:
-    """Let the finalists of ``study`` wait for the trainings that they lack: how many these are."""
+    """Enqueue the trainings that the finalists of ``study`` still lack; return how many."""
     search = study.spec.search
     if not search.finalists:
         return 0
@@ -36,13 +36,15 @@ def retrain_finalists(study: Study, callback: SweepCallback) -> int:
     noise = known_noise(trials, study.noise_floor)
     if noise is None or noise[1] < LEAST_FREEDOM:
         callback.on_status(
-            f"no finalist is trained again: the noise is not known; measure it: aifs-tune noise {study.spec.name}"
+            f"no finalist is trained again: noise unknown; measure it with: aifs-tune noise {study.spec.name}"
         )
         return 0
     near = finalists(trials, study.spec, noise[0])
     lacking = [trial for turn in range(search.finalist_seeds) for trial, lacks in near if turn < lacks]
     if not near:
-        callback.on_status(f"no finalist is trained again: by a noise of {noise[0]:.2g} one configuration is ahead")
+        callback.on_status(
+            f"no finalist is trained again: one configuration leads by more than the noise of {noise[0]:.2g}"
+        )
     if not lacking:
         return 0
 
@@ -53,12 +55,14 @@ def retrain_finalists(study: Study, callback: SweepCallback) -> int:
 
     study.transact(enqueue)
     names = ", ".join(str(trial.number) for trial, _ in near)
-    callback.on_status(f"trials {names} are within a noise of {noise[0]:.2g}: {len(lacking)} more trainings of these")
+    callback.on_status(
+        f"trials {names} are within the noise of {noise[0]:.2g}: training them {len(lacking)} more times"
+    )
     return len(lacking)
 
 
 def settle(study: Study) -> None:
-    """Keep the weights of the best configuration alone, once finalists are ranked."""
+    """Delete all weights but those of the best configuration, once finalists are ranked."""
     search = study.spec.search
     n_kept = search.finalists * search.finalist_seeds
     if n_kept:

@@ -1,4 +1,4 @@
-"""What the workers of a sweep spend, and what the first trial takes of the memory: heard by the driver."""
+"""Time and memory of a sweep's workers, as the driver hears of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aifs_tune.trainers.protocol import ReportsGpuMemory
 
 
 class ResourceMonitor:
-    """Hears what workers report beside their measurements and fills the profile with it.
+    """Fills the profile with the time and memory that workers report.
 
     ``give`` tells it what each worker has. When the first trial has ended, it says once how many such trials there is
     memory for, if that is known.
@@ -80,20 +80,20 @@ class MemoryTracker:
         """Whether memory ever ran out here."""
 
     def needs_restart(self) -> bool:
-        """Whether the next trial should better begin in a new process, as memory ran out here, or this one has grown by
-        more than it may. Called between trials: growth is counted from the first call."""
+        """Whether the next trial should start in a new process, since memory ran out here or this process grew too much.
+        Called between trials: growth is counted from the first call."""
         now = memory.own_mb()
         if self._settled_mb is None:
             self._settled_mb = now
         return self.is_out_of_memory or (now is not None and now - (self._settled_mb or now) > self._growth_mb)
 
     def memory_usage(self, trainer: object) -> MemoryUsage:
-        """What was taken so far, the GPU's part as ``trainer`` tells it."""
+        """Memory taken so far; the GPU's as ``trainer`` reports it."""
         peak = trainer.gpu_peak_mb if self._gpu and isinstance(trainer, ReportsGpuMemory) else None
         return MemoryUsage(memory.peak_mb(), memory.node_mb(), peak, memory.gpu_mb() if self._gpu else None)
 
     def describe_available(self, error: BaseException) -> str:
-        """In words how much there was of the memory that ran out with ``error``."""
+        """Describe how much there was of the memory that ran out with ``error``."""
         if not self._gpu or isinstance(error, MemoryError):
             node_mb = memory.node_mb()
             return "the main memory" + (f" of {node_mb:,.0f} MB" if node_mb else "")

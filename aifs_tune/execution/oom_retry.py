@@ -1,5 +1,7 @@
-"""Trials that ran out of memory with a share of a GPU and are to be tried once more with a larger one: stored, so that
-a sweep that is resumed neither forgets it nor does it twice."""
+"""OOM retry: trials that ran out of GPU memory are deferred and tried once more with a larger share.
+
+The study stores it, so that a resumed sweep neither forgets such a trial nor tries it twice.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,19 @@ _SHARE = "aifs_tune:oom_num_gpus"
 
 
 def defer_trial(study: Study, trial: Trial, share: float) -> None:
-    """Store that a running trial ran out of memory with ``share`` of a GPU, and is to have more."""
+    """Store that a running trial ran out of memory with ``share`` of a GPU and needs more."""
     study.transact(lambda: study.storage.optuna.set_trial_system_attr(study._trial_id(trial.number), _SHARE, share))
 
 
 def oom_num_gpus(study: Study, trial: Trial) -> float | None:
-    """The share of a GPU with which a trial ran out of memory before; None if it did not."""
+    """Share of a GPU with which a trial ran out of memory before; None if it did not."""
     stored: float | None = study.storage.optuna.get_trial(study._trial_id(trial.number)).system_attrs.get(_SHARE)
     return stored
 
 
 def claim_deferred_trials(study: Study, share: float, sweep_id: str) -> list[Trial]:
-    """The waiting trials that ran out of memory with ``share`` of a GPU or more: they are running when this returns, so
-    that none of them is asked for, as those of the sweep ``sweep_id``."""
+    """Take the waiting trials that ran out of memory with ``share`` of a GPU or more. They are running trials of the
+    sweep ``sweep_id`` when this returns, so that ``ask`` does not hand them out."""
 
     def taken() -> list[Trial]:
         short = [

@@ -1,4 +1,4 @@
-"""What a sweep needs on another machine: its file, the lab's own modules, the versions it was made with."""
+"""Packaging of a sweep for another machine: its files, the modules it names, the versions it needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pack(folder: Path, spec: SweepSpec, files: Sequence[Path]) -> None:
     for path in wanted:
         target = folder / path.name
         if target.exists():
-            raise RequestError(f"two files to send are called {path.name!r}")
+            raise RequestError(f"two files to send have the name {path.name!r}")
         if path.is_dir():
             shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
         elif path.is_file():

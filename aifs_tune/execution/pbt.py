@@ -1,5 +1,4 @@
-"""Populations whose trials take over each other's weights: what is taken over when, and what a trial's weights went
-through."""
+"""Population-based training: which trial exploits which, and the lineage of a trial's weights."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ class Exploit:
 
 
 def lineage(study: Study | RemoteStudy, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
-    """What the weights of a trial were trained with: parameters by the epoch from which on, the first of which is 1. Up
-    to a change these are those of the trial that the weights came from."""
+    """Parameters that the weights of a trial were trained with, by the first epoch of each, beginning with 1. Before a
+    change they are those of the trial that the weights came from."""
     current, before = study.trial(trial), float("inf")
     steps: list[tuple[int, Mapping[str, Scalar]]] = []
     while changes := [change for change in current.schedule if change.epoch < before]:
@@ -49,7 +48,7 @@ def next_exploit_epoch(trials: Sequence[Trial], every: int) -> int:
 
 
 def apply_exploits(study: Study, epoch: int, exploits: Sequence[Exploit]) -> None:
-    """Store that after ``epoch`` each of ``moves`` takes place, then give the trials their sources' checkpoints.
+    """Store the ``exploits`` after ``epoch``, then give the trials the checkpoints of their sources.
 
     What is stored is stored at once; if a crash keeps files from being copied, :func:`repair` does it.
     """
@@ -61,7 +60,7 @@ def apply_exploits(study: Study, epoch: int, exploits: Sequence[Exploit]) -> Non
 
 
 def repair(study: Study) -> None:
-    """Copy the checkpoints that an exchange did not come to.
+    """Copy the checkpoints that a crash left uncopied.
 
     A source that has trained on since is proof that it came to all.
     """
@@ -79,7 +78,7 @@ def _copy_checkpoint(study: Study, number: int, source: int, epoch: int) -> None
 
 
 RESAMPLED = 0.25
-"""Share of the parameters that are drawn from the space anew."""
+"""Share of the parameters that are drawn anew from the space."""
 FACTORS = (0.8, 1.2)
 """Of a number that is not drawn anew, one of these; both as in Jaderberg et al. 2017, arXiv 1711.09846, and in Ray."""
 _MOST_TRIES = 100

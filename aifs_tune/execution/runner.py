@@ -1,4 +1,4 @@
-"""What a worker does: run trials one after another with one warm trainer."""
+"""Runner: one warm trainer in a worker process that runs one trial after another."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from aifs_tune.trainers.protocol import (
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a trial failed, in words: an error itself would keep alive all that its traceback refers to."""
+    """Reason of a failed trial as text: the error itself would keep alive all that its traceback refers to."""
 
     reason: str
     out_of_memory: bool = False
@@ -58,7 +58,7 @@ class Runner:
 
     A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
     runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed, and
-    again where a trial is of another division of the data.
+    again where a trial uses another split of the data.
     ``gpu`` is how many GPUs, or what part of one, this process was given.
     """
 
@@ -69,7 +69,7 @@ class Runner:
         self._memory_tracker = MemoryTracker(gpu=gpu, growth_mb=context.spec.resources.growth_mb)
         self._n_begun = 0
         self.memory_usage: MemoryUsage | None = None
-        """What this process took so far, after an epoch of its first trial; None after others."""
+        """Memory of this process after an epoch of its first trial; None after others."""
         self._make_trainer = make_trainer
         self._split: int | None = None
         self._lost: LostError | None = None
@@ -101,7 +101,7 @@ class Runner:
         n_inherited: int = 0,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """Begin a trial, from its newest checkpoint if it has one. A problem is told by the first step.
+        """Start a trial, from its newest checkpoint if it has one. The first result tells of a problem.
 
         ``n_stored`` is how many epochs of this trial the study has. Those that a checkpoint has beyond them
         are told again by the next steps, without training. The first ``n_inherited`` epochs were those of another
@@ -130,7 +130,7 @@ class Runner:
                     self._trainer.reset(first, seed=seed)
             if len(self._results) < n_inherited:
                 self._problem = _Failure(
-                    f"no whole checkpoint of epoch {n_inherited}, in which it had taken over another trial's weights"
+                    f"no complete checkpoint of epoch {n_inherited}, with the weights that it took from another trial"
                 )
         except LostError as error:
             self._lost = error
@@ -148,7 +148,7 @@ class Runner:
             epoch = self._artifacts.find_checkpoint_epoch()
             if epoch is None:
                 if known is not None:
-                    self._unused = f"its checkpoint of epoch {known.epoch} is gone"
+                    self._unused = f"its checkpoint of epoch {known.epoch} is missing"
                 return True
             with TemporaryDirectory(prefix="aifs_tune_") as scratch:
                 folder = self._artifacts.fetched_checkpoint(epoch, Path(scratch))
@@ -191,12 +191,12 @@ class Runner:
         return hashes
 
     def _params_at(self, epoch: int) -> dict[str, Scalar]:
-        """What ``epoch``, from 1, trains with."""
+        """Parameters that ``epoch`` trains with, counted from 1."""
         replayed = [each.params for each in self._context.spec.replay if each.epoch <= epoch]
         return {**self._own_params, **replayed[-1]} if replayed else self._own_params
 
     def _adapt(self) -> None:
-        """Let the next epoch train with the parameters that it is to have."""
+        """Give the trainer the parameters of the next epoch."""
         trainer: object = self._trainer
         wanted = self._params_at(len(self._results) + 1)
         if wanted != self._trained_with:
@@ -205,7 +205,7 @@ class Runner:
             self._trained_with = wanted
 
     def next_result(self) -> EpochResult:
-        """Train one epoch; the last step of a trial says how it ended.
+        """Train one epoch; the last result of a trial says how it ended.
 
         Raises
         ------
@@ -250,12 +250,12 @@ class Runner:
             with self._timed("keep"):
                 return self._saved(step)
         except OSError as error:  # what was measured stands, whatever the disk says
-            return replace(step, reason=f"not kept on disk: {error.strerror or error}")
+            return replace(step, reason=f"not saved on disk: {error.strerror or error}")
         except StorageError as error:  # or an object store
-            return replace(step, reason=f"not kept: {error}")
+            return replace(step, reason=f"not saved: {error}")
 
     def _epoch(self, trainer: Trainer) -> dict[str, float]:
-        """Train an epoch; the last one of a trial that is measured on a fold tells of that too."""
+        """Train one epoch; the last one also measures the fold, if the trial has one."""
         metrics, evaluating = trainer.epoch(), cast(object, trainer)
         cv, is_last = self._context.spec.cross_validation, len(self._results) + 1 >= self._context.spec.search.epochs
         if not metrics or cv is None or not cv.measures_folds or not (is_last or trainer.is_finished):
@@ -266,7 +266,7 @@ class Runner:
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
-        """Count the time inside as ``name``, but for what the trainer itself accounts for."""
+        """Count the time inside as ``name``, without what the trainer counts itself."""
         before = self._accounted()
         began = time.perf_counter()
         try:
@@ -333,7 +333,7 @@ class Runner:
 
 
 def describe(error: BaseException) -> str:
-    """One line that says what was raised and where: the reason of a failed trial."""
+    """Reason of a failed trial in one line: the error and where it was raised."""
     text = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

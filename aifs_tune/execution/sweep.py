@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep: its study and the seconds it took."""
+    """Result of a finished sweep: its study and the time it took."""
 
     study: Study
     wall_s: float

@@ -1,4 +1,4 @@
-"""Where the time of a sweep went."""
+"""Timings of a sweep, stage by stage."""
 
 from __future__ import annotations
 

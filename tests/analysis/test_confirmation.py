@@ -159,7 +159,7 @@ def test_the_test_part_is_spent_once(study: Study) -> None:
     assert [dict(trial.params) for trial in created.all_trials()] == [{"dropout": 0.2}]
     assert created.fact(TEST_EVALUATION)["name"] == "trial 2"
     assert _test_study(study, second).name == "genes-test"
-    with pytest.raises(ConflictError, match=r"the test part of study 'genes' was spent on trial 2"):
+    with pytest.raises(ConflictError, match=r"the test set of study 'genes' was used for trial 2"):
         _test_study(study, first)
 
 

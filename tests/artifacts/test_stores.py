@@ -296,8 +296,8 @@ def test_what_was_measured_stands_when_the_store_is_away(url_of_artifacts, s3, t
         (2.0, None, None),
         (3.0, "complete", None),
     ]
-    assert [s.reason for s in taken[:2]] == [f"not kept: {said}"] * 2
-    assert taken[2].reason == f"not kept: {said}; its checkpoint was not used: {said}"
+    assert [s.reason for s in taken[:2]] == [f"not saved: {said}"] * 2
+    assert taken[2].reason == f"not saved: {said}; its checkpoint was not used: {said}"
 
 
 def test_a_store_that_is_away_for_a_while_costs_no_checkpoint(url_of_artifacts, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
     heard = Heard()
     study.record_fact("noise", {"sd": 0.02, "freedom": 9, "study": "s-noise"})
     assert retrain_finalists(study, heard) == 4
-    assert heard.lines == ["trials 0, 1 are within a noise of 0.02: 4 more trainings of these"]
+    assert heard.lines == ["trials 0, 1 are within the noise of 0.02: training them 4 more times"]
     assert study.n_requested == 4
     for value in (0.80, 0.88, 0.81, 0.885):  # in turn
         kept.ended(study.tell(study.ask(), {"val_macro_f1": value}))
@@ -80,10 +80,10 @@ def test_the_best_goes_by_means_and_its_weights_alone_stay(study, tmp_path):
 def test_without_noise_or_finalists_nothing_happens_and_why_is_said(study, url):
     heard = Heard()
     assert retrain_finalists(study, heard) == 0
-    assert heard.lines == ["no finalist is trained again: the noise is not known; measure it: aifs-tune noise s"]
+    assert heard.lines == ["no finalist is trained again: noise unknown; measure it with: aifs-tune noise s"]
     study.record_fact("noise", {"sd": 0.0001, "freedom": 9, "study": "s-noise"})
     assert retrain_finalists(study, heard) == 0
-    assert heard.lines[1:] == ["no finalist is trained again: by a noise of 0.0001 one configuration is ahead"]
+    assert heard.lines[1:] == ["no finalist is trained again: one configuration leads by more than the noise of 0.0001"]
     plain = start_study(study.storage, parse_sweep({**SWEEP, "search": {}}), "plain")
     assert (retrain_finalists(plain, heard), len(heard.lines)) == (0, 2)
 
@@ -94,7 +94,7 @@ def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
     study.match_data("a" * 64)
     heard = Heard()
     record_noise_floor(study, heard)
-    assert heard.lines == ["the noise of study s-noise is of other data: it does not count here"]
+    assert heard.lines == ["The measured noise is not used: the noise of study s-noise is of other data"]
     assert study.noise_floor is None
 
 

@@ -36,7 +36,7 @@ def test_what_was_measured_stands_when_the_disk_is_full(runner, monkeypatch):
     monkeypatch.setattr(CountingTrainer, "save_best", full)
     taken = steps(runner, 0)
     assert [(s.metrics["score"], s.ended) for s in taken] == [(1.0, None), (2.0, None), (3.0, "complete")]
-    assert {s.reason for s in taken} == {"not kept on disk: No space left on device"}
+    assert {s.reason for s in taken} == {"not saved on disk: No space left on device"}
 
 
 def test_what_the_time_went_into_adds_up(runner):

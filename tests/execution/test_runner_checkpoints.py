@@ -99,7 +99,7 @@ def test_a_checkpoint_that_is_gone_is_told(runner):
     runner._artifacts.drop_checkpoints()
     again = go_on(runner, known)
     assert [s.epoch for s in again] == [1, 2, 3]
-    assert again[-1].reason == "its checkpoint of epoch 2 is gone"
+    assert again[-1].reason == "its checkpoint of epoch 2 is missing"
 
 
 def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
@@ -141,7 +141,7 @@ def test_what_a_trial_took_over_must_be_what_its_source_wrote(tmp_path):
     runner.start(0, {"stride": 5.0}, 1, n_stored=2, n_inherited=2, checkpoint=known)
     failed = runner.next_result()
     assert failed.ended == "failed"
-    assert failed.reason.startswith("no whole checkpoint of epoch 2")
+    assert failed.reason.startswith("no complete checkpoint of epoch 2")
     assert "state.json: its SHA-256 is" in failed.reason
 
 
@@ -176,6 +176,6 @@ def test_a_trial_that_lost_what_it_took_over_is_not_begun_again(tmp_path):
     runner.start(0, {"stride": 1.0}, 1, n_stored=2, n_inherited=2)
     failed = runner.next_result()
     assert failed.ended == "failed"
-    assert failed.reason == "no whole checkpoint of epoch 2, in which it had taken over another trial's weights"
+    assert failed.reason == "no complete checkpoint of epoch 2, with the weights that it took from another trial"
     runner.start(1, {"stride": 1.0}, 1)
     assert runner.next_result().ended is None

@@ -64,7 +64,7 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
         app, ["confirm", "nuclei", "--top", "1", "--folds", "3", "--repeats", "1", "--storage", url]
     )
     assert (done.exit_code, "test part: 113 examples" in done.stdout) == (0, True), "it is shown, and not called locked"
-    with pytest.raises(ConflictError, match="was spent on trial 1"):
+    with pytest.raises(ConflictError, match="was used for trial 1"):
         evaluate_test("nuclei", found.candidates[0], storage=url, options=options)
 
 
@@ -81,5 +81,5 @@ def test_a_lab_function_is_measured_with_seeds_alone(lab: Path, monkeypatch: pyt
 
 def test_data_without_a_test_part_answer_nothing(url: str) -> None:
     data = {"table": {"bundled": "breast_cancer"}, "split": {"test": 0.0}}
-    with pytest.raises(DataError, match="the data have no test part to answer"):
+    with pytest.raises(DataError, match="the data have no test set"):
         Sweep(parse_sweep({**TREES, "data": data, "evaluate_test": True})).run(storage=url)

@@ -52,7 +52,7 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
     sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, "resources.fused_trials=3"])
     result = sweep.run(trials=8, epochs=4, workers=3, storage=url, study="three", callback=said)
     table = result.trials
-    assert any("1 population(s) of 3 trials in one program each" in line for line in said.lines)
+    assert any("1 group(s) of 3 fused trials, each in one program" in line for line in said.lines)
     assert set(table["state"]) == {"complete", "pruned"}
     assert table["worker"].nunique() == 3
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
@@ -127,11 +127,11 @@ def test_a_population_that_cannot_start_says_why(survey, tmp_path):
         elsewhere = replace(context, fingerprint="that of other data")
         said = Lines()
         with (
-            pytest.raises(WorkError, match=r"no node is left that can run a trial; the last one: the data on "),
+            pytest.raises(WorkError, match=r"no node is left .*; the last one failed with: the data on "),
             open_worker_group(elsewhere, pool, n_trials=2, callback=said),
         ):
             pass
-        assert "is given no more trials: the data on " in said.lines[0]
+        assert "gets no more trials: the data on " in said.lines[0]
 
 
 def test_a_shape_that_is_tuned_cannot_share_a_program(survey):

@@ -124,10 +124,10 @@ def test_trials_that_run_out_of_memory_are_tried_once_more_with_twice_as_much(la
     tried = {0.1: [0.4], 0.5: [0.4, 0.8], 0.9: [0.4, 0.8]}
     assert [shares[t.seed] for t in trials] == [*(tried[need] for need in needs[:4]), [0.8]]
     assert [entry["share"] for entry in lab.ledger] == [0.4] * 4 + [0.8] * 3, "the others come first"
-    aside = [line for line in lab.lines if "is tried again when the others have ended" in line]
+    aside = [line for line in lab.lines if "is tried again after the others" in line]
     assert len(aside) == 2
     assert "out of memory with 0.4 of a GPU, 3,200 MB: ResourceExhaustedError" in aside[0]
-    assert "3 trial(s) are tried again with 0.8 of a GPU, 1 at a time" in lab.lines
+    assert "3 trial(s) that ran out of memory are tried again with 0.8 of a GPU, 1 at a time" in lab.lines
     profile = result.profile.to_json()
     assert profile["out_of_memory_retries"] == 3
     assert profile["memory"]["gpu_peak_mb"] == pytest.approx(0.1 * GPU_MB)

@@ -163,7 +163,9 @@ class Told(NullCallback):
 def test_a_job_has_the_folds_of_all_that_is_not_the_test_part(sweep: dict[str, Any], tmp_path: Path) -> None:
     spec, told = located(parse_sweep(sweep)), Told()
     data = data_for(spec, strict=False, callback=told)
-    assert told.lines[-1] == "each trial is measured on 4 folds, about 54 to train on and 18 to measure by in each"
+    assert told.lines[-1] == (
+        "each trial is measured on 4 folds, about 54 examples to train on and 18 to validate on in each"
+    )
     context = TrialContext(spec, data.location, tmp_path, tmp_path, data.fingerprint, splits=data.splits)
     assert data.location is not None
     own, folds = open_examples(data.location), [open_examples(place) for place in context.fold_locations()]

@@ -1,4 +1,4 @@
-"""Watches the trials of Tune: those that are silent, those whose workers died."""
+"""Callback of Ray Tune that watches for silent trials and dead workers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aifs_tune.execution.ray.searcher import NoExperimentState, StudySearcher
 
 @dataclass
 class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
-    """Ends trials that are silent for too long, records why a worker died, and lets one that takes its place know of
-    the newest checkpoint."""
+    """Ends trials that are silent for too long, records why a worker died, and tells its replacement of the newest
+    checkpoint."""
 
     searcher: StudySearcher
     timeout_s: float
@@ -45,7 +45,7 @@ class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._last_result_s.pop(trial.trial_id, None)
         if trial.trial_id in self._hung:
-            reason = f"hung: nothing measured for {self.timeout_s:g} s (search.epoch_timeout_s)"
+            reason = f"hung: no epoch ended for {self.timeout_s:g} s (search.epoch_timeout_s)"
             self.searcher.fail(trial.trial_id, reason)
             return
         text = Path(trial.error_file).read_text() if trial.error_file else ""
@@ -66,7 +66,7 @@ class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
 
 
 def cause_of_death(text: str) -> tuple[str, bool]:
-    """What the last of Ray's failures in ``text`` says a worker died of, and whether that is Ray's memory monitor.
+    """Cause of death in the last of Ray's failures in ``text``, and whether Ray's memory monitor killed the worker.
 
     A process that the kernel killed for its memory cannot be told from one that was killed otherwise.
     """
@@ -74,10 +74,10 @@ def cause_of_death(text: str) -> tuple[str, bool]:
     low = re.search(r"killed due to the node running low on memory(?:.*? was (\S+) used / (\S+) limit)?", told)
     if low:
         used = f", {low[1]} of {low[2]} used" if low[1] else ""
-        return f"out of memory: Ray killed its worker process as the machine ran low on memory{used}", True
+        return f"out of memory: Ray killed the worker process because the machine ran low on memory{used}", True
     for pattern in (r"exit type: (.*?)(?:\. Some common causes|$)", r"((?:\S+ ){0,3}killed .*)"):
         found = re.search(pattern, told)
         if found:
             told = found[1]
             break
-    return f"its worker process died: {told[-300:] or 'no reason is known'}", False
+    return f"the worker process died: {told[-300:] or 'unknown reason'}", False

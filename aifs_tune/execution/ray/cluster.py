@@ -1,4 +1,4 @@
-"""The only module that starts or joins a Ray cluster."""
+"""Clusters: starting or joining Ray, and how many trials fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aifs_tune.execution.context import RayConfig
 from aifs_tune.execution.ray import preload as ray_preload
 
 _MOST_WANTED = 1000
-"""Trials at a time that an autoscaler is asked to make room for."""
+"""Most trials at a time that an autoscaler is asked to make room for."""
 
 
 @dataclass(frozen=True)
@@ -166,34 +166,36 @@ def _start(
 
 
 def _nothing_to_wait_for() -> None:
-    """Workers start when there is a trial."""
+    """Return at once: workers start when there is a trial."""
 
 
 def _require_token(ray_config: RayConfig) -> None:
-    """Join with a token unless told otherwise."""
+    """Refuse to join without a token unless ``allow_unauthenticated``."""
     mode = os.environ.get("RAY_AUTH_MODE")
     if ray_config.allow_unauthenticated:
         return
     if mode not in (None, "token"):
         raise RequestError(
-            f"address: RAY_AUTH_MODE={mode} joins a cluster that lets everybody in who reaches it; "
-            "allowed: RAY_AUTH_MODE=token, or --allow-unauthenticated"
+            f"address: RAY_AUTH_MODE={mode} joins a cluster that asks for no token, so that "
+            "whoever reaches it can run code; allowed: RAY_AUTH_MODE=token, or --allow-unauthenticated"
         )
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray itself tries for minutes."""
+    """Refuse an address where nothing listens; Ray itself would try for minutes."""
     if address.startswith(("http://", "https://")):
         raise RequestError(
-            f"address: {address} is that of Ray's Jobs API, which takes aifs-tune submit; "
+            f"address: {address} is the address of Ray's Jobs API, for aifs-tune submit; "
             "allowed: auto, HOST:PORT, ray://HOST:PORT"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except ValueError:
-        raise RequestError(f"address: {address!r} is no address; allowed: auto, HOST:PORT, ray://HOST:PORT") from None
+        raise RequestError(
+            f"address: {address!r} is not an address; allowed: auto, HOST:PORT, ray://HOST:PORT"
+        ) from None
     except OSError as error:
         raise WorkError(f"cannot join Ray at {address}: {error.strerror or error}") from error
 
@@ -202,8 +204,8 @@ def _workers(search: SearchSpec, cpu: float, gpu: float, there: Mapping[str, flo
     fit = _fit(cpu, gpu, there)
     if fit < 1:
         raise RequestError(
-            f"resources: one trial asks for {cpu:g} cpu and {gpu:g} gpu; "
-            f"here are {there.get('CPU', 0):g} cpu and {there.get('GPU', 0):g} gpu"
+            f"resources: one trial needs {cpu:g} CPU and {gpu:g} GPU; "
+            f"Ray has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
         )
     return min(fit, search.workers or fit)
 

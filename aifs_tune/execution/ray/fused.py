@@ -1,4 +1,4 @@
-"""Populations as Ray actors: one holds a GPU and trains for many trials, each of which keeps a worker of its own."""
+"""Fused trials as Ray actors: one actor holds a GPU and trains many trials, each of which has its own worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _MOST = 1024
 _ROUNDS = 4
-"""A size that is chosen by measurement leaves so many rounds of trials: in a single one no result steers the search."""
+"""Least number of rounds of trials that a measured size leaves: in a single round no result guides the search."""
 _FIND_SLOT_S = 60.0
 _ANSWER_S = 0.2
 _START_S = 60.0
@@ -38,8 +38,8 @@ _START_S = 60.0
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Who trains: ``workers`` trials at a time, of which each occupies ``cpu`` and ``gpu``; in ``populations``
-    (actors), or each in its own worker if there are none."""
+    """Workers of a run: ``workers`` trials at a time, each with ``cpu`` and ``gpu``; trained in ``fused_actors``, or
+    each in its own worker if there are none."""
 
     workers: int
     cpu: float
@@ -51,7 +51,7 @@ class WorkerGroup:
 def open_worker_group(
     context: TrialContext, pool: Pool, *, n_trials: int, callback: SweepCallback
 ) -> Iterator[WorkerGroup]:
-    """The crew for ``n_trials`` trials; its populations live as long as the context.
+    """Open the worker group for ``n_trials`` trials; its actors live as long as the context.
 
     A population takes what ``resources`` give to one trial; the CPU of it is counted as its members'.
 
@@ -87,14 +87,14 @@ def open_worker_group(
     try:
         size: int = ray.get(fused_actors[0].size.remote())
         if size == 1:
-            callback.on_status("each trial trains alone: a population gains nothing on this device")
+            callback.on_status("each trial trains alone: fused training gains nothing on this device")
             ray.kill(fused_actors.pop())
             yield alone
             return
         n_others = min(pool.workers, math.ceil(wanted / size)) - 1
         fused_actors += _started(n_others, lambda: start_actor(size), excluded_nodes, timeout_s=_START_S)
         n_members = min(wanted, size * len(fused_actors))
-        callback.on_status(f"{len(fused_actors)} population(s) of {size} trials in one program each")
+        callback.on_status(f"{len(fused_actors)} group(s) of {size} fused trials, each in one program")
         yield WorkerGroup(n_members, math.floor(1e4 * pool.cpu / size) / 1e4, 0.0, tuple(fused_actors))
     finally:
         for actor in fused_actors:
@@ -104,7 +104,7 @@ def open_worker_group(
 def _started(
     count: int, start: Callable[[], Any], excluded_nodes: ExcludedNodes, *, timeout_s: float | None = None
 ) -> list[Any]:
-    """So many populations, on nodes that can have them as far as is known in time."""
+    """Start so many actors, on nodes that can run them as far as is known in time."""
     settled: list[Any] = []
     while len(settled) < count:
         fresh = [start() for _ in range(count - len(settled))]
@@ -122,7 +122,7 @@ def _started(
 
 
 def _is_misplaced(size: Any, excluded_nodes: ExcludedNodes) -> bool:
-    """Whether a population that was asked for its size is on a node that cannot have it, which is then left out.
+    """Whether an actor is on a node that cannot run it; that node is then excluded.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _is_misplaced(size: Any, excluded_nodes: ExcludedNodes) -> bool:
         cause = getattr(error, "cause", error)
         if not isinstance(cause, UnusableNodeError):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise WorkError(f"a population cannot start: {lines[-1][:300]}") from error
+            raise WorkError(f"fused trials cannot start: {lines[-1][:300]}") from error
         if (problem := excluded_nodes.add(cause.node, cause.reason)) is not None:
             raise problem from error
         return True
@@ -145,7 +145,7 @@ def _is_misplaced(size: Any, excluded_nodes: ExcludedNodes) -> bool:
 
 
 class FusedTrainerActor:
-    """The actor: a population and who sits at which of its places. Called from several threads."""
+    """Ray actor that trains fused trials, and which trial has which slot. Called from several threads."""
 
     def __init__(self, context: TrialContext, most: int) -> None:
         self._problem: UnusableNodeError | None = None
@@ -172,7 +172,7 @@ class FusedTrainerActor:
         return self._fused_trainer.size
 
     def acquire_slot(self, worker: Any) -> str | None:
-        """A new seat's name for the trials of an actor; None if all are taken by actors that live."""
+        """Name of a new slot for the trials of an actor; None if living actors have all slots."""
         with self._lock:
             if len(self._slots) == self.size():
                 for slot_id in _abandoned({slot_id: owner for slot_id, (owner, _) in self._slots.items()}):
@@ -184,16 +184,15 @@ class FusedTrainerActor:
             return slot_id
 
     def call(self, slot_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        """What ``method`` of the member at this seat answers, whether it is finished, and what it has spent."""
+        """Result of ``method`` of the member in this slot, whether it is finished, and its timings."""
         if slot_id not in self._slots:
-            raise LostError("this population was started anew and does not know the trial")
+            raise LostError("the fused trainer was restarted and does not know the trial")
         member = self._slots[slot_id][1]
         answer = getattr(member, method)(*args, **kwargs)
         return answer, member.is_finished, dict(member.timings)
 
     def written(self, slot_id: str, method: str) -> Any:
-        """As :meth:`call` for a ``method`` that is given a folder to fill: the files that it wrote, by their names, and
-        which one it answered."""
+        """Like :meth:`call` for a ``method`` that fills a folder: the files that it wrote, by name, and its result."""
         with TemporaryDirectory(prefix="aifs_tune_") as made:
             folder = Path(made)
             answer, is_finished, timings = self.call(slot_id, method, folder)
@@ -201,7 +200,7 @@ class FusedTrainerActor:
         return (files, None if answer is None else answer.name), is_finished, timings
 
     def load(self, slot_id: str, files: Mapping[str, bytes]) -> Any:
-        """As :meth:`call` for ``load``, of a folder with these files."""
+        """Like :meth:`call` for ``load``, from a folder with these files."""
         with TemporaryDirectory(prefix="aifs_tune_") as made:
             for name, content in files.items():
                 (Path(made) / name).write_bytes(content)
@@ -209,7 +208,7 @@ class FusedTrainerActor:
 
 
 def _abandoned(owners: Mapping[str, Any]) -> list[str]:
-    """The seats whose actor is dead; one that lives but is busy answers nothing."""
+    """Slots whose actor is dead; a busy actor that lives does not answer."""
     asked = {owner.__ray_ready__.remote(): slot_id for slot_id, owner in owners.items()}
     answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_ANSWER_S)
     dead = []
@@ -222,7 +221,7 @@ def _abandoned(owners: Mapping[str, Any]) -> list[str]:
 
 
 class RemoteFusedMember:
-    """The trainer in a trial's worker: a seat in one of the populations. Finds one when it is made.
+    """Trainer in a trial's worker that uses a slot of a fused trainer. It finds one when it is made.
 
     Raises
     ------
@@ -245,36 +244,36 @@ class RemoteFusedMember:
                     self._slot_id: str = slot_id
                     return
             if time.monotonic() > until:
-                raise LostError(f"no population had a free place within {_FIND_SLOT_S:g} s")
+                raise LostError(f"no fused trainer had a free slot within {_FIND_SLOT_S:g} s")
             time.sleep(0.1)
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """As of a member."""
+        """As in a fused member."""
         self._call("reset", dict(params), seed=seed)
 
     def epoch(self) -> dict[str, float]:
-        """As of a member."""
+        """As in a fused member."""
         metrics: dict[str, float] = self._call("epoch")
         return metrics
 
     def save(self, folder: Path) -> None:
-        """As of a member."""
+        """As in a fused member."""
         self._write("save", folder)
 
     def load(self, folder: Path) -> None:
-        """As of a member."""
+        """As in a fused member."""
         self._answer(
             self._actor.load.remote(self._slot_id, {path.name: path.read_bytes() for path in folder.iterdir()})
         )
 
     def save_best(self, folder: Path) -> Path:
-        """As of a member."""
+        """As in a fused member."""
         name = self._write("save_best", folder)
         assert name is not None
         return folder / name
 
     def _write(self, method: str, folder: Path) -> str | None:
-        """Have the files written by the population's process, which may be on another machine, and write them here."""
+        """Get the files from the fused trainer's process, which may be on another machine, and write them here."""
         files, answer = self._answer(self._actor.written.remote(self._slot_id, method))
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -288,7 +287,7 @@ class RemoteFusedMember:
         try:
             answer, self.is_finished, self.timings = ray.get(asked)
         except RayActorError as error:
-            raise LostError("the process of the population died") from error
+            raise LostError("the process of the fused trainer died") from error
         except RayTaskError as error:
             raise error.cause from None
         return answer

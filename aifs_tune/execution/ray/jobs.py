@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a Ray cluster; the only module that knows Ray's Jobs API.
+"""Jobs: sweeps that run on a Ray cluster through Ray's Jobs API.
 
 The job of the n-th attempt at a study is called STUDY-n, PROJECT:STUDY-n in another project than ``default``, so that
 submitting twice is the same as once.
@@ -21,7 +21,7 @@ from typing import Any
 from aifs_tune.errors import NotFoundError, RequestError, WorkError
 
 STOP_S = 60
-"""How long a job that is to stop may take to put its trials back."""
+"""Seconds that a stopped job may take to put its trials back."""
 _TALKING = (
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
@@ -62,7 +62,7 @@ class RayJobs:
 
     def __init__(self, address: str, *, allow_unauthenticated: bool = False) -> None:
         if not is_job_address(address):
-            raise RequestError(f"address: {address!r} is no address of Ray's Jobs API; allowed: http://HEAD:8265")
+            raise RequestError(f"address: {address!r} is not an address of Ray's Jobs API; allowed: http://HEAD:8265")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             import aiohttp  # noqa: F401
@@ -79,7 +79,7 @@ class RayJobs:
             raise WorkError(f"no cluster answers at {self.address} ({type(error).__name__})") from error
         if answer.ok and not allow_unauthenticated:
             raise RequestError(
-                f"the cluster at {self.address} does not ask for a token: whoever reaches it can run code on it; "
+                f"the cluster at {self.address} asks for no token, so that whoever reaches it can run code on it; "
                 "start it with RAY_AUTH_MODE=token, or say --allow-unauthenticated"
             )
         with self._said(), _without(_OVERRIDING):
@@ -109,7 +109,7 @@ class RayJobs:
         if attempts and not attempts[-1].is_over:
             if attempts[-1].storage != storage:
                 raise RequestError(
-                    f"the cluster at {self.address} works on a study {study!r} in {attempts[-1].storage} "
+                    f"the cluster at {self.address} runs a study {study!r} in {attempts[-1].storage} already "
                     f"(job {attempts[-1].id}); choose another name with --study"
                 )
             return attempts[-1], False
@@ -130,7 +130,7 @@ class RayJobs:
         return self.newest(study), True
 
     def attempts(self, study: str) -> list[RayJob]:
-        """All jobs of a study that the cluster remembers, the first one first."""
+        """All jobs of a study that the cluster remembers, oldest first."""
         with self._said():
             listed = self._client.list_jobs()
         found = []
@@ -166,7 +166,7 @@ class RayJobs:
         return job
 
     def logs(self, study: str, *, follow: bool = False) -> Iterator[str]:
-        """What the last job of a study has said, piece by piece; with ``follow`` until it ends."""
+        """Log of the last job of a study, piece by piece; with ``follow`` until it ends."""
         job = self.newest(study)
         with self._said():
             if not follow:
@@ -186,7 +186,7 @@ class RayJobs:
             yield
         except AuthenticationError as error:
             raise WorkError(
-                f"the cluster at {self.address} refused the token; it is looked for in RAY_AUTH_TOKEN, "
+                f"the cluster at {self.address} refused the token; it is read from RAY_AUTH_TOKEN, "
                 "RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token"
             ) from error
         except (RuntimeError, ConnectionError, ValueError) as error:
@@ -199,7 +199,7 @@ def is_job_address(address: str) -> bool:
 
 
 def _stem(study: str) -> str:
-    """How the ids of a study's jobs begin: without the slash of another project than ``default``."""
+    """Prefix of the ids of a study's jobs, without the slash of a project other than ``default``."""
     return study.replace("/", ":")
 
 
@@ -212,7 +212,7 @@ async def _next(pieces: Any) -> str | None:
 
 @contextmanager
 def _without(variables: Sequence[str]) -> Iterator[None]:
-    """These variables of the environment, which Ray prefers to an address that it is given, away for a while."""
+    """Hide these environment variables for a while: Ray prefers them to an address that it is given."""
     kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Nodes of a cluster that cannot run the trials of a study: those are placed on other ones."""
+"""Excluded nodes: trials are placed beside nodes that cannot run them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _MOST_REPEATED = 100
 
 
 class UncountedError(RayActorError):  # type: ignore[misc]
-    """A worker cannot go on, for no fault of its trial: Tune starts that in another one and counts no failure."""
+    """A worker cannot go on, by no fault of its trial. Tune starts that in another one and counts no failure."""
 
     @property
     def preempted(self) -> bool:
-        """What makes Tune not count it."""
+        """True: Tune does not count the failure."""
         return True
 
 
 class UnusableNodeError(UncountedError):
-    """The machine of a worker cannot run the trials of the study; ``node`` is what Ray calls it."""
+    """The machine of a worker cannot run trials of the study; ``node`` is its id in Ray."""
 
     def __init__(self, node: str, reason: str) -> None:
         super().__init__(error_msg=reason)
@@ -37,26 +37,26 @@ class UnusableNodeError(UncountedError):
 
 
 class ExcludedNodes:
-    """The nodes that no trial is given to any more. ``is_room`` says whether any node is left beside some."""
+    """Nodes that get no more trials. ``is_room`` says whether any other node is left."""
 
     def __init__(self, is_room: Callable[[Collection[str]], bool], tell: Callable[[str], None]) -> None:
         self._is_room, self._tell = is_room, tell
         self._n_told: Counter[str] = Counter()
 
     def add(self, node: str, reason: str) -> WorkError | None:
-        """Leave a node out; why the sweep cannot go on, if there is no other one."""
+        """Exclude a node; return the error that ends the sweep if there is no other node."""
         self._n_told[node] += 1
         if self._n_told[node] == 1:
-            self._tell(f"node {node[:12]} is given no more trials: {reason}")
+            self._tell(f"node {node[:12]} gets no more trials: {reason}")
         if not self._is_room(self._n_told):
-            return WorkError(f"no node is left that can run a trial; the last one: {reason}")
+            return WorkError(f"no node is left that can run a trial; the last one failed with: {reason}")
         if self._n_told[node] > _MOST_REPEATED:  # what was placed before it was left out is less than that
-            return WorkError(f"Ray goes on placing trials on a node that cannot run them: {reason}")
+            return WorkError(f"Ray keeps placing trials on a node that cannot run them: {reason}")
         return None
 
     @property
     def selector(self) -> dict[str, str]:
-        """What a node is to be for a trial, in Ray's labels."""
+        """Label selector for Ray's placement groups."""
         return {_NODE_ID: f"!in({','.join(sorted(self._n_told))})"} if self._n_told else {}
 
 

@@ -1,4 +1,4 @@
-"""PbtScheduler-based training: Ray Tune's scheduler, made to wait safely and to draw from seeds.
+"""Population-based training on Ray Tune, with safe waiting and seeded draws.
 
 As Ray has it, the last trial to come to an epoch starts the exchange. If that trial fails or ends instead, all others
 wait for ever; and donors and new parameters are drawn from Python's global state. Here the exchange takes place as soon
@@ -27,9 +27,9 @@ QUANTILE = 0.25
 class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
     """The trials of one sweep, of which ``workers`` train at a time.
 
-    Each trains to the epoch ``first``, is paused, and waits until all ``n_trials`` are there. Then ``exchange`` is told
-    the epoch and who takes over from whom with which parameters, and so on each ``search.perturb_epochs``. Trials that
-    are further already go their own way. ``kept`` are the parameters that cannot change in a running trial.
+    Each trains to the epoch ``first``, is paused, and waits until all ``n_trials`` are there. Then
+    ``apply_exploits`` gets the epoch and the exploits, and again after each ``search.perturb_epochs``. Trials that are
+    further already are left alone. ``static_params`` cannot change in a running trial.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PbtScheduler(PopulationBasedTraining):  # type: ignore[misc]
             metric="objective",
             mode=spec.objective.mode,
             perturbation_interval=spec.search.perturb_epochs,
-            custom_explore_fn=dict,  # Ray wants to see one; ours is _move
+            custom_explore_fn=dict,  # Ray wants to see one; ours is _choose_exploit
             quantile_fraction=QUANTILE,
             log_config=False,
             synch=True,

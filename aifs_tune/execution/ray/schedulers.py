@@ -1,4 +1,4 @@
-"""Ray Tune's schedulers, and our own, by the name that a sweep file gives: which running trials stop early."""
+"""Schedulers by the names in a sweep file: Ray Tune's, and one that asks the sampler's model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
 """Finished trials of a study with their objective by epoch."""
 
 ContinuationValue: TypeAlias = Callable[[str, int, float], float | None]
-"""What an epoch more of a trial of Tune's, with this objective at this epoch, is expected to gain, in parts of what
-one of a new trial would; None while too little is known."""
+"""Expected improvement of one more epoch of a trial of Tune, with this objective at this epoch, relative to starting a
+new trial; None while too little is known."""
 
 
 class Incumbent:
-    """Which running trials have an epoch that is better than all of the complete trials, whose values are given."""
+    """Running trials with an epoch that is better than every complete trial."""
 
     def __init__(self, mode: str, complete: Iterable[float] = ()) -> None:
         self._sign = 1 if mode == "max" else -1
@@ -35,14 +35,14 @@ class Incumbent:
         self._running: dict[str, float] = {}
 
     def reported(self, trial_id: str, value: float) -> bool:
-        """Count a value of a running trial; whether it has such an epoch. None has while no trial is complete."""
+        """Record a value of a running trial; return whether it leads. None leads while no trial is complete."""
         best = self._running.get(trial_id, -math.inf)
         if math.isfinite(value):
             best = self._running[trial_id] = max(best, self._sign * value)
         return best > self._best
 
     def complete(self, trial_id: str, value: float | None) -> None:
-        """Count a trial that has ended, with what its last epoch reported, if anything."""
+        """Record that a trial has ended, with the value of its last epoch if it reported one."""
         self.reported(trial_id, math.nan if value is None else value)
         best = self._running.pop(trial_id, -math.inf)
         if math.isfinite(best):

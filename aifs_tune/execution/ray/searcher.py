@@ -1,4 +1,4 @@
-"""What Ray Tune asks for trials, and tells what became of them: the study."""
+"""Searcher of Ray Tune that asks the study for trials and tells it their results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NoExperimentState:
 
 
 class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
-    """Asks the study for trials and tells it what became of them; keeps nothing else."""
+    """Asks the study for trials and tells it their results; keeps no other state."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self.running: dict[str, Trial] = {}
         self.n_handed_out = 0
         self.deferred: list[Trial] = []
-        """Those that ran out of memory and can have more of it later."""
+        """Trials that ran out of memory and are tried again later with more."""
         self._num_gpus: float | None = None
         self.error: Exception | None = None
         self.is_done = False
@@ -63,15 +63,14 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self._has_room = has_room
 
     def defer_oom_trials(self, share: float) -> int:
-        """Put aside what runs out of memory with this share of a GPU, and what did so in an earlier sweep already: how
-        many trials these are."""
+        """Defer trials that run out of memory with this share of a GPU; return how many did so in an earlier sweep."""
         self._num_gpus = share
         self.deferred = claim_deferred_trials(self._study, share, self._sweep_id)
         return len(self.deferred)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Keep what goes wrong here: Tune would take it for a failure of the trial and go on."""
+        """Keep an error that is raised inside: Tune would take it for a failure of the trial and go on."""
         try:
             yield
         except Exception as error:
@@ -102,7 +101,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
             recommendation = self._study.recommendation()
             self.is_done = recommendation.should_stop
             if recommendation.should_stop:
-                self._callback.on_status(f"no further trial: {recommendation.reason}")
+                self._callback.on_status(f"no further trial is started: {recommendation.reason}")
         return self.is_done
 
     def unfinished(self) -> list[Trial]:
@@ -176,7 +175,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         defer_trial(self._study, self.running[trial_id], share)
         trial = self.running.pop(trial_id)
         self.deferred.append(trial)
-        self._callback.on_status(f"trial {trial.number} is tried again when the others have ended; {reason}")
+        self._callback.on_status(f"trial {trial.number} is tried again after the others; {reason}")
 
     def _ended(self, trial_id: str, trial: Trial) -> None:
         del self.running[trial_id]
@@ -233,6 +232,6 @@ class PbtSearcher(StudySearcher):
         return [*self.running.values(), *self._asked]
 
     def apply_exploits(self, epoch: int, exploits: Sequence[Exploit]) -> None:
-        """As :func:`aifs_tune.execution.pbt.exchange`."""
+        """As :func:`aifs_tune.execution.pbt.apply_exploits`."""
         with self.guarded():
             apply_exploits(self._study, epoch, exploits)

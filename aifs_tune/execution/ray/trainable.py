@@ -1,4 +1,4 @@
-"""The worker's side of Ray Tune: a process that runs one trial after another."""
+"""Trainable of Ray Tune: the worker process that runs one trial after another."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from aifs_tune.trainers.protocol import Trainer
 
 
 class NoTuneCheckpoint:
-    """What a paused trial tells Tune: that there is no checkpoint which Tune would have to know. The trial's own is
-    among its artifacts, from which it goes on whenever it is started."""
+    """Empty checkpoint that a paused trial gives to Tune. The trial's own checkpoint is among its artifacts, from which
+    it goes on whenever it is started."""
 
     checkpoint = None
     metrics: Mapping[str, Any] = {}
 
 
 _TOGETHER_S = 0.05
-"""Epochs that end within this time travel to the driver together."""
+"""Epochs that end within this many seconds travel to the driver together."""
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
@@ -76,11 +76,11 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         return results
 
     def save(self, checkpoint_dir: str | None = None) -> NoTuneCheckpoint:
-        """What Tune has a trial do before it is paused."""
+        """Write a checkpoint before the trial is paused."""
         try:
             self._runner.keep()
         except (OSError, StorageError) as error:
-            raise _unusable(f"a checkpoint cannot be kept: {error}") from error
+            raise _unusable(f"a checkpoint cannot be saved: {error}") from error
         return NoTuneCheckpoint()
 
     def step(self) -> dict[str, Any]:
@@ -125,4 +125,4 @@ def _unusable(reason: str) -> UnusableNodeError:
 
 
 class WorkerRestartError(UncountedError):
-    """The worker is to be replaced."""
+    """The worker must be replaced by a new process."""

@@ -1,4 +1,4 @@
-"""The driver's side of Ray Tune; with :mod:`aifs_tune.execution.ray.trainable`, the only module that knows ray.tune.
+"""Tuner: the driver's side of Ray Tune.
 
 Tune starts and stops trials; what is proposed and what came out goes through the study alone. Tune's own
 experiment state is thrown away.
@@ -66,7 +66,7 @@ def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, 
 
 
 _MOST_MEASURING = 3
-"""Trials that are tried alone until one has trained an epoch, so that it can be said what it takes of a GPU."""
+"""Most trials that run alone, until one has trained an epoch and shown how much of a GPU it needs."""
 
 
 def run_trials(
@@ -92,7 +92,7 @@ def run_trials(
     pool.wait()
     phases = _Phases(study, context, sweep_id, callback, profile, n_trials)
     if context.spec.resources.gpu == "auto" and not pool.gpu:
-        callback.on_status("resources.gpu: auto is 0, as Ray has no GPU here")
+        callback.on_status("resources.gpu: auto means 0 here, because Ray has no GPU")
     if pool.is_to_be_measured:
         for _ in range(min(_MOST_MEASURING, n_trials)):
             phases.run(pool, 1)
@@ -111,13 +111,14 @@ def run_trials(
         pool = pool.with_gpu(share_after)
         profile.n_out_of_memory += len(short)
         callback.on_status(
-            f"{len(short)} trial(s) are tried again with {describe_gpus(pool.gpu)}, {pool.workers} at a time"
+            f"{len(short)} trial(s) that ran out of memory are tried again with {describe_gpus(pool.gpu)}, "
+            f"{pool.workers} at a time"
         )
         phases.run(pool, len(short), is_last=True)
 
 
 class _Phases:
-    """Runs of Tune one after another: all trials of a sweep that are given the same share of a GPU are one."""
+    """Runs of Tune one after another, each with the trials that get the same share of a GPU."""
 
     def __init__(
         self,
@@ -145,8 +146,8 @@ class _Phases:
         return time.monotonic() >= self._until
 
     def run(self, pool: Pool, n_trials: int, *, is_last: bool = False) -> list[float]:
-        """Run trials of the study; with what shares of a GPU those of them ran out of memory that wait to be tried
-        again, in this sweep or an earlier one. None of the last phase's do, nor in a population."""
+        """Run trials of the study; return the shares of a GPU with which trials ran out of memory that wait to be tried
+        again, from this sweep or an earlier one. In the last phase and in a population no trial waits."""
         left_s = self._until - time.monotonic()
         if n_trials < 1 or left_s <= 0:
             return []
@@ -171,7 +172,7 @@ class _Phases:
         is_whole = not unfinished and (searcher.is_done or searcher.n_handed_out == n_trials)
         if not is_whole and time.monotonic() - began < left_s:
             raise InterruptedSweepError(
-                f"study {study.name} stopped with {len(unfinished)} trials in flight, which wait again; "
+                f"study {study.name} stopped with {len(unfinished)} trials in flight, which are waiting again; "
                 f"continue with: aifs-tune resume {study.name}"
             )
         return [share for trial in searcher.deferred if (share := oom_num_gpus(study, trial)) is not None]
@@ -179,7 +180,7 @@ class _Phases:
     def _fit(
         self, searcher: StudySearcher, pool: Pool, worker_group: WorkerGroup, n_trials: int, left_s: float
     ) -> None:
-        """Let Tune run ``n_trials`` trials."""
+        """Run ``n_trials`` trials with Tune."""
         is_population = isinstance(searcher, PbtSearcher)
         with ExitStack() as running:
             apply_patches()
@@ -225,7 +226,7 @@ class _Phases:
                 raise searcher.error or problem from error
 
     def _tell(self, pool: Pool, worker_group: WorkerGroup) -> None:
-        """Who listens and who measures what is about to start."""
+        """Tell monitor and callback what is about to start."""
         study = self._study
         self._profile.workers = max(self._profile.workers, worker_group.workers)
         is_chosen = self._context.spec.resources.gpu != "auto"

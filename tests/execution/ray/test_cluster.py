@@ -228,4 +228,4 @@ def test_a_cluster_without_a_token_is_refused(lab):
     _, talk = ran.communicate(timeout=60)
     server.shutdown()
     assert ran.returncode == 2
-    assert f"the cluster at {address} does not ask for a token" in talk
+    assert f"the cluster at {address} asks for no token" in talk

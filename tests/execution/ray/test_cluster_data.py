@@ -93,12 +93,12 @@ def test_nodes_decode_for_themselves_and_those_with_other_data_cost_no_trial(s3,
         names = _names(tmp_path / "node")
         assert sorted(name.partition("-")[0] for name in names) == ["examples", "fetched"]
         assert names == _names(tmp_path / "gone-one")
-        assert said.count("is given no more trials: the data on ") == 1
+        assert said.count("gets no more trials: the data on ") == 1
         assert said.count("misplaced") <= 2, "no more than were placed before it was known"
 
         _exchange_data(tmp_path / "node")
         said = driven("two", 4)
-        assert "WorkError: no node is left that can run a trial; the last one: the data on " in said
+        assert "WorkError: no node is left that can run a trial; the last one failed with: the data on " in said
         assert _ended(tmp_path, "two") == []
         counts = get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "two").counts()
         assert 1 <= counts["waiting"] <= 4

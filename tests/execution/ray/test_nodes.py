@@ -53,7 +53,7 @@ def test_a_population_that_cannot_keep_a_checkpoint_loses_no_trial(monkeypatch, 
     monkeypatch.setattr("aifs_tune.execution.ray.trainable.ray", SimpleNamespace(get_runtime_context=lambda: here))
     worker = TrialTrainable.__new__(TrialTrainable)
     worker._runner = SimpleNamespace(keep=fails)
-    with pytest.raises(UnusableNodeError, match=r"a checkpoint cannot be kept: .*(answer|space left)") as raised:
+    with pytest.raises(UnusableNodeError, match=r"a checkpoint cannot be saved: .*(answer|space left)") as raised:
         worker.save()
     assert raised.value.node == "a1"
 
@@ -63,16 +63,17 @@ def test_the_sweep_ends_when_no_node_is_left():
     excluded_nodes = ExcludedNodes(lambda nodes: len(nodes) < 3, said.append)
     assert excluded_nodes.selector == {}
     assert [excluded_nodes.add(node, "others") for node in ("b2", "a1", "a1")] == [None] * 3
-    assert said == [f"node {node} is given no more trials: others" for node in ("b2", "a1")]
+    assert said == [f"node {node} gets no more trials: others" for node in ("b2", "a1")]
     assert excluded_nodes.selector == {"ray.io/node-id": "!in(a1,b2)"}
-    assert "no node is left that can run a trial; the last one: others" in str(excluded_nodes.add("c3", "others"))
+    problem = str(excluded_nodes.add("c3", "others"))
+    assert "no node is left that can run a trial; the last one failed with: others" in problem
 
 
 def test_the_sweep_ends_when_ray_goes_on_with_a_node_that_is_left_out():
     excluded_nodes = ExcludedNodes(lambda nodes: True, str)
     told = [excluded_nodes.add("a1", "others") for _ in range(101)]
     assert told[:-1] == [None] * 100
-    assert "Ray goes on placing trials on a node that cannot run them: others" in str(told[-1])
+    assert "Ray keeps placing trials on a node that cannot run them: others" in str(told[-1])
 
 
 def test_a_population_that_was_misplaced_is_started_on_another_node(monkeypatch):

@@ -98,5 +98,5 @@ def test_other_failures_stand(searcher):
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", result(reason="it broke", out_of_memory=False))
-    searcher.fail("b", "its worker process died")
+    searcher.fail("b", "the worker process died")
     assert [state(searcher, n) for n in (0, 1)] == ["failed", "failed"]

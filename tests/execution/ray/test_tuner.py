@@ -19,12 +19,12 @@ from aifs_tune.study.trial import Checkpoint
     [
         ("The actor died. Worker exit type: OUT Worker exit detail: gone. Some common causes include: x", "OUT Worker"),
         ("The worker was killed by somebody.", "worker was killed by somebody"),
-        ("", "no reason is known"),
+        ("", "unknown reason"),
     ],
 )
 def test_a_death_has_a_short_cause(text, words):
     cause, ran_out = cause_of_death(f"Failure # 1 (occurred at noon)\n{text}\n")
-    assert cause.startswith("its worker process died: ")
+    assert cause.startswith("the worker process died: ")
     assert words in cause
     assert "common causes" not in cause
     assert not ran_out
@@ -40,13 +40,13 @@ def test_a_worker_that_ray_killed_for_its_memory_ran_out_of_it():
     cause, ran_out = cause_of_death(f"Failure # 1 (occurred at noon)\n{LOW}\n")
     assert ran_out
     assert cause == (
-        "out of memory: Ray killed its worker process as the machine ran low on memory, 4.54GB of 23.54GB used"
+        "out of memory: Ray killed the worker process because the machine ran low on memory, 4.54GB of 23.54GB used"
     )
 
 
 def test_the_last_death_counts():
     later = f"Failure # 1 (occurred at noon)\n{LOW}\nFailure # 2 (occurred at one)\nthe actor died\n"
-    assert cause_of_death(later) == ("its worker process died: the actor died", False)
+    assert cause_of_death(later) == ("the worker process died: the actor died", False)
 
 
 def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
