@@ -58,7 +58,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         """Nodes that cannot run trials of the study; None where they are not tracked."""
         self._has_room: Callable[[], bool] = lambda: True
 
-    def watch(self, has_room: Callable[[], bool]) -> None:
+    def limit_concurrency(self, has_room: Callable[[], bool]) -> None:
         """Hand out trials only while ``has_room``."""
         self._has_room = has_room
 

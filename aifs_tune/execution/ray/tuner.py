@@ -61,7 +61,7 @@ def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, 
         workers=workers,
         first=first,
     )
-    searcher.watch(population.has_room)
+    searcher.limit_concurrency(population.has_room)
     return population
 
 
@@ -190,7 +190,7 @@ class _Phases:
             grows = pool.grows and not worker_group.fused_actors and not is_population
             if grows:
                 running.enter_context(pool.requesting_nodes(n_trials))
-                searcher.watch(lambda: len(searcher.running) < pool.fit())
+                searcher.limit_concurrency(lambda: len(searcher.running) < pool.fit())
             self._tell(pool, worker_group)
             trainable = tune.with_parameters(
                 TrialTrainable,
