@@ -80,7 +80,7 @@ class MemoryTracker:
         """Whether memory ever ran out here."""
 
     def needs_restart(self) -> bool:
-        """Whether the next trial should start in a new process, since memory ran out here or this process grew too much.
+        """Whether the next trial should start in a new process, since memory ran out here or the process grew too much.
         Called between trials: growth is counted from the first call."""
         now = memory.own_mb()
         if self._settled_mb is None:
