@@ -3,7 +3,7 @@
 python benchmarks/closed_loop.py [--instruments furnace,...] [--samplers aifs,random] [--seeds 10] [--json]
 
 Each run is a study of one instrument with the given sampler, without a plan of its own and without replicates: ask,
-measure, tell, 40 times. In the end one configuration is taken: by `aifs` the one that `advice` recommends, by the
+measure, tell, 40 times. In the end one configuration is taken: by `aifs` the one that `recommend` names, by the
 others the best result.
 Quality is the true, noiseless value at that configuration over the true optimum; the goal is a median of 0.95 over the
 seeds. The furnace is that of examples/furnace.py. "Stop" is after how many measurements the expected gain first

@@ -31,6 +31,7 @@ from typing import Any
 from orchestration import ours
 
 from aifs_tune.study.open import open_study
+from aifs_tune.study.record import record_of
 from aifs_tune.study.study import Study
 
 SPACE = {
@@ -102,7 +103,7 @@ def questions(url: str, n_finished: int, n_questions: int) -> dict[str, dict[str
 def busy_share(n_workers: int, trials_each: int, sampler: str) -> dict[str, float]:
     """The share of the time that workers train, in virtual time, and the driver's own share."""
     with tempfile.TemporaryDirectory() as folder:
-        study = open_study("crowd", space=SPACE, storage=f"sqlite:///{folder}/lab.db", sampler=sampler)
+        study = record_of(open_study("crowd", space=SPACE, storage=f"sqlite:///{folder}/lab.db", sampler=sampler))
         driver_free = driver_busy = trained = 0.0
         begun, last = 0, 0.0
         waiting: list[tuple[float, int, int, int]] = [(0.0, worker, -1, 0) for worker in range(n_workers)]

@@ -35,7 +35,7 @@ from search.ours import OurSearch  # noqa: E402
 from search.tables import CurveTable, LCBenchTable, random_params, reference  # noqa: E402
 from search.virtual_time import simulate  # noqa: E402
 
-from aifs_tune.study.study import Study  # noqa: E402
+from aifs_tune.study.record import StudyRecord  # noqa: E402
 from aifs_tune.study.warm_start import warm_start  # noqa: E402
 
 KINDS = ("same", "related", "unrelated", "negated", "moved")
@@ -108,7 +108,7 @@ def earlier_table(source: Path, task: str, kind: str, among: Sequence[str]) -> C
     return _table(source, nearest if kind == "related" else farthest)
 
 
-def earlier_study(table: CurveTable, seed: int, trainings: int) -> Study:
+def earlier_study(table: CurveTable, seed: int, trainings: int) -> StudyRecord:
     """That of a sweep of so many trainings, or of twice as many and so on until a trial is complete."""
     while True:
         search = OurSearch(table, seed)

@@ -16,6 +16,7 @@ from aifs_tune.data.sources import prepare
 from aifs_tune.execution.confirm import _test_study
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import open_study, start_study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 from aifs_tune.trainers.predictions import Predictions, write_predictions
 
@@ -44,7 +45,7 @@ def sky_spec(**changes: object) -> object:
     )
 
 
-def sky_study(storage: Storage) -> Study:
+def sky_study(storage: Storage) -> StudyRecord:
     """16 trials: complete ones with curves, some stopped early, one failed."""
     study = start_study(storage, sky_spec(), "sky")
     made = prepare(study.spec.data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None)
@@ -66,7 +67,7 @@ def sky_study(storage: Storage) -> Study:
     return study
 
 
-def tell_scores(created: Study, scores: dict[str, float], spread: float = 0.01) -> None:
+def tell_scores(created: StudyRecord, scores: dict[str, float], spread: float = 0.01) -> None:
     """Tell all trials of a confirmation the score of their configuration, which scatters."""
     created.record_fact(SIZES, [[40, 10]] * DIVISIONS.n_splits)
     draw = random.Random(1)
@@ -79,7 +80,7 @@ def tell_scores(created: Study, scores: dict[str, float], spread: float = 0.01) 
         created.tell(trial)
 
 
-def confirm(study: Study, gains: tuple[float, float] = (0.1, 0.0), name: str = "sky-confirm") -> Study:
+def confirm(study: StudyRecord, gains: tuple[float, float] = (0.1, 0.0), name: str = "sky-confirm") -> StudyRecord:
     """Confirm the best two of ``study``, which are better than the baseline by ``gains``."""
     candidates = candidates_of(study, top=2)
     created = start_confirmation(study.storage, study.spec, name, candidates, DIVISIONS)
@@ -87,13 +88,13 @@ def confirm(study: Study, gains: tuple[float, float] = (0.1, 0.0), name: str = "
     return created
 
 
-def add_noise(study: Study) -> None:
+def add_noise(study: StudyRecord) -> None:
     """The noise floor of the default configuration."""
     default = Candidate(BASELINE, None, study.spec.space.default_params())
     tell_scores(start_confirmation(study.storage, study.spec, "sky-noise", [default], DIVISIONS), {BASELINE: 0.6}, 0.05)
 
 
-def evaluate_test_set(study: Study, classes: tuple[str, ...]) -> None:
+def evaluate_test_set(study: StudyRecord, classes: tuple[str, ...]) -> None:
     """Let the best configuration answer the test part, with some mistakes."""
     leader = candidates_of(study, top=1)[1]
     created = _test_study(study, leader)

@@ -9,7 +9,7 @@ from typing import Any
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.study.index import get_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 BASELINE = "baseline"
@@ -28,7 +28,7 @@ class Candidate:
         return {"name": self.name, "trial": self.trial, "params": dict(self.params)}
 
 
-def candidates_of(study: Study, *, top: int, baseline: int | None = None) -> tuple[Candidate, ...]:
+def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) -> tuple[Candidate, ...]:
     """The baseline and the ``top`` best configurations that differ from it and from each other, the best first.
 
     ``baseline`` is the trial that is one; None for the default that the space states.
@@ -60,7 +60,7 @@ def candidates_of(study: Study, *, top: int, baseline: int | None = None) -> tup
     return tuple(found)
 
 
-def chosen_candidates(study: Study, entries: Sequence[str]) -> tuple[Candidate, ...]:
+def chosen_candidates(study: StudyRecord, entries: Sequence[str]) -> tuple[Candidate, ...]:
     """Trials by name, the first as the baseline: each is a number of ``study``, or another study of its storage as
     ``NAME`` (its best trial) or ``NAME:TRIAL``. Before another study as the first stands the best trial of ``study``.
 
@@ -83,7 +83,7 @@ def chosen_candidates(study: Study, entries: Sequence[str]) -> tuple[Candidate, 
     return tuple(found)
 
 
-def _entered(study: Study, entry: str) -> Candidate:
+def _entered(study: StudyRecord, entry: str) -> Candidate:
     if entry.isdecimal():
         return _candidate(f"trial {entry}", study.trial(int(entry)))
     name, _, number = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "")
@@ -98,7 +98,7 @@ def _entered(study: Study, entry: str) -> Candidate:
     return candidate
 
 
-def _check_same_question(study: Study, other: Study) -> None:
+def _check_same_question(study: StudyRecord, other: StudyRecord) -> None:
     for part in ("trainer", "objective"):
         if getattr(study.spec, part) != getattr(other.spec, part):
             raise RequestError(

@@ -21,7 +21,7 @@ from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import FINAL, Trial
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Confirmation:
     baseline, which is the first.
     """
 
-    study: Study
+    study: StudyRecord
     candidates: tuple[Candidate, ...]
     scores: Scores
     comparisons: tuple[Comparison, ...]
@@ -103,7 +103,7 @@ class Confirmation:
 
 def start_confirmation(
     storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Candidate], cv: CrossValidation
-) -> Study:
+) -> StudyRecord:
     """The study of each candidate on each division, with all trials waiting; one that is there already and compares
     the same in the same way is gone on with. ``spec`` is what the candidates were found with; a number is put behind
     ``name`` if another study has it.
@@ -156,11 +156,11 @@ def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
     return parse_sweep(document)
 
 
-def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Mapping[str, Any]]) -> Study:
+def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Mapping[str, Any]]) -> StudyRecord:
     assert spec.cross_validation is not None
     n_splits = spec.cross_validation.n_splits
 
-    def create() -> Study:
+    def create() -> StudyRecord:
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project, with_default=False)
         study.record_fact(CANDIDATES, list(candidates))
@@ -199,7 +199,7 @@ def read_confirmation(storage: Storage, name: str) -> Confirmation:
     return Confirmation(study, candidates, scores, compare_all(scores, candidates[0].name))
 
 
-def _score(study: Study, cv: CrossValidation, trial: Trial) -> float:
+def _score(study: StudyRecord, cv: CrossValidation, trial: Trial) -> float:
     """What a complete trial is worth: its best epoch on its fold, or where that chose the epoch its value."""
     found = trial.value
     if cv.measures_folds:
@@ -211,7 +211,7 @@ def _of_fold(metric: str) -> str:
     return f"{FOLD}{metric.removeprefix(_VAL)}"
 
 
-def _splits(study: Study, cv: CrossValidation) -> list[Split]:
+def _splits(study: StudyRecord, cv: CrossValidation) -> list[Split]:
     """With the sizes that its sweep found; where there are no folds nothing is known of other data, and the training
     part counts as large."""
     sizes = study.fact(SIZES) or []

@@ -12,7 +12,7 @@ from aifs_tune.analysis.confirmation import Confirmation, read_confirmation
 from aifs_tune.errors import NotFoundError, WorkError
 from aifs_tune.storage.projects import split_name, stored_name
 from aifs_tune.study.index import find_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 SUFFIX = "-noise"
 """Behind the name of a sweep file: the study that measures its noise."""
@@ -82,7 +82,7 @@ def noise_of(found: Confirmation) -> Noise:
     )
 
 
-def find_noise_floor(study: Study) -> Noise | str | None:
+def find_noise_floor(study: StudyRecord) -> Noise | str | None:
     """The noise that was measured for the sweep file of ``study``, in its storage; in words why the one that is there
     is not used, None where none was measured."""
     project, _ = split_name(study.name)

@@ -21,8 +21,8 @@ from aifs_tune._util.scalars import show
 from aifs_tune.analysis.importance import Explained
 from aifs_tune.analysis.scores import Array
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.study.advice import LEAST_RESULTS
 from aifs_tune.study.ranking import ranked
+from aifs_tune.study.recommendation import LEAST_RESULTS
 from aifs_tune.study.results import scores_of
 from aifs_tune.study.trial import Trial
 

@@ -12,7 +12,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import NotFoundError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.predictions import Predictions, read_predictions
 
@@ -42,7 +42,7 @@ class HeldOutEvaluation:
     """What a candidate answered for the test part, in the trial that trained it."""
 
     candidate: str
-    study: Study
+    study: StudyRecord
     trial: Trial
     predictions: Predictions
 

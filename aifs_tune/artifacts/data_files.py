@@ -16,7 +16,7 @@ from aifs_tune.artifacts.stores import store_at
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.study.index import find_study
-from aifs_tune.study.study import Study, StudyReading
+from aifs_tune.study.record import StudyRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,7 @@ _NAME = "files.parquet"
 _NAMED = 3
 
 
-def study_files(study: StudyReading) -> pandas.DataFrame:
+def study_files(study: StudyRecord) -> pandas.DataFrame:
     """A row for each example and file of it: ``path`` relative to the data folder, ``place`` in the file (``row 12``;
     missing where the example is the whole file), ``sha256`` of the file, ``part`` (train, val, test), ``label``,
     ``group``, and ``example``, the index into the prepared arrays. A manifest has neither part nor example.
@@ -55,7 +55,7 @@ def study_files(study: StudyReading) -> pandas.DataFrame:
     return pandas.read_parquet(folder / _NAME)
 
 
-def find_study_files(study: StudyReading) -> pandas.DataFrame | None:
+def find_study_files(study: StudyRecord) -> pandas.DataFrame | None:
     """:func:`study_files`; None if they are not recorded, or the artifacts were removed."""
     try:
         return study_files(study)
@@ -63,7 +63,7 @@ def find_study_files(study: StudyReading) -> pandas.DataFrame | None:
         return None
 
 
-def _holder(study: StudyReading) -> StudyReading | None:
+def _holder(study: StudyRecord) -> StudyRecord | None:
     """The study that has the table: this one, or the one whose data it is about."""
     if study.fact(FILES) is not None:
         return study
@@ -72,7 +72,7 @@ def _holder(study: StudyReading) -> StudyReading | None:
     return other if other is not None and other.fact(FILES) is not None else None
 
 
-def match_files(study: Study, fingerprint: str | None, files: FileTable) -> None:
+def match_files(study: StudyRecord, fingerprint: str | None, files: FileTable) -> None:
     """Record what data the study is about, and its files.
 
     Raises
@@ -90,14 +90,14 @@ def match_files(study: Study, fingerprint: str | None, files: FileTable) -> None
         keep_files(study, files.to_frame())
 
 
-def share_files(study: Study, other: Study) -> None:
+def share_files(study: StudyRecord, other: StudyRecord) -> None:
     """Record that ``study`` is about the data of ``other``, so that a change in between is noticed."""
     if other.fingerprint is not None and study.fact(DATA_OF) is None:
         study.record_fact(DATA_OF, other.name)
         study.match_data(other.fingerprint)
 
 
-def keep_files(study: Study, frame: pandas.DataFrame) -> None:
+def keep_files(study: StudyRecord, frame: pandas.DataFrame) -> None:
     """Record a table as that of the files of ``study``; the columns are those of :func:`study_files`."""
     entry = f"data/{digest_of(frame.to_csv(index=False).encode())[:24]}"
     hashes = store_at(study.artifacts).put(entry, lambda folder: frame.to_parquet(folder / _NAME, index=False))

@@ -16,7 +16,7 @@ from aifs_tune.artifacts.stores import store_at
 from aifs_tune.config.sweep import Objective
 from aifs_tune.errors import NotFoundError, StorageError
 from aifs_tune.study.results import reaches, scores_of
-from aifs_tune.study.study import StudyReading
+from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 
 _TRIAL = "trial-"
@@ -87,7 +87,7 @@ class TrialArtifacts:
         return [name for name in self._store.names(self._trial) if f"/{_CHECKPOINT}" in name]
 
 
-def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
+def kept_weights(study: Study, trial: Trial | int) -> Path:
     """The folder of a trial's weights on this machine, whose files are those that the study has the hashes of. Of
     weights in an object store it is a copy in the cache.
 

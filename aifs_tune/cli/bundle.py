@@ -108,9 +108,10 @@ def import_bundle(
     from aifs_tune.cli.tables import render_status
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.summary import status_summary
+    from aifs_tune.study.record import record_of
 
     made = import_study(bundle, storage=storage, study=study, data=data)
-    answer = status_summary(made)
+    answer = status_summary(record_of(made))
     if as_json:
         print_json(answer)
     else:

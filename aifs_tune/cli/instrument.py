@@ -99,7 +99,7 @@ def tell(
     print_json(told.to_json())
 
 
-def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def recommend(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Say which configuration to take, and whether measuring on is worth it."""
     found = find_target_study(study, storage).recommendation()
     if as_json:

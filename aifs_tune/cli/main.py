@@ -251,7 +251,7 @@ for command in (
     cli_confirm.compare,
     cli_confirm.noise,
     instrument.renew,
-    instrument.recommendation,
+    instrument.recommend,
     cluster.submit,
     cluster.logs,
     files.space,

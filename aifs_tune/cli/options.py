@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from aifs_tune.study.study import Study
+    from aifs_tune.study.record import StudyRecord
 
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of one that ships.")]
@@ -65,7 +65,7 @@ def json_text(answer: Any) -> str:
     return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def open_local_study(study: str, storage: str | None) -> Study:
+def open_local_study(study: str, storage: str | None) -> StudyRecord:
     """An existing study of an existing storage."""
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study

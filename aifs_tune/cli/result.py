@@ -80,8 +80,9 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
     """
     from aifs_tune.cli.tables import render_best, render_profile
     from aifs_tune.publishing.summary import best_summary
+    from aifs_tune.study.record import record_of
 
-    study = result.study
+    study = record_of(result.study)
     counts = study.counts()
     n_ended = sum(counts[state] for state in FINAL)
     if n_ended < study.n_requested:

@@ -12,7 +12,7 @@ from aifs_tune.errors import RequestError
 if TYPE_CHECKING:
     from aifs_tune.client.client import Client
     from aifs_tune.client.study import RemoteStudy
-    from aifs_tune.study.study import Study
+    from aifs_tune.study.record import StudyRecord
 
 
 URL = "AIFS_TUNE_URL"
@@ -39,7 +39,7 @@ def find_service(storage: str | None) -> Client | None:
     return Client(url, _token(), project=os.environ.get(PROJECT) or None)
 
 
-def find_target_study(study: str, storage: str | None) -> Study | RemoteStudy:
+def find_target_study(study: str, storage: str | None) -> StudyRecord | RemoteStudy:
     """An existing study of the service or storage that is meant."""
     service = find_service(storage)
     return open_local_study(study, storage) if service is None else service.study(study)

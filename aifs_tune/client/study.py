@@ -12,8 +12,8 @@ from urllib.parse import quote
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.client.transport import Transport
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.study.advice import Recommendation
 from aifs_tune.study.lease import Lease
+from aifs_tune.study.recommendation import Recommendation
 from aifs_tune.study.trial import Change, Event, Measurement, Replicates, State, ToldState, Trial
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class RemoteStudy:
 
     def recommendation(self) -> Recommendation:
         """Which configuration to take, and whether measuring on is worth it; see
-        :class:`~aifs_tune.study.advice.Recommendation`."""
+        :class:`~aifs_tune.study.recommendation.Recommendation`."""
         return Recommendation(**self._transport.read(f"{self._path}/recommendation"))
 
     def importance(self) -> dict[str, dict[str, float]]:

@@ -23,7 +23,7 @@ from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 if TYPE_CHECKING:
     pass
@@ -40,7 +40,7 @@ class SweepOptions:
     allow_unauthenticated: bool = False
     callback: SweepCallback | None = None
 
-    def finish(self, study: Study) -> None:
+    def finish(self, study: StudyRecord) -> None:
         """Run all trials of ``study`` that wait."""
         sweep.resume(study.name, storage=study.storage.url, **vars(self))
 
@@ -73,7 +73,7 @@ def confirm(
 
 def confirm_candidates(
     study: str,
-    choose: Callable[[Study], Sequence[Candidate]],
+    choose: Callable[[StudyRecord], Sequence[Candidate]],
     storage: str | None,
     suffix: str,
     cv: CrossValidation | None = None,
@@ -115,7 +115,7 @@ def evaluate_test(
     return read_evaluation(opened, created.name)
 
 
-def _test_study(study: Study, candidate: Candidate) -> Study:
+def _test_study(study: StudyRecord, candidate: Candidate) -> StudyRecord:
     name = f"{study.name}-test"
     there, wanted = find_study(study.storage, name), candidate.to_json()
     if there is not None:
@@ -132,7 +132,7 @@ def _test_study(study: Study, candidate: Candidate) -> Study:
     document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None}
     spec = parse_sweep(document)
 
-    def create() -> Study:
+    def create() -> StudyRecord:
         project, short = split_name(name)
         created = start_study(study.storage, spec, short, project=project, with_default=False)
         created.record_fact(TEST_EVALUATION, wanted)

@@ -13,8 +13,8 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.similarity import DATA_FACTS
-from aifs_tune.study.study import Study
 from aifs_tune.trainers.factory import find_trainer_entry
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
     )
 
 
-def record_data(study: Study, prepared: SweepData) -> None:
+def record_data(study: StudyRecord, prepared: SweepData) -> None:
     """Record in ``study`` which data it is about, for comparison with later runs.
 
     Raises

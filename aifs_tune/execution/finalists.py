@@ -5,12 +5,13 @@ from __future__ import annotations
 from aifs_tune.analysis.noise import Noise, find_noise_floor
 from aifs_tune.artifacts.trial_artifacts import BestWeights
 from aifs_tune.execution.callbacks import SweepCallback
-from aifs_tune.study.advice import LEAST_FREEDOM, known_noise
 from aifs_tune.study.ranking import best_singly, finalists
-from aifs_tune.study.study import NOISE, Study
+from aifs_tune.study.recommendation import LEAST_FREEDOM, known_noise
+from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.study import NOISE
 
 
-def record_noise_floor(study: Study, callback: SweepCallback) -> None:
+def record_noise_floor(study: StudyRecord, callback: SweepCallback) -> None:
     """Record in ``study`` the noise that was measured for this sweep, unless its trials use several splits of the data,
     as those that measure noise do."""
     if study.spec.cross_validation is not None:
@@ -27,7 +28,7 @@ def record_noise_floor(study: Study, callback: SweepCallback) -> None:
         )
 
 
-def retrain_finalists(study: Study, callback: SweepCallback) -> int:
+def retrain_finalists(study: StudyRecord, callback: SweepCallback) -> int:
     """Enqueue the trainings that the finalists of ``study`` still lack; return how many."""
     search = study.spec.search
     if not search.finalists:
@@ -61,7 +62,7 @@ def retrain_finalists(study: Study, callback: SweepCallback) -> int:
     return len(lacking)
 
 
-def settle(study: Study) -> None:
+def settle(study: StudyRecord) -> None:
     """Delete all weights but those of the best configuration, once finalists are ranked."""
     search = study.spec.search
     n_kept = search.finalists * search.finalist_seeds

@@ -13,7 +13,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.space.constraints import RandomTrial
 from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 
@@ -26,7 +26,7 @@ class Exploit:
     params: Mapping[str, Scalar]
 
 
-def lineage(study: Study | RemoteStudy, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
+def lineage(study: StudyRecord | RemoteStudy, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
     """Parameters that the weights of a trial were trained with, by the first epoch of each, beginning with 1. Before a
     change they are those of the trial that the weights came from."""
     current, before = study.trial(trial), float("inf")
@@ -47,7 +47,7 @@ def next_exploit_epoch(trials: Sequence[Trial], every: int) -> int:
     return slowest if slowest and slowest % every == 0 and not went_on else (slowest // every + 1) * every
 
 
-def apply_exploits(study: Study, epoch: int, exploits: Sequence[Exploit]) -> None:
+def apply_exploits(study: StudyRecord, epoch: int, exploits: Sequence[Exploit]) -> None:
     """Store the ``exploits`` after ``epoch``, then give the trials the checkpoints of their sources.
 
     What is stored is stored at once; if a crash keeps files from being copied, :func:`repair` does it.
@@ -59,7 +59,7 @@ def apply_exploits(study: Study, epoch: int, exploits: Sequence[Exploit]) -> Non
         _copy_checkpoint(study, exploit.number, exploit.source, epoch)
 
 
-def repair(study: Study) -> None:
+def repair(study: StudyRecord) -> None:
     """Copy the checkpoints that a crash left uncopied.
 
     A source that has trained on since is proof that it came to all.
@@ -73,7 +73,7 @@ def repair(study: Study) -> None:
                 _copy_checkpoint(study, trial.number, change.source, source)
 
 
-def _copy_checkpoint(study: Study, number: int, source: int, epoch: int) -> None:
+def _copy_checkpoint(study: StudyRecord, number: int, source: int, epoch: int) -> None:
     TrialArtifacts(study.artifacts, number).copy_checkpoint(TrialArtifacts(study.artifacts, source), epoch)
 
 

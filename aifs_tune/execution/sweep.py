@@ -29,6 +29,7 @@ from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study, study_names
 from aifs_tune.study.open import start_study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import FINAL, Trial
@@ -212,7 +213,7 @@ def _execute(run: _Run) -> SweepResult:
         run = replace(run, spec=located(run.spec))
         finished = _find_finished(run)
     if finished is not None:
-        return SweepResult(finished, time.monotonic() - started, profile)
+        return SweepResult(finished.as_study(), time.monotonic() - started, profile)
     quieten()
     with ExitStack() as running:
         with profile.stage("ray"):  # first, since its workers start while the data are prepared
@@ -224,10 +225,10 @@ def _execute(run: _Run) -> SweepResult:
             _run_trials(run, study, sweep_id, data, pool, profile)
         for line in describe_transfer(study):
             run.callback.on_status(line)
-    return SweepResult(study, time.monotonic() - started, profile)
+    return SweepResult(study.as_study(), time.monotonic() - started, profile)
 
 
-def _find_finished(run: _Run) -> Study | None:
+def _find_finished(run: _Run) -> StudyRecord | None:
     """The study to resume, if none of its trials is left to run and its data are the same; None otherwise."""
     if run.n_more is not None:
         return None
@@ -249,7 +250,7 @@ def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
     return ray_pool(run.spec.search, run.spec.resources, run.ray_config, preload)
 
 
-def _open_study(run: _Run, data: SweepData) -> tuple[Study, str]:
+def _open_study(run: _Run, data: SweepData) -> tuple[StudyRecord, str]:
     """The study, led by this sweep and with all trials requested that it is to have; and the id of this sweep."""
     project, short = split_name(run.name)
     study = start_study(run.storage, run.spec, short, project=project)
@@ -265,7 +266,7 @@ def _open_study(run: _Run, data: SweepData) -> tuple[Study, str]:
     return study, sweep_id
 
 
-def _run_trials(run: _Run, study: Study, sweep_id: str, data: SweepData, pool: Pool, profile: Profile) -> None:
+def _run_trials(run: _Run, study: StudyRecord, sweep_id: str, data: SweepData, pool: Pool, profile: Profile) -> None:
     """All requested trials; then the finalists once more, with what is left of ``search.timeout_s``."""
     from aifs_tune.execution.ray.tuner import run_trials
 
@@ -287,7 +288,7 @@ def _to_the_last_epoch(spec: SweepSpec, timeout_s: float | None) -> SweepSpec:
     return spec.model_copy(update={"search": search})
 
 
-def _warm_start(study: Study, storage: Storage, callback: SweepCallback) -> None:
+def _warm_start(study: StudyRecord, storage: Storage, callback: SweepCallback) -> None:
     """Let the sampler learn from the earlier studies of ``search.warm_start``."""
     found = sources_for(study, storage)
     for line in found.lines:
@@ -298,7 +299,7 @@ def _warm_start(study: Study, storage: Storage, callback: SweepCallback) -> None
         callback.on_status("no warm start: no earlier study is similar enough to this one")
 
 
-def _n_remaining(study: Study) -> int:
+def _n_remaining(study: StudyRecord) -> int:
     finished = sum(count for state, count in study.counts().items() if state in FINAL)
     return study.n_requested - finished
 

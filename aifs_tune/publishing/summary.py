@@ -10,6 +10,7 @@ from aifs_tune.execution.pbt import lineage
 from aifs_tune.storage.lock import LockHolder
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.registry import TRAINERS
@@ -36,7 +37,7 @@ def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[
     return summary | {"n_trials": study.counts()}
 
 
-def status_summary(study: Study) -> dict[str, Any]:
+def status_summary(study: StudyRecord) -> dict[str, Any]:
     """How far a study is and who is working on it."""
     counts = study.counts()
     return {

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aifs_tune.errors import AifsTuneError, NotFoundError, ServiceError
 from aifs_tune.service.strict_json import encoded
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import STATES, TrialProgress
 
 POLL_S = 0.25
@@ -37,7 +37,7 @@ class StudyReader(Protocol):
         """See :meth:`aifs_tune.storage.storage.Storage.data_version`."""
         ...
 
-    async def read_study(self, project: str, name: str, question: Callable[[Study], Any], /) -> Any: ...
+    async def read_study(self, project: str, name: str, question: Callable[[StudyRecord], Any], /) -> Any: ...
 
 
 class Channel:
@@ -192,7 +192,7 @@ class ChangeFeed:
     async def _look(self, channel: Channel) -> None:
         async with channel.lock:  # one after another, or what was read first could be taken last
             try:
-                channel.take(await self._reader.read_study(channel.project, channel.name, Study.trial_progress))
+                channel.take(await self._reader.read_study(channel.project, channel.name, StudyRecord.trial_progress))
             except NotFoundError:
                 channel.end()
                 raise

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from aifs_tune.errors import ServiceError
 from aifs_tune.study.importance import METHOD
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _RATE_OF = 20
 """Trials that ended last, from which it is told how many end in a minute."""
 
 
-def progress_response(name: str, study: Study, now: datetime) -> dict[str, Any]:
+def progress_response(name: str, study: StudyRecord, now: datetime) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.schemas.charts.ProgressResponse`."""
     trials = study.all_trials()
     running = [trial for trial in trials if trial.state == "running"]
@@ -50,7 +50,7 @@ def progress_response(name: str, study: Study, now: datetime) -> dict[str, Any]:
     }
 
 
-def history_response(name: str, study: Study, most: int) -> dict[str, Any]:
+def history_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.schemas.charts.HistoryResponse`."""
     ended = sorted(
         (trial for trial in study.all_trials() if trial.state in ("complete", "pruned") and trial.value is not None),
@@ -84,7 +84,7 @@ def history_response(name: str, study: Study, most: int) -> dict[str, Any]:
     }
 
 
-def curves_response(name: str, study: Study, most: int) -> dict[str, Any]:
+def curves_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.schemas.charts.CurvesResponse`."""
     curves = {number: curve for number, curve in study.objective_curves().items() if curve}
     trials = [trial for trial in study.all_trials() if trial.number in curves]
@@ -107,7 +107,7 @@ def curves_response(name: str, study: Study, most: int) -> dict[str, Any]:
 
 
 def importance_response(
-    name: str, study: Study, n_complete: int, found: Mapping[str, Mapping[str, float]]
+    name: str, study: StudyRecord, n_complete: int, found: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.schemas.charts.ImportanceResponse`."""
     return {
@@ -121,7 +121,7 @@ def importance_response(
     }
 
 
-def workers_response(name: str, study: Study, most: int, now: datetime) -> dict[str, Any]:
+def workers_response(name: str, study: StudyRecord, most: int, now: datetime) -> dict[str, Any]:
     """As :class:`~aifs_tune.service.schemas.charts.WorkersResponse`."""
     started = sorted((t for t in study.all_trials() if t.started_at), key=lambda t: (_seconds(t.started_at), t.number))
     shown = started[-most:]
@@ -231,7 +231,7 @@ class Importances:
         self._computing, self._timeout_s = threading.Lock(), timeout_s
         self._known: dict[int, tuple[int, Shares]] = {}
 
-    def of(self, study: Study) -> tuple[int, Shares]:
+    def of(self, study: StudyRecord) -> tuple[int, Shares]:
         """As :meth:`~aifs_tune.study.study.Study.importance`, after the number of complete trials that it is from.
 
         Raises

@@ -25,7 +25,7 @@ from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, name_in
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, study_names
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 
 class StudyCache:
@@ -36,9 +36,9 @@ class StudyCache:
 
     def __init__(self, storage: Storage, *, is_only_writer: bool = False) -> None:
         self._storage, self._is_only_writer = storage, is_only_writer
-        self._open: dict[str, tuple[int, Study]] = {}
+        self._open: dict[str, tuple[int, StudyRecord]] = {}
 
-    def study(self, project: str, name: str) -> Study:
+    def study(self, project: str, name: str) -> StudyRecord:
         """An existing study; a :class:`NotFoundError` says the same whether another project has one or nobody."""
         stored, n_acquired = stored_name(project, name), self._storage.n_acquired
         kept = self._open.get(stored)
@@ -53,14 +53,14 @@ class StudyCache:
         self._open[stored] = n_acquired, found
         return found
 
-    def put(self, study: Study) -> None:
+    def put(self, study: StudyRecord) -> None:
         """Keep a study that was just started or opened."""
         self._open[study.name] = self._storage.n_acquired, study
 
-    def page(self, project: str, *, after: str, limit: int) -> tuple[list[tuple[str, Study]], bool]:
+    def page(self, project: str, *, after: str, limit: int) -> tuple[list[tuple[str, StudyRecord]], bool]:
         """Up to ``limit`` studies of a project by name, those after ``after``; and whether there are more."""
         names = sorted(name for stored in study_names(self._storage) if (name := name_in(project, stored)) is not None)
-        found: list[tuple[str, Study]] = []
+        found: list[tuple[str, StudyRecord]] = []
         for name in names:
             if name <= after:
                 continue
@@ -119,12 +119,12 @@ class AppContext:
         with translated_database_errors(self.storage.shown):
             return question()
 
-    async def read_study(self, project: str, name: str, question: Callable[[Study], T]) -> T:
+    async def read_study(self, project: str, name: str, question: Callable[[StudyRecord], T]) -> T:
         """What ``question`` returns of a study."""
         return await self.read(lambda: question(self.studies.study(project, name)))
 
     async def write(
-        self, write_request: WriteRequest, name: str, work: Callable[[Study], Any], *, status: int = 200
+        self, write_request: WriteRequest, name: str, work: Callable[[StudyRecord], Any], *, status: int = 200
     ) -> PlainResponse:
         """Answer with what ``work`` does to a study, which is on disk by then, or did when this was asked before."""
         await self.read_study(write_request.project, name, lambda _: None)

@@ -14,7 +14,7 @@ from aifs_tune.errors import AccessError
 from aifs_tune.storage.projects import name_in, stored_name
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.study import SPEC
+from aifs_tune.study.serialization import SPEC
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:

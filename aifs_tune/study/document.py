@@ -18,8 +18,8 @@ from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import study_names
 from aifs_tune.study.open import start_study
-from aifs_tune.study.serialization import FROM_OPTUNA, TO_OPTUNA, in_utc
-from aifs_tune.study.study import LEADER, SPEC, Study
+from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.serialization import FROM_OPTUNA, LEADER, SPEC, TO_OPTUNA, in_utc
 from aifs_tune.study.trial import STATES
 
 FORMAT, VERSION = "aifs-tune study", 1
@@ -27,7 +27,7 @@ _OF_ONE_PLACE = (SPEC, LEADER)
 """Attributes of a study that are not part of the document: the first stands in it beside them."""
 
 
-def study_document(study: Study) -> dict[str, Any]:
+def study_document(study: StudyRecord) -> dict[str, Any]:
     """All that the storage has of ``study``: JSON values, times in UTC. The files of its trials are not in it."""
     frozen = study.storage.optuna.get_all_trials(study.id, deepcopy=False)
     attributes = study.storage.optuna.get_study_user_attrs(study.id)
@@ -41,7 +41,9 @@ def study_document(study: Study) -> dict[str, Any]:
     }
 
 
-def copied_study(storage: Storage, name: str, document: Mapping[str, Any], spec: SweepSpec | None = None) -> Study:
+def copied_study(
+    storage: Storage, name: str, document: Mapping[str, Any], spec: SweepSpec | None = None
+) -> StudyRecord:
     """A new study ``name`` with all that ``document`` says; ``spec`` stands in place of its sweep file, with data that
     lie elsewhere.
 
@@ -56,7 +58,7 @@ def copied_study(storage: Storage, name: str, document: Mapping[str, Any], spec:
     if name in study_names(storage):
         raise ConflictError(f"{storage.shown} has a study {name!r} already; choose another name with --study")
 
-    def create() -> Study:
+    def create() -> StudyRecord:
         project, short = split_name(name)
         study = start_study(storage, found, short, project=project, with_default=False)
         for key, value in document["attributes"].items():

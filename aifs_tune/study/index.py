@@ -12,10 +12,11 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import NotFoundError
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.study import SPEC, Study
+from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.serialization import SPEC
 
 
-def get_study(storage: Storage, name: str) -> Study:
+def get_study(storage: Storage, name: str) -> StudyRecord:
     """An existing study.
 
     Raises
@@ -30,7 +31,7 @@ def get_study(storage: Storage, name: str) -> Study:
     return study
 
 
-def find_study(storage: Storage, name: str) -> Study | None:
+def find_study(storage: Storage, name: str) -> StudyRecord | None:
     """The study ``name``; None if there is none, or if another tool made it."""
     with translated_database_errors(storage.shown):
         try:
@@ -38,7 +39,7 @@ def find_study(storage: Storage, name: str) -> Study | None:
         except KeyError:
             return None
         given = optuna_study.user_attrs.get(SPEC)
-    return None if given is None else Study(storage, _spec_in(json.dumps(given)), optuna_study)
+    return None if given is None else StudyRecord(storage, _spec_in(json.dumps(given)), optuna_study)
 
 
 def study_names(storage: Storage) -> list[str]:

@@ -14,7 +14,7 @@ from aifs_tune.errors import RequestError
 
 SHORTEST_LEASE_S = 1.0
 LONGEST_LEASE_S = 366 * 86_400.0
-MOST_LEASES = 3
+MAX_LEASES = 3
 """How often one configuration is handed out before it is left to whoever still has it: it may be what breaks
 instruments."""
 
@@ -63,6 +63,14 @@ def check_name(kind: str, name: str | None) -> str | None:
     if name is not None and not (name.isprintable() and 0 < len(name) <= LONGEST_TEXT):
         raise RequestError(f"{kind}: {brief(name)}; allowed: printable text of 1 to {LONGEST_TEXT} characters")
     return name
+
+
+def new_lease(label: str | None, owner: str | None, lease_s: float | None) -> Lease | None:
+    """The checked lease of a trial that is handed out now; None if the caller said nothing about itself."""
+    if label is None and owner is None and lease_s is None:
+        return None
+    checked = None if lease_s is None else check_lease_s(lease_s)
+    return Lease(check_name("label", label), check_name("owner", owner), checked)
 
 
 def lease_s_of(text: str) -> float:

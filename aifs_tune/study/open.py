@@ -15,6 +15,7 @@ from aifs_tune.storage.optuna_logging import quietly
 from aifs_tune.storage.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study, study_names
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.warm_start import warm_start as begin_with
@@ -90,7 +91,7 @@ def open_study(
     named_sources(opened, spec, spec.search.warm_start, besides=(opened, name))
     study = start_study(opened, spec, name)
     begin_with(study, *sources_for(study, opened).studies)
-    return study
+    return study.as_study()
 
 
 def instrument_spec(name: str, document: Mapping[str, Any]) -> SweepSpec:
@@ -108,7 +109,7 @@ def instrument_spec(name: str, document: Mapping[str, Any]) -> SweepSpec:
 
 def start_study(
     storage: Storage, spec: SweepSpec, name: str, *, project: str = DEFAULT_PROJECT, with_default: bool = True
-) -> Study:
+) -> StudyRecord:
     """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``. A new one begins
     with the default configuration, if the space states one, and not ``with_default`` False.
 
@@ -136,15 +137,15 @@ def start_study(
     return study
 
 
-def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) -> Study:
-    def create() -> Study:
+def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) -> StudyRecord:
+    def create() -> StudyRecord:
         optuna_study = optuna.create_study(
             storage=storage.optuna,
             study_name=name,
             directions=["maximize" if objective.mode == "max" else "minimize" for objective in spec.objectives],
         )
         optuna_study.set_metric_names([objective.metric for objective in spec.objectives])
-        study = Study(storage, spec, optuna_study)
+        study = StudyRecord(storage, spec, optuna_study)
         study.replace_spec(spec)
         default = spec.space.default_params() if with_default else None
         first = [] if default is None else [default] * spec.search.replicates

@@ -21,6 +21,17 @@ from aifs_tune.config.sweep import Objective
 from aifs_tune.study.lease import Lease, moment
 from aifs_tune.study.trial import Change, Measurement, State, Trial, TrialProgress
 
+SPEC = "aifs_tune:spec"
+"""User attribute of a study: its sweep file. A study without it was made by another tool."""
+LEADER = "aifs_tune:leader"
+"""User attribute of a study: the sweep that runs it."""
+REQUESTED = "aifs_tune:requested"
+"""User attribute of a study: how many finished trials it is to have."""
+DATA = "aifs_tune:data"
+"""User attribute of a study: the fingerprint of its data."""
+FACT = "aifs_tune:fact:"
+"""Prefix of further user attributes of a study."""
+
 LIMIT = "constraints:"
 """Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
 SWEEP = "aifs_tune:sweep"

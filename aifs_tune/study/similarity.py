@@ -12,7 +12,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.samplers.transfer import LEAST_TRIALS
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study, study_names
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.warm_start import WARM_START, check_source, common_parameters, has_warm_started
 
 AUTO = "auto"
@@ -30,7 +30,7 @@ FACTORS = {"classes": 2.0, "side_px": 2.0, "train": 10.0}
 class WarmStartSources:
     """The studies to begin with, and why each of the others that were looked at is none."""
 
-    studies: tuple[Study, ...] = ()
+    studies: tuple[StudyRecord, ...] = ()
     others: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -41,7 +41,7 @@ class WarmStartSources:
 
 def named_sources(
     storage: Storage, spec: SweepSpec, names: Sequence[str], *, besides: tuple[Storage, str]
-) -> list[Study]:
+) -> list[StudyRecord]:
     """The studies of these names, each of which a new study that asks ``spec`` can begin with; :data:`AUTO` is left
     out. ``besides`` are storage and name of the new study; none if that is there and took something over already.
 
@@ -50,7 +50,7 @@ def named_sources(
     RequestError
         As :func:`aifs_tune.study.warm_start.check_source`, or if one is the new study itself or named twice.
     """
-    found: list[Study] = []
+    found: list[StudyRecord] = []
     there = find_study(*besides) if names and besides[1] in study_names(besides[0]) else None
     if there is not None and there.fact(WARM_START) is not None:
         return []
@@ -67,7 +67,7 @@ def named_sources(
     return found
 
 
-def sources_for(study: Study, storage: Storage) -> WarmStartSources:
+def sources_for(study: StudyRecord, storage: Storage) -> WarmStartSources:
     """The studies of ``storage`` that the ``search.warm_start`` of ``study`` means: nothing where it has none, or
     looked for those that are alike before.
 
@@ -86,13 +86,13 @@ def sources_for(study: Study, storage: Storage) -> WarmStartSources:
     return WarmStartSources((*named, *(like for like in found.studies if like.name not in names)), found.others)
 
 
-def find_similar(storage: Storage, study: Study) -> WarmStartSources:
+def find_similar(storage: Storage, study: StudyRecord) -> WarmStartSources:
     """The studies of ``storage`` that are like ``study``: at most :data:`MOST_FOUND`.
 
     The same trainer and objective, at least half of the searched parameters in common, and the same data, or data whose
     facts are alike: kind and channels the same, classes, examples and the side of an image within :data:`FACTORS`.
     """
-    found: list[tuple[tuple[float, ...], Study]] = []
+    found: list[tuple[tuple[float, ...], StudyRecord]] = []
     others: dict[str, str] = {}
     for name in study_names(storage):
         if (storage.url, name) == (study.storage.url, study.name):
@@ -109,7 +109,7 @@ def find_similar(storage: Storage, study: Study) -> WarmStartSources:
     return WarmStartSources(tuple(ordered[:MOST_FOUND]), others)
 
 
-def _why_dissimilar(study: Study, earlier: Study) -> str | None:
+def _why_dissimilar(study: StudyRecord, earlier: StudyRecord) -> str | None:
     """Why a study can learn nothing from an earlier one; None if it can."""
     spec, asked = study.spec, earlier.spec
     if earlier.trainer != study.trainer:
@@ -152,7 +152,7 @@ def _other_data(here: Mapping[str, Any] | None, there: Mapping[str, Any] | None)
     return None
 
 
-def _similarity(study: Study, earlier: Study) -> float:
+def _similarity(study: StudyRecord, earlier: StudyRecord) -> float:
     """Larger is more alike: the same data first, then what is shared of the space, then how near the data are."""
     shared = len(common_parameters(study.spec.space, earlier.spec.space))
     if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:

@@ -1,440 +1,156 @@
-"""The durable study: ask for a configuration, report its epochs, tell what became of it."""
+"""Study: ask for a configuration, report its epochs, tell its result, and read what was found."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune._util.hashing import Hashes
 from aifs_tune._util.object_store import below
 from aifs_tune._util.scalars import Scalar
 from aifs_tune._util.seeds import trial_seed
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.errors import ConflictError, NotFoundError, RequestError, StorageBusyError
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.samplers.proposer import Proposer
-from aifs_tune.samplers.transfer import SOURCE_TASKS, SourceTask
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.advice import Recommendation, recommend
-from aifs_tune.study.lease import MOST_LEASES, Lease, check_lease_s, check_name
+from aifs_tune.study.lease import Lease, check_lease_s, new_lease
+from aifs_tune.study.leases import Leases
 from aifs_tune.study.ranking import front, ranked
+from aifs_tune.study.recommendation import Recommendation, recommend
 from aifs_tune.study.results import Result, objectives_in, result_of, values_of
 from aifs_tune.study.serialization import (
-    CHANGE,
     EPOCH,
+    FACT,
     FROM_OPTUNA,
-    LEASE,
     LIMIT,
-    SUPERSEDED,
     SWEEP,
     TO_OPTUNA,
-    best_of,
-    change_record,
     epoch_record,
     finite_or_none,
-    is_overdue,
-    lease_record,
     read_curve,
-    read_progress,
     read_trial,
     read_weights_curve,
 )
-from aifs_tune.study.trial import (
-    STATES,
-    Change,
-    Checkpoint,
-    Measurement,
-    State,
-    ToldState,
-    Trial,
-    TrialProgress,
-    check_transition,
-)
+from aifs_tune.study.trial import STATES, Measurement, State, ToldState, Trial, check_transition
 
 if TYPE_CHECKING:
     import pandas
 
-
-REQUESTED = "aifs_tune:requested"
-DATA = "aifs_tune:data"
-FACT = "aifs_tune:fact:"
 NOISE = "noise"
 """Fact of a study: the noise floor that counts for it, ``sd``, ``freedom`` and the ``study`` that measured it."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="Study")
 
-class StudyReading:
-    """All trials of one question, in a storage, to look at; see :class:`~aifs_tune.study.study.Study`."""
+
+def transactional(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Make everything that a method of a study reads and writes one transaction."""
+
+    @wraps(method)
+    def transacted(study: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return study._transact(lambda: method(study, *args, **kwargs))
+
+    return transacted
+
+
+class Study:
+    """Trials of one optimisation problem, kept in a storage.
+
+    :func:`aifs_tune.open_study` starts or continues a study and :func:`aifs_tune.load_study` opens an existing one.
+    Each method that writes is one transaction: it is on disk before the method returns.
+
+    Parameters
+    ----------
+    storage
+        Storage that holds the study.
+    spec
+        What the study optimises: its search space, objectives and search settings.
+    study
+        The Optuna study in that storage.
+
+    Examples
+    --------
+    >>> space = {"heat": {"type": "float", "low": 600, "high": 1400, "unit": "K"}}
+    >>> study = aifs_tune.open_study("furnace", space=space, storage="sqlite:///lab.db")
+    >>> for _ in range(3):
+    ...     trial = study.ask()
+    ...     _ = study.tell(trial, -abs(trial.params["heat"] - 1000))
+    >>> study.counts()["complete"]
+    3
+    >>> study.best.value == max(trial.value for trial in study.all_trials())
+    True
+    """
 
     def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
         self.storage = storage
         self.spec = spec
         self._optuna = study
-        self._finished: dict[int, tuple[optuna.trial.FrozenTrial, Trial]] = {}
+        self._finished: dict[int, tuple[FrozenTrial, Trial]] = {}
+        self._proposer = Proposer(spec)
+        self._leases = Leases(storage)
 
     @property
     def name(self) -> str:
+        """Name of the study in its storage."""
         return self._optuna.study_name
 
     @property
-    def id(self) -> int:
-        """Its number in the storage."""
-        return int(self._optuna._study_id)
-
-    @property
     def trainer(self) -> str | None:
-        """The name of its trainer; None for an instrument."""
+        """Name of the trainer; None for a study without one, such as an instrument's."""
         return None if self.spec.trainer is None else self.spec.trainer.name
-
-    def trial(self, trial: Trial | int) -> Trial:
-        """The trial as it is stored now; :class:`NotFoundError` if there is none of that number."""
-        number = trial.number if isinstance(trial, Trial) else trial
-        with translated_database_errors(self.storage.shown):
-            return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
-
-    def all_trials(self) -> list[Trial]:
-        """All trials in the order of their numbers."""
-        return [self._read(frozen) for frozen in self._frozen()]
-
-    def curve(self, trial: Trial | int) -> list[Measurement]:
-        """What the trial reported, epoch by epoch."""
-        number = trial.number if isinstance(trial, Trial) else trial
-        return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
-
-    def checkpoint(self, trial: Trial | int) -> Checkpoint | None:
-        """The newest checkpoint of a trial that a report told of, or that of the trial it has taken over since."""
-        current = self.trial(trial)
-        written = [m for m in self.curve(current) if m.checkpoint is not None]
-        if current.schedule:
-            change = current.schedule[-1]
-            taken = [m for m in self.curve(change.source) if m.epoch == change.epoch - 1 and m.checkpoint is not None]
-            written = taken + [m for m in written if m.epoch >= change.epoch]
-        return Checkpoint(written[-1].epoch, written[-1].checkpoint or {}) if written else None
-
-    @property
-    def trials(self) -> pandas.DataFrame:
-        """All trials as a tidy table; columns and dtypes in :mod:`aifs_tune.study.dataframe`."""
-        from aifs_tune.study.dataframe import trials_table
-
-        return trials_table(self.all_trials(), list(self.spec.space.root))
-
-    @property
-    def best(self) -> Trial:
-        """The complete trial with the best value, of the first objective where there are several, by
-        :mod:`aifs_tune.study.ranking`; :class:`NotFoundError` while there is none."""
-        return self.best_trials(1)[0]
-
-    def find_best(self) -> Trial | None:
-        """:attr:`best`; None while there is none."""
-        return next(iter(self._ranked()), None)
-
-    @property
-    def front(self) -> list[Trial]:
-        """The complete trials that no other one is better than in all objectives, the best in the first objective
-        first; of one objective those with the best value."""
-        return front(self._ranked(), self.spec)
-
-    def best_trials(self, top: int) -> list[Trial]:
-        """Up to ``top`` complete trials, the best in the first objective first; earlier trials before later ones of
-        equal value."""
-        found = self._ranked()
-        if not found:
-            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
-            within = f" within {', '.join(map(str, self.spec.limits))}" if self.spec.limits else ""
-            raise NotFoundError(f"study {self.name!r} has no complete trial{within} yet; its trials: {counts}")
-        return found[:top]
-
-    def _ranked(self) -> list[Trial]:
-        return ranked(self.all_trials(), self.spec)
-
-    def recommendation(self) -> Recommendation:
-        """Which configuration to take, and whether measuring on is worth it."""
-        with translated_database_errors(self.storage.shown):
-            return recommend(self.spec, self._optuna, self.all_trials(), self.noise_floor)
-
-    def posterior_means(self) -> dict[int, float]:
-        """By the number of each trial that ended well or was stopped early, what the sampler ``aifs`` expects it to be
-        worth at the last epoch: larger is better, in no unit. Empty while too little is known, or with several
-        objectives."""
-        with translated_database_errors(self.storage.shown):
-            return {} if self.spec.trade_off else Proposer(self.spec).posterior_means(self._optuna)
-
-    def transfer_weights(self) -> dict[str, float]:
-        """By each earlier study of its warm start, how far the results bear it out, about 0 to 1: 0 where they do
-        not and it is dropped. Empty without a warm start and while too little is known."""
-        with translated_database_errors(self.storage.shown):
-            return Proposer(self.spec).transfer_weights(self._optuna)
-
-    @property
-    def noise_floor(self) -> tuple[float, int] | None:
-        """The standard deviation of one measurement that ``aifs-tune noise`` found for this sweep, and its degrees of
-        freedom; None where its last sweep knew of none."""
-        told = self.fact(NOISE)
-        return None if told is None else (float(told["sd"]), int(told["freedom"]))
-
-    def trial_progress(self) -> list[TrialProgress]:
-        """Of every trial, in the order of their numbers, how far it is."""
-        now = self.storage.clock()
-        return [read_progress(frozen, now) for frozen in self._frozen()]
-
-    def objective_curves(self) -> dict[int, dict[int, float]]:
-        """The first objective by epoch of each trial, by its number; of many trials sooner than their :meth:`curve`."""
-        return {frozen.number: frozen.intermediate_values for frozen in self._frozen()}
-
-    def importance(self) -> dict[str, dict[str, float]]:
-        """By metric and parameter, what part of it depends on that; see :mod:`aifs_tune.study.importance`."""
-        from aifs_tune.study.importance import importance_in
-
-        with translated_database_errors(self.storage.shown):
-            return importance_in(self._optuna, self.spec)
-
-    def counts(self) -> dict[State, int]:
-        """How many trials are in each state."""
-        states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]
-        return {state: states.count(state) for state in STATES}
-
-    @property
-    def n_requested(self) -> int:
-        """How many finished trials the sweeps so far were asked for."""
-        return int(self._optuna.user_attrs.get(REQUESTED, 0))
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the data that the study is about; None before its first sweep, and where there are none."""
-        found: str | None = self._optuna.user_attrs.get(DATA)
-        return found
-
-    def fact(self, name: str) -> Any:
-        """The JSON value that was recorded under this name; None if none was."""
-        return self._optuna.user_attrs.get(f"{FACT}{name}")
 
     @property
     def artifacts(self) -> Path | str:
-        """The folder that holds checkpoints and weights of this study's trials, or its URL in an object store; it may
-        not exist."""
-        return below(self.storage.artifacts, f"study-{self.id}")
+        """Folder of this study's checkpoints and weights, or its URL in an object store. It need not exist."""
+        return below(self.storage.artifacts, f"study-{self._optuna._study_id}")
 
-    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
-        with translated_database_errors(self.storage.shown):
-            return self._optuna.get_trials(deepcopy=False)
-
-    def _read(self, frozen: optuna.trial.FrozenTrial) -> Trial:
-        """As :func:`read_trial`; what is finished, and comes from the same memory, is read once."""
-        found = self._finished.get(frozen.number)
-        if found is not None and found[0] is frozen:
-            return found[1]
-        trial = self._read_now(frozen)
-        if trial.is_finished:
-            self._finished[frozen.number] = frozen, trial
-        return trial
-
-    def _read_now(self, frozen: optuna.trial.FrozenTrial) -> Trial:
-        return read_trial(frozen, self.spec.objectives, self.storage.clock())
-
-    def _trial_id(self, number: int) -> int:
-        try:
-            return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
-        except KeyError:
-            raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
-
-
-LEADER = "aifs_tune:leader"
-P = ParamSpec("P")
-T = TypeVar("T")
-S = TypeVar("S", bound="StudyWriting")
-
-
-def transactional(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Make all that a method of a study reads and writes one transaction; see :meth:`StudyWriting.transact`."""
-
-    @wraps(method)
-    def transacted(study: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return study.transact(lambda: method(study, *args, **kwargs))
-
-    return transacted
-
-
-class StudyWriting(StudyReading):
-    """All trials of one question, in a storage, to be written to; see :class:`~aifs_tune.study.study.Study`."""
-
-    def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
-        super().__init__(storage, spec, study)
-        self._leader: str | None = None
-        self._n_acquired = 0
-
-    def transact(self, body: Callable[[], T]) -> T:
-        """As :meth:`Storage.transact`, for this study.
-
-        Raises
-        ------
-        StorageBusyError
-            If this process led the study and another one has taken the lead since.
-        """
-        return self.storage.transact(partial(self._led, body), self.name)
-
-    def _led(self, body: Callable[[], T]) -> T:
-        if self._leader is not None and self._n_acquired != self.storage.n_acquired:
-            if self._optuna.user_attrs.get(LEADER) != self._leader:
-                raise StorageBusyError(
-                    f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this one was "
-                    "away or stopped; what this one had in flight is not stored"
-                )
-            self._n_acquired = self.storage.n_acquired
-        return body()
-
-
-class StudyLending(StudyWriting):
-    """All trials of one question, in a storage, to be handed out; see :class:`~aifs_tune.study.study.Study`."""
+    # -- ask and tell -------------------------------------------------------------------------
 
     @transactional
-    def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
-        """Let the lease of a running trial begin anew, for ``lease_s`` or as long as it was; a trial that had none gets
-        one. It is not overdue any more.
+    def ask(self, *, label: str | None = None, owner: str | None = None, lease_s: float | None = None) -> Trial:
+        """Return the next trial to run. Its state is running.
+
+        The oldest waiting trial comes first. If none waits, the oldest overdue trial is superseded by a new trial with
+        its configuration. Otherwise the sampler proposes a new configuration.
+
+        Parameters
+        ----------
+        label
+            Name of the sample, 1 to 200 characters. Default: none.
+        owner
+            Name of the instrument or person that runs the trial, 1 to 200 characters. Default: none.
+        lease_s
+            Seconds until the trial is overdue, 1 to 31,622,400 (366 days). Default: it never is.
+
+        Returns
+        -------
+        Trial
+            The trial, with its ``params``.
 
         Raises
         ------
         RequestError
-            If the lease is too short or too long.
-        ConflictError
-            If the trial is not running, because it was superseded or ended, or has no lease and ``lease_s`` is None.
+            If the label, the owner or the lease is not allowed.
+        StorageBusyError
+            If another process keeps the study locked.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> trial = study.ask(label="A-17", owner="furnace-2", lease_s=3 * 86_400)
+        >>> trial.number, trial.state, trial.lease.label
+        (0, 'running', 'A-17')
         """
-        current = self._running(trial)
-        lease = current.lease or Lease()
-        length = lease.lease_s if lease_s is None else check_lease_s(lease_s)
-        if length is None:
-            raise ConflictError(f"trial {current.number} has no lease to renew; give one, such as 3d")
-        self._set_lease(current.number, replace(lease, lease_s=length))
-        return self.trial(current.number)
-
-    def _new_lease(self, label: str | None, owner: str | None, lease_s: float | None) -> Lease | None:
-        """What an asker said of itself; None if nothing."""
-        if label is None and owner is None and lease_s is None:
-            return None
-        checked = None if lease_s is None else check_lease_s(lease_s)
-        return Lease(check_name("label", label), check_name("owner", owner), checked)
-
-    def _set_lease(self, number: int, lease: Lease | None, *, n_leases: int | None = None) -> None:
-        """Note who has a trial from now on, None for nobody in particular; ``n_leases``, how often its configuration
-        was handed out, stays what it was where it is None."""
-        trial_id = self._trial_id(number)
-        before = self.storage.optuna.get_trial(trial_id).system_attrs.get(LEASE)
-        if lease is None:
-            if before is not None:  # it waits again, and somebody else took it
-                self.storage.optuna.set_trial_system_attr(trial_id, LEASE, None)
-            return
-        until = None if lease.lease_s is None else self.storage.clock() + lease.lease_s
-        record = lease_record(lease, until, n_leases or (before or {}).get("n_leases", 1))
-        self.storage.optuna.set_trial_system_attr(trial_id, LEASE, record)
-
-    def _extend_lease(self, current: Trial) -> None:
-        """What is reported shows that a trial is being measured: its lease begins anew."""
-        if current.lease is not None and current.lease.lease_s is not None:
-            self._set_lease(current.number, current.lease)
-
-    def _incomplete(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those that are not complete, which are few of many: only of them is asked what became of them."""
-        return [trial for trial in trials if trial.state is not TrialState.COMPLETE]
-
-    def _next_overdue(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """The oldest trial to hand out again; None if any waits or none is overdue. One of which several leases ran out
-        is left to whoever has it."""
-        if any(trial.state is TrialState.WAITING for trial in trials):
-            return None
-        again = (t for t in self._overdue(trials) if t.system_attrs[LEASE]["n_leases"] < MOST_LEASES)
-        return next(again, None)
-
-    def _overdue(self, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
-        now = self.storage.clock()
-        return (t for t in trials if t.state is TrialState.RUNNING and is_overdue(t, now))
-
-    def _supersede(self, old: FrozenTrial, number: int, lease: Lease | None) -> None:
-        """End ``old``, whose configuration trial ``number`` has from now on."""
-        n_leases = old.system_attrs[LEASE]["n_leases"] + 1
-        self._set_lease(number, replace(lease or Lease(), supersedes=old.number), n_leases=n_leases)
-        self.storage.optuna.set_trial_system_attr(old._trial_id, SUPERSEDED, number)
-        reason = f"its lease ran out; superseded by trial {number}"
-        self.storage.optuna.set_trial_user_attr(old._trial_id, "reason", reason)
-        self.storage.optuna.set_trial_state_values(old._trial_id, TrialState.FAIL)
-
-    def _not_pending(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
-        """The trials that nobody is expected to measure: no proposal is to keep away from them."""
-        superseded = [t for t in trials if t.state is TrialState.FAIL and SUPERSEDED in t.system_attrs]
-        return frozenset(t.number for t in (*superseded, *self._overdue(trials)))
-
-    def _running(self, trial: Trial | int) -> Trial:
-        """The trial; :class:`ConflictError` unless it is running."""
-        current = self.trial(trial)
-        self._refuse_superseded(current)
-        if current.state != "running":
-            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
-        return current
-
-    def _refuse_superseded(self, current: Trial) -> None:
-        if current.superseded_by is not None:
-            params = json.dumps(dict(current.params))
-            raise ConflictError(
-                f"trial {current.number} was superseded by trial {current.superseded_by} after its lease had run out; "
-                f"nothing was stored. Keep what was measured as a trial of its own: attach it with the params {params}"
-            )
-
-
-SPEC = "aifs_tune:spec"
-
-
-class Study(StudyLending):
-    """All trials of one question, in a storage.
-
-    Every write is one transaction that is on disk before the call returns. Made by
-    :mod:`aifs_tune.study.open`.
-    """
-
-    def __init__(self, storage: Storage, spec: SweepSpec, study: optuna.Study) -> None:
-        super().__init__(storage, spec, study)
-        self._proposer = Proposer(spec)
-
-    # -- asking and telling -------------------------------------------------------------------
-
-    @transactional
-    def ask(
-        self,
-        *,
-        label: str | None = None,
-        owner: str | None = None,
-        lease_s: float | None = None,
-        sweep: str | None = None,
-    ) -> Trial:
-        """The next trial to run: the oldest waiting one, else the configuration of the oldest overdue one, as a new
-        trial that supersedes it, else a new proposal. It is running when this returns.
-
-        ``label``, ``owner`` and ``lease_s`` say who has it, see :class:`~aifs_tune.study.lease.Lease`. ``sweep``
-        marks the
-        sweep that runs it; None for an instrument, whose trial no sweep takes over.
-        """
-        lease, trials = self._new_lease(label, owner, lease_s), self._optuna.get_trials(deepcopy=False)
-        unsettled = self._incomplete(trials)
-        overdue = self._next_overdue(unsettled)
-        if overdue is not None:
-            self.enqueue(overdue.params)
-        self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._not_pending(unsettled))
-        asked = self._optuna.ask()
-        self.spec.space.suggest(asked)
-        if "seed" not in asked.user_attrs:
-            asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
-            for _ in range(self.spec.search.replicates - 1):
-                self.enqueue(asked.params)
-        self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
-        if overdue is not None:
-            self._supersede(overdue, asked.number, lease)
-        else:
-            self._set_lease(asked.number, lease)
-        return self.trial(asked.number)
+        return self._ask(new_lease(label, owner, lease_s), sweep=None)
 
     @transactional
     def ask_batch(
@@ -445,17 +161,453 @@ class Study(StudyLending):
         owner: str | None = None,
         lease_s: float | None = None,
     ) -> list[Trial]:
-        """The next trials to run, each proposed while those before it are pending, so that they differ; ``labels`` has
-        one for each of them, or none at all."""
+        """Return several trials to run at the same time.
+
+        Each is proposed while those before it are pending, so that their configurations differ.
+
+        Parameters
+        ----------
+        n_trials
+            Number of trials.
+        labels
+            Names of the samples, one for each trial. Default: none.
+        owner, lease_s
+            As in :meth:`ask`.
+
+        Returns
+        -------
+        list of Trial
+            The trials, in state running.
+
+        Raises
+        ------
+        RequestError
+            If there is not one label for each trial, or as :meth:`ask`.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> [trial.number for trial in study.ask_batch(3)]
+        [0, 1, 2]
+        """
         named: Sequence[str | None] = labels or [None] * n_trials
         if len(named) != n_trials:
             raise RequestError(f"labels: {len(labels)} for {n_trials} trials; allowed: one for each, or none")
         return [self.ask(label=label, owner=owner, lease_s=lease_s) for label in named]
 
     @transactional
-    def enqueue(self, params: Mapping[str, Scalar], *, seed: int | None = None) -> Trial:
-        """Add a waiting trial with these parameters; it is asked for before any new proposal. ``seed`` is that of a
-        trial which is to be run again; None for its own."""
+    def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
+        """Add a waiting trial with these parameters. :meth:`ask` returns it before any new proposal.
+
+        Parameters
+        ----------
+        params
+            A value for each parameter of the space.
+
+        Returns
+        -------
+        Trial
+            The new trial, in state waiting.
+
+        Raises
+        ------
+        RequestError
+            If the search space does not allow the parameters.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> study.enqueue({"heat": 900.0}).state
+        'waiting'
+        >>> study.ask().params
+        {'heat': 900.0}
+        """
+        return self._enqueue(params, None)
+
+    @transactional
+    def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
+        """Extend the lease of a running trial: it starts again now. An overdue trial is no longer overdue.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        lease_s
+            New length of the lease in seconds, 1 to 31,622,400 (366 days). Default: the length that it had.
+
+        Returns
+        -------
+        Trial
+            The trial with its new lease.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        RequestError
+            If the lease is too short or too long.
+        ConflictError
+            If the trial is not running or was superseded, or if it has no lease and ``lease_s`` is not given.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> trial = study.ask(lease_s=3600)
+        >>> study.renew(trial, 7200).lease.lease_s
+        7200.0
+        """
+        current = self._running(trial)
+        lease = current.lease or Lease()
+        length = lease.lease_s if lease_s is None else check_lease_s(lease_s)
+        if length is None:
+            raise ConflictError(f"trial {current.number} has no lease to renew; give one, such as 3d")
+        self._leases.set(self._trial_id(current.number), replace(lease, lease_s=length))
+        return self.trial(current.number)
+
+    @transactional
+    def report(
+        self,
+        trial: Trial | int,
+        epoch: int,
+        metrics: Mapping[str, float | None],
+        *,
+        seconds: float | None = None,
+        worker: str | None = None,
+    ) -> Trial:
+        """Store the metrics of one epoch of a running trial.
+
+        A second report of an epoch replaces the first. If the trial has a lease, the lease starts again.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        epoch
+            Number of the epoch, from 1.
+        metrics
+            Metrics by name. They must contain every objective as a finite number.
+        seconds
+            Time spent on this epoch. Default: not known.
+        worker
+            Name of the process that runs the trial. Default: as before.
+
+        Returns
+        -------
+        Trial
+            The trial with its best epoch so far.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        RequestError
+            If an objective is missing or not finite, or if the epoch is below 1.
+        ConflictError
+            If the trial is not running.
+
+        Examples
+        --------
+        >>> rate = {"type": "float", "low": 0.001, "high": 0.1}
+        >>> study = aifs_tune.open_study("net", space={"rate": rate}, metric="accuracy")
+        >>> trial = study.ask()
+        >>> study.report(trial, 1, {"accuracy": 0.7, "loss": 0.9}).value
+        0.7
+        >>> study.report(trial, 2, {"accuracy": 0.6, "loss": 1.1}).epoch  # the best epoch so far
+        1
+        """
+        return self._report(trial, Measurement(epoch, metrics, seconds), worker)
+
+    @transactional
+    def tell(
+        self,
+        trial: Trial | int,
+        value: float | Mapping[str, float | None] | None = None,
+        *,
+        state: ToldState = "complete",
+        reason: str | None = None,
+        seconds: float | None = None,
+    ) -> Trial:
+        """Store the final result of a trial.
+
+        A complete trial whose value is missing or not finite is stored as failed, with the reason. The first result
+        stands; the same result again changes nothing.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        value
+            The objective, or metrics by name that contain all objectives. Default: the best reported epoch.
+        state
+            ``complete``, ``pruned``, ``failed``, or ``infeasible`` for a trial that broke a limit and has no value.
+        reason
+            Why the trial was pruned or failed. Default: none.
+        seconds
+            Time spent on the trial. Default: the sum over its epochs.
+
+        Returns
+        -------
+        Trial
+            The finished trial.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        RequestError
+            If ``value`` is one number and the study has several objectives or limits.
+        ConflictError
+            If the trial has another final result already, or was superseded.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> study.tell(study.ask(), 0.8).state
+        'complete'
+        >>> study.tell(study.ask(), float("nan")).reason
+        'value nan for value'
+        >>> study.tell(study.ask(), state="failed", reason="the lid was open").state
+        'failed'
+        """
+        return self._tell(trial, value, state, reason, {"seconds": seconds})
+
+    @transactional
+    def attach(
+        self,
+        params: Mapping[str, Scalar],
+        value: float | Mapping[str, float | None] | None = None,
+        *,
+        state: ToldState = "complete",
+        reason: str | None = None,
+        seconds: float | None = None,
+    ) -> Trial:
+        """Store a result that was measured elsewhere, as a new trial.
+
+        Parameters
+        ----------
+        params
+            A value for each parameter of the space.
+        value, state, reason, seconds
+            As in :meth:`tell`.
+
+        Returns
+        -------
+        Trial
+            The new, finished trial.
+
+        Raises
+        ------
+        RequestError
+            If the search space does not allow the parameters, or as :meth:`tell`.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> study.attach({"heat": 950.0}, 0.7).state
+        'complete'
+        """
+        number = self.enqueue(params).number
+        self.storage.optuna.set_trial_state_values(self._trial_id(number), TO_OPTUNA["running"])
+        return self.tell(number, value, state=state, reason=reason, seconds=seconds)
+
+    # -- trials -------------------------------------------------------------------------------
+
+    def trial(self, trial: Trial | int) -> Trial:
+        """Return a trial as it is stored now.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+
+        Returns
+        -------
+        Trial
+            The stored trial.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        """
+        number = trial.number if isinstance(trial, Trial) else trial
+        with translated_database_errors(self.storage.shown):
+            return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
+
+    def all_trials(self) -> list[Trial]:
+        """Return all trials in the order of their numbers.
+
+        Returns
+        -------
+        list of Trial
+            The trials in every state.
+        """
+        return [self._read(frozen) for frozen in self._frozen()]
+
+    def curve(self, trial: Trial | int) -> list[Measurement]:
+        """Return the learning curve of a trial: what it reported, epoch by epoch.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+
+        Returns
+        -------
+        list of Measurement
+            The reported epochs in their order; empty where none was reported.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        """
+        number = trial.number if isinstance(trial, Trial) else trial
+        return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
+
+    def counts(self) -> dict[State, int]:
+        """Count the trials in each state.
+
+        Returns
+        -------
+        dict
+            Number of trials by state: complete, pruned, failed, running and waiting.
+        """
+        states = [FROM_OPTUNA[frozen.state] for frozen in self._frozen()]
+        return {state: states.count(state) for state in STATES}
+
+    @property
+    def trials(self) -> pandas.DataFrame:
+        """All trials as a pandas table; its columns are listed in :mod:`aifs_tune.study.dataframe`."""
+        from aifs_tune.study.dataframe import trials_table
+
+        return trials_table(self.all_trials(), list(self.spec.space.root))
+
+    @property
+    def best(self) -> Trial:
+        """Best complete trial, in the first objective where there are several. See :meth:`best_trials`."""
+        return self.best_trials(1)[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """Pareto front: the complete trials that no other trial beats in all objectives, the best in the first
+        objective first. With one objective: the trials with the best value."""
+        return front(self._ranked(), self.spec)
+
+    def best_trials(self, top: int) -> list[Trial]:
+        """Return the best complete trials, the best first.
+
+        Trials are ranked by the first objective; of equal trials the earlier one comes first. Where configurations
+        were repeated, they are ranked by their mean (:mod:`aifs_tune.study.ranking`).
+
+        Parameters
+        ----------
+        top
+            Largest number of trials to return.
+
+        Returns
+        -------
+        list of Trial
+            At least one trial.
+
+        Raises
+        ------
+        NotFoundError
+            If no trial is complete, or none is within the limits.
+        """
+        found = self._ranked()
+        if not found:
+            counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
+            within = f" within {', '.join(map(str, self.spec.limits))}" if self.spec.limits else ""
+            raise NotFoundError(f"study {self.name!r} has no complete trial{within} yet; its trials: {counts}")
+        return found[:top]
+
+    # -- models -------------------------------------------------------------------------------
+
+    def recommendation(self) -> Recommendation:
+        """Recommend a configuration, and whether to stop.
+
+        Returns
+        -------
+        Recommendation
+            The recommended trial, the expected gain of another trial, the noise, and whether to stop.
+        """
+        with translated_database_errors(self.storage.shown):
+            return recommend(self.spec, self._optuna, self.all_trials(), self.noise_floor)
+
+    def importance(self) -> dict[str, dict[str, float]]:
+        """Compute the importance of each parameter for each objective (PED-ANOVA).
+
+        Returns
+        -------
+        dict
+            By metric and parameter a share, the largest first; the shares of a metric sum to 1. A metric has no
+            shares while fewer than 4 trials are complete.
+        """
+        from aifs_tune.study.importance import importance_in
+
+        with translated_database_errors(self.storage.shown):
+            return importance_in(self._optuna, self.spec)
+
+    def posterior_means(self) -> dict[int, float]:
+        """Return what the model of the ``aifs`` sampler expects each trial to be worth at the last epoch.
+
+        Returns
+        -------
+        dict
+            Posterior mean by the number of each complete or pruned trial: larger is better, without a unit. Empty
+            while too few results are known, or with several objectives.
+        """
+        with translated_database_errors(self.storage.shown):
+            return {} if self.spec.trade_off else Proposer(self.spec).posterior_means(self._optuna)
+
+    def transfer_weights(self) -> dict[str, float]:
+        """Return how much the sampler uses each earlier study of the warm start.
+
+        Returns
+        -------
+        dict
+            Weight by name of the earlier study, about 0 to 1; 0 where the results of this study contradict it. Empty
+            without a warm start and while too few results are known.
+        """
+        with translated_database_errors(self.storage.shown):
+            return Proposer(self.spec).transfer_weights(self._optuna)
+
+    @property
+    def noise_floor(self) -> tuple[float, int] | None:
+        """Standard deviation of one measurement that ``aifs-tune noise`` found, and its degrees of freedom; None if
+        the last sweep knew of none."""
+        told = self._optuna.user_attrs.get(f"{FACT}{NOISE}")
+        return None if told is None else (float(told["sd"]), int(told["freedom"]))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _transact(self, body: Callable[[], T]) -> T:
+        """Run ``body`` as one transaction on this study; see :meth:`Storage.transact`."""
+        return self.storage.transact(body, self.name)
+
+    def _ask(self, lease: Lease | None, sweep: str | None) -> Trial:
+        trials = self._optuna.get_trials(deepcopy=False)
+        # most trials of a long study are complete; leases concern the few others
+        incomplete = [trial for trial in trials if trial.state is not TrialState.COMPLETE]
+        overdue = self._leases.next_overdue(incomplete)
+        if overdue is not None:
+            self._enqueue(overdue.params, None)
+        self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._leases.not_pending(incomplete))
+        asked = self._optuna.ask()
+        self.spec.space.suggest(asked)
+        if "seed" not in asked.user_attrs:
+            asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
+            for _ in range(self.spec.search.replicates - 1):
+                self._enqueue(asked.params, None)
+        self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
+        if overdue is not None:
+            self._leases.supersede(overdue, asked._trial_id, asked.number, lease)
+        else:
+            self._leases.set(asked._trial_id, lease)
+        return self.trial(asked.number)
+
+    def _enqueue(self, params: Mapping[str, Scalar], seed: int | None) -> Trial:
         checked = self.spec.check_params(params)
         self._optuna.add_trial(
             optuna.trial.create_trial(
@@ -469,65 +621,29 @@ class Study(StudyLending):
         self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", own)
         return self.trial(number)
 
-    @transactional
-    def report(
-        self,
-        trial: Trial | int,
-        epoch: int,
-        metrics: Mapping[str, float | None],
-        *,
-        seconds: float | None = None,
-        worker: str | None = None,
-        checkpoint: Hashes | None = None,
-    ) -> Trial:
-        """Store the measurement of one epoch of a running trial, with the hashes of the ``checkpoint`` that was written
-        after it; the same epoch again replaces it. If the trial has a lease, that begins anew.
-
-        Raises
-        ------
-        RequestError
-            If an objective is missing or not finite, or the epoch is below 1.
-        ConflictError
-            If the trial is not running.
-        """
-        current = self._running(trial)
+    def _report(self, trial: Trial | int, measured: Measurement, worker: str | None) -> Trial:
+        current, epoch = self._running(trial), measured.epoch
         if epoch < 1:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
-        value = objectives_in(metrics, self.spec.objectives, current.number)[0]
+        value = objectives_in(measured.metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
-        record = epoch_record(metrics, seconds, checkpoint)
+        record = epoch_record(measured.metrics, measured.seconds, measured.checkpoint)
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
         self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
-        self._extend_lease(current)
+        if current.lease is not None and current.lease.lease_s is not None:
+            self._leases.set(trial_id, current.lease)  # who reports is at work: the lease starts again
         if worker is not None and worker != current.worker:
             self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
         return self.trial(current.number)
 
-    @transactional
-    def tell(
+    def _tell(
         self,
         trial: Trial | int,
-        value: float | Mapping[str, float | None] | None = None,
-        *,
-        state: ToldState = "complete",
-        reason: str | None = None,
-        seconds: float | None = None,
-        weights: Hashes | None = None,
+        value: float | Mapping[str, float | None] | None,
+        state: ToldState,
+        reason: str | None,
+        beside: Mapping[str, Any],
     ) -> Trial:
-        """Store the final result of a trial, with the hashes of the ``weights`` that it has written.
-
-        ``value`` is the objective, or metrics that contain it, or all objectives where there are several; None
-        takes the best reported epoch. A value that is missing or not finite makes the trial failed, with the
-        reason. The state ``infeasible`` says that it broke a limit and has no value. Telling the same again changes
-        nothing.
-
-        Raises
-        ------
-        RequestError
-            If one number is told of several objectives.
-        ConflictError
-            If the trial has another final result already: the first one stands. If it was superseded.
-        """
         current = self.trial(trial)
         result = result_of(
             current,
@@ -547,122 +663,8 @@ class Study(StudyLending):
                 f"the first result stands, {result.state} with value {_listed(result.values)} was not stored"
             )
         check_transition(current.number, current.state, result.state)
-        self._store_result(current, result, {"seconds": seconds, "weights": weights and dict(weights)})
+        self._store_result(current, result, beside)
         return self.trial(current.number)
-
-    @transactional
-    def attach(
-        self,
-        params: Mapping[str, Scalar],
-        value: float | Mapping[str, float | None] | None = None,
-        *,
-        state: ToldState = "complete",
-        reason: str | None = None,
-        seconds: float | None = None,
-    ) -> Trial:
-        """Store what was measured elsewhere with these parameters, as a trial of its own; see :meth:`tell`."""
-        number = self.enqueue(params).number
-        self.storage.optuna.set_trial_state_values(self._trial_id(number), TO_OPTUNA["running"])
-        return self.tell(number, value, state=state, reason=reason, seconds=seconds)
-
-    @transactional
-    def continuation_value(self, trial: Trial | int, epoch: int, value: float) -> float | None:
-        """What an epoch more of a running trial, with this objective at its next ``epoch``, is expected to gain, in
-        parts of what an epoch of a new configuration would, by the model of configurations and epochs; infinite for
-        the trial that is expected to end highest, None while too little is known. The value is not stored.
-
-        Raises
-        ------
-        ConflictError
-            If the trial is not running.
-        """
-        current = self._running(trial)
-        frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
-        return self._proposer.continuation_value(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
-
-    @transactional
-    def change(self, trial: Trial | int, *, epoch: int, params: Mapping[str, Scalar], source: Trial | int) -> Trial:
-        """Store that a running trial trains with ``params`` from ``epoch`` on, from the weights that another trial,
-        ``source``, had before it. The same change again changes nothing.
-
-        Raises
-        ------
-        RequestError
-            If the parameters are not allowed, ``source`` has not measured the epoch before, or the trial changed at
-            this epoch or later already; ConflictError if the trial is not running.
-        """
-        current, donor = self._running(trial), self.trial(source)
-        wanted = Change(epoch, self.spec.check_params(params), donor.number)
-        if wanted in current.schedule:
-            return current
-        frozen = self.storage.optuna.get_trial(self._trial_id(donor.number))
-        earlier = current.schedule[-1].epoch if current.schedule else 1
-        if donor.number == current.number or epoch <= earlier or epoch - 1 not in frozen.intermediate_values:
-            what = f"trial {current.number} cannot go on from trial {donor.number} at epoch {epoch}"
-            raise RequestError(f"{what}; allowed: another trial that measured the epoch before, after epoch {earlier}")
-        record = change_record(wanted.params, donor.number, best_of(read_weights_curve(frozen), self.spec.objective))
-        self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
-        return self.trial(current.number)
-
-    @transactional
-    def requeue(self, trial: Trial | int) -> Trial:
-        """Put a running trial back to waiting, with its parameters, seed and reported epochs."""
-        current = self.trial(trial)
-        check_transition(current.number, current.state, "waiting")
-        self.storage.optuna.set_trial_state_values(self._trial_id(current.number), TO_OPTUNA["waiting"])
-        return self.trial(current.number)
-
-    @transactional
-    def take_lead(self, leader: str) -> list[Trial]:
-        """Record that the sweep ``leader`` runs the study from now on, and put back every trial that an earlier one
-        left running; an earlier one that is not dead is refused when it comes back.
-
-        Only a process that keeps the writer lock until its sweep ends may do that: call it under
-        :meth:`Storage.writing`.
-        """
-        self._optuna.set_user_attr(LEADER, leader)
-        self._leader, self._n_acquired = leader, self.storage.n_acquired
-        orphans = [
-            frozen.number
-            for frozen in self._frozen()
-            if FROM_OPTUNA[frozen.state] == "running" and frozen.system_attrs.get(SWEEP)
-        ]
-        return [self.requeue(number) for number in orphans]
-
-    @transactional
-    def request_trials(self, n_trials: int) -> None:
-        """Record that the study is to have ``n_trials`` finished trials in all."""
-        self._optuna.set_user_attr(REQUESTED, n_trials)
-
-    def replace_spec(self, spec: SweepSpec) -> None:
-        """Record ``spec`` as what the study asks from now on; its space and objective stay what they were."""
-        self.transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
-        self.spec, self._proposer = spec, Proposer(spec)
-
-    @transactional
-    def record_fact(self, name: str, value: Any) -> None:
-        """Store a JSON value that :meth:`fact` gives back."""
-        self._optuna.set_user_attr(f"{FACT}{name}", value)
-
-    @transactional
-    def set_source_tasks(self, source_tasks: Sequence[SourceTask]) -> None:
-        """Record what the sampler learns from earlier studies from now on."""
-        self._optuna.set_user_attr(SOURCE_TASKS, [each.to_json() for each in source_tasks if each.params])
-        self._proposer = Proposer(self.spec)
-
-    @transactional
-    def match_data(self, fingerprint: str | None) -> None:
-        """Record what data the study is about; :class:`ConflictError` if it was other data before."""
-        recorded = self.fingerprint
-        if recorded is not None and recorded != fingerprint:
-            raise ConflictError(
-                f"study {self.name!r} was run on other data (fingerprint {recorded[:12]}, now "
-                f"{(fingerprint or 'none')[:12]}): its content, labels or split changed; start a new study with --study"
-            )
-        if recorded is None and fingerprint is not None:
-            self._optuna.set_user_attr(DATA, fingerprint)
-
-    # -- inside -------------------------------------------------------------------------------
 
     def _store_result(self, current: Trial, result: Result, beside: Mapping[str, Any]) -> None:
         trial_id = self._trial_id(current.number)
@@ -679,6 +681,48 @@ class Study(StudyLending):
         for limit, excess in result.excess.items():
             self.storage.optuna.set_trial_system_attr(trial_id, f"{LIMIT}{limit}", excess)
         self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
+
+    def _running(self, trial: Trial | int) -> Trial:
+        """The trial; :class:`ConflictError` unless it is running."""
+        current = self.trial(trial)
+        self._refuse_superseded(current)
+        if current.state != "running":
+            raise ConflictError(f"trial {current.number} is {current.state}; only a running trial can report")
+        return current
+
+    def _refuse_superseded(self, current: Trial) -> None:
+        if current.superseded_by is not None:
+            params = json.dumps(dict(current.params))
+            raise ConflictError(
+                f"trial {current.number} was superseded by trial {current.superseded_by} after its lease had run out; "
+                f"nothing was stored. Keep what was measured as a trial of its own: attach it with the params {params}"
+            )
+
+    def _ranked(self) -> list[Trial]:
+        return ranked(self.all_trials(), self.spec)
+
+    def _frozen(self) -> list[FrozenTrial]:
+        with translated_database_errors(self.storage.shown):
+            return self._optuna.get_trials(deepcopy=False)
+
+    def _read(self, frozen: FrozenTrial) -> Trial:
+        """As :func:`read_trial`; a finished trial from the same cached storage is read once."""
+        found = self._finished.get(frozen.number)
+        if found is not None and found[0] is frozen:
+            return found[1]
+        trial = self._read_now(frozen)
+        if trial.is_finished:
+            self._finished[frozen.number] = frozen, trial
+        return trial
+
+    def _read_now(self, frozen: FrozenTrial) -> Trial:
+        return read_trial(frozen, self.spec.objectives, self.storage.clock())
+
+    def _trial_id(self, number: int) -> int:
+        try:
+            return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
+        except KeyError:
+            raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
 
 
 def _listed(values: Sequence[float]) -> str:

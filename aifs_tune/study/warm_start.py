@@ -16,6 +16,7 @@ from aifs_tune.samplers.proposer import Proposer
 from aifs_tune.samplers.search_space import distance
 from aifs_tune.samplers.transfer import SourceTask, standardised
 from aifs_tune.space.search_space import Space
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 
 WARM_START = "warm_start"
@@ -53,7 +54,7 @@ class WarmStartRecord:
         return f"warm start from {self.study}{data}: {tried}, the sampler learns from {learnt}{outside}"
 
 
-def check_source(spec: SweepSpec, earlier: Study) -> None:
+def check_source(spec: SweepSpec, earlier: StudyRecord) -> None:
     """Refuse an ``earlier`` study from which one that asks ``spec`` can take nothing.
 
     Raises
@@ -95,7 +96,7 @@ def _ends(extremes: Sequence[Scalar]) -> tuple[float, float]:
     return min(numbers), max(numbers)
 
 
-def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[WarmStartRecord]:
+def warm_start(study: StudyRecord, *sources: StudyRecord, most: int = MOST_FIRST) -> list[WarmStartRecord]:
     """Let ``study`` begin with what ``sources`` found out, in one transaction.
 
     Their best configurations that differ, at most ``most`` in all, are tried before any new proposal; the sampler
@@ -127,7 +128,7 @@ def warm_start(study: Study, *sources: Study, most: int = MOST_FIRST) -> list[Wa
     return study.transact(lambda: _store(study, sources, read, most))
 
 
-def has_warm_started(study: Study, names: Sequence[str]) -> bool:
+def has_warm_started(study: StudyRecord, names: Sequence[str]) -> bool:
     """Whether ``study`` took over what there is of the studies of these ``names``.
 
     Raises
@@ -148,7 +149,7 @@ def has_warm_started(study: Study, names: Sequence[str]) -> bool:
 _Read = tuple[SourceTask, int, list[dict[str, Scalar]], str]
 
 
-def _read(study: Study, earlier: Study) -> _Read:
+def _read(study: StudyRecord, earlier: StudyRecord) -> _Read:
     """What can be taken over of ``earlier``: results, how many lie outside, configurations, the best first, and why
     the best trial's is none."""
     space, posterior_means = study.spec.space, earlier.posterior_means()
@@ -179,7 +180,9 @@ def _sample(posterior_means: Mapping[int, float]) -> list[tuple[int, float]]:
     return order[:n_best] + [order[n_best + round(i * step)] for i in range(MOST_TRIALS - n_best)]
 
 
-def _store(study: Study, sources: Sequence[Study], read: Sequence[_Read], most: int) -> list[WarmStartRecord]:
+def _store(
+    study: StudyRecord, sources: Sequence[StudyRecord], read: Sequence[_Read], most: int
+) -> list[WarmStartRecord]:
     numbers: dict[str, list[int]] = {earlier.name: [] for earlier in sources}
     known = [dict(trial.params) for trial in study.all_trials()]
     chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, most)
@@ -212,7 +215,7 @@ def _is_same(here: str | None, there: str | None) -> bool | None:
 
 def _chosen(
     spec: SweepSpec,
-    sources: Sequence[Study],
+    sources: Sequence[StudyRecord],
     bests: Sequence[list[dict[str, Scalar]]],
     known: Sequence[Mapping[str, Scalar]],
     most: int,
@@ -230,7 +233,7 @@ def _chosen(
 
 
 def _in_turn(
-    sources: Sequence[Study], bests: Sequence[list[dict[str, Scalar]]]
+    sources: Sequence[StudyRecord], bests: Sequence[list[dict[str, Scalar]]]
 ) -> Iterator[tuple[str, dict[str, Scalar]]]:
     for row in zip_longest(*bests):
         yield from ((earlier.name, params) for earlier, params in zip(sources, row, strict=True) if params is not None)

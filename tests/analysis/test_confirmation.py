@@ -17,13 +17,13 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.execution.confirm import _test_study
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 CV = CrossValidation(folds=4, repeats=2)
 
 
 @pytest.fixture
-def study(url: str) -> Study:
+def study(url: str) -> StudyRecord:
     """Five trials of an mlp: the default, and four others."""
     spec = parse_sweep(
         {
@@ -41,7 +41,7 @@ def study(url: str) -> Study:
     return study
 
 
-def measured(study: Study, scores: dict[float, list[float | None]]) -> Study:
+def measured(study: StudyRecord, scores: dict[float, list[float | None]]) -> StudyRecord:
     """``study`` with the scores of each dropout by split; None fails."""
     for _ in study.all_trials():
         trial = study.ask()
@@ -55,7 +55,7 @@ def measured(study: Study, scores: dict[float, list[float | None]]) -> Study:
     return study
 
 
-def test_the_best_that_differ_are_compared_with_the_default(study: Study) -> None:
+def test_the_best_that_differ_are_compared_with_the_default(study: StudyRecord) -> None:
     found = candidates_of(study, top=2)
     assert [(each.name, each.trial, each.params) for each in found] == [
         (BASELINE, None, {"dropout": 0.5}),
@@ -70,7 +70,7 @@ def test_the_best_that_differ_are_compared_with_the_default(study: Study) -> Non
     ]
 
 
-def test_two_studies_are_compared_by_their_best(study: Study) -> None:
+def test_two_studies_are_compared_by_their_best(study: StudyRecord) -> None:
     other = start_study(study.storage, study.spec, "genes-by-chance")
     other.tell(other.ask(), {"val_macro_f1": 0.7})
     other.enqueue({"dropout": 0.8})
@@ -84,7 +84,7 @@ def test_two_studies_are_compared_by_their_best(study: Study) -> None:
     assert [each.name for each in found] == ["trial 1", "genes-by-chance trial 0", "trial 4"]
 
 
-def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(study: Study) -> None:
+def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(study: StudyRecord) -> None:
     candidates = candidates_of(study, top=2)
     created = start_confirmation(study.storage, study.spec, "genes-confirm", candidates, CV)
     trials = created.all_trials()
@@ -97,8 +97,8 @@ def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(stud
     assert created.spec.search.scheduler == "none"
 
 
-def test_the_same_confirmation_goes_on_and_another_has_another_name(study: Study) -> None:
-    def start(top: int, cv: CrossValidation = CV) -> Study:
+def test_the_same_confirmation_goes_on_and_another_has_another_name(study: StudyRecord) -> None:
+    def start(top: int, cv: CrossValidation = CV) -> StudyRecord:
         candidates = candidates_of(study, top=top)
         return start_confirmation(study.storage, study.spec, "genes-confirm", candidates, cv)
 
@@ -108,7 +108,7 @@ def test_the_same_confirmation_goes_on_and_another_has_another_name(study: Study
     assert len(start(2).all_trials()) == 24
 
 
-def test_the_verdicts_are_those_of_the_scores(study: Study) -> None:
+def test_the_verdicts_are_those_of_the_scores(study: StudyRecord) -> None:
     candidates = candidates_of(study, top=2)
     created = start_confirmation(study.storage, study.spec, "c", candidates, CV)
     created.record_fact(SIZES, [[300, 100]] * 8)
@@ -130,7 +130,7 @@ def test_the_verdicts_are_those_of_the_scores(study: Study) -> None:
     assert told["splits"][5] == {"repeat": 1, "fold": 1}
 
 
-def test_a_training_that_failed_is_left_out_of_its_pair_and_said(study: Study) -> None:
+def test_a_training_that_failed_is_left_out_of_its_pair_and_said(study: StudyRecord) -> None:
     candidates = candidates_of(study, top=1)
     created = start_confirmation(study.storage, study.spec, "c", candidates, CV)
     lost: list[float | None] = [0.7, None, 0.71, 0.69, 0.7, 0.72, 0.7, 0.71]
@@ -140,7 +140,7 @@ def test_a_training_that_failed_is_left_out_of_its_pair_and_said(study: Study) -
     assert "1 of 8 splits left out" in comparison.text
 
 
-def test_the_noise_is_the_spread_of_one_configuration(study: Study) -> None:
+def test_the_noise_is_the_spread_of_one_configuration(study: StudyRecord) -> None:
     (baseline, *_) = candidates_of(study, top=1)
     created = start_confirmation(study.storage, study.spec, "n", [baseline], CrossValidation(folds=4))
     created.record_fact(SIZES, [[300, 100]] * 4)
@@ -151,7 +151,7 @@ def test_the_noise_is_the_spread_of_one_configuration(study: Study) -> None:
     assert found.smallest == pytest.approx(2 * 0.02 * (2 * (1 / 3 + 1 / 3)) ** 0.5)
 
 
-def test_the_test_part_is_spent_once(study: Study) -> None:
+def test_the_test_part_is_spent_once(study: StudyRecord) -> None:
     first, second, _ = candidates_of(study, top=2)
     created = _test_study(study, second)
     assert created.name == "genes-test"
@@ -163,7 +163,7 @@ def test_the_test_part_is_spent_once(study: Study) -> None:
         _test_study(study, first)
 
 
-def test_a_study_of_a_project_is_confirmed_in_its_project(study: Study) -> None:
+def test_a_study_of_a_project_is_confirmed_in_its_project(study: StudyRecord) -> None:
     theirs = start_study(study.storage, study.spec, "genes", project="biology")
     theirs.tell(theirs.ask(), {"val_macro_f1": 0.7})
     theirs.enqueue({"dropout": 0.2})
@@ -174,7 +174,7 @@ def test_a_study_of_a_project_is_confirmed_in_its_project(study: Study) -> None:
     assert _test_study(theirs, candidates[1]).name == "biology/genes-test"
 
 
-def test_what_cannot_be_confirmed_is_refused(study: Study, url: str) -> None:
+def test_what_cannot_be_confirmed_is_refused(study: StudyRecord, url: str) -> None:
     def refused(words: str, kind: type[Exception] = RequestError, **sections: Any) -> None:
         document = study.spec.model_dump(mode="json") | {"name": "other"} | sections
         other = start_study(study.storage, parse_sweep(document), f"other-{len(sections)}-{words[:4].strip()}")

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from records import open_record
 
 from aifs_tune.artifacts.data_files import match_files, share_files, study_files
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data.sources import Prepared, prepare
 from aifs_tune.errors import ConflictError, DamagedError, NotFoundError
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.open import open_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 
 def images(folder: Path, *, of_each: int = 10) -> Path:
@@ -35,8 +35,10 @@ def prepared(data: DataSpec, kind: str = "images") -> Prepared:
     return prepare(data, kind, strict=True, tell=lambda _: None, progress=lambda *_: None)
 
 
-def study_of(tmp_path: Path, name: str = "sky") -> Study:
-    return open_study(name, space={"x": {"type": "float", "low": 0, "high": 1}}, storage=f"sqlite:///{tmp_path}/lab.db")
+def study_of(tmp_path: Path, name: str = "sky") -> StudyRecord:
+    return open_record(
+        name, space={"x": {"type": "float", "low": 0, "high": 1}}, storage=f"sqlite:///{tmp_path}/lab.db"
+    )
 
 
 @pytest.fixture
@@ -45,14 +47,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(tmp_path: Path, folder: Path) -> Study:
+def study(tmp_path: Path, folder: Path) -> StudyRecord:
     """A study that ran on ``folder``."""
     study, made = study_of(tmp_path), prepared(DataSpec(folder=folder, image_size=8))
     match_files(study, made.fingerprint, made.files)
     return study
 
 
-def test_a_study_says_which_file_was_in_which_part(study: Study, folder: Path) -> None:
+def test_a_study_says_which_file_was_in_which_part(study: StudyRecord, folder: Path) -> None:
     found = study_files(study)
     assert sorted(found["path"]) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     for row in found.itertuples():
@@ -66,7 +68,7 @@ def test_a_study_says_which_file_was_in_which_part(study: Study, folder: Path) -
     assert len(str(told)) < 300, "the table is no part of the database"
 
 
-def test_the_rows_are_those_of_the_decoded_images(study: Study, folder: Path) -> None:
+def test_the_rows_are_those_of_the_decoded_images(study: StudyRecord, folder: Path) -> None:
     from aifs_tune.data import open_images
 
     opened = open_images(prepared(DataSpec(folder=folder, image_size=8)).location)
@@ -79,7 +81,7 @@ def test_the_rows_are_those_of_the_decoded_images(study: Study, folder: Path) ->
 
 
 def test_names_are_those_of_this_folder_though_the_pictures_are_cached_from_another(
-    study: Study, folder: Path, tmp_path: Path
+    study: StudyRecord, folder: Path, tmp_path: Path
 ) -> None:
     """The cache knows contents alone; the same pictures have other names elsewhere, in another order."""
     other = tmp_path / "renamed"
@@ -113,14 +115,16 @@ def test_names_are_those_of_this_folder_though_the_pictures_are_cached_from_anot
         ),
     ],
 )
-def test_a_later_run_on_changed_data_says_which_files(change: Any, words: str, study: Study, folder: Path) -> None:
+def test_a_later_run_on_changed_data_says_which_files(
+    change: Any, words: str, study: StudyRecord, folder: Path
+) -> None:
     change(folder)
     made = prepared(DataSpec(folder=folder, image_size=8))
     with pytest.raises(ConflictError, match=r"was run on other data .*\n  .*" + words):
         match_files(study, made.fingerprint, made.files)
 
 
-def test_another_division_of_the_same_files_is_told_apart(study: Study, folder: Path) -> None:
+def test_another_division_of_the_same_files_is_told_apart(study: StudyRecord, folder: Path) -> None:
     made = prepared(DataSpec.model_validate({"folder": folder, "image_size": 8, "split": {"seed": 3}}))
     with pytest.raises(ConflictError, match=r"files moved \(galaxy/\d+.png from \w+ to \w+, "):
         match_files(study, made.fingerprint, made.files)
@@ -129,7 +133,7 @@ def test_another_division_of_the_same_files_is_told_apart(study: Study, folder: 
         match_files(study, made.fingerprint, made.files)
 
 
-def test_a_study_of_the_same_data_has_the_same_files(study: Study, folder: Path, tmp_path: Path) -> None:
+def test_a_study_of_the_same_data_has_the_same_files(study: StudyRecord, folder: Path, tmp_path: Path) -> None:
     confirmation = study_of(tmp_path, "sky-confirm")
     with pytest.raises(NotFoundError, match="study 'sky-confirm': the files that it learnt from are not recorded"):
         study_files(confirmation)
@@ -141,7 +145,7 @@ def test_a_study_of_the_same_data_has_the_same_files(study: Study, folder: Path,
         match_files(confirmation, made.fingerprint, made.files)
 
 
-def test_a_table_that_was_tampered_with_is_refused(study: Study) -> None:
+def test_a_table_that_was_tampered_with_is_refused(study: StudyRecord) -> None:
     (file,) = Path(study.artifacts).rglob("files.parquet")
     study_files(study).assign(part="train").to_parquet(file)
     with pytest.raises(DamagedError, match=r"files\.parquet: its SHA-256 is"):

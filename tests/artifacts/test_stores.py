@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from counting import counting, steps, to_end
+from records import open_record
 from stores import s3_endpoint
 
 from aifs_tune._util.hashing import hashes_of
@@ -21,7 +22,6 @@ from aifs_tune.artifacts.trial_artifacts import BestWeights, TrialArtifacts, kep
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import DamagedError, NodeError, NotFoundError, StorageError
 from aifs_tune.execution.pbt import Exploit, apply_exploits, repair
-from aifs_tune.study.open import open_study
 from aifs_tune.study.trial import Checkpoint, Trial
 
 WEIGHTS = "trial-000003/weights"
@@ -157,7 +157,7 @@ def test_the_best_trials_weights_stay(place):
 @pytest.fixture
 def study(place: Path | str, url: str, space: dict[str, object]) -> Any:
     """Two running trials that measured two epochs."""
-    study = open_study("lab", space=space, storage=url, metric="score")
+    study = open_record("lab", space=space, storage=url, metric="score")
     study.storage.artifacts = place
     for number in range(2):
         study.ask()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counting import checkpoint_of
+from records import open_record
 
 from aifs_tune.artifacts.trial_artifacts import BestWeights, TrialArtifacts, kept_weights
 from aifs_tune.config.loading import parse_sweep
@@ -20,14 +21,13 @@ from aifs_tune.execution.runner import Runner
 from aifs_tune.publishing.summary import best_summary
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.open import open_study
 from aifs_tune.study.trial import Checkpoint, Trial
 from aifs_tune.trainers.load import load_classifier
 
 
 @pytest.fixture
 def study(url, space):
-    study = open_study("lab", space=space, storage=url, metric="score")
+    study = open_record("lab", space=space, storage=url, metric="score")
     for _ in range(3):
         study.ask()
     return study

@@ -20,7 +20,7 @@ from aifs_tune.execution.confirm import confirm
 from aifs_tune.execution.data import prepared_data
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.trainers.predictions import Predictions
 
 pytestmark = pytest.mark.usefixtures("one_ray")
@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(url: str, file: Path) -> Study:
+def study(url: str, file: Path) -> StudyRecord:
     """Two complete trials on the table, whose files are recorded."""
     spec = parse_sweep(
         {
@@ -60,14 +60,14 @@ def refusal(*words: str) -> str:
     return str(done.exception)
 
 
-def test_an_unknown_study_or_trial_is_named(study: Study, url: str) -> None:
+def test_an_unknown_study_or_trial_is_named(study: StudyRecord, url: str) -> None:
     assert "holds no study 'stars' of aifs-tune; it holds: cells" in refusal("confirm", "stars", "--storage", url)
     assert "holds no study 'stars'" in refusal("compare", "stars", "0", "1", "--storage", url)
     assert "study 'cells' has no trial 9" in refusal("confirm", "cells", "--baseline", "9", "--storage", url)
     assert "study 'cells' has no trial 7" in refusal("compare", "cells", "0", "7", "--storage", url)
 
 
-def test_what_cannot_be_compared_is_named(study: Study, url: str) -> None:
+def test_what_cannot_be_compared_is_named(study: StudyRecord, url: str) -> None:
     storage = Storage(url)
     asks = study.spec.model_dump(mode="json")
     for name, change in (
@@ -93,20 +93,20 @@ def test_what_cannot_be_compared_is_named(study: Study, url: str) -> None:
         assert said in refusal("compare", "cells", entry, "--storage", url)
 
 
-def test_a_study_without_a_finished_trial_says_what_it_has(study: Study, url: str) -> None:
+def test_a_study_without_a_finished_trial_says_what_it_has(study: StudyRecord, url: str) -> None:
     start_study(Storage(url), study.spec, "young").storage.close()
     found = refusal("confirm", "young", "--storage", url)
     assert "study 'young' has no complete trial yet; its trials: 1 waiting" in found
 
 
-def test_changed_data_are_refused_and_the_file_is_named(study: Study, url: str, file: Path) -> None:
+def test_changed_data_are_refused_and_the_file_is_named(study: StudyRecord, url: str, file: Path) -> None:
     frame = pd.read_csv(file)
     frame.assign(u=frame["u"] + 1).to_csv(file, index=False)
     with pytest.raises(ConflictError, match=r"was run on other data .*\n  1 file changed \(t.csv\)"):
         confirm("cells", storage=url, cv=CrossValidation(folds=2, repeats=1))
 
 
-def test_data_that_cannot_be_divided_so_are_refused(study: Study, url: str, file: Path) -> None:
+def test_data_that_cannot_be_divided_so_are_refused(study: StudyRecord, url: str, file: Path) -> None:
     found = refusal("confirm", "cells", "--folds", "50", "--repeats", "1", "--storage", url)
     assert "class a has 9 groups to be dealt; allowed: at least 50, one for each fold" in found
     words = ("noise", "gene_expression", "--storage", url, "--data", str(file), "--folds", "40", "--repeats", "1")
@@ -116,7 +116,7 @@ def test_data_that_cannot_be_divided_so_are_refused(study: Study, url: str, file
     assert "target has 1 class(es); allowed: at least 2" in refusal(*words)
 
 
-def test_worst_answers_have_their_rows_and_intervals_their_groups(study: Study) -> None:
+def test_worst_answers_have_their_rows_and_intervals_their_groups(study: StudyRecord) -> None:
     table = pd.DataFrame({"row": np.arange(60)})
     rows = np.array(prepared_data(study.spec).files.to_frame().query("part == 'test'")["example"], np.int32)
     y_true = (rows % 2).astype(np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from records import open_record
 
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.errors import ConflictError, RequestError
@@ -10,7 +11,6 @@ from aifs_tune.execution import pbt as module
 from aifs_tune.execution.pbt import Exploit, apply_exploits, lineage, next_exploit_epoch, repair
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.open import open_study
 from aifs_tune.study.trial import Change, Trial
 
 A, B, C = ({"x": x, "kind": "a"} for x in (0.1, 0.2, 0.3))
@@ -19,7 +19,7 @@ A, B, C = ({"x": x, "kind": "a"} for x in (0.1, 0.2, 0.3))
 @pytest.fixture
 def study(url, space):
     """Three running trials that measured two epochs, the later ones better."""
-    study = open_study("lab", space=space, storage=url, metric="score")
+    study = open_record("lab", space=space, storage=url, metric="score")
     for number in range(3):
         study.ask()
         for epoch in (1, 2):

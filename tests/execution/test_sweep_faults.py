@@ -25,7 +25,7 @@ from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_ray")
@@ -154,7 +154,7 @@ def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, c
     monkeypatch.chdir(lab)
     monkeypatch.syspath_prepend(str(lab))
     url = f"sqlite:///{lab}/lab.db"
-    healthy, calls = getattr(Study, call), itertools.count()
+    healthy, calls = getattr(StudyRecord, call), itertools.count()
 
     def full(self, *args, **kwargs):
         if next(calls) >= 3:
@@ -162,7 +162,7 @@ def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, c
         return healthy(self, *args, **kwargs)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Study, call, full)
+        broken.setattr(StudyRecord, call, full)
         with pytest.raises(StorageError, match="disk is full"):
             load_sweep("slow.yaml").run(trials=8, storage=url)
     before = finished(lab)

@@ -13,6 +13,7 @@ from aifs_tune.execution.confirm import measure_noise
 from aifs_tune.samplers.learning_curves import KERNEL
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.ranking import noise_in
+from aifs_tune.study.record import record_of
 
 pytestmark = pytest.mark.usefixtures("one_ray")
 LAB = """
@@ -75,7 +76,7 @@ def test_a_sweep_stops_what_has_little_chance_and_finds_the_best(lab, url):
     begun, own, _ = [dict(trial.params) for trial in warm.study.all_trials()][:3]
     assert begun == more.study.best.params
     assert own not in [trial.params for trial in more.study.best_trials(3)]
-    assert warm.study.fact("warm_start")[0]["n_trials"] == 35
+    assert record_of(warm.study).fact("warm_start")[0]["n_trials"] == 35
     assert resume(study.name, storage=url).study.counts()["waiting"] == 0
 
 
@@ -135,7 +136,7 @@ space: {x: {type: choice, choices: [0, 1, 2], default: 1}}
     study = load_sweep("noisy.yaml").run(storage=url, study="known", callback=heard).study
     assert study.noise_floor == (noise.sd, 5)
     assert study.counts()["complete"] == 3 + 2 * 3
-    assert study.n_requested == 9
+    assert record_of(study).n_requested == 9
     again = [trial.params["x"] for trial in study.all_trials()[3:]]
     assert sorted(again) == [1, 1, 1, 2, 2, 2]
     assert len({trial.seed for trial in study.all_trials()}) == 9

@@ -19,7 +19,7 @@ from aifs_tune.service.changes import ChangeFeed, Channel
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import TrialProgress
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -229,7 +229,7 @@ class FakeContext:
         return str(self.written)
 
     async def read_study(self, project: str, name: str, question: object, /) -> list[TrialProgress]:
-        assert question is Study.trial_progress
+        assert question is StudyRecord.trial_progress
         self.n_read += 1
         if self.trial_progress is None:
             raise NotFoundError(name)

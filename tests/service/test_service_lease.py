@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from records import open_record
 from services import SPACE, Service, storage_in
 
 from aifs_tune.client.client import Client
@@ -17,7 +18,6 @@ from aifs_tune.service.tokens import TokenStore
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.lease import SHORTEST_LEASE_S
-from aifs_tune.study.open import open_study
 from aifs_tune.study.trial import Event
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -204,7 +204,7 @@ def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp
 
 
 def test_what_a_sweep_left_looks_the_same_from_elsewhere(run, monkeypatch, service, storage):
-    here = open_study("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
+    here = open_record("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
     here.storage.wait_s = 30.0
     first, second = here.ask(sweep="one"), here.ask(sweep="one")
     here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})

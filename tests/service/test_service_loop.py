@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
+from records import open_record
 from services import SPACE, Service, run_cli, storage_in
 
 import aifs_tune
@@ -90,7 +91,7 @@ def _is_the_same_loop(client: Client, tmp_path) -> None:
 
 
 def test_nothing_of_a_trial_is_lost_on_the_way(storage, client):
-    here = open_study("whole", space=SPACE, storage=storage, metric="yield", sampler="random")
+    here = open_record("whole", space=SPACE, storage=storage, metric="yield", sampler="random")
     first, second = here.ask(), here.ask()
     here.report(first, 1, {"yield": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
     here.report(second, 1, {"yield": 2.0})

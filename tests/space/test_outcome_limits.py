@@ -9,6 +9,7 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError, SweepFi
 from aifs_tune.publishing.summary import best_summary
 from aifs_tune.space.outcome_limits import Limit
 from aifs_tune.study.open import open_study
+from aifs_tune.study.record import record_of
 
 SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
 LIMITS = ["pressure <= 3", "purity >= 0.9"]
@@ -81,7 +82,7 @@ def test_infeasible_can_be_told_without_a_value(url):
 def test_while_nothing_keeps_to_the_limits_there_is_no_best(url):
     study = opened(url)
     study.tell(study.ask(), {"yield": 1.0, "pressure": 9.0, "purity": 0.95})
-    assert study.find_best() is None
+    assert record_of(study).find_best() is None
     assert study.front == []
     with pytest.raises(NotFoundError, match=r"within pressure <= 3, purity >= 0\.9 yet; .* 1 complete"):
         _ = study.best

@@ -19,6 +19,7 @@ from aifs_tune.storage.session import DeferredCommitSession
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study, study_names
 from aifs_tune.study.open import open_study
+from aifs_tune.study.record import record_of
 
 HOLD = """
     import sys
@@ -240,7 +241,7 @@ LEASE = """
 
 @pytest.mark.parametrize("is_still_there", [True, False])
 def test_a_writer_that_is_stopped_past_its_lease_is_refused_when_it_goes_on(postgres_url, space, is_still_there):
-    study = open_study("lab", space=space, storage=postgres_url)
+    study = record_of(open_study("lab", space=space, storage=postgres_url))
     first = start(LEASE, postgres_url)
     assert first.stdout.readline() == "asked\n"
     first.send_signal(signal.SIGSTOP)
@@ -258,7 +259,7 @@ def test_a_writer_that_is_stopped_past_its_lease_is_refused_when_it_goes_on(post
 
 
 def test_a_writer_that_is_stopped_shortly_or_just_slow_keeps_its_study(postgres_url, space, monkeypatch):
-    study = open_study("lab", space=space, storage=postgres_url)
+    study = record_of(open_study("lab", space=space, storage=postgres_url))
     first = start(LEASE.replace("1.0, 0.5", "4.0, 0.5"), postgres_url)
     assert first.stdout.readline() == "asked\n"
     first.send_signal(signal.SIGSTOP)

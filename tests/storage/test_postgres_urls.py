@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from records import open_record
 
 from aifs_tune.errors import NotFoundError, RequestError, StorageError
 from aifs_tune.storage import postgres as postgres_database
 from aifs_tune.storage.postgres import artifacts_at
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.open import open_study
 
 
 def test_passwords_are_never_shown(postgres_url, monkeypatch):
@@ -63,5 +63,5 @@ def test_artifacts_that_cannot_be_there_are_refused(given):
 
 def test_the_artifacts_of_a_study_may_be_in_an_object_store(postgres_url, monkeypatch, space):
     monkeypatch.setenv("AIFS_TUNE_ARTIFACTS", "s3://lab/artifacts")
-    study = open_study("far", space=space, storage=postgres_url)
+    study = open_record("far", space=space, storage=postgres_url)
     assert study.artifacts == f"s3://lab/artifacts/study-{study.id}"

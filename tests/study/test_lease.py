@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 import pytest
+from records import open_record
 
 from aifs_tune._util.clock import MonotonicClock
 from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.lease import MOST_LEASES, Lease, lease_s_of
+from aifs_tune.study.lease import MAX_LEASES, Lease, lease_s_of
 from aifs_tune.study.open import instrument_spec, open_study, start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import selected
 
 HOUR = 3600.0
@@ -40,12 +41,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def opened(request, tmp_path, clock) -> Callable[..., Study]:
+def opened(request, tmp_path, clock) -> Callable[..., StudyRecord]:
     """Opens the study ``lab``, each time as another process would."""
     postgres = request.param == "postgres"
     url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path}/lab.db"
 
-    def opened(sampler: str = "random") -> Study:
+    def opened(sampler: str = "random") -> StudyRecord:
         spec = instrument_spec(
             "lab", {"space": SQUARE, "objective": {"metric": "value"}, "search": {"sampler": sampler}}
         )
@@ -154,12 +155,12 @@ def test_a_lease_is_renewed_by_hand_and_by_what_is_reported(opened, clock):
 def test_what_nobody_brings_back_is_not_handed_out_for_ever(opened, clock):
     study = opened()
     params = study.ask(lease_s=HOUR).params
-    for n in range(1, MOST_LEASES):
+    for n in range(1, MAX_LEASES):
         clock.advance(2 * HOUR)
         assert (study.ask(lease_s=HOUR).params, study.trial(n).lease.supersedes) == (params, n - 1)
     clock.advance(2 * HOUR)
     assert study.ask().params != params
-    last = study.trial(MOST_LEASES - 1)
+    last = study.trial(MAX_LEASES - 1)
     assert (last.state, last.lease.is_overdue) == ("running", True)
     assert study.tell(last, 0.5).value == 0.5
 
@@ -201,7 +202,7 @@ class Spy(optuna.samplers.RandomSampler):
 
 
 def test_the_sampler_does_not_wait_for_what_is_overdue(opened, clock):
-    study = opened("test_lending:Spy")
+    study = opened("test_lease:Spy")
     study.ask(lease_s=HOUR)
     study.ask(lease_s=10 * HOUR)
     study.ask()
@@ -213,7 +214,7 @@ def test_the_sampler_does_not_wait_for_what_is_overdue(opened, clock):
     study.ask()
     assert Spy.saw == ({1, 3, 4}, {2}), "what was superseded is no failure of its configuration"
     last = 1
-    for _ in range(MOST_LEASES - 1):
+    for _ in range(MAX_LEASES - 1):
         clock.advance(10 * HOUR)
         last = study.ask(lease_s=HOUR).number
     assert study.ask().number == last + 1
@@ -293,6 +294,6 @@ def test_the_clock_is_not_the_one_that_people_set():
 
 def test_studies_of_earlier_releases_have_nothing_lent(tmp_path, space):
     url = f"sqlite:///{tmp_path}/old.db"
-    study = open_study("old", space=space, storage=url)
+    study = open_record("old", space=space, storage=url)
     study.ask(sweep="one")
     assert get_study(Storage(url), "old").trial(0).lease is None

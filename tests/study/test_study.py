@@ -15,6 +15,7 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
+from aifs_tune.study.record import record_of
 from aifs_tune.study.study import Study
 from aifs_tune.study.warm_start import warm_start
 
@@ -122,14 +123,15 @@ def test_only_running_trials_report(study):
 def test_a_requeued_trial_is_asked_for_again_with_all_it_had(study):
     first = study.ask()
     study.report(first, 1, {"score": 0.5})
-    assert study.requeue(first).state == "waiting"
+    assert record_of(study).requeue(first).state == "waiting"
     again = study.ask()
     assert (again.number, again.params, again.seed, again.epochs) == (first.number, first.params, first.seed, 1)
     with pytest.raises(ConflictError, match="cannot become waiting"):
-        study.requeue(study.tell(again, 1.0))
+        record_of(study).requeue(study.tell(again, 1.0))
 
 
 def test_trials_of_a_dead_sweep_are_put_back_and_an_instruments_are_not(study):
+    study = record_of(study)
     instrument, orphan = study.ask(), study.ask(sweep="sweep-1")
     with study.storage.writing():
         assert [t.number for t in study.take_lead("another")] == [orphan.number]
@@ -213,6 +215,7 @@ def test_the_same_seed_and_history_propose_the_same(tmp_path, space):
 
 
 def test_other_data_is_noticed(study):
+    study = record_of(study)
     study.match_data("abc")
     study.match_data("abc")
     with pytest.raises(ConflictError, match="other data"):
@@ -226,7 +229,7 @@ def test_a_study_can_begin_with_the_best_of_an_earlier_one(url, space, study):
     wider = {**space, "extra": {"type": "float", "low": 0, "high": 1, "default": 0.5}}
     del wider["power"]
     later = open_study("later", space=wider, storage=url, metric="score")
-    (taken,) = warm_start(later, study)
+    (taken,) = warm_start(record_of(later), record_of(study))
     there = [dict(trial.params) for trial in later.all_trials()]
     assert {trial.state for trial in later.all_trials()} == {"waiting"}
     assert there[0] == {"x": 0.25, "kind": "a", "extra": 0.5}, "its own default stays the first"
@@ -235,7 +238,7 @@ def test_a_study_can_begin_with_the_best_of_an_earlier_one(url, space, study):
     assert first[0] == next(params for params in expected if params != there[0])
     assert all(params in expected for params in first)
     assert all(later_one - earlier_one == 2 for earlier_one, later_one in pairwise(taken.first)), "its own lie between"
-    assert warm_start(later, study) == [], "what waits is not added again"
+    assert warm_start(record_of(later), record_of(study)) == [], "what waits is not added again"
     assert len(later.all_trials()) == len(there)
 
 
@@ -243,5 +246,5 @@ def test_a_study_that_has_nothing_in_common_is_no_beginning(url, study):
     finish(study, 1.0)
     other = open_study("other", space={"y": {"type": "float", "low": 0, "high": 1}}, storage=url)
     with pytest.raises(RequestError, match="'lab': no parameter is searched in both; here y, there x, kind, power"):
-        warm_start(other, study)
+        warm_start(record_of(other), record_of(study))
     assert other.all_trials() == []

@@ -21,7 +21,7 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.document import copied_study, spec_in, study_document
 from aifs_tune.study.index import study_names
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 NUMBERS = itertools.count()
 
@@ -32,7 +32,7 @@ def storages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Storage
     return Storage(f"sqlite:///{folder}/one.db", create=True), Storage(f"sqlite:///{folder}/other.db", create=True)
 
 
-def answers(study: Study) -> dict[str, Any]:
+def answers(study: StudyRecord) -> dict[str, Any]:
     """All that can be asked of a study."""
     trials = study.all_trials()
     try:

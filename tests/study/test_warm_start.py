@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import open_record
 from typer.testing import CliRunner
 
 from aifs_tune.cli.main import app
@@ -13,7 +14,7 @@ from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.samplers.transfer import SOURCE_TASKS
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.open import open_study, start_study
+from aifs_tune.study.open import start_study
 from aifs_tune.study.similarity import find_similar
 from aifs_tune.study.warm_start import MOST_TRIALS, common_parameters, describe_transfer, warm_start
 
@@ -34,20 +35,20 @@ def measured(study, n, value=hill):
 
 @pytest.fixture
 def earlier(url):
-    return measured(open_study("earlier", space=SPACE, storage=url), 16)
+    return measured(open_record("earlier", space=SPACE, storage=url), 16)
 
 
 def test_what_is_borne_out_is_followed_and_what_misleads_is_dropped(url, earlier):
-    right = measured(open_study("right", space=SPACE, storage=url, warm_start="earlier"), 8)
+    right = measured(open_record("right", space=SPACE, storage=url, warm_start="earlier"), 8)
     assert right.trial(0).params == earlier.best.params
     assert right.transfer_weights()["earlier"] > 0.4
     assert describe_transfer(right)[0].startswith("the results of earlier were borne out: they count with weight ")
-    wrong = measured(open_study("wrong", space=SPACE, storage=url, warm_start="earlier"), 8, lambda p: -hill(p))
+    wrong = measured(open_record("wrong", space=SPACE, storage=url, warm_start="earlier"), 8, lambda p: -hill(p))
     assert wrong.transfer_weights() == {"earlier": 0.0}
     assert describe_transfer(wrong) == [
         "the results of earlier count no more: those of this study do not bear them out"
     ]
-    cold = measured(open_study("cold", space=SPACE, storage=url), 8)
+    cold = measured(open_record("cold", space=SPACE, storage=url), 8)
     assert (cold.transfer_weights(), describe_transfer(cold)) == ({}, [])
 
 
@@ -82,32 +83,32 @@ def test_with_epochs_too_nothing_of_the_earlier_study_is_read_later(url, tmp_pat
 
 
 def test_spaces_that_differ_share_what_they_can(url, earlier):
-    study = open_study("narrow", space=NARROW, storage=url)
+    study = open_record("narrow", space=NARROW, storage=url)
     (taken,) = warm_start(study, earlier)
     inside = [trial for trial in earlier.all_trials() if trial.params["x"] >= 0.2]
     assert (taken.n_trials, taken.n_outside) == (len(inside), 16 - len(inside))
     assert taken.n_outside > 0
     assert f"{taken.n_outside} of its trials lie outside of this space" in taken.text
     assert all(trial.params["x"] >= 0.2 for trial in study.all_trials())
-    wider = open_study("wider", space={**SPACE, "z": {"type": "float", "low": 0, "high": 1}}, storage=url)
+    wider = open_record("wider", space={**SPACE, "z": {"type": "float", "low": 0, "high": 1}}, storage=url)
     (learnt,) = warm_start(wider, earlier)
     assert (learnt.n_trials, learnt.first) == (16, ()), "z has no default: nothing can be tried again"
     assert measured(wider, 7).transfer_weights()["earlier"] > 0.0
 
 
 def test_other_samplers_try_the_best_and_learn_nothing(url, earlier):
-    study = open_study("random", space=SPACE, storage=url, sampler="random")
+    study = open_record("random", space=SPACE, storage=url, sampler="random")
     (taken,) = warm_start(study, earlier)
     assert (taken.n_trials, taken.first) == (0, (0, 1, 2))
     assert study.transfer_weights() == {}
 
 
 def test_a_large_study_is_sampled(url):
-    earlier = open_study("large", space=SPACE, storage=url)
+    earlier = open_record("large", space=SPACE, storage=url)
     with earlier.storage.writing():
         for i in range(MOST_TRIALS + 20):
             earlier.attach({"x": i / 99, "y": (37 * i % 100) / 99}, hill({"x": i / 99, "y": 0.0}))
-    study = open_study("later", space=SPACE, storage=url, warm_start=["large"])
+    study = open_record("later", space=SPACE, storage=url, warm_start=["large"])
     (stored,) = study._optuna.user_attrs[SOURCE_TASKS]
     posterior_means = [posterior_mean for _, posterior_mean in stored["trials"]]
     assert len(posterior_means) == MOST_TRIALS
@@ -115,15 +116,15 @@ def test_a_large_study_is_sampled(url):
 
 
 def test_once_begun_it_needs_nobody(url, earlier):
-    study = open_study("later", space=SPACE, storage=url, warm_start="earlier")
+    study = open_record("later", space=SPACE, storage=url, warm_start="earlier")
     n_trials = len(study.all_trials())
     import optuna
 
     optuna.delete_study(study_name="earlier", storage=study.storage.optuna)
-    again = open_study("later", space=SPACE, storage=url, warm_start="earlier")
+    again = open_record("later", space=SPACE, storage=url, warm_start="earlier")
     assert len(again.all_trials()) == n_trials
     with pytest.raises(ConflictError, match="'later' began with earlier, not with other; allowed: a new study"):
-        open_study("later", space=SPACE, storage=url, warm_start="other")
+        open_record("later", space=SPACE, storage=url, warm_start="other")
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,11 @@ def test_once_begun_it_needs_nobody(url, earlier):
 def test_what_cannot_be_begun_with_is_refused_before_anything_is_stored(
     url, earlier, name, names, space, beside, error, words
 ):
-    open_study("empty", space=SPACE, storage=url)
-    several = open_study("several", space=SPACE, storage=url, trade_off={"c": "min"})
+    open_record("empty", space=SPACE, storage=url)
+    several = open_record("several", space=SPACE, storage=url, trade_off={"c": "min"})
     several.attach({"x": 0.1, "y": 0.1}, {"value": 1.0, "c": 1.0})
     with pytest.raises(error, match=words):
-        open_study(name, space=space, storage=url, warm_start=names, **beside)
+        open_record(name, space=space, storage=url, warm_start=names, **beside)
     if name == "b":
         with pytest.raises(NotFoundError):
             get_study(Storage(url), "b")
@@ -155,7 +156,7 @@ def test_what_cannot_be_begun_with_is_refused_before_anything_is_stored(
 def test_the_command_refuses_in_one_line(url, lab, monkeypatch):
     monkeypatch.chdir(lab)
     monkeypatch.syspath_prepend(lab)
-    open_study("empty", space=SPACE, storage=url)
+    open_record("empty", space=SPACE, storage=url)
     command = ["run", "slow.yaml", "--storage", url, "--warm-start"]
     told = CliRunner().invoke(app, [*command, "nobody"])
     assert isinstance(told.exception, NotFoundError)
@@ -166,12 +167,12 @@ def test_the_command_refuses_in_one_line(url, lab, monkeypatch):
 
 def test_studies_that_are_alike_are_found_and_the_others_named(url, earlier):
     opened = {
-        "other-metric": open_study("other-metric", space=SPACE, storage=url, metric="loss", mode="min"),
-        "few": measured(open_study("few", space=SPACE, storage=url), 2),
-        "little": open_study("little", space={"x": SPACE["x"], "p": SPACE["y"], "q": SPACE["y"]}, storage=url),
+        "other-metric": open_record("other-metric", space=SPACE, storage=url, metric="loss", mode="min"),
+        "few": measured(open_record("few", space=SPACE, storage=url), 2),
+        "little": open_record("little", space={"x": SPACE["x"], "p": SPACE["y"], "q": SPACE["y"]}, storage=url),
     }
     measured(opened["little"], 5, lambda p: p["x"])
-    study = open_study("new", space={**SPACE, "z": SPACE["x"], "w": SPACE["x"]}, storage=url)
+    study = open_record("new", space={**SPACE, "z": SPACE["x"], "w": SPACE["x"]}, storage=url)
     found = find_similar(study.storage, study)
     assert [each.name for each in found.studies] == ["earlier"]
     assert found.others == {
@@ -180,7 +181,7 @@ def test_studies_that_are_alike_are_found_and_the_others_named(url, earlier):
         "little": "it searched 1 of the 4 parameters",
     }
     assert "warm start: not from few: it has 2 results; at least 4 say something" in found.lines
-    auto = open_study("auto", space=SPACE, storage=url, warm_start="auto")
+    auto = open_record("auto", space=SPACE, storage=url, warm_start="auto")
     assert [taken["study"] for taken in auto.fact("warm_start")] == ["earlier", "little"], "half of the space is enough"
 
 

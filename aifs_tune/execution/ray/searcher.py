@@ -19,7 +19,7 @@ from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
 from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 
@@ -35,7 +35,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        study: Study,
+        study: StudyRecord,
         sweep_id: str,
         weights: BestWeights,
         callback: SweepCallback,
@@ -132,7 +132,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
                 self._callback.on_trial_result(trial)
 
     def continuation_value(self, trial_id: str, epoch: int, value: float) -> float | None:
-        """As :meth:`Study.continuation_value`, for a trial of Tune's."""
+        """As :meth:`StudyRecord.continuation_value`, for a trial of Tune's."""
         with self.guarded():
             return self._study.continuation_value(self.running[trial_id], epoch, value)
 

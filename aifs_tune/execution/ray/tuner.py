@@ -35,12 +35,12 @@ from aifs_tune.execution.ray.searcher import PbtSearcher, StudySearcher
 from aifs_tune.execution.ray.trainable import TrialTrainable
 from aifs_tune.execution.timing import Profile
 from aifs_tune.study.ranking import best_singly
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
 
 
-def _history(study: Study, trials: Sequence[Trial]) -> History:
+def _history(study: StudyRecord, trials: Sequence[Trial]) -> History:
     metric = study.spec.objective.metric
     return [
         (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[metric]) is not None])
@@ -70,7 +70,7 @@ _MOST_MEASURING = 3
 
 
 def run_trials(
-    study: Study,
+    study: StudyRecord,
     context: TrialContext,
     pool: Pool,
     *,
@@ -122,7 +122,7 @@ class _Phases:
 
     def __init__(
         self,
-        study: Study,
+        study: StudyRecord,
         context: TrialContext,
         sweep_id: str,
         callback: SweepCallback,

@@ -25,7 +25,7 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.dataframe import table_bytes, trials_table
 from aifs_tune.study.document import study_document
 from aifs_tune.study.index import get_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 RESULTS, STUDY, BEST, SWEEP = "results.json", "study.json", "best.yaml", "sweep.yaml"
@@ -123,7 +123,7 @@ def export(
 class _BundleWriter:
     """One export: gathers what the files have in common while it writes them."""
 
-    def __init__(self, study: Study, answer: Mapping[str, Any], citation: Citation, zenodo: bool) -> None:
+    def __init__(self, study: StudyRecord, answer: Mapping[str, Any], citation: Citation, zenodo: bool) -> None:
         self._study, self._answer, self._citation, self._zenodo = study, answer, citation, zenodo
         self._trials = study.all_trials()
         self._best: Trial = study.trial(answer["trial"])
@@ -245,7 +245,7 @@ class _BundleWriter:
         self._about[name] = about or _ABOUT[name]
 
 
-def _published_document(study: Study) -> dict[str, Any]:
+def _published_document(study: StudyRecord) -> dict[str, Any]:
     return study_document(study) | {"spec": published(study.spec).model_dump(mode="json")}
 
 

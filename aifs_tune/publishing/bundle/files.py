@@ -14,7 +14,7 @@ from aifs_tune.artifacts.data_files import find_study_files
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.data.images.folder import PARTS
 from aifs_tune.errors import NotFoundError, RequestError
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
 
@@ -38,7 +38,7 @@ class ModelFiles:
     precision: str | None = None
 
 
-def write_model(study: Study, trial: Trial, folder: Path, written_at: datetime) -> ModelFiles:
+def write_model(study: StudyRecord, trial: Trial, folder: Path, written_at: datetime) -> ModelFiles:
     """Write what is kept of ``trial`` below ``folder``.
 
     Raises
@@ -60,7 +60,7 @@ def write_model(study: Study, trial: Trial, folder: Path, written_at: datetime) 
 
 
 def _for_others(
-    study: Study, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
+    study: StudyRecord, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
 ) -> ModelFiles:
     name = study.trainer or "none"
     with silence_stderr():
@@ -120,7 +120,7 @@ class DataRecord:
         }
 
 
-def data_of(study: Study) -> DataRecord:
+def data_of(study: StudyRecord) -> DataRecord:
     """What is recorded with ``study``."""
     trainer_entry = find_trainer_entry(study.spec)
     if trainer_entry is None:

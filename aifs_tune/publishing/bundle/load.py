@@ -24,7 +24,9 @@ from aifs_tune.publishing.bundle.sweep_files import local_data, read_sweep
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.document import copied_study, spec_in
 from aifs_tune.study.index import study_names
-from aifs_tune.study.study import FACT, Study
+from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.serialization import FACT
+from aifs_tune.study.study import Study
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry
 
 if TYPE_CHECKING:
@@ -210,7 +212,7 @@ def import_study(
             for each, document in documents.items()
         }
     _take_files(made[name], bundle)
-    return made[name]
+    return made[name].as_study()
 
 
 def _renamed(related: str, exported: str, name: str) -> str:
@@ -231,7 +233,7 @@ def _here(document: Mapping[str, Any], bundle: Bundle, name: str) -> dict[str, A
     return {**document, "attributes": attributes}
 
 
-def _take_files(study: Study, bundle: Bundle) -> None:
+def _take_files(study: StudyRecord, bundle: Bundle) -> None:
     frame = bundle.files()
     if frame is not None:
         keep_files(study, frame)

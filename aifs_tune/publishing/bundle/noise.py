@@ -14,7 +14,7 @@ from aifs_tune.analysis.test_part import TEST_EVALUATION, find_evaluation
 from aifs_tune.errors import NotFoundError
 from aifs_tune.storage.projects import split_name
 from aifs_tune.study.index import find_study, study_names
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 _KINDS = "confirm|compare|noise|test"
@@ -38,7 +38,7 @@ class RecordedNoise:
         return RecordedNoise(float(entry["sd"]), int(entry["n"]), str(entry["of"]))
 
 
-def find_related_studies(study: Study) -> list[Study]:
+def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
     """The confirmations, comparisons, noise and test studies of ``study``, by name: those of its name, trainer and
     data."""
     project, short = split_name(study.name)
@@ -53,7 +53,7 @@ def find_related_studies(study: Study) -> list[Study]:
     return found
 
 
-def _is_about_the_same(one: Study, other: Study) -> bool:
+def _is_about_the_same(one: StudyRecord, other: StudyRecord) -> bool:
     if one.fact(CANDIDATES) is None and one.fact(TEST_EVALUATION) is None:
         return False
     return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
@@ -63,7 +63,7 @@ def _is_about_the_same(one: Study, other: Study) -> bool:
 class RelatedResults:
     """What they found so far."""
 
-    studies: Sequence[Study]
+    studies: Sequence[StudyRecord]
     confirmations: Sequence[Confirmation]
     test: Mapping[str, Any] | None
     noise: RecordedNoise | None
@@ -78,7 +78,7 @@ class RelatedResults:
         return {"confirmations": told, "test": self.test, "noise": noise}
 
 
-def related(study: Study, best: Trial) -> RelatedResults:
+def related(study: StudyRecord, best: Trial) -> RelatedResults:
     """What stands beside ``study``, whose best trial is ``best``."""
     studies = find_related_studies(study)
     confirmations = []

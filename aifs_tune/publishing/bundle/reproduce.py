@@ -24,7 +24,7 @@ from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, study_names
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.trainers.factory import find_trainer_entry
 
 CONFIDENCE = 0.95
@@ -158,7 +158,7 @@ class Reproduction:
     """The ``verdict``, the study that holds the trainings, and what differs in the data, if they were allowed to."""
 
     verdict: ReproductionVerdict
-    study: Study
+    study: StudyRecord
     changed_data: str | None = None
 
     @property
@@ -238,7 +238,7 @@ def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str |
     )
 
 
-def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, difference: str | None) -> Study:
+def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, difference: str | None) -> StudyRecord:
     """The study of these trainings, made or gone on with; another number behind the name is another reproduction."""
     wanted = {"bundle": bundle.sha256, "seeds": seeds, "changed_data": difference}
     base = f"{split_name(bundle.name)[1]}-reproduce"
@@ -253,7 +253,7 @@ def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, differ
     if there is not None:
         return there
 
-    def create() -> Study:
+    def create() -> StudyRecord:
         study = start_study(storage, sweep_spec, name, with_default=False)
         study.record_fact(REPRODUCES, wanted)
         params = sweep_spec.space.default_params()
@@ -274,7 +274,7 @@ def _is_free(storage: Storage, name: str, wanted: Mapping[str, Any], sweep_spec:
     return there is not None and there.fact(REPRODUCES) == wanted and there.spec.data == sweep_spec.data
 
 
-def _verdict(bundle: Bundle, study: Study, seeds: int) -> ReproductionVerdict:
+def _verdict(bundle: Bundle, study: StudyRecord, seeds: int) -> ReproductionVerdict:
     trials = study.all_trials()
     scores = [trial.value if trial.state == "complete" else None for trial in trials[: seeds + 1]]
     fresh = [value for value in scores[1:] if value is not None]

@@ -17,7 +17,7 @@ from aifs_tune.config.sweep import Objective
 from aifs_tune.errors import AifsTuneError, NotFoundError, RequestError, WorkError
 from aifs_tune.publishing.report.formatting import count
 from aifs_tune.study.index import find_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import FINAL, State, Trial
 from aifs_tune.trainers.factory import find_trainer_entry
 
@@ -46,7 +46,7 @@ class ReportContext:
     ``data`` is None, and ``data_problem`` says why, where they cannot be read on this machine.
     """
 
-    study: Study
+    study: StudyRecord
     trials: tuple[Trial, ...]
     best: Trial
     confirmations: tuple[Confirmation, ...]
@@ -109,7 +109,7 @@ class ReportContext:
         ]
 
 
-def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> ReportContext:
+def gather(study: StudyRecord, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> ReportContext:
     """What is known of ``study``, and of its data if asked for. ``tell`` hears what is being read.
 
     Raises
@@ -137,7 +137,7 @@ def gather(study: Study, *, with_data: bool = True, tell: Callable[[str], None] 
     )
 
 
-def _confirmations(study: Study) -> Iterator[Confirmation]:
+def _confirmations(study: StudyRecord) -> Iterator[Confirmation]:
     for found in _evaluations(study, f"{study.name}-confirm"):
         try:
             yield read_confirmation(study.storage, found.name)
@@ -145,7 +145,7 @@ def _confirmations(study: Study) -> Iterator[Confirmation]:
             continue
 
 
-def _evaluations(study: Study, name: str) -> Iterator[Study]:
+def _evaluations(study: StudyRecord, name: str) -> Iterator[StudyRecord]:
     """The studies of candidates that are called so, with a number from the second on."""
     for n in range(1, _MAX_CONFIRMATIONS + 1):
         found = find_study(study.storage, name if n == 1 else f"{name}-{n}")
@@ -155,7 +155,7 @@ def _evaluations(study: Study, name: str) -> Iterator[Study]:
             yield found
 
 
-def _noise_of(study: Study) -> Noise | None:
+def _noise_of(study: StudyRecord) -> Noise | None:
     """That of the default configuration, as measured last with the same trainer, data and objective; else that of the
     baseline of the newest confirmation."""
     names = dict.fromkeys((f"{study.name}-noise", f"{study.spec.name}-noise"))
@@ -169,16 +169,16 @@ def _noise_of(study: Study) -> Noise | None:
     return None
 
 
-def _has_baseline(found: Study) -> bool:
+def _has_baseline(found: StudyRecord) -> bool:
     return bool(found.fact(CANDIDATES)[0]["name"] == BASELINE)
 
 
-def _is_same_question(found: Study, study: Study) -> bool:
+def _is_same_question(found: StudyRecord, study: StudyRecord) -> bool:
     parts = ("trainer", "data", "objective")
     return all(getattr(found.spec, part) == getattr(study.spec, part) for part in parts)
 
 
-def _data_of(study: Study, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
+def _data_of(study: StudyRecord, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
     """The data as they are prepared here, if they are those of the study."""
     trainer_entry = find_trainer_entry(study.spec)
     if trainer_entry is None or study.spec.data is None:

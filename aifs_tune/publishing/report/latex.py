@@ -15,6 +15,7 @@ from aifs_tune.publishing.report.context import ReportContext, gather
 from aifs_tune.publishing.report.methods import space_table
 from aifs_tune.publishing.report.test_part import class_table
 from aifs_tune.publishing.report.trials import top_table
+from aifs_tune.study.record import record_of
 from aifs_tune.study.study import Study
 
 PaperTable: TypeAlias = Literal["results", "test", "space", "trials"]
@@ -60,7 +61,7 @@ def paper_table(study: Study, name: PaperTable = "results") -> Table:
     NotFoundError
         While no trial is complete, or for ``test`` if no classes of a test part were answered.
     """
-    return _TABLES[name](gather(study, with_data=False))
+    return _TABLES[name](gather(record_of(study), with_data=False))
 
 
 def _results(context: ReportContext) -> Table:

@@ -94,7 +94,7 @@ def _how_to_confirm(context: ReportContext) -> list[ReportBlock]:
                 f"{measured}Measure this configuration and the one in use now again, a few times each, on fresh "
                 "samples, and compare. Whether more trials are worth it says:"
             ),
-            Code(f"aifs-tune advice {study.name}", "text"),
+            Code(f"aifs-tune recommend {study.name}", "text"),
         ]
     if study.spec.cross_validation is not None:
         return [Paragraph("Its trials are compared over divisions of the data already.")]

@@ -24,6 +24,7 @@ from aifs_tune.publishing.report.pdf import to_pdf
 from aifs_tune.publishing.report.test_part import test_set_section
 from aifs_tune.publishing.report.trials import failures_section, suggestions_section, trials_section
 from aifs_tune.publishing.report.verdict import best_section, verdict_section
+from aifs_tune.study.record import record_of
 from aifs_tune.study.study import Study
 
 
@@ -36,7 +37,7 @@ def report_of(study: Study, *, tell: Callable[[str], None] | None = None) -> Rep
         If the study evaluates configurations of another one, or matplotlib is not installed; NotFoundError while no
         trial is complete.
     """
-    context = gather(study, tell=tell)
+    context = gather(record_of(study), tell=tell)
     if tell is not None:
         tell("drawing")
     sections = [

@@ -12,7 +12,7 @@ from aifs_tune.service import charts
 from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
 from aifs_tune.service.routes.read import StudyName
 from aifs_tune.service.schemas import charts as chart_schemas
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -54,7 +54,7 @@ async def get_curves(
 async def get_importance(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
     """What the objectives depend on. Computed again once more trials are complete."""
 
-    def weigh(found: Study) -> dict[str, object]:
+    def weigh(found: StudyRecord) -> dict[str, object]:
         return charts.importance_response(study, found, *context.importances.of(found))
 
     return with_etag(request, await context.read_study(project, study, weigh))

@@ -11,7 +11,7 @@ from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.storage.projects import STUDY_PATTERN
 from aifs_tune.study.dataframe import table_bytes, trials_table
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import State, selected
 
 MAX_TRIAL_NUMBER = 2**31 - 1
@@ -100,7 +100,7 @@ async def list_trials(
     by_accept: TrialsFormat = next((name for name, media in _MEDIA.items() if media in accepted), "json")
     wanted = output or by_accept
 
-    def page(found: Study) -> tuple[bytes, int | None]:
+    def page(found: StudyRecord) -> tuple[bytes, int | None]:
         kept = selected(found.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
         listed = [t for t in kept if t.number > after]
         following = listed[limit - 1].number if len(listed) > limit else None

@@ -25,7 +25,7 @@ from aifs_tune.service.strict_json import encoded
 from aifs_tune.storage.projects import stored_name
 from aifs_tune.study.index import study_names
 from aifs_tune.study.open import start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -80,7 +80,7 @@ async def ask(
     while those before it are pending. They are running when this answers."""
     labels = body.labels if body.label is None else [body.label, *body.labels]
 
-    def hand_out(found: Study) -> dict[str, Any]:
+    def hand_out(found: StudyRecord) -> dict[str, Any]:
         asked = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
         return {"trials": [schemas.trial_response(trial) for trial in asked]}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from aifs_tune._util.scalars import Scalar
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import State, Trial
 
 
@@ -202,7 +202,7 @@ def trial_response(trial: Trial) -> dict[str, Any]:
     return {**trial.to_json(), "epoch": trial.epoch, "seed": trial.seed}
 
 
-def trial_with_curve_response(study: Study, number: int) -> dict[str, Any]:
+def trial_with_curve_response(study: StudyRecord, number: int) -> dict[str, Any]:
     """As :class:`TrialWithCurve`."""
     return {
         **trial_response(study.trial(number)),
@@ -210,7 +210,7 @@ def trial_with_curve_response(study: Study, number: int) -> dict[str, Any]:
     }
 
 
-def study_summary(name: str, study: Study) -> dict[str, Any]:
+def study_summary(name: str, study: StudyRecord) -> dict[str, Any]:
     """As :class:`StudySummary`."""
     best, counts = study.find_best(), study.counts()
     goal, *others = (objective.model_dump() for objective in study.spec.objectives)
@@ -218,7 +218,7 @@ def study_summary(name: str, study: Study) -> dict[str, Any]:
     return {**question, "n_trials": counts, "value": None if best is None else best.value}
 
 
-def study_response(project: str, name: str, study: Study) -> dict[str, Any]:
+def study_response(project: str, name: str, study: StudyRecord) -> dict[str, Any]:
     """As :class:`StudyResponse`."""
     line, asked = study_summary(name, study), study.spec.model_dump(mode="json")
     found = study.find_best()
@@ -229,7 +229,7 @@ def study_response(project: str, name: str, study: Study) -> dict[str, Any]:
     return {**told, "search": search, "best": best}
 
 
-def best_response(name: str, study: Study, top: int) -> dict[str, Any]:
+def best_response(name: str, study: StudyRecord, top: int) -> dict[str, Any]:
     """As :class:`BestResponse`."""
     spec = study.spec
     return {

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from records import open_record
 
 from aifs_tune.artifacts.trial_artifacts import BestWeights
 from aifs_tune.execution.callbacks import NullCallback
@@ -13,12 +14,11 @@ from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import oom_num_gpus
 from aifs_tune.execution.ray.searcher import StudySearcher
 from aifs_tune.execution.timing import Profile
-from aifs_tune.study.open import open_study
 
 
 @pytest.fixture
 def searcher(url, space):
-    study = open_study("memory", space=space, storage=url, metric="score")
+    study = open_record("memory", space=space, storage=url, metric="score")
     return again(study)
 
 

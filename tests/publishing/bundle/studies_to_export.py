@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from records import open_record
 from small_images import SMALL_NET, blobs
 
 from aifs_tune._util.hashing import hashes_of
@@ -16,8 +17,8 @@ from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.file_table import file_table
 from aifs_tune.publishing.bundle.ro_crate import METADATA
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.open import open_study, start_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.open import start_study
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.trainers.models.cnn import CnnTrainer
 
 SPACE = {
@@ -35,9 +36,9 @@ CNN = {
 }
 
 
-def instrument(url: str, name: str = "furnace") -> Study:
+def instrument(url: str, name: str = "furnace") -> StudyRecord:
     """Trials in all states, with curves, reasons, labels and leases."""
-    study = open_study(name, space=SPACE, storage=url, metric="score", mode="max", sampler="random")
+    study = open_record(name, space=SPACE, storage=url, metric="score", mode="max", sampler="random")
     for value in (1.0, 3.0, 2.0):
         trial = study.ask(label=f"sample {value}", owner="ann", lease_s=3600)
         study.report(trial, 1, {"score": value - 1, "heat": 7.0}, seconds=2.0, worker="lab:1")
@@ -51,7 +52,7 @@ def instrument(url: str, name: str = "furnace") -> Study:
     return study
 
 
-def trained(url: str) -> Study:
+def trained(url: str) -> StudyRecord:
     """A study of images with one trial, whose network was trained and whose weights are kept."""
     storage = Storage(url, create=True)
     study = start_study(storage, parse_sweep(CNN), "blobs")

@@ -29,6 +29,7 @@ from aifs_tune.publishing.bundle.ro_crate import METADATA
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study, study_names
 from aifs_tune.study.open import start_study
+from aifs_tune.study.record import record_of
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_weights_files_and_place_of_the_data_come_along(url: str, tmp_path: Path
     taken = import_study(tmp_path / "bundle", storage=other, data=tmp_path / "pictures")
     assert kept_weights(taken, 0) != kept_weights(study, 0)
     assert study_files(taken).equals(study_files(study))
-    assert taken.fingerprint == study.fingerprint
+    assert record_of(taken).fingerprint == study.fingerprint
     assert taken.spec.data is not None
     assert taken.spec.data.folder == tmp_path / "pictures"
 

@@ -22,7 +22,7 @@ from aifs_tune.publishing.report.verdict import confirmed_text, verdict_section
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
-from aifs_tune.study.study import Study
+from aifs_tune.study.record import StudyRecord
 
 CLASSES = ("artifact", "edge_on", "elliptical", "merger", "spiral", "stars")
 
@@ -38,7 +38,7 @@ def lab(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def study(lab: Path, tmp_path: Path) -> Study:
+def study(lab: Path, tmp_path: Path) -> StudyRecord:
     """The same study, to be changed."""
     shutil.copytree(lab, tmp_path, dirs_exist_ok=True)
     return get_study(Storage(f"sqlite:///{tmp_path}/lab.db"), "sky")
@@ -65,7 +65,7 @@ def table(report: ReportDocument, title: str, caption: str) -> Table:
     return next(b for b in section(report, title) if isinstance(b, Table) and caption in b.caption)
 
 
-def test_a_search_alone_is_said_to_look_better_than_it_is(study: Study) -> None:
+def test_a_search_alone_is_said_to_look_better_than_it_is(study: StudyRecord) -> None:
     report = report_of(study)
     said = words(report, "Verdict")
     n = study.counts()["complete"]
@@ -101,7 +101,7 @@ def test_a_search_alone_is_said_to_look_better_than_it_is(study: Study) -> None:
     assert all(figure.alt for figure in report.figures)
 
 
-def test_a_confirmed_study_says_by_how_much_with_its_interval(study: Study) -> None:
+def test_a_confirmed_study_says_by_how_much_with_its_interval(study: StudyRecord) -> None:
     add_noise(study)
     confirm(study)
     evaluate_test_set(study, CLASSES)
@@ -141,14 +141,14 @@ def test_a_confirmed_study_says_by_how_much_with_its_interval(study: Study) -> N
     assert "hansen2001" not in references
 
 
-def test_what_is_not_distinguishable_is_not_called_confirmed(study: Study) -> None:
+def test_what_is_not_distinguishable_is_not_called_confirmed(study: StudyRecord) -> None:
     found = read_confirmation(study.storage, confirm(study, gains=(0.001, -0.1)).name)
     said = confirmed_text(found)
     assert said.startswith("Not confirmed: in val_macro_f1")
     assert "is not distinguishable from the baseline" in said
 
 
-def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: Study) -> None:
+def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: StudyRecord) -> None:
     confirm(study, gains=(0.0, 0.0))
     confirm(study, gains=(0.1, 0.0), name="sky-confirm-2")
     context = gather(study, with_data=False)
@@ -158,7 +158,7 @@ def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: Study) -> N
     assert "sky-confirm:" in words(report, "Confirmation")
 
 
-def test_the_same_study_gives_the_same_bytes(study: Study) -> None:
+def test_the_same_study_gives_the_same_bytes(study: StudyRecord) -> None:
     confirm(study)
     evaluate_test_set(study, CLASSES)
     one, two = (report_of(get_study(Storage(study.storage.url), "sky")) for _ in range(2))
@@ -167,7 +167,7 @@ def test_the_same_study_gives_the_same_bytes(study: Study) -> None:
     assert to_markdown(one, folder="pictures") == to_markdown(two, folder="pictures")
 
 
-def test_data_that_changed_is_said(study: Study) -> None:
+def test_data_that_changed_is_said(study: StudyRecord) -> None:
     evaluate_test_set(study, CLASSES)
     study.storage.transact(lambda: study._optuna.set_user_attr("aifs_tune:data", "0" * 64))
     report = report_of(study)
@@ -205,7 +205,7 @@ def test_one_trial_is_enough_and_claims_nothing(url: str) -> None:
     assert "a single score says nothing of its luck" in words(report, "Verdict")
     assert report.figures == ()
     assert "at least" in words(report, "What the result depends on")
-    assert "aifs-tune advice once" in words(report, "Verdict")
+    assert "aifs-tune recommend once" in words(report, "Verdict")
 
 
 def test_without_a_complete_trial_there_is_no_report(url: str) -> None:
@@ -215,12 +215,12 @@ def test_without_a_complete_trial_there_is_no_report(url: str) -> None:
         report_of(study)
 
 
-def test_a_confirmation_is_reported_with_its_study(study: Study) -> None:
+def test_a_confirmation_is_reported_with_its_study(study: StudyRecord) -> None:
     with pytest.raises(RequestError, match="evaluates configurations of another one"):
         report_of(confirm(study))
 
 
-def test_a_report_that_cannot_be_written_says_so(study: Study, tmp_path) -> None:
+def test_a_report_that_cannot_be_written_says_so(study: StudyRecord, tmp_path) -> None:
     with pytest.raises(RequestError, match=r"no folder .*missing"):
         write_report(study, tmp_path / "missing" / "report.html")
     with pytest.raises(RequestError, match=r"no format of a report ends so; allowed: \.html"):

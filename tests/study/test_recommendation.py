@@ -89,12 +89,12 @@ def test_several_objectives_are_not_judged_by_one(url):
 
 def test_the_command_says_it(url, tmp_path):
     fill(open_study("a", space=SPACE, storage=url), 14, noise=0.1)
-    told = CliRunner().invoke(app, ["advice", "a", "--storage", url, "--json"])
+    told = CliRunner().invoke(app, ["recommend", "a", "--storage", url, "--json"])
     assert told.exit_code == 0, told.output
     answer = json.loads(told.stdout)
     assert answer["study"] == "a"
     assert answer["should_stop"] is True
     assert answer == {"study": "a", **open_study("a", space=SPACE, storage=url).recommendation().to_json()}
-    said = CliRunner().invoke(app, ["advice", "a", "--storage", url]).stdout
+    said = CliRunner().invoke(app, ["recommend", "a", "--storage", url]).stdout
     assert said.startswith("stop: expected gain")
     assert f"take trial {answer['recommended']}" in said
