@@ -44,7 +44,7 @@ def answers(study: StudyRecord) -> dict[str, Any]:
         "trials": [trial.to_json() for trial in trials],
         "csv": study.trials.to_csv(index=False),
         "curves": [study.curve(trial) for trial in trials],
-        "asked": study.n_requested,
+        "n_requested": study.n_requested,
         "facts": study.fact("fact"),
     }
 

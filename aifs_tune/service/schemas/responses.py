@@ -102,12 +102,12 @@ class AskResponse(BaseModel):
 
 
 class StudySummary(BaseModel):
-    """One study in a list; ``asked`` is how many finished trials its sweeps were asked for, 0 without one."""
+    """One study in a list; ``n_requested`` is how many finished trials its sweeps were asked for, 0 without a sweep."""
 
     study: str
     objective: ObjectiveResponse
     trade_off: list[ObjectiveResponse]
-    asked: int
+    n_requested: int
     n_trials: dict[State, int]
     value: float | None
 
