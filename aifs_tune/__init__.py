@@ -1,14 +1,13 @@
-"""Automated experiment design for science.
+"""Hyperparameter tuning for science: sweeps of trainers on Ray, and studies of instruments by ask and tell.
 
-    sweep = aifs_tune.load_sweep("search_spaces/celestial_cnn.yaml", data="survey/")
-    result = sweep.run(trials=64)
+    result = aifs_tune.load_sweep("celestial_cnn", data="survey/").run(trials=64)
     result.best.params
 
     study = aifs_tune.open_study("crystal-growth", space={...})
     trial = study.ask()
     study.tell(trial, furnace.run(**trial.params))
 
-Names are loaded on first use: importing this package loads no Ray, TensorFlow or Optuna.
+Names load on first use: importing this package loads no Ray, TensorFlow or Optuna.
 """
 
 from typing import TYPE_CHECKING
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
     from aifs_tune.publishing.bundle.export import export
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.bundle.reproduce import reproduce
+    from aifs_tune.publishing.report import write_report
     from aifs_tune.storage import Storage
-    from aifs_tune.study import Study, Trial, open_study
+    from aifs_tune.study import Study, Trial, load_study, open_study
 
 __version__ = "0.1.0"
 
@@ -39,10 +39,12 @@ __all__ = [
     "analyse",
     "export",
     "import_study",
+    "load_study",
     "load_sweep",
     "open_study",
     "reproduce",
     "resume",
+    "write_report",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -58,9 +60,11 @@ __getattr__, __dir__ = lazy_names(
         "analyse": "analysis",
         "export": "publishing.bundle.export",
         "import_study": "publishing.bundle.load",
+        "load_study": "study",
         "load_sweep": "execution",
         "open_study": "study",
         "reproduce": "publishing.bundle.reproduce",
         "resume": "execution",
+        "write_report": "publishing.report",
     },
 )

@@ -1,4 +1,4 @@
-"""Command line: ``python -m aifs_tune``."""
+"""Entry point of ``python -m aifs_tune``, the command line."""
 
 from aifs_tune.cli.main import main
 

@@ -61,7 +61,7 @@ def main() -> None:
         trial = study.ask()
         study.tell(trial, true_yield(dict(trial.params)) + noise.gauss(0.0, NOISE))
     recommendation = study.recommendation()
-    print(f"{'stop' if recommendation.should_stop else 'go on'}: {recommendation.reason}")
+    print("Stop." if recommendation.should_stop else "Keep measuring.", recommendation.reason)
     best = study.trial(study.best if recommendation.recommended is None else recommendation.recommended)
     print(f"take trial {best.number}: {dict(best.params)}")
     print(f"measured {best.value:.3f}, true {true_yield(dict(best.params)):.3f}")

@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from aifs_tune import Client, Storage
-from aifs_tune.study.index import get_study
+from aifs_tune import Client, load_study
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
@@ -57,6 +56,6 @@ def log_trial(study, trial, mlflow, where, sweep_id):
 
 if __name__ == "__main__":
     url, name = os.environ.get("AIFS_TUNE_URL"), sys.argv[1]
-    study = Client(url, os.environ.get("AIFS_TUNE_TOKEN")).study(name) if url else get_study(Storage(), name)
+    study = Client(url, os.environ.get("AIFS_TUNE_TOKEN")).study(name) if url else load_study(name)
     mlflow = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
     print(f"{log_study(study, mlflow)} trials logged")

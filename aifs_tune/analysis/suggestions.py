@@ -22,7 +22,7 @@ from aifs_tune.analysis.importance import Explained
 from aifs_tune.analysis.scores import Array
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.ranking import ranked
-from aifs_tune.study.recommendation import LEAST_RESULTS
+from aifs_tune.study.recommendation import MIN_RESULTS
 from aifs_tune.study.results import scores_of
 from aifs_tune.study.trial import Trial
 
@@ -227,7 +227,7 @@ def suggestions_of(
 
 def least_trials(explained: Explained) -> int:
     """How many complete trials a study of so many parameters needs before much can be said."""
-    return LEAST_RESULTS * (1 + len(explained.names))
+    return MIN_RESULTS * (1 + len(explained.names))
 
 
 def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:

@@ -1,10 +1,10 @@
-"""The studies of a service elsewhere, used as those of a storage here.
+"""Client of a service: its studies and sweeps, used like those of a local storage.
 
     study = aifs_tune.open_study("crystals", space={...}, storage="sqlite:///lab.db")
     study = aifs_tune.Client("http://tune.lab:8000", token=...).open_study("crystals", space={...})
 
-Every request that writes has an idempotency key of its own, with which it is sent again when no answer came: it is
-carried out once.
+Each writing request has an idempotency key. If no answer arrives, the request is sent again with the same key, and the
+service carries it out once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,22 @@ SweepState: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "f
 
 
 class RemoteSweep:
-    """A sweep of a service; made by :class:`~aifs_tune.client.client.Client`."""
+    """Sweep that a service runs. :meth:`Client.start_sweep`, :meth:`Client.sweep` and :meth:`Client.sweeps` return it.
+
+    Parameters
+    ----------
+    transport
+        Connection to the service.
+    told
+        What the service said about the sweep.
+
+    Examples
+    --------
+    >>> client = aifs_tune.Client("http://127.0.0.1:8000")
+    >>> sweep = client.start_sweep("celestial_cnn", trials=16)  # doctest: +SKIP
+    >>> sweep.wait()  # doctest: +SKIP
+    'succeeded'
+    """
 
     def __init__(self, transport: Transport, told: dict[str, Any]) -> None:
         self.id: str = told["id"]
@@ -33,27 +48,45 @@ class RemoteSweep:
 
     @property
     def state(self) -> SweepState:
-        """What it is now."""
+        """Current state: pending, running, stopped, succeeded or failed."""
         state: SweepState = self._told()["state"]
         return state
 
     @property
     def exit_code(self) -> int | None:
-        """That of its process, as the command line has them; None while it runs."""
+        """Exit code of its process, as of ``aifs-tune run``; None while it runs."""
         code: int | None = self._told()["exit_code"]
         return code
 
     @property
     def log(self) -> str:
-        """The end of what it has said."""
+        """End of its log."""
         return str(self._told()["log"])
 
     def stop(self) -> None:
-        """Ask it to end, as Ctrl-C does; one that is over stays as it is."""
+        """Stop the sweep, as Ctrl-C does. A sweep that has ended stays as it is."""
         self._transport.write(f"{self._path}/stop", {})
 
     def wait(self, timeout_s: float | None = None, *, every_s: float = 1.0) -> SweepState:
-        """The state in which it ended; :class:`WorkError` if it has not after ``timeout_s``."""
+        """Wait until the sweep has ended.
+
+        Parameters
+        ----------
+        timeout_s
+            Longest wait in seconds. Default: no limit.
+        every_s
+            Seconds between two questions to the service. Default: 1.
+
+        Returns
+        -------
+        str
+            The final state: stopped, succeeded or failed.
+
+        Raises
+        ------
+        WorkError
+            If the sweep has not ended after ``timeout_s``.
+        """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while (state := self.state) in ("pending", "running"):
             if until is not None and time.monotonic() > until:
@@ -66,25 +99,36 @@ class RemoteSweep:
 
 
 class Client:
-    """A service of :command:`aifs-tune serve`.
+    """Connection to a service that ``aifs-tune serve`` runs.
+
+    Several threads may use a client. As a context manager it closes its connections at the end.
 
     Parameters
     ----------
     url
-        Such as ``http://127.0.0.1:8000``.
+        Address of the service, such as ``http://127.0.0.1:8000``.
     token
-        What ``aifs-tune token create`` printed; None where the service needs none.
+        Token that ``aifs-tune token create`` printed. Default: none, for a service without tokens.
     project
-        Whose studies; None for the token's, without a token ``default``.
+        Project whose studies are used. Default: that of the token; ``default`` without a token.
     retry_timeout_s
-        For how long a request is sent again while the service cannot be reached, or is busy.
+        Seconds for which a request is repeated while the service is busy or cannot be reached. Default: 60.
     timeout_s
-        How long one answer may take.
+        Seconds that one answer may take. Default: 30.
 
     Raises
     ------
     RequestError
-        If the URL is none, or httpx is not installed.
+        If ``url`` is not an HTTP address, or httpx is not installed.
+
+    Examples
+    --------
+    >>> client = aifs_tune.Client("http://127.0.0.1:8000")
+    >>> space = {"heat": {"type": "float", "low": 600, "high": 1400}}
+    >>> study = client.open_study("furnace", space=space)  # doctest: +SKIP
+    >>> trial = study.ask()  # doctest: +SKIP
+    >>> study.tell(trial, 0.8).state  # doctest: +SKIP
+    'complete'
     """
 
     def __init__(
@@ -118,7 +162,27 @@ class Client:
         initial: Mapping[str, Any] | None = None,
         replicates: int = 1,
     ) -> RemoteStudy:
-        """Open or start a study; see :func:`aifs_tune.open_study`."""
+        """Start or continue a study on the service.
+
+        Parameters
+        ----------
+        name, space, metric, mode, trade_off, sampler, seed, constraints, mixtures, exclude, limits, initial, replicates
+            As in :func:`aifs_tune.open_study`.
+
+        Returns
+        -------
+        RemoteStudy
+            The study.
+
+        Raises
+        ------
+        RequestError
+            If the name, the space or another argument is not allowed.
+        ConflictError
+            If the study exists with another space, objective, constraint, mixture or limit.
+        ServiceError
+            If the service cannot be reached.
+        """
         document = spec_document(
             space=space,
             metric=metric,
@@ -137,22 +201,70 @@ class Client:
         return RemoteStudy(self._transport, name)
 
     def start_study(self, name: str, document: Mapping[str, Any]) -> RemoteStudy:
-        """Open or start a study by what a sweep file without a trainer says."""
+        """Start or continue a study from the content of a sweep file without a trainer.
+
+        Parameters
+        ----------
+        name
+            Name of the study.
+        document
+            Content of the sweep file.
+
+        Returns
+        -------
+        RemoteStudy
+            The study.
+
+        Raises
+        ------
+        RequestError
+            If the document is not a valid sweep file.
+        ConflictError
+            If the study exists with another space, objective, constraint, mixture or limit.
+        """
         self._transport.write("/v1/studies", {**document, "name": name})
         return RemoteStudy(self._transport, name)
 
     def study(self, name: str) -> RemoteStudy:
-        """An existing study; :class:`NotFoundError` if there is none."""
+        """Open an existing study by its name.
+
+        Parameters
+        ----------
+        name
+            Name of the study.
+
+        Returns
+        -------
+        RemoteStudy
+            The study.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such study in the project.
+        """
         found = RemoteStudy(self._transport, name)
         found.counts()
         return found
 
     def studies(self) -> list[str]:
-        """The names of the project's studies, sorted."""
+        """List the studies of the project.
+
+        Returns
+        -------
+        list of str
+            Their names, sorted.
+        """
         return [line["study"] for line in self.study_lines()]
 
     def study_lines(self) -> list[dict[str, Any]]:
-        """Of each of the project's studies, by name, its question and how far it is."""
+        """Return the progress of each study of the project.
+
+        Returns
+        -------
+        list of dict
+            For each study, by name, its objectives and its counts of trials, as ``GET /v1/studies`` answers.
+        """
         lines: list[dict[str, Any]] = []
         after: str | None = ""
         while after is not None:
@@ -162,7 +274,13 @@ class Client:
         return lines
 
     def sweep_files(self) -> list[str]:
-        """The sweep files that :meth:`start_sweep` takes, by name."""
+        """List the sweep files that :meth:`start_sweep` accepts.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
         return [
             entry["sweep"] for entry in self._transport.read("/v1/sweeps")["sweep_files"] if not entry.get("problem")
         ]
@@ -178,14 +296,26 @@ class Client:
         seed: int | None = None,
         timeout_s: float | None = None,
     ) -> RemoteSweep:
-        """Have the service run one of its sweep files; see :meth:`aifs_tune.Sweep.run`. Returns when it is accepted.
+        """Start one of the service's sweep files. The method returns once the service has accepted the sweep.
+
+        Parameters
+        ----------
+        sweep
+            Name of the sweep file, one of :meth:`sweep_files`.
+        study, trials, epochs, workers, seed, timeout_s
+            As in :meth:`aifs_tune.Sweep.run`.
+
+        Returns
+        -------
+        RemoteSweep
+            The started sweep.
 
         Raises
         ------
         NotFoundError
-            If the service offers no file of that name.
+            If the service has no such sweep file.
         ConflictError
-            If as many sweeps run as may, or one of this study does.
+            If the service already runs as many sweeps as it may, or a sweep of this study.
         """
         given: dict[str, Any] = {"study": study, "trials": trials, "epochs": epochs, "workers": workers}
         given |= {"seed": seed, "timeout_s": timeout_s}
@@ -193,11 +323,33 @@ class Client:
         return RemoteSweep(self._transport, self._transport.write("/v1/sweeps", body))
 
     def sweep(self, sweep_id: str) -> RemoteSweep:
-        """A sweep that was started; :class:`NotFoundError` if there is none."""
+        """Return a sweep that was started before.
+
+        Parameters
+        ----------
+        sweep_id
+            Its ``id``.
+
+        Returns
+        -------
+        RemoteSweep
+            The sweep.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such sweep in the project.
+        """
         return RemoteSweep(self._transport, self._transport.read(f"/v1/sweeps/{quote(sweep_id, safe='')}"))
 
     def sweeps(self) -> list[RemoteSweep]:
-        """The project's sweeps that were started, the newest first."""
+        """Return all sweeps of the project.
+
+        Returns
+        -------
+        list of RemoteSweep
+            The sweeps, the newest first.
+        """
         page = self._transport.read("/v1/sweeps", limit=100)
         listed = page["sweeps"]
         while page["next"] is not None:
@@ -206,6 +358,7 @@ class Client:
         return [RemoteSweep(self._transport, told) for told in listed]
 
     def close(self) -> None:
+        """Close the connections to the service."""
         self._transport.close()
 
     def __enter__(self) -> Client:

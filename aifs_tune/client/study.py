@@ -1,4 +1,4 @@
-"""A study of a service elsewhere, used as one of a storage here."""
+"""RemoteStudy: a study that a service holds, with the methods of a local one."""
 
 from __future__ import annotations
 
@@ -13,42 +13,138 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.client.transport import Transport
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.lease import Lease
-from aifs_tune.study.recommendation import Recommendation
 from aifs_tune.study.trial import Change, Event, Measurement, Replicates, State, ToldState, Trial
 
 if TYPE_CHECKING:
     import pandas
+
+    from aifs_tune.study.recommendation import Recommendation
 
 
 _PAGE = 1000
 
 
 class RemoteStudy:
-    """All trials of one question, in a service; made by :class:`Client`. See :class:`~aifs_tune.study.study.Study`."""
+    """Trials of one optimisation problem, kept by a service.
+
+    :meth:`Client.open_study <aifs_tune.client.Client.open_study>` and :meth:`Client.study
+    <aifs_tune.client.Client.study>` return it. Its methods are those of :class:`aifs_tune.Study`.
+
+    Parameters
+    ----------
+    transport
+        Connection to the service.
+    name
+        Name of the study.
+
+    Examples
+    --------
+    >>> client = aifs_tune.Client("http://127.0.0.1:8000")
+    >>> study = client.study("furnace")  # doctest: +SKIP
+    >>> trial = study.ask()  # doctest: +SKIP
+    >>> study.tell(trial, 0.8).state  # doctest: +SKIP
+    'complete'
+    """
 
     def __init__(self, transport: Transport, name: str) -> None:
         self.name, self._transport = name, transport
         self._path = f"/v1/studies/{quote(name, safe='')}"
 
     def ask(self, *, label: str | None = None, owner: str | None = None, lease_s: float | None = None) -> Trial:
-        """The next trial to run: the oldest waiting one, else the configuration of the oldest overdue one, else a new
-        proposal. It is running when this returns; ``label``, ``owner`` and ``lease_s`` say who has it."""
+        """Return the next trial to run. Its state is running. See :meth:`Study.ask`.
+
+        Parameters
+        ----------
+        label
+            Name of the sample, 1 to 200 characters. Default: none.
+        owner
+            Name of the instrument or person that runs the trial, 1 to 200 characters. Default: none.
+        lease_s
+            Seconds until the trial is overdue, 1 to 31,622,400 (366 days). Default: it never is.
+
+        Returns
+        -------
+        Trial
+            The trial, with its ``params``.
+
+        Raises
+        ------
+        RequestError
+            If the label, the owner or the lease is not allowed.
+        ServiceError
+            If the service cannot be reached.
+        """
         return self.ask_batch(1, labels=() if label is None else (label,), owner=owner, lease_s=lease_s)[0]
 
     def ask_batch(
         self, n_trials: int, *, labels: Sequence[str] = (), owner: str | None = None, lease_s: float | None = None
     ) -> list[Trial]:
-        """The next trials to run, up to 64, each proposed while those before it are pending, so that they differ;
-        ``labels`` has one for each of them, or none at all."""
+        """Return several trials to run at the same time.
+
+        Each is proposed while those before it are pending, so that their configurations differ.
+
+        Parameters
+        ----------
+        n_trials
+            Number of trials, 1 to 64.
+        labels
+            Names of the samples, one for each trial. Default: none.
+        owner, lease_s
+            As in :meth:`ask`.
+
+        Returns
+        -------
+        list of Trial
+            The trials, in state running.
+
+        Raises
+        ------
+        RequestError
+            If the number is not allowed or there is not one label for each trial, or as :meth:`ask`.
+        """
         body = {"n": n_trials, "labels": list(labels), "owner": owner, "lease_s": lease_s}
         return [_trial(entry) for entry in self._transport.write(f"{self._path}/ask", body)["trials"]]
 
     def renew(self, trial: Trial | int, lease_s: float | None = None) -> Trial:
-        """Let the lease of a running trial begin anew, for ``lease_s`` or as long as it was."""
+        """Extend the lease of a running trial: it starts again now.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        lease_s
+            New length of the lease in seconds, 1 to 31,622,400 (366 days). Default: the length that it had.
+
+        Returns
+        -------
+        Trial
+            The trial with its new lease.
+
+        Raises
+        ------
+        ConflictError
+            If the trial is not running or was superseded, or if it has no lease and ``lease_s`` is not given.
+        """
         return _trial(self._transport.write(f"{self._of(trial)}/renew", {"lease_s": lease_s}))
 
     def enqueue(self, params: Mapping[str, Scalar]) -> Trial:
-        """Add a waiting trial with these parameters; it is asked for before any new proposal."""
+        """Add a waiting trial with these parameters. :meth:`ask` returns it before any new proposal.
+
+        Parameters
+        ----------
+        params
+            A value for each parameter of the space.
+
+        Returns
+        -------
+        Trial
+            The new trial, in state waiting.
+
+        Raises
+        ------
+        RequestError
+            If the search space does not allow the parameters.
+        """
         return _trial(self._transport.write(f"{self._path}/enqueue", {"params": dict(params)}))
 
     def attach(
@@ -60,7 +156,25 @@ class RemoteStudy:
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
-        """Store what was measured elsewhere with these parameters, as a trial of its own; see :meth:`tell`."""
+        """Store a result that was measured elsewhere, as a new trial.
+
+        Parameters
+        ----------
+        params
+            A value for each parameter of the space.
+        value, state, reason, seconds
+            As in :meth:`tell`.
+
+        Returns
+        -------
+        Trial
+            The new, finished trial.
+
+        Raises
+        ------
+        RequestError
+            If the search space does not allow the parameters, or as :meth:`tell`.
+        """
         body = {"params": dict(params), **_end(value, state, reason, seconds)}
         return _trial(self._transport.write(f"{self._path}/attach", body))
 
@@ -73,7 +187,33 @@ class RemoteStudy:
         seconds: float | None = None,
         worker: str | None = None,
     ) -> Trial:
-        """Store the measurement of one epoch of a running trial; the same epoch again replaces it."""
+        """Store the metrics of one epoch of a running trial. A second report of an epoch replaces the first.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        epoch
+            Number of the epoch, from 1.
+        metrics
+            Metrics by name. They must contain every objective as a finite number.
+        seconds
+            Time spent on this epoch. Default: not known.
+        worker
+            Name of the process that runs the trial. Default: as before.
+
+        Returns
+        -------
+        Trial
+            The trial with its best epoch so far.
+
+        Raises
+        ------
+        RequestError
+            If an objective is missing or not finite, or if the epoch is below 1.
+        ConflictError
+            If the trial is not running.
+        """
         body = {"epoch": epoch, "metrics": _finite(metrics), "seconds": seconds, "worker": worker}
         return _trial(self._transport.write(f"{self._of(trial)}/report", body))
 
@@ -86,23 +226,105 @@ class RemoteStudy:
         reason: str | None = None,
         seconds: float | None = None,
     ) -> Trial:
-        """Store the final result of a trial; None takes the best reported epoch. The first result stands."""
+        """Store the final result of a trial. The first result stands; the same result again changes nothing.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        value
+            The objective, or metrics by name that contain all objectives. Default: the best reported epoch.
+        state
+            ``complete``, ``pruned``, ``failed``, or ``infeasible`` for a trial that broke a limit and has no value.
+        reason
+            Why the trial was pruned or failed. Default: none.
+        seconds
+            Time spent on the trial. Default: the sum over its epochs.
+
+        Returns
+        -------
+        Trial
+            The finished trial.
+
+        Raises
+        ------
+        RequestError
+            If ``value`` is one number and the study has several objectives or limits.
+        ConflictError
+            If the trial has another final result already, or was superseded.
+        """
         return _trial(self._transport.write(f"{self._of(trial)}/tell", _end(value, state, reason, seconds)))
 
     def cancel(self, trial: Trial | int, reason: str = "cancelled") -> Trial:
-        """Give up a trial that waits or runs: it is failed, with the reason."""
+        """Cancel a waiting or running trial: it becomes failed.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        reason
+            Why it was cancelled. Default: ``cancelled``.
+
+        Returns
+        -------
+        Trial
+            The failed trial.
+
+        Raises
+        ------
+        ConflictError
+            If the trial has ended already.
+        """
         return _trial(self._transport.write(f"{self._of(trial)}/cancel", {"reason": reason}))
 
     def trial(self, trial: Trial | int) -> Trial:
-        """The trial as it is stored now."""
+        """Return a trial as it is stored now.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+
+        Returns
+        -------
+        Trial
+            The stored trial.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        """
         return _trial(self._transport.read(self._of(trial)))
 
     def curve(self, trial: Trial | int) -> list[Measurement]:
-        """What the trial reported, epoch by epoch."""
+        """Return the learning curve of a trial: what it reported, epoch by epoch.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+
+        Returns
+        -------
+        list of Measurement
+            The reported epochs in their order; empty where none was reported.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        """
         return [Measurement(**entry) for entry in self._transport.read(self._of(trial))["measurements"]]
 
     def all_trials(self) -> list[Trial]:
-        """All trials in the order of their numbers."""
+        """Return all trials in the order of their numbers.
+
+        Returns
+        -------
+        list of Trial
+            The trials in every state.
+        """
         trials: list[Trial] = []
         after: int | None = -1
         while after is not None:
@@ -113,7 +335,7 @@ class RemoteStudy:
 
     @cached_property
     def spec(self) -> SweepSpec:
-        """What the study asks, as a sweep file without a trainer."""
+        """Search space, objectives and search settings, as a sweep file without a trainer."""
         from aifs_tune.config.loading import parse_sweep
 
         asked = self._description
@@ -123,63 +345,113 @@ class RemoteStudy:
 
     @property
     def trainer(self) -> str | None:
-        """The name of its trainer; None for an instrument."""
+        """Name of the trainer; None for a study without one, such as an instrument's."""
         trainer: str | None = self._description["trainer"]
         return trainer
 
     @cached_property
     def _description(self) -> dict[str, Any]:
-        """What the service said of the study at first; its question stays that."""
+        """First answer of the service about the study; the parts read from it never change."""
         return dict(self._transport.read(self._path))
 
     @property
     def trials(self) -> pandas.DataFrame:
-        """All trials as a tidy table; columns and dtypes in :mod:`aifs_tune.study.dataframe`."""
+        """All trials as a pandas table; its columns are listed in :mod:`aifs_tune.study.dataframe`."""
         from aifs_tune.study.dataframe import trials_table
 
         return trials_table(self.all_trials(), list(self._description["space"]))
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best value; :class:`NotFoundError` while there is none."""
+        """Best complete trial, in the first objective where there are several. See :meth:`best_trials`."""
         return self.best_trials(1)[0]
 
     def best_trials(self, top: int) -> list[Trial]:
-        """Up to ``top`` complete trials, at most 1,000, the best in the first objective first."""
+        """Return the best complete trials, the best in the first objective first.
+
+        Parameters
+        ----------
+        top
+            Largest number of trials to return, 1 to 1,000.
+
+        Returns
+        -------
+        list of Trial
+            At least one trial.
+
+        Raises
+        ------
+        NotFoundError
+            If no trial is complete, or none is within the limits.
+        """
         return [_trial(entry) for entry in self._transport.read(f"{self._path}/best", top=top)["best"]]
 
     @property
     def front(self) -> list[Trial]:
-        """The complete trials that no other one is better than in all objectives, the best in the first objective
-        first; of one objective those with the best value."""
+        """Pareto front: the complete trials that no other trial beats in all objectives, the best in the first
+        objective first. With one objective: the trials with the best value."""
         if self._transport.read(self._path)["best"] is None:
             return []
         return [_trial(entry) for entry in self._transport.read(f"{self._path}/best")["front"]]
 
     def recommendation(self) -> Recommendation:
-        """Which configuration to take, and whether measuring on is worth it; see
-        :class:`~aifs_tune.study.recommendation.Recommendation`."""
+        """Recommend a configuration, and whether to stop.
+
+        Returns
+        -------
+        Recommendation
+            The recommended trial, the expected gain of another trial, the noise, and whether to stop.
+        """
+        from aifs_tune.study.recommendation import Recommendation
+
         return Recommendation(**self._transport.read(f"{self._path}/recommendation"))
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """By metric and parameter, what part of it depends on that, as far as the trials so far can tell."""
+        """Compute the importance of each parameter for each objective (PED-ANOVA).
+
+        Returns
+        -------
+        dict
+            By metric and parameter a share, the largest first; the shares of a metric sum to 1. A metric has no
+            shares while fewer than 4 trials are complete.
+        """
         objectives = self._transport.read(f"{self._path}/importance")["objectives"]
         return {objective["metric"]: objective["importance"] for objective in objectives}
 
     def counts(self) -> dict[State, int]:
-        """How many trials are in each state."""
+        """Count the trials in each state.
+
+        Returns
+        -------
+        dict
+            Number of trials by state: complete, pruned, failed, running and waiting.
+        """
         counts: dict[State, int] = self._transport.read(self._path)["n_trials"]
         return counts
 
     def events(self, *, after: str | None = None) -> Iterator[Event]:
-        """What happens to the trials from now on, without end, whoever writes it; with ``after="0"`` first how each
-        trial is. A service that goes away is waited for, and nothing is missed; what was missed meanwhile may come
-        as the newest state of all trials.
+        """Yield what happens to the trials from now on, without end, whoever causes it.
+
+        If the service cannot be reached, the method waits for it. No change is lost: after an interruption the newest
+        state of all trials may be repeated.
+
+        Parameters
+        ----------
+        after
+            Id of the last event that is known; ``"0"`` first yields the state of every trial. Default: only new
+            events.
+
+        Yields
+        ------
+        Event
+            The change of one trial, with the number of trials in each state.
 
         Raises
         ------
         ServiceError
-            If it stays away; UnknownCallerError once the token is not valid any more.
+            If the service cannot be reached for too long.
+        UnknownCallerError
+            If the token is no longer valid.
         """
         for told in self._transport.stream_events(f"{self._path}/events", after=after):
             overdue = told.pop("overdue", False)
@@ -192,7 +464,7 @@ class RemoteStudy:
 def _end(
     value: float | Mapping[str, float | None] | None, state: ToldState, reason: str | None, seconds: float | None
 ) -> dict[str, Any]:
-    """The end of a trial as it is sent: JSON has no NaN, which makes a trial failed."""
+    """The result of a trial as it is sent. JSON has no NaN, so a value that is not finite is sent as failed."""
     told = {"state": state, "reason": reason, "seconds": seconds}
     if isinstance(value, Mapping):
         return {**told, "value": _finite(value)}

@@ -1,4 +1,4 @@
-"""Requests to a service, sent again until they are answered."""
+"""Transport: HTTP requests to a service, repeated until they are answered."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 _FAMILIES = {uri: family for family, (uri, _) in PROBLEM_TYPES.items()}
-_FAMILIES[PROBLEM_TYPES[SweepFileError][0]] = RequestError  # of a document, which has no file here
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_FAMILIES[PROBLEM_TYPES[SweepFileError][0]] = RequestError  # the document came from this process, not from a file
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _SILENT_S = 45.0
-"""After so long without a word, of a service that says one every 15 s, a stream is given up and asked for again."""
+"""A stream is opened again after so long without a line; the service sends one at least every 15 s."""
 
 
 class Transport:
-    """The way to one service; several threads may use it.
+    """Connection to one service, for use by several threads.
 
     Raises
     ------
     RequestError
-        If the URL is none, or httpx is not installed.
+        If ``url`` is not an HTTP address, or httpx is not installed.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], *, retry_timeout_s: float, timeout_s: float) -> None:
@@ -38,17 +38,18 @@ class Transport:
         except ModuleNotFoundError:
             raise RequestError("Client: httpx is not installed (pip install 'aifs-tune[service]')") from None
         if not url.startswith(("http://", "https://")):
-            raise RequestError(f"Client: {url!r} is no address; allowed: http://HOST:PORT or https://HOST")
+            raise RequestError(f"Client: {url!r} is not an address; allowed: http://HOST:PORT or https://HOST")
         self.url, self._retry_timeout_s = url.rstrip("/"), retry_timeout_s
         self._lost = httpx.TransportError
         self._http = httpx.Client(base_url=self.url, headers=dict(headers), timeout=timeout_s)
 
     def read(self, path: str, **query: str | int) -> Any:
-        """What a GET of ``path`` answers."""
+        """GET ``path`` and return the JSON of the response."""
         return self._answer(lambda: self._http.get(path, params=query))
 
     def write(self, path: str, body: Mapping[str, Any]) -> Any:
-        """What a POST to ``path`` answers; it is carried out once, however often it is sent."""
+        """POST to ``path`` and return the JSON of the response. The service carries the request out once, even if it is
+        sent several times."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         try:
             content = json.dumps(body, allow_nan=False, default=_plain).encode()
@@ -58,9 +59,9 @@ class Transport:
         return self._answer(lambda: self._http.post(path, content=content, headers=headers))
 
     def stream_events(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
-        """What the events of ``path`` say, without end, after the one with the id ``after``. Where the stream breaks
-        off, it is asked for again from there."""
-        until, pause_s, last = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S, after
+        """Yield the events of ``path`` after the one with the id ``after``, without end. A broken stream continues where
+        it stopped."""
+        until, pause_s, last = time.monotonic() + self._retry_timeout_s, _MIN_PAUSE_S, after
         while True:
             headers = {} if last is None else {"Last-Event-ID": last}
             trouble: AifsTuneError | None = None
@@ -70,27 +71,28 @@ class Transport:
                         response.read()
                         trouble = _error_in(response)
                     for event_id, data in _events(response.iter_lines()) if trouble is None else ():
-                        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
+                        until, pause_s = time.monotonic() + self._retry_timeout_s, _MIN_PAUSE_S
                         last = event_id or last
                         yield data
             except self._lost as error:
                 trouble = ServiceError(f"{self.url} cannot be reached: {error or type(error).__name__}")
             if trouble is not None and not isinstance(trouble, ServiceError | StorageError):
                 raise trouble
-            pause_s = self._paused(trouble or ServiceError(f"{self.url} ends every stream"), until, pause_s)
+            pause_s = self._paused(trouble or ServiceError(f"{self.url} closes every event stream"), until, pause_s)
 
     def _paused(self, trouble: AifsTuneError, until: float, pause_s: float) -> float:
-        """Wait; how long to wait the next time. Raises ``trouble`` once patience is at its end."""
+        """Wait before the next try and return the next pause; raise ``trouble`` if ``until`` would pass."""
         if time.monotonic() + pause_s > until:
             raise trouble
-        time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not come back at once
-        return min(_LONGEST_PAUSE_S, 2 * pause_s)
+        time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not retry at the same moment
+        return min(_MAX_PAUSE_S, 2 * pause_s)
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def _answer(self, send: Callable[[], httpx.Response]) -> Any:
-        until, pause_s = time.monotonic() + self._retry_timeout_s, _SHORTEST_PAUSE_S
+        until, pause_s = time.monotonic() + self._retry_timeout_s, _MIN_PAUSE_S
         while True:
             try:
                 response = send()
@@ -107,7 +109,7 @@ class Transport:
 
 
 def _events(lines: Iterable[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Server-sent events, one data line each: id, None where it has none, and data."""
+    """Yield the id (None if it has none) and the data of server-sent events with one data line each."""
     event_id: str | None = None
     for line in lines:
         if line.startswith("id: "):
@@ -118,7 +120,7 @@ def _events(lines: Iterable[str]) -> Iterator[tuple[str | None, dict[str, Any]]]
 
 
 def _plain(value: object) -> int | float:
-    """A number of another library, such as NumPy's, as Python's own."""
+    """Convert a number of another library, such as NumPy, to a Python number."""
     found = number(value)
     if found is None:
         raise TypeError(f"{brief(value)} is neither a number nor text")
@@ -126,11 +128,11 @@ def _plain(value: object) -> int | float:
 
 
 def _error_in(response: httpx.Response) -> AifsTuneError:
-    """What a response that is no success says, in our words."""
+    """The error of a response that reports a failure."""
     try:
         told = response.json()
         family, detail = _FAMILIES.get(told["type"]), str(told["detail"])
-    except (ValueError, KeyError, TypeError):  # something between us and the service answered
+    except (ValueError, KeyError, TypeError):  # the answer came from a proxy, not from the service
         family, detail = None, response.text[:200]
     where = f"{response.request.method} {response.request.url.path}"
     if family is None:

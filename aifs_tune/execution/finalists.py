@@ -6,7 +6,7 @@ from aifs_tune.analysis.noise import Noise, find_noise_floor
 from aifs_tune.artifacts.trial_artifacts import BestWeights
 from aifs_tune.execution.callbacks import SweepCallback
 from aifs_tune.study.ranking import best_singly, finalists
-from aifs_tune.study.recommendation import LEAST_FREEDOM, known_noise
+from aifs_tune.study.recommendation import MIN_FREEDOM, known_noise
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import NOISE
 
@@ -35,7 +35,7 @@ def retrain_finalists(study: StudyRecord, callback: SweepCallback) -> int:
         return 0
     trials = study.all_trials()
     noise = known_noise(trials, study.noise_floor)
-    if noise is None or noise[1] < LEAST_FREEDOM:
+    if noise is None or noise[1] < MIN_FREEDOM:
         callback.on_status(
             f"no finalist is trained again: noise unknown; measure it with: aifs-tune noise {study.spec.name}"
         )

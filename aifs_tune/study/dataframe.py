@@ -1,4 +1,4 @@
-"""Trials as a pandas table.
+"""Pandas table of trials.
 
 ========================= ==================== ===================================================
 column                    dtype                meaning
@@ -8,23 +8,23 @@ column                    dtype                meaning
 ``value``                 Float64              best value of the objective so far
 ``epoch``                 Int64                epoch of that value, from 1
 ``epochs``                Int64                epochs measured
-``seconds``               Float64              spent training and evaluating
+``seconds``               Float64              time spent on training and evaluation
 ``worker``                string               host:process that ran it
 ``started_at``            datetime64[us, UTC]
 ``finished_at``           datetime64[us, UTC]
-``seed``                  Int64                seeds everything random in the trial
-``reason``                string               why it failed or stopped
+``seed``                  Int64                seed of everything random in the trial
+``reason``                string               why it failed or was pruned
 ``params_<name>``         Float64, Int64,      the configuration; missing where inactive
                           boolean or string
 ``metrics_<name>``        Float64              all metrics of ``epoch``
-``label``, ``owner``      string               of the sample, and who has it; these and the next
-                                               three are there if any trial was handed out so
+``label``, ``owner``      string               name of the sample, and who has it; these and the
+                                               next three only if any trial has a lease
 ``due_at``                datetime64[us, UTC]  when its lease runs out
-``is_overdue``            boolean              whether it has
-``superseded_by``         Int64                the trial that has its configuration now
+``is_overdue``            boolean              whether its lease has run out
+``superseded_by``         Int64                trial that took over its configuration
 ========================= ==================== ===================================================
 
-Missing is ``pandas.NA`` (``NaT`` in times) throughout.
+Missing values are ``pandas.NA`` (``NaT`` in times).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from aifs_tune.study.trial import Trial
 
 
 def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataFrame:
-    """One row a trial, with the columns and dtypes stated at the top of this module.
+    """One row for each trial, with the columns and dtypes listed at the top of this module.
 
-    ``parameters`` are the names of the space, in its order; each is a column, tried or not.
+    ``parameters`` are the names of the space in its order; each is a column, even if no trial has it.
     """
     columns: dict[str, pd.Series] = {
         "trial": pd.Series([t.number for t in trials], dtype="Int64"),
@@ -71,7 +71,7 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table as JSON has it: a mapping a row, None where it is missing."""
+    """The rows of a table as JSON objects; None for missing values."""
     columns = {
         str(name): [None if pd.isna(x) else getattr(x, "item", lambda x=x: x)() for x in table[name]]
         for name in table.columns
@@ -80,7 +80,7 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
-    """A table as the content of a file; in Parquet a column of values of several kinds is text."""
+    """The content of a CSV or Parquet file; in Parquet a column with values of several types becomes text."""
     buffer = io.BytesIO()
     if file_format == "csv":
         table.to_csv(buffer, index=False)
@@ -92,7 +92,7 @@ def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> 
 
 
 def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:
-    """Write a table; a file of that name is replaced only once the new one is whole.
+    """Write a table to a file, atomically: an existing file is replaced once the new one is complete.
 
     Raises
     ------

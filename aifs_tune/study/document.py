@@ -1,4 +1,4 @@
-"""A whole study as one JSON document, and a study made of such a document in another storage."""
+"""JSON document of a whole study: write one, and create a study from one in another storage."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from aifs_tune.study.serialization import FROM_OPTUNA, LEADER, SPEC, TO_OPTUNA, 
 from aifs_tune.study.trial import STATES
 
 FORMAT, VERSION = "aifs-tune study", 1
-_OF_ONE_PLACE = (SPEC, LEADER)
-"""Attributes of a study that are not part of the document: the first stands in it beside them."""
+_OF_ONE_STORAGE = (SPEC, LEADER)
+"""Attributes that the document leaves out: the sweep file is a part of its own, and the leader is a process here."""
 
 
 def study_document(study: StudyRecord) -> dict[str, Any]:
-    """All that the storage has of ``study``: JSON values, times in UTC. The files of its trials are not in it."""
+    """Everything that the storage holds of ``study``, as JSON, with times in UTC; without the files of its trials."""
     frozen = study.storage.optuna.get_all_trials(study.id, deepcopy=False)
     attributes = study.storage.optuna.get_study_user_attrs(study.id)
     return {
@@ -36,7 +36,7 @@ def study_document(study: StudyRecord) -> dict[str, Any]:
         "version": VERSION,
         "name": study.name,
         "spec": study.spec.model_dump(mode="json"),
-        "attributes": {key: value for key, value in attributes.items() if key not in _OF_ONE_PLACE},
+        "attributes": {key: value for key, value in attributes.items() if key not in _OF_ONE_STORAGE},
         "trials": [_trial_document(trial) for trial in frozen],
     }
 
@@ -44,15 +44,14 @@ def study_document(study: StudyRecord) -> dict[str, Any]:
 def copied_study(
     storage: Storage, name: str, document: Mapping[str, Any], spec: SweepSpec | None = None
 ) -> StudyRecord:
-    """A new study ``name`` with all that ``document`` says; ``spec`` stands in place of its sweep file, with data that
-    lie elsewhere.
+    """Create the study ``name`` from ``document``. ``spec`` replaces its sweep file, for data in another folder.
 
     Raises
     ------
     ConflictError
         If the storage has a study of that name.
     DamagedError
-        If the document is none, or says what no study could; nothing is stored then.
+        If the document is not a valid study; nothing is stored then.
     """
     found = spec or spec_in(document)
     if name in study_names(storage):
@@ -65,7 +64,7 @@ def copied_study(
             storage.optuna.set_study_user_attr(study.id, str(key), value)
         for number, entry in enumerate(document["trials"]):
             storage.optuna.create_new_trial(study.id, _frozen(number, entry, found))
-        for trial in study.all_trials():  # what cannot be read is not stored
+        for trial in study.all_trials():  # a trial that cannot be read must not be stored
             trial.to_json()
             study.curve(trial)
         return study
@@ -74,27 +73,29 @@ def copied_study(
         return storage.transact(create, name)
     except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
         reason = error if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        raise DamagedError(f"the document of study {document.get('name')!r} says what no study could: {reason}") from (
-            error
-        )
+        raise DamagedError(f"the document of study {document.get('name')!r} is not valid: {reason}") from error
 
 
 def spec_in(document: Mapping[str, Any]) -> SweepSpec:
-    """The sweep file that a document has.
+    """The sweep file in a document.
 
     Raises
     ------
     DamagedError
-        If it is no document of a study, or of a later version.
+        If it is not the document of a study, or has another version.
     """
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise DamagedError(f"{brief(document)}: is no document of a study; allowed: what aifs-tune export wrote")
+        raise DamagedError(
+            f"{brief(document)} is not the document of a study; allowed: a study.json that aifs-tune export wrote"
+        )
     if document.get("version") != VERSION:
-        raise DamagedError(f"version {document.get('version')!r} of a study's document; allowed: {VERSION}")
+        raise DamagedError(f"document of a study: version {document.get('version')!r}; allowed: {VERSION}")
     try:
         return parse_sweep(document["spec"])
     except (KeyError, TypeError, RequestError) as error:
-        raise DamagedError(f"the document of study {document.get('name')!r} has no sweep file ({error})") from error
+        raise DamagedError(
+            f"the document of study {document.get('name')!r} has no valid sweep file ({error})"
+        ) from error
 
 
 def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
 
 def _frozen(number: int, entry: Mapping[str, Any], spec: SweepSpec) -> FrozenTrial:
     if entry["number"] != number:
-        raise ValueError(f"trial {entry['number']!r} stands where trial {number} is due")
+        raise ValueError(f"trial {entry['number']!r} is listed where trial {number} is expected")
     if entry["state"] not in STATES:
         raise ValueError(f"trial {number} is {brief(entry['state'])}; allowed: {', '.join(STATES)}")
     values = entry["values"]
@@ -141,12 +142,12 @@ def _frozen(number: int, entry: Mapping[str, Any], spec: SweepSpec) -> FrozenTri
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{brief(value)} is no finite number")
+        raise ValueError(f"{brief(value)} is not a finite number")
     return float(value)
 
 
 def _local(moment: str | None) -> datetime | None:
-    """An aware time as Optuna has it: naive, of this place."""
+    """Convert an aware time to Optuna's: naive, in local time."""
     if moment is None:
         return None
     aware = datetime.fromisoformat(moment)

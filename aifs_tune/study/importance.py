@@ -1,4 +1,4 @@
-"""Which parameters the objectives depend on, as far as the trials so far can tell."""
+"""Importance of parameters for the objectives, estimated from the trials so far."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from aifs_tune.space.search_space import Space
 from aifs_tune.storage.optuna_logging import quietly
 
 METHOD = "PED-ANOVA"
-"""Watanabe, Bansal and Hutter, IJCAI 2023, doi 10.24963/ijcai.2023/488: how far the best tenth of the trials is from
-all of them, parameter by parameter; conditional parameters among the trials in which they are active."""
-FEWEST = 4
-"""Complete trials, below which nothing can be said."""
+"""Watanabe, Bansal and Hutter, IJCAI 2023, doi 10.24963/ijcai.2023/488: for each parameter, the divergence between the
+best tenth of the trials and all trials. A conditional parameter is judged by the trials in which it is active."""
+MIN_COMPLETE = 4
+"""Complete trials that an importance needs."""
 
 
 def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, float]]:
-    """By metric and parameter, shares that sum to one, the largest first; fixed parameters have none.
-    Empty where fewer than :data:`FEWEST` trials are complete.
+    """Shares by metric and parameter, the largest first; they sum to one, and fixed parameters have none.
+
+    Without shares while fewer than :data:`MIN_COMPLETE` trials are complete.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < FEWEST:
+    if len(complete) < MIN_COMPLETE:
         return {objective.metric: {} for objective in spec.objectives}
     found: dict[str, dict[str, float]] = {}
     for index, objective in enumerate(spec.objectives):
@@ -41,9 +42,9 @@ def importance_in(study: optuna.Study, spec: SweepSpec) -> dict[str, dict[str, f
 
 
 class PedAnova:
-    """:data:`METHOD` for any selection of given configurations, of which some may be taken several times.
+    """:data:`METHOD` for any selection, with repetitions, of given configurations, such as a bootstrap sample.
 
-    ``losses`` has a number for each, the smaller the better.
+    ``losses`` has a number for each configuration; smaller is better.
     """
 
     def __init__(self, space: Space, configurations: Sequence[Mapping[str, Scalar]], losses: Sequence[float]) -> None:
@@ -54,7 +55,7 @@ class PedAnova:
         ]
 
     def importances(self, chosen: Sequence[int]) -> dict[str, float]:
-        """By parameter, shares that sum to one, from the configurations with these indices."""
+        """Shares by parameter that sum to one, from the configurations with these indices."""
         with quietly():
             study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         study.add_trials([self._trials[index] for index in chosen])
@@ -65,6 +66,8 @@ def _importances(
     study: optuna.Study, space: Space, target: Callable[[FrozenTrial], float] | None = None
 ) -> dict[str, float]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that small values of the target are the good ones, which they are here
+        warnings.simplefilter(
+            "ignore"
+        )  # Optuna warns that small values of the target must be the good ones; here they are
         importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
     return {name: float(share) for name, share in importances.items() if space[name].type != "fixed"}

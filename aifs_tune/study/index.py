@@ -1,4 +1,4 @@
-"""The studies that a storage holds."""
+"""Index of the studies in a storage: find one by its name, list them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import optuna
 
+from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import NotFoundError
@@ -22,12 +23,15 @@ def get_study(storage: Storage, name: str) -> StudyRecord:
     Raises
     ------
     NotFoundError
-        If the storage holds no such study; names those it holds.
+        If the storage holds no such study; the message names the nearest one and lists all.
     """
     study = find_study(storage, name)
     if study is None:
-        there = ", ".join(n for n in study_names(storage) if n != name) or "none"
-        raise NotFoundError(f"{storage.shown} holds no study {name!r} of aifs-tune; it holds: {there}")
+        others = [other for other in study_names(storage) if other != name]
+        near = did_you_mean(name, others)
+        raise NotFoundError(
+            f"{storage.shown} holds no study {name!r} of aifs-tune{near}; it holds: {', '.join(others) or 'none'}"
+        )
     return study
 
 
@@ -50,5 +54,5 @@ def study_names(storage: Storage) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _spec_in(text: str) -> SweepSpec:
-    """The sweep file that a study recorded as JSON; checking its constraints again takes a while."""
+    """The recorded sweep file of a study; cached, since checking its constraints takes a while."""
     return parse_sweep(json.loads(text))

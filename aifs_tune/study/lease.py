@@ -1,4 +1,4 @@
-"""A trial in somebody's hands: the label of its sample, its owner, and until when they have it."""
+"""Lease: a time-limited claim of an instrument or a person on a running trial."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from aifs_tune._util.scalars import LONGEST_TEXT, brief
 from aifs_tune.errors import RequestError
 
-SHORTEST_LEASE_S = 1.0
-LONGEST_LEASE_S = 366 * 86_400.0
+MIN_LEASE_S = 1.0
+MAX_LEASE_S = 366 * 86_400.0
 MAX_LEASES = 3
-"""How often one configuration is handed out before it is left to whoever still has it: it may be what breaks
-instruments."""
+"""How often one configuration is handed out. After that it stays with its last owner: the configuration itself may be
+what breaks instruments."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _LEASE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
@@ -24,11 +24,29 @@ _LEASE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 
 @dataclass(frozen=True)
 class Lease:
-    """To whom a running trial was handed out, and how.
+    """Claim on a running trial: who has it, and until when.
 
-    ``label`` is of the sample, ``owner`` an instrument or a person; both are names, which open nothing. After
-    ``lease_s``, at ``due_at``, the trial is overdue unless it ended or the lease was renewed: None for never.
-    ``supersedes`` is the trial whose lease ran out and whose configuration this one has.
+    Parameters
+    ----------
+    label
+        Name of the sample; None if it has none.
+    owner
+        Name of the instrument or person; None if not given. It grants no access.
+    lease_s
+        Length in seconds, 1 to 31,622,400 (366 days); None if it never ends.
+    due_at
+        Time when the lease runs out (UTC); None if it never does.
+    is_overdue
+        True if the trial is still running after ``due_at``.
+    supersedes
+        Number of the overdue trial whose configuration this trial took over; None for a new configuration.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> lease = study.ask(owner="furnace-2", lease_s=3600).lease
+    >>> lease.owner, lease.lease_s, lease.is_overdue
+    ('furnace-2', 3600.0, False)
     """
 
     label: str | None = None
@@ -39,34 +57,40 @@ class Lease:
     supersedes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As ``lease`` in a trial object."""
+        """Return the lease as in a trial's JSON object.
+
+        Returns
+        -------
+        dict
+            The attributes by name; ``due_at`` as ISO 8601 text.
+        """
         return {**vars(self), "due_at": None if self.due_at is None else self.due_at.isoformat()}
 
     @staticmethod
     def from_json(entry: Mapping[str, Any]) -> Lease:
-        """What :meth:`to_json` made."""
+        """The lease of which :meth:`to_json` returned ``entry``."""
         due_at = entry["due_at"]
         return Lease(**{**entry, "due_at": None if due_at is None else datetime.fromisoformat(due_at)})
 
 
 def check_lease_s(lease_s: float) -> float:
-    """``lease_s``; :class:`RequestError` if no lease may last so long."""
-    if not SHORTEST_LEASE_S <= lease_s <= LONGEST_LEASE_S or not math.isfinite(lease_s):
+    """Return ``lease_s``; :class:`RequestError` if it is too short or too long for a lease."""
+    if not MIN_LEASE_S <= lease_s <= MAX_LEASE_S or not math.isfinite(lease_s):
         raise RequestError(
-            f"lease: {lease_s:g} s; allowed: {SHORTEST_LEASE_S:g} s to {LONGEST_LEASE_S / 86_400:g} days, or none"
+            f"lease: {lease_s:g} s; allowed: {MIN_LEASE_S:g} s to {MAX_LEASE_S / 86_400:g} days, or none"
         )
     return float(lease_s)
 
 
 def check_name(kind: str, name: str | None) -> str | None:
-    """``name``; :class:`RequestError` if it is no printable text of at most :data:`LONGEST_TEXT` characters."""
+    """Return ``name``; :class:`RequestError` unless it is printable text of 1 to :data:`LONGEST_TEXT` characters."""
     if name is not None and not (name.isprintable() and 0 < len(name) <= LONGEST_TEXT):
         raise RequestError(f"{kind}: {brief(name)}; allowed: printable text of 1 to {LONGEST_TEXT} characters")
     return name
 
 
 def new_lease(label: str | None, owner: str | None, lease_s: float | None) -> Lease | None:
-    """The checked lease of a trial that is handed out now; None if the caller said nothing about itself."""
+    """A checked lease for a trial that is handed out now; None if all arguments are None."""
     if label is None and owner is None and lease_s is None:
         return None
     checked = None if lease_s is None else check_lease_s(lease_s)
@@ -74,19 +98,21 @@ def new_lease(label: str | None, owner: str | None, lease_s: float | None) -> Le
 
 
 def lease_s_of(text: str) -> float:
-    """The seconds in ``90s``, ``30m``, ``12h``, ``3d`` or ``2w``.
+    """Seconds of a duration such as ``90s``, ``30m``, ``12h``, ``3d`` or ``2w``.
 
     Raises
     ------
     RequestError
-        If it is none of these.
+        If ``text`` is not a duration, or too short or too long for a lease.
     """
     found = _LEASE.fullmatch(text)
     if found is None:
-        raise RequestError(f"lease: {brief(text)} is none; allowed: a number and a unit, such as 90s, 30m, 12h, 3d, 2w")
+        raise RequestError(
+            f"lease: {brief(text)} is not a duration; allowed: number and unit, such as 90s, 30m, 12h, 3d, 2w"
+        )
     return check_lease_s(float(found[1]) * _UNITS[found[2]])
 
 
 def moment(seconds: float) -> datetime:
-    """Seconds since 1970 as a time in UTC, to the second."""
+    """Convert seconds since 1970 to a time in UTC, rounded to the second."""
     return datetime.fromtimestamp(round(seconds), UTC)

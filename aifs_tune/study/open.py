@@ -1,4 +1,4 @@
-"""The studies of a storage: start one, open one, list them."""
+"""Functions that start a study or open an existing one."""
 
 from __future__ import annotations
 
@@ -14,28 +14,25 @@ from aifs_tune.samplers.initial_design import initial_design
 from aifs_tune.storage.optuna_logging import quietly
 from aifs_tune.storage.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import find_study, get_study, study_names
+from aifs_tune.study.index import get_study, study_names
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.warm_start import warm_start as begin_with
 
-__all__ = ["find_study", "get_study", "instrument_spec", "open_study", "start_study", "study_names"]
-
-_OTHER = {"constraints": "other constraints", "data": "other data", "trade_off": "other objectives to trade off"}
-_OTHER |= {"replay": "another schedule to replay", "mixtures": "other mixtures", "limits": "other limits"}
-_OTHER["cross_validation"] = "another cross-validation"
-_QUESTION_FIELDS = (
-    "space",
-    "constraints",
-    "mixtures",
-    "limits",
-    "objective",
-    "trade_off",
-    "replay",
-    "cross_validation",
-)
-"""What a study asks, with its trainer and its data."""
+_OTHER = {
+    "space": "another search space",
+    "constraints": "other constraints",
+    "mixtures": "other mixtures",
+    "limits": "other limits",
+    "objective": "another objective",
+    "trade_off": "other objectives to trade off",
+    "replay": "another schedule to replay",
+    "cross_validation": "another cross-validation",
+    "trainer": "another trainer",
+    "data": "other data",
+}
+"""Parts of a sweep file that a study keeps for good, and what a message says where one differs."""
 
 
 def open_study(
@@ -56,19 +53,75 @@ def open_study(
     replicates: int = 1,
     warm_start: str | Sequence[str] = (),
 ) -> Study:
-    """Open or start a study without a trainer: an instrument, a simulation, a person measures.
+    """Start or continue a study without a trainer: an instrument, a simulation or a person measures.
 
-    ``space`` is what a sweep file has under ``space``: ``{"temperature": {"type": "float", "low": 600,
-    "high": 1400, "unit": "K"}}``; ``constraints`` likewise: ``["temperature * hold <= 5000"]``. ``trade_off`` has
-    further objectives with their modes, ``{"cost": "min"}``: every result is then told with all of them, and
-    :attr:`Study.front` has the Pareto front. ``sampler`` is ``aifs`` if absent, with several objectives ``tpe``.
-    ``mixtures``, ``exclude``, ``limits`` and, of its section ``search``, ``initial``, ``replicates`` and ``warm_start``
-    are those of a sweep file.
+    A new study begins with the space's default configuration, if every parameter has a default. An existing one must
+    have the same space, objectives, constraints, mixtures and limits.
+
+    Parameters
+    ----------
+    name
+        Name of the study: letters, digits, ``.``, ``_`` and ``-``.
+    space
+        Search space, as under ``space`` in a sweep file: by name of the parameter its ``type`` (float, int, choice,
+        fixed) with ``low`` and ``high`` or ``choices``, and optionally ``log``, ``step``, ``unit``, ``default`` and
+        ``when``.
+    storage
+        ``sqlite:///FILE`` or ``postgresql+psycopg://USER@HOST/DATABASE``; a new SQLite file is created. Default:
+        ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db`` in the current folder.
+    metric
+        Name of the objective. Default: ``value``.
+    mode
+        ``max`` or ``min``. Default: ``max``.
+    trade_off
+        Further objectives with their modes, such as ``{"cost": "min"}``. Every result is then told with all
+        objectives, and :attr:`Study.front` is the Pareto front. Default: one objective.
+    sampler
+        Name of the sampler. Default: ``aifs``; with several objectives ``tpe``.
+    seed
+        Seed of the sampler and of the trials' seeds. Default: 0.
+    constraints
+        Conditions on the parameters, such as ``"temperature * hold <= 5000"``. Default: none.
+    mixtures
+        Groups of parameters with a fixed sum, as in a sweep file. Default: none.
+    exclude
+        Combinations of values that are not allowed, as in a sweep file. Default: none.
+    limits
+        Conditions on the metrics, such as ``"pressure <= 5"``. A trial that breaks one is not feasible. Default: none.
+    initial
+        Initial design, as in ``search.initial`` of a sweep file. Default: the sampler's own.
+    replicates
+        Number of measurements of each proposed configuration, from 1. Default: 1.
+    warm_start
+        Name or names of earlier studies in the same storage that a new study learns from, or ``"auto"`` for those
+        that are similar. Default: none.
+
+    Returns
+    -------
+    Study
+        The study.
 
     Raises
     ------
+    RequestError
+        If the name, the space or another argument is not allowed.
+    NotFoundError
+        If a study of ``warm_start`` does not exist or has no complete trial.
     ConflictError
-        If the study exists and asks another question, or began with other studies.
+        If the study exists with another space, objective, constraint, mixture or limit, or began with other studies.
+
+    Examples
+    --------
+    >>> space = {
+    ...     "temperature": {"type": "float", "low": 600, "high": 1400, "unit": "K"},
+    ...     "flux": {"type": "choice", "choices": ["KF", "none"]},
+    ... }
+    >>> study = aifs_tune.open_study("crystals", space=space, metric="size", storage="sqlite:///lab.db")
+    >>> trial = study.ask()
+    >>> sorted(trial.params)
+    ['flux', 'temperature']
+    >>> study.tell(trial, 3.2).state
+    'complete'
     """
     check_study_name(name)
     document = spec_document(
@@ -94,13 +147,47 @@ def open_study(
     return study.as_study()
 
 
+def load_study(name: str, storage: str | None = None) -> Study:
+    """Open an existing study by its name.
+
+    Parameters
+    ----------
+    name
+        Name of the study; ``PROJECT/NAME`` for a study in another project than ``default``.
+    storage
+        URL of the storage. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db`` in the current folder.
+
+    Returns
+    -------
+    Study
+        The study, of an instrument or of a sweep.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such storage or study. The message names the study with the nearest name.
+    RequestError
+        If ``storage`` is not the URL of a storage.
+
+    Examples
+    --------
+    >>> _ = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> aifs_tune.load_study("furnace").counts()["complete"]
+    0
+    >>> aifs_tune.load_study("furnance")
+    Traceback (most recent call last):
+    aifs_tune.errors.NotFoundError: ... holds no study 'furnance' of aifs-tune, did you mean furnace?; it holds: furnace
+    """
+    return get_study(Storage(storage), name).as_study()
+
+
 def instrument_spec(name: str, document: Mapping[str, Any]) -> SweepSpec:
-    """The sweep file of a study without a trainer: ``question`` is what it has besides the name.
+    """The sweep file of a study without a trainer; ``document`` is its content without the name.
 
     Raises
     ------
     SweepFileError
-        If it is not a valid one.
+        If it is not valid.
     """
     search = document.get("search", {})
     kept = {"scheduler": "none", **search} if isinstance(search, Mapping) else search
@@ -110,8 +197,9 @@ def instrument_spec(name: str, document: Mapping[str, Any]) -> SweepSpec:
 def start_study(
     storage: Storage, spec: SweepSpec, name: str, *, project: str = DEFAULT_PROJECT, with_default: bool = True
 ) -> StudyRecord:
-    """Open the study ``name``, or create it; an existing one must ask the same question as ``spec``. A new one begins
-    with the default configuration, if the space states one, and not ``with_default`` False.
+    """Open the study ``name`` or create it. An existing study must have the same :data:`_OTHER` parts as ``spec``.
+
+    A new study begins with the default configuration, if the space has one and ``with_default`` is True.
 
     Raises
     ------
@@ -126,10 +214,10 @@ def start_study(
     if stored not in study_names(storage):
         return _create(storage, spec, stored, with_default)
     study = get_study(storage, stored)
-    for part in (*_QUESTION_FIELDS, "trainer", "data"):
+    for part, differs in _OTHER.items():
         if getattr(study.spec, part) != getattr(spec, part):
             raise ConflictError(
-                f"study {stored!r} exists in {storage.shown} with {_OTHER.get(part, f'another {part}')}; "
+                f"study {stored!r} exists in {storage.shown} with {differs}; "
                 f"choose another name with --study, or continue it with: aifs-tune resume {stored}"
             )
     if study.spec != spec:

@@ -1,7 +1,7 @@
-"""Which configuration is best, where some were measured several times and some exceed a limit.
+"""Ranking of trials: replicates count by their mean, and trials that exceed a limit do not count.
 
-Trials of one configuration are its replicates. A configuration stands where the mean of its complete replicates is;
-those with fewer than were asked for stand behind the others. What exceeds a limit does not stand at all.
+Trials of one configuration are its replicates. A configuration is ranked by the mean of its complete replicates;
+configurations with fewer replicates than requested come after the others.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from aifs_tune.study.trial import Replicates, Trial
 
 
 def ranked(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
-    """The complete trials that exceed no limit, those of the best configuration first, within one the best first;
-    earlier ones first of equals. Each has its :class:`~aifs_tune.study.trial.Replicates`, where there are several."""
+    """The complete trials within all limits, the best configuration first, and within a configuration the best trial.
+
+    Of equal trials the earlier one comes first. Trials of a repeated configuration have their
+    :class:`~aifs_tune.study.trial.Replicates`.
+    """
     sign = -1.0 if spec.objective.mode == "max" else 1.0
     complete = best_singly(trials, spec)
     if not _counts_replicates(spec):
         return complete
     groups = [_with_mean(group, spec) for group in replicates_in(sorted(complete, key=lambda t: t.number))]
-    # who was trained once stands behind finalists: the best of many single values is mostly luck
+    # configurations that were trained once come after finalists: the best of many single values is mostly luck
     enough = 2 if spec.search.finalists else spec.search.replicates
     groups.sort(key=lambda group: (len(group) < enough, sign * _mean(group[0]), group[0].number))
     return [t for group in groups for t in sorted(group, key=lambda t: (sign * (t.value or 0.0), t.number))]
 
 
 def front(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
-    """Those of :func:`ranked` trials whose configuration no other one is better than in all objectives: one of each
-    configuration that was repeated, by its means. Those with fewer replicates than were asked for are left out while
-    there are others."""
+    """The Pareto front of :func:`ranked` trials.
+
+    A repeated configuration is compared by its means and appears once. Configurations with fewer replicates than
+    requested are left out while there are others.
+    """
     enough = [t for t in trials if len(t.replicates.trials if t.replicates else [t]) >= spec.search.replicates]
     trials, first = enough or trials, dict[int, Trial]()
     for trial in trials:
@@ -44,18 +49,18 @@ def front(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
 
 
 def best_singly(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
-    """The complete trials that exceed no limit by their own values, the best first; earlier ones first of equals."""
+    """The complete trials within all limits, the best single value first; of equal ones the earlier first."""
     sign = -1.0 if spec.objective.mode == "max" else 1.0
     complete = [t for t in trials if t.state == "complete" and t.value is not None and t.feasible is not False]
     return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
 
 
 def finalists(trials: Sequence[Trial], spec: SweepSpec, sd: float) -> list[tuple[Trial, int]]:
-    """A trial of each configuration that may be the best, the best first, at most ``search.finalists``, with how many
-    trainings it lacks; none where one is clearly best.
+    """A trial of each configuration that may be the best, with the number of trainings that it still needs.
 
-    A configuration may be the best if its mean is behind the best mean by less than twice the standard error of the
-    difference, ``sd`` being the standard deviation of a single training.
+    The best comes first; there are at most ``search.finalists``, and none if one configuration is clearly best. A
+    configuration may be the best if its mean differs from the best mean by less than twice the standard error of the
+    difference; ``sd`` is the standard deviation of a single training.
     """
     sign = 1.0 if spec.objective.mode == "max" else -1.0
     groups = replicates_in(sorted(best_singly(trials, spec), key=lambda t: t.number))
@@ -72,7 +77,7 @@ def finalists(trials: Sequence[Trial], spec: SweepSpec, sd: float) -> list[tuple
 
 
 def replicates_in(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """``trials`` by configuration, each group and the first of the groups in their order."""
+    """``trials`` grouped by configuration; groups and their members keep the order of ``trials``."""
     groups: dict[frozenset[tuple[str, object]], list[Trial]] = {}
     for trial in trials:
         groups.setdefault(frozenset(trial.params.items()), []).append(trial)
@@ -80,8 +85,8 @@ def replicates_in(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def noise_in(trials: Sequence[Trial]) -> tuple[float, int] | None:
-    """The standard deviation of one measurement, pooled over all configurations of complete ``trials`` that were
-    repeated, and its degrees of freedom; None where none was."""
+    """The standard deviation of one measurement and its degrees of freedom, pooled over all repeated configurations of
+    complete ``trials``; None if none was repeated."""
     complete = [t for t in trials if t.state == "complete" and t.value is not None]
     groups = [[float(t.value or 0.0) for t in group] for group in replicates_in(complete) if len(group) > 1]
     freedom = sum(len(values) - 1 for values in groups)
@@ -91,8 +96,11 @@ def noise_in(trials: Sequence[Trial]) -> tuple[float, int] | None:
 
 
 def _counts_replicates(spec: SweepSpec) -> bool:
-    """A trainer's weights are kept of the best single trial, so that its trials are ranked one by one, unless finalists
-    are trained again."""
+    """Whether replicates are ranked by their mean.
+
+    With a trainer, the weights of the best single trial are kept, so its trials are ranked one by one unless finalists
+    are trained again.
+    """
     return spec.trainer is None or ":" in spec.trainer.name or spec.search.finalists > 0
 
 

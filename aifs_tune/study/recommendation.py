@@ -1,4 +1,4 @@
-"""Which configuration to take, and whether measuring on is worth it."""
+"""Recommendation: which configuration to take, and whether more trials are worth their cost."""
 
 from __future__ import annotations
 
@@ -16,13 +16,33 @@ from aifs_tune.study.trial import Trial
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Whether to ``should_stop``, with the ``reason``.
+    """Recommended configuration of a study, and whether to stop.
 
-    ``noise`` is the standard deviation of one measurement, from configurations that were measured several times, with
-    ``noise_freedom`` degrees of freedom. ``expected_gain`` is by how much the true value of the next proposal is
-    expected to exceed that of the ``recommended`` trial's configuration, in the objective's unit: the mean of the gain,
-    losses counted as none. ``expected_value`` is what the model takes the true value of that configuration to be: with
-    noise the highest result is the luckiest one, and the model draws on all results near it. None where not known.
+    Parameters
+    ----------
+    should_stop
+        True once the expected gain is below the measured noise.
+    reason
+        Why, in one sentence.
+    noise
+        Standard deviation of one measurement, from configurations that were measured several times; None if unknown.
+    noise_freedom
+        Degrees of freedom of ``noise``; 0 if unknown.
+    expected_gain
+        Expected improvement of the next proposal over the recommended configuration, in the objective's unit; None if
+        unknown.
+    recommended
+        Number of the trial whose configuration to take; None if unknown.
+    expected_value
+        Posterior mean of that configuration; None if unknown. With noise the best result is partly luck; the
+        posterior mean also uses the results near it.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> recommendation = study.recommendation()
+    >>> recommendation.should_stop, recommendation.reason
+    (False, 'Too few results are known.')
     """
 
     should_stop: bool
@@ -34,51 +54,60 @@ class Recommendation:
     expected_value: float | None
 
     def to_json(self) -> dict[str, Any]:
+        """Return the recommendation as a JSON object.
+
+        Returns
+        -------
+        dict
+            The attributes by name.
+        """
         return asdict(self)
 
 
-LEAST_FREEDOM = 3
-"""Degrees of freedom that the noise must have been measured with."""
-LEAST_RESULTS = 5
-"""Complete trials before measuring on is advised against, for each parameter that varies and once more: earlier the
-model knows too little to say what may be gained."""
+MIN_FREEDOM = 3
+"""Degrees of freedom that the noise needs before it counts as known."""
+MIN_RESULTS = 5
+"""Complete trials that are needed before stopping is recommended: so many for each parameter that varies, and once
+more. Before that the model knows too little about the possible gain."""
 
 
 def recommend(
     spec: SweepSpec, study: optuna.Study, trials: Sequence[Trial], floor: tuple[float, int] | None = None
 ) -> Recommendation:
-    """The advice for ``study``, whose trials are ``trials``. ``floor`` is a standard deviation of one measurement that
-    was measured elsewhere, with its degrees of freedom: it counts while the study's own repetitions say too little.
+    """Recommend a configuration of ``study``, whose trials are ``trials``.
 
-    It says stop once the expected gain is below the measured noise, after enough complete trials and
-    with noise of :data:`LEAST_FREEDOM` degrees of freedom.
+    ``floor`` is a standard deviation of one measurement that was measured elsewhere, with its degrees of freedom. It
+    is used while the repetitions in ``trials`` are too few. Stopping is recommended once the expected gain is below
+    the noise, which needs enough complete trials and noise with :data:`MIN_FREEDOM` degrees of freedom.
     """
     n_varied = sum(parameter.type != "fixed" for _, parameter in spec.space.items())
-    least = LEAST_RESULTS * (1 + n_varied)
+    n_needed = MIN_RESULTS * (1 + n_varied)
     n_complete = sum(trial.state == "complete" for trial in trials)
     noise, freedom = known_noise(trials, floor) or (None, 0)
     best_and_gain = None if spec.trade_off else Proposer(spec).best_and_gain(study)
     gain, recommended, value = best_and_gain if best_and_gain is not None else (None, None, None)
     stop = False
     if spec.trade_off:
-        reason = "several objectives are traded off: the gain in one of them says little"
-    elif best_and_gain is None:
-        reason = "too few results are known"
-    elif noise is None or freedom < LEAST_FREEDOM:
-        reason = f"the noise is not known: {freedom} of {LEAST_FREEDOM} repeated measurements"
-    elif n_complete < least:
-        reason = f"{n_complete} of at least {least} results are known"
+        reason = "The study has several objectives, and the gain in one of them says little."
+    elif gain is None:
+        reason = "Too few results are known."
+    elif noise is None or freedom < MIN_FREEDOM:
+        reason = f"Noise unknown: repeat a configuration {MIN_FREEDOM} times ({freedom} of {MIN_FREEDOM} so far)."
+    elif n_complete < n_needed:
+        reason = f"Too few results are known: {n_complete} of {n_needed}."
     else:
-        assert gain is not None
         stop = gain < noise
-        reason = f"expected gain {gain:.3g} is {'below' if stop else 'not below'} the measured noise {noise:.3g}"
+        reason = f"The expected gain {gain:.3g} is {'below' if stop else 'not below'} the measured noise {noise:.3g}."
     return Recommendation(stop, reason, noise, freedom, gain, recommended, value)
 
 
 def known_noise(trials: Sequence[Trial], floor: tuple[float, int] | None) -> tuple[float, int] | None:
-    """The standard deviation of one measurement and its degrees of freedom: of the repetitions among ``trials``, where
-    these have :data:`LEAST_FREEDOM`, else ``floor`` where that has; else what is known of the first."""
+    """The standard deviation of one measurement and its degrees of freedom.
+
+    It comes from the repetitions among ``trials`` if they have :data:`MIN_FREEDOM`, otherwise from ``floor`` if that
+    has, otherwise from the repetitions again.
+    """
     own = noise_in(trials)
-    if floor is not None and floor[1] >= LEAST_FREEDOM and (own is None or own[1] < LEAST_FREEDOM):
+    if floor is not None and floor[1] >= MIN_FREEDOM and (own is None or own[1] < MIN_FREEDOM):
         return floor
     return own

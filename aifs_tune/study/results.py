@@ -1,4 +1,4 @@
-"""What a trial measured, checked against the objectives of its study."""
+"""Results of trials, checked against the objectives and limits of their study."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from aifs_tune.study.trial import FinalState, Measurement, ToldState, Trial
 
 @dataclass(frozen=True)
 class Result:
-    """The end of a trial: its state with the ``reason`` for it, all its metrics, and ``values``, one an objective;
-    none where it failed or was stopped before it had all of them. ``excess`` says by how much it exceeds each limit,
-    ``feasible`` whether it exceeds none; None where that is not known."""
+    """Final result of a trial.
+
+    ``values`` has one number for each objective; it is empty if the trial failed, or was pruned before it had all of
+    them. ``excess`` is by how much the trial exceeds each limit, at most 0 within it. ``feasible`` is whether it
+    exceeds none; None if unknown.
+    """
 
     state: FinalState
     metrics: Mapping[str, float | None]
@@ -27,12 +30,12 @@ class Result:
     feasible: bool | None = None
 
     def is_that_of(self, trial: Trial) -> bool:
-        """Whether a finished trial ended in just this way; of failed ones whether it failed."""
+        """Whether a finished trial has this result; two failures are the same whatever their reasons."""
         return trial.state == self.state and (self.state == "failed" or self.values == values_of(trial))
 
 
 def values_of(trial: Trial) -> list[float]:
-    """The values that a trial has, one an objective."""
+    """The values of a trial, one for each objective."""
     return list(trial.values.values()) or [value for value in (trial.value,) if value is not None]
 
 
@@ -46,13 +49,14 @@ def result_of(
     objectives: Sequence[Objective],
     limits: Sequence[Limit] = (),
 ) -> Result:
-    """What was ``told`` of a trial's end: its objective, or metrics, or None for its best epoch. It failed if it is
-    said to be complete and an objective, or the metric of a limit, is missing or not finite.
+    """The result of a trial from what was ``told``: its objective, or metrics, or None for its best epoch.
+
+    A trial that is told as complete is failed if an objective, or the metric of a limit, is missing or not finite.
 
     Raises
     ------
     RequestError
-        If one number is told of several objectives, or where there are limits.
+        If ``told`` is one number and there are several objectives or limits.
     """
     if state == "infeasible":
         metrics = told if isinstance(told, Mapping) else {}
@@ -75,34 +79,34 @@ def result_of(
 
 
 def scores_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
-    """The values of a complete trial, one an objective, with the sign that makes larger better."""
+    """The values of a complete trial, one for each objective, signed so that larger is better."""
     signs = [1.0 if objective.mode == "max" else -1.0 for objective in objectives]
     return [sign * value for sign, value in zip(signs, values_of(trial), strict=True)]
 
 
 def reaches(scores: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether ``scores`` are nowhere below ``others``."""
+    """Whether no score is below the other trial's score."""
     return all(one >= other for one, other in zip(scores, others, strict=True))
 
 
 def front_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Those of complete ``trials`` that no other one reaches in all objectives and exceeds in one; the order stays."""
+    """The Pareto front of complete ``trials``, in their order."""
     scores = {trial.number: scores_of(trial, objectives) for trial in trials}
     front: dict[int, list[float]] = {}
     for number, own in sorted(scores.items(), key=lambda entry: entry[1], reverse=True):
-        # in this order none that comes later can exceed an earlier one without falling below it elsewhere
+        # in this order, a later trial that beats an earlier one in an objective is worse in another
         if not any(reaches(kept, own) and kept != own for kept in front.values()):
             front[number] = own
     return [trial for trial in trials if trial.number in front]
 
 
 def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective], number: int) -> list[float]:
-    """The objectives in what trial ``number`` reported.
+    """The values of the objectives among the metrics that trial ``number`` reported.
 
     Raises
     ------
     RequestError
-        If one is missing or not finite.
+        If an objective is missing or not finite.
     """
     values = []
     for metric in (objective.metric for objective in objectives):
@@ -131,6 +135,6 @@ def _metrics_of(
     needed = dict.fromkeys([*(each.metric for each in objectives), *(limit.metric for limit in limits)])
     if len(needed) > 1:
         names = ", ".join(needed)
-        what = "which objective it is" if len(objectives) > 1 else "the limits"
-        raise RequestError(f"trial {trial.number}: {told} says nothing of {what}; allowed: values of {names}")
+        what = "which objective it is" if len(objectives) > 1 else "the metrics of the limits"
+        raise RequestError(f"trial {trial.number}: {told} does not say {what}; allowed: a value for each of {names}")
     return {objectives[0].metric: float(told)}

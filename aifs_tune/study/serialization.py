@@ -1,9 +1,8 @@
-"""How a trial is written into an Optuna trial, and read back.
+"""Conversion of trials to and from Optuna trials, and the names of the attributes that hold what Optuna has not.
 
-Parameters, state, value and the objective's curve are Optuna's own, so that its dashboard and plots show
-them. The other metrics of an epoch are one system attribute an epoch, and so is a change of the parameters; the
-summary of a finished trial (metrics of its best epoch, epochs, seconds, worker, reason, the hashes of its weights) is
-user attributes.
+Parameters, state, values and the first objective's curve are Optuna's own, so that its dashboard and plots show them.
+All metrics of an epoch are one system attribute, and so is a change of the parameters. The summary of a finished trial
+(metrics of the best epoch, epochs, seconds, worker, reason, hashes of the weights) is in user attributes.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ FACT = "aifs_tune:fact:"
 """Prefix of further user attributes of a study."""
 
 LIMIT = "constraints:"
-"""Optuna's own prefix: by how much each limit is exceeded, at most 0 where it is kept to."""
+"""Prefix of Optuna's constraints: by how much each limit is exceeded, at most 0 within it."""
 SWEEP = "aifs_tune:sweep"
-"""The sweep that runs a trial; not who has its sample, which is in the lease."""
+"""The sweep that runs a trial. Who has the sample is in the lease."""
 LEASE = "aifs_tune:lease"
 SUPERSEDED = "aifs_tune:superseded_by"
 EPOCH = "aifs_tune:epoch:"
@@ -52,12 +51,12 @@ FROM_OPTUNA: dict[TrialState, State] = {optuna_state: state for state, optuna_st
 
 
 def finite_or_none(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metrics as JSON can hold them: an undefined one (NaN, infinite, None) becomes None."""
+    """Metrics as JSON can hold them: NaN and infinite values become None."""
     return {name: float(x) if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
 
 
 def read_curve(frozen: FrozenTrial) -> list[Measurement]:
-    """The measurements of a trial in the order of their epochs."""
+    """The reported epochs of a trial, in order."""
     entries = (
         (int(key.removeprefix(EPOCH)), value) for key, value in frozen.system_attrs.items() if key.startswith(EPOCH)
     )
@@ -68,25 +67,27 @@ def read_curve(frozen: FrozenTrial) -> list[Measurement]:
 
 
 def epoch_record(metrics: Mapping[str, Any], seconds: float | None, checkpoint: Hashes | None) -> dict[str, Any]:
-    """A measurement as it is stored; what :func:`read_curve` reads."""
+    """A measurement as it is stored; :func:`read_curve` reads it."""
     record: dict[str, Any] = {"metrics": finite_or_none(metrics), "seconds": seconds}
     return record if checkpoint is None else record | {"checkpoint": dict(checkpoint)}
 
 
 def change_record(params: Mapping[str, Scalar], source: int, inherited: Measurement | None) -> dict[str, Any]:
-    """A change as it is stored; ``inherited`` is the best measurement of the weights that are taken over."""
+    """A change as it is stored; ``inherited`` is the best measurement of the weights that the trial takes over."""
     best = None if inherited is None else {"epoch": inherited.epoch, "metrics": dict(inherited.metrics)}
     return {"params": dict(params), "source": source, "best": best}
 
 
 def read_schedule(frozen: FrozenTrial) -> tuple[Change, ...]:
-    """What changed while a trial trained, the earliest first."""
+    """The changes of a trial while it trained, the earliest first."""
     return tuple(Change(epoch, entry["params"], entry["source"]) for epoch, entry in _changes(frozen))
 
 
 def read_weights_curve(frozen: FrozenTrial) -> list[Measurement]:
-    """What was measured of the weights that a trial has: its epochs since the last change, and before these the best
-    one that it took over."""
+    """The measurements of the weights that a trial has now.
+
+    These are its epochs since the last change, and before them the best epoch of the weights that it took over.
+    """
     curve, changes = read_curve(frozen), _changes(frozen)
     if not changes:
         return curve
@@ -101,27 +102,27 @@ def _changes(frozen: FrozenTrial) -> list[tuple[int, dict[str, Any]]]:
 
 
 def best_of(curve: Sequence[Measurement], objective: Objective) -> Measurement | None:
-    """The measurement with the best objective, the earliest of equals; None for an empty curve."""
+    """The measurement with the best objective, the earliest of equal ones; None for an empty curve."""
     sign = 1 if objective.mode == "max" else -1
     scored = [(sign * value, -m.epoch, m) for m in curve if (value := m.metrics.get(objective.metric)) is not None]
     return max(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
 def values_in(metrics: Mapping[str, float | None], objectives: Sequence[Objective]) -> dict[str, float]:
-    """Those of the objectives that ``metrics`` has as finite numbers."""
+    """The objectives that are finite numbers in ``metrics``."""
     found = {objective.metric: metrics.get(objective.metric) for objective in objectives}
     return {metric: float(value) for metric, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def lease_record(lease: Lease, until: float | None, n_leases: int) -> dict[str, Any]:
-    """A lease as it is stored: ``until`` is in seconds since 1970, ``n_leases`` how often its configuration was handed
+    """A lease as it is stored: ``until`` in seconds since 1970, ``n_leases`` how often the configuration was handed
     out."""
     kept = {"label": lease.label, "owner": lease.owner, "lease_s": lease.lease_s, "supersedes": lease.supersedes}
     return {**kept, "until": until, "n_leases": n_leases}
 
 
 def read_lease(frozen: FrozenTrial, now: float) -> Lease | None:
-    """Who has a trial; None if nobody in particular."""
+    """The lease of a trial; None if it has none."""
     stored = frozen.system_attrs.get(LEASE)
     if stored is None:
         return None
@@ -132,7 +133,7 @@ def read_lease(frozen: FrozenTrial, now: float) -> Lease | None:
 
 
 def is_overdue(frozen: FrozenTrial, now: float) -> bool:
-    """Whether a trial runs whose lease has run out."""
+    """Whether a trial is running and its lease has run out."""
     if frozen.state != TrialState.RUNNING:
         return False
     until = (frozen.system_attrs.get(LEASE) or {}).get("until")
@@ -140,7 +141,7 @@ def is_overdue(frozen: FrozenTrial, now: float) -> bool:
 
 
 def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float) -> Trial:
-    """The trial as a value, ``now``; the first of the objectives decides which epoch is its best."""
+    """The trial at time ``now``; the first objective decides which epoch is its best."""
     objective = objectives[0]
     curve = read_curve(frozen)
     best = best_of(read_weights_curve(frozen), objective)
@@ -175,7 +176,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
 
 
 def read_progress(frozen: FrozenTrial, now: float) -> TrialProgress:
-    """How far a trial is, ``now``."""
+    """The progress of a trial at time ``now``."""
     curve = frozen.intermediate_values
     epoch = max(curve, default=None)
     value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
@@ -183,5 +184,5 @@ def read_progress(frozen: FrozenTrial, now: float) -> TrialProgress:
 
 
 def in_utc(moment: datetime | None) -> datetime | None:
-    """Optuna's naive local time as an aware one in UTC."""
+    """Convert Optuna's naive local time to an aware time in UTC."""
     return moment.astimezone(UTC) if moment else None

@@ -1,4 +1,4 @@
-"""One trial as a value, and the states it can be in."""
+"""Trial: one configuration with its results, and the states it can be in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aifs_tune.study.lease import Lease
 State: TypeAlias = Literal["waiting", "running", "complete", "pruned", "failed"]
 FinalState: TypeAlias = Literal["complete", "pruned", "failed"]
 ToldState: TypeAlias = Literal["complete", "pruned", "failed", "infeasible"]
-"""How a trial is told to have ended; an infeasible one is kept as failed and not feasible."""
+"""States that :meth:`Study.tell` accepts; an infeasible trial is stored as failed, with ``feasible`` False."""
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 FINAL: frozenset[State] = frozenset({"complete", "pruned", "failed"})
@@ -27,11 +27,11 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "pruned": frozenset(),
     "failed": frozenset(),
 }
-"""From each state, where a trial can go. The first final state stands."""
+"""Allowed next states by state. A final state never changes."""
 
 
 def check_transition(trial: int, current: State, wanted: State) -> None:
-    """Raise :class:`ConflictError` unless :data:`TRANSITIONS` allows it."""
+    """Raise :class:`ConflictError` unless :data:`TRANSITIONS` allows the transition."""
     if wanted not in TRANSITIONS[current]:
         allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: that is final"
         raise ConflictError(f"trial {trial} is {current}, it cannot become {wanted}; allowed: {allowed}")
@@ -39,8 +39,27 @@ def check_transition(trial: int, current: State, wanted: State) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a trial reported at one epoch: metrics (None where undefined), seconds spent, and the hashes of the
-    checkpoint that it wrote after it, if it wrote one."""
+    """Metrics of one epoch of a trial.
+
+    Parameters
+    ----------
+    epoch
+        Number of the epoch, from 1.
+    metrics
+        Metrics by name; None where a metric is undefined.
+    seconds
+        Time spent on the epoch; None if unknown.
+    checkpoint
+        SHA-256 hashes by file name of the checkpoint that was written after the epoch; None if none was.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("net", space={"rate": {"type": "float", "low": 0.001, "high": 0.1}})
+    >>> trial = study.ask()
+    >>> _ = study.report(trial, 1, {"value": 0.7}, seconds=2.5)
+    >>> study.curve(trial)[0].metrics
+    {'value': 0.7}
+    """
 
     epoch: int
     metrics: Mapping[str, float | None]
@@ -49,8 +68,7 @@ class Measurement:
 
 
 class TrialProgress(NamedTuple):
-    """How far a trial is: the newest epoch that it reported, and the first objective, at that epoch while it runs, in
-    its result once it has one."""
+    """Progress of a trial: its newest epoch, and the first objective there while it runs, or of its final result."""
 
     state: State
     epoch: int | None
@@ -60,9 +78,29 @@ class TrialProgress(NamedTuple):
 
 @dataclass(frozen=True)
 class Event:
-    """How ``trial`` is now, see :class:`TrialProgress`, and how many trials are in each state; the first event of all
-    has only
-    these, and no trial."""
+    """Change of a trial, as :meth:`RemoteStudy.events` yields it. The first event has counts alone, and no trial.
+
+    Parameters
+    ----------
+    n_trials
+        Number of trials by state.
+    trial
+        Number of the trial that changed; None in the first event.
+    state
+        State of the trial.
+    epoch
+        Newest epoch that the trial reported; None if it reported none.
+    value
+        First objective: at ``epoch`` while the trial runs, then of its final result.
+    is_overdue
+        True if the trial is running and its lease has run out.
+
+    Examples
+    --------
+    >>> from aifs_tune.study import Event
+    >>> Event({"running": 1}, trial=0, state="running", epoch=2, value=0.7).epoch
+    2
+    """
 
     n_trials: Mapping[State, int]
     trial: int | None = None
@@ -74,7 +112,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The newest checkpoint that a study knows of a trial: that of ``epoch``, with these hashes."""
+    """Newest checkpoint of a trial that a study knows: its epoch, and the hashes of its files."""
 
     epoch: int
     hashes: Hashes
@@ -82,21 +120,41 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Change:
-    """From ``epoch`` on, a trial trains with ``params`` from the weights that trial ``source`` had before it."""
+    """Exploit step of population based training: from ``epoch`` on the trial trains with ``params``, from the weights
+    that trial ``source`` had before."""
 
     epoch: int
     params: Mapping[str, Scalar]
     source: int
 
     def to_json(self) -> dict[str, Any]:
-        """As an entry of a trial's ``schedule``."""
+        """The change as an entry of ``schedule`` in a trial's JSON object."""
         return {"epoch": self.epoch, "params": dict(self.params), "source": self.source}
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """The complete trials of one configuration, the mean of their values with its standard error, and where there are
-    several objectives the means of all."""
+    """Complete trials of one configuration that was measured several times.
+
+    Parameters
+    ----------
+    trials
+        Numbers of the trials.
+    mean
+        Mean of the first objective.
+    standard_error
+        Standard error of that mean.
+    means
+        Means of all objectives by metric; empty with one objective.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> for value in (0.5, 0.7):
+    ...     _ = study.attach({"heat": 900.0}, value)
+    >>> study.best.replicates.trials, round(study.best.replicates.mean, 3)
+    ((0, 1), 0.6)
+    """
 
     trials: tuple[int, ...]
     mean: float
@@ -104,32 +162,70 @@ class Replicates:
     means: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As ``replicates`` of a trial object."""
+        """Return the replicates as in a trial's JSON object.
+
+        Returns
+        -------
+        dict
+            The attributes by name; ``means`` only with several objectives.
+        """
         several = {"means": dict(self.means)} if self.means else {}
         return {"trials": list(self.trials), "mean": self.mean, "standard_error": self.standard_error, **several}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration and what became of it.
+    """One configuration of a study with its results.
 
-    ``value`` is the best value of the objective over the epochs so far, ``epoch`` the epoch it was reached
-    at (None where the trial reported no epochs) and ``metrics`` all metrics of that epoch. ``seconds`` is
-    the time spent training and evaluating. ``seed`` seeds everything random in the trial. Where several
-    objectives are traded off, ``values`` has all of them by metric, those of ``epoch``, once they are known.
+    Parameters
+    ----------
+    number
+        Number of the trial in its study, from 0.
+    state
+        ``waiting``, ``running``, ``complete``, ``pruned`` or ``failed``.
+    params
+        Values of the parameters when the trial began.
+    seed
+        Seed of everything random in the trial.
+    value
+        Best value of the first objective so far; None if there is none.
+    epoch
+        Epoch of that value, from 1; None if the trial reported no epochs.
+    epochs
+        Number of epochs reported.
+    metrics
+        All metrics of ``epoch``, or of the final result.
+    seconds
+        Time spent on training and evaluation; None if unknown.
+    worker
+        Host and process that ran it; None if unknown.
+    started_at, finished_at
+        Times in UTC; None before.
+    reason
+        Why the trial was pruned or failed; None otherwise.
+    values
+        All objectives by metric where there are several; empty with one.
+    schedule
+        Changes by population based training, the earliest first. ``value``, ``epoch`` and ``metrics`` then belong to
+        the weights that the trial has now, and may come from the trial that it took them from.
+    weights
+        SHA-256 hashes by file name of the weights of the best epoch; empty if none were written.
+    lease
+        Who has the trial, and until when; None without a lease.
+    superseded_by
+        Number of the trial that took over the configuration after the lease had run out; None otherwise.
+    feasible
+        Whether the result is within the study's limits; None without limits or if unknown.
+    replicates
+        Repeated measurements of the configuration; set by ``best``, ``best_trials`` and ``front`` where there are
+        several.
 
-    ``schedule`` has what changed while it trained, the earliest first; ``params`` are those that it began with. What
-    it measured before a change is in its curve alone: ``value``, ``epoch`` and ``metrics`` are those of the weights
-    that it has, and so may be of an epoch of the trial that these came from.
-
-    ``lease`` says who has it, of a trial that was handed to an instrument or a person; ``superseded_by`` is the trial
-    in which its configuration was handed out again, once its lease had run out.
-
-    ``weights`` are the hashes of the files that its best epoch's weights were written to; of the best trials these are
-    kept.
-
-    ``feasible`` says whether it kept to the limits of its study; None where there are none or it is not known.
-    ``replicates`` is there where its study ranks it, and its configuration was measured several times.
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> trial = study.attach({"heat": 950.0}, 0.7)
+    >>> trial.number, trial.state, trial.params, trial.value
+    (0, 'complete', {'heat': 950.0}, 0.7)
     """
 
     number: int
@@ -155,17 +251,24 @@ class Trial:
 
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
-        """What it trains with now."""
+        """Parameters that the trial trains with now: ``params`` until the schedule changes them."""
         return self.schedule[-1].params if self.schedule else self.params
 
     @property
     def is_finished(self) -> bool:
+        """True if the trial is complete, pruned or failed."""
         return self.state in FINAL
 
     def to_json(self) -> dict[str, Any]:
-        """The trial object of the command line's contract; with ``values`` where there are several objectives,
-        ``schedule`` where something changed, ``weights`` where some were written, ``lease`` where somebody has it and
-        ``superseded_by``, ``feasible`` where it is known and ``replicates`` where there are several."""
+        """Return the trial as a JSON object, the same from the command line and the service.
+
+        Returns
+        -------
+        dict
+            ``trial`` (the number), ``state``, ``value``, ``epochs``, ``params``, ``metrics``, ``seconds``, ``worker``,
+            ``started_at``, ``finished_at`` and ``reason``. ``values``, ``schedule``, ``weights``, ``lease``,
+            ``superseded_by``, ``feasible`` and ``replicates`` where the trial has them.
+        """
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
         written: dict[str, Any] = {"weights": dict(self.weights)} if self.weights else {}
@@ -203,7 +306,7 @@ def selected(
     owner: str | None = None,
     label: str | None = None,
 ) -> list[Trial]:
-    """Those of ``trials`` that are so; None and False ask for nothing."""
+    """The ``trials`` with this state, owner and label. None and False leave a condition out."""
     return [
         trial
         for trial in trials

@@ -1,6 +1,6 @@
-"""A study that begins with what earlier ones found out.
+"""Warm start: a study that begins with the best configurations and the results of earlier studies.
 
-All that is taken over is stored in the study at its start: nothing of another study is read later.
+Everything that is taken over is stored in the study when it starts; the earlier studies are not read later.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 
 WARM_START = "warm_start"
-"""Fact of a study: what it took over from which earlier ones."""
-MOST_FIRST = 3
-"""Configurations of earlier studies that are tried again, all studies together."""
-MOST_TRIALS = 80
-"""Trials of an earlier study that the sampler learns from: the best, and a sample of the others."""
-APART = 0.1
-"""Least root mean square distance of two configurations that are tried again, in parts of a range."""
+"""Fact of a study: what it took over from which earlier studies."""
+MAX_FIRST = 3
+"""Configurations of all earlier studies together that are tried again."""
+MAX_TRIALS = 80
+"""Trials of one earlier study that the sampler learns from: the best, and a sample of the others."""
+MIN_DISTANCE = 0.1
+"""Root mean square distance that configurations to try again must have, in units of the parameter ranges."""
 
 
 @dataclass(frozen=True)
 class WarmStartRecord:
-    """What was taken over from one ``study``: ``n_trials`` results for the sampler, the configurations of the new
-    trials ``first``. ``n_outside`` trials had a value that the new space does not allow and were left out.
-    ``fingerprint`` is of its data, ``same_data`` None where one of the two has none."""
+    """What was taken over from one earlier ``study``.
+
+    ``n_trials`` results went to the sampler, and the new trials ``first`` have its best configurations. ``n_outside``
+    trials were left out, because the new space does not allow one of their values. ``fingerprint`` is that of its
+    data; ``same_data`` is None if one of the studies has no data.
+    """
 
     study: str
     n_trials: int
@@ -46,27 +49,29 @@ class WarmStartRecord:
 
     @property
     def text(self) -> str:
-        """In words."""
-        data = {True: ", on the same data", False: ", on other data", None: ""}[self.same_data]
-        tried = f"trials {', '.join(map(str, self.first))} try its best" if self.first else "none of its best is new"
+        """The record as one line of text."""
+        data = {True: " (same data)", False: " (other data)", None: ""}[self.same_data]
+        numbers = ", ".join(map(str, self.first))
+        tried = f"trials {numbers} try its best configurations" if self.first else "its best configurations are not new"
         learnt = f"{self.n_trials} of its results" if self.n_trials else "none of its results"
-        outside = f"; {self.n_outside} of its trials lie outside of this space" if self.n_outside else ""
-        return f"warm start from {self.study}{data}: {tried}, the sampler learns from {learnt}{outside}"
+        outside = f"; {self.n_outside} of its trials are outside the search space" if self.n_outside else ""
+        return f"warm start from {self.study}{data}: {tried}; the sampler learns from {learnt}{outside}"
 
 
 def check_source(spec: SweepSpec, earlier: StudyRecord) -> None:
-    """Refuse an ``earlier`` study from which one that asks ``spec`` can take nothing.
+    """Check that a study with ``spec`` can learn from an ``earlier`` study.
 
     Raises
     ------
     RequestError
-        If one of the two trades off several objectives, or no parameter is searched in both; NotFoundError if the
-        earlier one has no complete trial.
+        If one of the two has several objectives, or no parameter is searched in both.
+    NotFoundError
+        If the earlier study has no complete trial.
     """
     what = f"warm start from study {earlier.name!r}"
     for asked, whose in ((spec, "this sweep"), (earlier.spec, "that study")):
         if asked.trade_off:
-            raise RequestError(f"{what}: {whose} trades off several objectives; allowed: one objective in both")
+            raise RequestError(f"{what}: {whose} has several objectives; allowed: one objective in both")
     if not common_parameters(spec.space, earlier.spec.space):
         mine, theirs = (", ".join(space.root) for space in (spec.space, earlier.spec.space))
         raise RequestError(f"{what}: no parameter is searched in both; here {mine}, there {theirs}")
@@ -75,7 +80,7 @@ def check_source(spec: SweepSpec, earlier: StudyRecord) -> None:
 
 
 def common_parameters(here: Space, there: Space) -> list[str]:
-    """The parameters that are searched in both spaces with some value in common."""
+    """The parameters that both spaces search and that have a value in common."""
     found = []
     for name, parameter in here.items():
         if parameter.type == "fixed" or name not in there or there[name].type == "fixed":
@@ -96,20 +101,20 @@ def _ends(extremes: Sequence[Scalar]) -> tuple[float, float]:
     return min(numbers), max(numbers)
 
 
-def warm_start(study: StudyRecord, *sources: StudyRecord, most: int = MOST_FIRST) -> list[WarmStartRecord]:
-    """Let ``study`` begin with what ``sources`` found out, in one transaction.
+def warm_start(study: StudyRecord, *sources: StudyRecord, max_first: int = MAX_FIRST) -> list[WarmStartRecord]:
+    """Start ``study`` with the best configurations and the results of ``sources``, in one transaction.
 
-    Their best configurations that differ, at most ``most`` in all, are tried before any new proposal; the sampler
-    ``aifs`` tries one of its own start between two of them. It also learns from their results, see
-    :mod:`aifs_tune.samplers.transfer`. Parameters that an earlier study did not have take their default; those that
-    ``study`` does not have are left out. Once a study took something over, the same again changes nothing.
+    Their best configurations that differ, at most ``max_first`` in all, are tried before any new proposal; the sampler
+    ``aifs`` tries one of its own initial points between two of them. The sampler also learns from their results, see
+    :mod:`aifs_tune.samplers.transfer`. Parameters that an earlier study did not have take their default; parameters
+    that ``study`` does not have are left out. A second call with the same sources changes nothing.
 
     Raises
     ------
     RequestError
-        As :func:`check_source`, or if a source is ``study`` itself, or nothing of it is allowed in ``study``.
+        As :func:`check_source`, or if a source is ``study`` itself, or if ``study`` allows none of its configurations.
     ConflictError
-        If the study began with other ones.
+        If the study has warm started from other studies.
     """
     if not sources:
         return []
@@ -117,32 +122,34 @@ def warm_start(study: StudyRecord, *sources: StudyRecord, most: int = MOST_FIRST
         return []
     for earlier in sources:
         if earlier.name == study.name and earlier.storage.url == study.storage.url:
-            raise RequestError(f"study {study.name!r}: a warm start from itself; allowed: another study")
+            raise RequestError(f"study {study.name!r} cannot warm start from itself; allowed: another study")
         check_source(study.spec, earlier)
     read = [_read(study, earlier) for earlier in sources]
     for earlier, (source_task, _, best, reason) in zip(sources, read, strict=True):
         if not best and not source_task.params:
             raise RequestError(
-                f"study {earlier.name!r} has no configuration that study {study.name!r} could try; {reason}"
+                f"study {earlier.name!r} has no configuration that study {study.name!r} allows; {reason}"
             )
-    return study.transact(lambda: _store(study, sources, read, most))
+    return study.transact(lambda: _store(study, sources, read, max_first))
 
 
 def has_warm_started(study: StudyRecord, names: Sequence[str]) -> bool:
-    """Whether ``study`` took over what there is of the studies of these ``names``.
+    """Whether ``study`` has warm started from the studies with these ``names``.
 
     Raises
     ------
     ConflictError
-        If it began with other ones.
+        If it has warm started from other studies.
     """
     begun = study.fact(WARM_START)
     if begun is None:
         return False
     there = [taken["study"] for taken in begun]
     if set(there) != set(names):
-        asked = f"not with {', '.join(names)}"
-        raise ConflictError(f"study {study.name!r} began with {', '.join(there)}, {asked}; allowed: a new study")
+        raise ConflictError(
+            f"study {study.name!r} has warm started from {', '.join(there)}, not from {', '.join(names)}; "
+            "allowed: a new study"
+        )
     return True
 
 
@@ -150,8 +157,8 @@ _Read = tuple[SourceTask, int, list[dict[str, Scalar]], str]
 
 
 def _read(study: StudyRecord, earlier: StudyRecord) -> _Read:
-    """What can be taken over of ``earlier``: results, how many lie outside, configurations, the best first, and why
-    the best trial's is none."""
+    """What ``study`` can take over from ``earlier``: results, the number of trials outside the space, configurations
+    with the best first, and why the best trial's configuration is not allowed."""
     space, posterior_means = study.spec.space, earlier.posterior_means()
     params, values, n_outside, reason = list[dict[str, Scalar]](), list[float](), 0, ""
     for number, posterior_mean in _sample(posterior_means):
@@ -171,21 +178,21 @@ def _read(study: StudyRecord, earlier: StudyRecord) -> _Read:
 
 
 def _sample(posterior_means: Mapping[int, float]) -> list[tuple[int, float]]:
-    """At most :data:`MOST_TRIALS`: two thirds are the best, the others are spread over the rest."""
+    """At most :data:`MAX_TRIALS` trials: two thirds are the best ones, the others are spread over the rest."""
     order = sorted(posterior_means.items(), key=lambda entry: (-entry[1], entry[0]))
-    if len(order) <= MOST_TRIALS:
+    if len(order) <= MAX_TRIALS:
         return order
-    n_best = 2 * MOST_TRIALS // 3
-    step = (len(order) - 1 - n_best) / (MOST_TRIALS - n_best - 1)
-    return order[:n_best] + [order[n_best + round(i * step)] for i in range(MOST_TRIALS - n_best)]
+    n_best = 2 * MAX_TRIALS // 3
+    step = (len(order) - 1 - n_best) / (MAX_TRIALS - n_best - 1)
+    return order[:n_best] + [order[n_best + round(i * step)] for i in range(MAX_TRIALS - n_best)]
 
 
 def _store(
-    study: StudyRecord, sources: Sequence[StudyRecord], read: Sequence[_Read], most: int
+    study: StudyRecord, sources: Sequence[StudyRecord], read: Sequence[_Read], max_first: int
 ) -> list[WarmStartRecord]:
     numbers: dict[str, list[int]] = {earlier.name: [] for earlier in sources}
     known = [dict(trial.params) for trial in study.all_trials()]
-    chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, most)
+    chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, max_first)
     for i, (name, params) in enumerate(chosen):
         own = Proposer(study.spec).startup_params(len(study.all_trials())) if i else None
         if own is not None and own not in known:
@@ -218,16 +225,20 @@ def _chosen(
     sources: Sequence[StudyRecord],
     bests: Sequence[list[dict[str, Scalar]]],
     known: Sequence[Mapping[str, Scalar]],
-    most: int,
+    max_first: int,
 ) -> list[tuple[str, dict[str, Scalar]]]:
-    """Whose configurations are tried: of each source in turn the best that is apart from those before it, and where
-    there is none, that is another one at least."""
+    """The configurations to try, with the name of their source.
+
+    The sources take turns with their best configuration that has :data:`MIN_DISTANCE` to those before; where there is
+    none left, with one that is at least different.
+    """
     chosen: list[tuple[str, dict[str, Scalar]]] = []
-    for least in (APART, 0.0):
+    for apart in (MIN_DISTANCE, 0.0):
         for name, params in _in_turn(sources, bests):
             taken = [*known, *(each for _, each in chosen)]
             is_new = params not in taken
-            if is_new and len(chosen) < most and all(distance(spec, params, each) >= least for _, each in chosen):
+            is_apart = all(distance(spec, params, each) >= apart for _, each in chosen)
+            if is_new and is_apart and len(chosen) < max_first:
                 chosen.append((name, params))
     return chosen
 
@@ -240,7 +251,7 @@ def _in_turn(
 
 
 def _adapted(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
-    """``params`` with the parameters of ``space`` alone: defaults where one is missing."""
+    """The values that ``params`` has for the parameters of ``space``; defaults where one is missing."""
     adapted: dict[str, Scalar] = {}
     for name, parameter in space.items():
         if space.is_active(name, adapted):
@@ -251,7 +262,7 @@ def _adapted(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar]:
 
 
 def _shared(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | None:
-    """Those of ``params`` that ``space`` has, in its types; None if it does not allow one of the values."""
+    """The values of ``params`` that ``space`` has, converted to its types; None if it does not allow one of them."""
     shared: dict[str, Scalar] = {}
     for name, value in _adapted(params, space).items():
         if name in params:
@@ -263,11 +274,11 @@ def _shared(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | N
 
 
 def describe_transfer(study: Study) -> list[str]:
-    """In words, how far the sampler still leans on each earlier study, or that it dropped it."""
+    """One line of text for each earlier study: how much the sampler still uses its results."""
     lines = []
     for name, weight in study.transfer_weights().items():
         if weight > 0.0:
-            lines.append(f"the results of {name} were borne out: they count with weight {weight:.2f}")
+            lines.append(f"warm start from {name}: its results agree with this study and have weight {weight:.2f}")
         else:
-            lines.append(f"the results of {name} count no more: those of this study do not bear them out")
+            lines.append(f"warm start from {name}: its results contradict this study and are not used any more")
     return lines

@@ -75,7 +75,7 @@ WRITER = """
     import sys
     from aifs_tune import postgres_lock
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
     postgres_lock.LEASE_S = 3.0
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):

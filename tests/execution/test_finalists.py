@@ -99,7 +99,7 @@ def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
 
 
 def test_a_measured_floor_lets_the_stop_rule_judge(study):
-    assert "the noise is not known" in study.recommendation().reason
+    assert study.recommendation().reason.startswith("Noise unknown")
     study.record_fact("noise", {"sd": 0.05, "freedom": 9, "study": "s-noise"})
     assert (study.recommendation().noise, study.recommendation().noise_freedom) == (0.05, 9)
     for _ in range(4):

@@ -17,10 +17,12 @@ ROOMS = (
     "aifs_tune",
     "aifs_tune.analysis",
     "aifs_tune.artifacts",
+    "aifs_tune.client",
     "aifs_tune.config",
     "aifs_tune.data",
     "aifs_tune.publishing.report",
     "aifs_tune.samplers",
+    "aifs_tune.study",
     "aifs_tune.testing",
     "aifs_tune.trainers",
 )

@@ -17,7 +17,7 @@ from aifs_tune.errors import ConflictError, UnknownCallerError
 from aifs_tune.service.tokens import TokenStore
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.lease import SHORTEST_LEASE_S
+from aifs_tune.study.lease import MIN_LEASE_S
 from aifs_tune.study.trial import Event
 
 NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -80,7 +80,7 @@ def test_a_late_result_is_stored_or_told_what_superseded_it(service, storage, cl
 
 def test_what_is_handed_out_is_listed(service, storage, client):
     there = client.open_study("listed", space=SPACE, sampler="random")
-    there.ask(label="A-1", owner="robot", lease_s=SHORTEST_LEASE_S)
+    there.ask(label="A-1", owner="robot", lease_s=MIN_LEASE_S)
     there.ask(label="A-2", owner="robot")
     there.ask()
     with service.http() as http:

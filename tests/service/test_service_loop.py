@@ -147,7 +147,7 @@ def test_several_objectives(client):
     for yielded, cost in ((1.0, 5.0), (0.5, 1.0), (0.25, 2.0)):
         study.tell(study.ask(), {"yield": yielded, "cost": cost})
     assert [trial.values for trial in study.front] == [{"yield": 1.0, "cost": 5.0}, {"yield": 0.5, "cost": 1.0}]
-    with pytest.raises(RequestError, match="says nothing of which objective"):
+    with pytest.raises(RequestError, match="does not say which objective"):
         study.tell(study.ask(), 0.5)
 
 

@@ -93,7 +93,7 @@ KILLED_AT_EVERY_WRITE = """
     from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
     from aifs_tune.service.tokens import RESPONSES, make_tables
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
 
     url, asked = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
 

@@ -61,7 +61,10 @@ def test_the_sampler_learns_the_border(url):
 
 def test_a_result_says_what_the_limits_need(url):
     study = opened(url)
-    with pytest.raises(RequestError, match="says nothing of the limits; allowed: values of yield, pressure, purity"):
+    with pytest.raises(
+        RequestError,
+        match="does not say the metrics of the limits; allowed: a value for each of yield, pressure, purity",
+    ):
         study.tell(study.ask(), 1.0)
     told = study.tell(0, {"yield": 1.0, "pressure": 2.0})
     assert (told.state, told.reason) == ("failed", "no value for purity")

@@ -52,7 +52,7 @@ def test_a_second_writer_of_a_study_is_told_who_the_first_is_and_others_go_on(po
 ASK = """
     import sys
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
     study = get_study(Storage(sys.argv[1], wait_s=60), "lab")
     for _ in range(int(sys.argv[2])):
         trial = study.ask()
@@ -73,7 +73,7 @@ KILLED = """
     import os, signal, sys
     import sqlalchemy
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
     study = get_study(Storage(sys.argv[1]), "lab")
     left = int(sys.argv[2])
     def trace(connection, cursor, statement, *_):
@@ -222,7 +222,7 @@ LEASE = """
     from aifs_tune import postgres_lock
     from aifs_tune.errors import StorageError
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
     postgres_lock.LEASE_S, postgres_lock.AWAY_S = 1.0, 0.5
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):

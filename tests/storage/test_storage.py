@@ -113,7 +113,7 @@ def test_an_interrupted_transaction_leaves_the_old_state(url, space):
 KILLED = """
     import os, signal, sys
     from aifs_tune.storage.storage import Storage
-    from aifs_tune.study.open import get_study
+    from aifs_tune.study.index import get_study
     study = get_study(Storage(sys.argv[1]), "lab")
     left = int(sys.argv[2])
     def trace(connection, cursor, statement, *_):

@@ -68,7 +68,7 @@ def test_too_little_is_known_at_first(url):
     study = open_study("a", space=SPACE, storage=url)
     assert study.recommendation().to_json() == {
         "should_stop": False,
-        "reason": "too few results are known",
+        "reason": "Too few results are known.",
         "noise": None,
         "noise_freedom": 0,
         "expected_gain": None,
@@ -79,7 +79,7 @@ def test_too_little_is_known_at_first(url):
         study.attach({"x": x}, hill(x))
     recommendation = study.recommendation()
     assert recommendation.recommended in (1, 2)
-    assert recommendation.reason == "the noise is not known: 0 of 3 repeated measurements"
+    assert recommendation.reason == "Noise unknown: repeat a configuration 3 times (0 of 3 so far)."
 
 
 def test_several_objectives_are_not_judged_by_one(url):
@@ -96,5 +96,5 @@ def test_the_command_says_it(url, tmp_path):
     assert answer["should_stop"] is True
     assert answer == {"study": "a", **open_study("a", space=SPACE, storage=url).recommendation().to_json()}
     said = CliRunner().invoke(app, ["recommend", "a", "--storage", url]).stdout
-    assert said.startswith("stop: expected gain")
-    assert f"take trial {answer['recommended']}" in said
+    assert said.startswith("Stop. The expected gain")
+    assert f"Recommended: trial {answer['recommended']}, expected value" in said

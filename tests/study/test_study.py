@@ -179,7 +179,7 @@ def test_reopening_asks_the_same_question_or_is_a_conflict(study, url, space):
     finish(study, 2.0)
     assert open_study("lab", space=space, storage=url, metric="score").best.value == 2.0
     space["x"]["high"] = 2.0
-    with pytest.raises(ConflictError, match="another space"):
+    with pytest.raises(ConflictError, match="another search space"):
         open_study("lab", space=space, storage=url, metric="score")
     with pytest.raises(ConflictError, match="another objective"):
         open_study("lab", space={**space, "x": {**space["x"], "high": 1.0}}, storage=url, metric="other")

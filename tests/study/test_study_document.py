@@ -110,18 +110,18 @@ def change(**parts: Any) -> Any:
     ("damage", "says"),
     [
         (change(state="asleep"), "trial 0 is 'asleep'; allowed: complete, pruned"),
-        (change(number=7), "trial 7 stands where trial 0 is due"),
+        (change(number=7), "trial 7 is listed where trial 0 is expected"),
         (change(params={"x": 5.0, "kind": "a"}), "x: 5.0 is not allowed"),
         (change(params={"y": 1}), "no such parameter"),
         (change(values=[1.0, 2.0]), "has 2 values; allowed: 1"),
-        (change(values=[float("inf")]), "inf is no finite number"),
+        (change(values=[float("inf")]), "inf is not a finite number"),
         (change(values=None), "complete"),
         (change(started_at="yesterday"), "yesterday"),
-        (change(steps={"1": "much"}), "'much' is no finite number"),
+        (change(steps={"1": "much"}), "'much' is not a finite number"),
         (change(system={"aifs_tune:epoch:00001": {}}), "metrics"),
-        (change(user={"weights": 3, "metrics": 4}), "says what no study could"),
+        (change(user={"weights": 3, "metrics": 4}), "is not valid"),
         (lambda told: told.pop("attributes"), "attributes"),
-        (lambda told: told["trials"].append("one more"), "says what no study could"),
+        (lambda told: told["trials"].append("one more"), "is not valid"),
     ],
 )
 def test_what_no_study_could_be_leaves_nothing_behind(
@@ -137,11 +137,11 @@ def test_what_no_study_could_be_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ({"format": "other"}, "is no document of a study"),
-        ({"format": "aifs-tune study", "version": 2}, "version 2 of a study's document; allowed: 1"),
-        ({"format": "aifs-tune study", "version": 1, "name": "x"}, "'x' has no sweep file"),
+        ({"format": "other"}, "is not the document of a study"),
+        ({"format": "aifs-tune study", "version": 2}, "document of a study: version 2; allowed: 1"),
+        ({"format": "aifs-tune study", "version": 1, "name": "x"}, "'x' has no valid sweep file"),
         ({"format": "aifs-tune study", "version": 1, "spec": {"name": "x"}}, "space"),
-        ([], "is no document of a study"),
+        ([], "is not the document of a study"),
     ],
 )
 def test_what_is_no_document_is_refused(told: Any, says: str) -> None:

@@ -16,7 +16,7 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import start_study
 from aifs_tune.study.similarity import find_similar
-from aifs_tune.study.warm_start import MOST_TRIALS, common_parameters, describe_transfer, warm_start
+from aifs_tune.study.warm_start import MAX_TRIALS, common_parameters, describe_transfer, warm_start
 
 SPACE = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
 NARROW = {"x": {"type": "float", "low": 0.2, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
@@ -42,11 +42,13 @@ def test_what_is_borne_out_is_followed_and_what_misleads_is_dropped(url, earlier
     right = measured(open_record("right", space=SPACE, storage=url, warm_start="earlier"), 8)
     assert right.trial(0).params == earlier.best.params
     assert right.transfer_weights()["earlier"] > 0.4
-    assert describe_transfer(right)[0].startswith("the results of earlier were borne out: they count with weight ")
+    assert describe_transfer(right)[0].startswith(
+        "warm start from earlier: its results agree with this study and have weight "
+    )
     wrong = measured(open_record("wrong", space=SPACE, storage=url, warm_start="earlier"), 8, lambda p: -hill(p))
     assert wrong.transfer_weights() == {"earlier": 0.0}
     assert describe_transfer(wrong) == [
-        "the results of earlier count no more: those of this study do not bear them out"
+        "warm start from earlier: its results contradict this study and are not used any more"
     ]
     cold = measured(open_record("cold", space=SPACE, storage=url), 8)
     assert (cold.transfer_weights(), describe_transfer(cold)) == ({}, [])
@@ -88,7 +90,7 @@ def test_spaces_that_differ_share_what_they_can(url, earlier):
     inside = [trial for trial in earlier.all_trials() if trial.params["x"] >= 0.2]
     assert (taken.n_trials, taken.n_outside) == (len(inside), 16 - len(inside))
     assert taken.n_outside > 0
-    assert f"{taken.n_outside} of its trials lie outside of this space" in taken.text
+    assert f"{taken.n_outside} of its trials are outside the search space" in taken.text
     assert all(trial.params["x"] >= 0.2 for trial in study.all_trials())
     wider = open_record("wider", space={**SPACE, "z": {"type": "float", "low": 0, "high": 1}}, storage=url)
     (learnt,) = warm_start(wider, earlier)
@@ -106,12 +108,12 @@ def test_other_samplers_try_the_best_and_learn_nothing(url, earlier):
 def test_a_large_study_is_sampled(url):
     earlier = open_record("large", space=SPACE, storage=url)
     with earlier.storage.writing():
-        for i in range(MOST_TRIALS + 20):
+        for i in range(MAX_TRIALS + 20):
             earlier.attach({"x": i / 99, "y": (37 * i % 100) / 99}, hill({"x": i / 99, "y": 0.0}))
     study = open_record("later", space=SPACE, storage=url, warm_start=["large"])
     (stored,) = study._optuna.user_attrs[SOURCE_TASKS]
     posterior_means = [posterior_mean for _, posterior_mean in stored["trials"]]
-    assert len(posterior_means) == MOST_TRIALS
+    assert len(posterior_means) == MAX_TRIALS
     assert min(posterior_means) < 0 < max(posterior_means)
 
 
@@ -123,7 +125,9 @@ def test_once_begun_it_needs_nobody(url, earlier):
     optuna.delete_study(study_name="earlier", storage=study.storage.optuna)
     again = open_record("later", space=SPACE, storage=url, warm_start="earlier")
     assert len(again.all_trials()) == n_trials
-    with pytest.raises(ConflictError, match="'later' began with earlier, not with other; allowed: a new study"):
+    with pytest.raises(
+        ConflictError, match="'later' has warm started from earlier, not from other; allowed: a new study"
+    ):
         open_record("later", space=SPACE, storage=url, warm_start="other")
 
 
@@ -132,11 +136,11 @@ def test_once_begun_it_needs_nobody(url, earlier):
     [
         ("b", "nobody", SPACE, {}, NotFoundError, "holds no study 'nobody'"),
         ("b", "empty", SPACE, {}, NotFoundError, "'empty': it has no complete trial"),
-        ("earlier", "earlier", SPACE, {}, RequestError, "'earlier' from itself"),
-        ("b", ["earlier", "earlier"], SPACE, {}, RequestError, "'earlier' twice"),
+        ("earlier", "earlier", SPACE, {}, RequestError, "'earlier' cannot warm start from itself"),
+        ("b", ["earlier", "earlier"], SPACE, {}, RequestError, "'earlier' is named twice"),
         ("b", "earlier", {"q": SPACE["x"]}, {}, RequestError, "no parameter is searched in both; here q, there x, y"),
-        ("b", "earlier", SPACE, {"trade_off": {"c": "min"}}, RequestError, "this sweep trades off several"),
-        ("b", "several", SPACE, {}, RequestError, "that study trades off several"),
+        ("b", "earlier", SPACE, {"trade_off": {"c": "min"}}, RequestError, "this sweep has several objectives"),
+        ("b", "several", SPACE, {}, RequestError, "that study has several objectives"),
         ("b", "earlier", {"x": {"type": "float", "low": 5, "high": 6}}, {}, RequestError, "no parameter is searched"),
     ],
 )
@@ -176,11 +180,11 @@ def test_studies_that_are_alike_are_found_and_the_others_named(url, earlier):
     found = find_similar(study.storage, study)
     assert [each.name for each in found.studies] == ["earlier"]
     assert found.others == {
-        "other-metric": "its objective is loss, min",
-        "few": "it has 2 results; at least 4 say something",
-        "little": "it searched 1 of the 4 parameters",
+        "other-metric": "its objective is loss (min)",
+        "few": "it has 2 results; at least 4 are needed",
+        "little": "it searched 1 of the 4 parameters of this study",
     }
-    assert "warm start: not from few: it has 2 results; at least 4 say something" in found.lines
+    assert "warm start: study few is not used: it has 2 results; at least 4 are needed" in found.lines
     auto = open_record("auto", space=SPACE, storage=url, warm_start="auto")
     assert [taken["study"] for taken in auto.fact("warm_start")] == ["earlier", "little"], "half of the space is enough"
 
@@ -209,10 +213,10 @@ def test_data_are_alike_by_their_facts(url):
     study("unknown", "f" * 64)
     found = find_similar(new.storage, new)
     assert [each.name for each in found.studies] == ["same", "near"]
-    assert found.others["gray"] == "its data have channels 1, here 3"
-    assert found.others["many"].startswith("its data have 40 as classes, here 3")
-    assert "50000 as train, here 500" in found.others["huge"]
-    assert found.others["unknown"] == "what its data are like was not recorded"
+    assert found.others["gray"] == "its data have channels 1, those of this study 3"
+    assert found.others["many"].startswith("its data have classes 40, those of this study 3")
+    assert "train 50000, those of this study 500" in found.others["huge"]
+    assert found.others["unknown"] == "the properties of its data were not recorded"
     taken = warm_start(study("later", "b" * 64, train=900), *found.studies)
     assert [(each.study, each.same_data) for each in taken] == [("same", False), ("near", True)]
 

@@ -101,7 +101,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
             recommendation = self._study.recommendation()
             self.is_done = recommendation.should_stop
             if recommendation.should_stop:
-                self._callback.on_status(f"no further trial is started: {recommendation.reason}")
+                self._callback.on_status(f"No further trial. {recommendation.reason}")
         return self.is_done
 
     def unfinished(self) -> list[Trial]:

@@ -28,8 +28,8 @@ class RunningTrial(BaseModel):
 
 
 class ProgressResponse(BaseModel):
-    """How far a study is. ``n_requested`` is how many finished trials its sweeps were asked for, 0 without a sweep; ``per_min``
-    how many end in a minute, None before two have; ``dashboard`` the path of its details."""
+    """How far a study is. ``n_requested`` is how many finished trials its sweeps were asked for, 0 without a sweep;
+    ``per_min`` how many end in a minute, None before two have; ``dashboard`` the path of its details."""
 
     study: str
     n_trials: dict[State, int]

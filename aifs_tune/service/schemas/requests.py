@@ -19,7 +19,7 @@ from aifs_tune.space.outcome_limits import Limit
 from aifs_tune.space.parameters import ScalarField
 from aifs_tune.space.search_space import ParameterName, Space
 from aifs_tune.storage.projects import STUDY_PATTERN
-from aifs_tune.study.lease import LONGEST_LEASE_S, SHORTEST_LEASE_S
+from aifs_tune.study.lease import MAX_LEASE_S, MIN_LEASE_S
 from aifs_tune.study.open import instrument_spec
 from aifs_tune.study.trial import ToldState
 
@@ -29,7 +29,7 @@ Params = Annotated[
     dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
-LeaseSeconds = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
+LeaseSeconds = Annotated[float, Field(ge=MIN_LEASE_S, le=MAX_LEASE_S)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 

@@ -165,9 +165,9 @@ def test_nothing_outside_of_the_folder_is_read(bundle: Path, url: str) -> None:
         ("results.json", {"version": 2}, r"results\.json: is 'aifs-tune bundle', version 2; allowed: .* version 1"),
         ("results.json", {"best": {}}, r"results\.json: says too little \(KeyError: 'value'\)"),
         ("results.json", {"noise": {"sd": "much"}}, "says too little"),
-        ("study.json", {"version": 9}, "version 9 of a study's document; allowed: 1"),
-        ("study.json", {"trials": [3]}, "says what no study could"),
-        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no sweep file"),
+        ("study.json", {"version": 9}, "document of a study: version 9; allowed: 1"),
+        ("study.json", {"trials": [3]}, "is not valid"),
+        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no valid sweep file"),
         ("study.json", {"attributes": None}, "has no attributes"),
     ],
 )
