@@ -59,7 +59,7 @@ class Transport:
         return self._answer(lambda: self._http.post(path, content=content, headers=headers))
 
     def stream_events(self, path: str, *, after: str | None) -> Iterator[dict[str, Any]]:
-        """Yield the events of ``path`` after the one with the id ``after``, without end. A broken stream continues where
+        """Yield the events of ``path`` that follow the id ``after``, without end. A broken stream continues where
         it stopped."""
         until, pause_s, last = time.monotonic() + self._retry_timeout_s, _MIN_PAUSE_S, after
         while True:

@@ -63,7 +63,7 @@ def test_a_result_says_what_the_limits_need(url):
     study = opened(url)
     with pytest.raises(
         RequestError,
-        match="does not say the metrics of the limits; allowed: a value for each of yield, pressure, purity",
+        match="the metrics of the limits; allowed: a value for each of yield, pressure, purity",
     ):
         study.tell(study.ask(), 1.0)
     told = study.tell(0, {"yield": 1.0, "pressure": 2.0})

@@ -125,9 +125,7 @@ def test_once_begun_it_needs_nobody(url, earlier):
     optuna.delete_study(study_name="earlier", storage=study.storage.optuna)
     again = open_record("later", space=SPACE, storage=url, warm_start="earlier")
     assert len(again.all_trials()) == n_trials
-    with pytest.raises(
-        ConflictError, match="'later' has warm started from earlier, not from other; allowed: a new study"
-    ):
+    with pytest.raises(ConflictError, match="'later' has warm started from earlier, not from other"):
         open_record("later", space=SPACE, storage=url, warm_start="other")
 
 
