@@ -1,6 +1,6 @@
 """Examples that are not images to be classified: arrays of numbers with what is to be predicted, on disk and mapped.
 
-One folder of the cache for each content: ``CACHE/examples-<key>/{input0.npy, ..., truths.npy, facts.json}``.
+One folder of the cache for each content: ``CACHE/examples-<key>/{input0.npy, ..., y_true.npy, facts.json}``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from aifs_tune.data.digests import digest_of_array
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.errors import NotFoundError
 
-VERSION = 1
+VERSION = 2
+"""Of the layout of an entry; entries of other versions are prepared again."""
 PARTS = ("train", "val", "test")
 
 
@@ -119,9 +120,11 @@ def open_examples(location: Path) -> ExampleSet:
     """
     try:
         told = json.loads((location / "facts.json").read_bytes())
+        if told["version"] != VERSION:
+            raise ValueError(f"version {told['version']!r} of the format; this release reads {VERSION}")
         files = sorted(location.glob("input*.npy"))
         inputs = tuple(np.asarray(np.load(file, mmap_mode="c", allow_pickle=False)) for file in files)
-        y_true = np.asarray(np.load(location / "truths.npy", mmap_mode="c", allow_pickle=False))
+        y_true = np.asarray(np.load(location / "y_true.npy", mmap_mode="c", allow_pickle=False))
         train, val, test = (np.asarray(told[part], np.int32) for part in PARTS)
         targets = tuple(Target(**target) for target in told["targets"])
         return ExampleSet(

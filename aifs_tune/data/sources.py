@@ -153,9 +153,9 @@ def _prepared_examples(
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
     from aifs_tune._util.cache import cache_root
-    from aifs_tune.data.simulate.sky import simulate_sky
+    from aifs_tune.data.simulate.sky import VERSION, simulate_sky
 
-    folder = cache_root() / f"sky-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
+    folder = cache_root() / f"sky-{VERSION}-{sky.images}-{sky.size}-{sky.seed}-{sky.difficulty!r}"
     if not folder.exists():
         tell(f"drawing a simulated sky survey of {sky.images} images of {sky.size} px")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas
 
 
-MOST_LEVELS = 20
+MAX_LEVELS = 20
 """A column of text with more different entries is left out, as an identifier would be."""
-_LEAST_ROWS = 10
+_MIN_ROWS = 10
 
 
 def prepare_table(data: DataSpec) -> PreparedExamples:
@@ -48,8 +48,8 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
         frame = frame[is_known].reset_index(drop=True)
-    if len(frame) < _LEAST_ROWS:
-        raise DataError(f"{where}: {len(frame)} rows with a {spec.target}; allowed: at least {_LEAST_ROWS}")
+    if len(frame) < _MIN_ROWS:
+        raise DataError(f"{where}: {len(frame)} rows with a {spec.target}; allowed: at least {_MIN_ROWS}")
     labels = (
         class_labels(frame[spec.target], where, otherwise="data.table.predict: values")
         if spec.predict == "classes"
@@ -115,7 +115,7 @@ def load_table(spec: TableSpec) -> pandas.DataFrame:
     where = name_of(spec)
     frame = read_frame(spec.file, where)
     if frame.empty:
-        raise DataError(f"{where}: has no rows; allowed: at least {_LEAST_ROWS}")
+        raise DataError(f"{where}: has no rows; allowed: at least {_MIN_ROWS}")
     return frame
 
 
@@ -198,7 +198,7 @@ def class_labels(column: pandas.Series[Any], where: str, *, otherwise: str) -> l
     n = len(set(labels))
     if n < 2:
         raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
-    if n > max(MOST_LEVELS, len(labels) // 5):
+    if n > max(MAX_LEVELS, len(labels) // 5):
         raise DataError(
             f"{where}: {column.name} has {n} different entries in {len(labels)} rows; allowed: classes that repeat, "
             f"or {otherwise} for numbers"
@@ -268,7 +268,7 @@ def _column(
         levels = sorted({str(entry) for entry in column.iloc[train].dropna()})
         numbers = pandas.to_numeric(column, errors="coerce")
         if numbers.notna().sum() < 0.9 * column.notna().sum():
-            if not 2 <= len(levels) <= MOST_LEVELS:
+            if not 2 <= len(levels) <= MAX_LEVELS:
                 return [], f"text with {len(levels)} different entries"
             entries = column.astype(str)
             ones = [np.asarray(entries == level, np.float64) - 0.5 for level in levels]

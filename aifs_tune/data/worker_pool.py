@@ -19,7 +19,7 @@ from aifs_tune.errors import WorkError
 _CHUNK = 16
 _CHUNKS_EACH = 4
 _FEW_JOBS = 200
-_MOST_PROCESSES = 8
+_MAX_PROCESSES = 8
 _TRIES = 2
 """Processes that a job may end before it is given up: the first may have died of something else."""
 
@@ -37,7 +37,7 @@ def n_workers(n_jobs: int, processes: int | None) -> int:
     None takes one for each CPU up to 8, and does fewer than 200 jobs right here.
     """
     if processes is None:
-        processes = 0 if n_jobs < _FEW_JOBS else min(_n_cpus(), _MOST_PROCESSES)
+        processes = 0 if n_jobs < _FEW_JOBS else min(_n_cpus(), _MAX_PROCESSES)
     return min(processes, n_jobs)
 
 

@@ -60,7 +60,7 @@ def test_they_are_refused_or_not_looked_for_where_the_sweep_file_says_so(folder:
 
 
 def test_many_images_are_looked_at_within_bounds_and_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifs_tune.data.images.near_duplicates.MOST_COMPARISONS", 0)
+    monkeypatch.setattr("aifs_tune.data.images.near_duplicates.MAX_COMPARISONS", 0)
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(folder.parent / "cache"))
     found = prepare_images(DataSpec(folder=folder, image_size=32)).preflight.near_duplicates
     assert found is not None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image
 
-from aifs_tune.data.images.decode import LARGEST_PIXELS, Decoded, DecodeSettings, decode
+from aifs_tune.data.images.decode import MAX_PIXELS, Decoded, DecodeSettings, decode
 from aifs_tune.data.images.decode_all import scaled
 
 SETTINGS = DecodeSettings(size=8, channels="auto", fit="stretch")
@@ -153,7 +153,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(file: io.BytesIO, said: st
     assert result.facts.problem.startswith(said)
 
 
-@pytest.mark.parametrize(("width", "height"), [(LARGEST_PIXELS // 1000 + 1, 1000), (60_000, 60_000)])
+@pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS // 1000 + 1, 1000), (60_000, 60_000)])
 def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))

@@ -60,10 +60,10 @@ def test_a_node_decodes_what_it_does_not_have(kind, survey, tmp_path, monkeypatc
 def test_the_workers_of_a_node_decode_once(survey, tmp_path, monkeypatch):
     location, fingerprint = decoded_elsewhere(survey, "images", tmp_path, monkeypatch)
     code = (
-        "import json, sys; from pathlib import Path; from aifs_tune.data import here; "
-        "from aifs_tune.config.data import DataSpec; spec, location, fingerprint = sys.argv[1:]; inner = here.prepare; "
-        "here.prepare = lambda *a, **k: (print('decodes'), inner(*a, **k))[1]; "
-        "print(here.find_local_copy(DataSpec(**json.loads(spec)), 'images', Path(location), fingerprint))"
+        "import json, sys; from pathlib import Path; from aifs_tune.data import node_copy; "
+        "from aifs_tune.config.data import DataSpec; spec, location, fingerprint = sys.argv[1:]; "
+        "inner = node_copy.prepare; node_copy.prepare = lambda *a, **k: (print('decodes'), inner(*a, **k))[1]; "
+        "print(node_copy.find_local_copy(DataSpec(**json.loads(spec)), 'images', Path(location), fingerprint))"
     )
     spec = json.dumps({"folder": str(survey.folder), "image_size": 16})
     words = [sys.executable, "-c", code, spec, str(location), fingerprint]

@@ -37,8 +37,8 @@ def test_a_window_is_followed_by_its_target(river: Path) -> None:
     assert (level["name"], target.name, target.unit) == ("level", "level", "m")
     seen = values[:, :, 0] * level["scale"] + level["centre"]
     np.testing.assert_allclose(np.diff(seen, axis=1), 1, atol=1e-4)
-    out_of_bag_predictions = examples.y_true[:, 0] * target.scale + target.centre
-    np.testing.assert_allclose(out_of_bag_predictions - seen[:, -1], 3, atol=1e-4)
+    targets = examples.y_true[:, 0] * target.scale + target.centre
+    np.testing.assert_allclose(targets - seen[:, -1], 3, atol=1e-4)
     assert set(lengths) == {10}
     assert examples.facts["forecast"]["horizon"] == 3
 

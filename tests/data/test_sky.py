@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
+from aifs_tune.config.data import DataSpec, Simulate
+from aifs_tune.data import open_images
 from aifs_tune.data.images.folder import scan_folder
 from aifs_tune.data.simulate.profiles import Camera, Grid, stretch
 from aifs_tune.data.simulate.sky import SHARES, Conditions, cut_out, simulate_sky
+from aifs_tune.data.sources import prepare
 from aifs_tune.errors import ConflictError, RequestError, WorkError
 
 GRID = Grid.for_picture(64)
@@ -159,6 +162,25 @@ def test_another_survey_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="sky holds another survey, with seed 1; asked for seed 2; give"):
         simulate_sky(tmp_path / "sky", images=12, size=16, seed=2)
     assert contents(tmp_path / "sky") == before
+
+
+def test_a_survey_of_an_earlier_version_is_left_alone(tmp_path: Path) -> None:
+    folder = simulate_sky(tmp_path / "sky", images=12, size=16).folder
+    record = folder / "survey.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"simulated_sky": 1}))
+    (folder / "artifact").rename(folder / "artefact")
+
+    with pytest.raises(ConflictError, match="with simulated_sky 1; asked for simulated_sky 2; give a new folder"):
+        simulate_sky(folder, images=12, size=16)
+
+
+def test_a_cached_survey_of_an_earlier_version_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path))
+    (tmp_path / "sky-60-16-0-0.5" / "artefact").mkdir(parents=True)
+    sky = DataSpec(simulate=Simulate(images=60, size=16), image_size=16)
+
+    found = prepare(sky, "images", strict=True, tell=lambda _: None, progress=lambda *_: None)
+    assert "artifact" in open_images(found.location).classes
 
 
 def test_a_survey_that_lost_images_is_not_used(tmp_path: Path) -> None:

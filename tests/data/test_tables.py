@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,15 @@ def write(tmp_path: Path) -> Callable[..., TableSpec]:
         return TableSpec(file=path, **section)
 
     return written
+
+
+def test_prepared_data_of_an_earlier_version_are_refused(write: Callable[..., TableSpec], tmp_path: Path) -> None:
+    entry = shutil.copytree(prepare_table(DataSpec(table=write(frame_of()))).location, tmp_path / "earlier")
+    (entry / "y_true.npy").rename(entry / "truths.npy")
+    facts = json.loads((entry / "facts.json").read_text())
+    (entry / "facts.json").write_text(json.dumps(facts | {"version": 1}))
+    with pytest.raises(NotFoundError, match=r"version 1 of the format; this release reads 2\); prepare them again"):
+        open_examples(entry)
 
 
 def test_numbers_are_filled_and_scaled_by_the_training_part_alone(write: Callable[..., TableSpec]) -> None:

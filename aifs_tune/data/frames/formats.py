@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.images.decode import LARGEST_PIXELS, MALFORMED
+from aifs_tune.data.images.decode import MAX_PIXELS, MALFORMED
 from aifs_tune.data.images.folder import shown
 
 Pixels = NDArray[np.float32]
@@ -229,8 +229,8 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit
 
 def _check_size(shape: tuple[int, ...], admit: Admit) -> None:
     n_pixels = np.prod(shape, dtype=np.float64)
-    if n_pixels > LARGEST_PIXELS:
-        raise UnreadableError(f"has {' x '.join(map(str, shape))} pixels; allowed: at most {LARGEST_PIXELS:,} in all")
+    if n_pixels > MAX_PIXELS:
+        raise UnreadableError(f"has {' x '.join(map(str, shape))} pixels; allowed: at most {MAX_PIXELS:,} in all")
     admit(int(n_pixels))
 
 

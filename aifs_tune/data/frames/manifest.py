@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-LEAST_IMAGES = 10
+MIN_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def load_manifest(spec: FramesSpec) -> Manifest:
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {' or '.join(wanted)}")
     frame = frame[is_known]
-    if len(frame) < LEAST_IMAGES:
-        raise DataError(f"{where}: {len(frame)} rows with {', '.join(wanted)}; allowed: at least {LEAST_IMAGES}")
+    if len(frame) < MIN_IMAGES:
+        raise DataError(f"{where}: {len(frame)} rows with {', '.join(wanted)}; allowed: at least {MIN_IMAGES}")
     columns = [frame[column] for column in spec.path]
     rows = [tuple(_checked(entry, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)]
     values = [finite_numbers(frame[name], where) for name in spec.targets]

@@ -18,7 +18,7 @@ from aifs_tune.data.digests import Progress
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.frames.files import Frames, find_prepared, read_frames, save_prepared
-from aifs_tune.data.frames.manifest import LEAST_IMAGES, Manifest, load_manifest
+from aifs_tune.data.frames.manifest import MIN_IMAGES, Manifest, load_manifest
 from aifs_tune.data.frames.stretch import Stretch, measured
 from aifs_tune.data.images.decode import LOCK
 from aifs_tune.data.images.folder import shown
@@ -65,8 +65,8 @@ def _check_skipped_files(frames: Frames, where: str, *, strict: bool) -> None:
         raise DataError(f"{where}: {n_bad} images cannot be used; allowed when strict: none{reasons}")
     if n_bad > n_all / 2:
         raise DataError(f"{where}: {n_bad} of {n_all} images cannot be used; allowed: at most half{reasons}")
-    if len(frames.rows) < LEAST_IMAGES:
-        raise DataError(f"{where}: {len(frames.rows)} images can be used; allowed: at least {LEAST_IMAGES}{reasons}")
+    if len(frames.rows) < MIN_IMAGES:
+        raise DataError(f"{where}: {len(frames.rows)} images can be used; allowed: at least {MIN_IMAGES}{reasons}")
 
 
 def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec, scratch: Path) -> PreparedExamples:

@@ -20,7 +20,7 @@ from aifs_tune.errors import DataError
 _BRIGHT = 0.999
 _SIGMA = 1.4826  # of a normal distribution, in median absolute deviations
 _SOFTEST = 0.1
-_LARGEST = 60000.0  # float16 ends at 65504
+_MAX_VALUE = 60000.0  # float16 ends at 65504
 
 StretchKind = Literal["asinh", "zscale", "linear"]
 
@@ -62,7 +62,7 @@ class Stretch:
             if self.kind == "zscale":
                 pixels = pixels.clip(np.array(self.low, np.float32), np.array(self.high, np.float32))
             values = (pixels - black) / (white - black)
-        return np.asarray(values.clip(-_LARGEST, _LARGEST), np.float16)
+        return np.asarray(values.clip(-_MAX_VALUE, _MAX_VALUE), np.float16)
 
 
 def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pixels, int]:

@@ -24,7 +24,7 @@ from aifs_tune.data.digests import digest_file, open_regular
 from aifs_tune.data.images.folder import shown
 
 FORMATS = ("JPEG", "PNG", "TIFF")
-LARGEST_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 """Width times height, as the header says, of the largest image that is decoded."""
 LOCK = "large-image.lock"
 """Name, in the folder of the cache, of the file whose lock large images are decoded under."""
@@ -121,7 +121,7 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
         said = f"is a {kind} file that is damaged or of a rare kind" if kind else "is not a JPEG, PNG or TIFF image"
         return Decoded(Facts(problem=said))
     except Image.DecompressionBombError:
-        return Decoded(Facts(problem=f"has too many pixels; allowed: at most {LARGEST_PIXELS:,}"))
+        return Decoded(Facts(problem=f"has too many pixels; allowed: at most {MAX_PIXELS:,}"))
     except MALFORMED as error:
         return Decoded(Facts(problem=f"is damaged ({shown(str(error)[:160]) or type(error).__name__})"))
 
@@ -140,8 +140,8 @@ def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | 
 def _facts(image: Image.Image, start: bytes) -> Facts:
     """What the header says, or a refusal."""
     width, height = image.size
-    if width * height > LARGEST_PIXELS:
-        raise _Refused(f"has {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+    if width * height > MAX_PIXELS:
+        raise _Refused(f"has {width} x {height} pixels; allowed: at most {MAX_PIXELS:,}")
     # A camera's JPEG may carry previews behind the picture; they are no frames.
     n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if n_frames != 1:

@@ -14,7 +14,7 @@ from aifs_tune.errors import DataError
 PARTS = ("train", "val", "test")
 _PART_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _NOT_DATA = frozenset({"thumbs.db", "desktop.ini"})
-LARGEST_FILE = 512 * 2**20
+MAX_FILE_BYTES = 512 * 2**20
 """Bytes of the largest file that is read."""
 _LAYOUT = (
     "expected FOLDER/<class>/*.jpg with at least two classes, or FOLDER/train/<class>/*.jpg with val and, "
@@ -211,8 +211,8 @@ class _Walk:
     def _take(self, path: str, name: str, status: os.stat_result, label: str, part: str | None) -> None:
         if status.st_size == 0:
             self._skip(name, "is empty")
-        elif status.st_size > LARGEST_FILE:
-            self._skip(name, f"has {status.st_size:,} bytes; allowed: at most {LARGEST_FILE:,}")
+        elif status.st_size > MAX_FILE_BYTES:
+            self._skip(name, f"has {status.st_size:,} bytes; allowed: at most {MAX_FILE_BYTES:,}")
         elif self._is_new(name, status):
             self.files.append(
                 ImageFile(name, path, label, part, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

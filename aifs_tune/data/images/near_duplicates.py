@@ -32,11 +32,11 @@ from aifs_tune.data.images.perceptual_hash import (
 )
 from aifs_tune.errors import RequestError
 
-LARGEST_DISTANCE = 16
+MAX_DISTANCE = 16
 """In bits; beyond it the bands that two hashes must share are so short that nearly all pairs are compared."""
-MOST_COMPARISONS = 600_000_000
+MAX_COMPARISONS = 600_000_000
 """Of hashes; where more would be needed, only nearer ones are looked at, or a part of the images: about 15 s."""
-MOST_CANDIDATES = 150_000
+MAX_CANDIDATES = 150_000
 """Of reduced images; where there are more, those with the nearest hashes are looked at: about 10 s."""
 _OF_THE_OTHER = 3
 _SIZE, _REACH = 32, 2
@@ -118,12 +118,12 @@ def near_duplicates(
 
 
 def _affordable(hashes: Sequence[Hashes], kept: NDArray[np.int64], distance: int) -> tuple[NDArray[np.int64], int]:
-    """Which of the ``kept`` images, and at which distance up to ``distance``, take :data:`MOST_COMPARISONS`."""
+    """Which of the ``kept`` images, and at which distance up to ``distance``, take :data:`MAX_COMPARISONS`."""
     for near in range(distance, -1, -2):
-        if sum(n_comparisons(each[kept], near) for each in hashes) <= MOST_COMPARISONS:
+        if sum(n_comparisons(each[kept], near) for each in hashes) <= MAX_COMPARISONS:
             return kept, near
     compared = kept
-    while sum(n_comparisons(each[compared], near) for each in hashes) > MOST_COMPARISONS:
+    while sum(n_comparisons(each[compared], near) for each in hashes) > MAX_COMPARISONS:
         compared = compared[::2]
     return compared, near
 
@@ -132,7 +132,7 @@ def _candidates(
     hashes: Sequence[Hashes], compared: NDArray[np.int64], near: int, distance: int, numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], int]:
     """Pairs (m, 2) of the ``compared`` images with near hashes and different ``numbers``, at most
-    :data:`MOST_CANDIDATES`, those with the nearest hashes; and how many were left."""
+    :data:`MAX_CANDIDATES`, those with the nearest hashes; and how many were left."""
     n, n_left = len(numbers) + 1, 0
     keys, bits = np.empty(0, np.int64), np.empty(0, np.int64)
     for own, other in (hashes, hashes[::-1]):
@@ -143,7 +143,7 @@ def _candidates(
             first, second, differing = first[is_kept], second[is_kept], differing[is_kept]
             keys = np.concatenate([keys, first * n + second])
             bits = np.concatenate([bits, differing + np.bitwise_count(own[first] ^ own[second])])
-            if len(keys) > 8 * MOST_CANDIDATES:
+            if len(keys) > 8 * MAX_CANDIDATES:
                 keys, bits, more = _nearest(keys, bits)
                 n_left += more
     keys, _, more = _nearest(keys, bits)
@@ -152,9 +152,9 @@ def _candidates(
 
 
 def _nearest(keys: NDArray[np.int64], bits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Each key once, the :data:`MOST_CANDIDATES` with the fewest bits; and how many were left."""
+    """Each key once, the :data:`MAX_CANDIDATES` with the fewest bits; and how many were left."""
     once, places = np.unique(keys, return_index=True)
-    order = np.argsort(bits[places], kind="stable")[:MOST_CANDIDATES]
+    order = np.argsort(bits[places], kind="stable")[:MAX_CANDIDATES]
     return once[order], bits[places][order], len(once) - len(order)
 
 
@@ -192,8 +192,8 @@ def _check(images: Images, parts: Sequence[str] | None, distance: int, similarit
         raise RequestError(f"images: {came}; allowed: (images, height, width, channels) of uint8 or uint16")
     if parts is not None and len(parts) != len(images):
         raise RequestError(f"parts: {len(parts)} of them; allowed: one for each of the {len(images)} images")
-    if not 0 <= distance <= LARGEST_DISTANCE:
-        raise RequestError(f"distance: {distance} is not allowed; allowed: 0 to {LARGEST_DISTANCE} bits")
+    if not 0 <= distance <= MAX_DISTANCE:
+        raise RequestError(f"distance: {distance} is not allowed; allowed: 0 to {MAX_DISTANCE} bits")
     if not 0 < similarity <= 1:
         raise RequestError(f"similarity: {similarity} is not allowed; allowed: above 0 and up to 1")
 

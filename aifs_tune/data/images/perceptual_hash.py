@@ -24,7 +24,7 @@ Images: TypeAlias = NDArray[np.unsignedinteger[Any]]
 _BITS = 64
 _APART = 27
 """Neighbouring places are often alike; so far apart in the hash, they are of different bands, which tell more."""
-_LARGEST_PIECE = 1_000_000
+_MAX_PIECE = 1_000_000
 """Comparisons made at once, but for those of one hash."""
 
 
@@ -85,7 +85,7 @@ def _near_among(hashes: Hashes, order: Ints, distance: int, *, asking: Ints, fir
     """Of each place in ``order`` that is asking with the places from first to before last: what is near."""
     counts = last - first
     ends = np.cumsum(counts)
-    cuts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _LARGEST_PIECE), "left")
+    cuts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _MAX_PIECE), "left")
     for low, high in pairwise([*cuts.tolist(), len(counts)]):
         of_each, total = counts[low:high], int(counts[low:high].sum())
         places = np.arange(total) + np.repeat(first[low:high] - (np.cumsum(of_each) - of_each), of_each)

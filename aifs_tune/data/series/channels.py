@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aifs_tune.data.series.files import Floats, Recording
 from aifs_tune.errors import DataError
 
-MOST_NUMBERS = 2**30
+MAX_NUMBERS = 2**30
 """Of all series or windows together, padded to one length: 4 GiB."""
 _UNEVEN = 0.01
 """Steps that differ from the median one by more than this share of it make the time a channel."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".pq")
 """What names a file that holds a series."""
-FEWEST_STEPS = 2
+MIN_STEPS = 2
 _TIME = "time"
 
 Floats = NDArray[np.float64]
@@ -127,8 +127,8 @@ def read_columns(file: Path, where: str) -> pandas.DataFrame:
 
 def _read_steps(file: Path, where: str) -> pandas.DataFrame:
     frame = read_columns(file, where)
-    if len(frame) < FEWEST_STEPS:
-        raise DataError(f"{where}: {len(frame)} step(s); allowed: at least {FEWEST_STEPS}")
+    if len(frame) < MIN_STEPS:
+        raise DataError(f"{where}: {len(frame)} step(s); allowed: at least {MIN_STEPS}")
     return frame
 
 

@@ -12,14 +12,14 @@ from aifs_tune.config.data import DataSpec, SeriesSpec, SimulateSeries, SplitSpe
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.series.channels import MOST_NUMBERS, Channels, by_itself
+from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, by_itself
 from aifs_tune.data.series.files import Collection, Recording, check_simulated, load_collection
 from aifs_tune.data.series.windows import prepare_windows
 from aifs_tune.data.simulate.series import simulate_collection
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, forward_folds, given_subsets, scaled
 from aifs_tune.errors import DataError
 
-_FEWEST_SERIES = 10
+_MIN_SERIES = 10
 
 
 def prepare_series(data: DataSpec) -> PreparedExamples:
@@ -41,8 +41,8 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     else:
         found = simulate_collection(spec.simulate or SimulateSeries())
         check_simulated(spec, found.where)
-    if len(found.recordings) < _FEWEST_SERIES:
-        raise DataError(f"{found.where}: {len(found.recordings)} series; allowed: at least {_FEWEST_SERIES}")
+    if len(found.recordings) < _MIN_SERIES:
+        raise DataError(f"{found.where}: {len(found.recordings)} series; allowed: at least {_MIN_SERIES}")
     classes = tuple(sorted(set(found.labels)))
     if found.labels and len(classes) < 2:
         raise DataError(f"{found.where}: all series are of class {classes[0]}; allowed: at least 2 classes")
@@ -148,10 +148,10 @@ def _padded(
     kept = [one[_window(len(one), spec)] for one in made]
     lengths = np.array([len(one) for one in kept], np.int32)
     shape = (len(kept), int(lengths.max()), kept[0].shape[1])
-    if np.prod(shape, dtype=np.int64) > MOST_NUMBERS:
+    if np.prod(shape, dtype=np.int64) > MAX_NUMBERS:
         raise DataError(
             f"{where}: {shape[0]} series of {shape[1]} steps and {shape[2]} channels; allowed: at most "
-            f"{MOST_NUMBERS:,} numbers, by a smaller data.series.length"
+            f"{MAX_NUMBERS:,} numbers, by a smaller data.series.length"
         )
     values = np.zeros(shape, np.float32)
     for row, one in zip(values, kept, strict=True):

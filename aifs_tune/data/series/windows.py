@@ -9,13 +9,13 @@ from aifs_tune.config.data import Forecast, SeriesSpec, SimulateSeries, SplitSpe
 from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import file_table, sha256_of
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.series.channels import MOST_NUMBERS, Channels, carried
+from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, carried
 from aifs_tune.data.series.files import Floats, Recording, SeriesReader, check_simulated
 from aifs_tune.data.simulate.series import simulate_long
 from aifs_tune.data.split import Subsets, forward_folds, scaled
 from aifs_tune.errors import DataError
 
-_FEWEST = 2
+_MIN_WINDOWS = 2
 
 
 def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> PreparedExamples:
@@ -31,26 +31,21 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     where, names, long, y_true, lines = _load(spec, asked)
     n_steps = len(long.values)
     starts = np.arange(0, n_steps - asked.history - asked.horizon + 1, asked.stride)
-    out_of_bag_predictions = starts + asked.history - 1 + asked.horizon
-    starts, out_of_bag_predictions = (
-        starts[~np.isnan(y_true[out_of_bag_predictions])],
-        out_of_bag_predictions[~np.isnan(y_true[out_of_bag_predictions])],
-    )
+    starts = starts[~np.isnan(y_true[starts + asked.history - 1 + asked.horizon])]
+    target_steps = starts + asked.history - 1 + asked.horizon
     parts = _in_time(starts, asked, split, n_steps, where)
-    n_seen = int(out_of_bag_predictions[parts["train"]].max()) + 1
+    n_seen = int(target_steps[parts["train"]].max()) + 1
     past = Recording(long.values[:n_seen], None if long.times is None else long.times[:n_seen])
     channels, dropped = Channels.fit(names, [past], [long], where)
     made = channels.apply(long)
-    if len(starts) * asked.history * made.shape[1] > MOST_NUMBERS:
+    if len(starts) * asked.history * made.shape[1] > MAX_NUMBERS:
         raise DataError(
             f"{where}: {len(starts)} windows of {asked.history} steps and {made.shape[1]} channels; allowed: at most "
-            f"{MOST_NUMBERS:,} numbers, by a larger data.series.forecast.stride"
+            f"{MAX_NUMBERS:,} numbers, by a larger data.series.forecast.stride"
         )
     windows = np.lib.stride_tricks.sliding_window_view(made, asked.history, axis=0)[starts].swapaxes(1, 2)
     lengths = np.full(len(starts), asked.history, np.int32)
-    numbers, targets = scaled(
-        y_true[out_of_bag_predictions][:, None], parts["train"], {asked.target: asked.unit}, where
-    )
+    numbers, targets = scaled(y_true[target_steps][:, None], parts["train"], {asked.target: asked.unit}, where)
     facts = {"channels": channels.facts, "forecast": asked.model_dump(mode="json"), "steps": asked.history}
     location = store_examples([windows, lengths], numbers, parts, targets=targets, facts=facts)
     unchanged = (carried(y_true[:, None])[starts + asked.history - 1, 0] - targets[0].centre) / targets[0].scale
@@ -62,7 +57,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
         f"repeating the last {asked.target} has a val_loss of {repeated:.4g}",
     ]
     name = where if spec.path is None else shown(spec.path.name)
-    ends = zip(starts.tolist(), out_of_bag_predictions.tolist(), strict=True)
+    ends = zip(starts.tolist(), target_steps.tolist(), strict=True)
     origins = [([name], f"steps {start} to {start + asked.history - 1} for {step}") for start, step in ends]
     files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, parts)
     return PreparedExamples(open_examples(location), location, lines, files)
@@ -104,7 +99,7 @@ def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_ste
         parts[part] = np.flatnonzero((starts >= round(begins)) & (starts < round(ends))).astype(np.int32)
         begins = ends + gap
     for part in PARTS[:n_parts]:
-        if len(parts[part]) < _FEWEST:
+        if len(parts[part]) < _MIN_WINDOWS:
             raise DataError(
                 f"{where}: {n_steps} steps leave {len(parts[part])} windows for {part}, with a history of "
                 f"{asked.history}, a horizon of {asked.horizon} and a gap of both between parts; allowed: a longer "

@@ -23,11 +23,11 @@ Position = tuple[float, float]
 FIELD = 64.0
 """Edge of a cut-out in px."""
 _MARGIN = 8.0
-_FINEST_STEP = 0.5
+_MAX_STEP = 0.5
 _CUSP_REACH = 2.0
 _CUSP_SAMPLES = 10
-_THINNEST = 0.2
-_SMALLEST = 1e-9
+_DISC_THICKNESS = 0.2
+_MIN_RADIUS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Grid:
     def for_picture(cls, size: int) -> Grid:
         """The coarsest grid with two samples or more per px, so that a seeing of 1.5 px is well sampled."""
         pixel = FIELD / size
-        oversample = math.ceil(pixel / _FINEST_STEP)
+        oversample = math.ceil(pixel / _MAX_STEP)
         margin, step = math.ceil(_MARGIN / pixel), pixel / oversample
         n_samples = (size + 2 * margin) * oversample
         return cls(
@@ -134,7 +134,7 @@ def sersic(flux: float, *, n: float, half_light: float, axis_ratio: float = 1.0,
 
 def disc_axis_ratio(inclination: float) -> float:
     """Seen flattening of a disc as thick as 0.2 of its radius (Hubble 1926, ApJ 64, 321)."""
-    return math.sqrt((1 - _THINNEST**2) * math.cos(inclination) ** 2 + _THINNEST**2)
+    return math.sqrt((1 - _DISC_THICKNESS**2) * math.cos(inclination) ** 2 + _DISC_THICKNESS**2)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Arms:
 
     def modulation(self, radius: Image, theta: Image, scale: float) -> Image:
         """Brightness relative to the smooth disc of scale length ``scale``; its mean over ``theta`` is 1."""
-        winding = np.log(np.maximum(radius, _SMALLEST) / scale) / math.tan(self.pitch)
+        winding = np.log(np.maximum(radius, _MIN_RADIUS) / scale) / math.tan(self.pitch)
         wave = np.cos(self.number * (theta - winding) - self.phase)
         arm = np.exp(self.sharpness * (wave - 1)) / special.ive(0, self.sharpness)
         contrast = self.contrast * -np.expm1(-((radius / scale) ** 2))
@@ -163,7 +163,7 @@ class Arms:
         self, radius: Image, arm: NDArray[np.int64], *, inclination: float, angle: float, scale: float
     ) -> tuple[Image, Image]:
         """Offsets x, y of points at ``radius`` on the ridges of the arms number ``arm``, as seen."""
-        winding = np.log(np.maximum(radius, _SMALLEST) / scale) / math.tan(self.pitch)
+        winding = np.log(np.maximum(radius, _MIN_RADIUS) / scale) / math.tan(self.pitch)
         theta = winding + (self.phase + 2 * math.pi * arm) / self.number
         along, across = radius * np.cos(theta), radius * np.sin(theta) * disc_axis_ratio(inclination)
         return _turned(along, across, -angle)
@@ -195,7 +195,7 @@ def edge_on_disc(
 
     def profile(x: Image, y: Image) -> Image:
         along, across = _turned(x, y, angle)
-        radius = np.maximum(np.abs(along) / scale, _SMALLEST)
+        radius = np.maximum(np.abs(along) / scale, _MIN_RADIUS)
         vertical = 1 / np.cosh(np.minimum(np.abs(across) / height, 50.0)) ** 2
         lane = dust * np.exp(-((across / dust_height) ** 2) / 2 - radius / 2)
         return np.asarray(peak * radius * special.k1(radius) * vertical * np.exp(-lane))

@@ -53,7 +53,8 @@ Progress = Callable[[str, int, int], None]
 """Told the phase and how many of how many images are done."""
 
 _RECORD = "survey.json"
-_VERSION = 1
+VERSION = 2
+"""Of the drawing and of the names of the class folders; a survey of another version is not reused."""
 _ALLOWED_IMAGES = (12, 1_000_000)
 _ALLOWED_SIZE = (16, 1024)
 _ALLOWED_SEED = (0, 2**32 - 1)
@@ -214,7 +215,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 def _record(survey: SkySurvey) -> dict[str, Any]:
     """What identifies a survey; two with the same record have the same bytes."""
     return {
-        "simulated_sky": _VERSION,
+        "simulated_sky": VERSION,
         "images": survey.images,
         "size": survey.size,
         "seed": survey.seed,
