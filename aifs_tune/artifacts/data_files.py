@@ -1,4 +1,4 @@
-"""The files that a study learnt from: their hashes, the part that each is in, and what became of them since.
+"""The files that a study learnt from: their hashes, the subset that each is in, and what became of them since.
 
 The table is a Parquet file among the study's artifacts, ``data/<digest>/files.parquet``, named by its content; the
 study itself has its name and hash alone, so that many files do not fill the database.
@@ -27,7 +27,7 @@ FILES = "files"
 DATA_OF = "data_of"
 """Fact of a study: the name of the one whose data it is about, such as that whose trials it confirms."""
 NEAR_DUPLICATES = "near_duplicates"
-"""Fact of a study: which images look alike in different parts, see
+"""Fact of a study: which images look alike in different subsets, see
 :class:`aifs_tune.data.images.near_duplicates.CrossSubsetDuplicates`."""
 _NAME = "files.parquet"
 _NAMED = 3
@@ -35,8 +35,8 @@ _NAMED = 3
 
 def study_files(study: StudyRecord) -> pandas.DataFrame:
     """A row for each example and file of it: ``path`` relative to the data folder, ``place`` in the file (``row 12``;
-    missing where the example is the whole file), ``sha256`` of the file, ``part`` (train, val, test), ``label``,
-    ``group``, and ``example``, the index into the prepared arrays. A manifest has neither part nor example.
+    missing where the example is the whole file), ``sha256`` of the file, ``subset`` (train, val, test), ``label``,
+    ``group``, and ``example``, the index into the prepared arrays. A manifest has neither subset nor example.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def keep_files(study: StudyRecord, frame: pandas.DataFrame) -> None:
 @dataclass(frozen=True)
 class Changes:
     """What differs between two tables of files, by path; those renamed are written ``OLD to NEW``, those moved to
-    another part ``PATH from PART to PART``."""
+    another subset ``PATH from PART to PART``."""
 
     added: Sequence[str]
     removed: Sequence[str]
@@ -146,12 +146,12 @@ def changes(before: pandas.DataFrame, now: pandas.DataFrame) -> Changes:
 
 
 def _by_path(frame: pandas.DataFrame) -> dict[str, tuple[str | None, str | None]]:
-    """The hash of each file, and its part where it has one alone."""
+    """The hash of each file, and its subset where it has one alone."""
     found: dict[str, tuple[str | None, str | None]] = {}
     columns = (frame[name].astype(object).where(frame[name].notna(), None) for name in ("path", "sha256", "part"))
-    for path, sha256, part in zip(*columns, strict=True):
-        is_in_several = path in found and found[path][1] != part
-        found[path] = sha256, None if is_in_several else part
+    for path, sha256, subset in zip(*columns, strict=True):
+        is_in_several = path in found and found[path][1] != subset
+        found[path] = sha256, None if is_in_several else subset
     return found
 
 

@@ -1,9 +1,9 @@
-"""Decoded images on disk, one folder for each content: ``CACHE/<key>/{images.npy, meta.json, facts.json}``.
+"""Cache of decoded images, one folder for each content: ``CACHE/<key>/{images.npy, meta.json, facts.json}``.
 
-The key is a digest of the files' contents, their classes and how they are decoded, so the same pictures are
-found again wherever they lie and whatever they are called. Each split is a small file beside the images, and
-its path is what other processes open. An entry appears whole or not at all; of two processes that write the
-same one, the second uses what the first has written.
+The key is a digest of the content of the files, their classes and the decoding settings. The same images are
+therefore found again after they were moved or renamed. Each split is a small file beside the images; other
+processes open the path of that file. An entry is written completely or not at all. If two processes write the
+same entry, the second one uses the entry of the first.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from aifs_tune.data.images.decode import Facts, ImageSet
 from aifs_tune.errors import NotFoundError
 
 VERSION = 1
+"""Version of the stored format; entries of another version are decoded again."""
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What an entry is: rows of ``images.npy`` are sorted by class, ``counts`` of each of ``classes``.
+    """Description of an entry, whose rows in ``images.npy`` are sorted by class.
 
-    ``content`` is a digest of the decoded images and labels; ``shape`` that of the array; ``range16`` the
-    values that became 0 and 255, None without 16-bit images.
+    ``counts`` has the number of images of each class, ``shape`` is the shape of the array, and ``content`` a digest
+    of the decoded images and labels. ``range16`` are the 16-bit values that became 0 and 255; None without 16-bit
+    images.
     """
 
     classes: tuple[str, ...]
@@ -44,12 +46,12 @@ class Meta:
     content: str
 
     def to_json(self) -> dict[str, Any]:
-        """As stored in ``meta.json``."""
+        """JSON values for ``meta.json``."""
         return {"version": VERSION, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
 
 
 def find_entry(folder: Path) -> Meta | None:
-    """The entry in ``folder`` if it is there and whole."""
+    """Return the description of the entry in ``folder``; None if it is missing, damaged or of another version."""
     try:
         stored = json.loads((folder / "meta.json").read_bytes())
         if stored.pop("version") != VERSION:
@@ -63,7 +65,7 @@ def find_entry(folder: Path) -> Meta | None:
 
 
 def load_facts(folder: Path) -> dict[str, Facts] | None:
-    """What is known of each content of an entry by its digest, also of those left out; None if unreadable."""
+    """Load the facts about each file of an entry, skipped ones too, by content digest; None if unreadable."""
     try:
         stored = json.loads((folder / "facts.json").read_bytes())
         return {digest: Facts(**facts) for digest, facts in stored.items()}
@@ -72,12 +74,12 @@ def load_facts(folder: Path) -> dict[str, Facts] | None:
 
 
 def write_entry(folder: Path, fill: Callable[[Path], Meta]) -> Meta:
-    """Let ``fill`` write images and facts into a new folder, add the meta data, and make it ``folder``.
+    """Create the entry ``folder``: ``fill`` writes images and facts, and the description is added.
 
     Raises
     ------
     OSError
-        If the disk is full or the like; nothing is left behind.
+        If the entry cannot be written, for example on a full disk; no partial entry stays.
     """
     _remove_stale(folder.parent)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
@@ -90,9 +92,9 @@ def write_entry(folder: Path, fill: Callable[[Path], Meta]) -> Meta:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_split(folder: Path, meta: Meta, parts: Mapping[str, NDArray[np.int32]]) -> Path:
-    """Store a split beside the images of ``folder``: the location that :func:`open_images` takes."""
-    stored: dict[str, Any] = {name: rows.tolist() for name, rows in parts.items()}
+def write_split(folder: Path, meta: Meta, subsets: Mapping[str, NDArray[np.int32]]) -> Path:
+    """Store a split beside the images of ``folder`` and return the location for :func:`open_images`."""
+    stored: dict[str, Any] = {name: rows.tolist() for name, rows in subsets.items()}
     fingerprint = digest_of(json.dumps([meta.content, stored], sort_keys=True).encode())
     location = folder / f"split-{fingerprint[:16]}.json"
     write_file(location, json.dumps({"version": VERSION, "fingerprint": fingerprint, **stored}).encode())
@@ -100,24 +102,51 @@ def write_split(folder: Path, meta: Meta, parts: Mapping[str, NDArray[np.int32]]
 
 
 def open_images(location: Path) -> ImageSet:
-    """Map what ``prepare_images`` prepared, in any process of this machine; copies nothing.
+    """Open prepared images from the cache, in any process of this machine.
 
-    The images are mapped copy-on-write: processes share their pages, and what one writes no other sees.
+    The images are memory-mapped copy-on-write: processes share the memory, and changes stay in the process that
+    makes them.
+
+    Parameters
+    ----------
+    location : Path
+        ``location`` of the :class:`~aifs_tune.data.PreparedImages`.
+
+    Returns
+    -------
+    ImageSet
+        The images as they were prepared.
 
     Raises
     ------
     NotFoundError
-        If the cache has lost them since.
+        If the entry was deleted or is damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import open_images, prepare_images
+    >>> rng = np.random.default_rng(0)
+    >>> for label in ("galaxy", "star"):
+    ...     Path("survey", label).mkdir(parents=True)
+    ...     for i in range(5):
+    ...         Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(f"survey/{label}/{i}.png")
+    >>> prepared = prepare_images(DataSpec(folder=Path("survey"), image_size=8))
+    >>> open_images(prepared.location).shape
+    (8, 8, 1)
     """
     meta = find_entry(location.parent)
     try:
         stored = json.loads(location.read_bytes())
-        train, val, test = (np.asarray(stored[part], np.int32) for part in ("train", "val", "test"))
+        train, val, test = (np.asarray(stored[subset], np.int32) for subset in ("train", "val", "test"))
         fingerprint = str(stored["fingerprint"])
     except (OSError, ValueError, TypeError, KeyError):
         meta = None
     if meta is None:
-        raise NotFoundError(f"prepared images {location}: missing or damaged; prepare them again")
+        raise NotFoundError(f"prepared images {location}: missing or damaged; prepare the images again")
     labels = np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts)
     return ImageSet(_map(location.parent, meta), labels, meta.classes, train, val, test, fingerprint)
 

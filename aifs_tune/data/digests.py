@@ -1,4 +1,4 @@
-"""Content digests of files, and an index of them, so that unchanged files are not read again."""
+"""Content digests of files, with an index that saves reading unchanged files again."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _THREADS = 4
 _PIECE = 2**20
 
 Progress = Callable[[str, int, int], None]
-"""Called with a phase, how many pieces are done, and how many there are."""
+"""Callback with the name of a phase, the number of items done and the number of all items."""
 
 
 def digest_of_array(array: NDArray[Any]) -> str:
-    """:func:`digest_of` the bytes of a contiguous array, which are not copied."""
+    """Return the digest of the bytes of a contiguous array, without copying them."""
     digest = hashlib.blake2b(digest_size=20)
     digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def open_regular(path: str) -> BufferedReader:
-    """Open a regular file to read; whatever took its place since it was scanned is refused without waiting.
+    """Open a regular file for reading; a FIFO or device in its place is refused without blocking.
 
     Raises
     ------
     OSError
-        If it cannot be opened or is no regular file.
+        If it cannot be opened or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -52,21 +52,21 @@ def open_regular(path: str) -> BufferedReader:
 
 
 def digest_file(file: BufferedReader) -> str:
-    """Digest of all of ``file``, which is left at its beginning."""
+    """Return the digest of ``file``, and rewind it."""
     digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
     file.seek(0)
     return digest
 
 
 class Digests(NamedTuple):
-    """Of one content: ``cached`` is :func:`digest_of` it, which names it in the cache; ``sha256`` is for everybody."""
+    """Digests of a content: ``cached`` is the key in the cache, ``sha256`` the hash shown to users."""
 
     cached: str
     sha256: str
 
 
 def digests_of(file: BufferedReader) -> Digests:
-    """Both digests of all of ``file``, which is read once."""
+    """Return both digests of ``file`` in one pass."""
     cached, sha256 = hashlib.blake2b(digest_size=20), hashlib.sha256()
     while piece := file.read(_PIECE):
         cached.update(piece)
@@ -75,7 +75,7 @@ def digests_of(file: BufferedReader) -> Digests:
 
 
 class DigestIndex:
-    """Remembers the digests of the files of one folder by name, size and times."""
+    """Index of the digests of the files in a folder, by name, size and times."""
 
     def __init__(self, cache: Path, folder: Path) -> None:
         self.path = cache / "index" / f"{digest_of(os.fsencode(folder.absolute()))}.json"
@@ -84,7 +84,7 @@ class DigestIndex:
     def read(
         self, files: Sequence[ImageFile], progress: Progress | None = None
     ) -> tuple[dict[str, Digests], list[SkippedFile]]:
-        """Digests by file name, and the files that could not be read. Only changed files are read."""
+        """Return digests by file name, and the files that cannot be read; only changed files are read."""
         digests = {file.name: digest for file in files if (digest := self._find(file)) is not None}
         unread = [file for file in files if file.name not in digests]
         skipped_files: list[SkippedFile] = []
@@ -98,19 +98,19 @@ class DigestIndex:
                         skipped_files.append(SkippedFile(shown(file.name), f"cannot be read ({found.strerror})"))
                 if progress is not None:
                     progress("reading", start + len(batch), len(unread))
-        self._learn(files, digests)
+        self._update(files, digests)
         return digests, skipped_files
 
     def content(self) -> bytes:
-        """The index as it is stored."""
+        """Return the index in its stored form."""
         return json.dumps({"version": _VERSION, "files": self._known}).encode()
 
     def _find(self, file: ImageFile) -> Digests | None:
         known = self._known.get(file.name)
         return Digests(str(known[3]), str(known[4])) if known is not None and known[:3] == _status(file) else None
 
-    def _learn(self, files: Sequence[ImageFile], digests: dict[str, Digests]) -> None:
-        # A file that changed a moment ago can change again within one tick of the file system's clock.
+    def _update(self, files: Sequence[ImageFile], digests: dict[str, Digests]) -> None:
+        # A file that has just changed can change again within one tick of the file system's clock.
         settled = time.time_ns() - _SETTLED_NS
         self._known = {
             file.name: [*_status(file), *digests[file.name]]
@@ -132,7 +132,7 @@ def _digest_or_error(file: ImageFile) -> Digests | OSError:
 
 
 def _load(path: Path) -> dict[str, list[int | str]]:
-    """The stored index; empty if there is none, or none that can be used: it only saves reading."""
+    """Load the stored index; empty if it is missing or unusable."""
     try:
         stored = json.loads(path.read_bytes())
     except (OSError, ValueError):

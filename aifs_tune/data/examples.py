@@ -1,6 +1,6 @@
-"""Examples that are not images to be classified: arrays of numbers with what is to be predicted, on disk and mapped.
+"""Prepared examples of tables, series and frames: arrays with their targets, stored in the cache and memory-mapped.
 
-One folder of the cache for each content: ``CACHE/examples-<key>/{input0.npy, ..., y_true.npy, facts.json}``.
+Each content has one folder of the cache: ``CACHE/examples-<key>/{input0.npy, ..., y_true.npy, facts.json}``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from aifs_tune._util.cache import cache_root, storing
 from aifs_tune._util.hashing import digest_of
 from aifs_tune.data.digests import digest_of_array
 from aifs_tune.data.file_table import FileTable
+from aifs_tune.data.images.folder import SUBSETS
 from aifs_tune.errors import NotFoundError
 
 VERSION = 2
-"""Of the layout of an entry; entries of other versions are prepared again."""
-PARTS = ("train", "val", "test")
+"""Version of the stored format; entries of another version are refused."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A number to predict, in ``unit``; a truth is stored as ``(value - centre) / scale``, of the training part."""
+    """A number to predict, in ``unit``.
+
+    Stored values are ``(value - centre) / scale``, with the mean and the standard deviation of the training set.
+    """
 
     name: str
     unit: str | None
@@ -38,12 +41,35 @@ class Target:
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """What a trainer sees of a data set.
+    """Examples of a table, of series or of frames, as a trainer gets them.
 
-    ``inputs`` are arrays whose first axis counts examples. ``truths`` is int32 of shape (n,), an index into
-    ``classes``, or float32 of shape (n, targets), scaled as each of ``targets`` says; the other of the two is empty.
-    ``train``, ``val`` and ``test`` are int32 indices, disjoint; ``test`` may be empty. ``facts`` are JSON values that
-    somebody who predicts with the trained network needs, such as the columns and how they were scaled.
+    Attributes
+    ----------
+    inputs : tuple of array
+        Input arrays; the first axis of each counts the n examples.
+    y_true : array
+        Class of each example, int32 of shape (n,), an index into ``classes``; or its target values, float32 of shape
+        (n, targets), scaled as ``targets`` says.
+    classes : tuple of str
+        Names of the classes; empty where numbers are predicted.
+    targets : tuple of Target
+        Name, unit and scale of each number to predict; empty where classes are predicted.
+    train, val, test : array of int32
+        Indices of the examples in each subset. They are disjoint; ``test`` may be empty.
+    fingerprint : str
+        Hexadecimal digest of the content, the split and the format.
+    facts : mapping
+        JSON values that a prediction on new data needs, such as the columns and how they were scaled.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_table
+    >>> examples = prepare_table(DataSpec(table={"bundled": "breast_cancer"})).examples
+    >>> examples.inputs[0].shape, examples.y_true.shape, examples.classes
+    ((569, 30), (569,), ('benign', 'malignant'))
+    >>> len(examples.train), len(examples.val), len(examples.test)
+    (341, 114, 114)
     """
 
     inputs: tuple[NDArray[Any], ...]
@@ -59,8 +85,27 @@ class ExampleSet:
 
 @dataclass(frozen=True)
 class PreparedExamples:
-    """Examples ready to train on; ``location`` is what :func:`open_examples` takes in other processes, ``lines`` say
-    what was found, ``files`` where each example came from."""
+    """Examples that are ready to train on.
+
+    Attributes
+    ----------
+    examples : ExampleSet
+        The examples, memory-mapped from the cache.
+    location : Path
+        Folder of the cache that :func:`open_examples` opens in another process.
+    lines : sequence of str
+        Readable summary: counts, skipped rows and columns, classes or targets.
+    files : FileTable
+        File that each example came from.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_table
+    >>> prepared = prepare_table(DataSpec(table={"bundled": "breast_cancer"}))
+    >>> print(prepared.lines[0])
+    table breast_cancer: 569 rows, 31 columns
+    """
 
     examples: ExampleSet
     location: Path
@@ -71,15 +116,15 @@ class PreparedExamples:
 def store_examples(
     inputs: Sequence[NDArray[Any]],
     y_true: NDArray[Any],
-    parts: Mapping[str, NDArray[np.int32]],
+    subsets: Mapping[str, NDArray[np.int32]],
     *,
     classes: Sequence[str] = (),
     targets: Sequence[Target] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write them into the cache if they are not there yet: the location that :func:`open_examples` takes.
+    """Store examples in the cache, unless they are there, and return the location for :func:`open_examples`.
 
-    Mapped arrays stay mapped, so that a set larger than the memory can be stored.
+    Memory-mapped arrays are not loaded, so a set larger than the memory can be stored.
 
     Raises
     ------
@@ -88,21 +133,21 @@ def store_examples(
     """
     arrays = {f"input{i}": np.ascontiguousarray(array) for i, array in enumerate(inputs)}
     arrays["y_true"] = np.ascontiguousarray(y_true)
-    told = {
+    stored = {
         "version": VERSION,
         "classes": list(classes),
         "targets": [asdict(target) for target in targets],
         "facts": dict(facts or {}),
-        **{part: parts[part].tolist() for part in PARTS},
+        **{subset: subsets[subset].tolist() for subset in SUBSETS},
     }
     digests = [[name, str(a.dtype), a.shape, digest_of_array(a)] for name, a in arrays.items()]
-    told["fingerprint"] = digest_of(json.dumps([digests, told], sort_keys=True).encode())
-    folder = cache_root().absolute() / f"examples-{told['fingerprint'][:24]}"
+    stored["fingerprint"] = digest_of(json.dumps([digests, stored], sort_keys=True).encode())
+    folder = cache_root().absolute() / f"examples-{stored['fingerprint'][:24]}"
 
     def fill(partial: Path) -> None:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        (partial / "facts.json").write_text(json.dumps(told))
+        (partial / "facts.json").write_text(json.dumps(stored))
 
     if not (folder / "facts.json").exists():
         with storing(folder.parent):
@@ -111,24 +156,45 @@ def store_examples(
 
 
 def open_examples(location: Path) -> ExampleSet:
-    """Map what was prepared, in any process of this machine; copies nothing.
+    """Open prepared examples from the cache, in any process of this machine.
+
+    The arrays are memory-mapped copy-on-write: nothing is copied, and changes stay in this process.
+
+    Parameters
+    ----------
+    location : Path
+        ``location`` of the :class:`PreparedExamples`.
+
+    Returns
+    -------
+    ExampleSet
+        The examples as they were prepared.
 
     Raises
     ------
     NotFoundError
-        If the cache has lost it since.
+        If the entry was deleted, is damaged or has another version of the format.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import open_examples, prepare_table
+    >>> prepared = prepare_table(DataSpec(table={"bundled": "breast_cancer"}))
+    >>> open_examples(prepared.location).classes
+    ('benign', 'malignant')
     """
     try:
-        told = json.loads((location / "facts.json").read_bytes())
-        if told["version"] != VERSION:
-            raise ValueError(f"version {told['version']!r} of the format; this release reads {VERSION}")
+        stored = json.loads((location / "facts.json").read_bytes())
+        if stored["version"] != VERSION:
+            raise ValueError(f"version {stored['version']!r} of the format; this release reads {VERSION}")
         files = sorted(location.glob("input*.npy"))
         inputs = tuple(np.asarray(np.load(file, mmap_mode="c", allow_pickle=False)) for file in files)
         y_true = np.asarray(np.load(location / "y_true.npy", mmap_mode="c", allow_pickle=False))
-        train, val, test = (np.asarray(told[part], np.int32) for part in PARTS)
-        targets = tuple(Target(**target) for target in told["targets"])
+        train, val, test = (np.asarray(stored[subset], np.int32) for subset in SUBSETS)
+        targets = tuple(Target(**target) for target in stored["targets"])
         return ExampleSet(
-            inputs, y_true, tuple(told["classes"]), targets, train, val, test, told["fingerprint"], told["facts"]
+            inputs, y_true, tuple(stored["classes"]), targets, train, val, test, stored["fingerprint"], stored["facts"]
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise NotFoundError(f"prepared data {location}: missing or damaged ({error}); prepare them again") from error
+        text = f"prepared data {location}: missing or damaged ({error}); prepare the data again"
+        raise NotFoundError(text) from error

@@ -1,7 +1,7 @@
-"""Data in an object store, copied once to a machine: ``CACHE/fetched-<key>/``, a folder as it is there.
+"""Download of data from an object store into the cache of this machine: ``CACHE/fetched-<key>/``.
 
-The key is a digest of the URL and of what the store lists under it (names, sizes and what the store calls a version),
-so that data which change are copied again. A copy appears whole or not at all.
+The key is a digest of the URL and of the listing of the store (names, sizes and versions), so changed data are copied
+again. A copy is made completely or not at all.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from aifs_tune.data.digests import Progress
 from aifs_tune.errors import DataError, WorkError
 
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
-"""What the file systems of fsspec call that which changes with a file; each has some of them."""
+"""Names of the attributes of fsspec file systems that change with a file; each file system has some of them."""
 _BATCH = 256
 _WANTED = "a folder with data, or a file"
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file of the store: its ``path`` there, and below the folder that is copied its ``name``."""
+    """A file in the store: its ``path`` there, and its ``name`` relative to the copied folder."""
 
     path: str
     name: str
@@ -37,29 +37,32 @@ class _File:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What is to be copied; ``file`` is the name of the one that the URL names, if it names a file."""
+    """Files to copy; ``file`` is the name of the file at the URL, None if the URL is a folder."""
 
     files: tuple[_File, ...]
     file: str | None
 
     def key(self, url: str) -> str:
-        """Names this content of this place."""
+        """Return a digest of the URL and its listed content."""
         listed = [[file.name, file.size, *file.version] for file in self.files]
         return digest_of(json.dumps([url, listed]).encode())[:24]
 
 
 def fetch(url: str, *, with_folder: bool, tell: Callable[[str], None], progress: Progress) -> Path:
-    """The copy of a folder or file on this machine, made if there is none of what is there now.
+    """Return the copy of a folder or file on this machine; copy it if there is no current copy.
 
-    Of processes that want the same, one copies and the others wait. ``with_folder``: of a file, all that lies in its
-    folder, and below, is copied too.
+    If several processes need the same data, one copies and the others wait. With ``with_folder``, the whole folder of
+    a file is copied.
 
     Raises
     ------
     DataError
-        If there is nothing, it is not to be read, it changes meanwhile, or the package for the store is not installed.
+        If there are no data, they cannot be read, they change during the copy, or the package for the store is not
+        installed.
     WorkError
-        If the store does not answer as it should; StorageError if the cache cannot be written.
+        If the store fails or does not answer.
+    StorageError
+        If the cache cannot be written.
     """
     with _reading(url):
         store, path = open_filesystem(url)
@@ -72,7 +75,7 @@ def fetch(url: str, *, with_folder: bool, tell: Callable[[str], None], progress:
         with _reading(url):
             later = _listed(store, path, url, with_folder=with_folder)
         if later != listing:
-            raise DataError(f"data.url: {url} changed while it was copied; allowed: data that stay as they are")
+            raise DataError(f"data.url: {url} changed while it was copied; allowed: data that do not change")
 
     folder = kept_copy(cache_root().absolute(), f"fetched-{listing.key(url)}", fill)
     return folder if listing.file is None else folder / listing.file
@@ -88,14 +91,14 @@ def _listed(store: Any, path: str, url: str, *, with_folder: bool) -> _Listing:
     else:
         found = {path: store.info(path)}
     files = []
-    for place, info in sorted(found.items()):
-        name = place.removeprefix(base).removeprefix("/")
-        if place.endswith("/") or not name:
-            continue  # how some stores show a folder
+    for found_path, info in sorted(found.items()):
+        name = found_path.removeprefix(base).removeprefix("/")
+        if found_path.endswith("/") or not name:
+            continue  # some stores list folders like this
         if not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
-            raise DataError(f"data.url: {url} has a file {name!r}; allowed: names that are a path below it")
+            raise DataError(f"data.url: {url} has a file {name!r}; allowed: relative paths below the URL")
         version = tuple(f"{key} {info[key]}" for key in _VERSIONS if info.get(key) is not None)
-        files.append(_File(place, name, info.get("size"), version))
+        files.append(_File(found_path, name, info.get("size"), version))
     if not files:
         raise DataError(f"data.url: {url} has no files; allowed: {_WANTED}")
     return _Listing(tuple(files), file)
@@ -112,7 +115,7 @@ def _copy(store: Any, listing: _Listing, folder: Path, url: str, progress: Progr
         for file, target in zip(batch, targets, strict=True):
             size = target.stat().st_size
             if file.size is not None and size != file.size:
-                raise WorkError(f"data.url: {url}: {file.name} has {file.size} bytes, {size} came")
+                raise WorkError(f"data.url: {url}: {file.name} has {file.size} bytes, but {size} arrived")
         progress("fetching", start + len(batch), len(listing.files))
 
 

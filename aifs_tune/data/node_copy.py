@@ -1,4 +1,4 @@
-"""Prepared data on another machine than the one that prepared them."""
+"""Prepared data on a machine other than the one that prepared them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from aifs_tune.errors import DataError, NotFoundError
 
 
 def find_local_copy(data: DataSpec, kind: str, location: Path, fingerprint: str) -> Path:
-    """Where this machine has what was prepared at ``location`` of another one: there, if the two share it, else in the
-    cache of this one.
+    """Return where this machine has the data that another machine prepared at ``location``.
 
-    What is in neither is fetched and decoded here, by one process while the others of this machine wait.
+    This is ``location`` if both machines share it, otherwise an entry in the cache of this machine. If there is no
+    such entry, one process prepares the data here while the others on this machine wait.
 
     Raises
     ------
     DataError
-        If there are no data here, or others: names this machine and both fingerprints. StorageError if the cache
-        cannot be written.
+        If the data on this machine are missing or different; the text names the machine and both fingerprints.
+    StorageError
+        If the cache cannot be written.
     """
     root = cache_root().absolute()
     name = f"{location.parent.name}/{location.name}" if kind == "images" else location.name
@@ -31,28 +32,27 @@ def find_local_copy(data: DataSpec, kind: str, location: Path, fingerprint: str)
         return found
     with storing(root), locked(root, f"decoding-{fingerprint[:24]}"):
         if (found := _find(kind, (root / name,), fingerprint)) is not None:
-            return found  # another process of this machine was waited for
-        unasked = data.model_copy(update={"near_duplicates": "ignore"})
-        made = prepare(unasked, kind, strict=False, tell=_say_nothing, progress=_say_nothing)
+            return found  # another process on this machine prepared it
+        unsearched = data.model_copy(update={"near_duplicates": "ignore"})
+        made = prepare(unsearched, kind, strict=False, tell=_ignore, progress=_ignore)
     if made.fingerprint != fingerprint:
-        differing = made.fingerprint[:12]
         raise DataError(
-            f"the data on {socket.gethostname()} are others than those of the study (fingerprint {differing}, "
-            f"the study's is {fingerprint[:12]}); allowed: the same files, at the same path or URL, on every node"
+            f"the data on {socket.gethostname()} differ from those of the study (fingerprint {made.fingerprint[:12]}, "
+            f"in the study {fingerprint[:12]}); allowed: the same files, at the same path or URL, on every node"
         )
     return made.location
 
 
-def _find(kind: str, places: tuple[Path, ...], fingerprint: str) -> Path | None:
-    for place in places:
+def _find(kind: str, locations: tuple[Path, ...], fingerprint: str) -> Path | None:
+    for location in locations:
         try:
-            opened = open_images(place) if kind == "images" else open_examples(place)
+            opened = open_images(location) if kind == "images" else open_examples(location)
         except NotFoundError:
             continue
         if opened.fingerprint == fingerprint:
-            return place
+            return location
     return None
 
 
-def _say_nothing(*_told: object) -> None:
-    """A worker has nobody to tell."""
+def _ignore(*_message: object) -> None:
+    """Drop a message; a worker shows none."""

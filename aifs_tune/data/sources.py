@@ -1,4 +1,4 @@
-"""From the ``data`` section of a sweep file to data that every worker can open, for each kind of data."""
+"""Preparation of the ``data`` section of a sweep file, for each kind of data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from aifs_tune.errors import DataError
 
 
 def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
-    """``data`` with absolute paths, if there are any of this kind.
+    """Return ``data`` with absolute paths, after a check that it has data of this kind.
+
+    A URL is not contacted here, but when the data are prepared.
 
     Raises
     ------
     DataError
-        If there are none; names what needs them, ``asked_by``. A URL is only asked when they are prepared.
+        If there are no data of this kind; the text names ``asked_by``, which needs them.
     """
     if data.url is not None:
         return data
@@ -53,8 +55,11 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the prepared data are, for ``open_images`` or ``open_examples``; their fingerprint; which file each example
-    is; what was found in words; and of images that were looked at for it, which look alike in different parts."""
+    """Prepared data of any kind.
+
+    ``location`` is the argument of ``open_images`` or ``open_examples``, ``lines`` is a readable summary.
+    ``near_duplicates`` is None if they were not searched.
+    """
 
     location: Path
     fingerprint: str
@@ -64,18 +69,21 @@ class Prepared:
 
 
 def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
-    """Make ``data`` ready to train on; see :class:`Prepared`.
+    """Prepare ``data`` for training; ``tell`` gets readable lines.
 
     Raises
     ------
     DataError
-        If nothing can be learnt from them; StorageError if the cache cannot be written; WorkError if an object store
-        does not answer.
+        If the data cannot be used.
+    StorageError
+        If the cache cannot be written.
+    WorkError
+        If an object store does not answer.
     """
     if data.url is not None:
         from aifs_tune.data.fetch import fetch
 
-        data = data.at(fetch(data.url, with_folder=_is_a_list(data, kind), tell=tell, progress=progress), kind)
+        data = data.at(fetch(data.url, with_folder=_has_manifest(data, kind), tell=tell, progress=progress), kind)
     if kind != "images":
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
@@ -85,7 +93,7 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
 
     if data.folder is None:
         data = data.at(_simulated(data.simulate or Simulate(), tell, progress), kind)
-        data = data.model_copy(update={"near_duplicates": "ignore"})  # each is drawn by itself
+        data = data.model_copy(update={"near_duplicates": "ignore"})  # each image is drawn independently
     tell(f"reading {data.folder}")
     images = prepare_images(data, strict=strict, progress=progress)
     report = images.preflight
@@ -96,17 +104,22 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
 
 
 def sizes_of(location: Path, kind: str) -> dict[str, int]:
-    """How many examples of prepared data are in each part."""
-    from aifs_tune.data import open_examples, open_images
+    """Return the number of examples of prepared data in each subset."""
+    from aifs_tune.data.cache import open_images
+    from aifs_tune.data.examples import open_examples
 
     opened = open_images(location) if kind == "images" else open_examples(location)
     return {"train": len(opened.train), "val": len(opened.val), "test": len(opened.test)}
 
 
 def facts_of(location: Path, kind: str) -> dict[str, Any]:
-    """What prepared data are, as JSON: kind, number of classes (0 where numbers are predicted), channels and the larger
-    side of an image in pixels (0 where there are none), and how many examples are in each part."""
-    from aifs_tune.data import open_examples, open_images
+    """Return properties of prepared data as JSON values.
+
+    These are the kind, the number of classes (0 if numbers are predicted), the channels and the longer side of an
+    image in pixels (0 without images), and the number of examples in each subset.
+    """
+    from aifs_tune.data.cache import open_images
+    from aifs_tune.data.examples import open_examples
 
     if kind == "images":
         images = open_images(location)
@@ -124,8 +137,8 @@ def facts_of(location: Path, kind: str) -> dict[str, Any]:
     }
 
 
-def _is_a_list(data: DataSpec, kind: str) -> bool:
-    """Whether a file of this kind names others beside it."""
+def _has_manifest(data: DataSpec, kind: str) -> bool:
+    """Whether a file of this kind can be a manifest, which names other files."""
     return kind == "frames" or (kind == "series" and (data.series is None or data.series.forecast is None))
 
 
@@ -146,7 +159,7 @@ def _prepared_examples(
         from aifs_tune.data.simulate.moving_sky import simulate_moving_sky
 
         sky = data.frames.simulate
-        tell(f"a simulated sky of {sky.images} fields, {sky.frames} frames of {sky.size} px each")
+        tell(f"simulated sky: {sky.images} fields, {sky.frames} frames of {sky.size} px each")
         data = data.at(simulate_moving_sky(sky, progress), kind)
     return prepare_frames(data, strict=strict, progress=progress)
 

@@ -1,4 +1,4 @@
-"""Tables: rows of CSV or Parquet files as examples, filled and scaled by what the training part says."""
+"""Preparation of tables: rows of CSV or Parquet files as examples, filled and scaled by the training set."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, Genes, TableSpec
-from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, sha256_of
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.errors import DataError
 
@@ -21,21 +21,49 @@ if TYPE_CHECKING:
 
 
 MAX_LEVELS = 20
-"""A column of text with more different entries is left out, as an identifier would be."""
+"""Largest number of distinct entries of a text column; columns with more, such as identifiers, are left out."""
 _MIN_ROWS = 10
 
 
 def prepare_table(data: DataSpec) -> PreparedExamples:
-    """Read ``data.table``, divide its rows, and fill and scale its columns.
+    """Read a table, split its rows, and fill and scale its columns.
 
-    Numbers are centred and divided by their standard deviation, missing ones become the median, columns of text with
-    few entries become one column of 0 and 1 for each; all by the rows of the training part. Rows without a target
-    and columns that say nothing are left out and named.
+    Numbers are centred and divided by their standard deviation, and missing numbers become the median. A column of
+    text with few distinct entries becomes one column per entry, 0.5 where the entry occurs and -0.5 elsewhere. All
+    statistics come from the training set. Rows without a target and columns without information are left out and
+    named.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Section ``data`` of a sweep. Its ``table`` names a file, a bundled table or a simulation; by default genes are
+        simulated.
+
+    Returns
+    -------
+    PreparedExamples
+        The examples, with one input array of shape (rows, columns).
 
     Raises
     ------
     DataError
-        Naming file, column, what was found and what is allowed; StorageError if the cache cannot be written.
+        If the table cannot be used; the text names the file and the column, what was found and what is allowed.
+    StorageError
+        If the cache cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_table
+    >>> rows = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(20)]
+    >>> _ = Path("samples.csv").write_text("\\n".join(["mass,age,kind", *rows]))
+    >>> prepared = prepare_table(DataSpec(table={"file": "samples.csv", "target": "kind"}))
+    >>> for line in prepared.lines:
+    ...     print(line)
+    table samples.csv: 20 rows, 3 columns
+    classes: a 10, b 10
+    train 12, val 4, test 4 rows of 2 inputs; 0 missing values filled with the median
     """
     spec = data.table or TableSpec()
     frame, where = load_table(spec), name_of(spec)
@@ -55,24 +83,24 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
         if spec.predict == "classes"
         else None
     )
-    parts = _parts(frame, data, spec, labels, where)
-    inputs, columns, dropped = _inputs(frame, spec, parts["train"], where)
+    subsets = _subsets(frame, data, spec, labels, where)
+    inputs, columns, dropped = _inputs(frame, spec, subsets["train"], where)
     lines += [f"left out: {reason}" for reason in dropped]
     facts = {"columns": columns}
     if labels is not None:
         classes = tuple(sorted(set(labels)))
         y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], y_true, parts, classes=classes, facts=facts)
+        location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
     else:
         values = finite_numbers(frame[spec.target], where)[:, None]
-        y_true, targets = scaled(values, parts["train"], {spec.target: spec.unit}, where)
-        location = store_examples([inputs], y_true, parts, targets=targets, facts=facts)
-    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+        y_true, targets = scaled(values, subsets["train"], {spec.target: spec.unit}, where)
+        location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
+    counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     n_missing = sum(column["missing"] for column in columns)
     lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
     return PreparedExamples(
-        open_examples(location), location, lines, _files(spec, where, numbers, parts, labels, frame)
+        open_examples(location), location, lines, _files(spec, where, numbers, subsets, labels, frame)
     )
 
 
@@ -80,35 +108,35 @@ def _files(
     spec: TableSpec,
     where: str,
     numbers: NDArray[np.int64],
-    parts: Subsets,
+    subsets: Subsets,
     labels: Sequence[str] | None,
     frame: pandas.DataFrame,
 ) -> FileTable:
-    """``numbers`` are those of the rows below the header, from 1."""
+    """Return the table of files; ``numbers`` are the row numbers below the header, from 1."""
     name = where if spec.file is None else shown(spec.file.name)
     return file_table(
         [([name], f"row {number}") for number in numbers.tolist()],
         {name: None if spec.file is None else sha256_of(spec.file)},
-        parts,
+        subsets,
         labels=None if labels is None else [shown(label) for label in labels],
         groups=None if spec.group is None else [shown(str(entry)) for entry in frame[spec.group]],
     )
 
 
 def name_of(spec: TableSpec) -> str:
-    """What messages call the table."""
+    """Return the name of the table in messages."""
     if spec.file is not None:
         return f"table {shown(str(spec.file))}"
     return f"table {spec.bundled}" if spec.bundled else "simulated genes"
 
 
 def load_table(spec: TableSpec) -> pandas.DataFrame:
-    """The table as it is stored.
+    """Load the table as it is stored.
 
     Raises
     ------
     DataError
-        If it cannot be read, or has no rows or a column twice.
+        If it cannot be read, has no rows or has a duplicate column.
     """
     if spec.file is None:
         return _bundled() if spec.bundled else simulate_genes(spec.simulate or Genes())
@@ -120,12 +148,12 @@ def load_table(spec: TableSpec) -> pandas.DataFrame:
 
 
 def read_frame(file: Path, where: str) -> pandas.DataFrame:
-    """A CSV or Parquet file, its columns named by text.
+    """Read a CSV or Parquet file into a DataFrame whose column names are strings.
 
     Raises
     ------
     DataError
-        If it cannot be read, or has a column twice; begins with ``where``.
+        If it cannot be read or has a duplicate column; the text begins with ``where``.
     """
     import pandas
 
@@ -138,7 +166,7 @@ def read_frame(file: Path, where: str) -> pandas.DataFrame:
             names = [str(name).strip() for name in header.iloc[0]]
             twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
             if twice is not None:
-                raise DataError(f"{where}: column {twice!r} is there twice; allowed: different names in the first line")
+                raise DataError(f"{where}: column {twice!r} is duplicated; allowed: distinct names in the first line")
             frame = pandas.read_csv(file, sep=separator, low_memory=False)
             frame.columns = pandas.Index(names)
     except FileNotFoundError:
@@ -151,7 +179,7 @@ def read_frame(file: Path, where: str) -> pandas.DataFrame:
 
 
 def _separator(file: Path) -> str:
-    """The one of comma, semicolon and tabulator that the first line has most of."""
+    """Return the most frequent of comma, semicolon and tab in the first line."""
     with file.open(encoding="utf-8-sig") as opened:
         first = opened.readline()
     return max((",", ";", "\t"), key=first.count)
@@ -167,11 +195,10 @@ def _bundled() -> pandas.DataFrame:
 
 
 def simulate_genes(genes: Genes) -> pandas.DataFrame:
-    """Expression of many genes in few samples of three tissues, in log2 counts, with a column ``target``.
+    """Simulate the expression of many genes in few samples of three tissues, in log2 counts, with a column ``target``.
 
-    Genes come in modules of ten that rise and fall together; ``informative`` ones differ between tissues by half
-    to one and a half of their spread, an eighth of the samples are as noisy again, and ``missing`` of the values were
-    not measured.
+    Genes form modules of ten correlated genes. ``informative`` genes differ between tissues by 0.5 to 1.5 standard
+    deviations. An eighth of the samples are twice as noisy, and the share ``missing`` of the values is not measured.
     """
     import pandas
 
@@ -192,56 +219,61 @@ def simulate_genes(genes: Genes) -> pandas.DataFrame:
 
 
 def class_labels(column: pandas.Series[Any], where: str, *, otherwise: str) -> list[str]:
-    """The column as names of classes; raises DataError if there are fewer than two, or they hardly repeat: then
-    ``otherwise`` says how to predict numbers."""
+    """Return the entries of the column as class names.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two classes or the entries hardly repeat; ``otherwise`` says how to predict numbers.
+    """
     labels = [str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry) for entry in column]
     n = len(set(labels))
     if n < 2:
         raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
     if n > max(MAX_LEVELS, len(labels) // 5):
         raise DataError(
-            f"{where}: {column.name} has {n} different entries in {len(labels)} rows; allowed: classes that repeat, "
+            f"{where}: {column.name} has {n} distinct entries in {len(labels)} rows; allowed: classes that repeat, "
             f"or {otherwise} for numbers"
         )
     return labels
 
 
 def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64]:
-    """The column; raises DataError naming the first row that has no finite number."""
+    """Return the column as numbers; raise DataError that names the first row without a finite number."""
     import pandas
 
     numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
     strange = np.flatnonzero(~np.isfinite(numbers))
     if len(strange):
         row, entry = list(column.items())[int(strange[0])]
-        told = entry.item() if isinstance(entry, np.generic) else entry
-        raise DataError(f"{where}: {column.name} is {told!r} in row {int(str(row)) + 1}; allowed: finite numbers")
+        value = entry.item() if isinstance(entry, np.generic) else entry
+        raise DataError(f"{where}: {column.name} is {value!r} in row {int(str(row)) + 1}; allowed: finite numbers")
     return numbers
 
 
-def _parts(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Subsets:
+def _subsets(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Subsets:
     import pandas
 
     rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
     contents = [format(code, "x") for code in pandas.util.hash_pandas_object(rest, index=False)]
     groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
-    told = labels or ["all"] * len(frame)
+    strata = labels or ["all"] * len(frame)
     if spec.part is not None:
-        parts = given_subsets(list(frame[spec.part]), f"{where}: {spec.part}")
-        for part in ("train", "val") if labels is not None else ():
+        subsets = given_subsets(list(frame[spec.part]), f"{where}: {spec.part}")
+        for subset in ("train", "val") if labels is not None else ():
             assert labels is not None
-            missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+            missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
             if missing:
-                raise DataError(f"{where}: no row of class {missing[0]} is {part}; allowed: every class in it")
+                raise DataError(f"{where}: no {subset} row of class {missing[0]}; allowed: every class in {subset}")
         n = len(frame)
-        return fold_given_subsets(data.split.fold, parts, n, where, contents=contents, groups=groups, labels=told)
-    return assign_subsets(data.split, where, contents=contents, groups=groups, labels=told)
+        return fold_given_subsets(data.split.fold, subsets, n, where, contents=contents, groups=groups, labels=strata)
+    return assign_subsets(data.split, where, contents=contents, groups=groups, labels=strata)
 
 
 def _inputs(
     frame: pandas.DataFrame, spec: TableSpec, train: NDArray[np.int32], where: str
 ) -> tuple[NDArray[np.float32], list[dict[str, Any]], list[str]]:
-    """The inputs (n, columns), how each was made, and which columns were left out and why."""
+    """Return the inputs (n, columns), how each was made, and the columns left out with reasons."""
     aside = {spec.target, spec.group, spec.part, *spec.leave_out}
     arrays, columns, dropped = [], [], list[str]()
     for name in frame.columns:
@@ -254,7 +286,7 @@ def _inputs(
             arrays.append(array)
             columns.append({"name": name, **how})
     if not arrays:
-        found = "; ".join(dropped) or "none but the target"
+        found = "; ".join(dropped) or "only the target"
         raise DataError(f"{where}: no column to learn from ({found}); allowed: at least one column of numbers")
     return np.stack(arrays, axis=1).astype(np.float32), columns, _shortened(dropped)
 
@@ -269,7 +301,7 @@ def _column(
         numbers = pandas.to_numeric(column, errors="coerce")
         if numbers.notna().sum() < 0.9 * column.notna().sum():
             if not 2 <= len(levels) <= MAX_LEVELS:
-                return [], f"text with {len(levels)} different entries"
+                return [], f"text with {len(levels)} distinct entries"
             entries = column.astype(str)
             ones = [np.asarray(entries == level, np.float64) - 0.5 for level in levels]
             missing = int(column.isna().sum())
@@ -279,10 +311,10 @@ def _column(
     values = np.where(np.isfinite(values), values, np.nan)
     known = values[train][~np.isnan(values[train])]
     if len(known) == 0:
-        return [], "no value in the training part"
+        return [], "no value in the training set"
     centre, spread, median = float(known.mean()), float(known.std()), float(np.median(known))
     if not spread > 1e-12 * max(1.0, abs(centre)):
-        return [], "the same in all of the training part"
+        return [], "constant in the training set"
     missing = int(np.isnan(values).sum())
     filled = (np.where(np.isnan(values), median, values) - centre) / spread
     return [(filled, {"centre": centre, "scale": spread, "median": median, "missing": missing})], None
@@ -295,7 +327,7 @@ def _shortened(reasons: Sequence[str], most: int = 5) -> list[str]:
 
 
 def listed_names(names: Iterable[str], most: int = 12) -> str:
-    """The first of them, and how many there are."""
+    """Return the first names as text, and the number of all if there are more."""
     some = ", ".join(shown(str(name)) for name in list(names)[:most])
     n = len(list(names))
     return some if n <= most else f"{some}, ... ({n} in all)"

@@ -1,8 +1,8 @@
-"""The side of a worker process: lines of JSON come, each a list of jobs, and each job is answered by two lengths, JSON
-and bytes.
+"""Request loop of a worker process.
 
-An empty answer says that it is ready. Its parent may be any program: unlike the processes of :mod:`multiprocessing` it
-does not import the parent's main module, shares no threads and unpickles nothing.
+Each line on standard input is a JSON list of requests. Each request is answered on standard output by two lengths,
+JSON and bytes. An empty response says that the worker is ready. Unlike a process of :mod:`multiprocessing`, the worker
+does not import the main module of its parent, shares no threads and unpickles nothing.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ LENGTHS = struct.Struct(">IQ")
 REQUEST_TIMEOUT_S = 60
 
 Response = tuple[dict[str, Any], bytes]
-"""JSON values and bytes."""
+"""Header of JSON values, and bytes."""
 
 
 def serve_requests(answer: Callable[[Any], Response]) -> None:
-    """Answer until standard input ends. A job that takes too long ends the process by SIGALRM."""
+    """Answer requests until standard input ends; a request that takes too long ends the process by SIGALRM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Libraries that print must not write between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
+    # Libraries that print must not write between the responses.
+    output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _write(answers, ({}, b""))
+    _write(output, ({}, b""))
     for line in sys.stdin.buffer:
         for request in json.loads(line):
             signal.alarm(REQUEST_TIMEOUT_S)
-            answered = answer(request)
+            response = answer(request)
             signal.alarm(0)
-            _write(answers, answered)
+            _write(output, response)
 
 
 def open_lock(file: str | Path) -> int:
-    """A descriptor for the ``lock`` that processes share."""
+    """Open the lock file that processes share, and return its descriptor."""
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
 
-def _write(answers: BinaryIO, answered: Response) -> None:
-    told, payload = answered
-    text = json.dumps(told).encode()
-    answers.write(LENGTHS.pack(len(text), len(payload)) + text)
-    answers.write(payload)
-    answers.flush()
+def _write(output: BinaryIO, response: Response) -> None:
+    header, payload = response
+    text = json.dumps(header).encode()
+    output.write(LENGTHS.pack(len(text), len(payload)) + text)
+    output.write(payload)
+    output.flush()

@@ -1,4 +1,4 @@
-"""Jobs that are done in several processes; one that kills its process costs that job alone."""
+"""Pool of worker processes; a request that crashes its process fails alone."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from aifs_tune.errors import WorkError
 
 _CHUNK = 16
 _CHUNKS_EACH = 4
-_FEW_JOBS = 200
+_MIN_REQUESTS = 200
 _MAX_PROCESSES = 8
 _TRIES = 2
-"""Processes that a job may end before it is given up: the first may have died of something else."""
+"""Number of crashed processes after which a request fails; the first crash may have another cause."""
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A job that ends its process, and how that ended."""
+    """Result of a request that crashes its process; ``how`` says how the process ended."""
 
     how: str
 
 
-def n_workers(n_jobs: int, processes: int | None) -> int:
-    """How many of ``processes`` have something to do; 0: the jobs are done in this process.
+def n_workers(n_requests: int, processes: int | None) -> int:
+    """Return the number of worker processes to start; 0 means that this process does the work.
 
-    None takes one for each CPU up to 8, and does fewer than 200 jobs right here.
+    None for ``processes`` means one for each CPU, at most 8, and 0 for fewer than 200 requests.
     """
     if processes is None:
-        processes = 0 if n_jobs < _FEW_JOBS else min(_n_cpus(), _MAX_PROCESSES)
-    return min(processes, n_jobs)
+        processes = 0 if n_requests < _MIN_REQUESTS else min(_n_cpus(), _MAX_PROCESSES)
+    return min(processes, n_requests)
 
 
 def run_requests(
     requests: Sequence[Any], command: Sequence[str], n: int, *, does: str
 ) -> Generator[tuple[int, Response | WorkerDied], None, None]:
-    """Index into ``jobs``, JSON values, and the answer to that one, in the order they are ready.
+    """Yield the index of a request and the response to it, in the order in which they are ready.
 
-    ``command`` is a module with :func:`~aifs_tune.data.worker_loop.serve_requests` and its arguments, which runs in
-    ``n``
-    processes; ``does`` is what messages say of it. A worker waits until its last answer was taken, so that no answers
-    pile up. Closing the generator ends the processes.
+    ``requests`` are JSON values. ``command`` is a module that calls
+    :func:`~aifs_tune.data.worker_loop.serve_requests`, and its arguments; it runs in ``n`` processes. ``does`` says
+    in messages what it does. A worker waits until its last response was taken, so responses do not pile up. Closing
+    the generator stops the processes.
 
     Raises
     ------
     WorkError
         If no process can be started.
     """
-    pool = _Pool(requests, command, n, f"the process that {does} does not start")
+    pool = _Pool(requests, command, n, f"the process that {does} did not start")
     try:
         yield from pool.run()
     finally:
@@ -64,12 +64,12 @@ def run_requests(
 
 
 def _n_cpus() -> int:
-    """CPUs that this process may use; not every system tells."""
+    """Return the number of CPUs that this process may use, or of all CPUs if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pool:
-    """Hands chunks of jobs to workers and replaces those that die."""
+    """Sends chunks of requests to workers and replaces workers that die."""
 
     def __init__(self, requests: Sequence[Any], command: Sequence[str], n: int, refusal: str) -> None:
         self._all_requests, self._command, self._n, self._refusal = requests, command, n, refusal
@@ -122,7 +122,7 @@ class _Pool:
         worker.end()
 
     def _replace(self, worker: _Worker) -> Iterator[tuple[int, WorkerDied]]:
-        """Give up the job that a dead worker was doing, or let it be tried once more; start another worker."""
+        """Replace a dead worker; its current request is retried, or fails after too many crashes."""
         self._remove(worker)
         code = worker.process.returncode
         if not worker.is_started:
@@ -142,12 +142,12 @@ class _Pool:
 
 def _died(code: int) -> str:
     if code == -signal.SIGALRM:
-        return f"it took more than {REQUEST_TIMEOUT_S} s"
-    return f"it ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        return f"took more than {REQUEST_TIMEOUT_S} s"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 class _Worker:
-    """One process; ``pending`` are the jobs it has not answered, in order; ``is_started`` once it said it is ready."""
+    """A worker process; ``pending`` are its unanswered requests in order, ``is_started`` is True once it is ready."""
 
     def __init__(self, requests: Sequence[Any], command: Sequence[str]) -> None:
         self._all_requests = requests
@@ -174,10 +174,10 @@ class _Worker:
             while line:
                 line = line[self._requests.write(line) :]
         except BrokenPipeError:
-            return  # it died; its answers end as well, and there that is seen
+            return  # the worker died; its output ends as well, and answer() returns None
 
     def answer(self) -> Response | None:
-        """What it says next; None if the process has died."""
+        """Read the next response; None if the process has died."""
         lengths = self._read(LENGTHS.size)
         if len(lengths) < LENGTHS.size:
             return None
@@ -188,7 +188,7 @@ class _Worker:
         return json.loads(text), payload
 
     def end(self) -> None:
-        """Kill the process if it still runs, and wait for it."""
+        """Kill the process if it is still running, and wait for it."""
         self._requests.close()
         self._answers.close()
         self.process.kill()
@@ -196,6 +196,6 @@ class _Worker:
 
     def _read(self, size: int) -> bytes:
         parts = bytearray()
-        while len(parts) < size and (part := self._answers.read(size - len(parts))):
-            parts += part
+        while len(parts) < size and (subset := self._answers.read(size - len(parts))):
+            parts += subset
         return bytes(parts)

@@ -68,11 +68,11 @@ def test_copies_are_found_and_others_of_the_kind_are_not(kind: str) -> None:
     assert len(pairs) >= (24 if kind == "moved by a pixel" else 29)
 
 
-def test_only_pairs_across_parts_are_reported() -> None:
+def test_only_pairs_across_subsets_are_reported() -> None:
     pictures = cells(20)
     images = np.concatenate([pictures, pictures[:3], pictures[:1]])
-    parts = ["train"] * 20 + ["test", "train", "test", "val"]
-    found = near_duplicates(images, parts=parts)
+    subsets = ["train"] * 20 + ["test", "train", "test", "val"]
+    found = near_duplicates(images, subsets=subsets)
     assert {(pair.first, pair.second) for pair in found.pairs} == {(0, 20), (2, 22), (0, 23), (20, 23)}
     assert found.to_frame()["similarity"].tolist() == pytest.approx([1.0] * 4)
     everywhere = {(pair.first, pair.second) for pair in near_duplicates(images).pairs}
@@ -125,7 +125,7 @@ def test_reduced_images_are_means_of_areas() -> None:
     [
         (np.zeros((2, 8, 8), np.uint8), {}, r"images: shape \(2, 8, 8\) of uint8; allowed: \(images, height"),
         (np.zeros((2, 8, 8, 1)), {}, "of float64; allowed"),
-        (np.zeros((2, 8, 8, 1), np.uint8), {"parts": ["train"]}, "parts: 1 of them; allowed: one for each of the 2"),
+        (np.zeros((2, 8, 8, 1), np.uint8), {"subsets": ["train"]}, "subsets: 1 entries; allowed: one for each of the 2"),
         (np.zeros((2, 8, 8, 1), np.uint8), {"distance": 17}, "distance: 17 is not allowed; allowed: 0 to 16 bits"),
         (np.zeros((2, 8, 8, 1), np.uint8), {"similarity": 0}, "similarity: 0 is not allowed"),
     ],

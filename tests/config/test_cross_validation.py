@@ -69,7 +69,7 @@ def test_one_fold_is_the_division_that_the_file_asks_for(table: DataSpec) -> Non
 
 
 def test_a_class_that_is_too_rare_for_so_many_folds_is_named(table: DataSpec) -> None:
-    with pytest.raises(DataError, match=r"class a has \d+ groups to be dealt; allowed: at least 50"):
+    with pytest.raises(DataError, match=r"class a has \d+ groups for the folds; allowed: at least 50"):
         rows(table.model_copy(update={"split": SplitSpec(fold=Fold(index=0, of=50))}))
 
 
@@ -81,7 +81,7 @@ def test_a_class_that_misses_a_fold_is_named() -> None:
         parts = refold_subsets(fold, part_of, labels, units, where="here", names=["x", "y"], what="groups")
         assert sorted(labels[parts == 1].tolist()) == [0, 1]
     units = np.array([0, 1, 2, 3, 3, 3, 3, 3])
-    with pytest.raises(DataError, match=r"here: class y has 1 groups to be dealt; allowed: at least 2"):
+    with pytest.raises(DataError, match=r"here: class y has 1 groups for the folds; allowed: at least 2"):
         refold_subsets(Fold(index=0, of=2), part_of, labels, units, where="here", names=["x", "y"], what="groups")
 
 
@@ -130,7 +130,7 @@ def test_folds_of_series_in_order_train_on_earlier_nights(tmp_path: Path) -> Non
         assert max(nights["test"]) < min(nights["val"])
         seen += found.test.tolist()
     assert len(seen) == len(set(seen)), "no series is measured twice in one deal"
-    with pytest.raises(DataError, match=r"in the test part of fold 0 of 30, which follow each other in time"):
+    with pytest.raises(DataError, match=r"in the test set of fold 0 of 30, which follow each other in time"):
         prepare_series(CrossValidation(folds=30).select_split(data, 0))
 
 
@@ -144,7 +144,7 @@ def test_the_named_training_part_is_dealt_into_folds(tmp_path: Path) -> None:
     for each in found:
         assert each["val"] == set(range(16, 20))
         assert each["train"] == set(range(16)) - each["test"]
-    with pytest.raises(DataError, match=r"class a has 8 different examples to be dealt; allowed: at least 9"):
+    with pytest.raises(DataError, match=r"class a has 8 different examples for the folds; allowed: at least 9"):
         rows(CrossValidation(folds=9).select_split(data, 0))
 
 

@@ -1,4 +1,4 @@
-"""Images in different parts that look alike, and the command that shows data before any training."""
+"""Images in different subsets that look alike, and the command that shows data before any training."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_near_duplicates_in_different_parts_are_named_once_found(folder: Path, m
     assert found is not None
     assert (found.n_pairs, found.n_images) == (1, 2)
     assert {found.worst[0].first, found.worst[0].second} == {"train/cell/train3.png", "test/cell/again.jpg"}
-    assert {found.worst[0].first_part, found.worst[0].second_part} == {"train", "test"}
-    assert "1 pair of images in different parts looks alike: " in found.text
+    assert {found.worst[0].first_subset, found.worst[0].second_subset} == {"train", "test"}
+    assert "1 pair of images in different subsets looks alike: " in found.text
     assert "keep images of the same thing together with data.group_by" in found.text
     monkeypatch.setattr(
         "aifs_tune.data.images.near_duplicates.near_duplicates", lambda *_, **__: pytest.fail("it is noted")

@@ -13,7 +13,7 @@ from astropy.io import fits
 from PIL import Image
 
 from aifs_tune.data.frames.formats import Reading, UnreadableError, format_of, read_image
-from aifs_tune.data.frames.stretch import Stretch, described, filled, measured
+from aifs_tune.data.frames.stretch import Stretch, filled, fit_stretch, image_statistics
 from aifs_tune.errors import DataError
 
 ONE = np.arange(12 * 9, dtype=np.float32).reshape(12, 9) / 7
@@ -184,7 +184,7 @@ def test_a_stretch_puts_the_sky_at_0_and_keeps_order(kind: Any) -> None:
     images = random.normal(200, 10, (20, 32, 32, 1)).astype(np.float32)
     images[:, 16, 16] = 5000
     images[:, 8, 8] = 900
-    stretch = measured(kind, np.array([described(image, kind) for image in images]), "here")
+    stretch = fit_stretch(kind, np.array([image_statistics(image, kind) for image in images]), "here")
     assert Stretch.from_json(stretch.to_json()) == stretch
     values = stretch.apply(images[0]).astype(np.float64)
     assert np.median(values) == pytest.approx(0, abs=0.1)
@@ -195,4 +195,4 @@ def test_a_stretch_puts_the_sky_at_0_and_keeps_order(kind: Any) -> None:
     else:
         assert light[16, 16, 0] / light[8, 8, 0] == pytest.approx(4800 / 700, rel=0.02)
     with pytest.raises(DataError, match="here: no pixel to train on is brighter"):
-        measured(kind, np.array([described(np.ones((8, 8, 1), np.float32), kind)]), "here")
+        fit_stretch(kind, np.array([image_statistics(np.ones((8, 8, 1), np.float32), kind)]), "here")

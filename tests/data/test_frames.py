@@ -145,7 +145,7 @@ def test_an_image_that_ends_its_process_costs_that_image_alone(tmp_path: Path) -
     frames = read_frames(listed, data, tmp_path, None, processes=1, **options)
     assert frames.rows == [*range(7), *range(8, N)]
     assert [str(one) for one in frames.skipped_files] == [
-        "kill.npy: ends the process that reads it (it ended by SIGKILL)"
+        "kill.npy: crashes the process that reads it (killed by SIGKILL)"
     ]
     for name in ("5.npy", "15.npy"):
         np.save(tmp_path / name, np.ones((9, 8)))
@@ -187,9 +187,9 @@ def test_nothing_is_read_again_until_a_file_changes(tmp_path: Path, monkeypatch:
         ({}, {"targets": {"z": {}}}, "no column 'z'; allowed: path, x"),
         ({}, {"targets": {}}, "no column 'label'; allowed: path"),
         ({}, {"group": "field"}, "no column 'field'"),
-        ({}, {"part": "night"}, "'n0' is no part; allowed: train, val, test"),
+        ({}, {"part": "night"}, "'n0' is not a subset; allowed: train, val, test"),
         ({}, {"index": "x"}, r"x is .* in row 1; allowed: whole numbers from 0"),
-        ({}, {"targets": {}, "label": "x"}, "x has 20 different entries"),
+        ({}, {"targets": {}, "label": "x"}, "x has 20 distinct entries"),
     ],
 )
 def test_a_wrong_manifest_is_refused(
@@ -197,7 +197,7 @@ def test_a_wrong_manifest_is_refused(
 ) -> None:
     rows = stars(tmp_path)
     if frames.get("label") == "x":
-        message, rows = "x has 30 different entries in 30 rows; allowed: classes that repeat", rows * 2
+        message, rows = "x has 30 distinct entries in 30 rows; allowed: classes that repeat", rows * 2
         rows = [{**row, "x": i / 7} for i, row in enumerate(rows[:30])]
     rows[0] = rows[0] | change
     with pytest.raises(DataError, match=message) as refused:

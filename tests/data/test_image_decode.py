@@ -138,12 +138,12 @@ def test_the_orientation_in_exif_is_not_applied() -> None:
         (io.BytesIO(b"hello"), "is not a JPEG, PNG or TIFF image"),
         (io.BytesIO(b""), "is not a JPEG, PNG or TIFF image"),
         (encoded(picture(0), "GIF"), "is not a JPEG, PNG or TIFF image"),
-        (io.BytesIO(b"\x89PNG\r\n\x1a\nrubbish"), "is a PNG file that is damaged or of a rare kind"),
+        (io.BytesIO(b"\x89PNG\r\n\x1a\nrubbish"), "is a damaged or unsupported PNG file"),
         (encoded(picture(0), "TIFF", save_all=True, append_images=[picture(1)]), "has 2 frames; allowed: 1"),
         (encoded(picture(0), "PNG", save_all=True, append_images=[picture(1)] * 2), "has 3 frames; allowed: 1"),
         (encoded(Image.new("F", (4, 4)), "TIFF"), "has floating-point pixels"),
         (encoded(Image.fromarray(np.array([[70000, 0]], np.int32)), "TIFF"), "has pixel values from 0 to 70000"),
-        (encoded(Image.new("LAB", (4, 4)), "TIFF"), "has pixels of kind LAB"),
+        (encoded(Image.new("LAB", (4, 4)), "TIFF"), "has the pixel mode LAB"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(file: io.BytesIO, said: str) -> None:

@@ -55,9 +55,9 @@ def test_a_file_that_ends_its_process_costs_that_file_alone(
     assert sorted(found) == list(range(35))
     problems = {i: one.facts.problem for i, one in found.items() if one.facts.problem}
     assert problems == {
-        1: "ends the process that decodes it (it ended by SIGKILL)",
-        3: "ends the process that decodes it (it ended with exit code 3)",
-        4: "ends the process that decodes it (it took more than 60 s)",
+        1: "crashes the process that decodes it (killed by SIGKILL)",
+        3: "crashes the process that decodes it (ended with exit code 3)",
+        4: "crashes the process that decodes it (took more than 60 s)",
     }
     assert found[2].pixels is not None
 
@@ -73,7 +73,7 @@ def test_stopping_early_ends_the_processes(files: Callable[..., list[ImageFileDi
 
 
 def test_processes_that_do_not_start_are_an_error(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match=r"does not start: .* it ended with exit code 1"):
+    with pytest.raises(WorkError, match=r"did not start: .* ended with exit code 1"):
         decoded(files("a.png"), tmp_path, processes=1, worker="no_such_worker")
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_changes_meanwhile_is_an_error(
         decoded(sources, tmp_path, processes=processes)
     (tmp_path / "a.png").unlink()
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a.png cannot be read any more \(is not a regular file\)"):
+    with pytest.raises(DataError, match=r"a.png can no longer be read \(is not a regular file\)"):
         decoded(sources, tmp_path, processes=processes)
 
 

@@ -28,13 +28,13 @@ def test_class_folders(make_folder: MakeFolder) -> None:
         ("star/0000.png", "star", None),
         ("star/0001.png", "star", None),
     ]
-    assert (scan.classes, scan.parts, scan.skipped_files) == (("galaxy", "star"), (), ())
+    assert (scan.classes, scan.subsets, scan.skipped_files) == (("galaxy", "star"), (), ())
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_part_folders(make_folder: MakeFolder, val: str) -> None:
     scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, f"{val}/a": 1, "test/b": 1}))
-    assert scan.parts == ("train", "val", "test")
+    assert scan.subsets == ("train", "val", "test")
     assert scan.classes == ("a", "b")
     found = {(file.part, file.label) for file in scan.files}
     assert found == {("train", "a"), ("train", "b"), ("val", "a"), ("test", "b")}
@@ -42,7 +42,7 @@ def test_part_folders(make_folder: MakeFolder, val: str) -> None:
 
 def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
     scan = scan_folder(make_folder({"train": 1, "tram": 1}))
-    assert (scan.parts, scan.classes) == ((), ("train", "tram"))
+    assert (scan.subsets, scan.classes) == ((), ("train", "tram"))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
     [
         ({"train/a": 1, "val/a": 1, "rest": 1}, "rest beside train, val"),
         ({"val/a": 1, "test/a": 1}, "has test, val and no train"),
-        ({"train/a": 1, "val/a": 1, "valid/a": 1}, "two names of one part"),
+        ({"train/a": 1, "val/a": 1, "valid/a": 1}, "two names for the same subset"),
     ],
 )
 def test_doubtful_layouts_are_refused(make_folder: MakeFolder, counts: dict[str, int], said: str) -> None:
@@ -84,10 +84,10 @@ def test_links_are_followed_once(make_folder: MakeFolder, tmp_path: Path) -> Non
     scan = scan_folder(folder)
     assert [file.name for file in scan.files] == ["a/0000.png", "a/0001.png", "b/0000.png"]
     reasons = {one.name: one.reason for one in scan.skipped_files}
-    assert reasons["a/again.png"] == "is a link to a/0000.png, which is read already"
-    assert reasons["a/loop"] == "is a link to a, which is read already"
-    assert reasons["a/up"] == "is a link to ., which is read already"
-    assert reasons["a/self"].startswith("is a link that leads nowhere")
+    assert reasons["a/again.png"] == "is a link to a/0000.png, which is already read"
+    assert reasons["a/loop"] == "is a link to a, which is already read"
+    assert reasons["a/up"] == "is a link to ., which is already read"
+    assert reasons["a/self"].startswith("is a broken link")
 
 
 def test_what_is_no_file_is_never_opened(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_is_no_file_is_never_opened(make_folder: MakeFolder, tmp_path: Path
         SkippedFile("a/pipe.png", "is a FIFO, not a file"),
         SkippedFile("a/socket.png", "is a socket, not a file"),
         SkippedFile("b/empty.png", "is empty"),
-        SkippedFile("b/gone.png", "is a link that leads nowhere (No such file or directory)"),
+        SkippedFile("b/gone.png", "is a broken link (No such file or directory)"),
     )
 
 

@@ -19,7 +19,7 @@ from pictures import picture
 from PIL import Image
 
 from aifs_tune.config.data import DataSpec
-from aifs_tune.data import PreparedImages, preflight, prepare_images
+from aifs_tune.data import PreparedImages, prepare_images
 from aifs_tune.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -54,7 +54,9 @@ def test_bad_files_are_left_out_and_named(make_folder: MakeFolder) -> None:
     }
     assert len(result.images.images) == 12
     assert "left out: a/empty.png: is empty" in result.preflight.lines()
-    with pytest.raises(DataError, match=r"6 things cannot be used; allowed when strict: none\n  a/cut.png: is damaged"):
+    with pytest.raises(
+        DataError, match=r"6 files or classes cannot be used; allowed when strict: none\n  a/cut.png: is damaged"
+    ):
         prepared(folder, strict=True)
 
 
@@ -120,7 +122,7 @@ def test_classes_too_small_for_every_part_are_left_out(make_folder: MakeFolder) 
     result = prepared(folder)
     assert result.images.classes == result.preflight.classes == ("a", "b")
     assert len(result.images.images) == 12
-    few = "usable images, {} different images; allowed: at least 3, one for each part (left out)"
+    few = "usable images, {} different images; allowed: at least 3, one for each subset (left out)"
     assert result.preflight.warnings == (
         "class bad: has 0 " + few.format(0),
         "class few: has 2 " + few.format(2),
@@ -140,7 +142,7 @@ def test_fewer_than_two_classes_is_refused(make_folder: MakeFolder, strict: bool
         prepared(folder, strict=strict)
     (folder / "a" / "0000.png").write_text("x")
     with pytest.raises(DataError, match=r"a/0000\.png: is not a JPEG"):
-        preflight(DataSpec(folder=folder, image_size=8))
+        prepare_images(DataSpec(folder=folder, image_size=8))
 
 
 def test_no_folder_is_refused() -> None:
@@ -208,8 +210,8 @@ def test_a_group_is_in_one_part(make_folder: MakeFolder, pattern: str) -> None:
     (folder / "a" / "odd.png").write_bytes(next((folder / "a").iterdir()).read_bytes())
     result = prepared(folder, group_by=pattern)
     assert result.preflight.n_groups == 6
-    assert reasons(result) == {"a/odd.png": f"its name has no match for group_by {pattern!r}"}
-    assert not [warning for warning in result.preflight.warnings if "in more than one part" in warning]
+    assert reasons(result) == {"a/odd.png": f"its name does not match group_by {pattern!r}"}
+    assert not [warning for warning in result.preflight.warnings if "in more than one subset" in warning]
     assert [min(by_class.values()) > 0 for by_class in result.preflight.counts.values()] == [True] * 3
 
 
@@ -221,21 +223,21 @@ def test_too_few_groups_are_told(make_folder: MakeFolder) -> None:
         prepared(folder, group_by="^f[0-9]")
 
 
-def test_groups_that_no_deal_can_divide_are_told(make_folder: MakeFolder) -> None:
+def test_groups_that_cannot_be_split_are_refused(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 3, "b": 3, "c": 3})
     # Three groups for each of three classes, but any two classes share two of them in a ring.
     names = {"a": "xyz", "b": "xyw", "c": "xzw"}
     for label, groups in names.items():
         for i, group in enumerate(groups):
             (folder / label / f"{i:04d}.png").rename(folder / label / f"{group}.png")
-    with pytest.raises(DataError, match=r"group_by '\^\.': 4 groups .* so that each of train, val, test has every"):
+    with pytest.raises(DataError, match=r"group_by '\^\.': 4 groups .* so that train, val, test each have every"):
         prepared(folder, group_by="^.")
 
 
 def test_groups_across_part_folders_are_warned_of(make_folder: MakeFolder) -> None:
     folder = make_folder({f"{part}/{label}": 3 for part in ("train", "val") for label in "ab"})
     warnings = prepared(folder, group_by="^[0-9]+").preflight.warnings
-    assert warnings == ("3 groups in more than one part: 0000, 0001, 0002",)
+    assert warnings == ("3 groups in more than one subset: 0000, 0001, 0002",)
 
 
 def test_copies_stay_in_one_part_and_are_counted(make_folder: MakeFolder) -> None:
@@ -252,7 +254,7 @@ def test_copies_stay_in_one_part_and_are_counted(make_folder: MakeFolder) -> Non
     for pixels, part in zip(images.images, part_of, strict=True):
         by_pixels.setdefault(pixels.tobytes(), set()).add(int(part))
     assert all(len(parts) == 1 for parts in by_pixels.values())
-    assert "20 images more than once in a class, each kept in one part" in result.preflight.lines()
+    assert "20 images with copies in the same class; copies stay in one subset" in result.preflight.lines()
 
 
 def test_conflicting_labels_and_copies_across_parts_are_warned_of(make_folder: MakeFolder) -> None:
@@ -260,10 +262,10 @@ def test_conflicting_labels_and_copies_across_parts_are_warned_of(make_folder: M
     shutil.copy(folder / "train/a/0000.png", folder / "train/b/copy.png")
     shutil.copy(folder / "train/a/0001.png", folder / "val/a/copy.png")
     found = prepared(folder).preflight
-    assert (found.duplicates.across_classes, found.duplicates.across_parts) == (1, 1)
+    assert (found.duplicates.across_classes, found.duplicates.across_subsets) == (1, 1)
     assert found.warnings == (
         "1 image in more than one class: train/a/0000.png = train/b/copy.png",
-        "1 image in more than one part: train/a/0001.png = val/a/copy.png",
+        "1 image in more than one subset: train/a/0001.png = val/a/copy.png",
     )
 
 
@@ -287,7 +289,7 @@ def test_16_bit_images_are_scaled_as_asked_or_measured(make_folder: MakeFolder) 
     assert result.preflight.range16 == (1000, 3004)
     assert result.images.images[result.images.labels == 1].max() >= 250
     assert any("16-bit values 1000 to 3004 become 0 to 255" in line for line in result.preflight.lines())
-    assert "10 16-bit images beside 8-bit ones: brightness may differ" in result.preflight.warnings
+    assert "10 16-bit images mixed with 8-bit images: brightness may differ" in result.preflight.warnings
     given = prepared(folder, range16=[0, 5000]).images.images
     assert {51, 153} <= set(np.unique(given))
 
@@ -296,7 +298,7 @@ def test_the_report_is_plain_json(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 5, "b": 5})
     os.rename(os.fsencode(folder / "a" / "0000.png"), os.fsencode(folder / "a") + b"/\xff.png")
     (folder / "a" / "bad\n.png").write_text("x")
-    found = preflight(DataSpec(folder=folder, image_size=8))
+    found = prepare_images(DataSpec(folder=folder, image_size=8)).preflight
     back = json.loads(json.dumps(found.to_json()).encode("utf-8"))
     assert back["counts"]["train"] == {"a": 3, "b": 3}
     assert back["bits"] == {"8": 10}

@@ -246,13 +246,13 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], d
     "text": (lambda m: m.assign(period="long"), {"targets": {"period": None}}, "period is 'long' in row 1"),
     "gone": (lambda m: m.assign(path="gone.csv"), {}, "gone.csv: there is no such file"),
     "one class": (lambda m: m.assign(label="a"), {}, "all series are of class a; allowed: at least 2 classes"),
-    "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row is val"),
-    "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is no part; allowed: train, val, test"),
+    "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row for val"),
+    "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is not a subset; allowed: train, val, test"),
     "class not in val": (lambda m: m.assign(label=["a"] * 18 + ["b"] * 2), {"order": "night"}, "no series of class b"),
     "one night": (lambda m: m.assign(night=1), {"order": "night"}, "too few different entries of the order for a val"),
     "empty group": (lambda m: m.assign(star=None), {"group": "star"}, "star is empty in row 1"),
     "few": (lambda m: m[:9], {}, "9 series; allowed: at least 10"),
-    "constant": (lambda m: m.assign(period=1.0), {"targets": {"period": None}}, "period is the same in all"),
+    "constant": (lambda m: m.assign(period=1.0), {"targets": {"period": None}}, "period is constant in"),
 }
 
 

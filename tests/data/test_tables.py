@@ -46,7 +46,7 @@ def test_prepared_data_of_an_earlier_version_are_refused(write: Callable[..., Ta
     (entry / "y_true.npy").rename(entry / "truths.npy")
     facts = json.loads((entry / "facts.json").read_text())
     (entry / "facts.json").write_text(json.dumps(facts | {"version": 1}))
-    with pytest.raises(NotFoundError, match=r"version 1 of the format; this release reads 2\); prepare them again"):
+    with pytest.raises(NotFoundError, match=r"version 1 of the format; this release reads 2\); prepare the data again"):
         open_examples(entry)
 
 
@@ -148,13 +148,17 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], s
     "no target": (lambda f: f.drop(columns="target"), {}, "no column 'target'; allowed: id, u, v"),
     "no group": (lambda f: f, {"group": "ward"}, "no column 'ward'"),
     "one class": (lambda f: f.assign(target="a"), {}, r"target has 1 class\(es\); allowed: at least 2"),
-    "numbers as classes": (lambda f: f.assign(target=f["u"]), {}, "60 different entries in 60 rows"),
+    "numbers as classes": (lambda f: f.assign(target=f["u"]), {}, "60 distinct entries in 60 rows"),
     "classes as numbers": (lambda f: f, {"predict": "values"}, "target is 'a' in row 1; allowed: finite numbers"),
-    "a constant": (lambda f: f.assign(target=1.0), {"predict": "values"}, "target is the same in all rows"),
+    "a constant": (lambda f: f.assign(target=1.0), {"predict": "values"}, "target is constant in"),
     "a rare class": (lambda f: f.assign(target=["x", *["y", "z"] * 29, "y"]), {}, "class x has 1 different rows"),
     "nothing to learn from": (lambda f: f[["id", "target"]], {}, "no column to learn from .*60 different|no column to"),
     "too few rows": (lambda f: f.head(8), {}, "8 rows with a target; allowed: at least 10"),
-    "a strange part": (lambda f: f.assign(part="training"), {"part": "part"}, "'training' is no part; allowed: train"),
+    "a strange part": (
+        lambda f: f.assign(part="training"),
+        {"part": "part"},
+        "'training' is not a subset; allowed: train",
+    ),
     "no rows": (lambda f: f.head(0), {}, "has no rows"),
 }
 
@@ -174,7 +178,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{name}: cannot be read as a table"):
             prepare_table(DataSpec(table=TableSpec(file=tmp_path / name)))
     (tmp_path / "twice.csv").write_text("a,a,target\n1,2,x\n")
-    with pytest.raises(DataError, match="column 'a' is there twice"):
+    with pytest.raises(DataError, match="column 'a' is duplicated"):
         prepare_table(DataSpec(table=TableSpec(file=tmp_path / "twice.csv")))
 
 

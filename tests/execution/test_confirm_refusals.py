@@ -108,7 +108,7 @@ def test_changed_data_are_refused_and_the_file_is_named(study: StudyRecord, url:
 
 def test_data_that_cannot_be_divided_so_are_refused(study: StudyRecord, url: str, file: Path) -> None:
     found = refusal("confirm", "cells", "--folds", "50", "--repeats", "1", "--storage", url)
-    assert "class a has 9 groups to be dealt; allowed: at least 50, one for each fold" in found
+    assert "class a has 9 groups for the folds; allowed: at least 50, one for each fold" in found
     words = ("noise", "gene_expression", "--storage", url, "--data", str(file), "--folds", "40", "--repeats", "1")
     assert "class a has " in refusal(*words)
     frame = pd.read_csv(file)

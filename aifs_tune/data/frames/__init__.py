@@ -1,1 +1,1 @@
-"""Scientific frames (FITS, HDF5, NumPy, TIFF) that a manifest lists."""
+"""Images in scientific formats (FITS, HDF5, NumPy, TIFF) that a manifest lists."""

@@ -1,4 +1,4 @@
-"""The images of a manifest on disk, in several processes, until the training part has told how they are stretched."""
+"""Reading of the images of a manifest in worker processes, and stretching by the training set."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError, NotFoundError
 
 _WORKER = "aifs_tune.data.frames.worker"
-_TOLD_EVERY = 100
+_REPORT_EVERY = 100
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Images that could be read, in the file ``raw`` as float32 of ``shape`` (height, width, bands).
+    """Readable images, stored in the file ``raw`` as float32 of ``shape`` (height, width, bands).
 
-    ``rows`` are theirs in the manifest, ``offsets`` where they begin in ``raw``, ``contents`` their digests,
-    ``statistics`` (n, 6, bands) what the stretch is measured on. ``native`` is the height and width of the files'
-    images, of the first if they differ.
+    ``rows`` are their rows in the manifest, ``offsets`` their positions in ``raw``, ``contents`` their digests, and
+    ``statistics`` (n, 6, bands) the values from which the stretch is fitted. ``native`` is the height and width of the
+    images in the files, of the first image if they differ.
     """
 
     raw: Path
@@ -53,7 +53,7 @@ class Frames:
     n_missing: int
 
     def stretched(self, stretch: Stretch, path: Path) -> NDArray[np.float16]:
-        """All images stretched, written to ``path`` one at a time and mapped; removes the raw ones."""
+        """Stretch all images into ``path``, one at a time, remove the raw file and return the memory-mapped array."""
         n_bytes = 4 * int(np.prod(self.shape))
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
         with open(self.raw, "rb") as raw, open(path, "wb") as file:
@@ -77,15 +77,16 @@ def read_frames(
     processes: int | None = None,
     worker: str = _WORKER,
 ) -> Frames:
-    """Read all images into a file in ``scratch``; those that cannot be used are left out.
+    """Read all images into a file in ``scratch``; unusable images are left out.
 
-    ``lock_file`` is that of large images; ``processes`` are those of
-    :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that runs in each.
+    ``lock_file`` is the lock for large images, ``processes`` the argument of
+    :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that each process runs.
 
     Raises
     ------
     DataError
-        If images differ in size or bands where they must not; names the first one and the first that differs.
+        If images differ in size or bands where they must agree; the text names the first image and the first that
+        differs.
     """
     settings = FrameSettings(
         Reading(spec.hdu, spec.dataset, spec.bands), spec.background, spec.stretch, spec.image_size
@@ -93,7 +94,7 @@ def read_frames(
     taken = _Taken(manifest, spec)
     n = n_workers(len(manifest), processes)
     command = [worker, json.dumps(settings.to_json()), str(lock_file)]
-    found = _there(manifest, command, n) if n else _here(manifest, settings)
+    found = _read_in_workers(manifest, command, n) if n else _read(manifest, settings)
     with open(scratch / "raw", "wb") as raw, closing(found):
         for n_done, (row, frame) in enumerate(found, start=1):
             if isinstance(frame, Frame):
@@ -101,7 +102,7 @@ def read_frames(
                 raw.write(frame.pixels.data)
             else:
                 taken.take(row, frame)
-            if progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(manifest)):
+            if progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(manifest)):
                 progress("reading", n_done, len(manifest))
     known = taken.known
     return Frames(
@@ -119,10 +120,10 @@ def read_frames(
 
 
 _Found = Generator[tuple[int, Frame | str], None, None]
-"""Rows of the manifest, each with its image or the reason why there is none."""
+"""Rows of the manifest, each with its image or the reason why it cannot be used."""
 
 
-def _here(manifest: Manifest, settings: FrameSettings) -> _Found:
+def _read(manifest: Manifest, settings: FrameSettings) -> _Found:
     for row, (files, index) in enumerate(zip(manifest.files, manifest.indices, strict=True)):
         try:
             yield row, read_frame(files, index, settings)
@@ -130,24 +131,24 @@ def _here(manifest: Manifest, settings: FrameSettings) -> _Found:
             yield row, str(error)
 
 
-def _there(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
+def _read_in_workers(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
     requests = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
     with closing(run_requests(requests, command, n, does="reads images")) as answers:
         for row, answer in answers:
             if isinstance(answer, WorkerDied):
-                yield row, f"ends the process that reads it ({answer.how})"
+                yield row, f"crashes the process that reads it ({answer.how})"
                 continue
-            told, payload = answer
-            if "problem" in told:
-                yield row, told["problem"]
+            header, payload = answer
+            if "problem" in header:
+                yield row, header["problem"]
                 continue
-            pixels = np.frombuffer(payload, np.float32).reshape(told["shape"])
-            yield row, Frame(pixels, tuple(told["native"]), np.array(told["statistics"]), told["n_missing"])
+            pixels = np.frombuffer(payload, np.float32).reshape(header["shape"])
+            yield row, Frame(pixels, tuple(header["native"]), np.array(header["statistics"]), header["n_missing"])
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is kept of an image in memory; its pixels are at ``offset`` of the raw file."""
+    """Properties of an image that stay in memory; its pixels are at ``offset`` in the raw file."""
 
     offset: int
     shape: tuple[int, int, int]
@@ -164,7 +165,7 @@ class _Known:
 
 
 class _Taken:
-    """Takes what is known of images in any order, and checks each against the first in the order of the manifest."""
+    """Collects properties of images in any order, and checks each against the first image of the manifest."""
 
     def __init__(self, manifest: Manifest, spec: FramesSpec) -> None:
         self._manifest, self._spec = manifest, spec
@@ -192,25 +193,52 @@ class _Taken:
         size, wanted = one.native, first.native
         both = f"{where}: {first_name} has {wanted[0]} x {wanted[1]} px and {name} has {size[0]} x {size[1]} px"
         if size != wanted and self._spec.image_size is None:
-            raise DataError(f"{both}; allowed: images of one size, or data.frames.image_size to resize them to")
+            raise DataError(f"{both}; allowed: images of one size, or a data.frames.image_size to resize them")
         if size != wanted and set(self._spec.roles) & {"x", "y", "vx", "vy", "length"}:
-            raise DataError(f"{both}; allowed where positions, vectors or lengths in px are predicted: one size")
+            raise DataError(f"{both}; allowed if positions, vectors or lengths in px are predicted: one size")
         if one.shape[2] != first.shape[2]:
             raise DataError(
-                f"{where}: {first_name} has {first.shape[2]} bands and {name} has {one.shape[2]}; allowed: as many in "
-                "all images"
+                f"{where}: {first_name} has {first.shape[2]} bands and {name} has {one.shape[2]}; allowed: the "
+                "same number of bands in all images"
             )
 
 
 def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]) -> NDArray[np.float16]:
-    """New images as those were prepared that ``facts`` of the examples describe, for ``predict`` of a trainer.
+    """Read new images like the training images, as input for ``predict`` of a trainer.
 
-    An entry of ``files`` is a file, or the frames of one image.
+    Parameters
+    ----------
+    facts : mapping
+        ``facts`` of the :class:`~aifs_tune.data.ExampleSet` that the trainer learnt from.
+    files : sequence of Path, or of sequences of Path
+        File of each image, or files of its frames.
+
+    Returns
+    -------
+    array of float16
+        Stretched images of shape (n, height, width, bands).
 
     Raises
     ------
     DataError
-        If one cannot be used, or has another size or other bands.
+        If an image cannot be read, or its size or number of bands differs from the training images.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import frames_like, prepare_frames
+    >>> rng = np.random.default_rng(0)
+    >>> rows = ["path,flux"]
+    >>> for i in range(12):
+    ...     np.save(f"{i}.npy", rng.normal(100, 5, (8, 8)) + i)
+    ...     rows.append(f"{i}.npy,{i}")
+    >>> _ = Path("manifest.csv").write_text("\\n".join(rows))
+    >>> frames = {"manifest": "manifest.csv", "targets": {"flux": "electron"}}
+    >>> prepared = prepare_frames(DataSpec(frames=frames))
+    >>> frames_like(prepared.examples.facts, [Path("3.npy"), Path("4.npy")]).shape
+    (2, 8, 8, 1)
     """
     height, width, n_bands = facts["shape"]
     reading = Reading.from_json(facts["reading"])
@@ -223,36 +251,36 @@ def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]
         except UnreadableError as error:
             raise DataError(f"{frames[0]}: {error}") from error
         if [*whole.shape[:2], whole.shape[2]] != [*facts["native"], n_bands]:
-            told = " x ".join(map(str, whole.shape))
-            raise DataError(f"{frames[0]}: has {told} pixels and bands; allowed: {facts['native']} and {n_bands}")
+            shape = " x ".join(map(str, whole.shape))
+            raise DataError(f"{frames[0]}: has {shape} pixels and bands; allowed: {facts['native']} and {n_bands}")
         images.append(stretch.apply(resized(whole, None if [height, width] == facts["native"] else height)))
     return np.stack(images)
 
 
-_VERSION = 2
+_VERSION = 3
 _SETTLED_NS = 2_000_000_000
 
 
-def find_prepared(root: Path, asked: Any, manifest: Manifest) -> PreparedExamples | None:
-    """What :func:`remember` noted for what is ``asked`` of these files; None if there is none, or it was deleted."""
+def find_prepared(root: Path, settings: Any, manifest: Manifest) -> PreparedExamples | None:
+    """Return what :func:`save_prepared` stored for these settings and files; None if missing or deleted."""
     try:
-        told = json.loads(_note(root, asked, manifest).read_bytes())
-        location = Path(told["location"])
-        return PreparedExamples(open_examples(location), location, told["lines"], FileTable(**told["files"]))
+        stored = json.loads(_index_file(root, settings, manifest).read_bytes())
+        location = Path(stored["location"])
+        return PreparedExamples(open_examples(location), location, stored["lines"], FileTable(**stored["files"]))
     except (OSError, ValueError, KeyError, TypeError, NotFoundError):
         return None
 
 
-def save_prepared(root: Path, asked: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
-    """Note it; not where a file is so new that it can change again within one tick of the file system's clock."""
+def save_prepared(root: Path, settings: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
+    """Store the result, unless a file is so new that it can change again within one tick of the file system's clock."""
     if max((times[2] for times in _statuses(manifest)), default=0) < time.time_ns() - _SETTLED_NS:
-        told = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}
-        write_file(_note(root, asked, manifest), json.dumps(told).encode())
+        stored = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}
+        write_file(_index_file(root, settings, manifest), json.dumps(stored).encode())
 
 
-def _note(root: Path, asked: Any, manifest: Manifest) -> Path:
+def _index_file(root: Path, settings: Any, manifest: Manifest) -> Path:
     files = [str(file) for file in _files(manifest)]
-    key = json.dumps([_VERSION, asked, files, _statuses(manifest)], sort_keys=True)
+    key = json.dumps([_VERSION, settings, files, _statuses(manifest)], sort_keys=True)
     return root / "index" / f"frames-{digest_of(key.encode())}.json"
 
 

@@ -1,4 +1,4 @@
-"""Image files of science as arrays: FITS, HDF5, NumPy, TIFF of many pages, JPEG and PNG, told by their suffix."""
+"""Readers of image files by suffix: FITS, HDF5, NumPy, TIFF with several pages, JPEG and PNG."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.images.decode import MAX_PIXELS, MALFORMED
+from aifs_tune.data.images.decode import MALFORMED, MAX_PIXELS
 from aifs_tune.data.images.folder import shown
 
 Pixels = NDArray[np.float32]
-"""One image, shape (height, width, bands); not a number where a pixel is missing."""
+"""One image of shape (height, width, bands); missing pixels are NaN."""
 
 _LEADING_ONES = 8
 
@@ -25,44 +25,47 @@ Admit = Callable[[int], None]
 
 
 class UnreadableError(Exception):
-    """One image cannot be used; the text says what was found and what is allowed."""
+    """Raised if an image cannot be used; the text says what was found and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read. ``hdu``, of FITS, are numbers or names, or ``all``; ``dataset`` is of HDF5 and npz; ``bands``
-    is the axis of the bands in FITS, HDF5 and NumPy."""
+    """Settings for reading files.
+
+    ``hdu`` has numbers or names of FITS HDUs, or ``all``. ``dataset`` is a name in HDF5 and npz files. ``bands`` is
+    the axis of the bands in FITS, HDF5 and NumPy.
+    """
 
     hdu: tuple[int | str, ...] = ()
     dataset: str | None = None
     bands: Literal["first", "last"] = "first"
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Reading:
-        """Of the values that ``dataclasses.asdict`` gave, which went through JSON."""
-        return cls(tuple(told["hdu"]), told["dataset"], told["bands"])
+    def from_json(cls, stored: Mapping[str, Any]) -> Reading:
+        """Make settings from ``dataclasses.asdict`` of settings, after JSON."""
+        return cls(tuple(stored["hdu"]), stored["dataset"], stored["bands"])
 
 
 def format_of(name: str) -> str | None:
-    """The format that the suffix of a file's name stands for; None for an unknown one."""
+    """Return the format of a file by its suffix; None for an unknown suffix."""
     lower = name.lower()
     lower = lower.removesuffix(".gz") if lower.endswith((".fits.gz", ".fit.gz", ".fts.gz")) else lower
     return SUFFIXES.get(Path(lower).suffix)
 
 
 def read_image(path: Path, index: int | None, reading: Reading, admit: Admit = lambda n_pixels: None) -> Pixels:
-    """The image in a file, or the one at ``index`` of a file with many.
+    """Read the image in a file, or the image at ``index`` of a file with several.
 
-    ``admit`` is called with the number of pixels, of all bands, before they are read; it may wait.
+    ``admit`` is called with the number of pixels in all bands before they are read; it may block.
 
     Raises
     ------
     UnreadableError
-        If there is none, or it is no image of numbers.
+        If there is no image, or it does not consist of numbers.
     """
     kind = format_of(path.name)
     if kind is None:
-        raise UnreadableError(f"is of an unknown kind; allowed: {', '.join(SUFFIXES)}")
+        raise UnreadableError(f"has an unknown suffix; allowed: {', '.join(SUFFIXES)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,7 +78,7 @@ def read_image(path: Path, index: int | None, reading: Reading, admit: Admit = l
         raise UnreadableError("does not exist") from None
     except (*MALFORMED, zipfile.BadZipFile, Warning) as error:
         text = shown(" ".join(str(error).split())[:160]) or type(error).__name__
-        raise UnreadableError(f"is no {kind} file that can be read ({text})") from error
+        raise UnreadableError(f"cannot be read as {kind} ({text})") from error
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def _fits(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iter
 
 
 class _Section:
-    """The array of an HDU, of which only what is asked for is read and scaled."""
+    """Array of an HDU that reads and scales only the requested section."""
 
     def __init__(self, hdu: Any) -> None:
         self.shape: tuple[int, ...] = tuple(hdu.shape)
@@ -117,16 +120,16 @@ def _chosen(opened: Any, wanted: tuple[int | str, ...]) -> list[Any]:
         except (KeyError, IndexError):
             raise UnreadableError(f"has no HDU {key!r}; allowed: {_hdus(opened)}") from None
         if not hdu.is_image or len(hdu.shape) < 2:
-            raise UnreadableError(f"HDU {key!r} is no image; found: {_hdus(opened)}")
+            raise UnreadableError(f"HDU {key!r} is not an image; found: {_hdus(opened)}")
         chosen.append(hdu)
     return chosen
 
 
 def _hdus(opened: Any) -> str:
-    def told(hdu: Any) -> str:
+    def describe(hdu: Any) -> str:
         return " x ".join(map(str, hdu.shape)) or "empty" if hdu.is_image else "a table"
 
-    return ", ".join(f"{i} {shown(hdu.name)} ({told(hdu)})" for i, hdu in enumerate(opened))
+    return ", ".join(f"{i} {shown(hdu.name)} ({describe(hdu)})" for i, hdu in enumerate(opened))
 
 
 @contextmanager
@@ -161,23 +164,25 @@ def _npz(path: Path, index: int | None, reading: Reading, admit: Admit) -> Itera
 
 
 def _named(found: Mapping[str, Any], wanted: str | None) -> Any:
-    """The array of that name, or the only one that can be an image."""
+    """Return the array named ``wanted``, or the only one that can be an image."""
     if wanted is not None:
         name = wanted.strip("/")
         if name not in found:
-            listed = ", ".join(map(shown, found)) or "none is there"
+            listed = ", ".join(map(shown, found)) or "none found"
             raise UnreadableError(f"has no dataset {wanted!r}; allowed: {listed}")
         return found[name]
     images = [name for name, array in found.items() if array.ndim >= 2]
     if len(images) != 1:
         listed = ", ".join(map(shown, images)) or "none"
-        raise UnreadableError(f"has {len(images)} datasets of two axes or more ({listed}); allowed: one, or name it")
+        raise UnreadableError(
+            f"has {len(images)} datasets with two or more axes ({listed}); allowed: one, or set data.frames.dataset"
+        )
     return found[images[0]]
 
 
 @contextmanager
 def _picture(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
-    """All pages of a file beside each other, or the one at ``index``; transparent pixels on black."""
+    """Read all pages of a file as bands, or the page at ``index``; transparency gets a black background."""
     del reading
     from PIL import Image
 
@@ -203,10 +208,10 @@ def _values(page: Any) -> NDArray[Any]:
 
 def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit: Admit) -> Pixels:
     shape = tuple(array.shape)
-    told = " x ".join(map(str, shape)) or "no axes"
+    text = " x ".join(map(str, shape)) or "no axes"
     if index is not None:
         if len(shape) < 3:
-            raise UnreadableError(f"has the shape {told}; allowed with an index: 3 axes or 4, images along the first")
+            raise UnreadableError(f"has the shape {text}; allowed with an index: 3 or 4 axes, images along the first")
         if not 0 <= index < shape[0]:
             raise UnreadableError(f"has no image {index}; allowed: 0 to {shape[0] - 1}")
         _check_size(shape[1:], admit)
@@ -214,12 +219,14 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit
     else:
         _check_size(shape, admit)
         values = np.asarray(array)
-    while values.ndim > 2 and values.shape[0] == 1 and values.ndim < _LEADING_ONES:  # such as the Stokes axis of a map
+    while (
+        values.ndim > 2 and values.shape[0] == 1 and values.ndim < _LEADING_ONES
+    ):  # for example the Stokes axis of a map
         values = values[0]
     if values.ndim not in (2, 3) or 0 in values.shape:
-        raise UnreadableError(f"has the shape {told}; allowed: 2 axes, or 3 with the bands {bands}")
+        raise UnreadableError(f"has the shape {text}; allowed: 2 axes, or 3 with the bands {bands}")
     if values.dtype.kind not in "biuf":
-        raise UnreadableError(f"has pixels of kind {values.dtype}; allowed: whole or real numbers")
+        raise UnreadableError(f"has pixels of type {values.dtype}; allowed: integers or real numbers")
     if values.ndim == 2:
         values = values[..., np.newaxis]
     elif bands == "first":
@@ -235,7 +242,7 @@ def _check_size(shape: tuple[int, ...], admit: Admit) -> None:
 
 
 def beside(images: list[Pixels]) -> Pixels:
-    """Images of one size as the bands of one.
+    """Join images of equal size into one image with all their bands.
 
     Raises
     ------
@@ -244,8 +251,8 @@ def beside(images: list[Pixels]) -> Pixels:
     """
     sizes = {image.shape[:2] for image in images}
     if len(sizes) > 1:
-        told = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
-        raise UnreadableError(f"has frames of {told} pixels; allowed: all of one size")
+        text = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        raise UnreadableError(f"has frames of {text} pixels; allowed: frames of one size")
     return np.concatenate(images, axis=2)
 
 
@@ -262,4 +269,4 @@ SUFFIXES: Mapping[str, str] = {
     **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
     ".png": "PNG",
 }
-"""What a suffix stands for; that of FITS may have ``.gz`` behind it."""
+"""Format of each suffix; a FITS suffix may be followed by ``.gz``."""

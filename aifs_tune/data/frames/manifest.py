@@ -1,4 +1,4 @@
-"""The manifest: a table with a row for each image, which says where it is and what is to be predicted of it."""
+"""Manifest of images: a table with the path and the targets of each image."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MIN_IMAGES = 10
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says, an entry of each sequence for each image.
+    """Content of a manifest; each sequence has an entry for each image.
 
-    ``files`` of an image are its frames; ``indices`` say which image of a file, None for its only one. ``values`` has
-    the shape (n, targets); ``labels``, ``groups`` and ``parts`` are None where there is no such column. ``where`` is
-    what messages call it, ``lines`` what was left out.
+    ``files`` are the frames of an image, ``indices`` its index in a file with several images, else None. ``values``
+    has the shape (n, targets). ``labels``, ``groups`` and ``subsets`` are None without such a column. ``where`` is the
+    name in messages, and ``lines`` say what was left out.
     """
 
     source: Path
@@ -41,7 +41,7 @@ class Manifest:
     values: NDArray[np.float64]
     labels: Sequence[str] | None
     groups: Sequence[str] | None
-    parts: Sequence[str] | None
+    subsets: Sequence[str] | None
     lines: Sequence[str]
 
     def __len__(self) -> int:
@@ -49,17 +49,18 @@ class Manifest:
 
 
 def name_of(file: Path) -> str:
-    """What messages call a manifest."""
+    """Return the name of a manifest in messages."""
     return f"manifest {shown(str(file))}"
 
 
 def load_manifest(spec: FramesSpec) -> Manifest:
-    """Read the manifest of ``spec`` and check all but the images themselves.
+    """Read and check the manifest of ``spec``, without opening the images.
 
     Raises
     ------
     DataError
-        Naming the manifest, column or row, what was found and what is allowed.
+        If an entry is not allowed; the text names the manifest, the column or row, what was found and what is
+        allowed.
     """
     if spec.manifest is None:
         raise DataError("data.frames.manifest: no value given; allowed: a CSV or Parquet file")
@@ -93,29 +94,29 @@ def load_manifest(spec: FramesSpec) -> Manifest:
         if spec.label_column is None
         else class_labels(frame[spec.label_column], where, otherwise="data.frames.targets"),
         groups=None if spec.group is None else [str(entry) for entry in frame[spec.group]],
-        parts=None if spec.part is None else [str(entry) for entry in frame[spec.part]],
+        subsets=None if spec.part is None else [str(entry) for entry in frame[spec.part]],
         lines=lines,
     )
 
 
 def _numbered(frame: pandas.DataFrame, columns: Sequence[pandas.Series[Any]]) -> Any:
-    """Row numbers from 1, as below the header, with the entries of these columns."""
+    """Yield row numbers, from 1 below the header, with the entries of these columns."""
     return zip((int(row) + 1 for row in frame.index), *columns, strict=True)
 
 
 def _checked(entry: Any, where: str, row: int) -> str:
-    """A path as the manifest has it, if it leads to a file of a known kind below the manifest's folder."""
+    """Return the path of an entry if it is below the folder of the manifest and its suffix is known."""
     if not isinstance(entry, str) or not entry.strip():
         raise DataError(f"{where}: row {row} has the path {entry!r}; allowed: the path of an image file")
     path = os.path.normpath(entry.strip())
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path:
         raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r}, outside of the manifest's folder; allowed: a path "
-            "relative to it and below it"
+            f"{where}: row {row} has the path {shown(entry)!r}, outside the folder of the manifest; allowed: a relative "
+            "path below it"
         )
     if format_of(path) is None:
         raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r} of an unknown kind; allowed: {', '.join(SUFFIXES)}"
+            f"{where}: row {row} has the path {shown(entry)!r} with an unknown suffix; allowed: {', '.join(SUFFIXES)}"
         )
     return path
 

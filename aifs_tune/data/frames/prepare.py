@@ -1,4 +1,4 @@
-"""Images that a manifest lists, in the formats of science, with numbers to predict or classes."""
+"""Preparation of images in scientific formats that a manifest lists, with numbers or classes to predict."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aifs_tune._util.atomic_files import PARTIAL
 from aifs_tune._util.cache import cache_root, storing
 from aifs_tune.config.data import DataSpec, FramesSpec
 from aifs_tune.data.digests import Progress
-from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.frames.files import Frames, find_prepared, read_frames, save_prepared
 from aifs_tune.data.frames.manifest import MIN_IMAGES, Manifest, load_manifest
-from aifs_tune.data.frames.stretch import Stretch, measured
+from aifs_tune.data.frames.stretch import Stretch, fit_stretch
 from aifs_tune.data.images.decode import LOCK
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.images.inspect import listed
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.errors import DataError
@@ -30,18 +30,53 @@ from aifs_tune.errors import DataError
 def prepare_frames(
     data: DataSpec, *, strict: bool = False, processes: int | None = None, progress: Progress | None = None
 ) -> PreparedExamples:
-    """Read the images of ``data.frames``, divide and stretch them, one at a time in each process: memory does not grow
-    with the set. ``processes`` are those that read: None for one per CPU up to 8, and for fewer than 200 images none
-    but this one.
+    """Read the images of a manifest, split them and stretch their pixel values.
 
-    Missing pixels become the median of their image, and the stretch is that of the training part. Images that cannot
-    be used are left out and named; with ``strict``, or if they are more than half, they are an error. As long as the
-    manifest, the files and what is asked for stay what they are, nothing is read again.
+    Each process reads one image at a time, so the memory does not grow with the number of images. Missing pixels
+    become the median of their image, and the stretch is fitted to the training set. Unusable images are left out and
+    named. If the manifest, the files and the settings are unchanged, the images are not read again.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Section ``data`` of a sweep, with ``frames.manifest``.
+    strict : bool, default False
+        Raise if an image is unusable. Otherwise up to half of the images may be unusable.
+    processes : int, optional
+        Number of processes that read; 0 reads in this process. By default one per CPU, at most 8, and 0 for fewer
+        than 200 images.
+    progress : callable, optional
+        Called with ``"reading"``, the number of images done and the number of all images.
+
+    Returns
+    -------
+    PreparedExamples
+        The examples, with one float16 input array of shape (n, height, width, bands).
 
     Raises
     ------
     DataError
-        Naming manifest, row or file, what was found and what is allowed; StorageError if the cache cannot be written.
+        If the manifest or too many images cannot be used; the text names the manifest, row or file, what was found
+        and what is allowed.
+    StorageError
+        If the cache cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_frames
+    >>> rng = np.random.default_rng(0)
+    >>> rows = ["path,flux"]
+    >>> for i in range(12):
+    ...     np.save(f"{i}.npy", rng.normal(100, 5, (8, 8)) + i)
+    ...     rows.append(f"{i}.npy,{i}")
+    >>> _ = Path("manifest.csv").write_text("\\n".join(rows))
+    >>> frames = {"manifest": "manifest.csv", "targets": {"flux": "electron"}}
+    >>> prepared = prepare_frames(DataSpec(frames=frames))
+    >>> prepared.examples.inputs[0].shape, prepared.examples.targets[0].unit
+    ((12, 8, 8, 1), 'electron')
     """
     spec = data.frames or FramesSpec()
     manifest = load_manifest(spec)
@@ -71,8 +106,8 @@ def _check_skipped_files(frames: Frames, where: str, *, strict: bool) -> None:
 
 def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec, scratch: Path) -> PreparedExamples:
     where, rows = manifest.where, frames.rows
-    parts = _parts(frames, manifest, data)
-    stretch = measured(spec.stretch, frames.statistics[parts["train"]], where)
+    subsets = _subsets(frames, manifest, data)
+    stretch = fit_stretch(spec.stretch, frames.statistics[subsets["train"]], where)
     inputs = frames.stretched(stretch, scratch / "stretched.npy")
     facts = _facts(frames, spec, stretch)
     lines = [f"{where}: {len(manifest)} images of {frames.native[0]} x {frames.native[1]} px, {frames.shape[2]} bands"]
@@ -82,20 +117,20 @@ def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec
         labels = [manifest.labels[row] for row in rows]
         classes = tuple(sorted(set(labels)))
         y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], y_true, parts, classes=classes, facts=facts)
+        location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{name} {labels.count(name)}" for name in classes))
     else:
         units = {name: target.unit for name, target in spec.targets.items()}
-        y_true, targets = scaled(manifest.values[rows], parts["train"], units, where)
-        location = store_examples([inputs], y_true, parts, targets=targets, facts=facts)
-        told = [f"{t.name} {t.centre:.4g} +- {t.scale:.4g} {t.unit or ''}".rstrip() for t in targets]
-        lines.append(f"targets: {', '.join(told)}")
-    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+        y_true, targets = scaled(manifest.values[rows], subsets["train"], units, where)
+        location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
+        texts = [f"{t.name} {t.centre:.4g} +- {t.scale:.4g} {t.unit or ''}".rstrip() for t in targets]
+        lines.append(f"targets: {', '.join(texts)}")
+    counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines.append(f"{counts} images; {frames.n_missing:,} missing pixels filled with the median of their image")
-    return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, parts))
+    return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, subsets))
 
 
-def _files(manifest: Manifest, rows: Sequence[int], parts: Subsets) -> FileTable:
+def _files(manifest: Manifest, rows: Sequence[int], subsets: Subsets) -> FileTable:
     folder = manifest.source.parent
     used = {file for row in rows for file in manifest.files[row]}
     names = {file: name_below(file, folder) for file in used}
@@ -109,29 +144,31 @@ def _files(manifest: Manifest, rows: Sequence[int], parts: Subsets) -> FileTable
         ],
         {name: sha256_of(file) for file, name in names.items()}
         | {shown(manifest.source.name): sha256_of(manifest.source)},
-        parts,
+        subsets,
         labels=None if manifest.labels is None else [shown(manifest.labels[row]) for row in rows],
         groups=None if manifest.groups is None else [shown(manifest.groups[row]) for row in rows],
         lists=[shown(manifest.source.name)],
     )
 
 
-def _parts(frames: Frames, manifest: Manifest, data: DataSpec) -> Subsets:
+def _subsets(frames: Frames, manifest: Manifest, data: DataSpec) -> Subsets:
     where, rows = manifest.where, frames.rows
     labels = None if manifest.labels is None else [manifest.labels[row] for row in rows]
     groups = None if manifest.groups is None else [manifest.groups[row] for row in rows]
-    if manifest.parts is None:
+    if manifest.subsets is None:
         return assign_subsets(
             data.split, where, contents=frames.contents, groups=groups, labels=labels or ["all"] * len(rows)
         )
-    parts = given_subsets([manifest.parts[row] for row in rows], where)
-    for part in ("train", "val") if labels is not None else ():
+    subsets = given_subsets([manifest.subsets[row] for row in rows], where)
+    for subset in ("train", "val") if labels is not None else ():
         assert labels is not None
-        missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+        missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
-            raise DataError(f"{where}: no image of class {missing[0]} is {part}; allowed: every class in it")
-    told, n = labels or ["all"] * len(rows), len(rows)
-    return fold_given_subsets(data.split.fold, parts, n, where, contents=frames.contents, groups=groups, labels=told)
+            raise DataError(f"{where}: no {subset} image of class {missing[0]}; allowed: every class in {subset}")
+    strata, n = labels or ["all"] * len(rows), len(rows)
+    return fold_given_subsets(
+        data.split.fold, subsets, n, where, contents=frames.contents, groups=groups, labels=strata
+    )
 
 
 def _facts(frames: Frames, spec: FramesSpec, stretch: Stretch) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""One image of a manifest, which may be several files, as numbers. Runs in worker processes: imports no pandas."""
+"""Reader of one image of a manifest, which may consist of several files.
+
+It runs in worker processes and therefore does not import pandas.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.frames.formats import Admit, Pixels, Reading, UnreadableError, beside, read_image
-from aifs_tune.data.frames.stretch import StretchKind, described, filled
+from aifs_tune.data.frames.stretch import StretchKind, filled, image_statistics
 from aifs_tune.data.images.decode import exclusive
 
-_ALONE_PIXELS = 20_000_000
+_LARGE_PIXELS = 20_000_000
 
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How all images are read; ``image_size`` is an edge in px, None for that of the files."""
+    """Settings for reading every image; ``image_size`` is the edge in px, None for no resizing."""
 
     reading: Reading
     background: Literal["keep", "subtract"]
@@ -28,19 +31,21 @@ class FrameSettings:
     image_size: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> FrameSettings:
-        """What :meth:`to_json` gave."""
-        return cls(**{**told, "reading": Reading.from_json(told["reading"])})
+    def from_json(cls, stored: dict[str, Any]) -> FrameSettings:
+        """Make settings from the values of :meth:`to_json`."""
+        return cls(**{**stored, "reading": Reading.from_json(stored["reading"])})
 
 
 @dataclass(frozen=True)
 class Frame:
-    """``pixels`` of an image whose files have ``native`` height and width; ``statistics`` (6, bands) are those that
-    :func:`~aifs_tune.data.frames.stretch.described` gives."""
+    """An image: its ``pixels``, and the ``native`` height and width in its files.
+
+    ``statistics`` (6, bands) come from :func:`~aifs_tune.data.frames.stretch.image_statistics`.
+    """
 
     pixels: Pixels
     native: tuple[int, int]
@@ -49,31 +54,30 @@ class Frame:
 
 
 def read_frame(files: Sequence[Path], index: int | None, settings: FrameSettings, *, lock: int | None = None) -> Frame:
-    """Read the image in ``files``, or the one at ``index`` of them.
+    """Read the image in ``files``, or the image at ``index`` of the files.
 
-    ``lock`` is a descriptor that processes share through the file system: of them only one at a time reads a large
-    image, which bounds the memory of all together.
+    ``lock`` is the descriptor of a lock file. Among the processes that share the file, one at a time reads a large
+    image, which limits their total memory.
 
     Raises
     ------
     UnreadableError
-        If it cannot be used.
+        If the image cannot be used.
     """
     with ExitStack() as held:
 
         def admit(n_pixels: int) -> None:
-            held.enter_context(exclusive(lock if n_pixels >= _ALONE_PIXELS else None))
+            held.enter_context(exclusive(lock if n_pixels >= _LARGE_PIXELS else None))
 
         whole, n_missing = filled(read_files(files, index, settings.reading, admit), settings.background)
         pixels = resized(whole, settings.image_size)
-        return Frame(pixels, (whole.shape[0], whole.shape[1]), described(pixels, settings.stretch), n_missing)
+        return Frame(pixels, (whole.shape[0], whole.shape[1]), image_statistics(pixels, settings.stretch), n_missing)
 
 
 def read_files(
     files: Sequence[Path], index: int | None, reading: Reading, admit: Admit = lambda n_pixels: None
 ) -> Pixels:
-    """The images in ``files`` as the bands of one; arguments and errors are those of
-    :func:`~aifs_tune.data.frames.formats.read_image`."""
+    """Read the images in ``files`` as the bands of one image, see :func:`read_image`."""
     images = []
     for file in files:
         try:
@@ -84,7 +88,7 @@ def read_files(
 
 
 def resized(pixels: Pixels, edge: int | None) -> Pixels:
-    """Each band to ``edge`` x ``edge`` pixels, bilinear and antialiased; as it is if ``edge`` is None."""
+    """Resize each band to ``edge`` x ``edge`` pixels, bilinear and antialiased; unchanged if ``edge`` is None."""
     if edge is None or pixels.shape[:2] == (edge, edge):
         return pixels
     from PIL import Image

@@ -1,8 +1,8 @@
-"""Pixel values of instruments as numbers that a network can learn from: about 0 for the sky, 1 for what is bright.
+"""Stretch of pixel values to a range for training: about 0 for the sky and 1 for bright pixels.
 
-``asinh`` is linear for the faint and logarithmic for the bright (Lupton et al. 1999, AJ 118, 1406); ``zscale`` cuts at
-the limits of IRAF's display; ``linear`` changes only zero point and unit. All images of a set and band are stretched
-alike, so that brightness can be compared.
+``asinh`` is linear for faint and logarithmic for bright pixels (Lupton et al. 1999, AJ 118, 1406). ``zscale`` clips at
+the display limits of IRAF. ``linear`` only shifts and scales. All images of a set get the same stretch per band, so
+their brightness can be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aifs_tune.data.frames.formats import Pixels, UnreadableError
 from aifs_tune.errors import DataError
 
 _BRIGHT = 0.999
-_SIGMA = 1.4826  # of a normal distribution, in median absolute deviations
+_SIGMA = 1.4826  # standard deviation of a normal distribution in median absolute deviations
 _SOFTEST = 0.1
 _MAX_VALUE = 60000.0  # float16 ends at 65504
 
@@ -27,8 +27,11 @@ StretchKind = Literal["asinh", "zscale", "linear"]
 
 @dataclass(frozen=True)
 class Stretch:
-    """How each band is stretched: ``black`` becomes 0 and ``white`` 1; ``soft`` is where asinh turns, ``low`` and
-    ``high`` are where zscale cuts."""
+    """Parameters of a stretch for each band.
+
+    ``black`` becomes 0 and ``white`` 1. ``soft`` is the softening scale of asinh; ``low`` and ``high`` are the limits
+    of zscale.
+    """
 
     kind: StretchKind
     black: tuple[float, ...]
@@ -38,23 +41,23 @@ class Stretch:
     high: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As stored with the examples."""
+        """Return JSON values, as stored with the examples."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Stretch:
-        """What :meth:`to_json` gave."""
-        return cls(told["kind"], *(tuple(told[name]) for name in ("black", "white", "soft", "low", "high")))
+    def from_json(cls, stored: Mapping[str, Any]) -> Stretch:
+        """Make a stretch from the values of :meth:`to_json`."""
+        return cls(stored["kind"], *(tuple(stored[name]) for name in ("black", "white", "soft", "low", "high")))
 
     @property
     def bends(self) -> NDArray[np.float64]:
-        """Of each band: ``sinh`` of a stretched value times this is proportional to the light; 0: it is already."""
+        """Factor of each band: the sinh of a stretched value times it is proportional to the flux; 0 if already linear."""
         if self.kind != "asinh":
             return np.zeros(len(self.black))
         return np.arcsinh((np.array(self.white) - self.black) / self.soft)
 
     def apply(self, pixels: Pixels) -> NDArray[np.float16]:
-        """Stretched; float16 has eleven bits, finer than the noise of the sky, at half of the memory of float32."""
+        """Stretch pixels to float16, whose 11 bits resolve the sky noise with half the memory of float32."""
         black, white = np.array(self.black, np.float32), np.array(self.white, np.float32)
         if self.kind == "asinh":
             values = np.arcsinh((pixels - black) / np.array(self.soft, np.float32)) / self.bends.astype(np.float32)
@@ -66,9 +69,9 @@ class Stretch:
 
 
 def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pixels, int]:
-    """``pixels`` with the median of their band where they are no finite number, and how many were not.
+    """Replace pixels that are not finite by the median of their band, and count them.
 
-    ``subtract`` takes that median away from the band.
+    With the background ``subtract``, the median is also subtracted from the band.
 
     Raises
     ------
@@ -86,9 +89,11 @@ def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pix
     return np.asarray(whole - medians if background == "subtract" else whole, np.float32), n_missing
 
 
-def described(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
-    """What :func:`measured` needs of one image, shape (6, bands): median, noise, the brightest pixel in a thousand,
-    the brightest of all, and the limits of zscale."""
+def image_statistics(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
+    """Return the statistics of an image that :func:`fit_stretch` needs, shape (6, bands).
+
+    These are the median, the noise, the 99.9th percentile, the maximum and the two limits of zscale.
+    """
     median = np.median(pixels, axis=(0, 1))
     noise = _SIGMA * np.median(np.abs(pixels - median), axis=(0, 1))
     bright, brightest = np.quantile(pixels, _BRIGHT, axis=(0, 1)), pixels.max(axis=(0, 1))
@@ -100,19 +105,18 @@ def described(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
     return np.array([median, noise, bright, brightest, *limits], np.float64)
 
 
-def measured(kind: StretchKind, images: NDArray[np.float64], where: str) -> Stretch:
-    """The stretch for images that :func:`described` describes, shape (n, 6, bands): those of the training part.
+def fit_stretch(kind: StretchKind, images: NDArray[np.float64], where: str) -> Stretch:
+    """Fit a stretch to the statistics (n, 6, bands) of the training images, see :func:`image_statistics`.
 
     Raises
     ------
     DataError
-        If nothing in them is brighter than their median.
+        If no pixel is brighter than the median.
     """
     black, noise, bright, _, low, high = np.median(images, axis=0)
     bright = np.where(bright > black + noise, bright, images[:, 3].max(axis=0))
     white = high if kind == "zscale" else bright
     if not (white > black).all():
-        raise DataError(f"{where}: no pixel to train on is brighter than the median; allowed: images that vary")
+        raise DataError(f"{where}: no pixel of the training set is brighter than the median; allowed: images that vary")
     soft = np.where(noise > 0, noise, _SOFTEST * (white - black))
-    told = (tuple(float(value) for value in values) for values in (black, white, soft, low, high))
-    return Stretch(kind, *told)
+    return Stretch(kind, *(tuple(float(value) for value in values) for values in (black, white, soft, low, high)))

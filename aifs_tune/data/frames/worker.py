@@ -1,4 +1,7 @@
-"""The process that reads: ``python -m aifs_tune.data.frames.worker SETTINGS LOCK_FILE``; a job is [files, index]."""
+"""Worker process that reads images: ``python -m aifs_tune.data.frames.worker SETTINGS LOCK_FILE``.
+
+A request is [files, index].
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     settings = FrameSettings.from_json(json.loads(sys.argv[1]))
     lock = open_lock(sys.argv[2])
 
@@ -22,13 +25,13 @@ def main() -> None:
             frame = read_frame([Path(file) for file in files], index, settings, lock=lock)
         except UnreadableError as error:
             return {"problem": str(error)}, b""
-        told = {
+        header = {
             "shape": frame.pixels.shape,
             "native": frame.native,
             "statistics": frame.statistics.tolist(),
             "n_missing": frame.n_missing,
         }
-        return told, frame.pixels.tobytes()
+        return header, frame.pixels.tobytes()
 
     serve_requests(answer)
 

@@ -1,1 +1,1 @@
-"""Images in folders: scanning, checking, decoding and preparing them."""
+"""Folders of labelled images: scanning, checking, decoding and splitting them."""

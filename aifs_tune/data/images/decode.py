@@ -1,7 +1,8 @@
-"""One image file to pixels of a fixed size. Runs in worker processes: imports Pillow and numpy, nothing heavier.
+"""Decoder of one image file into pixels of a fixed size.
 
-The orientation in EXIF is not applied: pixels are taken as they are stored. Transparent images are laid on
-black. Colour images of 16 bit a channel are read as their upper 8 bits, as Pillow does.
+It runs in worker processes and therefore imports nothing heavier than Pillow and NumPy. The EXIF orientation is
+ignored: pixels keep their stored order. Transparent images get a black background. Of colour images with 16 bits
+per channel, Pillow reads the upper 8 bits.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from aifs_tune.data.images.folder import shown
 
 FORMATS = ("JPEG", "PNG", "TIFF")
 MAX_PIXELS = 64_000_000
-"""Width times height, as the header says, of the largest image that is decoded."""
+"""Largest number of pixels (width times height in the header) of an image that is decoded."""
 LOCK = "large-image.lock"
-"""Name, in the folder of the cache, of the file whose lock large images are decoded under."""
-_ALONE_PIXELS = 8_000_000
+"""Name of the lock file in the cache folder; a process holds it while it decodes a large image."""
+_LARGE_PIXELS = 8_000_000
 _BILINEAR = Image.Resampling.BILINEAR
 _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _MODES_16 = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -38,14 +39,14 @@ MALFORMED = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
     EOFError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow raises on malformed files."""
+"""Exceptions that Pillow raises on malformed files."""
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How every image is decoded; ``size`` is the edge in pixels."""
+    """Settings for decoding every image; ``size`` is the edge in pixels."""
 
     size: int
     channels: Literal["auto", "grey", "rgb"]
@@ -54,9 +55,9 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about the content of a file; ``problem`` is empty for one that can be used.
+    """Properties of the content of an image file; ``problem`` is empty if the file can be used.
 
-    ``mode`` is Pillow's word for the kind of pixels, ``bits`` those of one channel.
+    ``mode`` is the image mode of Pillow, ``bits`` the number of bits per channel.
     """
 
     width: int = 0
@@ -68,9 +69,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels of shape (size, size, 1 or 3), three channels only if they differ; uint16 for 16-bit grey.
+    """Pixels of shape (size, size, channels); None if ``facts`` has a problem.
 
-    ``pixels`` is None if ``facts`` has a problem.
+    There is one channel if all channels are equal, else three. 16-bit grey images are uint16.
     """
 
     facts: Facts
@@ -78,28 +79,28 @@ class Decoded:
 
 
 class ChangedFileError(Exception):
-    """A file is not what it was when its digest was taken; the text says how."""
+    """Raised if a file changed after its digest was computed; the text says how."""
 
 
 class _Refused(Exception):
-    """The text is the problem."""
+    """Raised if an image cannot be used; the text is the problem."""
 
 
 def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
     """Decode the file at ``path``, whose content has ``digest``.
 
-    ``lock`` is a descriptor that processes share through the file system: of them only one at a time
-    decodes a large image, which bounds the memory of all together.
+    ``lock`` is the descriptor of a lock file. Among the processes that share the file, one at a time decodes a large
+    image, which limits their total memory.
 
     Raises
     ------
     ChangedFileError
-        If the file has gone or has another content by now.
+        If the file was removed or its content changed.
     """
     try:
         file = open_regular(path)
     except OSError as error:
-        raise ChangedFileError(f"cannot be read any more ({error.strerror})") from None
+        raise ChangedFileError(f"can no longer be read ({error.strerror})") from None
     with file:
         if digest_file(file) != digest:
             raise ChangedFileError("changed while it was read")
@@ -107,7 +108,7 @@ def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int |
 
 
 def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
-    """Decode an image; whatever is wrong with it becomes the problem in its facts."""
+    """Decode an image; an image that cannot be used is reported as ``facts.problem``."""
     start = file.read(32)
     file.seek(0)
     try:
@@ -118,7 +119,7 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
         return Decoded(Facts(problem=str(refused)))
     except UnidentifiedImageError:
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-        said = f"is a {kind} file that is damaged or of a rare kind" if kind else "is not a JPEG, PNG or TIFF image"
+        said = f"is a damaged or unsupported {kind} file" if kind else "is not a JPEG, PNG or TIFF image"
         return Decoded(Facts(problem=said))
     except Image.DecompressionBombError:
         return Decoded(Facts(problem=f"has too many pixels; allowed: at most {MAX_PIXELS:,}"))
@@ -129,27 +130,27 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
 def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | None) -> Decoded:
     with Image.open(file, formats=FORMATS) as image:
         facts = _facts(image, start)
-        # Lets the JPEG decoder shrink by 2, 4 or 8 while it reads; the rest is left to an antialiased resize.
+        # The JPEG decoder shrinks by 2, 4 or 8 while it reads; an antialiased resize does the rest.
         image.draft(image.mode, (2 * settings.size, 2 * settings.size))
-        with exclusive(lock if image.width * image.height >= _ALONE_PIXELS else None):
+        with exclusive(lock if image.width * image.height >= _LARGE_PIXELS else None):
             if image.mode in _MODES_16:
                 return Decoded(facts, _grey16(image, settings))
             return Decoded(facts, _pixels8(image, settings))
 
 
 def _facts(image: Image.Image, start: bytes) -> Facts:
-    """What the header says, or a refusal."""
+    """Return the properties in the header; raise _Refused if the image cannot be used."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _Refused(f"has {width} x {height} pixels; allowed: at most {MAX_PIXELS:,}")
-    # A camera's JPEG may carry previews behind the picture; they are no frames.
+    # A camera may append previews to a JPEG; they do not count as frames.
     n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if n_frames != 1:
         raise _Refused(f"has {n_frames} frames; allowed: 1")
     if image.mode == "F":
-        raise _Refused("has floating-point pixels; convert it to 8 or 16 bit")
+        raise _Refused("has floating-point pixels; convert it to 8 or 16 bits")
     if image.mode not in _MODES_8 | _MODES_16:
-        raise _Refused(f"has pixels of kind {image.mode}; convert it to grey or RGB of 8 or 16 bit")
+        raise _Refused(f"has the pixel mode {image.mode}; convert it to grey or RGB with 8 or 16 bits")
     return Facts(width, height, image.mode, _bits(image, start))
 
 
@@ -164,8 +165,10 @@ def _bits(image: Image.Image, start: bytes) -> int:
 
 @contextmanager
 def exclusive(lock: int | None) -> Iterator[None]:
-    """Hold ``lock``, if there is one; the system frees that of a process that dies. Waiting for it is not counted as
-    time that a worker takes for a file."""
+    """Hold ``lock`` unless it is None; the system releases the lock of a process that dies.
+
+    The time limit of the worker does not run while it waits for the lock.
+    """
     if lock is None:
         yield
         return
@@ -198,18 +201,18 @@ def _pixels8(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint8]:
     pixels = np.array(fitted)
     if pixels.ndim == 2:
         return pixels[:, :, np.newaxis]
-    # The first row alone tells most colour images, for a hundredth of the time.
+    # The first row is enough to recognise most colour images, in a hundredth of the time.
     is_grey = all(bool((rows[..., :1] == rows).all()) for rows in (pixels[:1], pixels))
     return pixels[..., :1] if is_grey else pixels
 
 
 def _as(mode: str, image: Image.Image) -> Image.Image:
-    """``image`` in another mode; no copy if it has that mode."""
+    """Convert ``image`` to ``mode``, without a copy if it has that mode."""
     return image if image.mode == mode else image.convert(mode)
 
 
 def _fit(image: Image.Image, settings: DecodeSettings) -> Image.Image:
-    """``image`` resized, antialiased, to a square of ``settings.size`` pixels."""
+    """Resize ``image``, antialiased, to a square of ``settings.size`` pixels."""
     width, height = image.size
     size = settings.size
     if settings.fit == "crop":
@@ -227,12 +230,37 @@ def _fit(image: Image.Image, settings: DecodeSettings) -> Image.Image:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images in one array, shared by all workers of a node through the page cache.
+    """Decoded images in one array, which all workers of a node share through the page cache.
 
-    ``images`` is uint8 of shape (n, height, width, channels), values 0 to 255, memory-mapped from the
-    decoded cache; ``labels`` is int32 of shape (n,), an index into ``classes``. ``train``, ``val`` and
-    ``test`` are int32 indices into the first axis, disjoint; ``test`` may be empty. ``fingerprint`` is a
-    hexadecimal digest of the image content, the labels and the split.
+    Attributes
+    ----------
+    images : array of uint8
+        Images of shape (n, height, width, channels), values 0 to 255, memory-mapped from the cache.
+    labels : array of int32
+        Class of each image, shape (n,), an index into ``classes``.
+    classes : tuple of str
+        Names of the classes.
+    train, val, test : array of int32
+        Indices of the images in each subset. They are disjoint; ``test`` may be empty.
+    fingerprint : str
+        Hexadecimal digest of the image content, the labels and the split.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aifs_tune.data import ImageSet
+    >>> rows = np.arange(4, dtype=np.int32)
+    >>> images = ImageSet(
+    ...     images=np.zeros((4, 16, 16, 3), np.uint8),
+    ...     labels=np.array([0, 0, 1, 1], np.int32),
+    ...     classes=("galaxy", "star"),
+    ...     train=rows[::2],
+    ...     val=rows[1::2],
+    ...     test=rows[:0],
+    ...     fingerprint="0" * 40,
+    ... )
+    >>> images.shape
+    (16, 16, 3)
     """
 
     images: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Many image files to pixels, in several processes; a file that kills its process costs that file alone."""
+"""Decoding of many image files in worker processes; a file that crashes its process is skipped alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aifs_tune.errors import DataError
 _WORKER = "aifs_tune.data.images.decode_worker"
 
 ImageFileDigest = tuple[str, str]
-"""Path and digest of a file."""
+"""Path and content digest of a file."""
 
 
 def decode_all(
@@ -31,15 +31,15 @@ def decode_all(
     processes: int | None = None,
     worker: str = _WORKER,
 ) -> Generator[tuple[int, Decoded], None, None]:
-    """Index into ``sources`` and what became of that file, in the order they are ready.
+    """Yield the index of a source and its decoded image, in the order in which they are ready.
 
-    ``processes`` are those of :func:`~aifs_tune.data.worker_pool.n_workers`. ``worker`` is the module that runs in
-    each process. Closing the generator ends the processes.
+    ``processes`` is the argument of :func:`~aifs_tune.data.worker_pool.n_workers`. ``worker`` is the module that each
+    process runs. Closing the generator stops the processes.
 
     Raises
     ------
     DataError
-        If a file changed since its digest was taken.
+        If a file changed after its digest was computed.
     WorkError
         If no process can be started.
     """
@@ -55,35 +55,38 @@ def decode_all(
     with closing(run_requests(sources, command, n, does="decodes images")) as answers:
         for i, answer in answers:
             if isinstance(answer, WorkerDied):
-                yield i, Decoded(Facts(problem=f"ends the process that decodes it ({answer.how})"))
+                yield i, Decoded(Facts(problem=f"crashes the process that decodes it ({answer.how})"))
                 continue
-            told, payload = answer
-            if "changed" in told:
-                raise _changed(sources[i][0], told["changed"])
-            yield i, _decoded(told, payload)
+            header, payload = answer
+            if "changed" in header:
+                raise _changed(sources[i][0], header["changed"])
+            yield i, _decoded(header, payload)
 
 
-def _decoded(told: dict[str, Any], payload: bytes) -> Decoded:
-    facts = Facts(**told["facts"])
-    if told["pixels"] is None:
+def _decoded(header: dict[str, Any], payload: bytes) -> Decoded:
+    facts = Facts(**header["facts"])
+    if header["pixels"] is None:
         return Decoded(facts)
-    dtype, *shape = told["pixels"]
+    dtype, *shape = header["pixels"]
     return Decoded(facts, np.frombuffer(payload, dtype=np.dtype(dtype)).reshape(shape))
 
 
 def _changed(path: str, how: str) -> DataError:
-    return DataError(f"{shown(path)} {how}; run again when the data folder stays as it is")
+    return DataError(f"{shown(path)} {how}; run again when the data folder no longer changes")
 
 
 _PERCENTILES = 0.1, 99.9
 _GREY8, _COLOUR8, _GREY16 = 1, 2, 3
 
 Range = tuple[int, int]
-"""Pixel values of 16-bit images that become 0 and 255."""
+"""16-bit pixel values that become 0 and 255."""
 
 
 class Scratch:
-    """One sparse file for each kind of pixels. Written, not mapped: a full disk then raises OSError, no signal."""
+    """Temporary pixel store, one sparse file for each kind of pixels.
+
+    The files are written, not memory-mapped, so that a full disk raises OSError instead of a signal.
+    """
 
     def __init__(self, folder: Path, n_images: int, size: int) -> None:
         self._folder, self._size = folder, size
@@ -91,7 +94,7 @@ class Scratch:
         self._files: dict[int, BinaryIO] = {}
 
     def put(self, row: int, pixels: Pixels) -> None:
-        """Keep the pixels of one image."""
+        """Store the pixels of one image."""
         kind = _GREY16 if pixels.dtype == np.uint16 else _COLOUR8 if pixels.shape[2] == 3 else _GREY8
         if kind not in self._files:
             self._files[kind] = open(self._folder / f"kind-{kind}", "w+b")  # noqa: SIM115 - closed by close
@@ -101,11 +104,11 @@ class Scratch:
 
     @property
     def has_colour(self) -> bool:
-        """True if some image has channels that differ."""
+        """Whether an image has channels that differ."""
         return bool((self._kinds == _COLOUR8).any())
 
     def measured_range(self) -> Range | None:
-        """The 0.1 and 99.9 percentiles of the pixels of all 16-bit images; None if there are none."""
+        """Return the 0.1 and 99.9 percentiles of the pixels of all 16-bit images; None without such images."""
         rows: list[int] = np.flatnonzero(self._kinds == _GREY16).tolist()
         if not rows:
             return None
@@ -117,7 +120,7 @@ class Scratch:
         return (low, high) if low < high else (min(low, 65534), min(low, 65534) + 1)
 
     def write_npy(self, path: Path, rows: Sequence[int], channels: int, range16: Range | None) -> None:
-        """Write ``rows`` as a uint8 array (n, size, size, channels) whose data begin at a multiple of 64 bytes."""
+        """Write ``rows`` as a uint8 array (n, size, size, channels) with data aligned to 64 bytes."""
         shape = (len(rows), self._size, self._size, channels)
         with open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -128,7 +131,7 @@ class Scratch:
                 file.write(np.broadcast_to(pixels, shape[1:]).tobytes())
 
     def close(self) -> None:
-        """Remove the files."""
+        """Close and remove the files."""
         for kind, file in self._files.items():
             file.close()
             (self._folder / f"kind-{kind}").unlink()
@@ -143,6 +146,6 @@ class Scratch:
 
 
 def scaled(pixels: Pixels, range16: Range) -> NDArray[np.uint8]:
-    """16-bit pixels to 8 bit, linearly: the ends of ``range16`` become 0 and 255, values beyond are cut."""
+    """Scale 16-bit pixels linearly to 8 bits: ``range16`` becomes 0 and 255, values outside are clipped."""
     low, high = range16
     return np.rint((pixels.astype(np.float32) - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)

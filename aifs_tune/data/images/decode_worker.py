@@ -1,5 +1,7 @@
-"""The process that decodes: ``python -m aifs_tune.data.images.decode_worker SETTINGS LOCK_FILE``; a job is [path,
-digest]."""
+"""Worker process that decodes images: ``python -m aifs_tune.data.images.decode_worker SETTINGS LOCK_FILE``.
+
+A request is [path, digest].
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     settings = DecodeSettings(**json.loads(sys.argv[1]))
     lock = open_lock(sys.argv[2])
 
@@ -23,8 +25,8 @@ def main() -> None:
             return {"changed": str(error)}, b""
         pixels = decoded.pixels
         shape = None if pixels is None else [pixels.dtype.name, *pixels.shape]
-        told = {"facts": asdict(decoded.facts), "pixels": shape}
-        return told, b"" if pixels is None else pixels.tobytes()
+        header = {"facts": asdict(decoded.facts), "pixels": shape}
+        return header, b"" if pixels is None else pixels.tobytes()
 
     serve_requests(answer)
 

@@ -1,4 +1,4 @@
-"""Which file of a data folder is of which class and part. Names and file status only; nothing is opened."""
+"""Scan of a data folder: class and subset of each file, from names and file status, without opening a file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from aifs_tune.errors import DataError
 
-PARTS = ("train", "val", "test")
-_PART_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SUBSETS = ("train", "val", "test")
+_SUBSET_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _NOT_DATA = frozenset({"thumbs.db", "desktop.ini"})
 MAX_FILE_BYTES = 512 * 2**20
-"""Bytes of the largest file that is read."""
+"""Size in bytes of the largest file that is read."""
 _LAYOUT = (
-    "expected FOLDER/<class>/*.jpg with at least two classes, or FOLDER/train/<class>/*.jpg with val and, "
-    "if wanted, test beside train"
+    "expected FOLDER/<class>/*.jpg with at least two classes, or FOLDER/train/<class>/*.jpg with folders val and, "
+    "optionally, test beside train"
 )
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -30,16 +30,16 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A regular file in a class folder; whether it holds an image is not known yet.
+    """A regular file in a class folder; it was not opened, so it may not be an image.
 
-    ``name`` is the path below the data folder, with ``/`` and as the file system has it; ``part`` is None
-    where the folder has no parts. Times are nanoseconds.
+    ``name`` is the path relative to the data folder, with ``/``; ``subset`` is None if the folder has no subset
+    folders. Times are in nanoseconds.
     """
 
     name: str
     path: str
     label: str
-    part: str | None
+    subset: str | None
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -47,7 +47,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file or folder that is not used, and why. ``name`` is printable."""
+    """A file, folder or class that is not used, with the reason; ``name`` is printable."""
 
     name: str
     reason: str
@@ -58,54 +58,59 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a data folder holds; ``parts`` is empty where its folders are the classes themselves.
+    """Content of a data folder; ``subsets`` is empty if its folders are the classes themselves.
 
-    ``files`` and ``left_out`` are sorted by name; ``classes`` counts empty class folders too.
+    ``files`` and ``skipped_files`` are sorted by name; ``classes`` includes empty class folders.
     """
 
     files: tuple[ImageFile, ...]
     skipped_files: tuple[SkippedFile, ...]
     classes: tuple[str, ...]
-    parts: tuple[str, ...]
+    subsets: tuple[str, ...]
 
 
 def shown(name: str) -> str:
-    """``name`` with control characters and undecodable bytes escaped, so that it can be printed."""
+    """Return ``name`` in printable form: control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def scan_folder(folder: Path) -> Scan:
-    """Walk the class folders below ``folder``, each file and folder once however many links lead to it.
+    """Walk the class folders below ``folder``; a file or folder with several links is visited once.
 
     Raises
     ------
     DataError
-        If ``folder`` cannot be listed or has none of the two layouts.
+        If ``folder`` cannot be listed or has neither of the two layouts.
     """
     tops = _folders_in(folder)
-    by_part = _part_folders(folder, tops)
+    by_subset = _subset_folders(folder, tops)
     found: list[tuple[str, str, str | None]]
-    if by_part is None:
+    if by_subset is None:
         found = [(name, name, None) for name in tops]
     else:
         found = [
-            (f"{top}/{name}", name, part) for part, top in by_part.items() for name in _folders_in(folder / top, top)
+            (f"{top}/{name}", name, subset)
+            for subset, top in by_subset.items()
+            for name in _folders_in(folder / top, top)
         ]
     walk = _Walk()
-    for below in (".", *(by_part or {}).values(), *(name for name, _, _ in found)):
+    for below in (".", *(by_subset or {}).values(), *(name for name, _, _ in found)):
         walk.reserve(os.path.join(folder, below), below)
-    for name, label, part in found:
-        walk.enter(os.path.join(folder, name), name, label=label, part=part)
+    for name, label, subset in found:
+        walk.enter(os.path.join(folder, name), name, label=label, subset=subset)
     return Scan(
         tuple(sorted(walk.files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
         tuple(sorted({label for _, label, _ in found})),
-        tuple(by_part or ()),
+        tuple(by_subset or ()),
     )
 
 
 def _folders_in(folder: Path, below: str = "") -> list[str]:
-    """Names of the folders, or links to folders, directly in ``folder``, sorted; refuses to return none."""
+    """Return the sorted names of the folders, or links to folders, directly in ``folder``.
+
+    The data folder itself, with an empty ``below``, must have at least one.
+    """
     where = shown(str(folder))
     try:
         with os.scandir(folder) as entries:
@@ -126,7 +131,7 @@ def _folders_in(folder: Path, below: str = "") -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
@@ -134,28 +139,28 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 
-def _part_folders(folder: Path, tops: list[str]) -> dict[str, str] | None:
-    """Part -> folder name in the order of PARTS, or None where the folders are classes.
+def _subset_folders(folder: Path, tops: list[str]) -> dict[str, str] | None:
+    """Map subsets to folder names in the order of SUBSETS; None if the folders are classes.
 
-    A folder named train that holds no folders is a class, and so is one beside folders of other names,
-    unless val or test stand there as well.
+    A folder named train without sub-folders is a class. So is one beside folders of other names, unless there is a
+    val or test folder too.
     """
-    parts = [name for name in tops if name.lower() in _PART_NAMES and _has_folders(folder / name)]
-    found = {_PART_NAMES[name.lower()]: name for name in parts}
-    others = [name for name in tops if name not in parts]
+    subsets = [name for name in tops if name.lower() in _SUBSET_NAMES and _has_folders(folder / name)]
+    found = {_SUBSET_NAMES[name.lower()]: name for name in subsets}
+    others = [name for name in tops if name not in subsets]
     if not found or (others and len(found) == 1):
         return None
     where = shown(str(folder))
     if others:
         raise DataError(
-            f"data folder {where}: {', '.join(map(shown, others[:5]))} beside {', '.join(parts)}: "
-            f"neither classes nor parts; {_LAYOUT}"
+            f"data folder {where}: mixes the subsets {', '.join(subsets)} with other folders "
+            f"({', '.join(map(shown, others[:5]))}); {_LAYOUT}"
         )
-    if len(found) < len(parts):
-        raise DataError(f"data folder {where}: has {', '.join(parts)}, two names of one part; keep one")
+    if len(found) < len(subsets):
+        raise DataError(f"data folder {where}: has {', '.join(subsets)}, two names for the same subset; keep one")
     if "train" not in found:
-        raise DataError(f"data folder {where}: has {', '.join(parts)} and no train; {_LAYOUT}")
-    return {part: found[part] for part in PARTS if part in found}
+        raise DataError(f"data folder {where}: has {', '.join(subsets)} but no train; {_LAYOUT}")
+    return {subset: found[subset] for subset in SUBSETS if subset in found}
 
 
 def _has_folders(folder: Path) -> bool:
@@ -167,7 +172,7 @@ def _has_folders(folder: Path) -> bool:
 
 
 class _Walk:
-    """Collects files below class folders; remembers device and inode of all it has seen."""
+    """Collects the files below class folders; remembers the device and inode of all that it has visited."""
 
     def __init__(self) -> None:
         self.files: list[ImageFile] = []
@@ -175,12 +180,12 @@ class _Walk:
         self._seen: dict[tuple[int, int], str] = {}
 
     def reserve(self, path: str, name: str) -> None:
-        """A link to the folder ``path`` from anywhere else leads to nothing new, whatever is walked first."""
-        with suppress(OSError):  # told when it is walked
+        """Mark the folder ``path`` as visited under ``name``, so that links to it are skipped in any order."""
+        with suppress(OSError):  # reported when the folder is walked
             status = os.stat(path)
             self._seen.setdefault((status.st_dev, status.st_ino), name)
 
-    def enter(self, path: str, name: str, *, label: str, part: str | None) -> None:
+    def enter(self, path: str, name: str, *, label: str, subset: str | None) -> None:
         """Walk everything below the class folder ``path``."""
         waiting = [(path, name)]
         while waiting:
@@ -189,9 +194,10 @@ class _Walk:
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append((child, child_name))
                 elif stat.S_ISREG(status.st_mode):
-                    self._take(child, child_name, status, label, part)
+                    self._take(child, child_name, status, label, subset)
                 else:
-                    self._skip(child_name, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
+                    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+                    self._skip(child_name, f"is {kind}, not a file")
 
     def _children(self, folder: str, name: str) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
@@ -203,25 +209,25 @@ class _Walk:
                         try:
                             yield path, f"{name}/{child}", os.stat(path)
                         except OSError as error:
-                            kind = "is a link that leads nowhere" if os.path.islink(path) else "cannot be read"
+                            kind = "is a broken link" if os.path.islink(path) else "cannot be read"
                             self._skip(f"{name}/{child}", f"{kind} ({error.strerror})")
         except OSError as error:
             self._skip(f"{name}/", f"cannot be listed ({error.strerror})")
 
-    def _take(self, path: str, name: str, status: os.stat_result, label: str, part: str | None) -> None:
+    def _take(self, path: str, name: str, status: os.stat_result, label: str, subset: str | None) -> None:
         if status.st_size == 0:
             self._skip(name, "is empty")
         elif status.st_size > MAX_FILE_BYTES:
             self._skip(name, f"has {status.st_size:,} bytes; allowed: at most {MAX_FILE_BYTES:,}")
         elif self._is_new(name, status):
             self.files.append(
-                ImageFile(name, path, label, part, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                ImageFile(name, path, label, subset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             )
 
     def _is_new(self, name: str, status: os.stat_result) -> bool:
         first = self._seen.setdefault((status.st_dev, status.st_ino), name)
         if first != name:
-            self._skip(name, f"is a link to {shown(first)}, which is read already")
+            self._skip(name, f"is a link to {shown(first)}, which is already read")
         return first == name
 
     def _skip(self, name: str, reason: str) -> None:

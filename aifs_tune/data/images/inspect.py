@@ -1,4 +1,4 @@
-"""The preflight: what a data folder holds, what is left out and why, what a person should look at."""
+"""Report on a data folder before training: counts, skipped files with reasons, and warnings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _LISTED = 20
 
 
 class ImageRow(NamedTuple):
-    """One image in use. ``content`` is the digest of the file; ``part`` one of train, val, test."""
+    """An image in use; ``content`` is the digest of its file, ``subset`` one of train, val and test."""
 
     name: str
     label: str
-    part: str
+    subset: str
     content: str
     group: str | None
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one number over all images."""
+    """Minimum, median and maximum of a number over all images."""
 
     min: int
     median: float
@@ -40,20 +40,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Contents that occur more than once: ``within`` in one class of one part, in several parts, in several classes."""
+    """Number of images that occur more than once.
+
+    ``within`` counts those with copies in the same class and subset, the others those in several subsets or classes.
+    """
 
     within: int
-    across_parts: int
+    across_subsets: int
     across_classes: int
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found. ``counts`` is images by part and class; ``modes`` (Pillow's words) and ``bits`` count images.
+    """Report on a data folder before training; all names are printable.
 
-    ``n_groups`` is None without ``group_by``; ``range16`` the pixel values of 16-bit images that became 0
-    and 255, None if there are no such images; ``near_duplicates`` None if they were not looked for. Names in it are
-    printable.
+    ``counts`` has the number of images by subset and class; ``modes`` (of Pillow) and ``bits`` count images.
+    ``n_groups`` is None without ``group_by``. ``range16`` are the 16-bit values that became 0 and 255; None without
+    16-bit images. ``near_duplicates`` is None if they were not searched.
     """
 
     folder: str
@@ -73,26 +76,27 @@ class Preflight:
 
     @property
     def n_images(self) -> int:
-        """Images in use."""
+        """Number of images in use."""
         return sum(sum(by_class.values()) for by_class in self.counts.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the report as JSON values."""
         return asdict(self) | {"bits": {str(bits): count for bits, count in self.bits.items()}}
 
     def lines(self) -> list[str]:
-        """Readable text, one fact a line; the first 20 files left out are named."""
+        """Return the report as readable lines, which name the first 20 skipped files."""
         lines = [f"{self.folder}: {self.n_images} images in {len(self.classes)} classes"]
-        for part, by_class in self.counts.items():
+        for subset, by_class in self.counts.items():
             total = sum(by_class.values())
             shares = ", ".join(f"{name} {n} ({n / total:.0%})" for name, n in by_class.items()) if total else "none"
-            lines.append(f"{part}: {total}: {shares}")
+            lines.append(f"{subset}: {total}: {shares}")
         lines.append(f"width {self.width}; height {self.height}; {self._pixels()}")
         if self.n_groups is not None:
             lines.append(f"{self.n_groups} groups")
         copies = self.duplicates.within
         if copies:
-            lines.append(f"{copies} {_plural(copies, 'image')} more than once in a class, each kept in one part")
+            same = f"{copies} {_plural(copies, 'image')} with copies in the same class"
+            lines.append(f"{same}; copies stay in one subset")
         lines += [f"warning: {warning}" for warning in self.warnings]
         if self.near_duplicates is not None and self.near_duplicates.text:
             lines.append(f"warning: {self.near_duplicates.text}")
@@ -102,13 +106,13 @@ class Preflight:
 
     def _pixels(self) -> str:
         kinds = ", ".join(f"{n} {mode}" for mode, n in self.modes.items())
-        bits = ", ".join(f"{n} of {bits} bit" for bits, n in self.bits.items())
+        bits = ", ".join(f"{n} with {bits} bits" for bits, n in self.bits.items())
         scaling = f"; 16-bit values {self.range16[0]} to {self.range16[1]} become 0 to 255" if self.range16 else ""
-        return f"kinds: {kinds}; {bits}; used as {'grey' if self.channels == 1 else 'RGB'}{scaling}"
+        return f"modes: {kinds}; {bits}; used as {'grey' if self.channels == 1 else 'RGB'}{scaling}"
 
 
 def listed(skipped_files: Sequence[SkippedFile]) -> list[str]:
-    """The first 20, and how many more."""
+    """Return the first 20 files as text, and the number of the others."""
     more = len(skipped_files) - _LISTED
     return [*map(str, skipped_files[:_LISTED]), *([f"and {more} more"] if more > 0 else [])]
 
@@ -118,22 +122,22 @@ def inspect(
     rows: Sequence[ImageRow],
     facts: Mapping[str, Facts],
     *,
-    parts: Sequence[str],
+    subsets: Sequence[str],
     channels: int,
     range16: tuple[int, int] | None,
     skipped_files: Sequence[SkippedFile],
     warnings: Sequence[str],
 ) -> Preflight:
-    """The preflight of the images in use, at least one."""
+    """Make the report for the images in use, of which there is at least one."""
     classes = sorted({row.label for row in rows})
-    counted = Counter((row.part, row.label) for row in rows)
+    counted = Counter((row.subset, row.label) for row in rows)
     known = [facts[row.content] for row in rows]
     duplicates, repeated = _duplicates(rows)
     groups = {row.group for row in rows if row.group is not None}
     return Preflight(
         folder=shown(folder),
         classes=tuple(map(shown, classes)),
-        counts={part: {shown(label): counted[part, label] for label in classes} for part in parts},
+        counts={subset: {shown(label): counted[subset, label] for label in classes} for subset in subsets},
         width=_spread([one.width for one in known]),
         height=_spread([one.height for one in known]),
         modes=dict(sorted(Counter(one.mode for one in known).items())),
@@ -156,34 +160,34 @@ def _plural(n: int, noun: str) -> str:
 
 
 def _duplicates(rows: Sequence[ImageRow]) -> tuple[Duplicates, list[str]]:
-    """Counts, and warnings about the two kinds that spoil a measurement."""
+    """Count copies, and warn of copies in several classes or subsets, which bias a measurement."""
     by_content: dict[str, list[ImageRow]] = defaultdict(list)
     for row in rows:
         by_content[row.content].append(row)
     repeated = [same for same in by_content.values() if len(same) > 1]
-    within = [same for same in repeated if len({(row.part, row.label) for row in same}) < len(same)]
-    parts = [same for same in repeated if len({row.part for row in same}) > 1]
+    within = [same for same in repeated if len({(row.subset, row.label) for row in same}) < len(same)]
+    subsets = [same for same in repeated if len({row.subset for row in same}) > 1]
     labels = [same for same in repeated if len({row.label for row in same}) > 1]
     warnings = [
         f"{len(found)} {_plural(len(found), 'image')} in more than one {what}: "
         + "; ".join(" = ".join(shown(row.name) for row in same[:_NAMED]) for same in found[:_NAMED])
         + ("; ..." if len(found) > _NAMED else "")
-        for what, found in (("class", labels), ("part", parts))
+        for what, found in (("class", labels), ("subset", subsets))
         if found
     ]
-    return Duplicates(len(within), len(parts), len(labels)), warnings
+    return Duplicates(len(within), len(subsets), len(labels)), warnings
 
 
 def _straddling(rows: Sequence[ImageRow]) -> list[str]:
-    parts: dict[str, set[str]] = defaultdict(set)
+    subsets: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.group is not None:
-            parts[row.group].add(row.part)
-    found = sorted(shown(group) for group, its in parts.items() if len(its) > 1)
+            subsets[row.group].add(row.subset)
+    found = sorted(shown(group) for group, its in subsets.items() if len(its) > 1)
     if not found:
         return []
     named = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
-    return [f"{len(found)} {_plural(len(found), 'group')} in more than one part: {named}"]
+    return [f"{len(found)} {_plural(len(found), 'group')} in more than one subset: {named}"]
 
 
 def _depths(known: Sequence[Facts]) -> list[str]:
@@ -191,7 +195,9 @@ def _depths(known: Sequence[Facts]) -> list[str]:
     n_grey16 = sum(one.mode.startswith("I") for one in known)
     warnings = []
     if n_colour16:
-        warnings.append(f"{n_colour16} 16-bit {_plural(n_colour16, 'image')} with colour or alpha: upper 8 bits used")
+        found = f"{n_colour16} 16-bit {_plural(n_colour16, 'image')} with colour or alpha"
+        warnings.append(f"{found}: only the upper 8 bits are used")
     if 0 < n_grey16 < len(known):
-        warnings.append(f"{n_grey16} 16-bit {_plural(n_grey16, 'image')} beside 8-bit ones: brightness may differ")
+        found = f"{n_grey16} 16-bit {_plural(n_grey16, 'image')} mixed with 8-bit images"
+        warnings.append(f"{found}: brightness may differ")
     return warnings

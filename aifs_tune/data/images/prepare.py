@@ -1,4 +1,4 @@
-"""From a data folder to decoded images, a split and a report."""
+"""Preparation of a folder of images: decoding into the cache, splitting and reporting."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from aifs_tune.data.digests import DigestIndex, Progress
 from aifs_tune.data.file_table import FileTable, file_table
 from aifs_tune.data.images.decode import LOCK, DecodeSettings, Facts, ImageSet
 from aifs_tune.data.images.decode_all import Range, Scratch, decode_all
-from aifs_tune.data.images.folder import PARTS, ImageFile, Scan, SkippedFile, scan_folder, shown
+from aifs_tune.data.images.folder import SUBSETS, ImageFile, Scan, SkippedFile, scan_folder, shown
 from aifs_tune.data.images.inspect import ImageRow, Preflight, inspect, listed
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates, find_cross_subset_duplicates
 from aifs_tune.data.split import Ints, refold_subsets, split, units_of, units_per_class
 from aifs_tune.errors import DataError
 
-_TOLD_EVERY = 16
+_REPORT_EVERY = 16
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A file that can be read, the digest of its content and its SHA-256, and its group if files are grouped."""
+    """A readable file with its content digest, SHA-256 and group; ``group`` is None if files are not grouped."""
 
     file: ImageFile
     content: str
@@ -44,7 +44,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class Entry:
-    """Decoded images in ``folder``, and what is known of each content by its digest."""
+    """Decoded images in ``folder``, with the facts about each content by digest."""
 
     folder: Path
     meta: Meta
@@ -52,7 +52,7 @@ class Entry:
 
 
 class Decoder:
-    """Decodes into the cache at ``root`` as ``data`` says."""
+    """Decodes images into the cache at ``root`` with the settings in ``data``."""
 
     def __init__(self, data: DataSpec, root: Path, processes: int | None, progress: Progress | None) -> None:
         self._settings = DecodeSettings(data.image_size, data.channels, data.fit)
@@ -60,12 +60,12 @@ class Decoder:
         self._processes, self._progress = processes, progress
 
     def entry(self, sources: Sequence[ImageSource]) -> Entry:
-        """The entry of ``sources``, which are sorted by class and content; its rows are those without a problem.
+        """Return the cache entry of ``sources``, sorted by class and content; its rows are the usable images.
 
         Raises
         ------
         DataError
-            If a file changed since its digest was taken.
+            If a file changed after its digest was computed.
         OSError
             If the cache cannot be written.
         """
@@ -104,7 +104,7 @@ class Decoder:
                 facts[sources[row].content] = decoded.facts
                 if decoded.pixels is not None:
                     scratch.put(row, decoded.pixels)
-                if self._progress is not None and (n_done % _TOLD_EVERY == 0 or n_done == len(sources)):
+                if self._progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(sources)):
                     self._progress("decoding", n_done, len(sources))
 
     def _digest(self, sources: Sequence[ImageSource], range16: Range | str | None) -> str:
@@ -114,8 +114,37 @@ class Decoder:
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Images ready to train on. ``location`` is what :func:`~aifs_tune.data.open_images` takes in other processes;
-    ``files`` says which file each of them is."""
+    """Images that are ready to train on.
+
+    Attributes
+    ----------
+    images : ImageSet
+        The images, memory-mapped from the cache.
+    preflight : Preflight
+        Report on the folder: counts, skipped files, warnings. ``preflight.lines()`` is the readable text.
+    location : Path
+        File of the cache that :func:`~aifs_tune.data.open_images` opens in another process.
+    files : FileTable
+        File of each image.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_images
+    >>> rng = np.random.default_rng(0)
+    >>> for label in ("galaxy", "star"):
+    ...     Path("survey", label).mkdir(parents=True)
+    ...     for i in range(5):
+    ...         Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(f"survey/{label}/{i}.png")
+    >>> prepared = prepare_images(DataSpec(folder=Path("survey"), image_size=8))
+    >>> print(prepared.preflight.lines()[0])
+    survey: 10 images in 2 classes
+    >>> prepared.files.path[0]
+    'galaxy/...png'
+    """
 
     images: ImageSet
     preflight: Preflight
@@ -131,60 +160,77 @@ def prepare_images(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> PreparedImages:
-    """Scan ``data.folder``, decode and cache its images, and divide them.
+    """Decode the images of a folder into the cache and split them.
 
-    Files that cannot be used and classes with too few images are left out and named in the preflight, and so are
-    images in different parts that look alike.
+    Unusable files and classes with too few images are left out. The report names them, and names images in
+    different subsets that look alike.
 
     Parameters
     ----------
-    strict
-        Raise instead of leaving anything out.
-    cache
-        Folder of the decoded cache; None for :func:`~aifs_tune._util.cache.cache_root`.
-    processes
-        That decode; None for one per CPU up to 8, and for fewer than 200 files none but this one.
-    progress
-        Called with ``"reading"`` or ``"decoding"``, how many are done, and how many there are.
+    data : DataSpec
+        Section ``data`` of a sweep, with a ``folder``.
+    strict : bool, default False
+        Raise if a file or class is unusable, instead of leaving it out.
+    cache : Path, optional
+        Folder of the cache; by default ``$AIFS_TUNE_CACHE``, else ``aifs_tune`` in ``$XDG_CACHE_HOME`` or
+        ``~/.cache``.
+    processes : int, optional
+        Number of processes that decode; 0 decodes in this process. By default one per CPU, at most 8, and 0 for
+        fewer than 200 files.
+    progress : callable, optional
+        Called with ``"reading"`` or ``"decoding"``, the number of files done and the number of all files.
+
+    Returns
+    -------
+    PreparedImages
+        The images, the report, the location in the cache and the file of each image.
 
     Raises
     ------
     DataError
-        If fewer than two classes are left, no split gives each part every class, ``strict`` is not met, or there are
-        near duplicates and ``data`` refuses them.
+        If fewer than two usable classes remain, no split has every class in each subset, ``strict`` is violated, or
+        there are near duplicates and ``data.near_duplicates`` is ``refuse``.
     StorageError
         If the cache cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_images
+    >>> rng = np.random.default_rng(0)
+    >>> for label in ("galaxy", "star"):
+    ...     Path("survey", label).mkdir(parents=True)
+    ...     for i in range(10):
+    ...         Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(f"survey/{label}/{i}.png")
+    >>> prepared = prepare_images(DataSpec(folder=Path("survey"), image_size=8))
+    >>> images = prepared.images
+    >>> images.images.shape, images.classes
+    ((20, 8, 8, 1), ('galaxy', 'star'))
+    >>> len(images.train), len(images.val), len(images.test)
+    (12, 4, 4)
     """
     if data.folder is None:
-        raise DataError("data.folder: no value given; allowed: a folder with one sub-folder per class")
+        raise DataError("data.folder: no value given; allowed: a folder with a sub-folder for each class")
     root = (cache or cache_root()).absolute()
     scan = scan_folder(data.folder)
     with storing(root):
         usable = _usable(scan, data, Decoder(data, root, processes, progress), _sources(scan, data, root, progress))
         _check(usable, data.folder, strict=strict)
-        part_of = _divide(usable.sources, scan, data)
-        rows = {part: np.flatnonzero(part_of == i).astype(np.int32) for i, part in enumerate(PARTS)}
+        subset_of = _divide(usable.sources, scan, data)
+        rows = {subset: np.flatnonzero(subset_of == i).astype(np.int32) for i, subset in enumerate(SUBSETS)}
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
         images, files = open_images(location), _files(usable.sources, rows)
-        alike = _near_duplicates(images, files, location, data)
-    report = replace(_report(data.folder, usable, part_of), near_duplicates=alike)
+        near_duplicates = _near_duplicates(images, files, location, data)
+    report = replace(_report(data.folder, usable, subset_of), near_duplicates=near_duplicates)
     return PreparedImages(images, report, location, files)
-
-
-def preflight(data: DataSpec) -> Preflight:
-    """The report of :func:`prepare_images` alone. What it decodes is cached for later.
-
-    Raises
-    ------
-    DataError
-        If fewer than two classes are left, or no split gives each part every class.
-    """
-    return prepare_images(data).preflight
 
 
 @dataclass(frozen=True)
 class _Sources:
-    """Files that can be read, by class and content: an order that depends on neither names nor place."""
+    """Readable files sorted by class and content, an order that does not depend on names or folders."""
 
     found: Sequence[ImageSource]
     skipped_files: Sequence[SkippedFile]
@@ -192,7 +238,7 @@ class _Sources:
 
 @dataclass(frozen=True)
 class _Usable:
-    """``sources``, of ``classes``, are the rows of ``entry``; why files and classes are not among them."""
+    """Usable ``sources`` of ``classes``, the rows of ``entry``, and the skipped files and dropped classes."""
 
     entry: Entry
     sources: Sequence[ImageSource]
@@ -213,12 +259,12 @@ def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) 
         if file.name in digests and (data.group_by is None or group is not None):
             found.append(ImageSource(file, digests[file.name].cached, digests[file.name].sha256, group))
         elif file.name in digests:
-            skipped_files.append(SkippedFile(shown(file.name), f"its name has no match for group_by {data.group_by!r}"))
+            skipped_files.append(SkippedFile(shown(file.name), f"its name does not match group_by {data.group_by!r}"))
     return _Sources(sorted(found, key=lambda one: (one.file.label, one.content, one.file.name)), skipped_files)
 
 
 def _group(name: str, pattern: str | None) -> str | None:
-    """The first capture group of the match in the file's own name, or the whole match; None without one."""
+    """Return the first capture group of the match in the file name, or the whole match; None without a match."""
     match = None if pattern is None else re.search(pattern, os.path.basename(name))
     if match is None:
         return None
@@ -226,7 +272,7 @@ def _group(name: str, pattern: str | None) -> str | None:
 
 
 def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> _Usable:
-    """Decode; decode again without the classes that turn out to have too few images."""
+    """Decode the images; decode again without the classes that have too few usable images."""
     skipped_files, dropped = [*sources.skipped_files], list[SkippedFile]()
     found, classes = sources.found, scan.classes
     while True:
@@ -250,18 +296,18 @@ def _check(usable: _Usable, folder: Path, *, strict: bool) -> None:
         raise DataError(f"{where} usable classes: {found}; allowed: at least 2; left out:{problems}")
     if strict and problems:
         n = len(usable.dropped) + len(usable.skipped_files)
-        raise DataError(f"{where} {n} things cannot be used; allowed when strict: none{problems}")
+        raise DataError(f"{where} {n} files or classes cannot be used; allowed when strict: none{problems}")
 
 
 def _shares(scan: Scan, wished: SplitSpec) -> tuple[float, ...]:
-    """Shares of train, val and test in the images that are dealt; none where the folder has train and val."""
-    if not scan.parts:
+    """Return the shares of train, val and test among the images to be split; empty if the folder has a val folder."""
+    if not scan.subsets:
         return 1 - wished.val - wished.test, wished.val, wished.test
-    return () if "val" in scan.parts else (1 - wished.val, wished.val, 0.0)
+    return () if "val" in scan.subsets else (1 - wished.val, wished.val, 0.0)
 
 
 def _is_assigned(source: ImageSource, shares: Sequence[float]) -> bool:
-    return bool(shares) and source.file.part in (None, "train")
+    return bool(shares) and source.file.subset in (None, "train")
 
 
 def _units(sources: Sequence[ImageSource]) -> Ints:
@@ -270,55 +316,57 @@ def _units(sources: Sequence[ImageSource]) -> Ints:
 
 
 def _lacking(classes: Sequence[str], sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> dict[str, str]:
-    """Classes that cannot be in every part, and why."""
+    """Return the classes that cannot be in every subset, with the reason."""
     shares = _shares(scan, data.split)
-    dealt = [source for source in sources if _is_assigned(source, shares)]
-    fixed = {(source.file.part, source.file.label) for source in sources if not _is_assigned(source, shares)}
-    labels = np.array([classes.index(source.file.label) for source in dealt], np.int64)
+    assigned = [source for source in sources if _is_assigned(source, shares)]
+    fixed = {(source.file.subset, source.file.label) for source in sources if not _is_assigned(source, shares)}
+    labels = np.array([classes.index(source.file.label) for source in assigned], np.int64)
     counts = np.bincount(labels, minlength=len(classes))
-    n_units = units_per_class(labels, _units(dealt), len(classes))
-    n_parts = sum(share > 0 for share in shares)
+    n_units = units_per_class(labels, _units(assigned), len(classes))
+    n_subsets = sum(share > 0 for share in shares)
     what = "different images" if data.group_by is None else "groups"
     lacking = {}
     for label, n_images, n in zip(classes, counts, n_units, strict=True):
-        missing = [part for part in scan.parts if (part != "train" or not shares) and (part, label) not in fixed]
+        given = [subset for subset in scan.subsets if subset != "train" or not shares]
+        missing = [subset for subset in given if (subset, label) not in fixed]
         if missing:
             lacking[label] = f"has no usable image in {', '.join(missing)}"
-        elif n < n_parts:
-            lacking[label] = f"has {n_images} usable images, {n} {what}; allowed: at least {n_parts}, one for each part"
+        elif n < n_subsets:
+            allowed = f"at least {n_subsets}, one for each subset"
+            lacking[label] = f"has {n_images} usable images, {n} {what}; allowed: {allowed}"
     return lacking
 
 
 def _divide(sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> Ints:
-    """Part of each source, an index into PARTS."""
+    """Return the subset of each source, an index into SUBSETS."""
     shares = _shares(scan, data.split)
-    part_of = np.array([PARTS.index(source.file.part or "train") for source in sources], np.int64)
-    dealt = np.array([_is_assigned(source, shares) for source in sources])
-    if dealt.any():
+    subset_of = np.array([SUBSETS.index(source.file.subset or "train") for source in sources], np.int64)
+    assigned = np.array([_is_assigned(source, shares) for source in sources])
+    if assigned.any():
         chosen = [source for source in sources if _is_assigned(source, shares)]
         names, labels = np.unique([source.file.label for source in chosen], return_inverse=True)
         used = [i for i, share in enumerate(shares) if share > 0]
         units = _units(chosen)
-        parts = np.array(used)[split(labels, units, [shares[i] for i in used], data.split.seed)]
-        if len(np.unique(np.stack([parts, labels]), axis=1).T) < len(used) * len(names):
+        subsets = np.array(used)[split(labels, units, [shares[i] for i in used], data.split.seed)]
+        if len(np.unique(np.stack([subsets, labels]), axis=1).T) < len(used) * len(names):
             n = len(np.unique(units))
             raise DataError(
-                f"data.group_by {data.group_by!r}: {n} groups (copies of an image count as one) cannot be divided so "
-                f"that each of {', '.join(PARTS[i] for i in used)} has every class; allowed: a pattern with more groups"
+                f"data.group_by {data.group_by!r}: {n} groups (copies of an image count as one) cannot be split so "
+                f"that {', '.join(SUBSETS[i] for i in used)} each have every class; allowed: a pattern with more groups"
             )
-        part_of[dealt] = parts
-    return part_of if data.split.fold is None else _folded(data.split.fold, sources, part_of, data)
+        subset_of[assigned] = subsets
+    return subset_of if data.split.fold is None else _folded(data.split.fold, sources, subset_of, data)
 
 
-def _folded(fold: Fold, sources: Sequence[ImageSource], part_of: Ints, data: DataSpec) -> Ints:
+def _folded(fold: Fold, sources: Sequence[ImageSource], subset_of: Ints, data: DataSpec) -> Ints:
     names, labels = np.unique([source.file.label for source in sources], return_inverse=True)
     what = "different images" if data.group_by is None else "groups"
     units, where = _units(sources), f"data folder {shown(str(data.folder))}"
-    return refold_subsets(fold, part_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
+    return refold_subsets(fold, subset_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
 
 
 def _files(sources: Sequence[ImageSource], rows: Mapping[str, NDArray[np.int32]]) -> FileTable:
-    """By the names of now: the entry of the cache is that of any files with these contents."""
+    """Return the table of files under their current names; the cache entry knows contents only."""
     names = [shown(source.file.name) for source in sources]
     return file_table(
         [([name], None) for name in names],
@@ -332,7 +380,7 @@ def _files(sources: Sequence[ImageSource], rows: Mapping[str, NDArray[np.int32]]
 def _near_duplicates(
     images: ImageSet, files: FileTable, location: Path, data: DataSpec
 ) -> CrossSubsetDuplicates | None:
-    """Near duplicates in different parts; not of a fold, whose images are those of the undivided data."""
+    """Find near duplicates in different subsets; None for a fold, since the whole split was searched."""
     if data.near_duplicates == "ignore" or data.split.fold is not None:
         return None
     found = find_cross_subset_duplicates(images.images, files, location.with_name(f"near-{location.name}"))
@@ -343,17 +391,17 @@ def _near_duplicates(
     return found
 
 
-def _report(folder: Path, usable: _Usable, part_of: Ints) -> Preflight:
+def _report(folder: Path, usable: _Usable, subset_of: Ints) -> Preflight:
     rows = [
-        ImageRow(source.file.name, source.file.label, PARTS[part], source.content, source.group)
-        for source, part in zip(usable.sources, part_of.tolist(), strict=True)
-        if part >= 0
+        ImageRow(source.file.name, source.file.label, SUBSETS[subset], source.content, source.group)
+        for source, subset in zip(usable.sources, subset_of.tolist(), strict=True)
+        if subset >= 0
     ]
     return inspect(
         str(folder),
         rows,
         usable.entry.facts,
-        parts=PARTS,
+        subsets=SUBSETS,
         channels=usable.entry.meta.shape[3],
         range16=usable.entry.meta.range16,
         skipped_files=usable.skipped_files,

@@ -50,12 +50,12 @@ class Channels:
     def fit(
         cls, names: Sequence[str], train: Sequence[Recording], everything: Sequence[Recording], where: str
     ) -> tuple[Channels, list[str]]:
-        """Scaled by the series of the training part, and why columns were left out.
+        """Scaled by the series of the training set, and why columns were left out.
 
         Raises
         ------
         DataError
-            If no column varies in the training part.
+            If no column varies in the training set.
         """
         seen = np.concatenate([recording.values for recording in train])
         columns, dropped = list[Column](), list[str]()
@@ -63,7 +63,7 @@ class Channels:
             known = seen[~np.isnan(seen[:, place]), place]
             centre, spread = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
             if not spread > 1e-12 * max(1.0, abs(centre)):
-                dropped.append(f"column {name}, {'the same' if len(known) else 'nothing'} in all of the training part")
+                dropped.append(f"column {name}, {'the same' if len(known) else 'nothing'} in all of the training set")
                 continue
             has_gaps = any(np.isnan(recording.values[:, place]).any() for recording in everything)
             columns.append(Column(name, place, centre, spread, has_gaps))
@@ -72,7 +72,7 @@ class Channels:
         return cls(tuple(columns), _steps(train, everything)), dropped
 
     def apply(self, recording: Recording) -> NDArray[np.float32]:
-        """Shape (steps, channels). A gap holds the value before it, else the mean of the training part."""
+        """Shape (steps, channels). A gap holds the value before it, else the mean of the training set."""
         places = [column.place for column in self.columns]
         values = recording.values[:, places]
         centres, scales = (np.array([getattr(c, name) for c in self.columns]) for name in ("centre", "scale"))

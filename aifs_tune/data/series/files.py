@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import SeriesSpec
-from aifs_tune.data.examples import PARTS
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.tables import read_frame
 from aifs_tune.errors import DataError
 
@@ -175,7 +174,7 @@ _MANIFEST_COLUMNS = ("group", "part", "order")
 class Collection:
     """Series with what is known of each: ``labels``, or ``numbers`` (n, targets); the other of the two is empty.
 
-    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``part`` and ``order``;
+    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``subset`` and ``order``;
     ``files`` are those of the series, below ``folder``, and ``manifest`` that of the list, if there are any.
     """
 
@@ -212,10 +211,10 @@ def load_collection(path: Path, spec: SeriesSpec) -> Collection:
 def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
     check_no_manifest(spec, where)
     classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
-    if classes and {sub.name.lower() for sub in classes} <= {*PARTS, "valid", "validation"}:
+    if classes and {sub.name.lower() for sub in classes} <= {*SUBSETS, "valid", "validation"}:
         raise DataError(
-            f"{where}: has folders named as parts; allowed: a folder for each class, or a {MANIFEST} with a column of "
-            "parts"
+            f"{where}: has folders named as subsets; allowed: a folder for each class, or a {MANIFEST} with a column of "
+            "subsets"
         )
     files = {sub.name: sorted(f for f in sub.iterdir() if _holds_a_series(f)) for sub in classes}
     empty = next((name for name, found in files.items() if not found), None)

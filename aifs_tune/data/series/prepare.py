@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, SeriesSpec, SimulateSeries, SplitSpec
-from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, by_itself
 from aifs_tune.data.series.files import Collection, Recording, check_simulated, load_collection
 from aifs_tune.data.series.windows import prepare_windows
@@ -26,7 +26,7 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     """Read ``data.series``, divide the series, fill and scale them, and pad them to one length.
 
     ``inputs`` of the examples are the values, float32 of shape (n, steps, channels), 0 behind the end of a series, and
-    the lengths, int32 of shape (n,). Everything is scaled by the training part.
+    the lengths, int32 of shape (n,). Everything is scaled by the training set.
 
     Raises
     ------
@@ -46,28 +46,28 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     classes = tuple(sorted(set(found.labels)))
     if found.labels and len(classes) < 2:
         raise DataError(f"{found.where}: all series are of class {classes[0]}; allowed: at least 2 classes")
-    parts = _parts(found, data.split)
+    subsets = _subsets(found, data.split)
     recordings = [by_itself(recording, spec.scaling) for recording in found.recordings]
     kept = [_cut(recording, spec) for recording in recordings]
-    channels, dropped = Channels.fit(found.columns, [kept[i] for i in parts["train"]], kept, found.where)
+    channels, dropped = Channels.fit(found.columns, [kept[i] for i in subsets["train"]], kept, found.where)
     values, lengths = _padded([channels.apply(recording) for recording in recordings], spec, found.where)
     facts = {"channels": channels.facts, "scaling": spec.scaling, "steps": values.shape[1], "keep": spec.keep}
     if classes:
         y_true: NDArray[Any] = np.array([classes.index(label) for label in found.labels], np.int32)
-        location = store_examples([values, lengths], y_true, parts, classes=classes, facts=facts)
+        location = store_examples([values, lengths], y_true, subsets, classes=classes, facts=facts)
         about = "classes: " + ", ".join(f"{shown(c)} {list(found.labels).count(c)}" for c in classes)
     else:
-        y_true, targets = scaled(found.numbers, parts["train"], spec.targets, found.where)
-        location = store_examples([values, lengths], y_true, parts, targets=targets, facts=facts)
+        y_true, targets = scaled(found.numbers, subsets["train"], spec.targets, found.where)
+        location = store_examples([values, lengths], y_true, subsets, targets=targets, facts=facts)
         about = "targets: " + ", ".join(map(shown, spec.targets))
     lines = [f"{found.where}: {len(lengths)} series of {lengths.min()} to {lengths.max()} steps"]
     lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
-    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines.append(f"{counts} series of {values.shape[2]} channels: {told_channels(channels)}")
-    return PreparedExamples(open_examples(location), location, lines, _files(found, parts))
+    return PreparedExamples(open_examples(location), location, lines, _files(found, subsets))
 
 
-def _files(found: Collection, parts: Subsets) -> FileTable:
+def _files(found: Collection, subsets: Subsets) -> FileTable:
     n = len(found.recordings)
     names = [name_below(file, found.folder) for file in found.files]
     origins: list[tuple[list[str], str | None]] = [([name], None) for name in names]
@@ -76,7 +76,7 @@ def _files(found: Collection, parts: Subsets) -> FileTable:
     return file_table(
         origins or [([found.where], f"series {number}") for number in range(n)],
         hashes,
-        parts,
+        subsets,
         labels=[shown(label) for label in found.labels] or None,
         groups=[shown(str(entry)) for entry in found.manifest_columns["group"]]
         if "group" in found.manifest_columns
@@ -91,27 +91,27 @@ def told_channels(channels: Channels) -> str:
     return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
 
 
-def _parts(found: Collection, split: SplitSpec) -> Subsets:
+def _subsets(found: Collection, split: SplitSpec) -> Subsets:
     labels = list(found.labels) or ["all"] * len(found.recordings)
     contents = [recording.digest for recording in found.recordings]
     if "part" in found.manifest_columns:
-        parts = given_subsets([str(entry) for entry in found.manifest_columns["part"]], f"{found.where}: part")
+        subsets = given_subsets([str(entry) for entry in found.manifest_columns["part"]], f"{found.where}: part")
     elif "order" in found.manifest_columns:
-        parts = _in_order(found.manifest_columns["order"], split, found.where)
+        subsets = _in_order(found.manifest_columns["order"], split, found.where)
     else:
         groups = (
             [str(entry) for entry in found.manifest_columns["group"]] if "group" in found.manifest_columns else None
         )
         return assign_subsets(split, found.where, contents=contents, groups=groups, labels=labels)
-    for part in ("train", "val"):
-        missing = sorted(set(labels) - {labels[i] for i in parts[part]})
+    for subset in ("train", "val"):
+        missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
-            raise DataError(f"{found.where}: no series of class {missing[0]} is {part}; allowed: every class in it")
+            raise DataError(f"{found.where}: no series of class {missing[0]} is {subset}; allowed: every class in it")
     if "order" in found.manifest_columns:
         ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
-        return forward_folds(split.fold, parts, ranks, found.where, labels=labels)
+        return forward_folds(split.fold, subsets, ranks, found.where, labels=labels)
     return fold_given_subsets(
-        split.fold, parts, len(labels), found.where, contents=contents, groups=None, labels=labels
+        split.fold, subsets, len(labels), found.where, contents=contents, groups=None, labels=labels
     )
 
 
@@ -122,12 +122,12 @@ def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:
     ranks = np.unique(np.asarray(order), return_inverse=True)[1]
     before = np.searchsorted(np.sort(ranks), ranks) / len(ranks)
     bounds = [1 - split.val - split.test, 1 - split.test]
-    dealt = np.digitize(before, [bound - 1e-9 for bound in bounds])
-    parts = {part: np.flatnonzero(dealt == i).astype(np.int32) for i, part in enumerate(PARTS)}
-    for part in PARTS[: 3 if split.test > 0 else 2]:
-        if len(parts[part]) == 0:
-            raise DataError(f"{where}: too few different entries of the order for a {part} part; allowed: more")
-    return parts
+    assigned = np.digitize(before, [bound - 1e-9 for bound in bounds])
+    subsets = {subset: np.flatnonzero(assigned == i).astype(np.int32) for i, subset in enumerate(SUBSETS)}
+    for subset in SUBSETS[: 3 if split.test > 0 else 2]:
+        if len(subsets[subset]) == 0:
+            raise DataError(f"{where}: too few different entries of the order for a {subset} subset; allowed: more")
+    return subsets
 
 
 def _window(n_steps: int, spec: SeriesSpec) -> slice:

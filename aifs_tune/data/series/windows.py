@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import Forecast, SeriesSpec, SimulateSeries, SplitSpec
-from aifs_tune.data.examples import PARTS, PreparedExamples, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import file_table, sha256_of
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, carried
 from aifs_tune.data.series.files import Floats, Recording, SeriesReader, check_simulated
 from aifs_tune.data.simulate.series import simulate_long
@@ -21,7 +21,7 @@ _MIN_WINDOWS = 2
 def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> PreparedExamples:
     """Windows of ``history`` steps, each with the target ``horizon`` steps behind its last one.
 
-    Parts follow each other in time, with ``history + horizon`` steps between two, so that no step is in two parts.
+    Parts follow each other in time, with ``history + horizon`` steps between two, so that no step is in two subsets.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     starts = np.arange(0, n_steps - asked.history - asked.horizon + 1, asked.stride)
     starts = starts[~np.isnan(y_true[starts + asked.history - 1 + asked.horizon])]
     target_steps = starts + asked.history - 1 + asked.horizon
-    parts = _in_time(starts, asked, split, n_steps, where)
-    n_seen = int(target_steps[parts["train"]].max()) + 1
+    subsets = _in_time(starts, asked, split, n_steps, where)
+    n_seen = int(target_steps[subsets["train"]].max()) + 1
     past = Recording(long.values[:n_seen], None if long.times is None else long.times[:n_seen])
     channels, dropped = Channels.fit(names, [past], [long], where)
     made = channels.apply(long)
@@ -45,12 +45,12 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
         )
     windows = np.lib.stride_tricks.sliding_window_view(made, asked.history, axis=0)[starts].swapaxes(1, 2)
     lengths = np.full(len(starts), asked.history, np.int32)
-    numbers, targets = scaled(y_true[target_steps][:, None], parts["train"], {asked.target: asked.unit}, where)
+    numbers, targets = scaled(y_true[target_steps][:, None], subsets["train"], {asked.target: asked.unit}, where)
     facts = {"channels": channels.facts, "forecast": asked.model_dump(mode="json"), "steps": asked.history}
-    location = store_examples([windows, lengths], numbers, parts, targets=targets, facts=facts)
+    location = store_examples([windows, lengths], numbers, subsets, targets=targets, facts=facts)
     unchanged = (carried(y_true[:, None])[starts + asked.history - 1, 0] - targets[0].centre) / targets[0].scale
-    repeated = float(np.nanmean((unchanged - numbers[:, 0])[parts["val"]] ** 2))
-    counts = ", ".join(f"{part} {len(parts[part])}" for part in PARTS)
+    repeated = float(np.nanmean((unchanged - numbers[:, 0])[subsets["val"]] ** 2))
+    counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines += [
         *(f"left out: {reason}" for reason in dropped),
         f"{counts} windows of {asked.history} steps and {made.shape[1]} channels, {asked.target} {asked.horizon} ahead",
@@ -59,7 +59,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     name = where if spec.path is None else shown(spec.path.name)
     ends = zip(starts.tolist(), target_steps.tolist(), strict=True)
     origins = [([name], f"steps {start} to {start + asked.history - 1} for {step}") for start, step in ends]
-    files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, parts)
+    files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, subsets)
     return PreparedExamples(open_examples(location), location, lines, files)
 
 
@@ -87,23 +87,23 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
 
 
 def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_steps: int, where: str) -> Subsets:
-    """The windows of each part, one after another, by their first step."""
+    """The windows of each subset, one after another, by their first step."""
     gap = asked.history + asked.horizon
     shares = [1 - split.val - split.test, split.val, split.test]
-    n_parts = 3 if split.test > 0 else 2
-    usable = (n_steps - gap + 1) - (n_parts - 1) * gap
-    parts: Subsets = {}
+    n_subsets = 3 if split.test > 0 else 2
+    usable = (n_steps - gap + 1) - (n_subsets - 1) * gap
+    subsets: Subsets = {}
     begins = 0.0
-    for i, part in enumerate(PARTS):
+    for i, subset in enumerate(SUBSETS):
         ends = begins + max(0, usable) * shares[i]
-        parts[part] = np.flatnonzero((starts >= round(begins)) & (starts < round(ends))).astype(np.int32)
+        subsets[subset] = np.flatnonzero((starts >= round(begins)) & (starts < round(ends))).astype(np.int32)
         begins = ends + gap
-    for part in PARTS[:n_parts]:
-        if len(parts[part]) < _MIN_WINDOWS:
+    for subset in SUBSETS[:n_subsets]:
+        if len(subsets[subset]) < _MIN_WINDOWS:
             raise DataError(
-                f"{where}: {n_steps} steps leave {len(parts[part])} windows for {part}, with a history of "
-                f"{asked.history}, a horizon of {asked.horizon} and a gap of both between parts; allowed: a longer "
+                f"{where}: {n_steps} steps leave {len(subsets[subset])} windows for {subset}, with a history of "
+                f"{asked.history}, a horizon of {asked.horizon} and a gap of both between subsets; allowed: a longer "
                 "series, or less of these"
             )
     times, labels = starts.astype(np.float64), ["all"] * len(starts)
-    return forward_folds(split.fold, parts, times, where, gap=gap - 1, labels=labels)
+    return forward_folds(split.fold, subsets, times, where, gap=gap - 1, labels=labels)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aifs_tune._util.quiet import silence_stderr
 from aifs_tune.artifacts.data_files import find_study_files
 from aifs_tune.artifacts.trial_artifacts import kept_weights
-from aifs_tune.data.images.folder import PARTS
+from aifs_tune.data.images.folder import SUBSETS
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
@@ -109,7 +109,7 @@ class DataRecord:
         counts = {}
         if self.files is not None:
             found = self.files.groupby("part")["example"].nunique()
-            counts = {part: int(found[part]) for part in PARTS if part in found.index}
+            counts = {part: int(found[part]) for part in SUBSETS if part in found.index}
         return {
             "fingerprint": self.fingerprint,
             "kind": self.kind,
