@@ -101,13 +101,13 @@ def test_a_photograph_has_its_colours(files: Path) -> None:
     [
         ("hdus.fits", None, {"hdu": ("ERR",)}, r"has no HDU 'ERR'; allowed: 0 PRIMARY \(empty\), 1 SCI \(12 x 9\)"),
         ("hdus.fits", None, {"hdu": (7,)}, "has no HDU 7; allowed: 0 PRIMARY"),
-        ("hdus.fits", None, {"hdu": ("CATALOGUE",)}, "HDU 'CATALOGUE' is no image; found"),
-        ("hdus.fits", None, {"hdu": (0,)}, "HDU 0 is no image"),
-        ("hdus.fits", 1, {}, "shape 12 x 9; allowed with an index: 3 axes or 4"),
+        ("hdus.fits", None, {"hdu": ("CATALOGUE",)}, "HDU 'CATALOGUE' is not an image; found"),
+        ("hdus.fits", None, {"hdu": (0,)}, "HDU 0 is not an image"),
+        ("hdus.fits", 1, {}, "shape 12 x 9; allowed with an index: 3 or 4 axes"),
         ("cube.fits.gz", 3, {}, "has no image 3; allowed: 0 to 2"),
         ("many.h5", None, {"dataset": "flux"}, "has no dataset 'flux'; allowed: night1/images, night1/times"),
         ("many.h5", None, {"dataset": "night1/times"}, "has the shape 3; allowed: 2 axes"),
-        ("two.npz", None, {}, r"has 2 datasets of two axes or more \(sci, mask\); allowed: one, or name it"),
+        ("two.npz", None, {}, r"has 2 datasets with two or more axes \(sci, mask\); allowed: one, or set"),
         ("two.npz", None, {"dataset": "err"}, "has no dataset 'err'; allowed: sci, mask"),
         ("pages.tiff", 9, {}, "has no image 9; allowed: 0 to 2"),
         ("absent.fits", None, {}, "does not exist"),
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_named_as_such(files: Path, tmp_path: Path, name: str,
     keep = len(whole) // 2 if name != "hdus.fits" else 2880 * 2 + 200
     broken = {"text": b"no image at all " * 300, "half": whole[:keep], "empty": b""}[damage]
     (tmp_path / name).write_bytes(broken)
-    with pytest.raises(UnreadableError, match="that can be read"):
+    with pytest.raises(UnreadableError, match="cannot be read as"):
         read_image(tmp_path / name, None, Reading())
 
 
@@ -136,9 +136,9 @@ def test_a_damaged_file_is_named_as_such(files: Path, tmp_path: Path, name: str,
     [
         (np.zeros((2, 2, 5, 5)), "shape 2 x 2 x 5 x 5; allowed: 2 axes, or 3 with the bands first"),
         (np.zeros((0, 5)), "shape 0 x 5"),
-        (np.zeros((5, 5), complex), "pixels of kind complex128; allowed: whole or real numbers"),
-        (np.array([["a"]]), "pixels of kind <U1"),
-        (np.array([[{}]], object), "is no NumPy file that can be read"),
+        (np.zeros((5, 5), complex), "pixels of type complex128; allowed: integers or real numbers"),
+        (np.array([["a"]]), "pixels of type <U1"),
+        (np.array([[{}]], object), "cannot be read as NumPy"),
     ],
 )
 def test_arrays_that_are_no_image_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -194,5 +194,5 @@ def test_a_stretch_puts_the_sky_at_0_and_keeps_order(kind: Any) -> None:
         assert values.max() == pytest.approx(1, abs=1e-3)
     else:
         assert light[16, 16, 0] / light[8, 8, 0] == pytest.approx(4800 / 700, rel=0.02)
-    with pytest.raises(DataError, match="here: no pixel to train on is brighter"):
+    with pytest.raises(DataError, match="here: no pixel of the training set is brighter"):
         fit_stretch(kind, np.array([image_statistics(np.ones((8, 8, 1), np.float32), kind)]), "here")

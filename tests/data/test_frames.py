@@ -102,7 +102,7 @@ def test_frames_of_several_files_and_formats_become_bands_and_are_resized(tmp_pa
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "7.png")
     lines = prepare_frames(data).lines
     assert any(
-        "7.npy + 7.png: has frames of 5 x 5 and 16 x 16 pixels; allowed: all of one size" in one for one in lines
+        "7.npy + 7.png: has frames of 5 x 5 and 16 x 16 pixels; allowed: frames of one size" in one for one in lines
     )
 
 
@@ -115,16 +115,22 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
     prepared = prepare_frames(spec(file))
     text = "\n".join(prepared.lines)
     assert len(prepared.examples.y_true) == N - 3
-    for name, reason in (("4", "is no FITS file"), ("5", "does not exist"), ("6", "has a band without a finite pixel")):
+    for name, reason in (
+        ("4", "cannot be read as FITS"),
+        ("5", "does not exist"),
+        ("6", "has a band without a finite pixel"),
+    ):
         assert f"left out: {name}.fits: {reason}" in text
-    with pytest.raises(DataError, match=r"3 images cannot be used; allowed when strict: none\n  4.fits: is no FITS"):
+    with pytest.raises(
+        DataError, match=r"3 images cannot be used; allowed when strict: none\n  4.fits: cannot be read"
+    ):
         prepare_frames(spec(file), strict=True)
     with pytest.raises(DataError, match=r"20 of 20 images cannot be used; allowed: at most half\n  0.fits: has no HDU"):
         prepare_frames(spec(file, hdu="SCI"))
 
 
 def test_processes_read_what_this_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifs_tune.data.frames.files._SETTLED_NS", 10**18)  # so that nothing is recalled
+    monkeypatch.setattr("aifs_tune.data.frames.files._SETTLED_NS", 10**18)  # so that everything is read again
     data = spec(manifest(tmp_path, stars(tmp_path)))
     (tmp_path / "4.fits").write_bytes(b"SIMPLE  =")
     with fits.open(tmp_path / "2.fits", mode="update") as opened:
@@ -177,9 +183,9 @@ def test_nothing_is_read_again_until_a_file_changes(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("change", "frames", "message"),
     [
-        ({"path": "../1.fits"}, {}, "row 1 has the path '../1.fits', outside of the manifest's folder"),
+        ({"path": "../1.fits"}, {}, "row 1 has the path '../1.fits', outside the folder of the manifest"),
         ({"path": "/data/1.fits"}, {}, "row 1 has the path '/data/1.fits', outside"),
-        ({"path": "1.csv"}, {}, "row 1 has the path '1.csv' of an unknown kind; allowed: .fits"),
+        ({"path": "1.csv"}, {}, "row 1 has the path '1.csv' with an unknown suffix; allowed: .fits"),
         ({"path": ""}, {}, "row 1 has the path nan; allowed: the path of an image file"),
         ({"x": "left"}, {}, "x is 'left' in row 1; allowed: finite numbers"),
         ({"x": "inf"}, {}, "x is inf in row 1; allowed: finite numbers"),
@@ -224,7 +230,7 @@ def test_few_images_one_size_and_numbers_of_bands_are_required(tmp_path: Path) -
         8,
     )
     fits.PrimaryHDU(np.ones((2, 10, 12), np.float32)).writeto(tmp_path / "6.fits", overwrite=True)
-    with pytest.raises(DataError, match=r"0.fits has 1 bands and 6.fits has 2; allowed: as many in all images"):
+    with pytest.raises(DataError, match=r"0.fits has 1 bands and 6.fits has 2; allowed: the same number of bands"):
         prepare_frames(spec(file))
 
 

@@ -194,7 +194,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no column": (lambda f: None, {"columns": ("magnitude",)}, r"no column 'magnitude'; allowed: time, flux, band"),
     "no time": (lambda f: None, {"time": "mjd"}, r"mira/0.csv: no column 'mjd'; allowed: time, flux, band"),
     "text": (change(flux="bright"), {}, r"mira/3.csv: flux is 'bright' in row 1; allowed: numbers"),
-    "falls": (change(time=[0, 1, 2, 1, 4, 5, 6, 7]), {}, r"mira/3.csv: time falls in row 4; allowed: times that"),
+    "falls": (change(time=[0, 1, 2, 1, 4, 5, 6, 7]), {}, r"mira/3.csv: time decreases in row 4; allowed: times that"),
     "no times": (change(time="noon"), {}, r"mira/3.csv: time is 'noon' in row 1; allowed: numbers or dates"),
     "short": (lambda f: curve(1, 1).to_csv(f / "mira" / "3.csv", index=False), {}, r"3.csv: 1 step\(s\); allowed: at"),
     "empty": (lambda f: (f / "mira" / "3.csv").write_text(""), {}, r"mira/3.csv: cannot be read as a table"),
@@ -207,7 +207,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "parts": (
         lambda f: [(f / a).rename(f / b) for a, b in (("mira", "train"), ("rrlyr", "val"))],
         {},
-        "named as parts",
+        "named like subsets",
     ),
 }
 
@@ -227,12 +227,10 @@ def test_one_class_no_numbers_and_nothing_that_varies(folder: Path, tmp_path: Pa
         prepared(folder)
     for i, file in enumerate(sorted(folder.rglob("*.csv"))):
         curve(1).assign(flux=2.0, time=np.arange(8) * (i + 1.0)).to_csv(file, index=False)
-    with pytest.raises(
-        DataError, match=r"no column to learn from \(column flux, the same in all of the training part\)"
-    ):
+    with pytest.raises(DataError, match=r"no column to learn from \(column flux, constant in the training set\)"):
         prepared(folder)
     curve(1)[["time", "band"]].to_csv(folder / "mira" / "0.csv", index=False)
-    with pytest.raises(DataError, match=r"mira/0.csv: no column of numbers \(columns beside the time: band\)"):
+    with pytest.raises(DataError, match=r"mira/0.csv: no column of numbers \(columns other than the time: band\)"):
         prepared(folder)
     (folder / "mira").rename(tmp_path / "away")
     with pytest.raises(DataError, match=r"1 folder\(s\) of classes and no manifest.csv"):
@@ -248,8 +246,16 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], d
     "one class": (lambda m: m.assign(label="a"), {}, "all series are of class a; allowed: at least 2 classes"),
     "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row for val"),
     "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is not a subset; allowed: train, val, test"),
-    "class not in val": (lambda m: m.assign(label=["a"] * 18 + ["b"] * 2), {"order": "night"}, "no series of class b"),
-    "one night": (lambda m: m.assign(night=1), {"order": "night"}, "too few different entries of the order for a val"),
+    "class not in val": (
+        lambda m: m.assign(label=["a"] * 18 + ["b"] * 2),
+        {"order": "night"},
+        "no val series of class",
+    ),
+    "one night": (
+        lambda m: m.assign(night=1),
+        {"order": "night"},
+        "too few distinct entries in the column order",
+    ),
     "empty group": (lambda m: m.assign(star=None), {"group": "star"}, "star is empty in row 1"),
     "few": (lambda m: m[:9], {}, "9 series; allowed: at least 10"),
     "constant": (lambda m: m.assign(period=1.0), {"targets": {"period": None}}, "period is constant in"),

@@ -73,7 +73,7 @@ def test_unknown_targets_make_no_windows_and_the_naive_forecast_is_told(river: P
     found = windows(river)
     assert len(found.examples.y_true) == n - 2
     target = found.examples.targets[0]
-    assert f"repeating the last level has a val_loss of {(3 / target.scale) ** 2:.4g}" in found.lines[-1]
+    assert f"predicting the last known level has a val_loss of {(3 / target.scale) ** 2:.4g}" in found.lines[-1]
 
 
 def test_the_target_need_not_be_seen(river: Path) -> None:
@@ -88,9 +88,9 @@ def test_the_target_need_not_be_seen(river: Path) -> None:
         ({"target": "flow"}, {}, r"river.csv: no column 'flow'; allowed: time, level, rain"),
         ({"history": 280}, {}, r"300 steps leave 0 windows for train, with a history of 280"),
         ({"history": 100}, {}, r"300 steps leave 0 windows for"),
-        ({}, {"time": "rain"}, r"rain falls in row 8; allowed: times that never fall"),
+        ({}, {"time": "rain"}, r"rain decreases in row 8; allowed: times that do not decrease"),
         ({}, {"path": "nowhere.csv"}, r"nowhere.csv: there is no such file"),
-        ({}, {"path": "."}, r"is a folder; allowed: one CSV"),
+        ({}, {"path": "."}, r"is a folder; allowed for a forecast: one CSV"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused(

@@ -159,7 +159,7 @@ def test_another_survey_is_left_alone(tmp_path: Path) -> None:
     simulate_sky(tmp_path / "sky", images=12, size=16, seed=1)
     before = contents(tmp_path / "sky")
 
-    with pytest.raises(ConflictError, match="sky holds another survey, with seed 1; asked for seed 2; give"):
+    with pytest.raises(ConflictError, match="sky holds another survey, with seed 1 instead of seed 2; choose"):
         simulate_sky(tmp_path / "sky", images=12, size=16, seed=2)
     assert contents(tmp_path / "sky") == before
 
@@ -170,7 +170,7 @@ def test_a_survey_of_an_earlier_version_is_left_alone(tmp_path: Path) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"simulated_sky": 1}))
     (folder / "artifact").rename(folder / "artefact")
 
-    with pytest.raises(ConflictError, match="with simulated_sky 1; asked for simulated_sky 2; give a new folder"):
+    with pytest.raises(ConflictError, match="with simulated_sky 1 instead of simulated_sky 2; choose a new folder"):
         simulate_sky(folder, images=12, size=16)
 
 
@@ -206,7 +206,7 @@ def test_an_empty_folder_is_filled_and_a_file_is_refused(tmp_path: Path) -> None
     (tmp_path / "file").write_text("mine")
 
     assert simulate_sky(tmp_path / "empty", images=12, size=16).folder == tmp_path / "empty"
-    with pytest.raises(ConflictError, match="file exists and is no simulated sky"):
+    with pytest.raises(ConflictError, match="file exists and is not a simulated sky"):
         simulate_sky(tmp_path / "file", images=12, size=16)
     with pytest.raises(WorkError, match="cannot be read or written"):
         simulate_sky(tmp_path / "file" / "sky", images=12, size=16)

@@ -188,6 +188,6 @@ def test_what_is_left_out_is_told(write: Callable[..., TableSpec]) -> None:
     lines = "\n".join(prepare_table(DataSpec(table=write(frame), split=SplitSpec(val=0.3, test=0))).lines)
     assert "left out: 1 rows without target" in lines
     assert "column id, text with" in lines
-    assert "column same, the same in all of the training part" in lines
-    assert "column empty, no value in the training part" in lines
+    assert "column same, constant in the training set" in lines
+    assert "column empty, no value in the training set" in lines
     assert "test 0 rows" in lines

@@ -19,7 +19,7 @@ from aifs_tune.data.images.folder import shown
 Pixels = NDArray[np.float32]
 """One image of shape (height, width, bands); missing pixels are NaN."""
 
-_LEADING_ONES = 8
+_MAX_AXES = 8
 
 Admit = Callable[[int], None]
 
@@ -219,9 +219,7 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit
     else:
         _check_size(shape, admit)
         values = np.asarray(array)
-    while (
-        values.ndim > 2 and values.shape[0] == 1 and values.ndim < _LEADING_ONES
-    ):  # for example the Stokes axis of a map
+    while values.ndim > 2 and values.shape[0] == 1 and values.ndim < _MAX_AXES:  # for example the Stokes axis of a map
         values = values[0]
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise UnreadableError(f"has the shape {text}; allowed: 2 axes, or 3 with the bands {bands}")

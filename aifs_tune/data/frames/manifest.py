@@ -111,8 +111,8 @@ def _checked(entry: Any, where: str, row: int) -> str:
     path = os.path.normpath(entry.strip())
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path:
         raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r}, outside the folder of the manifest; allowed: a relative "
-            "path below it"
+            f"{where}: row {row} has the path {shown(entry)!r}, outside the folder of the manifest; allowed: a "
+            "relative path below it"
         )
     if format_of(path) is None:
         raise DataError(

@@ -51,7 +51,7 @@ class Stretch:
 
     @property
     def bends(self) -> NDArray[np.float64]:
-        """Factor of each band: the sinh of a stretched value times it is proportional to the flux; 0 if already linear."""
+        """Factor of each band: the sinh of a stretched value times it is proportional to the flux; 0 if linear."""
         if self.kind != "asinh":
             return np.zeros(len(self.black))
         return np.arcsinh((np.array(self.white) - self.black) / self.soft)

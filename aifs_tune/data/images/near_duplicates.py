@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from aifs_tune._util.atomic_files import write_file
@@ -31,6 +30,9 @@ from aifs_tune.data.images.perceptual_hash import (
     reduced,
 )
 from aifs_tune.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas
 
 MAX_DISTANCE = 16
 """Largest distance in bits; beyond it, the bands of two hashes are so short that nearly all pairs are compared."""
@@ -67,10 +69,12 @@ class NearDuplicates:
     distance: int
     n_passed_over: int
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pandas.DataFrame:
         """Return a DataFrame with a row for each pair."""
-        columns = pd.Index(["first", "second", "similarity"])
-        return pd.DataFrame([asdict(pair) for pair in self.pairs], columns=columns)
+        import pandas
+
+        columns = pandas.Index(["first", "second", "similarity"])
+        return pandas.DataFrame([asdict(pair) for pair in self.pairs], columns=columns)
 
 
 def near_duplicates(

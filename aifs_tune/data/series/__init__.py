@@ -1,1 +1,1 @@
-"""Time series and recordings, cut into windows."""
+"""Time series: reading, scaling, padding and cutting into windows."""

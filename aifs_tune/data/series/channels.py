@@ -1,4 +1,4 @@
-"""From what was measured to what a network sees of a series: filled, scaled, and with what was missing told."""
+"""Channels of a series for a network: filled and scaled values, time steps and gap indicators."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from aifs_tune.data.series.files import Floats, Recording
 from aifs_tune.errors import DataError
 
 MAX_NUMBERS = 2**30
-"""Of all series or windows together, padded to one length: 4 GiB."""
+"""Largest number of values of all series or windows, padded to one length: 4 GiB."""
 _UNEVEN = 0.01
-"""Steps that differ from the median one by more than this share of it make the time a channel."""
+"""If a time step differs from the median step by more than this share, the time step becomes a channel."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is learnt from, the ``place``-th that was read: ``(value - centre) / scale``; ``has_gaps``: a
-    channel of its own says where it was measured."""
+    """A column that becomes a channel: ``(value - centre) / scale``.
+
+    ``index`` is its position among the columns that were read. With ``has_gaps``, another channel says where it was
+    measured.
+    """
 
     name: str
-    place: int
+    index: int
     centre: float
     scale: float
     has_gaps: bool
@@ -32,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TimeStepScale:
-    """Of the time: ``(log1p(step / median) - centre) / scale``."""
+    """Scaling of time steps: ``(log1p(step / median) - centre) / scale``."""
 
     median: float
     centre: float
@@ -41,7 +44,7 @@ class TimeStepScale:
 
 @dataclass(frozen=True)
 class Channels:
-    """What all series of a set are turned into: the columns, the time since the last point, what was measured."""
+    """Channels of all series of a set: the columns, the time since the previous point, and gap indicators."""
 
     columns: tuple[Column, ...]
     steps: TimeStepScale | None
@@ -50,31 +53,33 @@ class Channels:
     def fit(
         cls, names: Sequence[str], train: Sequence[Recording], everything: Sequence[Recording], where: str
     ) -> tuple[Channels, list[str]]:
-        """Scaled by the series of the training set, and why columns were left out.
+        """Fit the scaling to the training series; return it with the columns left out and the reasons.
 
         Raises
         ------
         DataError
-            If no column varies in the training set.
+            If all columns are constant in the training set.
         """
         seen = np.concatenate([recording.values for recording in train])
         columns, dropped = list[Column](), list[str]()
-        for place, name in enumerate(names):
-            known = seen[~np.isnan(seen[:, place]), place]
+        for index, name in enumerate(names):
+            known = seen[~np.isnan(seen[:, index]), index]
             centre, spread = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
             if not spread > 1e-12 * max(1.0, abs(centre)):
-                dropped.append(f"column {name}, {'the same' if len(known) else 'nothing'} in all of the training set")
+                dropped.append(f"column {name}, {'constant' if len(known) else 'no value'} in the training set")
                 continue
-            has_gaps = any(np.isnan(recording.values[:, place]).any() for recording in everything)
-            columns.append(Column(name, place, centre, spread, has_gaps))
+            has_gaps = any(np.isnan(recording.values[:, index]).any() for recording in everything)
+            columns.append(Column(name, index, centre, spread, has_gaps))
         if not columns:
             raise DataError(f"{where}: no column to learn from ({'; '.join(dropped)}); allowed: one that varies")
         return cls(tuple(columns), _steps(train, everything)), dropped
 
     def apply(self, recording: Recording) -> NDArray[np.float32]:
-        """Shape (steps, channels). A gap holds the value before it, else the mean of the training set."""
-        places = [column.place for column in self.columns]
-        values = recording.values[:, places]
+        """Return the channels, shape (steps, channels).
+
+        A gap is filled with the value before it, or with the mean of the training set if there is none.
+        """
+        values = recording.values[:, [column.index for column in self.columns]]
         centres, scales = (np.array([getattr(c, name) for c in self.columns]) for name in ("centre", "scale"))
         made = [np.nan_to_num((carried(values) - centres) / scales)]
         if self.steps is not None and recording.times is not None:
@@ -86,7 +91,7 @@ class Channels:
 
     @property
     def facts(self) -> list[dict[str, Any]]:
-        """What each channel is, in their order; ``role`` is value, step or measured."""
+        """Description of each channel in order; ``role`` is value, step or measured."""
         values = [{"role": "value", **asdict(column)} for column in self.columns]
         steps = [] if self.steps is None else [{"role": "step", **asdict(self.steps)}]
         measured = [{"role": "measured", "name": column.name} for column in self.columns if column.has_gaps]
@@ -94,14 +99,14 @@ class Channels:
 
 
 def carried(values: Floats) -> Floats:
-    """Shape (steps, columns), each gap filled with the value before it; NaN where there is none."""
+    """Fill each gap of (steps, columns) with the value before it; NaN if there is none."""
     rows = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
     last = np.maximum.accumulate(rows, axis=0)
     return np.asarray(np.take_along_axis(values, last, axis=0))
 
 
 def by_itself(recording: Recording, how: Literal["set", "centred", "series"]) -> Recording:
-    """Without the mean of each column (``centred``), and in units of its spread over all columns (``series``)."""
+    """Subtract the mean of each column (``centred``), and also divide by the spread over all columns (``series``)."""
     if how == "set":
         return recording
     known = ~np.isnan(recording.values)
@@ -114,12 +119,12 @@ def by_itself(recording: Recording, how: Literal["set", "centred", "series"]) ->
 
 
 def _since(times: Floats, first: float) -> Floats:
-    """Time since the point before; ``first`` for the first."""
+    """Return the time since the previous point; ``first`` for the first point."""
     return np.concatenate([[first], np.diff(times)])
 
 
 def _steps(train: Sequence[Recording], everything: Sequence[Recording]) -> TimeStepScale | None:
-    """None where time goes evenly, or is not told."""
+    """Return the scaling of time steps; None if the steps are even or there are no times."""
     seen = [np.diff(recording.times) for recording in everything if recording.times is not None]
     if not seen:
         return None

@@ -1,4 +1,4 @@
-"""Many series: one file each, with a sub-folder for each class or a manifest that says what each is."""
+"""Reading of series from one file each, with a sub-folder for each class or a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".pq")
-"""What names a file that holds a series."""
+"""Suffixes of files that can hold a series."""
 MIN_STEPS = 2
 _TIME = "time"
 
@@ -31,24 +31,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Recording:
-    """``values`` (steps, columns), NaN where nothing was measured; ``times`` (steps,), never falling, or None."""
+    """A series: ``values`` (steps, columns) with NaN for gaps, and ``times`` (steps,), not decreasing, or None."""
 
     values: Floats
     times: Floats | None
 
     @property
     def digest(self) -> str:
-        """What two recordings share only if they are the same."""
+        """Digest of the content."""
         times = b"" if self.times is None else self.times.tobytes()
         return digest_of(self.values.tobytes() + b"|" + times)
 
 
 @dataclass(frozen=True)
 class SeriesReader:
-    """Reads series that all have the same columns.
-
-    ``time`` None: a column called ``time`` if there is one. No ``columns`` named: all that hold numbers.
-    """
+    """Reads series that have the same columns; ``time`` is the column of times or None."""
 
     columns: tuple[str, ...]
     time: str | None
@@ -57,7 +54,9 @@ class SeriesReader:
     def like(
         cls, file: Path, where: str, *, columns: Sequence[str], time: str | None
     ) -> tuple[SeriesReader, list[str]]:
-        """One that reads what ``file`` has, and the columns of text that are left out.
+        """Make a reader for the columns of ``file``, and return it with the text columns left out.
+
+        By default it reads all columns of numbers, and a column called ``time`` as times.
 
         Raises
         ------
@@ -72,17 +71,19 @@ class SeriesReader:
         found = [name for name in others if frame[name].dtype.kind in "biuf"]
         if not found:
             text = ", ".join(others) or "none"
-            raise DataError(f"{where}: no column of numbers (columns beside the time: {text}); allowed: at least one")
+            raise DataError(
+                f"{where}: no column of numbers (columns other than the time: {text}); allowed: at least one"
+            )
         return cls(tuple(found), times), [name for name in others if name not in found]
 
     def read(self, file: Path, where: str) -> Recording:
-        """The series in ``file``.
+        """Read the series in ``file``.
 
         Raises
         ------
         DataError
-            Beginning with ``where``: if it cannot be read, is too short, or a column is absent or holds text or times
-            that fall.
+            If it cannot be read, is too short, lacks a column, or has text or decreasing times; the text begins with
+            ``where``.
         """
         frame = _read_steps(file, where)
         for name in (*self.columns, *filter(None, (self.time,))):
@@ -94,12 +95,12 @@ class SeriesReader:
 
 
 def read_columns(file: Path, where: str) -> pandas.DataFrame:
-    """The columns of a CSV, Parquet or NPZ file; a two-dimensional array of NPZ gives ``NAME0``, ``NAME1``, ...
+    """Read the columns of a CSV, Parquet or NPZ file; a two-dimensional NPZ array gives ``NAME0``, ``NAME1``, ...
 
     Raises
     ------
     DataError
-        If it cannot be read; begins with ``where``.
+        If it cannot be read; the text begins with ``where``.
     """
     if file.suffix.lower() != ".npz":
         return read_frame(file, where)
@@ -119,8 +120,8 @@ def read_columns(file: Path, where: str) -> pandas.DataFrame:
         columns |= {name: array} if array.ndim == 1 else {f"{name}{i}": column for i, column in enumerate(array.T)}
     lengths = {name: len(array) for name, array in columns.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
-        raise DataError(f"{where}: arrays of different lengths ({told}); allowed: one length")
+        text = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise DataError(f"{where}: arrays of different lengths ({text}); allowed: one length")
     return pandas.DataFrame(columns)
 
 
@@ -132,20 +133,20 @@ def _read_steps(file: Path, where: str) -> pandas.DataFrame:
 
 
 def _numbers(column: pandas.Series[Any], where: str) -> Floats:
-    """NaN where an entry is absent or infinite."""
+    """Return the column as numbers; missing and infinite entries become NaN."""
     import pandas
 
     values = np.array(pandas.to_numeric(column, errors="coerce"), np.float64)
     strange = np.flatnonzero(np.isnan(values) & np.asarray(column.notna()))
     if len(strange):
         entry = column.iloc[int(strange[0])]
-        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or nothing")
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or empty")
     values[~np.isfinite(values)] = np.nan
     return values
 
 
 def _times(column: pandas.Series[Any], where: str) -> Floats:
-    """As they are where they are numbers, in seconds where they are dates."""
+    """Return times: numbers as they are, dates in seconds."""
     import pandas
 
     if column.dtype.kind in "biuf":
@@ -161,7 +162,7 @@ def _times(column: pandas.Series[Any], where: str) -> Floats:
     falls = np.flatnonzero(np.diff(times) < 0)
     if len(falls):
         row = int(falls[0]) + 2
-        raise DataError(f"{where}: {column.name} falls in row {row}; allowed: times that never fall")
+        raise DataError(f"{where}: {column.name} decreases in row {row}; allowed: times that do not decrease")
     return times
 
 
@@ -172,10 +173,10 @@ _MANIFEST_COLUMNS = ("group", "part", "order")
 
 @dataclass(frozen=True)
 class Collection:
-    """Series with what is known of each: ``labels``, or ``numbers`` (n, targets); the other of the two is empty.
+    """Series with their targets: ``labels``, or ``numbers`` (n, targets); the other one is empty.
 
-    ``aside`` are the columns of the manifest that say how they are divided, by ``group``, ``subset`` and ``order``;
-    ``files`` are those of the series, below ``folder``, and ``manifest`` that of the list, if there are any.
+    ``manifest_columns`` has the columns of the manifest that control the split: ``group``, ``part`` and ``order``.
+    ``files`` are the files of the series below ``folder``; ``manifest`` is None without a manifest.
     """
 
     where: str
@@ -191,12 +192,13 @@ class Collection:
 
 
 def load_collection(path: Path, spec: SeriesSpec) -> Collection:
-    """Read all series that ``path`` leads to.
+    """Read all series of a folder or a manifest.
 
     Raises
     ------
     DataError
-        Naming the file and the column, what was found and what is allowed.
+        If a file or an entry is not allowed; the text names the file and the column, what was found and what is
+        allowed.
     """
     where = f"series {shown(str(path))}"
     if not path.exists():
@@ -213,15 +215,17 @@ def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
     classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
     if classes and {sub.name.lower() for sub in classes} <= {*SUBSETS, "valid", "validation"}:
         raise DataError(
-            f"{where}: has folders named as subsets; allowed: a folder for each class, or a {MANIFEST} with a column of "
-            "subsets"
+            f"{where}: has folders named like subsets; allowed: a folder for each class, or a {MANIFEST} with a column "
+            "of subsets"
         )
     files = {sub.name: sorted(f for f in sub.iterdir() if _holds_a_series(f)) for sub in classes}
     empty = next((name for name, found in files.items() if not found), None)
     if empty is not None:
         raise DataError(f"{where}: no series in {shown(empty)}; allowed: files named {', '.join(SUFFIXES)}")
     if len(files) < 2:
-        raise DataError(f"{where}: {len(files)} folder(s) of classes and no {MANIFEST}; allowed: at least 2, or one")
+        raise DataError(
+            f"{where}: {len(files)} class folder(s) and no {MANIFEST}; allowed: 2 class folders or more, or a manifest"
+        )
     pairs = [(file, name) for name, found in files.items() for file in found]
     columns, recordings, lines = _read([file for file, _ in pairs], spec)
     labels, read = [name for _, name in pairs], [file for file, _ in pairs]
@@ -229,7 +233,7 @@ def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
 
 
 def check_no_manifest(spec: SeriesSpec, where: str) -> None:
-    """Raises DataError if ``spec`` names a column of a manifest, which ``where`` does not have."""
+    """Raise DataError if ``spec`` names a column of a manifest, since there is none."""
     asked = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
     if spec.targets:
         asked["targets"] = next(iter(spec.targets))
@@ -238,11 +242,11 @@ def check_no_manifest(spec: SeriesSpec, where: str) -> None:
 
 
 def check_simulated(spec: SeriesSpec, where: str) -> None:
-    """Raises DataError if ``spec`` names columns of files, which simulated series do not have."""
+    """Raise DataError if ``spec`` names columns of files, since the series are simulated."""
     check_no_manifest(spec, where)
     for name, given in (("columns", spec.columns), ("time", spec.time)):
         if given:
-            raise DataError(f"{where}: {name} is for files; allowed: absent, or data.series.path")
+            raise DataError(f"{where}: {name} is for files; allowed: absent, or with data.series.path")
 
 
 def _holds_a_series(file: Path) -> bool:
@@ -253,15 +257,15 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
     where = f"manifest {shown(str(file))}"
     frame = read_frame(file, where)
     manifest_columns = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
-    told = list(spec.targets) or [spec.label]
-    for column in (_PATH, *told, *manifest_columns.values()):
+    wanted = list(spec.targets) or [spec.label]
+    for column in (_PATH, *wanted, *manifest_columns.values()):
         if column not in frame.columns:
             raise DataError(f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
-    is_known = frame[told].notna().all(axis=1)
-    lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(told)}"]
+    is_known = frame[wanted].notna().all(axis=1)
+    lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(wanted)}"]
     frame = frame[is_known].reset_index(drop=True)
     if frame.empty:
-        raise DataError(f"{where}: no row with {' and '.join(told)}; allowed: one for each series")
+        raise DataError(f"{where}: no row with {' and '.join(wanted)}; allowed: one for each series")
     for column in (_PATH, *manifest_columns.values()):
         if not frame[column].notna().all():
             row = int(np.flatnonzero(frame[column].isna())[0]) + 1

@@ -1,4 +1,4 @@
-"""Series as examples: whole ones with their class or numbers; :mod:`series_windows` has windows of a long one."""
+"""Preparation of series with a class or numbers to predict."""
 
 from __future__ import annotations
 
@@ -23,15 +23,38 @@ _MIN_SERIES = 10
 
 
 def prepare_series(data: DataSpec) -> PreparedExamples:
-    """Read ``data.series``, divide the series, fill and scale them, and pad them to one length.
+    """Read series, split them, fill and scale them, and pad them to one length.
 
-    ``inputs`` of the examples are the values, float32 of shape (n, steps, channels), 0 behind the end of a series, and
-    the lengths, int32 of shape (n,). Everything is scaled by the training set.
+    All values are scaled by the training set. With ``series.forecast``, the examples are windows of one long series,
+    and the subsets follow each other in time.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Section ``data`` of a sweep. Its ``series`` names a folder, a manifest, a file or a simulation; by default light
+        curves are simulated.
+
+    Returns
+    -------
+    PreparedExamples
+        The examples with two input arrays: the values, float32 of shape (n, steps, channels), with zeros after the
+        end of a series; and the lengths, int32 of shape (n,).
 
     Raises
     ------
     DataError
-        Naming file, column, what was found and what is allowed; StorageError if the cache cannot be written.
+        If the series cannot be used; the text names the file and the column, what was found and what is allowed.
+    StorageError
+        If the cache cannot be written.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import DataSpec
+    >>> from aifs_tune.data import prepare_series
+    >>> prepared = prepare_series(DataSpec(series={"simulate": {"series": 40, "steps": 32}}))
+    >>> values, lengths = prepared.examples.inputs
+    >>> values.shape, prepared.examples.classes
+    ((40, 32, 5), ('constant', 'eclipsing', 'mira', 'rr_lyrae'))
     """
     spec = data.series or SeriesSpec()
     if spec.forecast is not None:
@@ -63,7 +86,7 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     lines = [f"{found.where}: {len(lengths)} series of {lengths.min()} to {lengths.max()} steps"]
     lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
-    lines.append(f"{counts} series of {values.shape[2]} channels: {told_channels(channels)}")
+    lines.append(f"{counts} series of {values.shape[2]} channels: {channels_text(channels)}")
     return PreparedExamples(open_examples(location), location, lines, _files(found, subsets))
 
 
@@ -85,8 +108,8 @@ def _files(found: Collection, subsets: Subsets) -> FileTable:
     )
 
 
-def told_channels(channels: Channels) -> str:
-    """In words."""
+def channels_text(channels: Channels) -> str:
+    """Return the channels as readable text."""
     roles = {"value": "{name}", "step": "time step", "measured": "{name} measured"}
     return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
 
@@ -106,7 +129,9 @@ def _subsets(found: Collection, split: SplitSpec) -> Subsets:
     for subset in ("train", "val"):
         missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
-            raise DataError(f"{found.where}: no series of class {missing[0]} is {subset}; allowed: every class in it")
+            raise DataError(
+                f"{found.where}: no {subset} series of class {missing[0]}; allowed: every class in {subset}"
+            )
     if "order" in found.manifest_columns:
         ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
         return forward_folds(split.fold, subsets, ranks, found.where, labels=labels)
@@ -116,9 +141,9 @@ def _subsets(found: Collection, split: SplitSpec) -> Subsets:
 
 
 def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:
-    """The first ones to train, then to validate, the last ones to test; equal entries stay together."""
+    """Split by order: the first series train, the next validate, the last test; equal entries stay together."""
     if len({isinstance(entry, str) for entry in order}) > 1:
-        raise DataError(f"{where}: the order has both numbers and text; allowed: one of them")
+        raise DataError(f"{where}: the column order has both numbers and text; allowed: one of the two")
     ranks = np.unique(np.asarray(order), return_inverse=True)[1]
     before = np.searchsorted(np.sort(ranks), ranks) / len(ranks)
     bounds = [1 - split.val - split.test, 1 - split.test]
@@ -126,12 +151,12 @@ def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:
     subsets = {subset: np.flatnonzero(assigned == i).astype(np.int32) for i, subset in enumerate(SUBSETS)}
     for subset in SUBSETS[: 3 if split.test > 0 else 2]:
         if len(subsets[subset]) == 0:
-            raise DataError(f"{where}: too few different entries of the order for a {subset} subset; allowed: more")
+            raise DataError(f"{where}: too few distinct entries in the column order for a {subset} set; allowed: more")
     return subsets
 
 
 def _window(n_steps: int, spec: SeriesSpec) -> slice:
-    """The steps that stay of so many."""
+    """Return the steps to keep of a series with ``n_steps``."""
     if spec.length is None or n_steps <= spec.length:
         return slice(None)
     return slice(-spec.length, None) if spec.keep == "last" else slice(spec.length)
@@ -151,7 +176,7 @@ def _padded(
     if np.prod(shape, dtype=np.int64) > MAX_NUMBERS:
         raise DataError(
             f"{where}: {shape[0]} series of {shape[1]} steps and {shape[2]} channels; allowed: at most "
-            f"{MAX_NUMBERS:,} numbers, by a smaller data.series.length"
+            f"{MAX_NUMBERS:,} values; reduce data.series.length"
         )
     values = np.zeros(shape, np.float32)
     for row, one in zip(values, kept, strict=True):

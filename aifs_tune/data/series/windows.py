@@ -1,4 +1,4 @@
-"""Windows of one long series, each with the value that follows: examples of a forecast."""
+"""Preparation of a forecast: windows of one long series, each with a later value as its target."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ _MIN_WINDOWS = 2
 
 
 def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> PreparedExamples:
-    """Windows of ``history`` steps, each with the target ``horizon`` steps behind its last one.
+    """Make windows of ``history`` steps, each with the target ``horizon`` steps after its last step.
 
-    Parts follow each other in time, with ``history + horizon`` steps between two, so that no step is in two subsets.
+    The subsets follow each other in time with a gap of ``history + horizon`` steps, so no step is in two subsets.
 
     Raises
     ------
     DataError
-        Naming the file, what was found and what is allowed; StorageError if the cache cannot be written.
+        If the series cannot be used; the text names the file, what was found and what is allowed.
+    StorageError
+        If the cache cannot be written.
     """
     where, names, long, y_true, lines = _load(spec, asked)
     n_steps = len(long.values)
@@ -41,7 +43,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     if len(starts) * asked.history * made.shape[1] > MAX_NUMBERS:
         raise DataError(
             f"{where}: {len(starts)} windows of {asked.history} steps and {made.shape[1]} channels; allowed: at most "
-            f"{MAX_NUMBERS:,} numbers, by a larger data.series.forecast.stride"
+            f"{MAX_NUMBERS:,} values; increase data.series.forecast.stride"
         )
     windows = np.lib.stride_tricks.sliding_window_view(made, asked.history, axis=0)[starts].swapaxes(1, 2)
     lengths = np.full(len(starts), asked.history, np.int32)
@@ -54,7 +56,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     lines += [
         *(f"left out: {reason}" for reason in dropped),
         f"{counts} windows of {asked.history} steps and {made.shape[1]} channels, {asked.target} {asked.horizon} ahead",
-        f"repeating the last {asked.target} has a val_loss of {repeated:.4g}",
+        f"predicting the last known {asked.target} has a val_loss of {repeated:.4g}",
     ]
     name = where if spec.path is None else shown(spec.path.name)
     ends = zip(starts.tolist(), target_steps.tolist(), strict=True)
@@ -64,7 +66,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
 
 
 def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Recording, Floats, list[str]]:
-    """What messages call the series, its columns, the series, its target at each step, and what was found."""
+    """Load the series: its name in messages, its columns, its values, its target at each step, and a summary."""
     if spec.path is None:
         simulated = spec.simulate or SimulateSeries()
         where = f"simulated {simulated.what.replace('_', ' ')} series"
@@ -75,7 +77,7 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
         return where, names, long, long.values[:, names.index(asked.target)], [f"{where}: {len(long.values)} steps"]
     where = f"series {shown(str(spec.path))}"
     if spec.path.is_dir():
-        raise DataError(f"{where}: is a folder; allowed: one CSV, Parquet or NPZ file to forecast")
+        raise DataError(f"{where}: is a folder; allowed for a forecast: one CSV, Parquet or NPZ file")
     reader, text = SeriesReader.like(spec.path, where, columns=spec.columns, time=spec.time)
     whole = SeriesReader(tuple(dict.fromkeys([*reader.columns, asked.target])), reader.time).read(spec.path, where)
     n = len(reader.columns)
@@ -87,7 +89,7 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
 
 
 def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_steps: int, where: str) -> Subsets:
-    """The windows of each subset, one after another, by their first step."""
+    """Assign windows to subsets in order of their first step."""
     gap = asked.history + asked.horizon
     shares = [1 - split.val - split.test, split.val, split.test]
     n_subsets = 3 if split.test > 0 else 2
@@ -103,7 +105,7 @@ def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_ste
             raise DataError(
                 f"{where}: {n_steps} steps leave {len(subsets[subset])} windows for {subset}, with a history of "
                 f"{asked.history}, a horizon of {asked.horizon} and a gap of both between subsets; allowed: a longer "
-                "series, or less of these"
+                "series, or smaller values of these"
             )
     times, labels = starts.astype(np.float64), ["all"] * len(starts)
     return forward_folds(split.fold, subsets, times, where, gap=gap - 1, labels=labels)

@@ -1,1 +1,1 @@
-"""Simulated skies and series."""
+"""Simulated data with known classes and values: sky surveys, moving sources and time series."""

@@ -1,4 +1,4 @@
-"""What goes wrong in a camera: artifacts of the simulated sky, scaled by the flux of the objects around."""
+"""Camera artifacts of the simulated sky, scaled by the flux of the objects around them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aifs_tune.data.simulate.scenes import BANDS, Canvas
 
 
 def draw_artifact(canvas: Canvas, flux: float) -> None:
-    """One or two of: cosmic rays, a satellite's trail, hot columns, a bleeding star, a ghost."""
+    """Draw one or two of: cosmic rays, a satellite trail, hot columns, a bleeding star, a ghost."""
     kinds = (_cosmic_rays, _satellite_trail, _hot_columns, _bleeding_star, _ghost)
     for kind in canvas.rng.choice(
         len(kinds), size=1 + canvas.chance(0.25), replace=False, p=[0.25, 0.25, 0.15, 0.15, 0.2]
@@ -20,20 +20,20 @@ def draw_artifact(canvas: Canvas, flux: float) -> None:
 
 
 def _tint(canvas: Canvas) -> Image:
-    """Bands are exposed one after another, so an artifact is in all of them at most in part."""
+    """Return the strength in each band; bands are exposed one after another, so an artifact differs between them."""
     shares = canvas.rng.dirichlet(np.ones(BANDS))
     evenness = canvas.between(0.4, 1.0)
     return np.asarray(evenness + (1 - evenness) * BANDS * shares)
 
 
 def _cosmic_rays(canvas: Canvas, flux: float) -> None:
-    """Tracks of 2 to 22 px through the silicon, not blurred by the seeing."""
+    """Draw tracks of 2 to 22 px through the silicon, which the seeing does not blur."""
     for _ in range(canvas.rng.integers(2, 6)):
         add_cosmic_ray(canvas, flux * canvas.between(0.01, 0.06), canvas.between(2.0, 22.0), canvas.centre())
 
 
 def add_cosmic_ray(canvas: Canvas, charge: float, length: float, at: Position) -> None:
-    """One straight track about ``at`` of ``length`` px, with ``charge`` electrons where a pixel is a px."""
+    """Draw a straight track of ``length`` px near ``at`` with ``charge`` electrons."""
     grid, angle = canvas.grid, canvas.angle()
     shift = canvas.rng.normal(0.0, 6.0, 2)
     along = np.linspace(-0.5, 0.5, max(2, math.ceil(2 * length / (grid.step * grid.oversample)))) * length
@@ -45,7 +45,7 @@ def add_cosmic_ray(canvas: Canvas, charge: float, length: float, at: Position) -
 
 
 def _satellite_trail(canvas: Canvas, flux: float) -> None:
-    """A straight line from edge to edge, about as wide as the seeing; some satellites flash as they tumble."""
+    """Draw a line from edge to edge, about as wide as the seeing, with the flashes of a tumbling satellite."""
     at, angle = canvas.centre(), canvas.angle()
     width, tumbling, phase = canvas.between(0.4, 1.0), canvas.between(0.0, 0.6), canvas.angle()
     peak = flux * canvas.between(0.25, 0.9) / (FIELD * width * math.sqrt(2 * math.pi))
@@ -60,7 +60,7 @@ def _satellite_trail(canvas: Canvas, flux: float) -> None:
 
 
 def _hot_columns(canvas: Canvas, flux: float) -> None:
-    """One to three columns that leak charge, from some row downwards."""
+    """Draw one to three columns that leak charge, some of them from a random row on."""
     size = canvas.grid.size
     for _ in range(canvas.rng.integers(1, 4)):
         column = int(np.clip(size / 2 + canvas.rng.normal(0.0, size / 8), 0, size - 1))
@@ -69,7 +69,7 @@ def _hot_columns(canvas: Canvas, flux: float) -> None:
 
 
 def _bleeding_star(canvas: Canvas, flux: float) -> None:
-    """A star above full well, whose charge runs along its column."""
+    """Draw a saturated star whose charge runs along its column."""
     at = canvas.centre()
     canvas.star(6 * flux, at, canvas.star_colour())
     size = canvas.grid.size
@@ -81,7 +81,7 @@ def _bleeding_star(canvas: Canvas, flux: float) -> None:
 
 
 def _ghost(canvas: Canvas, flux: float) -> None:
-    """Light of a bright star outside, reflected between the lenses: the pupil out of focus, a pale ring."""
+    """Draw a pale ring: the defocused pupil, lit by a bright star outside the image."""
     at, outer = canvas.centre(), canvas.between(9.0, 20.0)
     inner, sharpness = outer * canvas.between(0.3, 0.5), 0.7
     peak = flux * canvas.between(0.5, 1.2) / (math.pi * (outer**2 - inner**2))

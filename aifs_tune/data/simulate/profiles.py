@@ -1,9 +1,9 @@
 """Light profiles of stars and galaxies, sampled on a grid finer than the pixels of the picture.
 
-Lengths are in px of a cut-out of 64 px, whatever the size of the picture, which samples the same piece of
-sky finer or coarser. Images are surface brightness: electrons per square px. Angles are in radians,
-anticlockwise from the x axis. A position is (x, y) from the centre of the cut-out. Profiles take offsets
-from the centre of an object; each holds its whole ``flux`` (electrons) on an infinite grid.
+Lengths are in px of a cut-out of 64 px. A picture of another size shows the same field with another sampling. Images
+are surface brightness in electrons per square px. Angles are in radians, anticlockwise from the x axis. Positions are
+(x, y) from the centre of the cut-out. Profiles take offsets from the centre of an object; the integral of each over an
+infinite plane is its ``flux`` in electrons.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _MIN_RADIUS = 1e-9
 
 @dataclass(frozen=True)
 class Grid:
-    """The sample points of a picture of ``size`` x ``size`` pixels with ``oversample`` samples along a pixel.
+    """Sample points of a picture of ``size`` x ``size`` pixels with ``oversample`` samples per pixel edge.
 
-    A margin of 8 px lies around the picture, so that objects just outside shine in and the Fourier
-    convolution does not wrap around. ``axis`` are the coordinates along either axis.
+    A margin of 8 px around the picture lets light of objects just outside come in and keeps the Fourier convolution
+    from wrapping around. ``axis`` has the coordinates along either axis.
     """
 
     size: int
@@ -46,7 +46,7 @@ class Grid:
 
     @classmethod
     def for_picture(cls, size: int) -> Grid:
-        """The coarsest grid with two samples or more per px, so that a seeing of 1.5 px is well sampled."""
+        """Make the coarsest grid with at least two samples per px, which resolves a seeing of 1.5 px."""
         pixel = FIELD / size
         oversample = math.ceil(pixel / _MAX_STEP)
         margin, step = math.ceil(_MARGIN / pixel), pixel / oversample
@@ -60,7 +60,7 @@ class Grid:
         )
 
     def draw(self, profile: Profile, at: Position) -> Image:
-        """``profile`` centred on ``at``; averaged over finer points around its centre, where it may have a cusp."""
+        """Sample ``profile`` centred on ``at``, with finer sampling around its centre, where it may have a cusp."""
         x, y = self.axis - at[0], self.axis - at[1]
         image = profile(x[None, :], y[:, None])
         columns, rows = np.flatnonzero(np.abs(x) < _CUSP_REACH), np.flatnonzero(np.abs(y) < _CUSP_REACH)
@@ -73,7 +73,7 @@ class Grid:
         return image
 
     def draw_blobs(self, x: Image, y: Image, sigma: Image, flux: Image) -> Image:
-        """Round Gaussians, one per entry of the four arrays of shape (k,); as products of two lines, so cheap."""
+        """Draw round Gaussians, one per entry of the four arrays (k,), as products of one-dimensional profiles."""
         across, along = ((self.axis - c[:, None]) / sigma[:, None] for c in (x, y))
         peak = flux / (2 * math.pi * sigma**2)
         return np.asarray(
@@ -81,7 +81,7 @@ class Grid:
         )
 
     def add_points(self, image: Image, x: Image, y: Image, flux: Image) -> None:
-        """Add unresolved sources in place, each shared among the four nearest samples; outside ones are left out."""
+        """Add point sources to ``image``, each spread over the four nearest samples; sources outside are ignored."""
         column, row = ((c - self.axis[0]) / self.step for c in (x, y))
         left, low = np.floor(column).astype(int), np.floor(row).astype(int)
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -90,34 +90,36 @@ class Grid:
             np.add.at(image, (low[inside] + i, left[inside] + j), (flux * share)[inside] / self.step**2)
 
     def psf(self, fwhm: float, beta: float) -> NDArray[np.complex128]:
-        """Transform of a Moffat function of total 1, for :meth:`observe`."""
+        """Return the Fourier transform of a Moffat function with the integral 1, for :meth:`observe`."""
         n_samples = len(self.axis)
         distance = np.minimum(np.arange(n_samples), n_samples - np.arange(n_samples)) * self.step
         kernel = moffat(np.hypot(distance[:, None], distance[None, :]), fwhm=fwhm, beta=beta)
         return np.asarray(fft.rfft2(kernel / kernel.sum()))
 
     def observe(self, light: Image, psf: NDArray[np.complex128]) -> Image:
-        """``light`` of shape (bands, samples, samples) through the PSF onto (bands, size, size) pixels."""
+        """Convolve ``light`` (bands, samples, samples) with the PSF and bin it to (bands, size, size) pixels."""
         seen = fft.irfft2(fft.rfft2(light) * psf, s=light.shape[-2:])
         n_pixels = self.size + 2 * self.margin
         binned = seen.reshape(len(light), n_pixels, self.oversample, n_pixels, self.oversample).mean(axis=(2, 4))
         inside = slice(self.margin, self.margin + self.size)
-        return np.asarray(np.maximum(binned[:, inside, inside], 0.0))  # the transform leaves tiny negatives
+        return np.asarray(np.maximum(binned[:, inside, inside], 0.0))  # the transform leaves tiny negative values
 
 
 def moffat(radius: Image, *, fwhm: float, beta: float) -> Image:
-    """A star of flux 1 blurred by the atmosphere (Moffat 1969, A&A 3, 455); ``beta`` above 1."""
+    """Return a star of flux 1 blurred by the atmosphere (Moffat 1969, A&A 3, 455); ``beta`` is above 1."""
     alpha = fwhm / (2 * math.sqrt(2 ** (1 / beta) - 1))
     return np.asarray((beta - 1) / (math.pi * alpha**2) * (1 + (radius / alpha) ** 2) ** -beta)
 
 
 def sersic_b(n: float) -> float:
-    """b_n, for which half the light lies within r_e (Ciotti & Bertin 1999, A&A 352, 447, eq. 18); ``n`` from 0.5."""
+    """Return b_n, for which r_e holds half the light (Ciotti & Bertin 1999, A&A 352, 447, eq. 18); ``n`` >= 0.5."""
     return 2 * n - 1 / 3 + 4 / (405 * n) + 46 / (25515 * n**2) + 131 / (1148175 * n**3) - 2194697 / (30690717750 * n**4)
 
 
 def sersic(flux: float, *, n: float, half_light: float, axis_ratio: float = 1.0, angle: float = 0.0) -> Profile:
-    """Sersic's law (Sersic 1963, BAAA 6, 41): 4 is an elliptical, 1 a thin disc; Graham & Driver 2005, eq. 2.
+    """Return a Sersic profile (Sersic 1963, BAAA 6, 41; Graham & Driver 2005, eq. 2).
+
+    The index ``n`` is 4 for an elliptical galaxy and 1 for a thin disc.
 
     ``half_light`` is the semi-major axis of the ellipse that holds half the light.
     """
@@ -133,7 +135,7 @@ def sersic(flux: float, *, n: float, half_light: float, axis_ratio: float = 1.0,
 
 
 def disc_axis_ratio(inclination: float) -> float:
-    """Seen flattening of a disc as thick as 0.2 of its radius (Hubble 1926, ApJ 64, 321)."""
+    """Return the apparent axis ratio of a disc with an intrinsic axis ratio of 0.2 (Hubble 1926, ApJ 64, 321)."""
     return math.sqrt((1 - _DISC_THICKNESS**2) * math.cos(inclination) ** 2 + _DISC_THICKNESS**2)
 
 
@@ -152,7 +154,7 @@ class Arms:
     sharpness: float
 
     def modulation(self, radius: Image, theta: Image, scale: float) -> Image:
-        """Brightness relative to the smooth disc of scale length ``scale``; its mean over ``theta`` is 1."""
+        """Return the brightness relative to a smooth disc of scale length ``scale``; its mean over ``theta`` is 1."""
         winding = np.log(np.maximum(radius, _MIN_RADIUS) / scale) / math.tan(self.pitch)
         wave = np.cos(self.number * (theta - winding) - self.phase)
         arm = np.exp(self.sharpness * (wave - 1)) / special.ive(0, self.sharpness)
@@ -162,7 +164,7 @@ class Arms:
     def points(
         self, radius: Image, arm: NDArray[np.int64], *, inclination: float, angle: float, scale: float
     ) -> tuple[Image, Image]:
-        """Offsets x, y of points at ``radius`` on the ridges of the arms number ``arm``, as seen."""
+        """Return the projected offsets x, y of points at ``radius`` on the ridges of the arms with numbers ``arm``."""
         winding = np.log(np.maximum(radius, _MIN_RADIUS) / scale) / math.tan(self.pitch)
         theta = winding + (self.phase + 2 * math.pi * arm) / self.number
         along, across = radius * np.cos(theta), radius * np.sin(theta) * disc_axis_ratio(inclination)
@@ -170,7 +172,7 @@ class Arms:
 
 
 def spiral_disc(flux: float, arms: Arms, *, scale: float, inclination: float, angle: float) -> Profile:
-    """An exponential disc (Freeman 1970, ApJ 160, 811) of scale length ``scale`` with ``arms``, tilted."""
+    """Return an inclined exponential disc (Freeman 1970, ApJ 160, 811) of scale length ``scale`` with ``arms``."""
     axis_ratio = disc_axis_ratio(inclination)
     peak = flux / (2 * math.pi * scale**2 * axis_ratio)
 
@@ -186,10 +188,10 @@ def spiral_disc(flux: float, arms: Arms, *, scale: float, inclination: float, an
 def edge_on_disc(
     flux: float, *, scale: float, height: float, angle: float, dust: float = 0.0, dust_height: float = 1.0
 ) -> Profile:
-    """A disc seen from its side (van der Kruit & Searle 1981, A&A 95, 105).
+    """Return a disc seen edge-on (van der Kruit & Searle 1981, A&A 95, 105).
 
     ``height`` is z0 of the sech^2 law. ``dust`` is the optical depth of a lane in the mid-plane, Gaussian with
-    standard deviation ``dust_height``; it takes part of the flux.
+    standard deviation ``dust_height``; it absorbs some of the flux.
     """
     peak = flux / (2 * math.pi * scale * height)
 
@@ -204,14 +206,14 @@ def edge_on_disc(
 
 
 def _turned(x: Image, y: Image, angle: float) -> tuple[Image, Image]:
-    """Coordinates along and across an axis at ``angle``."""
+    """Return the coordinates along and across an axis at ``angle``."""
     cos, sin = math.cos(angle), math.sin(angle)
     return x * cos + y * sin, y * cos - x * sin
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A CCD read out three times, once a band; all bands alike."""
+    """A CCD that is read out once per band, with the same properties in all bands."""
 
     gain: float = 2.0
     """Electrons per ADU."""
@@ -220,23 +222,23 @@ class Camera:
     full_scale_adu: int = 65535
 
     def expose(self, light: Image, sky_e: Image, rng: np.random.Generator) -> NDArray[np.int64]:
-        """ADU that are read for ``light`` of shape (bands, h, w) and ``sky_e`` of shape (bands,), in electrons."""
+        """Return the ADU for ``light`` (bands, h, w) and ``sky_e`` (bands,) in electrons."""
         electrons = rng.poisson(light + sky_e[:, None, None]) + rng.normal(0.0, self.read_noise_e, light.shape)
         adu = np.rint(electrons / self.gain + self.bias_adu)
         return np.asarray(adu.clip(0, self.full_scale_adu), dtype=np.int64)
 
     def calibrate(self, adu: NDArray[np.int64]) -> Image:
-        """Electrons above the sky, which is the median of each band."""
+        """Return the electrons above the sky, which is the median of each band."""
         electrons = (adu - self.bias_adu) * self.gain
         return np.asarray(electrons - np.median(electrons, axis=(1, 2), keepdims=True))
 
 
 def stretch(electrons: Image, *, black: float = 10.0, soft: float = 30.0, white: float = 2500.0) -> NDArray[np.uint8]:
-    """An RGB picture of shape (h, w, 3) from calibrated bands of shape (3, h, w), red first.
+    """Return an RGB picture (h, w, 3) of calibrated bands (3, h, w), red first.
 
-    The asinh stretch of Lupton et al. 2004 (PASP 116, 133): linear for the faint, logarithmic for the bright,
-    from ``black`` to ``white`` electrons, the same for all pictures, so that brightness can be compared. Colour
-    is that of the light: a pixel brighter than white is dimmed in all bands alike.
+    The asinh stretch of Lupton et al. 2004 (PASP 116, 133) is linear for faint and logarithmic for bright pixels, from
+    ``black`` to ``white`` electrons. It is the same for all pictures, so their brightness can be compared. Pixels
+    brighter than white keep their colour: all bands are dimmed by the same factor.
     """
     bands = np.maximum(electrons - black, 0.0)
     intensity = np.maximum(bands.mean(axis=0), 1.0)

@@ -1,8 +1,8 @@
-"""What stars and galaxies of the simulated sky look like, drawn at random within stated ranges.
+"""Random stars and galaxies of the simulated sky.
 
-Colours are SDSS-like g - r and r - i in magnitudes. Galaxies become bluer with more young stars, with scatter
-as large as the differences (Strateva et al. 2001, AJ 122, 1861), and stars have every colour, so that colour
-hints at the class and does not give it away.
+Colours are SDSS-like g - r and r - i in magnitudes. Galaxies with more young stars are bluer, with a scatter as large
+as the differences (Strateva et al. 2001, AJ 122, 1861), and stars have all colours. Colour is therefore a hint at the
+class, but does not determine it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _JITTER = 2.5
 
 @dataclass
 class Canvas:
-    """One cut-out being drawn.
+    """A cut-out being drawn.
 
-    ``light`` is what comes from the sky, electrons per square px, shape (bands, samples, samples); ``hits``
-    is what happens in the detector and is not blurred, electrons per pixel, shape (bands, size, size).
+    ``light`` is the light from the sky in electrons per square px, shape (bands, samples, samples). ``hits`` is the
+    charge generated in the detector, which is not blurred, in electrons per pixel, shape (bands, size, size).
     """
 
     grid: Grid
@@ -52,42 +52,42 @@ class Canvas:
         self.light += colour[:, None, None] * self.grid.draw(profile, at)
 
     def sparkle(self, x: Image, y: Image, flux: Image, colour: Image) -> None:
-        """Add unresolved sources at positions ``x``, ``y``."""
+        """Add point sources at the positions ``x``, ``y``."""
         for band, share in zip(self.light, colour, strict=True):
             self.grid.add_points(band, x, y, flux * share)
 
     def star(self, flux: float, at: Position, colour: Image) -> None:
-        """Add one unresolved source."""
+        """Add a point source."""
         self.sparkle(np.array([at[0]]), np.array([at[1]]), np.array([flux]), colour)
 
     def between(self, low: float, high: float) -> float:
-        """A uniform random number."""
+        """Return a uniform random number."""
         return float(self.rng.uniform(low, high))
 
     def angle(self) -> float:
-        """A random direction in radians."""
+        """Return a random angle in radians."""
         return self.between(0.0, 2 * math.pi)
 
     def chance(self, share: float) -> bool:
-        """True in this ``share`` of the cases."""
+        """Return True with the probability ``share``."""
         return bool(self.rng.random() < share)
 
     def centre(self) -> Position:
-        """About the middle of the cut-out, as a catalogue of positions has it."""
+        """Return a position near the centre of the cut-out, with the scatter of a catalogue."""
         x, y = self.rng.normal(0.0, _JITTER, 2).clip(-3 * _JITTER, 3 * _JITTER)
         return float(x), float(y)
 
     def anywhere(self) -> Position:
-        """Any place in the cut-out."""
+        """Return a random position in the cut-out."""
         return self.between(-FIELD / 2, FIELD / 2), self.between(-FIELD / 2, FIELD / 2)
 
     def colour(self, g_r: float, scatter: float = 0.12) -> Image:
-        """Shares of the bands for a mean g - r; r - i follows the galaxy locus, about half of it."""
+        """Return the shares of the bands for a mean g - r; r - i is about half of it, on the galaxy locus."""
         g_r = float(self.rng.normal(g_r, scatter))
         return _shares(g_r, 0.5 * g_r + float(self.rng.normal(0.0, 0.05)))
 
     def star_colour(self) -> Image:
-        """Shares of the bands for a star anywhere on the locus from F to M (Covey et al. 2007, AJ 134, 2398)."""
+        """Return the shares of the bands for a random star from F to M (locus of Covey et al. 2007, AJ 134, 2398)."""
         g_r = self.between(0.2, 1.35)
         return _shares(g_r, 0.4 * g_r + 0.5 * max(0.0, g_r - 1.0))
 
@@ -98,7 +98,7 @@ def _shares(g_r: float, r_i: float) -> Image:
 
 
 def draw_stars(canvas: Canvas, flux: float) -> None:
-    """A star, in every fourth case two, of like brightness."""
+    """Draw a star, or in a quarter of the cases two of similar brightness."""
     at = canvas.centre()
     canvas.star(flux, at, canvas.star_colour())
     if canvas.chance(0.25):
@@ -108,7 +108,7 @@ def draw_stars(canvas: Canvas, flux: float) -> None:
 
 
 def draw_spiral(canvas: Canvas, flux: float) -> None:
-    """An exponential disc with 2 to 4 arms of pitch 12 to 30 deg, tilted up to 65 deg; bulge, at times a bar."""
+    """Draw a disc with 2 to 4 arms of pitch 12 to 30 deg, inclined up to 65 deg, a bulge and sometimes a bar."""
     at, scale = canvas.centre(), canvas.between(5.0, 9.0)
     _draw_spiral(canvas, flux, at, scale, inclination=math.acos(canvas.between(0.42, 1.0)))
 
@@ -141,7 +141,7 @@ def _draw_spiral(canvas: Canvas, flux: float, at: Position, scale: float, *, inc
 
 
 def draw_elliptical(canvas: Canvas, flux: float) -> None:
-    """A Sersic profile of n from 2.5 to 6, E0 to E6."""
+    """Draw a Sersic profile with n from 2.5 to 6, E0 to E6."""
     profile = sersic(
         flux,
         n=canvas.between(2.5, 6.0),
@@ -153,7 +153,7 @@ def draw_elliptical(canvas: Canvas, flux: float) -> None:
 
 
 def draw_edge_on(canvas: Canvas, flux: float) -> None:
-    """A disc seen from its side, with a dust lane in 60 % and a bulge."""
+    """Draw an edge-on disc with a bulge, and in 60 % of the cases a dust lane."""
     at, angle, scale = canvas.centre(), canvas.angle(), canvas.between(5.0, 10.0)
     height, bulge_share = scale * canvas.between(0.14, 0.28), canvas.between(0.02, 0.25)
     disc = edge_on_disc(
@@ -170,8 +170,10 @@ def draw_edge_on(canvas: Canvas, flux: float) -> None:
 
 
 def draw_merger(canvas: Canvas, flux: float) -> None:
-    """Two galaxies of mass ratio 1:1 to 1:3, a common envelope and two tidal tails (Toomre & Toomre 1972,
-    ApJ 178, 623)."""
+    """Draw two galaxies of mass ratio 1:1 to 1:3 with a common envelope and two tidal tails.
+
+    See Toomre & Toomre 1972, ApJ 178, 623.
+    """
     at, angle, distance = canvas.centre(), canvas.angle(), canvas.between(10.0, 22.0)
     share, tail_share, envelope_share = canvas.between(0.5, 0.75), canvas.between(0.2, 0.35), canvas.between(0.1, 0.2)
     bodies = flux * (1 - tail_share - envelope_share)
@@ -179,10 +181,10 @@ def draw_merger(canvas: Canvas, flux: float) -> None:
     hue = canvas.between(0.42, 0.72)
     for body_share, side in ((share, 0.0), (1 - share, math.pi)):
         reach = distance * (1 - body_share)
-        place = at[0] + reach * math.cos(angle + side), at[1] + reach * math.sin(angle + side)
+        position = at[0] + reach * math.cos(angle + side), at[1] + reach * math.sin(angle + side)
         if canvas.chance(0.5):
             _draw_spiral(
-                canvas, bodies * body_share, place, canvas.between(2.6, 4.2), inclination=canvas.between(0.0, 1.2)
+                canvas, bodies * body_share, position, canvas.between(2.6, 4.2), inclination=canvas.between(0.0, 1.2)
             )
         else:
             body = sersic(
@@ -192,8 +194,8 @@ def draw_merger(canvas: Canvas, flux: float) -> None:
                 axis_ratio=canvas.between(0.45, 1.0),
                 angle=canvas.angle(),
             )
-            canvas.shine(body, place, canvas.colour(hue))
-        _draw_tail(canvas, flux * tail_share * body_share, place, angle + side, turning)
+            canvas.shine(body, position, canvas.colour(hue))
+        _draw_tail(canvas, flux * tail_share * body_share, position, angle + side, turning)
     envelope = sersic(
         flux * envelope_share, n=1.0, half_light=0.9 * distance, axis_ratio=canvas.between(0.5, 0.8), angle=angle
     )
@@ -201,7 +203,7 @@ def draw_merger(canvas: Canvas, flux: float) -> None:
 
 
 def _draw_tail(canvas: Canvas, flux: float, start: Position, outward: float, turning: int) -> None:
-    """A curved, widening, fading band of stars that leaves ``start`` sideways and bends away."""
+    """Draw a curved band of stars from ``start`` that widens and fades."""
     along = np.linspace(0.0, 1.0, 40)
     length, bend = canvas.between(18.0, 36.0), turning * canvas.between(1.2, 2.6)
     heading = outward + turning * canvas.between(-1.0, -0.2) + bend * along
@@ -213,7 +215,7 @@ def _draw_tail(canvas: Canvas, flux: float, start: Position, outward: float, tur
 
 
 def add_neighbours(canvas: Canvas, flux: float, mean: float) -> None:
-    """Stars and small galaxies of 2 to 30 % of ``flux`` anywhere in the cut-out, ``mean`` on average."""
+    """Draw stars and small galaxies of 2 to 30 % of ``flux`` at random positions, ``mean`` of them on average."""
     for _ in range(canvas.rng.poisson(mean)):
         brightness = flux * 0.02 * 15 ** canvas.between(0.0, 1.0)
         if canvas.chance(0.5):

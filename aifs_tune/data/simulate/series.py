@@ -1,4 +1,4 @@
-"""Simulated series whose truth is known: variable stars, seismograms, and long series to forecast."""
+"""Simulated series with known classes: variable stars, seismograms, and long series to forecast."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Random = np.random.Generator
 
 
 def simulate_collection(asked: SimulateSeries) -> Collection:
-    """Series of a few classes, about as many of each; the same arguments give the same series.
+    """Draw series of a few classes of equal size; the same arguments give the same series.
 
-    Each series follows from the seed and its number, not from how many there are.
+    A series depends on the seed and its number, not on how many there are.
     """
     recipes, columns, draw = _KINDS[asked.what]
     names = list(recipes)
@@ -36,14 +36,16 @@ def simulate_collection(asked: SimulateSeries) -> Collection:
 
 
 def simulate_long(asked: SimulateSeries) -> tuple[tuple[str, ...], Recording]:
-    """The names of the columns and one long series, its steps one apart."""
+    """Draw one long series with time steps of 1; return the names of its columns and the series."""
     columns, draw = _LONG[asked.what]
     return columns, Recording(draw(asked), np.arange(asked.steps, dtype=np.float64))
 
 
 def _quasi_periodic(asked: SimulateSeries) -> Floats:
-    """Two oscillations, with periods around 40 and 11 steps, whose phases and strengths wander, with noise; and a
-    second column that runs ahead of the slow one. Its best forecast is nearly linear."""
+    """Draw two noisy oscillations with periods near 40 and 11 steps and drifting phases and amplitudes.
+
+    A second column leads the slow oscillation. The best forecast is nearly linear.
+    """
     random, n = np.random.default_rng([asked.seed, 13]), asked.steps
     phases = []
     for period, wander in ((40.0, 0.05), (11.0, 0.03)):
@@ -58,19 +60,20 @@ def _quasi_periodic(asked: SimulateSeries) -> Floats:
 
 
 def _mackey_glass(asked: SimulateSeries) -> Floats:
-    """Blood cells that are made by how many there were some time ago (Mackey and Glass 1977), with errors of
-    measurement: chaos of low dimension, with a pseudo-period of about 17 steps, that no linear model foretells.
+    """Draw the Mackey-Glass series with measurement errors (Mackey and Glass 1977).
 
-    dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x, by Euler's method; a step of the series is 3 units of t.
+    It is low-dimensional chaos with a pseudo-period of about 17 steps, which no linear model predicts well:
+
+    dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x, with Euler's method; a step of the series is 3 units of t.
     """
     random = np.random.default_rng([asked.seed, 17])
     per_unit = 4
     delay, between, settling = 17 * per_unit, 3 * per_unit, 500 * per_unit
-    course = random.uniform(0.8, 1.2, size=delay + 1).tolist()
+    history = random.uniform(0.8, 1.2, size=delay + 1).tolist()
     for _ in range(settling + asked.steps * between):
-        past, now = course[-1 - delay], course[-1]
-        course.append(now + (0.2 * past / (1 + past**10) - 0.1 * now) / per_unit)
-    values = np.array(course[-asked.steps * between :: between])
+        past, now = history[-1 - delay], history[-1]
+        history.append(now + (0.2 * past / (1 + past**10) - 0.1 * now) / per_unit)
+    values = np.array(history[-asked.steps * between :: between])
     errors = 0.2 * asked.difficulty * values.std() * random.normal(size=asked.steps)
     return np.asarray((values + errors)[:, None])
 
@@ -81,7 +84,7 @@ _LONG: Mapping[str, tuple[tuple[str, ...], Callable[[SimulateSeries], Floats]]] 
 
 
 def _red(random: Random, n: int, memory: float) -> Floats:
-    """Noise of spread 1 of which each value keeps ``memory`` of the one before."""
+    """Draw red noise (AR(1)) of standard deviation 1 with the autocorrelation ``memory``."""
     shocks = random.normal(size=n) * math.sqrt(1 - memory**2)
     shocks[0] = random.normal()
     values = np.empty(n)
@@ -92,7 +95,7 @@ def _red(random: Random, n: int, memory: float) -> Floats:
 
 
 def _nights(n: int, random: Random) -> Floats:
-    """``n`` times in days within 90: several visits in each of some nights, none around full moon."""
+    """Draw ``n`` times in days within 90 days: several per night on some nights, none around full moon."""
     nights = np.arange(_SPAN_D)
     dark = nights[(nights % 29.5) > random.uniform(3, 7)]
     used = random.choice(dark, size=max(1, min(len(dark), n // 3)), replace=False)
@@ -100,7 +103,7 @@ def _nights(n: int, random: Random) -> Floats:
 
 
 def _light_curve(star: Callable[[Floats, Random], Floats], asked: SimulateSeries, random: Random) -> Recording:
-    """Magnitudes with their errors; some were lost to clouds."""
+    """Draw magnitudes with errors; some are missing because of clouds."""
     n = int(random.integers(asked.steps // 2, asked.steps + 1))
     times = _nights(n, random)
     errors = (0.01 + 0.4 * asked.difficulty * random.uniform(0.3, 1.0)) * random.lognormal(0, 0.3, size=n)
@@ -110,14 +113,14 @@ def _light_curve(star: Callable[[Floats, Random], Floats], asked: SimulateSeries
 
 
 def _rr_lyrae(times: Floats, random: Random) -> Floats:
-    """Brightens within a seventh of its period of 0.4 to 0.8 days, and fades for the rest."""
+    """Draw a sawtooth with a period of 0.4 to 0.8 days that brightens within a seventh of the period."""
     phase = (times / random.uniform(0.4, 0.8) + random.random()) % 1
     saw = np.where(phase < 0.15, 1 - phase / 0.15, (phase - 0.15) / 0.85)
     return np.asarray(random.uniform(0.5, 1.2) * (saw - 0.5))
 
 
 def _eclipsing(times: Floats, random: Random) -> Floats:
-    """Two eclipses, one deeper, in a period of 0.5 to 6 days; as bright as ever in between."""
+    """Draw two eclipses of different depth in a period of 0.5 to 6 days, constant in between."""
     phase = (times / random.uniform(0.5, 6.0) + random.random()) % 1
     width, deep = random.uniform(0.03, 0.08), random.uniform(0.5, 1.5)
     second = deep * random.uniform(0.2, 0.9)
@@ -126,18 +129,18 @@ def _eclipsing(times: Floats, random: Random) -> Floats:
 
 
 def _mira(times: Floats, random: Random) -> Floats:
-    """A slow, large rise or fall: a period of 150 to 400 days."""
+    """Draw a slow variation of large amplitude with a period of 150 to 400 days."""
     turn = 2 * math.pi * (times / random.uniform(150, 400) + random.random())
     return np.asarray(random.uniform(0.6, 2.0) * (np.sin(turn) + 0.2 * np.sin(2 * turn)))
 
 
 def _constant(times: Floats, random: Random) -> Floats:
-    """Nothing but a slight drift."""
+    """Draw a slight linear drift."""
     return np.asarray(random.normal(0, 0.1) * (times / _SPAN_D - 0.5))
 
 
 def _seismogram(event: Callable[[Floats, Random], Floats], asked: SimulateSeries, random: Random) -> Recording:
-    """Ground motion at 20 Hz, three directions, on red noise, of any strength."""
+    """Draw ground motion in three directions at 20 Hz, on red noise, with a random overall scale."""
     times = np.arange(asked.steps) / _RATE_HZ
     ground = np.stack([_red(random, asked.steps, 0.9) for _ in _SEISMOGRAM], axis=1)
     loudness = random.lognormal(math.log(6 - 5 * asked.difficulty), 0.5)
@@ -146,7 +149,7 @@ def _seismogram(event: Callable[[Floats, Random], Floats], asked: SimulateSeries
 
 
 def _burst(at: Floats, begins: float, decay: float, hertz: float, random: Random) -> Floats:
-    """Noise around a frequency, given as turns in the whole series, that sets in at once and dies away."""
+    """Draw noise around a frequency, in cycles per series, that starts abruptly and decays."""
     since = at - begins
     strength = np.where(since > 0, np.exp(-np.clip(since, 0, None) / decay), 0.0)
     turns = 2 * math.pi * (hertz * at + np.cumsum(random.normal(0, 0.05, len(at))))
@@ -154,7 +157,7 @@ def _burst(at: Floats, begins: float, decay: float, hertz: float, random: Random
 
 
 def _earthquake(at: Floats, random: Random) -> Floats:
-    """P, mostly vertical, then a larger, slower S, mostly horizontal, with a long coda."""
+    """Draw a mostly vertical P wave, then a stronger, slower, mostly horizontal S wave with a long coda."""
     begins = random.uniform(0.05, 0.4)
     later = begins + random.uniform(0.1, 0.35)
     p_wave = [_burst(at, begins, 0.08, random.uniform(35, 60), random) * share for share in (1.0, 0.4, 0.4)]
@@ -163,7 +166,7 @@ def _earthquake(at: Floats, random: Random) -> Floats:
 
 
 def _explosion(at: Floats, random: Random) -> Floats:
-    """A strong P that sets in at once, hardly an S, a short coda with surface waves."""
+    """Draw a strong, abrupt P wave without an S wave, and a short coda with surface waves."""
     begins = random.uniform(0.05, 0.5)
     later = begins + random.uniform(0.1, 0.3)
     p_wave = [_burst(at, begins, 0.1, random.uniform(35, 60), random) * share for share in (1.3, 0.7, 0.7)]
@@ -172,7 +175,7 @@ def _explosion(at: Floats, random: Random) -> Floats:
 
 
 def _noise_bursts(at: Floats, random: Random) -> Floats:
-    """Traffic and steps: bursts of any kind that have nothing to do with each other."""
+    """Draw independent bursts, as of traffic and footsteps."""
     motion = np.zeros((len(at), len(_SEISMOGRAM)))
     for _ in range(int(random.integers(1, 4))):
         begins, decay = random.uniform(0, 0.8), random.uniform(0.02, 0.2)

@@ -1,8 +1,8 @@
-"""A simulated sky survey: labelled cut-outs of stars, galaxies and artifacts with the noise of a real camera.
+"""Simulated sky survey: labelled cut-outs of stars, galaxies and artifacts with realistic camera noise.
 
-A data set of any size whose truth is known, for demonstrations, tests and benchmarks. The light is drawn from
-published profiles (``sky_profiles``, ``sky_scenes``), blurred by the atmosphere, counted by a CCD, and stretched
-to 8 bits. ``difficulty`` makes objects fainter, the seeing worse and the field more crowded.
+It is a data set of any size with known classes, for demonstrations, tests and benchmarks. The light follows published
+profiles (see :mod:`profiles` and :mod:`scenes`), is blurred by the atmosphere, detected by a CCD and stretched to
+8 bits. A higher ``difficulty`` makes objects fainter, the seeing worse and the field more crowded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from aifs_tune.errors import ConflictError, RequestError, WorkError
 SHARES: Mapping[str, float] = MappingProxyType(
     {"stars": 0.22, "spiral": 0.22, "elliptical": 0.18, "edge_on": 0.14, "merger": 0.12, "artifact": 0.12}
 )
-"""Class -> share of the survey."""
+"""Share of each class in the survey."""
 _RECIPES: Mapping[str, Callable[[Canvas, float], None]] = MappingProxyType(
     {
         "stars": draw_stars,
@@ -50,21 +50,21 @@ _RECIPES: Mapping[str, Callable[[Canvas, float], None]] = MappingProxyType(
     }
 )
 Progress = Callable[[str, int, int], None]
-"""Told the phase and how many of how many images are done."""
+"""Callback with the name of a phase, the number of images done and the number of all images."""
 
 _RECORD = "survey.json"
 VERSION = 2
-"""Of the drawing and of the names of the class folders; a survey of another version is not reused."""
+"""Version of the drawing and of the class folders; a survey of another version is not reused."""
 _ALLOWED_IMAGES = (12, 1_000_000)
 _ALLOWED_SIZE = (16, 1024)
 _ALLOWED_SEED = (0, 2**32 - 1)
 _SHUFFLED_TOGETHER = 12
 _IMAGES_PER_FIELD = 24
-_IMAGES, _FIELDS, _ORDER = range(3)  # streams of random numbers below a seed
+_IMAGES, _FIELDS, _ORDER = range(3)  # random streams of a seed
 _REPORT_EVERY = 50
 _ZERO_POINT = 30.0  # a source of this magnitude gives one electron a band
 _MAGNITUDES = (14.4, 16.0)
-_FAINTER = 3.2  # magnitudes from difficulty 0 to 1
+_FAINTER = 3.2  # magnitudes between difficulty 0 and 1
 _STRAY_RAYS = 0.15
 _CAMERA = Camera()
 
@@ -73,9 +73,9 @@ _CAMERA = Camera()
 class SkySurvey:
     """A survey on disk: ``folder``/<class>/<field>_<number>.png, RGB, ``size`` x ``size`` pixels.
 
-    The number and the field (24 images one after another, alike in seeing and sky) say nothing of the class;
-    ``group_by: field\\d+`` keeps a field in one part. ``counts`` has the images of each class; ``is_reused``
-    is True where the same survey lay there already.
+    A field is 24 consecutive images with the same seeing and sky; it does not depend on the class.
+    ``group_by: field\\d+`` keeps a field in one subset. ``counts`` has the number of images of each class.
+    ``is_reused`` is True if the folder already had this survey.
     """
 
     folder: Path
@@ -89,7 +89,7 @@ class SkySurvey:
 
 @dataclass(frozen=True)
 class Conditions:
-    """One field on one night: seeing (FWHM, px of a 64 px cut-out), Moffat beta, sky electrons of each band."""
+    """Observing conditions of a field: seeing (FWHM in px of a 64 px cut-out), Moffat beta, sky electrons per band."""
 
     seeing: float
     beta: float
@@ -97,7 +97,7 @@ class Conditions:
 
     @classmethod
     def of_field(cls, seed: int, number: int, difficulty: float) -> Conditions:
-        """Seeing around 1.4 px at difficulty 0 and 2.8 px at 1; sky between 150 and 300 electrons a pixel."""
+        """Draw the conditions: seeing near 1.4 px at difficulty 0 and 2.8 px at 1, sky of 150 to 300 electrons."""
         rng = _stream(seed, _FIELDS, number)
         seeing = (1.4 + 1.4 * difficulty) * math.exp(float(rng.normal(0.0, 0.12)))
         return cls(seeing, float(rng.uniform(2.5, 4.5)), rng.uniform(150, 300) * rng.uniform(0.9, 1.1, BANDS))
@@ -112,20 +112,30 @@ def simulate_sky(
     difficulty: float = 0.5,
     progress: Progress | None = None,
 ) -> SkySurvey:
-    """Draw a survey into the new or empty ``folder``; the same survey that lies there already is used again.
+    """Draw a survey into a new or empty folder; an identical survey in the folder is reused.
 
-    Each image follows from ``size``, ``seed``, ``difficulty`` and its own number, not from ``images``, so a
-    longer survey begins with the shorter one. The folder appears whole or not at all.
+    An image depends on ``size``, ``seed``, ``difficulty`` and its number, but not on ``images``: a longer survey
+    begins with the images of a shorter one. The folder is written completely or not at all.
 
     Parameters
     ----------
-    images
-        12 to 1,000,000; shared among the classes as :data:`SHARES` says, to within two images.
-    size
-        Edge of a picture in pixels, 16 to 1024. Each shows the same piece of sky, sampled finer or coarser,
-        and a pixel gets as many electrons at each size.
-    difficulty
-        0 (bright, sharp, sparse) to 1 (faint, blurred, crowded).
+    folder : Path
+        Folder of the survey, with a sub-folder for each class.
+    images : int, default 1000
+        Number of images, 12 to 1,000,000. Their classes follow :data:`SHARES` to within two images.
+    size : int, default 64
+        Edge of an image in pixels, 16 to 1024. All sizes show the same field with the same electrons per pixel.
+    seed : int, default 0
+        Seed of the random numbers, 0 to 2**32 - 1.
+    difficulty : float, default 0.5
+        From 0 (bright, sharp, sparse) to 1 (faint, blurred, crowded).
+    progress : callable, optional
+        Called with the name of the phase, the number of images done and the number of all images.
+
+    Returns
+    -------
+    SkySurvey
+        The survey and the number of images of each class.
 
     Raises
     ------
@@ -163,9 +173,9 @@ def simulate_sky(
 def cut_out(
     name: str, number: int, *, grid: Grid, seed: int, difficulty: float, camera: Camera = _CAMERA
 ) -> NDArray[np.float64]:
-    """Cut-out ``number`` of a survey, of class ``name``: electrons above the sky, shape (bands, size, size).
+    """Draw cut-out ``number`` of a survey, of class ``name``, in electrons above the sky, shape (bands, size, size).
 
-    Calibrated as a pipeline would: noise and artifacts are in it, bias and the level of the sky are not.
+    It is calibrated: bias and sky level are subtracted, noise and artifacts remain.
     """
     field = Conditions.of_field(seed, number // _IMAGES_PER_FIELD, difficulty)
     rng = _stream(seed, _IMAGES, number)
@@ -193,9 +203,10 @@ def _draw(folder: Path, survey: SkySurvey, classes: list[str], progress: Progres
 
 
 def _class_of_each(images: int, seed: int) -> list[str]:
-    """The classes in the order of their shares, every 12 in a row shuffled, so that 12 images have all classes.
+    """Return the class of each image, in proportion to the shares.
 
-    Occurrence k (from 0) of a class of share p is due at (k + 1/2) / p.
+    Occurrence k (from 0) of a class of share p is due at (k + 1/2) / p. The order is shuffled within each 12 images,
+    so the first 12 images have all classes.
     """
     n_chunks = math.ceil(images / _SHUFFLED_TOGETHER)
     n_whole = n_chunks * _SHUFFLED_TOGETHER
@@ -213,7 +224,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def _record(survey: SkySurvey) -> dict[str, Any]:
-    """What identifies a survey; two with the same record have the same bytes."""
+    """Return the record that identifies a survey; surveys with the same record are identical."""
     return {
         "simulated_sky": VERSION,
         "images": survey.images,
@@ -229,18 +240,18 @@ def _is_taken(folder: Path) -> bool:
 
 
 def _reuse(survey: SkySurvey) -> SkySurvey:
-    """``survey``, if it lies in its folder whole."""
+    """Return ``survey`` if its folder has all of it; raise ConflictError otherwise."""
     where, wanted = f"simulated sky: {survey.folder}", _record(survey)
     try:
         found = json.loads((survey.folder / _RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise ConflictError(f"{where} exists and is no simulated sky; allowed: a new or empty folder") from None
-    del wanted["counts"]  # follow from the rest; the folders are counted below
+        raise ConflictError(f"{where} exists and is not a simulated sky; allowed: a new or empty folder") from None
+    del wanted["counts"]  # derived from the other entries; the files are counted below
     had = {key: found.get(key) for key in wanted} if isinstance(found, dict) else {}
     if had != wanted:
         differing = [key for key in wanted if had.get(key) != wanted[key]]
         texts = (", ".join(f"{key} {one.get(key)!r}" for key in differing) for one in (had, wanted))
-        raise ConflictError("{} holds another survey, with {}; asked for {}; give a new folder".format(where, *texts))
+        raise ConflictError("{} holds another survey, with {} instead of {}; choose a new folder".format(where, *texts))
     for name, count in survey.counts.items():
         n_files = len(list((survey.folder / name).glob("*.png")))
         if n_files != count:
