@@ -97,7 +97,7 @@ def checkpoint_of(runner: Runner) -> Path:
     """The folder of the newest checkpoint of the trial that was started, which lies here."""
     epoch = runner._artifacts.find_checkpoint_epoch()
     assert epoch is not None
-    return runner._artifacts.fetched_checkpoint(epoch, Path())
+    return runner._artifacts.fetch_checkpoint(epoch, Path())
 
 
 def to_end(runner: Runner) -> list[EpochResult]:

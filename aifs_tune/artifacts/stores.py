@@ -1,8 +1,8 @@
-"""Where the artifacts of a study are kept: in a folder, or in an object store.
+"""Stores for the artifacts of a study: a folder, or an object store.
 
-An entry is a folder of files, named ``trial-000003/weights``. In an object store it is ``trial-000003/weights.json``, a
-manifest that is written last, in one request, and names the files and their hashes; these are below
-``trial-000003/weights/<id>/``, with an id of their own for each time that the entry was written.
+An entry is a folder of files with a name such as ``trial-000003/weights``. In an object store, the manifest
+``trial-000003/weights.json`` has the names and hashes of the files. It is written last, in one request. The files are
+below ``trial-000003/weights/<id>/``, with a new id for each upload of the entry.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from aifs_tune._util.object_store import open_filesystem, translated_store_error
 from aifs_tune.errors import DamagedError, NotFoundError, StorageError
 
 VERSION = 1
-GIVE_UP_S = 60.0
-"""So long a request to an object store may take, with all that its client repeats, and a second more for each MB."""
+"""Version of the manifest; manifests of another version are refused."""
+TIMEOUT_S = 60.0
+"""Time limit of a request to an object store, including the retries of its client; a second is added per MB."""
 
 _MANIFEST = ".json"
 _TRIAL = re.compile(r"trial-\d+")
@@ -34,44 +35,50 @@ _MB = 1e6
 
 
 class ArtifactStore(Protocol):
-    """Entries by their names, ``TRIAL/ENTRY``, made by any machine and found by any other. What lies beside trials, as
-    ``data/ENTRY`` does, is put and fetched likewise, and else left alone.
+    """Store of entries by name, ``TRIAL/ENTRY``, that all machines share.
 
-    All may block and raise :class:`StorageError` if the store does not answer, or OSError if a disk is full.
+    Entries that belong to no trial, such as ``data/ENTRY``, can be put and fetch too; the other methods ignore them.
+    All methods may block, and raise :class:`StorageError` if the store does not answer, or OSError if a disk is full.
     """
 
     def put(self, name: str, write: Callable[[Path], object]) -> dict[str, str]:
-        """Let ``write`` fill a folder of this machine, which becomes the entry ``name`` in place of an older one:
-        whole, or not at all. The hashes of its files."""
+        """Store the entry ``name`` and return the hashes of its files.
+
+        ``write`` fills a folder on this machine. The entry replaces an older one, completely or not at all.
+        """
         ...
 
-    def fetched(self, name: str, root: Path) -> Path:
-        """The folder of an entry on this machine, not to be written to: where it is kept, if that is here, else a copy
-        below ``root``, named by its content and checked. :class:`NotFoundError` if there is no such entry,
-        :class:`DamagedError` if it is not what was put."""
+    def fetch(self, name: str, root: Path) -> Path:
+        """Return a folder on this machine with the content of an entry; it must not be written to.
+
+        This is the folder of the store itself, or a verified copy below ``root``. Raises :class:`NotFoundError` if
+        there is no such entry, and :class:`DamagedError` if the content differs from what was stored.
+        """
         ...
 
     def names(self, trial: str | None = None) -> list[str]:
-        """The entries, or those of a trial, in the order of their names."""
+        """Return the names of all entries, or of those of a trial, in sorted order."""
         ...
 
     def remove(self, name: str) -> None:
-        """Remove an entry, or all of a trial. What is not there is no error."""
+        """Remove an entry, or all entries of a trial; a missing entry is not an error."""
         ...
 
     def tidy(self, keeps: Callable[[str, str], bool]) -> None:
-        """Remove what was not written to its end, and each entry that ``keeps(trial, entry)`` does not want. Nobody may
-        be writing."""
+        """Remove incomplete entries, and each entry for which ``keeps(trial, entry)`` is false.
+
+        No process may write at the same time.
+        """
         ...
 
 
 def store_at(location: Path | str) -> ArtifactStore:
-    """The store in a folder, or at the URL of an object store."""
+    """Return the store in a folder or at the URL of an object store."""
     return FolderStore(location) if isinstance(location, Path) else ObjectStore(location)
 
 
 class FolderStore:
-    """Entries as folders of a folder, which all machines see that use it."""
+    """Store in a folder that all machines share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -86,9 +93,9 @@ class FolderStore:
         write_folder(self._folder / name, write_and_hash)
         return hashes
 
-    def fetched(self, name: str, root: Path) -> Path:
+    def fetch(self, name: str, root: Path) -> Path:
         if not (self._folder / name).is_dir():
-            raise NotFoundError(f"{self._folder / name}: is not there")
+            raise NotFoundError(f"{self._folder / name}: does not exist")
         return self._folder / name
 
     def names(self, trial: str | None = None) -> list[str]:
@@ -111,8 +118,10 @@ class FolderStore:
 
 
 class ObjectStore:
-    """Entries as objects below a URL. Who may do what is for the store to say: credentials come from the environment of
-    each process, and are in no value of ours."""
+    """Store of objects below a URL.
+
+    Credentials come from the environment of each process; they are never stored.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -124,7 +133,7 @@ class ObjectStore:
             hashes = hashes_of(folder)
             upload = uuid.uuid4().hex
             older = self._find_manifest(name)
-            with self._asking() as (objects, root):
+            with self._open() as (objects, root):
                 here = [folder / file for file in hashes]
                 there = [f"{root}/{name}/{upload}/{file}" for file in hashes]
                 limit_s = _limit_s(sum(file.stat().st_size for file in here))
@@ -136,7 +145,7 @@ class ObjectStore:
                 self.remove(f"{name}/{older.upload}")
         return hashes
 
-    def fetched(self, name: str, root: Path) -> Path:
+    def fetch(self, name: str, root: Path) -> Path:
         manifest = self._manifest(name)
         key = digest_of(json.dumps(sorted(manifest.files.items())).encode())[:24]
 
@@ -169,17 +178,17 @@ class ObjectStore:
         self._delete([key for key in keys if key not in kept])
 
     @contextmanager
-    def _asking(self) -> Iterator[tuple[Any, str]]:
-        """The store and the place in it that the URL names; what goes wrong with it is a :class:`StorageError`."""
+    def _open(self) -> Iterator[tuple[Any, str]]:
+        """Yield the file system and the path of the URL in it; errors become :class:`StorageError`."""
         with translated_store_errors(
-            "artifacts", self._url, "a bucket that is there", refused=StorageError, failed=StorageError
+            "artifacts", self._url, "an existing bucket", refused=StorageError, failed=StorageError
         ):
             objects, root = open_filesystem(self._url, use_listings_cache=False)
             yield objects, root.rstrip("/")
 
     def _keys(self, trial: str | None = None) -> list[str]:
-        """What is stored, or stored of a trial, by its path below the URL."""
-        with self._asking() as (objects, root):
+        """Return the paths of all objects, or of those of a trial, below the URL."""
+        with self._open() as (objects, root):
             found = objects.find(f"{root}/{trial}" if trial else root, timeout=_limit_s())
             keys = sorted(key.removeprefix(f"{root}/") for key in found)
         return [key for key in keys if _TRIAL.fullmatch(key.partition("/")[0])]
@@ -191,32 +200,32 @@ class ObjectStore:
             return None
 
     def _manifest(self, name: str) -> _Manifest:
-        with self._asking() as (objects, root):
+        with self._open() as (objects, root):
             try:
                 stored = objects.cat_file(f"{root}/{name}{_MANIFEST}", timeout=_limit_s())
             except FileNotFoundError:
-                raise NotFoundError(f"{self._url}/{name}: is not there") from None
+                raise NotFoundError(f"{self._url}/{name}: does not exist") from None
         try:
             return _Manifest.from_json(json.loads(stored))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedError(f"{self._url}/{name}{_MANIFEST}: is no manifest ({error})") from error
+            raise DamagedError(f"{self._url}/{name}{_MANIFEST}: is not a manifest ({error})") from error
 
     def _download(self, name: str, manifest: _Manifest, folder: Path) -> None:
         for file in manifest.files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
         there = [f"{name}/{manifest.upload}/{file}" for file in manifest.files]
-        with self._asking() as (objects, root):
+        with self._open() as (objects, root):
             try:
                 sizes = [objects.size(f"{root}/{file}", timeout=_limit_s()) for file in there]
                 here = [str(folder / file) for file in manifest.files]
                 objects.get([f"{root}/{file}" for file in there], here, timeout=_limit_s(sum(sizes)))
             except FileNotFoundError as error:
-                raise DamagedError(f"{self._url}/{name}: a file of its manifest is not there ({error})") from error
+                raise DamagedError(f"{self._url}/{name}: a file in its manifest does not exist ({error})") from error
 
     def _delete(self, keys: Sequence[str]) -> None:
-        """Manifests first, so that no entry is seen that is not whole."""
+        """Delete objects, manifests first, so that no incomplete entry is visible."""
         manifests = [key for key in keys if _is_manifest(key)]
-        with self._asking() as (objects, root):
+        with self._open() as (objects, root):
             for some in (manifests, [key for key in keys if not _is_manifest(key)]):
                 if some:
                     objects.rm([f"{root}/{key}" for key in some], timeout=_limit_s())
@@ -224,20 +233,20 @@ class ObjectStore:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """Where the files of an entry are: below the folder ``upload`` of it."""
+    """Manifest of an entry; its files are below the folder ``upload`` of the entry."""
 
     upload: str
     files: Hashes
 
     @classmethod
     def from_json(cls, stored: Any) -> _Manifest:
-        """Refuse, as ValueError and the like, what would lead out of the entry or of a copy of it."""
+        """Make a manifest of JSON values; raise ValueError for a path that leads out of the entry."""
         upload, files = stored["upload"], dict(stored["files"])
         if stored["version"] != VERSION:
             raise ValueError(f"version {stored['version']!r}; allowed: {VERSION}")
         for name in (upload, *files):
             if not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
-                raise ValueError(f"{name!r} is no path below it")
+                raise ValueError(f"{name!r} is not a path below the entry")
         return cls(upload, files)
 
 
@@ -246,4 +255,4 @@ def _is_manifest(key: str) -> bool:
 
 
 def _limit_s(n_bytes: int = 0) -> float:
-    return GIVE_UP_S + n_bytes / _MB
+    return TIMEOUT_S + n_bytes / _MB

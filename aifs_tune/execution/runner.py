@@ -151,7 +151,7 @@ class Runner:
                     self._unused = f"its checkpoint of epoch {known.epoch} is missing"
                 return True
             with TemporaryDirectory(prefix="aifs_tune_") as scratch:
-                folder = self._artifacts.fetched_checkpoint(epoch, Path(scratch))
+                folder = self._artifacts.fetch_checkpoint(epoch, Path(scratch))
                 expected = known.hashes if known is not None and known.epoch == epoch else None
                 self._results, hashes = load_checkpoint(folder, trainer, expected)
         except (TrainerError, ConflictError, NotFoundError, StorageError, OSError, ValueError, TypeError) as error:

@@ -129,13 +129,13 @@ def test_another_division_of_the_same_files_is_told_apart(study: StudyRecord, fo
     with pytest.raises(ConflictError, match=r"files moved \(galaxy/\d+.png from \w+ to \w+, "):
         match_files(study, made.fingerprint, made.files)
     made = prepared(DataSpec(folder=folder, image_size=9))
-    with pytest.raises(ConflictError, match="the files are the same, but they are read or divided in another way"):
+    with pytest.raises(ConflictError, match="the files are the same, but they are read or split differently"):
         match_files(study, made.fingerprint, made.files)
 
 
 def test_a_study_of_the_same_data_has_the_same_files(study: StudyRecord, folder: Path, tmp_path: Path) -> None:
     confirmation = study_of(tmp_path, "sky-confirm")
-    with pytest.raises(NotFoundError, match="study 'sky-confirm': the files that it learnt from are not recorded"):
+    with pytest.raises(NotFoundError, match="study 'sky-confirm': its data files are not recorded"):
         study_files(confirmation)
     share_files(confirmation, study)
     pd.testing.assert_frame_equal(study_files(confirmation), study_files(study))

@@ -67,13 +67,13 @@ def read(folder: Path) -> dict[str, str]:
 
 def test_an_entry_is_what_was_put(place, tmp_path):
     hashes = store_at(place).put(WEIGHTS, writing(a="1", b="2"))
-    folder = store_at(place).fetched(WEIGHTS, tmp_path / "here")
+    folder = store_at(place).fetch(WEIGHTS, tmp_path / "here")
     assert read(folder) == {"a": "1", "b": "2"}
     assert hashes == hashes_of(folder)
     store_at(place).put(WEIGHTS, writing(b="3"))
-    assert read(store_at(place).fetched(WEIGHTS, tmp_path / "here")) == {"b": "3"}
-    with pytest.raises(NotFoundError, match="trial-000004/weights: is not there"):
-        store_at(place).fetched("trial-000004/weights", tmp_path / "here")
+    assert read(store_at(place).fetch(WEIGHTS, tmp_path / "here")) == {"b": "3"}
+    with pytest.raises(NotFoundError, match="trial-000004/weights: does not exist"):
+        store_at(place).fetch("trial-000004/weights", tmp_path / "here")
 
 
 def test_an_entry_may_have_folders(place, tmp_path):
@@ -82,7 +82,7 @@ def test_an_entry_may_have_folders(place, tmp_path):
         (folder / "deep" / "er" / "a").write_text("1")
 
     assert set(store_at(place).put(WEIGHTS, write)) == {"deep/er/a"}
-    assert (store_at(place).fetched(WEIGHTS, tmp_path) / "deep" / "er" / "a").read_text() == "1"
+    assert (store_at(place).fetch(WEIGHTS, tmp_path) / "deep" / "er" / "a").read_text() == "1"
 
 
 def test_what_cannot_be_written_leaves_what_was_there(place, tmp_path):
@@ -96,7 +96,7 @@ def test_what_cannot_be_written_leaves_what_was_there(place, tmp_path):
     for name in (WEIGHTS, "trial-000003/checkpoint-00001"):
         with pytest.raises(OSError, match="disk full"):
             store.put(name, broken)
-    assert read(store.fetched(WEIGHTS, tmp_path)) == {"a": "1"}
+    assert read(store.fetch(WEIGHTS, tmp_path)) == {"a": "1"}
     assert store.names() == [WEIGHTS]
 
 
@@ -134,7 +134,7 @@ def test_a_trial_keeps_its_newest_checkpoint(place, tmp_path):
     assert artifacts.find_checkpoint_epoch() == 10
     TrialArtifacts(place, 8).save_checkpoint(3, writing(w="old"))
     TrialArtifacts(place, 8).copy_checkpoint(artifacts, 10)
-    assert read(TrialArtifacts(place, 8).fetched_checkpoint(10, tmp_path / "x")) == {"w": "10"}
+    assert read(TrialArtifacts(place, 8).fetch_checkpoint(10, tmp_path / "x")) == {"w": "10"}
     artifacts.drop_checkpoints()
     assert store_at(place).names() == ["trial-000008/checkpoint-00010"]
 
@@ -177,13 +177,13 @@ def test_kept_weights_are_those_of_the_study(study, place, tmp_path):
     save("others")
     with pytest.raises(DamagedError, match=r"w: its SHA-256 is .*, that in the study is"):
         kept_weights(study, 0)
-    with pytest.raises(NotFoundError, match=r"no weights of trial 1 are kept; kept are trial-000000$"):
+    with pytest.raises(NotFoundError, match=r"no weights of trial 1 are kept; trials with weights: trial-000000$"):
         kept_weights(study, 1)
 
 
 def test_a_population_exchanges_its_checkpoints(study, tmp_path):
     def kept(number: int) -> dict[str, str]:
-        return read(TrialArtifacts(study.artifacts, number).fetched_checkpoint(2, tmp_path / "here"))
+        return read(TrialArtifacts(study.artifacts, number).fetch_checkpoint(2, tmp_path / "here"))
 
     for number in range(2):
         TrialArtifacts(study.artifacts, number).save_checkpoint(2, writing(w=str(number)))
@@ -203,7 +203,7 @@ def test_a_trial_goes_on_in_another_worker(place, tmp_path, monkeypatch):
     other.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=known)
     taken = to_end(other)
     assert [(s.epoch, s.metrics["score"], s.reason) for s in taken] == [(3, 3.0, None)]
-    assert hashes_of(TrialArtifacts(place, 4).fetched_weights(tmp_path / "here")) == taken[-1].weights
+    assert hashes_of(TrialArtifacts(place, 4).fetch_weights(tmp_path / "here")) == taken[-1].weights
     other.start(4, {"start": 0.0}, 1, n_stored=2, checkpoint=Checkpoint(2, {**known.hashes, "state.json": "0" * 64}))
     again = to_end(other)
     assert [s.epoch for s in again] == [1, 2, 3]
@@ -227,7 +227,7 @@ def test_files_come_first_and_a_manifest_last(url_of_artifacts, keys, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             store.put(WEIGHTS, writing(a="2"))
     assert len(keys()) == 3
-    assert read(store.fetched(WEIGHTS, tmp_path)) == {"a": "1"}, "what is not whole is not seen"
+    assert read(store.fetch(WEIGHTS, tmp_path)) == {"a": "1"}, "what is not whole is not seen"
     store.tidy(lambda trial, entry: True)
     assert keys() == [f"{WEIGHTS}.json", f"{WEIGHTS}/{upload}/a"]
     store.put(WEIGHTS, writing(a="3"))
@@ -250,11 +250,11 @@ def changed(manifest: dict[str, Any], **entries: Any) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda manifest: b"{", r"weights\.json: is no manifest"),
+        (lambda manifest: b"{", r"weights\.json: is not a manifest"),
         (lambda manifest: changed(manifest, version=2), "version 2; allowed: 1"),
-        (lambda manifest: changed(manifest, files={"../evil": "0" * 64}), "'../evil' is no path below it"),
-        (lambda manifest: changed(manifest, upload="../../other"), "is no path below it"),
-        (lambda manifest: changed(manifest, files={"more": "0" * 64}), "a file of its manifest is not there"),
+        (lambda manifest: changed(manifest, files={"../evil": "0" * 64}), "'../evil' is not a path below the entry"),
+        (lambda manifest: changed(manifest, upload="../../other"), "is not a path below the entry"),
+        (lambda manifest: changed(manifest, files={"more": "0" * 64}), "a file in its manifest does not exist"),
         (lambda manifest: changed(manifest, files={"a": "0" * 64}), "a: its SHA-256 is"),
     ],
     ids=["no JSON", "version", "name", "upload", "missing", "hash"],
@@ -265,15 +265,15 @@ def test_a_damaged_entry_is_refused(s3, url_of_artifacts, tmp_path, damage, said
     manifest = json.loads(s3.client.get_object(Bucket="lab", Key=key)["Body"].read())
     s3.put(key, damage(manifest))
     with pytest.raises(DamagedError, match=said):
-        store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path / "here")
+        store_at(url_of_artifacts).fetch(WEIGHTS, tmp_path / "here")
     assert [path for path in (tmp_path / "here").glob("*") if path.is_dir()] == []
 
 
 def test_a_copy_that_was_changed_here_is_fetched_again(url_of_artifacts, tmp_path):
     store_at(url_of_artifacts).put(WEIGHTS, writing(a="1"))
-    copy = store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path)
+    copy = store_at(url_of_artifacts).fetch(WEIGHTS, tmp_path)
     (copy / "a").write_text("bit rot")
-    assert store_at(url_of_artifacts).fetched(WEIGHTS, tmp_path) == copy
+    assert store_at(url_of_artifacts).fetch(WEIGHTS, tmp_path) == copy
     assert read(copy) == {"a": "1"}
 
 
@@ -281,7 +281,7 @@ def test_a_copy_that_was_changed_here_is_fetched_again(url_of_artifacts, tmp_pat
 def deaf() -> Iterator[None]:
     """In place of the store a server that listens and never answers, and is waited for half a second."""
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
-        patch.setattr(artifact_stores, "GIVE_UP_S", 0.5)
+        patch.setattr(artifact_stores, "TIMEOUT_S", 0.5)
         with s3_endpoint(f"http://127.0.0.1:{server.getsockname()[1]}"):
             yield
 
@@ -338,7 +338,7 @@ def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artifacts, s3):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):
-    with pytest.raises(StorageError, match="s3://nobody/x is not there; allowed: a bucket that is there"):
+    with pytest.raises(StorageError, match="s3://nobody/x is not there; allowed: an existing bucket"):
         store_at("s3://nobody/x").names()
 
 

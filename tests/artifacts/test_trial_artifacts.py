@@ -61,7 +61,7 @@ def test_weights_that_are_not_those_of_the_study_are_refused(study):
         kept_weights(study, 0)
     with pytest.raises(DamagedError, match=f"^{said}$"):
         load_classifier(file.parent, hashes=study.trial(0).weights)
-    with pytest.raises(NotFoundError, match="no weights of trial 1 are kept; kept are trial-000000"):
+    with pytest.raises(NotFoundError, match="no weights of trial 1 are kept; trials with weights: trial-000000"):
         kept_weights(study, 1)
 
 
@@ -142,11 +142,11 @@ def test_what_is_poisoned_is_never_executed(tmp_path, monkeypatch, is_known):
     assert [s.metrics for s in again[:2]] == [s.metrics for s in measured], "it began again"
     assert "its checkpoint was not used" in again[-1].reason
     assert not target.exists()
-    poison(first._artifacts.fetched_weights(tmp_path), "weights", target)
+    poison(first._artifacts.fetch_weights(tmp_path), "weights", target)
     with pytest.raises(DamagedError, match=r"weights\.json: its SHA-256 is"):
-        load_classifier(first._artifacts.fetched_weights(tmp_path), hashes=again[-1].weights)
+        load_classifier(first._artifacts.fetch_weights(tmp_path), hashes=again[-1].weights)
     assert not target.exists()
-    pickle.loads((first._artifacts.fetched_weights(tmp_path) / "weights.pkl").read_bytes())
+    pickle.loads((first._artifacts.fetch_weights(tmp_path) / "weights.pkl").read_bytes())
     assert target.exists(), "the poison must work where pickle is allowed"
 
 
@@ -163,7 +163,7 @@ def test_a_folder_that_is_not_whole_is_never_seen(tmp_path):
     assert artifacts.find_checkpoint_epoch() == 1
     artifacts.save_weights(lambda folder: (folder / "w").write_text("old"))
     artifacts.save_weights(lambda folder: (folder / "w").write_text("new"))
-    assert (artifacts.fetched_weights(tmp_path) / "w").read_text() == "new"
+    assert (artifacts.fetch_weights(tmp_path) / "w").read_text() == "new"
     assert sorted(p.name for p in (tmp_path / "trial-000003").iterdir()) == ["checkpoint-00001", "weights"]
 
 

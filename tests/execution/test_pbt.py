@@ -33,7 +33,7 @@ def keep(study, number, epoch, text):
 
 def kept(study, number):
     artifacts = TrialArtifacts(study.artifacts, number)
-    checkpoint = artifacts.fetched_checkpoint(artifacts.find_checkpoint_epoch(), study.artifacts)
+    checkpoint = artifacts.fetch_checkpoint(artifacts.find_checkpoint_epoch(), study.artifacts)
     return checkpoint.name, (checkpoint / "w").read_text()
 
 

@@ -49,7 +49,7 @@ def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(runner, name, damag
 
 def test_the_hashes_of_what_was_written_are_told(runner, tmp_path):
     taken = steps(runner, 4)
-    folder = runner._artifacts.fetched_weights(tmp_path)
+    folder = runner._artifacts.fetch_weights(tmp_path)
     assert taken[-1].weights == hashes_of(folder) == {"best.json": hashlib.sha256(b"3.0").hexdigest()}
     assert [set(s.checkpoint or ()) for s in taken] == [{"state.json", "epochs.json", "hashes.json"}] * 2 + [set()]
 

@@ -209,7 +209,7 @@ def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]
     Parameters
     ----------
     facts : mapping
-        ``facts`` of the :class:`~aifs_tune.data.ExampleSet` that the trainer learnt from.
+        ``facts`` of the :class:`~aifs_tune.data.ExampleSet` that the trainer was trained on.
     files : sequence of Path, or of sequences of Path
         File of each image, or files of its frames.
 
