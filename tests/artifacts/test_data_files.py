@@ -1,4 +1,4 @@
-"""The files that a study learnt from, and what is said when they changed. No training."""
+"""The data files of a study, and the message when they changed. No training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def study(tmp_path: Path, folder: Path) -> StudyRecord:
     return study
 
 
-def test_a_study_says_which_file_was_in_which_part(study: StudyRecord, folder: Path) -> None:
+def test_a_study_says_which_file_was_in_which_subset(study: StudyRecord, folder: Path) -> None:
     found = study_files(study)
     assert sorted(found["path"]) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     for row in found.itertuples():
@@ -124,7 +124,7 @@ def test_a_later_run_on_changed_data_says_which_files(
         match_files(study, made.fingerprint, made.files)
 
 
-def test_another_division_of_the_same_files_is_told_apart(study: StudyRecord, folder: Path) -> None:
+def test_another_division_of_the_same_files_is_noticed(study: StudyRecord, folder: Path) -> None:
     made = prepared(DataSpec.model_validate({"folder": folder, "image_size": 8, "split": {"seed": 3}}))
     with pytest.raises(ConflictError, match=r"files moved \(galaxy/\d+.png from \w+ to \w+, "):
         match_files(study, made.fingerprint, made.files)
@@ -192,4 +192,4 @@ def test_windows_of_a_series_say_their_steps(tmp_path: Path) -> None:
     series = {"path": tmp_path / "long.csv", "forecast": {"history": 8, "horizon": 2}}
     found = prepared(DataSpec.model_validate({"series": series}), "series").files.to_frame()
     assert found.iloc[3][["path", "place"]].tolist() == ["long.csv", "steps 3 to 10 for 12"]
-    assert found["part"].isna().sum() == 2 * (8 + 2), "windows in the gaps between parts are in none"
+    assert found["part"].isna().sum() == 2 * (8 + 2), "windows in the gaps between subsets are in none"

@@ -115,7 +115,7 @@ def test_entries_are_found_and_removed(place):
     assert store.names() == [names[3]]
 
 
-def test_what_is_not_wanted_is_tidied_up(place):
+def test_what_is_not_wanted_is_removed(place):
     store = store_at(place)
     for trial in (1, 2, 3):
         for entry in ("weights", "checkpoint-00002"):

@@ -18,7 +18,7 @@ from aifs_tune.errors import DataError, RequestError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes in three parts; one picture of train is in test too, stored again with another quality."""
+    """Two classes in three subsets; one training image is also in the test set, stored with another quality."""
     random = np.random.default_rng(2)
     for part, n in (("train", 8), ("val", 4), ("test", 4)):
         for label in ("cell", "debris"):
@@ -30,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
-def test_near_duplicates_in_different_parts_are_named_once_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_near_duplicates_in_different_subsets_are_named_once_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = prepare_images(DataSpec(folder=folder, image_size=32)).preflight.near_duplicates
     assert found is not None
     assert (found.n_pairs, found.n_images) == (1, 2)
@@ -67,7 +69,7 @@ def test_many_images_are_looked_at_within_bounds_and_it_is_said(folder: Path, mo
     assert "by hashes that differ in at most 0 of 64 bits" in found.limits
 
 
-def test_the_command_shows_parts_duplicates_and_the_fingerprint(folder: Path) -> None:
+def test_the_command_shows_subsets_duplicates_and_the_fingerprint(folder: Path) -> None:
     words = ["check-data", "celestial_cnn", "--data", str(folder)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0

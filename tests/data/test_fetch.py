@@ -203,7 +203,7 @@ def test_a_url_of_something_else_is_refused(url, said):
         parse_sweep(sweep)
 
 
-def test_there_is_one_place_of_data():
+def test_there_is_one_location_of_data():
     sweep = {"name": "s", "trainer": "cnn", "space": {"dropout": 0.1}}
     with pytest.raises(SweepFileError, match=r"data.url: is given beside folder; allowed: one of the two"):
         parse_sweep({**sweep, "data": {"url": "s3://lab/survey", "folder": "survey"}})

@@ -47,7 +47,7 @@ def spec(file: Path, **frames: Any) -> DataSpec:
     return DataSpec(frames={"manifest": file, "targets": POSITIONS, **frames})
 
 
-def test_positions_of_stars_are_scaled_by_the_training_part_and_groups_stay_together(tmp_path: Path) -> None:
+def test_positions_of_stars_are_scaled_by_the_training_set_and_groups_stay_together(tmp_path: Path) -> None:
     rows = stars(tmp_path)
     prepared = prepare_frames(spec(manifest(tmp_path, rows), group="night"))
     examples = open_examples(prepared.location)
@@ -69,7 +69,7 @@ def test_positions_of_stars_are_scaled_by_the_training_part_and_groups_stay_toge
         frames_like(examples.facts, [tmp_path / "99.fits"])
 
 
-def test_classes_of_many_images_in_one_file_with_parts_as_told(tmp_path: Path) -> None:
+def test_classes_of_many_images_in_one_file_with_given_subsets(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.normal(0, 1, (N, 9, 9))
     images[::2, 4, 4] += 20
@@ -223,7 +223,7 @@ def test_few_images_one_size_and_numbers_of_bands_are_required(tmp_path: Path) -
         DataError, match=r"0.fits has 10 x 12 px and 6.fits has 20 x 12 px; allowed: images of one size"
     ):
         prepare_frames(spec(file))
-    with pytest.raises(DataError, match=r"allowed where positions, vectors or lengths in px are predicted: one size"):
+    with pytest.raises(DataError, match=r"allowed if positions, vectors or lengths in px are predicted: one size"):
         prepare_frames(spec(file, image_size=8))
     assert prepare_frames(spec(file, image_size=8, targets={"brightness": "mag"})).examples.inputs[0].shape[1:3] == (
         8,
@@ -234,7 +234,7 @@ def test_few_images_one_size_and_numbers_of_bands_are_required(tmp_path: Path) -
         prepare_frames(spec(file))
 
 
-def test_a_path_on_the_command_line_takes_the_place_of_the_manifest(tmp_path: Path) -> None:
+def test_a_path_on_the_command_line_replaces_the_manifest(tmp_path: Path) -> None:
     data = DataSpec(frames={"targets": POSITIONS})
     assert data.targets("frames") == tuple(POSITIONS)
     with pytest.raises(DataError, match=r"sky needs a manifest of images; give --data FILE or data.frames"):

@@ -191,7 +191,7 @@ def files_up_to(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_nothing_and_is_told(make_folder: MakeFolder, cache: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_is_reported(make_folder: MakeFolder, cache: Path) -> None:
     folder = make_folder({"a": 20, "b": 20})
     with files_up_to(4000), pytest.raises(StorageError, match=r"image cache .*cannot be written \(.*AIFS_TUNE_CACHE"):
         prepared(folder, cache)
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(make_folder: MakeFolder, cache: 
     assert prepared(folder, cache)[0].images.images.shape[0] == 40
 
 
-def test_a_cache_that_is_a_file_is_told(make_folder: MakeFolder, cache: Path) -> None:
+def test_a_cache_that_is_a_file_is_reported(make_folder: MakeFolder, cache: Path) -> None:
     cache.write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         prepared(make_folder({"a": 5, "b": 5}), cache)

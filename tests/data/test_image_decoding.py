@@ -35,7 +35,7 @@ def decoded(sources: list[ImageFileDigest], tmp_path: Path, **options: object) -
     return dict(decode_all(sources, SETTINGS, lock_file=tmp_path / "lock", **options))
 
 
-def test_processes_and_this_one_decode_alike(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
+def test_processes_and_this_one_decode_equally(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     sources = files(*(f"{i}.png" for i in range(40)))
     (tmp_path / "7.png").write_bytes(b"no image")
     sources[7] = (sources[7][0], digest_of(b"no image"))

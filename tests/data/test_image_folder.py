@@ -1,4 +1,4 @@
-"""Which file is which class and part."""
+"""The class and the subset of each file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_class_folders(make_folder: MakeFolder) -> None:
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
-def test_part_folders(make_folder: MakeFolder, val: str) -> None:
+def test_subset_folders(make_folder: MakeFolder, val: str) -> None:
     scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, f"{val}/a": 1, "test/b": 1}))
     assert scan.subsets == ("train", "val", "test")
     assert scan.classes == ("a", "b")

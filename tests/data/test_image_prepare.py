@@ -112,7 +112,7 @@ def test_an_unreadable_file_and_folder_are_left_out(make_folder: MakeFolder, tmp
     }
 
 
-def test_classes_too_small_for_every_part_are_left_out(make_folder: MakeFolder) -> None:
+def test_classes_too_small_for_every_subset_are_left_out(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 6, "b": 6, "few": 2, "one": 1})
     (folder / "none").mkdir()
     (folder / "bad").mkdir()
@@ -150,7 +150,7 @@ def test_no_folder_is_refused() -> None:
         prepare_images(DataSpec())
 
 
-def test_parts_are_disjoint_cover_all_and_hold_every_class(make_folder: MakeFolder) -> None:
+def test_subsets_are_disjoint_cover_all_and_hold_every_class(make_folder: MakeFolder) -> None:
     images = prepared(make_folder({"a": 40, "b": 10})).images
     rows = np.concatenate([images.train, images.val, images.test])
     assert sorted(rows) == list(range(50))
@@ -158,14 +158,14 @@ def test_parts_are_disjoint_cover_all_and_hold_every_class(make_folder: MakeFold
     assert counts == [{0: 24, 1: 6}, {0: 8, 1: 2}, {0: 8, 1: 2}]
 
 
-def test_the_folders_of_train_val_and_test_are_the_parts(make_folder: MakeFolder) -> None:
+def test_the_folders_of_train_val_and_test_are_the_subsets(make_folder: MakeFolder) -> None:
     folder = make_folder({"train/a": 4, "train/b": 3, "valid/a": 2, "valid/b": 2, "test/a": 1, "test/b": 2})
     result = prepared(folder)
     assert result.preflight.counts == {"train": {"a": 4, "b": 3}, "val": {"a": 2, "b": 2}, "test": {"a": 1, "b": 2}}
     assert [len(part) for part in (result.images.train, result.images.val, result.images.test)] == [7, 4, 3]
 
 
-def test_val_is_dealt_from_train_and_test_stays(make_folder: MakeFolder) -> None:
+def test_val_is_split_from_train_and_test_stays(make_folder: MakeFolder) -> None:
     counts = prepared(make_folder({"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3})).preflight.counts
     assert counts == {"train": {"a": 8, "b": 8}, "val": {"a": 2, "b": 2}, "test": {"a": 3, "b": 3}}
 
@@ -177,7 +177,7 @@ def test_without_a_test_folder_the_test_is_empty(make_folder: MakeFolder, parts:
     assert len(result.images.val) > 0
 
 
-def test_a_class_missing_in_a_part_folder_is_left_out(make_folder: MakeFolder) -> None:
+def test_a_class_missing_in_a_subset_folder_is_left_out(make_folder: MakeFolder) -> None:
     counts = {f"{part}/{label}": 3 for part in ("train", "val") for label in "ab"} | {"train/c": 3, "val/d": 3}
     result = prepared(make_folder(counts))
     assert result.images.classes == ("a", "b")
@@ -187,7 +187,7 @@ def test_a_class_missing_in_a_part_folder_is_left_out(make_folder: MakeFolder) -
     )
 
 
-def test_the_split_ignores_names_and_place(make_folder: MakeFolder) -> None:
+def test_the_split_ignores_names_and_folders(make_folder: MakeFolder) -> None:
     one = make_folder({"a": 9, "b": 9})
     two = make_folder({"a": 9, "b": 9}, "renamed")
     for i, file in enumerate(sorted((two / "a").iterdir(), reverse=True)):
@@ -205,7 +205,7 @@ def grouped(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("pattern", ["^(f[0-9])_", "^f[0-9]"])
-def test_a_group_is_in_one_part(make_folder: MakeFolder, pattern: str) -> None:
+def test_a_group_is_in_one_subset(make_folder: MakeFolder, pattern: str) -> None:
     folder = grouped(make_folder({"a": 24, "b": 12}))
     (folder / "a" / "odd.png").write_bytes(next((folder / "a").iterdir()).read_bytes())
     result = prepared(folder, group_by=pattern)
@@ -215,7 +215,7 @@ def test_a_group_is_in_one_part(make_folder: MakeFolder, pattern: str) -> None:
     assert [min(by_class.values()) > 0 for by_class in result.preflight.counts.values()] == [True] * 3
 
 
-def test_too_few_groups_are_told(make_folder: MakeFolder) -> None:
+def test_too_few_groups_are_reported(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 6, "b": 6})
     for file in sorted(folder.rglob("*.png")):
         file.rename(file.with_name(f"f{int(file.stem) % 2}_{file.stem}.png"))
@@ -234,13 +234,13 @@ def test_groups_that_cannot_be_split_are_refused(make_folder: MakeFolder) -> Non
         prepared(folder, group_by="^.")
 
 
-def test_groups_across_part_folders_are_warned_of(make_folder: MakeFolder) -> None:
+def test_groups_across_subset_folders_are_warned_of(make_folder: MakeFolder) -> None:
     folder = make_folder({f"{part}/{label}": 3 for part in ("train", "val") for label in "ab"})
     warnings = prepared(folder, group_by="^[0-9]+").preflight.warnings
     assert warnings == ("3 groups in more than one subset: 0000, 0001, 0002",)
 
 
-def test_copies_stay_in_one_part_and_are_counted(make_folder: MakeFolder) -> None:
+def test_copies_stay_in_one_subset_and_are_counted(make_folder: MakeFolder) -> None:
     folder = make_folder({"a": 20, "b": 20})
     for i in range(20):
         for k in range(2):
@@ -257,7 +257,7 @@ def test_copies_stay_in_one_part_and_are_counted(make_folder: MakeFolder) -> Non
     assert "20 images with copies in the same class; copies stay in one subset" in result.preflight.lines()
 
 
-def test_conflicting_labels_and_copies_across_parts_are_warned_of(make_folder: MakeFolder) -> None:
+def test_conflicting_labels_and_copies_across_subsets_are_warned_of(make_folder: MakeFolder) -> None:
     folder = make_folder({f"{part}/{label}": 3 for part in ("train", "val") for label in "ab"})
     shutil.copy(folder / "train/a/0000.png", folder / "train/b/copy.png")
     shutil.copy(folder / "train/a/0001.png", folder / "val/a/copy.png")

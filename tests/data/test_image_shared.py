@@ -27,7 +27,7 @@ def test_fields_of_a_survey_stay_whole_with_even_classes(shared: Path, tmp_path:
     assert result.images.shape == (64, 64, 1)
 
 
-def test_part_folders_of_blood_cells(shared: Path, tmp_path: Path) -> None:
+def test_subset_folders_of_blood_cells(shared: Path, tmp_path: Path) -> None:
     result = prepare_images(DataSpec(folder=shared / "data" / "bccd-cells"), strict=True, cache=tmp_path)
     assert result.preflight.counts == {
         "train": {"Platelets": 209, "RBC": 2381, "WBC": 214},

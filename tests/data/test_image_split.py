@@ -52,7 +52,7 @@ def test_a_seed_gives_one_split_and_another_seed_another() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_unequal_groups_still_give_shares_and_classes_as_wished(seed: int) -> None:
+def test_unequal_groups_still_give_shares_and_classes_as_requested(seed: int) -> None:
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 200, 30)
     units = np.repeat(np.arange(30), sizes)
@@ -63,7 +63,7 @@ def test_unequal_groups_still_give_shares_and_classes_as_wished(seed: int) -> No
         assert abs(labels[parts == part].mean() - labels.mean()) < 0.04
 
 
-def test_three_groups_are_enough_for_three_parts() -> None:
+def test_three_groups_are_enough_for_three_subsets() -> None:
     labels, units = np.array([0, 1] * 9), np.repeat([0, 1, 2], 6)
     parts = split(labels, units, SHARES, 0)
     assert sorted(np.unique(parts)) == [0, 1, 2]

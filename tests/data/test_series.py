@@ -64,7 +64,7 @@ def test_a_folder_for_each_class(folder: Path) -> None:
     assert examples.facts["channels"][0]["name"] == "flux"
 
 
-def test_scaled_by_the_training_part_and_padded_with_0(folder: Path) -> None:
+def test_scaled_by_the_training_set_and_padded_with_0(folder: Path) -> None:
     examples = prepared(folder).examples
     values, lengths = examples.inputs
     is_there = np.arange(8)[None, :] < lengths[:, None]
@@ -88,7 +88,7 @@ def test_longer_series_are_cut(folder: Path, keep: str, place: slice) -> None:
     np.testing.assert_allclose(examples.inputs[0][3, :, 0], (raw - column["centre"]) / column["scale"], rtol=1e-5)
 
 
-def test_gaps_are_filled_and_told(folder: Path) -> None:
+def test_gaps_are_filled_and_reported(folder: Path) -> None:
     frame = curve(1)
     frame.loc[[0, 3, 4], "flux"] = [np.nan, np.nan, np.inf]
     frame.to_csv(folder / "mira" / "3.csv", index=False)
@@ -161,7 +161,7 @@ def test_numbers_of_a_manifest_are_targets(manifest: Path) -> None:
     )
 
 
-def test_parts_by_group_told_or_in_order(manifest: Path) -> None:
+def test_subsets_by_group_by_column_or_in_order(manifest: Path) -> None:
     told = prepared(manifest, part="part").examples
     assert told.test.tolist() == [4, 9, 14, 19]
     grouped = prepared(manifest, group="star").examples
@@ -173,7 +173,7 @@ def test_parts_by_group_told_or_in_order(manifest: Path) -> None:
     assert ordered.test.tolist() == [16, 17, 18, 19]
 
 
-def test_equal_series_stay_in_one_part_and_everything_is_repeatable(folder: Path) -> None:
+def test_equal_series_stay_in_one_subset_and_everything_is_repeatable(folder: Path) -> None:
     for label in ("mira", "rrlyr"):
         (folder / label / "copy.csv").write_bytes((folder / label / "0.csv").read_bytes())
     one, two = prepared(folder), prepared(folder)

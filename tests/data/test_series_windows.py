@@ -45,7 +45,7 @@ def test_a_window_is_followed_by_its_target(river: Path) -> None:
 
 @pytest.mark.parametrize("test", [0.2, 0.0])
 @pytest.mark.parametrize("stride", [1, 4])
-def test_no_step_is_in_two_parts_and_parts_follow_in_time(river: Path, test: float, stride: int) -> None:
+def test_no_step_is_in_two_subsets_and_subsets_follow_in_time(river: Path, test: float, stride: int) -> None:
     examples = windows(river, SplitSpec(test=test), stride=stride).examples
     level = examples.facts["channels"][0]
     first = np.round(examples.inputs[0][:, 0, 0] * level["scale"] + level["centre"] - 0.5).astype(int)
@@ -58,14 +58,14 @@ def test_no_step_is_in_two_parts_and_parts_follow_in_time(river: Path, test: flo
     assert len(examples.train) > 2 * len(examples.val)
 
 
-def test_scaled_by_the_steps_of_the_training_part(river: Path) -> None:
+def test_scaled_by_the_steps_of_the_training_set(river: Path) -> None:
     examples = windows(river).examples
     n_seen = int(examples.train.max()) + 10 + 3
     level = examples.facts["channels"][0]
     assert level["centre"] == pytest.approx((np.arange(n_seen) + 0.5).mean())
 
 
-def test_unknown_targets_make_no_windows_and_the_naive_forecast_is_told(river: Path) -> None:
+def test_unknown_targets_make_no_windows_and_the_naive_forecast_is_reported(river: Path) -> None:
     frame = pandas.read_csv(river)
     n = len(windows(river).examples.y_true)
     frame.loc[[50, 51], "level"] = np.nan

@@ -108,7 +108,7 @@ def test_blobs_hold_their_flux() -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(fwhm=st.floats(1.4, 4.0), beta=st.floats(2.5, 4.5), x=st.floats(-3, 3), y=st.floats(-3, 3))
-def test_star_has_the_width_of_the_seeing_and_keeps_its_flux_and_place(
+def test_star_has_the_width_of_the_seeing_and_keeps_its_flux_and_position(
     fwhm: float, beta: float, x: float, y: float
 ) -> None:
     light = np.zeros((1, len(FINE.axis), len(FINE.axis)))

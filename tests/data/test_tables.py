@@ -50,7 +50,7 @@ def test_prepared_data_of_an_earlier_version_are_refused(write: Callable[..., Ta
         open_examples(entry)
 
 
-def test_numbers_are_filled_and_scaled_by_the_training_part_alone(write: Callable[..., TableSpec]) -> None:
+def test_numbers_are_filled_and_scaled_by_the_training_set_alone(write: Callable[..., TableSpec]) -> None:
     frame = frame_of()
     frame.loc[::7, "u"] = np.nan
     examples = prepare_table(DataSpec(table=write(frame, leave_out=["id", "patient"]))).examples
@@ -67,7 +67,7 @@ def test_numbers_are_filled_and_scaled_by_the_training_part_alone(write: Callabl
     assert inputs.dtype == np.float32
 
 
-def test_what_is_not_in_the_training_part_changes_nothing_there(write: Callable[..., TableSpec]) -> None:
+def test_what_is_not_in_the_training_set_changes_nothing_there(write: Callable[..., TableSpec]) -> None:
     frame = frame_of()
     frame["part_"] = np.where(np.arange(60) < 36, "train", np.where(np.arange(60) < 48, "val", "test"))
     before = prepare_table(DataSpec(table=write(frame, part="part_", leave_out=["id", "patient"]))).examples
@@ -182,7 +182,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         prepare_table(DataSpec(table=TableSpec(file=tmp_path / "twice.csv")))
 
 
-def test_what_is_left_out_is_told(write: Callable[..., TableSpec]) -> None:
+def test_what_is_left_out_is_reported(write: Callable[..., TableSpec]) -> None:
     frame = frame_of().assign(same=1.0, empty=np.nan)
     frame.loc[5, "target"] = None
     lines = "\n".join(prepare_table(DataSpec(table=write(frame), split=SplitSpec(val=0.3, test=0))).lines)

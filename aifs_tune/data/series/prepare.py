@@ -54,7 +54,7 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     >>> prepared = prepare_series(DataSpec(series={"simulate": {"series": 40, "steps": 32}}))
     >>> values, lengths = prepared.examples.inputs
     >>> values.shape, prepared.examples.classes
-    ((40, 32, 5), ('constant', 'eclipsing', 'mira', 'rr_lyrae'))
+    ((40, 32, 4), ('constant', 'eclipsing', 'mira', 'rr_lyrae'))
     """
     spec = data.series or SeriesSpec()
     if spec.forecast is not None:
