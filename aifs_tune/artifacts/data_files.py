@@ -33,7 +33,7 @@ _NAME = "files.parquet"
 _NAMED = 3
 
 
-def study_files(study: StudyReading) -> pandas.DataFrame:
+def study_files(study: StudyRecord) -> pandas.DataFrame:
     """Load the table of the data files of a study.
 
     Parameters
@@ -86,7 +86,7 @@ def study_files(study: StudyReading) -> pandas.DataFrame:
     return pandas.read_parquet(folder / _NAME)
 
 
-def find_study_files(study: StudyReading) -> pandas.DataFrame | None:
+def find_study_files(study: StudyRecord) -> pandas.DataFrame | None:
     """Load the table with :func:`study_files`; None if it was not recorded or was removed."""
     try:
         return study_files(study)
@@ -94,7 +94,7 @@ def find_study_files(study: StudyReading) -> pandas.DataFrame | None:
         return None
 
 
-def _holder(study: StudyReading) -> StudyReading | None:
+def _holder(study: StudyRecord) -> StudyRecord | None:
     """Return the study that has the table: this study, or the study whose data it uses."""
     if study.fact(FILES) is not None:
         return study

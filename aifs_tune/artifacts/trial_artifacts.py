@@ -90,7 +90,7 @@ class TrialArtifacts:
         return [name for name in self._store.names(self._trial) if f"/{_CHECKPOINT}" in name]
 
 
-def kept_weights(study: StudyReading, trial: Trial | int) -> Path:
+def kept_weights(study: Study, trial: Trial | int) -> Path:
     """Return the folder with the verified weights of a trial.
 
     The files are checked against the hashes in the study. Weights in an object store are copied into the cache of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
-from aifs_tune.client.study import RemoteStudy
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.space.constraints import RandomTrial
@@ -26,7 +26,14 @@ class Exploit:
     params: Mapping[str, Scalar]
 
 
-def lineage(study: StudyRecord | RemoteStudy, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
+class HasTrials(Protocol):
+    """A study of any kind, as far as :func:`lineage` needs it."""
+
+    def trial(self, trial: Trial | int) -> Trial:
+        """Return the trial as it is stored now."""
+
+
+def lineage(study: HasTrials, trial: Trial | int) -> list[tuple[int, Mapping[str, Scalar]]]:
     """Parameters that the weights of a trial were trained with, by the first epoch of each, beginning with 1. Before a
     change they are those of the trial that the weights came from."""
     current, before = study.trial(trial), float("inf")

@@ -125,7 +125,11 @@ def test_reduced_images_are_means_of_areas() -> None:
     [
         (np.zeros((2, 8, 8), np.uint8), {}, r"images: shape \(2, 8, 8\) of uint8; allowed: \(images, height"),
         (np.zeros((2, 8, 8, 1)), {}, "of float64; allowed"),
-        (np.zeros((2, 8, 8, 1), np.uint8), {"subsets": ["train"]}, "subsets: 1 entries; allowed: one for each of the 2"),
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            {"subsets": ["train"]},
+            "subsets: 1 entries; allowed: one for each of the 2",
+        ),
         (np.zeros((2, 8, 8, 1), np.uint8), {"distance": 17}, "distance: 17 is not allowed; allowed: 0 to 16 bits"),
         (np.zeros((2, 8, 8, 1), np.uint8), {"similarity": 0}, "similarity: 0 is not allowed"),
     ],
