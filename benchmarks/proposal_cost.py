@@ -24,7 +24,7 @@ import optuna  # noqa: E402
 
 from aifs_tune.config.search import SearchSpec  # noqa: E402
 from aifs_tune.config.sweep import SweepSpec  # noqa: E402
-from aifs_tune.samplers import Proposer  # noqa: E402
+from aifs_tune.samplers.proposer import Proposer  # noqa: E402
 
 GOALS_MS = {500: 100.0, 5000: 500.0}
 SPACE = {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(5)} | {

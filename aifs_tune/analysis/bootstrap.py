@@ -16,9 +16,9 @@ import numpy as np
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
-FEWEST_UNITS = 5
+MIN_UNITS = 5
 """With fewer examples, or groups, the draws hardly differ: there is no interval."""
-_SMALLEST_SHARE = 0.9
+_MIN_SHARE = 0.9
 """Of the draws must have the score; it is undefined where a draw lacks a class."""
 
 
@@ -68,7 +68,7 @@ class Resampling:
         units = units_of(n, groups)
         values = scores(np.ones(n))
         n_units = int(units.max()) + 1
-        if not self.n_draws or n_units < FEWEST_UNITS:
+        if not self.n_draws or n_units < MIN_UNITS:
             return {name: ScoreEstimate(_known(value)) for name, value in values.items()}
         rng = np.random.default_rng(self.seed)
         draws = []
@@ -82,7 +82,7 @@ class Resampling:
 
     def _estimate(self, value: float, draws: Array) -> ScoreEstimate:
         defined = draws[np.isfinite(draws)]
-        if not math.isfinite(value) or len(defined) < _SMALLEST_SHARE * len(draws):
+        if not math.isfinite(value) or len(defined) < _MIN_SHARE * len(draws):
             return ScoreEstimate(_known(value))
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])

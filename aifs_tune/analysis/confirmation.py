@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = "candidates"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
-_MOST = 1000
+_MAX_NAMES = 1000
 _VAL = "val_"
 """How the metrics of the validation part begin."""
 _FRESH = 1_000_003
@@ -121,12 +121,12 @@ def start_confirmation(
             return _created(storage, asked, candidate, wanted)
         if there.fact(CANDIDATES) == wanted and there.spec.cross_validation == cv:
             return there
-    raise ConflictError(f"{name}: {_MOST} studies have this name and a number; allowed: another storage")
+    raise ConflictError(f"{name}: {_MAX_NAMES} studies have this name and a number; allowed: another storage")
 
 
 def _names(name: str) -> Iterator[str]:
     yield name
-    yield from (f"{name}-{n}" for n in range(2, _MOST + 1))
+    yield from (f"{name}-{n}" for n in range(2, _MAX_NAMES + 1))
 
 
 def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:

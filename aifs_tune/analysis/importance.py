@@ -16,12 +16,12 @@ from aifs_tune.config.sweep import Objective, SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.encoding import Axis
 from aifs_tune.samplers.search_space import SearchSpace
-from aifs_tune.study.importance import MIN_COMPLETE as FEWEST_PED
+from aifs_tune.study.importance import FEWEST as MIN_TRIALS_PED_ANOVA
 from aifs_tune.study.importance import PedAnova
 from aifs_tune.study.results import values_of
 from aifs_tune.study.trial import Trial
 
-_NARROWEST = 1e-12
+_MIN_WIDTH = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Leaves:
     @property
     def widths(self) -> Array:
         """Of each box along each parameter (m, d)."""
-        return np.maximum(self.high - self.low, _NARROWEST)
+        return np.maximum(self.high - self.low, _MIN_WIDTH)
 
     def marginal(self, first: int, second: int, grid: tuple[Array, Array]) -> Array:
         """The tree's mean over all parameters but two, at a grid of these: (n_first, n_second)."""
@@ -70,7 +70,7 @@ def leaves_of(tree: Any, n_parameters: int) -> Leaves:
         high[tree.children_left[node], axis] = threshold
         low[tree.children_right[node], axis] = threshold
     ends = tree.feature < 0
-    low[low == 0.0] = -_NARROWEST  # a point at 0 is in the first box
+    low[low == 0.0] = -_MIN_WIDTH  # a point at 0 is in the first box
     return Leaves(low[ends], high[ends], tree.value[ends, 0, 0].astype(float))
 
 
@@ -114,13 +114,13 @@ def _products_but_one(base: Array, ratios: Array) -> Array:
     return np.array(found)
 
 
-FEWEST = 8
+MIN_TRIALS = 8
 """Trials, below which halves of them say nothing."""
 N_TREES = 64
 N_HALVES = 40
 _TREES_OF_A_HALF = 16
 _LEAF_SIZES = (1, 2, 4, 8)
-_MOST_LEAVES = 128
+_MAX_LEAVES = 128
 _NORMAL_95 = 1.96
 
 
@@ -223,7 +223,7 @@ def _grown(unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed
     forest = RandomForestRegressor(
         n_trees,
         min_samples_leaf=leaf_size,
-        max_leaf_nodes=_MOST_LEAVES if len(values) > _MOST_LEAVES else None,
+        max_leaf_nodes=_MAX_LEAVES if len(values) > _MAX_LEAVES else None,
         oob_score=True,
         random_state=seed,
     )
@@ -243,7 +243,7 @@ Evaluator: TypeAlias = Literal["fanova", "pedanova"]
 EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
 REMARK = "remark"
 """In ``attrs`` of a table: what could not be computed and why, or how it was; absent where there is nothing to say."""
-LITTLE = 0.2
+MIN_EXPLAINED = 0.2
 """Below it a forest explains too little of trials that it has not seen for its shares to mean much."""
 _N_RESAMPLED = 100
 _N_GRID = 21
@@ -286,7 +286,7 @@ class Explained:
 
     def find_forest(self, objective: Objective) -> Forest | None:
         """The forest of one objective; None where :meth:`obstacle` says why."""
-        if self.obstacle(objective, FEWEST):
+        if self.obstacle(objective, MIN_TRIALS):
             return None
         if objective.metric not in self._forests:
             self._forests[objective.metric] = fit_forest(
@@ -299,17 +299,17 @@ class Explained:
         have not seen it."""
         unit_points = np.nan_to_num(self.encoded(trials), nan=0.5)
         unit_points = unit_points if without is None else np.delete(unit_points, without, axis=1)
-        if unit_points.shape[1] == 0 or len(scores) < FEWEST or np.ptp(scores) == 0:
+        if unit_points.shape[1] == 0 or len(scores) < MIN_TRIALS or np.ptp(scores) == 0:
             return np.asarray(scores - scores.mean())
         return np.asarray(scores - out_of_bag_predictions(unit_points, scores, self._spec.search.seed % 2**31))
 
-    def obstacle(self, objective: Objective, fewest: int) -> str | None:
+    def obstacle(self, objective: Objective, min_trials: int) -> str | None:
         """Why nothing can be said of an objective; None where something can."""
         n = len(self.trials)
         if not self.names:
             return "no parameter varies"
-        if n < fewest:
-            return f"{n} trials are complete; at least {fewest} are needed"
+        if n < min_trials:
+            return f"{n} trials are complete; at least {min_trials} are needed"
         if np.ptp(self.values(objective)) == 0:
             return f"{objective.metric} is the same in all {n} complete trials"
         return None
@@ -338,7 +338,7 @@ class Explained:
         for objective in self._spec.objectives:
             forest = self.find_forest(objective)
             if forest is None:
-                remarks.append(self.obstacle(objective, FEWEST) or "")
+                remarks.append(self.obstacle(objective, MIN_TRIALS) or "")
                 continue
             found = forest.importances("pairs")
             pairs = [(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names))]
@@ -358,7 +358,7 @@ class Explained:
         grid = [self._grid(axis) for axis in axes]
         if forest is None:
             table = pd.DataFrame(columns=[first, second, "predicted", "std", "n_near"])
-            table.attrs[REMARK] = self.obstacle(objective, FEWEST)
+            table.attrs[REMARK] = self.obstacle(objective, MIN_TRIALS)
             return table
         predicted, std = forest.surface(axes[0], axes[1], (grid[0], grid[1]))
         near = [
@@ -381,10 +381,10 @@ class Explained:
 
     def _fanova(self, objective: Objective) -> ShareEstimate | str:
         forest = self.find_forest(objective)
-        return self.obstacle(objective, FEWEST) or "" if forest is None else forest.importances("alone")
+        return self.obstacle(objective, MIN_TRIALS) or "" if forest is None else forest.importances("alone")
 
     def _ped_anova(self, objective: Objective) -> ShareEstimate | str:
-        obstacle = self.obstacle(objective, FEWEST_PED)
+        obstacle = self.obstacle(objective, MIN_TRIALS_PED_ANOVA)
         if obstacle:
             return obstacle
         losses = self.values(objective) * (-1.0 if objective.mode == "max" else 1.0)
@@ -409,12 +409,12 @@ class Explained:
         """As :meth:`aifs_tune.analysis.study_tables.Analysis.explained`."""
         forests = {objective: self.find_forest(objective) for objective in self._spec.objectives}
         rows = [(objective.metric, forest.explained) for objective, forest in forests.items() if forest is not None]
-        remarks = [self.obstacle(objective, FEWEST) or "" for objective in self._spec.objectives]
+        remarks = [self.obstacle(objective, MIN_TRIALS) or "" for objective in self._spec.objectives]
         return _table(rows, ["objective", "explained"], n_texts=1, remarks=remarks)
 
     def _doubts(self, objective: Objective) -> list[str]:
         forest = self.find_forest(objective)
-        if forest is None or forest.explained >= LITTLE:
+        if forest is None or forest.explained >= MIN_EXPLAINED:
             return []
         return [
             f"the forest explains {max(0.0, forest.explained):.0%} of the variance of {objective.metric} in trials "

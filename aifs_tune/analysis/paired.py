@@ -27,9 +27,9 @@ from aifs_tune.errors import RequestError
 
 Verdict: TypeAlias = Literal["better", "worse", "not distinguishable", "not tested"]
 
-FEWEST_PAIRS = 3
+MIN_PAIRS = 3
 """With fewer differences their spread says next to nothing."""
-SMALLEST_SHARE = 0.5
+MIN_SHARE = 0.5
 """Of the splits must have both scores: a configuration that fails more often is not judged by where it did not."""
 
 
@@ -154,8 +154,8 @@ def _tested(scores: Scores, name: str, baseline: str) -> _Test:
     test = None
     if n == 1:
         remarks.append("one split: a single difference has no spread to judge it by")
-    elif len(gains) < max(FEWEST_PAIRS, SMALLEST_SHARE * n):
-        needed = max(FEWEST_PAIRS, math.ceil(SMALLEST_SHARE * n))
+    elif len(gains) < max(MIN_PAIRS, MIN_SHARE * n):
+        needed = max(MIN_PAIRS, math.ceil(MIN_SHARE * n))
         remarks.append(f"{len(gains)} pairs are too few to test, {needed} are needed")
     elif are_equal(gains, np.concatenate([scores.of(name)[both], scores.of(baseline)[both]])):
         remarks.append(f"all {len(gains)} differences are equal: without spread there is nothing to judge them by")

@@ -23,7 +23,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.ranking import noise_in
 from aifs_tune.study.trial import Measurement, Trial
 
-_LEAST_FREEDOM = 3
+_MIN_DEGREES_OF_FREEDOM = 3
 
 
 class Readable(Protocol):
@@ -53,7 +53,7 @@ class Analysis:
         self.spec: SweepSpec = study.spec
         self.trials = study.all_trials()
         measured = noise_in(self.trials)
-        if noise is None and measured is not None and measured[1] >= _LEAST_FREEDOM:
+        if noise is None and measured is not None and measured[1] >= _MIN_DEGREES_OF_FREEDOM:
             noise = measured[0]
         self.noise = noise
 
@@ -108,7 +108,7 @@ class Analysis:
 
     def curves(self) -> pd.DataFrame:
         """One row a trial and epoch: trial, epoch, value (the first objective), seconds, state."""
-        return _told(curves_of(self.trials, self._curves, self.spec), "no trial reported an epoch")
+        return _with_remark(curves_of(self.trials, self._curves, self.spec), "no trial reported an epoch")
 
     def saved(self) -> pd.DataFrame:
         """What ending trials before the last epoch saved: state, n_trials, epochs, epochs_full, seconds, seconds_full,
@@ -116,24 +116,24 @@ class Analysis:
         estimated: a trial's epochs times the median seconds of its own epochs. Failed trials are not counted."""
         table = saved_of(self.trials, self._curves, self._n_epochs)
         if table.empty:
-            return _told(table, "no finished trial reported an epoch")
+            return _with_remark(table, "no finished trial reported an epoch")
         table.attrs[REMARK] = ESTIMATE
         return table
 
     def pareto(self) -> pd.DataFrame:
         """Cost against quality: trial, seconds, value, on_front, the cheapest first; of complete trials."""
-        return _told(pareto_of(self.trials, self.spec), "no complete trial has seconds")
+        return _with_remark(pareto_of(self.trials, self.spec), "no complete trial has seconds")
 
     def failures(self) -> pd.DataFrame:
         """Failed trials by what their reasons have in common: reason, n, trials (their numbers), example."""
-        return _told(failures_of(self.trials), "no trial failed")
+        return _with_remark(failures_of(self.trials), "no trial failed")
 
     def suggestions(self) -> pd.DataFrame:
         """What to change before more is measured: parameter (missing where it is of the whole study), kind, text,
         evidence; see :mod:`aifs_tune.analysis.suggestions`."""
         found = suggestions_of(self.spec, self.trials, self._explained, noise=self.noise, n_epochs=self._n_epochs)
         table = pd.DataFrame([vars(each) for each in found], columns=["parameter", "kind", "text", "evidence"])
-        return _told(table.astype("string"), "nothing stands out")
+        return _with_remark(table.astype("string"), "nothing stands out")
 
     @cached_property
     def _explained(self) -> Explained:
@@ -156,7 +156,7 @@ def analyse(study: Readable, *, noise: float | None = None) -> Analysis:
     return Analysis(study, noise=noise)
 
 
-def _told(table: pd.DataFrame, remark: str) -> pd.DataFrame:
+def _with_remark(table: pd.DataFrame, remark: str) -> pd.DataFrame:
     """``table``, with the remark if it is empty."""
     if table.empty:
         table.attrs[REMARK] = remark

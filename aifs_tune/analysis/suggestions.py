@@ -68,11 +68,11 @@ def at_most(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
     return float(stats.hypergeom.cdf(n_marked_best, n, n_marked, n_best))
 
 
-def rises(places: Array, scores: Array) -> float:
-    """The chance that ``scores`` (n,) rise so with ``places`` (n,), or more: Spearman's rank correlation, one-sided."""
-    if len(places) < 3 or np.ptp(places) == 0 or np.ptp(scores) == 0:
+def rises(unit_values: Array, scores: Array) -> float:
+    """The chance that ``scores`` (n,) rise so with ``unit_values`` (n,), or more: one-sided Spearman rank correlation."""
+    if len(unit_values) < 3 or np.ptp(unit_values) == 0 or np.ptp(scores) == 0:
         return 1.0
-    return float(stats.spearmanr(places, scores, alternative="greater").pvalue)
+    return float(stats.spearmanr(unit_values, scores, alternative="greater").pvalue)
 
 
 def are_below(ones: Array, others: Array) -> float:
@@ -83,7 +83,7 @@ def are_below(ones: Array, others: Array) -> float:
 
 
 def differ(ones: Array, others: Array) -> float:
-    """The chance that two groups of places are parted so well by one cut: Kolmogorov and Smirnov's test."""
+    """The chance that two groups of unit_values are parted so well by one cut: Kolmogorov and Smirnov's test."""
     if not len(ones) or not len(others):
         return 1.0
     return float(stats.ks_2samp(ones, others).pvalue)
@@ -111,17 +111,17 @@ def parted(ones: Array, others: Array) -> tuple[float, bool]:
     return best[1], best[2]
 
 
-def beyond(places: Sequence[float] | Array, cut: float, is_above: bool) -> Marked:
-    """Which places lie at or above, or at or below, ``cut``."""
-    found = np.asarray(places)
+def beyond(unit_values: Sequence[float] | Array, cut: float, is_above: bool) -> Marked:
+    """Which unit_values lie at or above, or at or below, ``cut``."""
+    found = np.asarray(unit_values)
     return np.asarray(found >= cut if is_above else found <= cut)
 
 
-def _share(places: Array, cut: float, is_above: bool) -> float:
-    return float(np.mean(beyond(places, cut, is_above)))
+def _share(unit_values: Array, cut: float, is_above: bool) -> float:
+    return float(np.mean(beyond(unit_values, cut, is_above)))
 
 
-_LEAST_GAIN = 0.05
+_MIN_GAIN = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +151,12 @@ class ScoreHistory:
             return []
         gain = float(self.scores[-late:].max() - self.scores[:-late].max())
         p = at_least(hits, n=n, n_marked=late, n_best=k) * 2
-        if p > ALPHA or gain <= _LEAST_GAIN * spread:
+        if p > ALPHA or gain <= _MIN_GAIN * spread:
             return []
-        told = f"{hits} of the best {k} trials are among the last {late}, and the best gained {gain:.3g}; {shown(p)}"
-        return [Suggestion(None, "trials", "the last third was still gaining: make more trials", told)]
+        evidence = (
+            f"{hits} of the best {k} trials are among the last {late}, and the best gained {gain:.3g}; {shown(p)}"
+        )
+        return [Suggestion(None, "trials", "the last third was still gaining: make more trials", evidence)]
 
     def has_stopped(self) -> list[Suggestion]:
         n, late = len(self.scores), self._n_late
@@ -164,9 +166,9 @@ class ScoreHistory:
         p = at_most(0, n=n, n_marked=late, n_best=k) * 2
         if p > ALPHA:
             return []
-        told = f"0 of the best {k} trials are among the last {late}; {shown(p)}"
+        evidence = f"0 of the best {k} trials are among the last {late}; {shown(p)}"
         text = "the last third gained nothing: more of the same search will hardly help"
-        return [Suggestion(None, "search", text, told)]
+        return [Suggestion(None, "search", text, evidence)]
 
     def is_within(self, noise: float | None) -> list[Suggestion]:
         n = len(self.scores)
@@ -176,8 +178,8 @@ class ScoreHistory:
         if gain > luck:
             return []
         text = "what the best gained is within the noise: repeat it, measure more exactly, or widen the space"
-        told = f"the best is {gain:.3g} above the middle trial; luck alone gives the best of {n} up to {luck:.3g}"
-        return [Suggestion(None, "noise", text, told)]
+        evidence = f"the best is {gain:.3g} above the middle trial; luck alone gives the best of {n} up to {luck:.3g}"
+        return [Suggestion(None, "noise", text, evidence)]
 
 
 def train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]:
@@ -191,9 +193,9 @@ def train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]
     if p > ALPHA or 2 * hits <= k:
         return []
     when = "the last epoch" if last == 1 else f"the last {last} epochs"
-    told = f"in {hits} of the best {k} trials the best of {n_epochs} epochs is one of {when}; {shown(p)}"
-    told = told.replace("is one of the last epoch", "is the last one")
-    return [Suggestion(None, "epochs", "trials still get better at the end: train longer", told)]
+    evidence = f"in {hits} of the best {k} trials the best of {n_epochs} epochs is one of {when}; {shown(p)}"
+    evidence = evidence.replace("is one of the last epoch", "is the last one")
+    return [Suggestion(None, "epochs", "trials still get better at the end: train longer", evidence)]
 
 
 KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
@@ -201,13 +203,13 @@ KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs
 explains next to nothing. exclude: where trials fail. trials: there are too few, or they still gain. search: it gains
 nothing any more. noise: what was gained is within it. epochs: trials still get better at the last one."""
 _OUTER = 0.1
-_LEAST_OUTER = 3
-_LEAST_EXPLAINED = 0.3
+_MIN_OUTER = 3
+_MIN_EXPLAINED = 0.3
 _ALONE = 0.05
 """The chance at which a finding still shows in what the other parameters leave unexplained."""
-_LITTLE = 0.02
+_MAX_LOST = 0.02
 _NORMAL_95 = 1.96
-_LEAST_FAILED = 3
+_MIN_FAILED = 3
 
 
 def suggestions_of(
@@ -225,7 +227,7 @@ def suggestions_of(
     return sorted(found, key=lambda each: KINDS.index(each.kind))
 
 
-def least_trials(explained: Explained) -> int:
+def min_trials(explained: Explained) -> int:
     """How many complete trials a study of so many parameters needs before much can be said."""
     return MIN_RESULTS * (1 + len(explained.names))
 
@@ -240,30 +242,30 @@ def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -
         n, k = len(active), n_best(len(active))
         if n <= k:
             continue
-        places = explained.encoded(active)[:, i]
+        unit_values = explained.encoded(active)[:, i]
         scores = oriented(active, spec)
         for is_upper in (True, False):
             end = explained.axis(i).snapped(np.array([float(is_upper)]))[0]
             cut = min(1 - _OUTER, end) if is_upper else max(_OUTER, end)
-            outer = beyond(places, cut, is_upper)
+            outer = beyond(unit_values, cut, is_upper)
             hits, n_outer = int(outer[:k].sum()), int(outer.sum())
-            if hits < _LEAST_OUTER or 2 * hits <= min(k, n_outer):
+            if hits < _MIN_OUTER or 2 * hits <= min(k, n_outer):
                 continue
             draw = at_least(hits, n=n, n_marked=n_outer, n_best=k)
-            p = 2 * min(draw, rises(places if is_upper else -places, scores)) * 2 * len(ranges)
+            p = 2 * min(draw, rises(unit_values if is_upper else -unit_values, scores)) * 2 * len(ranges)
             if p <= ALPHA and _rises_alone(explained, i, active, spec, is_upper):
                 bound = show(explained.axis(i).values(np.array([float(is_upper)]))[0])
                 side = "upper" if is_upper else "lower"
                 text = f"the best results lie at the {side} bound {bound}: widen it, if {name} can go further"
-                told = f"{hits} of the best {k} trials are there, of all {n} complete ones {n_outer}"
-                found.append(Suggestion(name, "widen", text, f"{told}; {shown(p)}"))
+                evidence = f"{hits} of the best {k} trials are there, of all {n} complete ones {n_outer}"
+                found.append(Suggestion(name, "widen", text, f"{evidence}; {shown(p)}"))
     return found
 
 
 def _rises_alone(explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, is_upper: bool) -> bool:
-    places = explained.encoded(active)[:, i]
+    unit_values = explained.encoded(active)[:, i]
     rest = explained.unexplained(i, active, oriented(active, spec))
-    return rises(places if is_upper else -places, rest) <= _ALONE
+    return rises(unit_values if is_upper else -unit_values, rest) <= _ALONE
 
 
 def _rests(
@@ -291,29 +293,29 @@ def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) ->
             draw = at_most(0, n=n, n_marked=n_chosen, n_best=k)
             p = 2 * min(draw, are_below(scores[chosen], scores[~chosen])) * n_choices
             if p <= ALPHA and are_below(*_rests(explained, i, active, spec, chosen)) <= _ALONE:
-                told = f"0 of the best {k} trials have it, of all {n} complete ones {n_chosen}"
+                evidence = f"0 of the best {k} trials have it, of all {n} complete ones {n_chosen}"
                 text = f"{show(choice)} is never among the best: drop it"
-                found.append(Suggestion(name, "drop", text, f"{told}; {shown(p)}"))
+                found.append(Suggestion(name, "drop", text, f"{evidence}; {shown(p)}"))
     return found
 
 
 def _fix(spec: SweepSpec, explained: Explained) -> list[Suggestion]:
     """Parameters without which the forest would explain as much, of all objectives; conditional ones left out, which
     matter little on the whole as they are seldom there. Few trials miss the corner in which a parameter matters."""
-    if 2 * len(explained.trials) < 3 * least_trials(explained):
+    if 2 * len(explained.trials) < 3 * min_trials(explained):
         return []
     most = np.zeros(len(explained.names))
     for objective in spec.objectives:
         forest = explained.find_forest(objective)
-        if forest is None or forest.explained < _LEAST_EXPLAINED:
+        if forest is None or forest.explained < _MIN_EXPLAINED:
             return []
         most = np.maximum(most, [_most_lost(explained, i, explained.values(objective)) for i in range(len(most))])
     found = []
     for i, name in enumerate(explained.names):
-        if most[i] < _LITTLE and not spec.space[name].when:
+        if most[i] < _MAX_LOST and not spec.space[name].when:
             text = "it makes next to no difference: fix it"
-            told = f"without it the forest foretells unseen trials worse by at most {most[i]:.1%} of their variance"
-            found.append(Suggestion(name, "fix", text, told))
+            evidence = f"without it the forest foretells unseen trials worse by at most {most[i]:.1%} of their variance"
+            found.append(Suggestion(name, "fix", text, evidence))
     return found
 
 
@@ -328,7 +330,7 @@ def _most_lost(explained: Explained, i: int, values: Array) -> float:
 def _exclude(trials: Sequence[Trial], explained: Explained) -> list[Suggestion]:
     failed = [t for t in trials if t.state == "failed"]
     others = [t for t in trials if t.state in ("complete", "pruned")]
-    if len(failed) < _LEAST_FAILED or not others:
+    if len(failed) < _MIN_FAILED or not others:
         return []
     found = []
     for i, name in enumerate(explained.names):
@@ -337,15 +339,17 @@ def _exclude(trials: Sequence[Trial], explained: Explained) -> list[Suggestion]:
         if axis.is_nominal:
             found += _failing_choices(name, axis.choices, ones, rest, len(explained.names))
             continue
-        places = [explained.encoded(group)[:, i] for group in (ones, rest)]
-        p = differ(*places) * len(explained.names)
+        unit_values = [explained.encoded(group)[:, i] for group in (ones, rest)]
+        p = differ(*unit_values) * len(explained.names)
         if p > ALPHA:
             continue
-        cut, is_above = parted(*places)
+        cut, is_above = parted(*unit_values)
         bound, side = show(_rounded(axis.values(np.array([cut]))[0])), "above" if is_above else "below"
-        inside = [int(beyond(group, cut, is_above).sum()) for group in places]
-        told = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {shown(p)}"
-        found.append(Suggestion(name, "exclude", f"trials fail at {bound} and {side}: look why, or leave it out", told))
+        inside = [int(beyond(group, cut, is_above).sum()) for group in unit_values]
+        evidence = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {shown(p)}"
+        found.append(
+            Suggestion(name, "exclude", f"trials fail at {bound} and {side}: look why, or leave it out", evidence)
+        )
     return found
 
 
@@ -359,19 +363,21 @@ def _failing_choices(
         n_others = sum(t.params[name] == choice for t in others)
         p = at_least(n_failed, n=n, n_marked=n_failed + n_others, n_best=len(failed)) * n_parameters * len(choices)
         if n_failed and p <= ALPHA:
-            told = f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {shown(p)}"
+            evidence = (
+                f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {shown(p)}"
+            )
             text = f"trials fail with {show(choice)}: look why, or leave it out"
-            found.append(Suggestion(name, "exclude", text, told))
+            found.append(Suggestion(name, "exclude", text, evidence))
     return found
 
 
 def _few(best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
-    least = least_trials(explained)
-    if not explained.names or len(best_first) >= least:
+    n_needed = min_trials(explained)
+    if not explained.names or len(best_first) >= n_needed:
         return []
-    text = f"too few trials to say what matters: make at least {least}"
-    told = f"{len(best_first)} are complete, {len(explained.names)} parameters vary"
-    return [Suggestion(None, "trials", text, told)]
+    text = f"too few trials to say what matters: make at least {n_needed}"
+    evidence = f"{len(best_first)} are complete, {len(explained.names)} parameters vary"
+    return [Suggestion(None, "trials", text, evidence)]
 
 
 def _rounded(value: object) -> object:

@@ -23,9 +23,9 @@ from aifs_tune.analysis.scores import Array
 
 _ROUNDING = 1e-12
 """Differences that agree to this part of the scores are equal: the rest is what floating-point numbers lose."""
-_LARGEST_T = 300.0
+_MAX_T = 300.0
 """Beyond it the noncentral t distribution is that of its denominator, to three digits."""
-_LEFT_OUT, _GRID = 1e-12, 801
+_TAIL, _GRID = 1e-12, 801
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def _noncentrality(t: float, df: int, probability: float) -> float:
     With Z normal and s² = chi² / df it is (Z + noncentrality) / s, so that it is below ``t`` where Z is below
     t s - noncentrality: the mean over s is taken on a grid. SciPy's own distribution function is NaN in its tails.
     """
-    if abs(t) > _LARGEST_T:
+    if abs(t) > _MAX_T:
         share = probability if t > 0 else 1 - probability
         return t * math.sqrt(float(stats.chi2.isf(share, df)) / df)
-    low, high = np.sqrt(stats.chi2.isf([1 - _LEFT_OUT, _LEFT_OUT], df) / df)
+    low, high = np.sqrt(stats.chi2.isf([1 - _TAIL, _TAIL], df) / df)
     s = np.linspace(low, high, _GRID)
     weights = stats.chi.pdf(s * math.sqrt(df), df)
     weights /= weights.sum()

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfcx, ndtr
 
-from aifs_tune.samplers.curve_gp import squared_distances
 from aifs_tune.samplers.encoding import Encoding
+from aifs_tune.samplers.multi_fidelity_gp import squared_distances
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -18,12 +18,12 @@ N_BEST = 6
 """Known configurations near which a better one is looked for."""
 N_NEAR = 50
 """Perturbations of each of these."""
-LAST = 1e6
+PENALTY = 1e6
 """Taken off a logarithm, it puts a candidate behind all others and keeps the order among its kind."""
-LEAST_CHANCE = 0.4
+MIN_SUCCESS_PROBABILITY = 0.4
 """Of success; below it a configuration is proposed only if there is no other: about two failures around it, nothing
 else."""
-LEAST_DISTANCE = 0.03
+MIN_DISTANCE = 0.03
 """From what is running, in the kernel's length scales, below which a configuration would teach nothing new."""
 NEAR_STEP = (0.02, 0.3)
 """Smallest and largest standard deviation of a perturbation, in parts of a parameter's range."""
@@ -101,14 +101,14 @@ def chance_of_success(x: Array, failed: Array, succeeded: Array, scales: Array) 
     return np.asarray((1.0 + good) / (1.0 + good + bad))
 
 
-def without_failures(score: Array, chance: Array, *, least: float = LEAST_CHANCE) -> Array:
+def without_failures(score: Array, chance: Array, *, min_probability: float = MIN_SUCCESS_PROBABILITY) -> Array:
     """``score`` (m,), a logarithm, with what probably fails behind all the rest: near a good trial hardly anything else
     promises an improvement, and a discount alone would not keep proposals out of where everything fails."""
-    return np.where(chance < least, score - LAST, score) + np.log(chance)
+    return np.where(chance < min_probability, score - PENALTY, score) + np.log(chance)
 
 
 def without_duplicates(score: Array, x: Array, running: Array, scales: Array) -> Array:
     """``score`` (m,) with those ``x`` (m, c) behind all the rest that nearly are what is ``running`` (r, c): once
     little is left to gain, what is left of the uncertainty is no reason to run one configuration on many workers."""
     nearest = squared_distances(x / scales, running / scales).min(1)
-    return np.where(nearest < LEAST_DISTANCE**2, score - LAST, score)
+    return np.where(nearest < MIN_DISTANCE**2, score - PENALTY, score)

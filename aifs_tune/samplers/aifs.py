@@ -26,7 +26,7 @@ from aifs_tune.samplers.acquisition import (
     without_failures,
 )
 from aifs_tune.samplers.encoding import Conditions, Encoding, MixtureTotals
-from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, key_of, none, points_of
+from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, key_of, new_trials, points_of
 from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.single_fidelity import SingleFidelityModel, measured_in, propose_single_fidelity
 from aifs_tune.samplers.thread_limit import single_blas_thread
@@ -48,13 +48,13 @@ RANDOM_SHARE = 0.1
 """Of later proposals that are uniform, whatever the model believes."""
 N_COMPARED = 200
 """Trials, the best so far, that can be the best at the end."""
-MOST_RUNNING = 300
+MAX_RUNNING = 300
 """Running trials, the most promising, that count as if they had ended: a proposal's cost grows with the third power."""
 
 
 class AifsSampler(BaseSampler):
     """Proposes the configuration with the largest expected improvement at the last epoch, by a Gaussian process over
-    configurations and epochs (:mod:`aifs_tune.samplers.curve_gp`).
+    configurations and epochs (:mod:`aifs_tune.samplers.multi_fidelity_gp`).
 
     It learns from each epoch that any trial reported, of running and of stopped trials too. Trials without epochs
     count as measured at the last one; where no trial has more than one, the model is that of
@@ -259,19 +259,19 @@ def propose(model: CurveModel, known: Known, theta: Array, user_prior: UserPrior
     compared = order[:N_COMPARED] + [i for i in order[N_COMPARED:] if known.curves[i].trial in known.running]
     x = np.stack([known.curves[i].x for i in compared])
     # configurations are compared, not trials: what was the luck of one trial is not expected again
-    by_mean = np.argsort(-posterior.mean(x, end, none(x)), kind="stable")
+    by_mean = np.argsort(-posterior.mean(x, end, new_trials(x)), kind="stable")
     if known.running:  # what runs is taken to end as expected: its surroundings promise less
         pending = np.array(list(known.running), dtype=np.int64)
         pending_x = encoding.features(np.array(list(known.running.values())))
         pending_order = np.arange(len(pending))
-        if len(pending) > MOST_RUNNING:
+        if len(pending) > MAX_RUNNING:
             improvement = log_expected_improvement(*posterior.gain(pending_x, end, pending, x[by_mean[0]], -1))
-            pending_order = np.argsort(-improvement, kind="stable")[:MOST_RUNNING]
+            pending_order = np.argsort(-improvement, kind="stable")[:MAX_RUNNING]
         at, who = pending_x[pending_order], pending[pending_order]
         posterior = posterior.condition_on_observations(extended(points, at, end, who, posterior.mean(at, end, who)))
     unit_points = candidates(encoding, known.unit_points[[compared[i] for i in by_mean[:N_BEST]]], rng)
     features = encoding.features(unit_points)
-    gain, variance = posterior.gain(features, end, none(features), x[by_mean[0]], -1)
+    gain, variance = posterior.gain(features, end, new_trials(features), x[by_mean[0]], -1)
     score, scales = log_expected_improvement(gain, variance), posterior.kernel.scales
     score = user_prior.weighted(score, unit_points, len(known.curves))
     if known.running:

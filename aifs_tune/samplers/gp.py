@@ -16,7 +16,7 @@ import scipy
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 
-from aifs_tune.samplers.curve_gp import squared_distances
+from aifs_tune.samplers.multi_fidelity_gp import squared_distances
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPri
     return np.asarray(min(found, key=lambda each: float(each.fun)).x)
 
 
-def drawn(
+def sample_theta(
     columns: NDArray[np.int64],
     x: Array,
     y: Array,

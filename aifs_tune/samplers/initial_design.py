@@ -18,7 +18,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.samplers.encoding import Axis, Encoding
 from aifs_tune.samplers.search_space import SearchSpace, configuration
 
-MOST_FACTORS = 15
+MAX_FACTORS = 15
 _FACTOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Generator = tuple[int, int]
@@ -39,7 +39,7 @@ def resolution_of(generators: Mapping[int, Generator]) -> int | None:
     return min((word.bit_count() for word in words_of(generators)), default=None)
 
 
-def smallest(n_factors: int, resolution: int) -> dict[int, Generator]:
+def smallest_fraction(n_factors: int, resolution: int) -> dict[int, Generator]:
     """The generators of the fraction with the fewest runs that has at least this resolution: the first factors are
     free, the others products of as many of these as can be."""
     for n_free in range(1, n_factors):
@@ -105,7 +105,7 @@ def runs_of(n_factors: int, generators: Mapping[int, Generator]) -> NDArray[np.i
 
 Array: TypeAlias = NDArray[np.float64]
 
-MOST_DRAWN = 20_000
+MAX_DRAWN = 20_000
 """Points that are drawn, or combined, to find those that are allowed."""
 
 
@@ -165,7 +165,7 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
     """So many places that differ and are allowed; ``draw`` gives more places when it is told how many are missing."""
     found: dict[bytes, Array] = {}
     n_drawn = 0
-    while len(found) < n_points and n_drawn < MOST_DRAWN:
+    while len(found) < n_points and n_drawn < MAX_DRAWN:
         drawn = encoding.spread(draw(n_points - len(found)))
         n_drawn += max(len(drawn), 16)
         for unit_point in drawn:
@@ -195,7 +195,7 @@ def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array
                 numbers = ", ".join(n for n in encoding.names if n not in mixed)
                 raise RequestError(f"search.initial.levels.{name}: not a factor of this design; allowed: {numbers}")
     sizes = [len(levels) for _, levels in factors]
-    if np.prod(np.array(sizes, dtype=float)) > MOST_DRAWN:
+    if np.prod(np.array(sizes, dtype=float)) > MAX_DRAWN:
         text = f"{' * '.join(map(str, sizes))} combinations"
         raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, or a fractional_factorial")
     rows = []
@@ -244,14 +244,14 @@ def _fractional(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Arra
             text = f"{name} has {len(axis.choices)} choices without an order"
             raise RequestError(f"search.initial: {text}; allowed in a fraction: two, or ordered ones")
     n_factors = len(encoding)
-    if n_factors > MOST_FACTORS:
-        raise RequestError(f"search.initial: {n_factors} factors; allowed in a fraction: at most {MOST_FACTORS}")
+    if n_factors > MAX_FACTORS:
+        raise RequestError(f"search.initial: {n_factors} factors; allowed in a fraction: at most {MAX_FACTORS}")
     if design.generators is not None:
         generators = read_generators(encoding.names, design.generators)
         if (resolution_of(generators) or 3) < 3:
             raise RequestError("search.initial.generators: two factors are always changed together; allowed: others")
     else:
-        generators = smallest(n_factors, design.resolution or 4)
+        generators = smallest_fraction(n_factors, design.resolution or 4)
     ends = np.array([_levels(axis, 2)[[0, -1]] for axis in encoding.axes])
     runs = runs_of(n_factors, generators)
     return _allowed_of(spec, encoding, np.where(runs > 0, ends[:, 1], ends[:, 0]))

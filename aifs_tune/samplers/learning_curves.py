@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune.samplers.curve_gp import Kernel, Points, Posterior, Prior, fit
 from aifs_tune.samplers.encoding import Encoding
+from aifs_tune.samplers.multi_fidelity_gp import Kernel, Points, Posterior, Prior, fit
 from aifs_tune.samplers.transfer import SourceModel, TransferPosterior
 
 Array: TypeAlias = NDArray[np.float64]
 
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Where there are more, the best trials and a sample of the others stand for all: a proposal's cost grows with the
 third power."""
 
@@ -75,22 +75,22 @@ def warped(values: Array, best: Array) -> Array:
     return np.asarray((y - y.mean()) / (y.std() or 1.0))
 
 
-def points_of(curves: Sequence[LearningCurve], *, most: int = MOST_POINTS, keep: int | None = None) -> Points:
-    """At most ``most`` points of the curves, their values warped; all of trial ``keep``.
+def points_of(curves: Sequence[LearningCurve], *, max_points: int = MAX_POINTS, keep: int | None = None) -> Points:
+    """At most ``max_points`` points of the curves, their values warped; all of trial ``keep``.
 
     Where there are more, two thirds of the room go to the best trials, the last epoch of a trial before its earlier
     ones; the rest is spread evenly over the others, so that what is bad stays known.
     """
     owner = np.concatenate([np.full(len(curve.picked), i) for i, curve in enumerate(curves)])
     index = np.concatenate([curve.picked for curve in curves])
-    if len(owner) > most:
+    if len(owner) > max_points:
         rank = np.empty(len(curves))
         rank[np.argsort([-curve.values[-1] for curve in curves], kind="stable")] = np.arange(len(curves)) / len(curves)
         is_last = index == np.array([len(curve.epochs) - 1 for curve in curves])[owner]
         kept = np.array([curve.trial == keep for curve in curves])[owner]
         order = np.argsort(np.where(kept, -1.0, rank[owner] + np.where(is_last, 0.0, 0.5)), kind="stable")
-        n_best = 2 * most // 3
-        others = np.linspace(n_best, len(order) - 1, most - n_best).astype(int)
+        n_best = 2 * max_points // 3
+        others = np.linspace(n_best, len(order) - 1, max_points - n_best).astype(int)
         chosen = np.sort(np.concatenate([order[:n_best], order[others]]))
         owner, index = owner[chosen], index[chosen]
     pairs = [(curves[i], j) for i, j in zip(owner, index, strict=True)]
@@ -246,7 +246,7 @@ def key_of(unit_point: Array) -> bytes:
     return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
-def none(x: Array) -> NDArray[np.int64]:
+def new_trials(x: Array) -> NDArray[np.int64]:
     """That no row of ``x`` is a trial that was observed."""
     return np.full(len(x), -1)
 

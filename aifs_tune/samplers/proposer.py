@@ -119,7 +119,7 @@ class Proposer:
         if self._aifs.is_single_fidelity(known):
             single_fidelity = self._aifs.single_fidelity(study, model, trials)
             return dict(zip(single_fidelity.measured.numbers.tolist(), single_fidelity.means.tolist(), strict=True))
-        posterior = model.posterior(model.fitted(known, _forgotten), points_of(known.curves))
+        posterior = model.posterior(model.fitted(known, _discard), points_of(known.curves))
         numbers = np.array([curve.trial for curve in known.curves], dtype=np.int64)
         means = posterior.mean(np.stack([curve.x for curve in known.curves]), model.end(known.curves), numbers)
         return dict(zip(numbers.tolist(), means.tolist(), strict=True))
@@ -135,7 +135,7 @@ class Proposer:
         known = model.known(trials if model.source_models else [])
         if len(known.curves) < N_CURVES:
             return {}
-        weights = self._aifs.weights(study, model, known, trials, _forgotten)
+        weights = self._aifs.weights(study, model, known, trials, _discard)
         return {
             source_model.study: weight
             for source_model, weight in zip(model.source_models, weights.tolist(), strict=True)
@@ -158,7 +158,7 @@ class Proposer:
         )
 
 
-def _forgotten(_fitted: str) -> None:
+def _discard(_fitted: str) -> None:
     """Whoever only looks at a study writes nothing."""
 
 

@@ -21,14 +21,14 @@ from aifs_tune.samplers.acquisition import (
     without_failures,
 )
 from aifs_tune.samplers.encoding import Encoding
-from aifs_tune.samplers.gp import OutputWarp, SingleFidelityPosterior, SingleFidelityPrior, drawn, fit
+from aifs_tune.samplers.gp import OutputWarp, SingleFidelityPosterior, SingleFidelityPrior, fit, sample_theta
 from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.transfer import SingleFidelityTransferPosterior, SourceModel
 
 Array: TypeAlias = NDArray[np.float64]
 Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
-MOST_TRIALS = 300
+MAX_TRIALS = 300
 """Where there are more, the best and a sample of the others stand for all: a fit's cost grows with the third power."""
 N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
 """Candidates: evenly spread ones, and changes of each of the best."""
@@ -36,7 +36,7 @@ N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
 """The most promising candidates are changed so many times with each of these steps, in parts of a range."""
 N_KERNELS = 6
 """Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
-MOST_DRAWN = 150
+MAX_SAMPLED = 150
 """With more trials that one is taken, for its cost and because it is known better."""
 N_QUANTILES = 2000
 """Of a normal distribution, over which a gain is averaged."""
@@ -63,10 +63,10 @@ def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_
     """What ``trials`` say, in the order of their numbers."""
     sign, d = 1.0 if larger_is_better else -1.0, len(encoding)
     done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and _is_finite(t) and t.params]
-    if len(done) > MOST_TRIALS:
+    if len(done) > MAX_TRIALS:
         order = sorted(done, key=lambda t: (-sign * t.values[0], t.number))
-        others = np.linspace(2 * MOST_TRIALS // 3, len(done) - 1, MOST_TRIALS // 3).astype(int)
-        kept = order[: 2 * MOST_TRIALS // 3] + [order[i] for i in others]
+        others = np.linspace(2 * MAX_TRIALS // 3, len(done) - 1, MAX_TRIALS // 3).astype(int)
+        kept = order[: 2 * MAX_TRIALS // 3] + [order[i] for i in others]
         done = sorted(kept, key=lambda t: t.number)
     excess = [t.constraints for t in done]
     limits = sorted({limit for each in excess for limit in each})
@@ -126,8 +126,8 @@ class SingleFidelityModel:
     def _drawn(self, x: Array, y: Array) -> list[SingleFidelityPosterior]:
         columns, prior = self.encoding.columns, SingleFidelityPrior.of(self.encoding.columns)
         found = [fit(columns, x, y, prior)]
-        if len(y) <= MOST_DRAWN and N_KERNELS > 1:
-            found = drawn(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
+        if len(y) <= MAX_SAMPLED and N_KERNELS > 1:
+            found = sample_theta(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
         if self._source_models:
             return [SingleFidelityTransferPosterior(theta, columns, x, y, self._source_models) for theta in found]
         return [SingleFidelityPosterior(theta, columns, x, y) for theta in found]
@@ -180,7 +180,7 @@ class SingleFidelityModel:
         if len(measured.failed):
             failed = self.encoding.features(measured.failed)
             succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
-            score = without_failures(score, succeeds, least=LIKELY)
+            score = without_failures(score, succeeds, min_probability=LIKELY)
         return np.asarray(score)
 
     def _log_improvement(self, posterior: SingleFidelityPosterior, x: Array) -> Array:

@@ -16,9 +16,9 @@ from aifs_tune.samplers.acquisition import (
     log_expected_improvement,
     without_failures,
 )
-from aifs_tune.samplers.learning_curves import CurveModel, Known, LearningCurve, none, points_of
+from aifs_tune.samplers.learning_curves import CurveModel, Known, LearningCurve, new_trials, points_of
 
-LEAST_CONTINUATION_VALUE = 0.7
+MIN_CONTINUATION_VALUE = 0.7
 """A trial stops when its continuation_value falls under this."""
 N_CURVES_TO_STOP = 10
 """Trials that must have reported before the model decides."""
@@ -65,7 +65,7 @@ def continuation_value(
     new = candidates(encoding, unit_points[order[:N_BEST]], rng)
     features = encoding.features(new)
     over = x[best], int(numbers[best])
-    of_new = log_expected_improvement(*posterior.gain(features, end, none(features), *over))
+    of_new = log_expected_improvement(*posterior.gain(features, end, new_trials(features), *over))
     if len(known.failed):
         failed = encoding.features(known.failed)
         of_new = without_failures(of_new, chance_of_success(features, failed, x, posterior.kernel.scales))

@@ -20,9 +20,9 @@ import optuna
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from aifs_tune.samplers.curve_gp import Kernel, Points, Posterior
 from aifs_tune.samplers.encoding import Encoding
 from aifs_tune.samplers.gp import SingleFidelityPosterior, SingleFidelityPrior, fit
+from aifs_tune.samplers.multi_fidelity_gp import Kernel, Points, Posterior
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def _prior_means(k: int) -> Array:
 
 
 class TransferPosterior(Posterior):
-    """As :class:`~aifs_tune.samplers.curve_gp.Posterior`, leaning on ``source_models`` on the last epoch, at log
+    """As :class:`~aifs_tune.samplers.multi_fidelity_gp.Posterior`, leaning on ``source_models`` on the last epoch, at log
     ``end``.
 
     What they expect there counts at another epoch as far as the kernel says that levels carry over.
@@ -202,7 +202,7 @@ class SingleFidelityTransferPosterior(SingleFidelityPosterior):
 
 SOURCE_TASKS = "aifs_tune:source_tasks"
 """Key of the study attribute that holds what was taken over: nothing of another study is read later."""
-LEAST_TRIALS = 4
+MIN_TRIALS = 4
 """Trials that an expert learns from; fewer say nothing."""
 
 
@@ -267,6 +267,6 @@ def source_models_of(encoding: Encoding, source_tasks: Sequence[SourceTask]) -> 
     found = []
     for each in source_tasks:
         varied = [name for name in encoding.names if len({str(p.get(name)) for p in each.params}) > 1]
-        if varied and len(each.params) >= LEAST_TRIALS:
+        if varied and len(each.params) >= MIN_TRIALS:
             found.append(GPSourceModel(encoding, each))
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.samplers.transfer import LEAST_TRIALS
+from aifs_tune.samplers.transfer import MIN_TRIALS
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study, study_names
 from aifs_tune.study.record import StudyRecord
@@ -129,8 +129,8 @@ def _why_dissimilar(study: StudyRecord, earlier: StudyRecord) -> str | None:
     if len(shared) < MIN_SHARED * len(searched):
         return f"it searched {len(shared)} of the {len(searched)} parameters of this study"
     n_known = sum(count for state, count in earlier.counts().items() if state in ("complete", "pruned"))
-    if n_known < LEAST_TRIALS:
-        return f"it has {n_known} results; at least {LEAST_TRIALS} are needed"
+    if n_known < MIN_TRIALS:
+        return f"it has {n_known} results; at least {MIN_TRIALS} say something"
     if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:
         return None
     return _other_data(study.fact(DATA_FACTS), earlier.fact(DATA_FACTS))

@@ -104,7 +104,7 @@ def test_it_learns_from_running_and_from_stopped_trials():
 
 @pytest.mark.parametrize("most_awaited", [300, 6])
 def test_trials_that_run_at_the_same_time_differ(monkeypatch, most_awaited):
-    monkeypatch.setattr(aifs, "MOST_RUNNING", most_awaited)
+    monkeypatch.setattr(aifs, "MAX_RUNNING", most_awaited)
     study = new_study(seed=0)
     drive(study, 12)
     asked = [study.ask(SPACE).params for _ in range(16)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aifs_tune.errors import RequestError
-from aifs_tune.samplers.initial_design import read_generators, resolution_of, runs_of, smallest
+from aifs_tune.samplers.initial_design import read_generators, resolution_of, runs_of, smallest_fraction
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ from aifs_tune.samplers.initial_design import read_generators, resolution_of, ru
 )
 def test_the_fraction_is_the_smallest_of_its_resolution(n_factors, resolution, n_runs):
     # the numbers of runs are those of table 6.22 of Box, Hunter & Hunter
-    generators = smallest(n_factors, resolution)
+    generators = smallest_fraction(n_factors, resolution)
     assert len(runs_of(n_factors, generators)) == n_runs
     assert (resolution_of(generators) or 99) >= resolution
 
 
 @pytest.mark.parametrize(("n_factors", "resolution"), [(5, 3), (7, 4), (8, 5)])
 def test_effects_are_apart_as_the_resolution_says(n_factors, resolution):
-    runs = runs_of(n_factors, smallest(n_factors, resolution))
+    runs = runs_of(n_factors, smallest_fraction(n_factors, resolution))
     assert len(np.unique(runs, axis=0)) == len(runs)
     for one, other in combinations(range(n_factors), 2):
         assert runs[:, one] @ runs[:, other] == 0

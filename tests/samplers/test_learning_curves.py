@@ -74,7 +74,7 @@ def test_few_points_are_all_there():
 def test_of_too_many_the_best_and_an_even_sample_of_the_others_are_kept():
     rng = np.random.default_rng(0)
     curves = [a_curve(i, np.sort(rng.random(6)) + i / 100) for i in range(400)]
-    points = points_of(curves, most=90, keep=0)
+    points = points_of(curves, max_points=90, keep=0)
     assert len(points) == 90
     kept = set(points.trial.tolist())
     assert np.sum(points.trial == 0) == len(curves[0].picked), "the trial in question is there with all its points"

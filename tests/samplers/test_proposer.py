@@ -16,7 +16,7 @@ from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.samplers.learning_curves import KERNEL
 from aifs_tune.samplers.optuna_samplers import OPTUNA_SAMPLERS
 from aifs_tune.samplers.proposer import check_sampler
-from aifs_tune.samplers.stopping import LEAST_CONTINUATION_VALUE, is_rung
+from aifs_tune.samplers.stopping import MIN_CONTINUATION_VALUE, is_rung
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import open_study, start_study
 
@@ -124,7 +124,7 @@ def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
     assert [study.ask().number, study.ask().number] == [good.number, bad.number]
     for epoch in (1, 2, 4):
         continuation_values = [study.continuation_value(t, epoch, score(t.params, epoch)) for t in (good, bad)]
-        assert LEAST_CONTINUATION_VALUE > continuation_values[1] >= 0
+        assert MIN_CONTINUATION_VALUE > continuation_values[1] >= 0
         assert continuation_values[0] > 3 * continuation_values[1]
         for trial in (good, bad):
             study.report(trial, epoch, {"score": score(trial.params, epoch)})
@@ -150,10 +150,10 @@ def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
     def continuation_value(x):
         return study.continuation_value(running_at(study, x), 1, worst)
 
-    assert all(continuation_value(x) > LEAST_CONTINUATION_VALUE for x in (0.59, 0.6, 0.61)), (
+    assert all(continuation_value(x) > MIN_CONTINUATION_VALUE for x in (0.59, 0.6, 0.61)), (
         "their first epoch says nothing against them"
     )
-    assert all(continuation_value(x) < LEAST_CONTINUATION_VALUE for x in (0.3, 0.9)), "these were not worth starting"
+    assert all(continuation_value(x) < MIN_CONTINUATION_VALUE for x in (0.3, 0.9)), "these were not worth starting"
 
 
 def a_rising_study(url, **spec):

@@ -15,7 +15,7 @@ from aifs_tune.samplers.gp import (
     OutputWarp,
     SingleFidelityPosterior,
     SingleFidelityPrior,
-    drawn,
+    sample_theta,
     fit,
     loss_and_gradient,
 )
@@ -68,7 +68,7 @@ def test_means_variances_and_gains_are_those_of_the_formula():
 def test_kernels_are_drawn_as_probable_as_they_are():
     """With one observation nothing is learnt: the draws are spread as the prior is."""
     x, y = np.zeros((1, 4)), np.zeros(1)
-    draws = np.array(drawn(COLUMNS, x, y, PRIOR, PRIOR.mean, 600, np.random.default_rng(1)))
+    draws = np.array(sample_theta(COLUMNS, x, y, PRIOR, PRIOR.mean, 600, np.random.default_rng(1)))
     assert np.allclose(draws[:, :3].mean(0), PRIOR.mean[:3], atol=0.15)
     assert np.allclose(draws[:, :3].std(0), PRIOR.sd[:3], rtol=0.15)
 

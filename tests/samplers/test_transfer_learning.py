@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from aifs_tune.samplers.curve_gp import Kernel, Points, Posterior, Prior
 from aifs_tune.samplers.encoding import Encoding
 from aifs_tune.samplers.gp import SingleFidelityPosterior, SingleFidelityPrior
+from aifs_tune.samplers.multi_fidelity_gp import Kernel, Points, Posterior, Prior
 from aifs_tune.samplers.transfer import (
     WEIGHT_MEAN,
     WEIGHT_SD,

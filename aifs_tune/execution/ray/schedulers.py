@@ -11,7 +11,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from aifs_tune.config.search import SearchSpec
-from aifs_tune.samplers.stopping import LEAST_CONTINUATION_VALUE, is_rung
+from aifs_tune.samplers.stopping import MIN_CONTINUATION_VALUE, is_rung
 from aifs_tune.study.trial import Trial
 
 GRACE_EPOCHS = 4
@@ -92,7 +92,7 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
             if continuation_value is not None:
                 self._knows = True
                 return str(
-                    TrialScheduler.CONTINUE if continuation_value >= LEAST_CONTINUATION_VALUE else TrialScheduler.STOP
+                    TrialScheduler.CONTINUE if continuation_value >= MIN_CONTINUATION_VALUE else TrialScheduler.STOP
                 )
         return str(TrialScheduler.CONTINUE) if self._knows else decision
 

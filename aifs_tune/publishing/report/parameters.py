@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aifs_tune.analysis.importance import LITTLE
+from aifs_tune.analysis.importance import MIN_EXPLAINED
 from aifs_tune.errors import RequestError
 from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection
 from aifs_tune.publishing.report.context import ReportContext
@@ -95,7 +95,7 @@ def _explained_text(context: ReportContext) -> str:
     if table.empty:
         return ""
     share = float(table["explained"].iloc[0])
-    weak = " That is little: believe this, and what follows from it, only so far." if share < LITTLE else ""
+    weak = " That is little: believe this, and what follows from it, only so far." if share < MIN_EXPLAINED else ""
     return f" The model foretells {max(share, 0.0):.2f} of the variance of trials that it has not seen.{weak}"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aifs_tune.samplers.curve_gp import JITTER, Kernel, Points, Posterior, Prior, fit, loss_and_gradient
+from aifs_tune.samplers.multi_fidelity_gp import JITTER, Kernel, Points, Posterior, Prior, fit, loss_and_gradient
 
 COLUMNS = np.array([0, 1, 2, 2, 2])
 
