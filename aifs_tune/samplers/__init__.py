@@ -1,7 +1,4 @@
-"""Samplers: Optuna's by name, and a model of configurations and epochs.
-
-Names load on first use, so importing this package stays cheap.
-"""
+"""Optuna samplers, with one that models configurations and epochs together."""
 
 from typing import TYPE_CHECKING
 
@@ -12,4 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["AifsSampler"]
 
+# Names load on first use, so importing this package stays cheap.
 __getattr__, __dir__ = lazy_names(__name__, {"AifsSampler": "aifs"})

@@ -1,4 +1,4 @@
-"""Which configuration to try next, given what the model believes."""
+"""Acquisition functions: how promising a candidate configuration is under the model."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ Array: TypeAlias = NDArray[np.float64]
 
 N_UNIFORM = 300
 N_BEST = 6
-"""Known configurations near which a better one is looked for."""
+"""Number of known configurations whose neighbourhood is searched for a better one."""
 N_NEAR = 50
-"""Perturbations of each of these."""
+"""Number of perturbations of each of them."""
 PENALTY = 1e6
-"""Taken off a logarithm, it puts a candidate behind all others and keeps the order among its kind."""
+"""Subtracted from a log score, it ranks a candidate behind all others and keeps the order of the penalised ones."""
 MIN_SUCCESS_PROBABILITY = 0.4
-"""Of success; below it a configuration is proposed only if there is no other: about two failures around it, nothing
-else."""
+"""Probability of success below which a configuration is proposed only if there is no other.
+
+About two failed trials nearby, and no successful one, bring the probability below it.
+"""
 MIN_DISTANCE = 0.03
-"""From what is running, in the kernel's length scales, below which a configuration would teach nothing new."""
+"""Distance from a running configuration, in length scales, below which a candidate counts as its duplicate."""
 NEAR_STEP = (0.02, 0.3)
-"""Smallest and largest standard deviation of a perturbation, in parts of a parameter's range."""
+"""Smallest and largest standard deviation of a perturbation, as a fraction of a parameter's range."""
 
 
 def log_h(z: Array) -> Array:
-    """log(phi(z) + z Phi(z)) without cancellation: equation 9 of Ament et al., Unexpected Improvements to Expected
-    Improvement for Bayesian Optimization, arXiv 2310.20708."""
+    """Compute log(phi(z) + z Phi(z)) without cancellation.
+
+    Equation 9 of Ament et al., Unexpected Improvements to Expected Improvement for Bayesian Optimization,
+    arXiv 2310.20708.
+    """
     z = np.asarray(z, dtype=float)
     out = np.empty_like(z)
     high = z > -1.0
@@ -39,21 +44,23 @@ def log_h(z: Array) -> Array:
     out[high] = np.log(np.exp(-0.5 * zh * zh) / np.sqrt(2 * np.pi) + zh * ndtr(zh))
     log_phi = -0.5 * zl * zl - 0.5 * np.log(2 * np.pi)
     ratio = np.sqrt(np.pi / 2) * np.abs(zl) * erfcx(-zl / np.sqrt(2))
-    far = zl < -1e4  # the ratio is 1 to the last digit there: its asymptote, 1 - 1 / z^2
+    far = zl < -1e4  # the ratio rounds to 1 there; use its asymptote, 1 - 1 / z^2
     out[~high] = log_phi + np.where(far, -2.0 * np.log(np.abs(zl)), np.log1p(-np.where(far, 0.0, ratio)))
     return out
 
 
 def log_expected_improvement(gain: Array, variance: Array) -> Array:
-    """Log of E[max(0, g)] for normal gains g with these means and variances, (m,) each."""
+    """Compute log E[max(0, g)] for normal gains g with these means and variances, (m,) each."""
     sd = np.sqrt(np.maximum(variance, 1e-12))
     return np.asarray(np.log(sd) + log_h(gain / sd))
 
 
 def perturbed(unit_points: Array, n: int, rng: np.random.Generator) -> Array:
-    """``n`` changes of each of ``unit_points`` (k, d): some parameters, at least one, moved by a normal step and
-    reflected
-    at the ends; (k * n, d). Where a parameter is inactive it gets a random place, in case the change activates it."""
+    """Return ``n`` random changes of each of ``unit_points`` (k, d), as an array (k * n, d).
+
+    A change moves at least one parameter by a normal step and reflects it at the ends of the range. An inactive
+    parameter gets a random value, in case the change activates it.
+    """
     k, d = unit_points.shape
     start = np.repeat(unit_points, n, axis=0)
     start = np.where(np.isnan(start), rng.random(start.shape), start)
@@ -66,9 +73,10 @@ def perturbed(unit_points: Array, n: int, rng: np.random.Generator) -> Array:
 
 
 def with_other_choices(unit_points: Array, encoding: Encoding, rng: np.random.Generator) -> Array:
-    """``unit_points`` (m, d), in each of which a choice is drawn anew with the chance of one in d: its neighbours
-    have no
-    meaning."""
+    """Redraw each unordered choice of ``unit_points`` (m, d) with probability 1 / d.
+
+    The neighbours of an unordered choice have no meaning, so small steps do not explore it.
+    """
     out = unit_points.copy()
     for j, axis in enumerate(encoding.axes):
         if axis.is_nominal:
@@ -78,19 +86,21 @@ def with_other_choices(unit_points: Array, encoding: Encoding, rng: np.random.Ge
 
 
 def candidates(encoding: Encoding, best: Array, rng: np.random.Generator) -> Array:
-    """Configurations to choose from: uniform ones, and changes of the ``best`` (k, d) known; (m, d), allowed values,
-    NaN where inactive."""
+    """Return candidate unit points (m, d): uniform ones, and changes of the ``best`` (k, d) known ones.
+
+    Values are snapped to allowed ones. Inactive parameters are NaN.
+    """
     near = with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng)
     uniform = encoding.spread(rng.random((N_UNIFORM, len(encoding))))
     return np.concatenate([uniform, encoding.deactivated(near)])
 
 
 def chance_of_success(x: Array, failed: Array, succeeded: Array, scales: Array) -> Array:
-    """The chance (m,) that ``x`` (m, c) does not fail: the share of successes around it, one assumed where nothing is
-    known.
+    """Estimate the probability (m,) that ``x`` (m, c) does not fail, from the share of successes nearby.
 
-    Around is as far as the third nearest trial, at most half of the length ``scales`` (c,): where many trials are,
-    the border between success and failure is known closely.
+    One success is added to those observed, so that the probability is 1 far from all trials. Trials are weighted by
+    a Gaussian kernel as wide as the distance of the third nearest one, at most half of the length ``scales`` (c,):
+    where trials are dense, the boundary between success and failure is known precisely.
     """
     everyone = np.concatenate([failed, succeeded]) / scales
     distance = np.sqrt(squared_distances(x / scales, everyone))
@@ -102,13 +112,18 @@ def chance_of_success(x: Array, failed: Array, succeeded: Array, scales: Array) 
 
 
 def without_failures(score: Array, chance: Array, *, min_probability: float = MIN_SUCCESS_PROBABILITY) -> Array:
-    """``score`` (m,), a logarithm, with what probably fails behind all the rest: near a good trial hardly anything else
-    promises an improvement, and a discount alone would not keep proposals out of where everything fails."""
+    """Rank candidates that probably fail behind all others, and discount the log ``score`` (m,) of the rest.
+
+    A discount alone is not enough: near a good trial, a region in which every trial fails may have the largest
+    expected improvement.
+    """
     return np.where(chance < min_probability, score - PENALTY, score) + np.log(chance)
 
 
 def without_duplicates(score: Array, x: Array, running: Array, scales: Array) -> Array:
-    """``score`` (m,) with those ``x`` (m, c) behind all the rest that nearly are what is ``running`` (r, c): once
-    little is left to gain, what is left of the uncertainty is no reason to run one configuration on many workers."""
+    """Rank candidates ``x`` (m, c) that nearly equal a ``running`` configuration (r, c) behind all others.
+
+    Without it, many workers would run one configuration once little improvement is left, only for its uncertainty.
+    """
     nearest = squared_distances(x / scales, running / scales).min(1)
     return np.where(nearest < MIN_DISTANCE**2, score - PENALTY, score)

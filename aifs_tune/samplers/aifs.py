@@ -1,4 +1,4 @@
-"""The sampler that models configuration and epoch together."""
+"""Sampler that models configuration and epoch together."""
 
 from __future__ import annotations
 
@@ -35,60 +35,75 @@ from aifs_tune.samplers.transfer import source_models_of, source_tasks_of
 Array: TypeAlias = NDArray[np.float64]
 
 N_STARTUP_TRIALS = 10
-"""Trials that start from a quasi-random sequence."""
+"""Number of first trials that are drawn from a quasi-random sequence."""
 N_STARTUP_TRIALS_SINGLE_FIDELITY = 6
-"""As many, where trials have no epochs."""
+"""The same for trials without epochs."""
 N_DRAWS = 50_000
-"""Random configurations that are drawn to find one that is allowed."""
+"""Maximum number of random draws to find an allowed configuration."""
 N_NEW_DRAWS = 3_000
-"""And to find one that no trial has had."""
+"""Maximum number of random draws to find a configuration that no trial has had."""
 N_CURVES = 4
-"""Trials that must have reported before the model is asked."""
+"""Number of trials that must have reported before the model is used."""
 RANDOM_SHARE = 0.1
-"""Of later proposals that are uniform, whatever the model believes."""
+"""Share of later proposals that are uniform and ignore the model."""
 N_COMPARED = 200
-"""Trials, the best so far, that can be the best at the end."""
+"""Number of the best trials so far among which the incumbent is chosen."""
 MAX_RUNNING = 300
-"""Running trials, the most promising, that count as if they had ended: a proposal's cost grows with the third power."""
+"""Maximum number of running trials on whose expected results the model is conditioned, the most promising first.
+
+The cost of a proposal grows with the third power of it.
+"""
 
 
 class AifsSampler(BaseSampler):
-    """Proposes the configuration with the largest expected improvement at the last epoch, by a Gaussian process over
-    configurations and epochs (:mod:`aifs_tune.samplers.multi_fidelity_gp`).
+    """Optuna sampler that learns from every epoch of every trial.
 
-    It learns from each epoch that any trial reported, of running and of stopped trials too. Trials without epochs
-    count as measured at the last one; where no trial has more than one, the model is that of
-    :mod:`aifs_tune.samplers.single_fidelity`. Failed trials make what is near them less likely to be proposed. What a
-    trial has
-    as Optuna's ``constraints`` is modelled too. A proposal depends on ``seed`` and the study's trials alone, and is a
-    configuration that no trial has had while one is found.
+    It proposes the configuration with the largest expected improvement at the last epoch, by a Gaussian process over
+    configurations and epochs (:mod:`aifs_tune.samplers.multi_fidelity_gp`). Running and pruned trials count too.
+    Trials without epochs count as measured at the last one; where no trial has more than one epoch, the model is that
+    of :mod:`aifs_tune.samplers.single_fidelity`. Configurations near failed trials are proposed less often. Values of
+    Optuna's ``constraints`` are modelled as well.
+
+    A proposal depends only on ``seed`` and on the trials of the study. It repeats no configuration of an earlier
+    trial, unless it finds no other.
 
     Parameters
     ----------
-    seed
-        0 or above.
-    last_epoch
-        The epoch at which configurations are compared; None for the largest that was reported.
-    space
-        Distributions of all parameters, parents before the children of their conditions. None to learn it from the
-        trials: then only parameters that all trials have are modelled, the others are drawn at random.
-    conditions
-        For conditional parameters of ``space``, the values that each parent must have.
-    user_prior
-        For some parameters, the value near which the best is expected; it counts less with each trial.
-    allows
-        Whether a configuration may be proposed; None if all may.
-    ordered
-        Parameters whose choices stand in an order.
-    mixtures
-        Parameters that sum to a total, with it.
-    n_startup_trials
-        Trials that start from a quasi-random sequence; None for as many as suit the study, 0 where it has a design.
+    seed : int, default 0
+        Seed of all random numbers, 0 or above.
+    last_epoch : int, optional
+        The epoch at which configurations are compared. By default the largest that was reported.
+    space : mapping of str to optuna.distributions.BaseDistribution, optional
+        Distributions of all parameters. Parents come before the children of their conditions. By default it is
+        inferred from the trials: only parameters that all trials have are modelled, the others are drawn at random.
+    conditions : mapping, optional
+        For each conditional parameter of ``space``, the values that each of its parents must have.
+    user_prior : mapping of str to value, optional
+        For some parameters, the value near which you expect the best. Its influence shrinks with each trial.
+    allows : callable, optional
+        Function of a configuration that returns whether it may be proposed. By default all may.
+    ordered : container of str, default ()
+        Categorical parameters whose choices have an order.
+    mixtures : sequence of (names, total), default ()
+        Groups of parameters that sum to a total.
+    n_startup_trials : int, optional
+        Number of first trials that are drawn from a quasi-random sequence. By default 10, or 6 for trials without
+        epochs. Use 0 where the study has an initial design.
 
     Raises
     ------
     ValueError
-        When asked in a study of several objectives.
+        If the study has several objectives, when it is first sampled.
+
+    Examples
+    --------
+    >>> import optuna
+    >>> from aifs_tune.samplers import AifsSampler
+    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+    >>> study = optuna.create_study(sampler=AifsSampler(seed=1))
+    >>> study.optimize(lambda trial: (trial.suggest_float("x", -1, 1) - 0.3) ** 2, n_trials=12)
+    >>> study.best_value < 0.01
+    True
     """
 
     def __init__(
@@ -114,9 +129,24 @@ class AifsSampler(BaseSampler):
         self._independent = RandomSampler(seed=seed)
 
     def reseed_rng(self) -> None:
+        """Reseed the generator of parameters that are not modelled; see :class:`optuna.samplers.BaseSampler`."""
         self._independent.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that the model proposes together; see :class:`optuna.samplers.BaseSampler`.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study that asks.
+        trial : optuna.trial.FrozenTrial
+            The new trial.
+
+        Returns
+        -------
+        dict of str to optuna.distributions.BaseDistribution
+            Their distributions, without parameters that have only one value.
+        """
         if self._space is not None:
             return dict(self._space)
         trials = study._get_trials(deepcopy=False, use_cache=True)
@@ -125,12 +155,58 @@ class AifsSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Draw a value at random for a parameter that is not modelled; see :class:`optuna.samplers.BaseSampler`.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study that asks.
+        trial : optuna.trial.FrozenTrial
+            The new trial.
+        param_name : str
+            Name of the parameter.
+        param_distribution : optuna.distributions.BaseDistribution
+            Its distribution.
+
+        Returns
+        -------
+        value
+            A value of the distribution.
+
+        Raises
+        ------
+        ValueError
+            If the study has several objectives.
+        """
         self._raise_error_if_multi_objective(study)
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Propose the modelled parameters of a new trial; see :class:`optuna.samplers.BaseSampler`.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study that asks.
+        trial : optuna.trial.FrozenTrial
+            The new trial.
+        search_space : dict of str to optuna.distributions.BaseDistribution
+            What :meth:`infer_relative_search_space` returned.
+
+        Returns
+        -------
+        dict of str to value
+            The proposed configuration. Inactive parameters are absent.
+
+        Raises
+        ------
+        ValueError
+            If the study has several objectives.
+        optuna.exceptions.OptunaError
+            If no allowed configuration was found.
+        """
         self._raise_error_if_multi_objective(study)
         if not search_space:
             return {}
@@ -155,7 +231,7 @@ class AifsSampler(BaseSampler):
         )
         store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
         is_early = trial.number < n_startup_trials
-        # while a study begins, at most every other proposal follows what was inherited
+        # during start-up, at most every other proposal uses the source models of a warm start
         may_transfer = bool(model.source_models) and trial.number % 2 == 1
         if len(known.curves) < N_CURVES or (
             is_early and not (may_transfer and self.weights(study, model, known, trials, store).any())
@@ -172,7 +248,20 @@ class AifsSampler(BaseSampler):
         return self._first_new(encoding, propose(model, known, theta, user_prior, rng), taken, rng)
 
     def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
-        """The model of this study; kept until the space changes."""
+        """Return the model of a study, which is kept until the search space changes.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study.
+        search_space : dict of str to optuna.distributions.BaseDistribution
+            The parameters to model.
+
+        Returns
+        -------
+        CurveModel
+            The model of its learning curves.
+        """
         if self._models is None or self._models[0] != search_space:
             space = search_space | self._fixed
             encoding = Encoding(space, self._conditions, ordered=self._ordered, mixtures=self._mixtures)
@@ -190,7 +279,22 @@ class AifsSampler(BaseSampler):
         return self._models[1]
 
     def single_fidelity(self, study: Study, model: CurveModel, trials: Sequence[FrozenTrial]) -> SingleFidelityModel:
-        """What the values of ``trials`` say, whatever their courses; of two of them at least."""
+        """Fit the model that ignores epochs to the final values of trials.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study.
+        model : CurveModel
+            Its model, for the encoding and the source models.
+        trials : sequence of optuna.trial.FrozenTrial
+            Trials of the study; at least two must have a value.
+
+        Returns
+        -------
+        SingleFidelityModel
+            The fitted model.
+        """
         is_max = study.direction == StudyDirection.MAXIMIZE
         measured = measured_in(trials, model.encoding, larger_is_better=is_max)
         self._single_fidelity = SingleFidelityModel(
@@ -206,31 +310,75 @@ class AifsSampler(BaseSampler):
         trials: Sequence[FrozenTrial],
         store: Callable[[str], None],
     ) -> Array:
-        """How far the results bear out each of the model's experts (k,): 0 for one that is not heard."""
+        """Return the weight of each source model of a warm start, given the results.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study.
+        model : CurveModel
+            Its model, with k source models.
+        known : Known
+            What the model read from ``trials``.
+        trials : sequence of optuna.trial.FrozenTrial
+            Trials of the study.
+        store : callable
+            Receives newly fitted kernel parameters as JSON.
+
+        Returns
+        -------
+        numpy.ndarray
+            The weights (k,), 0 for a source model that is not used.
+        """
         if self.is_single_fidelity(known):
             return self.single_fidelity(study, model, trials).weights
         return model.transfer_posterior(model.fitted(known, store), points_of(known.curves)).transfer.weights
 
     def is_single_fidelity(self, known: Known) -> bool:
-        """Whether no trial has a course of epochs."""
+        """Return whether no trial has more than one epoch.
+
+        Parameters
+        ----------
+        known : Known
+            What the model read from the trials.
+
+        Returns
+        -------
+        bool
+            True if the model without epochs applies.
+        """
         return self._last_epoch in (None, 1) and all(len(curve.epochs) == 1 for curve in known.curves)
 
     def startup_point(self, encoding: Encoding, number: int) -> Array:
-        """The place (d,) at which the trial ``number`` begins a study: of a quasi-random sequence."""
+        """Return the point of the quasi-random sequence for one of the first trials.
+
+        Parameters
+        ----------
+        encoding : Encoding
+            Encoding of the d parameters.
+        number : int
+            Number of the trial, from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            A point (d,) of the unit cube, NaN where a parameter is inactive.
+        """
         sequence = scipy.stats.qmc.Sobol(len(encoding), scramble=True, rng=self._seed)
         if number:
             sequence.fast_forward(number)
         unit_points = np.asarray(sequence.random(1))
-        # every other start is drawn from the guess, where there is one
+        # every other start-up point is drawn from the user's prior, where there is one
         transformed = UserPrior(encoding, self._user_prior).transformed(unit_points) if number % 2 else unit_points
         return np.asarray(encoding.spread(transformed)[0])
 
     def _first_new(
         self, encoding: Encoding, unit_points: Array, taken: set[bytes], rng: np.random.Generator
     ) -> dict[str, Any]:
-        """The first of ``unit_points`` whose configuration is allowed and not ``taken``, or of uniform draws that
-        follow
-        them; where none is found, the first that is allowed."""
+        """Return the first configuration of ``unit_points`` that is allowed and not ``taken``.
+
+        If there is none, uniform draws follow. If these give none either, it is the first allowed one.
+        """
         repeated: dict[str, Any] | None = None
         for n_drawn, unit_point in enumerate(chain(unit_points, self._drawn(encoding, rng))):
             if n_drawn >= len(unit_points) + N_NEW_DRAWS and repeated is not None:
@@ -243,7 +391,7 @@ class AifsSampler(BaseSampler):
                 if is_new:
                     return params
                 repeated = params
-        raise optuna.exceptions.OptunaError(f"no configuration was found that is allowed, in {N_DRAWS:,} draws")
+        raise optuna.exceptions.OptunaError(f"No allowed configuration was found in {N_DRAWS:,} random draws.")
 
     def _drawn(self, encoding: Encoding, rng: np.random.Generator) -> Iterator[Array]:
         for _ in range(N_DRAWS // 100):
@@ -251,16 +399,16 @@ class AifsSampler(BaseSampler):
 
 
 def propose(model: CurveModel, known: Known, theta: Array, user_prior: UserPrior, rng: np.random.Generator) -> Array:
-    """Places (m, d) to try next, the most promising first."""
+    """Return unit points (m, d) to try next, the most promising first."""
     encoding, end = model.encoding, model.end(known.curves)
     points = points_of(known.curves)
     posterior = model.posterior(theta, points)
     order = sorted(range(len(known.curves)), key=lambda i: (-known.curves[i].values[-1], i))
     compared = order[:N_COMPARED] + [i for i in order[N_COMPARED:] if known.curves[i].trial in known.running]
     x = np.stack([known.curves[i].x for i in compared])
-    # configurations are compared, not trials: what was the luck of one trial is not expected again
+    # compare configurations, not trials: a new trial does not repeat the random offset of an old one
     by_mean = np.argsort(-posterior.mean(x, end, new_trials(x)), kind="stable")
-    if known.running:  # what runs is taken to end as expected: its surroundings promise less
+    if known.running:  # assume that running trials end as expected, so their neighbourhood gains less
         pending = np.array(list(known.running), dtype=np.int64)
         pending_x = encoding.features(np.array(list(known.running.values())))
         pending_order = np.arange(len(pending))

@@ -1,4 +1,4 @@
-"""Any sampler, held to mixtures, constraints and exclusions that it knows nothing of."""
+"""Sampler wrapper that makes any sampler respect mixtures, constraints and exclusions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from aifs_tune.errors import RequestError
 from aifs_tune.samplers.search_space import SearchSpace, configuration
 
 DRAWS = 100
-"""Proposals of the sampler that are tried before uniform ones are."""
+"""Maximum number of proposals of the wrapped sampler before uniform draws are tried."""
 NEW_DRAWS = 3_000
-"""Uniform ones after which a configuration that a trial has had already is proposed."""
+"""Number of uniform draws after which a configuration may repeat that of an earlier trial."""
 UNIFORM_DRAWS = 50_000
+"""Maximum number of uniform draws."""
 
 
 class ConstrainedSampler(BaseSampler):
-    """Asks ``sampler`` for whole configurations until one is allowed by ``spec`` and new; after :data:`DRAWS` of them,
-    uniform ones.
+    """Sampler that asks ``sampler`` until a configuration is new and allowed by ``spec``.
 
-    A proposal is moved to the nearest amounts that have the totals of mixtures. With ``is_even``, for samplers that do
-    not learn, it is mapped so that what is spread evenly stays so.
+    After :data:`DRAWS` rejected proposals it draws uniform ones. A proposal is moved to the nearest amounts that have
+    the totals of the mixtures. With ``is_even``, for samplers that do not learn, the mapping keeps an even spread.
     """
 
     def __init__(self, sampler: BaseSampler, spec: SweepSpec, seed: int, *, is_even: bool = False) -> None:
@@ -60,7 +60,7 @@ class ConstrainedSampler(BaseSampler):
                 repeated = params
         if repeated is not None:
             return repeated
-        raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations keeps to them")
+        raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations satisfies them")
 
     def _proposed(
         self, study: Study, trial: FrozenTrial, inner: dict[str, BaseDistribution]
@@ -98,7 +98,7 @@ def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
 
 
 class _SamplerTrial:
-    """Answers a space's questions from one proposal of a sampler."""
+    """Trial whose ``suggest_`` methods return the values of one proposal of a sampler."""
 
     def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial, relative: dict[str, Any]) -> None:
         self._sampler, self._study, self._trial, self._relative = sampler, study, trial, relative

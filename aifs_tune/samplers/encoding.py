@@ -1,9 +1,9 @@
-"""Configurations as points of the unit cube, and back.
+"""Encoding of configurations as points of the unit cube, and back.
 
-A *unit point* z (d,) has one number from 0 to 1 for each parameter: floats and whole numbers along their range (its
-logarithm where the range is log), a choice as (index + 1/2) / number of choices. Features x (c,) are what the model
-sees: numbers and ordered choices as they are, another choice as one column for each of its values. A parameter that is
-inactive in a configuration has the same features in all that lack it.
+A *unit point* z (d,) has one number from 0 to 1 for each parameter. Floats and integers are scaled along their range,
+or along its logarithm where the range is log. A choice is (index + 1/2) / number of choices. Features x (c,) are the
+input of the model: numbers and ordered choices have one column, an unordered choice has one column for each of its
+values (one-hot). An inactive parameter has the same features in all configurations that lack it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aifs_tune.samplers.simplex import Simplex
 
 Array: TypeAlias = NDArray[np.float64]
 Conditions: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
-"""For each conditional parameter, the values that each of its parents must have (one of)."""
+"""For each conditional parameter, the allowed values of each of its parents."""
 MixtureTotals: TypeAlias = Sequence[tuple[Sequence[str], float]]
-"""Names of components and what they sum to."""
+"""For each mixture, the names of its components and their total."""
 
 
 class Axis:
-    """One parameter's way from a value to a number from 0 to 1 and back."""
+    """Mapping of one parameter's values to numbers from 0 to 1 and back."""
 
     def __init__(self, distribution: BaseDistribution, *, is_ordered: bool = False) -> None:
         self.distribution = distribution
@@ -38,21 +38,23 @@ class Axis:
             return
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         step = distribution.step
-        half = 0.0 if step is None else 0.5 * step  # every grid value has the same share of 0 to 1
+        half = 0.0 if step is None else 0.5 * step  # each grid value gets an equal share of the unit interval
         low, high = distribution.low - half, distribution.high + half
         self.is_log = distribution.log
         self._low, self._high = (np.log(low), np.log(high)) if self.is_log else (low, high)
 
     @property
     def n_features(self) -> int:
+        """Number of feature columns."""
         return len(self.choices) if self.is_nominal else 1
 
     @property
     def is_nominal(self) -> bool:
-        """Whether neighbouring places have no more in common than others."""
+        """Whether the parameter is a choice without an order."""
         return bool(self.choices) and not self.is_ordered
 
     def unit_point(self, value: Any) -> float:
+        """Map a value to a number from 0 to 1."""
         if self.choices:
             return (self._index(value) + 0.5) / len(self.choices)
         raw = np.log(value) if self.is_log else value
@@ -62,7 +64,7 @@ class Axis:
         return int(self.distribution.to_internal_repr(value))
 
     def values(self, unit_points: Array) -> list[Any]:
-        """The allowed values nearest to ``unit_points`` (m,)."""
+        """Return the allowed values nearest to ``unit_points`` (m,)."""
         if self.choices:
             index = np.minimum((unit_points * len(self.choices)).astype(int), len(self.choices) - 1)
             return [self.choices[i] for i in index]
@@ -76,7 +78,7 @@ class Axis:
         return [int(v) for v in real] if isinstance(d, IntDistribution) else [float(v) for v in real]
 
     def snapped(self, unit_points: Array) -> Array:
-        """The places (m,) of the values that ``unit_points`` stand for."""
+        """Move ``unit_points`` (m,) to those of the nearest allowed values."""
         if self.choices:
             return (np.minimum(np.floor(unit_points * len(self.choices)), len(self.choices) - 1) + 0.5) / len(
                 self.choices
@@ -93,7 +95,7 @@ class Axis:
 
 
 class Encoding:
-    """The parameters of a space in a fixed order, those with one value left out."""
+    """Encoding of all parameters of a space, in a fixed order, without those that have only one value."""
 
     def __init__(
         self,
@@ -138,10 +140,11 @@ class Encoding:
 
     @property
     def has_conditions(self) -> bool:
+        """Whether some parameter is conditional."""
         return bool(self._conditions)
 
     def unit_point(self, params: Mapping[str, Any]) -> Array:
-        """The place (d,) of a configuration, NaN where a parameter is inactive."""
+        """Return the unit point (d,) of a configuration, NaN where a parameter is inactive."""
         return np.array(
             [
                 axis.unit_point(params[n]) if n in params else np.nan
@@ -150,13 +153,11 @@ class Encoding:
         )
 
     def deactivated(self, unit_points: Array) -> Array:
-        """``unit_points`` (m, d), snapped to allowed values and to the totals of mixtures, with NaN where the
-        conditions
-        leave a parameter inactive."""
+        """Snap ``unit_points`` (m, d) to allowed values and totals of mixtures, with NaN for inactive parameters."""
         out = np.stack([axis.snapped(unit_points[:, j]) for j, axis in enumerate(self.axes)], axis=1)
         for simplex in self._simplexes:
             out = simplex.project_to_total(out)
-        for here, tests in self._conditions:  # parents stand before their children
+        for here, tests in self._conditions:  # parents come before their children
             active = np.full(len(out), here not in self._never)
             for parent, allowed in tests:
                 active &= np.any(np.abs(out[:, parent, None] - allowed[None, :]) < 1e-9, axis=1)
@@ -164,13 +165,13 @@ class Encoding:
         return out
 
     def spread(self, unit_points: Array) -> Array:
-        """:meth:`deactivated`, of ``unit_points`` (m, d) that are evenly spread, so that mixtures are too."""
+        """Apply :meth:`deactivated` to evenly spread ``unit_points`` (m, d), and keep mixtures evenly spread."""
         for simplex in self._simplexes:
             unit_points = simplex.spread(unit_points)
         return self.deactivated(unit_points)
 
     def features(self, unit_points: Array) -> Array:
-        """Features (m, c) of places (m, d) that are snapped, NaN where inactive."""
+        """Return features (m, c) of snapped ``unit_points`` (m, d), which are NaN where a parameter is inactive."""
         out = np.empty((len(unit_points), len(self.columns)))
         for j, axis in enumerate(self.axes):
             start, stop = self._first[j], self._first[j + 1]
@@ -183,11 +184,11 @@ class Encoding:
         return out
 
     def params(self, unit_point: Array) -> dict[str, Any]:
-        """The configuration at one place (d,); inactive parameters are absent."""
+        """Return the configuration at one unit point (d,), without inactive parameters."""
         return self.configurations(unit_point[None])[0]
 
     def configurations(self, unit_points: Array) -> list[dict[str, Any]]:
-        """The configuration at each of ``unit_points`` (m, d); inactive parameters are absent."""
+        """Return the configuration at each of ``unit_points`` (m, d), without inactive parameters."""
         active, filled = ~np.isnan(unit_points), np.nan_to_num(unit_points)
         values = [axis.values(filled[:, j]) for j, axis in enumerate(self.axes)]
         return [

@@ -1,9 +1,9 @@
-"""A Gaussian process over configurations alone, for what is measured once and has no course of epochs.
+"""Gaussian process over configurations, for trials without epochs.
 
-Values are a constant, a Matern-5/2 process with one length scale for each parameter, and noise. Marginal likelihood,
-its gradient and the posterior are equations 2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian Processes for
-Machine Learning (2006). The length scales' prior grows with the square root of the number of parameters: Hvarfner et
-al., Vanilla Bayesian Optimization Performs Great in High Dimensions, arXiv 2402.02229.
+A value is the sum of a constant, a Matern-5/2 process with one length scale for each parameter, and noise. Marginal
+likelihood, its gradient and the posterior are equations 2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian
+Processes for Machine Learning (2006). The prior on the length scales grows with the square root of the number of
+parameters: Hvarfner et al., Vanilla Bayesian Optimization Performs Great in High Dimensions, arXiv 2402.02229.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ Array: TypeAlias = NDArray[np.float64]
 
 JITTER = 1e-8
 SCALE_PRIOR = (float(np.log(0.6)), 0.8)
-"""Mean, less half the logarithm of the number of parameters, and standard deviation of the logarithm of a length
-scale."""
+"""Mean and standard deviation of the log length scale; half the log number of parameters is added to the mean."""
 LEVEL_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
-"""Of the logarithms of the variances of the process and of the noise; values have variance 1."""
+"""Means and standard deviations of the log variances of the process and of the noise; values have variance 1."""
 ITERATIONS = 60
 BURN_IN, THINNING = 5, 3
-"""Steps of a Markov chain that are left out before the first kept one, and steps from one to the next."""
+"""Number of first steps of the Markov chain to discard, and number of steps from one sample to the next."""
 
 
 @dataclass(frozen=True)
 class SingleFidelityPrior:
-    """Normal priors on the logarithms of the kernel's parameters."""
+    """Normal priors on the log parameters of the kernel."""
 
     mean: Array
     sd: Array
 
     @staticmethod
     def of(columns: NDArray[np.int64]) -> SingleFidelityPrior:
-        """For parameters with these columns of features."""
+        """Return the prior for parameters with these columns of features."""
         n_params = int(columns.max()) + 1
         scales = [(SCALE_PRIOR[0] + 0.5 * np.log(n_params), SCALE_PRIOR[1])] * n_params
         mean, sd = np.array([*scales, LEVEL_PRIOR, NOISE_PRIOR], dtype=float).T
@@ -49,7 +48,7 @@ class SingleFidelityPrior:
 
 
 def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Array, Array, Array]:
-    """The process's covariance (n, n), its distances times sqrt 5 and ``x`` (n, c) in length scales."""
+    """Compute the covariance (n, n) of the process, the distances times sqrt(5), and ``x`` (n, c) in length scales."""
     d = len(theta) - 2
     scaled = x / np.exp(theta[:d])[columns]
     r = np.sqrt(5.0 * squared_distances(scaled, scaled))
@@ -59,11 +58,11 @@ def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Arr
 def loss_and_gradient(
     theta: Array, columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior
 ) -> tuple[float, Array]:
-    """Negative log posterior of ``theta`` (d + 2,) up to a constant, and its gradient."""
+    """Compute the negative log posterior of ``theta`` (d + 2,) up to a constant, and its gradient."""
     d, n = len(theta) - 2, len(y)
     level, noise = np.exp(theta[d]), np.exp(theta[d + 1])
     process, r, scaled = _covariance(theta, columns, x)
-    cov = process + 1.0  # a constant of variance 1, as what is observed has
+    cov = process + 1.0  # a constant of variance 1, that of the observed values
     cov[np.diag_indices(n)] += noise + JITTER
     factor, info = lapack.dpotrf(cov, lower=1)
     if info != 0:
@@ -84,8 +83,10 @@ def loss_and_gradient(
 
 
 def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior) -> Array:
-    """The most probable ``theta`` within four standard deviations of the prior, from its mean and from a start at which
-    much is noise."""
+    """Find the most probable ``theta`` within four standard deviations of the prior.
+
+    L-BFGS-B starts from the mean of the prior, and from a point with much noise.
+    """
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
     noisy = prior.mean + np.append(np.full(len(prior.mean) - 1, 0.5), 2.0) * prior.sd
     found = [
@@ -112,8 +113,10 @@ def sample_theta(
     n: int,
     rng: np.random.Generator,
 ) -> list[Array]:
-    """``n`` values of ``theta`` about as probable as the data make them, from a Markov chain that begins at ``start``:
-    Murray, Adams & MacKay, Elliptical Slice Sampling (2010), figure 2."""
+    """Draw ``n`` samples of ``theta`` from its posterior, by a Markov chain that begins at ``start``.
+
+    Elliptical slice sampling: Murray, Adams & MacKay, Elliptical Slice Sampling (2010), figure 2.
+    """
 
     def log_likelihood(theta: Array) -> float:
         return -_loss(theta, columns, x, y)
@@ -139,7 +142,7 @@ def sample_theta(
 
 
 def _loss(theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> float:
-    """Negative log likelihood of ``theta`` up to a constant."""
+    """Compute the negative log likelihood of ``theta`` up to a constant."""
     cov = _covariance(theta, columns, x)[0] + 1.0
     cov[np.diag_indices_from(cov)] += np.exp(theta[-1]) + JITTER
     factor, info = lapack.dpotrf(cov, lower=1)
@@ -150,7 +153,7 @@ def _loss(theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> float
 
 
 class SingleFidelityPosterior:
-    """What values ``y`` (n,) at ``x`` (n, c) say of others."""
+    """Posterior of the Gaussian process, given values ``y`` (n,) at ``x`` (n, c)."""
 
     def __init__(self, theta: Array, columns: NDArray[np.int64], x: Array, y: Array) -> None:
         d = len(theta) - 2
@@ -168,26 +171,27 @@ class SingleFidelityPosterior:
         self._alpha, _ = lapack.dpotrs(self._factor, y, lower=1)
 
     def matern(self, x: Array, other: Array) -> Array:
+        """Compute the Matern-5/2 kernel (m, n) between configurations."""
         r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
         return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
     def condition_on_observations(self, x: Array, y: Array) -> SingleFidelityPosterior:
-        """The posterior of these values instead, those observed and others that are only expected."""
+        """Return the posterior given these values: the observed ones and fantasised ones of running trials."""
         return SingleFidelityPosterior(self.theta, self._columns, x, y)
 
     def mean(self, x: Array) -> Array:
-        """Of the true values (m,) at ``x`` (m, c)."""
+        """Compute the means of the true values (m,) at ``x`` (m, c)."""
         return np.asarray(self._cross(x) @ self._alpha)
 
     def mean_and_variance(self, x: Array) -> tuple[Array, Array]:
-        """Of the true values (m,) at ``x`` (m, c), without noise."""
+        """Compute means and variances of the true values (m,) at ``x`` (m, c), without noise."""
         cross = self._cross(x)
         half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = self.level + 1.0 - np.einsum("nm,nm->m", half, half)
         return cross @ self._alpha, np.maximum(variance, 1e-12)
 
     def gain(self, x: Array, over: Array) -> tuple[Array, Array]:
-        """Means and variances (m,) of how much the true value at each ``x`` (m, c) exceeds that at ``over`` (c,)."""
+        """Compute means and variances (m,) of the gain in true value of each ``x`` (m, c) over ``over`` (c,)."""
         cross = self._cross(np.vstack([x, over[None]]))
         mean = cross @ self._alpha
         half = solve_triangular(self._factor, (cross[:-1] - cross[-1]).T, lower=True, check_finite=False)
@@ -199,12 +203,12 @@ class SingleFidelityPosterior:
 
 
 OFFSET = 0.1
-"""What is added to the distance, in parts of the whole range: smaller differences count little, as noise makes them."""
+"""Added to the distance before the logarithm, as a fraction of the range: small differences are mostly noise."""
 
 
 @dataclass(frozen=True)
 class OutputWarp:
-    """Rising; warped values have mean 0 and variance 1. What is below ``low`` counts as equally bad."""
+    """Increasing log transform of values to mean 0 and variance 1; all values below ``low`` count as equally bad."""
 
     low: float
     offset: float
@@ -213,8 +217,11 @@ class OutputWarp:
 
     @staticmethod
     def of(values: Array) -> OutputWarp:
-        """The one for ``values`` (n,). Those that are farther below the lower quartile than that is below the highest
-        are cut off: a few that are very bad do not make all others alike."""
+        """Return the transform for ``values`` (n,).
+
+        ``low`` is as far below the lower quartile as the maximum is above it, at least the minimum. So a few very bad
+        values do not make all others look equal.
+        """
         quartile, high = float(np.quantile(values, 0.25)), float(values.max())
         low = max(float(values.min()), 2.0 * quartile - high)
         offset = OFFSET * (high - low) or 1.0
@@ -222,9 +229,10 @@ class OutputWarp:
         return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0)
 
     def __call__(self, values: Array) -> Array:
+        """Transform values."""
         return np.asarray((np.log(np.maximum(values - self.low, 0.0) + self.offset) - self.mean) / self.sd)
 
     def inverse(self, warped: Array | float) -> Array:
-        """The values that are warped to ``warped``, none below ``low``."""
+        """Return the values that transform to ``warped``, none below ``low``."""
         bent = np.minimum(np.asarray(warped, dtype=float) * self.sd + self.mean, 600.0)
         return np.asarray(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low)

@@ -1,4 +1,4 @@
-"""The initial design of a study: what is measured before any proposal."""
+"""Initial designs: the configurations that a study measures before the sampler proposes any."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from aifs_tune.samplers.encoding import Axis, Encoding
 from aifs_tune.samplers.search_space import SearchSpace, configuration
 
 MAX_FACTORS = 15
+"""Maximum number of factors of a fractional factorial design."""
 _FACTOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Generator = tuple[int, int]
-"""The factors whose product another one is, as bits, and its sign."""
+"""The factors whose product defines another factor, as bits, and the sign."""
 
 
 def words_of(generators: Mapping[int, Generator]) -> set[int]:
-    """All words of a fraction, by its generated factors."""
+    """Return all defining words of a fractional design, given the generators of its dependent factors."""
     words: set[int] = set()
     for factor, (bits, _) in generators.items():
         own = bits | 1 << factor
@@ -35,13 +36,15 @@ def words_of(generators: Mapping[int, Generator]) -> set[int]:
 
 
 def resolution_of(generators: Mapping[int, Generator]) -> int | None:
-    """The length of the shortest word; None for all runs of all factors, which has none."""
+    """Return the length of the shortest defining word; None for a full design, which has none."""
     return min((word.bit_count() for word in words_of(generators)), default=None)
 
 
 def smallest_fraction(n_factors: int, resolution: int) -> dict[int, Generator]:
-    """The generators of the fraction with the fewest runs that has at least this resolution: the first factors are
-    free, the others products of as many of these as can be."""
+    """Return generators of the fractional design with the fewest runs that has at least this resolution.
+
+    The first factors are free. Each other factor is a product of as many of these as possible.
+    """
     for n_free in range(1, n_factors):
         sizes = range(n_free, resolution - 2, -1)
         products = [sum(1 << i for i in chosen) for size in sizes for chosen in combinations(range(n_free), size)]
@@ -68,31 +71,31 @@ def _added(
 
 
 def read_generators(factors: Sequence[str], given: Mapping[str, str]) -> dict[int, Generator]:
-    """Generators as a sweep file writes them, ``{"pressure": "temperature * hold_time"}``.
+    """Parse generators of a sweep file, such as ``{"pressure": "temperature * hold_time"}``.
 
     Raises
     ------
     RequestError
-        If one names what is no factor, or one that is a product itself.
+        If a name is not a factor, or a product contains a factor that is a product itself.
     """
     free = [name for name in factors if name not in given]
     read: dict[int, Generator] = {}
     for name, text in given.items():
         where = f"search.initial.generators.{name}"
         if name not in factors:
-            raise RequestError(f"{where}: no factor of this name; allowed: {', '.join(factors)}")
+            raise RequestError(f"{where}: {name!r} is not a factor; allowed: {', '.join(factors)}")
         sign, product = (-1, text.strip()[1:]) if text.strip().startswith("-") else (1, text)
         named = [part.strip() for part in product.split("*")]
         for part in named:
             if not _FACTOR.fullmatch(part) or part not in free or named.count(part) > 1:
-                allowed = f"a product of different ones of {', '.join(free)}, such as {' * '.join(free[:2])}"
+                allowed = f"a product of different factors of {', '.join(free)}, such as {' * '.join(free[:2])}"
                 raise RequestError(f"{where}: {part!r} in {text!r} is not a free factor; allowed: {allowed}")
         read[factors.index(name)] = sum(1 << factors.index(part) for part in named), sign
     return read
 
 
 def runs_of(n_factors: int, generators: Mapping[int, Generator]) -> NDArray[np.int64]:
-    """The runs (2 ** free factors, n_factors) of a fraction: -1 low, 1 high."""
+    """Return the runs (2 ** number of free factors, n_factors) of a fractional design: -1 is low, 1 is high."""
     free = [factor for factor in range(n_factors) if factor not in generators]
     runs = np.ones((2 ** len(free), n_factors), dtype=np.int64)
     for i, factor in enumerate(free):
@@ -106,39 +109,43 @@ def runs_of(n_factors: int, generators: Mapping[int, Generator]) -> NDArray[np.i
 Array: TypeAlias = NDArray[np.float64]
 
 MAX_DRAWN = 20_000
-"""Points that are drawn, or combined, to find those that are allowed."""
+"""Maximum number of points that are drawn or combined to find allowed ones."""
 
 
 def initial_design(spec: SweepSpec) -> list[dict[str, Scalar]]:
-    """The configurations of ``search.initial`` in the order in which they are measured; none without it.
+    """Return the configurations of ``search.initial`` in the order of measurement; an empty list without it.
 
-    Each is there ``search.replicates`` times, all of them once in a random order before any comes again; the centre
-    points are spread evenly between. Nothing but the sweep file decides which and in which order.
+    Each configuration occurs ``search.replicates`` times. All occur once, in a random order, before any repeats. The
+    centre points are spread evenly between them. The result depends only on the sweep file.
 
     Raises
     ------
     RequestError
-        If the space has no such design, its constraints leave nothing of it, or it has more than 1,000 points.
+        If the design does not fit the space, the constraints exclude all of it, or it has more than 1,000 points.
     """
     design = spec.search.initial
     if design is None:
         return []
     encoding = SearchSpace.of(spec).encoding()
     if not len(encoding):
-        raise RequestError("search.initial: every parameter is fixed; allowed: a space with something to vary")
+        raise RequestError(
+            "search.initial: every parameter is fixed; allowed: a space with at least one parameter that varies"
+        )
     rng = np.random.default_rng([spec.search.seed, 1])
     unit_points = _DESIGNS[design.design](spec, encoding, design)
     blocks = [rng.permutation(len(unit_points)) for _ in range(spec.search.replicates)]
     order = [int(i) for block in blocks for i in block]
     if len(order) + design.n_centre > MOST_POINTS:
         text = f"{len(order) + design.n_centre} measurements"
-        raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, with fewer levels or replicates")
+        raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}; use fewer levels or replicates")
     plan = [configuration(spec, encoding, unit_points[i]) for i in order]
     if design.n_centre:
         centre = configuration(spec, encoding, _centre(spec, encoding))
         if not spec.allows(centre):
-            raise RequestError(f"search.initial.centre_points: the constraints do not allow the middle, {centre}")
-        for at in np.linspace(len(plan), 0, design.n_centre).round().astype(int):  # from the end, so that none moves
+            raise RequestError(f"search.initial.centre_points: the constraints do not allow the centre, {centre}")
+        for at in (
+            np.linspace(len(plan), 0, design.n_centre).round().astype(int)
+        ):  # from the end, so that earlier positions stay valid
             plan.insert(int(at), centre)
     return plan
 
@@ -162,7 +169,7 @@ def _latin_hypercube(spec: SweepSpec, encoding: Encoding, design: DesignSpec) ->
 
 
 def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Callable[[int], Array]) -> Array:
-    """So many places that differ and are allowed; ``draw`` gives more places when it is told how many are missing."""
+    """Return ``n_points`` different, allowed unit points; ``draw`` gets the number that is still missing."""
     found: dict[bytes, Array] = {}
     n_drawn = 0
     while len(found) < n_points and n_drawn < MAX_DRAWN:
@@ -173,7 +180,7 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
                 found.setdefault(_key(unit_point), unit_point)
     if len(found) < n_points:
         raise RequestError(
-            f"search.initial.points: {n_points} asked for, {len(found)} found that differ and are allowed"
+            f"search.initial.points: {n_points} is not allowed; only {len(found)} different, allowed points were found"
         )
     return np.array(list(found.values()))
 
@@ -193,11 +200,15 @@ def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array
         for name in design.levels:
             if name not in encoding.names or name in mixed:
                 numbers = ", ".join(n for n in encoding.names if n not in mixed)
-                raise RequestError(f"search.initial.levels.{name}: not a factor of this design; allowed: {numbers}")
+                raise RequestError(
+                    f"search.initial.levels.{name}: {name!r} is not a factor of this design; allowed: {numbers}"
+                )
     sizes = [len(levels) for _, levels in factors]
     if np.prod(np.array(sizes, dtype=float)) > MAX_DRAWN:
         text = f"{' * '.join(map(str, sizes))} combinations"
-        raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}, or a fractional_factorial")
+        raise RequestError(
+            f"search.initial: {text}; allowed: at most {MOST_POINTS}; use fewer levels or fractional_factorial"
+        )
     rows = []
     for chosen in product(*(levels for _, levels in factors)):
         row = np.zeros(len(encoding))
@@ -208,7 +219,7 @@ def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array
 
 
 def _levels(axis: Axis, n_levels: int) -> Array:
-    """The places of all choices, or of ``n_levels`` values evenly over a range."""
+    """Return unit points of all choices, or of ``n_levels`` values evenly over a range."""
     if axis.choices:
         return (np.arange(len(axis.choices)) + 0.5) / len(axis.choices)
     low, high = axis.snapped(np.array([0.0, 1.0]))
@@ -216,8 +227,11 @@ def _levels(axis: Axis, n_levels: int) -> Array:
 
 
 def _vertices(spec: SweepSpec, encoding: Encoding, number: int) -> tuple[list[int], Array]:
-    """The columns of a mixture's components and the places of its corners: all components but one at an end of their
-    range. McLean & Anderson, Extreme Vertices Design of Mixture Experiments, Technometrics 8 (1966)."""
+    """Return the columns of a mixture's components, and the unit points of its extreme vertices.
+
+    At a vertex, all components but one are at an end of their range. McLean & Anderson, Extreme Vertices Design of
+    Mixture Experiments, Technometrics 8 (1966).
+    """
     mixture = spec.mixtures[number]
     names = [name for name in mixture.components if name in encoding.names]
     ends = [tuple(float(end) for end in spec.space[name].extremes) for name in names]
@@ -238,18 +252,26 @@ def _fractional(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Arra
     bound += [name for name, parameter in spec.space.items() if parameter.when]
     for name, axis in zip(encoding.names, encoding.axes, strict=True):
         if name in bound:
-            text = f"{name} cannot be set by itself"
-            raise RequestError(f"search.initial: {text}; allowed in a fraction: factors without when and mixtures")
+            text = f"{name} depends on other parameters"
+            raise RequestError(
+                f"search.initial: {text}; allowed in a fractional_factorial: parameters without when, outside mixtures"
+            )
         if axis.is_nominal and len(axis.choices) != 2:
-            text = f"{name} has {len(axis.choices)} choices without an order"
-            raise RequestError(f"search.initial: {text}; allowed in a fraction: two, or ordered ones")
+            text = f"{name} has {len(axis.choices)} unordered choices"
+            raise RequestError(
+                f"search.initial: {text}; allowed in a fractional_factorial: two choices, or ordered ones"
+            )
     n_factors = len(encoding)
     if n_factors > MAX_FACTORS:
-        raise RequestError(f"search.initial: {n_factors} factors; allowed in a fraction: at most {MAX_FACTORS}")
+        raise RequestError(
+            f"search.initial: {n_factors} factors; allowed in a fractional_factorial: at most {MAX_FACTORS}"
+        )
     if design.generators is not None:
         generators = read_generators(encoding.names, design.generators)
         if (resolution_of(generators) or 3) < 3:
-            raise RequestError("search.initial.generators: two factors are always changed together; allowed: others")
+            raise RequestError(
+                "search.initial.generators: two factors always change together; allowed: resolution 3 or more"
+            )
     else:
         generators = smallest_fraction(n_factors, design.resolution or 4)
     ends = np.array([_levels(axis, 2)[[0, -1]] for axis in encoding.axes])
@@ -258,13 +280,13 @@ def _fractional(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Arra
 
 
 def _allowed_of(spec: SweepSpec, encoding: Encoding, rows: Array) -> Array:
-    """Those of ``rows`` (m, d) that differ, and that the constraints allow."""
+    """Return the different ones of ``rows`` (m, d) that the constraints allow."""
     kept: dict[bytes, Array] = {}
     for unit_point in encoding.deactivated(rows):
         if spec.allows(configuration(spec, encoding, unit_point)):
             kept.setdefault(_key(unit_point), unit_point)
     if not kept:
-        raise RequestError("search.initial: the constraints allow no point of this design")
+        raise RequestError("search.initial: the constraints exclude every point of this design")
     return np.array(list(kept.values()))
 
 
@@ -273,7 +295,7 @@ def _none(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
 
 
 def _centre(spec: SweepSpec, encoding: Encoding) -> Array:
-    """The middle of each range; of ordered choices the middle one, of others the default, else the first."""
+    """Return the centre of each range, the middle ordered choice, and of unordered choices the default or the first."""
     unit_point = np.full(len(encoding), 0.5)
     for j, (name, axis) in enumerate(zip(encoding.names, encoding.axes, strict=True)):
         if axis.is_nominal:

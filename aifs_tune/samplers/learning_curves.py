@@ -1,4 +1,4 @@
-"""The course of each trial, and the points of it that the model sees."""
+"""Learning curves of trials, and the model that is fitted to points of them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from aifs_tune.samplers.transfer import SourceModel, TransferPosterior
 Array: TypeAlias = NDArray[np.float64]
 
 MAX_POINTS = 300
-"""Where there are more, the best trials and a sample of the others stand for all: a proposal's cost grows with the
-third power."""
+"""Maximum number of points to fit; of more, those of the best trials and a sample of the others are used.
 
+The cost of a proposal grows with the third power of it.
+"""
 
 RECENT = 5
-"""Epochs that stand for where a trial is now."""
+"""Maximum number of last epochs whose median is the current value of a trial."""
 RESOLUTION, FARTHEST = 0.1, 30.0
-"""Differences below this count little and distances beyond that no more, in units of the median of the trials'
-distances."""
+"""Smallest distance that counts, and largest distance that still counts more, in median distances of the trials."""
 
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """What one trial reported: ``x`` (c,), its features; ``epochs`` (n,), rising; ``values`` (n,), larger is better,
-    smoothed."""
+    """Learning curve of one trial: features ``x`` (c,), increasing ``epochs`` (n,), smoothed ``values`` (n,).
+
+    Larger values are better.
+    """
 
     trial: int
     x: Array
@@ -42,15 +44,15 @@ class LearningCurve:
 
     @cached_property
     def picked(self) -> NDArray[np.int64]:
-        """Indices of the epochs that stand for all: those nearest to 1, 2, 4, 8, ... and the last."""
+        """Indices of the epochs that are fitted: those nearest to 1, 2, 4, 8, ... and the last."""
         rungs = 2 ** np.arange(int(self.epochs[-1]).bit_length())
         return np.union1d(np.searchsorted(self.epochs, rungs), [len(self.epochs) - 1])
 
 
 def smoothed(epochs: NDArray[np.int64], values: Array) -> Array:
-    """The median (n,) of the values (n,) of the last epochs up to each: of its later half, at most :data:`RECENT`.
+    """Smooth ``values`` (n,) by the median of the latest epochs: the later half, at most :data:`RECENT` of them.
 
-    A small validation part makes curves jump, mostly down. The running maximum would turn each lucky epoch into a
+    A small validation set makes curves jump, mostly down. A running maximum would turn each lucky epoch into a
     lasting difference between trials.
     """
     first = np.searchsorted(epochs, np.maximum(epochs // 2, epochs - RECENT) + 1)
@@ -59,12 +61,12 @@ def smoothed(epochs: NDArray[np.int64], values: Array) -> Array:
 
 
 def warped(values: Array, best: Array) -> Array:
-    """Values (n,) as the model sees them: minus the logarithm of their distance to the highest, mean 0 and variance 1.
+    """Transform ``values`` (n,) to minus the log of their distance to the maximum, with mean 0 and variance 1.
 
-    The unit of distance is the median of the trials' own distances, each at its ``best`` (m,). What is good is told
-    apart finely; what is far below, as every first epoch may be, counts as equally bad. (Ranks would spread out
-    exactly that: where many trials stop at their first epoch, they make much of differences that say nothing.) Scale
-    and offset do not matter.
+    The unit of distance is the median distance of the trials, each at its ``best`` (m,) value. The transform resolves
+    small differences among good values and none among values far below, such as those of first epochs. (Ranks would
+    do the opposite where many trials stop at their first epoch.) It does not depend on the scale and offset of
+    ``values``.
     """
     top = values.max()
     gaps = top - best
@@ -76,10 +78,10 @@ def warped(values: Array, best: Array) -> Array:
 
 
 def points_of(curves: Sequence[LearningCurve], *, max_points: int = MAX_POINTS, keep: int | None = None) -> Points:
-    """At most ``max_points`` points of the curves, their values warped; all of trial ``keep``.
+    """Return at most ``max_points`` points of the curves, with warped values, and all points of trial ``keep``.
 
-    Where there are more, two thirds of the room go to the best trials, the last epoch of a trial before its earlier
-    ones; the rest is spread evenly over the others, so that what is bad stays known.
+    Of more points, two thirds are those of the best trials, the last epoch of a trial before its earlier ones. The
+    rest is spread evenly over the other trials, so that the model still knows where results are bad.
     """
     owner = np.concatenate([np.full(len(curve.picked), i) for i, curve in enumerate(curves)])
     index = np.concatenate([curve.picked for curve in curves])
@@ -103,17 +105,19 @@ def points_of(curves: Sequence[LearningCurve], *, max_points: int = MAX_POINTS, 
 
 
 KERNEL = "aifs_tune:kernel"
-"""Key of the trial attribute that holds the kernel's parameters, where a proposal or a decision on this trial fitted
-them."""
+"""Key of the trial attribute with the kernel parameters that were fitted for a decision about this trial."""
 GROWTH = 1.15
-"""The kernel is fitted again once there are this many times the points of the last fit."""
+"""Growth of the number of points since the last fit at which the kernel is fitted again."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The state of a study at one moment. ``unit_points`` (n, d) and ``curves`` are of the trials that have reported
-    and
-    did not fail; ``running`` (r, d) of all that are running; ``failed`` (f, d) of those that failed."""
+    """State of a study at one moment.
+
+    ``unit_points`` (n, d) and ``curves`` belong to the trials that have reported and did not fail. ``running`` has the
+    unit point (d,) of each running trial by its number, ``failed`` (f, d) those of failed trials. ``theta`` are the
+    kernel parameters of the latest fit, which used ``n_fitted`` points; None before the first.
+    """
 
     curves: list[LearningCurve]
     unit_points: Array
@@ -124,10 +128,10 @@ class Known:
 
 
 class CurveModel:
-    """Reads trials into curves, each once, and fits the kernel to them; leans on ``source_models``, if there are any.
+    """Model of the learning curves of a study, with the ``source_models`` of a warm start, if any.
 
-    Nothing but the trials decides what the model believes: the kernel's parameters are fitted from those that an
-    earlier proposal stored with its trial, so that a new process continues as the old one would have.
+    The model depends only on the trials. Fits start from the kernel parameters that an earlier proposal stored with
+    its trial, so that a new process continues exactly as the old one would have.
     """
 
     def __init__(
@@ -146,7 +150,7 @@ class CurveModel:
         self._keys: dict[int, bytes] = {}
 
     def known(self, trials: Sequence[FrozenTrial]) -> Known:
-        """What ``trials`` tell, in the order of their numbers."""
+        """Read ``trials``, in the order of their numbers."""
         curves: list[LearningCurve] = []
         unit_points: list[Array] = []
         running: dict[int, Array] = {}
@@ -179,19 +183,19 @@ class CurveModel:
         )
 
     def taken(self, trials: Sequence[FrozenTrial], *, besides: int) -> set[bytes]:
-        """The :func:`key_of` each of ``trials`` that has a configuration, but that with the number ``besides``."""
+        """Return the :func:`key_of` each of ``trials`` that has a configuration, without trial number ``besides``."""
         return {self._key(trial) for trial in trials if trial.number != besides and trial.params}
 
     def _key(self, trial: FrozenTrial) -> bytes:
         key = self._keys.get(trial.number)
         if key is None:
             key = key_of(self.encoding.unit_point(trial.params))
-            if trial.state != TrialState.RUNNING:  # others have all of their parameters
+            if trial.state != TrialState.RUNNING:  # a running trial may still get parameters
                 self._keys[trial.number] = key
         return key
 
     def _read(self, trial: FrozenTrial) -> tuple[Array, LearningCurve | None]:
-        """Its place and curve: read once, while it runs once for each change."""
+        """Read the unit point and curve of a trial, again only after a change while it runs."""
         if trial.number in self._seen:
             read, unit_point, curve = self._seen[trial.number]
             if read is trial or read.state.is_finished():
@@ -205,7 +209,7 @@ class CurveModel:
         return unit_point, curve
 
     def curve(self, number: int, params: Mapping[str, Any], values: Mapping[int, float]) -> LearningCurve | None:
-        """The course of a trial with these values by epoch; None if none of them is finite."""
+        """Return the learning curve of a trial with these values by epoch; None if no value is finite."""
         finite = {max(1, epoch): value for epoch, value in sorted(values.items()) if np.isfinite(value)}
         if not finite:
             return None
@@ -216,11 +220,11 @@ class CurveModel:
         )
 
     def end(self, curves: Sequence[LearningCurve]) -> float:
-        """Log of the last epoch that a trial can reach."""
+        """Return the log of the last epoch that a trial can reach."""
         return float(np.log(self._last_epoch or max(curve.epochs[-1] for curve in curves)))
 
     def fitted(self, known: Known, store: Callable[[str], None]) -> Array:
-        """The kernel's parameters for ``known``; new ones are given to ``store``."""
+        """Return the kernel parameters for ``known``, and pass newly fitted ones to ``store``."""
         n_points = sum(len(curve.picked) for curve in known.curves)
         if known.theta is not None and n_points < GROWTH * known.n_fitted:
             return known.theta
@@ -231,28 +235,29 @@ class CurveModel:
         return np.array(rounded)
 
     def posterior(self, theta: Array, points: Points) -> Posterior:
+        """Return the posterior given ``points``, with source models if there are any."""
         if self.source_models:
             return self.transfer_posterior(theta, points)
         return Posterior(Kernel(theta, self.encoding.columns), points)
 
     def transfer_posterior(self, theta: Array, points: Points) -> TransferPosterior:
-        """The posterior with how far it leans on each of the experts."""
+        """Return the posterior with the weights of the source models."""
         end = float(np.log(self._last_epoch)) if self._last_epoch else float(points.u.max())
         return TransferPosterior(Kernel(theta, self.encoding.columns), points, self.source_models, end)
 
 
 def key_of(unit_point: Array) -> bytes:
-    """What is equal where two places (d,) are one configuration."""
+    """Return a key that is equal for two unit points (d,) of one configuration."""
     return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
 def new_trials(x: Array) -> NDArray[np.int64]:
-    """That no row of ``x`` is a trial that was observed."""
+    """Return trial numbers that mark every row of ``x`` as a new trial."""
     return np.full(len(x), -1)
 
 
 def extended(points: Points, x: Array, u: float, trial: NDArray[np.int64], y: Array) -> Points:
-    """``points`` and further ones at log epoch ``u``."""
+    """Return ``points`` with further ones at log epoch ``u``."""
     return Points(
         np.concatenate([points.x, x]),
         np.concatenate([points.u, np.full(len(x), u)]),

@@ -1,4 +1,4 @@
-"""Any sampler, with some trials kept from it."""
+"""Sampler wrapper that hides some trials from any sampler."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class MaskedSampler(BaseSampler):
-    """Asks ``sampler``, for which the trials with the numbers ``masked`` do not exist: a trial that nobody is expected
-    to measure any more is neither pending nor a failure."""
+    """Sampler that asks ``sampler`` and hides the trials with the numbers ``masked`` from it.
+
+    It is meant for trials that nobody will finish: they are neither pending nor failed.
+    """
 
     def __init__(self, sampler: BaseSampler, masked: Collection[int]) -> None:
         self._sampler, self._masked = sampler, frozenset(masked)

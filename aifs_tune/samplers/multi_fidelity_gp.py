@@ -1,15 +1,16 @@
-"""A Gaussian process over configurations and epochs, in NumPy and SciPy alone.
+"""Gaussian process over configurations and epochs, with NumPy and SciPy alone.
 
 The covariance of the values of configuration x at epoch e and of x' at e', with u = log e, is
 
     M(x, x') (s_level + s_shape k(u, u')) + s_common k(u, u') + [same trial] s_trial + [same point] (s_noise + s_early
     / e^2)
 
-M is Matern-5/2 with one length scale for each parameter and k squared-exponential: configurations differ in their
-level and in the shape of their curve, share the course that all curves have, and each trial keeps an offset of its
-own (its seed, and what the kernel cannot resolve). Marginal likelihood, its gradient and the posterior are equations
-2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006); Matern-5/2 is their
-equation 4.17.
+M is a Matern-5/2 kernel with one length scale for each parameter, and k is squared-exponential. Configurations differ
+in their level and in the shape of their learning curve. All curves share a common trend. Each trial has an offset of
+its own: its random seed, and what the kernel cannot resolve. Freeze-thaw Bayesian optimization (Swersky, Snoek & Adams,
+arXiv 1406.3896) uses a model of this kind with another kernel over epochs. Marginal likelihood, its gradient and the
+posterior are equations 2.23 to 2.30 and 5.9 of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006);
+Matern-5/2 is their equation 4.17.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ JITTER = 1e-8
 
 @dataclass(frozen=True)
 class Points:
-    """Observed values: ``x`` (n, d), each parameter's columns from 0 to 1; ``u`` (n,), log epochs; ``trial`` (n,),
-    numbers that say which points are of one trial; ``y`` (n,), scaled to mean 0 and variance about 1."""
+    """Observed values ``y`` (n,) at features ``x`` (n, c) and log epochs ``u`` (n,), with ``trial`` numbers (n,).
+
+    Features are from 0 to 1, and ``y`` is scaled to mean 0 and variance about 1.
+    """
 
     x: Array
     u: Array
@@ -43,14 +46,14 @@ class Points:
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors on the logarithms of the kernel's parameters: their means and standard deviations, in the order of
-    the ``theta`` of :class:`Kernel`."""
+    """Normal priors on the log parameters of the kernel, in the order of the ``theta`` of :class:`Kernel`."""
 
     mean: Array
     sd: Array
 
     @staticmethod
     def of(n_params: int) -> Prior:
+        """Return the prior for ``n_params`` parameters."""
         scales = np.log(0.7 * np.sqrt(max(1, n_params))), 0.8
         rows = [*[scales] * n_params, (np.log(1.5), 0.5), (np.log(0.5), 0.8), (np.log(0.2), 0.8), (np.log(0.5), 1.0)]
         rows += [(np.log(0.02), 1.0), (np.log(0.003), 1.0), (np.log(0.1), 1.5)]
@@ -59,11 +62,11 @@ class Prior:
 
 
 class Kernel:
-    """The covariance for one set of parameters.
+    """Covariance function for one set of kernel parameters.
 
-    ``theta`` (d + 7,) holds the logarithms of the length scale of each parameter, of that of u, and of s_level,
-    s_shape, s_common, s_trial, s_noise and s_early. ``columns`` (c,) says which parameter each column of x belongs
-    to: a choice has several.
+    ``theta`` (d + 7,) holds the logarithms of the length scale of each parameter, of the length scale of u, and of
+    s_level, s_shape, s_common, s_trial, s_noise and s_early. ``columns`` (c,) maps each column of x to its parameter;
+    a categorical parameter has several columns.
     """
 
     def __init__(self, theta: Array, columns: NDArray[np.int64]) -> None:
@@ -73,6 +76,7 @@ class Kernel:
         self.level, self.shape, self.common, self.offset, self.noise, self.early = np.exp(theta[d + 1 :]).tolist()
 
     def matern(self, x: Array, other: Array) -> Array:
+        """Compute M (m, n) between configurations."""
         r = squared_distances(x / self.scales, other / self.scales)
         r *= 5.0
         np.sqrt(r, out=r)
@@ -84,11 +88,11 @@ class Kernel:
         return out
 
     def epoch_kernel(self, u: Array, other: Array) -> Array:
+        """Compute k (m, n) between log epochs."""
         return np.asarray(np.exp(-0.5 * ((u[:, None] - other[None, :]) / self.scale_u) ** 2))
 
     def between(self, x: Array, u: float, other: Points) -> Array:
-        """Covariances (m, n) of new configurations ``x`` (m, c), all at log epoch ``u``, with observed points, no trial
-        shared."""
+        """Compute covariances (m, n) of new trials of ``x`` (m, c), at log epoch ``u``, with observed points."""
         k = self.epoch_kernel(np.array([u]), other.u)[0]
         cov = self.matern(x, other.x)
         cov *= self.level + self.shape * k
@@ -96,7 +100,7 @@ class Kernel:
         return cov
 
     def within(self, points: Points) -> Array:
-        """Covariances (n, n) of observed values."""
+        """Compute covariances (n, n) of observed values."""
         k = self.epoch_kernel(points.u, points.u)
         cov = self.matern(points.x, points.x) * (self.level + self.shape * k) + self.common * k
         cov += self.offset * (points.trial[:, None] == points.trial[None, :])
@@ -105,7 +109,7 @@ class Kernel:
 
 
 def squared_distances(a: Array, b: Array) -> Array:
-    """Squared distances (n, m) between rows."""
+    """Compute squared distances (n, m) between rows."""
     out: Array = (-2.0 * a) @ b.T
     out += (a * a).sum(1)[:, None]
     out += (b * b).sum(1)[None, :]
@@ -113,7 +117,7 @@ def squared_distances(a: Array, b: Array) -> Array:
 
 
 def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, prior: Prior) -> tuple[float, Array]:
-    """Negative log posterior of ``theta`` up to a constant, and its gradient (d + 7,)."""
+    """Compute the negative log posterior of ``theta`` up to a constant, and its gradient (d + 7,)."""
     kernel = Kernel(theta, columns)
     d, n = len(theta) - 7, len(points)
     scaled = points.x / kernel.scales
@@ -129,7 +133,7 @@ def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, 
     cov += kernel.offset * same
     early = kernel.early * np.exp(-2.0 * points.u)
     cov[np.diag_indices(n)] += kernel.noise + early + JITTER
-    # Transposed, so that LAPACK, which counts by columns, writes into it: the lower half there is the upper one here.
+    # LAPACK stores by columns: transposed, it overwrites cov, and its lower triangle is the upper one here.
     factor, info = lapack.dpotrf(cov.T, lower=1, overwrite_a=1)
     if info != 0:
         return 1e25, np.zeros_like(theta)
@@ -156,8 +160,10 @@ def loss_and_gradient(theta: Array, columns: NDArray[np.int64], points: Points, 
 
 
 def _matern_and_slope(scaled: Array) -> tuple[Array, Array]:
-    """M (n, n) between the rows of ``scaled`` (n, c), in length scales, and its slope (n, n): d M / d log scale_j is
-    that times the squared distance in j."""
+    """Compute M (n, n) between the rows of ``scaled`` (n, c), in length scales, and its slope (n, n).
+
+    The derivative of M with respect to log scale_j is the slope times the squared distance in column j.
+    """
     r = squared_distances(scaled, scaled)
     r *= 5.0
     np.sqrt(r, out=r)
@@ -173,14 +179,14 @@ def _matern_and_slope(scaled: Array) -> tuple[Array, Array]:
 
 
 def _symmetric(lower: Array) -> Array:
-    """The matrix whose lower half is that of ``lower`` (n, n)."""
+    """Return the symmetric matrix with the lower triangle of ``lower`` (n, n)."""
     out = np.tril(lower)
     out += np.tril(lower, -1).T
     return out
 
 
 def fit(points: Points, columns: NDArray[np.int64], prior: Prior, start: Array, *, iterations: int = 40) -> Array:
-    """The most probable ``theta`` near ``start``, by L-BFGS-B within four standard deviations of the prior."""
+    """Find the most probable ``theta`` near ``start``, by L-BFGS-B within four standard deviations of the prior."""
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
     found = scipy.optimize.minimize(
         loss_and_gradient,
@@ -195,7 +201,7 @@ def fit(points: Points, columns: NDArray[np.int64], prior: Prior, start: Array, 
 
 
 class Posterior:
-    """What the observed points say of others."""
+    """Posterior of the Gaussian process, given observed points."""
 
     def __init__(self, kernel: Kernel, points: Points) -> None:
         self.kernel, self.points = kernel, points
@@ -208,19 +214,17 @@ class Posterior:
         self._alpha, _ = lapack.dpotrs(self._factor, points.y, lower=1)
 
     def condition_on_observations(self, points: Points) -> Posterior:
-        """The posterior with ``points`` instead, those observed and others that are only expected."""
+        """Return the posterior given ``points``: the observed ones and fantasised ones of running trials."""
         return Posterior(self.kernel, points)
 
     def mean(self, x: Array, u: float, trial: NDArray[np.int64]) -> Array:
-        """Means (m,) of configurations ``x`` (m, c) at log epoch ``u``; ``trial`` (m,) says which trials they are, -1
-        for new ones."""
+        """Compute means (m,) of ``x`` (m, c) at log epoch ``u``, for ``trial`` numbers (m,), -1 for new trials."""
         return np.asarray(self._cross(x, u, trial) @ self._alpha)
 
     def gain(self, x: Array, u: float, trial: NDArray[np.int64], over: Array, over_trial: int) -> tuple[Array, Array]:
-        """Means and variances (m,) of how much each ``x`` (m, c) exceeds the configuration ``over`` (c,) at log epoch
-        ``u``.
+        """Compute means and variances (m,) of the gain of each ``x`` (m, c) over ``over`` (c,) at log epoch ``u``.
 
-        What all configurations have in common cancels. A trial that was observed keeps its own offset; a new one has
+        The trend that all configurations share cancels. A trial that was observed keeps its own offset; a new one has
         none.
         """
         kernel, other = self.kernel, np.array([over_trial])

@@ -1,4 +1,4 @@
-"""Samplers by the name that a sweep file gives, set up for trials that run in parallel."""
+"""Optuna's samplers by name, configured for parallel trials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _cmaes(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
 
 
 def _qmc(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    # one sequence for a study: the seed of its scrambling stays
+    # all proposals of a study share one sequence, so its scrambling has the seed of the study
     independent = RandomSampler(seed=draw)
     return optuna.samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=independent, **_QUIET)
 
@@ -77,23 +77,32 @@ OPTUNA_SAMPLERS: dict[str, Callable[[int, int, SearchSpace], BaseSampler]] = {
     "brute_force": _brute_force,
     "random": _random,
 }
-"""Optuna's samplers, from the study's seed, the seed of this draw and the space."""
+"""Functions that make a sampler from the seed of the study, the seed of this proposal and the search space."""
 
 
 def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    """A sampler that is not ours: one of Optuna's by name, or ``module:Class`` of a lab's own.
+    """Make one of Optuna's samplers by name, or a user's own from ``module:Class``.
 
     Parameters
     ----------
-    seed
-        The study's, the same for each of its proposals.
-    draw
-        The seed of this proposal.
+    name : str
+        A key of :data:`OPTUNA_SAMPLERS`, or ``module:Class``.
+    seed : int
+        Seed of the study, the same for all of its proposals.
+    draw : int
+        Seed of this proposal.
+    search_space : SearchSpace
+        The space to search.
+
+    Returns
+    -------
+    optuna.samplers.BaseSampler
+        A new sampler.
 
     Raises
     ------
     RequestError
-        If there is no such sampler, or it cannot search this space or is not installed.
+        If there is no such sampler, it is not installed, or it cannot search this space.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -109,9 +118,9 @@ def _imported(name: str, draw: int) -> BaseSampler:
     try:
         made = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise RequestError(f"search.sampler: {name!r} cannot be imported ({error})") from error
+        raise RequestError(f"search.sampler: {name!r} cannot be imported: {error}") from error
     if not (inspect.isclass(made) and issubclass(made, BaseSampler)):
-        raise RequestError(f"search.sampler: {name!r} is {made!r}; allowed: a class that extends optuna's BaseSampler")
+        raise RequestError(f"search.sampler: {name!r} is {made!r}; allowed: a subclass of optuna.samplers.BaseSampler")
     options: dict[str, Any] = {"seed": draw} if "seed" in inspect.signature(made).parameters else {}
     return made(**options)
 
@@ -119,8 +128,8 @@ def _imported(name: str, draw: int) -> BaseSampler:
 def _need(sampler: str, package: str) -> None:
     if find_spec(package) is None:
         raise RequestError(
-            f"search.sampler: {sampler!r} needs the package {package}, which is not installed (pip install {package}); "
-            f"without it: aifs, tpe, qmc, random"
+            f"search.sampler: {sampler!r} needs the package {package}, which is not installed; "
+            f"run: pip install {package}, or use: aifs, tpe, qmc, random"
         )
 
 
@@ -133,6 +142,6 @@ def _grid_values(name: str, distribution: BaseDistribution) -> list[Any]:
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if distribution.step is None:
-        raise RequestError(f"search.sampler: a grid needs a step or choices for {name}, which is a continuous range")
+        raise RequestError(f"search.sampler: {name} is continuous; a grid needs a step or choices for it")
     n = round((distribution.high - distribution.low) / distribution.step)
     return [distribution.low + i * distribution.step for i in range(n + 1)]

@@ -1,7 +1,8 @@
-"""A prior guess of the user's: where the best may lie. Results outweigh it as they come in.
+"""User prior over the location of the optimum, which counts less with each result.
 
-The acquisition is multiplied by the guess to the power of beta / n, n the trials that have reported: equation 6 of
-Hvarfner et al., PiBO: Augmenting Acquisition Functions with User Beliefs for Bayesian Optimization, arXiv 2204.11051.
+The acquisition function is multiplied by the prior to the power of beta / n, where n trials have reported: equation 6
+of Hvarfner et al., PiBO: Augmenting Acquisition Functions with User Beliefs for Bayesian Optimization, arXiv
+2204.11051.
 """
 
 from __future__ import annotations
@@ -18,23 +19,22 @@ from aifs_tune.samplers.encoding import Encoding
 Array: TypeAlias = NDArray[np.float64]
 
 SPREAD = 0.15
-"""Standard deviation of a guess about a number, in parts of the parameter's range."""
+"""Standard deviation of the prior of a number, as a fraction of the parameter's range."""
 UNIFORM_SHARE = 0.1
-"""Share of the guess that is spread evenly: no value is ever ruled out."""
+"""Share of the prior that is uniform, so that no value is ruled out."""
 BETA = 10.0
-"""The guess counts in full after this many trials, and half after twice as many."""
+"""Number of trials after which the exponent of the prior is 1; after twice as many it is 1/2."""
 
 
 class UserPrior:
-    """The values that a user expects to be good, for some or all parameters of an encoding."""
+    """Prior from the values that a user expects to be good, for some or all parameters of an encoding."""
 
     def __init__(self, encoding: Encoding, values: Mapping[str, Any]) -> None:
         axes = zip(encoding.names, encoding.axes, strict=True)
         self._axes = [(j, axis, axis.unit_point(values[name])) for j, (name, axis) in enumerate(axes) if name in values]
 
     def log_density(self, unit_points: Array) -> Array:
-        """Log of the guess (m,) at ``unit_points`` (m, d), up to a constant; a parameter that is inactive says
-        nothing."""
+        """Compute the log density (m,) at ``unit_points`` (m, d), up to a constant, without inactive parameters."""
         total = np.zeros(len(unit_points))
         for j, axis, centre in self._axes:
             z = unit_points[:, j]
@@ -48,7 +48,7 @@ class UserPrior:
         return total
 
     def transformed(self, unit_points: Array) -> Array:
-        """Uniform ``unit_points`` (m, d) moved so that they are spread as the guess is, its doubt left out."""
+        """Map uniform ``unit_points`` (m, d) to samples of the prior without its uniform share."""
         out = unit_points.copy()
         for j, axis, centre in self._axes:
             if axis.is_nominal:
@@ -60,5 +60,5 @@ class UserPrior:
         return out
 
     def weighted(self, score: Array, unit_points: Array, n_reported: int) -> Array:
-        """``score`` (m,), a logarithm, with the guess at ``unit_points`` (m, d) after ``n_reported`` trials."""
+        """Add the weighted log density at ``unit_points`` (m, d) to the log ``score`` (m,)."""
         return score + BETA / max(n_reported, 1) * self.log_density(unit_points)

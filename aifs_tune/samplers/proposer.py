@@ -1,4 +1,4 @@
-"""Who proposes the next configuration of a study, and what its model believes."""
+"""Proposals for one study, and predictions of the model behind them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ from aifs_tune.samplers.stopping import continuation_value
 from aifs_tune.samplers.thread_limit import single_blas_thread
 
 N_GAIN_CANDIDATES = 50
-"""Of the most promising configurations, the one that is expected to gain most is looked for among so many."""
+"""Number of the most promising configurations among which the largest expected gain is computed."""
 
 
 class Proposer:
-    """The samplers of one study, all drawn from its seed and its trials alone: a resumed sweep continues as it would
-    have."""
+    """Samplers and models of one study.
+
+    They depend only on the seed and the trials of the study, so that a resumed sweep continues as it would have.
+    """
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec, self._search_space = spec, SearchSpace.of(spec)
 
     def sampler(self, n_trials: int, *, masked: Collection[int] = ()) -> BaseSampler:
-        """The sampler for the next proposal of a study that has ``n_trials`` trials, of which it is to know nothing of
-        those with the numbers ``masked``.
+        """Return the sampler for the next proposal of a study with ``n_trials`` trials.
+
+        The trials with the numbers ``masked`` are hidden from it.
 
         Raises
         ------
@@ -58,14 +61,16 @@ class Proposer:
 
     @cached_property
     def _repeats(self) -> bool:
-        """Whether the sampler may propose a configuration twice: none has a number of a continuous range."""
+        """Whether the sampler may propose a configuration twice, because no parameter is continuous."""
         ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
         return not ranges and self._spec.search.sampler not in ("grid", "brute_force")
 
     @single_blas_thread()
     def continuation_value(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
-        """What an epoch more of a running trial, with these values by epoch, is expected to gain, in parts of what one
-        of a new configuration would; see :func:`aifs_tune.samplers.stopping.continuation_value`."""
+        """Return the expected improvement of one more epoch of a running trial, relative to starting a new trial.
+
+        ``curve`` has the values of the trial by epoch; see :func:`aifs_tune.samplers.stopping.continuation_value`.
+        """
         model = self._aifs.model(study, self._aifs.infer_relative_search_space(study, trial))
         reported = model.curve(trial.number, trial.params, curve)
         if reported is None:
@@ -77,11 +82,13 @@ class Proposer:
 
     @single_blas_thread()
     def best_and_gain(self, study: optuna.Study) -> tuple[float, int, float] | None:
-        """By how much the true value of the best new configuration is expected to exceed that of the best trial's, that
-        trial's number, and what its true value is taken to be: by the results, whoever proposed them. None while fewer
-        than :data:`~aifs_tune.samplers.aifs.N_CURVES` are known, or none that keeps to the limits."""
+        """Return the largest expected improvement, and the number and the estimated value of the best trial.
+
+        It uses all results, whichever sampler proposed them. None while fewer than
+        :data:`~aifs_tune.samplers.aifs.N_CURVES` trials are complete, or while none probably satisfies the limits.
+        """
         space = {name: d for name, d in self._search_space.space.items() if not d.single()}
-        trials = study.get_trials(deepcopy=False)  # what was told since the last proposal too
+        trials = study.get_trials(deepcopy=False)  # includes results since the last proposal
         if not space or sum(trial.state == TrialState.COMPLETE for trial in trials) < N_CURVES:
             return None
         single_fidelity = self._aifs.single_fidelity(study, self._aifs.model(study, space), trials)
@@ -97,8 +104,10 @@ class Proposer:
         return gain, number, sign * float(single_fidelity.warp.inverse(single_fidelity.means[single_fidelity.best]))
 
     def startup_params(self, number: int) -> dict[str, Scalar] | None:
-        """The configuration with which the trial ``number`` would begin the search; None where the sampler has no start
-        of its own, or it is not allowed there."""
+        """Return the start-up configuration of trial ``number``.
+
+        None if the sampler has no start-up sequence, or if the configuration is not allowed.
+        """
         if self._spec.search.sampler != "aifs" or self._spec.search.initial is not None:
             return None
         encoding = self._search_space.encoding()
@@ -106,8 +115,10 @@ class Proposer:
         return params if self._spec.allows(params) else None
 
     def posterior_means(self, study: optuna.Study) -> dict[int, float]:
-        """By the number of each trial that is complete or was stopped early, what it is expected to be worth at the
-        last epoch, larger is better; empty while fewer than two have reported."""
+        """Return the posterior mean at the last epoch of each complete or pruned trial, by its number.
+
+        Larger is better. It is empty while fewer than two trials have reported.
+        """
         space = {name: d for name, d in self._search_space.space.items() if not d.single()}
         if not space:
             return {}
@@ -125,8 +136,10 @@ class Proposer:
         return dict(zip(numbers.tolist(), means.tolist(), strict=True))
 
     def transfer_weights(self, study: optuna.Study) -> dict[str, float]:
-        """How far the results bear out each earlier study of a warm start, 0 where it is dropped; empty while fewer
-        than :data:`~aifs_tune.samplers.aifs.N_CURVES` trials have reported."""
+        """Return the weight of each earlier study of a warm start, 0 for one that is not used.
+
+        It is empty while fewer than :data:`~aifs_tune.samplers.aifs.N_CURVES` trials have reported.
+        """
         space = {name: d for name, d in self._search_space.space.items() if not d.single()}
         if self._spec.search.sampler != "aifs" or not space:
             return {}
@@ -159,11 +172,11 @@ class Proposer:
 
 
 def _discard(_fitted: str) -> None:
-    """Whoever only looks at a study writes nothing."""
+    """Store nothing: callers that only read a study must not write to it."""
 
 
 def check_sampler(spec: SweepSpec) -> None:
-    """Refuse early a sampler that could propose nothing.
+    """Check that the sampler of a sweep exists and can search its space.
 
     Raises
     ------

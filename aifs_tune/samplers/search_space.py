@@ -1,4 +1,4 @@
-"""The space of a sweep file as samplers take it."""
+"""Search space of a sweep file in the form that samplers use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aifs_tune.space.distributions import space_distributions
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The distribution of every parameter, the conditions of some, those whose choices are ordered, and mixtures."""
+    """Distributions of all parameters, conditions, names of ordered choices, and mixtures."""
 
     space: dict[str, BaseDistribution]
     conditions: Conditions
@@ -25,6 +25,7 @@ class SearchSpace:
 
     @staticmethod
     def of(spec: SweepSpec) -> SearchSpace:
+        """Return the search space of a sweep file."""
         return SearchSpace(
             space=space_distributions(spec.space),
             conditions={name: parameter.when for name, parameter in spec.space.items() if parameter.when},
@@ -33,11 +34,12 @@ class SearchSpace:
         )
 
     def encoding(self) -> Encoding:
+        """Return the encoding of its configurations as points of the unit cube."""
         return Encoding(self.space, self.conditions, ordered=self.ordered, mixtures=self.mixtures)
 
 
 def configuration(spec: SweepSpec, encoding: Encoding, unit_point: Array) -> dict[str, Scalar]:
-    """The full configuration at one place (d,), what is fixed included, in the space's order."""
+    """Return the full configuration at one unit point (d,), with fixed parameters, in the order of the space."""
     found, params = encoding.params(unit_point), dict[str, Scalar]()
     for name, parameter in spec.space.items():
         if spec.space.is_active(name, params):
@@ -46,8 +48,11 @@ def configuration(spec: SweepSpec, encoding: Encoding, unit_point: Array) -> dic
 
 
 def distance(spec: SweepSpec, one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> float:
-    """The root mean square difference of two configurations over what is searched, 0 to 1: of numbers in parts of their
-    range, of choices, and of a parameter that is active in one of them alone, 1 where they differ."""
+    """Return the root mean square distance of two configurations over the searched parameters, from 0 to 1.
+
+    Numbers are scaled by their range. Different choices have distance 1, as has a parameter that is active in only one
+    of the two configurations.
+    """
     encoding = SearchSpace.of(spec).encoding()
     if not len(encoding):
         return 0.0

@@ -1,4 +1,4 @@
-"""What trials without a course of epochs say: a model of values, of limits and of failures, and what to try next."""
+"""Model of trials without epochs: values, outcome limits and failures, and the next proposals."""
 
 from __future__ import annotations
 
@@ -29,27 +29,32 @@ Array: TypeAlias = NDArray[np.float64]
 Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 MAX_TRIALS = 300
-"""Where there are more, the best and a sample of the others stand for all: a fit's cost grows with the third power."""
+"""Maximum number of trials to fit; of more, the best ones and a sample of the others are used.
+
+The cost of a fit grows with the third power of it.
+"""
 N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
-"""Candidates: evenly spread ones, and changes of each of the best."""
+"""Number of uniform candidates, of best trials, and of changes of each best trial."""
 N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
-"""The most promising candidates are changed so many times with each of these steps, in parts of a range."""
+"""Number of candidates to refine, changes of each, and step sizes as fractions of a range."""
 N_KERNELS = 6
-"""Kernels that stand for all that the data leave open: the most probable one alone is too sure of itself."""
+"""Number of kernels sampled from their posterior; the most probable one alone underestimates the uncertainty."""
 MAX_SAMPLED = 150
-"""With more trials that one is taken, for its cost and because it is known better."""
+"""Number of trials above which only the most probable kernel is used: it costs less and is better known then."""
 N_QUANTILES = 2000
-"""Of a normal distribution, over which a gain is averaged."""
+"""Number of quantiles of a normal distribution over which a gain is averaged."""
 LIKELY = 0.5
-"""The chance of keeping to all limits, or of not failing, from which a configuration is taken to do so."""
+"""Probability from which a configuration counts as feasible, or as one that does not fail."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The trials of a study at one moment: ``unit_points`` (n, d) and ``values`` (n,), larger is better, of those
-    measured,
-    with their ``numbers``; ``excess`` (n, k) over limits, NaN where it is not known; ``running`` (r, d) and ``failed``
-    (f, d) places."""
+    """Trials of a study at one moment.
+
+    Measured trials have ``unit_points`` (n, d), ``values`` (n,), of which larger is better, and ``numbers`` (n,).
+    ``excess`` (n, k) is how far they exceed each limit, NaN where unknown. ``running`` (r, d) and ``failed`` (f, d)
+    are unit points of the other trials.
+    """
 
     unit_points: Array
     values: Array
@@ -60,7 +65,7 @@ class Measured:
 
 
 def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_better: bool) -> Measured:
-    """What ``trials`` say, in the order of their numbers."""
+    """Read ``trials``, in the order of their numbers."""
     sign, d = 1.0 if larger_is_better else -1.0, len(encoding)
     done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and _is_finite(t) and t.params]
     if len(done) > MAX_TRIALS:
@@ -91,10 +96,10 @@ def _is_finite(trial: FrozenTrial) -> bool:
 
 
 class SingleFidelityModel:
-    """What the model makes of ``measured``, at least two trials, leaning on ``source_models``, if there are any.
+    """Model of at least two ``measured`` trials, with the ``source_models`` of a warm start, if any.
 
-    ``posteriors`` are of warped values; ``best`` is the index of the trial whose configuration has the best true value,
-    by the mean, among those that probably keep to all limits; None if none does.
+    ``posteriors`` predict warped values. ``best`` is the index of the trial with the best posterior mean among those
+    that are probably feasible; None if none is.
     """
 
     def __init__(
@@ -108,10 +113,10 @@ class SingleFidelityModel:
         self.x = encoding.features(measured.unit_points)
         self.warp = OutputWarp.of(measured.values)
         self.posteriors: list[SingleFidelityPosterior]
-        """One for each of several kernels that are about as probable as the data make them."""
+        """One posterior for each kernel that was sampled."""
         self._limits: list[tuple[SingleFidelityPosterior, float]]
         if earlier is not None and np.array_equal(earlier.measured.numbers, measured.numbers):
-            self.posteriors, self._limits = earlier.posteriors, earlier._limits  # nothing was measured since
+            self.posteriors, self._limits = earlier.posteriors, earlier._limits  # no new results
         else:
             self.posteriors = self._drawn(self.x, self.warp(measured.values))
             self._limits = [model for excess in measured.excess.T if (model := self._limit(excess)) is not None]
@@ -134,14 +139,14 @@ class SingleFidelityModel:
 
     @cached_property
     def weights(self) -> Array:
-        """How far it leans on each of the experts (k,), the mean over the posteriors; empty without them."""
+        """Weights of the source models (k,), the mean over the posteriors; empty without source models."""
         of_each = [
             each.transfer.weights for each in self.posteriors if isinstance(each, SingleFidelityTransferPosterior)
         ]
         return np.mean(of_each, axis=0) if of_each else np.empty(0)
 
     def _limit(self, excess: Array) -> tuple[SingleFidelityPosterior, float] | None:
-        """The model of a limit's excess (n,) and what 0 is in its units; None while too few are known."""
+        """Model the excess (n,) over a limit, with the limit in its scale; None while fewer than two are known."""
         known = np.isfinite(excess)
         if known.sum() < 2:
             return None
@@ -149,7 +154,7 @@ class SingleFidelityModel:
         return self._fitted(self.x[known], (excess[known] - centre) / scale), -centre / scale
 
     def log_chance(self, x: Array) -> Array:
-        """Log of the chance (m,) that ``x`` (m, c) keeps to all limits."""
+        """Compute the log probability (m,) that ``x`` (m, c) is feasible: that it satisfies all limits."""
         total = np.zeros(len(x))
         for posterior, border in self._limits:
             mean, variance = posterior.mean_and_variance(x)
@@ -158,7 +163,7 @@ class SingleFidelityModel:
 
     @cached_property
     def pending_posteriors(self) -> list[SingleFidelityPosterior]:
-        """As ``posteriors``, with what runs taken to end as expected: its surroundings promise less."""
+        """Posteriors conditioned on running trials, which are assumed to end as expected."""
         running = self.measured.running
         if not len(running):
             return self.posteriors
@@ -167,8 +172,10 @@ class SingleFidelityModel:
         return [each.condition_on_observations(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
 
     def score(self, unit_points: Array) -> Array:
-        """Log of the expected improvement (m,) at ``unit_points`` (m, d), times the chance to keep to all limits; that
-        chance alone while nothing is known to keep to them."""
+        """Compute log(expected improvement times probability of feasibility) (m,) at ``unit_points`` (m, d).
+
+        While no trial is probably feasible, it is the log of that probability alone.
+        """
         x, measured = self.encoding.features(unit_points), self.measured
         chance = self.log_chance(x)
         if self.best is None:
@@ -184,17 +191,21 @@ class SingleFidelityModel:
         return np.asarray(score)
 
     def _log_improvement(self, posterior: SingleFidelityPosterior, x: Array) -> Array:
-        """Log of the expected improvement (m,), less where noise hides what a measurement says: equation 12 of Huang et
-        al., Global Optimization of Stochastic Black-Box Systems, Journal of Global Optimization 34 (2006)."""
+        """Compute the log of the expected improvement (m,), reduced where noise makes a measurement less informative.
+
+        Equation 12 of Huang et al., Global Optimization of Stochastic Black-Box Systems, Journal of Global
+        Optimization 34 (2006).
+        """
         gain, variance = posterior.gain(x, self.x[self.best or 0])
         spread = posterior.mean_and_variance(x)[1]
-        told = 1.0 - np.sqrt(posterior.noise / (posterior.noise + spread))
-        return np.asarray(log_expected_improvement(gain, variance) + np.log(told + 1e-12))
+        informative = 1.0 - np.sqrt(posterior.noise / (posterior.noise + spread))
+        return np.asarray(log_expected_improvement(gain, variance) + np.log(informative + 1e-12))
 
     def expected_gain(self, unit_points: Array) -> Array:
-        """The expected improvement (m,) at ``unit_points`` (m, d) over the best trial in the objective's own unit,
-        times the
-        chance to keep to all limits."""
+        """Compute the expected improvement (m,) over the best trial times the probability of feasibility.
+
+        It is in the unit of the objective, at ``unit_points`` (m, d).
+        """
         assert self.best is not None
         x, here = self.encoding.features(unit_points), self.means[self.best]
         z, total = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES), np.zeros(len(unit_points))
@@ -208,8 +219,10 @@ class SingleFidelityModel:
 def propose_single_fidelity(
     single_fidelity: SingleFidelityModel, user_prior: UserPrior, rng: np.random.Generator, allows: Allows | None = None
 ) -> Array:
-    """Places (m, d) to try next that ``allows`` lets through, the most promising first: evenly spread ones and changes
-    of the best, then ever smaller changes of the most promising of these."""
+    """Return allowed unit points (m, d) to try next, the most promising first.
+
+    Candidates are uniform points and changes of the best trials, then ever smaller changes of the best candidates.
+    """
     encoding, measured = single_fidelity.encoding, single_fidelity.measured
     best = measured.unit_points[
         np.argsort(np.where(single_fidelity.keeps, -single_fidelity.means, np.inf), kind="stable")[:N_BEST]
@@ -233,7 +246,7 @@ def propose_single_fidelity(
 
 
 def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: Allows | None) -> Array:
-    """Places over all that is allowed: uniform draws, and where these rarely are, walks from what is known to be."""
+    """Draw allowed unit points: uniform ones, and where few of these are allowed, walks from allowed points."""
     found = allowed(encoding.spread(rng.random((N_UNIFORM, len(encoding)))), encoding, allows)
     for _ in range(0 if allows is None else 3):
         if len(found) < N_UNIFORM // 2:
@@ -245,7 +258,7 @@ def _spread(encoding: Encoding, known: Array, rng: np.random.Generator, allows: 
 
 
 def _changed(unit_points: Array, step: float, rng: np.random.Generator) -> Array:
-    """``unit_points`` (k, d), each so many times, moved by a normal step in some or all parameters."""
+    """Change each of ``unit_points`` (k, d) :data:`N_CHANGES` times by a normal step in some or all parameters."""
     start = np.repeat(unit_points, N_CHANGES, axis=0)
     start = np.where(np.isnan(start), rng.random(start.shape), start)
     moved = rng.random(start.shape) < rng.choice([0.3, 1.0], (len(start), 1))
@@ -254,7 +267,7 @@ def _changed(unit_points: Array, step: float, rng: np.random.Generator) -> Array
 
 
 def allowed(unit_points: Array, encoding: Encoding, allows: Allows | None) -> Array:
-    """Those of ``unit_points`` (m, d) whose configuration ``allows`` lets through."""
+    """Return those of ``unit_points`` (m, d) whose configuration ``allows`` accepts."""
     if allows is None or not len(unit_points):
         return unit_points
     return unit_points[[allows(params) for params in encoding.configurations(unit_points)]]

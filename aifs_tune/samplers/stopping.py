@@ -1,4 +1,4 @@
-"""When a running trial is not worth its next epochs."""
+"""Early stopping of running trials by their expected improvement."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from aifs_tune.samplers.acquisition import (
 from aifs_tune.samplers.learning_curves import CurveModel, Known, LearningCurve, new_trials, points_of
 
 MIN_CONTINUATION_VALUE = 0.7
-"""A trial stops when its continuation_value falls under this."""
+"""Continuation value below which a trial is stopped."""
 N_CURVES_TO_STOP = 10
-"""Trials that must have reported before the model decides."""
+"""Number of trials that must have reported before the model stops any."""
 
 
 def is_rung(epoch: int, grace: int) -> bool:
-    """Whether trials may stop after this epoch: ``grace``, twice that, four times, ..."""
+    """Return whether trials may stop after this epoch: ``grace``, twice that, four times that, and so on."""
     quotient, rest = divmod(epoch, grace)
     return epoch > 0 and rest == 0 and quotient & (quotient - 1) == 0
 
@@ -39,13 +39,31 @@ def continuation_value(
     *,
     allows: Callable[[Mapping[str, Any]], bool],
 ) -> float | None:
-    """What an epoch more of the running trial, whose course so far is ``reported``, is expected to gain, in parts of
-    what an epoch of the best new configuration that ``allows`` lets through would; infinite for the trial that is
-    expected to end highest and where nothing new is found, None while too little is known.
+    """Compute the expected improvement of one more epoch, relative to starting a new trial.
 
-    Gain is the expected improvement at the last epoch over that trial, divided by the epochs still to train. So where
-    first epochs say nothing, a trial that was worth starting goes on; where they tell, it stops as soon as a new one
-    is worth more. Newly fitted parameters of the kernel are given to ``store``.
+    Both are expected improvements at the last epoch over the trial that is expected to end best, divided by the number
+    of epochs still to train. The new trial has the best new configuration that ``allows`` accepts. So a trial that was
+    worth starting continues where first epochs are uninformative, and stops as soon as a new trial is worth more where
+    they are informative.
+
+    Parameters
+    ----------
+    model, known
+        The model of the study, and its current state.
+    reported
+        Learning curve of the running trial so far.
+    store
+        Receives newly fitted kernel parameters as JSON.
+    rng
+        Random numbers for new candidates.
+    allows
+        Whether a configuration may be proposed.
+
+    Returns
+    -------
+    float or None
+        Infinity for the trial that is expected to end best, and where no new configuration is found. None while fewer
+        than :data:`N_CURVES_TO_STOP` trials have reported.
     """
     others = [i for i, curve in enumerate(known.curves) if curve.trial != reported.trial]
     curves = [known.curves[i] for i in others] + [reported]

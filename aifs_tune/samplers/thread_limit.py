@@ -1,4 +1,4 @@
-"""The model's arithmetic on one core."""
+"""Limit of linear algebra to one thread."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """NumPy's and SciPy's linear algebra in one thread while the context lasts.
+    """Run linear algebra of NumPy and SciPy in one thread within the context.
 
-    The model's matrices are small: threads wait for each other longer than they compute, the more the more cores there
-    are. And sums taken in another order differ in their last digits: so machines with more cores would propose
-    something else.
+    The matrices of the model are small, so that several threads would mostly wait for each other. Several threads also
+    add numbers in another order, which changes the last digits: the proposals would depend on the number of cores.
     """
     with _libraries().limit(limits=1, user_api="blas"):
         yield
@@ -23,5 +22,5 @@ def single_blas_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those that are loaded at the first call: whoever calls has imported NumPy and SciPy."""
+    """Return the BLAS libraries that are loaded at the first call; callers have imported NumPy and SciPy."""
     return ThreadpoolController()

@@ -1,12 +1,12 @@
-"""How far a model leans on experts: earlier studies whose word counts as far as the new results bear it out.
+"""Transfer learning: models of earlier studies, weighted by how well they explain the new results.
 
-The values are y = sum_j b_j h_j(x) + f(x), f the Gaussian process as it is without experts, h_j what expert j expects
-and b_j normal with mean :data:`WEIGHT_MEAN` and standard deviation :data:`WEIGHT_SD`: explicit basis functions,
-equations 2.39 to
-2.43 of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006). An expert is heard while the results are
-more probable with it than without it (the log of the ratio of the evidences, from their equation 2.43, is above 0) and
-its weight is above 0; else it counts nothing and the model is what it would be without it. Earlier studies as weighted
-experts: Feurer, Letham & Bakshy, Scalable Meta-Learning for Bayesian Optimization, arXiv 1802.02219.
+Values are y = sum_j b_j h_j(x) + f(x). f is the Gaussian process without transfer, h_j the prediction of source model
+j, and b_j its weight, normal with mean :data:`WEIGHT_MEAN` and standard deviation :data:`WEIGHT_SD`. These are explicit
+basis functions, equations 2.39 to 2.43 of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006). A
+source model is used while the results are more probable with it than without it (the log of the ratio of the
+evidences, from their equation 2.43, is above 0) and its weight is above 0. Otherwise its weight is 0, and the model is
+the same as without it. The idea of weighting models of earlier studies is from Feurer, Letham & Bakshy, Scalable
+Meta-Learning for Bayesian Optimization, arXiv 1802.02219.
 """
 
 from __future__ import annotations
@@ -27,23 +27,26 @@ from aifs_tune.samplers.multi_fidelity_gp import Kernel, Points, Posterior
 Array: TypeAlias = NDArray[np.float64]
 
 WEIGHT_MEAN, WEIGHT_SD = 0.7, 0.5
-"""Mean and standard deviation of an expert's weight before there are results."""
+"""Mean and standard deviation of the prior on the weight of a source model."""
 
 
 class SourceModel(Protocol):
-    """An expert, of an earlier ``study``."""
+    """Model of the trials of an earlier ``study``."""
 
     study: str
 
     def __call__(self, x: Array) -> Array:
-        """The merits (m,) that it expects of features ``x`` (m, c), mean 0 and variance about 1."""
+        """Predict values (m,) at features ``x`` (m, c), with mean 0 and variance about 1; larger is better."""
 
 
 @dataclass(frozen=True)
 class TransferWeights:
-    """``weights`` (k,) of all experts, 0 for those that are not heard; ``heard`` (j,) are the indices of the others,
-    ``alpha`` (n,) the inverse covariance times what they leave unexplained, ``solved`` (n, j) that times what they
-    expect, ``covariance`` (j, j) that of their weights."""
+    """Weights of source models, given the results.
+
+    ``weights`` (k,) are 0 for source models that are not used; ``used`` (j,) are the indices of the others. ``alpha``
+    (n,) is the inverse covariance times the residuals, ``solved`` (n, j) the inverse covariance times the predictions
+    of the used models, and ``covariance`` (j, j) that of their weights.
+    """
 
     weights: Array
     used: NDArray[np.int64]
@@ -52,14 +55,16 @@ class TransferWeights:
     covariance: Array
 
     def at(self, factor: Array, y: Array, expected: Array) -> TransferWeights:
-        """With these weights, where results were added that are only expected and say nothing of experts."""
+        """Return the same weights for points that include fantasised results, which must not change the weights."""
         left = y - self.weights @ expected
         alpha, _ = lapack.dpotrs(factor, left, lower=1)
         return TransferWeights(self.weights, self.used, alpha, _solved(factor, expected)[:, self.used], self.covariance)
 
     def contrast(self, expected: Array, cross: Array) -> tuple[Array, Array]:
-        """What the experts add to the means and variances (m,) of how much each of m configurations exceeds the last
-        one of ``expected`` (k, m + 1), whose covariances with what was observed are ``cross`` (m + 1, n)."""
+        """Compute what source models add to the means and variances (m,) of gains over the last configuration.
+
+        ``expected`` (k, m + 1) are their predictions, and ``cross`` (m + 1, n) the covariances with observed points.
+        """
         beyond = expected[:, :-1] - expected[:, -1:]
         left = beyond[self.used] - self.solved.T @ (cross[:-1] - cross[-1]).T
         return self.weights @ beyond, np.asarray(np.einsum("jm,jl,lm->m", left, self.covariance, left), dtype=float)
@@ -71,13 +76,15 @@ def _solved(factor: Array, expected: Array) -> Array:
 
 
 def fit_transfer_weights(factor: Array, y: Array, expected: Array) -> TransferWeights:
-    """How far to lean on experts that expect ``expected`` (k, n) where ``y`` (n,) was observed, whose covariance has
-    the lower Cholesky ``factor`` (n, n)."""
+    """Fit the weights of source models that predict ``expected`` (k, n) to observed values ``y`` (n,).
+
+    ``factor`` (n, n) is the lower Cholesky factor of the covariance of ``y``.
+    """
     alpha, _ = lapack.dpotrs(factor, y, lower=1)
     solved = _solved(factor, expected)
     used = [j for j in range(len(expected)) if _is_useful(solved[:, [j]], expected[[j]], y)]
     weights, covariance = _weights(solved[:, used], expected[used], y)
-    while len(used) and weights.min() <= 0.0:  # together, one may be what another one is too much
+    while len(used) and weights.min() <= 0.0:  # of similar models, one may compensate for another
         del used[int(np.argmin(weights))]
         weights, covariance = _weights(solved[:, used], expected[used], y)
     kept = np.array(used, dtype=np.int64)
@@ -87,7 +94,7 @@ def fit_transfer_weights(factor: Array, y: Array, expected: Array) -> TransferWe
 
 
 def _weights(solved: Array, expected: Array, y: Array) -> tuple[Array, Array]:
-    """Means and covariance of the weights of some experts, given the results: equation 2.42 with a prior."""
+    """Compute the mean and covariance of weights, given the results: equation 2.42 with a prior."""
     k = len(expected)
     if not k:
         return np.empty(0), np.empty((0, 0))
@@ -97,22 +104,22 @@ def _weights(solved: Array, expected: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _is_useful(solved: Array, expected: Array, y: Array) -> bool:
-    """Whether ``y`` is more probable with this expert than without, and its weight above 0."""
+    """Return whether ``y`` is more probable with this source model than without it, and its weight is above 0."""
     weight, variance = (float(found.item()) for found in _weights(solved, expected, y))
     gain = 0.5 * np.log(variance / WEIGHT_SD**2) + 0.5 * (weight**2 / variance - WEIGHT_MEAN**2 / WEIGHT_SD**2)
     return weight > 0.0 and gain > 0.0
 
 
 def _prior_means(k: int) -> Array:
-    """Several experts share what one would be trusted with."""
+    """Return the prior means of ``k`` weights, whose sum is that of a single source model."""
     return np.full(k, WEIGHT_MEAN / k)
 
 
 class TransferPosterior(Posterior):
-    """As :class:`~aifs_tune.samplers.multi_fidelity_gp.Posterior`, leaning on ``source_models`` on the last epoch, at log
-    ``end``.
+    """:class:`~aifs_tune.samplers.multi_fidelity_gp.Posterior` with weighted ``source_models``.
 
-    What they expect there counts at another epoch as far as the kernel says that levels carry over.
+    They predict values at the last epoch, at log ``end``. At another epoch their predictions are scaled by the kernel's
+    covariance of the two epochs.
     """
 
     def __init__(
@@ -146,8 +153,8 @@ class TransferPosterior(Posterior):
         both = np.vstack([x, over[None]])
         expected = self._expected(both, np.array([u]))
         cross = self._cross(both, u, np.append(trial, np.array([over_trial])))
-        more, doubt = self.transfer.contrast(expected, cross)
-        return mean + more, variance + doubt
+        added, added_variance = self.transfer.contrast(expected, cross)
+        return mean + added, variance + added_variance
 
     def _expected(self, x: Array, u: Array) -> Array:
         kernel = self.kernel
@@ -157,7 +164,7 @@ class TransferPosterior(Posterior):
 
 
 class SingleFidelityTransferPosterior(SingleFidelityPosterior):
-    """As :class:`~aifs_tune.samplers.gp.SingleFidelityPosterior`, leaning on ``source_models``."""
+    """:class:`~aifs_tune.samplers.gp.SingleFidelityPosterior` with weighted ``source_models``."""
 
     def __init__(
         self,
@@ -193,30 +200,32 @@ class SingleFidelityTransferPosterior(SingleFidelityPosterior):
     def gain(self, x: Array, over: Array) -> tuple[Array, Array]:
         mean, variance = super().gain(x, over)
         both = np.vstack([x, over[None]])
-        more, doubt = self.transfer.contrast(self._expected(both), self._cross(both))
-        return mean + more, variance + doubt
+        added, added_variance = self.transfer.contrast(self._expected(both), self._cross(both))
+        return mean + added, variance + added_variance
 
     def _expected(self, x: Array) -> Array:
         return np.array([source_model(x) for source_model in self._source_models])
 
 
 SOURCE_TASKS = "aifs_tune:source_tasks"
-"""Key of the study attribute that holds what was taken over: nothing of another study is read later."""
+"""Key of the study attribute with copies of the source tasks, so that earlier studies are not read again."""
 MIN_TRIALS = 4
-"""Trials that an expert learns from; fewer say nothing."""
+"""Minimum number of trials of a source task."""
 
 
 @dataclass(frozen=True)
 class SourceTask:
-    """Trials of an earlier ``study``: the parameters that both have, and the merit of each trial, with mean 0 and
-    variance 1; larger is better."""
+    """Trials of an earlier ``study``: the parameters that both studies have, and the posterior mean of each trial.
+
+    Posterior means have mean 0 and variance 1; larger is better.
+    """
 
     study: str
     params: tuple[Mapping[str, Any], ...]
     posterior_means: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
+        """Return the JSON document that is stored."""
         return {
             "study": self.study,
             "trials": [[dict(p), float(f"{m:.5g}")] for p, m in zip(self.params, self.posterior_means, strict=True)],
@@ -224,27 +233,27 @@ class SourceTask:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> SourceTask:
-        """What :meth:`to_json` wrote."""
+        """Read a document of :meth:`to_json`."""
         trials = document["trials"]
         return SourceTask(document["study"], tuple(p for p, _ in trials), tuple(m for _, m in trials))
 
 
 def source_tasks_of(study: optuna.Study) -> list[SourceTask]:
-    """What a study took over; nothing, as a rule."""
+    """Return the source tasks of a study; empty without a warm start."""
     stored = study._storage.get_study_user_attrs(study._study_id).get(SOURCE_TASKS, [])
     return [SourceTask.from_json(document) for document in stored]
 
 
 def standardised(posterior_means: Sequence[float]) -> tuple[float, ...]:
-    """``posterior_means`` with mean 0 and variance 1."""
+    """Scale ``posterior_means`` to mean 0 and variance 1."""
     y = np.array(posterior_means, dtype=float)
     return tuple(((y - y.mean()) / (y.std() or 1.0)).tolist()) if len(y) else ()
 
 
 class GPSourceModel:
-    """What an earlier study expects of any configuration: a Gaussian process on the merits of its trials.
+    """Source model: a Gaussian process on the posterior means of the trials of an earlier study.
 
-    It knows of the parameters alone that varied among them, and is the same wherever it is made.
+    It uses only the parameters that varied among them, and depends only on the source task and the encoding.
     """
 
     def __init__(self, encoding: Encoding, source_task: SourceTask) -> None:
@@ -258,12 +267,12 @@ class GPSourceModel:
         self._posterior = SingleFidelityPosterior(fit(columns, x, y, SingleFidelityPrior.of(columns)), columns, x, y)
 
     def __call__(self, x: Array) -> Array:
-        """The merits (m,) that are expected of features ``x`` (m, c) of the encoding."""
+        """Predict values (m,) at features ``x`` (m, c) of the encoding."""
         return self._posterior.mean(x[:, self._columns])
 
 
 def source_models_of(encoding: Encoding, source_tasks: Sequence[SourceTask]) -> list[GPSourceModel]:
-    """An expert for each of ``source_tasks`` that has enough trials, of which some parameter varied."""
+    """Return a source model for each source task with enough trials and at least one parameter that varied."""
     found = []
     for each in source_tasks:
         varied = [name for name in encoding.names if len({str(p.get(name)) for p in each.params}) > 1]

@@ -1,4 +1,4 @@
-"""The sampler as Optuna meets it, and what it learns."""
+"""AifsSampler in Optuna studies: proposals, start-up, failures, constraints."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def test_it_learns_from_running_and_from_stopped_trials():
     assert np.median(late) > np.median(early) + 0.1
 
 
-@pytest.mark.parametrize("most_awaited", [300, 6])
-def test_trials_that_run_at_the_same_time_differ(monkeypatch, most_awaited):
-    monkeypatch.setattr(aifs, "MAX_RUNNING", most_awaited)
+@pytest.mark.parametrize("max_running", [300, 6])
+def test_trials_that_run_at_the_same_time_differ(monkeypatch, max_running):
+    monkeypatch.setattr(aifs, "MAX_RUNNING", max_running)
     study = new_study(seed=0)
     drive(study, 12)
     asked = [study.ask(SPACE).params for _ in range(16)]
@@ -114,8 +114,8 @@ def test_trials_that_run_at_the_same_time_differ(monkeypatch, most_awaited):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_where_trials_fail_it_stops_looking(seed):
-    """The score rises into a region where every trial failed: what is proposed lies at its border."""
+def test_regions_where_trials_fail_are_avoided(seed):
+    """The score rises towards a region where every trial failed: proposals lie at its boundary."""
     space = {"a": SPACE["a"]}
     study = optuna.create_study(direction="maximize", sampler=AifsSampler(seed=seed, space=space))
     for a in np.linspace(0.02, 0.98, 25).tolist():
@@ -142,7 +142,7 @@ def test_nothing_is_proposed_that_is_not_allowed():
     assert best > -0.12, "the best allowed is about -0.06"
 
 
-def test_constraints_that_nothing_keeps_are_an_error_and_no_hang():
+def test_constraints_that_nothing_satisfies_are_an_error_and_no_hang():
     study = new_study(seed=0, allows=lambda params: False)
     with pytest.raises(optuna.exceptions.OptunaError, match="50,000"):
         study.ask(SPACE)
@@ -182,8 +182,8 @@ def test_a_thousand_workers_can_ask_before_anybody_has_reported():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_does_not_make_one_lucky_trial_the_answer(seed):
-    """Twenty trials each say that y is better than x and z; the best value of all is a lucky one of x."""
+def test_one_trial_with_favourable_noise_does_not_decide_the_search(seed):
+    """Twenty trials of each choice show that y is best; the best single value is an outlier of x."""
     rng = np.random.default_rng(0)
     study = new_study(seed=seed, last_epoch=1)
     for _ in range(60):
@@ -195,6 +195,6 @@ def test_noise_does_not_make_one_lucky_trial_the_answer(seed):
         }
         noise = 0.15 * rng.standard_normal()
         study.add_trial(create_trial(params=params, distributions=SPACE, value=score(params) + noise))
-    lucky = {"a": 0.7, "b": 1e-3, "c": "x", "d": 6}
-    study.add_trial(create_trial(params=lucky, distributions=SPACE, value=study.best_value + 0.1))
+    outlier = {"a": 0.7, "b": 1e-3, "c": "x", "d": 6}
+    study.add_trial(create_trial(params=outlier, distributions=SPACE, value=study.best_value + 0.1))
     assert study.ask(SPACE).params["c"] == "y"

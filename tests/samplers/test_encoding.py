@@ -20,7 +20,7 @@ axes = pytest.mark.parametrize("distribution", AXES.values(), ids=AXES)
 
 @axes
 @given(unit_point=st.floats(0, 1))
-def test_every_place_is_a_value_of_the_parameter_and_its_own_place_is_the_snapped_one(distribution, unit_point):
+def test_every_unit_point_has_an_allowed_value_whose_unit_point_is_the_snapped_one(distribution, unit_point):
     axis = Axis(distribution)
     value = axis.values(np.array([unit_point]))[0]
     assert distribution._contains(distribution.to_internal_repr(value))
@@ -29,7 +29,7 @@ def test_every_place_is_a_value_of_the_parameter_and_its_own_place_is_the_snappe
 
 
 @pytest.mark.parametrize("name", [name for name in AXES if "log" not in name])
-def test_places_are_shared_out_evenly(name):
+def test_values_share_the_unit_interval_evenly(name):
     distribution = AXES[name]
     axis = Axis(distribution)
     values = axis.values((np.arange(20_000) + 0.5) / 20_000)

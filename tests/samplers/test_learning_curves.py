@@ -29,7 +29,7 @@ def test_a_trial_stands_where_the_median_of_its_last_epochs_is():
     assert smoothed(np.array([3, 10, 52]), np.array([1.0, 5, 2])).tolist() == [1, 5, 2], "gaps: nothing is recent"
 
 
-def test_one_lucky_epoch_lifts_nothing_for_long():
+def test_one_outlying_epoch_has_no_lasting_effect():
     curve = np.full(20, 0.5)
     curve[6] = 0.9
     assert smoothed(np.arange(1, 21), curve)[11:].tolist() == [0.5] * 9

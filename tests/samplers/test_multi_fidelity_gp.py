@@ -92,7 +92,7 @@ def test_the_posterior_is_that_of_direct_inversion(seed):
     np.testing.assert_allclose(posterior.mean(x, u, asked), mean[:-1], atol=1e-7)
     gain, variance = posterior.gain(x, u, asked, over, over_trial)
     np.testing.assert_allclose(gain, mean[:-1] - mean[-1], atol=1e-7)
-    offset = np.exp(theta[7]) * (trial < 0)  # a new configuration is judged without the luck of a trial
+    offset = np.exp(theta[7]) * (trial < 0)  # a new trial has no known offset
     expected = np.diag(cov)[:-1] + cov[-1, -1] - 2 * cov[:-1, -1] - offset
     np.testing.assert_allclose(variance, np.maximum(expected, 0), atol=1e-7)
 

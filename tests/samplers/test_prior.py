@@ -14,10 +14,10 @@ SPACE = {
     "d": FloatDistribution(0, 1),
 }
 ENCODING = Encoding(SPACE)
-GUESS = UserPrior(ENCODING, {"a": 1e-1, "c": "y"})
+USER_PRIOR = UserPrior(ENCODING, {"a": 1e-1, "c": "y"})
 
 
-def test_the_guess_is_a_density_with_its_peak_at_the_value():
+def test_the_prior_is_a_density_with_its_peak_at_the_value():
     z = np.linspace(0, 1, 4001)
     unit_points = np.stack([z, np.full(4001, 0.75), np.full(4001, 0.5)], axis=1)
     density = np.exp(UserPrior(ENCODING, {"a": 1e-1}).log_density(unit_points))
@@ -26,15 +26,15 @@ def test_the_guess_is_a_density_with_its_peak_at_the_value():
     assert density.min() >= UNIFORM_SHARE
 
 
-def test_a_choice_is_preferred_and_what_is_inactive_says_nothing():
-    x, y, none = GUESS.log_density(np.array([[0.75, 0.25, 0.1], [0.75, 0.75, 0.1], [0.75, np.nan, 0.1]]))
+def test_the_choice_of_the_prior_is_preferred_and_inactive_parameters_do_not_count():
+    x, y, none = USER_PRIOR.log_density(np.array([[0.75, 0.25, 0.1], [0.75, 0.75, 0.1], [0.75, np.nan, 0.1]]))
     assert y - x == pytest.approx(np.log(2 - UNIFORM_SHARE) - np.log(UNIFORM_SHARE))
     assert x < none < y
 
 
-def test_bent_places_lie_around_the_guess_and_leave_the_others_alone():
+def test_transformed_points_lie_around_the_prior_and_leave_other_parameters_alone():
     unit_points = np.random.default_rng(0).random((2000, 3))
-    transformed = GUESS.transformed(unit_points)
+    transformed = USER_PRIOR.transformed(unit_points)
     assert np.median(transformed[:, 0]) == pytest.approx(ENCODING.axes[0].unit_point(1e-1), abs=0.03)
     assert transformed.min() >= 0
     assert transformed.max() <= 1
@@ -42,15 +42,15 @@ def test_bent_places_lie_around_the_guess_and_leave_the_others_alone():
     np.testing.assert_array_equal(transformed[:, 2], unit_points[:, 2])
 
 
-def test_results_outweigh_the_guess():
+def test_results_outweigh_the_prior():
     unit_points = np.array([[0.75, 0.75, 0.5]])
-    full, faded = (GUESS.weighted(np.zeros(1), unit_points, n)[0] for n in (int(BETA), 100 * int(BETA)))
-    assert full == pytest.approx(GUESS.log_density(unit_points)[0])
+    full, faded = (USER_PRIOR.weighted(np.zeros(1), unit_points, n)[0] for n in (int(BETA), 100 * int(BETA)))
+    assert full == pytest.approx(USER_PRIOR.log_density(unit_points)[0])
     assert faded == pytest.approx(full / 100)
 
 
 @pytest.mark.parametrize(("user_prior", "better"), [({"a": 0.1, "d": 0.3}, True), ({"a": 2e-4, "d": 0.95}, False)])
-def test_a_good_guess_helps_at_once_and_a_wrong_one_is_overcome(user_prior, better):
+def test_a_good_prior_helps_at_once_and_a_wrong_one_is_overcome(user_prior, better):
     """Best at a = 0.1, d = 0.3."""
 
     def values_of(n, **options):

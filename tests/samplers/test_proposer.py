@@ -1,4 +1,4 @@
-"""Samplers by name on a real study, and what the study's model answers."""
+"""Samplers by name on a real study, and predictions of its model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_names_of_a_sweep_file_are_those_that_can_be_made():
 
 @pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("constraints", [[], ["units <= 32 or optimizer == 'sgd'"]], ids=["free", "constrained"])
-def test_every_sampler_serves_workers_that_ask_before_others_have_told(url, name, constraints):
+def test_every_sampler_proposes_before_other_workers_have_results(url, name, constraints):
     study = open_study("s", space=SPACE, storage=url, sampler=name, constraints=constraints)
     for _ in range(5):
         trials = [study.ask() for _ in range(4)]
@@ -63,7 +63,7 @@ def test_a_grid_is_searched_to_the_end(url, name):
 @pytest.mark.parametrize("name", ["grid", "brute_force"])
 def test_a_grid_needs_steps(name):
     spec = SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=name))
-    with pytest.raises(RequestError, match="a grid needs a step or choices for rate"):
+    with pytest.raises(RequestError, match="rate is continuous; a grid needs a step or choices for it"):
         check_sampler(spec)
 
 
@@ -74,7 +74,7 @@ def test_a_sampler_whose_package_is_missing_says_so_before_anything_runs(monkeyp
         check_sampler(SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=name)))
 
 
-def test_a_lab_s_own_sampler_is_imported_and_seeded(url, tmp_path, monkeypatch):
+def test_a_user_s_own_sampler_is_imported_and_seeded(url, tmp_path, monkeypatch):
     (tmp_path / "labsampler.py").write_text(
         "from optuna.samplers import RandomSampler\nclass Ours(RandomSampler): pass\nthing = 3\n"
     )
@@ -82,7 +82,11 @@ def test_a_lab_s_own_sampler_is_imported_and_seeded(url, tmp_path, monkeypatch):
     one, two = (open_study(name, space=SPACE, storage=url, sampler="labsampler:Ours", seed=4) for name in "ab")
     assert dict(one.ask().params) == dict(two.ask().params)
     sys.modules.pop("labsampler")
-    wrongs = {"labsampler:thing": "extends optuna's", "labsampler:No": "cannot be", "no_lab:X": "cannot be"}
+    wrongs = {
+        "labsampler:thing": "a subclass of optuna.samplers.BaseSampler",
+        "labsampler:No": "cannot be",
+        "no_lab:X": "cannot be",
+    }
     for wrong, words in wrongs.items():
         with pytest.raises(RequestError, match=words):
             check_sampler(SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=wrong)))
@@ -103,7 +107,7 @@ def test_rungs_double(grace, rungs):
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
+def test_a_hopeless_trial_has_a_smaller_expected_improvement_than_a_new_one(url, mode):
     sign = 1.0 if mode == "max" else -1.0
     space = {"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}}
     spec = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective={"metric": "score", "mode": mode})
@@ -133,8 +137,8 @@ def test_of_a_hopeless_trial_less_is_expected_than_of_a_new_one(url, mode):
     assert any(KERNEL in t.system_attrs for t in stored.trials)
 
 
-def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
-    """At epoch 1 every value is luck; at epoch 4 half of the rest is told."""
+def test_a_trial_worth_starting_continues_where_first_epochs_are_uninformative(url):
+    """Values of epoch 1 are random; epoch 4 reveals half of the true difference."""
     space = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
     spec = SweepSpec(name="s", space=space, search=SearchSpec(epochs=16), objective={"metric": "score", "mode": "max"})
     study = start_study(Storage(url, create=True), spec, "s")
@@ -145,7 +149,7 @@ def test_where_first_epochs_say_nothing_what_was_worth_starting_goes_on(url):
         for epoch in range(1, 17):
             study.report(trial, epoch, {"score": 1 - (x - 0.6) ** 2 if epoch >= 4 else rng.random()})
         study.tell(trial)
-    worst = 0.0  # the worst luck there is
+    worst = 0.0  # the lowest possible value
 
     def continuation_value(x):
         return study.continuation_value(running_at(study, x), 1, worst)
@@ -176,7 +180,7 @@ def running_at(study, x):
     return study.ask()
 
 
-def test_a_trial_is_not_given_up_for_what_the_constraints_forbid(tmp_path):
+def test_a_trial_is_not_stopped_for_a_configuration_that_constraints_exclude(tmp_path):
     free = a_rising_study(f"sqlite:///{tmp_path}/free.db")
     held = a_rising_study(f"sqlite:///{tmp_path}/held.db", constraints=("x <= 0.41",))
     free_value = free.continuation_value(running_at(free, 0.39), 1, 0.39 - 1)
@@ -184,7 +188,7 @@ def test_a_trial_is_not_given_up_for_what_the_constraints_forbid(tmp_path):
     assert held_value > 3 * free_value, "beyond 0.41, where more is to be had, nothing is allowed"
 
 
-def test_a_trial_is_not_given_up_for_what_fails(tmp_path):
+def test_a_trial_is_not_stopped_for_a_configuration_that_fails(tmp_path):
     free, failing = (a_rising_study(f"sqlite:///{tmp_path}/{name}.db") for name in ("free", "failing"))
     for x in np.linspace(0.41, 1.0, 16):
         failing.tell(running_at(failing, float(x)), state="failed", reason="meltdown")
@@ -193,7 +197,7 @@ def test_a_trial_is_not_given_up_for_what_fails(tmp_path):
     assert failing_value > 2 * free_value
 
 
-def test_only_a_running_trial_has_a_promise(url):
+def test_only_a_running_trial_has_a_continuation_value(url):
     study = a_rising_study(url)
     with pytest.raises(ConflictError, match="trial 3 is complete; only a running trial"):
         study.continuation_value(3, 1, 0.5)

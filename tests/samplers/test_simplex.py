@@ -23,7 +23,7 @@ def mixtures(draw):
 
 
 @given(mixtures(), st.integers(0, 1000))
-def test_balanced_amounts_keep_their_ranges_and_the_total(mixture, seed):
+def test_projected_amounts_keep_their_ranges_and_the_total(mixture, seed):
     ranges, total = mixture
     given_amounts = np.random.default_rng(seed).uniform(-1.0, 12.0, len(ranges)).tolist()
     found = project_to_total(given_amounts, ranges, total)
@@ -41,7 +41,7 @@ def test_the_nearest_point_is_taken():
 
 
 @given(mixtures(), st.integers(0, 1000))
-def test_places_keep_the_total_too(mixture, seed):
+def test_unit_points_keep_the_total_too(mixture, seed):
     ranges, total = mixture
     low, high = np.array(ranges).T
     simplex = Simplex(list(range(len(low))), low, high - low, total)
@@ -52,7 +52,7 @@ def test_places_keep_the_total_too(mixture, seed):
         assert unit_points.max() <= 1.0
 
 
-def test_even_places_are_spread_evenly_over_the_triangle():
+def test_uniform_points_are_spread_evenly_over_the_triangle():
     simplex = Simplex([0, 1, 2], np.zeros(3), np.ones(3), 1.0)
     amounts = simplex.spread(np.random.default_rng(0).random((20_000, 3)))
     # the chance that a component is above t is (1 - t) ** 2, by the areas of triangles
@@ -60,7 +60,7 @@ def test_even_places_are_spread_evenly_over_the_triangle():
         assert np.allclose((amounts > t).mean(0), (1 - t) ** 2, atol=0.012)
 
 
-def test_and_over_a_triangle_that_is_cut():
+def test_uniform_points_are_spread_evenly_over_a_cut_triangle():
     low, high = np.array([0.1, 0.2, 0.0]), np.array([0.6, 0.7, 0.3])
     simplex = Simplex([0, 1, 2], low, high - low, 1.0)
     amounts = low + simplex.spread(np.random.default_rng(0).random((20_000, 3))) * (high - low)

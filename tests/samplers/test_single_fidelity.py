@@ -1,4 +1,4 @@
-"""The model of trials without epochs: its numbers, and what follows from them."""
+"""Model of trials without epochs: its numbers and its proposals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aifs_tune.samplers.gp import (
     OutputWarp,
     SingleFidelityPosterior,
     SingleFidelityPrior,
-    sample_theta,
     fit,
     loss_and_gradient,
+    sample_theta,
 )
 from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.single_fidelity import Measured, SingleFidelityModel, measured_in, propose_single_fidelity
@@ -65,7 +65,7 @@ def test_means_variances_and_gains_are_those_of_the_formula():
     assert np.allclose(variance, np.diag(joint)[:3] + joint[3, 3] - 2 * joint[:3, 3])
 
 
-def test_kernels_are_drawn_as_probable_as_they_are():
+def test_kernels_are_sampled_from_their_posterior():
     """With one observation nothing is learnt: the draws are spread as the prior is."""
     x, y = np.zeros((1, 4)), np.zeros(1)
     draws = np.array(sample_theta(COLUMNS, x, y, PRIOR, PRIOR.mean, 600, np.random.default_rng(1)))
@@ -140,7 +140,7 @@ def test_the_gain_is_that_of_random_draws():
     assert single_fidelity.expected_gain(unit_point)[0] == pytest.approx(np.mean(means), rel=0.15, abs=1e-6)
 
 
-def test_what_runs_is_not_proposed_again():
+def test_running_configurations_are_not_proposed_again():
     encoding = Encoding(SPACE)
     free = SingleFidelityModel(encoding, measured())
     first = propose_single_fidelity(free, UserPrior(encoding, {}), np.random.default_rng(0))[0]

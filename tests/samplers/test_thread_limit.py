@@ -1,4 +1,4 @@
-"""The model computes on one core, whatever the machine has."""
+"""Linear algebra of the model runs in one thread, however many cores the machine has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the sampler leans on earlier studies."""
+"""Weights of source models in a study with a warm start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def truth(x):
 
 
 class Says:
-    """An expert that is a function."""
+    """Source model that is a function."""
 
     study = "earlier"
 
@@ -68,7 +68,7 @@ def test_the_weights_are_those_of_bayes_theorem():
     assert found.alpha == pytest.approx(np.linalg.solve(covariance, y - weight * expected[0]))
 
 
-def test_an_expert_that_is_right_is_followed_where_nothing_was_measured():
+def test_a_correct_source_model_is_followed_where_nothing_was_measured():
     x = np.random.default_rng(5).random((200, 2))
     plain = posterior(Says(lambda x: 0 * x[:, 0] + 0.2), n=5)
     transfer = posterior(Says(truth), n=5)
@@ -81,7 +81,7 @@ def test_an_expert_that_is_right_is_followed_where_nothing_was_measured():
 
 
 @pytest.mark.parametrize("wrong", [lambda x: -truth(x), lambda x: np.cos(40 * x[:, 0] + 17 * x[:, 1])])
-def test_what_misleads_counts_nothing_and_the_model_is_what_it_was(wrong):
+def test_a_misleading_source_model_has_weight_0_and_changes_nothing(wrong):
     transfer = posterior(Says(wrong), n=40)
     assert transfer.transfer.weights.tolist() == [0.0]
     cold = Posterior(transfer.kernel, transfer.points)
@@ -92,7 +92,7 @@ def test_what_misleads_counts_nothing_and_the_model_is_what_it_was(wrong):
         assert np.allclose(one, other)
 
 
-def test_of_two_experts_the_wrong_one_is_dropped_alone():
+def test_only_the_wrong_one_of_two_source_models_is_dropped():
     x, y = observed(12)
     kernel = Kernel(Prior.of(2).mean, COLUMNS)
     points = Points(x, np.zeros(12), np.arange(12), y)
@@ -102,7 +102,7 @@ def test_of_two_experts_the_wrong_one_is_dropped_alone():
     assert found.used.tolist() == [1]
 
 
-def test_what_is_only_awaited_changes_no_weight():
+def test_pending_trials_change_no_weight():
     transfer = posterior(Says(truth))
     x = np.vstack([transfer.points.x, [[0.5, 0.5]]])
     more = Points(x, np.zeros(13), np.arange(13), np.append(transfer.points.y, -3.0))
@@ -122,7 +122,7 @@ def test_without_epochs_the_gain_agrees_with_the_means():
     assert (variance >= cold.mean_and_variance(at)[1] - 1e-12).all(), "a weight that is not known adds doubt"
 
 
-def test_an_expert_knows_only_of_parameters_that_varied():
+def test_a_source_model_uses_only_parameters_that_varied():
     encoding = Encoding(
         {"x": FloatDistribution(0, 1), "kind": CategoricalDistribution(["a", "b"]), "new": FloatDistribution(0, 1)}
     )
