@@ -1,33 +1,45 @@
-"""Statistics of a study: comparisons, importance, suggestions and scores of a test set.
-
-Names load on first use, so importing this package stays cheap.
-"""
+"""Statistics of a study: comparisons, importance of parameters, suggestions, and scores on a test set."""
 
 from typing import TYPE_CHECKING
 
 from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aifs_tune.analysis.classification import evaluate_classes
-    from aifs_tune.analysis.paired import compare_all
+    from aifs_tune.analysis.bootstrap import Resampling
+    from aifs_tune.analysis.classification import HeldOutClasses, evaluate_classes
+    from aifs_tune.analysis.paired import Comparison, compare_all
+    from aifs_tune.analysis.regression import HeldOutTarget, evaluate_values
     from aifs_tune.analysis.scores import Scores, Split
-    from aifs_tune.analysis.study_tables import analyse
+    from aifs_tune.analysis.study_tables import Analysis, analyse
 
 __all__ = [
+    "Analysis",
+    "Comparison",
+    "HeldOutClasses",
+    "HeldOutTarget",
+    "Resampling",
     "Scores",
     "Split",
     "analyse",
     "compare_all",
     "evaluate_classes",
+    "evaluate_values",
 ]
 
+# Names load on first use, so importing this package stays cheap.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Analysis": "study_tables",
+        "Comparison": "paired",
+        "HeldOutClasses": "classification",
+        "HeldOutTarget": "regression",
+        "Resampling": "bootstrap",
         "Scores": "scores",
         "Split": "scores",
         "analyse": "study_tables",
         "compare_all": "paired",
         "evaluate_classes": "classification",
+        "evaluate_values": "regression",
     },
 )

@@ -1,7 +1,8 @@
-"""How far a score of a finite test part may lie from that of all data like it: the bootstrap, of examples or of groups.
+"""Bootstrap intervals for scores on a test set.
 
-Groups (fields, patients, plates) are drawn whole where they are given: examples of one group are alike, and drawing
-them singly makes intervals too narrow. Intervals are those of percentiles (Efron and Tibshirani 1993, chapter 13).
+Where groups are given (fields, patients, plates), whole groups are resampled: examples of one group are similar, and
+resampling single examples would give intervals that are too narrow. Intervals are percentile intervals (Efron and
+Tibshirani 1993, chapter 13).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
 MIN_UNITS = 5
-"""With fewer examples, or groups, the draws hardly differ: there is no interval."""
+"""Minimum number of examples or groups for an interval; with fewer, the resamples hardly differ."""
 _MIN_SHARE = 0.9
-"""Of the draws must have the score; it is undefined where a draw lacks a class."""
+"""Minimum share of the resamples in which a score is defined; it is undefined where a class is missing."""
 
 
 @dataclass(frozen=True)
 class ScoreEstimate:
-    """A score, and the interval that its draws leave; None where it is undefined or has none."""
+    """A score and the ends of its interval; None where it is undefined or has no interval."""
 
     value: float | None
     low: float | None = None
@@ -36,12 +37,36 @@ class ScoreEstimate:
         return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
 
     def to_dict(self) -> dict[str, float | None]:
+        """Return plain values for JSON."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made: ``n_draws`` draws from ``seed``, each interval with ``confidence``; 0 draws make none."""
+    """Bootstrap settings for the intervals of scores.
+
+    Parameters
+    ----------
+    n_draws : int, default 1000
+        Number of resamples, 0 or more. With 0, scores have no intervals.
+    seed : int, default 0
+        Seed of the resamples.
+    confidence : float, default 0.95
+        Confidence of each interval, between 0 and 1.
+
+    Raises
+    ------
+    RequestError
+        If ``n_draws`` or ``confidence`` is out of range.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import Resampling, evaluate_values
+    >>> no_intervals = Resampling(n_draws=0)
+    >>> mass, = evaluate_values([1, 2, 3, 4, 5], [1, 2, 3, 4, 6], targets={"mass": "kg"}, resampling=no_intervals)
+    >>> print(mass.scores["mae"])
+    0.200
+    """
 
     n_draws: int = 1000
     seed: int = 0
@@ -56,14 +81,27 @@ class Resampling:
     def estimates(
         self, scores: Callable[[Array], Mapping[str, float]], n: int, groups: Sequence[Any] | None
     ) -> dict[str, ScoreEstimate]:
-        """Each of ``scores``, a function of the weights (n,) of the examples, with its interval.
+        """Compute scores with their intervals.
 
-        A draw's weights say how often it has each example. A score is NaN where it is undefined.
+        Parameters
+        ----------
+        scores : callable
+            Function of the weights (n,) of the examples that returns scores by name, NaN where undefined. In a
+            resample, the weight of an example is the number of its copies.
+        n : int
+            Number of examples.
+        groups : sequence, optional
+            The group of each example (n,). If given, whole groups are resampled.
+
+        Returns
+        -------
+        dict of str to ScoreEstimate
+            Each score with its interval.
 
         Raises
         ------
         RequestError
-            If the groups are not one for each example.
+            If the number of groups is not ``n``.
         """
         units = units_of(n, groups)
         values = scores(np.ones(n))
@@ -90,17 +128,17 @@ class Resampling:
 
 
 def units_of(n: int, groups: Sequence[Any] | None) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """What is drawn whole, as numbers from 0 (n,): the group of each example, or each example.
+    """Number the units to resample, from 0 (n,): the group of each example, or the example itself.
 
     Raises
     ------
     RequestError
-        If the groups are not one for each example.
+        If the number of groups is not ``n``.
     """
     if groups is None:
         return np.arange(n, dtype=np.int64)
     if len(groups) != n:
-        raise RequestError(f"groups: {len(groups)} of them; allowed: one for each of the {n} examples")
+        raise RequestError(f"groups: {len(groups)} values; allowed: {n}, one for each example")
     return np.unique([str(group) for group in groups], return_inverse=True)[1].astype(np.int64).reshape(n)
 
 

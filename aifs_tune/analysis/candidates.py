@@ -1,4 +1,4 @@
-"""Which configurations are compared: the best of a study, trials by number, the best of another study."""
+"""Selection of the candidates of a confirmation: best trials of a study, given trials, or trials of another study."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration that is confirmed; ``trial`` is that of the study that found it, None for the stated default."""
+    """Configuration that a confirmation trains again; ``trial`` is its number, None for the default configuration."""
 
     name: str
     trial: int | None
     params: Mapping[str, Scalar]
 
     def to_json(self) -> dict[str, Any]:
-        """As a fact of the confirmation."""
+        """Return the document that the confirmation stores."""
         return {"name": self.name, "trial": self.trial, "params": dict(self.params)}
 
 
 def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) -> tuple[Candidate, ...]:
-    """The baseline and the ``top`` best configurations that differ from it and from each other, the best first.
+    """Return the baseline and the ``top`` best configurations that differ from it and from each other, the best first.
 
-    ``baseline`` is the trial that is one; None for the default that the space states.
+    The baseline is the trial with the number ``baseline``, or the default configuration of the search space.
 
     Raises
     ------
     RequestError
-        If there is no baseline or nothing to compare with it, or a configuration changed while it trained;
-        NotFoundError while no trial is complete.
+        If there is no baseline or no other configuration, or a configuration changed during training.
+    NotFoundError
+        If no trial is complete.
     """
     if baseline is not None:
         first = _candidate(BASELINE, study.trial(baseline))
     else:
         default = study.spec.space.default_params()
         if default is None:
-            raise RequestError(
-                f"study {study.name!r}: its space states no default configuration; allowed: --baseline TRIAL"
-            )
+            raise RequestError(f"Study {study.name!r} has no default configuration. Give a baseline: --baseline TRIAL")
         first = Candidate(BASELINE, None, default)
     found = [first]
     for trial in study.best_trials(study.counts()["complete"]):
@@ -54,32 +53,42 @@ def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) 
             found.append(_candidate(f"trial {trial.number}", trial))
     if len(found) < 2:
         raise RequestError(
-            f"study {study.name!r}: its complete trials have one configuration, that of the baseline; allowed: a study "
-            "with another one, or --baseline TRIAL"
+            f"Study {study.name!r} has no complete trial with another configuration than the baseline. "
+            "Run more trials, or give another baseline: --baseline TRIAL"
         )
     return tuple(found)
 
 
 def chosen_candidates(study: StudyRecord, entries: Sequence[str]) -> tuple[Candidate, ...]:
-    """Trials by name, the first as the baseline: each is a number of ``study``, or another study of its storage as
-    ``NAME`` (its best trial) or ``NAME:TRIAL``. Before another study as the first stands the best trial of ``study``.
+    """Return the trials that ``entries`` name, the first as the baseline.
+
+    An entry is a trial number of ``study``, or another study of its storage: ``NAME`` for its best trial, or
+    ``NAME:TRIAL``. If the first entry is another study, the best trial of ``study`` is the baseline.
 
     Raises
     ------
     RequestError
-        If two of them have the same configuration, one changed while it trained, or another study asks something
-        else; NotFoundError if there is no such study or trial; ConflictError if it is about other data.
+        If two trials have the same configuration, one changed during training, or another study has another trainer,
+        objective or number of epochs.
+    NotFoundError
+        If there is no such study or trial.
+    ConflictError
+        If another study has other data.
     """
     found = [_entered(study, entry) for entry in entries]
     if entries and not entries[0].isdecimal():
         best = study.best
         found.insert(0, _candidate(f"{study.name} trial {best.number}", best))
     if len(found) < 2:
-        raise RequestError("TRIAL: one was given; allowed: two or more, the first as the baseline, or another study")
+        raise RequestError(
+            "TRIAL: one trial is not enough; allowed: two or more, of which the first is the baseline, or another study"
+        )
     for i, each in enumerate(found):
         for earlier in found[:i]:
             if dict(each.params) == dict(earlier.params):
-                raise RequestError(f"{earlier.name} and {each.name} have the same configuration; allowed: others")
+                raise RequestError(
+                    f"{earlier.name} and {each.name} have the same configuration; allowed: different configurations"
+                )
     return tuple(found)
 
 
@@ -88,7 +97,7 @@ def _entered(study: StudyRecord, entry: str) -> Candidate:
         return _candidate(f"trial {entry}", study.trial(int(entry)))
     name, _, number = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "")
     other = get_study(study.storage, name)
-    _check_same_question(study, other)
+    _check_comparable(study, other)
     trial = other.trial(int(number)) if number else other.best
     candidate = _candidate(f"{other.name} trial {trial.number}", trial)
     try:
@@ -98,25 +107,25 @@ def _entered(study: StudyRecord, entry: str) -> Candidate:
     return candidate
 
 
-def _check_same_question(study: StudyRecord, other: StudyRecord) -> None:
+def _check_comparable(study: StudyRecord, other: StudyRecord) -> None:
     for part in ("trainer", "objective"):
         if getattr(study.spec, part) != getattr(other.spec, part):
             raise RequestError(
-                f"study {other.name!r} has another {part} than {study.name!r}; allowed: studies that ask the same"
+                f"Studies {study.name!r} and {other.name!r} have different {part}s; allowed: the same {part}"
             )
     if study.spec.search.epochs != other.spec.search.epochs:
         raise RequestError(
-            f"study {other.name!r} trains {other.spec.search.epochs} epochs and {study.name!r} "
-            f"{study.spec.search.epochs}; allowed: studies of as many"
+            f"Study {other.name!r} trains {other.spec.search.epochs} epochs and {study.name!r} "
+            f"{study.spec.search.epochs}; allowed: the same number of epochs"
         )
     if study.fingerprint != other.fingerprint:
-        raise ConflictError(f"studies {study.name!r} and {other.name!r} are about other data; allowed: the same")
+        raise ConflictError(f"Studies {study.name!r} and {other.name!r} have different data; allowed: the same data")
 
 
 def _candidate(name: str, trial: Trial) -> Candidate:
     if trial.schedule:
         raise RequestError(
-            f"trial {trial.number} changed while it trained; allowed: a configuration, such as that of a study that "
-            "replays its schedule"
+            f"The parameters of trial {trial.number} changed during training (population based training). "
+            "Allowed: a trial with constant parameters, such as one of a study that replays its schedule"
         )
     return Candidate(name, trial.number, dict(trial.params))

@@ -1,9 +1,4 @@
-"""What predicted probabilities are worth on examples that no trial saw.
-
-found = evaluate_classes(y_true, probabilities, classes=["galaxy", "star"], groups=fields)
-print(found.report.to_text())
-found.scores["macro_f1"]      # 0.736 [0.702, 0.768]
-"""
+"""Evaluation of predicted class probabilities on held-out examples."""
 
 from __future__ import annotations
 
@@ -23,7 +18,7 @@ from aifs_tune.errors import RequestError
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One class, or an average; ``support`` is the number of examples that are of it. What would divide by 0 is 0."""
+    """Scores of one class, or an average; ``support`` is the number of its examples. Undefined scores are 0."""
 
     name: str
     precision: float
@@ -34,28 +29,29 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """A row a class in their order, then the averages: over all decisions (micro), over classes (macro), and over
-    classes weighted by support.
+    """Precision, recall and F1 of each class, and their averages.
 
-    A class without an example here counts in no average over classes; an example taken for it counts against its own.
+    Averages are over all decisions (micro), over classes (macro), and over classes weighted by support. A class without
+    examples is left out of averages over classes. An example predicted as that class is an error of its own class.
     """
 
     classes: tuple[ReportRow, ...]
     averages: tuple[ReportRow, ...]
 
     def to_text(self, digits: int = 3) -> str:
-        """The table, laid out as scikit-learn's ``classification_report``."""
+        """Return the table in the layout of scikit-learn's ``classification_report``."""
         width = max(len(row.name) for row in (*self.classes, *self.averages))
         heads = "".join(f" {head:>9}" for head in ("precision", "recall", "f1-score", "support"))
         blocks = [[_line(row, width, digits) for row in rows] for rows in (self.classes, self.averages)]
         return "\n".join([" " * width + " " + heads, "", *blocks[0], "", *blocks[1]])
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a class and a row an average, named by the index."""
+        """Return a table with one row for each class and each average, named by the index."""
         rows = [asdict(row) for row in (*self.classes, *self.averages)]
         return pd.DataFrame(rows).set_index("name")
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
         return {
             "classes": [asdict(row) for row in self.classes],
             "averages": [asdict(row) for row in self.averages],
@@ -63,7 +59,7 @@ class ClassReport:
 
 
 def class_report(confusion: NDArray[np.int64], names: Sequence[str]) -> ClassReport:
-    """From a confusion matrix (k, k), rows true and columns predicted."""
+    """Compute the report of a confusion matrix (k, k), with true classes in rows and predicted ones in columns."""
     precision, recall, f1 = scores_of(confusion.astype(np.float64))
     support = confusion.sum(axis=1)
     rows = tuple(
@@ -80,7 +76,7 @@ def class_report(confusion: NDArray[np.int64], names: Sequence[str]) -> ClassRep
 
 
 def scores_of(confusion: Array) -> tuple[Array, Array, Array]:
-    """Precision, recall and F1 (k,) each, 0 where they are undefined; entries may be weights."""
+    """Compute precision, recall and F1 (k,) each, 0 where undefined; entries may be weights."""
     right = np.diag(confusion)
     predicted, true = confusion.sum(axis=0), confusion.sum(axis=1)
     return _part(right, predicted), _part(right, true), _part(2 * right, predicted + true)
@@ -97,8 +93,11 @@ def _line(row: ReportRow, width: int, digits: int) -> str:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The predictions whose confidence, the probability of the predicted class, lies above ``low`` and up to ``high``:
-    how many, their mean confidence, and the share of them that is right. None for both where there are none."""
+    """Predictions with a confidence above ``low`` and up to ``high``; the confidence is that of the predicted class.
+
+    ``n`` is their number, ``confidence`` their mean confidence and ``accuracy`` the share of correct ones, None for an
+    empty bin.
+    """
 
     low: float
     high: float
@@ -107,11 +106,12 @@ class ReliabilityBin:
     accuracy: float | None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 class Reliability:
-    """Predictions sorted into bins of equal width once, for many weightings of them."""
+    """Reliability diagram with bins of equal width, for many weightings of the same predictions."""
 
     def __init__(self, confidence: Array, is_right: NDArray[np.bool_], n_bins: int) -> None:
         self.edges = np.linspace(0, 1, n_bins + 1)
@@ -119,7 +119,7 @@ class Reliability:
         self._confidence, self._is_right = confidence, is_right.astype(np.float64)
 
     def sums(self, weights: Array) -> tuple[Array, Array, Array]:
-        """Of each bin the weight of its predictions, the sum of their confidence and that of the right ones."""
+        """Sum the weights, the weighted confidence and the weighted correct predictions of each bin."""
         n_bins = len(self.edges) - 1
         columns = (weights, weights * self._confidence, weights * self._is_right)
         n, confidence, right = (
@@ -128,12 +128,15 @@ class Reliability:
         return n, confidence, right
 
     def expected_error(self, weights: Array) -> float:
-        """Expected calibration error (Naeini et al. 2015): the mean over predictions of how far their bin's share of
-        right ones lies from its mean confidence."""
+        """Compute the expected calibration error (Naeini et al. 2015).
+
+        It is the mean over predictions of the difference between the accuracy and the mean confidence of their bin.
+        """
         n, confidence, right = self.sums(weights)
         return float(np.abs(confidence - right).sum() / n.sum())
 
     def bins(self) -> tuple[ReliabilityBin, ...]:
+        """Return the bins, each prediction with weight 1."""
         n, confidence, right = self.sums(np.ones(len(self._bin)))
         return tuple(
             ReliabilityBin(
@@ -149,9 +152,9 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Of one class: the areas, and the curves as arrays of equal length.
+    """ROC and precision-recall curve of one class, and the areas under them.
 
-    ``recalls`` fall along ``precisions``; ``average_precision`` is the sum of the steps below that curve, without
+    ``recalls`` decrease along ``precisions``. ``average_precision`` is the step-wise area under that curve, without
     interpolation.
     """
 
@@ -164,13 +167,14 @@ class Curves:
     precisions: Array
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
         arrays = ("false_positive_rates", "true_positive_rates", "recalls", "precisions")
         areas = {"name": self.name, "auc": self.auc, "average_precision": self.average_precision}
         return areas | {name: getattr(self, name).tolist() for name in arrays}
 
 
 def curves_of(name: str, is_one: NDArray[np.bool_], probabilities: Array) -> Curves | None:
-    """The curves of a class from its probabilities (n,), or None if all examples are of it or none is."""
+    """Compute the curves of a class from its probabilities (n,); None if all examples or none belong to it."""
     if is_one.all() or not is_one.any():
         return None
     false_positive, true_positive, _ = roc_curve(is_one, probabilities)
@@ -187,7 +191,7 @@ def curves_of(name: str, is_one: NDArray[np.bool_], probabilities: Array) -> Cur
 
 
 class RankedScores:
-    """The area under the ROC curve for many weightings of the same examples, sorted once."""
+    """Area under the ROC curve for many weightings of the same examples, which are sorted once."""
 
     def __init__(self, is_one: NDArray[np.bool_], probabilities: Array) -> None:
         self._order = np.argsort(probabilities, kind="stable")
@@ -196,7 +200,7 @@ class RankedScores:
         self._starts = starts
 
     def auc(self, weights: Array) -> float:
-        """The weighted share of pairs that are in the right order, ties as half; NaN where there is no pair."""
+        """Compute the weighted share of correctly ordered pairs, with ties as half; NaN without pairs."""
         drawn = weights[self._order]
         ones = np.add.reduceat(drawn * self._is_one, self._starts)
         others = np.add.reduceat(drawn * (1 - self._is_one), self._starts)
@@ -211,7 +215,7 @@ _SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example that was taken for another class: its index, and the probabilities of both."""
+    """Misclassified example: its index, its true and predicted class, and the probabilities of both."""
 
     index: int
     truth: str
@@ -222,14 +226,38 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutClasses:
-    """The scores of one model on ``n`` examples.
+    """Scores of a classifier on held-out examples, made by :func:`evaluate_classes`.
 
-    ``scores`` has each of :data:`SCORES` with its interval: ``auc`` is the mean over classes of one against the rest,
-    ``brier`` the mean over examples of the squared distance between probabilities and truth summed over classes (0 to
-    2, for two classes twice the one-class score), ``calibration_error`` the expected one over the bins of
-    ``reliability``.
-    ``confusion`` (k, k) has rows true and columns predicted. ``curves`` leaves out a class that all examples or none
-    are of. ``worst`` has the mistakes made with the least probability for the truth.
+    Parameters
+    ----------
+    classes : tuple of str
+        Names of the k classes.
+    n : int
+        Number of examples.
+    scores : mapping of str to ScoreEstimate
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``brier`` and ``calibration_error``, each with its
+        interval. ``auc`` is the mean over classes of one against the rest. ``brier`` is the squared distance between
+        probabilities and true class, summed over classes and averaged over examples (0 to 2; for two classes twice the
+        score of one class). ``calibration_error`` is the expected calibration error over the bins of ``reliability``.
+    report : ClassReport
+        Precision, recall and F1 of each class.
+    confusion : numpy.ndarray
+        Confusion matrix (k, k), with true classes in rows and predicted ones in columns.
+    reliability : tuple of ReliabilityBin
+        Bins of the reliability diagram.
+    curves : tuple of Curves
+        ROC and precision-recall curves, without classes to which all examples or none belong.
+    worst : tuple of Mistake
+        Misclassified examples, the smallest probability of the true class first.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import evaluate_classes
+    >>> found = evaluate_classes([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], classes=["galaxy", "star"])
+    >>> found.confusion.tolist()
+    [[1, 0], [1, 1]]
+    >>> found.worst[0].index
+    2
     """
 
     classes: tuple[str, ...]
@@ -242,7 +270,13 @@ class HeldOutClasses:
     worst: tuple[Mistake, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON.
+
+        Returns
+        -------
+        dict
+            All scores and tables.
+        """
         return {
             "classes": list(self.classes),
             "n": self.n,
@@ -255,10 +289,23 @@ class HeldOutClasses:
         }
 
     def scores_frame(self) -> pd.DataFrame:
-        """A row a score: value, low, high."""
+        """Return the scores as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each score, with its value and interval: value, low, high.
+        """
         return pd.DataFrame({name: estimate.to_dict() for name, estimate in self.scores.items()}).T.astype("Float64")
 
     def confusion_frame(self) -> pd.DataFrame:
+        """Return the confusion matrix as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each true class, one column for each predicted class.
+        """
         return pd.DataFrame(
             self.confusion,
             index=pd.Index(self.classes, name="true"),
@@ -266,6 +313,13 @@ class HeldOutClasses:
         )
 
     def worst_frame(self) -> pd.DataFrame:
+        """Return the worst mistakes as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each mistake: index, truth, predicted, probability, probability_of_truth.
+        """
         columns = ["index", "truth", "predicted", "probability", "probability_of_truth"]
         return pd.DataFrame([asdict(mistake) for mistake in self.worst], columns=pd.Index(columns))
 
@@ -280,28 +334,49 @@ def evaluate_classes(
     n_bins: int = 10,
     n_worst: int = 20,
 ) -> HeldOutClasses:
-    """All scores of predictions; see :class:`HeldOutClasses`.
+    """Evaluate predicted class probabilities on held-out examples.
 
     Parameters
     ----------
-    y_true
-        The true class of each example (n,), as an index into ``classes``.
-    probabilities
-        Of each class for each example (n, k); rows sum to 1.
-    groups
-        The group of each example (n,), of which intervals draw whole ones; None draws examples.
+    y_true : array_like of int
+        True class of each example (n,), as an index into ``classes``.
+    probabilities : array_like of float
+        Predicted probability of each class for each example (n, k). Rows sum to 1.
+    classes : sequence of str
+        Names of the k classes, at least two.
+    groups : sequence, optional
+        Group of each example (n,), such as its patient or field. If given, whole groups are resampled for intervals.
+    resampling : Resampling, optional
+        Bootstrap settings. By default 1,000 resamples and 95 % intervals.
+    n_bins : int, default 10
+        Number of bins of the reliability diagram.
+    n_worst : int, default 20
+        Maximum number of mistakes to keep.
+
+    Returns
+    -------
+    HeldOutClasses
+        All scores with their intervals.
 
     Raises
     ------
     RequestError
-        If shapes do not fit, a truth is no class, or a row is no distribution.
+        If shapes do not match, a true class is out of range, or a row is not a probability distribution.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import evaluate_classes
+    >>> probabilities = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]
+    >>> found = evaluate_classes([0, 1, 1, 0], probabilities, classes=["galaxy", "star"])
+    >>> print(found.scores["accuracy"])
+    0.750
     """
     labels, shares = _checked(y_true, probabilities, classes)
     n, k = shares.shape
-    guesses = shares.argmax(axis=1)
+    predicted = shares.argmax(axis=1)
     is_one = labels[:, None] == np.arange(k)
-    reliability = Reliability(shares[np.arange(n), guesses], guesses == labels, n_bins)
-    score = _ClassScores(labels, guesses, shares, reliability)
+    reliability = Reliability(shares[np.arange(n), predicted], predicted == labels, n_bins)
+    score = _ClassScores(labels, predicted, shares, reliability)
     confusion = score.confusion(np.ones(n)).round().astype(np.int64)
     found = [curves_of(name, is_one[:, i], shares[:, i]) for i, name in enumerate(classes)]
     return HeldOutClasses(
@@ -312,23 +387,24 @@ def evaluate_classes(
         confusion=confusion,
         reliability=reliability.bins(),
         curves=tuple(curves for curves in found if curves is not None),
-        worst=_worst(labels, guesses, shares, classes, n_worst),
+        worst=_worst(labels, predicted, shares, classes, n_worst),
     )
 
 
 class _ClassScores:
-    """:data:`SCORES` as a function of the weights of the examples."""
+    """Function that computes :data:`SCORES` from the weights of the examples."""
 
     def __init__(
-        self, labels: NDArray[np.int64], guesses: NDArray[np.int64], shares: Array, reliability: Reliability
+        self, labels: NDArray[np.int64], predicted: NDArray[np.int64], shares: Array, reliability: Reliability
     ) -> None:
         self._k = shares.shape[1]
-        self._cells, self._reliability = labels * self._k + guesses, reliability
+        self._cells, self._reliability = labels * self._k + predicted, reliability
         is_one = labels[:, None] == np.arange(self._k)
         self._squares = ((shares - is_one) ** 2).sum(axis=1)
         self._ranked = [RankedScores(is_one[:, i], shares[:, i]) for i in range(self._k) if is_one[:, i].any()]
 
     def confusion(self, weights: Array) -> Array:
+        """Compute the weighted confusion matrix (k, k)."""
         cells = np.bincount(self._cells, weights=weights, minlength=self._k**2)
         return cells.reshape(self._k, self._k).astype(np.float64)
 
@@ -354,10 +430,14 @@ def _checked(y_true: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
         wanted = f"(examples, {k}), one column for each class, at least two classes and one example"
         raise RequestError(f"probabilities: shape {shares.shape}; allowed: {wanted}")
     if labels.shape != (len(shares),):
-        raise RequestError(f"y_true: shape {labels.shape}; allowed: ({len(shares)},), as many as probabilities")
+        raise RequestError(
+            f"y_true: shape {labels.shape}; allowed: ({len(shares)},), one for each row of probabilities"
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= k) | (labels != np.floor(labels)))
     if len(wrong):
-        raise RequestError(f"y_true: {labels[wrong[0]]} of example {wrong[0]}; allowed: a class, from 0 to {k - 1}")
+        raise RequestError(
+            f"y_true: {labels[wrong[0]]} of example {wrong[0]}; allowed: the index of a class, from 0 to {k - 1}"
+        )
     with np.errstate(invalid="ignore"):
         is_distribution = (shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) <= _SUM_TOLERANCE)
     bad = np.flatnonzero(~is_distribution)
@@ -368,11 +448,11 @@ def _checked(y_true: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
 
 
 def _worst(
-    labels: NDArray[np.int64], guesses: NDArray[np.int64], shares: Array, classes: Sequence[str], n_worst: int
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], shares: Array, classes: Sequence[str], n_worst: int
 ) -> tuple[Mistake, ...]:
     of_truth = shares[np.arange(len(labels)), labels]
-    order = [int(i) for i in np.argsort(of_truth, kind="stable") if guesses[i] != labels[i]]
+    order = [int(i) for i in np.argsort(of_truth, kind="stable") if predicted[i] != labels[i]]
     return tuple(
-        Mistake(i, classes[labels[i]], classes[guesses[i]], float(shares[i, guesses[i]]), float(of_truth[i]))
+        Mistake(i, classes[labels[i]], classes[predicted[i]], float(shares[i, predicted[i]]), float(of_truth[i]))
         for i in order[:n_worst]
     )

@@ -1,7 +1,7 @@
-"""Configurations on fresh seeds and folds: what a sweep found is trained again, and compared with a baseline.
+"""Confirmation of the best configurations of a sweep on fresh seeds and folds, against a baseline.
 
-The best of many trials was chosen by the validation part that measured it, and so looks better than it is. A
-confirmation is a study of its own: each of a few candidates on each division of the data that cross-validation makes.
+The best of many trials was selected by its validation score, so that this score is too optimistic (the winner's curse).
+A confirmation is a study of its own. It trains each of a few candidates on each split of a cross-validation.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 CANDIDATES = "candidates"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
 _MAX_NAMES = 1000
+"""Maximum number of confirmations of one name."""
 _VAL = "val_"
-"""How the metrics of the validation part begin."""
-_FRESH = 1_000_003
-"""Added to the seed of a study, so that its confirmation repeats none of its trainings."""
+"""Prefix of the metrics of the validation set."""
+_SEED_OFFSET = 1_000_003
+"""Added to the seed of a study, so that its confirmation repeats no training run."""
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What a confirmation found so far.
+    """Results of a confirmation so far.
 
-    ``scores`` has NaN where a training failed or has not ended; ``comparisons`` are of each candidate with the
-    baseline, which is the first.
+    ``scores`` are NaN where a training run failed or has not ended. ``comparisons`` compare each candidate with the
+    baseline, which is the first candidate.
     """
 
     study: StudyRecord
@@ -52,12 +53,12 @@ class Confirmation:
 
     @property
     def leader(self) -> Candidate:
-        """The candidate with the best mean score over the divisions that all of them have."""
+        """Candidate with the best mean score."""
         sign = 1 if self.scores.mode == "max" else -1
         return max(self.candidates, key=lambda each: sign * self.mean(each.name))
 
     def mean(self, name: str) -> float:
-        """The mean score of a candidate over the divisions that it has; the worst possible one if it has none."""
+        """Return the mean score of a candidate over its finished splits; the worst possible score if it has none."""
         import numpy as np
 
         values = self.scores.of(name)
@@ -66,7 +67,7 @@ class Confirmation:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row a candidate and division: name, trial, repeat, fold, score."""
+        """One row for each candidate and split: name, trial, repeat, fold, score."""
         import pandas as pd
 
         rows = [
@@ -77,14 +78,14 @@ class Confirmation:
         return pd.DataFrame(rows).astype({"trial": "Int64"})
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the JSON document of the command line."""
         import numpy as np
 
-        told = []
+        rows = []
         for each in self.candidates:
             values = self.scores.of(each.name)
             kept = values[np.isfinite(values)]
-            told.append(
+            rows.append(
                 {
                     **each.to_json(),
                     "mean": float(kept.mean()) if len(kept) else None,
@@ -96,7 +97,7 @@ class Confirmation:
             "confirmation": self.study.name,
             "objective": self.study.spec.objective.model_dump(),
             "splits": [{"repeat": split.repeat, "fold": split.fold} for split in self.scores.splits],
-            "candidates": told,
+            "candidates": rows,
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
         }
 
@@ -104,14 +105,15 @@ class Confirmation:
 def start_confirmation(
     storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[Candidate], cv: CrossValidation
 ) -> StudyRecord:
-    """The study of each candidate on each division, with all trials waiting; one that is there already and compares
-    the same in the same way is gone on with. ``spec`` is what the candidates were found with; a number is put behind
-    ``name`` if another study has it.
+    """Create the study that trains each candidate on each split, with all trials waiting.
+
+    An earlier confirmation of the same candidates on the same splits is continued. If another study has this name, a
+    number is appended. ``spec`` is that of the sweep that found the candidates.
 
     Raises
     ------
     RequestError
-        If ``spec`` is of an instrument, or divides its data already.
+        If ``spec`` has no trainer, or uses cross-validation already.
     """
     asked = _with_cross_validation(spec, cv)
     wanted = [each.to_json() for each in candidates]
@@ -121,7 +123,7 @@ def start_confirmation(
             return _created(storage, asked, candidate, wanted)
         if there.fact(CANDIDATES) == wanted and there.spec.cross_validation == cv:
             return there
-    raise ConflictError(f"{name}: {_MAX_NAMES} studies have this name and a number; allowed: another storage")
+    raise ConflictError(f"{name}: {_MAX_NAMES} confirmations have this name already; allowed: another storage")
 
 
 def _names(name: str) -> Iterator[str]:
@@ -132,26 +134,27 @@ def _names(name: str) -> Iterator[str]:
 def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
     if spec.trainer is None:
         raise RequestError(
-            f"{spec.name} has no trainer: an instrument measures a configuration again when it is enqueued"
+            f"{spec.name} has no trainer. To measure a configuration of an instrument again, enqueue it."
         )
     if spec.cross_validation is not None or SPLIT in spec.space:
-        raise RequestError(f"{spec.name} divides its data already; allowed: a sweep whose space has no {SPLIT!r}")
+        raise RequestError(
+            f"{spec.name} uses cross-validation already; allowed: a sweep without cross_validation and {SPLIT!r}"
+        )
     if cv.measures_folds and not spec.objective.metric.startswith(_VAL):
         raise RequestError(
-            f"objective.metric: {spec.objective.metric} is of the training part; allowed with folds: val_..., or folds "
-            "among all"
+            f"objective.metric: {spec.objective.metric} is measured on the training set; "
+            "allowed with folds: a metric that starts with val_, or folds among all"
         )
     if cv.folds > 1 and spec.data is None:
         raise RequestError(
-            f"trainer {spec.trainer.name} is given no data that could be divided into {cv.folds} folds; "
-            "allowed: 1 fold, with repeats"
+            f"Trainer {spec.trainer.name} has no data to split into {cv.folds} folds; allowed: 1 fold, with repeats"
         )
     document = spec.model_dump(mode="json")
     document["cross_validation"] = cv.model_dump(mode="json")
     document["trainer"]["folds"] = 1
     numbers = list(range(cv.n_splits))
     document["space"][SPLIT] = {"type": "choice", "choices": numbers} if len(numbers) > 1 else 0
-    seed = (spec.search.seed + _FRESH) % 2**32
+    seed = (spec.search.seed + _SEED_OFFSET) % 2**32
     document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None, "seed": seed}
     return parse_sweep(document)
 
@@ -164,7 +167,7 @@ def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[
         project, short = split_name(name)
         study = start_study(storage, spec, short, project=project, with_default=False)
         study.record_fact(CANDIDATES, list(candidates))
-        for split in range(n_splits):  # a worker then meets each division once, as a rule
+        for split in range(n_splits):  # in this order, a worker mostly loads each split once
             for each in candidates:
                 study.enqueue({**each["params"], SPLIT: split})
         study.request_trials(n_splits * len(candidates))
@@ -174,20 +177,20 @@ def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[
 
 
 def read_confirmation(storage: Storage, name: str) -> Confirmation:
-    """What the confirmation ``name`` found so far.
+    """Read the results of the confirmation ``name`` so far.
 
     Raises
     ------
     NotFoundError
-        If it is none, or nothing has ended yet.
+        If the study is not a confirmation, or no training run has ended yet.
     """
     study = get_study(storage, name)
-    told, cv = study.fact(CANDIDATES), study.spec.cross_validation
-    if told is None or cv is None:
-        raise NotFoundError(f"study {name!r} is no confirmation; make one with: aifs-tune confirm STUDY")
-    candidates = tuple(Candidate(each["name"], each["trial"], each["params"]) for each in told)
+    stored, cv = study.fact(CANDIDATES), study.spec.cross_validation
+    if stored is None or cv is None:
+        raise NotFoundError(f"Study {name!r} is not a confirmation. Start one with: aifs-tune confirm STUDY")
+    candidates = tuple(Candidate(each["name"], each["trial"], each["params"]) for each in stored)
     if not any(trial.state in FINAL for trial in study.all_trials()):
-        raise NotFoundError(f"confirmation {name!r} has no result yet; continue with: aifs-tune resume {name}")
+        raise NotFoundError(f"Confirmation {name!r} has no result yet. Continue it with: aifs-tune resume {name}")
     values = {each.name: [float("nan")] * cv.n_splits for each in candidates}
     for trial in study.all_trials():
         split, params = split_of(cv, trial.params)
@@ -200,7 +203,7 @@ def read_confirmation(storage: Storage, name: str) -> Confirmation:
 
 
 def _score(study: StudyRecord, cv: CrossValidation, trial: Trial) -> float:
-    """What a complete trial is worth: its best epoch on its fold, or where that chose the epoch its value."""
+    """Return the score of a complete trial's best epoch on its fold, or its value if the fold selected that epoch."""
     found = trial.value
     if cv.measures_folds:
         found = study.curve(trial)[-1].metrics.get(_of_fold(study.spec.objective.metric))
@@ -212,8 +215,10 @@ def _of_fold(metric: str) -> str:
 
 
 def _splits(study: StudyRecord, cv: CrossValidation) -> list[Split]:
-    """With the sizes that its sweep found; where there are no folds nothing is known of other data, and the training
-    part counts as large."""
+    """Return the splits with the sizes that the sweep recorded.
+
+    Without folds, all repeats share the same data, and the training set counts as large: only seeds vary.
+    """
     sizes = study.fact(SIZES) or []
     splits = []
     for number in range(cv.n_splits):

@@ -1,4 +1,4 @@
-"""Which parameters explain a study's results, alone and in pairs, as tables."""
+"""Importance of parameters, alone and in pairs, and a random forest that predicts the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MIN_WIDTH = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Leaves:
-    """A tree as boxes: ``low`` and ``high`` (m, d) in the unit cube, ``values`` (m,)."""
+    """Leaves of a tree as boxes of the unit cube: ends ``low`` and ``high`` (m, d), and ``values`` (m,)."""
 
     low: Array
     high: Array
@@ -34,11 +34,11 @@ class Leaves:
 
     @property
     def widths(self) -> Array:
-        """Of each box along each parameter (m, d)."""
+        """Width of each box along each parameter (m, d)."""
         return np.maximum(self.high - self.low, _MIN_WIDTH)
 
     def marginal(self, first: int, second: int, grid: tuple[Array, Array]) -> Array:
-        """The tree's mean over all parameters but two, at a grid of these: (n_first, n_second)."""
+        """Average the tree over all parameters but two, on a grid of these: (n_first, n_second)."""
         inside = [
             (points[:, None] > self.low[:, axis]) & (points[:, None] <= self.high[:, axis])
             for axis, points in zip((first, second), grid, strict=True)
@@ -49,8 +49,11 @@ class Leaves:
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """Parts of a tree's variance: ``alone`` (d,) by one parameter, ``total`` (d,) that would be gone without it,
-    ``pairs`` (d, d), symmetric with zeros on the diagonal, by two together and neither alone."""
+    """Shares of a tree's variance (functional ANOVA).
+
+    ``alone`` (d,) are main effects. ``total`` (d,) are total effects: what would be lost without a parameter. ``pairs``
+    (d, d) are interactions of two parameters, symmetric with zeros on the diagonal.
+    """
 
     alone: Array
     total: Array
@@ -58,10 +61,10 @@ class Shares:
 
 
 def leaves_of(tree: Any, n_parameters: int) -> Leaves:
-    """The leaves of scikit-learn's ``tree_``, which was fitted to points of the unit cube (n, ``n_parameters``)."""
+    """Return the leaves of scikit-learn's ``tree_``, fitted to points of the unit cube (n, ``n_parameters``)."""
     low = np.zeros((tree.node_count, n_parameters))
     high = np.ones((tree.node_count, n_parameters))
-    for node in range(tree.node_count):  # parents stand before their children
+    for node in range(tree.node_count):  # parents come before their children
         axis, threshold = tree.feature[node], tree.threshold[node]
         if axis < 0:
             continue
@@ -75,7 +78,7 @@ def leaves_of(tree: Any, n_parameters: int) -> Leaves:
 
 
 def shares_of(leaves: Leaves) -> Shares | None:
-    """What explains the variance of a tree; None if it has none."""
+    """Decompose the variance of a tree; None if it is constant."""
     widths = leaves.widths
     volume = widths.prod(axis=1)
     centred = leaves.values - np.average(leaves.values, weights=volume)
@@ -88,7 +91,7 @@ def shares_of(leaves: Leaves) -> Shares | None:
     ratios = np.stack([_ratio(leaves.low[:, k], leaves.high[:, k], widths[:, k]) for k in split])
     base = np.outer(centred * volume, centred * volume)
     alone[split] = np.einsum("lm,klm->k", base, ratios)
-    # no BLAS: its threads wait for each other on a machine whose cores train
+    # einsum instead of BLAS, whose threads wait for each other while all cores train
     both = np.einsum("jlm,klm->jk", ratios * base, ratios) - alone[split, None] - alone[split]
     np.fill_diagonal(both, 0.0)
     pairs[np.ix_(split, split)] = both
@@ -97,13 +100,13 @@ def shares_of(leaves: Leaves) -> Shares | None:
 
 
 def _ratio(low: Array, high: Array, widths: Array) -> Array:
-    """The overlap of every two boxes along a parameter, over the product of their widths: (m, m)."""
+    """Compute the overlap of every two boxes along a parameter over the product of their widths (m, m)."""
     overlap = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
     return np.asarray(np.maximum(overlap, 0.0) / np.outer(widths, widths))
 
 
 def _products_but_one(base: Array, ratios: Array) -> Array:
-    """For each of ``ratios`` (k, m, m), the sum of ``base`` times all others."""
+    """Sum, for each of ``ratios`` (k, m, m), the product of ``base`` and all other ratios."""
     after = [np.ones_like(base)]
     for ratio in ratios[:0:-1]:
         after.append(after[-1] * ratio)
@@ -115,7 +118,7 @@ def _products_but_one(base: Array, ratios: Array) -> Array:
 
 
 MIN_TRIALS = 8
-"""Trials, below which halves of them say nothing."""
+"""Minimum number of complete trials for a forest; halves of fewer trials are too small for intervals."""
 N_TREES = 64
 N_HALVES = 40
 _TREES_OF_A_HALF = 16
@@ -126,7 +129,7 @@ _NORMAL_95 = 1.96
 
 @dataclass(frozen=True, eq=False)
 class ShareEstimate:
-    """Shares with the ends of their 95 % intervals, all of one shape."""
+    """Shares with the ends of their 95 % intervals, all of the same shape."""
 
     value: Array
     low: Array
@@ -135,10 +138,10 @@ class ShareEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """Fitted to ``unit_points`` (n, d) in the unit cube and ``values`` (n,), which are not all equal.
+    """Random forest fitted to ``unit_points`` (n, d) of the unit cube and ``values`` (n,), which are not all equal.
 
-    ``explained`` is what part of the variance of trials that a tree has not seen it foretells (R², out of bag); at or
-    below 0 it foretells nothing, and its shares mean nothing.
+    ``explained`` is the share of the variance of unseen trials that it predicts (R², out of bag). At or below 0 it
+    predicts nothing, and its shares are meaningless.
     """
 
     unit_points: Array
@@ -169,7 +172,7 @@ class Forest:
         return found
 
     def importances(self, part: str) -> ShareEstimate:
-        """What :class:`~aifs_tune.analysis.importance.Shares` calls ``part``, with intervals."""
+        """Return the field ``part`` of :class:`Shares` with intervals."""
         assert self._full is not None, "values that differ make trees that vary"
         value = getattr(self._full, part)
         if len(self._halves) < 2:
@@ -180,13 +183,13 @@ class Forest:
         return ShareEstimate(value, np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0))
 
     def surface(self, first: int, second: int, grid: tuple[Array, Array]) -> tuple[Array, Array]:
-        """The mean over all parameters but two, at a grid of these, and its standard deviation over the trees."""
+        """Average over all parameters but two, on a grid of these, with the standard deviation over the trees."""
         found = np.stack([tree.marginal(first, second, grid) for tree in self.trees])
         return found.mean(axis=0), found.std(axis=0)
 
 
 def fit_forest(unit_points: Array, values: Array, seed: int) -> Forest:
-    """A forest whose leaves are as large as foretells unseen trials best: the more noise, the larger."""
+    """Fit a forest with the leaf size that predicts unseen trials best: more noise needs larger leaves."""
     best: Forest | None = None
     for size in _sizes(len(values)):
         trees, explained = _fitted(unit_points, values, N_TREES, size, seed)
@@ -197,8 +200,7 @@ def fit_forest(unit_points: Array, values: Array, seed: int) -> Forest:
 
 
 def out_of_bag_predictions(unit_points: Array, values: Array, seed: int) -> Array:
-    """Of each trial, what trees foretell that have not seen it (n,), by a forest that is as :func:`fit_forest` makes
-    it."""
+    """Predict each trial (n,) by the trees that have not seen it, of a forest as in :func:`fit_forest`."""
     forests = [_grown(unit_points, values, N_TREES, size, seed) for size in _sizes(len(values))]
     found = np.array(max(forests, key=lambda forest: float(forest.oob_score_)).oob_prediction_, dtype=float)
     return np.where(np.isfinite(found), found, values.mean())
@@ -217,7 +219,7 @@ def _fitted(
 
 
 def _grown(unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed: int) -> Any:
-    """scikit-learn's forest."""
+    """Fit scikit-learn's random forest."""
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(
@@ -228,7 +230,7 @@ def _grown(unit_points: Array, values: Array, n_trees: int, leaf_size: int, seed
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that some trials are in every tree, where there are few
+        warnings.simplefilter("ignore")  # with few trials, some are in every tree and have no out-of-bag prediction
         return forest.fit(unit_points, values)
 
 
@@ -242,20 +244,18 @@ def _mean_shares(trees: tuple[Leaves, ...]) -> Shares | None:
 Evaluator: TypeAlias = Literal["fanova", "pedanova"]
 EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
 REMARK = "remark"
-"""In ``attrs`` of a table: what could not be computed and why, or how it was; absent where there is nothing to say."""
+"""Key in ``attrs`` of a table: why it could not be computed, or a note on how it was; absent if there is none."""
 MIN_EXPLAINED = 0.2
-"""Below it a forest explains too little of trials that it has not seen for its shares to mean much."""
+"""Minimum share of the variance of unseen trials that a forest must predict for its shares to be reliable."""
 _N_RESAMPLED = 100
 _N_GRID = 21
 _NEAR = 0.1
 
 
 class Explained:
-    """What explains the values of the complete trials of a study; others have none that can be compared.
+    """Importances of the parameters of a study, from its complete trials.
 
-    ``unit_points`` (n, d) are their configurations in the unit cube, see :mod:`aifs_tune.analysis.importance`;
-    ``names`` those
-    of the d parameters that can vary.
+    ``unit_points`` (n, d) are their configurations in the unit cube, and ``names`` those of the d parameters that vary.
     """
 
     def __init__(self, spec: SweepSpec, trials: Sequence[Trial]) -> None:
@@ -269,23 +269,23 @@ class Explained:
         self._forests: dict[str, Forest] = {}
 
     def axis(self, index: int) -> Axis:
-        """How the parameter of this index is encoded."""
+        """Return the encoding of the parameter with this index."""
         return self._encoding.axes[index]
 
     def encoded(self, trials: Sequence[Trial]) -> Array:
-        """The places (n, d) of any trials of the study, NaN where a parameter is inactive."""
+        """Return the unit points (n, d) of any trials of the study, NaN where a parameter is inactive."""
         unit_points = np.empty((len(trials), len(self.names)))
         for i, trial in enumerate(trials):
             unit_points[i] = self._encoding.unit_point(trial.params)
         return unit_points
 
     def values(self, objective: Objective) -> Array:
-        """Of the complete trials (n,)."""
+        """Return the values of an objective (n,) of the complete trials."""
         index = self._spec.objectives.index(objective)
         return np.array([values_of(t)[index] for t in self.trials], dtype=float)
 
     def find_forest(self, objective: Objective) -> Forest | None:
-        """The forest of one objective; None where :meth:`obstacle` says why."""
+        """Return the forest of an objective; None where :meth:`obstacle` gives the reason."""
         if self.obstacle(objective, MIN_TRIALS):
             return None
         if objective.metric not in self._forests:
@@ -295,8 +295,10 @@ class Explained:
         return self._forests[objective.metric]
 
     def unexplained(self, without: int | None, trials: Sequence[Trial], scores: Array) -> Array:
-        """What a forest of all parameters, or all but one, leaves of ``scores`` (n,), each trial foretold by trees that
-        have not seen it."""
+        """Return the residuals of ``scores`` (n,) from out-of-bag predictions of a forest.
+
+        The forest uses all parameters, or all but the one with the index ``without``.
+        """
         unit_points = np.nan_to_num(self.encoded(trials), nan=0.5)
         unit_points = unit_points if without is None else np.delete(unit_points, without, axis=1)
         if unit_points.shape[1] == 0 or len(scores) < MIN_TRIALS or np.ptp(scores) == 0:
@@ -304,18 +306,18 @@ class Explained:
         return np.asarray(scores - out_of_bag_predictions(unit_points, scores, self._spec.search.seed % 2**31))
 
     def obstacle(self, objective: Objective, min_trials: int) -> str | None:
-        """Why nothing can be said of an objective; None where something can."""
+        """Return why an objective cannot be analysed; None if it can."""
         n = len(self.trials)
         if not self.names:
             return "no parameter varies"
         if n < min_trials:
-            return f"{n} trials are complete; at least {min_trials} are needed"
+            return f"{n} of at least {min_trials} required trials are complete"
         if np.ptp(self.values(objective)) == 0:
-            return f"{objective.metric} is the same in all {n} complete trials"
+            return f"{objective.metric} is equal in all {n} complete trials"
         return None
 
     def importance(self, evaluator: Evaluator) -> pd.DataFrame:
-        """As :meth:`aifs_tune.analysis.study_tables.Analysis.importance`."""
+        """Compute the table of :meth:`aifs_tune.analysis.study_tables.Analysis.importance`."""
         if evaluator not in EVALUATORS:
             raise RequestError(f"evaluator: {evaluator!r} is not allowed; allowed: {', '.join(EVALUATORS)}")
         estimated = self._fanova if evaluator == "fanova" else self._ped_anova
@@ -328,12 +330,12 @@ class Explained:
             for i in np.argsort(-found.value, kind="stable"):
                 shares = (float(found.value[i]), float(found.low[i]), float(found.high[i]))
                 rows.append((objective.metric, self.names[i], evaluator, *shares, len(self.trials)))
-            remarks += self._doubts(objective) if evaluator == "fanova" else []
+            remarks += self._warnings(objective) if evaluator == "fanova" else []
         columns = ["objective", "parameter", "evaluator", "importance", "low", "high", "n_trials"]
         return _table(rows, columns, n_texts=3, remarks=remarks).astype({"n_trials": "Int64"})
 
     def interactions(self) -> pd.DataFrame:
-        """As :meth:`aifs_tune.analysis.study_tables.Analysis.interactions`."""
+        """Compute the table of :meth:`aifs_tune.analysis.study_tables.Analysis.interactions`."""
         rows, remarks = list[tuple[object, ...]](), list[str]()
         for objective in self._spec.objectives:
             forest = self.find_forest(objective)
@@ -345,11 +347,11 @@ class Explained:
             for i, j in sorted(pairs, key=lambda pair: -found.value[pair]):
                 shares = (float(part[i, j]) for part in (found.value, found.low, found.high))
                 rows.append((objective.metric, self.names[i], self.names[j], *shares))
-            remarks += self._doubts(objective)
+            remarks += self._warnings(objective)
         return _table(rows, ["objective", "first", "second", "share", "low", "high"], n_texts=3, remarks=remarks)
 
     def contour(self, first: str, second: str, metric: str | None) -> pd.DataFrame:
-        """As :meth:`aifs_tune.analysis.study_tables.Analysis.contour`."""
+        """Compute the table of :meth:`aifs_tune.analysis.study_tables.Analysis.contour`."""
         axes = [self._axis(name) for name in (first, second)]
         if first == second:
             raise RequestError(f"{first}: given twice; allowed: two different parameters")
@@ -375,8 +377,8 @@ class Explained:
                 "n_near": (near[0].T.astype(int) @ near[1].astype(int)).ravel(),
             }
         )
-        if doubts := self._doubts(objective):
-            table.attrs[REMARK] = doubts[0]
+        if found := self._warnings(objective):
+            table.attrs[REMARK] = found[0]
         return table
 
     def _fanova(self, objective: Objective) -> ShareEstimate | str:
@@ -406,19 +408,19 @@ class Explained:
         return evaluate
 
     def explained(self) -> pd.DataFrame:
-        """As :meth:`aifs_tune.analysis.study_tables.Analysis.explained`."""
+        """Compute the table of :meth:`aifs_tune.analysis.study_tables.Analysis.explained`."""
         forests = {objective: self.find_forest(objective) for objective in self._spec.objectives}
         rows = [(objective.metric, forest.explained) for objective, forest in forests.items() if forest is not None]
         remarks = [self.obstacle(objective, MIN_TRIALS) or "" for objective in self._spec.objectives]
         return _table(rows, ["objective", "explained"], n_texts=1, remarks=remarks)
 
-    def _doubts(self, objective: Objective) -> list[str]:
+    def _warnings(self, objective: Objective) -> list[str]:
         forest = self.find_forest(objective)
         if forest is None or forest.explained >= MIN_EXPLAINED:
             return []
         return [
-            f"the forest explains {max(0.0, forest.explained):.0%} of the variance of {objective.metric} in trials "
-            "that it has not seen: its shares mean little"
+            f"the random forest explains {max(0.0, forest.explained):.0%} of the variance of {objective.metric} in "
+            "unseen trials, so its shares are unreliable"
         ]
 
     def _objective(self, metric: str | None) -> Objective:
@@ -426,13 +428,13 @@ class Explained:
         if metric is None:
             return self._spec.objective
         if metric not in found:
-            raise RequestError(f"metric: {metric!r} is no objective of this study; allowed: {', '.join(found)}")
+            raise RequestError(f"metric: {metric!r} is not an objective of this study; allowed: {', '.join(found)}")
         return found[metric]
 
     def _axis(self, name: str) -> int:
         if name not in self.names:
             allowed = ", ".join(self.names) or "none: no parameter varies"
-            raise RequestError(f"{name!r}: no parameter of this name varies; allowed: {allowed}")
+            raise RequestError(f"{name!r} is not a parameter that varies; allowed: {allowed}")
         return self.names.index(name)
 
     def _grid(self, axis: int) -> Array:
@@ -449,10 +451,10 @@ class Explained:
 def _table(
     rows: Sequence[tuple[object, ...]], columns: Sequence[str], *, n_texts: int, remarks: Sequence[str]
 ) -> pd.DataFrame:
-    """Texts first, then numbers."""
+    """Make a table of ``n_texts`` text columns, then numbers, with its remarks."""
     kinds = {name: "string" if i < n_texts else "Float64" for i, name in enumerate(columns)}
     table = pd.DataFrame(list(rows), columns=list(columns)).astype(kinds)
-    said = list(dict.fromkeys(remark for remark in remarks if remark))
-    if said:
-        table.attrs[REMARK] = "; ".join(said)
+    unique = list(dict.fromkeys(remark for remark in remarks if remark))
+    if unique:
+        table.attrs[REMARK] = "; ".join(unique)
     return table

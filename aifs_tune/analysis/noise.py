@@ -1,4 +1,4 @@
-"""How much one configuration scatters over seeds and divisions of the data, as a confirmation measured it."""
+"""Noise of an objective: the spread of one configuration over seeds and splits, measured by a confirmation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from aifs_tune.study.index import find_study
 from aifs_tune.study.record import StudyRecord
 
 SUFFIX = "-noise"
-"""Behind the name of a sweep file: the study that measures its noise."""
+"""Suffix of the name of the study that measures the noise of a sweep file."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The spread of an objective for one configuration, over ``n`` trainings.
+    """Spread of an objective for one configuration over ``n`` training runs.
 
-    ``sd`` is the standard deviation of a single training's score; ``smallest`` the smallest difference between two
-    configurations that as many trainings of each could tell apart, as a rule: twice the corrected standard error of
-    a difference.
+    ``sd`` is the standard deviation of the score of a single run. ``smallest`` is about the smallest difference between
+    two configurations that ``n`` runs of each can detect: twice the corrected standard error of a difference.
     """
 
     study: str
@@ -38,34 +37,35 @@ class Noise:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """The noise in two sentences."""
         return (
-            f"{self.metric} of the default configuration: {self.mean:.4g} +- {self.sd:.2g} over {self.n} trainings, "
-            f"{self.low:.4g} to {self.high:.4g}\n"
-            f"A difference below about {self.smallest:.2g} cannot be told from noise with as many trainings."
+            f"{self.metric} of the default configuration: {self.mean:.4g} +- {self.sd:.2g} "
+            f"over {self.n} training runs, {self.low:.4g} to {self.high:.4g}\n"
+            f"With {self.n} runs of each configuration, a difference below about {self.smallest:.2g} "
+            "cannot be distinguished from noise."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the JSON document of the command line."""
         return dict(vars(self))
 
 
 def noise_of(found: Confirmation) -> Noise:
-    """That of the baseline of a confirmation, from the trainings that ended well.
+    """Compute the noise of the baseline of a confirmation from its successful training runs.
 
-    The variance of a mean over divisions whose training parts overlap is larger than sd^2 / n: by the factor 1 + n
-    n_test / n_train (the correction of Nadeau and Bengio 2003); a difference of two has twice that.
+    The variance of a mean over splits with overlapping training sets is larger than sd^2 / n by the factor
+    1 + n n_test / n_train (correction of Nadeau and Bengio 2003). A difference of two means has twice that variance.
 
     Raises
     ------
     WorkError
-        If there are fewer than two.
+        If fewer than two training runs succeeded.
     """
     values = found.scores.of(found.candidates[0].name)
     kept = values[np.isfinite(values)]
     if len(kept) < 2:
         raise WorkError(
-            f"{len(kept)} of {len(values)} trainings ended well; at least two have to, to say how they scatter"
+            f"the noise needs at least two successful training runs; {len(kept)} of {len(values)} succeeded"
         )
     sd, splits = float(kept.std(ddof=1)), found.scores.splits
     ratio = sum(split.n_test for split in splits) / sum(split.n_train for split in splits)
@@ -83,18 +83,23 @@ def noise_of(found: Confirmation) -> Noise:
 
 
 def find_noise_floor(study: StudyRecord) -> Noise | str | None:
-    """The noise that was measured for the sweep file of ``study``, in its storage; in words why the one that is there
-    is not used, None where none was measured."""
+    """Find the noise that was measured for the sweep file of ``study`` in its storage.
+
+    Returns
+    -------
+    Noise, str or None
+        The noise, the reason why a measured noise does not apply, or None if none was measured.
+    """
     project, _ = split_name(study.name)
     measured = find_study(study.storage, stored_name(project, f"{study.spec.name}{SUFFIX}"))
     if measured is None:
         return None
     if measured.spec.objective != study.spec.objective or measured.trainer != study.trainer:
-        return f"the noise of study {measured.name} is of another trainer or objective"
+        return f"the noise of study {measured.name} was measured with another trainer or objective"
     if study.spec.trainer is not None and study.spec.trainer.folds > 1:
-        return f"the noise of study {measured.name} is of one division, a trial's value the mean over several folds"
+        return f"the noise of study {measured.name} is that of one split, but trials are means over several folds"
     if measured.fingerprint != study.fingerprint:
-        return f"the noise of study {measured.name} is of other data"
+        return f"the noise of study {measured.name} was measured on other data"
     try:
         return noise_of(read_confirmation(study.storage, measured.name))
     except (NotFoundError, WorkError) as error:

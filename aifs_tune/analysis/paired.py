@@ -1,14 +1,11 @@
-"""Whether one configuration is better than another, in numbers and in words.
+"""Paired comparisons of configurations with a baseline, corrected for overlapping splits and for multiple testing.
 
-    scores = Scores("val_macro_f1", "max", splits, {"baseline": ..., "trial 17": ..., "trial 4": ...})
-    for comparison in compare_all(scores, "baseline"):
-        print(comparison.text)     # trial 17: better than the baseline by 0.031 [0.012, 0.050]
-
-The test is that of :mod:`aifs_tune.analysis.tests`. A family of comparisons with one baseline is held to ``alpha``
-as a whole by Holm's procedure. Each interval has the confidence 1 - level, with the level at which that procedure
-decided on its comparison; so an interval holds 0 exactly where the verdict is that nothing was distinguished. It is
-wider than a single comparison's, by up to the Bonferroni correction. That all intervals of a family hold at once is
-sure at 1 - alpha where none is distinguished from the baseline; where all of m are, at 1 - alpha (1 + 1/2 + ... + 1/m).
+The test is that of :mod:`aifs_tune.analysis.tests`. Holm's procedure controls the family-wise error rate of all
+comparisons with one baseline at ``alpha``. Each interval has the confidence 1 - level, where level is the one at which
+that procedure decided on its comparison. So an interval contains 0 exactly where the verdict is "not distinguishable".
+It is wider than that of a single comparison, at most by the Bonferroni correction. All intervals of a family hold
+together with probability 1 - alpha if none is distinguished from the baseline, and with probability
+1 - alpha (1 + 1/2 + ... + 1/m) if all m are.
 """
 
 from __future__ import annotations
@@ -28,20 +25,58 @@ from aifs_tune.errors import RequestError
 Verdict: TypeAlias = Literal["better", "worse", "not distinguishable", "not tested"]
 
 MIN_PAIRS = 3
-"""With fewer differences their spread says next to nothing."""
+"""Minimum number of differences for a test; the spread of fewer is hardly known."""
 MIN_SHARE = 0.5
-"""Of the splits must have both scores: a configuration that fails more often is not judged by where it did not."""
+"""Minimum share of the splits with both scores; a configuration that fails more often is not tested."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A configuration against a baseline, over the splits in which both have a score.
+    """Comparison of a configuration with a baseline, over the splits in which both have a score.
 
-    ``difference`` is above 0 where ``name`` is better, whether large values are good or small ones; so are ``effect``,
-    the difference in standard deviations of the differences, and both intervals. ``p`` is of this comparison alone,
-    ``p_adjusted`` allows for the others of its family and decides the verdict. ``signed_rank_p`` (Wilcoxon) is not
-    corrected for training sets that overlap and decides nothing. What a test that was not made would have said is
-    None, and ``remark`` says why; it also says how many splits were left out.
+    Fields of a test are None if it was not possible; ``remark`` says why.
+
+    Parameters
+    ----------
+    name, baseline : str
+        Names of the two configurations.
+    metric, unit : str
+        Name and unit of the objective.
+    verdict : {"better", "worse", "not distinguishable", "not tested"}
+        Result of the test, decided by ``p_adjusted``.
+    n_splits, n_pairs : int
+        Number of all splits, and of those with both scores.
+    alpha : float
+        Family-wise error rate, between 0 and 1.
+    difference : float, optional
+        Mean difference in ``unit``. Above 0 means that ``name`` is better, whichever the mode.
+    interval : tuple of float, optional
+        Interval of the difference.
+    confidence : float, optional
+        Confidence of both intervals.
+    t, df : float and int, optional
+        Statistic of the corrected resampled t test, and its degrees of freedom.
+    p : float, optional
+        Two-sided p of this comparison alone.
+    p_adjusted : float, optional
+        The p after Holm's correction for the other comparisons of the family.
+    signed_rank_p : float, optional
+        Wilcoxon's signed-rank p, for information. It is not corrected for overlapping training sets.
+    effect : float, optional
+        The difference in standard deviations of the differences (Cohen's d for pairs).
+    effect_interval : tuple of float, optional
+        Interval of the effect.
+    remark : str, default ""
+        Why there is no test, and how many splits were left out.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import Scores, Split, compare_all
+    >>> splits = [Split(repeat, 0, n_train=90, n_test=10) for repeat in range(4)]
+    >>> losses = {"baseline": [0.40, 0.42, 0.41, 0.43], "trial 7": [0.30, 0.33, 0.30, 0.32]}
+    >>> comparison, = compare_all(Scores("loss", "min", splits, losses), "baseline")
+    >>> comparison.verdict, round(comparison.difference, 4)
+    ('better', 0.1025)
     """
 
     name: str
@@ -66,11 +101,17 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """The verdict as a sentence: ``trial 17: better than the baseline by 0.031 [0.012, 0.050]``."""
+        """The verdict in words: ``trial 17: better than the baseline by 0.031 [0.012, 0.050]``."""
         return f"{self.name}: {self._verdict()}" + (f" ({self.remark})" if self.remark else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with the sentence as ``text``."""
+        """Return plain values for JSON.
+
+        Returns
+        -------
+        dict
+            All fields, and the verdict in words as ``text``.
+        """
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()} | {
             "text": self.text
@@ -92,31 +133,56 @@ class Comparison:
 
 
 def compare(scores: Scores, name: str, baseline: str, *, alpha: float = 0.05) -> Comparison:
-    """``name`` against ``baseline``, at the two-sided level ``alpha``.
+    """Compare ``name`` with ``baseline`` at the two-sided level ``alpha``.
 
     Raises
     ------
     RequestError
-        If one of them is not among the scores, both are the same, or alpha is not between 0 and 1.
+        If one of them has no scores, both are the same, or ``alpha`` is not between 0 and 1.
     """
     return _family(scores, [name], baseline, alpha)[0]
 
 
 def compare_all(scores: Scores, baseline: str, *, alpha: float = 0.05) -> tuple[Comparison, ...]:
-    """Every other configuration against ``baseline``, in the order of the scores: if none differs in truth, the chance
-    that any verdict says so is at most ``alpha``. One that cannot be tested counts in the family all the same.
+    """Compare every other configuration with a baseline.
+
+    If no configuration really differs from the baseline, the probability of any "better" or "worse" is at most
+    ``alpha`` (Holm's procedure). Configurations that cannot be tested count in the family too.
+
+    Parameters
+    ----------
+    scores : Scores
+        Scores of all configurations on the same splits.
+    baseline : str
+        Name of the configuration to compare with.
+    alpha : float, default 0.05
+        Family-wise error rate, between 0 and 1.
+
+    Returns
+    -------
+    tuple of Comparison
+        One comparison for each other configuration, in the order of ``scores.values``.
 
     Raises
     ------
     RequestError
-        As :func:`compare`.
+        If the baseline has no scores, or ``alpha`` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import Scores, Split, compare_all
+    >>> splits = [Split(repeat, 0, n_train=90, n_test=10) for repeat in range(5)]
+    >>> values = {"baseline": [0.80, 0.81, 0.79, 0.80, 0.82], "trial 4": [0.84, 0.86, 0.83, 0.85, 0.85]}
+    >>> for comparison in compare_all(Scores("accuracy", "max", splits, values), "baseline"):
+    ...     print(comparison.text)
+    trial 4: better than the baseline by 0.042 [0.025, 0.059]
     """
     scores.of(baseline)
     return _family(scores, [name for name in scores.values if name != baseline], baseline, alpha)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """A row a comparison; intervals as two columns, ``interval_low`` and ``interval_high``."""
+    """Return a table with one row for each comparison, and intervals in columns such as ``interval_low``."""
     rows = []
     for comparison in comparisons:
         row = comparison.to_dict()
@@ -130,7 +196,7 @@ def _family(scores: Scores, names: Sequence[str], baseline: str, alpha: float) -
     if not 0 < alpha < 1:
         raise RequestError(f"alpha: {alpha!r} is not allowed; allowed: a number between 0 and 1")
     if baseline in names:
-        raise RequestError(f"{baseline}: cannot be compared with itself; allowed: two different configurations")
+        raise RequestError(f"{baseline} cannot be compared with itself; allowed: two different configurations")
     tests = [_tested(scores, name, baseline) for name in names]
     p = np.array([1.0 if test.t is None else test.t.p for test in tests])
     judged = zip(tests, holm(p), holm_levels(p, alpha), strict=True)
@@ -150,15 +216,15 @@ def _tested(scores: Scores, name: str, baseline: str) -> _Test:
     all_gains = scores.gains(name, baseline)
     both = np.isfinite(all_gains)
     gains, n = all_gains[both], len(all_gains)
-    remarks = [f"{n - len(gains)} of {n} splits left out, where one of the two failed"] if len(gains) < n else []
+    remarks = [f"{n - len(gains)} of {n} splits left out because a training run failed"] if len(gains) < n else []
     test = None
     if n == 1:
-        remarks.append("one split: a single difference has no spread to judge it by")
+        remarks.append("one split gives one difference, and a test needs several")
     elif len(gains) < max(MIN_PAIRS, MIN_SHARE * n):
         needed = max(MIN_PAIRS, math.ceil(MIN_SHARE * n))
-        remarks.append(f"{len(gains)} pairs are too few to test, {needed} are needed")
+        remarks.append(f"a test needs at least {needed} pairs of scores, and there are {len(gains)}")
     elif are_equal(gains, np.concatenate([scores.of(name)[both], scores.of(baseline)[both]])):
-        remarks.append(f"all {len(gains)} differences are equal: without spread there is nothing to judge them by")
+        remarks.append(f"all {len(gains)} differences are equal, so their spread is unknown")
     else:
         used = [split for split, has_both in zip(scores.splits, both, strict=True) if has_both]
         test = resampled_t(gains, sum(split.n_test for split in used) / sum(split.n_train for split in used))
@@ -198,7 +264,7 @@ def _judged(scores: Scores, test: _Test, p_adjusted: float, level: float, alpha:
 
 
 def _with_interval(value: float, ends: Sequence[float], unit: str) -> str:
-    """``0.031 [0.012, 0.050]``, to two digits of the half width, and so many that an end beside 0 is not shown as 0."""
+    """Format as ``0.031 [0.012, 0.050]``: two digits of the half width, and enough that no end is rounded to 0."""
     half = (ends[1] - ends[0]) / 2
     digits = max([_decimals(half, 2)] + [_decimals(abs(end), 1) for end in ends if end])
     shown = [f"{round(number, digits) + 0.0:.{digits}f}" for number in (value, *ends)]
@@ -210,5 +276,5 @@ def _shown(value: float, unit: str) -> str:
 
 
 def _decimals(size: float, n_digits: int) -> int:
-    """Decimals that show ``n_digits`` digits of ``size``, at least 0."""
+    """Return the number of decimals that shows ``n_digits`` digits of ``size``, at least 0."""
     return max(0, n_digits - 1 - math.floor(math.log10(size))) if 0 < size < math.inf else 0

@@ -1,4 +1,4 @@
-"""What predicted numbers are worth on examples that no trial saw, in their own units."""
+"""Evaluation of predicted numbers on held-out examples, in their own units."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
-"""Of the absolute error; ``error_q90`` is what nine in ten errors stay below."""
+"""Quantiles of the absolute error; nine in ten errors are below ``error_q90``."""
 SCORES = ("r2", "mae", "rmse", "bias", *(f"error_q{round(100 * quantile)}" for quantile in QUANTILES))
 
 
 @dataclass(frozen=True)
 class Miss:
-    """An example whose error is among the largest: its index, what is true and what was predicted."""
+    """Example with one of the largest errors: its index, its true and its predicted value."""
 
     index: int
     truth: float
@@ -30,10 +30,29 @@ class Miss:
 
 @dataclass(frozen=True)
 class HeldOutTarget:
-    """The scores of one predicted number on ``n`` examples, all but ``r2`` in ``unit``.
+    """Scores of one predicted number on held-out examples, made by :func:`evaluate_values`.
 
-    ``scores`` has each of :data:`SCORES` with its interval; ``bias`` is the mean of predicted minus true, and ``r2`` is
-    undefined where the truth does not vary. ``worst`` has the largest errors first.
+    Parameters
+    ----------
+    name : str
+        Name of the target.
+    unit : str
+        Its unit, empty if it has none.
+    n : int
+        Number of examples.
+    scores : mapping of str to ScoreEstimate
+        ``r2``, ``mae``, ``rmse``, ``bias``, and the quantiles of the absolute error ``error_q50``, ``error_q90``,
+        ``error_q95`` and ``error_q99``, each with its interval. All but ``r2`` are in ``unit``. ``bias`` is the mean of
+        predicted minus true value. ``r2`` is undefined where the true value does not vary.
+    worst : tuple of Miss
+        Examples with the largest absolute errors, the largest first.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import evaluate_values
+    >>> target, = evaluate_values([1.0, 2.0, 3.0], [1.0, 2.0, 3.6], targets={"mass": "kg"})
+    >>> target.worst[0]
+    Miss(index=2, truth=3.0, predicted=3.6)
     """
 
     name: str
@@ -43,7 +62,13 @@ class HeldOutTarget:
     worst: tuple[Miss, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON.
+
+        Returns
+        -------
+        dict
+            All scores.
+        """
         return {
             "name": self.name,
             "unit": self.unit,
@@ -62,25 +87,41 @@ def evaluate_values(
     resampling: Resampling | None = None,
     n_worst: int = 20,
 ) -> tuple[HeldOutTarget, ...]:
-    """The scores of each target; see :class:`HeldOutTarget`.
+    """Evaluate predicted numbers on held-out examples.
 
     Parameters
     ----------
-    y_true, y_pred
-        What is true and what was predicted (n, targets), in units; (n,) where there is one target.
-    targets
-        The unit of each target by its name, empty where it has none.
-    groups
-        As of :func:`~aifs_tune.analysis.classification.evaluate_classes`.
+    y_true, y_pred : array_like of float
+        True and predicted values (n, targets), in units; (n,) for a single target.
+    targets : mapping of str to str
+        Unit of each target by its name, empty if it has none.
+    groups : sequence, optional
+        Group of each example (n,), such as its patient or field. If given, whole groups are resampled for intervals.
+    resampling : Resampling, optional
+        Bootstrap settings. By default 1,000 resamples and 95 % intervals.
+    n_worst : int, default 20
+        Maximum number of largest errors to keep.
+
+    Returns
+    -------
+    tuple of HeldOutTarget
+        The scores of each target.
 
     Raises
     ------
     RequestError
-        If shapes do not fit or a number is not finite.
+        If shapes do not match or a number is not finite.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis import evaluate_values
+    >>> mass, = evaluate_values([1.0, 2.0, 3.0, 4.0], [1.1, 2.0, 2.9, 4.2], targets={"mass": "kg"})
+    >>> print(mass.scores["mae"], mass.unit)
+    0.100 kg
     """
     true, found = (_columns(name, values, len(targets)) for name, values in (("y_true", y_true), ("y_pred", y_pred)))
     if true.shape != found.shape:
-        raise RequestError(f"y_pred: {len(found)} of them; allowed: {len(true)}, as many as y_true")
+        raise RequestError(f"y_pred: {len(found)} examples; allowed: {len(true)}, as in y_true")
     used = resampling or Resampling()
     return tuple(
         HeldOutTarget(
@@ -95,7 +136,7 @@ def evaluate_values(
 
 
 def scores_table(targets: Sequence[HeldOutTarget]) -> pd.DataFrame:
-    """A row a target and score: target, unit, score, value, low, high."""
+    """Return a table with one row for each target and score: target, unit, score, value, low, high."""
     rows = [
         {"target": target.name, "unit": "" if name == "r2" else target.unit, "score": name} | estimate.to_dict()
         for target in targets
@@ -105,7 +146,7 @@ def scores_table(targets: Sequence[HeldOutTarget]) -> pd.DataFrame:
 
 
 class _TargetScores:
-    """:data:`SCORES` of one target as a function of the weights of the examples."""
+    """Function that computes :data:`SCORES` of one target from the weights of the examples."""
 
     def __init__(self, y_true: Array, y_pred: Array) -> None:
         self._y_true, self._errors = y_true, y_pred - y_true
@@ -123,24 +164,24 @@ class _TargetScores:
         return dict(zip(SCORES, map(float, (*values, *self._quantiles(weights))), strict=True))
 
     def _quantiles(self, weights: Array) -> Array:
-        """As NumPy's on each example repeated as often as its weight says."""
-        last = np.cumsum(weights[self._order])  # the place in the repeated examples after each
-        place = np.array(QUANTILES) * (last[-1] - 1)
-        below, above = (np.searchsorted(last, rounded(place), side="right") for rounded in (np.floor, np.ceil))
+        """Compute the quantiles as NumPy does on examples repeated as often as their weight."""
+        last = np.cumsum(weights[self._order])  # end position of each in the repeated examples
+        position = np.array(QUANTILES) * (last[-1] - 1)
+        below, above = (np.searchsorted(last, rounded(position), side="right") for rounded in (np.floor, np.ceil))
         low, high = self._sorted[below], self._sorted[above]
-        return np.asarray(low + (place - np.floor(place)) * (high - low))
+        return np.asarray(low + (position - np.floor(position)) * (high - low))
 
 
-def _columns(what: str, values: ArrayLike, n_targets: int) -> Array:
+def _columns(name: str, values: ArrayLike, n_targets: int) -> Array:
     array = np.asarray(values, dtype=np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] != n_targets or len(array) == 0:
         wanted = f"(examples, {n_targets}), one column for each target and at least one example"
-        raise RequestError(f"{what}: shape {array.shape}; allowed: {wanted}")
+        raise RequestError(f"{name}: shape {array.shape}; allowed: {wanted}")
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         example, target = bad[0]
-        raise RequestError(f"{what}: {array[example, target]} of example {example}; allowed: finite numbers")
+        raise RequestError(f"{name}: {array[example, target]} of example {example}; allowed: finite numbers")
     return array
 
 

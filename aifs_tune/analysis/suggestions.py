@@ -1,11 +1,13 @@
-"""What a study's results suggest to change before more is measured.
+"""Suggestions for changes of a study, each with statistical evidence.
 
-A suggestion needs evidence that chance gives in at most :data:`ALPHA` of studies in which nothing matters, for its kind
-and with all parameters that it could be of counted (Bonferroni); ``fix`` and ``noise`` go by criteria of their own. How
-often it errs is measured by ``benchmarks/suggestions.py``.
-A sampler moves all parameters at once, so that one which does nothing goes along with one that does: what is said of a
-parameter must show in what the others leave unexplained, too.
-Where several objectives are traded off there is no one best, and only ``fix``, ``exclude`` and ``trials`` are given.
+A suggestion of one kind is made by chance in at most a fraction :data:`ALPHA` of the studies in which no parameter
+matters, with a Bonferroni correction for all parameters that it could be about. ``fix`` and ``noise`` have criteria of
+their own. ``benchmarks/suggestions.py`` measures how often suggestions are wrong.
+
+A sampler changes all parameters together, so that a parameter without effect correlates with one that has an effect. A
+suggestion about a parameter must therefore also hold in the residuals that the other parameters do not explain.
+
+With several objectives there is no single best trial, and only ``fix``, ``exclude`` and ``trials`` are suggested.
 """
 
 from __future__ import annotations
@@ -22,17 +24,16 @@ from aifs_tune.analysis.importance import Explained
 from aifs_tune.analysis.scores import Array
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.ranking import ranked
-from aifs_tune.study.recommendation import MIN_RESULTS
 from aifs_tune.study.results import scores_of
 from aifs_tune.study.trial import Trial
 
 ALPHA = 0.02
-"""The chance, at most, with which luck gives the evidence of a kind."""
+"""Maximum probability of evidence of one kind by chance."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """``parameter`` is None where it is of the whole study."""
+    """Suggestion to change ``parameter``, or the whole study where it is None."""
 
     parameter: str | None
     kind: str
@@ -41,17 +42,17 @@ class Suggestion:
 
 
 def n_best(n: int) -> int:
-    """How many of ``n`` trials are the best ones."""
+    """Return how many of ``n`` trials count as the best ones."""
     return max(5, n // 4)
 
 
 def oriented(trials: Sequence[Trial], spec: SweepSpec) -> Array:
-    """Of the first objective, the larger the better: (n,)."""
+    """Return the first objective (n,), with a sign so that larger is better."""
     return np.array([scores_of(t, spec.objectives)[0] for t in trials], dtype=float)
 
 
 def shown(p: float) -> str:
-    """A probability in words."""
+    """Format a probability."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
 
 
@@ -59,50 +60,51 @@ Marked = NDArray[np.bool_]
 
 
 def at_least(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
-    """The chance of so many marked ones or more among the best ``n_best`` of ``n``, of which ``n_marked`` are."""
+    """Compute the probability of so many marked trials or more among the best ``n_best`` of ``n`` (hypergeometric)."""
     return float(stats.hypergeom.sf(n_marked_best - 1, n, n_marked, n_best))
 
 
 def at_most(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
-    """The chance of so few marked ones, or fewer, among the best ``n_best`` of ``n``, of which ``n_marked`` are."""
+    """Compute the probability of so few marked trials or fewer among the best ``n_best`` of ``n`` (hypergeometric)."""
     return float(stats.hypergeom.cdf(n_marked_best, n, n_marked, n_best))
 
 
 def rises(unit_values: Array, scores: Array) -> float:
-    """The chance that ``scores`` (n,) rise so with ``unit_values`` (n,), or more: one-sided Spearman rank correlation."""
+    """Compute p of the rise of ``scores`` (n,) with ``unit_values`` (n,): Spearman's rank correlation, one-sided."""
     if len(unit_values) < 3 or np.ptp(unit_values) == 0 or np.ptp(scores) == 0:
         return 1.0
     return float(stats.spearmanr(unit_values, scores, alternative="greater").pvalue)
 
 
 def are_below(ones: Array, others: Array) -> float:
-    """The chance that ``ones`` are so far below ``others``: Mann and Whitney's test, one-sided."""
+    """Compute p of ``ones`` being below ``others``: Mann-Whitney test, one-sided."""
     if not len(ones) or not len(others):
         return 1.0
     return float(stats.mannwhitneyu(ones, others, alternative="less").pvalue)
 
 
 def differ(ones: Array, others: Array) -> float:
-    """The chance that two groups of unit_values are parted so well by one cut: Kolmogorov and Smirnov's test."""
+    """Compute p of the difference of two distributions: Kolmogorov-Smirnov test."""
     if not len(ones) or not len(others):
         return 1.0
     return float(stats.ks_2samp(ones, others).pvalue)
 
 
 def repeated(n_hits: int, n: int, chance: float) -> float:
-    """The chance of ``n_hits`` or more of ``n`` independent events of probability ``chance``."""
+    """Compute the probability of ``n_hits`` or more of ``n`` independent events of probability ``chance``."""
     return float(stats.binom.sf(n_hits - 1, n, chance))
 
 
-def lucky_gain(sd: float, n: int, level: float) -> float:
-    """What the best of ``n`` equally good trials gains over their middle by luck of standard deviation ``sd``, at most
-    with probability ``1 - level``."""
+def noise_gain(sd: float, n: int, level: float) -> float:
+    """Compute the gain of the best of ``n`` equal trials over their median by noise of standard deviation ``sd``.
+
+    It is exceeded with probability ``level``.
+    """
     return float(sd * stats.norm.ppf((1.0 - level) ** (1.0 / n)))
 
 
 def parted(ones: Array, others: Array) -> tuple[float, bool]:
-    """Where ``ones`` are parted best from ``others``: the place of an outermost one, and whether they lie above it
-    (Youden's index)."""
+    """Find the cut that separates ``ones`` best from ``others``, and whether ``ones`` lie above it (Youden's index)."""
     best = (-1.0, 0.0, True)
     for cut in ones:
         for is_above in (True, False):
@@ -112,7 +114,7 @@ def parted(ones: Array, others: Array) -> tuple[float, bool]:
 
 
 def beyond(unit_values: Sequence[float] | Array, cut: float, is_above: bool) -> Marked:
-    """Which unit_values lie at or above, or at or below, ``cut``."""
+    """Mark the values at or above ``cut``, or at or below it."""
     found = np.asarray(unit_values)
     return np.asarray(found >= cut if is_above else found <= cut)
 
@@ -126,12 +128,13 @@ _MIN_GAIN = 0.05
 
 @dataclass(frozen=True, eq=False)
 class ScoreHistory:
-    """Scores of the complete trials in the order of their numbers, the larger the better: (n,)."""
+    """Scores (n,) of the complete trials in the order of their numbers; larger is better."""
 
     scores: Array
 
     @staticmethod
     def of(spec: SweepSpec, best_first: Sequence[Trial]) -> ScoreHistory:
+        """Return the history of ranked trials."""
         return ScoreHistory(oriented(sorted(best_first, key=lambda t: t.number), spec))
 
     @property
@@ -139,12 +142,13 @@ class ScoreHistory:
         return len(self.scores) // 3
 
     def _late_best(self) -> tuple[int, int]:
-        """How many of the best trials are in the last third, and how many the best are."""
+        """Return how many of the best trials are in the last third, and the number of best trials."""
         n, k = len(self.scores), n_best(len(self.scores))
         best = np.argsort(-self.scores, kind="stable")[:k]
         return int((best >= n - self._n_late).sum()), k
 
     def still_gains(self) -> list[Suggestion]:
+        """Suggest more trials if the last third still improved the result."""
         n, late = len(self.scores), self._n_late
         (hits, k), spread = self._late_best(), float(self.scores.max() - np.median(self.scores)) if n else 0.0
         if n <= k or late == 0:
@@ -154,11 +158,14 @@ class ScoreHistory:
         if p > ALPHA or gain <= _MIN_GAIN * spread:
             return []
         evidence = (
-            f"{hits} of the best {k} trials are among the last {late}, and the best gained {gain:.3g}; {shown(p)}"
+            f"{hits} of the best {k} trials are among the last {late}, "
+            f"and the best value improved by {gain:.3g}; {shown(p)}"
         )
-        return [Suggestion(None, "trials", "the last third was still gaining: make more trials", evidence)]
+        text = "The last third of the trials still improved the result. Run more trials."
+        return [Suggestion(None, "trials", text, evidence)]
 
     def has_stopped(self) -> list[Suggestion]:
+        """Suggest another search if the last third has none of the best trials."""
         n, late = len(self.scores), self._n_late
         hits, k = self._late_best()
         if n <= k or hits:
@@ -166,23 +173,28 @@ class ScoreHistory:
         p = at_most(0, n=n, n_marked=late, n_best=k) * 2
         if p > ALPHA:
             return []
-        evidence = f"0 of the best {k} trials are among the last {late}; {shown(p)}"
-        text = "the last third gained nothing: more of the same search will hardly help"
+        evidence = f"none of the best {k} trials is among the last {late}; {shown(p)}"
+        text = "The last third of the trials has none of the best ones. More of the same search will hardly help."
         return [Suggestion(None, "search", text, evidence)]
 
     def is_within(self, noise: float | None) -> list[Suggestion]:
+        """Suggest repetitions if noise alone could explain the gain of the best trial."""
         n = len(self.scores)
         if noise is None or n < 5:
             return []
-        gain, luck = float(self.scores.max() - np.median(self.scores)), lucky_gain(noise, n, 0.05)
-        if gain > luck:
+        gain, by_noise = float(self.scores.max() - np.median(self.scores)), noise_gain(noise, n, 0.05)
+        if gain > by_noise:
             return []
-        text = "what the best gained is within the noise: repeat it, measure more exactly, or widen the space"
-        evidence = f"the best is {gain:.3g} above the middle trial; luck alone gives the best of {n} up to {luck:.3g}"
+        text = "The gain of the best trial is within the noise. Repeat it, measure more precisely, or widen the space."
+        evidence = (
+            f"the best trial is {gain:.3g} better than the median trial; "
+            f"noise alone gives the best of {n} equal trials up to {by_noise:.3g}"
+        )
         return [Suggestion(None, "noise", text, evidence)]
 
 
 def train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]:
+    """Suggest more epochs if the best epochs of the best trials are the last ones."""
     whole = [t for t in best_first if t.epochs >= n_epochs and t.epoch is not None]
     k = min(n_best(len(whole)), len(whole))
     last = max(1, round(0.1 * n_epochs))
@@ -192,21 +204,28 @@ def train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]
     p = repeated(hits, k, last / n_epochs)
     if p > ALPHA or 2 * hits <= k:
         return []
-    when = "the last epoch" if last == 1 else f"the last {last} epochs"
-    evidence = f"in {hits} of the best {k} trials the best of {n_epochs} epochs is one of {when}; {shown(p)}"
-    evidence = evidence.replace("is one of the last epoch", "is the last one")
-    return [Suggestion(None, "epochs", "trials still get better at the end: train longer", evidence)]
+    when = "the last one" if last == 1 else f"one of the last {last}"
+    evidence = f"in {hits} of the best {k} trials, the best of {n_epochs} epochs is {when}; {shown(p)}"
+    return [Suggestion(None, "epochs", "Trials still improve at the end. Train for more epochs.", evidence)]
 
 
 KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
-"""widen: a range whose best results lie at its end. drop: a choice that is never among the best. fix: a parameter that
-explains next to nothing. exclude: where trials fail. trials: there are too few, or they still gain. search: it gains
-nothing any more. noise: what was gained is within it. epochs: trials still get better at the last one."""
+"""Kinds of suggestions, in the order of the table.
+
+- ``widen``: the best results lie at the end of a range.
+- ``drop``: a choice is never among the best trials.
+- ``fix``: a parameter explains almost nothing.
+- ``exclude``: trials fail in a part of the space.
+- ``trials``: there are too few trials, or they still improve the result.
+- ``search``: later trials improve nothing.
+- ``noise``: the gain is within the noise.
+- ``epochs``: trials still improve in the last epochs.
+"""
 _OUTER = 0.1
 _MIN_OUTER = 3
 _MIN_EXPLAINED = 0.3
 _ALONE = 0.05
-"""The chance at which a finding still shows in what the other parameters leave unexplained."""
+"""Maximum p of a finding in the residuals that the other parameters do not explain."""
 _MAX_LOST = 0.02
 _NORMAL_95 = 1.96
 _MIN_FAILED = 3
@@ -215,8 +234,11 @@ _MIN_FAILED = 3
 def suggestions_of(
     spec: SweepSpec, trials: Sequence[Trial], explained: Explained, *, noise: float | None, n_epochs: int
 ) -> list[Suggestion]:
-    """What stands out, by :data:`KINDS`; ``noise`` is the standard deviation of one measurement, ``n_epochs`` the
-    epochs of a trial that is not stopped, 0 where there are none."""
+    """Return the suggestions for a study, in the order of :data:`KINDS`.
+
+    ``noise`` is the standard deviation of one measurement, and ``n_epochs`` the number of epochs of a trial that is not
+    stopped, 0 without epochs.
+    """
     best_first = ranked(trials, spec)
     found = [*_fix(spec, explained), *_exclude(trials, explained), *_few(best_first, explained)]
     if not spec.trade_off:
@@ -228,8 +250,8 @@ def suggestions_of(
 
 
 def min_trials(explained: Explained) -> int:
-    """How many complete trials a study of so many parameters needs before much can be said."""
-    return MIN_RESULTS * (1 + len(explained.names))
+    """Return how many complete trials a study needs, given its number of parameters."""
+    return LEAST_RESULTS * (1 + len(explained.names))
 
 
 def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
@@ -256,9 +278,12 @@ def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -
             if p <= ALPHA and _rises_alone(explained, i, active, spec, is_upper):
                 bound = show(explained.axis(i).values(np.array([float(is_upper)]))[0])
                 side = "upper" if is_upper else "lower"
-                text = f"the best results lie at the {side} bound {bound}: widen it, if {name} can go further"
-                evidence = f"{hits} of the best {k} trials are there, of all {n} complete ones {n_outer}"
-                found.append(Suggestion(name, "widen", text, f"{evidence}; {shown(p)}"))
+                text = f"The best results lie at the {side} bound {bound}. Widen the range if {name} can go further."
+                evidence = (
+                    f"{hits} of the best {k} trials lie near this bound, "
+                    f"and {n_outer} of all {n} complete trials; {shown(p)}"
+                )
+                found.append(Suggestion(name, "widen", text, evidence))
     return found
 
 
@@ -271,7 +296,7 @@ def _rises_alone(explained: Explained, i: int, active: Sequence[Trial], spec: Sw
 def _rests(
     explained: Explained, i: int, active: Sequence[Trial], spec: SweepSpec, chosen: Marked
 ) -> tuple[Array, Array]:
-    """What the other parameters leave unexplained, of chosen trials and of the others."""
+    """Return the residuals that the other parameters do not explain, of chosen trials and of the others."""
     rest = explained.unexplained(i, active, oriented(active, spec))
     return rest[chosen], rest[~chosen]
 
@@ -293,15 +318,20 @@ def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) ->
             draw = at_most(0, n=n, n_marked=n_chosen, n_best=k)
             p = 2 * min(draw, are_below(scores[chosen], scores[~chosen])) * n_choices
             if p <= ALPHA and are_below(*_rests(explained, i, active, spec, chosen)) <= _ALONE:
-                evidence = f"0 of the best {k} trials have it, of all {n} complete ones {n_chosen}"
-                text = f"{show(choice)} is never among the best: drop it"
-                found.append(Suggestion(name, "drop", text, f"{evidence}; {shown(p)}"))
+                evidence = (
+                    f"none of the best {k} trials uses it, but {n_chosen} of all {n} complete trials do; {shown(p)}"
+                )
+                text = f"{show(choice)} is never among the best trials. Drop it."
+                found.append(Suggestion(name, "drop", text, evidence))
     return found
 
 
 def _fix(spec: SweepSpec, explained: Explained) -> list[Suggestion]:
-    """Parameters without which the forest would explain as much, of all objectives; conditional ones left out, which
-    matter little on the whole as they are seldom there. Few trials miss the corner in which a parameter matters."""
+    """Suggest to fix parameters without which the forest explains as much, for all objectives.
+
+    Conditional parameters are left out: they matter little overall because they are seldom active. It needs more trials
+    than other suggestions, because few trials may miss the region in which a parameter matters.
+    """
     if 2 * len(explained.trials) < 3 * min_trials(explained):
         return []
     most = np.zeros(len(explained.names))
@@ -313,15 +343,20 @@ def _fix(spec: SweepSpec, explained: Explained) -> list[Suggestion]:
     found = []
     for i, name in enumerate(explained.names):
         if most[i] < _MAX_LOST and not spec.space[name].when:
-            text = "it makes next to no difference: fix it"
-            evidence = f"without it the forest foretells unseen trials worse by at most {most[i]:.1%} of their variance"
+            text = "This parameter makes almost no difference. Fix it."
+            evidence = (
+                "without it, the random forest explains at most "
+                f"{most[i]:.1%} less of the variance of unseen trials (upper end of the 95 % interval)"
+            )
             found.append(Suggestion(name, "fix", text, evidence))
     return found
 
 
 def _most_lost(explained: Explained, i: int, values: Array) -> float:
-    """The upper end (95 %) of what part of the variance is foretold with a parameter and not without it (LOCO: Lei et
-    al., Journal of the American Statistical Association 113, 2018, section 6)."""
+    """Compute the upper end (95 %) of the share of the variance that is predicted with a parameter and not without it.
+
+    Leave-one-covariate-out (LOCO): Lei et al., Journal of the American Statistical Association 113, 2018, section 6.
+    """
     squares = [explained.unexplained(without, explained.trials, values) ** 2 for without in (i, None)]
     lost = (squares[0] - squares[1]) / np.var(values)
     return float(lost.mean() + _NORMAL_95 * lost.std(ddof=1) / np.sqrt(len(lost)))
@@ -346,10 +381,12 @@ def _exclude(trials: Sequence[Trial], explained: Explained) -> list[Suggestion]:
         cut, is_above = parted(*unit_values)
         bound, side = show(_rounded(axis.values(np.array([cut]))[0])), "above" if is_above else "below"
         inside = [int(beyond(group, cut, is_above).sum()) for group in unit_values]
-        evidence = f"{inside[0]} of {len(ones)} failed trials are there, of {len(rest)} others {inside[1]}; {shown(p)}"
-        found.append(
-            Suggestion(name, "exclude", f"trials fail at {bound} and {side}: look why, or leave it out", evidence)
+        evidence = (
+            f"{inside[0]} of {len(ones)} failed trials lie there, "
+            f"and {inside[1]} of {len(rest)} other trials; {shown(p)}"
         )
+        text = f"Trials fail at {bound} and {side}. Find the cause, or exclude this part of the range."
+        found.append(Suggestion(name, "exclude", text, evidence))
     return found
 
 
@@ -364,9 +401,10 @@ def _failing_choices(
         p = at_least(n_failed, n=n, n_marked=n_failed + n_others, n_best=len(failed)) * n_parameters * len(choices)
         if n_failed and p <= ALPHA:
             evidence = (
-                f"{n_failed} of {len(failed)} failed trials have it, of {len(others)} others {n_others}; {shown(p)}"
+                f"{n_failed} of {len(failed)} failed trials use it, "
+                f"and {n_others} of {len(others)} other trials; {shown(p)}"
             )
-            text = f"trials fail with {show(choice)}: look why, or leave it out"
+            text = f"Trials fail with {show(choice)}. Find the cause, or exclude this choice."
             found.append(Suggestion(name, "exclude", text, evidence))
     return found
 
@@ -375,8 +413,8 @@ def _few(best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
     n_needed = min_trials(explained)
     if not explained.names or len(best_first) >= n_needed:
         return []
-    text = f"too few trials to say what matters: make at least {n_needed}"
-    evidence = f"{len(best_first)} are complete, {len(explained.names)} parameters vary"
+    text = f"There are too few trials to see what matters. Run at least {n_needed}."
+    evidence = f"{len(best_first)} trials are complete, and {len(explained.names)} parameters vary"
     return [Suggestion(None, "trials", text, evidence)]
 
 

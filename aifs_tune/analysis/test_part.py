@@ -1,4 +1,4 @@
-"""The test part of a study's data: whether it was used, and what came of it."""
+"""Evaluation of a candidate on the test set of a study's data."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 TEST_EVALUATION = "test_evaluation"
-"""Fact of a study that answers a test part: the name of the candidate."""
+"""Fact of a study that evaluates a test set: the name of the candidate."""
 
 
 def selection_bias_warning(spec: SweepSpec) -> str | None:
-    """What is to be said before configurations are compared on examples by which a sweep of ``spec`` chose them."""
+    """Return a warning if a confirmation uses examples by which a sweep of ``spec`` selected configurations."""
     if spec.trainer is None or spec.trainer.folds == 1:
         return None
     return (
-        f"the sweep chose by {spec.trainer.folds} folds of all that is not the test part: a part of its luck is left "
-        "in a confirmation, none of it in the test part"
+        f"The sweep selected configurations by {spec.trainer.folds} folds of all data outside the test set. "
+        "So the confirmation may still be somewhat too optimistic. The test set is not affected."
     )
 
 
 @dataclass(frozen=True)
 class HeldOutEvaluation:
-    """What a candidate answered for the test part, in the trial that trained it."""
+    """Predictions of a candidate on the test set, from the trial that trained it."""
 
     candidate: str
     study: StudyRecord
@@ -48,7 +48,7 @@ class HeldOutEvaluation:
 
     @property
     def classes(self) -> HeldOutClasses | None:
-        """What the answers are worth, if they are of classes."""
+        """Scores of predicted classes; None if the targets are numbers."""
         from aifs_tune.analysis.classification import evaluate_classes
 
         found = self.predictions
@@ -58,7 +58,7 @@ class HeldOutEvaluation:
 
     @property
     def values(self) -> tuple[HeldOutTarget, ...]:
-        """What the answers are worth, of each target, if they are of numbers."""
+        """Scores of each predicted number; empty if the targets are classes."""
         from aifs_tune.analysis.regression import evaluate_values
 
         found = self.predictions
@@ -67,29 +67,29 @@ class HeldOutEvaluation:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """The file of each answer, and its place in it; none if the study does not know."""
-        told = self._told
-        if told is None:
+        """File of each example, with its position in the file; empty if unknown."""
+        table = self._files_table
+        if table is None:
             return ()
-        places = told["place"].fillna("").tolist()
-        paths = [f"{path} ({place})" if place else path for path, place in zip(told["path"], places, strict=True)]
+        positions = table["place"].fillna("").tolist()
+        paths = [f"{path} ({at})" if at else path for path, at in zip(table["path"], positions, strict=True)]
         together: dict[int, list[str]] = {}
-        for example, path in zip(told["example"].tolist(), paths, strict=True):
+        for example, path in zip(table["example"].tolist(), paths, strict=True):
             together.setdefault(int(example), []).append(path)
         return tuple(" + ".join(together[row]) for row in self.predictions.rows.tolist())
 
     @property
     def groups(self) -> list[str] | None:
-        """The group of each answer, of which intervals draw whole ones; None where the data have no groups."""
-        told = self._told
-        if told is None or told["group"].isna().all():
+        """Group of each example, for intervals that resample whole groups; None if the data have no groups."""
+        table = self._files_table
+        if table is None or table["group"].isna().all():
             return None
-        group_of = dict(zip(told["example"].tolist(), told["group"].fillna("").tolist(), strict=True))
+        group_of = dict(zip(table["example"].tolist(), table["group"].fillna("").tolist(), strict=True))
         return [str(group_of[row]) for row in self.predictions.rows.tolist()]
 
     @cached_property
-    def _told(self) -> pandas.DataFrame | None:
-        """The files of the answers; None unless every answer has one."""
+    def _files_table(self) -> pandas.DataFrame | None:
+        """Files of the examples; None unless every example has one."""
         frame = find_study_files(self.study)
         if frame is None:
             return None
@@ -97,27 +97,27 @@ class HeldOutEvaluation:
         return frame if frame["example"].nunique() == len(self.predictions.rows) else None
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
-        told: dict[str, Any] = {"candidate": self.candidate, "study": self.study.name, "trial": self.trial.number}
+        """Return the JSON document of the command line."""
+        document: dict[str, Any] = {"candidate": self.candidate, "study": self.study.name, "trial": self.trial.number}
         groups = self.groups
-        told["n_groups"] = None if groups is None else len(set(groups))
+        document["n_groups"] = None if groups is None else len(set(groups))
         if (classes := self.classes) is not None:
-            return told | {"classes": self._with_files(classes.to_dict())}
-        return told | {"targets": [self._with_files(target.to_dict()) for target in self.values]}
+            return document | {"classes": self._with_files(classes.to_dict())}
+        return document | {"targets": [self._with_files(target.to_dict()) for target in self.values]}
 
     def _with_files(self, scores: dict[str, Any]) -> dict[str, Any]:
-        """Of each of the worst the file too, None where it is not known."""
+        """Add its file to each of the worst examples, None if unknown."""
         named = [one | {"file": self.files[one["index"]] if self.files else None} for one in scores["worst"]]
         return scores | {"worst": named}
 
 
 def read_evaluation(storage: Storage, name: str) -> HeldOutEvaluation:
-    """What stands of :func:`evaluate_test` in the study that it made.
+    """Read the evaluation of a test set from the study that trained the candidate.
 
     Raises
     ------
     NotFoundError
-        If no training of it is complete, or its trainer keeps no answers.
+        If no trial is complete, or its trainer stores no predictions.
     """
     study = get_study(storage, name)
     trial = study.best
@@ -127,7 +127,7 @@ def read_evaluation(storage: Storage, name: str) -> HeldOutEvaluation:
 
 
 def find_evaluation(storage: Storage, study: str) -> HeldOutEvaluation | None:
-    """What answered the test part of ``study`` already; None if nothing did."""
+    """Return the evaluation of the test set of ``study``; None if the test set has not been used yet."""
     if find_study(storage, f"{study}-test") is None:
         return None
     try:

@@ -1,8 +1,8 @@
-"""The corrected resampled t test: whether a mean difference over overlapping splits is more than chance.
+"""Corrected resampled t test for mean differences over overlapping splits, and other tests of differences.
 
-Splits of one data set share training examples, so that their differences are correlated and the plain variance of
-their mean, S²/J, is too small. Nadeau and Bengio 2003 (Inference for the generalization error, Machine Learning 52,
-239-281) put in its place
+Splits of one data set share training examples. So their differences are correlated, and the usual variance of their
+mean, S²/J, is too small. Nadeau and Bengio 2003 (Inference for the generalization error, Machine Learning 52, 239-281)
+replace it by
 
     (1/J + n_test / n_train) S²
 
@@ -22,16 +22,15 @@ from scipy import optimize, special, stats
 from aifs_tune.analysis.scores import Array
 
 _ROUNDING = 1e-12
-"""Differences that agree to this part of the scores are equal: the rest is what floating-point numbers lose."""
+"""Differences are equal if they agree to this fraction of the scores: the rest is rounding."""
 _MAX_T = 300.0
-"""Beyond it the noncentral t distribution is that of its denominator, to three digits."""
+"""Largest |t| for the numerical integral; beyond it the distribution is that of the denominator, to three digits."""
 _TAIL, _GRID = 1e-12, 801
 
 
 @dataclass(frozen=True)
 class ResampledT:
-    """The test of J differences: their ``mean``, their standard deviation ``spread``, and the ``standard_error`` of the
-    mean with the correction; ``p`` is two-sided."""
+    """Test of J differences: ``mean``, standard deviation ``spread``, and corrected ``standard_error`` of the mean."""
 
     mean: float
     spread: float
@@ -40,53 +39,59 @@ class ResampledT:
 
     @property
     def t(self) -> float:
+        """Statistic, with a t distribution under the null hypothesis."""
         return self.mean / self.standard_error
 
     @property
     def p(self) -> float:
+        """Two-sided p."""
         return float(2 * stats.t.sf(abs(self.t), self.df))
 
     @property
     def effect(self) -> float:
-        """The mean in units of the standard deviation of the differences (Cohen's d for pairs)."""
+        """Mean in standard deviations of the differences (Cohen's d for pairs)."""
         return self.mean / self.spread
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Of the mean; it excludes 0 exactly where ``p`` is below 1 - ``confidence``."""
+        """Compute the interval of the mean; it excludes 0 exactly where ``p`` is below 1 - ``confidence``."""
         half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.standard_error
         return self.mean - half, self.mean + half
 
     def effect_interval(self, confidence: float) -> tuple[float, float]:
-        """Of the effect, from the noncentral t distribution of ``t`` with the corrected standard error; it excludes 0
-        where that of the mean does."""
+        """Compute the interval of the effect, from the noncentral t distribution with the corrected standard error.
+
+        It excludes 0 exactly where the interval of the mean does.
+        """
         scale, tail = self.standard_error / self.spread, (1 - confidence) / 2
         return _noncentrality(self.t, self.df, 1 - tail) * scale, _noncentrality(self.t, self.df, tail) * scale
 
 
 def resampled_t(differences: Array, test_to_train: float) -> ResampledT:
-    """The test of ``differences`` (J,), J at least 2; ``test_to_train`` is n_test / n_train."""
+    """Test ``differences`` (J,), J at least 2; ``test_to_train`` is n_test / n_train."""
     n = len(differences)
     mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
     return ResampledT(mean, spread, math.sqrt(1 / n + test_to_train) * spread, n - 1)
 
 
 def are_equal(differences: Array, scores: Array) -> bool:
-    """Whether all ``differences`` between ``scores`` are the same but for rounding, so that they have no spread."""
+    """Return whether all ``differences`` between ``scores`` are equal up to rounding."""
     return float(np.ptp(differences)) <= _ROUNDING * float(np.max(np.abs(scores), initial=0.0))
 
 
 def signed_rank_p(differences: Array) -> float:
-    """Exact two-sided p of Wilcoxon's signed-rank test, ties with their mean rank, pairs without a difference left out;
-    1 if none has any.
+    """Compute the exact two-sided p of Wilcoxon's signed-rank test.
 
-    It takes the splits for independent, which those of one data set are not: its p is too small.
+    Ties get their mean rank, and pairs without a difference are left out; p is 1 if none is left. The test assumes
+    independent splits. Splits of one data set are not independent, so its p is too small.
     """
     moved = differences[differences != 0]
     if not len(moved):
         return 1.0
     sizes = np.abs(moved) / np.max(np.abs(moved))
-    doubled = np.rint(2 * stats.rankdata(sizes.round(12))).astype(int)  # whole numbers where ranks are halves
-    chances = np.zeros(int(doubled.sum()) + 1)  # of each sum of the ranks whose sign is +, all signs alike
+    doubled = np.rint(2 * stats.rankdata(sizes.round(12))).astype(int)  # integers, as ranks are multiples of 1/2
+    chances = np.zeros(
+        int(doubled.sum()) + 1
+    )  # probability of each sum of positive ranks, if both signs are equally likely
     chances[0] = 1.0
     for rank in doubled:
         chances[rank:] = (chances[rank:] + chances[:-rank]) / 2
@@ -96,7 +101,7 @@ def signed_rank_p(differences: Array) -> float:
 
 
 def holm(p: Array) -> Array:
-    """Adjusted p (m,) of Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979, 65-70)."""
+    """Adjust p (m,) by Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979, 65-70)."""
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
@@ -105,10 +110,10 @@ def holm(p: Array) -> Array:
 
 
 def holm_levels(p: Array, alpha: float) -> Array:
-    """The level (m,) at which Holm's procedure decides on each p: alpha / m on the smallest, alpha / (m - 1) on the
-    next, and from the first that it does not reject on, the level of that one for all.
+    """Return the level (m,) at which Holm's procedure decides on each p.
 
-    A p is below its level exactly where its adjusted p is below ``alpha``.
+    It is alpha / m for the smallest p and alpha / (m - 1) for the next. All p from the first that is not rejected on
+    have the level of that one. A p is below its level exactly where its adjusted p is below ``alpha``.
     """
     levels = np.empty(len(p))
     level, is_rejecting = alpha, True
@@ -121,10 +126,11 @@ def holm_levels(p: Array, alpha: float) -> Array:
 
 
 def _noncentrality(t: float, df: int, probability: float) -> float:
-    """The noncentrality at which a noncentral t is below ``t`` with ``probability``.
+    """Find the noncentrality at which a noncentral t is below ``t`` with ``probability``.
 
-    With Z normal and s² = chi² / df it is (Z + noncentrality) / s, so that it is below ``t`` where Z is below
-    t s - noncentrality: the mean over s is taken on a grid. SciPy's own distribution function is NaN in its tails.
+    A noncentral t is (Z + noncentrality) / s, with Z normal and s² = chi² / df. So it is below ``t`` where Z is below
+    t s - noncentrality, and the probability is a mean over s, computed on a grid. SciPy's own distribution function is
+    NaN in the tails.
     """
     if abs(t) > _MAX_T:
         share = probability if t > 0 else 1 - probability

@@ -1,6 +1,6 @@
-"""Trials as tables of configurations and results: slices, parallel coordinates, cost against quality, failures.
+"""Tables of trials: slices, parallel coordinates, cost and quality, failures, learning curves and early stopping.
 
-Missing is ``pandas.NA`` throughout, as in :mod:`aifs_tune.study.dataframe`.
+Missing values are ``pandas.NA``, as in :mod:`aifs_tune.study.dataframe`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_REASON = "no reason given"
 
 
 def slices_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
-    """One row a trial that has a result so far, parameter and objective."""
+    """Return one row for each trial with a result so far, parameter and objective."""
     rows = [
         (trial.number, name, trial.params[name], metric, value, trial.state)
         for trial in trials
@@ -42,8 +42,10 @@ def slices_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
 
 
 def parallel_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
-    """One row a complete trial, the best first, with its ``rank`` from 1; those that exceed a limit come last and have
-    none."""
+    """Return one row for each complete trial, the best first, with its ``rank`` from 1.
+
+    Trials that exceed a limit come last and have no rank.
+    """
     first = ranked(trials, spec)
     numbers = {trial.number for trial in first}
     rest = [t for t in trials if t.state == "complete" and t.value is not None and t.number not in numbers]
@@ -58,8 +60,11 @@ def parallel_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
 
 
 def pareto_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
-    """One row a complete trial whose seconds are known, the cheapest first: whether no other one is both as cheap and
-    as good, and better in one of the two."""
+    """Return one row for each complete trial with a known duration, the cheapest first.
+
+    ``on_front`` says whether the trial is on the Pareto front: no other trial is at least as cheap and as good, and
+    better in one of the two.
+    """
     sign = 1.0 if spec.objective.mode == "max" else -1.0
     known = [t for t in ranked(trials, spec) if t.seconds is not None]
     known.sort(key=lambda t: (t.seconds or 0.0, -sign * (t.value or 0.0), t.number))
@@ -81,7 +86,7 @@ def pareto_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
 
 
 def failures_of(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Failed trials by :func:`normalised` reason, the most frequent first."""
+    """Group failed trials by :func:`normalised` reason, the most frequent first."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.state == "failed":
@@ -98,7 +103,7 @@ def failures_of(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def normalised(reason: str | None) -> str:
-    """What a reason has in common with others: paths, numbers and identifiers replaced by PATH, N and ID."""
+    """Replace paths, numbers and identifiers of a reason by PATH, N and ID, so that similar reasons are equal."""
     text = (reason or "").strip()
     for pattern, word in _NORMALISED:
         text = pattern.sub(word, text)
@@ -106,7 +111,7 @@ def normalised(reason: str | None) -> str:
 
 
 def _known(trial: Trial, objectives: Sequence[Objective]) -> list[tuple[str, float]]:
-    """What a trial has of the objectives so far."""
+    """Return the objectives that a trial has so far."""
     if trial.values:
         return [(o.metric, trial.values[o.metric]) for o in objectives if o.metric in trial.values]
     return [(o.metric, value) for o, value in zip(objectives, values_of(trial), strict=False)]
@@ -114,13 +119,13 @@ def _known(trial: Trial, objectives: Sequence[Objective]) -> list[tuple[str, flo
 
 ALL = "all"
 ESTIMATE = (
-    "what a trial would have taken to the last epoch is its epochs times the median seconds of its own epochs; "
+    "the time to the last epoch is estimated by the median seconds of the trial's own epochs; "
     "failed trials are not counted"
 )
 
 
 def curves_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement]], spec: SweepSpec) -> pd.DataFrame:
-    """One row a trial and epoch: the first objective, the seconds of that epoch, and the trial's state."""
+    """Return one row for each trial and epoch, with the first objective, the seconds and the state of the trial."""
     rows = [
         (t.number, m.epoch, m.metrics.get(spec.objective.metric), m.seconds, t.state)
         for t in trials
@@ -133,9 +138,11 @@ def curves_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement
 
 
 def saved_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement]], n_epochs: int) -> pd.DataFrame:
-    """By state of the finished trials, and of all: epochs and seconds spent, and those that all of them would have
-    taken to the last epoch; :data:`ESTIMATE` says how that is known. A trial whose epochs have no seconds counts with
-    the mean of its whole time, and is left out of the seconds if that is not known either."""
+    """Return epochs and seconds spent, and those to the last epoch, by state and for all finished trials.
+
+    :data:`ESTIMATE` describes the estimate. A trial without seconds for its epochs counts with the mean of its total
+    time. It is left out of the seconds if that is unknown too.
+    """
     columns = ["state", "n_trials", "epochs", "epochs_full", "seconds", "seconds_full", "share_saved"]
     rows: list[tuple[object, ...]] = []
     finished = [t for t in trials if t.state in ("complete", "pruned") and curves[t.number]]
@@ -143,10 +150,14 @@ def saved_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement]
         group = [t for t in finished if state in (t.state, ALL)]
         if not group:
             continue
-        paces = {t.number: _pace(t, curves[t.number]) for t in group}
-        timed = [t for t in group if paces[t.number] is not None]
+        seconds_per_epoch = {t.number: _seconds_per_epoch(t, curves[t.number]) for t in group}
+        timed = [t for t in group if seconds_per_epoch[t.number] is not None]
         seconds = sum(t.seconds or 0.0 for t in timed) if timed else None
-        full = sum(_to_the_end(t, len(curves[t.number]), paces[t.number], n_epochs) for t in timed) if timed else None
+        full = (
+            sum(_to_the_end(t, len(curves[t.number]), seconds_per_epoch[t.number], n_epochs) for t in timed)
+            if timed
+            else None
+        )
         share = 1.0 - seconds / full if seconds is not None and full else None
         epochs = sum(len(curves[t.number]) for t in group)
         rows.append((state, len(group), epochs, n_epochs * len(group), seconds, full, share))
@@ -155,13 +166,13 @@ def saved_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement]
     return table.astype({"state": "string", **whole, **dict.fromkeys(columns[4:], "Float64")})
 
 
-def _pace(trial: Trial, curve: Sequence[Measurement]) -> float | None:
-    """Seconds an epoch of this trial takes."""
+def _seconds_per_epoch(trial: Trial, curve: Sequence[Measurement]) -> float | None:
+    """Return the typical seconds of an epoch of this trial; None if unknown."""
     known = [m.seconds for m in curve if m.seconds is not None]
     if known:
         return median(known)
     return None if trial.seconds is None else fmean([trial.seconds / len(curve)])
 
 
-def _to_the_end(trial: Trial, n_done: int, pace: float | None, n_epochs: int) -> float:
-    return (trial.seconds or 0.0) + max(0, n_epochs - n_done) * (pace or 0.0)
+def _to_the_end(trial: Trial, n_done: int, epoch_seconds: float | None, n_epochs: int) -> float:
+    return (trial.seconds or 0.0) + max(0, n_epochs - n_done) * (epoch_seconds or 0.0)

@@ -183,22 +183,22 @@ def test_what_cannot_be_confirmed_is_refused(study: StudyRecord, url: str) -> No
 
     refused("other has no trainer: an instrument measures", trainer=None, data=None)
     divided = {"cross_validation": {"folds": 2}, "space": {"dropout": 0.5, "split": 0}}
-    refused("divides its data already", **divided)
-    refused("given no data that could be divided into 4 folds", trainer="mylab:run", data=None)
+    refused("uses cross-validation already", **divided)
+    refused("has no data to split into 4 folds", trainer="mylab:run", data=None)
     spec = parse_sweep({"name": "e", "trainer": "mlp", "space": {"dropout": {"type": "float", "low": 0, "high": 0.9}}})
     empty = start_study(study.storage, spec, "empty")
-    with pytest.raises(RequestError, match="its space states no default configuration; allowed: --baseline TRIAL"):
+    with pytest.raises(RequestError, match="has no default configuration"):
         candidates_of(empty, top=1)
     trial = empty.ask()
     with pytest.raises(NotFoundError, match="has no complete trial yet"):
         candidates_of(empty, top=1, baseline=trial.number)
     empty.tell(trial, {"val_macro_f1": 0.5})
-    with pytest.raises(RequestError, match="have one configuration, that of the baseline"):
+    with pytest.raises(RequestError, match="has no complete trial with another configuration"):
         candidates_of(empty, top=1, baseline=trial.number)
     with pytest.raises(RequestError, match="trial 2 and trial 3 have the same configuration"):
         chosen_candidates(study, ["2", "3"])
-    with pytest.raises(NotFoundError, match="study 'genes' is no confirmation"):
+    with pytest.raises(NotFoundError, match="Study 'genes' is not a confirmation"):
         read_confirmation(study.storage, "genes")
     start_confirmation(study.storage, study.spec, "c", candidates_of(study, top=1), CV)
-    with pytest.raises(NotFoundError, match="confirmation 'c' has no result yet"):
+    with pytest.raises(NotFoundError, match="Confirmation 'c' has no result yet"):
         read_confirmation(study.storage, "c")

@@ -125,7 +125,7 @@ def test_one_split_is_no_test() -> None:
     found = compare(scores(a=[0.8], b=[0.9]), "b", "a")
     assert (found.verdict, found.difference) == ("not tested", pytest.approx(0.1))
     assert found.text == (
-        "b: not tested against a: difference 0.1 (one split: a single difference has no spread to judge it by)"
+        "b: not tested against a: difference 0.1 (one split gives one difference, and a test needs several)"
     )
     assert (found.p, found.interval, found.effect, found.signed_rank_p) == (None, None, None, None)
 
@@ -134,7 +134,7 @@ def test_splits_in_which_one_failed_are_left_out_and_said() -> None:
     failing = np.where(np.arange(10) < 2, [np.nan, np.inf] * 5, BASE + GAINS)
     found = compare(scores(a=BASE, b=failing), "b", "a")
     assert (found.n_pairs, found.n_splits, found.df) == (8, 10, 7)
-    assert found.remark == "2 of 10 splits left out, where one of the two failed"
+    assert found.remark == "2 of 10 splits left out because a training run failed"
     alone = compare(Scores("score", "max", splits()[2:], {"a": BASE[2:], "b": failing[2:]}), "b", "a")
     assert (alone.p, alone.interval) == (found.p, found.interval)
 
@@ -142,10 +142,13 @@ def test_splits_in_which_one_failed_are_left_out_and_said() -> None:
 def test_too_few_pairs_are_no_test() -> None:
     found = compare(scores(a=BASE, b=np.where(np.arange(10) < 6, np.nan, BASE + GAINS)), "b", "a")
     assert found.verdict == "not tested"
-    assert "4 pairs are too few to test, 5 are needed" in found.text
+    assert "a test needs at least 5 pairs of scores, and there are 4" in found.text
     none = compare(scores(a=BASE, b=np.full(10, np.nan)), "b", "a")
     assert (none.difference, none.text.split(" (")[0]) == (None, "b: not compared with a")
-    assert "2 pairs are too few to test, 3 are needed" in compare(scores(a=BASE[:2], b=GAINS[:2]), "b", "a").text
+    assert (
+        "a test needs at least 3 pairs of scores, and there are 2"
+        in compare(scores(a=BASE[:2], b=GAINS[:2]), "b", "a").text
+    )
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1])

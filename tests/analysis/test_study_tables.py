@@ -115,8 +115,8 @@ def test_equal_values_explain_nothing(url):
     study = aifs_tune.open_study("e", space=SPACE, storage=url, sampler="random")
     for _ in range(10):
         study.tell(study.ask(), 1.0)
-    assert "is the same in all 10" in analyse(study).importance().attrs[REMARK]
-    assert "is the same in all 10" in analyse(study).importance("pedanova").attrs[REMARK]
+    assert "is equal in all 10" in analyse(study).importance().attrs[REMARK]
+    assert "is equal in all 10" in analyse(study).importance("pedanova").attrs[REMARK]
 
 
 def test_several_objectives_have_rows_of_their_own(url):

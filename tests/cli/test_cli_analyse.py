@@ -73,13 +73,13 @@ def test_a_contour_is_of_two_parameters(lab):
 def test_an_empty_table_says_why(lab):
     done = ran(lab, "analyse", "few", "--table", "importance", "--format", "json")
     assert json.loads(done.stdout) == []
-    assert "1 trials are complete; at least 8 are needed" in done.stderr
+    assert "1 of at least 8 required trials are complete" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("importance", "few"), "no importance can be computed: 1 trials are complete; at least 8"),
+        (("importance", "few"), "no importance can be computed: 1 of at least 8 required trials"),
         (("importance", "other"), "it holds: few, lab"),
         (("analyse", "other", "--table", "slices"), "it holds: few, lab"),
         (("analyse", "lab", "--table", "contour"), "allowed: two of x, kind, z"),

@@ -83,9 +83,9 @@ def test_what_cannot_be_compared_is_named(study: StudyRecord, url: str) -> None:
     storage.close()
     for entry, said in (
         ("wide", "wide trial 0 does not fit the space of study 'cells': dropout: 0.95"),
-        ("long", "study 'long' trains 3 epochs and 'cells' 20; allowed: studies of as many"),
-        ("loss", "study 'loss' has another objective than 'cells'"),
-        ("elsewhere", "studies 'cells' and 'elsewhere' are about other data"),
+        ("long", "Study 'long' trains 3 epochs and 'cells' 20; allowed: the same number of epochs"),
+        ("loss", "Studies 'cells' and 'loss' have different objectives"),
+        ("elsewhere", "Studies 'cells' and 'elsewhere' have different data"),
         ("cells", "cells trial 1 and cells trial 1 have the same configuration"),
         ("wide:4", "study 'wide' has no trial 4"),
         ("0", "TRIAL: one was given; allowed: two or more"),

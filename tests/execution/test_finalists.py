@@ -94,7 +94,7 @@ def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
     study.match_data("a" * 64)
     heard = Heard()
     record_noise_floor(study, heard)
-    assert heard.lines == ["The measured noise is not used: the noise of study s-noise is of other data"]
+    assert heard.lines == ["the noise of study s-noise was measured on other data: it does not count here"]
     assert study.noise_floor is None
 
 

@@ -144,7 +144,7 @@ def test_centre_points_are_the_middle_and_spread_over_the_plan():
         (
             {"design": "fractional_factorial"},
             {"space": {"g": {"type": "choice", "choices": [1, 2, 3]}}},
-            "g has 3 choices",
+            "g has 3 unordered choices",
         ),
         ({"design": "factorial"}, {"constraints": ["t > 700 and t < 1300"]}, "the constraints exclude every point"),
         ({"design": "centre", "centre_points": 2}, {"constraints": ["t > 1100"]}, "do not allow the centre"),

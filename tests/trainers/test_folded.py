@@ -189,8 +189,10 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
         assert made.spec.trainer is not None
         assert made.spec.trainer.folds == 1
         assert selection_bias_warning(made.spec) is None
-        assert "the sweep chose by 4 folds of all that is not the test part" in str(selection_bias_warning(study.spec))
-        assert "is of one division, a trial's value the mean over several folds" in str(find_noise_floor(study))
+        assert "The sweep selected configurations by 4 folds of all data outside the test set" in str(
+            selection_bias_warning(study.spec)
+        )
+        assert "is that of one split, but trials are means over several folds" in str(find_noise_floor(study))
 
 
 @pytest.mark.parametrize(
