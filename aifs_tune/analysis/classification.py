@@ -15,6 +15,9 @@ from aifs_tune.analysis.bootstrap import Resampling, ScoreEstimate
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "brier", "calibration_error")
+_SUM_TOLERANCE = 1e-3
+
 
 @dataclass(frozen=True)
 class ReportRow:
@@ -207,10 +210,6 @@ class RankedScores:
         below = np.cumsum(others) - others
         n_pairs = ones.sum() * others.sum()
         return float((ones * (below + others / 2)).sum() / n_pairs) if n_pairs else float("nan")
-
-
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "brier", "calibration_error")
-_SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,23 @@ from aifs_tune.study.results import values_of
 from aifs_tune.study.trial import Trial
 
 _MIN_WIDTH = 1e-12
+MIN_TRIALS = 8
+"""Minimum number of complete trials for a forest; halves of fewer trials are too small for intervals."""
+N_TREES = 64
+N_HALVES = 40
+_TREES_OF_A_HALF = 16
+_LEAF_SIZES = (1, 2, 4, 8)
+_MAX_LEAVES = 128
+_NORMAL_95 = 1.96
+Evaluator: TypeAlias = Literal["fanova", "pedanova"]
+EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
+REMARK = "remark"
+"""Key in ``attrs`` of a table: why it could not be computed, or a note on how it was; absent if there is none."""
+MIN_EXPLAINED = 0.2
+"""Minimum share of the variance of unseen trials that a forest must predict for its shares to be reliable."""
+_N_RESAMPLED = 100
+_N_GRID = 21
+_NEAR = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +132,6 @@ def _products_but_one(base: Array, ratios: Array) -> Array:
         found.append(float(np.sum(before * after.pop())))
         before = before * ratio
     return np.array(found)
-
-
-MIN_TRIALS = 8
-"""Minimum number of complete trials for a forest; halves of fewer trials are too small for intervals."""
-N_TREES = 64
-N_HALVES = 40
-_TREES_OF_A_HALF = 16
-_LEAF_SIZES = (1, 2, 4, 8)
-_MAX_LEAVES = 128
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,17 +246,6 @@ def _mean_shares(trees: tuple[Leaves, ...]) -> Shares | None:
     if not found:
         return None
     return Shares(*(np.mean([getattr(each, part) for each in found], axis=0) for part in ("alone", "total", "pairs")))
-
-
-Evaluator: TypeAlias = Literal["fanova", "pedanova"]
-EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
-REMARK = "remark"
-"""Key in ``attrs`` of a table: why it could not be computed, or a note on how it was; absent if there is none."""
-MIN_EXPLAINED = 0.2
-"""Minimum share of the variance of unseen trials that a forest must predict for its shares to be reliable."""
-_N_RESAMPLED = 100
-_N_GRID = 21
-_NEAR = 0.1
 
 
 class Explained:

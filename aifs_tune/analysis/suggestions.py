@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,37 @@ from aifs_tune.study.ranking import ranked
 from aifs_tune.study.results import scores_of
 from aifs_tune.study.trial import Trial
 
+Marked: TypeAlias = NDArray[np.bool_]
+
 ALPHA = 0.02
 """Maximum probability of evidence of one kind by chance."""
+KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
+"""Kinds of suggestions, in the order of the table.
+
+- ``widen``: the best results lie at the end of a range.
+- ``drop``: a choice is never among the best trials.
+- ``fix``: a parameter explains almost nothing.
+- ``exclude``: trials fail in a part of the space.
+- ``trials``: there are too few trials, or they still improve the result.
+- ``search``: later trials improve nothing.
+- ``noise``: the gain is within the noise.
+- ``epochs``: trials still improve in the last epochs.
+"""
+_OUTER = 0.1
+"""Fraction of a range that counts as its end."""
+_MIN_OUTER = 3
+"""Minimum number of the best trials at the end of a range for ``widen``."""
+_MIN_EXPLAINED = 0.3
+"""Minimum share of the variance of unseen trials that the forest must predict for ``fix``."""
+_ALONE = 0.05
+"""Maximum p of a finding in the residuals that the other parameters do not explain."""
+_MAX_LOST = 0.02
+"""Maximum share of the variance that the forest may lose without a parameter for ``fix``."""
+_NORMAL_95 = 1.96
+_MIN_FAILED = 3
+"""Minimum number of failed trials for ``exclude``."""
+_MIN_GAIN = 0.05
+"""Minimum gain of the last third for ``trials``, as a fraction of the gain of the best trial over the median."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +84,6 @@ def oriented(trials: Sequence[Trial], spec: SweepSpec) -> Array:
 def shown(p: float) -> str:
     """Format a probability."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
-
-
-Marked = NDArray[np.bool_]
 
 
 def at_least(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
@@ -121,9 +148,6 @@ def beyond(unit_values: Sequence[float] | Array, cut: float, is_above: bool) -> 
 
 def _share(unit_values: Array, cut: float, is_above: bool) -> float:
     return float(np.mean(beyond(unit_values, cut, is_above)))
-
-
-_MIN_GAIN = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,28 +231,6 @@ def train_longer(best_first: Sequence[Trial], n_epochs: int) -> list[Suggestion]
     when = "the last one" if last == 1 else f"one of the last {last}"
     evidence = f"in {hits} of the best {k} trials, the best of {n_epochs} epochs is {when}; {shown(p)}"
     return [Suggestion(None, "epochs", "Trials still improve at the end. Train for more epochs.", evidence)]
-
-
-KINDS = ("widen", "drop", "fix", "exclude", "trials", "search", "noise", "epochs")
-"""Kinds of suggestions, in the order of the table.
-
-- ``widen``: the best results lie at the end of a range.
-- ``drop``: a choice is never among the best trials.
-- ``fix``: a parameter explains almost nothing.
-- ``exclude``: trials fail in a part of the space.
-- ``trials``: there are too few trials, or they still improve the result.
-- ``search``: later trials improve nothing.
-- ``noise``: the gain is within the noise.
-- ``epochs``: trials still improve in the last epochs.
-"""
-_OUTER = 0.1
-_MIN_OUTER = 3
-_MIN_EXPLAINED = 0.3
-_ALONE = 0.05
-"""Maximum p of a finding in the residuals that the other parameters do not explain."""
-_MAX_LOST = 0.02
-_NORMAL_95 = 1.96
-_MIN_FAILED = 3
 
 
 def suggestions_of(

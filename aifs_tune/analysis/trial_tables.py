@@ -25,6 +25,11 @@ _NORMALISED = (
     (re.compile(r"\s+"), " "),
 )
 NO_REASON = "no reason given"
+ALL = "all"
+ESTIMATE = (
+    "the time to the last epoch is estimated by the median seconds of the trial's own epochs; "
+    "failed trials are not counted"
+)
 
 
 def slices_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
@@ -115,13 +120,6 @@ def _known(trial: Trial, objectives: Sequence[Objective]) -> list[tuple[str, flo
     if trial.values:
         return [(o.metric, trial.values[o.metric]) for o in objectives if o.metric in trial.values]
     return [(o.metric, value) for o, value in zip(objectives, values_of(trial), strict=False)]
-
-
-ALL = "all"
-ESTIMATE = (
-    "the time to the last epoch is estimated by the median seconds of the trial's own epochs; "
-    "failed trials are not counted"
-)
 
 
 def curves_of(trials: Sequence[Trial], curves: Mapping[int, Sequence[Measurement]], spec: SweepSpec) -> pd.DataFrame:

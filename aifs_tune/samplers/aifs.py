@@ -25,8 +25,8 @@ from aifs_tune.samplers.acquisition import (
     without_duplicates,
     without_failures,
 )
-from aifs_tune.samplers.encoding import Conditions, Encoding, MixtureTotals
-from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, key_of, new_trials, points_of
+from aifs_tune.samplers.encoding import Conditions, Encoding, MixtureTotals, key_of
+from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, new_trials, points_of
 from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.single_fidelity import SingleFidelityModel, measured_in, propose_single_fidelity
 from aifs_tune.samplers.thread_limit import single_blas_thread

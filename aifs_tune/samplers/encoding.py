@@ -196,6 +196,11 @@ class Encoding:
         ]
 
 
+def key_of(unit_point: Array) -> bytes:
+    """Return a key that is equal for two unit points (d,) of one configuration."""
+    return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
+
+
 def _ends(distribution: BaseDistribution) -> tuple[float, float]:
     assert isinstance(distribution, FloatDistribution)
     return distribution.low, distribution.high

@@ -29,6 +29,8 @@ NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
 ITERATIONS = 60
 BURN_IN, THINNING = 5, 3
 """Number of first steps of the Markov chain to discard, and number of steps from one sample to the next."""
+OFFSET = 0.1
+"""Added to the distance before the logarithm, as a fraction of the range: small differences are mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,6 @@ class SingleFidelityPosterior:
 
     def _cross(self, x: Array) -> Array:
         return np.asarray(self.level * self.matern(x, self._x) + 1.0)
-
-
-OFFSET = 0.1
-"""Added to the distance before the logarithm, as a fraction of the range: small differences are mostly noise."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,15 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.search import MOST_POINTS, DesignSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.samplers.encoding import Axis, Encoding
+from aifs_tune.samplers.encoding import Axis, Encoding, key_of
 from aifs_tune.samplers.search_space import SearchSpace, configuration
+
+Array: TypeAlias = NDArray[np.float64]
 
 MAX_FACTORS = 15
 """Maximum number of factors of a fractional factorial design."""
+MAX_DRAWN = 20_000
+"""Maximum number of points that are drawn or combined to find allowed ones."""
 _FACTOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Generator = tuple[int, int]
@@ -106,12 +110,6 @@ def runs_of(n_factors: int, generators: Mapping[int, Generator]) -> NDArray[np.i
     return runs
 
 
-Array: TypeAlias = NDArray[np.float64]
-
-MAX_DRAWN = 20_000
-"""Maximum number of points that are drawn or combined to find allowed ones."""
-
-
 def initial_design(spec: SweepSpec) -> list[dict[str, Scalar]]:
     """Return the configurations of ``search.initial`` in the order of measurement; an empty list without it.
 
@@ -177,16 +175,12 @@ def _first_allowed(spec: SweepSpec, encoding: Encoding, n_points: int, draw: Cal
         n_drawn += max(len(drawn), 16)
         for unit_point in drawn:
             if len(found) < n_points and spec.allows(configuration(spec, encoding, unit_point)):
-                found.setdefault(_key(unit_point), unit_point)
+                found.setdefault(key_of(unit_point), unit_point)
     if len(found) < n_points:
         raise RequestError(
             f"search.initial.points: {n_points} is not allowed; only {len(found)} different, allowed points were found"
         )
     return np.array(list(found.values()))
-
-
-def _key(unit_point: Array) -> bytes:
-    return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
 def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array:
@@ -284,7 +278,7 @@ def _allowed_of(spec: SweepSpec, encoding: Encoding, rows: Array) -> Array:
     kept: dict[bytes, Array] = {}
     for unit_point in encoding.deactivated(rows):
         if spec.allows(configuration(spec, encoding, unit_point)):
-            kept.setdefault(_key(unit_point), unit_point)
+            kept.setdefault(key_of(unit_point), unit_point)
     if not kept:
         raise RequestError("search.initial: the constraints exclude every point of this design")
     return np.array(list(kept.values()))

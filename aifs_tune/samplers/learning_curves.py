@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune.samplers.encoding import Encoding
+from aifs_tune.samplers.encoding import Encoding, key_of
 from aifs_tune.samplers.multi_fidelity_gp import Kernel, Points, Posterior, Prior, fit
 from aifs_tune.samplers.transfer import SourceModel, TransferPosterior
 
@@ -23,11 +23,14 @@ MAX_POINTS = 300
 
 The cost of a proposal grows with the third power of it.
 """
-
 RECENT = 5
 """Maximum number of last epochs whose median is the current value of a trial."""
 RESOLUTION, FARTHEST = 0.1, 30.0
 """Smallest distance that counts, and largest distance that still counts more, in median distances of the trials."""
+KERNEL = "aifs_tune:kernel"
+"""Key of the trial attribute with the kernel parameters that were fitted for a decision about this trial."""
+GROWTH = 1.15
+"""Growth of the number of points since the last fit at which the kernel is fitted again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class LearningCurve:
 def smoothed(epochs: NDArray[np.int64], values: Array) -> Array:
     """Smooth ``values`` (n,) by the median of the latest epochs: the later half, at most :data:`RECENT` of them.
 
-    A small validation set makes curves jump, mostly down. A running maximum would turn each lucky epoch into a
+    A small validation set makes curves jump, mostly down. A running maximum would turn each favourable outlier into a
     lasting difference between trials.
     """
     first = np.searchsorted(epochs, np.maximum(epochs // 2, epochs - RECENT) + 1)
@@ -102,12 +105,6 @@ def points_of(curves: Sequence[LearningCurve], *, max_points: int = MAX_POINTS, 
         trial=np.array([curve.trial for curve, _ in pairs], dtype=np.int64),
         y=warped(np.array([curve.values[j] for curve, j in pairs]), np.array([curve.values[-1] for curve in curves])),
     )
-
-
-KERNEL = "aifs_tune:kernel"
-"""Key of the trial attribute with the kernel parameters that were fitted for a decision about this trial."""
-GROWTH = 1.15
-"""Growth of the number of points since the last fit at which the kernel is fitted again."""
 
 
 @dataclass(frozen=True)
@@ -244,11 +241,6 @@ class CurveModel:
         """Return the posterior with the weights of the source models."""
         end = float(np.log(self._last_epoch)) if self._last_epoch else float(points.u.max())
         return TransferPosterior(Kernel(theta, self.encoding.columns), points, self.source_models, end)
-
-
-def key_of(unit_point: Array) -> bytes:
-    """Return a key that is equal for two unit points (d,) of one configuration."""
-    return np.round(np.nan_to_num(unit_point, nan=-1.0), 9).tobytes()
 
 
 def new_trials(x: Array) -> NDArray[np.int64]:

@@ -28,6 +28,10 @@ Array: TypeAlias = NDArray[np.float64]
 
 WEIGHT_MEAN, WEIGHT_SD = 0.7, 0.5
 """Mean and standard deviation of the prior on the weight of a source model."""
+SOURCE_TASKS = "aifs_tune:source_tasks"
+"""Key of the study attribute with copies of the source tasks, so that earlier studies are not read again."""
+MIN_TRIALS = 4
+"""Minimum number of trials of a source task."""
 
 
 class SourceModel(Protocol):
@@ -205,12 +209,6 @@ class SingleFidelityTransferPosterior(SingleFidelityPosterior):
 
     def _expected(self, x: Array) -> Array:
         return np.array([source_model(x) for source_model in self._source_models])
-
-
-SOURCE_TASKS = "aifs_tune:source_tasks"
-"""Key of the study attribute with copies of the source tasks, so that earlier studies are not read again."""
-MIN_TRIALS = 4
-"""Minimum number of trials of a source task."""
 
 
 @dataclass(frozen=True)

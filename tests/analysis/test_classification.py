@@ -18,7 +18,7 @@ FEW = Resampling(n_draws=200)
 
 
 def predictions(n: int = 300, *, seed: int = 0, k: int = 3) -> tuple[Any, Any]:
-    """Truths (n,) of uneven classes and probabilities (n, k) that often, not always, agree with them."""
+    """True classes (n,) of uneven frequency, and probabilities (n, k) that mostly agree with them."""
     rng = np.random.default_rng(seed)
     y_true = rng.choice(k, n, p=np.arange(k, 0, -1) / np.arange(1, k + 1).sum())
     logits = rng.normal(size=(n, k)) + 1.5 * (y_true[:, None] == np.arange(k))
@@ -109,7 +109,7 @@ def test_calibration_by_hand() -> None:
     assert (found.scores["accuracy"].low, found.scores["accuracy"].high) == (None, None)
 
 
-def test_what_is_most_wrong_comes_first() -> None:
+def test_the_worst_mistakes_come_first() -> None:
     shares = np.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.05, 0.9, 0.05], [0.8, 0.1, 0.1]])
     found = evaluate_classes([1, 0, 2, 0], shares, classes=CLASSES, resampling=Resampling(0), n_worst=2)
     assert [(one.index, one.truth, one.predicted) for one in found.worst] == [
@@ -148,7 +148,7 @@ def test_the_interval_of_accuracy_is_about_that_of_its_standard_error() -> None:
     assert half == pytest.approx(1.96 * np.sqrt(value * (1 - value) / 1600), rel=0.1)
 
 
-def test_groups_are_drawn_whole() -> None:
+def test_whole_groups_are_resampled() -> None:
     y_true, probabilities = predictions(60)
     copies = np.repeat(np.arange(60), 20)
     many = [y_true[copies], probabilities[copies]]

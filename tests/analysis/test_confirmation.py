@@ -1,4 +1,4 @@
-"""Confirmations as studies: who is compared, what was found, and what is refused. No training."""
+"""Confirmations as studies, without training: candidates, results and refusals."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_two_studies_are_compared_by_their_best(study: StudyRecord) -> None:
     assert [each.name for each in found] == ["trial 1", "genes-by-chance trial 0", "trial 4"]
 
 
-def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(study: StudyRecord) -> None:
+def test_every_candidate_is_trained_on_every_split_with_seeds_of_its_own(study: StudyRecord) -> None:
     candidates = candidates_of(study, top=2)
     created = start_confirmation(study.storage, study.spec, "genes-confirm", candidates, CV)
     trials = created.all_trials()
@@ -97,7 +97,7 @@ def test_every_contender_is_trained_on_every_division_with_seeds_of_its_own(stud
     assert created.spec.search.scheduler == "none"
 
 
-def test_the_same_confirmation_goes_on_and_another_has_another_name(study: StudyRecord) -> None:
+def test_the_same_confirmation_continues_and_another_gets_another_name(study: StudyRecord) -> None:
     def start(top: int, cv: CrossValidation = CV) -> StudyRecord:
         candidates = candidates_of(study, top=top)
         return start_confirmation(study.storage, study.spec, "genes-confirm", candidates, cv)
@@ -130,7 +130,7 @@ def test_the_verdicts_are_those_of_the_scores(study: StudyRecord) -> None:
     assert told["splits"][5] == {"repeat": 1, "fold": 1}
 
 
-def test_a_training_that_failed_is_left_out_of_its_pair_and_said(study: StudyRecord) -> None:
+def test_the_split_of_a_failed_training_run_is_left_out_and_reported(study: StudyRecord) -> None:
     candidates = candidates_of(study, top=1)
     created = start_confirmation(study.storage, study.spec, "c", candidates, CV)
     lost: list[float | None] = [0.7, None, 0.71, 0.69, 0.7, 0.72, 0.7, 0.71]
@@ -151,7 +151,7 @@ def test_the_noise_is_the_spread_of_one_configuration(study: StudyRecord) -> Non
     assert found.smallest == pytest.approx(2 * 0.02 * (2 * (1 / 3 + 1 / 3)) ** 0.5)
 
 
-def test_the_test_part_is_spent_once(study: StudyRecord) -> None:
+def test_the_test_set_is_used_once(study: StudyRecord) -> None:
     first, second, _ = candidates_of(study, top=2)
     created = _test_study(study, second)
     assert created.name == "genes-test"

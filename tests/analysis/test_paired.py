@@ -1,4 +1,4 @@
-"""Comparisons of configurations over the same splits: the test, its interval, the words, a family of them."""
+"""Comparisons of configurations over the same splits: test, intervals, verdicts and families."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_one_split_is_no_test() -> None:
     assert (found.p, found.interval, found.effect, found.signed_rank_p) == (None, None, None, None)
 
 
-def test_splits_in_which_one_failed_are_left_out_and_said() -> None:
+def test_splits_with_a_failed_run_are_left_out_and_reported() -> None:
     failing = np.where(np.arange(10) < 2, [np.nan, np.inf] * 5, BASE + GAINS)
     found = compare(scores(a=BASE, b=failing), "b", "a")
     assert (found.n_pairs, found.n_splits, found.df) == (8, 10, 7)

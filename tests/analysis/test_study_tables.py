@@ -1,4 +1,4 @@
-"""What a study's trials say, as tables: against known truths, and where nothing can be said."""
+"""Tables of a study's trials: against known results, and where nothing can be computed."""
 
 from __future__ import annotations
 
