@@ -138,7 +138,7 @@ def units_of(n: int, groups: Sequence[Any] | None) -> np.ndarray[Any, np.dtype[n
     if groups is None:
         return np.arange(n, dtype=np.int64)
     if len(groups) != n:
-        raise RequestError(f"groups: {len(groups)} values; allowed: {n}, one for each example")
+        raise RequestError(f"groups: {len(groups)} given; allowed: {n}, one for each example")
     return np.unique([str(group) for group in groups], return_inverse=True)[1].astype(np.int64).reshape(n)
 
 

@@ -121,7 +121,7 @@ def evaluate_values(
     """
     true, found = (_columns(name, values, len(targets)) for name, values in (("y_true", y_true), ("y_pred", y_pred)))
     if true.shape != found.shape:
-        raise RequestError(f"y_pred: {len(found)} examples; allowed: {len(true)}, as in y_true")
+        raise RequestError(f"y_pred: {len(found)} given; allowed: {len(true)}, as in y_true")
     used = resampling or Resampling()
     return tuple(
         HeldOutTarget(

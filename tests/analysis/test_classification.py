@@ -192,10 +192,10 @@ def test_all_of_it_is_plain(found: HeldOutClasses) -> None:
         ([0, 1], [[0.5, 0.5], [0.2, 0.8]], {}, r"probabilities: shape \(2, 2\); allowed: \(examples, 3\)"),
         ([], np.empty((0, 3)), {}, r"shape \(0, 3\)"),
         ([0], [[1.0, 0, 0], [1, 0, 0]], {}, r"y_true: shape \(1,\); allowed: \(2,\)"),
-        ([0, 3], [[1.0, 0, 0], [1, 0, 0]], {}, "y_true: 3 of example 1; allowed: a class, from 0 to 2"),
+        ([0, 3], [[1.0, 0, 0], [1, 0, 0]], {}, "y_true: 3 of example 1; allowed: the index of a class, from 0 to 2"),
         ([0, 1], [[1.0, 0, 0], [0.5, 0.1, 0]], {}, "probabilities: 0.5, 0.1, 0 of example 1; allowed: numbers from 0"),
         ([0, 1], [[np.nan, 0, 0], [1, 0, 0]], {}, "probabilities: nan, 0, 0 of example 0"),
-        ([0, 1], [[1.0, 0, 0], [1, 0, 0]], {"groups": ["a"]}, "groups: 1 of them; allowed: one for each of the 2"),
+        ([0, 1], [[1.0, 0, 0], [1, 0, 0]], {"groups": ["a"]}, "groups: 1 given; allowed: 2, one for each example"),
     ],
 )
 def test_what_is_no_prediction_is_refused(y_true: Any, probabilities: Any, changes: Any, message: str) -> None:

@@ -212,10 +212,10 @@ def test_the_signed_rank_test_is_scipys_without_ties() -> None:
         (lambda: scores("best", a=BASE), "mode: 'best' is not allowed; allowed: max, min"),
         (lambda: Scores("s", "max", splits(2) * 2, {}), "repeat 0, fold 0: given twice"),
         (lambda: Scores("s", "max", splits(3), {"a": [1.0, 2.0]}), r"a: values of shape \(2,\); allowed: one for each"),
-        (lambda: Split(1, 2, 10, 0), "repeat 1, fold 2: 10 examples to train and 0 to test"),
+        (lambda: Split(1, 2, 10, 0), "repeat 1, fold 2: 10 training and 0 test examples"),
         (lambda: compare(scores(tuned=BASE, b=BASE), "tunde", "b"), "tunde: no such configuration, did you mean tuned"),
         (lambda: compare_all(scores(a=BASE), "b"), "b: no such configuration"),
-        (lambda: compare(scores(a=BASE), "a", "a"), "a: cannot be compared with itself"),
+        (lambda: compare(scores(a=BASE), "a", "a"), "a cannot be compared with itself"),
         (lambda: compare(scores(a=BASE, b=BASE), "a", "b", alpha=1.5), "alpha: 1.5 is not allowed"),
     ],
 )

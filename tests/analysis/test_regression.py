@@ -89,7 +89,7 @@ def test_groups_widen_intervals_of_examples_that_err_together() -> None:
     ("y_true", "y_pred", "message"),
     [
         ([[1.0, 2.0]], [[1.0, 2.0]], r"y_true: shape \(1, 2\); allowed: \(examples, 1\)"),
-        ([1.0, 2.0], [1.0], "y_pred: 1 of them; allowed: 2"),
+        ([1.0, 2.0], [1.0], "y_pred: 1 given; allowed: 2"),
         ([1.0, 2.0], [1.0, np.inf], "y_pred: inf of example 1; allowed: finite numbers"),
         ([], [], "y_true: shape"),
     ],

@@ -136,7 +136,7 @@ def test_several_objectives_have_rows_of_their_own(url):
     [
         (lambda a: a.importance("shap"), "allowed: fanova, pedanova"),
         (lambda a: a.contour("lr", "depth"), "allowed: lr, optimizer, momentum, layers"),
-        (lambda a: a.contour("lr", "kernel"), "no parameter of this name varies"),
+        (lambda a: a.contour("lr", "kernel"), "'kernel' is not a parameter that varies"),
         (lambda a: a.contour("lr", "lr"), "two different parameters"),
         (lambda a: a.contour("lr", "layers", metric="cost"), "allowed: value"),
     ],
@@ -146,7 +146,7 @@ def test_what_is_not_there_is_refused(study, ask, said):
         ask(analyse(study))
 
 
-def test_what_stopping_saved_is_of_each_trials_own_pace(study):
+def test_savings_of_early_stopping_use_each_trials_own_epoch_time(study):
     rows = analyse(study).saved().set_index("state")
     n = int(rows.loc["pruned", "n_trials"])
     assert rows.loc["pruned", "seconds"] == 2.0 * n
