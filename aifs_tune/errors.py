@@ -6,6 +6,7 @@
     │   ├── DataError           the data folder cannot be used as asked
     │   ├── NotFoundError       no such study, trial or file
     │   ├── ConflictError       contradicts what already stands (another result, another space)
+    │   ├── MissingPackageError a package is not installed; also an ImportError
     │   └── AccessError         a token does not allow it
     │       └── UnknownCallerError  there is no token, or none that is valid
     └── WorkError               the request was right, the work failed
@@ -87,6 +88,13 @@ class ConflictError(RequestError):
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 409
+
+
+class MissingPackageError(RequestError, ImportError):
+    """A package that the request needs is not installed; the text says how to install it."""
+
+    exit_code: ClassVar[int] = 2
+    http_status: ClassVar[int] = 422
 
 
 class AccessError(RequestError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, Protocol
 
 import pandas as pd
 
@@ -283,20 +283,3 @@ def _with_remark(table: pd.DataFrame, remark: str) -> pd.DataFrame:
     if table.empty:
         table.attrs[REMARK] = remark
     return table
-
-
-TableName: TypeAlias = Literal[
-    "importance",
-    "interactions",
-    "explained",
-    "slices",
-    "contour",
-    "parallel",
-    "curves",
-    "saved",
-    "pareto",
-    "failures",
-    "suggestions",
-]
-TABLES: tuple[TableName, ...] = get_args(TableName)
-"""Methods of :class:`Analysis` that return a table."""

@@ -1,12 +1,11 @@
-"""Commands that say what a study's trials mean."""
+"""Commands that analyse the trials of a study."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from aifs_tune.analysis.study_tables import TableName
 from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, echo_stderr, print_json
 from aifs_tune.cli.result import FormatOption, OutputOption, out, print_table
 from aifs_tune.cli.target import find_target_study
@@ -18,9 +17,26 @@ if TYPE_CHECKING:
     from aifs_tune.analysis.study_tables import Analysis
 
 
+TableName: TypeAlias = Literal[
+    "importance",
+    "interactions",
+    "explained",
+    "slices",
+    "contour",
+    "parallel",
+    "curves",
+    "saved",
+    "pareto",
+    "failures",
+    "suggestions",
+]
+"""Methods of :class:`~aifs_tune.analysis.study_tables.Analysis` that make a table."""
 EvaluatorOption = Annotated[
     Literal["fanova", "pedanova"],
-    typer.Option("--evaluator", help="fanova: shares of the variance. pedanova: what sets the best tenth apart."),
+    typer.Option(
+        "--evaluator",
+        help="Measure of importance. fanova: share of the variance. pedanova: what distinguishes the best tenth.",
+    ),
 ]
 
 
@@ -30,7 +46,7 @@ def importance(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which parameters matter, alone and in pairs, how sure that is, and what to change."""
+    """Show which parameters matter, and suggest what to change."""
     from aifs_tune.cli.tables import render_importance
     from aifs_tune.study.dataframe import table_rows
 
@@ -52,16 +68,18 @@ def importance(
 
 def analyse(
     study: StudyArgument,
-    table: Annotated[TableName, typer.Option("--table", help="Which one.")],
-    first: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
-    second: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Of a contour.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Of a contour; default: the first objective.")] = None,
+    table: Annotated[TableName, typer.Option("--table", help="Table to print.")],
+    first: Annotated[str | None, typer.Option(metavar="PARAMETER", help="First parameter of a contour.")] = None,
+    second: Annotated[str | None, typer.Option(metavar="PARAMETER", help="Second parameter of a contour.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Metric of a contour. Default: the first objective.")
+    ] = None,
     evaluator: EvaluatorOption = "fanova",
     output_format: FormatOption = "table",
     output: OutputOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Print a table of what a study's trials say."""
+    """Print one table of the analysis of a study."""
     from aifs_tune.cli.tables import render_rows
     from aifs_tune.study.dataframe import table_rows
 
@@ -69,7 +87,7 @@ def analyse(
     given = {"--first": first, "--second": second, "--metric": metric}
     wrong = next((option for option, value in given.items() if value is not None and not is_contour), None)
     if wrong is not None:
-        raise RequestError(f"{wrong}: {table} takes none; allowed: with --table contour")
+        raise RequestError(f"{wrong} does not fit --table {table}; allowed: with --table contour")
     analysis = _analysis(study, storage)
     if is_contour:
         if first is None or second is None:
@@ -104,7 +122,7 @@ def _analysis(study: str, storage: str | None) -> Analysis:
 
 
 def _find_noise(study: object) -> float | None:
-    """The noise that ``aifs-tune noise`` measured of the same sweep file, in the same storage; None where not."""
+    """Noise that ``aifs-tune noise`` measured for the same sweep file in the same storage; None if it did not."""
     from aifs_tune.study.index import find_study
     from aifs_tune.study.study import Study
 
@@ -124,4 +142,4 @@ def _find_noise(study: object) -> float | None:
     try:
         return noise_of(read_confirmation(study.storage, noise_study.name)).sd
     except WorkError:
-        return None  # it has not ended
+        return None  # the measurement is not finished

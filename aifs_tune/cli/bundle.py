@@ -1,4 +1,4 @@
-"""Commands about studies that are published: written into a folder, run again from it, taken into a storage."""
+"""Commands that export a study for publication, reproduce it and import it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,31 @@ from aifs_tune.cli.options import (
 from aifs_tune.cli.result import next_command, out, storage_option
 from aifs_tune.errors import WorkError
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that export wrote.")]
-DataOption = Annotated[str | None, typer.Option(metavar="PATH", help="Where its data lie here, as for run.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that export wrote.")]
+BundleDataOption = Annotated[
+    str | None, typer.Option("--data", metavar="PATH", help="Data of the study on this machine; see run --help.")
+]
 
 
 def export(
     study: StudyArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.")],
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Default: the study's name.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder to write.")],
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title. Default: the study's name.")] = None,
     author: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[;ORCID]", help="Given Family, or Family, Given; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME[;ORCID]", help='An author as "Given Family" or "Family, Given". Can be repeated.'),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", "--license", metavar="SPDX", help="Such as CC-BY-4.0.")
+        str | None, typer.Option("--licence", "--license", metavar="SPDX", help="Licence, such as CC-BY-4.0.")
     ] = None,
-    zenodo: Annotated[bool, typer.Option("--zenodo", help="Add .zenodo.json; nothing is sent.")] = False,
+    zenodo: Annotated[bool, typer.Option("--zenodo", help="Also write .zenodo.json. Nothing is uploaded.")] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a study into a folder to publish: an RO-Crate of its trials, best configuration, model and scores."""
+    """Export a study as a folder to publish (RO-Crate).
+
+    The folder contains the trials, the best configuration, its model and its scores.
+    """
     from aifs_tune.publishing.bundle.export import export as export_study
 
     made = export_study(
@@ -54,17 +60,19 @@ def export(
         typer.echo(f"{output}/{name}")
     for what, why in made.missing.items():
         echo_stderr(f"no {what}: {why}")
-    echo_stderr(f"SHA-256 of its metadata, which have that of every file: {made.sha256}")
+    echo_stderr(f"SHA-256 of the metadata, which contain the SHA-256 of every file: {made.sha256}")
     data = " --data PATH" if made.needs_data else ""
     echo_stderr(f"\nNext: {next_command('reproduce', str(output))}{data}")
 
 
 def reproduce(
     bundle: BundleArgument,
-    data: DataOption = None,
-    seeds: Annotated[int, typer.Option(min=0, max=1000, metavar="K", help="Fresh seeds beside its own.")] = 3,
+    data: BundleDataOption = None,
+    seeds: Annotated[
+        int, typer.Option(min=0, max=1000, metavar="K", help="New seeds to train with, besides the recorded one.")
+    ] = 3,
     allow_changed_data: Annotated[
-        bool, typer.Option("--allow-changed-data", help="Train though the data are others.")
+        bool, typer.Option("--allow-changed-data", help="Train even if the data have changed.")
     ] = False,
     storage: StorageOption = None,
     workers: WorkersOption = None,
@@ -73,7 +81,10 @@ def reproduce(
     allow_unauthenticated: AllowUnauthenticatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the best configuration of a bundle again, and say whether its score is reached within the noise."""
+    """Train the best configuration of a bundle again and compare.
+
+    Tells whether the recorded score is reached again within the noise.
+    """
     from aifs_tune.execution.confirm import SweepOptions
     from aifs_tune.publishing.bundle.reproduce import reproduce as reproduce_bundle
 
@@ -92,7 +103,7 @@ def reproduce(
     else:
         out().print(found.verdict.text, markup=False, highlight=False)
         if found.changed_data is not None:
-            echo_stderr(f"\nBut {found.changed_data}")
+            echo_stderr(f"\nNote: {found.changed_data}")
     if not found.is_reproduced:
         raise WorkError(f"{bundle}: the recorded score was not reached again; see study {found.study.name}")
 
@@ -100,11 +111,14 @@ def reproduce(
 def import_bundle(
     bundle: BundleArgument,
     study: StudyOption = None,
-    data: DataOption = None,
+    data: BundleDataOption = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the study of a bundle into a storage: the same trials, and the search can go on."""
+    """Import the study of a bundle into a storage.
+
+    The study has the same trials, and its search can be continued.
+    """
     from aifs_tune.cli.tables import render_status
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.summary import status_summary

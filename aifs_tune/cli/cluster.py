@@ -39,19 +39,27 @@ if TYPE_CHECKING:
 
 
 IncludeOption = Annotated[
-    list[Path] | None, typer.Option(metavar="PATH", help="Another file or folder that the sweep needs; repeatable.")
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="Another file or folder that the sweep needs. Can be repeated."),
 ]
 RequirementsOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, help="Packages that the cluster installs for the job.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", exists=True, help="Requirements file of packages that the cluster installs for the job."
+    ),
 ]
-AnyVersionsOption = Annotated[bool, typer.Option("--any-versions", help="Run with the versions the cluster has.")]
+AnyVersionsOption = Annotated[
+    bool, typer.Option("--any-versions", help="Run with whatever package versions the cluster has.")
+]
 _COMMAND = ("python", "-m", "aifs_tune")
 
 
 def submit(
     sweep: SweepArgument,
     address: JobAddressOption,
-    data: Annotated[str | None, typer.Option(metavar="PATH", help="A path that all nodes have, or a URL.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Data to learn from: a path that exists on all nodes, or a URL.")
+    ] = None,
     study: StudyOption = None,
     storage: StorageOption = None,
     trials: TrialsOption = None,
@@ -67,11 +75,17 @@ def submit(
     any_versions: AnyVersionsOption = False,
     allow_unauthenticated: AllowUnauthenticatedOption = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until the job ends, and fail if it does; Ctrl-C leaves it running.")
+        bool,
+        typer.Option(
+            "--follow", help="Print the log until the job ends, and fail if the job fails. Ctrl-C stops only the log."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a sweep as a job of a Ray cluster; this command returns at once, unless it is to follow."""
+    """Run a sweep as a job of a Ray cluster.
+
+    The command returns at once unless --follow is given.
+    """
     from aifs_tune.config.loading import find_sweep_file, load_sweep_file
     from aifs_tune.trainers.factory import check_trainer
 
@@ -81,7 +95,7 @@ def submit(
     if data is not None and (wrong := url_problem(data) if is_url(data) else None) is not None:
         raise RequestError(f"--data: {wrong}")
     if data is not None and not is_url(data) and not Path(data).is_absolute():
-        raise RequestError(f"--data: {data} is not a path that all nodes have; allowed: an absolute one, or a URL")
+        raise RequestError(f"--data: {data} is not a path that all nodes have; allowed: an absolute path, or a URL")
     name = study or spec.name
     given: dict[str, object] = {"--data": data, "--trials": trials, "--epochs": epochs, "--workers": workers}
     given |= {"--timeout": timeout, "--seed": seed}
@@ -116,10 +130,10 @@ def _follow(jobs: RayJobs, study: str) -> None:
 def logs(
     study: StudyArgument,
     address: JobAddressOption,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print new lines until the job ends.")] = False,
     allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
-    """Print what the last job of a study has said."""
+    """Print the log of the last job of a study."""
     for piece in cluster_jobs(address, allow_unauthenticated).logs(study, follow=follow):
         typer.echo(piece, nl=False)
 
@@ -133,7 +147,7 @@ def resume_as_job(
     allow_unauthenticated: bool,
     as_json: bool,
 ) -> bool:
-    """Submit the rest of a study if ``address`` is one of jobs; whether it is."""
+    """Submit the rest of a study as a job if ``address`` is a Ray dashboard; return whether it is."""
     from aifs_tune.execution.ray.jobs import is_job_address
 
     if address is None or not is_job_address(address):
@@ -161,7 +175,7 @@ def submit_command(
     any_versions: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Submit a command of ours as a job and say what became of it."""
+    """Submit a command of aifs-tune as a job and print its id and state."""
     from aifs_tune.execution.packaging import PINS_VARIABLE, pack, pins
     from aifs_tune.storage.postgres import for_other_machines
     from aifs_tune.storage.storage import given_url
@@ -185,31 +199,31 @@ def submit_command(
         print_json({"study": study, "is_new": is_new, **job_summary(job)})
         return
     typer.echo(job.id)
-    echo_stderr(f"{'submitted' if is_new else 'it is there already'}: job {job.id} at {jobs.address} is {job.state}")
-    echo_stderr(f"follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
+    echo_stderr(f"{'Submitted' if is_new else 'Already submitted'}: job {job.id} at {jobs.address} is {job.state}.")
+    echo_stderr(f"Follow it with: aifs-tune logs {study} --address {jobs.address} --follow")
 
 
 def job_summary(job: RayJob) -> dict[str, Any]:
-    """A job as JSON."""
+    """State of a job as JSON."""
     return {"job": job.id, "attempt": job.attempt, "state": job.state, "message": job.message}
 
 
 def cluster_jobs(address: str, allow_unauthenticated: bool) -> RayJobs:
-    """The jobs of a cluster."""
+    """Jobs of a Ray cluster."""
     from aifs_tune.execution.ray.jobs import RayJobs
 
     return RayJobs(address, allow_unauthenticated=allow_unauthenticated)
 
 
 def _shared_storage_variables() -> dict[str, str]:
-    """The places that all nodes share, as variables of a job."""
+    """Environment variables that tell a job which folders or object stores all nodes share."""
     from aifs_tune.storage.postgres import ARTIFACTS_VARIABLE, artifacts_at
 
     artifacts, cache = os.environ.get(ARTIFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")
     if not artifacts or not (is_url(artifacts) or Path(artifacts).is_absolute()):
         raise RequestError(
-            f"{ARTIFACTS_VARIABLE}: {artifacts or 'not set'}; needed: the absolute path of a folder that all nodes "
-            "share, or the URL of an object store, for checkpoints and weights"
+            f"{ARTIFACTS_VARIABLE}: {artifacts or 'not set'}; allowed: the absolute path of a folder that all nodes "
+            "share, or the URL of an object store; checkpoints and weights go there"
         )
     location = artifacts_at(artifacts)
     if isinstance(location, Path):

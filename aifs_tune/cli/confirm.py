@@ -1,4 +1,4 @@
-"""Commands that say how sure a result is."""
+"""Commands that measure how certain a result is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aifs_tune.cli.files import progress_callback
 from aifs_tune.cli.options import (
     AddressOption,
     AllowUnauthenticatedOption,
+    DataOption,
     JsonOption,
     SeedOption,
     SetOption,
@@ -31,23 +32,24 @@ if TYPE_CHECKING:
 
 
 FoldsOption = Annotated[
-    int, typer.Option(min=1, max=100, help="Parts of what is not the test part, each validates once.")
+    int, typer.Option(min=1, max=100, help="Folds of the data outside the test set; each is the validation set once.")
 ]
-RepeatsOption = Annotated[int, typer.Option(min=1, max=100, help="Times that the folds are dealt anew.")]
-FoldSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the folds.")]
+RepeatsOption = Annotated[int, typer.Option(min=1, max=100, help="How often the data are divided into new folds.")]
+FoldSeedOption = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the folds.")]
 
 
 def confirm(
     study: StudyArgument,
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="The K best configurations.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="Number of best configurations to train again.")] = 3,
     baseline: Annotated[
-        int | None, typer.Option(min=0, metavar="TRIAL", help="To compare with; default: the default configuration.")
+        int | None,
+        typer.Option(min=0, metavar="TRIAL", help="Trial to compare with. Default: the default configuration."),
     ] = None,
     folds: FoldsOption = 5,
     repeats: RepeatsOption = 2,
     seed: FoldSeedOption = 0,
     test: Annotated[
-        bool, typer.Option("--test", help="Let the best of them answer the test part, which can be done once.")
+        bool, typer.Option("--test", help="Evaluate the best one on the test set. This can be done only once.")
     ] = False,
     storage: StorageOption = None,
     workers: WorkersOption = None,
@@ -56,7 +58,10 @@ def confirm(
     allow_unauthenticated: AllowUnauthenticatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the best configurations and the baseline again, on fresh seeds and folds, and say which is better."""
+    """Train the best configurations again to see which is best.
+
+    They and a baseline are trained with new seeds and folds, and compared.
+    """
     from aifs_tune.analysis.test_part import find_evaluation
     from aifs_tune.config.cross_validation import CrossValidation
     from aifs_tune.execution.confirm import confirm as confirm_study
@@ -73,7 +78,7 @@ def confirm(
                 options = _options(workers, timeout, address, allow_unauthenticated, callback)
                 tested = evaluate_test(study, found.leader, storage=storage, options=options)
         except ConflictError as error:
-            refused = error  # what was found is printed all the same
+            refused = error  # the confirmation is printed first
     _print(found, tested, as_json)
     if refused is not None:
         raise refused
@@ -85,7 +90,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="TRIAL|STUDY[:TRIAL]...",
-            help="Trials, the first as the baseline; or other studies, whose best is compared with the best here.",
+            help="Trials of STUDY, the first one is the baseline; or other studies, whose best trial is compared with "
+            "the best of STUDY.",
         ),
     ],
     folds: FoldsOption = 5,
@@ -98,7 +104,10 @@ def compare(
     allow_unauthenticated: AllowUnauthenticatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train trials of one study or several again, on fresh seeds and folds, and compare them with the first one."""
+    """Train chosen trials again and compare them with the first.
+
+    They are trained with new seeds and folds, and may belong to several studies.
+    """
     from aifs_tune.analysis.candidates import chosen_candidates
     from aifs_tune.config.cross_validation import CrossValidation
     from aifs_tune.execution.confirm import confirm_candidates
@@ -114,7 +123,7 @@ def compare(
 
 def noise(
     sweep: SweepArgument,
-    data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
+    data: DataOption = None,
     folds: FoldsOption = 5,
     repeats: RepeatsOption = 2,
     seed: SeedOption = None,
@@ -126,7 +135,10 @@ def noise(
     allow_unauthenticated: AllowUnauthenticatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how much the default configuration of a sweep file scatters over seeds and folds, before a search."""
+    """Measure the noise of the default configuration.
+
+    Trains the default configuration of a sweep file with several seeds and folds. Do this before a search.
+    """
     from aifs_tune.config.cross_validation import CrossValidation
     from aifs_tune.execution.confirm import measure_noise
 
@@ -158,4 +170,7 @@ def _print(found: Confirmation, tested: HeldOutEvaluation | None, as_json: bool)
     if tested is not None:
         out().print(render_test_results(tested))
     else:
-        echo_stderr(f"\nThe test part is locked: with --test, {found.leader.name} answers it, once.")
+        echo_stderr(
+            "\nThe test set has not been used yet. "
+            f"--test evaluates {found.leader.name} on it; this can be done only once."
+        )

@@ -1,4 +1,4 @@
-"""Commands about files alone, and how a command is heard."""
+"""Commands about sweep files and data, and the progress display of a command."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from aifs_tune.cli.options import JsonOption, SetOption, StrictOption, SweepArgument, echo_stderr, print_json
+from aifs_tune.cli.options import (
+    DataOption,
+    JsonOption,
+    SetOption,
+    StrictOption,
+    SweepArgument,
+    complete_sweep,
+    echo_stderr,
+    print_json,
+)
 from aifs_tune.cli.result import out, program_name
 from aifs_tune.errors import RequestError
 
 
 @contextmanager
 def progress_callback() -> Iterator[Any]:
-    """A listener for this terminal: a live table, or plain lines when stdout is none."""
+    """Progress display for this terminal: a live table, or plain lines if stdout is not a terminal."""
     from aifs_tune.cli.progress import LiveTable, PlainLines
 
     console = Console(stderr=True)
@@ -30,11 +39,16 @@ def progress_callback() -> Iterator[Any]:
 
 
 def space(
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep file, or one that ships.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SWEEP", help="A sweep file, or the name of one that ships.", autocompletion=complete_sweep
+        ),
+    ] = None,
     overrides: SetOption = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
 ) -> None:
-    """Check a sweep file and show its space, or print the schema of sweep files."""
+    """Check a sweep file and show its search space."""
     from aifs_tune.config.loading import find_sweep_file, json_schema, load_sweep_file
 
     if schema:
@@ -49,12 +63,15 @@ def space(
 
 def check_data(
     sweep: SweepArgument,
-    data: Annotated[str | None, typer.Option(metavar="PATH", help="As for run.")] = None,
+    data: DataOption = None,
     overrides: SetOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the data of a sweep before any training: parts, classes and groups, duplicates, fingerprint."""
+    """Check the data of a sweep before any training.
+
+    Shows the training, validation and test sets, classes, groups, duplicates and the fingerprint.
+    """
     from aifs_tune.cli.tables import data_summary, render_data
     from aifs_tune.execution.data import prepared_data
     from aifs_tune.execution.sweep import load_sweep
@@ -69,19 +86,24 @@ def check_data(
 
 
 def simulate_sky(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
-    images: Annotated[int, typer.Option(help="How many images.")] = 1000,
-    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same sky.")] = 0,
-    difficulty: Annotated[float, typer.Option(help="0 bright and sharp to 1 faint, blurred and crowded.")] = 0.5,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder to write.")],
+    images: Annotated[int, typer.Option(metavar="N", help="Number of images.")] = 1000,
+    size: Annotated[int, typer.Option(metavar="PX", help="Width and height of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed; the same seed gives the same images.")] = 0,
+    difficulty: Annotated[
+        float, typer.Option(metavar="X", help="From 0 (bright and sharp) to 1 (faint, blurred and crowded).")
+    ] = 0.5,
 ) -> None:
-    """Draw a simulated sky survey: a folder of labelled images of stars, galaxies and artifacts."""
+    """Simulate a sky survey: a folder of labelled images.
+
+    The classes are stars, galaxies and artifacts.
+    """
     from aifs_tune.data.simulate.sky import simulate_sky as draw
 
     with progress_callback() as callback:
         survey = draw(folder, images=images, size=size, seed=seed, difficulty=difficulty, progress=callback.on_progress)
     if survey.is_reused:
-        echo_stderr(f"{folder} holds this survey already")
+        echo_stderr(f"{folder} contains this survey already.")
     for name, count in survey.counts.items():
         typer.echo(f"{name}\t{count}")
     echo_stderr(f"\nNext: {program_name()} run celestial_cnn --data {folder}")

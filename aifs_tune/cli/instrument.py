@@ -1,4 +1,4 @@
-"""Commands for scripts and instruments that measure by themselves: ask, report, tell."""
+"""Commands for scripts and instruments that measure by themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, print_json
+from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, complete_sweep, print_json
 from aifs_tune.cli.target import find_service, find_target_study
 from aifs_tune.errors import RequestError
 from aifs_tune.study.lease import lease_s_of
@@ -19,26 +19,37 @@ if TYPE_CHECKING:
 
 MetricOption = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="NAME=VALUE", help="One metric; every objective where there are several."),
+    typer.Option(
+        "--metric",
+        metavar="NAME=VALUE",
+        help="A metric; one for each objective if the study has several. Can be repeated.",
+    ),
 ]
 LeaseOption = Annotated[
     str | None,
     typer.Option(
-        metavar="3d", help="For so long (s, m, h, d, w); after that somebody else may get it. Absent: always."
+        metavar="TIME",
+        help="Length of the lease, such as 90s, 30m, 12h, 3d or 2w. When it has expired, the configuration may be "
+        "given to somebody else.",
     ),
 ]
-TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number that ask printed.")]
+TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial, which ask prints.")]
 
 
 def ask(
     study: StudyArgument,
-    sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Start the study from this sweep file.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the sample.")] = None,
-    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Who has it: an instrument or a person.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SWEEP", help="Start the study from this sweep file if it is new.", autocompletion=complete_sweep
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Label of the sample.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Instrument or person that runs the trial.")] = None,
     lease: LeaseOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Propose what to try next, as JSON; with --sweep, start the study if it is new."""
+    """Print the next configuration to try, as JSON."""
     opened = find_target_study(study, storage) if sweep is None else _started(study, sweep, storage)
     trial = opened.ask(label=label, owner=owner, lease_s=None if lease is None else lease_s_of(lease))
     leased = {"lease": trial.lease.to_json()} if trial.lease else {}
@@ -60,7 +71,10 @@ def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy
 
 
 def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None, storage: StorageOption = None) -> None:
-    """Let the lease of a running trial begin anew, as long as it was or for --lease."""
+    """Extend the lease of a running trial.
+
+    The lease begins again now, with the length of --lease. Default: the length that it had.
+    """
     opened = find_target_study(study, storage)
     print_json(opened.renew(trial, None if lease is None else lease_s_of(lease)).to_json())
 
@@ -68,7 +82,7 @@ def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None,
 def report_measurement(
     study: str, trial: int, epoch: int, value: float | None, metric: list[str] | None, storage: str | None
 ) -> None:
-    """Report what a running trial measured at an epoch."""
+    """Report what a running trial measured at one epoch."""
     opened = find_target_study(study, storage)
     metrics = _metrics(metric)
     if value is not None:
@@ -79,15 +93,20 @@ def report_measurement(
 def tell(
     study: StudyArgument,
     trial: TrialArgument,
-    value: Annotated[float | None, typer.Argument(help="Absent: the best reported value.")] = None,
+    value: Annotated[
+        float | None,
+        typer.Argument(metavar="VALUE", help="Value of the objective. Default: the best value that report stored."),
+    ] = None,
     metric: MetricOption = None,
-    failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed.")] = None,
-    infeasible: Annotated[str | None, typer.Option(metavar="REASON", help="It broke a limit and has no value.")] = None,
+    failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed, for this reason.")] = None,
+    infeasible: Annotated[
+        str | None, typer.Option(metavar="REASON", help="The trial broke a limit and has no value.")
+    ] = None,
     storage: StorageOption = None,
 ) -> None:
-    """Tell the final result of a trial; the first one stands."""
+    """Store the final result of a trial."""
     if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
-        raise RequestError("tell: give a value, --failed REASON or --infeasible REASON, one of them")
+        raise RequestError("tell: give only one of a value, --failed REASON and --infeasible REASON")
     opened = find_target_study(study, storage)
     metrics = _metrics(metric)
     if metrics and value is not None:
@@ -99,16 +118,16 @@ def tell(
     print_json(told.to_json())
 
 
-def recommend(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Recommend a configuration, and whether to stop."""
+def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Recommend a configuration, and whether to keep measuring."""
     found = find_target_study(study, storage).recommendation()
     if as_json:
         print_json({"study": study, **found.to_json()})
         return
-    typer.echo(f"{'Stop.' if found.should_stop else 'Keep measuring.'} {found.reason}")
+    typer.echo(f"{'Stop' if found.should_stop else 'Keep measuring'}: {found.reason}")
     if found.recommended is not None:
-        value = f"expected value {found.expected_value:.4g}"
-        typer.echo(f"Recommended: trial {found.recommended}, {value}. See: aifs-tune trials {study}")
+        value = f", expected value {found.expected_value:.4g}"
+        typer.echo(f"Take trial {found.recommended}{value}. See: aifs-tune trials {study}")
 
 
 def _metrics(given: list[str] | None) -> dict[str, float | None]:
@@ -118,5 +137,7 @@ def _metrics(given: list[str] | None) -> dict[str, float | None]:
         try:
             metrics[name.strip()] = float(text)
         except ValueError:
-            raise RequestError(f"--metric: {entry!r} is no metric; allowed: NAME=NUMBER, such as score=0.9") from None
+            raise RequestError(
+                f"--metric: {entry!r} is not a metric; allowed: NAME=NUMBER, such as score=0.9"
+            ) from None
     return metrics

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere."""
+"""Progress display of a sweep: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS = 12
 
 
 class ProgressTracker:
-    """Counts what a sweep did since its trials began: ended, best so far, rate, time left."""
+    """Counter of the trials that ended, with the best so far, the rate and the time left."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -29,6 +29,7 @@ class ProgressTracker:
         self._began = time.monotonic()
 
     def ended(self, trial: Trial) -> None:
+        """Count a trial that has ended."""
         self.n_ended += 1
         if trial.state == "complete" and trial.value is not None and trial.feasible is not False:
             sign = 1 if self.plan.objective.mode == "max" else -1
@@ -36,7 +37,7 @@ class ProgressTracker:
                 self.best = trial
 
     def line(self) -> str:
-        """Everything in one line."""
+        """Progress in one line."""
         best = "none yet" if self.best is None else f"{number(self.best.value)} (trial {self.best.number})"
         per_s = self.n_ended / max(time.monotonic() - self._began, 1e-3)
         left_s = (self.plan.n_trials - self.n_ended) / per_s if per_s else None
@@ -48,7 +49,7 @@ class ProgressTracker:
 
 
 class PlainLines:
-    """One line an event, for logs and pipes."""
+    """Progress display that prints one line for each event, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -87,7 +88,7 @@ class PlainLines:
 
 
 class LiveTable:
-    """A table of the newest trials that redraws itself in a terminal; a context manager."""
+    """Progress display that redraws a table of the newest trials in a terminal; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""``report``: a study as something to read; with a trial, what an instrument measured."""
+"""Command ``report``: write a report of a study, or store a measurement of a running trial."""
 
 from __future__ import annotations
 
@@ -15,37 +15,43 @@ from aifs_tune.errors import RequestError
 def report(
     study: StudyArgument,
     trial: Annotated[
-        int | None, typer.Argument(min=0, metavar="TRIAL", help="Of a measurement: the number that ask printed.")
+        int | None, typer.Argument(min=0, metavar="TRIAL", help="Number of the trial, for a measurement.")
     ] = None,
-    epoch: Annotated[int | None, typer.Argument(min=1, metavar="EPOCH", help="Of a measurement.")] = None,
+    epoch: Annotated[int | None, typer.Argument(min=1, metavar="EPOCH", help="Epoch, for a measurement.")] = None,
     value: Annotated[
-        float | None, typer.Argument(metavar="VALUE", help="Of a measurement: the objective; or give --metric.")
+        float | None,
+        typer.Argument(metavar="VALUE", help="Value of the objective, for a measurement; or use --metric."),
     ] = None,
     metric: MetricOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Of the report.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")] = None,
     report_format: Annotated[
         Literal["html", "pdf", "md", "latex", "csv"] | None,
-        typer.Option("--format", help="Default: by the ending of FILE; latex and csv are one table, for a paper."),
+        typer.Option(
+            "--format", help="Format. Default: the one that FILE's name ends with. latex and csv write one table."
+        ),
     ] = None,
     table: Annotated[
         Literal["results", "test", "space", "trials"] | None,
-        typer.Option(help="Of latex and csv; default: results."),
+        typer.Option(help="Table that latex and csv write. Default: results."),
     ] = None,
     storage: StorageOption = None,
 ) -> None:
-    """Write a report of a study: -o report.html, report.pdf or report.md. With TRIAL EPOCH VALUE, store what a running
-    trial measured instead."""
+    """Write a report of a study, or store a measurement.
+
+    STUDY -o report.html (or .pdf, .md) writes a report. STUDY TRIAL EPOCH VALUE stores what a running trial measured at
+    an epoch.
+    """
     if trial is not None:
         if output is not None or report_format is not None or table is not None:
             raise RequestError(
-                "report: TRIAL is of a measurement, -o and --format of a report; allowed: one of the two"
+                "report: TRIAL stores a measurement, -o and --format write a report; allowed: one of the two"
             )
         if epoch is None:
             raise RequestError("report: a measurement needs TRIAL and EPOCH")
         report_measurement(study, trial, epoch, value, metric, storage)
         return
     if metric:
-        raise RequestError("report: --metric is of a measurement; allowed with it: TRIAL EPOCH")
+        raise RequestError("report: --metric belongs to a measurement; allowed with it: TRIAL EPOCH")
     _write(study, output, report_format, table, storage)
 
 
@@ -60,7 +66,7 @@ def _write(
 
     wanted = report_format if output is None else format_of(output, report_format)
     if table is not None and wanted not in ("latex", "csv"):
-        raise RequestError("--table: a report has all tables; allowed with it: --format latex or csv")
+        raise RequestError("--table: a report contains all tables; allowed with it: --format latex or csv")
     if output is None:
         if wanted not in ("latex", "csv"):
             raise RequestError(

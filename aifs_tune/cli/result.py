@@ -1,4 +1,4 @@
-"""How the commands show what a sweep came to, and what to type next."""
+"""Output of the commands: tables, files, the result of a sweep, and the next command to type."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from aifs_tune.storage.storage import Storage
 
 
-FormatOption = Annotated[
-    Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Of what is printed.")
+FormatOption = Annotated[Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="Output format.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", help="File to write, instead of stdout.")
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write a file instead of stdout.")]
 
 _PIPE_WIDTH = 240
-"""Columns of a table that goes into a file or pipe, where nothing wraps it."""
+"""Width of a table that goes into a file or pipe, where no terminal wraps it."""
 
 
 def out() -> Console:
-    """Where results go."""
+    """Console for results: stdout."""
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
@@ -44,18 +44,20 @@ def print_table(
     rows: Callable[[], list[dict[str, Any]]],
     table: Callable[[], pandas.DataFrame],
 ) -> None:
-    """Rows for a person, as JSON, or as a file of a table.
+    """Print rows as a table, JSON or CSV, or write them to a file.
 
     Raises
     ------
     RequestError
-        If the format and where it is to go do not fit.
+        If the format does not fit the output.
     """
     from aifs_tune.study.dataframe import write_table
 
     if output_format == "table":
         if output is not None:
-            raise RequestError("--output: a table is for reading; allowed with it: --format json, csv or parquet")
+            raise RequestError(
+                "--output: --format table is only printed; allowed with --output: --format json, csv or parquet"
+            )
         out().print(render())
     elif output_format == "json":
         if output is None:
@@ -71,7 +73,7 @@ def print_table(
 
 
 def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> None:
-    """The best of a finished sweep.
+    """Print the best configuration of a finished sweep.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
     n_ended = sum(counts[state] for state in FINAL)
     if n_ended < study.n_requested:
         echo_stderr(
-            f"{n_ended} of {study.n_requested} trials have ended; continue with: {program_name()} resume {study.name}"
+            f"{n_ended} of {study.n_requested} trials have ended. Continue with: {program_name()} resume {study.name}"
         )
     if not counts["complete"]:
         states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
@@ -106,17 +108,17 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
 
 
 def program_name() -> str:
-    """How this command is typed here: by its name where the shell finds it, else by its path."""
+    """Name of this program as it is typed: its name if the shell finds it, else its path."""
     return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
 
 
 def next_command(command: str, *words: str) -> str:
-    """A command as it is typed here."""
+    """A command line of this program."""
     return " ".join([program_name(), command, *words])
 
 
 def storage_option(storage: Storage) -> str:
-    """What has to be typed to find it again; nothing where it is the default."""
+    """``--storage`` and the URL of a storage, with a leading space; empty for the default storage."""
     from aifs_tune.storage.storage import given_url, is_at
 
     return "" if is_at(storage, given_url(None)) else f" --storage {storage.shown_url}"

@@ -1,4 +1,4 @@
-"""Commands of the service: run it, and say who may use it."""
+"""Commands of the HTTP service: run it, and manage its tokens."""
 
 from __future__ import annotations
 
@@ -9,49 +9,57 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from aifs_tune.cli.help import CommandWithExample, TitledGroup, examples
 from aifs_tune.cli.options import AllowUnauthenticatedOption, JsonOption, StorageOption, echo_stderr, print_json
-from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
     from aifs_tune.service.tokens import TokenStore
 
 
-tokens = typer.Typer(no_args_is_help=True, help="Who may use the service, and for what.")
+tokens = typer.Typer(
+    cls=TitledGroup,
+    no_args_is_help=True,
+    help="Create, list and revoke tokens of the service.",
+    epilog=examples("token list"),
+)
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address of this machine to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
     storage: StorageOption = None,
     require_token: Annotated[
-        bool, typer.Option("--require-token", help="Every request needs a token, from this machine too.")
+        bool, typer.Option("--require-token", help="Require a token from this machine too.")
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name by which others reach it; repeatable; requests then need a token."),
+        typer.Option(
+            metavar="NAME",
+            help="Host name under which other machines reach the service; they need a token. Can be repeated.",
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Another site whose pages may use it with a token; repeatable."),
+        typer.Option(
+            metavar="ORIGIN", help="Another web site whose pages may use the service with a token. Can be repeated."
+        ),
     ] = None,
     sweeps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder of sweep files that requests may start by name.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of sweep files that clients may start by name.")
     ] = None,
-    sweeps_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Of --sweeps; above 1 in PostgreSQL.")] = 1,
+    sweeps_at_once: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sweeps that run at the same time; more than 1 needs PostgreSQL.")
+    ] = 1,
     address: Annotated[
-        str | None, typer.Option(metavar="http://HEAD:8265", help="Sweeps are jobs of this Ray cluster; default: here.")
+        str | None,
+        typer.Option(metavar="http://HEAD:8265", help="Run sweeps as jobs of this Ray cluster. Default: here."),
     ] = None,
     allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
-    """Serve the studies of a storage over HTTP, for instruments and people elsewhere."""
-    try:
-        from aifs_tune.service.server import resolve_bind_address
-        from aifs_tune.service.server import serve as run
-        from aifs_tune.service.sweep_processes import SweepProcesses
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn"):
-            raise
-        raise RequestError(f"serve: {error.name} is not installed (pip install 'aifs-tune[service]')") from None
+    """Serve the studies of a storage over HTTP, with web pages."""
+    from aifs_tune.service.server import resolve_bind_address
+    from aifs_tune.service.server import serve as run
+    from aifs_tune.service.sweep_processes import SweepProcesses
     from aifs_tune.storage.storage import Storage
 
     cluster = [] if address is None else ["--address", address, *["--allow-unauthenticated"] * allow_unauthenticated]
@@ -67,27 +75,39 @@ def serve(
             allow_origins=allow_origin or (),
             require_token=require_token,
             sweeps=processes,
-            on_ready=lambda url: echo_stderr(
-                f"serving at {url}; a page for browsers, and for programs {url}/v1/openapi.json"
-            ),
+            on_ready=lambda url: echo_stderr(f"serving at {url}; open it in a browser, or read {url}/v1/openapi.json"),
         )
 
 
-@tokens.command("create")
+@tokens.command(
+    "create",
+    cls=CommandWithExample,
+    epilog=examples("token create --project default --scope measure --expires-days 30"),
+)
 def create_token(
-    project: Annotated[str, typer.Option(help="Whose studies it opens; those of other commands are in default.")],
-    scope: Annotated[Literal["read", "measure", "manage"], typer.Option(help="Each allows what those before do.")],
-    expires_days: Annotated[float | None, typer.Option(metavar="N", help="Absent: valid until it is revoked.")] = None,
-    label: Annotated[str, typer.Option(metavar="TEXT", help="Who or what has it.")] = "",
+    project: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Project whose studies the token opens; the command line uses the project default."
+        ),
+    ],
+    scope: Annotated[
+        Literal["read", "measure", "manage"],
+        typer.Option(help="What the token allows; each scope includes the ones before it."),
+    ],
+    expires_days: Annotated[
+        float | None, typer.Option(metavar="N", help="Days until it expires. Default: never.")
+    ] = None,
+    label: Annotated[str, typer.Option(metavar="TEXT", help="Person or machine that has the token.")] = "",
     storage: StorageOption = None,
 ) -> None:
-    """Make a token and print it, this once."""
+    """Create a token and print it; it cannot be shown again."""
     typer.echo(_token_store(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
 
 
-@tokens.command("list")
+@tokens.command("list", cls=CommandWithExample, epilog=examples("token list --json"))
 def list_tokens(storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """List all tokens, without what would let anybody use them."""
+    """List all tokens, without their secrets."""
     listed = [
         {
             "id": token.id,
@@ -108,14 +128,14 @@ def list_tokens(storage: StorageOption = None, as_json: JsonOption = False) -> N
         typer.echo(f"{entry['id']}  {entry['project']}  {entry['scope']}  {entry['state']}{until}  {entry['label']}")
 
 
-@tokens.command("revoke")
+@tokens.command("revoke", cls=CommandWithExample, epilog=examples("token revoke 0123456789ab"))
 def revoke_token(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="The twelve characters after aifs_ of the token.")],
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the token: the twelve characters after aifs_.")],
     storage: StorageOption = None,
 ) -> None:
-    """End a token now."""
+    """Revoke a token at once."""
     _token_store(storage).revoke(token_id)
-    echo_stderr(f"token {token_id} is revoked")
+    echo_stderr(f"Token {token_id} is revoked.")
 
 
 def _token_store(storage: str | None, *, create: bool = False) -> TokenStore:

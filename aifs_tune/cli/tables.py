@@ -1,4 +1,4 @@
-"""Answers as tables for a person at a terminal."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from aifs_tune._util.formatting import configuration, duration, number
-from aifs_tune.analysis.classification import HeldOutClasses
-from aifs_tune.analysis.confirmation import Confirmation
-from aifs_tune.analysis.test_part import HeldOutEvaluation
-from aifs_tune.client.study import RemoteStudy
-from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.study.dataframe import table_rows
 from aifs_tune.study.lease import Lease
-from aifs_tune.study.study import Study
-from aifs_tune.study.trial import Trial
 
 if TYPE_CHECKING:
     import pandas
 
+    from aifs_tune.analysis.classification import HeldOutClasses
+    from aifs_tune.analysis.confirmation import Confirmation
+    from aifs_tune.analysis.test_part import HeldOutEvaluation
+    from aifs_tune.client.study import RemoteStudy
+    from aifs_tune.config.sweep import SweepSpec
     from aifs_tune.data.sources import Prepared
+    from aifs_tune.study.study import Study
+    from aifs_tune.study.trial import Trial
 
 
 def render_best(answer: Mapping[str, Any]) -> RenderableType:
-    """The best configuration and its scores, or a table of the best."""
+    """Best configuration and its metrics, or a table of the best trials."""
     objective, others = answer["objective"], answer.get("trade_off", [])
     counts = ", ".join(f"{n} {state}" for state, n in answer["n_trials"].items() if n)
     head = Text(f"study {answer['study']}: {_objectives_text(objective, others)}, {counts}")
@@ -37,7 +35,10 @@ def render_best(answer: Mapping[str, Any]) -> RenderableType:
         return Group(head, _trials_table(answer["best"], objective, others))
     if others:
         count = len(answer["front"])
-        front = Text(f"Pareto front: {count} trial{'s' * (count != 1)} that no other one beats in all", style="bold")
+        front = Text(
+            f"Pareto front: {count} trial{'s' * (count != 1)} that no other trial beats in every objective",
+            style="bold",
+        )
         return Group(head, front, _trials_table(answer["front"], objective, others))
     where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
     title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
@@ -61,8 +62,8 @@ def _trials_table(
 
 
 def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
-    """What is trained with from which epoch on; of later entries what differs from the one before."""
-    table, before = Table("from epoch", "trained with"), dict[str, Any]()
+    """Hyperparameters from each epoch on; later rows show only what changes."""
+    table, before = Table("from epoch", "hyperparameters"), dict[str, Any]()
     for entry in replay:
         changed = {name: x for name, x in entry["params"].items() if x != before.get(name)}
         table.add_row(str(entry["epoch"]), configuration(changed))
@@ -71,12 +72,12 @@ def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def render_profile(profile: Mapping[str, Any]) -> RenderableType:
-    """Where the time of a sweep went, of the driver's stages and of its workers."""
-    stages = Table("stage", "seconds", title="one after another", title_justify="left")
+    """Time of a sweep, by stage of the driver and by activity of its workers."""
+    stages = Table("stage", "seconds", title="stages, one after another", title_justify="left")
     for name, seconds in profile["stages_s"].items():
         stages.add_row(name, f"{seconds:.1f}")
     total = sum(profile["worker_s"].values()) or 1.0
-    work = Table("worker", "seconds", "share", title=f"{profile['workers']} workers together", title_justify="left")
+    work = Table("activity", "seconds", "share", title=f"{profile['workers']} workers, sum", title_justify="left")
     for name, seconds in profile["worker_s"].items():
         work.add_row(name, f"{seconds:.1f}", f"{100 * seconds / total:.1f} %")
     share, rate = profile["driver_share_of_a_core"], profile["reports_per_s"]
@@ -87,19 +88,23 @@ def render_profile(profile: Mapping[str, Any]) -> RenderableType:
 
 
 def _memory_lines(memory: Mapping[str, Any], n_retries: int) -> list[Text]:
-    """What the first trial took, of what is known of it."""
+    """Memory that the first trial used, as far as it is known."""
     lines, kinds = [], (("GPU", "gpu_peak_mb", "gpu_mb", "fit_on_gpu"), ("main", "ram_peak_mb", "ram_mb", "fit_in_ram"))
     for kind, peak, total, fit in kinds:
         if memory.get(fit) is not None:
-            said = f"{kind} memory: the first trial took at most {memory[peak]:,.0f} of {memory[total]:,.0f} MB"
+            said = f"{kind} memory: the first trial used at most {memory[peak]:,.0f} of {memory[total]:,.0f} MB"
             lines.append(Text(f"{said}; {memory[fit]:g} such trials fit"))
     if n_retries:
-        lines.append(Text(f"{n_retries} trial(s) ran out of memory and were tried again with a larger share of a GPU"))
+        lines.append(
+            Text(
+                f"{n_retries} trial{'s' * (n_retries != 1)} ran out of memory and ran again with a larger part of a GPU"
+            )
+        )
     return lines
 
 
 def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> RenderableType:
-    """One row for each of these trials of a study; who has it, if any was handed out."""
+    """One row for each of these trials; with label, owner and lease if any trial has them."""
     metric, *others = (objective.metric for objective in study.spec.objectives)
     tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
     leased = ("label", "owner", "due") if any(trial.lease for trial in trials) else ()
@@ -120,18 +125,20 @@ def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> Render
 
 
 def _lease_cells(lease: Lease) -> tuple[Text, Text, Text]:
-    """Label, owner and until when they have it."""
+    """Label, owner and end of the lease."""
     due = "" if lease.due_at is None else f"{lease.due_at:%Y-%m-%d %H:%M} UTC"
     return Text(lease.label or ""), Text(lease.owner or ""), Text(f"{due}, overdue" if lease.is_overdue else due)
 
 
 def _changes(trial: Trial) -> str:
-    """From which epochs on it trained otherwise than its configuration says."""
-    return ", ".join(f"as trial {change.source} from epoch {change.epoch}, varied" for change in trial.schedule)
+    """Changes of the configuration during training, such as those of population-based training."""
+    return ", ".join(
+        f"continued trial {change.source} from epoch {change.epoch}, perturbed" for change in trial.schedule
+    )
 
 
 def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One row a study."""
+    """One row for each study."""
     table = Table("study", "objective", "best", "n_requested", "complete", "pruned", "failed", "running", "waiting")
     for answer in answers:
         objective = answer["objective"]
@@ -147,31 +154,29 @@ def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def render_status(answer: Mapping[str, Any]) -> RenderableType:
-    """How far a study is."""
+    """Progress of a study and who runs it."""
     counts = answer["n_trials"]
     finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
     lines = [
-        f"study {answer['study']}: {finished} trials finished"
-        + (f" of {answer['n_requested']}" if answer["n_requested"] else ""),
-        ", ".join(f"{n} {state}" for state, n in counts.items()),
+        f"study {answer['study']}: {finished} "
+        + (f"of {answer['n_requested']} trials finished" if answer["n_requested"] else "trials finished"),
+        ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no trials yet",
     ]
     if answer["best"] is not None:
         best = answer["best"]
-        lines.append(f"best {answer['objective']['metric']} {number(best['value'])}, trial {best['trial']}")
+        lines.append(f"best {answer['objective']['metric']}: {number(best['value'])} (trial {best['trial']})")
     writer = answer["writer"]
     if writer is not None:
-        lines.append(f"written by process {writer['pid']} on {writer['host']} since {writer['since']}")
+        lines.append(f"running in process {writer['pid']} on {writer['host']} since {writer['since']}")
     elif answer["n_requested"] > finished:
-        lines.append(f"no sweep is running; continue with: aifs-tune resume {answer['study']}")
+        lines.append(f"No sweep is running. Continue with: aifs-tune resume {answer['study']}")
     if "job" in answer:
-        lines.append(
-            f"job {answer['job']['job']} {answer['job']['state']}: {answer['job']['message'] or 'nothing said'}"
-        )
+        lines.append(f"job {answer['job']['job']} {answer['job']['state']}: {answer['job']['message'] or 'no message'}")
     return Text("\n".join(lines))
 
 
 def render_space(spec: SweepSpec) -> RenderableType:
-    """A sweep file: what it tunes, towards what, how long."""
+    """Search space, objective and budget of a sweep file."""
     table = Table("parameter", "type", "range", "default", "when", "unit")
     for row in spec.space.rows():
         table.add_row(*(Text(cell) for cell in row))
@@ -183,7 +188,7 @@ def render_space(spec: SweepSpec) -> RenderableType:
     foot = (
         f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler}, scheduler "
         f"{search.scheduler}, {search.trials} trials of up to {search.epochs} epochs; a trial uses "
-        f"{spec.resources.cpu:g} cpu, {_cell(spec.resources.gpu)} gpu"
+        f"{spec.resources.cpu:g} CPU and {_cell(spec.resources.gpu)} GPU"
     )
     if search.timeout_s is not None:
         foot += f"; stops after {duration(search.timeout_s)}"
@@ -217,7 +222,9 @@ _MAX_PAIRS = 5
 def render_importance(
     importance: pandas.DataFrame, interactions: pandas.DataFrame, suggestions: pandas.DataFrame
 ) -> RenderableType:
-    """Importances with their intervals, the strongest interactions, suggestions."""
+    """Importances with intervals, the strongest interactions, and suggestions."""
+    from aifs_tune.study.dataframe import table_rows
+
     parts: list[RenderableType] = []
     for objective, rows in _by_objective(importance):
         n, evaluator = rows[0]["n_trials"], rows[0]["evaluator"]
@@ -226,11 +233,11 @@ def render_importance(
             table.add_row(row["parameter"], _share(row["importance"]), _interval(row))
         parts += [Text(f"{objective}: {evaluator}, {n} complete trials", style="bold"), table]
     for objective, rows in _by_objective(interactions):
-        table = Table("together", "share", "95 % interval")
+        table = Table("parameters", "share", "95 % interval")
         for row in rows[:_MAX_PAIRS]:
             table.add_row(f"{row['first']}, {row['second']}", _share(row["share"]), _interval(row))
         more = f", the first {_MAX_PAIRS} of {len(rows)} pairs" if len(rows) > _MAX_PAIRS else ""
-        parts += [Text(f"{objective}: by two parameters and neither alone{more}", style="bold"), table]
+        parts += [Text(f"{objective}: interactions of two parameters{more}", style="bold"), table]
     if len(suggestions):
         table = Table("parameter", "suggestion", "evidence")
         for row in table_rows(suggestions):
@@ -242,7 +249,7 @@ def render_importance(
 
 
 def render_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> RenderableType:
-    """Rows as they are."""
+    """Rows as a table, unchanged."""
     table = Table(*columns)
     for row in rows:
         table.add_row(*(Text(_table_cell(row[column])) for column in columns))
@@ -250,6 +257,8 @@ def render_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Rende
 
 
 def _by_objective(table: pandas.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    from aifs_tune.study.dataframe import table_rows
+
     for objective in table["objective"].unique():
         yield str(objective), table_rows(table[table["objective"] == objective])
 
@@ -274,11 +283,11 @@ _SHOWN = 10
 
 
 def render_confirmation(found: Confirmation) -> RenderableType:
-    """The candidates with their mean scores, and a verdict on each."""
+    """Mean scores of the candidates and the comparisons with the baseline."""
+    import numpy as np
+
     scores, objective = found.scores, found.study.spec.objective
-    head = Text(
-        f"{found.study.name}: {objective.metric} ({objective.mode}), {len(scores.splits)} divisions of the data"
-    )
+    head = Text(f"{found.study.name}: {objective.metric} ({objective.mode}), {len(scores.splits)} splits of the data")
     table = Table("", f"mean {objective.metric}", "sd", "trainings", "configuration")
     tuned = [name for name, parameter in found.study.spec.space.items() if parameter.type != "fixed"]
     for each in found.candidates:
@@ -295,16 +304,16 @@ def render_confirmation(found: Confirmation) -> RenderableType:
 
 
 def render_test_results(found: HeldOutEvaluation) -> RenderableType:
-    """What the answers for the test part are worth: scores with intervals, and the report and confusion of classes."""
+    """Scores on the test set with intervals, the classification report and the confusion matrix."""
     n = len(found.predictions.rows)
-    head = Text(f"test part: {n} examples that no trial saw, answered by {found.candidate}", style="bold")
+    head = Text(f"test set: {n} examples that no trial used, predicted by {found.candidate}", style="bold")
     parts: list[RenderableType] = [head]
     classes = found.classes
     if classes is not None:
         table = Table("score", "value [95 %]")
         for name, estimate in classes.scores.items():
             table.add_row(name, str(estimate))
-        confusion = Table("true, as", *classes.classes)
+        confusion = Table("true, predicted as", *classes.classes)
         for name, row in zip(classes.classes, classes.confusion.tolist(), strict=True):
             confusion.add_row(name, *map(str, row))
         parts += [table, Text(classes.report.to_text()), confusion]
@@ -315,17 +324,17 @@ def render_test_results(found: HeldOutEvaluation) -> RenderableType:
             table.add_row(f"{name} in {target.unit}" if target.unit and name != "r2" else name, str(estimate))
         parts.append(table)
         if found.files:
-            worst = Table("most wrong", "true", "answered", title=target.name, title_justify="left")
+            worst = Table("largest errors", "true", "predicted", title=target.name, title_justify="left")
             for miss in target.worst[:_SHOWN]:
                 worst.add_row(Text(found.files[miss.index]), number(miss.truth), number(miss.predicted))
             parts.append(worst)
     if found.groups is not None:
-        parts.append(Text(f"intervals draw whole groups, of {len(set(found.groups))}"))
+        parts.append(Text(f"The intervals resample whole groups; there are {len(set(found.groups))}."))
     return Group(*parts)
 
 
 def _worst_classes(found: HeldOutEvaluation, classes: HeldOutClasses) -> Table:
-    table = Table("most wrong", "true", "taken for", "probability", "of the truth")
+    table = Table("largest errors", "true", "predicted", "probability", "probability of true")
     for one in classes.worst[:_SHOWN]:
         row = one.truth, one.predicted, f"{one.probability:.3f}", f"{one.probability_of_truth:.3f}"
         table.add_row(Text(found.files[one.index]), *row)
@@ -336,8 +345,10 @@ _PARTS = ("train", "val", "test")
 
 
 def data_summary(prepared: Prepared) -> dict[str, Any]:
-    """What is in each part, how the data are named, what was found in words, and near duplicates across parts, which
-    are None where they were not looked for."""
+    """Sizes of the training, validation and test sets, fingerprint, findings and near duplicates of prepared data.
+
+    Near duplicates between the sets are None if they were not looked for.
+    """
     near = prepared.near_duplicates
     return {
         "fingerprint": prepared.fingerprint,
@@ -348,7 +359,7 @@ def data_summary(prepared: Prepared) -> dict[str, Any]:
 
 
 def _of_part(prepared: Prepared, part: str) -> dict[str, Any]:
-    """Examples, those of each class, and how many groups they are of; None where there are no groups."""
+    """Numbers of examples, of examples in each class and of groups; None if there are no groups."""
     files = prepared.files
     rows = {example: i for i, example in enumerate(files.example) if files.part[i] == part}.values()
     counts = Counter(label for i in rows if (label := files.label[i]) is not None)
@@ -357,7 +368,7 @@ def _of_part(prepared: Prepared, part: str) -> dict[str, Any]:
 
 
 def render_data(prepared: Prepared) -> RenderableType:
-    """The parts as a table, then what was found, then the fingerprint."""
+    """Table of the sets, then the findings, then the fingerprint."""
     answer = data_summary(prepared)
     parts = answer["subsets"]
     table = Table("", *_PARTS)
@@ -372,5 +383,5 @@ def render_data(prepared: Prepared) -> RenderableType:
     if near is not None:
         told += [Text(f"  {pair}") for pair in near.worst]
         if not near.n_pairs:
-            told.append(Text("no images in different parts look alike"))
+            told.append(Text("No near duplicates between the training, validation and test sets."))
     return Group(table, *told, Text(f"fingerprint {prepared.fingerprint}"))

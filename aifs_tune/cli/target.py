@@ -1,4 +1,4 @@
-"""Commands that speak to a service where ``$AIFS_TUNE_URL`` names one, in the same words as to a storage here."""
+"""Choice between a storage on this machine and the service that ``$AIFS_TUNE_URL`` names."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ PROJECT = "AIFS_TUNE_PROJECT"
 
 
 def find_service(storage: str | None) -> Client | None:
-    """The service that the environment names; None where there is none, or ``storage`` is given, which comes first.
+    """Service that the environment names; None if it names none, or if ``storage`` is given.
 
     Raises
     ------
     RequestError
-        If the environment names a storage too, or a token twice or in a file that cannot be read.
+        If the environment also names a storage, names two tokens, or names a token file that cannot be read.
     """
     url = os.environ.get(URL)
     if not url or storage is not None:
         return None
     if os.environ.get("AIFS_TUNE_STORAGE"):
-        raise RequestError(f"${URL} and $AIFS_TUNE_STORAGE are both set; allowed: one of them, or --storage")
+        raise RequestError(f"${URL} and $AIFS_TUNE_STORAGE are both set; allowed: only one of them, or --storage")
     from aifs_tune.client.client import Client
 
     return Client(url, _token(), project=os.environ.get(PROJECT) or None)
 
 
 def find_target_study(study: str, storage: str | None) -> StudyRecord | RemoteStudy:
-    """An existing study of the service or storage that is meant."""
+    """Existing study of the service or storage that the command uses."""
     service = find_service(storage)
     return open_local_study(study, storage) if service is None else service.study(study)
 
@@ -48,7 +48,7 @@ def find_target_study(study: str, storage: str | None) -> StudyRecord | RemoteSt
 def _token() -> str | None:
     token, file = os.environ.get(TOKEN), os.environ.get(TOKEN_FILE)
     if token and file:
-        raise RequestError(f"${TOKEN} and ${TOKEN_FILE} are both set; allowed: one of them")
+        raise RequestError(f"${TOKEN} and ${TOKEN_FILE} are both set; allowed: only one of them")
     if not file:
         return token or None
     try:

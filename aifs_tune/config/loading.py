@@ -184,7 +184,16 @@ def find_sweep_file(name_or_path: str | Path) -> Path:
     shipped = shipped_sweep_files()
     if wanted in shipped:
         return shipped[wanted]
-    raise NotFoundError(f"no sweep file {brief(wanted)}; there are, by name: {', '.join(shipped) or 'none'}")
+    near = did_you_mean(Path(wanted).name, [*shipped, *_neighbours(Path(wanted))])
+    raise NotFoundError(f"no sweep file {brief(wanted)}{near}; there are, by name: {', '.join(shipped) or 'none'}")
+
+
+def _neighbours(path: Path) -> list[str]:
+    """Names of the sweep files in the folder of ``path``; none where the folder cannot be read."""
+    try:
+        return sorted(file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES)
+    except OSError:
+        return []
 
 
 def shipped_sweep_files() -> dict[str, Path]:

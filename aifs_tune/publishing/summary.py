@@ -13,7 +13,6 @@ from aifs_tune.study.index import find_study, study_names
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
-from aifs_tune.trainers.registry import TRAINERS
 
 
 def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
@@ -100,6 +99,8 @@ def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
 def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     if not trial.schedule:
         return {}
+    from aifs_tune.trainers.registry import TRAINERS
+
     trainer_entry, steps = TRAINERS.get(study.trainer or ""), lineage(study, trial)
     kept = trainer_entry.static_params if trainer_entry is not None else ()
     entries = [

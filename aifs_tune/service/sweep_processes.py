@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import insert, select
 
 from aifs_tune._util.atomic_files import write_file
-from aifs_tune._util.scalars import brief
+from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.config.loading import SUFFIXES, load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, SweepFileError
@@ -174,7 +174,8 @@ class SweepProcesses:
     def _spec(self, name: str, options: Mapping[str, Any]) -> SweepSpec:
         files = self._files()
         if name not in files:
-            raise NotFoundError(f"no sweep {brief(name)} is offered; there are: {', '.join(files) or 'none'}")
+            near = did_you_mean(name, list(files))
+            raise NotFoundError(f"no sweep {brief(name)} is offered{near}; there are: {', '.join(files) or 'none'}")
         spec = _loaded(files[name])
         if spec.trainer is None:
             raise RequestError(

@@ -27,10 +27,10 @@ def get_study(storage: Storage, name: str) -> StudyRecord:
     """
     study = find_study(storage, name)
     if study is None:
-        others = [other for other in study_names(storage) if other != name]
-        near = did_you_mean(name, others)
+        there = [other for other in study_names(storage) if other != name]
+        near = did_you_mean(name, there)
         raise NotFoundError(
-            f"{storage.shown} holds no study {name!r} of aifs-tune{near}; it holds: {', '.join(others) or 'none'}"
+            f"{storage.shown} holds no study {name!r} of aifs-tune{near}; it holds: {', '.join(there) or 'none'}"
         )
     return study
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 import aifs_tune
 from aifs_tune.analysis.importance import REMARK, fit_forest, shares_of
-from aifs_tune.analysis.study_tables import TABLES, analyse
+from aifs_tune.analysis.study_tables import analyse
 from aifs_tune.analysis.trial_tables import normalised
+from aifs_tune.cli.analyse import TableName
 from aifs_tune.errors import RequestError
 from aifs_tune.study.study import Study
 
@@ -101,7 +104,7 @@ def test_a_log_range_counts_by_its_logarithm(study):
 
 def test_every_table_of_a_study_without_trials_is_empty_and_says_why(url):
     empty = analyse(aifs_tune.open_study("e", space=SPACE, storage=url))
-    for name in set(TABLES) - {"contour", "slices", "parallel", "suggestions"}:
+    for name in set(get_args(TableName)) - {"contour", "slices", "parallel", "suggestions"}:
         table = getattr(empty, name)()
         assert table.empty, name
         assert table.attrs[REMARK], name

@@ -126,7 +126,7 @@ def test_other_wrong_requests_on_a_study(lab, run):
         (["trials", "lab", "--format", "parquet"], "--output"),
         (["trials", "lab", "--output", "x"], "--format json, csv or parquet"),
         (["tell", "lab", "99", "1.0"], "no trial 99"),
-        (["tell", "lab", "0", "1.0", "--failed", "x"], "one of them"),
+        (["tell", "lab", "0", "1.0", "--failed", "x"], "give only one of"),
         (["stop", "lab"], "no sweep is running"),
     ):
         ran = run(*words)
@@ -149,7 +149,7 @@ def test_debug_shows_where_it_happened(run):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute one, or a URL"),
+        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute path, or a URL"),
         ("ftp://lab/survey", "--data: 'ftp://lab/survey' is not a URL of data; allowed: s3://"),
     ],
 )

@@ -86,7 +86,7 @@ def test_an_empty_table_says_why(lab):
         (("analyse", "lab", "--table", "contour", "--first", "x", "--second", "q"), "allowed: x, kind, z"),
         (("analyse", "lab", "--table", "pareto", "--first", "x"), "allowed: with --table contour"),
         (("analyse", "lab", "--table", "pareto", "--format", "parquet"), "give --output FILE"),
-        (("analyse", "lab", "--table", "pareto", "--output", "f"), "a table is for reading"),
+        (("analyse", "lab", "--table", "pareto", "--output", "f"), "--format table is only printed"),
     ],
 )
 def test_bad_requests_are_refused_in_words(lab, words, said):

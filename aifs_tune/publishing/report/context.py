@@ -19,7 +19,6 @@ from aifs_tune.publishing.report.formatting import count
 from aifs_tune.study.index import find_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import FINAL, State, Trial
-from aifs_tune.trainers.factory import find_trainer_entry
 
 if TYPE_CHECKING:
     from aifs_tune.analysis.classification import HeldOutClasses
@@ -180,8 +179,12 @@ def _is_same_question(found: StudyRecord, study: StudyRecord) -> bool:
 
 def _data_of(study: StudyRecord, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
     """The data as they are prepared here, if they are those of the study."""
+    if study.spec.trainer is None or study.spec.data is None:
+        return None, ""
+    from aifs_tune.trainers.factory import find_trainer_entry
+
     trainer_entry = find_trainer_entry(study.spec)
-    if trainer_entry is None or study.spec.data is None:
+    if trainer_entry is None:
         return None, ""
     if study.spec.data.url is not None:
         return None, "they are in an object store, from which a report copies nothing"

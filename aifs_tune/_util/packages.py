@@ -1,0 +1,44 @@
+"""Packages that a light installation leaves out, and what to install when one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aifs_tune.errors import MissingPackageError
+
+_REQUIREMENTS = {
+    "astropy": "astropy",
+    "fastapi": "'aifs-tune[service]'",
+    "h5py": "h5py",
+    "httpx": "'aifs-tune[service]'",
+    "jax": "'aifs-tune[population]'",
+    "keras": "aifs-tune",
+    "matplotlib": "'aifs-tune[report]'",
+    "PIL": "pillow",
+    "pyarrow": "pyarrow",
+    "ray": "aifs-tune",
+    "sklearn": "scikit-learn",
+    "tensorflow": "aifs-tune",
+    "uvicorn": "'aifs-tune[service]'",
+}
+"""Argument of ``pip install`` for each package, by the name that Python imports."""
+
+
+@contextmanager
+def missing_packages_named() -> Iterator[None]:
+    """Translate the failed import of a package that a light installation leaves out.
+
+    Raises
+    ------
+    MissingPackageError
+        If such a package is not installed; its text is the line to type.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _REQUIREMENTS:
+            raise
+        line = f"pip install {_REQUIREMENTS[package]}"
+        raise MissingPackageError(f"{package} is not installed; install it with: {line}", name=package) from error

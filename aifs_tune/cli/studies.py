@@ -1,0 +1,78 @@
+"""Commands that list studies, their trials and their best configurations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, print_json
+from aifs_tune.cli.result import FormatOption, OutputOption, out, print_table
+from aifs_tune.cli.target import find_service, find_target_study
+from aifs_tune.study.trial import State, selected
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.console import RenderableType
+
+
+def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the studies of a storage."""
+    from aifs_tune.cli.tables import render_studies
+    from aifs_tune.publishing.summary import studies_summary
+    from aifs_tune.storage.storage import Storage
+
+    answer = studies_summary(find_service(storage) or Storage(storage))
+    if as_json:
+        print_json(answer)
+    else:
+        out().print(render_studies(answer))
+
+
+def best(
+    study: StudyArgument,
+    top: Annotated[int | None, typer.Option(min=1, metavar="K", help="Print the K best trials.")] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
+) -> None:
+    """Print the best configuration of a study."""
+    from aifs_tune.cli.tables import render_best
+    from aifs_tune.publishing.summary import best_summary
+
+    answer = best_summary(find_target_study(study, storage), top=top)
+    if as_json:
+        print_json(answer)
+    elif as_yaml:
+        import yaml
+
+        typer.echo(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        out().print(render_best(answer))
+
+
+def trials(
+    study: StudyArgument,
+    output_format: FormatOption = "table",
+    output: OutputOption = None,
+    state: Annotated[State | None, typer.Option(help="Only trials in this state.")] = None,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Only trials whose lease has expired.")] = False,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only trials of this owner.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Only trials with this sample label.")] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Print the trials of a study, all or some of them."""
+    opened = find_target_study(study, storage)
+    chosen = selected(opened.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
+
+    def render() -> RenderableType:
+        from aifs_tune.cli.tables import render_trials
+
+        return render_trials(opened, chosen)
+
+    def table() -> pandas.DataFrame:
+        from aifs_tune.study.dataframe import trials_table
+
+        return trials_table(chosen, list(opened.spec.space.root))
+
+    print_table(output_format, output, render=render, rows=lambda: [trial.to_json() for trial in chosen], table=table)
