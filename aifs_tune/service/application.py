@@ -1,4 +1,4 @@
-"""The application: routes behind the gate."""
+"""FastAPI application of the service: its routes, its OpenAPI description and its middleware."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aifs_tune.service import problems
 from aifs_tune.service.context import AppContext
 from aifs_tune.service.dashboard import Dashboard
 from aifs_tune.service.idempotency import delete_old_responses
-from aifs_tune.service.middleware import Access, AccessMiddleware
+from aifs_tune.service.middleware import Access, add_middleware
 from aifs_tune.service.routes import charts, events, pages, read, session, write
 from aifs_tune.service.routes import sweeps as sweeps_routes
 from aifs_tune.service.schemas import responses
@@ -28,18 +28,27 @@ from aifs_tune.storage.storage import Storage
 
 
 def routes(
-    storage: Storage | None, ending: asyncio.Event | None = None, sweeps: SweepProcesses | None = None
+    storage: Storage | None, shutdown: asyncio.Event | None = None, sweeps: SweepProcesses | None = None
 ) -> FastAPI:
-    """All routes; None to describe them only. Streams end once ``ending`` is set; without ``sweeps`` none can be
-    started."""
+    """Build the application without its middleware.
+
+    Parameters
+    ----------
+    storage
+        The studies; None for an application that can be described but not run.
+    shutdown
+        Ends event streams once it is set.
+    sweeps
+        Starts sweeps; None if requests cannot start any.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if storage is None:
-            raise RuntimeError("this application is to be described, not run")
+            raise RuntimeError("an application without a storage can be described but not run")
         context = AppContext(storage)
         app.state.context, app.state.sweeps = context, sweeps
-        streams = asyncio.create_task(_end_streams(context, ending or asyncio.Event()))
+        streams = asyncio.create_task(_end_streams(context, shutdown or asyncio.Event()))
         try:
             yield
         finally:
@@ -50,9 +59,9 @@ def routes(
     app = FastAPI(
         title="aifs-tune",
         version="1",
-        summary="Experiment design: studies, trials, ask and tell.",
+        summary="Hyperparameter tuning and experiment design: studies, trials, ask and tell.",
         openapi_url="/v1/openapi.json",
-        docs_url=None,  # these load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
@@ -63,7 +72,7 @@ def routes(
             Exception: problems.on_fault,
         },
     )
-    bearer = Security(HTTPBearer(auto_error=False, description="A token that aifs-tune token create printed."))
+    bearer = Security(HTTPBearer(auto_error=False, description="A token printed by `aifs-tune token create`."))
     app.include_router(read.router, dependencies=[bearer])
     app.include_router(events.router, dependencies=[bearer])
     app.include_router(charts.router, dependencies=[bearer])
@@ -75,25 +84,25 @@ def routes(
     return app
 
 
-async def _end_streams(context: AppContext, ending: asyncio.Event) -> None:
-    await ending.wait()
+async def _end_streams(context: AppContext, shutdown: asyncio.Event) -> None:
+    await shutdown.wait()
     context.changes.end()
 
 
-def _with_problems(described: dict[str, Any]) -> dict[str, Any]:
-    """The description, with what its errors look like."""
+def _with_problems(openapi: dict[str, Any]) -> dict[str, Any]:
+    """Add the schema of error responses to the OpenAPI description."""
     template = "#/components/schemas/{model}"
     schema = responses.Problem.model_json_schema(ref_template=template)
-    described["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
-    return described
+    openapi["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+    return openapi
 
 
 def application(
-    storage: Storage, access: Access, *, ending: asyncio.Event, sweeps: SweepProcesses | None = None
+    storage: Storage, access: Access, *, shutdown: asyncio.Event, sweeps: SweepProcesses | None = None
 ) -> ASGIApp:
-    """The service of ``storage``, whose streams end once ``ending`` is set; without ``sweeps`` none can be started."""
+    """Build the whole service with its middleware; see :func:`routes` for the parameters."""
     delete_old_responses(storage)
-    app, sessions = routes(storage, ending, sweeps), Sessions(access.token_store)
+    app, sessions = routes(storage, shutdown, sweeps), Sessions(access.token_store)
     app.state.sessions = sessions
     Dashboard(storage).mount(app)
-    return AccessMiddleware(app, access, sessions)
+    return add_middleware(app, access, sessions)

@@ -1,4 +1,4 @@
-"""What the routes share: who asks for which project, reading in threads, writing in one."""
+"""Objects and dependencies that the routes share: studies, reader threads, the writer thread and access checks."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from aifs_tune.study.record import StudyRecord
 
 
 class StudyCache:
-    """Opened studies, which remember what they read of their finished trials.
+    """Cache of opened studies, which keep the finished trials that they have read.
 
-    ``is_only_writer``: a study stays what it was while the lock is held, and is not looked up again.
+    With ``is_only_writer``, a study is not looked up again while the writer's lock is held.
     """
 
     def __init__(self, storage: Storage, *, is_only_writer: bool = False) -> None:
@@ -39,7 +39,13 @@ class StudyCache:
         self._open: dict[str, tuple[int, StudyRecord]] = {}
 
     def study(self, project: str, name: str) -> StudyRecord:
-        """An existing study; a :class:`NotFoundError` says the same whether another project has one or nobody."""
+        """Return an existing study.
+
+        Raises
+        ------
+        NotFoundError
+            If the project has no such study; the message does not tell whether another project has one.
+        """
         stored, n_acquired = stored_name(project, name), self._storage.n_acquired
         kept = self._open.get(stored)
         if kept is not None and self._is_only_writer and kept[0] == n_acquired:
@@ -54,11 +60,11 @@ class StudyCache:
         return found
 
     def put(self, study: StudyRecord) -> None:
-        """Keep a study that was just started or opened."""
+        """Add a study that was just created or opened."""
         self._open[study.name] = self._storage.n_acquired, study
 
     def page(self, project: str, *, after: str, limit: int) -> tuple[list[tuple[str, StudyRecord]], bool]:
-        """Up to ``limit`` studies of a project by name, those after ``after``; and whether there are more."""
+        """Return up to ``limit`` studies of a project by name, those after ``after``, and whether there are more."""
         names = sorted(name for stored in study_names(self._storage) if (name := name_in(project, stored)) is not None)
         found: list[tuple[str, StudyRecord]] = []
         for name in names:
@@ -66,7 +72,7 @@ class StudyCache:
                 continue
             try:
                 study = self.study(project, name)
-            except NotFoundError:  # another tool made it, or it was deleted just now
+            except NotFoundError:  # a study of another tool, or one that was just deleted
                 continue
             if len(found) == limit:
                 return found, True
@@ -79,12 +85,12 @@ T = TypeVar("T")
 READERS = 8
 MAX_WAITING_READERS = 256
 RESPONSE_TIMEOUT_S = 30.0
-"""How long an answer may take; what was to be written is carried out all the same if it has begun."""
+"""Seconds a response may take; a write that has begun is completed even after that."""
 PROJECT_HEADER = "Aifs-Tune-Project"
 
 
 class AppContext:
-    """The studies of ``storage``, read by several threads and written by one."""
+    """State of the application: the studies of ``storage``, read by several threads and written by one."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage, self.studies = storage, StudyCache(storage)
@@ -95,38 +101,43 @@ class AppContext:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
         self._n_waiting = 0
 
-    async def read(self, question: Callable[[], T]) -> T:
-        """What ``question`` returns, asked in a thread, which it keeps even if nobody waits for it any more;
-        :class:`ServiceError` while too many wait."""
+    async def read(self, query: Callable[[], T]) -> T:
+        """Run ``query`` in a reader thread; it runs to its end even if the request is given up.
+
+        Raises
+        ------
+        ServiceError
+            If too many queries are waiting.
+        """
         if self._n_waiting >= MAX_WAITING_READERS:
-            raise ServiceError(f"{MAX_WAITING_READERS} questions wait, as many as may; try again")
+            raise ServiceError(f"the maximum of {MAX_WAITING_READERS} waiting reads is reached; try again")
         self._n_waiting += 1
         try:
-            return await asyncio.wrap_future(self._readers.submit(self._call, question))
+            return await asyncio.wrap_future(self._readers.submit(self._call, query))
         finally:
             self._n_waiting -= 1
 
     def close(self) -> None:
-        """Carry out what waits to be written, and end."""
+        """Complete all waiting writes, then end the threads."""
         self.writer.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def data_version(self) -> str:
-        """See :meth:`Storage.data_version`."""
+        """Return :meth:`Storage.data_version`."""
         return await self.read(self.storage.data_version)
 
-    def _call(self, question: Callable[[], T]) -> T:
+    def _call(self, query: Callable[[], T]) -> T:
         with translated_database_errors(self.storage.shown):
-            return question()
+            return query()
 
-    async def read_study(self, project: str, name: str, question: Callable[[StudyRecord], T]) -> T:
-        """What ``question`` returns of a study."""
-        return await self.read(lambda: question(self.studies.study(project, name)))
+    async def read_study(self, project: str, name: str, query: Callable[[StudyRecord], T]) -> T:
+        """Run ``query`` on a study in a reader thread."""
+        return await self.read(lambda: query(self.studies.study(project, name)))
 
     async def write(
         self, write_request: WriteRequest, name: str, work: Callable[[StudyRecord], Any], *, status: int = 200
     ) -> PlainResponse:
-        """Answer with what ``work`` does to a study, which is on disk by then, or did when this was asked before."""
+        """Respond with the result of ``work`` on a study once it is on disk, or with the stored response of its key."""
         await self.read_study(write_request.project, name, lambda _: None)
         return await self.write_new(
             write_request,
@@ -135,17 +146,17 @@ class AppContext:
         )
 
     async def write_new(
-        self, write_request: WriteRequest, name: str, answer: Callable[[], StoredResponse]
+        self, write_request: WriteRequest, name: str, respond: Callable[[], StoredResponse]
     ) -> PlainResponse:
-        """As :meth:`write`, of a study that may not be there yet."""
-        told = await self.writer.write(
-            stored_name(write_request.project, name), lambda: idempotent_response(self.storage, write_request, answer)
+        """Do the same as :meth:`write` for a study that may not exist yet."""
+        stored = await self.writer.write(
+            stored_name(write_request.project, name), lambda: idempotent_response(self.storage, write_request, respond)
         )
-        return PlainResponse(told.body, told.status, media_type="application/json")
+        return PlainResponse(stored.body, stored.status, media_type="application/json")
 
 
 def require_scope(scope: Scope) -> Callable[..., str]:
-    """A dependency that gives the project of a request whose caller may do as much."""
+    """Make a dependency that checks the caller's scope and returns the project of the request."""
 
     def project_of(
         request: Request,
@@ -154,7 +165,7 @@ def require_scope(scope: Scope) -> Callable[..., str]:
             Header(
                 alias=PROJECT_HEADER,
                 pattern=PROJECT_PATTERN,
-                description=f"Without a token: whose studies; absent: {DEFAULT_PROJECT}.",
+                description=f"The project, for requests without a token. Default: {DEFAULT_PROJECT}.",
             ),
         ] = None,
     ) -> str:
@@ -162,7 +173,7 @@ def require_scope(scope: Scope) -> Callable[..., str]:
         if not caller.may(scope):
             raise AccessError(f"this token may {caller.scope}; needed: {scope}")
         if caller.project is not None and project not in (None, caller.project):
-            raise AccessError(f"{PROJECT_HEADER}: this token is for {caller.project}")
+            raise AccessError(f"{PROJECT_HEADER}: this token is for project {caller.project}")
         return caller.project or project or DEFAULT_PROJECT
 
     return project_of
@@ -176,13 +187,13 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,255}$",
-        description="The same request with the same key is carried out once, and answered alike.",
+        description="A repeated request with the same key is carried out once and gets the same response.",
     ),
 ]
 
 
 def get_context(request: Request) -> AppContext:
-    """The desk of the application."""
+    """Return the context of the application."""
     context: AppContext = request.app.state.context
     return context
 
@@ -191,13 +202,13 @@ ContextDep = Annotated[AppContext, Depends(get_context)]
 
 
 def make_write_request(project: str, request: Request, key: str | None) -> WriteRequest:
-    """A request that writes, as it came."""
+    """Collect what identifies a request that writes."""
     return WriteRequest(project, request.method, request.url.path, getattr(request, "parsed", None), key)
 
 
-def with_etag(request: Request, answer: Any) -> Response:
-    """``answer`` with its ETag; 304 if the client has it already."""
-    body = encoded(answer)
+def with_etag(request: Request, content: Any) -> Response:
+    """Respond with ``content`` as JSON and its ETag, or with status 304 if the client has it already."""
+    body = encoded(content)
     tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
     known = [entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")]
     if tag in known or "*" in known:
@@ -206,7 +217,7 @@ def with_etag(request: Request, answer: Any) -> Response:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the description: the errors that a route answers with, besides those of all."""
+    """Describe the error responses of a route for OpenAPI: those with ``statuses`` and those of every route."""
     entry = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     every = (401, 403, 422, 500, 503, *statuses)
     return {status: {**entry, "description": f"Problem details of status {status}"} for status in sorted(every)}
@@ -220,7 +231,7 @@ class _StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route whose body is read by :mod:`aifs_tune.service.strict_json`."""
+    """Route whose body is parsed by :mod:`aifs_tune.service.strict_json`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
@@ -235,8 +246,8 @@ class StrictRoute(APIRoute):
                     return await handle(read)
             except TimeoutError:
                 raise ServiceError(
-                    f"no answer within {RESPONSE_TIMEOUT_S:g} s; the request may still be carried out. Send it again; "
-                    "a request that writes needs the same Idempotency-Key"
+                    f"no response within {RESPONSE_TIMEOUT_S:g} s; the request may still be carried out. Send it "
+                    "again; use the same Idempotency-Key if it writes"
                 ) from None
 
         return strict

@@ -1,5 +1,4 @@
-"""What stands before every route: who may ask, from where, how much and for how long. Plain ASGI: a body is read here,
-whole and bounded, or not at all."""
+"""ASGI middleware that checks where a request comes from and who makes it, and limits its size and duration."""
 
 from __future__ import annotations
 
@@ -12,35 +11,36 @@ from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aifs_tune._util.scalars import brief
 from aifs_tune.errors import AccessError, AifsTuneError, ServiceError, UnknownCallerError
-from aifs_tune.service.problems import of_error, problem
+from aifs_tune.service.problems import problem, problem_from_error
 from aifs_tune.service.sessions import Sessions, session_in
 from aifs_tune.service.tokens import Caller, TokenStore
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_BUFFERED_BYTES = 16 * MAX_BODY_BYTES
-"""Bytes of all bodies that are being read or answered."""
+"""Maximum size of the bodies of all requests that are being read or processed."""
 MAX_REQUESTS = 512
 BODY_TIMEOUT_S = 10.0
-"""How long a client may take to send a body."""
+"""Seconds within which a client must send a body."""
 DRAIN_S = 1.0
-"""How long the rest of a body is read that nobody wants."""
+"""Seconds for which the rest of a refused body is read before the connection is closed."""
 PUBLIC_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in"})
 PUBLIC_PREFIXES = ("/page/", "/studies/")
-"""What anybody may read: the description and the empty pages say what the service can do, not what is in it."""
+"""Paths without authentication: the OpenAPI description and the static pages contain no data of any study."""
 SIGN_IN = "/sign-in"
 CALLER = "aifs_tune.caller"
-REAUTHENTICATE = "aifs_tune.still_admitted"
-"""In a request's scope: what raises :class:`AccessError` once its token is not valid any more."""
-IS_HEAD_REQUEST = "aifs_tune.asked_by_head"
-"""Where the headers alone are wanted of what a GET would be answered with; the server leaves the body out."""
+REAUTHENTICATE = "aifs_tune.reauthenticate"
+"""Key of a request's scope: a function that raises :class:`AccessError` once the token is no longer valid."""
+IS_HEAD_REQUEST = "aifs_tune.is_head_request"
+"""Key of a request's scope: true for HEAD, which is routed as GET; the server leaves the body out."""
 PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-"""What proxies add: a request that has one of them does not come from this machine alone."""
+"""Headers that proxies add: a request with one of them may come from another machine."""
 
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -51,17 +51,8 @@ _SECURITY_HEADERS = [
 ]
 
 
-_CORS_PREFLIGHT_HEADERS = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Accept, Aifs-Tune-Project, Authorization, Content-Type, Idempotency-Key, "
-    "If-None-Match, Last-Event-ID",
-    "Access-Control-Max-Age": "600",
-}
-_CORS_EXPOSE_HEADERS = [(b"access-control-expose-headers", b"ETag, Link, Location, Retry-After, WWW-Authenticate")]
-
-
 class EarlyResponse(Exception):
-    """A request is answered here."""
+    """A response that is sent without calling the application."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
@@ -70,10 +61,18 @@ class EarlyResponse(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """Who is let in: requests that are addressed to one of ``hosts`` and made by a caller that ``book`` knows.
+    """Who may use the service.
 
-    ``nobody`` is who asks without a token; None if every request needs one. ``origins`` are other sites whose pages
-    may use the service, always with a token.
+    Parameters
+    ----------
+    hosts
+        Names and addresses by which requests may call the service, as in the ``Host`` header without its port.
+    origins
+        Other sites whose pages may use the service, always with a token.
+    token_store
+        The valid tokens.
+    anonymous
+        The caller of a request without a token; None if every request needs one.
     """
 
     hosts: Collection[str]
@@ -82,18 +81,56 @@ class Access:
     anonymous: Caller | None
 
 
+def add_middleware(app: ASGIApp, access: Access, sessions: Sessions) -> ASGIApp:
+    """Wrap ``app`` in the checks of ``access``; browsers may use one of ``sessions`` instead of a token."""
+    app = AccessMiddleware(app, access, sessions)
+    if access.origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=access.origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Aifs-Tune-Project", "Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID"),
+            expose_headers=("ETag", "Link", "Location", "Retry-After", "WWW-Authenticate"),
+        )
+    return SourceMiddleware(app, access)
+
+
+class SourceMiddleware:
+    """Refuses requests to an unknown host, and requests that a page of an unknown site makes (CSRF)."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in access.hosts)
+        self._origins = frozenset(access.origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _with_security_headers(send)
+        try:
+            self._check(Headers(scope=scope))
+        except AccessError as error:
+            with suppress(ClientDisconnect):
+                await _respond_and_close(problem_from_error(error, scope["path"]), scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: Headers) -> None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _hostname(host) not in self._hosts:
+            raise AccessError(f"Host: {brief(host)} is not this service; allow it with aifs-tune serve --allow-host")
+        if origin is not None and _origin_host(origin) != host.lower() and origin not in self._origins:
+            raise AccessError(
+                f"Origin: {brief(origin)} is a page of another site; allow it with aifs-tune serve --allow-origin"
+            )
+
+
 class AccessMiddleware:
-    """Lets those requests through to ``app`` that ``access`` allows, or a browser with one of ``sessions`` makes."""
+    """Authenticates each request, reads its body within the limits, and passes both to ``app``."""
 
     def __init__(self, app: ASGIApp, access: Access, sessions: Sessions) -> None:
-        self._app, self._token_store, self._sessions, self._anonymous = (
-            app,
-            access.token_store,
-            sessions,
-            access.anonymous,
-        )
-        self._origins = frozenset(access.origins)
-        self._hosts = frozenset(host.lower() for host in access.hosts)
+        self._app, self._access, self._sessions = app, access, sessions
         self._n_requests = 0
         self._n_buffered = 0
 
@@ -104,14 +141,13 @@ class AccessMiddleware:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", IS_HEAD_REQUEST: True}
         self._n_requests += 1
-        send = _with_headers(send, self._cors_headers(Headers(scope=scope)))
         body = bytearray()
         try:
             try:
                 await self._authorize(scope)
                 await self._read_body(scope, receive, body)
             except AifsTuneError as error:
-                raise EarlyResponse(of_error(error, scope["path"])) from None
+                raise EarlyResponse(problem_from_error(error, scope["path"])) from None
             await self._app(scope, _replay_body(bytes(body), receive), send)
         except EarlyResponse as early:
             await _respond_and_close(early.response, scope, receive, send)
@@ -122,28 +158,16 @@ class AccessMiddleware:
             self._n_buffered -= len(body)
 
     async def _authorize(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
         if self._n_requests > MAX_REQUESTS:
-            raise ServiceError(f"{MAX_REQUESTS} requests are being answered, as many as may; try again")
-        host = headers.get("host", "")
-        if _hostname(host) not in self._hosts:
-            raise AccessError(f"Host: {brief(host)} is not this service; allow it with aifs-tune serve --allow-host")
-        origin = headers.get("origin")
-        if origin is not None and _origin_host(origin) != host.lower():
-            if origin not in self._origins:
-                raise AccessError(
-                    f"Origin: {brief(origin)} is a page of another site; allow it with aifs-tune serve --allow-origin"
-                )
-            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-                raise EarlyResponse(Response(status_code=204, headers=_CORS_PREFLIGHT_HEADERS))
+            raise ServiceError(f"the maximum of {MAX_REQUESTS} concurrent requests is reached; try again")
         if scope["path"] in PUBLIC_PATHS or scope["path"].startswith(PUBLIC_PREFIXES):
             return
+        headers = Headers(scope=scope)
         try:
             scope[CALLER] = await self._authenticate(scope, headers)
         except UnknownCallerError:
-            if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-                there = f"{SIGN_IN}?next={quote(scope['path'])}"
-                raise EarlyResponse(RedirectResponse(there, 303)) from None  # a person looks, who can sign in
+            if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):  # a person, who can sign in
+                raise EarlyResponse(RedirectResponse(f"{SIGN_IN}?next={quote(scope['path'])}", 303)) from None
             raise
         scope[REAUTHENTICATE] = partial(self._authenticate, scope, headers)
 
@@ -154,29 +178,17 @@ class AccessMiddleware:
             caller = await run_in_threadpool(self._sessions.caller, session) if session is not None else None
             if caller is not None:
                 return caller
-            if self._anonymous is None:
+            if self._access.anonymous is None:
                 raise UnknownCallerError("no token; allowed: the header Authorization: Bearer TOKEN")
-            if headers.get("origin") in self._origins:
-                raise UnknownCallerError("no token, which every page of another site needs")
+            if headers.get("origin") in self._access.origins:
+                raise UnknownCallerError("no token; every page of another site needs one")
             if any(header in headers for header in PROXY_HEADERS):
-                raise UnknownCallerError("no token, and a proxy passed this on, for whom is not known")
-            return self._anonymous
+                raise UnknownCallerError("no token; every request that comes through a proxy needs one")
+            return self._access.anonymous
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            raise UnknownCallerError("Authorization is not of a known kind; allowed: Bearer TOKEN")
-        return await run_in_threadpool(self._token_store.caller, token.strip())
-
-    def _cors_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """What lets a page of another site read an answer."""
-        origin = headers.get("origin")
-        if not self._origins:
-            return []
-        vary = [(b"vary", b"Origin")]
-        return (
-            [*vary, (b"access-control-allow-origin", origin.encode()), *_CORS_EXPOSE_HEADERS]
-            if origin in self._origins
-            else vary
-        )
+            raise UnknownCallerError("Authorization has an unknown scheme; allowed: Bearer TOKEN")
+        return await run_in_threadpool(self._access.token_store.caller, token.strip())
 
     async def _read_body(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         headers, path = Headers(scope=scope), scope["path"]
@@ -201,21 +213,23 @@ class AccessMiddleware:
                     more = message.get("more_body", False)
         except TimeoutError:
             raise EarlyResponse(
-                problem(408, f"the body did not come within {BODY_TIMEOUT_S:g} s", instance=path)
+                problem(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", instance=path)
             ) from None
 
     def _buffer(self, chunk: bytes, body: bytearray, path: str) -> None:
         if len(body) + len(chunk) > MAX_BODY_BYTES:
             raise _too_large(path)
         if self._n_buffered + len(chunk) > MAX_BUFFERED_BYTES:
-            raise ServiceError("the bodies of other requests take all room; try again")
+            raise ServiceError("too many request bodies are being processed; try again")
         self._n_buffered += len(chunk)
         body += chunk
 
 
 async def _respond_and_close(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request whose body was not read. The connection is closed only after a little more of that was read, or
-    the system would drop the answer with it."""
+    """Respond to a request whose body was not read, and close the connection.
+
+    A little more of the body is read first; otherwise the operating system would drop the response with the connection.
+    """
     if not _has_body(Headers(scope=scope)):
         await response(scope, receive, send)
         return
@@ -241,7 +255,7 @@ def _too_large(path: str) -> EarlyResponse:
 
 
 def _origin_host(origin: str) -> str:
-    """Host and port of an Origin header; empty if it is none."""
+    """Return host and port of an Origin header; empty if it is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -249,7 +263,7 @@ def _origin_host(origin: str) -> str:
 
 
 def _hostname(host: str) -> str:
-    """The name or address in a Host header, without its port; empty if it is none."""
+    """Return the name or address in a Host header without its port; empty if it is malformed."""
     try:
         return (urlsplit(f"//{host}").hostname or "") if "@" not in host and "/" not in host else ""
     except ValueError:
@@ -257,29 +271,27 @@ def _hostname(host: str) -> str:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """First the body that was read, then what the client does."""
-    is_told = False
+    """Return a ``receive`` that delivers the body that was read, then what the client sends."""
+    is_sent = False
 
     async def replay() -> Message:
-        nonlocal is_told
-        if is_told:
+        nonlocal is_sent
+        if is_sent:
             return await receive()
-        is_told = True
+        is_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
 
 
-def _with_headers(send: Send, cors: Collection[tuple[bytes, bytes]]) -> Send:
-    """With headers that keep browsers from guessing and caches from keeping, unless it has its own, and those that are
-    ``shared``."""
+def _with_security_headers(send: Send) -> Send:
+    """Return a ``send`` that adds each of :data:`_SECURITY_HEADERS` that a response does not set itself."""
 
-    async def guarded(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             own = list(message.get("headers", ()))
             names = {name.lower() for name, _ in own}
-            kept = (entry for entry in _SECURITY_HEADERS if entry[0] not in names)
-            message = {**message, "headers": [*own, *kept, *cors]}
+            message = {**message, "headers": [*own, *(entry for entry in _SECURITY_HEADERS if entry[0] not in names)]}
         await send(message)
 
-    return guarded
+    return send_with_headers

