@@ -1,4 +1,4 @@
-"""The pages in a real browser: what a person sees, types and hears of them, and what cannot happen there."""
+"""Tests of the pages in a real browser: content, keyboard, accessibility and safety."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACE = {
     "gas": {"type": "choice", "choices": ["argon", "air", "yes"]},
     "holds": {"type": "int", "low": 1, "high": 8, "when": {"gas": ["argon", "air"]}},
 }
-SECTIONS = ["Progress", "Best value so far", "Best configurations", "Learning curves", "Importance"]
+SECTIONS = ["Progress", "Best value so far", "Best configurations", "Learning curves", "Parameter importance"]
 SECTIONS += ["Parallel coordinates", "Workers"]
 WAIT_MS = 30_000
 TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"
@@ -34,7 +34,7 @@ TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-la
 
 @dataclass
 class Lab:
-    """A service with a furnace's study and a hostile one, a token, and another one that is to be revoked."""
+    """A service with the study of a furnace and a hostile study, a token, and a token to be revoked."""
 
     service: Service
     storage: str
@@ -47,11 +47,11 @@ class Lab:
 
 @dataclass
 class Visit:
-    """A page with what it asked for and complained of."""
+    """A page with the URLs that it requested and the errors in its console."""
 
     page: Any
-    asked: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +88,21 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser, lab) -> Iterator[Visit]:
-    """A browser that was never here."""
+    """A new browser without cookies."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(WAIT_MS)
     made = Visit(context.new_page())
-    context.on("request", lambda request: made.asked.append(request.url))
-    made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
-    made.page.on("console", lambda told: made.complaints.append(told.text) if told.type == "error" else None)
+    context.on("request", lambda request: made.requested.append(request.url))
+    made.page.on("pageerror", lambda error: made.errors.append(str(error)))
+    made.page.on("console", lambda message: made.errors.append(message.text) if message.type == "error" else None)
     yield made
-    assert [url for url in made.asked if not url.startswith((lab.service.url, "data:", "blob:"))] == []
+    assert [url for url in made.requested if not url.startswith((lab.service.url, "data:", "blob:"))] == []
     context.close()
 
 
 @pytest.fixture
 def inside(visit, lab) -> Visit:
-    """Signed in, as by typing the token."""
+    """A browser that is signed in."""
     headers = {"Authorization": f"Bearer {lab.token}", "Origin": lab.service.url}
     assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
     return visit
@@ -115,7 +115,7 @@ def opened(visit: Visit, lab: Lab, study: str) -> Any:
 
 
 def soon(page: Any, selector: str) -> Any:
-    """What is expected of a place on the page before long."""
+    """Playwright's expectation for a part of the page, which waits until it holds."""
     from playwright.sync_api import expect
 
     return expect(page.locator(selector))
@@ -136,7 +136,8 @@ def test_a_person_signs_in_looks_and_signs_out(visit, lab):
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert lab.token not in str(cookie)
     assert page.evaluate("[document.cookie, localStorage.length, sessionStorage.length]") == ["", 0, 0]
-    page.goto(f"{lab.service.url}/sign-in?next=https://evil.example/")  # who is signed in goes on, within the service
+    # a signed-in browser is redirected, but only within the service
+    page.goto(f"{lab.service.url}/sign-in?next=https://evil.example/")
     page.get_by_role("link", name="furnace").click()
     page.wait_for_selector("#workers figure")
     page.get_by_role("button", name="Sign out").click()
@@ -145,7 +146,7 @@ def test_a_person_signs_in_looks_and_signs_out(visit, lab):
     page.wait_for_url("**/sign-in?next=*")
 
 
-def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
+def test_revoking_the_token_signs_the_page_out(visit, lab):
     headers = {"Authorization": f"Bearer {lab.short}", "Origin": lab.service.url}
     assert visit.page.request.put(f"{lab.service.url}/v1/session", headers=headers).status == 204
     page = opened(visit, lab, "furnace")
@@ -156,7 +157,7 @@ def test_a_page_is_left_when_its_token_is_revoked(visit, lab):
 def test_a_study_is_drawn(inside, lab):
     page = opened(inside, lab, "furnace")
     assert page.locator("h2").filter(visible=True).all_inner_texts() == SECTIONS
-    assert "13 trials ended, 1 running" in page.locator("#progress .lead").inner_text()
+    assert "13 trials finished, 1 running" in page.locator("#progress .lead").inner_text()
     assert page.locator("#progress").get_by_text("the crucible cracked").count() == 1
     assert page.locator("#history circle").count() == 12
     assert page.locator("#curves path.line").count() == 14
@@ -167,14 +168,14 @@ def test_a_study_is_drawn(inside, lab):
     best = page.locator("#best tbody tr").first.locator("th, td").all_inner_texts()
     assert best[:2] == ["11", "0.7857"]
     page.get_by_label("time").check()
-    assert "time since the first trial ended" in page.locator("#history svg").text_content()
-    assert inside.complaints == []
+    assert "time since the first trial finished" in page.locator("#history svg").text_content()
+    assert inside.errors == []
     page.set_viewport_size({"width": 400, "height": 800})
     soon(page, "#history svg").to_have_attribute("width", re.compile(r"^[23]\d\d$"), timeout=WAIT_MS)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-def test_a_page_fills_up_while_trials_are_told(inside, lab):
+def test_a_page_is_updated_while_results_arrive(inside, lab):
     with lab.client() as client:
         study = client.open_study("live", space=SPACE, metric="yield", sampler="random")
         page = inside.page
@@ -184,13 +185,13 @@ def test_a_page_fills_up_while_trials_are_told(inside, lab):
         for i in range(1, 4):
             study.tell(study.ask(), {"yield": i / 2})
             page.locator("#progress .lead").get_by_text(
-                f"{i} trial{'s' if i > 1 else ''} ended, best yield {i / 2:g} by"
+                f"{i} trial{'s' if i > 1 else ''} finished, best yield {i / 2:g} in"
             ).wait_for()
         soon(page, "#history circle").to_have_count(3, timeout=WAIT_MS)
-        assert "3 trials ended" in page.get_by_role("status").first.inner_text()
+        assert "3 trials finished" in page.get_by_role("status").first.inner_text()
         study.attach({"temperature": 900.0, "rate": 1.0, "gas": "argon", "holds": 2}, 9.0)
         page.locator("#best tbody tr").first.get_by_text("9", exact=True).wait_for()
-    assert inside.complaints == []
+    assert inside.errors == []
 
 
 def test_the_keyboard_is_enough_and_a_configuration_can_be_copied(inside, lab):
@@ -214,7 +215,7 @@ def test_the_keyboard_is_enough_and_a_configuration_can_be_copied(inside, lab):
     page.keyboard.press("Enter")
     assert page.locator("#curves table").is_visible()
     assert page.locator("#curves tbody tr").count() == 14
-    with lab.client() as client:  # what is open and focused stays so when the page draws anew
+    with lab.client() as client:  # open details and focus are kept when the page is redrawn
         client.study("furnace").report(13, 4, {"yield": 0.5})
     page.locator("#progress tbody").get_by_text("4", exact=True).first.wait_for()
     soon(page, "#curves").to_contain_text("running4", timeout=WAIT_MS)
@@ -232,7 +233,7 @@ def test_nothing_in_a_study_becomes_a_script(inside, lab):
     assert yaml.safe_load(page.get_by_label("For a sweep file").input_value())["space"]["gas"] == HOSTILE
     assert page.locator("main img, main script, main svg[onload], dialog img").count() == 0
     assert page.evaluate("window.hacked") is None
-    assert inside.complaints == []
+    assert inside.errors == []
     page.keyboard.press("Escape")
     page.locator("#details").click()  # Optuna's dashboard with the same study
     page.get_by_text("Best Trial").first.wait_for()
@@ -263,13 +264,13 @@ def test_axe_finds_nothing(scheme, inside, lab):
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_a_study_that_is_not_there_and_a_service_that_goes_away_are_told(inside, lab, tmp_path):
+def test_an_unknown_study_and_an_unreachable_service_are_reported(inside, lab, tmp_path):
     page = inside.page
     page.goto(f"{lab.service.url}/studies/nosuch")
     page.get_by_role("alert").get_by_text("no study 'nosuch' in this project").wait_for()
     page = opened(inside, lab, "furnace")
     page.context.set_offline(True)
-    page.get_by_role("alert").get_by_text("What is shown may be old").wait_for()
+    page.get_by_role("alert").get_by_text("This page may be out of date").wait_for()
     page.context.set_offline(False)
-    page.wait_for_selector("#trouble", state="hidden")
+    page.wait_for_selector("#error", state="hidden")
     assert page.locator("#history circle").count() == 12

@@ -1,16 +1,16 @@
-// The best trials with their parameters, each to copy into a sweep file.
+// Table of the best trials with their parameters, which can be copied into a sweep file.
 
 import { element, scrollable, table } from "./elements.js";
-import { number } from "./words.js";
+import { number } from "./formats.js";
 import { configuration } from "./yaml.js";
 
 const dialog = document.getElementById("yaml");
 const text = document.getElementById("yaml-text");
-const told = document.getElementById("yaml-told");
+const copyStatus = document.getElementById("yaml-status");
 
 function show(content) {
   text.value = content;
-  told.textContent = "";
+  copyStatus.textContent = "";
   dialog.showModal();
   text.focus();
   text.select();
@@ -19,10 +19,10 @@ function show(content) {
 async function copy() {
   text.select();
   try {
-    await navigator.clipboard.writeText(text.value); // there only over HTTPS or on this machine
-    told.textContent = "Copied.";
+    await navigator.clipboard.writeText(text.value); // available only over HTTPS or on this machine
+    copyStatus.textContent = "Copied.";
   } catch {
-    told.textContent = "Selected: copy it with the keyboard.";
+    copyStatus.textContent = "Copying is not possible here. The text is selected: press Ctrl+C.";
   }
 }
 
@@ -43,7 +43,7 @@ export function bestTable({ study, objective, trade_off: tradeOff, best, front }
       title: space[name].unit ? `${name} (${space[name].unit})` : name,
       number: space[name].type !== "choice",
     })),
-    { title: "For a sweep file" },
+    { title: "Sweep file" },
   ];
   const rows = best.map((trial) => [
     trial.trial,
@@ -61,9 +61,10 @@ export function bestTable({ study, objective, trade_off: tradeOff, best, front }
       "YAML",
     ),
   ]);
-  const which = tradeOff.length
-    ? `The best in ${objective.metric}, and which are on the Pareto front`
-    : `The ${best.length} with the best ${objective.metric}`;
+  const caption = tradeOff.length
+    ? `Trials with the best ${objective.metric}; a column marks those on the Pareto front`
+    : `Trials with the best ${objective.metric}`;
   const same = fixed.map((name) => `${name} ${number(space[name].value)}`).join(", ");
-  return scrollable("Best configurations, as a table", table(same ? `${which}; fixed: ${same}` : which, columns, rows));
+  const described = same ? `${caption}. Fixed parameters: ${same}.` : caption;
+  return scrollable("Best configurations, as a table", table(described, columns, rows));
 }

@@ -1,8 +1,8 @@
-// The objective of trials epoch by epoch.
+// Learning curves: the objective of each trial by epoch.
 
 import { figure, shape as mark, table } from "./elements.js";
 import { axes, domainOf, drawing, path, scale } from "./scales.js";
-import { number, plural } from "./words.js";
+import { number, plural } from "./formats.js";
 
 const FRAME = { height: 280, left: 58, right: 14, top: 24, bottom: 40 };
 
@@ -41,13 +41,14 @@ export function curvesFigure({ objective, n_curves: nCurves, curves }, width) {
     return mark("path", { class: `line ${kind}`, d: path(places) }, title);
   });
   const running = curves.filter((curve) => curve.state === "running").length;
-  const words = `${plural(nCurves, "trial")} reported epochs, ${running} of these running${best ? `; the best, trial ${best.trial}, is the thick line` : ""}.`;
-  const shown = curves.length < nCurves ? ` ${curves.length} are drawn.` : "";
+  const thick = best ? ` The thick line is the best trial, ${best.trial}.` : "";
+  const summary = `${plural(nCurves, "trial")} reported epochs, ${running} of them still running.${thick}`;
+  const shown = curves.length < nCurves ? ` ${curves.length} of them are shown.` : "";
   const columns = [
     { title: "Trial", number: true },
     { title: "State" },
     { title: "Last epoch", number: true },
-    { title: `${objective.metric} there`, number: true },
+    { title: `Last ${objective.metric}`, number: true },
     { title: `Best ${objective.metric}`, number: true },
   ];
   const rows = curves.map((curve) => [
@@ -61,11 +62,11 @@ export function curvesFigure({ objective, n_curves: nCurves, curves }, width) {
     drawing(
       width,
       FRAME.height,
-      words,
+      summary,
       axes({ ...FRAME, width, x, y, xTitle: "epoch", yTitle: objective.metric }),
       lines,
     ),
-    `${words}${shown} Dashed: running.`,
+    `${summary}${shown} Dashed lines are running trials.`,
     table("Learning curves", columns, rows),
     "Learning curves",
   );

@@ -1,4 +1,4 @@
-// Elements of pages and drawings. Whatever comes from a study becomes text, never markup.
+// HTML and SVG elements. All content of a study becomes text, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -13,17 +13,17 @@ function filled(made, attributes, children) {
   return made;
 }
 
-/** `element("p", { class: "note" }, "text", other)`; attributes that begin with `on` are listeners. */
+/** Create an HTML element: `element("p", { class: "note" }, "text", other)`. Functions (`onclick`) become listeners. */
 export function element(name, attributes, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-/** As `element`, of a drawing. */
+/** Create an SVG element, with the same arguments as `element`. */
 export function shape(name, attributes, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** Put `children` in place of what is in `parent`; what had the keyboard's focus, or was opened, is so again. */
+/** Replace the content of `parent` by `children`; keyboard focus, opened details and scroll positions are kept. */
 export function replace(parent, children) {
   const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const open = new Set([...parent.querySelectorAll("details[open]")].map((details) => details.dataset.key));
@@ -34,7 +34,7 @@ export function replace(parent, children) {
   if (focused !== undefined) parent.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
-/** A table: `columns` are `{ title, number }`, `rows` lists of texts or elements, the first of which names the row. */
+/** Create a table: `columns` are `{ title, number }`, `rows` are lists of cells that begin with the row header. */
 export function table(caption, columns, rows) {
   const kind = (i) => ({ class: columns[i].number ? "number" : null });
   const head = columns.map((column, i) => element("th", { scope: "col", ...kind(i) }, column.title));
@@ -54,7 +54,7 @@ export function table(caption, columns, rows) {
   );
 }
 
-/** What may be wider than the page, scrolled with the keyboard too. */
+/** Wrap content that may be wider than the page; it can be scrolled with the keyboard too. */
 export function scrollable(label, ...content) {
   return element(
     "div",
@@ -63,13 +63,13 @@ export function scrollable(label, ...content) {
   );
 }
 
-/** A drawing with what it shows in words, and its numbers as a table to open. */
-export function figure(drawing, words, numbers, key) {
+/** Create a figure: a drawing, its description in words, and its numbers in a table that can be opened. */
+export function figure(drawing, summary, numbers, key) {
   const details = element(
     "details",
     { "data-key": key },
-    element("summary", { "data-key": `${key} summary` }, "As a table"),
+    element("summary", { "data-key": `${key} summary` }, "Show as a table"),
     scrollable(`${key}, as a table`, numbers),
   );
-  return element("figure", {}, drawing, element("figcaption", {}, words), details);
+  return element("figure", {}, drawing, element("figcaption", {}, summary), details);
 }

@@ -1,7 +1,7 @@
-// What each objective depends on: a table whose numbers are bars too.
+// Parameter importance for each objective, as a table with bars.
 
 import { element, table } from "./elements.js";
-import { percent, plural } from "./words.js";
+import { percent, plural } from "./formats.js";
 
 function bar(share) {
   const inner = element("span", { class: "share" });
@@ -21,12 +21,12 @@ export function importanceTables({ method, n_complete: nComplete, objectives }) 
       return element(
         "p",
         { class: "note" },
-        `Too few trials are complete to say what ${objective.metric} depends on (${nComplete}).`,
+        `There are too few complete trials (${nComplete}) to compute the importance for ${objective.metric}.`,
       );
-    const caption = `What a ${objective.mode === "max" ? "high" : "low"} ${objective.metric} depends on (${method}, ${plural(nComplete, "complete trial")})`;
+    const caption = `Importance of each parameter for ${objective.metric} (${method}, ${plural(nComplete, "complete trial")})`;
     return table(
       caption,
-      [{ title: "Parameter" }, { title: "Share" }],
+      [{ title: "Parameter" }, { title: "Importance" }],
       shares.map(([name, share]) => [name, bar(share)]),
     );
   });

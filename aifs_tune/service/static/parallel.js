@@ -1,33 +1,33 @@
-// Each trial as a line across the parameters and the objective.
+// Parallel coordinates: each trial is a line across the parameters and the objective.
 
 import { figure, scrollable, shape as mark, table } from "./elements.js";
 import { domainOf, drawing, path, scale, ticks } from "./scales.js";
-import { number, plural } from "./words.js";
+import { number, plural } from "./formats.js";
 
-const [HEIGHT, TOP, BOTTOM, SIDE, NARROWEST] = [340, 44, 40, 64, 104];
+const [HEIGHT, TOP, BOTTOM, SIDE, MIN_SPACING] = [340, 44, 40, 64, 104];
 const FOOT = HEIGHT - BOTTOM;
-const LETTER = 7;
+const LETTER_WIDTH = 7;
 
-/** An axis: where a value is along it, and its marks. A value that a trial does not have is below it. */
+/** Create an axis: a function from values to positions, and its tick marks. */
 function axisOf(name, parameter, values) {
   if (parameter.type === "choice") {
     const at = scale(0, Math.max(1, parameter.choices.length - 1), FOOT, TOP);
     const marks = parameter.choices.map((choice, i) => [at(i), String(choice)]);
-    return { name, place: (value) => at(parameter.choices.indexOf(value)), marks };
+    return { name, position: (value) => at(parameter.choices.indexOf(value)), marks };
   }
   const isBounded = Number.isFinite(parameter.low) && Number.isFinite(parameter.high);
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values, parameter.always);
-  const place = scale(low, high, FOOT, TOP, Boolean(parameter.log) && low > 0);
-  const inner = ticks(place, 5).map((value) => [place(value), number(value)]);
+  const position = scale(low, high, FOOT, TOP, Boolean(parameter.log) && low > 0);
+  const inner = ticks(position, 5).map((value) => [position(value), number(value)]);
   const ends = (isBounded ? [low, high] : [])
-    .filter((end) => inner.every(([at]) => Math.abs(at - place(end)) > 14))
-    .map((end) => [place(end), number(end)]);
-  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, place, marks: [...inner, ...ends] };
+    .filter((end) => inner.every(([at]) => Math.abs(at - position(end)) > 14))
+    .map((end) => [position(end), number(end)]);
+  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, position, marks: [...inner, ...ends] };
 }
 
 function shortened(text, width) {
-  const most = Math.floor(width / LETTER);
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  const limit = Math.floor(width / LETTER_WIDTH);
+  return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
 }
 
 function drawnAxis(axis, x, room, isLast) {
@@ -60,11 +60,11 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
     ),
     axisOf(objective.metric, { always: [ranked[0].value] }, values),
   ];
-  const full = Math.max(width, columns.length * NARROWEST + SIDE);
+  const full = Math.max(width, columns.length * MIN_SPACING + SIDE);
   const xOf = (i) => SIDE + (i * (full - SIDE - 30)) / Math.max(1, columns.length - 1);
   const lines = [...ranked].reverse().map((trial) => {
     const own = [...names.map((name) => trial.params[name]), trial.value];
-    const places = own.map((value, i) => [xOf(i), value === undefined ? FOOT + 24 : columns[i].place(value)]);
+    const places = own.map((value, i) => [xOf(i), value === undefined ? FOOT + 24 : columns[i].position(value)]);
     const kind = trial === ranked[0] ? "best" : good.has(trial) ? "good" : "other";
     return mark(
       "path",
@@ -72,7 +72,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
       mark("title", {}, `trial ${trial.trial}: ${number(trial.value)}`),
     );
   });
-  const words = `Of ${plural(complete.length, "complete trial")} the best ${good.size} in blue, the best of all thick. A line that passes below an axis has no value of that parameter.`;
+  const summary = `${plural(complete.length, "complete trial")}: the best ${good.size} in blue, the best one as a thick line. A line below an axis has no value for that parameter.`;
   const rows = ranked
     .slice(0, 100)
     .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);
@@ -84,14 +84,14 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const drawn = drawing(
     full,
     HEIGHT,
-    words,
+    summary,
     lines,
     columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160), i === columns.length - 1)),
   );
   return figure(
-    full > width ? scrollable("Parallel coordinates, wider than the page", drawn) : drawn,
-    words,
-    table("Complete trials that are drawn, the best first", heads, rows),
+    full > width ? scrollable("Parallel coordinates, scrollable", drawn) : drawn,
+    summary,
+    table("Complete trials in this plot, the best first", heads, rows),
     "Parallel coordinates",
   );
 }

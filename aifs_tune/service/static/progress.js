@@ -1,27 +1,32 @@
-// How far a study is: counts, rate, what runs, what failed.
+// Progress of a study: trials by state, rate, running trials and failures.
 
 import { element, scrollable, table } from "./elements.js";
-import { duration, moment, number, plural } from "./words.js";
+import { duration, moment, number, plural } from "./formats.js";
 
 const STATES = ["complete", "pruned", "failed", "running", "waiting"];
 
-/** In one sentence, for a screen reader too. */
-export function progressWords({ n_trials: counts, n_requested, per_min: perMin }, best, metric) {
-  const ended = counts.complete + counts.pruned + counts.failed;
-  const parts = [n_requested ? `${ended} of ${plural(n_requested, "trial")} ended` : `${plural(ended, "trial")} ended`];
+/** Describe the progress in one sentence, which screen readers also announce. */
+export function progressSummary({ n_trials: counts, n_requested: nRequested, per_min: perMin }, best, metric) {
+  const finished = counts.complete + counts.pruned + counts.failed;
+  const parts = [
+    nRequested ? `${finished} of ${plural(nRequested, "trial")} finished` : `${plural(finished, "trial")} finished`,
+  ];
   if (counts.running) parts.push(`${counts.running} running`);
-  if (best !== null) parts.push(`best ${metric} ${number(best.value)} by trial ${best.trial}`);
-  if (counts.running && perMin) parts.push(`${number(perMin)} trials a minute`);
-  if (counts.running && perMin && n_requested > ended) parts.push(`about ${duration((60 * (n_requested - ended)) / perMin)} left`);
+  if (best !== null) parts.push(`best ${metric} ${number(best.value)} in trial ${best.trial}`);
+  if (counts.running && perMin) parts.push(`${number(perMin)} trials per minute`);
+  if (counts.running && perMin && nRequested > finished)
+    parts.push(`about ${duration((60 * (nRequested - finished)) / perMin)} left`);
   return `${parts.join(", ")}.`;
 }
 
-export function progressParts(progress, words, metric) {
-  const { n_trials: counts, n_requested, running, failures } = progress;
-  const ended = counts.complete + counts.pruned + counts.failed;
-  const parts = [element("p", { class: "lead" }, words)];
-  if (n_requested)
-    parts.push(element("progress", { max: n_requested, value: Math.min(ended, n_requested), "aria-label": "Ended trials" }));
+export function progressParts(progress, summary, metric) {
+  const { n_trials: counts, n_requested: nRequested, running, failures } = progress;
+  const finished = counts.complete + counts.pruned + counts.failed;
+  const parts = [element("p", { class: "lead" }, summary)];
+  if (nRequested) {
+    const value = Math.min(finished, nRequested);
+    parts.push(element("progress", { max: nRequested, value, "aria-label": "Finished trials" }));
+  }
   parts.push(
     element(
       "dl",
@@ -32,7 +37,7 @@ export function progressParts(progress, words, metric) {
     ),
   );
   if (progress.seconds)
-    parts.push(element("p", { class: "note" }, `Time spent in trials: ${duration(progress.seconds)}.`));
+    parts.push(element("p", { class: "note" }, `Total duration of all trials: ${duration(progress.seconds)}.`));
   if (running.length) {
     const columns = [
       { title: "Trial", number: true },
@@ -51,13 +56,13 @@ export function progressParts(progress, words, metric) {
     parts.push(scrollable("Running trials", table("Running trials", columns, rows)));
   }
   if (failures.length) {
-    const rows = failures.map((failure) => [failure.reason ?? "no reason was given", failure.n, failure.first]);
+    const rows = failures.map((failure) => [failure.reason ?? "no reason given", failure.n, failure.first]);
     parts.push(
       scrollable(
         "Failures",
         table(
           "Failures by reason",
-          [{ title: "Reason" }, { title: "Trials", number: true }, { title: "First", number: true }],
+          [{ title: "Reason" }, { title: "Trials", number: true }, { title: "First trial", number: true }],
           rows,
         ),
       ),

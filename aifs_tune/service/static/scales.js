@@ -1,47 +1,47 @@
-// From values to places in a drawing, and the marks of an axis.
+// Scales from values to positions in a drawing, tick marks and axes.
 
 import { shape } from "./elements.js";
-import { duration, number } from "./words.js";
+import { duration, number } from "./formats.js";
 
-/** Places from `low` to `high` along `from` to `to`; with `log`, evenly in the logarithm. */
+/** Map values from `low` to `high` linearly to positions from `from` to `to`; with `log`, map their logarithm. */
 export function scale(low, high, from, to, log = false) {
-  const place = log ? Math.log : (value) => value;
-  const span = place(high) - place(low) || 1;
+  const transform = log ? Math.log : (value) => value;
+  const span = transform(high) - transform(low) || 1;
   const at = (value) =>
-    from + ((Math.min(Math.max(place(value), place(low)), place(high)) - place(low)) / span) * (to - from);
+    from + ((transform(Math.min(Math.max(value, low), high)) - transform(low)) / span) * (to - from);
   return Object.assign(at, { low, high, log });
 }
 
 const TIMES_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
 
-/** As `ticks`, of seconds: round on a clock. */
-export function timeTicks(scaled, most) {
-  const step = TIMES_S.find((size) => size >= (scaled.high - scaled.low) / most);
-  if (step === undefined) return timeTicks({ low: 0, high: scaled.high / 86_400 }, most).map((days) => days * 86_400);
+/** About `count` round times within a scale in seconds. */
+export function timeTicks(scaled, count) {
+  const step = TIMES_S.find((size) => size >= (scaled.high - scaled.low) / count);
+  if (step === undefined) return timeTicks({ low: 0, high: scaled.high / 86_400 }, count).map((days) => days * 86_400);
   return Array.from({ length: Math.floor(scaled.high / step) + 1 }, (_, i) => i * step);
 }
 
-/** About `most` round values within a scale, whole ones if `isWhole`. */
-export function ticks({ low, high, log }, most, isWhole = false) {
+/** About `count` round values within a scale; integers if `isInteger`. */
+export function ticks({ low, high, log }, count, isInteger = false) {
   if (log) {
     const decades = [];
     for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++)
       decades.push(10 ** power);
-    const every = Math.ceil(decades.length / most);
+    const every = Math.ceil(decades.length / count);
     if (decades.length > 1) return decades.filter((_, i) => i % every === 0);
   }
   if (!(high > low)) return [low];
-  const rough = (high - low) / most;
+  const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const round = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const step = isWhole ? Math.max(1, round) : round;
+  const step = isInteger ? Math.max(1, round) : round;
   const marks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
     marks.push(Number((i * step).toPrecision(12)));
   return marks;
 }
 
-/** Where values lie, without the few that are so far away that the others would be one line; `always` is within. */
+/** Range of values without outliers, which would squeeze the other values into a line; it always contains `always`. */
 export function domainOf(values, always = []) {
   const sorted = [...values].sort((a, b) => a - b);
   if (sorted.length === 0) return [0, 1];
@@ -53,7 +53,7 @@ export function domainOf(values, always = []) {
   return [low - margin, high + margin];
 }
 
-/** The frame of a drawing with two axes: scales go into `x`, which counts or is time, and `y`. */
+/** Draw two axes with grid and titles; `x` and `y` are their scales. */
 export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false }) {
   const parts = [];
   for (const value of ticks(y, height / 50)) {
@@ -78,15 +78,15 @@ export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yT
   return parts;
 }
 
-/** A drawing that says in one sentence what it shows. */
-export function drawing(width, height, words, ...parts) {
+/** Create an SVG drawing with a description for screen readers. */
+export function drawing(width, height, summary, ...parts) {
   const attributes = {
     class: "drawing",
     width,
     height,
     viewBox: `0 0 ${width} ${height}`,
     role: "img",
-    "aria-label": words,
+    "aria-label": summary,
   };
   return shape("svg", attributes, parts);
 }

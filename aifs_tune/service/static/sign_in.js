@@ -1,17 +1,17 @@
-// A token is sent once, in a header; what the browser keeps is a session's cookie that no script can read.
+// Sign-in: the token is sent once, in a header; the browser keeps only a session cookie that no script can read.
 
 const form = document.getElementById("sign-in");
 const token = document.getElementById("token");
-const trouble = document.getElementById("trouble");
+const error = document.getElementById("error");
 
 function nextPage() {
-  const asked = new URL(new URLSearchParams(location.search).get("next") ?? "/", location.origin);
-  return asked.origin === location.origin ? asked.pathname + asked.search : "/";
+  const next = new URL(new URLSearchParams(location.search).get("next") ?? "/", location.origin);
+  return next.origin === location.origin ? next.pathname + next.search : "/";
 }
 
 async function signIn(event) {
   event.preventDefault();
-  trouble.hidden = true;
+  error.hidden = true;
   try {
     const headers = { Authorization: `Bearer ${token.value.trim()}` };
     const response = await fetch("/v1/session", { method: "PUT", headers });
@@ -19,15 +19,15 @@ async function signIn(event) {
       location.replace(nextPage());
       return;
     }
-    const told = await response.json();
-    trouble.textContent = response.status === 401 ? "This token is not valid, or not any more." : told.detail;
+    const { detail } = await response.json();
+    error.textContent = response.status === 401 ? "This token is not valid, or it is no longer valid." : detail;
   } catch {
-    trouble.textContent = "This is no token, or the service cannot be reached.";
+    error.textContent = "This is not a token, or the service cannot be reached.";
   }
-  trouble.hidden = false;
+  error.hidden = false;
   token.select();
   token.focus();
 }
 
 form.addEventListener("submit", signIn);
-if ((await fetch("/v1/caller")).ok) location.replace(nextPage()); // a link from elsewhere comes without the cookie
+if ((await fetch("/v1/caller")).ok) location.replace(nextPage()); // a link from another site comes without the cookie

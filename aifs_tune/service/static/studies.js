@@ -1,8 +1,8 @@
-// The studies of a project and how far each is.
+// List of the studies of a project with their progress.
 
 import { element, replace, scrollable, table } from "./elements.js";
-import { ask, keepLooking, pagePath, showCaller } from "./service.js";
-import { number, plural } from "./words.js";
+import { get, pagePath, poll, showCaller } from "./service.js";
+import { number, plural } from "./formats.js";
 
 const status = document.getElementById("status");
 let shownTag = null;
@@ -12,17 +12,17 @@ async function allStudies() {
   const tags = [];
   let after = "";
   do {
-    const { answer } = await ask(`/v1/studies?limit=100&after=${encodeURIComponent(after)}`);
-    studies.push(...answer.studies);
-    tags.push(JSON.stringify(answer));
-    after = answer.next;
+    const { data } = await get(`/v1/studies?limit=100&after=${encodeURIComponent(after)}`);
+    studies.push(...data.studies);
+    tags.push(JSON.stringify(data));
+    after = data.next;
   } while (after !== null);
   return { studies, tag: tags.join() };
 }
 
 function row(study) {
   const counts = study.n_trials;
-  const ended = counts.complete + counts.pruned + counts.failed;
+  const finished = counts.complete + counts.pruned + counts.failed;
   const link = element(
     "a",
     { href: pagePath(`/studies/${encodeURIComponent(study.study)}`), "data-key": study.study },
@@ -31,15 +31,17 @@ function row(study) {
   const bar = study.n_requested
     ? element("progress", {
         max: study.n_requested,
-        value: Math.min(ended, study.n_requested),
-        "aria-label": `${study.study}: ended trials`,
+        value: Math.min(finished, study.n_requested),
+        "aria-label": `${study.study}: finished trials`,
       })
     : null;
-  const goal = `${study.objective.mode === "max" ? "highest" : "lowest"} ${study.objective.metric}`;
+  const objectives = [study.objective, ...study.trade_off].map(
+    ({ metric, mode }) => `${mode === "max" ? "maximize" : "minimize"} ${metric}`,
+  );
   return [
     link,
-    element("div", { class: "bar" }, bar, study.n_requested ? `${ended} of ${study.n_requested}` : ended),
-    goal,
+    element("div", { class: "bar" }, bar, study.n_requested ? `${finished} of ${study.n_requested}` : finished),
+    objectives.join(", "),
     number(study.value),
     counts.running,
     counts.waiting,
@@ -49,22 +51,22 @@ function row(study) {
 
 const COLUMNS = [
   { title: "Study" },
-  { title: "Ended" },
-  { title: "Looks for" },
-  { title: "Best", number: true },
+  { title: "Finished trials" },
+  { title: "Objective" },
+  { title: "Best value", number: true },
   { title: "Running", number: true },
   { title: "Waiting", number: true },
   { title: "Failed", number: true },
 ];
 
-async function look() {
+async function refresh() {
   const { studies, tag } = await allStudies();
   if (tag === shownTag) return;
   shownTag = tag;
   const running = studies.reduce((n, study) => n + study.n_trials.running, 0);
   const text = studies.length
     ? `${plural(studies.length, "study").replace("studys", "studies")}, ${plural(running, "trial")} running`
-    : "No study yet. aifs-tune run starts one, as does POST /v1/studies.";
+    : "There are no studies yet. Create one with aifs-tune run, aifs-tune ask or POST /v1/studies.";
   if (status.textContent !== text) status.textContent = text;
   replace(
     document.getElementById("studies"),
@@ -77,9 +79,9 @@ if (!caller.is_fixed) {
   document.getElementById("project").value = caller.project;
   document.getElementById("project-form").hidden = false;
 }
-keepLooking(look, 2000, (trouble) => {
-  if (trouble !== null) {
-    status.textContent = trouble;
+poll(refresh, 2000, (error) => {
+  if (error !== null) {
+    status.textContent = error;
     shownTag = null;
   }
 });

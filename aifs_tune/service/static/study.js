@@ -1,4 +1,4 @@
-// One study, as long as it is looked at.
+// Page of one study, which is updated while it is visible.
 
 import { bestTable } from "./best.js";
 import { curvesFigure } from "./curves.js";
@@ -6,20 +6,20 @@ import { element, replace } from "./elements.js";
 import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
-import { progressParts, progressWords } from "./progress.js";
-import { ask, keepLooking, showCaller, Trouble } from "./service.js";
+import { progressParts, progressSummary } from "./progress.js";
+import { get, poll, ServiceError, showCaller } from "./service.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
 const route = `/v1/studies/${encodeURIComponent(name)}`;
-const EVERY_MS = 2000;
-const TELL_EVERY_MS = 10_000;
-const WEIGH_EVERY_MS = 20_000;
+const REFRESH_MS = 2000;
+const ANNOUNCE_MS = 10_000;
+const IMPORTANCE_MS = 20_000;
 
-const answers = {};
+const parts = {};
 const tags = {};
-let toldAt = 0;
-let weighedAt = 0;
+let announcedAt = 0;
+let importanceAt = 0;
 
 function content(section) {
   return document.querySelector(`#${section} .content`);
@@ -29,129 +29,128 @@ function widthOf(section) {
   return Math.max(260, Math.floor(content(section).clientWidth));
 }
 
-/** Ask for a part of the study; whether it is another than before. */
-async function fetched(part, path) {
-  const { answer, tag } = await ask(path);
+/** Fetch a part of the study; return whether it has changed. */
+async function fetchPart(part, path) {
+  const { data, tag } = await get(path);
   if (tags[part] === tag) return false;
-  answers[part] = answer;
+  parts[part] = data;
   tags[part] = tag;
   return true;
 }
 
-function draw(section, parts) {
+function show(section, children) {
   document.getElementById(section).hidden = false;
-  replace(content(section), parts);
+  replace(content(section), children);
 }
 
-const drawn = {
+const draw = {
   progress() {
-    const { objective, best } = answers.study;
-    const words = progressWords(answers.progress, best, objective.metric);
-    draw("progress", progressParts(answers.progress, words, objective.metric));
-    document.getElementById("details").href = answers.progress.dashboard;
-    if (Date.now() - toldAt < TELL_EVERY_MS && answers.progress.n_trials.running) return;
-    toldAt = Date.now();
-    document.getElementById("status").textContent = words;
+    const { objective, best } = parts.study;
+    const summary = progressSummary(parts.progress, best, objective.metric);
+    show("progress", progressParts(parts.progress, summary, objective.metric));
+    document.getElementById("details").href = parts.progress.dashboard;
+    if (Date.now() - announcedAt < ANNOUNCE_MS && parts.progress.n_trials.running) return;
+    announcedAt = Date.now();
+    document.getElementById("status").textContent = summary;
   },
   best() {
-    draw(
+    show(
       "best",
-      answers.best === null
+      parts.best === null
         ? element("p", { class: "note" }, "No trial is complete yet.")
-        : bestTable(answers.best, answers.study.space),
+        : bestTable(parts.best, parts.study.space),
     );
   },
   history() {
-    const along = document.querySelector("input[name=along]:checked").value;
-    const hasSome = answers.history.trials.length > 0;
-    draw(
+    const xAxis = document.querySelector("input[name=x-axis]:checked").value;
+    const hasSome = parts.history.trials.length > 0;
+    show(
       "history",
       hasSome
-        ? historyFigure(answers.history, widthOf("history"), along)
+        ? historyFigure(parts.history, widthOf("history"), xAxis)
         : element("p", { class: "note" }, "No trial has a value yet."),
     );
-    const isComplete = answers.history.trials.some((trial) => trial.state === "complete");
-    draw(
+    const isComplete = parts.history.trials.some((trial) => trial.state === "complete");
+    show(
       "parallel",
       isComplete
-        ? parallelFigure(answers.history, answers.study.space, widthOf("parallel"))
+        ? parallelFigure(parts.history, parts.study.space, widthOf("parallel"))
         : element("p", { class: "note" }, "No trial is complete yet."),
     );
   },
   curves() {
-    const hasSome = answers.curves.curves.length > 0;
-    draw(
+    const hasSome = parts.curves.curves.length > 0;
+    show(
       "curves",
       hasSome
-        ? curvesFigure(answers.curves, widthOf("curves"))
-        : element("p", { class: "note" }, "No trial reported epochs."),
+        ? curvesFigure(parts.curves, widthOf("curves"))
+        : element("p", { class: "note" }, "No trial has reported epochs yet."),
     );
   },
   importance() {
-    draw("importance", importanceTables(answers.importance));
+    show("importance", importanceTables(parts.importance));
   },
   workers() {
-    draw(
+    show(
       "workers",
-      answers.workers.workers.length
-        ? workersFigure(answers.workers, widthOf("workers"))
+      parts.workers.workers.length
+        ? workersFigure(parts.workers, widthOf("workers"))
         : element("p", { class: "note" }, "No trial has started yet."),
     );
   },
 };
 
 async function fetchBest() {
-  if (answers.progress.n_trials.complete > 0) return fetched("best", `${route}/best?top=10`);
-  const isNew = answers.best === undefined;
-  answers.best = null;
+  if (parts.progress.n_trials.complete > 0) return fetchPart("best", `${route}/best?top=10`);
+  const isNew = parts.best === undefined;
+  parts.best = null;
   return isNew;
 }
 
 async function fetchImportance() {
   try {
-    const changed = await fetched("importance", `${route}/importance`);
-    weighedAt = Date.now();
+    const changed = await fetchPart("importance", `${route}/importance`);
+    importanceAt = Date.now();
     return changed;
   } catch (error) {
-    if (!(error instanceof Trouble) || error.status !== 503) throw error;
-    return false; // the service computes another study's
+    if (!(error instanceof ServiceError) || error.status !== 503) throw error;
+    return false; // the service is computing the importance of another study
   }
 }
 
-async function look() {
-  const isOther = await fetched("study", route);
-  if (isOther) {
-    document.getElementById("description").textContent = answers.study.description;
-  }
+async function refresh() {
+  const hasChanged = await fetchPart("study", route);
+  if (hasChanged) document.getElementById("description").textContent = parts.study.description;
   const changes = {
-    progress: await fetched("progress", `${route}/progress`),
+    progress: await fetchPart("progress", `${route}/progress`),
     best: await fetchBest(),
-    history: await fetched("history", `${route}/history`),
-    curves: await fetched("curves", `${route}/curves`),
-    workers: await fetched("workers", `${route}/workers`),
+    history: await fetchPart("history", `${route}/history`),
+    curves: await fetchPart("curves", `${route}/curves`),
+    workers: await fetchPart("workers", `${route}/workers`),
   };
-  if (Date.now() - weighedAt > WEIGH_EVERY_MS) changes.importance = await fetchImportance();
-  for (const [part, changed] of Object.entries(changes)) if (changed || (isOther && part === "progress")) drawn[part]();
+  if (Date.now() - importanceAt > IMPORTANCE_MS) changes.importance = await fetchImportance();
+  if (hasChanged) changes.progress = true;
+  for (const [part, isNew] of Object.entries(changes)) if (isNew) draw[part]();
 }
 
-function tell(trouble) {
-  const place = document.getElementById("trouble");
-  if (place.textContent !== (trouble ?? "")) place.textContent = trouble ?? "";
-  place.hidden = trouble === null;
-  document.getElementById("sections").hidden = answers.study === undefined;
+function showError(message) {
+  const alert = document.getElementById("error");
+  if (alert.textContent !== (message ?? "")) alert.textContent = message ?? "";
+  alert.hidden = message === null;
+  document.getElementById("sections").hidden = parts.study === undefined;
 }
 
-function drawAgain() {
-  for (const part of ["history", "curves", "workers"]) if (answers[part] !== undefined) drawn[part]();
+function redraw() {
+  for (const part of ["history", "curves", "workers"]) if (parts[part] !== undefined) draw[part]();
 }
 
 document.getElementById("name").textContent = name;
 document.title = `${name} · aifs-tune`;
-document.querySelector("fieldset.choice").addEventListener("change", () => answers.history && drawn.history());
+document.querySelector("fieldset.choice").addEventListener("change", () => parts.history && draw.history());
 let width = window.innerWidth;
 window.addEventListener("resize", () => {
-  if (window.innerWidth !== width) drawAgain();
+  if (window.innerWidth !== width) redraw();
   width = window.innerWidth;
 });
 await showCaller();
-await keepLooking(look, EVERY_MS, tell);
+await poll(refresh, REFRESH_MS, showError);

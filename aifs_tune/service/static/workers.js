@@ -1,20 +1,20 @@
-// Which worker ran what, along time.
+// Timeline of the workers: the trials that each one ran.
 
 import { element, figure, shape as mark, table } from "./elements.js";
 import { drawing, scale, timeTicks } from "./scales.js";
-import { duration, percent, plural } from "./words.js";
+import { duration, percent, plural } from "./formats.js";
 
 const STATES = ["complete", "pruned", "failed", "running"];
 const [ROW, BAR, FOOT] = [44, 16, 42];
 
 function nameOf(worker) {
-  return worker ?? "not known";
+  return worker ?? "unknown worker";
 }
 
 export function workersFigure({ n_started: nStarted, started_at: startedAt, now, workers }, width) {
   const began = Date.parse(startedAt);
-  const inAllS = Math.max(1e-3, (Date.parse(now) - began) / 1000);
-  const x = scale(0, inAllS, 2, width - 14);
+  const totalS = Math.max(1e-3, (Date.parse(now) - began) / 1000);
+  const x = scale(0, totalS, 2, width - 14);
   const since = (moment) => (Date.parse(moment) - began) / 1000;
   const height = ROW * workers.length + FOOT;
   const rows = workers.flatMap((worker, i) => [
@@ -24,8 +24,10 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
       `${nameOf(worker.worker)} · ${percent(worker.busy)} busy`,
     ),
     ...worker.spans.map((span) => {
-      const [from, to] = [x(since(span.started_at)), x(span.finished_at === null ? inAllS : since(span.finished_at))];
-      const title = `trial ${span.trial}, ${span.state}: ${duration((span.finished_at === null ? inAllS : since(span.finished_at)) - since(span.started_at))}`;
+      const fromS = since(span.started_at);
+      const toS = span.finished_at === null ? totalS : since(span.finished_at);
+      const [from, to] = [x(fromS), x(toS)];
+      const title = `trial ${span.trial}, ${span.state}: ${duration(toS - fromS)}`;
       return mark(
         "rect",
         { class: `span ${span.state}`, x: from, y: ROW * i + 20, width: Math.max(1, to - from - 0.5), height: BAR },
@@ -44,10 +46,11 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
   const title = mark(
     "text",
     { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" },
-    "time since the first trial shown",
+    "time since the start of the first trial shown",
   );
   const shown = workers.reduce((n, worker) => n + worker.n_trials, 0);
-  const words = `${plural(workers.length, "worker")} and ${shown < nStarted ? `the last ${shown} of ` : ""}${plural(nStarted, "trial")}, in ${duration(inAllS)}.`;
+  const trials = `${shown < nStarted ? `the last ${shown} of ` : ""}${plural(nStarted, "trial")}`;
+  const summary = `${plural(workers.length, "worker")} and ${trials}, in ${duration(totalS)}.`;
   const states = STATES.filter((state) => workers.some((worker) => worker.spans.some((span) => span.state === state)));
   const legend = states.map((state) => element("span", { class: `key ${state}` }, state));
   const columns = [{ title: "Worker" }, { title: "Trials", number: true }, { title: "Busy", number: true }];
@@ -56,5 +59,5 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
     columns,
     workers.map((worker) => [nameOf(worker.worker), worker.n_trials, percent(worker.busy)]),
   );
-  return figure(drawing(width, height, words, marks, rows, title), [words, " ", legend], numbers, "Workers");
+  return figure(drawing(width, height, summary, marks, rows, title), [summary, " ", legend], numbers, "Workers");
 }

@@ -1,4 +1,4 @@
-// A configuration for a sweep file. JSON's scalars are YAML's, however odd the text in them.
+// Configuration of a trial as YAML for a sweep file. Every JSON scalar is also a YAML scalar.
 
 const PLAIN = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const NOT_TEXT = /^(true|false|null|yes|no|on|off|y|n)$/i;
@@ -15,13 +15,13 @@ function scalar(value) {
   if (typeof value === "string") return quoted(value);
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
   const text = String(value);
-  return text.includes("e") && !text.includes(".") ? text.replace("e", ".0e") : text; // 1e-7 is a text in YAML 1.1
+  return text.includes("e") && !text.includes(".") ? text.replace("e", ".0e") : text; // 1e-7 is a string in YAML 1.1
 }
 
-/** `space:` with fixed values, and in a comment where they come from. */
+/** Return `space:` with fixed values, and a comment with the trial they come from. */
 export function configuration(study, metric, trial) {
   const lines = [`# trial ${trial.trial} of ${study}: ${quoted(metric)} ${trial.value}`];
-  if (trial.schedule?.length) lines.push("# what changed while it trained is not here: aifs-tune best --yaml has it");
+  if (trial.schedule?.length) lines.push("# changes during training are left out; aifs-tune best --yaml prints them");
   lines.push("space:");
   for (const [name, value] of Object.entries(trial.params)) lines.push(`  ${key(name)}: ${scalar(value)}`);
   return `${lines.join("\n")}\n`;

@@ -1,6 +1,6 @@
-// Numbers and times as people read them.
+// Formats of numbers and times.
 
-/** Four significant digits; a dash for what is not there. */
+/** Format with four significant digits; a missing value is a dash. */
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
@@ -10,7 +10,7 @@ export function number(value) {
   return size >= 1e9 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
 }
 
-/** `45 s`, `3 min 20 s`, `2 h 05 min`. */
+/** Format seconds as `45 s`, `3 min 20 s` or `2 h 05 min`. */
 export function duration(seconds) {
   if (seconds > 0 && seconds < 1) return "under 1 s";
   const whole = Math.round(seconds);
@@ -24,7 +24,7 @@ export function percent(share) {
   return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 }
 
-/** A moment of the service's answers, in the reader's time. */
+/** Format a date and time in the reader's time zone. */
 export function moment(text) {
   return text === null ? "–" : new Date(text).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
 }
