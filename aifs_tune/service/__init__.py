@@ -1,1 +1,1 @@
-"""HTTP service: the studies of a storage for instruments and people elsewhere."""
+"""HTTP service that serves the studies of a storage to instruments, programs and browsers."""

@@ -1,4 +1,4 @@
-"""What the charts of a study are drawn from: bounded, however many trials there are."""
+"""Data of the charts of a study, limited in size however many trials there are."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from aifs_tune.study.trial import Trial
 T = TypeVar("T")
 
 MAX_POINTS = 200
-"""Of one curve."""
-_SURE_OF_BEST = 20
-"""So many of the best trials are always among those shown."""
+"""Maximum number of points of one learning curve."""
+_N_BEST = 20
+"""Number of best trials that are always among those shown."""
 _MAX_REASONS = 20
-_RATE_OF = 20
-"""Trials that ended last, from which it is told how many end in a minute."""
+_N_RATE = 20
+"""Number of most recently finished trials from which the rate per minute is computed."""
 
 
 def progress_response(name: str, study: StudyRecord, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.schemas.charts.ProgressResponse`."""
+    """Build a :class:`~aifs_tune.service.schemas.charts.ProgressResponse`."""
     trials = study.all_trials()
     running = [trial for trial in trials if trial.state == "running"]
     ends = [trial.finished_at for trial in trials if trial.is_finished and trial.finished_at]
@@ -50,8 +50,8 @@ def progress_response(name: str, study: StudyRecord, now: datetime) -> dict[str,
     }
 
 
-def history_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.schemas.charts.HistoryResponse`."""
+def history_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any]:
+    """Build a :class:`~aifs_tune.service.schemas.charts.HistoryResponse` with at most ``limit`` trials."""
     ended = sorted(
         (trial for trial in study.all_trials() if trial.state in ("complete", "pruned") and trial.value is not None),
         key=lambda trial: (_seconds(trial.finished_at), trial.number),
@@ -68,7 +68,7 @@ def history_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]
         "n_ended": len(ended),
         "best": [
             {"trial": t.number, "order": order[t.number], "value": t.value, "finished_at": _moment(t.finished_at)}
-            for t in _subsample(best, most)
+            for t in _subsample(best, limit)
         ],
         "trials": [
             {
@@ -79,13 +79,13 @@ def history_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]
                 "finished_at": _moment(trial.finished_at),
                 "params": dict(trial.params),
             }
-            for trial in _some(ended, [*_ranked(ended, sign), *reversed(best)], most)
+            for trial in _select(ended, [*_best_trials(ended, sign), *reversed(best)], limit)
         ],
     }
 
 
-def curves_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.schemas.charts.CurvesResponse`."""
+def curves_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any]:
+    """Build a :class:`~aifs_tune.service.schemas.charts.CurvesResponse` with at most ``limit`` curves."""
     curves = {number: curve for number, curve in study.objective_curves().items() if curve}
     trials = [trial for trial in study.all_trials() if trial.number in curves]
     sign = 1 if study.spec.objective.mode == "max" else -1
@@ -101,7 +101,7 @@ def curves_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
                 "value": trial.value,
                 "points": _subsample(sorted(curves[trial.number].items()), MAX_POINTS),
             }
-            for trial in _some(trials, [*_ranked(trials, sign), *running], most)
+            for trial in _select(trials, [*_best_trials(trials, sign), *running], limit)
         ],
     }
 
@@ -109,7 +109,7 @@ def curves_response(name: str, study: StudyRecord, most: int) -> dict[str, Any]:
 def importance_response(
     name: str, study: StudyRecord, n_complete: int, found: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.schemas.charts.ImportanceResponse`."""
+    """Build an :class:`~aifs_tune.service.schemas.charts.ImportanceResponse`."""
     return {
         "study": name,
         "method": METHOD,
@@ -121,16 +121,16 @@ def importance_response(
     }
 
 
-def workers_response(name: str, study: StudyRecord, most: int, now: datetime) -> dict[str, Any]:
-    """As :class:`~aifs_tune.service.schemas.charts.WorkersResponse`."""
+def workers_response(name: str, study: StudyRecord, limit: int, now: datetime) -> dict[str, Any]:
+    """Build a :class:`~aifs_tune.service.schemas.charts.WorkersResponse` with at most ``limit`` trials."""
     started = sorted((t for t in study.all_trials() if t.started_at), key=lambda t: (_seconds(t.started_at), t.number))
-    shown = started[-most:]
+    shown = started[-limit:]
     by_worker: dict[str | None, list[Trial]] = defaultdict(list)
     for trial in shown:
         by_worker[trial.worker].append(trial)
     first = shown[0].started_at if shown else None
     if all(trial.finished_at for trial in shown):
-        now = max((trial.finished_at for trial in shown if trial.finished_at), default=now)  # nothing is going on since
+        now = max((trial.finished_at for trial in shown if trial.finished_at), default=now)  # nothing runs since then
     in_all_s = max((now - first).total_seconds(), 1e-9) if first else 1.0
     return {
         "study": name,
@@ -158,7 +158,7 @@ def workers_response(name: str, study: StudyRecord, most: int, now: datetime) ->
 
 
 def _busy_s(trials: Sequence[Trial], now: datetime) -> float:
-    """For how long at least one of them ran."""
+    """Return the seconds during which at least one of the trials ran."""
     busy_s, until = 0.0, 0.0
     for trial in trials:
         start, end = _seconds(trial.started_at), _seconds(trial.finished_at or now)
@@ -168,7 +168,7 @@ def _busy_s(trials: Sequence[Trial], now: datetime) -> float:
 
 
 def _failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The most frequent reasons first."""
+    """Group failed trials by reason, the most frequent reason first."""
     by_reason: dict[str | None, list[int]] = defaultdict(list)
     for trial in trials:
         if trial.state == "failed":
@@ -178,36 +178,35 @@ def _failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def _per_min(ends: Sequence[datetime], now: datetime | None) -> float | None:
-    """``now`` where one more may end any time."""
-    last = sorted(ends)[-_RATE_OF:]
+    """Return how many trials finish in a minute; ``now`` is given while trials are running."""
+    last = sorted(ends)[-_N_RATE:]
     if len(last) < 2:
         return None
     took_s = (max(last[-1], now or last[-1]) - last[0]).total_seconds()
     return round(60 * (len(last) - 1) / took_s, 3) if took_s > 0 else None
 
 
-def _ranked(trials: Sequence[Trial], sign: int) -> list[Trial]:
-    """The best complete ones, the best first."""
+def _best_trials(trials: Sequence[Trial], sign: int) -> list[Trial]:
+    """Return the best complete trials, the best first."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return sorted(complete, key=lambda trial: (-sign * (trial.value or 0.0), trial.number))[:_SURE_OF_BEST]
+    return sorted(complete, key=lambda trial: (-sign * (trial.value or 0.0), trial.number))[:_N_BEST]
 
 
-def _some(trials: Sequence[Trial], wanted: Sequence[Trial], most: int) -> list[Trial]:
-    """At most ``most`` of ``trials`` in their order: those ``wanted``, the first of these first, and of the others some
-    from all along."""
-    shown = set(list(dict.fromkeys(trial.number for trial in wanted))[:most])
+def _select(trials: Sequence[Trial], wanted: Sequence[Trial], limit: int) -> list[Trial]:
+    """Return at most ``limit`` trials in their order: first those ``wanted``, then an even sample of the others."""
+    shown = set(list(dict.fromkeys(trial.number for trial in wanted))[:limit])
     others = [trial for trial in trials if trial.number not in shown]
-    shown.update(trial.number for trial in _subsample(others, most - len(shown)))
+    shown.update(trial.number for trial in _subsample(others, limit - len(shown)))
     return [trial for trial in trials if trial.number in shown]
 
 
-def _subsample(entries: Sequence[T], most: int) -> list[T]:
-    """At most ``most`` of them, evenly, with the first and the last."""
-    if len(entries) <= most:
+def _subsample(entries: Sequence[T], limit: int) -> list[T]:
+    """Return at most ``limit`` evenly spaced entries, with the first and the last."""
+    if len(entries) <= limit:
         return list(entries)
-    if most < 2:
-        return list(entries[-most:]) if most else []
-    return [entries[round(i * (len(entries) - 1) / (most - 1))] for i in range(most)]
+    if limit < 2:
+        return list(entries[-limit:]) if limit else []
+    return [entries[round(i * (len(entries) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -220,24 +219,28 @@ def _seconds(moment: datetime | None) -> float:
 
 MAX_STUDIES = 100
 WAIT_TIMEOUT_S = 2.0
-"""How long somebody waits for another study's, before what was known is told, or that it takes a while."""
-Shares: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Seconds to wait while the importance of another study is computed."""
+Importance: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
 class Importances:
-    """Those of the studies that were asked for last."""
+    """Cache of parameter importances of the studies that were requested last."""
 
     def __init__(self, *, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         self._computing, self._timeout_s = threading.Lock(), timeout_s
-        self._known: dict[int, tuple[int, Shares]] = {}
+        self._known: dict[int, tuple[int, Importance]] = {}
 
+    def of(self, study: Study) -> tuple[int, Importance]:
+        """Return the number of complete trials and the importance computed from them.
+
+        An older result is returned while the importance of another study is computed.
     def of(self, study: StudyRecord) -> tuple[int, Shares]:
         """As :meth:`~aifs_tune.study.study.Study.importance`, after the number of complete trials that it is from.
 
         Raises
         ------
         ServiceError
-            If others are being computed, which may take a while for a very large study.
+            If the importance of another study is being computed and there is no older result.
         """
         known = self._known.get(study.id)
         if known is not None and known[0] == study.counts()["complete"]:

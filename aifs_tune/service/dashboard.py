@@ -1,4 +1,4 @@
-"""Optuna's dashboard beside the service, to look at: a caller sees in it the studies of one project."""
+"""Read-only Optuna Dashboard that shows each caller the studies of one project."""
 
 from __future__ import annotations
 
@@ -27,56 +27,56 @@ PATHS = (
     "/static/{file}",
     "/favicon.ico",
 )
-"""Where its pages look for it and each other; it cannot be told another place."""
+"""Paths of the dashboard's pages; they are fixed in the dashboard."""
 THREADS = 4
 _POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline' data:; script-src 'self' 'unsafe-eval'; "
     "img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-"""Its own, which its drawing of parallel coordinates needs, and that no other page may have it in a frame."""
+"""Content security policy: the dashboard's plots need ``unsafe-eval``, and no other page may embed it in a frame."""
 
 _Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Dashboard:
-    """An ASGI application for :data:`PATHS` that answers requests to read, in threads of its own."""
+    """ASGI application that serves GET requests for :data:`PATHS` in its own threads."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._lock = threading.Lock()
         self._apps: dict[str | None, _Wsgi] = {}
-        self._bridge = WSGIMiddleware(self._answer, workers=THREADS)  # type: ignore[arg-type]
+        self._bridge = WSGIMiddleware(self._respond, workers=THREADS)  # type: ignore[arg-type]
 
     def mount(self, app: FastAPI) -> None:
-        """Answer at :data:`PATHS`, which are not described."""
+        """Add routes for :data:`PATHS` to ``app``; they are not part of its OpenAPI description."""
         for path in PATHS:
             app.router.routes.append(Route(path, self, include_in_schema=False))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":
             raise AccessError(
-                f"{scope['method']}: the dashboard is to look at; allowed: GET here, and writing under /v1"
+                f"{scope['method']}: the dashboard is read-only; allowed: GET here, and writing under /v1"
             )
 
-        async def guarded(message: Message) -> None:
+        async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [entry for entry in message["headers"] if entry[0].lower() != b"content-security-policy"]
                 message = {**message, "headers": [*own, (b"content-security-policy", _POLICY.encode())]}
             await send(message)
 
-        await self._bridge(scope, receive, guarded)  # type: ignore[arg-type]
+        await self._bridge(scope, receive, send_with_policy)  # type: ignore[arg-type]
 
-    # -- in a thread ----------------------------------------------------------------------------
+    # -- called in threads ----------------------------------------------------------------------
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         caller: Caller = environ["asgi.scope"][CALLER]
         environ["wsgi.errors"] = sys.stderr
-        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # it takes for granted that there is one
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard expects this header
         return self._app(caller.project)(environ, start_response)
 
     def _app(self, project: str | None) -> _Wsgi:
-        """The dashboard of a project. Each has one, so that what one remembers is not told in another."""
+        """Return the dashboard of a project; each project has its own, because a dashboard caches what it reads."""
         with self._lock:
             if project not in self._apps:
                 self._apps[project] = _dashboard_of(ProjectView(self._storage, project))
@@ -85,20 +85,22 @@ class Dashboard:
 
 def _dashboard_of(view: ProjectView) -> _Wsgi:
     from bottle import JSONPlugin
-    from optuna_dashboard import wsgi  # takes seconds, and not everybody looks
+    from optuna_dashboard import wsgi  # the import takes seconds, and few callers need it
 
     app: Any = wsgi(view)
     app.uninstall(JSONPlugin)
-    app.install(JSONPlugin(json_dumps=_encoded_in_pieces))
+    app.install(JSONPlugin(json_dumps=_dumps_in_pieces))
     made: _Wsgi = app
     return made
 
 
-def _encoded_in_pieces(answer: dict[str, Any]) -> str:
-    """As JSON, which uses up ``answer``: ten thousand trials encoded, or given up, at once would keep every other
-    thread waiting for seconds."""
+def _dumps_in_pieces(response: dict[str, Any]) -> str:
+    """Encode as JSON piece by piece, emptying the lists of ``response``.
+
+    Encoding or freeing ten thousand trials at once would block all other threads for seconds.
+    """
     entries = []
-    for key, value in answer.items():
+    for key, value in response.items():
         if not isinstance(value, list):
             entries.append(f"{json.dumps(key)}:{json.dumps(value)}")
             continue

@@ -1,4 +1,4 @@
-"""A request that is sent again is answered again and carried out once."""
+"""Idempotency keys: a repeated request gets the stored response and is not carried out again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """A request that writes: ``key`` is its idempotency key, None where it has none."""
+    """Request that writes; ``key`` is its idempotency key, or None."""
 
     project: str
     method: str
@@ -40,51 +40,54 @@ class WriteRequest:
 
     @property
     def fingerprint(self) -> str:
+        """Return a digest of project, method, path and body."""
         return _digest(canonical([self.project, self.method, self.path, self.body]))
 
 
 def idempotent_response(
-    storage: Storage, write_request: WriteRequest, answer: Callable[[], StoredResponse]
+    storage: Storage, write_request: WriteRequest, respond: Callable[[], StoredResponse]
 ) -> StoredResponse:
-    """What ``answer`` says, or said when this key came first. Called inside a transaction of ``storage``, in which the
-    answer is stored with what ``answer`` writes: both are there or none.
+    """Return what ``respond`` returns, or what it returned when this key was first used.
+
+    Must be called inside a transaction of ``storage``. The response is stored in the same transaction as what
+    ``respond`` writes, so that either both are stored or neither is.
 
     Raises
     ------
     RequestError
-        If the key came with another request.
+        If the key was used with another request.
     """
-    return idempotent_response_in(storage.rdb.scoped_session().connection(), write_request, answer)
+    return idempotent_response_in(storage.rdb.scoped_session().connection(), write_request, respond)
 
 
 def idempotent_response_in(
-    connection: Connection, write_request: WriteRequest, answer: Callable[[], StoredResponse]
+    connection: Connection, write_request: WriteRequest, respond: Callable[[], StoredResponse]
 ) -> StoredResponse:
-    """As :func:`idempotent_response`, in the transaction of ``connection``, in which ``answer`` has to write."""
+    """Do the same as :func:`idempotent_response` in the transaction of ``connection``; ``respond`` must write in it."""
     if write_request.key is None:
-        return answer()
+        return respond()
     key = _digest(write_request.key.encode())
     where = (RESPONSES.c.project == write_request.project, RESPONSES.c.key == key)
     found = connection.execute(select(RESPONSES).where(*where)).mappings().first()
     if found is not None:
         if found["fingerprint"] != write_request.fingerprint:
             raise RequestError(
-                "Idempotency-Key: this key came with another request before; allowed: the same request, or a new key"
+                "Idempotency-Key: this key was used with another request; allowed: the same request, or a new key"
             )
         return StoredResponse(found["status"], bytes(found["body"]))
-    told = answer()
+    response = respond()
     row = {
         "project": write_request.project,
         "key": key,
         "fingerprint": write_request.fingerprint,
         "at": int(time.time()),
     }
-    connection.execute(insert(RESPONSES), row | {"status": told.status, "body": told.body})
-    return told
+    connection.execute(insert(RESPONSES), row | {"status": response.status, "body": response.body})
+    return response
 
 
 def delete_old_responses(storage: Storage) -> None:
-    """Drop those of more than :data:`KEPT_DAYS` ago."""
+    """Delete stored responses that are older than :data:`KEPT_DAYS` days."""
     old = delete(RESPONSES).where(RESPONSES.c.at < time.time() - KEPT_DAYS * _DAY_S)
     with translated_database_errors(storage.shown), storage.rdb.engine.begin() as connection:
         connection.execute(old)

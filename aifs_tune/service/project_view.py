@@ -1,4 +1,4 @@
-"""The studies of one project as an Optuna storage to look at: tools made for Optuna see these, and change none."""
+"""Read-only Optuna storage that shows the studies of one project to tools made for Optuna."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ from aifs_tune.study.serialization import SPEC
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise AccessError("this is a view to look at; allowed: reading")
+    raise AccessError("this storage is read-only; allowed: reading")
 
 
 class ProjectView(BaseStorage):
-    """Reads ``storage``. Studies have the names that their project gives them; a study of another project, or of
-    another tool, is as one that does not exist (:class:`KeyError`). With ``project`` None those of all projects are
-    seen, by the names that the storage has for them.
+    """View of the studies of one project in a storage.
 
-    What a study keeps for aifs-tune itself, its sweep file with paths of this machine, is left out.
+    A study of another project or of another tool seems not to exist (:class:`KeyError`). User attributes that aifs-tune
+    keeps for itself are left out, because they contain paths of this machine.
+
+    Parameters
+    ----------
+    storage
+        The storage to read.
+    project
+        The project whose studies are shown, by their names in it. None shows the studies of all projects, by their
+        names in the storage.
     """
 
     def __init__(self, storage: Storage, project: str | None) -> None:
@@ -89,7 +96,7 @@ class ProjectView(BaseStorage):
         return stored if self._project is None else name_in(self._project, stored)
 
     def _check_visible(self, study_id: int) -> int:
-        """``study_id``, if it is a study of this project."""
+        """Return ``study_id`` if it is a study of this project; raise KeyError otherwise."""
         is_ours = self._name(self._backend.get_study_name_from_id(study_id)) is not None
         if not is_ours or SPEC not in self._backend.get_study_user_attrs(study_id):
             raise KeyError(f"no study {study_id}")

@@ -1,4 +1,4 @@
-"""Running the service: where it listens, to whom, and until when."""
+"""HTTP server of the service: bind address, connection limits, start and shutdown."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage.storage import Storage
 
 HEADERS_TIMEOUT_S = 10.0
-"""How long a client may take from the first byte, or from connecting, to the end of a request's headers."""
+"""Seconds within which a client must send the headers, from connecting or from the first byte of a request."""
 MAX_CONNECTIONS = 4096
 
 
 class H11TimeoutProtocol(H11Protocol):
-    """As uvicorn's own, which waits without end for a first request."""
+    """HTTP/1.1 protocol with a time limit for the headers; uvicorn's own waits forever for a first request."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -45,7 +45,7 @@ class H11TimeoutProtocol(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before or (before is not None and not before.response_complete):
-            self._cancel_deadline()  # the headers are there
+            self._cancel_deadline()  # the headers have arrived
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self.transport.abort)
 
@@ -54,12 +54,12 @@ class H11TimeoutProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, and hang up."""
-        answer = problem(400, "not a request of HTTP/1.1", instance="/")
-        headers: list[tuple[bytes, bytes]] = [*answer.raw_headers, (b"connection", b"close")]
+        """Respond to what is not HTTP/1.1, and close the connection."""
+        response = problem(400, "not an HTTP/1.1 request", instance="/")
+        headers: list[tuple[bytes, bytes]] = [*response.raw_headers, (b"connection", b"close")]
         events: list[Any] = [
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=bytes(answer.body)),
+            h11.Data(data=bytes(response.body)),
             h11.EndOfMessage(),
         ]
         for event in events:
@@ -79,7 +79,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class BindAddress:
-    """Where a service listens: an address of this machine, and the names by which requests may call it."""
+    """Address and port at which a service listens, and the host names that requests may use for it."""
 
     family: socket.AddressFamily
     address: str
@@ -88,27 +88,27 @@ class BindAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach the address."""
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
     def is_unspecified(self) -> bool:
-        """Whether every address of this machine leads to it."""
+        """Whether the service listens at every address of this machine, such as 0.0.0.0."""
         return ipaddress.ip_address(self.address).is_unspecified
 
 
 def resolve_bind_address(host: str, port: int) -> BindAddress:
-    """The place that ``--host`` and ``--port`` name.
+    """Resolve ``--host`` and ``--port``.
 
     Raises
     ------
     RequestError
-        If the host is none of this machine.
+        If the host is not an address of this machine.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise RequestError(f"--host: {host!r} is no address of this machine ({error})") from None
+        raise RequestError(f"--host: {host!r} is not an address of this machine ({error})") from None
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     bind = BindAddress(family, str(address[0]), port, (host, str(address[0])))
     names = [*bind.names]
@@ -121,17 +121,17 @@ def resolve_bind_address(host: str, port: int) -> BindAddress:
     return BindAddress(family, bind.address, port, tuple(dict.fromkeys(names)))
 
 
-def origin_of(given: str) -> str:
-    """An origin as browsers send it.
+def check_origin(given: str) -> str:
+    """Return an origin as browsers send it.
 
     Raises
     ------
     RequestError
-        If it is none.
+        If it is not an origin.
     """
     if not _ORIGIN.fullmatch(given.lower()):
         raise RequestError(
-            f"--allow-origin: {given!r} is none; allowed: such as https://notes.lab or http://localhost:8888"
+            f"--allow-origin: {given!r} is not an origin; allowed: such as https://notes.lab or http://localhost:8888"
         )
     return given.lower()
 
@@ -146,20 +146,36 @@ def serve(
     sweeps: Callable[[], SweepProcesses] | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until this process is told to end. ``told`` hears the address once requests are taken.
+    """Serve until this process gets a signal to end.
 
-    Who reaches a service that only this machine reaches may do everything without a token, unless ``require_token``,
-    or ``allow_hosts``, which mean that others reach it through something else. Pages of ``allow_origins`` always need
-    one. ``sweeps`` makes what starts sweeps.
+    Requests from this machine to a loopback address need no token and may do everything, unless ``require_token`` or
+    ``allow_hosts`` is given. All other requests need a token.
+
+    Parameters
+    ----------
+    storage
+        The studies to serve.
+    bind
+        Where to listen.
+    allow_hosts
+        Further names by which the service is reached, for example through a proxy; all requests then need a token.
+    allow_origins
+        Other sites whose pages may use the service; their requests always need a token.
+    require_token
+        Whether all requests need a token.
+    sweeps
+        Makes the object that starts sweeps; None if requests cannot start any.
+    on_ready
+        Called with the URL once the service accepts requests.
 
     Raises
     ------
     RequestError
-        If every request needs a token and there is no valid one, or an origin is none.
+        If every request needs a token and there is no valid one, or an origin is not valid.
     WorkError
-        If the address cannot be listened at.
+        If the service cannot listen at the address.
     """
-    origins = [origin_of(given) for given in allow_origins]
+    origins = [check_origin(given) for given in allow_origins]
     token_store = TokenStore(storage)
     needs_token = require_token or bool(allow_hosts) or not bind.is_loopback
     if needs_token and not any(state == "valid" for _, state in token_store.tokens()):
@@ -169,8 +185,8 @@ def serve(
         )
     anonymous = None if needs_token else Caller(None, "manage")
     access = Access([*bind.names, *allow_hosts], origins, token_store, anonymous)
-    ending = asyncio.Event()
-    app = application(storage, access, ending=ending, sweeps=None if sweeps is None else sweeps())
+    shutdown = asyncio.Event()
+    app = application(storage, access, shutdown=shutdown, sweeps=None if sweeps is None else sweeps())
     config = uvicorn.Config(
         app,
         http=H11TimeoutProtocol,
@@ -187,18 +203,18 @@ def serve(
     )
     _allow_open_files(2 * MAX_CONNECTIONS)
     with _listening(bind) as listener:
-        server = _AnnouncingServer(config, lambda: on_ready(_url(listener)), ending)
+        server = _AnnouncingServer(config, lambda: on_ready(_url(listener)), shutdown)
         server.run(sockets=[listener])
     if not server.started:
-        raise WorkError("the service could not start; what it says above is why")
+        raise WorkError("the service could not start; the messages above say why")
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Says when it takes requests, and lets streams, which end never by themselves, end first when it ends."""
+    """Server that announces when it accepts requests, and ends event streams before it shuts down."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], ending: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], shutdown: asyncio.Event) -> None:
         super().__init__(config)
-        self._announce, self._ending = announce, ending
+        self._announce, self._shutdown = announce, shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -206,12 +222,12 @@ class _AnnouncingServer(uvicorn.Server):
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending.set()
+        self._shutdown.set()
         await super().shutdown(sockets=sockets)
 
 
 def _listening(bind: BindAddress) -> socket.socket:
-    # with its protocol named, or asyncio leaves out TCP_NODELAY and each answer waits 40 ms
+    # asyncio sets TCP_NODELAY only if the protocol is named; without it each response is delayed by 40 ms
     listener = socket.socket(bind.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -228,7 +244,7 @@ def _url(listener: socket.socket) -> str:
 
 
 def _allow_open_files(wanted: int) -> None:
-    """Let idle sockets not use up the files that the storage needs."""
+    """Raise the limit of open files, so that idle sockets leave enough for the storage."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))

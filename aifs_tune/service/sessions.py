@@ -1,4 +1,4 @@
-"""Sessions of people who signed in with a token: a browser keeps a random id in a cookie, never the token."""
+"""Browser sessions of people who signed in with a token; the cookie has a random id, never the token."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from aifs_tune.errors import AccessError
 from aifs_tune.service.tokens import Caller, TokenStore
 
 IDLE_S = 12 * 3600.0
-"""A session ends when nothing was asked in it for so long,"""
+"""Seconds without a request after which a session ends."""
 MAX_SESSION_S = 7 * 86_400.0
-"""and after so long in any case."""
+"""Seconds after which a session ends in any case."""
 MAX_SESSIONS = 1000
-"""Of more, the one that was used least recently ends."""
+"""Maximum number of sessions; one more ends the session that was used least recently."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class _Session:
 
 
 class Sessions:
-    """All sessions of a service, in its memory: they end with it. ``clock`` gives seconds from any moment on."""
+    """All sessions of a service, kept in memory. ``clock`` returns monotonic seconds."""
 
     def __init__(self, token_store: TokenStore, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._token_store, self._clock = token_store, clock
@@ -39,7 +39,7 @@ class Sessions:
         self._open: dict[str, _Session] = {}
 
     def start(self, caller: Caller) -> str:
-        """The id of a new session, in which all that the caller's token may read can be looked at.
+        """Start a read-only session for a caller with a token, and return its id.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class Sessions:
             If the caller has no token.
         """
         if caller.token_id is None:
-            raise AccessError("a session is for who has a token; without one, nobody needs a session here")
+            raise AccessError("only a caller who has a token can start a session")
         session, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             while len(self._open) >= MAX_SESSIONS:
@@ -56,7 +56,7 @@ class Sessions:
         return session
 
     def caller(self, session: str) -> Caller | None:
-        """Who is in a session; None if there is none of this id, or its token is not valid any more."""
+        """Return the caller of a session; None if the session or its token is no longer valid."""
         with self._lock:
             found, now = self._open.get(session), self._clock()
             if found is None:
@@ -70,27 +70,29 @@ class Sessions:
         return found.caller
 
     def end(self, session: str) -> None:
-        """Forget a session, if there is one of this id."""
+        """End a session, if there is one with this id."""
         with self._lock:
             self._open.pop(session, None)
 
 
 def cookie_name(scope: Scope) -> str:
-    """With the port, which browsers do not tell apart: two services of one machine have two sessions."""
+    """Return the name of the session cookie; it contains the port, because browsers share cookies between ports."""
     return f"aifs_tune_{(scope.get('server') or ('', 0))[1]}"
 
 
 def session_in(scope: Scope, headers: Headers) -> str | None:
-    """The session that a request names; None if it names none, or another site made the browser send it.
+    """Return the session id of a request; None if it has none, or if another site made the browser send it.
 
     Raises
     ------
     AccessError
-        If it would change something and does not say which page it comes from.
+        If the request changes something and has no ``Origin`` header.
     """
     session = cookie_parser(headers.get("cookie", "")).get(cookie_name(scope))
     if session is None or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return None
     if scope["method"] not in ("GET", "HEAD") and "origin" not in headers:
-        raise AccessError("a session changes nothing without the header Origin; allowed: this service's own pages")
+        raise AccessError(
+            "a request of a session that changes something needs the header Origin; allowed: the service's own pages"
+        )
     return session

@@ -1,4 +1,4 @@
-"""JSON as plain data, read strictly: one meaning or an error, and bounded in depth and size."""
+"""Strict JSON parser that refuses ambiguous documents and limits their depth and size."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from aifs_tune.errors import RequestError
 
 MAX_DEPTH = 64
 MAX_VALUES = 10_000
-"""In one document, as in a sweep file."""
+"""Maximum number of values in one document; sweep files have the same limit."""
 
 
 def read_json(body: bytes) -> Any:
-    """The one value in ``body``.
+    """Parse ``body``.
 
     Raises
     ------
     RequestError
-        If it is not JSON in UTF-8, has a number that is not finite, a key twice, half of a character, more than
-        :data:`DEEPEST` levels or more than :data:`MAX_VALUES` values.
+        If it is not JSON in UTF-8, or has a number that is not finite, a repeated key, an unpaired surrogate, more than
+        :data:`MAX_DEPTH` levels or more than :data:`MAX_VALUES` values.
     """
     try:
         data = json.loads(
-            body.decode(), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_with_each_key_once
+            body.decode(), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
         )
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError as error:
         raise RequestError(f"the body is not UTF-8: byte 0x{body[error.start]:02x} at {error.start}") from None
-    except ValueError as error:  # a JSONDecodeError, or a whole number of thousands of digits
+    except ValueError as error:  # a JSONDecodeError, or an integer with thousands of digits
         reason = f"{error.msg} at {error.pos}" if isinstance(error, json.JSONDecodeError) else "a number is too long"
         raise RequestError(f"the body is not JSON: {reason}") from None
     _check(data)
@@ -40,12 +40,12 @@ def read_json(body: bytes) -> Any:
 
 
 def canonical(data: Any) -> bytes:
-    """The same bytes for the same data, whatever the order of its keys."""
+    """Encode data so that equal data gives equal bytes, whatever the order of its keys."""
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
 
 
 def encoded(data: Any) -> bytes:
-    """``data`` as the body of an answer."""
+    """Encode ``data`` as the body of a response."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -74,10 +74,10 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RequestError(f"the text {brief(text)} has half of a surrogate pair; allowed: whole characters") from None
+        raise RequestError(f"the text {brief(text)} has an unpaired surrogate; allowed: whole characters") from None
 
 
-def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -86,15 +86,15 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float | int:
-    """A number; ``3.0`` is the whole number 3, as JSON Schema has it."""
+    """Parse a number; ``3.0`` is the integer 3, as in JSON Schema."""
     value = float(text)
     if not math.isfinite(value):
-        raise RequestError(f"{brief(text)} is beyond the largest number; allowed: finite numbers")
+        raise RequestError(f"{brief(text)} is too large; allowed: finite numbers")
     return int(value) if value.is_integer() and abs(value) <= LARGEST_INT else value
 
 
-def _no_number(word: str) -> NoReturn:
-    raise RequestError(f"{word} is not JSON; allowed: finite numbers, or a result told as failed with its reason")
+def _refuse_constant(word: str) -> NoReturn:
+    raise RequestError(f"{word} is not JSON; allowed: finite numbers, or the state failed with a reason")
 
 
 def _too_deep() -> RequestError:

@@ -1,4 +1,4 @@
-"""Sweeps that are started over HTTP: which files are offered, what was started, and what became of it."""
+"""Sweeps started over HTTP: the available sweep files, the processes started from them, and their states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import insert, select
 
 from aifs_tune._util.atomic_files import write_file
-from aifs_tune._util.scalars import brief, did_you_mean
+from aifs_tune._util.scalars import brief
 from aifs_tune.config.loading import SUFFIXES, load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, SweepFileError
@@ -36,128 +36,151 @@ from aifs_tune.study.index import study_names
 SweepProcessState: TypeAlias = Literal["pending", "running", "stopped", "succeeded", "failed"]
 OPTIONS = ("trials", "epochs", "workers", "seed", "timeout_s")
 LOG_BYTES = 8192
-"""So much of the end of a log is told."""
+"""Bytes of the end of a log that a response contains."""
 _NAME = re.compile(STUDY_PATTERN[1:-1])
 _ARTIFACTS_VARIABLE = "AIFS_TUNE_ARTIFACTS"
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep that was started."""
+    """Stored data of a sweep that was started; ``at`` is in seconds since 1970."""
 
     id: str
     project: str
     sweep: str
     study: str
-    asked: Mapping[str, Any]
+    overrides: Mapping[str, Any]
     host: str
     at: float
 
 
 class SweepProcesses:
-    """Starts the sweep files of ``folder``, at most ``at_once`` at a time, as processes that outlive this one.
+    """Starts sweeps from the files of a folder, as processes that outlive this one.
 
-    ``cluster`` are the options of ``aifs-tune submit`` that name a cluster: sweeps are its jobs then.
+    Parameters
+    ----------
+    storage
+        The storage of the studies.
+    folder
+        The folder of sweep files.
+    at_once
+        Maximum number of sweeps that run at the same time.
+    cluster
+        Options of ``aifs-tune submit`` that name a Ray cluster; sweeps are then jobs of that cluster.
 
     Raises
     ------
     RequestError
-        If there is no such folder, or the storage is SQLite, which one process of one machine writes, and ``at_once``
-        is more or ``cluster`` is given.
+        If there is no such folder, or if the storage is SQLite, which one process of one machine writes to, and
+        ``at_once`` is above 1 or ``cluster`` is given.
     """
 
     def __init__(self, storage: Storage, folder: Path, *, at_once: int = 1, cluster: Sequence[str] = ()) -> None:
         if not folder.is_dir():
-            raise RequestError(f"--sweeps: {folder} is no folder")
+            raise RequestError(f"--sweeps: {folder} is not a folder")
         if at_once > 1 and storage.url.startswith("sqlite"):
-            raise RequestError(f"--sweeps-at-once: {at_once}, and one sweep at a time writes to SQLite; allowed: 1")
+            raise RequestError(
+                f"--sweeps-at-once: {at_once}, but only one sweep at a time can write to SQLite; allowed: 1"
+            )
         if cluster and storage.url.startswith("sqlite"):
             raise RequestError("--address: jobs of a cluster cannot write to SQLite; allowed: a storage in PostgreSQL")
         self._storage, self._folder, self._at_once, self._cluster = storage, folder.absolute(), at_once, tuple(cluster)
         artifacts = storage.artifacts if isinstance(storage.artifacts, Path) else Path.cwd() / "aifs_tune_artifacts"
-        self._logs = artifacts / "sweeps"  # logs of processes: here, wherever checkpoints are
+        self._logs = artifacts / "sweeps"  # logs of processes stay on this machine, even if checkpoints are elsewhere
         self._lock = threading.Lock()
         here = [record for record in self._records() if record.host == socket.gethostname()]
         self._open = {record.id: record for record in here if not self._is_over(record)}
         for record in self._open.values():
-            self._begin(record)
+            self._launch(record)
 
     def sweep_files(self) -> list[dict[str, Any]]:
-        """The sweep files by name; one that cannot be run says why."""
+        """List the sweep files by name; a file that cannot be run has the reason under ``problem``."""
         return [self._describe_file(name, file) for name, file in self._files().items()]
 
-    def start(self, asked: WriteRequest, sweep: str, study: str | None, options: Mapping[str, Any]) -> StoredResponse:
-        """Start a sweep, which goes on in a process of its own. Its record is on disk before that begins.
+    def start(
+        self, write_request: WriteRequest, sweep: str, study: str | None, overrides: Mapping[str, Any]
+    ) -> StoredResponse:
+        """Store the record of a sweep, then start it in its own process.
 
         Raises
         ------
         NotFoundError
-            If no file of that name is offered.
+            If there is no sweep file of that name.
         SweepFileError
-            If the file, or what is given instead of its values, is not valid.
+            If the file or an override is not valid.
         ConflictError
-            If as many sweeps run as may, or one of this study does.
+            If too many sweeps are running, or a sweep of this study is.
         """
 
-        def answer() -> StoredResponse:
-            spec = self._spec(sweep, options)
-            name = study or self._unused_name(asked.project, spec.name)
-            self._check_capacity(asked.project, name)
+        def respond() -> StoredResponse:
+            spec = self._spec(sweep, overrides)
+            name = study or self._unused_name(project, spec.name)
+            self._check_capacity(project, name)
             made = SweepRecord(
-                secrets.token_hex(8), asked.project, sweep, name, dict(options), socket.gethostname(), time.time()
+                secrets.token_hex(8), project, sweep, name, dict(overrides), socket.gethostname(), time.time()
             )
             self._write_command(made)
-            connection.execute(insert(SWEEPS), {**vars(made), "asked": json.dumps(made.asked)})
-            return StoredResponse(202, encoded(self._told(made)))
+            connection.execute(insert(SWEEPS), {**vars(made), "overrides": json.dumps(made.overrides)})
+            return StoredResponse(202, encoded(self._to_json(made)))
+
+        project = write_request.project
 
         with (
             self._lock,
             translated_database_errors(self._storage.shown),
             self._storage.rdb.engine.begin() as connection,
         ):
-            told = idempotent_response_in(connection, asked, answer)
-        record = self._record(asked.project, json.loads(told.body)["id"])
+            response = idempotent_response_in(connection, write_request, respond)
+        record = self._record(project, json.loads(response.body)["id"])
         with self._lock:
             if not self._is_over(record):
                 self._open[record.id] = record
-                self._begin(record)
-        return told
+                self._launch(record)
+        return response
 
-    def stop(self, asked: WriteRequest, sweep_id: str) -> StoredResponse:
-        """Ask a sweep to end, as Ctrl-C does; the study can be continued. One that is over stays as it is."""
-        record = self._record(asked.project, sweep_id)
+    def stop(self, write_request: WriteRequest, sweep_id: str) -> StoredResponse:
+        """Stop a sweep as Ctrl-C does, so that it can be resumed; a finished sweep is left as it is."""
+        record = self._record(write_request.project, sweep_id)
 
-        def answer() -> StoredResponse:
+        def respond() -> StoredResponse:
             if not self._is_over(record):
                 write_file(self._folder_of(record) / supervisor.STOP, b"")
-            return StoredResponse(202, encoded(self._told(record)))
+            return StoredResponse(202, encoded(self._to_json(record)))
 
         with (
             self._lock,
             translated_database_errors(self._storage.shown),
             self._storage.rdb.engine.begin() as connection,
         ):
-            return idempotent_response_in(connection, asked, answer)
+            return idempotent_response_in(connection, write_request, respond)
 
     def sweep(self, project: str, sweep_id: str) -> dict[str, Any]:
-        """One sweep with the end of its log; :class:`NotFoundError` if this project has none of this id."""
+        """Return one sweep with the end of its log.
+
+        Raises
+        ------
+        NotFoundError
+            If the project has no sweep with this id.
+        """
         record = self._record(project, sweep_id)
-        return {**self._told(record), "log": self._log(record)}
+        return {**self._to_json(record), "log": self._log(record)}
 
     def page(self, project: str, *, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-        """Up to ``limit`` sweeps of a project, the newest first, those after the one with the id ``after``; and the
-        ``after`` of the next page."""
+        """Return up to ``limit`` sweeps of a project, the newest first, and the ``after`` of the next page.
+
+        With ``after``, the page begins behind the sweep with that id.
+        """
         listed = self._records(project)
         if after is not None:
-            begun = self._record(project, after)
-            listed = [record for record in listed if (record.at, record.id) < (begun.at, begun.id)]
+            last = self._record(project, after)
+            listed = [record for record in listed if (record.at, record.id) < (last.at, last.id)]
         shown = listed[:limit]
-        return [self._told(record) for record in shown], shown[-1].id if len(listed) > limit else None
+        return [self._to_json(record) for record in shown], shown[-1].id if len(listed) > limit else None
 
     # -- sweep files ----------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Path]:
-        """Files that lie in the folder, by their names without the ending."""
+        """Return the files in the folder by their names without the suffix."""
         listed = sorted(file for file in self._folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
         return {file.stem: file for file in listed if _NAME.fullmatch(file.stem)}
 
@@ -167,22 +190,21 @@ class SweepProcesses:
         except SweepFileError as error:
             return {"sweep": name, "problem": str(error)}
         if spec.trainer is None:
-            return {"sweep": name, "problem": "an instrument, which has no trainer to run"}
+            return {"sweep": name, "problem": "it has no trainer, so there is nothing to run"}
         search = {"trials": spec.search.trials, "epochs": spec.search.epochs}
         return {"sweep": name, "description": spec.description, "objective": spec.objective.model_dump(), **search}
 
-    def _spec(self, name: str, options: Mapping[str, Any]) -> SweepSpec:
+    def _spec(self, name: str, overrides: Mapping[str, Any]) -> SweepSpec:
         files = self._files()
         if name not in files:
-            near = did_you_mean(name, list(files))
-            raise NotFoundError(f"no sweep {brief(name)} is offered{near}; there are: {', '.join(files) or 'none'}")
+            raise NotFoundError(f"no sweep file {brief(name)}; there are: {', '.join(files) or 'none'}")
         spec = _loaded(files[name])
         if spec.trainer is None:
             raise RequestError(
-                f"sweep {name!r} is of an instrument, which has no trainer to run; start a study instead"
+                f"sweep file {name!r} has no trainer, so there is nothing to run; create a study instead"
             )
         document = spec.model_dump(mode="json")
-        document["search"] |= options
+        document["search"] |= overrides
         return parse_sweep(document)
 
     def _unused_name(self, project: str, wanted: str) -> str:
@@ -190,7 +212,7 @@ class SweepProcesses:
         names = (wanted, *(f"{wanted}-{n}" for n in range(2, len(taken) + 3)))
         return next(name for name in names if stored_name(project, name) not in taken)
 
-    # -- what was started -----------------------------------------------------------------------
+    # -- records and processes ------------------------------------------------------------------
 
     def _check_capacity(self, project: str, study: str) -> None:
         self._open = {key: record for key, record in self._open.items() if not self._is_over(record)}
@@ -200,7 +222,7 @@ class SweepProcesses:
             raise ConflictError(f"{len(self._open)} of at most {self._at_once} sweeps are running; try again later")
 
     def _records(self, project: str | None = None) -> list[SweepRecord]:
-        """The newest first."""
+        """Return all sweeps, or those of a project, the newest first."""
         return self._read(*([] if project is None else [SWEEPS.c.project == project]))
 
     def _record(self, project: str, sweep_id: str) -> SweepRecord:
@@ -213,23 +235,23 @@ class SweepProcesses:
         wanted = select(SWEEPS).where(*where).order_by(SWEEPS.c.at.desc(), SWEEPS.c.id.desc())
         with translated_database_errors(self._storage.shown), self._storage.rdb.engine.connect() as connection:
             rows: Any = connection.execute(wanted).mappings().all()
-        return [SweepRecord(**{**row, "asked": json.loads(row["asked"])}) for row in rows]
+        return [SweepRecord(**{**row, "overrides": json.loads(row["overrides"])}) for row in rows]
 
     def _folder_of(self, record: SweepRecord) -> Path:
         return self._logs / record.id
 
     def _write_command(self, record: SweepRecord) -> None:
         command, study = [sys.executable, "-m", "aifs_tune"], stored_name(record.project, record.study)
-        words = [*command, "submit", "--follow", *self._cluster] if self._cluster else [*command, "run"]
-        words += [self._files()[record.sweep].name, "--study", study]
-        given = {"timeout" if name == "timeout_s" else name: value for name, value in record.asked.items()}
-        words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        arguments = [*command, "submit", "--follow", *self._cluster] if self._cluster else [*command, "run"]
+        arguments += [self._files()[record.sweep].name, "--study", study]
+        given = {"timeout" if name == "timeout_s" else name: value for name, value in record.overrides.items()}
+        arguments += [word for name, value in given.items() for word in (f"--{name}", str(value))]
         stop_command = [*command, "stop", study, *self._cluster] if self._cluster else None
-        asked = {"command": words, "stop_command": stop_command, "cwd": str(self._folder)}
-        write_file(self._folder_of(record) / supervisor.COMMAND, json.dumps(asked).encode())
+        content = {"command": arguments, "stop_command": stop_command, "cwd": str(self._folder)}
+        write_file(self._folder_of(record) / supervisor.COMMAND, json.dumps(content).encode())
 
-    def _begin(self, record: SweepRecord) -> None:
-        """Have the sweep run; nothing if it does, or did."""
+    def _launch(self, record: SweepRecord) -> None:
+        """Start the supervisor of a sweep, unless it was started before."""
         if (self._folder_of(record) / supervisor.BEGAN).exists():
             return
         process = subprocess.Popen(
@@ -240,23 +262,21 @@ class SweepProcesses:
             start_new_session=True,
             env={
                 **os.environ,
-                ENVIRONMENT_VARIABLE: self._storage.url,  # not among its words, which every user of the machine sees
+                ENVIRONMENT_VARIABLE: self._storage.url,  # not an argument, which every user of the machine can see
                 _ARTIFACTS_VARIABLE: str(self._storage.artifacts),
                 "PYTHONUNBUFFERED": "1",
             },
         )
-        threading.Thread(target=process.wait, daemon=True).start()  # or it would stay as a zombie
+        threading.Thread(target=process.wait, daemon=True).start()  # without this the process would stay as a zombie
 
-    # -- what became of it ----------------------------------------------------------------------
+    # -- states ---------------------------------------------------------------------------------
 
     def _is_over(self, record: SweepRecord) -> bool:
         return self._state(record)[0] not in ("pending", "running")
 
     def _state(self, record: SweepRecord) -> tuple[SweepProcessState, supervisor.Ended | None]:
         folder = self._folder_of(record)
-        has_warm_started = (
-            folder / supervisor.BEGAN
-        ).exists()  # asked first: who has begun holds the lock until it ends
+        has_begun = (folder / supervisor.BEGAN).exists()  # read before the lock, which is held from then to the end
         is_alive = supervisor.is_alive(folder)
         try:
             ended = supervisor.Ended(**json.loads((folder / supervisor.ENDED).read_bytes()))
@@ -264,17 +284,17 @@ class SweepProcesses:
             ended = None
         if ended is not None:
             return ("succeeded" if ended.exit_code == 0 else "stopped" if ended.was_stopped else "failed"), ended
-        if has_warm_started or not folder.exists():
+        if has_begun or not folder.exists():
             return ("running" if is_alive else "failed"), None
         return "pending", None
 
-    def _told(self, record: SweepRecord) -> dict[str, Any]:
+    def _to_json(self, record: SweepRecord) -> dict[str, Any]:
         state, ended = self._state(record)
         return {
             "id": record.id,
             "sweep": record.sweep,
             "study": record.study,
-            "asked": dict(record.asked),
+            "overrides": dict(record.overrides),
             "state": state,
             "exit_code": None if ended is None else ended.exit_code,
             "started_at": _moment(record.at),
@@ -297,12 +317,12 @@ def _end_of(file: Path) -> bytes:
 
 
 def _loaded(file: Path) -> SweepSpec:
-    """The sweep in a file, of whose place on this machine nothing is told."""
+    """Load a sweep file; errors name the file without its folder."""
     try:
         return load_sweep_file(file)
     except SweepFileError as error:
-        told = SweepFileError(error.problem, source=file.name, line=error.line, key=error.key, allowed=error.allowed)
-        raise told from None
+        shown = SweepFileError(error.problem, source=file.name, line=error.line, key=error.key, allowed=error.allowed)
+        raise shown from None
 
 
 def _moment(seconds: float) -> str:

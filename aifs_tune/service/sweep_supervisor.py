@@ -1,11 +1,10 @@
-"""The process beside that of a sweep: it keeps the end of what the sweep says and how it ended, whatever becomes of the
-service.
+"""Supervisor process of one sweep, which keeps its log and its exit code even if the service ends.
 
     python -m aifs_tune.service.sweep_supervisor FOLDER
 
-``FOLDER`` has ``asked.json``, the command, and another one that stops what it began, or none: then it is interrupted.
-``stop`` in the folder asks for that, the other files are made here. This process holds the lock of ``lock`` for as long
-as it lives.
+``command.json`` in ``FOLDER`` has the command of the sweep and the command that stops it; without the latter, the sweep
+is interrupted with SIGINT. The service creates the file ``stop`` to stop the sweep. The supervisor writes the other
+files, and holds a lock on the file ``lock`` while it runs.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from aifs_tune._util.atomic_files import write_file
 
 COMMAND, BEGAN, LOCK, STOP, ENDED, LOG = "command.json", "began", "lock", "stop", "ended.json", "log"
 MAX_LOG_BYTES = 512 * 1024
-"""Bytes; then it becomes the older half, in place of the one before."""
+"""Maximum size of a log file; a full one replaces the older file."""
 POLL_S = 0.2
 STOP_S = 120.0
-"""How long a sweep that is to stop may take to put its trials back."""
+"""Seconds within which a sweep must stop before it is killed."""
 _DRAIN_S = 2.0
 _SET_DEATH_SIGNAL = 1
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How the process of a sweep ended; ``exit_code`` is below zero for a signal, None if it was never begun."""
+    """End of the process of a sweep; ``exit_code`` is negative for a signal, None if the process was never started."""
 
     exit_code: int | None
     was_stopped: bool
@@ -46,12 +45,12 @@ class Ended:
 
 
 def older(log: Path) -> Path:
-    """Where the half before the last is."""
+    """Return the path of the older log file."""
     return log.with_name(log.name + ".1")
 
 
 def is_alive(folder: Path) -> bool:
-    """Whether the supervisor of this folder is at work."""
+    """Return whether the supervisor of this folder is running."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
@@ -66,9 +65,9 @@ def is_alive(folder: Path) -> bool:
 
 
 def supervise(folder: Path) -> None:
-    """Run the command of ``folder`` to its end; nothing if that was begun before."""
+    """Run the command of ``folder`` to its end, unless it was started before."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    for _ in range(20):  # somebody may be looking whether it is held
+    for _ in range(20):  # another process may be testing the lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
@@ -95,9 +94,9 @@ def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         process_group=0,
-        preexec_fn=_stops_with_this_process,
+        preexec_fn=_stop_with_supervisor,
     )
-    reader = threading.Thread(target=_keep, args=(process.stdout, folder / LOG), daemon=True)
+    reader = threading.Thread(target=_write_log, args=(process.stdout, folder / LOG), daemon=True)
     reader.start()
     stops_at: float | None = None
     while process.poll() is None:
@@ -113,12 +112,12 @@ def _exit_code(folder: Path, is_to_stop: threading.Event) -> int:
         if stops_at is not None and time.monotonic() - stops_at > STOP_S:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(POLL_S)
-    reader.join(_DRAIN_S)  # a process of Ray that is still there may hold the other end
+    reader.join(_DRAIN_S)  # a Ray process that still runs may keep the pipe open
     return process.returncode
 
 
-def _keep(stream: IO[bytes], log: Path) -> None:
-    """Write what comes, and of much the end."""
+def _write_log(stream: IO[bytes], log: Path) -> None:
+    """Write the output to the log, of which only the end is kept."""
     descriptor = stream.fileno()
     while piece := os.read(descriptor, 65536):
         if log.exists() and log.stat().st_size + len(piece) > MAX_LOG_BYTES:
@@ -127,8 +126,8 @@ def _keep(stream: IO[bytes], log: Path) -> None:
             file.write(piece)
 
 
-def _stops_with_this_process() -> None:
-    """Have the kernel interrupt the sweep, as Ctrl-C does, should its supervisor be killed."""
+def _stop_with_supervisor() -> None:
+    """Make the kernel interrupt the sweep, as Ctrl-C does, if its supervisor is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""API tokens: who may do what in which project. What is stored of a token does not let anybody use it."""
+"""API tokens with a project and a scope, stored as digests, and the tables of the service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOKENS = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
 )
-"""Who may use the service; times are seconds since 1970, ``digest`` the SHA-256 of the secret."""
+"""Tokens; times are seconds since 1970, ``digest`` is the SHA-256 of the secret."""
 
 RESPONSES = Table(
     "aifs_tune_responses",
@@ -48,7 +48,7 @@ RESPONSES = Table(
     Column("body", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False, index=True),
 )
-"""What was answered to a request that had an idempotency key, of which ``key`` is the BLAKE2b digest."""
+"""Responses to requests with an idempotency key; ``key`` is the BLAKE2b digest of that key."""
 
 SWEEPS = Table(
     "aifs_tune_sweeps",
@@ -57,51 +57,52 @@ SWEEPS = Table(
     Column("project", String(63), nullable=False, index=True),
     Column("sweep", String(100), nullable=False),
     Column("study", String(100), nullable=False),
-    Column("asked", String(1000), nullable=False),
+    Column("overrides", String(1000), nullable=False),
     Column("host", String(255), nullable=False),
     Column("at", Float, nullable=False),
 )
-"""Sweeps that were started over HTTP; ``asked`` is what the request gave instead of the file's values, as JSON. What
-became of them is in their folders."""
+"""Sweeps started over HTTP; ``overrides`` are the values that the request gave instead of those of the file, as JSON.
+Their state is stored in their folders."""
 
 
 def make_tables(storage: Storage) -> None:
-    """Make them where they are not there yet; no other table is touched."""
+    """Create the tables of the service that do not exist yet; no other table is touched."""
     with translated_database_errors(storage.shown):
         with suppress(SQLAlchemyError):
             _METADATA.create_all(storage.rdb.engine)
             return
-        _METADATA.create_all(storage.rdb.engine)  # another process made them at the same moment
+        _METADATA.create_all(storage.rdb.engine)  # another process created them at the same moment
 
 
 Scope: TypeAlias = Literal["read", "measure", "manage"]
 SCOPES: tuple[Scope, ...] = ("read", "measure", "manage")
-"""Each allows what those before it allow."""
+"""Scopes; each allows all that those before it allow."""
 
 MAX_DAYS = 36_500
 _DAY_S = 86_400
 _TOKEN = re.compile(r"aifs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _CACHE_TTL_S = 1.0
-"""For how long the tokens that were read are taken to be those that there are: so long a revoked one lives on."""
+"""Seconds for which tokens are cached; a revoked token stays valid for as long at most."""
 _CACHE_TTL_UNKNOWN_S = 0.2
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request: ``project`` None may name any project, ``token_id`` None has no token."""
+    """Caller of a request; with ``project`` None it may use any project, with ``token_id`` None it has no token."""
 
     project: str | None
     scope: Scope
     token_id: str | None = field(default=None, compare=False)
 
     def may(self, scope: Scope) -> bool:
+        """Return whether the caller's scope includes ``scope``."""
         return SCOPES.index(scope) <= SCOPES.index(self.scope)
 
 
 @dataclass(frozen=True)
 class Token:
-    """What is known of a token; times are seconds since 1970."""
+    """Stored data of a token; times are seconds since 1970."""
 
     id: str
     project: str
@@ -112,13 +113,14 @@ class Token:
     revoked_at: int | None
 
     def state(self, now: float) -> Literal["valid", "expired", "revoked"]:
+        """Return whether the token is valid at ``now``, in seconds since 1970."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
 
 
 class TokenStore:
-    """All tokens of a storage. ``clock`` gives seconds since 1970."""
+    """All tokens of a storage. ``clock`` returns seconds since 1970."""
 
     def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
         make_tables(storage)
@@ -128,20 +130,22 @@ class TokenStore:
         self._read_at = -_CACHE_TTL_S
 
     def create(self, project: str, scope: str, *, expires_days: float | None = None, label: str = "") -> str:
-        """A new token, which is told this once: its digest alone is stored.
+        """Create a token and return it; only its digest is stored, so it cannot be shown again.
 
         Raises
         ------
         RequestError
-            If project, scope, days or label are not allowed.
+            If project, scope, days or label is not allowed.
         """
         check_project(project)
         if scope not in SCOPES:
-            raise RequestError(f"scope: {brief(scope)} is none; allowed: {', '.join(SCOPES)}")
+            raise RequestError(f"scope: {brief(scope)} is not allowed; allowed: {', '.join(SCOPES)}")
         if expires_days is not None and not 0 < expires_days <= MAX_DAYS:
-            raise RequestError(f"expires-days: {expires_days:g}; allowed: above 0, up to {MAX_DAYS}")
+            raise RequestError(f"expires-days: {expires_days:g} is not allowed; allowed: above 0, up to {MAX_DAYS}")
         if len(label) > LONGEST_TEXT or not label.isprintable():
-            raise RequestError(f"label: {brief(label)}; allowed: printable text of at most {LONGEST_TEXT} characters")
+            raise RequestError(
+                f"label: {brief(label)} is not allowed; allowed: printable text of at most {LONGEST_TEXT} characters"
+            )
         now = int(self._clock())
         token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         row = {
@@ -158,13 +162,19 @@ class TokenStore:
         return f"aifs_{token_id}_{secret}"
 
     def tokens(self) -> list[tuple[Token, Literal["valid", "expired", "revoked"]]]:
-        """All of them with their state now, the oldest first."""
+        """Return all tokens with their current states, the oldest first."""
         now = self._clock()
         listed = [token for _, token in self._read().values()]
         return [(token, token.state(now)) for token in sorted(listed, key=lambda t: (t.created_at, t.id))]
 
     def revoke(self, token_id: str) -> None:
-        """End a token, within a second also where a service runs; :class:`NotFoundError` if there is none."""
+        """Revoke a token; a running service refuses it within a second.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such token.
+        """
         known = self._read()
         if token_id not in known:
             raise NotFoundError(f"no token {brief(token_id)}; there are: {', '.join(known) or 'none'}")
@@ -173,12 +183,12 @@ class TokenStore:
             connection.execute(change.values(revoked_at=int(self._clock())))
 
     def caller(self, token: str) -> Caller:
-        """Who has this token.
+        """Return the caller who has this token.
 
         Raises
         ------
         UnknownCallerError
-            If nobody has, or not any more; which of these is not told.
+            If the token is unknown, expired or revoked; the message does not tell which.
         """
         parts = _TOKEN.fullmatch(token)
         token_id, secret = parts.groups() if parts else ("", "")
@@ -189,7 +199,7 @@ class TokenStore:
         return Caller(found.project, found.scope, found.id)
 
     def is_valid(self, token_id: str) -> bool:
-        """Whether a token that was right once still is."""
+        """Return whether a token is still valid."""
         _, found = self._cached(token_id).get(token_id, (_NO_DIGEST, None))
         return found is not None and found.state(self._clock()) == "valid"
 
@@ -207,5 +217,5 @@ class TokenStore:
 
 
 def _digest(secret: str) -> str:
-    """Enough for a secret of 256 random bits, which nobody can guess."""
+    """Return the SHA-256; a slow hash is not needed for a secret of 256 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The one thread of the service that writes: requests one after another, under the writer's lock."""
+"""Writer thread of the service, which carries out requests one after another under the writer's lock."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ T = TypeVar("T")
 
 MAX_WAITING = 256
 IDLE_S = 1.0
-"""The lock is given back after so long without a request to write."""
+"""Seconds without a write after which the lock is released."""
 MAX_HOLD_S = 5.0
-"""And after so long in any case, for a moment in which a command that waits for it has its turn."""
+"""Seconds after which the lock is released in any case, so that a waiting command can take it."""
 PAUSE_S = 0.15
+"""Seconds to wait before the lock is taken again."""
 LOCK_TIMEOUT_S = 1.0
-"""How long a lock is waited for; for as long again everybody who needs it is refused at once."""
+"""Seconds to wait for a lock; after a failure, writes that need it are refused at once for as long again."""
 MAX_HELD_LOCKS = 4
-"""Locks of studies held at a time in PostgreSQL, where each takes a connection."""
+"""Maximum number of locks held at a time; in PostgreSQL each study has one, and each lock takes a connection."""
 
 _LOG = logging.getLogger("uvicorn.error")
 
@@ -41,7 +42,7 @@ class _Held:
 
 
 class Writer:
-    """Carries out what :meth:`write` is given, in one thread."""
+    """Thread that carries out all writes."""
 
     def __init__(self, storage: Storage, *, max_waiting: int = MAX_WAITING) -> None:
         self._storage, self._max_waiting = storage, max_waiting
@@ -53,18 +54,17 @@ class Writer:
         self._thread.start()
 
     async def write(self, study: str, body: Callable[[], T]) -> T:
-        """What ``body`` returns, once all that it wrote is on disk: one transaction of this study of the storage.
-        Called in the event loop, which goes on meanwhile.
+        """Run ``body`` in one transaction on ``study``, and return its result once it is on disk.
 
         Raises
         ------
         ServiceError
-            If as many requests wait as may.
+            If too many requests are waiting.
         StorageBusyError
             If another process is writing to the study.
         """
         if self._n_waiting >= self._max_waiting:
-            raise ServiceError(f"{self._n_waiting} requests wait to be stored, as many as may; try again")
+            raise ServiceError(f"the maximum of {self._n_waiting} waiting writes is reached; try again")
         future: Future[T] = Future()
         self._n_waiting += 1
         try:
@@ -74,37 +74,37 @@ class Writer:
             self._n_waiting -= 1
 
     def close(self) -> None:
-        """Carry out what waits, give the lock back and end."""
+        """Complete all waiting writes, release the locks and end the thread."""
         self._jobs.put(None)
         self._thread.join()
 
-    # -- in the thread --------------------------------------------------------------------------
+    # -- called in the thread -------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             try:
                 job = self._jobs.get(timeout=0.1 if self._held else None)
             except queue.Empty:
-                self._give_back(idle_s=IDLE_S)
+                self._release_idle(idle_s=IDLE_S)
                 continue
             if job is None:
-                self._give_back(idle_s=0.0)
+                self._release_idle(idle_s=0.0)
                 return
             study, body, future = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(self._carried_out(study, body))
-            except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+                future.set_result(self._carry_out(study, body))
+            except BaseException as error:  # noqa: BLE001 - the caller that waits gets it
                 future.set_exception(error)
 
-    def _carried_out(self, study: str, body: Callable[[], T]) -> T:
-        self._give_back(idle_s=IDLE_S)
+    def _carry_out(self, study: str, body: Callable[[], T]) -> T:
+        self._release_idle(idle_s=IDLE_S)
         self._hold(study)
         return self._storage.transact(body, study)
 
     def _hold(self, study: str) -> None:
-        """Have the lock of ``study``, which may be that of all studies."""
+        """Acquire the lock of ``study``, or keep it; in SQLite it is that of all studies."""
         lock, now = self._storage.lock(study), time.monotonic()
         held = self._held.get(lock)
         if held is not None and now - held.since < MAX_HOLD_S:
@@ -127,7 +127,7 @@ class Writer:
         self._refused.pop(lock, None)
         self._held[lock] = _Held(lock_context, time.monotonic(), time.monotonic())
 
-    def _give_back(self, *, idle_s: float) -> None:
+    def _release_idle(self, *, idle_s: float) -> None:
         now = time.monotonic()
         for lock, held in list(self._held.items()):
             if now - held.used >= idle_s:
@@ -137,4 +137,4 @@ class Writer:
         try:
             self._held.pop(lock).lock_context.__exit__(None, None, None)
         except AifsTuneError as error:
-            _LOG.warning("a lock could not be given back: %s", error)
+            _LOG.warning("a lock could not be released: %s", error)

@@ -1,5 +1,4 @@
-"""Makes valid requests of Schemathesis those of one client: a new key for each, and the project of its token. Lets
-streams of events end."""
+"""Hooks of Schemathesis that give valid requests a new key and the token's project, and let event streams end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages are made from: sessions of browsers, data of charts, Optuna's dashboard that changes nothing."""
+"""Tests of browser sessions, the data of charts, and the read-only Optuna Dashboard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHARTS = ("progress", "history", "curves", "importance", "workers")
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory) -> str:
-    return storage_in(tmp_path_factory.mktemp("looking"))
+    return storage_in(tmp_path_factory.mktemp("charts"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def signed_in(service, made: str) -> Iterator[httpx.Client]:
         yield http
 
 
-def test_a_session_is_a_cookie_that_reads_and_nothing_else(service, tokens):
+def test_a_session_is_a_cookie_with_read_access(service, tokens):
     with signed_in(service, tokens["biology"]) as http:
         (cookie,) = http.cookies.jar
         assert tokens["biology"] not in cookie.value
@@ -114,7 +114,7 @@ def test_signing_out_and_revoking_end_a_session(service, tokens, storage):
         assert second.get("/v1/studies").status_code == 401
 
 
-def test_sessions_end_by_time_and_are_not_without_number(tmp_path, monkeypatch):
+def test_sessions_expire_and_are_limited_in_number(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
     token_store, now = TokenStore(Storage(storage_in(tmp_path), create=True)), 0.0
     caller = token_store.caller(token_store.create("biology", "manage"))
@@ -137,7 +137,7 @@ def test_sessions_end_by_time_and_are_not_without_number(tmp_path, monkeypatch):
         held.start(Caller(None, "manage"))
 
 
-def test_pages_are_open_and_say_nothing_and_people_are_led_to_sign_in(service):
+def test_pages_are_public_without_data_and_the_dashboard_leads_to_sign_in(service):
     with service.http() as http:
         for path in ("/", "/sign-in", "/studies/own-biology", "/studies/nosuch", "/page/style.css", "/page/study.js"):
             page = http.get(path)
@@ -154,7 +154,7 @@ def test_pages_are_open_and_say_nothing_and_people_are_led_to_sign_in(service):
             assert http.get(path, headers={"Host": "evil.example"}).status_code == 403
             assert http.post(path, json={}).status_code == 405
         assert http.get("/studies/own-biology").content == http.get("/studies/nosuch").content
-        for path in ("/page/nosuch.js", "/page/..%2Fgate.py", "/page/", "/page/%2e%2e/gate.py", "/page/study.js/x"):
+        for path in ("/page/nosuch.js", "/page/..%2Ftokens.py", "/page/", "/page/%2e%2e/tokens.py", "/page/study.js/x"):
             assert http.get(path).status_code == 404, path
         led = http.get("/dashboard/studies/1", headers={"Accept": "text/html,*/*"})
         assert (led.status_code, led.headers["location"]) == (303, "/sign-in?next=/dashboard/studies/1")
@@ -162,7 +162,7 @@ def test_pages_are_open_and_say_nothing_and_people_are_led_to_sign_in(service):
         assert http.get("/api/studies").status_code == 401
 
 
-def test_charts_are_drawn_from_what_was_measured(service, tokens):
+def test_charts_show_what_was_measured(service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['biology']}"}) as http:
         answers = {}
         for chart in CHARTS:
@@ -180,22 +180,22 @@ def test_charts_are_drawn_from_what_was_measured(service, tokens):
         assert answers["importance"]["objectives"][0]["importance"] == {"x": 1.0}
         assert [worker["worker"] for worker in answers["workers"]["workers"]] == ["furnace 0", "furnace 1"]
         assert answers["workers"]["n_started"] == 8
-        few = http.get("/v1/studies/own-biology/history?most=2").json()
+        few = http.get("/v1/studies/own-biology/history?limit=2").json()
         assert (few["n_ended"], [t["trial"] for t in few["trials"]]) == (6, [4, 5])
-        curves = http.get("/v1/studies/own-biology/curves?most=3").json()
+        curves = http.get("/v1/studies/own-biology/curves?limit=3").json()
         assert (curves["n_curves"], [c["trial"] for c in curves["curves"]]) == (8, [3, 4, 5])
-        assert len(http.get("/v1/studies/own-biology/workers?most=3").json()["workers"][0]["spans"]) < 3
+        assert len(http.get("/v1/studies/own-biology/workers?limit=3").json()["workers"][0]["spans"]) < 3
         for chart in ("history", "curves", "workers"):
-            assert http.get(f"/v1/studies/own-biology/{chart}?most=0").status_code == 422
+            assert http.get(f"/v1/studies/own-biology/{chart}?limit=0").status_code == 422
 
 
-def test_importance_is_the_same_from_elsewhere(service, tokens, storage):
+def test_importance_is_the_same_through_the_client(service, tokens, storage):
     with Client(service.url, tokens["biology"]) as client:
         assert client.study("own-biology").importance() == {"value": {"x": 1.0}}
     assert get_study(Storage(storage), "biology/own-biology").importance() == {"value": {"x": 1.0}}
 
 
-def test_the_dashboard_shows_a_project_its_own_and_changes_nothing(service, tokens, storage):
+def test_the_dashboard_shows_only_the_studies_of_the_project_and_is_read_only(service, tokens, storage):
     before = {name: get_study(Storage(storage), name).counts() for name in ("own-default", "biology/own-biology")}
     for project, seen in (("biology", ["own-biology"]), ("default", ["own-default"]), ("physics", [])):
         with signed_in(service, tokens[project]) as http:
@@ -222,7 +222,7 @@ def test_the_dashboard_shows_a_project_its_own_and_changes_nothing(service, toke
                 assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json"), path
     with service.http(headers={"Authorization": f"Bearer {tokens['default']}"}) as http:  # a token that may manage
         refused = http.delete("/api/studies/2")
-        assert (refused.status_code, "to look at" in refused.json()["detail"]) == (403, True)
+        assert (refused.status_code, "read-only" in refused.json()["detail"]) == (403, True)
         page = http.get("/dashboard")
         assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
         assert len(page.headers.get_list("content-security-policy")) == 1
@@ -252,7 +252,7 @@ def test_importances_are_computed_once_and_one_at_a_time(url):
     assert importances.of(other) == (0, {"value": {}})
 
 
-def test_who_looks_does_not_hold_up_who_measures(service, tokens):
+def test_reading_pages_does_not_delay_measurements(service, tokens):
     client = Client(service.url, tokens["default"])
     study = client.open_study("busy", space=SPACE, sampler="random")
     n_seen = 0
@@ -269,7 +269,7 @@ def test_who_looks_does_not_hold_up_who_measures(service, tokens):
     assert n_seen > 0
 
 
-def test_a_view_refuses_every_write_of_a_storage(url):
+def test_a_project_view_refuses_every_write(url):
     storage = Storage(url, create=True)
     study = start_study(storage, _spec(), "lab", project="biology")
     study.tell(study.ask(), 0.5)
@@ -280,7 +280,7 @@ def test_a_view_refuses_every_write_of_a_storage(url):
     writes = [name for name in optuna.storages.BaseStorage.__abstractmethods__ if not name.startswith("get_")]
     assert len(writes) >= 10
     for name in writes:
-        with pytest.raises(AccessError, match="to look at"):
+        with pytest.raises(AccessError, match="read-only"):
             getattr(view, name)(study.id, "x", "y")
     with pytest.raises(AccessError):
         optuna.create_study(storage=view, study_name="other")

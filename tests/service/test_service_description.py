@@ -1,4 +1,4 @@
-"""The service does what its description says, on requests that nobody thought of."""
+"""Tests that the service conforms to its OpenAPI description, with generated requests."""
 
 from __future__ import annotations
 

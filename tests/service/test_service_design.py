@@ -1,4 +1,4 @@
-"""Experiment design over HTTP: the same words, the same answers as a study here."""
+"""Tests of experiment design over HTTP: the results are those of a local study."""
 
 from __future__ import annotations
 

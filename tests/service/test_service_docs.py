@@ -1,4 +1,4 @@
-"""The examples of the pages on the service run against a service; its routes are described."""
+"""Tests that the examples of docs/service.md run against a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live events: what any process writes, once and in order, to clients that come back too."""
+"""Tests of event streams: each change of any process once and in order, after a reconnect too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that are lost, requests that come twice, a service that is killed: everything acknowledged is there, once."""
+"""Tests of lost responses, repeated requests and a killed service: each acknowledged result is stored once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Careless:
-    """A client in a bad network: it sends some requests twice, hangs up on some before the answer, and writes down
-    what was acknowledged."""
+    """A client in a bad network, which repeats some requests, drops some connections, and records what was
+    acknowledged."""
 
     def __init__(self, service: Service, seed: int, *, twice: float, cut: float) -> None:
         self._service, self._draw, self._twice, self._cut = service, random.Random(seed), twice, cut

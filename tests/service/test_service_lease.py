@@ -1,4 +1,4 @@
-"""Handing out trials through the service, and the command line that speaks to it."""
+"""Tests of leases through the service, and of the command line with a remote service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NONE = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory) -> str:
-    return storage_in(tmp_path_factory.mktemp("lending"))
+    return storage_in(tmp_path_factory.mktemp("lease"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def overdue(storage: str, name: str):
     return get_study(later, name)
 
 
-def test_a_loan_goes_through_the_client_whole(service, storage, client):
+def test_a_lease_is_the_same_through_the_client(service, storage, client):
     there = client.open_study("whole", space=SPACE, sampler="random")
     trial = there.ask(label="A-17", owner="furnace-2", lease_s=3600)
     batch = there.ask_batch(2, labels=["B-1", "B-2"], owner="robot")
@@ -242,7 +242,7 @@ def test_a_late_result_typed(run, monkeypatch, service, client):
         assert (code, out, "superseded by trial 1" in err, "attach it" in err) == (2, "", True, True)
 
 
-def test_a_loan_asked_for_twice_is_one(service, client):
+def test_a_repeated_request_gets_the_same_lease(service, client):
     client.open_study("twice", space=SPACE, sampler="random")
     with service.http() as http:
         for path, body in (

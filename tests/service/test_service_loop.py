@@ -1,4 +1,4 @@
-"""Ask, measure and tell through a real service: from Python with Client, and as a program without it."""
+"""Tests of ask, report and tell through a real service, with Client and with plain HTTP."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def furnace(x: float) -> float:
 
 
 def closed_loop(study) -> None:
-    """What a notebook does with a study; the same words for one here and one elsewhere."""
+    """What a notebook does with a study, local or remote."""
     for _ in range(8):
         trial = study.ask()
         study.report(trial, 1, {"yield": furnace(**trial.params) - 1, "heat": None}, seconds=0.5, worker="here:1")
@@ -109,7 +109,7 @@ def test_what_is_told_twice_or_against_what_stands(client):
     assert study.tell(trial, 0.5) == study.tell(trial, 0.5)
     with pytest.raises(ConflictError, match="the first result stands"):
         study.tell(trial, 0.75)
-    with pytest.raises(ConflictError, match="asks another question"):
+    with pytest.raises(ConflictError, match="exists with a different space"):
         client.open_study("rules", space={"y": SPACE["x"]})
     with pytest.raises(NotFoundError, match="no study 'nobody'"):
         client.study("nobody")

@@ -1,4 +1,4 @@
-"""Sweeps that are started, watched and stopped over HTTP, and go on without the service."""
+"""Tests of sweeps that are started, followed and stopped over HTTP and continue without the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aifs_tune.storage.storage import Storage
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Path:
-    """A folder of sweep files, with the module of their trainer; ``gone`` has none and ends before it begins."""
+    """A folder of sweep files and the module of their trainer; that of ``gone`` does not exist."""
     lab = make_lab(tmp_path_factory.mktemp("lab"))
     (lab / "gone.yaml").write_text((lab / "slow.yaml").read_text().replace("mylab:slow", "nosuch:train"))
     return lab
@@ -73,6 +73,7 @@ def test_a_sweep_of_a_project_is_started_once_watched_and_ends(service, lab, sto
         study = client.study("first")
         assert study.counts()["complete"] == 3
         assert {trial.epochs for trial in study.all_trials()} == {2}
+        assert answers[0].json()["overrides"] == {"trials": 3, "epochs": 2, "workers": 2, "seed": 7}
     with Client(service.url) as others:
         assert (others.studies(), others.sweeps()) == ([], [])
         with pytest.raises(NotFoundError):
@@ -144,7 +145,7 @@ def test_without_a_folder_there_are_no_sweeps(tmp_path):
         for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{'0' * 16}"), ("POST", f"/{'0' * 16}/stop")):
             refused = http.request(method, f"/v1/sweeps{path}", json={"sweep": "slow"} if not path else None)
             assert (refused.status_code, "--sweeps" in refused.json()["detail"]) == (404, True)
-    with pytest.raises(RequestError, match="no folder"):
+    with pytest.raises(RequestError, match="is not a folder"):
         SweepProcesses(Storage(storage), tmp_path / "nosuch")
     with pytest.raises(RequestError, match="allowed: 1"):
         SweepProcesses(Storage(storage), tmp_path, at_once=2)
@@ -152,18 +153,18 @@ def test_without_a_folder_there_are_no_sweeps(tmp_path):
         SweepProcesses(Storage(storage), tmp_path, cluster=["--address", "http://head:8265"])
 
 
-def ask_for(folder: Path, script: str) -> None:
-    """Have the supervisor of a folder run a script of Python."""
+def write_command(folder: Path, script: str) -> None:
+    """Write a Python script as the command of a folder's supervisor."""
     words = [sys.executable, "-c", script]
     (folder / supervisor.COMMAND).write_text(json.dumps({"command": words, "stop_command": None, "cwd": str(folder)}))
 
 
-def test_the_log_has_the_end_of_much_and_the_exit_code_is_kept(tmp_path):
+def test_the_supervisor_keeps_the_end_of_the_log_and_the_exit_code(tmp_path):
     lines = ("import sys", "for n in range(300_000): print('line', n)", "sys.stdout.flush()")
     script = "\n".join((*lines, "print('the end', file=sys.stderr)", "sys.exit(5)"))
     folder = tmp_path / "sweep"
     folder.mkdir()
-    ask_for(folder, script)
+    write_command(folder, script)
     supervisor.supervise(folder)
     log = folder / supervisor.LOG
     assert log.stat().st_size + supervisor.older(log).stat().st_size <= 2 * supervisor.MAX_LOG_BYTES
@@ -175,26 +176,24 @@ def test_the_log_has_the_end_of_much_and_the_exit_code_is_kept(tmp_path):
     assert (folder / supervisor.BEGAN).stat() == began, "it never runs twice"
 
 
-def test_a_sweep_that_was_accepted_begins_when_the_service_is_back_and_ends_with_its_supervisor(
-    lab, tmp_path, monkeypatch
-):
+def test_an_accepted_sweep_starts_with_the_next_service_and_ends_with_its_supervisor(lab, tmp_path, monkeypatch):
     storage = Storage(storage_in(tmp_path), create=True)
     make_tables(storage)
-    monkeypatch.setattr(SweepProcesses, "_begin", lambda *_: None)  # the service is killed between the two
-    asked = WriteRequest("default", "POST", "/v1/sweeps", None, "k")
-    told = json.loads(SweepProcesses(storage, lab).start(asked, "gone", None, {}).body)
-    assert told["state"] == "pending"
+    monkeypatch.setattr(SweepProcesses, "_launch", lambda *_: None)  # as if the service was killed before it
+    request = WriteRequest("default", "POST", "/v1/sweeps", None, "k")
+    started = json.loads(SweepProcesses(storage, lab).start(request, "gone", None, {}).body)
+    assert started["state"] == "pending"
     monkeypatch.undo()
-    folder = folder_of(storage.url, told["id"])
-    ask_for(folder, "import time\nprint('asleep', flush=True)\ntime.sleep(3600)")
+    folder = folder_of(storage.url, started["id"])
+    write_command(folder, "import time\nprint('asleep', flush=True)\ntime.sleep(3600)")
     processes = SweepProcesses(storage, lab)
-    until(lambda: processes.sweep("default", told["id"])["log"] == "asleep\n")
-    assert processes.sweep("default", told["id"])["state"] == "running"
-    watching = psutil.Process(int((folder / supervisor.BEGAN).read_text()))
-    (driver,) = watching.children()
-    watching.kill()
+    until(lambda: processes.sweep("default", started["id"])["log"] == "asleep\n")
+    assert processes.sweep("default", started["id"])["state"] == "running"
+    watcher = psutil.Process(int((folder / supervisor.BEGAN).read_text()))
+    (driver,) = watcher.children()
+    watcher.kill()
     until(lambda: not driver.is_running() or driver.status() == "zombie")
-    until(lambda: processes.sweep("default", told["id"])["state"] == "failed")
-    lost = processes.sweep("default", told["id"])
+    until(lambda: processes.sweep("default", started["id"])["state"] == "failed")
+    lost = processes.sweep("default", started["id"])
     assert (lost["state"], lost["exit_code"]) == ("failed", None)
-    assert SweepProcesses(storage, lab).sweep("default", told["id"])["state"] == "failed", "it is not begun again"
+    assert SweepProcesses(storage, lab).sweep("default", started["id"])["state"] == "failed", "it is not begun again"

@@ -1,4 +1,4 @@
-"""Sweeps that a service starts as jobs of a real Ray cluster with a token, in a real PostgreSQL."""
+"""Test of sweeps that a service starts as jobs of a real Ray cluster, with a token and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_sweeps_are_jobs_of_a_cluster_by_project(tmp_path, postgres_url, monkeyp
             assert client.study("short").counts()["complete"] == 2
         said = "".join(file.read_text() for file in (lab / "artifacts" / "sweeps").glob("*/log"))
         assert "job biology:short-1" in said
-        asked = [file.read_text() for file in (lab / "artifacts" / "sweeps").glob("*/asked.json")]
-        assert (len(asked), any("postgresql" in text for text in asked)) == (2, False)
+        commands = [file.read_text() for file in (lab / "artifacts" / "sweeps").glob("*/command.json")]
+        assert (len(commands), any("postgresql" in text for text in commands)) == (2, False)
     finally:
         cluster.close()
     assert Counter(ended(lab).values())[1] >= 2

@@ -1,4 +1,4 @@
-"""The thread that writes, without the network around it."""
+"""Tests of the writer thread without HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
 
 
-def test_it_takes_no_more_than_it_may(tmp_path):
+def test_waiting_writes_are_limited(tmp_path):
     url = storage_in(tmp_path)
     open_study("s", space=SPACE, storage=url)
     writer = Writer(Storage(url), max_waiting=2)
@@ -25,7 +25,7 @@ def test_it_takes_no_more_than_it_may(tmp_path):
     async def crowd() -> list[object]:
         waiting = [asyncio.ensure_future(writer.write("s", goes_on.wait)) for _ in range(2)]
         await asyncio.sleep(0.1)
-        with pytest.raises(ServiceError, match="2 requests wait"):
+        with pytest.raises(ServiceError, match="2 waiting writes"):
             await writer.write("s", goes_on.wait)
         goes_on.set()
         return await asyncio.gather(*waiting)
@@ -36,7 +36,7 @@ def test_it_takes_no_more_than_it_may(tmp_path):
         writer.close()
 
 
-def test_it_gives_the_lock_back_and_tells_each_what_became_of_it(tmp_path):
+def test_the_lock_is_released_and_each_caller_gets_its_result(tmp_path):
     url = storage_in(tmp_path)
     study = open_study("s", space=SPACE, storage=url, sampler="random")
     storage = Storage(url)
@@ -95,7 +95,7 @@ KILLED_AT_EVERY_WRITE = """
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study
 
-    url, asked = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
+    url, request = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
 
     def tell(deadly):
         writes = itertools.count()
@@ -108,8 +108,8 @@ KILLED_AT_EVERY_WRITE = """
         study = get_study(storage, "s")
         sqlalchemy.event.listen(storage.rdb.engine, "before_cursor_execute", die)
         sqlalchemy.event.listen(storage.rdb.engine, "commit", lambda connection: die(0, 0, "COMMIT"))
-        told = lambda: StoredResponse(200, str(study.tell(0, 0.5).finished_at).encode())
-        storage.transact(lambda: idempotent_response(storage, asked, told), "s")
+        respond = lambda: StoredResponse(200, str(study.tell(0, 0.5).finished_at).encode())
+        storage.transact(lambda: idempotent_response(storage, request, respond), "s")
         os._exit(0)
 
     make_tables(Storage(url))
@@ -130,7 +130,7 @@ KILLED_AT_EVERY_WRITE = """
 """
 
 
-def test_an_answer_is_stored_with_what_it_tells_of_or_not_at_all(tmp_path):
+def test_a_response_is_stored_in_the_same_transaction_as_the_result(tmp_path):
     url = storage_in(tmp_path)
     open_study("s", space=SPACE, storage=url, sampler="random").ask()
     out, _ = start(KILLED_AT_EVERY_WRITE, url).communicate(timeout=120)

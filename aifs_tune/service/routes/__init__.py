@@ -1,1 +1,1 @@
-"""HTTP routes of the service."""
+"""HTTP routes of the service, one module per topic."""

@@ -1,4 +1,4 @@
-"""Routes that the pages draw their charts from. Each answer is bounded and has an ETag."""
+"""Routes for the charts of the pages, with responses of limited size that have an ETag."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from aifs_tune.study.record import StudyRecord
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
-Limit = Annotated[int, Query(ge=1, le=2000, description="How many trials at most.")]
+Limit = Annotated[int, Query(ge=1, le=2000, description="Maximum number of trials.")]
 
 
 @router.get("/studies/{study}/progress", response_model=chart_schemas.ProgressResponse, responses=error_responses(404))
 async def get_progress(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
-    """How far a study is: counts, rate, what runs, what failed for which reasons."""
+    """Progress of a study: trials by state, rate, running trials, and reasons of failures."""
     now = _now(every_s=10)
     return with_etag(
         request, await context.read_study(project, study, lambda found: charts.progress_response(study, found, now))
@@ -32,7 +32,7 @@ async def get_progress(study: StudyName, project: ReadAccess, context: ContextDe
 async def get_history(
     study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 500
 ) -> Response:
-    """What was tried in the order in which it ended, and the best value so far."""
+    """Optimization history: trials in the order in which they finished, and the best value so far."""
     return with_etag(
         request, await context.read_study(project, study, lambda found: charts.history_response(study, found, limit))
     )
@@ -42,7 +42,7 @@ async def get_history(
 async def get_curves(
     study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 100
 ) -> Response:
-    """The learning curves of trials that reported epochs."""
+    """Learning curves of the trials that reported epochs."""
     return with_etag(
         request, await context.read_study(project, study, lambda found: charts.curves_response(study, found, limit))
     )
@@ -52,19 +52,19 @@ async def get_curves(
     "/studies/{study}/importance", response_model=chart_schemas.ImportanceResponse, responses=error_responses(404)
 )
 async def get_importance(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
-    """What the objectives depend on. Computed again once more trials are complete."""
+    """Importance of each parameter for each objective. It is computed again once more trials are complete."""
 
-    def weigh(found: StudyRecord) -> dict[str, object]:
+    def evaluate(found: StudyRecord) -> dict[str, object]:
         return charts.importance_response(study, found, *context.importances.of(found))
 
-    return with_etag(request, await context.read_study(project, study, weigh))
+    return with_etag(request, await context.read_study(project, study, evaluate))
 
 
 @router.get("/studies/{study}/workers", response_model=chart_schemas.WorkersResponse, responses=error_responses(404))
 async def get_workers(
     study: StudyName, project: ReadAccess, context: ContextDep, request: Request, limit: Limit = 300
 ) -> Response:
-    """Which worker ran which trial, and how busy each was."""
+    """Timeline of the workers: the trials that each one ran, and how busy it was."""
     now = _now(every_s=2)
     return with_etag(
         request,
@@ -73,5 +73,5 @@ async def get_workers(
 
 
 def _now(*, every_s: int) -> datetime:
-    """For so long the same moment, and with it the same answer."""
+    """Return the time rounded down, so that responses within ``every_s`` seconds have the same ETag."""
     return datetime.fromtimestamp(time.time() // every_s * every_s, UTC)

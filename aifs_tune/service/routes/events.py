@@ -1,4 +1,4 @@
-"""Live events of a study, as a stream of server-sent events."""
+"""Route that streams the events of a study as server-sent events."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aifs_tune.service.schemas import responses as schemas
 
 HEARTBEAT_S = 15.0
 CHECK_INTERVAL_S = 1.0
-"""How often it is seen whether the token is still valid, and the client still there."""
+"""Interval in seconds at which the token and the connection are checked."""
 SEND_TIMEOUT_S = 30.0
-"""How long a client may take nothing."""
+"""Seconds within which a client must accept data."""
 RETRY_MS = 2000
 MAX_STREAM_S = 86_400
 
@@ -39,9 +39,9 @@ _EVENT = {
     "required": ["data"],
 }
 _DESCRIBED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Events, each of which is this"}
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "A stream of events with this schema"}
 }
-_ID = Header(alias="Last-Event-ID", max_length=100, description="The id of the last event that came.")
+_ID = Header(alias="Last-Event-ID", max_length=100, description="Id of the last event that the client received.")
 
 
 @router.get("/studies/{study}/events", response_class=Response, responses={**_DESCRIBED, **error_responses(404)})
@@ -50,23 +50,27 @@ async def stream_events(
     project: ReadAccess,
     context: ContextDep,
     after: Annotated[
-        str | None, Query(max_length=100, description="As Last-Event-ID, for clients that cannot set it; 0 for all.")
+        str | None,
+        Query(max_length=100, description="Id of the last event, for clients that cannot set Last-Event-ID; 0: all."),
     ] = None,
     last: Annotated[str | None, _ID] = None,
     for_s: Annotated[
-        float | None, Query(ge=0, le=MAX_STREAM_S, description="End after so many seconds; absent: do not.")
+        float | None,
+        Query(ge=0, le=MAX_STREAM_S, description="Seconds until the stream ends. Default: no limit."),
     ] = None,
 ) -> Response:
-    """What happens to the trials of a study from now on, as server-sent events, written by whatever process. The data
-    of an event is JSON: a trial's ``trial``, ``state``, its newest ``epoch`` and ``value``, and ``n_trials`` by state.
-    The first one has ``n_trials`` alone."""
+    """Changes of the trials of a study from now on, as server-sent events, whichever process writes them.
+
+    The data of an event is JSON with ``trial``, ``state``, the newest ``epoch`` and ``value``, and ``n_trials`` by
+    state. The first event has only ``study`` and ``n_trials``.
+    """
     listener = asyncio.Event()
     channel = await context.changes.subscribe(project, study, listener)
     return EventStream(context.changes, channel, listener, after=last if last is not None else after, for_s=for_s)
 
 
 class EventStream(Response):
-    """The events of ``channel``, until the client or the service goes, the token ends or ``for_s`` are over."""
+    """Stream of the events of ``channel``; it ends with the client, the service or the token, or after ``for_s``."""
 
     media_type = "text/event-stream"
 
@@ -85,7 +89,7 @@ class EventStream(Response):
             if not scope.get(IS_HEAD_REQUEST):
                 await self._stream(scope, send, leaving)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:  # it takes nothing any more
+        except TimeoutError:  # the client does not accept data any more
             pass
         finally:
             self._changes.unsubscribe(self._channel, self._listener)
@@ -103,7 +107,7 @@ class EventStream(Response):
                 await _send(send, b"".join(events))
                 sent_at = time.monotonic()
             elif time.monotonic() - sent_at > HEARTBEAT_S:
-                await _send(send, b": still here\n\n")
+                await _send(send, b": heartbeat\n\n")
                 sent_at = time.monotonic()
             left_s = CHECK_INTERVAL_S if self._for_s is None else began + self._for_s - time.monotonic()
             if channel.is_over or leaving.done() or left_s <= 0 or not await _is_authorized(scope):
@@ -126,11 +130,11 @@ async def _send(send: Send, body: bytes) -> None:
 
 
 async def _is_authorized(scope: Scope) -> bool:
-    """Whether the token with which the stream was asked for is still valid."""
+    """Return whether the token of the request is still valid."""
     try:
         await scope[REAUTHENTICATE]()
     except AccessError:
         return False
-    except AifsTuneError:  # the storage is away, which ends no stream
+    except AifsTuneError:  # the storage is unavailable, which does not end the stream
         return True
     return True

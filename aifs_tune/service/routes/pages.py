@@ -1,4 +1,4 @@
-"""Our own pages: files of this package, which ask the routes under ``/v1`` for all that they show."""
+"""Static pages of the service, which read all data from the routes under ``/v1``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Nothing from elsewhere, no script in a page, and no text that becomes one."""
+"""Content security policy: no content from other sites, no inline scripts, and no text that becomes a script."""
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 router = APIRouter(include_in_schema=False)
@@ -21,30 +21,30 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def studies_page(request: Request) -> Response:
-    """The studies of a project."""
+    """Page with the studies of a project."""
     return _file(request, "studies.html")
 
 
 @router.get("/sign-in")
 async def sign_in_page(request: Request) -> Response:
-    """Where a token is typed."""
+    """Page where a person signs in with a token."""
     return _file(request, "sign_in.html")
 
 
 @router.get("/studies/{study}")
 async def study_page(request: Request, study: str) -> Response:
-    """One study, whether there is one of this name or not: that is for ``/v1`` to say."""
+    """Page of one study; it is the same for every name, and ``/v1`` tells whether the study exists."""
     return _file(request, "study.html")
 
 
 @router.get("/page/{name}")
 async def page_file(request: Request, name: str) -> Response:
-    """What the pages are made of."""
+    """Script, style sheet or image of the pages."""
     return _file(request, name)
 
 
 def _load() -> dict[str, tuple[bytes, str, str]]:
-    """All files by name with their kinds and tags. A request names one of these; no path is made of what it says."""
+    """Read all files by name, with their media types and ETags; no path is ever built from a request."""
     loaded = {}
     for file in sorted(FOLDER.iterdir()):
         content = file.read_bytes()

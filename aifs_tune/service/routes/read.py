@@ -1,4 +1,4 @@
-"""Routes that read."""
+"""Routes that read studies, trials and recommendations."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ TrialNumber = Annotated[int, Path(ge=0, le=MAX_TRIAL_NUMBER)]
 async def list_studies(
     project: ReadAccess,
     context: ContextDep,
-    after: Annotated[str, Query(max_length=100, description="The name that the last page ended with.")] = "",
+    after: Annotated[str, Query(max_length=100, description="The last name of the previous page.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """The studies of a project by name."""
+    """Studies of a project, by name."""
 
     def page() -> bytes:
         found, more = context.studies.page(project, after=after, limit=limit)
@@ -48,9 +48,9 @@ async def list_studies(
 
 @router.get("/studies/{study}", response_model=schemas.StudyResponse, responses=error_responses(404))
 async def get_study(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
-    """One study: its question, how far it is, its best trial. With an ETag."""
-    answer = await context.read_study(project, study, lambda found: schemas.study_response(project, study, found))
-    return with_etag(request, answer)
+    """One study: its search space, objectives, progress and best trial. The response has an ETag."""
+    content = await context.read_study(project, study, lambda found: schemas.study_response(project, study, found))
+    return with_etag(request, content)
 
 
 @router.get("/studies/{study}/best", response_model=schemas.BestResponse, responses=error_responses(404))
@@ -61,18 +61,18 @@ async def get_best(
     request: Request,
     top: Annotated[int, Query(ge=1, le=1000)] = 1,
 ) -> Response:
-    """The best complete trials, the best first; 404 while there is none. With an ETag."""
-    answer = await context.read_study(project, study, lambda found: schemas.best_response(study, found, top))
-    return with_etag(request, answer)
+    """The best complete trials, the best first; status 404 while there is none. The response has an ETag."""
+    content = await context.read_study(project, study, lambda found: schemas.best_response(study, found, top))
+    return with_etag(request, content)
 
 
 @router.get(
-    "/studies/{study}/recommendation", response_model=schemas.RecommendationAnswer, responses=error_responses(404)
+    "/studies/{study}/recommendation", response_model=schemas.RecommendationResponse, responses=error_responses(404)
 )
 async def get_recommendation(study: StudyName, project: ReadAccess, context: ContextDep) -> Response:
-    """Which configuration to take, and whether the expected gain of measuring on is below the measured noise."""
-    answer = await context.read_study(project, study, lambda found: found.recommendation().to_json())
-    return Response(encoded(answer), media_type="application/json")
+    """Recommended configuration, and whether the expected gain of more trials is below the measured noise."""
+    content = await context.read_study(project, study, lambda found: found.recommendation().to_json())
+    return Response(encoded(content), media_type="application/json")
 
 
 @router.get(
@@ -86,16 +86,18 @@ async def list_trials(
     context: ContextDep,
     request: Request,
     after: Annotated[
-        int, Query(ge=-1, le=MAX_TRIAL_NUMBER, description="The number that the last page ended with.")
+        int, Query(ge=-1, le=MAX_TRIAL_NUMBER, description="The last trial number of the previous page.")
     ] = -1,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     state: Annotated[State | None, Query(description="Only trials in this state.")] = None,
-    overdue: Annotated[bool, Query(description="Only running trials whose lease has run out.")] = False,
-    owner: Annotated[str | None, Query(max_length=200, description="Only trials that this one has.")] = None,
-    label: Annotated[str | None, Query(max_length=200, description="Only of this sample.")] = None,
-    output: Annotated[TrialsFormat | None, Query(alias="format", description="Absent: as Accept says.")] = None,
+    overdue: Annotated[bool, Query(description="Only running trials whose lease has expired.")] = False,
+    owner: Annotated[str | None, Query(max_length=200, description="Only trials with this owner.")] = None,
+    label: Annotated[str | None, Query(max_length=200, description="Only trials with this label.")] = None,
+    output: Annotated[
+        TrialsFormat | None, Query(alias="format", description="Output format. Default: taken from the header Accept.")
+    ] = None,
 ) -> Response:
-    """Trials by number, as JSON, CSV or Parquet. ``Link`` with ``rel="next"`` leads to the next page."""
+    """Trials by number, as JSON, CSV or Parquet. The header ``Link`` with ``rel="next"`` has the next page."""
     accepted = request.headers.get("accept", "")
     by_accept: TrialsFormat = next((name for name, media in _MEDIA.items() if media in accepted), "json")
     wanted = output or by_accept
@@ -120,7 +122,7 @@ async def list_trials(
 async def get_trial(
     study: StudyName, trial: TrialNumber, project: ReadAccess, context: ContextDep, request: Request
 ) -> Response:
-    """One trial with all that it reported. With an ETag."""
+    """One trial with all epochs that it reported. The response has an ETag."""
     return with_etag(
         request, await context.read_study(project, study, lambda found: schemas.trial_with_curve_response(found, trial))
     )

@@ -1,4 +1,4 @@
-"""Signing in and out, for people who look at the pages."""
+"""Routes to sign in to the pages and out of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 def get_sessions(request: Request) -> Sessions:
+    """Return the browser sessions of the application."""
     sessions: Sessions = request.app.state.sessions
     return sessions
 
@@ -26,27 +27,27 @@ SessionsDep = Annotated[Sessions, Depends(get_sessions)]
 
 @router.get("/caller", response_model=schemas.CallerResponse, responses=error_responses())
 async def get_caller(request: Request, project: ReadAccess) -> Response:
-    """Who asks: whose studies are seen, what may be done, and whether that is by a token, a session or neither."""
+    """The caller: its project, its scope, and whether a token or a session authenticates it."""
     caller: Caller = request.scope[CALLER]
     authenticated_by = (
         "token" if "authorization" in request.headers else "session" if caller.token_id is not None else "anonymous"
     )
-    answer = {
+    content = {
         "project": project,
         "is_fixed": caller.project is not None,
         "scope": caller.scope,
         "authenticated_by": authenticated_by,
     }
-    return Response(encoded(answer), media_type="application/json")
+    return Response(encoded(content), media_type="application/json")
 
 
 @router.put("/session", status_code=204, responses=error_responses(413, 415))
 async def start_session(request: Request, _project: ReadAccess, sessions: SessionsDep) -> Response:
-    """Start a session for a browser with the token of this request, as a cookie; in it, studies can be looked at."""
+    """Start a read-only browser session with the token of this request; the session id is set as a cookie."""
     session = sessions.start(request.scope[CALLER])
     _end(request, sessions)
-    answer = Response(status_code=204)
-    answer.set_cookie(
+    response = Response(status_code=204)
+    response.set_cookie(
         cookie_name(request.scope),
         session,
         max_age=int(MAX_SESSION_S),
@@ -54,19 +55,19 @@ async def start_session(request: Request, _project: ReadAccess, sessions: Sessio
         samesite="strict",
         secure=request.headers.get("origin", "").startswith("https:"),
     )
-    return answer
+    return response
 
 
 @router.delete("/session", status_code=204, responses=error_responses(413, 415))
 async def end_session(request: Request, _project: ReadAccess, sessions: SessionsDep) -> Response:
-    """End the session that the cookie of this request names."""
+    """End the session of this request's cookie."""
     _end(request, sessions)
-    answer = Response(status_code=204)
-    answer.delete_cookie(cookie_name(request.scope), httponly=True, samesite="strict")
-    return answer
+    response = Response(status_code=204)
+    response.delete_cookie(cookie_name(request.scope), httponly=True, samesite="strict")
+    return response
 
 
 def _end(request: Request, sessions: Sessions) -> None:
-    named = session_in(request.scope, request.headers)
-    if named is not None:
-        sessions.end(named)
+    session = session_in(request.scope, request.headers)
+    if session is not None:
+        sessions.end(session)

@@ -1,4 +1,4 @@
-"""Routes that start, stop and show sweeps. A request names a sweep file that the service offers, and brings none."""
+"""Routes that start, stop and show sweeps; a request names a sweep file of the service and cannot send one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ SweepId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 
 
 class StartSweepRequest(StrictModel):
-    """Which sweep file, and what to use instead of its values under ``search``."""
+    """Name of a sweep file, and values that override those under ``search``."""
 
-    sweep: Annotated[FileOrStudyName, Field(description="A sweep file that the service offers, without its ending.")]
+    sweep: Annotated[FileOrStudyName, Field(description="Name of a sweep file of the service, without its suffix.")]
     study: Annotated[
-        FileOrStudyName | None, Field(description="A new one, or one that goes on; absent: named after the file.")
+        FileOrStudyName | None,
+        Field(description="Name of a new study, or of one to continue. Default: the name in the file."),
     ] = None
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
     epochs: int | None = Field(default=None, ge=1, le=100_000)
@@ -47,7 +48,7 @@ class StartSweepRequest(StrictModel):
 
 
 class SweepFileResponse(BaseModel):
-    """A sweep file; ``problem`` says why it cannot be run."""
+    """Sweep file; ``problem`` says why it cannot be run."""
 
     sweep: str
     description: str = ""
@@ -58,12 +59,12 @@ class SweepFileResponse(BaseModel):
 
 
 class SweepResponse(BaseModel):
-    """A sweep; ``asked`` is what the request gave instead of the file's values, ``exit_code`` that of its process."""
+    """Sweep; ``overrides`` are the values given in place of the file's, ``exit_code`` is that of its process."""
 
     id: str
     sweep: str
     study: str
-    asked: dict[str, int | float]
+    overrides: dict[str, int | float]
     state: SweepProcessState
     exit_code: int | None
     started_at: str
@@ -71,13 +72,13 @@ class SweepResponse(BaseModel):
 
 
 class SweepWithLog(SweepResponse):
-    """A sweep with the end of what it has said."""
+    """Sweep with the end of its log."""
 
     log: str
 
 
 class SweepsResponse(BaseModel):
-    """What can be started, and what was, the newest first; ``next`` is the ``after`` of the next page."""
+    """Available sweep files, and started sweeps, the newest first; ``next`` is the ``after`` of the next page."""
 
     sweep_files: list[SweepFileResponse]
     sweeps: list[SweepResponse]
@@ -85,6 +86,7 @@ class SweepsResponse(BaseModel):
 
 
 def get_sweep_processes(request: Request) -> SweepProcesses:
+    """Return the object that starts sweeps; 404 if the service does not start any."""
     found: SweepProcesses | None = request.app.state.sweeps
     if found is None:
         raise NotFoundError("this service starts no sweeps: it was started without --sweeps")
@@ -100,11 +102,11 @@ async def list_sweeps(
     sweeps: SweepsDep,
     context: ContextDep,
     after: Annotated[
-        str | None, Query(pattern=r"^[0-9a-f]{16}$", description="The id that the last page ended with.")
+        str | None, Query(pattern=r"^[0-9a-f]{16}$", description="The last id of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """The sweep files that can be started, and the sweeps of a project, the newest first."""
+    """Available sweep files, and the sweeps of a project, the newest first."""
 
     def page() -> bytes:
         listed, following = sweeps.page(project, after=after, limit=limit)
@@ -122,16 +124,16 @@ async def start_sweep(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Start a sweep from a file that the service offers. It goes on when the service ends."""
-    options = body.model_dump(exclude={"sweep", "study"}, exclude_none=True)
-    asked = make_write_request(project, request, key)
-    told = await context.read(partial(sweeps.start, asked, body.sweep, body.study, options))
-    return _answered(told, {"Location": f"/v1/sweeps/{json.loads(told.body)['id']}"})
+    """Start a sweep from a sweep file of the service. It continues if the service ends."""
+    overrides = body.model_dump(exclude={"sweep", "study"}, exclude_none=True)
+    write_request = make_write_request(project, request, key)
+    stored = await context.read(partial(sweeps.start, write_request, body.sweep, body.study, overrides))
+    return _response(stored, {"Location": f"/v1/sweeps/{json.loads(stored.body)['id']}"})
 
 
 @router.get("/sweeps/{sweep}", response_model=SweepWithLog, responses=error_responses(404))
 async def get_sweep(sweep: SweepId, project: ReadAccess, sweeps: SweepsDep, context: ContextDep) -> Response:
-    """One sweep: its study, its state, and the end of what it has said."""
+    """One sweep: its study, its state, and the end of its log."""
     return Response(encoded(await context.read(partial(sweeps.sweep, project, sweep))), media_type="application/json")
 
 
@@ -146,10 +148,10 @@ async def stop_sweep(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Ask a sweep to end, as Ctrl-C does: trials in flight can go on later. One that is over stays as it is."""
-    asked = make_write_request(project, request, key)
-    return _answered(await context.read(partial(sweeps.stop, asked, sweep)), {})
+    """Stop a sweep as Ctrl-C does; running trials can be resumed. A sweep that has ended is left as it is."""
+    write_request = make_write_request(project, request, key)
+    return _response(await context.read(partial(sweeps.stop, write_request, sweep)), {})
 
 
-def _answered(told: StoredResponse, headers: dict[str, str]) -> Response:
-    return Response(told.body, told.status, media_type="application/json", headers=headers)
+def _response(stored: StoredResponse, headers: dict[str, str]) -> Response:
+    return Response(stored.body, stored.status, media_type="application/json", headers=headers)

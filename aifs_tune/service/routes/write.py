@@ -1,4 +1,4 @@
-"""Routes that write. What they answer is on disk."""
+"""Routes that write studies and trials, and respond once the result is on disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ WRITES = error_responses(404, 409, 413, 415)
     "/studies",
     status_code=201,
     response_model=schemas.StudyResponse,
-    responses={200: {"model": schemas.StudyResponse, "description": "It was there"}, **error_responses(409, 413, 415)},
+    responses={
+        200: {"model": schemas.StudyResponse, "description": "The study exists already"},
+        **error_responses(409, 413, 415),
+    },
 )
 async def create_study(
     document: Annotated[requests.CreateStudyRequest, SkipValidation, Body()],
@@ -45,26 +48,26 @@ async def create_study(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Start a study without a trainer, or open it if it asks the same question."""
+    """Create a study without a trainer, or open it if it exists with the same space, constraints and objectives."""
     name, spec = await context.read(lambda: requests.spec_of(document))
 
     def start() -> StoredResponse:
-        was_there = stored_name(project, name) in study_names(context.storage)
+        is_known = stored_name(project, name) in study_names(context.storage)
         try:
             study = start_study(context.storage, spec, name, project=project)
         except NotFoundError:
-            raise ConflictError(f"the name {name!r} is taken by a study of another tool; choose another") from None
+            raise ConflictError(f"study {name!r} was made by another tool; choose another name") from None
         except ConflictError:
             raise ConflictError(
-                f"study {name!r} exists and asks another question; choose another name, or ask the same space, "
-                "constraints and objectives"
+                f"study {name!r} exists with a different space, constraints or objectives; choose another name, or "
+                "send the same ones"
             ) from None
         context.writer_studies.put(study)
-        return StoredResponse(200 if was_there else 201, encoded(schemas.study_response(project, name, study)))
+        return StoredResponse(200 if is_known else 201, encoded(schemas.study_response(project, name, study)))
 
-    answered = await context.write_new(make_write_request(project, request, key), name, start)
-    answered.headers["Location"] = f"/v1/studies/{name}"
-    return answered
+    response = await context.write_new(make_write_request(project, request, key), name, start)
+    response.headers["Location"] = f"/v1/studies/{name}"
+    return response
 
 
 @router.post("/studies/{study}/ask", status_code=201, response_model=schemas.AskResponse, responses=WRITES)
@@ -76,13 +79,16 @@ async def ask(
     body: Annotated[requests.AskRequest, Body()] = requests.ONE_TRIAL,
     key: IdempotencyKey = None,
 ) -> Response:
-    """The next trials to run: those that wait, else configurations that are overdue, else new proposals, each made
-    while those before it are pending. They are running when this answers."""
+    """Get the next trials to run: waiting ones, then configurations whose lease has expired, then new proposals.
+
+    Each proposal takes the trials before it into account as pending. The trials are in state running once the response
+    is sent.
+    """
     labels = body.labels if body.label is None else [body.label, *body.labels]
 
     def hand_out(found: StudyRecord) -> dict[str, Any]:
-        asked = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
-        return {"trials": [schemas.trial_response(trial) for trial in asked]}
+        trials = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
+        return {"trials": [schemas.trial_response(trial) for trial in trials]}
 
     return await context.write(make_write_request(project, request, key), study, hand_out, status=201)
 
@@ -96,10 +102,12 @@ async def enqueue(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Add a waiting trial with these parameters; it is asked for before any new proposal."""
-    asked = make_write_request(project, request, key)
+    """Add a waiting trial with these parameters; it is run before any new proposal."""
     return await context.write(
-        asked, study, lambda found: schemas.trial_response(found.enqueue(body.params)), status=201
+        make_write_request(project, request, key),
+        study,
+        lambda found: schemas.trial_response(found.enqueue(body.params)),
+        status=201,
     )
 
 
@@ -112,7 +120,7 @@ async def attach(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Store a result that was measured elsewhere, as a trial of its own."""
+    """Add a result that was measured elsewhere, as a new trial."""
     return await context.write(
         make_write_request(project, request, key),
         study,
@@ -131,7 +139,7 @@ async def report(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Store what a running trial measured at an epoch; the same epoch again replaces it."""
+    """Store the metrics of a running trial at an epoch; a second report of the same epoch replaces the first."""
     return await context.write(
         make_write_request(project, request, key),
         study,
@@ -151,7 +159,7 @@ async def tell(
     request: Request,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Store the final result of a trial; the first one stands, and the same again changes nothing."""
+    """Store the final result of a trial. It cannot be changed; the same result again has no effect."""
     return await context.write(
         make_write_request(project, request, key),
         study,
@@ -169,7 +177,7 @@ async def renew(
     body: Annotated[requests.RenewRequest, Body()] = requests.AS_BEFORE,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Let the lease of a running trial begin anew; one that had none gets one."""
+    """Extend the lease of a running trial, from now on. A trial without a lease gets one."""
     return await context.write(
         make_write_request(project, request, key),
         study,
@@ -187,7 +195,7 @@ async def cancel(
     body: Annotated[requests.CancelRequest, Body()] = requests.CANCELLED,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Give up a trial that waits or runs: it is failed, with the reason."""
+    """Cancel a waiting or running trial: its state becomes failed, with the reason."""
     return await context.write(
         make_write_request(project, request, key),
         study,

@@ -1,1 +1,1 @@
-"""JSON schemas of the service's requests and responses."""
+"""Pydantic models of the request and response bodies."""

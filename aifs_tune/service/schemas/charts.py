@@ -1,4 +1,4 @@
-"""What the answers look like that charts are drawn from."""
+"""Response models of the routes for charts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aifs_tune.study.trial import State
 
 
 class Failures(BaseModel):
-    """Trials that failed with one reason: how many, and the first of them."""
+    """Failed trials with the same reason: their number ``n``, and the ``first`` of them."""
 
     reason: str | None
     n: int
@@ -18,7 +18,7 @@ class Failures(BaseModel):
 
 
 class RunningTrial(BaseModel):
-    """A trial that runs: how far it is, its best value so far, who runs it since when."""
+    """Running trial: epochs so far, best value so far, worker and start time."""
 
     trial: int
     epochs: int
@@ -28,8 +28,12 @@ class RunningTrial(BaseModel):
 
 
 class ProgressResponse(BaseModel):
-    """How far a study is. ``n_requested`` is how many finished trials its sweeps were asked for, 0 without a sweep;
-    ``per_min`` how many end in a minute, None before two have; ``dashboard`` the path of its details."""
+    """Progress of a study.
+
+    ``n_requested`` is the number of finished trials that its sweeps request, 0 without a sweep. ``per_min`` is the
+    number of trials that finish in a minute, None before two have finished. ``dashboard`` is the path of its page in
+    Optuna Dashboard.
+    """
 
     study: str
     n_trials: dict[State, int]
@@ -42,7 +46,7 @@ class ProgressResponse(BaseModel):
 
 
 class TriedTrial(BaseModel):
-    """A trial that ended with a value, as the ``ended``-th of those."""
+    """Complete or pruned trial with a value; ``order`` is its position in the order of finishing, from 1."""
 
     trial: int
     order: int
@@ -53,7 +57,7 @@ class TriedTrial(BaseModel):
 
 
 class BestSoFar(BaseModel):
-    """From this trial on, the ``ended``-th that did, this was the best value."""
+    """Trial that was the best when it finished; ``order`` is its position in the order of finishing, from 1."""
 
     trial: int
     order: int
@@ -62,8 +66,11 @@ class BestSoFar(BaseModel):
 
 
 class HistoryResponse(BaseModel):
-    """What was tried, in the order in which it ended: ``n_ended`` trials, of which ``trials`` are those shown, with the
-    best among them; ``best`` are all that were better than those before."""
+    """Optimization history in the order of finishing.
+
+    ``n_ended`` is the number of all complete or pruned trials with a value; ``trials`` is a selection of them that
+    contains the best ones. ``best`` has the trials that were better than all before them.
+    """
 
     study: str
     objective: ObjectiveResponse
@@ -73,7 +80,7 @@ class HistoryResponse(BaseModel):
 
 
 class TrialCurve(BaseModel):
-    """The objective of a trial by epoch: ``points`` are pairs of both, of which long curves keep some."""
+    """Learning curve of a trial: ``points`` are pairs of epoch and objective value; long curves are thinned out."""
 
     trial: int
     state: State
@@ -82,7 +89,11 @@ class TrialCurve(BaseModel):
 
 
 class CurvesResponse(BaseModel):
-    """Of ``n_curves`` trials that reported epochs, those shown by number, with the best and the running ones."""
+    """Learning curves by trial number.
+
+    ``n_curves`` is the number of all trials that reported epochs; ``curves`` is a selection of them that contains the
+    best and the running ones.
+    """
 
     study: str
     objective: ObjectiveResponse
@@ -91,14 +102,13 @@ class CurvesResponse(BaseModel):
 
 
 class ObjectiveImportance(ObjectiveResponse):
-    """By parameter what part of an objective depends on it: shares that sum to one, none where too little is
-    known."""
+    """Importance of each parameter for an objective: shares that sum to one, or empty if there are too few trials."""
 
     importance: dict[str, float]
 
 
 class ImportanceResponse(BaseModel):
-    """What the objectives depend on, by ``method``, from ``n_complete`` trials."""
+    """Parameter importance for each objective, computed with ``method`` from ``n_complete`` trials."""
 
     study: str
     method: str
@@ -107,7 +117,7 @@ class ImportanceResponse(BaseModel):
 
 
 class Span(BaseModel):
-    """A trial on a worker, from when until when; still running where ``finished_at`` is None."""
+    """Time span of a trial on a worker; the trial is still running if ``finished_at`` is None."""
 
     trial: int
     state: State
@@ -116,7 +126,7 @@ class Span(BaseModel):
 
 
 class WorkerUse(BaseModel):
-    """What a worker did: ``busy`` is the part of the time since the first trial shown in which it had a trial."""
+    """Trials of a worker; ``busy`` is the fraction of the time shown in which it ran at least one trial."""
 
     worker: str | None
     n_trials: int
@@ -125,8 +135,10 @@ class WorkerUse(BaseModel):
 
 
 class WorkersResponse(BaseModel):
-    """Which worker ran what: of ``n_started`` trials those that were started last. ``worker`` is None for trials whose
-    worker is not known, such as those of an instrument."""
+    """Timeline of the workers with the trials that were started last; ``n_started`` is the number of all.
+
+    ``worker`` is None for trials whose worker is not known, such as those of an instrument.
+    """
 
     study: str
     n_started: int

@@ -1,4 +1,4 @@
-"""What requests have in their bodies."""
+"""Models of request bodies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Search(SearchSpec):
-    """How the space is searched: by a sampler of ours, and nothing is stopped."""
+    """Search settings of a study without a trainer: a built-in sampler and no scheduler."""
 
     sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
     scheduler: Literal["none"] = "none"
@@ -42,7 +42,7 @@ class Search(SearchSpec):
 
 
 class CreateStudyRequest(BaseModel):
-    """A study without a trainer: a sweep file that names none."""
+    """Study without a trainer: a sweep file without the key ``trainer``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,8 +60,10 @@ class CreateStudyRequest(BaseModel):
 
 
 class AskRequest(StrictModel):
-    """How many trials at once, and who has them: the label of the sample, one for each trial in ``labels`` where these
-    are several, the owner and for how long."""
+    """Number of trials to get, and their lease: owner, duration, and the label of the sample.
+
+    ``labels`` gives one label for each of several trials.
+    """
 
     n: int = Field(default=1, ge=1, le=64)
     label: Text | None = None
@@ -71,19 +73,19 @@ class AskRequest(StrictModel):
 
 
 class RenewRequest(StrictModel):
-    """For how long from now on; absent: for as long as before."""
+    """Seconds from now until the lease expires. Default: as long as before."""
 
     lease_s: LeaseSeconds | None = None
 
 
 class EnqueueRequest(StrictModel):
-    """A configuration to try before any new proposal."""
+    """Configuration to run before any new proposal."""
 
     params: Params
 
 
 class EpochReport(StrictModel):
-    """What a running trial measured at an epoch."""
+    """Metrics of a running trial at an epoch."""
 
     epoch: int = Field(ge=1, le=1_000_000)
     metrics: Metrics
@@ -92,22 +94,24 @@ class EpochReport(StrictModel):
 
 
 class TellRequest(StrictModel):
-    """The end of a trial; without ``value``, its best reported epoch counts."""
+    """Final result of a trial; without ``value``, the best reported epoch is used."""
 
-    value: Number | Metrics | None = Field(default=None, description="The objective, or metrics that contain it.")
-    state: ToldState = Field(default="complete", description="infeasible: it broke a limit and has no value.")
+    value: Number | Metrics | None = Field(
+        default=None, description="The value of the objective, or metrics that contain it."
+    )
+    state: ToldState = Field(default="complete", description="infeasible: the trial violates a limit and has no value.")
     reason: Reason | None = None
     seconds: Seconds | None = None
 
 
 class AttachRequest(TellRequest):
-    """A result that was measured elsewhere."""
+    """Result that was measured elsewhere."""
 
     params: Params
 
 
 class CancelRequest(StrictModel):
-    """Why a trial is given up."""
+    """Reason for cancelling a trial."""
 
     reason: Reason = "cancelled"
 
@@ -117,12 +121,13 @@ _NAME = re.compile(STUDY_PATTERN[1:-1])
 
 
 def spec_of(document: Any) -> tuple[str, SweepSpec]:
-    """Name and sweep file of a study that a service may start.
+    """Return the name and the sweep file of a study that a client wants to create.
 
     Raises
     ------
     SweepFileError
-        If it is not one, or names what would run code of the service's machine: a trainer, data, a sampler's class.
+        If it is not valid, or if it names something that would run code or read files on the service's machine: a
+        trainer, data, the class of a sampler.
     """
     if not isinstance(document, dict):
         raise _refusal((), f"{brief(document)} at the top level", "a mapping with name and space")
@@ -131,16 +136,18 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
             raise _refusal((key,), "is not a key of a study", ", ".join(CreateStudyRequest.model_fields))
     name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        text = "is missing" if name is None else f"{brief(name)} is not a name"
+        text = "is missing" if name is None else f"{brief(name)} is not a valid name"
         raise _refusal(("name",), text, "1 to 100 letters, digits, '.', '_', '-', the first a letter or digit")
     spec = instrument_spec(name, {"objective": {"metric": "value"}, **document})
     search = spec.search
     if search.scheduler != "none":
-        raise _refusal(("search", "scheduler"), f"{search.scheduler} stops trials of a sweep", "none, or leave it out")
+        raise _refusal(("search", "scheduler"), f"{search.scheduler} needs a trainer", "none, or leave it out")
     if ":" in search.sampler:
-        raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "a sampler by its name")
+        raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "the name of a built-in sampler")
     if search.warm_start:
-        raise _refusal(("search", "warm_start"), "studies of a service begin cold", "none, or leave it out")
+        raise _refusal(
+            ("search", "warm_start"), "a study of a service cannot use earlier studies", "none, or leave it out"
+        )
     return name, spec
 
 

@@ -1,4 +1,4 @@
-"""What answers look like: for the description of the service, and made from studies."""
+"""Response models of the routes for studies and trials, and functions that build them from studies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from aifs_tune.study.trial import State, Trial
 
 
 class ObjectiveResponse(BaseModel):
-    """An objective."""
+    """Objective: a metric and whether it is maximized or minimized."""
 
     metric: str
     mode: Literal["max", "min"]
 
 
 class ChangeResponse(BaseModel):
-    """With what a trial went on, and from which other trial's weights."""
+    """Change of a running trial (PBT): the new parameters, and the trial ``source`` whose weights it continues from."""
 
     epoch: int
     params: dict[str, Scalar]
     source: int
 
 
-class LeaseAnswer(BaseModel):
-    """To whom a running trial was handed out: the label of the sample, its owner, for how long and until when, whether
-    that is over, and the trial whose configuration it took over."""
+class LeaseResponse(BaseModel):
+    """Lease of a trial: label of the sample, owner, duration, expiry, and the overdue trial that it supersedes."""
 
     label: str | None
     owner: str | None
@@ -40,7 +39,7 @@ class LeaseAnswer(BaseModel):
 
 
 class ReplicatesResponse(BaseModel):
-    """The complete trials of one configuration, with the mean of their values."""
+    """Complete trials of one configuration, with the mean of their values and its standard error."""
 
     trials: list[int]
     mean: float
@@ -49,7 +48,7 @@ class ReplicatesResponse(BaseModel):
 
 
 class TrialResponse(BaseModel):
-    """One trial, as ``aifs-tune trials --format json`` has it, with ``epoch``, the best one, and ``seed``."""
+    """Trial, as printed by ``aifs-tune trials --format json``, with its best ``epoch`` and its ``seed``."""
 
     trial: int
     state: State
@@ -67,14 +66,14 @@ class TrialResponse(BaseModel):
     values: dict[str, float] = {}
     schedule: list[ChangeResponse] = []
     weights: dict[str, str] = {}
-    lease: LeaseAnswer | None = None
+    lease: LeaseResponse | None = None
     superseded_by: int | None = None
     feasible: bool | None = None
     replicates: ReplicatesResponse | None = None
 
 
 class MeasurementResponse(BaseModel):
-    """What a trial reported at one epoch; ``checkpoint`` has the SHA-256 of the files that it wrote after it."""
+    """Report of a trial at one epoch; ``checkpoint`` has the SHA-256 of the files saved after it."""
 
     epoch: int
     metrics: dict[str, float | None]
@@ -83,13 +82,13 @@ class MeasurementResponse(BaseModel):
 
 
 class TrialWithCurve(TrialResponse):
-    """One trial with all that it reported."""
+    """Trial with all epochs that it reported."""
 
     measurements: list[MeasurementResponse]
 
 
 class TrialsResponse(BaseModel):
-    """Trials by number; ``next`` is the ``after`` of the next page, None on the last one."""
+    """Trials by number; ``next`` is the ``after`` of the next page, None on the last page."""
 
     trials: list[TrialResponse]
     next: int | None
@@ -102,7 +101,7 @@ class AskResponse(BaseModel):
 
 
 class StudySummary(BaseModel):
-    """One study in a list; ``n_requested`` is how many finished trials its sweeps were asked for, 0 without a sweep."""
+    """Study in a list; ``n_requested`` is the number of finished trials that its sweeps request, 0 without a sweep."""
 
     study: str
     objective: ObjectiveResponse
@@ -113,14 +112,14 @@ class StudySummary(BaseModel):
 
 
 class StudiesResponse(BaseModel):
-    """Studies by name; ``next`` is the ``after`` of the next page, None on the last one."""
+    """Studies by name; ``next`` is the ``after`` of the next page, None on the last page."""
 
     studies: list[StudySummary]
     next: str | None
 
 
 class StudyResponse(StudySummary):
-    """One study: its question, how far it is, its best trial."""
+    """Study: its search space, objectives, progress and best trial."""
 
     project: str
     description: str
@@ -135,7 +134,7 @@ class StudyResponse(StudySummary):
 
 
 class BestResponse(BaseModel):
-    """The best trials, the best first; ``front`` is the Pareto front, of one objective those with the best value."""
+    """Best trials, the best first; ``front`` is the Pareto front; of one objective, the trials with the best value."""
 
     study: str
     objective: ObjectiveResponse
@@ -146,7 +145,7 @@ class BestResponse(BaseModel):
 
 
 class EventData(BaseModel):
-    """How a trial is now; the first of a stream has ``study`` and ``n_trials`` alone."""
+    """Current state of a trial; the first event of a stream has only ``study`` and ``n_trials``."""
 
     study: str
     n_trials: dict[State, int]
@@ -158,7 +157,7 @@ class EventData(BaseModel):
 
 
 class CallerResponse(BaseModel):
-    """Who asks: studies of ``project`` are seen, and of no other if it ``is_fixed``."""
+    """Caller of a request; if ``is_fixed``, it cannot use any project other than ``project``."""
 
     project: str
     is_fixed: bool
@@ -166,8 +165,8 @@ class CallerResponse(BaseModel):
     authenticated_by: Literal["token", "session", "anonymous"]
 
 
-class RecommendationAnswer(BaseModel):
-    """Which configuration to take, and whether measuring on is worth it."""
+class RecommendationResponse(BaseModel):
+    """Recommended configuration, and whether to stop measuring."""
 
     should_stop: bool
     reason: str
@@ -179,7 +178,7 @@ class RecommendationAnswer(BaseModel):
 
 
 class FieldProblem(BaseModel):
-    """What is wrong in one place of a request."""
+    """Problem with one field or parameter of a request."""
 
     detail: str
     pointer: str | None = None
@@ -198,12 +197,12 @@ class Problem(BaseModel):
 
 
 def trial_response(trial: Trial) -> dict[str, Any]:
-    """As :class:`TrialResponse`."""
+    """Build a :class:`TrialResponse`."""
     return {**trial.to_json(), "epoch": trial.epoch, "seed": trial.seed}
 
 
 def trial_with_curve_response(study: StudyRecord, number: int) -> dict[str, Any]:
-    """As :class:`TrialWithCurve`."""
+    """Build a :class:`TrialWithCurve`."""
     return {
         **trial_response(study.trial(number)),
         "measurements": [asdict(measured) for measured in study.curve(number)],
@@ -211,26 +210,32 @@ def trial_with_curve_response(study: StudyRecord, number: int) -> dict[str, Any]
 
 
 def study_summary(name: str, study: StudyRecord) -> dict[str, Any]:
-    """As :class:`StudySummary`."""
+    """Build a :class:`StudySummary`."""
     best, counts = study.find_best(), study.counts()
-    goal, *others = (objective.model_dump() for objective in study.spec.objectives)
-    question = {"study": name, "objective": goal, "trade_off": others, "n_requested": study.n_requested}
-    return {**question, "n_trials": counts, "value": None if best is None else best.value}
+    objective, *others = (objective.model_dump() for objective in study.spec.objectives)
+    return {
+        "study": name,
+        "objective": objective,
+        "trade_off": others,
+        "n_requested": study.n_requested,
+        "n_trials": counts,
+        "value": None if best is None else best.value,
+    }
 
 
 def study_response(project: str, name: str, study: StudyRecord) -> dict[str, Any]:
-    """As :class:`StudyResponse`."""
-    line, asked = study_summary(name, study), study.spec.model_dump(mode="json")
+    """Build a :class:`StudyResponse`."""
+    summary, spec = study_summary(name, study), study.spec.model_dump(mode="json")
     found = study.find_best()
     best = None if found is None else trial_response(found)
     parts = ("description", "space", "constraints", "mixtures", "exclude", "limits")
-    search = {part: asked["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
-    told = {**line, "project": project, "trainer": study.trainer, **{part: asked[part] for part in parts}}
-    return {**told, "search": search, "best": best}
+    search = {part: spec["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
+    described = {part: spec[part] for part in parts}
+    return {**summary, "project": project, "trainer": study.trainer, **described, "search": search, "best": best}
 
 
 def best_response(name: str, study: StudyRecord, top: int) -> dict[str, Any]:
-    """As :class:`BestResponse`."""
+    """Build a :class:`BestResponse`."""
     spec = study.spec
     return {
         "study": name,
