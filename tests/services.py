@@ -37,7 +37,7 @@ def token(storage: str, scope: str, project: str = "default", *more: str) -> str
 
 
 class Service:
-    """``aifs-tune serve`` on a free port; what it says on stderr is kept."""
+    """``aifs-tune serve`` on a free port; its stderr is kept in ``said``."""
 
     def __init__(self, storage: str, *words: str, port: int = 0) -> None:
         self.said: list[str] = []
@@ -62,7 +62,7 @@ class Service:
         self.process.wait()
 
     def stop(self) -> int:
-        """As an administrator does; its exit code."""
+        """Stop the service with SIGTERM; return its exit code."""
         self.process.terminate()
         return self.process.wait(timeout=60)
 

@@ -37,7 +37,7 @@ def loop(study) -> None:
     study.tell(study.ask(), state="infeasible", reason="it cracked")
 
 
-def test_a_designed_study_is_the_same_here_and_there(service, tmp_path):
+def test_a_designed_study_is_the_same_local_and_remote(service, tmp_path):
     here = aifs_tune.open_study("mix", storage=storage_in(tmp_path), **QUESTION)
     loop(here)
     with Client(service.url) as client:
@@ -67,7 +67,7 @@ def test_a_designed_study_is_the_same_here_and_there(service, tmp_path):
         ({"search": {"initial": {"design": "sobol"}}}, "#/search/initial/points"),
     ],
 )
-def test_what_is_wrong_is_said_by_a_pointer(service, part, pointer):
+def test_an_error_has_a_pointer_to_the_field(service, part, pointer):
     answer = httpx.post(f"{service.url}/v1/studies", json={"name": "bad", "space": SPACE, **part})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]

@@ -81,7 +81,7 @@ class Stream:
         self._http.close()
 
 
-def test_a_client_hears_what_every_process_writes(service, storage):
+def test_a_stream_has_the_changes_of_every_process(service, storage):
     with Client(service.url) as client:
         study = client.open_study("live", space=SPACE, sampler="random")
         with Stream(service, "live") as stream:
@@ -103,7 +103,7 @@ def test_a_client_hears_what_every_process_writes(service, storage):
             assert told == ended | {"n_trials": NONE | {"complete": 1}}
 
 
-def test_who_comes_back_has_missed_nothing(service):
+def test_a_client_that_reconnects_misses_nothing(service):
     with Client(service.url) as client:
         study = client.open_study("back", space=SPACE, sampler="random")
         study.tell(study.ask(), 0.5)
@@ -147,7 +147,7 @@ def test_streams_end_with_the_service(tmp_path):
         assert not any("Cancel" in line or "Traceback" in line for line in ending.said), ending.said
 
 
-def test_a_mark_is_another_one_once_anybody_stored_anything(storage):
+def test_the_data_version_changes_with_every_write(storage):
     study, watching = open_study("marked", space=SPACE, storage=storage, sampler="random"), Storage(storage)
     marks = [watching.data_version()]
     for write in (study.ask, lambda: study.tell(0, 0.5), get_study(watching, "marked").ask):
@@ -160,7 +160,7 @@ def test_a_mark_is_another_one_once_anybody_stored_anything(storage):
 
 
 @pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
-def test_a_client_that_reads_nothing_costs_little(service):
+def test_a_client_that_reads_nothing_uses_little_memory(service):
     process = psutil.Process(service.process.pid)
     with Client(service.url) as client:
         study = client.open_study("deaf", space=SPACE, sampler="random")
@@ -180,7 +180,7 @@ def test_a_client_that_reads_nothing_costs_little(service):
 
 
 @pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
-def test_a_head_has_the_headers_alone(service):
+def test_a_head_request_gets_only_the_headers(service):
     with Client(service.url) as client:
         client.open_study("head", space=SPACE, sampler="random").tell(client.study("head").ask(), 0.5)
     with service.http() as http:
@@ -200,7 +200,7 @@ def glance(state: str = "running", epoch: int | None = None) -> TrialProgress:
     return TrialProgress(state, epoch, None if epoch is None else float(epoch))
 
 
-def test_who_is_too_slow_gets_all_as_it_is(monkeypatch):
+def test_a_client_that_is_too_slow_gets_the_current_state(monkeypatch):
     monkeypatch.setattr(changes, "MAX_KEPT_EVENTS", 3)
     channel = Channel("default", "s")
     channel.take([glance()])
@@ -236,7 +236,7 @@ class FakeContext:
         return list(self.trial_progress)
 
 
-def test_trials_are_read_when_something_was_written_and_not_before(monkeypatch):
+def test_trials_are_read_only_after_a_write(monkeypatch):
     monkeypatch.setattr(changes, "POLL_S", 0.001)
 
     async def scene() -> None:
@@ -261,7 +261,7 @@ def test_trials_are_read_when_something_was_written_and_not_before(monkeypatch):
     asyncio.run(scene())
 
 
-def test_nobody_watches_what_nobody_wants(monkeypatch):
+def test_polling_ends_without_subscribers(monkeypatch):
     monkeypatch.setattr(changes, "POLL_S", 0.001)
     monkeypatch.setattr(changes, "CHANNEL_TTL_S", 0.0)
 
@@ -280,7 +280,7 @@ def test_nobody_watches_what_nobody_wants(monkeypatch):
     asyncio.run(scene())
 
 
-def test_streams_are_limited_in_all_and_in_a_project(monkeypatch):
+def test_streams_are_limited_in_total_and_per_project(monkeypatch):
     monkeypatch.setattr(changes, "MAX_STREAMS", 3)
     monkeypatch.setattr(changes, "MAX_STREAMS_PER_PROJECT", 2)
 
@@ -297,7 +297,7 @@ def test_streams_are_limited_in_all_and_in_a_project(monkeypatch):
 
 
 @pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
-def test_a_client_that_hangs_up_makes_room(service):
+def test_a_closed_stream_frees_its_slot(service):
     with Client(service.url) as client:
         client.open_study("room", space=SPACE)
     streams = [Stream(service, "room") for _ in range(changes.MAX_STREAMS_PER_PROJECT)]

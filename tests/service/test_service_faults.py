@@ -106,7 +106,7 @@ def lost_and_doubled(storage: str, *, clients: int, trials: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["sqlite", "postgres"])
-def test_lost_and_doubled_requests_leave_each_result_once(where, tmp_path, request):
+def test_lost_and_repeated_requests_store_each_result_once(where, tmp_path, request):
     if where == "postgres":
         lost_and_doubled(request.getfixturevalue("postgres_url"), clients=4, trials=8)
     else:
@@ -137,7 +137,7 @@ class Ledger:
 
 
 @pytest.mark.parametrize("where", ["sqlite", "postgres"])
-def test_a_service_killed_in_the_middle_loses_nothing_it_acknowledged(where, tmp_path, request):
+def test_a_killed_service_loses_nothing_that_it_acknowledged(where, tmp_path, request):
     storage = storage_in(tmp_path) if where == "sqlite" else request.getfixturevalue("postgres_url")
     ledger, ended = Ledger(tmp_path / "ledger"), threading.Event()
     service = Service(storage)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from records import open_record
 from services import SPACE, Service, storage_in
 
 from aifs_tune.client.client import Client
@@ -59,7 +58,7 @@ def test_a_lease_is_the_same_through_the_client(service, storage, client):
     assert there.renew(trial).lease.lease_s == 7200
 
 
-def test_a_late_result_is_stored_or_told_what_superseded_it(service, storage, client):
+def test_a_late_result_is_stored_or_refused_if_superseded(service, storage, client):
     there = client.open_study("late", space=SPACE, sampler="random")
     welcome, late = there.ask(lease_s=3600), there.ask(label="A-17", lease_s=3600)
     tomorrow = overdue(storage, "late")
@@ -78,7 +77,7 @@ def test_a_late_result_is_stored_or_told_what_superseded_it(service, storage, cl
     assert there.counts() == NONE | {"complete": 2, "failed": 1, "running": 1}
 
 
-def test_what_is_handed_out_is_listed(service, storage, client):
+def test_leases_are_listed(service, storage, client):
     there = client.open_study("listed", space=SPACE, sampler="random")
     there.ask(label="A-1", owner="robot", lease_s=MIN_LEASE_S)
     there.ask(label="A-2", owner="robot")
@@ -127,7 +126,7 @@ def test_trials_as_parquet(service, client):
     assert pages[0].loc[0, "due_at"] == there.trial(0).lease.due_at
 
 
-def test_a_client_is_told_what_happens(storage, client, tmp_path):
+def test_a_client_gets_events(storage, client, tmp_path):
     there = client.open_study("told", space=SPACE, sampler="random")
     there.tell(there.ask(), 0.5)
     events = there.events(after="0")
@@ -139,7 +138,7 @@ def test_a_client_is_told_what_happens(storage, client, tmp_path):
     events.close()
 
 
-def test_a_client_waits_for_a_service_that_comes_back(tmp_path):
+def test_events_continue_after_a_restart_of_the_service(tmp_path):
     storage = storage_in(tmp_path)
     with Service(storage) as first:
         client = Client(first.url, retry_timeout_s=60)
@@ -184,7 +183,7 @@ SCENE = (
 MOMENT = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|\+00:00)?"
 
 
-def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp_path):
+def test_commands_print_the_same_for_a_local_and_a_remote_study(run, monkeypatch, tmp_path):
     def said(line: str) -> tuple[int, str]:
         code, out, _ = run(*line.split())
         return code, re.sub(MOMENT, "MOMENT", out)
@@ -203,8 +202,8 @@ def test_the_same_commands_say_the_same_here_and_elsewhere(run, monkeypatch, tmp
     assert "A-17" in here[19][1]
 
 
-def test_what_a_sweep_left_looks_the_same_from_elsewhere(run, monkeypatch, service, storage):
-    here = open_record("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
+def test_commands_print_the_same_for_a_sweep_of_another_machine(run, monkeypatch, service, storage):
+    here = open_study("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
     here.storage.wait_s = 30.0
     first, second = here.ask(sweep="one"), here.ask(sweep="one")
     here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
@@ -228,7 +227,7 @@ def test_what_a_sweep_left_looks_the_same_from_elsewhere(run, monkeypatch, servi
     assert json.loads(local[0][1])["replay"][1] == {"epoch": 2, "params": {"x": 0.5}}
 
 
-def test_a_late_result_typed(run, monkeypatch, service, client):
+def test_a_late_result_on_the_command_line(run, monkeypatch, service, client):
     client.open_study("typed", space=SPACE, sampler="random")
     monkeypatch.setenv("AIFS_TUNE_URL", service.url)
     assert run("ask", "typed", "--label", "A-17", "--lease", "1s")[0] == 0
@@ -258,7 +257,7 @@ def test_a_repeated_request_gets_the_same_lease(service, client):
     assert client.study("twice").counts()["running"] == 2
 
 
-def test_which_of_several_places_is_meant(run, monkeypatch, service, client, tmp_path):
+def test_the_precedence_of_storage_and_service_options(run, monkeypatch, service, client, tmp_path):
     client.open_study("there", space=SPACE)
     monkeypatch.setenv("AIFS_TUNE_URL", service.url)
     listed = json.loads(run("studies", "--json")[1])
@@ -285,7 +284,7 @@ def test_which_of_several_places_is_meant(run, monkeypatch, service, client, tmp
     assert "no address" in run("studies")[2]
 
 
-def test_a_sweep_file_with_a_trainer_is_not_started_elsewhere(run, monkeypatch, service):
+def test_a_sweep_file_with_a_trainer_is_refused_by_a_service(run, monkeypatch, service):
     monkeypatch.setenv("AIFS_TUNE_URL", service.url)
     code, out, err = run("ask", "sky", "--sweep", "quick_sky")
     assert (code, out, "is not a key of a study" in err) == (2, "", True), err

@@ -71,7 +71,7 @@ def test_large_bodies_are_refused_at_once_and_memory_stays(service):
     assert process.memory_info().rss - before < 50 * MIB
 
 
-def test_idle_sockets_cost_little_and_a_client_goes_on(service):
+def test_idle_sockets_use_little_memory_and_other_clients_continue(service):
     process = psutil.Process(service.process.pid)
     before = process.memory_info().rss
     idle = [service.socket() for _ in range(1000)]

@@ -63,7 +63,7 @@ def closed_loop(study) -> None:
 
 
 @pytest.mark.parametrize("where", ["sqlite", "postgres"])
-def test_the_same_loop_here_and_elsewhere(where, tmp_path, client, request):
+def test_the_same_loop_local_and_remote(where, tmp_path, client, request):
     if where == "postgres":
         with Service(request.getfixturevalue("postgres_url")) as other, Client(other.url) as elsewhere:
             _is_the_same_loop(elsewhere, tmp_path)
@@ -103,7 +103,7 @@ def test_nothing_of_a_trial_is_lost_on_the_way(storage, client):
     assert [there.curve(n) for n in range(2)] == [here.curve(n) for n in range(2)]
 
 
-def test_what_is_told_twice_or_against_what_stands(client):
+def test_repeated_and_contradicting_results(client):
     study = client.open_study("rules", space=SPACE, sampler="random")
     trial = study.ask()
     assert study.tell(trial, 0.5) == study.tell(trial, 0.5)
@@ -151,7 +151,7 @@ def test_several_objectives(client):
         study.tell(study.ask(), 0.5)
 
 
-def test_a_batch_differs_though_nothing_was_told(client):
+def test_the_trials_of_a_batch_differ(client):
     study = client.open_study("batch", space={**SPACE, "y": SPACE["x"]}, seed=3)
     for _ in range(3):
         trial = study.ask()
@@ -162,7 +162,7 @@ def test_a_batch_differs_though_nothing_was_told(client):
     assert len(points) == 6
 
 
-def test_a_key_is_carried_out_once_and_answered_alike(service):
+def test_a_request_with_a_key_is_carried_out_once(service):
     with service.http() as http:
         made = http.post("/v1/studies", json=QUESTION, headers={"Idempotency-Key": "make"})
         assert (made.status_code, made.headers["location"]) == (201, "/v1/studies/raw")
@@ -221,7 +221,7 @@ def test_pages_formats_and_tags(service, client):
         ]
 
 
-def test_every_error_is_a_problem_that_names_the_place(service):
+def test_every_error_is_a_problem_that_names_the_field(service):
     with service.http() as http:
         for response, status, said in (
             (http.get("/v1/nowhere"), 404, "/v1/nowhere"),
@@ -254,7 +254,7 @@ def test_every_error_is_a_problem_that_names_the_place(service):
         assert http.delete("/v1/studies").headers["allow"] == "GET, HEAD, POST"
 
 
-def test_the_command_line_writes_in_between(service, storage, client):
+def test_the_command_line_can_write_while_the_service_is_busy(service, storage, client):
     study = client.open_study("between", space=SPACE, sampler="random")
     n_asked = 0
     with ThreadPoolExecutor(1) as pool:
@@ -283,7 +283,7 @@ def test_a_sweep_that_holds_the_lock_is_named_and_reading_goes_on(service, stora
     assert get_study(Storage(storage), "busy").counts()["running"] == 1
 
 
-def test_a_service_that_is_away_is_waited_for_and_then_named():
+def test_an_unreachable_service_is_waited_for_and_then_named():
     with (
         Client("http://127.0.0.1:9", retry_timeout_s=0.3) as client,
         pytest.raises(ServiceError, match="cannot be reached"),
@@ -293,7 +293,7 @@ def test_a_service_that_is_away_is_waited_for_and_then_named():
         Client("tune.lab:8000")
 
 
-def test_it_ends_when_it_is_told(tmp_path):
+def test_it_ends_on_a_signal(tmp_path):
     with Service(storage_in(tmp_path)) as running:
         with Client(running.url) as client:
             client.open_study("end", space=SPACE, sampler="random").ask()

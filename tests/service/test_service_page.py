@@ -121,7 +121,7 @@ def soon(page: Any, selector: str) -> Any:
     return expect(page.locator(selector))
 
 
-def test_a_person_signs_in_looks_and_signs_out(visit, lab):
+def test_signing_in_and_out(visit, lab):
     page = visit.page
     page.goto(f"{lab.service.url}/studies/furnace")
     page.wait_for_url("**/sign-in?next=*")

@@ -52,7 +52,7 @@ def folder_of(storage: str, sweep_id: str) -> Path:
     return Storage(storage).artifacts / "sweeps" / sweep_id
 
 
-def test_a_sweep_of_a_project_is_started_once_watched_and_ends(service, lab, storage):
+def test_a_sweep_of_a_project_is_started_once_and_ends(service, lab, storage):
     with Client(service.url, project="biology") as client:
         assert client.sweep_files() == ["gone", "slow"]
         body = {"sweep": "slow", "study": "first", "trials": 3, "epochs": 2, "workers": 2, "seed": 7}
@@ -82,7 +82,7 @@ def test_a_sweep_of_a_project_is_started_once_watched_and_ends(service, lab, sto
     assert len(ended(lab)) == 3
 
 
-def test_it_stops_while_it_writes_and_survives_the_service(lab, tmp_path):
+def test_a_sweep_survives_the_service_and_can_be_stopped(lab, tmp_path):
     storage = storage_in(tmp_path)
     with Service(storage, "--sweeps", str(lab)) as service, Client(service.url) as client:
         sweep = client.start_sweep("slow", trials=200)
@@ -108,7 +108,7 @@ def test_it_stops_while_it_writes_and_survives_the_service(lab, tmp_path):
         assert zombies == []
 
 
-def test_what_cannot_be_started_says_why(service, lab):
+def test_a_sweep_that_cannot_be_started_gives_the_reason(service, lab):
     (lab / "other.yaml").write_text("name: other\nspace: {x: 1.0}\n")
     (lab / "bad.yaml").write_text("name: bad\ntrainer: mylab:slow\nspaces: {}\n")
     outside = lab.parent / "outside.yaml"

@@ -86,11 +86,11 @@ async def ask(
     """
     labels = body.labels if body.label is None else [body.label, *body.labels]
 
-    def hand_out(found: StudyRecord) -> dict[str, Any]:
+    def ask_trials(found: StudyRecord) -> dict[str, Any]:
         trials = found.ask_batch(body.n, labels=labels, owner=body.owner, lease_s=body.lease_s)
         return {"trials": [schemas.trial_response(trial) for trial in trials]}
 
-    return await context.write(make_write_request(project, request, key), study, hand_out, status=201)
+    return await context.write(make_write_request(project, request, key), study, ask_trials, status=201)
 
 
 @router.post("/studies/{study}/enqueue", status_code=201, response_model=schemas.TrialResponse, responses=WRITES)
