@@ -1,4 +1,4 @@
-"""Studies that a report is made of, told by hand: nothing is trained."""
+"""Studies for reports, with results that are told by hand: nothing is trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aifs_tune.trainers.predictions import Predictions, write_predictions
 SCRIPT = "<script>window.hacked=1</script>"
 HOSTILE = f'"><img src=x onerror=window.hacked=1>{SCRIPT}'
 CHOICES = ["日本語 ☃", SCRIPT, "#panic() $a$ *b* `c` [d](javascript:e)", "\\input{secret} % & _ ~ ^", "=1+2"]
-DIVISIONS = CrossValidation(folds=4, repeats=2)
+CROSS_VALIDATION = CrossValidation(folds=4, repeats=2)
 
 
 def sky_spec(**changes: object) -> object:
@@ -69,7 +69,7 @@ def sky_study(storage: Storage) -> StudyRecord:
 
 def tell_scores(created: StudyRecord, scores: dict[str, float], spread: float = 0.01) -> None:
     """Tell all trials of a confirmation the score of their configuration, which scatters."""
-    created.record_fact(SIZES, [[40, 10]] * DIVISIONS.n_splits)
+    created.record_fact(SIZES, [[40, 10]] * CROSS_VALIDATION.n_splits)
     draw = random.Random(1)
     names = {tuple(sorted(each["params"].items())): each["name"] for each in created.fact("candidates")}
     for _ in created.all_trials():
@@ -83,7 +83,7 @@ def tell_scores(created: StudyRecord, scores: dict[str, float], spread: float = 
 def confirm(study: StudyRecord, gains: tuple[float, float] = (0.1, 0.0), name: str = "sky-confirm") -> StudyRecord:
     """Confirm the best two of ``study``, which are better than the baseline by ``gains``."""
     candidates = candidates_of(study, top=2)
-    created = start_confirmation(study.storage, study.spec, name, candidates, DIVISIONS)
+    created = start_confirmation(study.storage, study.spec, name, candidates, CROSS_VALIDATION)
     tell_scores(created, {each.name: 0.6 + gain for each, gain in zip(candidates, (0.0, *gains), strict=True)})
     return created
 
@@ -91,11 +91,13 @@ def confirm(study: StudyRecord, gains: tuple[float, float] = (0.1, 0.0), name: s
 def add_noise(study: StudyRecord) -> None:
     """The noise floor of the default configuration."""
     default = Candidate(BASELINE, None, study.spec.space.default_params())
-    tell_scores(start_confirmation(study.storage, study.spec, "sky-noise", [default], DIVISIONS), {BASELINE: 0.6}, 0.05)
+    tell_scores(
+        start_confirmation(study.storage, study.spec, "sky-noise", [default], CROSS_VALIDATION), {BASELINE: 0.6}, 0.05
+    )
 
 
 def evaluate_test_set(study: StudyRecord, classes: tuple[str, ...]) -> None:
-    """Let the best configuration answer the test part, with some mistakes."""
+    """Evaluate the best configuration on the test set, with some mistakes."""
     leader = candidates_of(study, top=1)[1]
     created = _test_study(study, leader)
     trial = created.ask()

@@ -1,4 +1,4 @@
-"""The JSON objects that answer questions about studies; the same for the command line and every other door."""
+"""Summaries of studies as JSON objects, the same for the command line, the service and Python."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from aifs_tune.study.trial import Trial
 
 
 def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
-    """The best trial of a study; with ``top``, a list of the best under ``"best"``; where several objectives are traded
-    off, the Pareto front under ``"front"``. If the best trial took over another one's weights, ``params`` are those
-    that its line began with and ``replay`` is what it trained with from which epoch on, as a sweep file has it.
+    """The best trial of a study.
+
+    With ``top``, the best trials are a list under ``"best"``. With several objectives, the Pareto front is under
+    ``"front"``. If the best trial copied the weights of another trial (population-based training), ``params`` are the
+    first parameters of its lineage, and ``replay`` lists the parameters from each epoch on, as in a sweep file.
 
     Raises
     ------
     NotFoundError
-        While no trial is complete.
+        If no trial is complete.
     """
     ranked = study.best_trials(top or 1)
     summary = _study_header(study)
@@ -37,7 +39,7 @@ def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[
 
 
 def status_summary(study: StudyRecord) -> dict[str, Any]:
-    """How far a study is and who is working on it."""
+    """Progress of a study: its trials by state, its best trial and the process that writes to it."""
     counts = study.counts()
     return {
         **_study_header(study),
@@ -49,7 +51,7 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
-    """One object a study of a storage or service, those of other tools left out."""
+    """One object for each study of a storage or service; studies of other tools are left out."""
     if isinstance(storage, Client):
         return [_line(line) for line in storage.study_lines()]
     summaries = []
@@ -66,16 +68,16 @@ def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
-    """What a service says of a study, in the same words."""
+    """The summary of a study from a service, with the same keys."""
     traded = ("trade_off",) if line["trade_off"] else ()
     return {name: line[name] for name in ("study", "objective", *traded, "n_requested", "n_trials", "value")}
 
 
 def _study_header(study: Study | RemoteStudy) -> dict[str, Any]:
-    question: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
+    header: dict[str, Any] = {"study": study.name, "objective": study.spec.objective.model_dump()}
     if study.spec.trade_off:
-        question["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
-    return question
+        header["trade_off"] = [objective.model_dump() for objective in study.spec.trade_off]
+    return header
 
 
 def _ranked(trial: Trial) -> dict[str, Any]:

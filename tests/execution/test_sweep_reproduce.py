@@ -81,7 +81,7 @@ def test_the_command_says_it_with_its_exit_code(
     found = [Reproduction(ReproductionVerdict("score", 0.2, value, [], None), study) for value in (0.2, 0.3)]
     monkeypatch.setattr("aifs_tune.publishing.bundle.reproduce.reproduce", lambda *_args, **_options: found.pop(0))
     done = CliRunner().invoke(app, ["reproduce", str(lab_bundle)])
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "REPRODUCED: to the last digit")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "REPRODUCED: the same score")
     done = CliRunner().invoke(app, ["reproduce", str(lab_bundle), "--json"])
     assert json.loads(done.stdout)["is_reproduced"] is False
     assert isinstance(done.exception, WorkError)
@@ -92,7 +92,7 @@ def test_the_command_says_it_with_its_exit_code(
 def test_code_is_not_in_a_bundle(lab_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "noisy_lab.py").unlink()
     monkeypatch.delitem(sys.modules, "noisy_lab", raising=False)
-    with pytest.raises(RequestError, match=r"A bundle holds no code, and noisy_lab:noisy is the lab's own"):
+    with pytest.raises(RequestError, match=r"A bundle contains no code, and noisy_lab:noisy is a custom trainer"):
         reproduce(lab_bundle, storage=f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(RequestError, match="--seeds: -1 is not allowed; allowed: a whole number from 0 to 1000"):
         reproduce(lab_bundle, seeds=-1)
@@ -123,12 +123,12 @@ def test_changed_data_are_named_and_refused(tmp_path: Path, monkeypatch: pytest.
     other = tmp_path / "elsewhere"
     other.mkdir()
     os.chdir(other)
-    with pytest.raises(DataError, match=r"stars\.csv, are not part of the bundle; give --data PATH"):
+    with pytest.raises(DataError, match=r"does not contain the data of study 'stars' \(stars\.csv\); give --data PATH"):
         reproduce(tmp_path / "bundle", storage=f"sqlite:///{other}/lab.db", options=OPTIONS)
     (other / "stars.csv").write_text((tmp_path / "stars.csv").read_text().replace("high", "low", 1))
     with pytest.raises(ConflictError) as refused:
         reproduce(tmp_path / "bundle", data="stars.csv", storage=f"sqlite:///{other}/lab.db", options=OPTIONS)
-    assert "others than those of study 'stars'" in str(refused.value)
+    assert "the data differ from those of study 'stars'" in str(refused.value)
     assert "1 file changed (stars.csv)" in str(refused.value)
     assert "--allow-changed-data" in str(refused.value)
     found = reproduce(
@@ -148,6 +148,6 @@ def test_an_instrument_cannot_be_run_again(url: str, tmp_path: Path) -> None:
     study = open_study("furnace", space={"x": {"type": "float", "low": 0, "high": 1}}, storage=url)
     study.tell(study.ask(), 1.0)
     export("furnace", tmp_path / "bundle", storage=url)
-    with pytest.raises(RequestError, match="is of an instrument: what it measured cannot be run again here"):
+    with pytest.raises(RequestError, match="is of an instrument, so its measurements cannot be repeated here"):
         reproduce(tmp_path / "bundle", storage=url)
     assert get_study(Storage(url), "furnace").counts()["complete"] == 1

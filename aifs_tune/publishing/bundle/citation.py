@@ -1,4 +1,4 @@
-"""Who made a bundle, under which licence, and how it is cited."""
+"""Authors, licence and citation of a bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_TEXT_CHARS = 200
 
 @dataclass(frozen=True)
 class Author:
-    """A person, with the family name apart; ``orcid`` has the form 0000-0002-1825-0097."""
+    """An author; ``orcid`` has the form 0000-0002-1825-0097."""
 
     family: str
     given: str = ""
@@ -24,22 +24,22 @@ class Author:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Given name and family name."""
         return f"{self.given} {self.family}".strip()
 
     @property
     def inverted(self) -> str:
-        """The family name first."""
+        """Family name, then given name."""
         return f"{self.family}, {self.given}" if self.given else self.family
 
 
 def author_of(text: str) -> Author:
-    """``Given Family``, ``Family, Given`` or either with ``;ORCID`` behind.
+    """Read an author from ``Given Family`` or ``Family, Given``, with an optional ``;ORCID``.
 
     Raises
     ------
     RequestError
-        If there is no name, or no ORCID iD behind the semicolon (its last character is checked).
+        If the name is empty, or if the ORCID iD is invalid (its check digit is tested).
     """
     named, _, orcid = (part.strip() for part in text.partition(";"))
     if not named or len(named) > _MAX_TEXT_CHARS or not named.isprintable():
@@ -53,7 +53,7 @@ def author_of(text: str) -> Author:
 
 
 def _checked_orcid(text: str) -> str:
-    """By ISO 7064, MOD 11-2, as ORCID says."""
+    """The ORCID iD, with its check digit tested (ISO 7064, MOD 11-2)."""
     found = _ORCID.fullmatch(text)
     if found is not None:
         total = 0
@@ -61,12 +61,12 @@ def _checked_orcid(text: str) -> str:
             total = (total + int(digit)) * 2
         if "0123456789X"[(12 - total % 11) % 11] == found[1][-1]:
             return found[1]
-    raise RequestError(f"--author: {brief(text)} is no ORCID iD; allowed: such as 0000-0002-1825-0097")
+    raise RequestError(f"--author: {brief(text)} is not an ORCID iD; allowed: an iD such as 0000-0002-1825-0097")
 
 
 @dataclass(frozen=True)
 class Citation:
-    """What is said of a bundle as a work; ``licence`` is an SPDX identifier, None where none was stated."""
+    """Title, authors and licence of a bundle; ``licence`` is an SPDX identifier, or None if none is given."""
 
     title: str
     authors: tuple[Author, ...] = ()
@@ -74,12 +74,12 @@ class Citation:
 
     @classmethod
     def of(cls, title: str, authors: Sequence[str], licence: str | None) -> Citation:
-        """Checked.
+        """Make a citation from text.
 
         Raises
         ------
         RequestError
-            If one of them is not allowed.
+            If the title, an author or the licence is invalid.
         """
         if not title.strip() or len(title) > _MAX_TEXT_CHARS or not title.isprintable():
             raise RequestError(f"--title: {brief(title)}; allowed: printable text of 1 to {_MAX_TEXT_CHARS} characters")
@@ -87,17 +87,17 @@ class Citation:
 
     @property
     def licence_url(self) -> str | None:
-        """Where the licence can be read."""
+        """Web address of the licence."""
         return None if self.licence is None else f"https://spdx.org/licenses/{self.licence}"
 
 
 def licence_id(text: str) -> str:
-    """The SPDX identifier in its own spelling, such as CC-BY-4.0.
+    """The SPDX identifier of a licence in its official spelling, such as CC-BY-4.0.
 
     Raises
     ------
     RequestError
-        If there is no such licence.
+        If ``text`` is not an SPDX identifier.
     """
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
@@ -107,13 +107,13 @@ def licence_id(text: str) -> str:
         found = " "
     if " " in found:
         raise RequestError(
-            f"--licence: {brief(text)} is no identifier of SPDX; allowed: one, such as CC-BY-4.0, CC0-1.0, MIT"
+            f"--licence: {brief(text)} is not an SPDX identifier; allowed: one such as CC-BY-4.0, CC0-1.0 or MIT"
         )
     return found
 
 
 def citation_file(citation: Citation, released: str, version: str) -> dict[str, Any]:
-    """``CITATION.cff`` 1.2.0; ``released`` is a date, ``version`` that of aifs-tune."""
+    """Content of ``CITATION.cff`` 1.2.0; ``released`` is a date, ``version`` is the version of aifs-tune."""
     authors = [
         {
             "family-names": each.family,
@@ -130,7 +130,7 @@ def citation_file(citation: Citation, released: str, version: str) -> dict[str, 
         "authors": authors,
         **({"license": citation.licence} if citation.licence else {}),
         "date-released": released,
-        "abstract": f"Trials, configuration and scores of a search with aifs-tune {version}.",
+        "abstract": f"Trials, best configuration and scores of a hyperparameter search with aifs-tune {version}.",
         "keywords": list(KEYWORDS),
     }
 
@@ -139,12 +139,12 @@ KEYWORDS = ("hyperparameter optimisation", "aifs-tune", "RO-Crate")
 
 
 def zenodo_metadata(citation: Citation, description: str, released: str) -> dict[str, Any]:
-    """``.zenodo.json``: what Zenodo takes of an upload (its deposit metadata). Nothing is sent anywhere.
+    """Content of ``.zenodo.json``, the deposit metadata of an upload to Zenodo. Nothing is uploaded.
 
     Raises
     ------
     RequestError
-        If there is no author or licence, without which Zenodo publishes nothing openly.
+        If there is no author or no licence: Zenodo requires both for open access.
     """
     if not citation.authors or citation.licence is None:
         raise RequestError("--zenodo: needs an author and a licence; give --author NAME and --licence SPDX")

@@ -1,4 +1,4 @@
-"""A study as a folder that others can read without us: an RO-Crate of its trials, best configuration and model."""
+"""Export of a study as a bundle: an RO-Crate of its trials, best configuration and model."""
 
 from __future__ import annotations
 
@@ -34,27 +34,44 @@ VERSION = 1
 _KINDS: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
 
 _ABOUT = {
-    "README.md": ("Model card", "What was found, how sure that is, and how to use it."),
-    RESULTS: ("Results", "The best trial, its scores, confirmations, noise and seeds."),
-    STUDY: ("Study", "All that the study has of its trials, epoch by epoch; aifs-tune import reads it."),
-    BEST: ("Best configuration", "A sweep file of the best configuration alone; aifs-tune run takes it."),
-    SWEEP: ("Sweep file", "What was searched, with all defaults."),
-    "trials.csv": ("Trials", "A row for each trial: state, value, parameters, metrics of its best epoch, seed."),
-    "trials.parquet": ("Trials", "The same as trials.csv, with types."),
-    "curves.csv": ("Learning curves", "A row for each trial and epoch: metrics and seconds."),
-    "curves.parquet": ("Learning curves", "The same as curves.csv, with types."),
-    "split.csv": ("Split", "A row for each example: its file with SHA-256, and the part it is in."),
-    "split.parquet": ("Split", "The same as split.csv, with types."),
-    "environment.json": ("Environment", "Versions and hardware of the search, and all packages at the export."),
-    "CITATION.cff": ("Citation", "How to cite this."),
-    ".zenodo.json": ("Zenodo metadata", "What Zenodo takes of an upload."),
+    "README.md": ("Model card", "Best configuration, scores, limits, and how to use the files."),
+    RESULTS: ("Results", "Best trial, scores, confirmations, noise and seeds."),
+    STUDY: ("Study", "The whole study with all trials and epochs, for aifs-tune import."),
+    BEST: ("Best configuration", "Sweep file of the best configuration alone, for aifs-tune run."),
+    SWEEP: ("Sweep file", "Sweep file of the search, with all defaults."),
+    "trials.csv": ("Trials", "One row for each trial: state, value, parameters, metrics of its best epoch, seed."),
+    "trials.parquet": ("Trials", "The same as trials.csv, with data types."),
+    "curves.csv": ("Learning curves", "One row for each trial and epoch: metrics and seconds."),
+    "curves.parquet": ("Learning curves", "The same as curves.csv, with data types."),
+    "split.csv": ("Split", "One row for each example: its file with SHA-256, and its split (train, val or test)."),
+    "split.parquet": ("Split", "The same as split.csv, with data types."),
+    "environment.json": (
+        "Environment",
+        "Versions and hardware of the search, and all packages installed at the export.",
+    ),
+    "CITATION.cff": ("Citation", "How to cite these results."),
+    ".zenodo.json": ("Zenodo metadata", "Metadata for an upload to Zenodo."),
 }
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written to ``folder``: its files, and by kind what it has none of, and why; ``sha256`` is that of its
-    metadata, which have that of all others. ``needs_data``: whether data that lie elsewhere are needed to run it again.
+    """The bundle that :func:`export` wrote.
+
+    Attributes
+    ----------
+    folder
+        The folder of the bundle.
+    study
+        Name of the study.
+    files
+        Relative paths of all files.
+    missing
+        Content that could not be exported, and the reason.
+    sha256
+        SHA-256 of the metadata, which hold the SHA-256 of every other file.
+    needs_data
+        Whether data outside the bundle are needed to train again.
     """
 
     folder: Path
@@ -65,7 +82,7 @@ class ExportResult:
     needs_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """A JSON object, as ``aifs-tune export --json`` prints it."""
         return {
             "folder": str(self.folder),
             "study": self.study,
@@ -85,48 +102,82 @@ def export(
     licence: str | None = None,
     zenodo: bool = False,
 ) -> ExportResult:
-    """Write the study into the new ``folder``: whole, or not at all. Nothing is asked of any network.
+    """Export a study as a bundle: a folder to publish.
 
-    ``authors`` are ``NAME`` or ``NAME;ORCID``, ``licence`` is an identifier of SPDX; ``zenodo`` adds what an upload
-    there asks for.
+    The bundle is an RO-Crate with the trials, the best configuration, its model and its scores. The folder is written
+    as a whole or not at all. No network is used.
+
+    Parameters
+    ----------
+    study
+        Name of the study.
+    folder
+        The folder to write. It must be new or empty.
+    storage : str, optional
+        URL of the storage. Default: the storage that commands use without ``--storage``.
+    title : str, optional
+        Title of the bundle. Default: made from the name of the study.
+    authors : sequence of str
+        Authors as ``NAME`` or ``NAME;ORCID``, with the name as ``Given Family`` or ``Family, Given``. Default: none.
+    licence : str, optional
+        SPDX identifier of a licence, such as ``CC-BY-4.0``. Default: no licence.
+    zenodo : bool
+        Whether to write ``.zenodo.json`` too, the metadata for an upload to Zenodo. Default: False.
+
+    Returns
+    -------
+    ExportResult
+        The written files, what is missing and why, and the SHA-256 of the metadata.
 
     Raises
     ------
     NotFoundError
-        If there is no such study, or none of its trials is complete.
+        If the study does not exist, or if none of its trials is complete.
     ConflictError
-        If the folder is there and not empty.
+        If the folder already exists and is not empty.
     RequestError
-        If author, licence or title are not allowed, or a package is missing.
+        If the title, an author or the licence is invalid, or if a package is not installed.
     DamagedError
-        If the kept weights are not those of the study; StorageError if the folder cannot be written.
+        If the stored weights are not those of the study.
+    StorageError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("oven", space={"heat": {"type": "float", "low": 20, "high": 90, "unit": "K"}})
+    >>> trial = study.tell(study.ask(), 0.5)
+    >>> made = aifs_tune.export("oven", "oven-bundle", authors=["Jane Doe"], licence="CC0-1.0")
+    >>> "best.yaml" in made.files
+    True
+    >>> made.missing["split"]
+    'an instrument has no training data'
     """
     target = Path(folder)
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
-        raise ConflictError(f"{target}: is there and not empty; allowed: a new folder")
+        raise ConflictError(f"{target}: already exists; allowed: a new or an empty folder")
     found = get_study(Storage(storage), study)
-    answer = best_summary(found)
+    summary = best_summary(found)
     citation = Citation.of(title or f"{found.name}: best configuration and trials", authors, licence)
-    writing = _BundleWriter(found, answer, citation, zenodo)
+    writer = _BundleWriter(found, summary, citation, zenodo)
     try:
-        write_folder(target, writing.write)
+        write_folder(target, writer.write)
     except shutil.Error as error:
         raise StorageError(f"{target}: cannot be written ({error})") from error
     except OSError as error:
         raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
     names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     return ExportResult(
-        target, found.name, names, writing.missing, check_bundle(target), local_data(found.spec) is not None
+        target, found.name, names, writer.missing, check_bundle(target), local_data(found.spec) is not None
     )
 
 
 class _BundleWriter:
-    """One export: gathers what the files have in common while it writes them."""
+    """Writer of one bundle; it records the description of each file."""
 
-    def __init__(self, study: StudyRecord, answer: Mapping[str, Any], citation: Citation, zenodo: bool) -> None:
-        self._study, self._answer, self._citation, self._zenodo = study, answer, citation, zenodo
+    def __init__(self, study: StudyRecord, summary: Mapping[str, Any], citation: Citation, zenodo: bool) -> None:
+        self._study, self._summary, self._citation, self._zenodo = study, summary, citation, zenodo
         self._trials = study.all_trials()
-        self._best: Trial = study.trial(answer["trial"])
+        self._best: Trial = study.trial(summary["trial"])
         self._spec = published(study.spec)
         self._about: dict[str, tuple[str, str]] = {}
         self.missing: dict[str, str] = {}
@@ -136,7 +187,7 @@ class _BundleWriter:
         self._began = min(began, default=self._ended)
 
     def write(self, folder: Path) -> None:
-        """Fill the new ``folder``."""
+        """Write all files into the new ``folder``."""
         folder.chmod(0o755)
         related_results, data = related(self._study, self._best), data_of(self._study)
         self._write_study(folder, related_results)
@@ -146,30 +197,30 @@ class _BundleWriter:
         self.missing |= {f"model, {kind}": why for kind, why in model.missing.items()}
         results = self._results(related_results, data) | {"precision": model.precision}
         self._json(folder, RESULTS, results)
-        self._write_words(folder, results, model)
+        self._write_texts(folder, results, model)
         provenance = Provenance(self._description, self._began.isoformat(), self._ended.isoformat(), _version())
         write_metadata(folder, self._about, self._citation, provenance)
-        for path in folder.rglob("*"):  # what is made to be passed on may be read, whoever trained it
+        for path in folder.rglob("*"):  # a bundle is made to be shared, so everybody may read it
             path.chmod(0o755 if path.is_dir() else 0o644)
 
     @property
     def _description(self) -> str:
         objective = self._study.spec.objective
         return (
-            f"{len(self._trials)} trials of a search for the best {objective.metric} ({objective.mode}), with the best "
-            "configuration, its scores and its model."
+            f"{len(self._trials)} trials of a hyperparameter search for the best {objective.metric} "
+            f"({objective.mode}), with the best configuration, its scores and its model."
         )
 
     def _write_study(self, folder: Path, related_results: RelatedResults) -> None:
         self._json(folder, STUDY, _published_document(self._study))
         for each in related_results.studies:
             short = each.name.rpartition("/")[2]
-            about = "A confirmation, comparison, noise or test study beside it, as study.json."
+            about = "A related study (confirmation, comparison, noise or test), in the format of study.json."
             self._json(folder, f"{RELATED}/{short}.json", _published_document(each), (short, about))
-        comment = f"The sweep file of the study {self._study.name}, with all defaults."
+        comment = f"Sweep file of the study {self._study.name}, with all defaults."
         self._text(folder, SWEEP, sweep_text(self._spec, comment))
         comment = f"Trial {self._best.number} of the study {self._study.name}: aifs-tune run best.yaml"
-        self._text(folder, BEST, sweep_text(best_sweep(self._spec, self._answer), comment))
+        self._text(folder, BEST, sweep_text(best_sweep(self._spec, self._summary), comment))
 
     def _write_tables(self, folder: Path, data: DataRecord) -> None:
         tables = {"trials": trials_table(self._trials, list(self._spec.space.root)), "curves": self._curves()}
@@ -181,13 +232,12 @@ class _BundleWriter:
         else:
             for kind in _KINDS:
                 self._bytes(folder, f"split.{kind}", table_bytes(data.files, kind))
-        known = self._study.fact(ENVIRONMENT)
-        told = {
-            "search": known,
+        content = {
+            "search": self._study.fact(ENVIRONMENT),
             "export": environment(None),
             "workers": sorted({t.worker for t in self._trials if t.worker}),
         }
-        self._json(folder, "environment.json", told)
+        self._json(folder, "environment.json", content)
 
     def _curves(self) -> Any:
         import pandas as pd
@@ -210,31 +260,31 @@ class _BundleWriter:
             "description": spec.description,
             "objective": spec.objective.model_dump(),
             "best": {
-                key: value for key, value in self._answer.items() if key not in ("study", "objective", "n_trials")
+                key: value for key, value in self._summary.items() if key not in ("study", "objective", "n_trials")
             },
-            "n_trials": self._answer["n_trials"],
+            "n_trials": self._summary["n_trials"],
             "seeds": {"search": spec.search.seed, "best_trial": best.seed, **facts},
             "data": data.to_json() | {"name": data_name(spec), "local": local_data(spec) is not None},
             "environment_of": "export" if self._study.fact(ENVIRONMENT) is None else "search",
             **related_results.to_json(),
         }
 
-    def _write_words(self, folder: Path, results: Mapping[str, Any], model: ModelFiles) -> None:
+    def _write_texts(self, folder: Path, results: Mapping[str, Any], model: ModelFiles) -> None:
         import yaml
 
         released = self._ended.date().isoformat()
         if self._citation.authors:
-            told = citation_file(self._citation, released, _version())
-            self._text(folder, "CITATION.cff", yaml.safe_dump(told, sort_keys=False, allow_unicode=True))
+            content = citation_file(self._citation, released, _version())
+            self._text(folder, "CITATION.cff", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         else:
-            self.missing["CITATION.cff"] = "no author was given; --author NAME"
+            self.missing["CITATION.cff"] = "no author is given; use --author NAME"
         if self._zenodo:
             self._json(folder, ".zenodo.json", zenodo_metadata(self._citation, self._description, released))
         self._about["README.md"] = _ABOUT["README.md"]
         self._text(folder, "README.md", card_text(results, self._citation, model, self._about))
 
-    def _json(self, folder: Path, name: str, told: Any, about: tuple[str, str] | None = None) -> None:
-        self._text(folder, name, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n", about)
+    def _json(self, folder: Path, name: str, content: Any, about: tuple[str, str] | None = None) -> None:
+        self._text(folder, name, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", about)
 
     def _text(self, folder: Path, name: str, text: str, about: tuple[str, str] | None = None) -> None:
         self._bytes(folder, name, text.encode(), about)

@@ -1,4 +1,4 @@
-"""The trained model of a bundle: our weights, and where it is a network ONNX and a Keras file for others."""
+"""Model files of a bundle (weights, ONNX and Keras), and the record of its data."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ ONNX, KERAS = "model/model.onnx", "model/model.keras"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Name and description of each file that was written, and why others were not; ``inputs`` and ``outputs`` of the
-    network in words, empty where it is none, and the ``precision`` that it was measured in."""
+    """Model files of a bundle.
+
+    ``about`` has the name and description of each written file, ``missing`` the reason for each file that was not
+    written. ``inputs`` and ``outputs`` describe the network, empty without one; its scores were measured in
+    ``precision``.
+    """
 
     about: dict[str, tuple[str, str]]
     missing: dict[str, str]
@@ -39,12 +43,14 @@ class ModelFiles:
 
 
 def write_model(study: StudyRecord, trial: Trial, folder: Path, written_at: datetime) -> ModelFiles:
-    """Write what is kept of ``trial`` below ``folder``.
+    """Write the stored weights of ``trial``, and its network for other software, below ``folder``.
 
     Raises
     ------
     DamagedError
-        If the kept weights are not those that the study has the hashes of; StorageError if their store does not answer.
+        If the hashes of the stored weights are not those of the study.
+    StorageError
+        If the store of the weights cannot be read.
     """
     try:
         kept = kept_weights(study, trial)
@@ -52,14 +58,14 @@ def write_model(study: StudyRecord, trial: Trial, folder: Path, written_at: date
         return ModelFiles({}, {"weights": str(error)})
     shutil.copytree(kept, folder / WEIGHTS)
     about = {
-        f"{WEIGHTS}/{path.relative_to(kept).as_posix()}": _of_weights(path.name)
+        f"{WEIGHTS}/{path.relative_to(kept).as_posix()}": _about_weights(path.name)
         for path in sorted(kept.rglob("*"))
         if path.is_file()
     }
-    return _for_others(study, kept, folder, written_at, about)
+    return _with_exchange_files(study, kept, folder, written_at, about)
 
 
-def _for_others(
+def _with_exchange_files(
     study: StudyRecord, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
 ) -> ModelFiles:
     name = study.trainer or "none"
@@ -67,13 +73,21 @@ def _for_others(
         from aifs_tune.trainers.export import inputs_of, write_keras, write_onnx
         from aifs_tune.trainers.load import NETWORKS, load_network
     if name not in NETWORKS:
-        why = f"the trainer {name} is no network of ours; its own files are in {WEIGHTS}"
+        why = f"the trainer {name} has no built-in network; its own files are in {WEIGHTS}"
         return ModelFiles(about, {"onnx": why, "keras": why})
 
     loaded, missing = load_network(kept, precision="float32"), {}
     writers: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-        "onnx": (ONNX, lambda file: write_onnx(loaded, file), "The same network for ONNX Runtime and others."),
-        "keras": (KERAS, lambda file: write_keras(loaded, file, written_at), "The same network for Keras alone."),
+        "onnx": (
+            ONNX,
+            lambda file: write_onnx(loaded, file),
+            "The same network for ONNX Runtime and similar software.",
+        ),
+        "keras": (
+            KERAS,
+            lambda file: write_keras(loaded, file, written_at),
+            "The same network for Keras, without aifs-tune.",
+        ),
     }
     for kind, (path, write, text) in writers.items():
         try:
@@ -81,23 +95,23 @@ def _for_others(
             about[path] = (f"Model, {kind}", text)
         except RequestError as error:
             missing[kind] = str(error)
-    told = [f"{each} {kind} (n{''.join(f', {size}' for size in shape)})" for each, shape, kind in inputs_of(loaded)]
+    inputs = [f"{each} {kind} (n{''.join(f', {size}' for size in shape)})" for each, shape, kind in inputs_of(loaded)]
     targets = ", ".join(f"{one.name} [{one.unit}]" if one.unit else one.name for one in loaded.targets)
     outputs = f"numbers: {targets}" if targets else f"probabilities: {', '.join(loaded.classes)}"
-    return ModelFiles(about, missing, "; ".join(told), outputs, str(loaded.facts["precision"]))
+    return ModelFiles(about, missing, "; ".join(inputs), outputs, str(loaded.facts["precision"]))
 
 
-def _of_weights(name: str) -> tuple[str, str]:
+def _about_weights(name: str) -> tuple[str, str]:
     if name == "weights.json":
-        return "Architecture", "Shape of the network, its parameters and what it learnt from; load_network reads it."
+        return "Architecture", "Architecture, parameters and training data of the network; load_network reads it."
     if name == "weights.npz":
-        return "Weights", "Plain arrays of the best epoch; load_network reads them."
-    return name, "What the trainer wrote of its best epoch."
+        return "Weights", "Weights of the best epoch as plain arrays; load_network reads them."
+    return name, "File that the trainer wrote at its best epoch."
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """``files`` has a row for each example and its file; None where ``missing`` says why."""
+    """Record of the data; ``files`` has one row for each example and file, or is None, and ``missing`` says why."""
 
     fingerprint: str | None
     kind: str | None
@@ -105,7 +119,7 @@ class DataRecord:
     missing: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """As ``data.json`` has it."""
+        """The object ``data`` of ``results.json``."""
         counts = {}
         if self.files is not None:
             found = self.files.groupby("part")["example"].nunique()
@@ -121,11 +135,11 @@ class DataRecord:
 
 
 def data_of(study: StudyRecord) -> DataRecord:
-    """What is recorded with ``study``."""
+    """The data that ``study`` recorded."""
     trainer_entry = find_trainer_entry(study.spec)
     if trainer_entry is None:
-        why = "what the trainer learns from is its own" if study.spec.trainer else "an instrument learns from no data"
+        why = "the trainer reads its own data" if study.spec.trainer else "an instrument has no training data"
         return DataRecord(None, None, None, why)
     files = find_study_files(study)
-    missing = None if files is not None else "the study has no record of the files that it learnt from"
+    missing = None if files is not None else "the study has no record of its data files"
     return DataRecord(study.fingerprint, trainer_entry.kind, files, missing)

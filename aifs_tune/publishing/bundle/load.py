@@ -1,4 +1,4 @@
-"""A bundle that somebody else made: its files are those that its metadata describe, or it is not read."""
+"""Reading and import of a bundle, after all of its files are checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FORMAT = "aifs-tune bundle"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What stands in a bundle; ``sha256`` is that of its metadata, which have that of all its other files."""
+    """Content of a bundle; ``sha256`` is the SHA-256 of its metadata, which hold the SHA-256 of every other file."""
 
     folder: Path
     sha256: str
@@ -48,94 +48,97 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """That of the study which was exported."""
+        """Name of the exported study."""
         return str(self.results["study"])
 
     @property
     def value(self) -> float:
-        """The objective of its best trial."""
+        """Objective value of the best trial."""
         return float(self.results["best"]["value"])
 
     @property
     def seed(self) -> int:
-        """That of its best trial."""
+        """Seed of the best trial."""
         return int(self.results["seeds"]["best_trial"])
 
     @property
     def noise(self) -> RecordedNoise | None:
-        """How much a single training's score scatters; None if nobody measured it."""
-        told = self.results["noise"]
-        return None if told is None else RecordedNoise.from_json(told)
+        """Noise of the score of one training run; None if it was not measured."""
+        entry = self.results["noise"]
+        return None if entry is None else RecordedNoise.from_json(entry)
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the data; None where the trainer is a lab's own, or an instrument."""
+        """Fingerprint of the data; None for a custom trainer or an instrument."""
         found: str | None = self.results["data"]["fingerprint"]
         return found
 
     @property
     def spec(self) -> SweepSpec:
-        """The sweep file that was searched."""
+        """Specification of the sweep."""
         return spec_in(self.study)
 
     @property
     def weights(self) -> Path | None:
-        """The folder of the best trial's weights, if there are any."""
+        """Folder of the best trial's weights; None without weights."""
         folder = self.folder / WEIGHTS
         return folder if folder.is_dir() else None
 
     def files(self) -> pandas.DataFrame | None:
-        """The examples with their files and parts, see :func:`~aifs_tune.artifacts.data_files.study_files`; None if
-        they were
-        not recorded."""
+        """Examples with their files and splits, see :func:`~aifs_tune.artifacts.data_files.study_files`.
+
+        None if they were not recorded.
+        """
         import pandas as pd
 
         file = self.folder / "split.parquet"
         return pd.read_parquet(file) if file.is_file() else None
 
     def related(self) -> dict[str, Mapping[str, Any]]:
-        """The documents of the studies beside the study, by their names."""
+        """Documents of the related studies, by name."""
         found = [_json(file) for file in sorted((self.folder / RELATED).glob("*.json"))]
         return {str(document["name"]): document for document in found if spec_in(document)}
 
 
 def open_bundle(folder: str | Path) -> Bundle:
-    """Check every file of ``folder``, and read what it says. Nothing in it is executed.
+    """Check every file of a bundle, and read it. Nothing in it is executed.
 
     Raises
     ------
     NotFoundError
-        If it is no bundle.
+        If ``folder`` is not a bundle.
     DamagedError
-        Naming the first file that is not what the metadata say, and both hashes; or what in it cannot be read.
+        If a file is not the one that the metadata describe, or cannot be read. The message names the file.
     """
     location = Path(folder)
     sha256 = check_bundle(location)
     results, study = _json(location / RESULTS), _json(location / STUDY)
     if results.get("format") != _FORMAT or results.get("version") != VERSION:
-        said = f"{results.get('format')!r}, version {results.get('version')!r}"
-        raise DamagedError(f"{location / RESULTS}: is {said}; allowed: {_FORMAT!r}, version {VERSION}")
+        found = f"{results.get('format')!r}, version {results.get('version')!r}"
+        raise DamagedError(f"{location / RESULTS}: is {found}; allowed: {_FORMAT!r}, version {VERSION}")
     bundle = Bundle(location, sha256, results, study, read_sweep(location / BEST))
     try:
         _ = bundle.name, bundle.value, bundle.seed, bundle.noise, bundle.fingerprint, bundle.results["objective"]
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{location / RESULTS}: says too little ({type(error).__name__}: {error})") from error
+        raise DamagedError(
+            f"{location / RESULTS}: an entry is missing or invalid ({type(error).__name__}: {error})"
+        ) from error
     return bundle
 
 
 def with_data_at(spec: SweepSpec, data: str | Path | None) -> SweepSpec:
-    """``spec`` with its data at ``data``, a folder, a file or a URL as ``run --data`` takes it; None: where it says.
+    """``spec`` with its data at ``data``: a folder, file or URL, as for ``run --data``. None changes nothing.
 
     Raises
     ------
     DataError
-        If it names no data that could lie anywhere, or ``data`` is the URL of none.
+        If the trainer takes no data, or if the URL is invalid.
     """
     trainer_entry = find_trainer_entry(spec)
     if data is None:
         return spec
     if trainer_entry is None:
-        raise DataError("--data: the trainer is given no data by us; allowed: no --data")
+        raise DataError("--data: the trainer of this study takes no data; allowed: no --data")
     location: Path | str = data if isinstance(data, str) and is_url(data) else Path(data).absolute()
     if isinstance(location, str) and (wrong := url_problem(location)) is not None:
         raise DataError(f"--data: {wrong}")
@@ -143,58 +146,85 @@ def with_data_at(spec: SweepSpec, data: str | Path | None) -> SweepSpec:
 
 
 def needs_data(spec: SweepSpec) -> bool:
-    """Whether ``spec`` learns from a folder or file that is not where it says."""
+    """Whether the folder or file of the data of ``spec`` does not exist here."""
     name = local_data(spec)
     return name is not None and not Path(name).exists()
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        told = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{file}: cannot be read ({error})") from error
-    if not isinstance(told, dict):
-        raise DamagedError(f"{file}: is no JSON object")
-    return told
+    if not isinstance(content, dict):
+        raise DamagedError(f"{file}: is not a JSON object")
+    return content
 
 
 def check_trainer_here(spec: SweepSpec) -> None:
-    """Refuse a lab's own trainer that is not on this machine: code is never part of a bundle.
+    """Check that a custom trainer can be imported here: a bundle contains no code.
 
     Raises
     ------
     RequestError
-        Naming the module.
+        If it cannot be imported. The message names the module.
     """
     try:
         check_trainer(spec)
     except RequestError as error:
         if spec.trainer is not None and ":" in spec.trainer.name:
             raise RequestError(
-                f"{error}\nA bundle holds no code, and {spec.trainer.name} is the lab's own: put its module into the "
-                "current folder or the environment"
+                f"{error}\nA bundle contains no code, and {spec.trainer.name} is a custom trainer. Put its module into "
+                "the current folder, or install it"
             ) from error
         raise
 
 
 IMPORTED = "imported"
-"""Fact of a study that came from a bundle: the SHA-256 of its metadata, and the study's name there."""
+"""Fact of an imported study: the SHA-256 of the bundle's metadata, and the name of the study there."""
 
 
 def import_study(
     folder: str | Path, *, storage: str | None = None, study: str | None = None, data: str | Path | None = None
 ) -> Study:
-    """Store the study of the bundle in ``folder``, with the confirmations beside it and the best trial's weights.
+    """Import the study of a bundle into a storage, with its related studies and the weights of its best trial.
 
-    ``study`` is what it is called here, ``PROJECT/NAME`` in a project; None for its own name. ``data`` is where the
-    data lie here, as for ``run --data``: needed to go on with the search, not to look at it.
+    Every file is compared with its SHA-256 first. Nothing in the bundle is executed.
+
+    Parameters
+    ----------
+    folder
+        The folder of the bundle.
+    storage : str, optional
+        URL of the storage. Default: the storage that commands use without ``--storage``.
+    study : str, optional
+        New name of the study, ``PROJECT/NAME`` in a project. Default: its name in the bundle.
+    data : str or Path, optional
+        Folder, file or URL of the data, as for ``run --data``. It is needed to continue the search, not to read the
+        study. Default: the location in the sweep file.
+
+    Returns
+    -------
+    Study
+        The imported study.
 
     Raises
     ------
     NotFoundError
-        If it is no bundle; DamagedError if a file is not what the metadata say, or no study could be so.
+        If the folder is not a bundle.
+    DamagedError
+        If a file is not the one that the metadata describe, or if the study in it is invalid.
     ConflictError
-        If the storage has a study of that name, or of one beside it.
+        If the storage already has a study with this name, or with the name of a related study.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("oven", space={"heat": {"type": "float", "low": 20, "high": 90, "unit": "K"}})
+    >>> trial = study.tell(study.ask(), 0.5)
+    >>> made = aifs_tune.export("oven", "oven-bundle")
+    >>> copy = aifs_tune.import_study("oven-bundle", storage="sqlite:///other.db", study="lab/oven")
+    >>> copy.name, copy.best.value
+    ('lab/oven', 0.5)
     """
     bundle = open_bundle(folder)
     name = study or bundle.name
@@ -206,9 +236,9 @@ def import_study(
     with opened.writing():
         taken = [each for each in documents if each in study_names(opened)]
         if taken:
-            raise ConflictError(f"{opened.shown} has a study {taken[0]!r} already; choose another name with --study")
+            raise ConflictError(f"{opened.shown} already has a study {taken[0]!r}; choose another name with --study")
         made = {
-            each: copied_study(opened, each, _here(document, bundle, name), specs[each])
+            each: copied_study(opened, each, _imported(document, bundle, name), specs[each])
             for each, document in documents.items()
         }
     _take_files(made[name], bundle)
@@ -216,13 +246,13 @@ def import_study(
 
 
 def _renamed(related: str, exported: str, name: str) -> str:
-    """What a study beside is called: as before, with another beginning."""
+    """New name of a related study: the suffix stays, and the name of the study before it changes."""
     short = related.rpartition("/")[2].removeprefix(exported.rpartition("/")[2])
     return f"{name}{short}" if short.startswith("-") else f"{name}-{short}"
 
 
-def _here(document: Mapping[str, Any], bundle: Bundle, name: str) -> dict[str, Any]:
-    """The document with what is only true here: names of studies, and no files but those that are stored next."""
+def _imported(document: Mapping[str, Any], bundle: Bundle, name: str) -> dict[str, Any]:
+    """The document of a study with its new names, and without its file record, which is stored separately."""
     try:
         attributes = {key: value for key, value in document["attributes"].items() if key != f"{FACT}{FILES}"}
     except (KeyError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""The page that a bundle is opened by: a model card, with the head in YAML that Hugging Face reads."""
+"""Model card of a bundle: ``README.md`` with the YAML head that Hugging Face reads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 from aifs_tune._util.scalars import show
 from aifs_tune.publishing.bundle.citation import Citation
 from aifs_tune.publishing.bundle.files import KERAS, ONNX, WEIGHTS, ModelFiles
+from aifs_tune.publishing.bundle.ro_crate import NO_LICENCE
 
 _TASKS = {
     "images": "image-classification",
@@ -20,10 +21,9 @@ _TASKS = {
 
 
 def card_text(results: Mapping[str, Any], citation: Citation, model: ModelFiles, about: Mapping[str, Any]) -> str:
-    """Markdown with a YAML head; ``results`` are those of ``results.json``, ``about`` names and descriptions of the
-    files."""
-    parts = [_head(results, citation, model), f"# {citation.title}\n", _found(results)]
-    parts += [_configuration(results), _scores(results), _model(model, results), _data(results), _again(results)]
+    """Text of the model card; ``results`` is ``results.json``, ``about`` has the name and description of each file."""
+    parts = [_head(results, citation, model), f"# {citation.title}\n", _summary(results)]
+    parts += [_configuration(results), _scores(results), _model(model, results), _data(results), _commands(results)]
     parts += [_limits(results), _files(about), _citation(citation)]
     return "\n".join(part for part in parts if part)
 
@@ -46,16 +46,15 @@ def _head(results: Mapping[str, Any], citation: Citation, model: ModelFiles) -> 
 
 
 def _dataset(results: Mapping[str, Any]) -> str:
-    return str(results["data"]["name"] or "what the trainer itself reads")
+    return str(results["data"]["name"] or "data that the trainer reads itself")
 
 
-def _found(results: Mapping[str, Any]) -> str:
+def _summary(results: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{n} {state}" for state, n in results["n_trials"].items() if n)
     objective, best = results["objective"], results["best"]
     text = (
-        f"The best configuration of the study `{results['study']}`, which searched for the "
-        f"{'highest' if objective['mode'] == 'max' else 'lowest'} `{objective['metric']}`: trial {best['trial']} "
-        f"with {best['value']:.6g}. Trials: {counts}."
+        f"The study `{results['study']}` searched for the {'highest' if objective['mode'] == 'max' else 'lowest'} "
+        f"`{objective['metric']}`. The best trial is trial {best['trial']} with {best['value']:.6g}. Trials: {counts}."
     )
     if results["description"]:
         text += f"\n\n{results['description']}"
@@ -72,14 +71,14 @@ def _scores(results: Mapping[str, Any]) -> str:
     lines = ["## Scores\n", "| metric | value |", "|---|---|"]
     metrics = best["metrics"] or {results["objective"]["metric"]: best["value"]}
     lines += [f"| `{name}` | {'' if value is None else f'{value:.6g}'} |" for name, value in metrics.items()]
-    at = "" if best["epoch"] is None else f" of epoch {best['epoch']}"
+    epoch = "" if best["epoch"] is None else f"These scores are from epoch {best['epoch']}. "
     lines += [
         "",
-        f"These are{at} on the data that chose the configuration, and so look better than they are: it was the best of "
+        f"{epoch}The scores are optimistic: the configuration was selected on the same data, as the best of "
         f"{sum(results['n_trials'].values())} trials.",
     ]
     for confirmation in results["confirmations"]:
-        lines += [f"\nTrained again, on fresh seeds and folds (`{confirmation['confirmation']}`):\n"]
+        lines += [f"\nTrained again with fresh seeds and folds (`{confirmation['confirmation']}`):\n"]
         lines += [f"- {verdict}" for verdict in confirmation["verdicts"]]
         lines += [
             f"- {each['name']}: mean {each['mean']:.4g}" + (f" +- {each['sd']:.2g}" if each["sd"] is not None else "")
@@ -87,15 +86,15 @@ def _scores(results: Mapping[str, Any]) -> str:
             if each["mean"] is not None
         ]
     if not results["confirmations"]:
-        lines.append("No confirmation on fresh seeds and folds was made.")
+        lines.append("Not confirmed yet with fresh seeds and folds.")
     lines += _test_lines(results["test"])
     return "\n".join([*lines, ""])
 
 
 def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
     if test is None:
-        return ["\nThe test part has not been answered."]
-    lines = [f"\nOn the test part, answered once, by {test['candidate']}:\n"]
+        return ["\nThe test set has not been used yet."]
+    lines = [f"\nEvaluated once on the test set, with {test['candidate']}:\n"]
     for each in [test["classes"]] if "classes" in test else test["targets"]:
         for name, score in each["scores"].items():
             value, low, high = (
@@ -112,65 +111,69 @@ def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
 def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
     lines = ["## Model\n"]
     if model.inputs:
-        lines += [f"Takes {model.inputs}, prepared as in training; gives {model.outputs}.\n"]
+        lines += [f"Input: {model.inputs}, prepared as in training. Output: {model.outputs}.\n"]
     if f"{WEIGHTS}/weights.npz" in model.about and model.inputs:
         lines += ["```text", "from pathlib import Path"]
         lines += ["from aifs_tune.trainers.load import load_network", ""]
         lines += [f'load_network(Path("{WEIGHTS}")).predict(inputs)', "```", ""]
-    for path, what in ((ONNX, "onnxruntime.InferenceSession"), (KERAS, "keras.models.load_model")):
+    for path, loader in ((ONNX, "onnxruntime.InferenceSession"), (KERAS, "keras.models.load_model")):
         if path in model.about:
-            lines.append(f'- `{path}`: `{what}("{path}")`, computed in float32')
-    lines += [f"- no {kind} file: {why}" for kind, why in model.missing.items()]
+            lines.append(f'- `{path}`: load it with `{loader}("{path}")`. It computes in float32.')
+    lines += [f"- There is no {kind} file: {why}." for kind, why in model.missing.items()]
     if results["precision"] == "mixed_bfloat16":
-        lines.append("- it was measured in mixed bfloat16; in float32 its answers differ slightly")
+        lines.append("- The scores were measured in mixed bfloat16. In float32 the predictions differ slightly.")
     return "\n".join([*lines, ""])
 
 
 def _data(results: Mapping[str, Any]) -> str:
     data = results["data"]
-    apart = "; they are not part of this folder" if data["local"] else ""
-    lines = ["## Data\n", f"Learnt from: {_dataset(results)}{apart}."]
+    outside = " The data are not part of this folder." if data["local"] else ""
+    lines = ["## Data\n", f"Training data: {_dataset(results)}.{outside}"]
     if data["fingerprint"]:
         lines.append(f"Fingerprint of content, labels and split: `{data['fingerprint']}`.")
     if data["examples"]:
         counts = ", ".join(f"{part} {n}" for part, n in data["examples"].items())
-        lines.append(f"Which example is in which part is in `split.csv`, with the SHA-256 of its file: {counts}.")
+        lines.append(f"`split.csv` lists the split of each example and the SHA-256 of its file: {counts}.")
     elif data["missing"]:
-        lines.append(f"No split: {data['missing']}.")
+        lines.append(f"The split is not included: {data['missing']}.")
     return "\n".join([*lines, ""])
 
 
-def _again(results: Mapping[str, Any]) -> str:
+def _commands(results: Mapping[str, Any]) -> str:
     data = " --data DATA" if results["data"]["local"] else ""
     return (
         "## Run it again\n\n```text\n"
-        f"aifs-tune reproduce .{data}   # with the same seed and fresh ones: is the score within the noise?\n"
-        f"aifs-tune run best.yaml{data}   # the best configuration alone\n"
-        f"aifs-tune import .{data}   # all trials into a storage of your own, to go on from\n```\n"
+        f"aifs-tune reproduce .{data}   # train again with the same seed and fresh seeds, and compare the scores\n"
+        f"aifs-tune run best.yaml{data}   # train the best configuration alone\n"
+        f"aifs-tune import .{data}   # copy all trials into your storage, to continue the search\n```\n"
     )
 
 
 def _limits(results: Mapping[str, Any]) -> str:
-    lines = ["## Limits\n", "- What was measured holds for data like these."]
+    lines = ["## Limits\n", "- The results hold for data like these."]
     if results["noise"] is None:
-        lines.append("- How much the score scatters over seeds was not measured.")
+        lines.append("- The noise of the score was not measured.")
     else:
         noise = results["noise"]
         lines.append(
-            f"- The score scatters by {noise['sd']:.2g} (standard deviation, {noise['n']} trainings of {noise['of']})."
+            f"- The noise of the score is {noise['sd']:.2g} "
+            f"(standard deviation, {noise['n']} training runs: {noise['of']})."
         )
     if results["environment_of"] == "export":
-        lines.append("- The environment is that of the export; that of the search was not recorded.")
+        lines.append(
+            "- `environment.json` describes the environment of the export. "
+            "The environment of the search was not recorded."
+        )
     return "\n".join([*lines, ""])
 
 
 def _files(about: Mapping[str, Any]) -> str:
     rows = [f"| `{name}` | {description} |" for name, (_, description) in sorted(about.items())]
-    return "\n".join(["## Files\n", "| file | what |", "|---|---|", *rows, ""])
+    return "\n".join(["## Files\n", "| file | content |", "|---|---|", *rows, ""])
 
 
 def _citation(citation: Citation) -> str:
     people: Sequence[str] = [each.name for each in citation.authors]
-    licence = f"Licence: [{citation.licence}]({citation.licence_url})." if citation.licence else ""
-    told = f"By {', '.join(people)}; see `CITATION.cff`." if people else "No author was stated."
-    return f"## Citation\n\n{told} {licence or 'No licence was stated: ask the authors before you use it.'}\n"
+    licence = f"Licence: [{citation.licence}]({citation.licence_url})." if citation.licence else NO_LICENCE
+    authors = f"Authors: {', '.join(people)}. See `CITATION.cff`." if people else "No author is given."
+    return f"## Citation\n\n{authors} {licence}\n"

@@ -1,4 +1,4 @@
-"""What the studies beside a study say of it: confirmations, the test part, and how much its best trial scatters."""
+"""Results of the studies that belong to a study: confirmations, test evaluation and noise."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ _KINDS = "confirm|compare|noise|test"
 
 @dataclass(frozen=True)
 class RecordedNoise:
-    """The standard deviation ``sd`` of a single training's score over ``n`` trainings, and what they were ``of``."""
+    """Noise of the score of one training run: standard deviation ``sd`` of ``n`` runs; ``of`` describes the runs."""
 
     sd: float
     n: int
     of: str
 
     def to_json(self) -> dict[str, Any]:
-        """As ``results.json`` has it."""
+        """The object in ``results.json``."""
         return dict(vars(self))
 
     @staticmethod
     def from_json(entry: Mapping[str, Any]) -> RecordedNoise:
-        """What :meth:`to_json` made."""
+        """Read what :meth:`to_json` made."""
         return RecordedNoise(float(entry["sd"]), int(entry["n"]), str(entry["of"]))
 
 
 def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
-    """The confirmations, comparisons, noise and test studies of ``study``, by name: those of its name, trainer and
-    data."""
+    """The confirmation, comparison, noise and test studies of ``study``, which share its name, trainer and data."""
     project, short = split_name(study.name)
     names = {short, study.spec.name}
     form = re.compile(rf"({'|'.join(map(re.escape, sorted(names)))})-({_KINDS})(-\d+)?")
@@ -48,12 +47,12 @@ def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
     for name in study_names(study.storage):
         its_project, its_short = split_name(name)
         there = find_study(study.storage, name) if its_project == project and form.fullmatch(its_short) else None
-        if there is not None and _is_about_the_same(there, study):
+        if there is not None and _is_same_task(there, study):
             found.append(there)
     return found
 
 
-def _is_about_the_same(one: StudyRecord, other: StudyRecord) -> bool:
+def _is_same_task(one: StudyRecord, other: StudyRecord) -> bool:
     if one.fact(CANDIDATES) is None and one.fact(TEST_EVALUATION) is None:
         return False
     return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
@@ -61,7 +60,7 @@ def _is_about_the_same(one: StudyRecord, other: StudyRecord) -> bool:
 
 @dataclass(frozen=True)
 class RelatedResults:
-    """What they found so far."""
+    """Related studies of a study, and their results so far."""
 
     studies: Sequence[StudyRecord]
     confirmations: Sequence[Confirmation]
@@ -69,23 +68,23 @@ class RelatedResults:
     noise: RecordedNoise | None
 
     def to_json(self) -> dict[str, Any]:
-        """As ``results.json`` has it."""
-        told = [
+        """The object in ``results.json``."""
+        confirmations = [
             found.to_json() | {"verdicts": [comparison.text for comparison in found.comparisons]}
             for found in self.confirmations
         ]
         noise = None if self.noise is None else self.noise.to_json()
-        return {"confirmations": told, "test": self.test, "noise": noise}
+        return {"confirmations": confirmations, "test": self.test, "noise": noise}
 
 
 def related(study: StudyRecord, best: Trial) -> RelatedResults:
-    """What stands beside ``study``, whose best trial is ``best``."""
+    """Related studies of ``study``, whose best trial is ``best``, and their results."""
     studies = find_related_studies(study)
     confirmations = []
     for each in studies:
         try:
             confirmations.append(read_confirmation(study.storage, each.name))
-        except NotFoundError:  # of a test part, or without a result yet
+        except NotFoundError:  # a test study, or a confirmation without a result yet
             continue
     tested = find_evaluation(study.storage, study.name)
     return RelatedResults(
@@ -94,7 +93,7 @@ def related(study: StudyRecord, best: Trial) -> RelatedResults:
 
 
 def _noise_in(confirmations: Sequence[Confirmation], best: Trial) -> RecordedNoise | None:
-    """Of the best configuration where it was trained again, else of the one that was trained most often."""
+    """Noise of the best configuration if it was trained again, else of the configuration with the most runs."""
     found = []
     for confirmation in confirmations:
         for candidate in confirmation.candidates:

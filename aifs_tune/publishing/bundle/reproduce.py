@@ -1,4 +1,4 @@
-"""The best configuration of a bundle, trained again here: does it reach the recorded score within the noise?"""
+"""Reproduction of a bundle: training of its best configuration again, and comparison of the scores."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from aifs_tune.trainers.factory import find_trainer_entry
 
 CONFIDENCE = 0.95
 TOLERANCE = 1e-6
-"""Two scores are the same if they differ by less, or by less of the larger one."""
+"""Largest absolute or relative difference of two scores that count as the same."""
 
 
 @dataclass(frozen=True)
 class ReproductionVerdict:
-    """How a configuration did when it was trained again.
+    """Scores of a configuration that was trained again, and whether they reproduce the recorded score.
 
-    ``same_seed`` is the score with the seed of the recorded trial, None if that training failed; ``fresh`` those of
-    other seeds that ended well. ``noise`` is the standard deviation of a single training: the recorded one, else that
-    of ``fresh``; None where there is neither.
+    ``same_seed`` is the score with the seed of the recorded trial, None if that training run failed. ``fresh`` has the
+    scores of the other seeds whose run was successful. ``noise`` is the recorded noise, else the noise of ``fresh``,
+    else None.
     """
 
     metric: str
@@ -49,19 +49,22 @@ class ReproductionVerdict:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the same seed gave the same score."""
+        """Whether the recorded seed gave the recorded score."""
         return self.same_seed is not None and math.isclose(
             self.same_seed, self.recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE
         )
 
     @property
     def mean(self) -> float | None:
-        """Of the fresh seeds."""
+        """Mean score of the fresh seeds; None without any."""
         return float(np.mean(self.fresh)) if self.fresh else None
 
     def limit(self, n: int) -> float | None:
-        """How far the mean of ``n`` trainings lies from one other, as a rule: the 95 % prediction interval of Student's
-        t with the degrees of freedom of the noise, t sd sqrt(1 + 1 / n); None without noise."""
+        """Largest difference between the mean of ``n`` training runs and one other run that is within the noise.
+
+        It is the half width of the 95 % prediction interval, t sd sqrt(1 + 1 / n), of Student's t with the degrees of
+        freedom of the noise. None without noise.
+        """
         if self.noise is None:
             return None
         from scipy.stats import t
@@ -71,7 +74,7 @@ class ReproductionVerdict:
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether the same seed gave the same score, or one within the noise, and the fresh ones do on the average."""
+        """Whether the score of the recorded seed and the mean of the fresh seeds are within the noise."""
         if self.same_seed is None:
             return False
         return (self.is_exact or self._within(self.same_seed, 1)) and (
@@ -84,47 +87,50 @@ class ReproductionVerdict:
 
     @property
     def text(self) -> str:
-        """In words, a line for each thing that was compared."""
-        lines = [f"recorded: {self.metric} {self.recorded:.6g}", f"the same seed: {self._same_text()}"]
+        """The verdict in words, one line for each comparison."""
+        lines = [f"recorded: {self.metric} {self.recorded:.6g}", f"same seed: {self._same_text()}"]
         if self.mean is not None:
             limit = self.limit(len(self.fresh))
             each = ", ".join(f"{value:.4g}" for value in self.fresh)
             seeds = "1 fresh seed" if len(self.fresh) == 1 else f"{len(self.fresh)} fresh seeds"
-            lines.append(f"{seeds}: mean {self.mean:.4g} ({each}), {self._away(self.mean, limit)}")
+            lines.append(f"{seeds}: mean {self.mean:.4g} ({each}), {self._difference_text(self.mean, limit)}")
         if self.noise is not None:
-            lines.append(f"noise: {self.noise.sd:.2g} (standard deviation, {self.noise.n} trainings: {self.noise.of})")
+            lines.append(
+                f"noise: {self.noise.sd:.2g} (standard deviation, {self.noise.n} training runs: {self.noise.of})"
+            )
         lines.append(self._conclusion())
         return "\n".join(lines)
 
     def _same_text(self) -> str:
         if self.same_seed is None:
-            return "the training failed"
+            return "the training run failed"
         if self.is_exact:
             return f"{self.same_seed:.6g}, the same score"
-        return f"{self.same_seed:.6g}, {self._away(self.same_seed, self.limit(1))}"
+        return f"{self.same_seed:.6g}, {self._difference_text(self.same_seed, self.limit(1))}"
 
-    def _away(self, value: float, limit: float | None) -> str:
-        off = f"{value - self.recorded:+.2g} from the recorded one"
+    def _difference_text(self, value: float, limit: float | None) -> str:
+        difference = f"{value - self.recorded:+.2g} from the recorded score"
         if limit is None:
-            return f"{off}; nothing says how much is noise"
-        return f"{off}, {'within' if abs(value - self.recorded) <= limit else 'OUTSIDE of'} {limit:.2g}"
+            return f"{difference}, the noise is unknown"
+        relation = "within" if abs(value - self.recorded) <= limit else "OUTSIDE"
+        return f"{difference}, {relation} the noise limit of {limit:.2g}"
 
     def _conclusion(self) -> str:
         if self.is_reproduced:
-            return "REPRODUCED" + (": to the last digit" if self.is_exact else ": within the noise")
+            return "REPRODUCED: " + ("the same score" if self.is_exact else "within the noise")
         if self.same_seed is None:
-            return "NOT REPRODUCED: the training failed"
+            return "NOT REPRODUCED: the training run failed"
         if self.is_exact:
             return (
-                "NOT REPRODUCED: only with its own seed. Fresh seeds give another score: the recorded one was the best "
-                "of many trials, and is partly the luck of its seed"
+                "NOT REPRODUCED: only the recorded seed gives the recorded score. Fresh seeds give another score. The "
+                "recorded score was the best of many trials, and is partly due to chance"
             )
         if self.noise is None:
-            return "NOT REPRODUCED: another score, and no noise to judge it by; allowed: --seeds 2 or more measure it"
-        return "NOT REPRODUCED: outside of the noise"
+            return "NOT REPRODUCED: another score, and the noise is unknown. Measure the noise with --seeds 2 or more"
+        return "NOT REPRODUCED: outside the noise"
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """A JSON object, as ``aifs-tune reproduce --json`` prints it."""
         return {
             "metric": self.metric,
             "recorded": self.recorded,
@@ -140,22 +146,22 @@ class ReproductionVerdict:
 
 
 def noise_of_fresh(fresh: Sequence[float]) -> RecordedNoise | None:
-    """What fresh seeds alone say of the noise; None for fewer than two."""
+    """Noise of the scores of fresh seeds; None for fewer than two."""
     if len(fresh) < 2:
         return None
-    return RecordedNoise(float(np.std(fresh, ddof=1)), len(fresh), "these fresh seeds, as none was recorded")
+    return RecordedNoise(float(np.std(fresh, ddof=1)), len(fresh), "these fresh seeds, because no noise was recorded")
 
 
 REPRODUCES = "reproduces"
-"""Fact of a study that trains the best configuration of a bundle again: what of which bundle."""
+"""Fact of a reproduction study: the bundle, the number of seeds and the difference of the data."""
 _SEED_OFFSET = 2_000_003
-"""Added to the seed of a study, so that its reproduction repeats none of its trainings, nor those of a confirmation."""
+"""Offset of the seed of a reproduction, so that it repeats no run of the study or of a confirmation."""
 MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The ``verdict``, the study that holds the trainings, and what differs in the data, if they were allowed to."""
+    """Result of :func:`reproduce`: verdict, study of the training runs, and difference of the data, if any."""
 
     verdict: ReproductionVerdict
     study: StudyRecord
@@ -163,11 +169,11 @@ class Reproduction:
 
     @property
     def is_reproduced(self) -> bool:
-        """See :class:`~aifs_tune.publishing.bundle.reproduce.Verdict`."""
+        """See :attr:`ReproductionVerdict.is_reproduced`."""
         return self.verdict.is_reproduced
 
     def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """A JSON object, as ``aifs-tune reproduce --json`` prints it."""
         return {"study": self.study.name, **self.verdict.to_json(), "changed_data": self.changed_data}
 
 
@@ -180,18 +186,58 @@ def reproduce(
     storage: str | None = None,
     options: SweepOptions | None = None,
 ) -> Reproduction:
-    """Train the best configuration of the bundle in ``folder`` with its own seed and with ``seeds`` fresh ones, and
-    compare. The trainings are a study, ``NAME-reproduce``; what was interrupted goes on where it was.
+    """Train the best configuration of a bundle again, and compare the scores.
 
-    ``data`` is where the data lie here, as for ``run --data``; they must be those that were recorded, unless
-    ``allow_changed_data``.
+    The configuration is trained with its recorded seed and with fresh seeds. The training runs are a study,
+    ``NAME-reproduce``. A second call continues an interrupted reproduction, and trains nothing twice.
+
+    Parameters
+    ----------
+    folder
+        The folder of the bundle.
+    data : str or Path, optional
+        Folder, file or URL of the data, as for ``run --data``. Default: the location in the sweep file.
+    seeds : int
+        Number of fresh seeds, 0 to 1000. Default: 3.
+    allow_changed_data : bool
+        Whether to train although the data differ from the recorded data. Default: False.
+    storage : str, optional
+        URL of the storage of the training runs. Default: the storage that commands use without ``--storage``.
+    options : SweepOptions, optional
+        Workers, time limit, Ray cluster and callback of the training runs. Default: those of a sweep.
+
+    Returns
+    -------
+    Reproduction
+        Its ``verdict`` has the scores, and ``is_reproduced`` says whether they are within the noise.
 
     Raises
     ------
     NotFoundError
-        If it is no bundle; DamagedError if a file is not what the metadata say, or its best configuration not one.
+        If the folder is not a bundle.
+    DamagedError
+        If a file is not the one that the metadata describe, or if ``best.yaml`` is not one configuration.
     RequestError
-        If the trainer is not here, the data are others, or the configuration cannot be trained again.
+        If the trainer cannot be imported here, or if the study is of an instrument.
+    DataError
+        If the data are not here.
+    ConflictError
+        If the data differ from the recorded data, unless ``allow_changed_data`` is set.
+
+    Examples
+    --------
+    >>> found = aifs_tune.reproduce("galaxies-bundle", data="survey/", seeds=3)  # doctest: +SKIP
+    >>> found.is_reproduced, found.verdict.mean  # doctest: +SKIP
+
+    Measurements of an instrument cannot be repeated:
+
+    >>> study = aifs_tune.open_study("oven", space={"heat": {"type": "float", "low": 20, "high": 90, "unit": "K"}})
+    >>> trial = study.tell(study.ask(), 0.5)
+    >>> made = aifs_tune.export("oven", "oven-bundle")
+    >>> aifs_tune.reproduce("oven-bundle")
+    Traceback (most recent call last):
+    ...
+    aifs_tune.errors.RequestError: study 'oven' is of an instrument, so its measurements cannot be repeated here
     """
     if not 0 <= seeds <= MAX_SEEDS:
         raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MAX_SEEDS}")
@@ -201,24 +247,24 @@ def reproduce(
     if free:
         raise DamagedError(f"{Path(folder) / BEST}: {', '.join(free)} can vary; allowed: one configuration, all fixed")
     if spec.trainer is None:
-        raise RequestError(f"study {bundle.name!r} is of an instrument: what it measured cannot be run again here")
+        raise RequestError(f"study {bundle.name!r} is of an instrument, so its measurements cannot be repeated here")
     check_trainer_here(spec)
     if needs_data(spec):
         name = bundle.results["data"]["name"]
-        raise DataError(f"the data of study {bundle.name!r}, {name}, are not part of the bundle; give --data PATH")
-    told = options or SweepOptions()
-    difference = _difference(bundle, spec, told)
+        raise DataError(f"the bundle does not contain the data of study {bundle.name!r} ({name}); give --data PATH")
+    options = options or SweepOptions()
+    difference = _difference(bundle, spec, options)
     if difference is not None and not allow_changed_data:
-        raise ConflictError(f"{difference}\nTo train on them all the same: --allow-changed-data")
+        raise ConflictError(f"{difference}\nUse --allow-changed-data to train on them anyway")
     opened = Storage(storage, create=True)
     with opened.writing():
         study = _study(opened, bundle, located(spec), seeds, difference)
-    told.finish(study)
+    options.finish(study)
     return Reproduction(_verdict(bundle, study, seeds), study, difference)
 
 
 def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str | None:
-    """What differs between the data here and those that were recorded; None if they are the same, or none are."""
+    """Difference between the data here and the recorded data; None if they are the same, or were not recorded."""
     trainer_entry = find_trainer_entry(spec)
     if trainer_entry is None or bundle.fingerprint is None:
         return None
@@ -231,15 +277,15 @@ def _difference(bundle: Bundle, spec: SweepSpec, options: SweepOptions) -> str |
     if prepared.fingerprint == bundle.fingerprint:
         return None
     before = bundle.files()
-    what = "which files changed is not known" if before is None else str(changes(before, prepared.files.to_frame()))
+    what = "the changed files are unknown" if before is None else str(changes(before, prepared.files.to_frame()))
     return (
-        f"the data are others than those of study {bundle.name!r} (fingerprint {prepared.fingerprint[:12]}, recorded "
+        f"the data differ from those of study {bundle.name!r} (fingerprint {prepared.fingerprint[:12]}, recorded "
         f"{bundle.fingerprint[:12]}): {what}"
     )
 
 
 def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, difference: str | None) -> StudyRecord:
-    """The study of these trainings, made or gone on with; another number behind the name is another reproduction."""
+    """The study of these training runs, new or to be continued; other reproductions have another number in the name."""
     wanted = {"bundle": bundle.sha256, "seeds": seeds, "changed_data": difference}
     base = f"{split_name(bundle.name)[1]}-reproduce"
     seed = (spec.search.seed + _SEED_OFFSET) % 2**32
@@ -249,9 +295,9 @@ def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, differ
         for each in (base, *(f"{base}-{n}" for n in range(2, len(study_names(storage)) + 3)))
         if _is_free(storage, each, wanted, sweep_spec)
     )
-    there = find_study(storage, name)
-    if there is not None:
-        return there
+    existing = find_study(storage, name)
+    if existing is not None:
+        return existing
 
     def create() -> StudyRecord:
         study = start_study(storage, sweep_spec, name, with_default=False)
@@ -270,8 +316,8 @@ def _study(storage: Storage, bundle: Bundle, spec: SweepSpec, seeds: int, differ
 def _is_free(storage: Storage, name: str, wanted: Mapping[str, Any], sweep_spec: SweepSpec) -> bool:
     if name not in study_names(storage):
         return True
-    there = find_study(storage, name)
-    return there is not None and there.fact(REPRODUCES) == wanted and there.spec.data == sweep_spec.data
+    existing = find_study(storage, name)
+    return existing is not None and existing.fact(REPRODUCES) == wanted and existing.spec.data == sweep_spec.data
 
 
 def _verdict(bundle: Bundle, study: StudyRecord, seeds: int) -> ReproductionVerdict:

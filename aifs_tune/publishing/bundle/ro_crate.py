@@ -1,4 +1,4 @@
-"""The metadata of a bundle: RO-Crate 1.1, with the SHA-256 and size of every file; writing and checking them."""
+"""RO-Crate 1.1 metadata of a bundle, with the SHA-256 and size of every file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from aifs_tune.publishing.bundle.citation import Citation
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/crate/1.1"
 _SHA256 = {"sha256": "http://schema.org/sha256"}
-"""A term that the context of RO-Crate 1.1 does not have yet."""
-NO_LICENCE = "No licence was stated: ask the authors before you use it."
+"""A term that the context of RO-Crate 1.1 lacks."""
+NO_LICENCE = "No licence is given. Ask the authors before you use these results."
 _TYPES = {
     ".yaml": "application/yaml",
     ".cff": "application/yaml",
@@ -33,7 +33,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the content of a bundle came about: times in ISO 8601, the version of aifs-tune."""
+    """Provenance of a bundle: start and end of the search in ISO 8601, and the version of aifs-tune."""
 
     description: str
     began: str
@@ -44,7 +44,9 @@ class Provenance:
 def write_metadata(
     folder: Path, about: Mapping[str, tuple[str, str]], citation: Citation, provenance: Provenance
 ) -> None:
-    """Describe all files in ``folder`` in its ``ro-crate-metadata.json``; ``about`` has name and description of each.
+    """Write ``ro-crate-metadata.json``, which describes all files in ``folder``.
+
+    ``about`` has the name and description of each file.
 
     Raises
     ------
@@ -63,8 +65,8 @@ def write_metadata(
     people = []
     for number, author in enumerate(citation.authors, start=1):
         identity = f"https://orcid.org/{author.orcid}" if author.orcid else f"#author-{number}"
-        told = {"name": author.name, "familyName": author.family}
-        people.append(crate.add(Person(crate, identity, told | ({"givenName": author.given} if author.given else {}))))
+        names = {"name": author.name, "familyName": author.family}
+        people.append(crate.add(Person(crate, identity, names | ({"givenName": author.given} if author.given else {}))))
     root = crate.root_dataset
     root["name"], root["description"], root["datePublished"] = citation.title, provenance.description, provenance.ended
     if people:
@@ -76,7 +78,12 @@ def write_metadata(
     software = {"@type": "SoftwareApplication", "name": "aifs-tune", "version": provenance.version}
     software |= {"softwareVersion": provenance.version}
     instrument = crate.add(ContextEntity(crate, "#aifs-tune", software))
-    action = {"@type": "CreateAction", "name": "The search", "startTime": provenance.began, "endTime": provenance.ended}
+    action = {
+        "@type": "CreateAction",
+        "name": "Hyperparameter search",
+        "startTime": provenance.began,
+        "endTime": provenance.ended,
+    }
     search = crate.add(ContextEntity(crate, "#search", action))
     search["instrument"], search["object"] = instrument, files["sweep.yaml"]
     search["result"] = [file for name, file in files.items() if name.startswith(("trials.", "model/"))]
@@ -88,34 +95,39 @@ def write_metadata(
 def _add_file(crate: Any, folder: Path, name: str, digest: str, about: tuple[str, str]) -> Any:
     suffix = PurePosixPath(name).suffix
     kind = _TYPES.get(suffix) or mimetypes.types_map.get(suffix) or "application/octet-stream"
-    told = {
+    properties = {
         "name": about[0],
         "description": about[1],
         "encodingFormat": kind,
         "contentSize": str((folder / name).stat().st_size),
         "sha256": digest,
     }
-    return crate.add_file(folder / name, dest_path=name, properties=told)
+    return crate.add_file(folder / name, dest_path=name, properties=properties)
 
 
 def check_bundle(folder: Path) -> str:
-    """Refuse ``folder`` unless its files are just those that its metadata describe; the SHA-256 of the metadata.
+    """Check that the files in ``folder`` are exactly those that its metadata describe.
+
+    Returns
+    -------
+    str
+        The SHA-256 of the metadata.
 
     Raises
     ------
     NotFoundError
-        If it is no bundle.
+        If ``folder`` is not a bundle.
     DamagedError
-        Naming the first file that is missing, is too many or has another content, and both hashes; or if the metadata
-        are none, or describe something outside of the folder.
+        If a file is missing, unexpected or changed; the message names the first one and both hashes. Also if the
+        metadata are invalid, or describe a file outside the folder.
     """
     file = folder / METADATA
     try:
         content = file.read_bytes()
     except OSError as error:
         raise NotFoundError(
-            f"{folder}: is no bundle ({METADATA}: {error.strerror}); make one with: aifs-tune export"
-        ) from (None)
+            f"{folder}: is not a bundle ({METADATA}: {error.strerror}); make one with: aifs-tune export"
+        ) from None
     expected = dict(_described(file, content))
     own = hashlib.sha256(content).hexdigest()
     check_hashes(folder, {**expected, METADATA: own}, says=METADATA)
@@ -123,18 +135,18 @@ def check_bundle(folder: Path) -> str:
 
 
 def _described(file: Path, content: bytes) -> dict[str, str]:
-    """The hash of each file that the metadata describe."""
+    """The SHA-256 of each file that the metadata describe."""
     try:
         entities = {entity["@id"]: entity for entity in json.loads(content)["@graph"]}
         conforms = entities[METADATA]["conformsTo"]["@id"]
         files = {i: each for i, each in entities.items() if each["@type"] == "File" and not i.startswith("#")}
         found = {unquote(name): str(entity["sha256"]) for name, entity in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{file}: describes no bundle ({type(error).__name__}: {error})") from error
+        raise DamagedError(f"{file}: does not describe a bundle ({type(error).__name__}: {error})") from error
     if conforms != PROFILE:
         raise DamagedError(f"{file}: conforms to {conforms!r}; allowed: {PROFILE}")
     for name in found:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or "://" in name:
-            raise DamagedError(f"{file}: describes {name!r}, outside of the bundle; allowed: files below its folder")
+            raise DamagedError(f"{file}: describes {name!r}, which is outside the bundle; allowed: files in its folder")
     return found

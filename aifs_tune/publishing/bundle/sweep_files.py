@@ -1,4 +1,4 @@
-"""The sweep files of a bundle: the one that was searched, and the best configuration as one that ``run`` takes."""
+"""Sweep files of a bundle: the sweep of the study, and its best configuration for ``aifs-tune run``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aifs_tune.config.loading import load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DamagedError, RequestError
 
-_PLAIN = {
+_ONE_TRIAL = {
     "sampler": "random",
     "scheduler": "none",
     "grace_epochs": None,
@@ -23,11 +23,11 @@ _PLAIN = {
     "timeout_s": None,
     "trials": 1,
 }
-"""Of ``search``, where one configuration is trained and none is sought."""
+"""Settings of ``search`` that train one configuration without a search."""
 
 
 def published(spec: SweepSpec) -> SweepSpec:
-    """``spec`` with the names of its files alone: where they lay is nobody's business, and nobody's else's place."""
+    """``spec`` with file names instead of paths: paths of this machine are private, and useless elsewhere."""
     found: dict[str, Any] = {}
     if spec.data is not None:
         found["data"] = _named(spec.data)
@@ -46,13 +46,13 @@ def _named(data: DataSpec) -> DataSpec:
             update[section] = held.model_copy(update={key: Path(getattr(held, key).name)})
     if data.url is not None and data.url.startswith("file:"):
         raise RequestError(
-            "data.url: a file of this machine; allowed in a bundle: a folder or file, or a URL of s3, gs, az"
+            "data.url: names a file of this machine; allowed in a bundle: a folder or file, or a URL of s3, gs or az"
         )
     return data.model_copy(update=update)
 
 
 def local_data(spec: SweepSpec) -> str | None:
-    """The name of the folder or file that ``spec`` learns from; None if it is simulated, ships or has a URL."""
+    """Name of the data folder or file of ``spec``; None for simulated data, bundled data or a URL."""
     data = spec.data
     if data is None:
         return None
@@ -67,28 +67,30 @@ def local_data(spec: SweepSpec) -> str | None:
 
 
 def data_name(spec: SweepSpec) -> str | None:
-    """What ``spec`` learns from, in words: a name, a URL, or where such data come from; None where it has no data."""
+    """Description of the data of ``spec``: a name, a URL or their origin; None without data."""
     data = spec.data
     if data is None:
         return None
     if data.table is not None and data.table.file is None and data.table.bundled is not None:
         return f"the table {data.table.bundled} of scikit-learn"
-    return local_data(spec) or data.url or "simulated data, which are drawn from the numbers in the sweep file"
+    return local_data(spec) or data.url or "simulated data, generated from the settings in the sweep file"
 
 
-def best_sweep(spec: SweepSpec, answer: Mapping[str, Any]) -> SweepSpec:
-    """A sweep of one trial whose configuration is that of ``answer``, as ``best --json`` prints it: all parameters are
-    fixed, what was inactive is left out, and what it took over from other trials is replayed."""
+def best_sweep(spec: SweepSpec, summary: Mapping[str, Any]) -> SweepSpec:
+    """A sweep of one trial with the configuration of ``summary``, the object that ``best --json`` prints.
+
+    All parameters are fixed, inactive ones are left out, and changes by population-based training are replayed.
+    """
     document = spec.model_dump(mode="json")
-    document["space"] = dict(answer["params"])
-    document["replay"] = answer.get("replay", document["replay"])
+    document["space"] = dict(summary["params"])
+    document["replay"] = summary.get("replay", document["replay"])
     document |= {"constraints": [], "mixtures": [], "exclude": []}
-    document["search"] |= _PLAIN
+    document["search"] |= _ONE_TRIAL
     return parse_sweep(document)
 
 
 def sweep_text(spec: SweepSpec, comment: str) -> str:
-    """YAML with all defaults written out, so that other ones change nothing."""
+    """YAML with all defaults written out, so that a change of a default has no effect."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     document = spec.model_dump(mode="json")
     document["space"] = {name: _short(entry) for name, entry in document["space"].items()}
@@ -96,18 +98,18 @@ def sweep_text(spec: SweepSpec, comment: str) -> str:
 
 
 def _short(entry: Mapping[str, Any]) -> Any:
-    """A fixed parameter of which nothing else is said as its value alone."""
-    beside = [value for key, value in entry.items() if key not in ("type", "value")]
-    return entry["value"] if entry["type"] == "fixed" and not any(beside) else entry
+    """A parameter of a sweep file; a fixed one without other settings as its value alone."""
+    others = [value for key, value in entry.items() if key not in ("type", "value")]
+    return entry["value"] if entry["type"] == "fixed" and not any(others) else entry
 
 
 def read_sweep(file: Path) -> SweepSpec:
-    """A sweep file of a bundle.
+    """Read a sweep file of a bundle.
 
     Raises
     ------
     DamagedError
-        If it is none.
+        If the file is not a valid sweep file.
     """
     try:
         return load_sweep_file(file)

@@ -1,6 +1,6 @@
-"""What a report is made of: frozen values that know nothing of HTML, PDF or Markdown.
+"""Building blocks of a report, as frozen values that are independent of HTML, PDF and Markdown.
 
-All text is plain: each format escapes it, so that a name which looks like markup stays a name.
+All text is plain. Each format escapes it, so a name that looks like markup stays a name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Some sentences; a ``verdict`` is what a reader should take away, a ``note`` what is worth less ink."""
+    """A paragraph of text; a ``verdict`` is the main result, a ``note`` is less important."""
 
     text: str
     kind: Literal["plain", "verdict", "note"] = "plain"
@@ -19,14 +19,14 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A few lines that belong together."""
+    """A list of short items."""
 
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to type or to paste."""
+    """Lines to type or paste."""
 
     text: str
     language: str
@@ -34,7 +34,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; ``align`` has one letter a column, l for words and r for numbers."""
+    """A table of text cells; ``align`` has one letter for each column, ``l`` for text and ``r`` for numbers."""
 
     caption: str
     header: tuple[str, ...]
@@ -44,12 +44,14 @@ class Table:
     def __post_init__(self) -> None:
         widths = {len(self.header), len(self.align), *map(len, self.rows)}
         if len(widths) > 1:
-            raise ValueError(f"table {self.caption!r}: rows of {sorted(widths)} cells; allowed: all alike")
+            raise ValueError(
+                f"table {self.caption!r}: the numbers of cells differ ({sorted(widths)}); allowed: the same in each row"
+            )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture ``svg``, of ``width`` and ``height`` in points; ``alt`` says in words what it shows."""
+    """An SVG picture; ``width`` and ``height`` are in points, ``alt`` describes the picture in words."""
 
     svg: str
     caption: str
@@ -63,7 +65,7 @@ ReportBlock: TypeAlias = Paragraph | Bullets | Code | Table | Figure
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A titled part of a report."""
+    """A section of a report."""
 
     title: str
     blocks: tuple[ReportBlock, ...]
@@ -71,7 +73,7 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class ReportDocument:
-    """All that is to be read of a study, in any format."""
+    """The content of a report, independent of its format."""
 
     title: str
     subtitle: str
@@ -80,5 +82,5 @@ class ReportDocument:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """In the order in which they are read."""
+        """All figures, in reading order."""
         return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Figure))

@@ -1,4 +1,4 @@
-"""The works that a report cites, by key."""
+"""References that a report cites, and the sampler and scheduler texts that cite them."""
 
 from __future__ import annotations
 
@@ -47,37 +47,36 @@ SAMPLER: dict[str, tuple[str, tuple[str, ...]]] = {
     "aifs": ("a Gaussian process over configurations and epochs, with expected improvement", ("rasmussen2006",)),
     "tpe": ("a tree-structured Parzen estimator", ("bergstra2011", "akiba2019")),
     "gp": ("a Gaussian process", ("rasmussen2006", "akiba2019")),
-    "cmaes": ("covariance matrix adaptation", ("hansen2001", "akiba2019")),
-    "qmc": ("scrambled Sobol points", ("sobol1967", "akiba2019")),
-    "nsga2": ("a genetic algorithm of several objectives", ("deb2002", "akiba2019")),
-    "nsga3": ("a genetic algorithm of several objectives", ("deb2014", "akiba2019")),
-    "grid": ("every configuration of a grid", ("akiba2019",)),
-    "brute_force": ("every configuration", ("akiba2019",)),
-    "random": ("uniform draws", ("akiba2019",)),
+    "cmaes": ("the covariance matrix adaptation evolution strategy (CMA-ES)", ("hansen2001", "akiba2019")),
+    "qmc": ("a scrambled Sobol sequence", ("sobol1967", "akiba2019")),
+    "nsga2": ("the multi-objective genetic algorithm NSGA-II", ("deb2002", "akiba2019")),
+    "nsga3": ("the multi-objective genetic algorithm NSGA-III", ("deb2014", "akiba2019")),
+    "grid": ("a grid search", ("akiba2019",)),
+    "brute_force": ("an exhaustive search of all configurations", ("akiba2019",)),
+    "random": ("uniform random sampling", ("akiba2019",)),
 }
-"""What each sampler is, and whom it cites."""
+"""Description and citations of each sampler."""
 
 SCHEDULER: dict[str, tuple[str, tuple[str, ...]]] = {
     "aifs": (
-        "stopped once an epoch more of them was expected to gain less than an epoch of a new configuration, by the "
-        "same model",
+        "stopped early when the same model expected one more epoch to gain less than one epoch of a new configuration",
         (),
     ),
     "asha": ("stopped early by asynchronous successive halving", ("li2020",)),
     "hyperband": ("stopped early by asynchronous Hyperband", ("li2018",)),
-    "median": ("stopped early where they were below the median of the others", ("golovin2017",)),
-    "pbt": ("one population whose worst took over weights of its best", ("jaderberg2017",)),
+    "median": ("stopped early when they were worse than the median of the other trials", ("golovin2017",)),
+    "pbt": ("trained as one population, in which the worst trials copied the weights of the best", ("jaderberg2017",)),
 }
-"""What each scheduler did with trials."""
+"""What each scheduler did with the trials, and its citations."""
 
 
 def cited(keys: Iterable[str]) -> str:
-    """``[nadeau2003, holm1979]`` with a space before, or nothing."""
+    """Citations in brackets after a space, such as `` [nadeau2003, holm1979]``; empty without keys."""
     found = list(keys)
     return f" [{', '.join(found)}]" if found else ""
 
 
 def references_in(texts: Iterable[str]) -> tuple[str, ...]:
-    """The works whose keys stand in brackets somewhere in ``texts``, in the order of the keys."""
+    """References whose keys are cited in brackets in ``texts``, sorted by key."""
     named = {key.strip() for text in texts for group in re.findall(r"\[([^\[\]]*)\]", text) for key in group.split(",")}
     return tuple(f"[{key}] {work}" for key, work in sorted(REFERENCES.items()) if key in named)

@@ -1,4 +1,4 @@
-"""The confirmation: scores on each fresh division in pairs, and what each configuration differs by."""
+"""Confirmation section of a report: paired scores on each fresh split, and differences from the baseline."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aifs_tune.publishing.report.formatting import DASH, count, cut, shown, with
 
 
 def confirmation_section(context: ReportContext) -> ReportSection:
-    """Every confirmation of the study, the newest first."""
+    """All confirmations of the study, the newest first."""
     if not context.confirmations:
-        none = "None has been made. The best value above is that of the search, and so is partly luck."
+        none = "Not confirmed yet. The best value above is from the search, so it is partly due to chance."
         return ReportSection("Confirmation", (Paragraph(none, "note"),))
     blocks: list[ReportBlock] = []
     for found in reversed(context.confirmations):
@@ -33,7 +33,7 @@ def confirmation_section(context: ReportContext) -> ReportSection:
 
 
 def results_table(found: Confirmation) -> Table:
-    """A row a configuration: its mean, and its difference from the baseline with interval, p and effect size."""
+    """One row for each configuration: mean, and difference from the baseline with interval, p and effect size."""
     by_name = {comparison.name: comparison for comparison in found.comparisons}
     rows = []
     for each in found.candidates:
@@ -41,13 +41,13 @@ def results_table(found: Confirmation) -> Table:
         kept = values[np.isfinite(values)]
         mean = f"{kept.mean():.4f}" if len(kept) else DASH
         spread = f"{kept.std(ddof=1):.4f}" if len(kept) > 1 else DASH
-        told = (cut(each.name), mean, spread, f"{len(kept)} of {len(values)}")
-        rows.append((*told, *_compared(by_name.get(each.name))))
+        summary = (cut(each.name), mean, spread, f"{len(kept)} of {len(values)}")
+        rows.append((*summary, *_compared(by_name.get(each.name))))
     n = len(found.scores.splits)
     return Table(
-        f"{cut(found.scores.metric)} ({found.scores.mode}) over {count(n, 'fresh division')} of the data. Differences "
-        "are from the baseline, above 0 where better; p is adjusted by Holm's procedure; d is the effect size.",
-        ("configuration", "mean", "sd", "trainings", "difference", "p", "d", "Wilcoxon p"),
+        f"{cut(found.scores.metric)} ({found.scores.mode}) on {count(n, 'fresh split')} of the data. The difference is "
+        "from the baseline; positive is better. p is adjusted by Holm's procedure. d is the effect size.",
+        ("configuration", "mean", "sd", "runs", "difference", "p", "d", "Wilcoxon p"),
         tuple(rows),
         "lrrrrrrr",
     )
@@ -84,7 +84,7 @@ def _pairs_figure(found: Confirmation) -> Figure:
         axes = canvas.subplots()
         positions = np.arange(len(names))
         for i, column in enumerate(scores.T):
-            known = "one division" if i == 0 else None
+            known = "one split" if i == 0 else None
             axes.plot(positions, column, "-o", color=PALE, mec=GREY, mfc="white", ms=4, lw=0.9, label=known)
         for position, values in zip(positions, scores, strict=True):
             kept = values[np.isfinite(values)]
@@ -99,9 +99,9 @@ def _pairs_figure(found: Confirmation) -> Figure:
     n = len(found.scores.splits)
     return picture(
         draw,
-        caption=f"Scores on each division, those of one division joined: only the differences along a line count. n = "
-        f"{count(n, 'division')}.",
-        alt=f"{cut(found.scores.metric)} of {count(len(names), 'configuration')} on {count(n, 'division')}.",
+        caption="Scores on each split. A line joins the scores of one split: compare configurations along a line. "
+        f"n = {count(n, 'split')}.",
+        alt=f"{cut(found.scores.metric)} of {count(len(names), 'configuration')} on {count(n, 'split')}.",
     )
 
 
@@ -118,13 +118,15 @@ def _differences_figure(found: Confirmation) -> Figure:
             bars = [[middle - low], [high - middle]]
             axes.errorbar([middle], [position], xerr=bars, fmt="o", color=colour, capsize=4, lw=1.6)
         axes.set_yticks(range(len(tested)), [f"{label(each.name)}\n{each.verdict}" for each in tested])
-        axes.set(xlabel=f"difference from {label(tested[0].baseline)} in {label(found.scores.metric)}, right is better")
+        axes.set(
+            xlabel=f"difference from {label(tested[0].baseline)} in {label(found.scores.metric)} (right is better)"
+        )
         axes.set_ylim(len(tested) - 0.5, -0.5)
 
     return picture(
         draw,
-        caption=f"Differences from {cut(tested[0].baseline)} with intervals, corrected as the verdicts are. n = "
-        f"{count(tested[0].n_pairs, 'pair')}.",
+        caption=f"Differences from {cut(tested[0].baseline)} with intervals. The intervals are corrected for multiple "
+        f"comparisons, as the verdicts are. n = {count(tested[0].n_pairs, 'pair')}.",
         alt="; ".join(each.text for each in tested),
         height_in=0.9 + 0.55 * len(tested),
     )

@@ -1,4 +1,4 @@
-"""Everything that a report says, read from the storage once."""
+"""Data of a report, read from the storage once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 _MAX_CONFIRMATIONS = 100
-"""Confirmations of one study that are looked for."""
+"""Largest number of confirmations that are read."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """The data of a study as they lie on this machine: examples in each part, and where to open them."""
+    """The data of a study on this machine: number of examples in each split, and their location."""
 
     kind: str
     sizes: dict[str, int]
@@ -40,9 +40,9 @@ class ReportData:
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """A study with what was made of it: its confirmations, the oldest first, its noise floor and its test part.
+    """A study with its confirmations (the oldest first), its noise floor and its evaluation on the test set.
 
-    ``data`` is None, and ``data_problem`` says why, where they cannot be read on this machine.
+    ``data`` is None if the data cannot be read on this machine; ``data_problem`` then says why.
     """
 
     study: StudyRecord
@@ -56,51 +56,56 @@ class ReportContext:
 
     @property
     def objective(self) -> Objective:
+        """The first objective of the study."""
         return self.study.spec.objective
 
     @property
     def metric(self) -> str:
+        """Name of the objective's metric."""
         return self.objective.metric
 
     @property
     def is_better_high(self) -> bool:
+        """Whether higher values of the objective are better."""
         return self.objective.mode == "max"
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """The newest one."""
+        """The newest confirmation; None if there is none."""
         return self.confirmations[-1] if self.confirmations else None
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        """Parameters that are searched."""
+        """Names of the parameters that are not fixed."""
         return tuple(name for name, parameter in self.study.spec.space.items() if parameter.type != "fixed")
 
     @cached_property
     def counts(self) -> dict[State, int]:
+        """Number of trials in each state."""
         return self.study.counts()
 
     @cached_property
     def analysis(self) -> Analysis:
+        """Tables of the study's analysis."""
         from aifs_tune.analysis.study_tables import Analysis
 
         return Analysis(self.study, noise=None if self.noise is None else self.noise.sd)
 
     @cached_property
     def measured_noise(self) -> tuple[float, str] | None:
-        """The standard deviation of one measurement, and of what it was learnt; None where it is not known."""
+        """Standard deviation of one measurement, and what it was measured on; None if unknown."""
         if self.noise is not None:
-            return self.noise.sd, count(self.noise.n, "training") + " of the default configuration"
+            return self.noise.sd, count(self.noise.n, "training run") + " of the default configuration"
         found = self.analysis.noise
         return None if found is None else (found, "configurations that were measured several times")
 
     @cached_property
     def test_set_classes(self) -> HeldOutClasses | None:
-        """What the answers of the test part are worth, if they are of classes."""
+        """Scores of the predictions on the test set; None if the targets are not classes."""
         return None if self.tested is None else self.tested.classes
 
     def of_state(self, *states: str) -> list[Trial]:
-        """The trials in these states that have a value."""
+        """Trials in these states that have a finite value."""
         return [
             trial
             for trial in self.trials
@@ -109,18 +114,28 @@ class ReportContext:
 
 
 def gather(study: StudyRecord, *, with_data: bool = True, tell: Callable[[str], None] | None = None) -> ReportContext:
-    """What is known of ``study``, and of its data if asked for. ``tell`` hears what is being read.
+    """Read everything that a report of ``study`` needs.
+
+    Parameters
+    ----------
+    study
+        The study.
+    with_data
+        Whether to read the data set too.
+    tell
+        Called with a line of text at each step.
 
     Raises
     ------
     RequestError
-        If the study is a confirmation, a noise floor or a test of another one; NotFoundError while no trial is
-        complete.
+        If the study is a confirmation, a noise measurement or a test evaluation of another study.
+    NotFoundError
+        If no trial is complete.
     """
     if study.fact(CANDIDATES) is not None or study.fact(TEST_EVALUATION) is not None:
         raise RequestError(
-            f"study {study.name!r} evaluates configurations of another one; allowed: a report of that study, which "
-            "has what was found here"
+            f"study {study.name!r} evaluates configurations of another study; write a report of that study instead: it "
+            "includes these results"
         )
     best = study.best
     data, problem = _data_of(study, tell or (lambda _line: None)) if with_data else (None, "")
@@ -140,12 +155,12 @@ def _confirmations(study: StudyRecord) -> Iterator[Confirmation]:
     for found in _evaluations(study, f"{study.name}-confirm"):
         try:
             yield read_confirmation(study.storage, found.name)
-        except NotFoundError:  # nothing of it has ended
+        except NotFoundError:  # no trial has finished
             continue
 
 
 def _evaluations(study: StudyRecord, name: str) -> Iterator[StudyRecord]:
-    """The studies of candidates that are called so, with a number from the second on."""
+    """Studies of candidates with this name, or with this name and a number from 2."""
     for n in range(1, _MAX_CONFIRMATIONS + 1):
         found = find_study(study.storage, name if n == 1 else f"{name}-{n}")
         if found is None:
@@ -155,10 +170,12 @@ def _evaluations(study: StudyRecord, name: str) -> Iterator[StudyRecord]:
 
 
 def _noise_of(study: StudyRecord) -> Noise | None:
-    """That of the default configuration, as measured last with the same trainer, data and objective; else that of the
-    baseline of the newest confirmation."""
+    """Noise of the default configuration, measured with the same trainer, data and objective (the newest measurement).
+
+    Without one, the noise of the baseline in the newest confirmation; None without that.
+    """
     names = dict.fromkeys((f"{study.name}-noise", f"{study.spec.name}-noise"))
-    found = [each for name in names for each in _evaluations(study, name) if _is_same_question(each, study)]
+    found = [each for name in names for each in _evaluations(study, name) if _is_same_task(each, study)]
     confirmed = [each for each in _evaluations(study, f"{study.name}-confirm") if _has_baseline(each)]
     for each in (*reversed(found), *reversed(confirmed)):
         try:
@@ -172,22 +189,18 @@ def _has_baseline(found: StudyRecord) -> bool:
     return bool(found.fact(CANDIDATES)[0]["name"] == BASELINE)
 
 
-def _is_same_question(found: StudyRecord, study: StudyRecord) -> bool:
+def _is_same_task(found: StudyRecord, study: StudyRecord) -> bool:
     parts = ("trainer", "data", "objective")
     return all(getattr(found.spec, part) == getattr(study.spec, part) for part in parts)
 
 
 def _data_of(study: StudyRecord, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
-    """The data as they are prepared here, if they are those of the study."""
-    if study.spec.trainer is None or study.spec.data is None:
-        return None, ""
-    from aifs_tune.trainers.factory import find_trainer_entry
-
+    """The prepared data of this machine; None, and the reason, if they are not those of the study."""
     trainer_entry = find_trainer_entry(study.spec)
     if trainer_entry is None:
         return None, ""
     if study.spec.data.url is not None:
-        return None, "they are in an object store, from which a report copies nothing"
+        return None, "the data are in an object store, and a report does not download them"
     from aifs_tune.data.sources import prepare, sizes_of
 
     try:
@@ -196,12 +209,12 @@ def _data_of(study: StudyRecord, tell: Callable[[str], None]) -> tuple[ReportDat
             study.spec.data, trainer_entry.kind, strict=False, tell=lambda _line: None, progress=lambda *_: None
         )
     except AifsTuneError:
-        return None, "they are not on this machine"
+        return None, "the data are not on this machine"
     if study.fingerprint not in (None, prepared.fingerprint):
-        return None, "they have changed since the sweep"
+        return None, "the data have changed since the sweep"
     return ReportData(trainer_entry.kind, sizes_of(prepared.location, trainer_entry.kind), prepared.location), ""
 
 
 def n_finished(context: ReportContext) -> int:
-    """Trials that have ended, however they did."""
+    """Number of trials in a final state."""
     return sum(context.counts[state] for state in FINAL)

@@ -1,6 +1,6 @@
-"""Pictures drawn by matplotlib as SVG: the same data give the same bytes, and several stand on one page.
+"""Drawing of figures as SVG with matplotlib, reproducible to the byte.
 
-The only module that starts matplotlib. Text stays text, so that a page shows any script and a reader can search it.
+No other module imports matplotlib to draw. Text in a figure stays text, so a page shows any script and can be searched.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from aifs_tune.publishing.report.blocks import Figure
 from aifs_tune.publishing.report.formatting import cut
 
 WIDTH_IN = 5.6
-"""Of a picture in inches: its letters, of 9 points, are then large enough on a telephone too."""
+"""Width of a figure in inches; text of 9 points is then readable on a phone too."""
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#007A59", "#A64D83", "#3A8FBF", "#B07A00"
-"""Told apart by people who do not see all colours (after Okabe and Ito), and dark enough on white."""
+"""Colours that colour-blind readers can tell apart (after Okabe and Ito), and that are dark enough on white."""
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, PALE, INK = "#6b6b6b", "#c4c4c4", "#1a1a1a"
-LABEL = 26
-"""Characters of a label in a picture."""
+MAX_LABEL_CHARS = 26
+"""Longest label in a figure."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -60,7 +60,7 @@ _FONTS = "'DejaVu Sans', Verdana, sans-serif"
 def picture(
     draw: Callable[[Any], None], *, caption: str, alt: str, height_in: float = 3.0, width_in: float = WIDTH_IN
 ) -> Figure:
-    """What ``draw`` puts on an empty figure of matplotlib.
+    """Draw a figure: ``draw`` is called with an empty matplotlib figure.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def picture(
 
 
 def _small(svg: str, alt: str) -> str:
-    """The element alone, with what is never looked at left out, and ids that no other picture has."""
+    """The SVG element alone, without metadata and comments, and with ids that are unique on a page."""
     body = svg[svg.index("<svg") :]
     body = re.sub(
         r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL
@@ -104,13 +104,12 @@ def _small(svg: str, alt: str) -> str:
 
 
 def label(text: object) -> str:
-    """A name in a picture."""
-    return cut(str(text), LABEL)
+    """A name as a label, cut to :data:`MAX_LABEL_CHARS`."""
+    return cut(str(text), MAX_LABEL_CHARS)
 
 
 def robust_limits(values: Sequence[float], mode: str) -> tuple[float, float, int]:
-    """Ends of an axis that has what matters of an objective, and how many values lie outside: a few far worse ones do
-    not press all others into a line."""
+    """Limits of an axis that leave out a few far worse values, and the number of values outside."""
     import numpy as np
 
     known = np.sort(np.asarray(values, dtype=float))
@@ -127,10 +126,10 @@ def robust_limits(values: Sequence[float], mode: str) -> tuple[float, float, int
 
 
 def to_log(axis: Any) -> None:
-    """Give an axis of matplotlib a logarithmic scale with plain numbers."""
+    """Give a matplotlib axis a logarithmic scale with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis._set_axes_scale("log")
     axis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda x, _place: f"{x:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda x, _position: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""Numbers and lists as a sentence has them."""
+"""Formatting of numbers, names and lists for the text of a report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aifs_tune._util.scalars import Scalar
 
 DASH = "–"
 MAX_CELL_CHARS = 60
-"""Characters of a cell or label; what is longer is cut."""
+"""Longest text of a cell; longer text is cut."""
 
 
 def shown(value: Scalar | None) -> str:
-    """A value of a parameter or metric."""
+    """The value of a parameter or metric as text."""
     if value is None:
         return DASH
     if isinstance(value, bool):
@@ -39,35 +39,35 @@ def listed(words: Iterable[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """Text with a capital letter and a full stop."""
     text = text.strip()
     return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def format_duration(seconds: float | None) -> str:
-    """A duration, with a decimal where it is short."""
+    """A duration; below 10 s with one decimal."""
     if seconds is None or seconds >= 10:
         return DASH if seconds is None else duration(seconds)
     return f"{seconds:.1f} s"
 
 
-def cut(text: str, longest: int = MAX_CELL_CHARS) -> str:
-    """Text on one line, without characters that cannot be seen, of at most ``longest`` characters."""
+def cut(text: str, max_chars: int = MAX_CELL_CHARS) -> str:
+    """Text on one line, without invisible characters, cut to ``max_chars`` characters."""
     visible = "".join(" " if unicodedata.category(c).startswith("C") or c.isspace() else c for c in text)
     whole = " ".join(visible.split())
-    return whole if len(whole) <= longest else whole[: longest - 1].rstrip() + "…"
+    return whole if len(whole) <= max_chars else whole[: max_chars - 1].rstrip() + "…"
 
 
 def with_interval(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
-    """``0.742 [0.701, 0.780]``; the value alone where there is no interval."""
+    """A value with its interval, such as ``0.742 [0.701, 0.780]``; the value alone without one."""
     if low is None or high is None or low != low or high != high:
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def subsample(items: Sequence[int], most: int) -> list[int]:
-    """At most ``most`` of them, evenly spaced, with the first and the last."""
-    if len(items) <= most:
+def subsample(items: Sequence[int], max_items: int) -> list[int]:
+    """At most ``max_items`` items, evenly spaced, with the first and the last."""
+    if len(items) <= max_items:
         return list(items)
-    step = (len(items) - 1) / max(most - 1, 1)
-    return [items[round(i * step)] for i in range(most)]
+    step = (len(items) - 1) / max(max_items - 1, 1)
+    return [items[round(i * step)] for i in range(max_items)]

@@ -1,4 +1,4 @@
-"""How the search went: its best value trial by trial, learning curves, what stopping saved, cost against quality."""
+"""Search history section of a report: best value by trial, learning curves, savings of early stopping, and cost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from aifs_tune.publishing.report.figures import BLUE, GREEN, GREY, ORANGE, PALE,
 from aifs_tune.publishing.report.formatting import DASH, count, cut, format_duration, sentence, shown, subsample
 
 MAX_POINTS = 600
-"""In one picture; what is left out is said."""
+"""Largest number of points in one figure; its caption says how many are drawn."""
 MAX_CURVES = 60
+"""Largest number of learning curves in one figure."""
 
 
 def history_section(context: ReportContext) -> ReportSection:
-    """Pictures of the trials in their order."""
+    """Figures of the trials in their order."""
     blocks: list[ReportBlock] = []
     if len(context.of_state("complete", "pruned")) < 2:
-        blocks.append(Paragraph("One trial has a result: there is no course to draw.", "note"))
+        blocks.append(Paragraph("Only one trial has a result, so there is no history to draw.", "note"))
     else:
         blocks.append(history_figure(context))
     if any(trial.epochs > 1 for trial in context.trials):
@@ -32,11 +33,11 @@ def history_section(context: ReportContext) -> ReportSection:
         blocks.append(cost)
     if context.study.spec.trade_off:
         blocks.append(_front_figure(context))
-    return ReportSection("The search", tuple(blocks))
+    return ReportSection("Search history", tuple(blocks))
 
 
 def history_figure(context: ReportContext) -> Figure:
-    """Each trial's value and the best so far, with the noise floor as an error bar."""
+    """The value of each trial and the best so far, with the noise as an error bar."""
     complete, pruned = context.of_state("complete"), context.of_state("pruned")
     values = [float(trial.value or 0.0) for trial in (*complete, *pruned)]
     low, high, n_outside = robust_limits(values, context.objective.mode)
@@ -66,11 +67,11 @@ def history_figure(context: ReportContext) -> Figure:
     notes = f" n = {count(len(complete), 'complete trial')}"
     notes += f", {len(pruned):,} stopped early." if pruned else "."
     if len(complete) + len(pruned) > MAX_POINTS:
-        notes += f" Of many trials some {MAX_POINTS:,} are drawn, evenly spaced."
+        notes += f" About {MAX_POINTS:,} trials are drawn, evenly spaced."
     if n_outside:
-        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside."
+        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside the axis."
     if context.measured_noise is not None:
-        notes += f" The bar is what one configuration scatters by, known from {context.measured_noise[1]}."
+        notes += f" The error bar is the noise of one measurement, from {context.measured_noise[1]}."
     return picture(
         draw,
         caption=f"{cut(context.metric)} of each trial, and the best so far.{notes}",
@@ -80,7 +81,7 @@ def history_figure(context: ReportContext) -> Figure:
 
 
 def _best_so_far(context: ReportContext) -> tuple[list[int], list[float]]:
-    """Where the best complete value changed, and to what."""
+    """Trials that improved the best complete value, and the new best values."""
     sign = 1 if context.is_better_high else -1
     numbers: list[int] = []
     best: list[float] = []
@@ -97,7 +98,7 @@ def _some(trials: list[Any]) -> list[Any]:
 
 
 def _curves_figure(context: ReportContext) -> Figure | None:
-    """Of the best trial, the better half of some others, and those that were stopped."""
+    """Learning curves of the best trial and of other trials, evenly chosen."""
     table: Any = context.analysis.curves()
     table = table[table["value"].notna()]
     lines = {int(number): rows for number, rows in table.groupby("trial") if len(rows) > 1}
@@ -122,30 +123,30 @@ def _curves_figure(context: ReportContext) -> Figure | None:
             rows = lines[number]
             axes.plot(rows["epoch"], rows["value"], style, color=colour, lw=0.8, alpha=0.55, label=known)
         if own is not None:
-            axes.plot(own["epoch"], own["value"], color=ORANGE, lw=2, label=f"the best, trial {context.best.number}")
+            axes.plot(own["epoch"], own["value"], color=ORANGE, lw=2, label=f"best (trial {context.best.number})")
         axes.set(xlabel="epoch", ylabel=label(context.metric), ylim=(low, high))
         axes.xaxis.get_major_locator().set_params(integer=True)
         canvas.legend(loc="outside upper left", ncols=3)
 
     n_drawn = len(others) + (own is not None)
-    notes = f" n = {count(len(lines), 'trial')}" + (f", {n_drawn} of them drawn." if n_drawn < len(lines) else ".")
+    notes = f" n = {count(len(lines), 'trial')}" + (f", {n_drawn} of them are drawn." if n_drawn < len(lines) else ".")
     if n_outside:
-        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside."
+        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside the axis."
     return picture(
         draw,
         caption=f"Learning curves.{notes}",
-        alt=f"{cut(context.metric)} by epoch of {count(n_drawn, 'trial')}; the thick line is the best one.",
+        alt=f"{cut(context.metric)} by epoch of {count(n_drawn, 'trial')}; the thick line is the best trial.",
     )
 
 
 def _saved_blocks(context: ReportContext) -> list[ReportBlock]:
-    """What stopping saved, by state; nothing where no trial was stopped."""
+    """Epochs and time that early stopping saved, by state; empty if no trial was stopped."""
     table: Any = context.analysis.saved()
     if table.empty or not context.counts["pruned"] or context.study.spec.trainer is None:
         return []
     rows = tuple(
         (
-            {"pruned": "stopped early", "all": "together"}.get(row.state, row.state),
+            {"pruned": "stopped early", "all": "total"}.get(row.state, row.state),
             f"{row.n_trials:,}",
             f"{row.epochs:,} of {row.epochs_full:,}",
             DASH if pd.isna(row.seconds) else f"{format_duration(row.seconds)} of {format_duration(row.seconds_full)}",
@@ -154,8 +155,8 @@ def _saved_blocks(context: ReportContext) -> list[ReportBlock]:
         for row in table.itertuples()
     )
     how = str(table.attrs.get("remark", ""))
-    caption = f"What stopping trials early saved. {sentence(how)}".strip()
-    return [Table(caption, ("trials", "n", "epochs", "training", "saved"), rows, "lrrrr")]
+    caption = f"Epochs and time saved by early stopping. {sentence(how)}".strip()
+    return [Table(caption, ("trials", "n", "epochs", "training time", "saved"), rows, "lrrrr")]
 
 
 def _cost_figure(context: ReportContext) -> Figure | None:
@@ -181,17 +182,17 @@ def _cost_figure(context: ReportContext) -> Figure | None:
             ms=4,
             label="best for its cost",
         )
-        axes.set(xlabel="time of the trial in s", ylabel=label(context.metric), ylim=(low, high))
+        axes.set(xlabel="trial time (s)", ylabel=label(context.metric), ylim=(low, high))
         if spread > 20 and math.isfinite(spread):
             to_log(axes.xaxis)
         canvas.legend(loc="outside upper left", ncols=2)
 
     notes = f" n = {count(len(table), 'trial')}."
     if n_outside:
-        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside."
+        notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside the axis."
     return picture(
         draw,
-        caption=f"Cost against quality: no other trial is both better and cheaper than those on the line.{notes}",
+        caption=f"Cost against quality. No trial is both better and cheaper than a trial on the line.{notes}",
         alt=f"{cut(context.metric)} against seconds of {count(len(table), 'trial')}; "
         f"{len(front)} are best for their cost.",
     )
@@ -219,6 +220,6 @@ def _front_figure(context: ReportContext) -> Figure:
     also = f" Further objectives ({', '.join(each.metric for each in others)}) are not drawn." if others else ""
     return picture(
         draw,
-        caption=f"What is traded off. n = {count(len(both), 'trial')}, {len(front)} on the front.{also}",
+        caption=f"Pareto front of the objectives. n = {count(len(both), 'trial')}, {len(front)} on the front.{also}",
         alt=f"{cut(first.metric)} against {cut(second.metric)}; {count(len(front), 'trial')} on the Pareto front.",
     )

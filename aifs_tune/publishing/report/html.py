@@ -1,4 +1,4 @@
-"""A report as one HTML page: nothing is loaded, nothing runs, so it opens anywhere and stays as it is."""
+"""Rendering of a report as one HTML page, without scripts and without anything to load."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from aifs_tune.publishing.report.blocks import (
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MAX_UNWRAPPED_CHARS = 34
-"""Characters of the longest cell of a column that is kept on one line."""
+"""Longest cell of a column that does not wrap."""
 
 
 def to_html(report: ReportDocument) -> str:
-    """The page."""
+    """Render ``report`` as an HTML page."""
     numbers = _Numbers()
     sections = [_section(section, numbers) for section in report.sections]
     links = "".join(
@@ -55,7 +55,7 @@ def to_html(report: ReportDocument) -> str:
 
 
 class _Numbers:
-    """Figures and tables are counted."""
+    """Counters of figures and tables."""
 
     def __init__(self) -> None:
         self._n = {"Figure": 0, "Table": 0}
@@ -113,6 +113,6 @@ def _table(table: Table, number: str) -> Iterator[str]:
 
 
 def _figure(figure: Figure, number: str) -> str:
-    said = f'role="img" aria-label="{escape(figure.alt)}" '
-    svg = figure.svg.replace("<svg ", f"<svg {said}", 1)
+    role = f'role="img" aria-label="{escape(figure.alt)}" '
+    svg = figure.svg.replace("<svg ", f"<svg {role}", 1)
     return f'<figure>\n{svg}\n<figcaption><b class="n">{number}</b> {escape(figure.caption)}</figcaption>\n</figure>\n'

@@ -1,4 +1,4 @@
-"""Single tables of a report, as LaTeX (booktabs) and as CSV, for a paper."""
+"""Tables of a report for a paper, as LaTeX (booktabs) or CSV."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from aifs_tune.publishing.report.blocks import Table
 from aifs_tune.publishing.report.confirmation import results_table
 from aifs_tune.publishing.report.context import ReportContext, gather
 from aifs_tune.publishing.report.methods import space_table
-from aifs_tune.publishing.report.test_part import class_table
+from aifs_tune.publishing.report.test_set import class_table
 from aifs_tune.publishing.report.trials import top_table
 from aifs_tune.study.record import record_of
 from aifs_tune.study.study import Study
 
 PaperTable: TypeAlias = Literal["results", "test", "space", "trials"]
 PAPER_TABLES: tuple[PaperTable, ...] = get_args(PaperTable)
-"""Configurations compared, or the best trials where nothing is confirmed; the classes of the test part; what was
-searched; the best trials."""
+"""Names of the tables.
+
+``results`` compares the configurations of the newest confirmation, or lists the best trials if there is none. ``test``
+is the classification report on the test set, ``space`` the search space and ``trials`` the best trials."""
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -50,16 +52,38 @@ _SPECIAL = {
     "]": "{]}",
 }
 _MINUS = re.compile(r"(?<![\w}])\{-\}(?=\d)|(?<=\{\[\})\{-\}(?=\d)")
-"""A hyphen before a number, as it has been escaped."""
+"""An escaped hyphen before a number."""
 
 
 def paper_table(study: Study, name: PaperTable = "results") -> Table:
-    """One table of the report of ``study``; see :data:`PAPER_TABLES`.
+    """Make one table of the report of a study, for a paper.
+
+    Parameters
+    ----------
+    study
+        The study.
+    name : {"results", "test", "space", "trials"}
+        ``results`` compares the configurations of the newest confirmation, or lists the best trials if there is none;
+        ``test`` is the classification report on the test set; ``space`` is the search space; ``trials`` lists the best
+        trials. Default: ``results``.
+
+    Returns
+    -------
+    Table
+        Caption, header and rows as text; :func:`to_latex` renders it.
 
     Raises
     ------
     NotFoundError
-        While no trial is complete, or for ``test`` if no classes of a test part were answered.
+        If no trial is complete, or for ``test`` if no classes of a test set were predicted.
+
+    Examples
+    --------
+    >>> from aifs_tune.publishing.report import paper_table
+    >>> study = aifs_tune.open_study("oven", space={"heat": {"type": "float", "low": 20, "high": 90, "unit": "K"}})
+    >>> trial = study.tell(study.ask(), 0.5)
+    >>> paper_table(study, "space").rows
+    (('heat', 'float', '20 to 90', 'K', '–'),)
     """
     return _TABLES[name](gather(record_of(study), with_data=False))
 
@@ -69,14 +93,14 @@ def _results(context: ReportContext) -> Table:
 
 
 def _trials(context: ReportContext) -> Table:
-    return top_table(context, longest=200)
+    return top_table(context, max_chars=200)
 
 
 def _test(context: ReportContext) -> Table:
     found = context.test_set_classes
     if found is None:
         raise NotFoundError(
-            f"study {context.study.name!r}: no classes of a test part were answered; let the best configuration do it "
+            f"study {context.study.name!r} has no predicted classes of a test set; evaluate the best configuration "
             f"with: aifs-tune confirm {context.study.name} --test"
         )
     return class_table(found)
@@ -91,7 +115,30 @@ _TABLES: dict[PaperTable, Callable[[ReportContext], Table]] = {
 
 
 def to_latex(table: Table) -> str:
-    r"""A ``table`` with ``\caption``; it needs ``\usepackage{booktabs}``."""
+    r"""Render a table as LaTeX.
+
+    Parameters
+    ----------
+    table
+        A table, as :func:`paper_table` makes it.
+
+    Returns
+    -------
+    str
+        A ``table`` environment with a caption. It needs ``\usepackage{booktabs}`` and ``\usepackage[T1]{fontenc}``.
+
+    Examples
+    --------
+    >>> from aifs_tune.publishing.report import paper_table, to_latex
+    >>> study = aifs_tune.open_study("oven", space={"heat": {"type": "float", "low": 20, "high": 90, "unit": "K"}})
+    >>> trial = study.tell(study.ask(), 0.5)
+    >>> print(to_latex(paper_table(study, "space")))
+    % needs \usepackage{booktabs} and \usepackage[T1]{fontenc}
+    \begin{table}
+    ...
+    heat & float & 20 to 90 & K & -- \\
+    ...
+    """
     lines = [
         "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}",
         r"\begin{table}",
@@ -110,7 +157,7 @@ def to_latex(table: Table) -> str:
 
 
 def latex(text: str) -> str:
-    """Text without meaning to LaTeX."""
+    """Escape ``text`` for LaTeX."""
     plain = " ".join(text.split())
     return _MINUS.sub("$-$", "".join(_SPECIAL.get(letter, letter) for letter in plain))
 
@@ -120,8 +167,10 @@ def _latex_row(cells: tuple[str, ...]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Header and rows; a dash is an empty cell. What a spreadsheet would take for a formula begins with an
-    apostrophe."""
+    """Render a table as CSV.
+
+    A dash becomes an empty cell. An apostrophe precedes text that a spreadsheet would read as a formula.
+    """
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow([_escape_csv(cell) for cell in table.header])

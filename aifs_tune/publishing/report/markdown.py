@@ -1,4 +1,4 @@
-"""A report as Markdown, with its pictures as files beside it."""
+"""Rendering of a report as Markdown, with its figures as separate SVG files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$@])")
 
 @dataclass(frozen=True)
 class Markdown:
-    """The text, and the SVG files that it shows by their paths beside it."""
+    """Markdown text, and the SVG files that it links to, by relative path."""
 
     text: str
     pictures: dict[str, str]
 
 
 def to_markdown(report: ReportDocument, *, folder: str) -> Markdown:
-    """``folder`` is where the pictures will lie, as the text names it."""
+    """Render ``report`` as Markdown; ``folder`` is the relative path of its figures."""
     pictures: dict[str, str] = {}
     lines = [f"# {escaped(report.title)}", "", escaped(report.subtitle), ""]
     n_tables = 0
@@ -39,14 +39,14 @@ def to_markdown(report: ReportDocument, *, folder: str) -> Markdown:
 
 
 def escaped(text: str) -> str:
-    """Text that no reader of Markdown takes for markup, a link or HTML, on one line."""
+    """Text on one line, escaped so that Markdown shows it as it is."""
     plain = _MARKUP.sub(r"\\\1", " ".join(text.split()))
     plain = plain.replace("://", r"\://").replace("www.", r"www\.")
     return re.sub(r"^([-+=]+(?=\s|$)|\d+(?=[.)](?:\s|$)))", _guarded, plain)
 
 
 def _guarded(match: re.Match[str]) -> str:
-    """A list or heading is not begun by a character with a backslash; a number is followed by one."""
+    """Escape what would begin a list or a heading: a backslash before a mark, or after a number."""
     return f"\\{match[1]}" if not match[1].isdigit() else f"{match[1]}\\"
 
 

@@ -1,10 +1,9 @@
-"""What the result depends on: importance, slices, the two most important together, parallel coordinates."""
+"""Importance section of a report: importance, slices, contour of two parameters, and parallel coordinates."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from aifs_tune.analysis.importance import MIN_EXPLAINED
 from aifs_tune.errors import RequestError
 from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection
 from aifs_tune.publishing.report.context import ReportContext
@@ -16,18 +15,17 @@ from aifs_tune.space.parameters import FloatParameter, IntParameter
 _N_SLICES = 4
 _N_AXES = 8
 _N_LINES = 200
-_N_CHOICES = 12
-"""Choices that an axis names; of more it has the numbers of their places alone."""
+_MAX_NAMED_CHOICES = 12
+"""Largest number of choices that an axis names; with more it shows their indices."""
 
 
 def parameters_section(context: ReportContext) -> ReportSection:
-    """Pictures of the parameters, the most important first."""
+    """Figures of the parameters, the most important first."""
     table = _importance(context)
     order = [str(name) for name in table["parameter"]]
     if not order:
         why = table.attrs.get("remark", "too few trials are complete")
-        few = f"Which parameters the result depends on cannot be told: {why}."
-        return ReportSection("What the result depends on", (Paragraph(few, "note"),))
+        return ReportSection("Parameter importance", (Paragraph(f"Importance is unknown: {why}.", "note"),))
     blocks: list[ReportBlock] = []
     blocks += [_importance_figure(context, table)]
     interactions = _interactions_text(context)
@@ -41,11 +39,11 @@ def parameters_section(context: ReportContext) -> ReportSection:
         blocks.append(contour)
     if len(order) > 2:
         blocks += [figure for figure in [_parallel_figure(context, order[:_N_AXES])] if figure is not None]
-    return ReportSection("What the result depends on", tuple(blocks))
+    return ReportSection("Parameter importance", tuple(blocks))
 
 
 def _importance(context: ReportContext) -> Any:
-    """The searched parameters, the most important for the first objective first; none while nothing can be said."""
+    """The searched parameters, the most important for the first objective first; empty if importance is unknown."""
     try:
         table: Any = context.analysis.importance()
     except RequestError:
@@ -73,15 +71,15 @@ def _importance_figure(context: ReportContext, table: Any) -> Figure:
             shares, list(positions), xerr=list(zip(*bars, strict=True)), fmt="none", ecolor=INK, capsize=3, lw=1
         )
         axes.set_yticks(list(positions), [label(name) for name in names])
-        axes.set(xlabel="share of the importance", xlim=(0, max(1.0, *shares)))
+        axes.set(xlabel="relative importance", xlim=(0, max(1.0, *shares)))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
 
     evaluator, n = str(table["evaluator"].iloc[0]), int(table["n_trials"].iloc[0])
-    said = {"pedanova": "PED-ANOVA [watanabe2023]", "fanova": "fANOVA [hutter2014]"}.get(evaluator, cut(evaluator))
+    method = {"pedanova": "PED-ANOVA [watanabe2023]", "fanova": "fANOVA [hutter2014]"}.get(evaluator, cut(evaluator))
     return picture(
         draw,
-        caption=f"Importance for {cut(context.metric)} by {said}, with 95 % intervals. n = "
+        caption=f"Importance for {cut(context.metric)} by {method}, with 95 % intervals. n = "
         f"{count(n, 'complete trial')}.{_explained_text(context)}",
         alt=f"Importance of {count(len(names), 'parameter')}; the largest is {cut(names[0])} with {shares[0]:.2f}.",
         height_in=0.9 + 0.3 * len(names),
@@ -89,14 +87,14 @@ def _importance_figure(context: ReportContext, table: Any) -> Figure:
 
 
 def _explained_text(context: ReportContext) -> str:
-    """How far the model behind it all can be believed."""
+    """How well the model behind the importance predicts unseen trials."""
     table: Any = context.analysis.explained()
     table = table[(table["objective"] == context.metric) & table["explained"].notna()]
     if table.empty:
         return ""
     share = float(table["explained"].iloc[0])
-    weak = " That is little: believe this, and what follows from it, only so far." if share < MIN_EXPLAINED else ""
-    return f" The model foretells {max(share, 0.0):.2f} of the variance of trials that it has not seen.{weak}"
+    weak = " This is low: read this figure and the next ones with caution." if share < LITTLE else ""
+    return f" The model explains {max(share, 0.0):.2f} of the variance of unseen trials.{weak}"
 
 
 def _interactions_text(context: ReportContext) -> str:
@@ -113,11 +111,11 @@ def _interactions_text(context: ReportContext) -> str:
         + (f" [{row.low:.2f}, {row.high:.2f}]" if row.low == row.low and row.high == row.high else "")
         for row in top.itertuples()
     ]
-    return f"Interactions, as the share of the variation that two parameters make only together: {listed(pairs)}."
+    return f"Interactions (share of the variance that only two parameters together explain): {listed(pairs)}."
 
 
 class _Axis:
-    """Values of one parameter on an axis: numbers as they are, choices by their place."""
+    """Values of one parameter on an axis: numbers as they are, choices by their index."""
 
     def __init__(self, context: ReportContext, name: str) -> None:
         self.name = name
@@ -127,6 +125,7 @@ class _Axis:
         self.choices = None if isinstance(parameter, FloatParameter | IntParameter) else list(parameter.extremes)
 
     def position(self, value: Any) -> float:
+        """Coordinate of a value; NaN if the parameter was inactive."""
         if value is None or value != value:
             return float("nan")
         if self.choices is None:
@@ -135,13 +134,14 @@ class _Axis:
 
     @property
     def title(self) -> str:
+        """Name and unit of the parameter."""
         return label(self.name) + (f" ({label(self.unit)})" if self.unit else "")
 
     def format_axis(self, axis: Any, *, tilt: bool = False) -> None:
-        """Scale and ticks of an axis of matplotlib."""
+        """Set the scale and the ticks of a matplotlib axis."""
         if self.is_log:
             to_log(axis)
-        if self.choices is not None and len(self.choices) <= _N_CHOICES:
+        if self.choices is not None and len(self.choices) <= _MAX_NAMED_CHOICES:
             names = [cut(shown(one), 14) for one in self.choices]
             turned = {"rotation": 30, "ha": "right"} if tilt and max(map(len, names)) > 5 else {}
             axis.set_ticks(range(len(names)), names, **turned)
@@ -180,11 +180,13 @@ def _slices_figure(context: ReportContext, names: list[str]) -> Figure | None:
             row[0].set_ylabel(label(context.metric))
 
     n = len(set(table["trial"]))
-    outside = f" {count(n_outside, 'far worse point lies', 'far worse points lie')} outside." if n_outside else ""
+    outside = (
+        f" {count(n_outside, 'far worse point lies', 'far worse points lie')} outside the axis." if n_outside else ""
+    )
     return picture(
         draw,
-        caption="Slices: each trial at its value of a parameter; dots complete, crosses stopped early, the diamond the "
-        f"best. n = {count(n, 'trial')}.{outside}",
+        caption="Slices: each trial at its value of a parameter. Dots are complete trials, crosses were stopped early, "
+        f"the diamond is the best trial. n = {count(n, 'trial')}.{outside}",
         alt=f"{cut(context.metric)} against {listed(cut(name) for name, _ in drawn)}.",
         height_in=height,
     )
@@ -219,19 +221,19 @@ def _contour_figure(context: ReportContext, order: list[str]) -> Figure | None:
         across.format_axis(axes.xaxis, tilt=True)
         up.format_axis(axes.yaxis)
         axes.grid(visible=False)
-        canvas.colorbar(mesh, ax=axes, label=f"expected {label(context.metric)}")
+        canvas.colorbar(mesh, ax=axes, label=f"predicted {label(context.metric)}")
 
     return picture(
         draw,
-        caption=f"The two most important parameters together: what a model expects between the trials (dots; the "
-        f"diamond is the best). n = {count(len(trials), 'complete trial')}.",
-        alt=f"Expected {cut(context.metric)} over {cut(first)} and {cut(second)}.",
+        caption="The two most important parameters together. Colours show the value that a model predicts, dots are "
+        f"trials, the diamond is the best trial. n = {count(len(trials), 'complete trial')}.",
+        alt=f"Predicted {cut(context.metric)} over {cut(first)} and {cut(second)}.",
         height_in=3.5,
     )
 
 
 def _parallel_figure(context: ReportContext, names: list[str]) -> Figure | None:
-    """A line a complete trial, coloured by its value."""
+    """Parallel coordinates: one line for each complete trial, coloured by its value."""
     trials = [t for t in context.of_state("complete") if all(name in t.params for name in names)]
     if len(trials) < 3:
         return None
@@ -258,11 +260,11 @@ def _parallel_figure(context: ReportContext, names: list[str]) -> Figure | None:
         axes.set(ylim=(-0.04, 1.04))
         canvas.colorbar(shade, ax=axes, label=label(context.metric))
 
-    drawn = f", {len(some)} of them drawn" if len(some) < len(trials) else ""
+    drawn = f", {len(some)} of them are drawn" if len(some) < len(trials) else ""
     return picture(
         draw,
-        caption="Parallel coordinates: a line is a complete trial, from its value of one parameter to the next, each "
-        f"from the low to the high end of its range (choices in their order); the thick line is the best. n = "
+        caption="Parallel coordinates. A line is a complete trial. Each axis goes from the low to the high end of a "
+        "parameter's range (choices in their order). The thick line is the best trial. n = "
         f"{count(len(trials), 'trial')}{drawn}.",
         alt=f"Parallel coordinates of {listed(cut(name) for name in names)}.",
         height_in=2.9,
@@ -270,7 +272,7 @@ def _parallel_figure(context: ReportContext, names: list[str]) -> Figure | None:
 
 
 def _share(context: ReportContext, axis: _Axis, value: Any) -> float:
-    """Where on its range a value lies, from 0 to 1."""
+    """Position of a value in its range, from 0 to 1."""
     import math
 
     ends = [axis.position(end) for end in context.study.spec.space[axis.name].extremes]

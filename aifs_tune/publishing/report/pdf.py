@@ -1,4 +1,4 @@
-"""A report as a PDF, typeset by Typst on this machine, without a network."""
+"""Rendering of a report as a PDF with Typst, without a network."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from aifs_tune.publishing.report.blocks import Bullets, Code, Figure, Paragraph,
 
 _TEMPLATE = Path(__file__).parent / "report.typ"
 _FULL_SIZE_CHARS = 108
-"""Characters that stand beside each other in a table of ordinary size."""
-_SIZE_PT, _SMALLEST_PT = 8.3, 6.0
+"""Characters of one line of a table in full size."""
+_SIZE_PT, _MIN_SIZE_PT = 8.3, 6.0
 _WRAP_CHARS = 30
-"""Characters of a cell from which on its column wraps."""
+"""Longest cell of a column that does not wrap."""
 _LONG_WORD = re.compile(r"(\S{16}|\S{6,15}_)(?=\S{4})")
 _MAX_UNBROKEN_ROWS = 14
-"""Rows of a table that is not divided between pages."""
+"""Largest number of rows of a table that stays on one page."""
 _FIGURE_SCALE = 0.92
-"""Of its own width is that of a picture on the page."""
+"""Width of a figure on the page, relative to its own width."""
 
 
 def to_pdf(report: ReportDocument) -> bytes:
-    """The document; the same report gives the same bytes, where the same fonts are.
+    """Render ``report`` as a PDF; the same report and fonts give the same bytes.
 
     Raises
     ------
     RequestError
-        If Typst is not installed; WorkError if it fails.
+        If Typst is not installed.
+    WorkError
+        If Typst fails.
     """
     try:
         import matplotlib
@@ -48,14 +50,14 @@ def to_pdf(report: ReportDocument) -> bytes:
         try:
             written = typst.compile(folder / "report.typ", root=folder, font_paths=fonts, format="pdf", timestamp=0)
         except RuntimeError as error:
-            raise WorkError(f"typst could not set the report: {error}") from error
+            raise WorkError(f"typst could not typeset the report: {error}") from error
     if not isinstance(written, bytes):
-        raise WorkError(f"typst gave {type(written).__name__}, no PDF")
+        raise WorkError(f"typst returned {type(written).__name__} instead of a PDF")
     return written
 
 
 def _content(report: ReportDocument, folder: Path) -> dict[str, Any]:
-    """All text as JSON; pictures as files in ``folder``."""
+    """The text of ``report`` for the template; figures are written to ``folder``."""
     names = {id(figure): f"figure-{i}.svg" for i, figure in enumerate(report.figures, start=1)}
     for figure in report.figures:
         (folder / names[id(figure)]).write_text(figure.svg)
@@ -91,7 +93,7 @@ def _block(block: ReportBlock, names: dict[int, str]) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """With a size at which it fits the page; columns of many words share what the others leave, and wrap."""
+    """A table with a text size that fits the page; columns of long text share the remaining width and wrap."""
     rows = (table.header, *table.rows)
     longest = [max(len(row[i]) for row in rows) for i in range(len(table.align))]
     needed = sum(min(width, _WRAP_CHARS) + 2 for width in longest)
@@ -101,11 +103,11 @@ def _table(table: Table) -> dict[str, Any]:
         "rows": [[_breakable(cell) for cell in row] for row in table.rows],
         "align": list(table.align),
         "widths": [width > _WRAP_CHARS for width in longest],
-        "size": max(_SMALLEST_PT, min(_SIZE_PT, _SIZE_PT * _FULL_SIZE_CHARS / needed)),
+        "size": max(_MIN_SIZE_PT, min(_SIZE_PT, _SIZE_PT * _FULL_SIZE_CHARS / needed)),
         "breaks": len(table.rows) > _MAX_UNBROKEN_ROWS,
     }
 
 
 def _breakable(cell: str) -> str:
-    """Long words may go on in the next line: after them stands a space of no width."""
+    """Allow line breaks in long words, by zero-width spaces."""
     return _LONG_WORD.sub("\\1\u200b", cell)

@@ -1,4 +1,4 @@
-"""Suggestions, failures by reason, and the best trials as a table."""
+"""Sections of a report about trials: suggestions, failures by reason, and the best trials."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from aifs_tune.publishing.report.context import ReportContext
 from aifs_tune.publishing.report.formatting import count, cut, format_duration, sentence, shown
 
 TOP = 20
+"""Number of best trials that a report lists."""
 _MAX_COLUMNS = 8
 _MAX_REASONS = 12
 
 
 def suggestions_section(context: ReportContext) -> ReportSection | None:
-    """What the next search should change, if anything."""
+    """Suggested changes for the next search; None without any."""
     table: Any = context.analysis.suggestions()
     if table.empty:
         return None
@@ -27,7 +28,7 @@ def suggestions_section(context: ReportContext) -> ReportSection | None:
 
 
 def failures_section(context: ReportContext) -> ReportSection | None:
-    """Why trials failed, if any did."""
+    """Failed trials by reason; None if no trial failed."""
     n_failed = context.counts["failed"]
     if not n_failed:
         return None
@@ -47,19 +48,19 @@ def _numbers(trials: object) -> str:
 
 
 def trials_section(context: ReportContext) -> ReportSection:
-    """The best trials with their configurations."""
+    """The best trials with their configurations, and the command that lists all."""
     blocks: list[ReportBlock] = [top_table(context)]
     n = len(context.trials)
     if n > TOP:
         blocks += [
-            Paragraph(f"All {n:,} trials:", "note"),
+            Paragraph(f"This command lists all {n:,} trials:", "note"),
             Code(f"aifs-tune trials {context.study.name} --format csv", "text"),
         ]
     return ReportSection("Best trials", tuple(blocks))
 
 
-def top_table(context: ReportContext, *, longest: int = 20) -> Table:
-    """The best complete trials, at most :data:`TOP`; values of parameters are cut to ``longest`` characters."""
+def top_table(context: ReportContext, *, max_chars: int = 20) -> Table:
+    """The best complete trials, at most :data:`TOP`; values of parameters are cut to ``max_chars`` characters."""
     study, tuned = context.study, context.tuned[:_MAX_COLUMNS]
     others = study.spec.trade_off
     has_epochs = any(trial.epochs for trial in context.trials)
@@ -69,17 +70,17 @@ def top_table(context: ReportContext, *, longest: int = 20) -> Table:
         row = [str(trial.number), shown(trial.value), *(shown(trial.values.get(each.metric)) for each in others)]
         row += [f"{trial.epoch} of {trial.epochs}"] if has_epochs else []
         row += [format_duration(trial.seconds)] if has_epochs else []
-        rows.append((*row, *(cut(shown(trial.params.get(name)), longest) for name in tuned)))
+        rows.append((*row, *(cut(shown(trial.params.get(name)), max_chars) for name in tuned)))
     header = ["trial", context.metric, *(each.metric for each in others)]
     header += ["epoch", "time"] if has_epochs else []
-    header += [cut(_titled(context, name), longest + 4) for name in tuned]
+    header += [cut(_titled(context, name), max_chars + 4) for name in tuned]
     n = context.counts["complete"]
-    caption = f"The best {count(len(best), 'trial')} of {n:,} complete, by {cut(context.metric)}."
+    caption = f"The best {len(best)} of {count(n, 'complete trial')}, by {cut(context.metric)}."
     left_out = len(context.tuned) - len(tuned)
     if left_out:
-        caption += f" {count(left_out, 'parameter')} more {'is' if left_out == 1 else 'are'} not shown."
+        caption += f" {count(left_out, 'more parameter')} {'is' if left_out == 1 else 'are'} not shown."
     align = "r" * (len(header) - len(tuned)) + "".join("l" if _is_text(context, name) else "r" for name in tuned)
-    return Table(caption, tuple(cut(each, longest + 40) for each in header), tuple(rows), align)
+    return Table(caption, tuple(cut(each, max_chars + 40) for each in header), tuple(rows), align)
 
 
 def _is_text(context: ReportContext, name: str) -> bool:

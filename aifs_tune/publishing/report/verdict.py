@@ -1,4 +1,4 @@
-"""What a reader should take away: the verdict in words, and the best configuration."""
+"""Verdict section of a report, and its best configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aifs_tune.publishing.summary import best_summary
 
 
 def verdict_section(context: ReportContext) -> ReportSection:
-    """Whether the result is confirmed and by how much, and how the best configuration fared."""
+    """Whether the result is confirmed and by how much, and the score of the best configuration."""
     found = context.confirmation
     blocks: list[ReportBlock] = [
         Paragraph(_unconfirmed(context) if found is None else confirmed_text(found), "verdict")
@@ -29,40 +29,40 @@ def verdict_section(context: ReportContext) -> ReportSection:
 
 
 def confirmed_text(found: Confirmation) -> str:
-    """What a confirmation says, the strongest statement first."""
+    """Verdict of a confirmation in words; the largest confirmed improvement, if there is one."""
     better = [each for each in found.comparisons if each.verdict == "better"]
-    n = count(len(found.scores.splits), "fresh division")
+    n = count(len(found.scores.splits), "fresh split")
     metric = found.scores.metric
     if better:
         first = max(better, key=lambda each: each.difference or 0.0)
-        return f"Confirmed in {metric}, over {n} of the data: {sentence(_as_clause(first))}"
+        return f"Confirmed in {metric} on {n} of the data. {sentence(_as_clause(first))}"
     if all(each.verdict == "not tested" for each in found.comparisons):
         reason = sentence(_as_clause(found.comparisons[0]))
-        return f"Not confirmed: the confirmation could not be tested in {metric}. {reason}"
+        return f"Not confirmed: the difference in {metric} could not be tested. {reason}"
     leader = next((each for each in found.comparisons if each.name == found.leader.name), found.comparisons[0])
     return (
-        f"Not confirmed: in {metric}, over {n} of the data, no configuration is better than the baseline beyond "
-        f"chance. {sentence(_as_clause(leader))}"
+        f"Not confirmed: no configuration is significantly better than the baseline in {metric}, on {n} of the data. "
+        f"{sentence(_as_clause(leader))}"
     )
 
 
 def test_set_text(context: ReportContext) -> str:
-    """The score of the test part, in a sentence."""
+    """Scores on the test set, in a sentence."""
     tested = context.tested
     assert tested is not None
     found = context.test_set_classes
     if found is not None:
         scores = found.scores
         return (
-            f"On the test part, {count(found.n, 'example')} that no trial saw, {tested.candidate} has a "
-            f"macro F1 of {scores['macro_f1']} and an accuracy of {scores['accuracy']} (95 % intervals)."
+            f"On the test set ({count(found.n, 'example')} that no trial has seen), {tested.candidate} has a macro F1 "
+            f"of {scores['macro_f1']} and an accuracy of {scores['accuracy']} (95 % intervals)."
         )
-    told = [
+    scores_of_targets = [
         f"{cut(each.name)}: R² {each.scores['r2']}, mean absolute error {each.scores['mae']}"
         f"{f' {each.unit}' if each.unit else ''}"
         for each in tested.values
     ]
-    return f"On the test part, answered by {tested.candidate} (95 % intervals): {'; '.join(told)}."
+    return f"On the test set, {tested.candidate} has these scores (95 % intervals): {'; '.join(scores_of_targets)}."
 
 
 def _as_clause(comparison: Comparison) -> str:
@@ -72,10 +72,10 @@ def _as_clause(comparison: Comparison) -> str:
 def _unconfirmed(context: ReportContext) -> str:
     n = len(context.of_state("complete"))
     if n == 1:
-        return "Not confirmed yet: one trial is complete, and a single score says nothing of its luck."
+        return "Not confirmed yet. Only one trial is complete, and one score does not show how much of it is chance."
     return (
-        f"Not confirmed yet: the best of {count(n, 'complete trial')} looks better than it is, because it was chosen "
-        "by the same score that it is judged by here."
+        f"Not confirmed yet. The value of the best of {count(n, 'complete trial')} is optimistic, because the trial "
+        "was selected by this value."
     )
 
 
@@ -84,23 +84,25 @@ def _how_to_confirm(context: ReportContext) -> list[ReportBlock]:
     if study.spec.trainer is None:
         repeats = context.best.replicates
         measured = (
-            f"Its configuration was measured {times(len(repeats.trials))}: {repeats.mean:.4g} ± "
+            f"The best configuration was measured {times(len(repeats.trials))}: {repeats.mean:.4g} ± "
             f"{repeats.standard_error:.2g} (standard error). "
             if repeats is not None
             else ""
         )
         return [
             Paragraph(
-                f"{measured}Measure this configuration and the one in use now again, a few times each, on fresh "
-                "samples, and compare. Whether more trials are worth it says:"
+                f"{measured}Measure the best configuration and the one in use now again, a few times each, on fresh "
+                "samples. Then compare them. This command says whether more trials are worthwhile:"
             ),
             Code(f"aifs-tune recommend {study.name}", "text"),
         ]
     if study.spec.cross_validation is not None:
-        return [Paragraph("Its trials are compared over divisions of the data already.")]
+        return [Paragraph("The study already compares its trials over several splits of the data.")]
     test = "" if context.tested is not None or study.spec.data is None else " --test"
     return [
-        Paragraph("To train the best ones and the baseline again on fresh seeds and divisions, and compare them:"),
+        Paragraph(
+            "This command trains the best trials and the baseline again with fresh seeds and splits, and compares them:"
+        ),
         Code(f"aifs-tune confirm {study.name} --top 3 --folds 5 --repeats 2{test}", "text"),
     ]
 
@@ -117,12 +119,13 @@ def _best_text(context: ReportContext) -> str:
     if others:
         n = len(context.study.front)
         text += (
-            f" It is weighed against {listed(each.metric for each in others)}: {count(n, 'trial')} "
-            f"{'is' if n == 1 else 'are'} on the Pareto front, where none is better in everything."
+            f" {context.objective.metric} is traded off against {listed(each.metric for each in others)}. "
+            f"{count(n, 'trial')} {'is' if n == 1 else 'are'} on the Pareto front: no other trial is better in all "
+            "objectives."
         )
     if context.measured_noise is not None:
-        sd, learnt = context.measured_noise
-        text += f" One and the same configuration scatters by {sd:.2g} (standard deviation, known from {learnt})."
+        sd, source = context.measured_noise
+        text += f" The noise of one measurement is {sd:.2g} (standard deviation, from {source})."
     return text
 
 
@@ -130,36 +133,36 @@ def _caveats(context: ReportContext, found: Confirmation) -> list[str]:
     notes = []
     if len(context.confirmations) > 1:
         notes.append(
-            f"There were {len(context.confirmations)} confirmations, and the newest is quoted. A search that is "
-            "repeated until a confirmation succeeds is a search over confirmations."
+            f"There were {len(context.confirmations)} confirmations. This verdict is from the newest. Repeating "
+            "confirmations until one succeeds is itself a search, and its result can be chance."
         )
     n_missing = int(sum((values != values).sum() for values in map(found.scores.of, found.scores.values)))
     if n_missing:
         n_all = len(found.scores.splits) * len(found.candidates)
-        notes.append(f"{n_missing} of {count(n_all, 'training')} of the confirmation failed or have not ended.")
+        notes.append(f"{n_missing} of {count(n_all, 'training run')} of the confirmation failed or have not finished.")
     if all(each.params != dict(context.best.params) for each in found.candidates):
-        notes.append(f"Trial {context.best.number}, the best by now, is not among the confirmed.")
+        notes.append(f"Trial {context.best.number}, the best trial now, is not part of this confirmation.")
     return notes
 
 
 def best_section(context: ReportContext) -> ReportSection:
-    """The best configuration with units and ranges, and as a part of a sweep file."""
-    answer = best_summary(context.study)
-    params, rows = answer["params"], []
+    """The best configuration with units and ranges, and as part of a sweep file."""
+    summary = best_summary(context.study)
+    params, rows = summary["params"], []
     for row in context.study.spec.space.rows():
-        value = shown(params[row.name]) if row.name in params else "not active"
+        value = shown(params[row.name]) if row.name in params else "inactive"
         allowed = DASH if row.type == "fixed" else cut(row.range)
         rows.append((cut(row.name), cut(value), cut(row.unit) or DASH, allowed, cut(row.default) or DASH))
     table = Table(
-        f"The best configuration, trial {context.best.number}, and what was allowed.",
-        ("parameter", "best", "unit", "allowed", "default"),
+        f"The best configuration (trial {context.best.number}), with the range and the default of each parameter.",
+        ("parameter", "best", "unit", "range", "default"),
         tuple(rows),
         "lrlll",
     )
     blocks: list[ReportBlock] = [
         table,
-        Paragraph("The same as the space of a sweep file:"),
-        Code(_snippet(answer), "yaml"),
+        Paragraph("The same configuration for a sweep file:"),
+        Code(_snippet(summary), "yaml"),
     ]
     if set(context.best.metrics) - {each.metric for each in context.study.spec.objectives}:
         metrics = tuple((cut(name), shown(value)) for name, value in sorted(context.best.metrics.items()))
@@ -172,9 +175,9 @@ def best_section(context: ReportContext) -> ReportSection:
     return ReportSection("Best configuration", tuple(blocks))
 
 
-def _snippet(answer: dict[str, object]) -> str:
-    """``space``, and where parameters changed while it trained ``replay``; JSON scalars are YAML."""
-    params, replay = answer["params"], answer.get("replay")
+def _snippet(summary: dict[str, object]) -> str:
+    """``space`` of a sweep file, and ``replay`` if parameters changed during training; JSON scalars are valid YAML."""
+    params, replay = summary["params"], summary.get("replay")
     assert isinstance(params, dict)
     lines = ["space:", *(f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in params.items())]
     if isinstance(replay, list):
@@ -195,7 +198,9 @@ def _front_table(context: ReportContext) -> Table:
     )
     header = ("trial", *(f"{each.metric} ({each.mode})" for each in objectives), *(cut(name) for name in tuned[:6]))
     whole = len(context.study.front)
-    caption = "The Pareto front: trials that none is better than in everything" + (
-        f", the first {len(front)} of {whole}." if whole > len(front) else f", n = {whole}."
+    caption = "The Pareto front: no other trial is better in all objectives" + (
+        f". The first {len(front)} of {count(whole, 'trial')}."
+        if whole > len(front)
+        else f". n = {count(whole, 'trial')}."
     )
     return Table(caption, header, rows, "r" * len(header))

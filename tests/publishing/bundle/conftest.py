@@ -1,4 +1,4 @@
-"""Where the small data sets of the trainers' tests are found."""
+"""Import path of the small data sets of the trainers' tests."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def trained(url: str) -> StudyRecord:
 
 
 def reseal(folder: Path) -> None:
-    """Let the metadata have the hashes of what lies in ``folder`` now, as somebody who forges a bundle would."""
+    """Write the current hashes of the files in ``folder`` into the metadata, as a forger of a bundle would."""
     crate = json.loads((folder / METADATA).read_text())
     found = {name: digest for name, digest in hashes_of(folder).items() if name != METADATA}
     for entity in crate["@graph"]:
@@ -82,9 +82,9 @@ def reseal(folder: Path) -> None:
 
 def edit(file: Path, change: Any) -> None:
     """Let ``change`` alter the JSON in ``file``, and reseal its bundle."""
-    told = json.loads(file.read_text())
-    change(told)
-    file.write_text(json.dumps(told))
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
     reseal(file.parent)
 
 

@@ -1,4 +1,4 @@
-"""A study as a folder to publish: what is in it, what is refused, and that others can read it."""
+"""Export of a study: its files, refused exports, and reading by other software."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_file_is_described_with_its_hash_and_size(of_images: Path) -> None
         assert identity in found
 
 
-def test_it_says_whose_it_is(of_images: Path) -> None:
+def test_it_names_authors_and_licence(of_images: Path) -> None:
     cited = yaml.safe_load((of_images / "CITATION.cff").read_text())
     assert cited["cff-version"] == "1.2.0"
     assert cited["license"] == "CC-BY-4.0"
@@ -77,9 +77,9 @@ def test_it_says_whose_it_is(of_images: Path) -> None:
     assert [each["name"] for each in zenodo["creators"]] == ["Doe, Jane Q.", "Zuse, Konrad"]
     assert (zenodo["upload_type"], zenodo["license"], zenodo["access_right"]) == ("dataset", "cc-by-4.0", "open")
     _, head, page = (of_images / "README.md").read_text().split("---\n", 2)
-    told = yaml.safe_load(head)
-    assert (told["license"], told["pipeline_tag"]) == ("cc-by-4.0", "image-classification")
-    metric = told["model-index"][0]["results"][0]["metrics"][0]
+    content = yaml.safe_load(head)
+    assert (content["license"], content["pipeline_tag"]) == ("cc-by-4.0", "image-classification")
+    metric = content["model-index"][0]["results"][0]["metrics"][0]
     assert (metric["type"], round(metric["value"], 6)) == ("val_macro_f1", round(_value(of_images), 6))
     for heading in ("Configuration", "Scores", "Model", "Data", "Run it again", "Limits", "Files", "Citation"):
         assert f"## {heading}\n" in page
@@ -98,7 +98,7 @@ def test_the_best_configuration_is_a_sweep_file(of_images: Path) -> None:
     assert searched == published(parse_sweep(CNN))
 
 
-def test_no_place_of_this_machine_is_told(of_images: Path) -> None:
+def test_no_path_of_this_machine_is_exported(of_images: Path) -> None:
     for path in of_images.rglob("*"):
         if path.suffix in (".json", ".yaml", ".md", ".csv", ".cff"):
             assert "secret" not in path.read_text(), path
@@ -122,7 +122,7 @@ def test_trials_curves_and_split_are_tables(of_images: Path) -> None:
     }
 
 
-def test_the_model_answers_in_all_its_forms(of_images: Path) -> None:
+def test_the_model_predicts_the_same_in_all_formats(of_images: Path) -> None:
     import onnxruntime
 
     from aifs_tune.trainers.network.runtime import keras
@@ -141,9 +141,9 @@ def test_an_instrument_has_no_model_and_the_same_study_gives_the_same_folder(url
     made = [aifs_tune.export("furnace", tmp_path / name, storage=url) for name in ("one", "other")]
     assert made[0].sha256 == made[1].sha256 == check_bundle(tmp_path / "one")
     assert made[0].missing["model, weights"].startswith("study 'furnace': no weights of trial 1 are kept")
-    assert made[0].missing["split"] == "an instrument learns from no data"
-    assert made[0].missing["CITATION.cff"] == "no author was given; --author NAME"
-    assert entities(tmp_path / "one")["./"]["license"].startswith("No licence was stated")
+    assert made[0].missing["split"] == "an instrument has no training data"
+    assert made[0].missing["CITATION.cff"] == "no author is given; use --author NAME"
+    assert entities(tmp_path / "one")["./"]["license"].startswith("No licence is given")
     best = load_sweep_file(tmp_path / "one/best.yaml")
     assert best.space.default_params() == dict(study.best.params)
     assert len(pd.read_csv(tmp_path / "one/trials.csv")) == 7
@@ -176,14 +176,14 @@ def _reread(spec: SweepSpec) -> SweepSpec:
     return parse_sweep(yaml.safe_load(sweep_text(spec, "two\nlines")))
 
 
-def test_a_folder_that_is_there_is_left_alone(url: str, tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(url: str, tmp_path: Path) -> None:
     instrument(url)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     for name in ("full", "full/mine.txt", "link"):
-        with pytest.raises(ConflictError, match="is there and not empty; allowed: a new folder"):
+        with pytest.raises(ConflictError, match="already exists; allowed: a new or an empty folder"):
             export("furnace", tmp_path / name, storage=url)
     assert (tmp_path / "full/mine.txt").read_text() == "mine"
     export("furnace", tmp_path / "empty", storage=url)
@@ -212,7 +212,7 @@ def test_damaged_weights_are_not_published(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_nothing_complete_and_nothing_known_are_said_plainly(url: str, tmp_path: Path) -> None:
+def test_an_incomplete_and_an_unknown_study_are_refused(url: str, tmp_path: Path) -> None:
     open_study("empty", space={"x": {"type": "float", "low": 0, "high": 1}}, storage=url)
     for study, says in (("empty", "has no complete trial yet"), ("nothing", "holds no study 'nothing'")):
         with pytest.raises(NotFoundError, match=says):
@@ -223,14 +223,14 @@ def test_nothing_complete_and_nothing_known_are_said_plainly(url: str, tmp_path:
 
 def test_the_command_says_what_it_wrote(url: str, tmp_path: Path) -> None:
     instrument(url)
-    place = str(tmp_path / "bundle")
-    done = CliRunner().invoke(app, ["export", "furnace", "-o", place, "--storage", url, "--author", JANE])
+    output = str(tmp_path / "bundle")
+    done = CliRunner().invoke(app, ["export", "furnace", "-o", output, "--storage", url, "--author", JANE])
     assert done.exit_code == 0
-    assert f"{place}/best.yaml\n" in done.stdout
+    assert f"{output}/best.yaml\n" in done.stdout
     assert "no model, weights: study 'furnace': no weights of trial 1 are kept" in done.stderr
-    done = CliRunner().invoke(app, ["export", "furnace", "-o", place + "2", "--storage", url, "--json"])
-    told = json.loads(done.stdout)
-    assert (told["study"], told["sha256"]) == ("furnace", check_bundle(tmp_path / "bundle2"))
+    done = CliRunner().invoke(app, ["export", "furnace", "-o", output + "2", "--storage", url, "--json"])
+    content = json.loads(done.stdout)
+    assert (content["study"], content["sha256"]) == ("furnace", check_bundle(tmp_path / "bundle2"))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_what_is_no_author_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["CC-BY", "my own", "", "MIT OR Apache-2.0", "LicenseRef-mine x"])
 def test_what_is_no_licence_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="is no identifier of SPDX"):
+    with pytest.raises(RequestError, match="is not an SPDX identifier"):
         licence_id(text)
 
 

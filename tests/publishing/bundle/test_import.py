@@ -1,4 +1,4 @@
-"""A bundle in another storage; and bundles that are damaged, forged or taken already."""
+"""Import of a bundle into another storage, and refusal of damaged and forged bundles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from aifs_tune.study.record import record_of
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of an instrument's study; its storage beside it."""
+    """The bundle of an instrument's study; its storage is next to it."""
     folder = tmp_path_factory.mktemp("import")
     url = f"sqlite:///{folder}/lab.db"
     instrument(url)
@@ -56,8 +56,8 @@ def printed(*arguments: str) -> str:
 
 
 def test_every_command_prints_the_same_of_it(sealed: Path, url: str) -> None:
-    said = printed("import", str(sealed), "--storage", url)
-    assert "study furnace: 5 trials finished" in said
+    output = printed("import", str(sealed), "--storage", url)
+    assert "study furnace: 5 trials finished" in output
     first = f"sqlite:///{sealed.parent}/lab.db"
     for question in (["best", "furnace", "--json"], ["trials", "furnace"], ["trials", "furnace", "--format", "csv"]):
         assert printed(*question, "--storage", url) == printed(*question, "--storage", first)
@@ -67,13 +67,13 @@ def test_every_command_prints_the_same_of_it(sealed: Path, url: str) -> None:
 def test_it_takes_another_name_and_is_refused_a_taken_one(sealed: Path, url: str) -> None:
     import_study(sealed, storage=url, study="team/oven")
     assert study_names(Storage(url)) == ["team/oven"]
-    with pytest.raises(ConflictError, match="has a study 'team/oven' already; choose another name with --study"):
+    with pytest.raises(ConflictError, match="already has a study 'team/oven'; choose another name with --study"):
         aifs_tune.import_study(sealed, storage=url, study="team/oven")
     with pytest.raises(AifsTuneError, match="allowed"):
         import_study(sealed, storage=url, study="no good")
 
 
-def test_weights_files_and_place_of_the_data_come_along(url: str, tmp_path: Path) -> None:
+def test_weights_files_and_data_location_are_imported(url: str, tmp_path: Path) -> None:
     study = trained(url)
     export("blobs", tmp_path / "bundle", storage=url)
     other = f"sqlite:///{tmp_path}/other/lab.db"
@@ -86,7 +86,7 @@ def test_weights_files_and_place_of_the_data_come_along(url: str, tmp_path: Path
     assert taken.spec.data.folder == tmp_path / "pictures"
 
 
-def test_confirmations_come_along_under_the_new_name(url: str, tmp_path: Path) -> None:
+def test_confirmations_are_imported_under_the_new_name(url: str, tmp_path: Path) -> None:
     space = {"x": {"type": "float", "low": 0, "high": 1, "default": 0.5}}
     document = {"name": "trees", "trainer": "lab:grow", "objective": {"metric": "score"}, "space": space}
     storage = Storage(url, create=True)
@@ -111,10 +111,11 @@ def test_confirmations_come_along_under_the_new_name(url: str, tmp_path: Path) -
     import_study(tmp_path / "bundle", storage=other, study="wood")
     assert study_names(Storage(other)) == ["wood", "wood-confirm"]
     ours, theirs = (
-        read_confirmation(Storage(place), name) for place, name in ((url, "trees-confirm"), (other, "wood-confirm"))
+        read_confirmation(Storage(location), name)
+        for location, name in ((url, "trees-confirm"), (other, "wood-confirm"))
     )
-    told = theirs.to_json() | {"confirmation": "trees-confirm"}
-    assert told == ours.to_json()
+    content = theirs.to_json() | {"confirmation": "trees-confirm"}
+    assert content == ours.to_json()
 
 
 def _grow(bundle: Path) -> None:
@@ -139,8 +140,8 @@ def _link(bundle: Path) -> None:
             r"extra\.py: is not one of the files that ro-crate",
         ),
         (_link, "more: is no regular file"),
-        (lambda bundle: (bundle / METADATA).write_text("{"), "describes no bundle"),
-        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "describes no bundle"),
+        (lambda bundle: (bundle / METADATA).write_text("{"), "does not describe a bundle"),
+        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "does not describe a bundle"),
     ],
 )
 def test_a_damaged_bundle_says_which_file(bundle: Path, url: str, damage: Callable[[Path], Any], says: str) -> None:
@@ -152,10 +153,10 @@ def test_a_damaged_bundle_says_which_file(bundle: Path, url: str, damage: Callab
 
 def test_nothing_outside_of_the_folder_is_read(bundle: Path, url: str) -> None:
     file = bundle / METADATA
-    told = json.loads(file.read_text())
-    told["@graph"].append({"@id": "../lab.db", "@type": "File", "sha256": "0" * 64})
-    file.write_text(json.dumps(told))
-    with pytest.raises(DamagedError, match=r"describes '\.\./lab\.db', outside of the bundle"):
+    content = json.loads(file.read_text())
+    content["@graph"].append({"@id": "../lab.db", "@type": "File", "sha256": "0" * 64})
+    file.write_text(json.dumps(content))
+    with pytest.raises(DamagedError, match=r"describes '\.\./lab\.db', which is outside the bundle"):
         import_study(bundle, storage=url)
 
 
@@ -163,18 +164,18 @@ def test_nothing_outside_of_the_folder_is_read(bundle: Path, url: str) -> None:
     ("file", "change", "says"),
     [
         ("results.json", {"version": 2}, r"results\.json: is 'aifs-tune bundle', version 2; allowed: .* version 1"),
-        ("results.json", {"best": {}}, r"results\.json: says too little \(KeyError: 'value'\)"),
-        ("results.json", {"noise": {"sd": "much"}}, "says too little"),
-        ("study.json", {"version": 9}, "document of a study: version 9; allowed: 1"),
-        ("study.json", {"trials": [3]}, "is not valid"),
-        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no valid sweep file"),
+        ("results.json", {"best": {}}, r"results\.json: an entry is missing or invalid \(KeyError: 'value'\)"),
+        ("results.json", {"noise": {"sd": "much"}}, "is missing or invalid"),
+        ("study.json", {"version": 9}, "version 9 of a study's document; allowed: 1"),
+        ("study.json", {"trials": [3]}, "says what no study could"),
+        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no sweep file"),
         ("study.json", {"attributes": None}, "has no attributes"),
     ],
 )
 def test_a_forged_bundle_says_what_is_wrong(
     bundle: Path, url: str, file: str, change: dict[str, Any], says: str
 ) -> None:
-    edit(bundle / file, lambda told: told.update(change))
+    edit(bundle / file, lambda content: content.update(change))
     with pytest.raises(DamagedError, match=says):
         import_study(bundle, storage=url)
 
@@ -197,6 +198,6 @@ def test_a_sweep_file_that_is_none_is_refused(bundle: Path, url: str) -> None:
 
 
 def test_what_is_no_bundle_is_not_found(tmp_path: Path, url: str) -> None:
-    for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
-        with pytest.raises(NotFoundError, match=r"is no bundle \(ro-crate-metadata\.json: .*; make one with"):
-            import_study(place, storage=url)
+    for location in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+        with pytest.raises(NotFoundError, match=r"is not a bundle \(ro-crate-metadata\.json: .*; make one with"):
+            import_study(location, storage=url)

@@ -1,4 +1,4 @@
-"""Whether a score was reached again: by hand, and by simulation."""
+"""Verdicts of a reproduction, computed by hand and by simulation."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def test_the_limit_is_that_of_a_prediction() -> None:
 @pytest.mark.parametrize(
     ("same", "fresh", "noise", "is_reproduced", "says"),
     [
-        (0.8, [0.79, 0.81], NOISE, True, "REPRODUCED: to the last digit"),
-        (0.8 + 1e-8, [], None, True, "the same seed: 0.8, the same score"),
+        (0.8, [0.79, 0.81], NOISE, True, "REPRODUCED: the same score"),
+        (0.8 + 1e-8, [], None, True, "same seed: 0.8, the same score"),
         (0.82, [0.79, 0.81], NOISE, True, "REPRODUCED: within the noise"),
-        (0.84, [0.79, 0.81], NOISE, False, "+0.04 from the recorded one, OUTSIDE of 0.032"),
-        (0.8, [0.7, 0.71], NOISE, False, "only with its own seed"),
-        (0.79, [], None, False, "no noise to judge it by; allowed: --seeds 2 or more"),
-        (0.79, [0.79], None, False, "nothing says how much is noise"),
-        (None, [0.8, 0.8], NOISE, False, "NOT REPRODUCED: the training failed"),
+        (0.84, [0.79, 0.81], NOISE, False, "+0.04 from the recorded score, OUTSIDE the noise limit of 0.032"),
+        (0.8, [0.7, 0.71], NOISE, False, "only the recorded seed"),
+        (0.79, [], None, False, "the noise is unknown. Measure the noise with --seeds 2 or more"),
+        (0.79, [0.79], None, False, "-0.01 from the recorded score, the noise is unknown"),
+        (None, [0.8, 0.8], NOISE, False, "NOT REPRODUCED: the training run failed"),
         (0.8, [0.8, 0.8], RecordedNoise(0.0, 2, "these"), True, "REPRODUCED"),
-        (0.8, [0.8, 0.81], RecordedNoise(0.0, 2, "these"), False, "only with its own seed"),
+        (0.8, [0.8, 0.81], RecordedNoise(0.0, 2, "these"), False, "only the recorded seed"),
     ],
 )
 def test_a_verdict_in_words(

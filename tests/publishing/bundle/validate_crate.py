@@ -1,4 +1,4 @@
-"""Validates a crate offline: run by the Python of the validator, with the crate and a JSON-LD context as arguments.
+"""Offline validation of a crate; the validator's Python runs it with the crate and a JSON-LD context as arguments.
 
 The validator fetches the context that a crate names; here it is given the file instead, and nothing else is fetched.
 """
@@ -13,17 +13,17 @@ from rocrate_validator.services import validate
 crate, file = sys.argv[1:]
 
 
-def answered(adapter, request, **kwargs):
+def respond(adapter, request, **kwargs):
     if request.url != "https://w3id.org/ro/crate/1.1/context":
         raise requests.ConnectionError(f"{request.url}: nothing is fetched in a test")
-    answer = requests.Response()
-    answer.status_code, answer.url, answer.request = 200, request.url, request
-    answer.headers["Content-Type"] = "application/ld+json"
-    answer._content = Path(file).read_bytes()
-    return answer
+    response = requests.Response()
+    response.status_code, response.url, response.request = 200, request.url, request
+    response.headers["Content-Type"] = "application/ld+json"
+    response._content = Path(file).read_bytes()
+    return response
 
 
-requests.adapters.HTTPAdapter.send = answered
+requests.adapters.HTTPAdapter.send = respond
 settings = {
     "rocrate_uri": crate,
     "profile_identifier": "ro-crate-1.1",

@@ -1,4 +1,4 @@
-"""What a report says of studies of different kinds, and that it says the same each time."""
+"""Content of the reports of different studies, and its reproducibility."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = ("artifact", "edge_on", "elliptical", "merger", "spiral", "stars")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Path:
-    """A folder with the study of a sky, as its search left it."""
+    """A folder with the study of a simulated sky after its search."""
     folder = tmp_path_factory.mktemp("sky")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
@@ -67,26 +67,26 @@ def table(report: ReportDocument, title: str, caption: str) -> Table:
 
 def test_a_search_alone_is_said_to_look_better_than_it_is(study: StudyRecord) -> None:
     report = report_of(study)
-    said = words(report, "Verdict")
+    text = words(report, "Verdict")
     n = study.counts()["complete"]
-    assert said.startswith(f"Not confirmed yet: the best of {n} complete trials looks better than it is")
-    assert "aifs-tune confirm sky --top 3 --folds 5 --repeats 2 --test" in said
-    assert f"trial {study.best.number} has the highest val_macro_f1" in said
+    assert text.startswith(f"Not confirmed yet. The value of the best of {n} complete trials is optimistic")
+    assert "aifs-tune confirm sky --top 3 --folds 5 --repeats 2 --test" in text
+    assert f"trial {study.best.number} has the highest val_macro_f1" in text
     methods = words(report, "Methods")
-    assert "16 trials ended: 11 complete, 4 stopped early and 1 failed" in methods
-    assert "2 parameters of the trainer cnn were searched" in methods
-    assert "by uniform draws (sampler random, seed 0)" in methods
-    assert re.search(r": \d+ to train, \d+ to validate and \d+ to test\.", methods)
+    assert "16 trials finished: 11 complete, 4 stopped early and 1 failed" in methods
+    assert "2 parameters of the trainer cnn were tuned to maximise val_macro_f1" in methods
+    assert "by uniform random sampling (sampler random, seed 0)" in methods
+    assert re.search(r": \d+ training, \d+ validation and \d+ test examples\.", methods)
     assert study.fingerprint is not None
     assert study.fingerprint[:16] in methods
-    assert "by 1 worker on 1 machine" in methods
+    assert "with 1 worker on 1 machine" in methods
     best = table(report, "Best configuration", "The best configuration")
     assert [row[0] for row in best.rows] == ["learning_rate", "dropout", "filters"]
     assert best.rows[1][2:] == ("fraction", "0 to 0.8", "0.5")
     assert f"learning_rate: {study.best.params['learning_rate']!r}" in words(report, "Best configuration")
     failure = table(report, "Failures", "1 failed trial of 16").rows[0]
     assert failure[1:3] == ("1", "5")
-    assert table(report, "The search", "stopping trials early saved").rows[1][:3] == ("stopped early", "4", "8 of 16")
+    assert table(report, "Search history", "saved by early stopping").rows[1][:3] == ("stopped early", "4", "8 of 16")
     captions = [figure.caption for figure in report.figures]
     for expected in (
         "the best so far",
@@ -106,34 +106,34 @@ def test_a_confirmed_study_says_by_how_much_with_its_interval(study: StudyRecord
     confirm(study)
     evaluate_test_set(study, CLASSES)
     report = report_of(study)
-    said = words(report, "Verdict")
+    text = words(report, "Verdict")
     best = f"trial {study.best.number}"
     match = re.match(
-        rf"Confirmed in val_macro_f1, over 8 fresh divisions of the data: T{best[1:]} is better than the baseline by "
+        rf"Confirmed in val_macro_f1, on 8 fresh splits of the data\. T{best[1:]} is better than the baseline by "
         r"(0\.\d+) \[(0\.\d+), (0\.\d+)\]\.",
-        said,
+        text,
     )
-    assert match is not None, said
+    assert match is not None, text
     middle, low, high = map(float, match.groups())
     assert low < middle < high
     assert middle == pytest.approx(0.1, abs=0.02)
-    assert "known from 8 trainings of the default configuration" in said
-    assert "On the test part, 30 examples that no trial saw" in said
+    assert "from 8 training runs of the default configuration" in text
+    assert "On the test set (30 examples that no trial has seen)" in text
     methods = words(report, "Methods")
     for part in (
         "noise floor",
-        "twice on 4 folds of the training part alone",
-        "40 examples to train and 10 to measure",
+        "twice on 4 folds of the training set alone",
+        "40 examples for training and 10 for evaluation",
     ):
         assert part in methods
-    results = table(report, "Confirmation", "8 fresh divisions")
+    results = table(report, "Confirmation", "8 fresh splits")
     assert [row[0] for row in results.rows][:2] == ["baseline", best]
     assert results.rows[0][3] == "8 of 8"
-    classes = table(report, "Test part", "Classification report")
+    classes = table(report, "Test set", "Classification report")
     assert [row[0] for row in classes.rows] == [*CLASSES, "micro avg", "macro avg", "weighted avg"]
     assert sum(int(row[4]) for row in classes.rows[:6]) == 30
     captions = " ".join(figure.caption for figure in report.figures)
-    for expected in ("Confusion", "Reliability", "Each class against the rest", "The images most wrong", "± 1 sd"):
+    for expected in ("Confusion", "Reliability", "each class against the rest", "Worst mistakes", "± 1 sd"):
         assert expected in captions or expected in "".join(figure.svg for figure in report.figures), expected
     references = words(report, "References")
     for key in ("nadeau2003", "holm1979", "wilcoxon1945", "efron1993", "naeini2015", "li2020"):
@@ -143,9 +143,9 @@ def test_a_confirmed_study_says_by_how_much_with_its_interval(study: StudyRecord
 
 def test_what_is_not_distinguishable_is_not_called_confirmed(study: StudyRecord) -> None:
     found = read_confirmation(study.storage, confirm(study, gains=(0.001, -0.1)).name)
-    said = confirmed_text(found)
-    assert said.startswith("Not confirmed: in val_macro_f1")
-    assert "is not distinguishable from the baseline" in said
+    text = confirmed_text(found)
+    assert text.startswith("Not confirmed: no configuration is significantly better than the baseline in val_macro_f1")
+    assert "is not distinguishable from the baseline" in text
 
 
 def test_repeated_confirmations_are_all_shown_and_owned_up_to(study: StudyRecord) -> None:
@@ -171,9 +171,9 @@ def test_data_that_changed_is_said(study: StudyRecord) -> None:
     evaluate_test_set(study, CLASSES)
     study.storage.transact(lambda: study._optuna.set_user_attr("aifs_tune:data", "0" * 64))
     report = report_of(study)
-    assert "not known here: they have changed since the sweep" in words(report, "Methods")
-    worst = table(report, "Test part", "examples most wrong")
-    assert "they have changed since the sweep" in worst.caption
+    assert "unknown here: the data have changed since the sweep" in words(report, "Methods")
+    worst = table(report, "Test set", "Worst mistakes")
+    assert "the data have changed since the sweep" in worst.caption
     assert worst.rows
 
 
@@ -193,19 +193,19 @@ def test_several_objectives_have_a_front(url: str) -> None:
     report = report_of(study)
     front = table(report, "Best configuration", "Pareto front")
     assert [int(row[0]) for row in front.rows] == [trial.number for trial in study.front]
-    assert "weighed against cost" in words(report, "Verdict")
-    assert "held to a + b + c = 1" in words(report, "Methods")
-    assert any("What is traded off" in figure.caption for figure in report.figures)
+    assert "traded off against cost" in words(report, "Verdict")
+    assert "subject to a + b + c = 1" in words(report, "Methods")
+    assert any("Pareto front" in figure.caption for figure in report.figures)
 
 
 def test_one_trial_is_enough_and_claims_nothing(url: str) -> None:
     study = open_study("once", storage=url, space={"x": {"type": "float", "low": 0, "high": 1}})
     study.tell(study.ask(), 0.5)
     report = report_of(study)
-    assert "a single score says nothing of its luck" in words(report, "Verdict")
+    assert "one score does not show how much of it is chance" in words(report, "Verdict")
     assert report.figures == ()
-    assert "at least" in words(report, "What the result depends on")
-    assert "aifs-tune recommend once" in words(report, "Verdict")
+    assert "at least" in words(report, "Parameter importance")
+    assert "aifs-tune advice once" in words(report, "Verdict")
 
 
 def test_without_a_complete_trial_there_is_no_report(url: str) -> None:
@@ -216,14 +216,14 @@ def test_without_a_complete_trial_there_is_no_report(url: str) -> None:
 
 
 def test_a_confirmation_is_reported_with_its_study(study: StudyRecord) -> None:
-    with pytest.raises(RequestError, match="evaluates configurations of another one"):
+    with pytest.raises(RequestError, match="evaluates configurations of another study"):
         report_of(confirm(study))
 
 
 def test_a_report_that_cannot_be_written_says_so(study: StudyRecord, tmp_path) -> None:
-    with pytest.raises(RequestError, match=r"no folder .*missing"):
+    with pytest.raises(RequestError, match=r"the folder .*missing does not exist"):
         write_report(study, tmp_path / "missing" / "report.html")
-    with pytest.raises(RequestError, match=r"no format of a report ends so; allowed: \.html"):
+    with pytest.raises(RequestError, match=r"unknown file ending of a report; allowed: \.html"):
         write_report(study, tmp_path / "report.docx")
     (tmp_path / "report_figures").write_text("a file where pictures would lie")
     with pytest.raises(StorageError, match="cannot be written"):
@@ -241,6 +241,6 @@ def test_many_trials_and_long_names_stay_a_small_file(url: str) -> None:
     report = report_of(study)
     assert len(to_html(report)) < 600_000
     history = next(figure for figure in report.figures if "the best so far" in figure.caption)
-    assert "Of many trials some 600 are drawn" in history.caption
-    assert "1 far worse value lies outside" in history.caption
-    assert "4 parameters more are not shown" in table(report, "Best trials", "The best 20").caption
+    assert "About 600 trials are drawn" in history.caption
+    assert "1 far worse value lies outside the axis" in history.caption
+    assert "4 more parameters are not shown" in table(report, "Best trials", "The best 20").caption

@@ -1,4 +1,4 @@
-"""The page in a real browser: it runs and loads nothing, fits a telephone, and can be heard."""
+"""The HTML page in a real browser: it runs and loads nothing, fits a phone, and is accessible."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def browser() -> Any:
 
 
 def visit(browser: Any, file: Path, width: int) -> tuple[Any, list[str]]:
-    """The page in a window, and what it asked for or complained of."""
-    heard: list[str] = []
+    """The page in a window, with its requests and its error messages."""
+    messages: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 900})
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: heard.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: messages.append(request.url))
     page.goto(file.as_uri())
-    return page, heard
+    return page, messages
 
 
 @pytest.mark.parametrize("width", [1280, 420])
 def test_it_fits_the_window_and_asks_for_nothing(browser, page_file, width):
-    page, heard = visit(browser, page_file, width)
-    assert heard == [page_file.as_uri()]
+    page, messages = visit(browser, page_file, width)
+    assert messages == [page_file.as_uri()]
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.scripts.length") == 0

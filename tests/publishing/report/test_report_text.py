@@ -1,4 +1,4 @@
-"""Text of a study is text in every format, whatever it looks like."""
+"""Escaping of text in every format of a report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reported import CHOICES, SCRIPT, hostile_study
 
-from aifs_tune.publishing.report import paper_table, report_of, to_csv, to_latex
+from aifs_tune.publishing.report import paper_table, report_of, to_latex
 from aifs_tune.publishing.report.blocks import Bullets, Code, Paragraph, ReportDocument, ReportSection, Table
 from aifs_tune.publishing.report.formatting import cut, listed, subsample, with_interval
 from aifs_tune.publishing.report.html import to_html
-from aifs_tune.publishing.report.latex import latex
+from aifs_tune.publishing.report.latex import latex, to_csv
 from aifs_tune.publishing.report.markdown import escaped, to_markdown
 from aifs_tune.publishing.report.pdf import to_pdf
 
@@ -130,5 +130,5 @@ def test_words() -> None:
 
 
 def test_a_table_whose_rows_differ_is_refused() -> None:
-    with pytest.raises(ValueError, match="allowed: all alike"):
+    with pytest.raises(ValueError, match="allowed: the same in each row"):
         Table("t", ("a", "b"), (("1",),), "lr")

@@ -1,4 +1,4 @@
-"""What the test part says: tables of scores, confusion, calibration, curves, and the examples most wrong."""
+"""Test set section of a report: scores, confusion matrix, calibration, curves and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from aifs_tune.publishing.report.formatting import DASH, count, cut, shown, subs
 from aifs_tune.publishing.report.verdict import test_set_text
 
 MAX_CLASSES = 24
-"""That a picture names."""
+"""Largest number of classes that a figure names."""
 _N_WORST = 12
+_WORST_MISTAKES = "Worst mistakes, by lowest probability of the true class"
 _SHOWN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
-    "auc": "area under ROC, mean over classes",
+    "auc": "ROC AUC, mean over classes",
     "brier": "Brier score (0 to 2)",
     "calibration_error": "expected calibration error",
 }
 
 
 def test_set_section(context: ReportContext) -> ReportSection:
-    """The test part, if it was answered."""
+    """Scores of the evaluation on the test set, or a sentence why there are none."""
     tested = context.tested
     if tested is None:
-        none = "The test part is locked: nothing has answered it."
+        none = "The test set has not been used yet."
         if context.study.spec.trainer is None or context.study.spec.data is None:
-            none = "There is no test part: the study has no data of its own."
-        return ReportSection("Test part", (Paragraph(none, "note"),))
+            none = "The study has no data of its own, so there is no test set."
+        return ReportSection("Test set", (Paragraph(none, "note"),))
     head = Paragraph(test_set_text(context))
     found = context.test_set_classes
     if found is None:
-        return ReportSection("Test part", (head, *_of_values(tested)))
+        return ReportSection("Test set", (head, *_regression_blocks(tested)))
     blocks: list[ReportBlock] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
     blocks += [_calibration_figure(found), *_curves_blocks(found), *_worst_blocks(context, tested, found)]
-    return ReportSection("Test part", tuple(blocks))
+    return ReportSection("Test set", tuple(blocks))
 
 
 def _scores_table(found: HeldOutClasses) -> Table:
     rows = tuple((_SHOWN.get(name, name), str(estimate)) for name, estimate in found.scores.items())
-    return Table(f"Scores of the test part, n = {found.n:,}.", ("score", "value [95 %]"), rows, "lr")
+    return Table(f"Scores on the test set, n = {found.n:,}.", ("score", "value [95 % interval]"), rows, "lr")
 
 
 def class_table(found: HeldOutClasses) -> Table:
@@ -57,7 +58,7 @@ def class_table(found: HeldOutClasses) -> Table:
         for row in (*found.report.classes, *found.report.averages)
     )
     header = ("class", "precision", "recall", "F1", "support")
-    return Table(f"Classification report of the test part, n = {found.n:,}.", header, rows, "lrrrr")
+    return Table(f"Classification report on the test set, n = {found.n:,}.", header, rows, "lrrrr")
 
 
 def _confusion_figure(found: HeldOutClasses) -> Figure:
@@ -81,7 +82,7 @@ def _confusion_figure(found: HeldOutClasses) -> Figure:
     right = int(np.trace(found.confusion))
     return picture(
         draw,
-        caption=f"Confusion matrix: counts, shaded by the share of the true class. n = {found.n:,}.",
+        caption=f"Confusion matrix: number of examples, shaded by the share of the true class. n = {found.n:,}.",
         alt=f"Confusion matrix of {count(k, 'class', 'classes')}; {right:,} of {found.n:,} are right.",
         height_in=min(1.6 + 0.32 * max(k, 4), 5.5),
     )
@@ -92,21 +93,21 @@ def _calibration_figure(found: HeldOutClasses) -> Figure:
 
     def draw(canvas: Any) -> None:
         above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="as it should be")
+        above.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="perfect calibration")
         x, y = [each.confidence for each in bins], [each.accuracy for each in bins]
-        above.plot(x, y, "-o", color=BLUE, ms=4, label="found")
-        above.set(ylabel="share right", ylim=(-0.02, 1.02))
+        above.plot(x, y, "-o", color=BLUE, ms=4, label="measured")
+        above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
         above.legend(loc="upper left")
         widths = [each.high - each.low for each in found.reliability]
         below.bar(
             [each.low for each in found.reliability], [each.n for each in found.reliability], widths, align="edge"
         )
-        below.set(xlabel="confidence, the probability of the predicted class", ylabel="examples", xlim=(0, 1))
+        below.set(xlabel="confidence (probability of the predicted class)", ylabel="examples", xlim=(0, 1))
 
     return picture(
         draw,
-        caption=f"Reliability: of predictions made with a confidence, the share that is right; below, how many there "
-        f"are. n = {found.n:,}.",
+        caption="Reliability diagram: accuracy of the predictions at each confidence (top), and their number (bottom). "
+        f"n = {found.n:,}.",
         alt=f"Reliability diagram; expected calibration error {found.scores['calibration_error']}.",
         height_in=3.4,
     )
@@ -135,10 +136,12 @@ def _curves_blocks(found: HeldOutClasses) -> list[ReportBlock]:
         canvas.legend(loc="outside lower center", ncols=3)
 
     areas = tuple((cut(each.name), f"{each.auc:.3f}", f"{each.average_precision:.3f}") for each in found.curves)
-    left_out = f" The first {len(drawn)} of {len(found.curves)} classes." if len(drawn) < len(found.curves) else ""
+    left_out = (
+        f" The first {len(drawn)} of {len(found.curves)} classes are drawn." if len(drawn) < len(found.curves) else ""
+    )
     figure = picture(
         draw,
-        caption=f"Each class against the rest. n = {found.n:,}.{left_out}",
+        caption=f"ROC and precision-recall curves, each class against the rest. n = {found.n:,}.{left_out}",
         alt=f"ROC and precision-recall curves of {count(len(drawn), 'class', 'classes')}.",
         height_in=3.2,
     )
@@ -148,12 +151,12 @@ def _curves_blocks(found: HeldOutClasses) -> list[ReportBlock]:
 
 def _worst_blocks(context: ReportContext, tested: HeldOutEvaluation, found: HeldOutClasses) -> list[ReportBlock]:
     if not found.worst:
-        return [Paragraph("No example of the test part was taken for another class.")]
+        return [Paragraph("No example of the test set was misclassified.")]
     worst = found.worst[:_N_WORST]
     rows = tested.predictions.rows[[each.index for each in worst]]
     images = None if context.data is None else _images(context.data, rows)
     if images is None:
-        why = context.data_problem or "they are no images"
+        why = context.data_problem or "they are not images"
         cells = tuple(
             (
                 f"{row}",
@@ -164,22 +167,25 @@ def _worst_blocks(context: ReportContext, tested: HeldOutEvaluation, found: Held
             )
             for row, each in zip(rows.tolist(), worst, strict=True)
         )
-        header = ("row", "true", "predicted", "its probability", "of the true class")
-        return [Table(f"The examples most wrong, as rows of the data ({why}).", header, cells, "rllrr")]
+        header = ("row", "true", "predicted", "P(predicted)", "P(true)")
+        caption = (
+            f"{_WORST_MISTAKES}: predicted class and probability, and probability of the true class. The examples are "
+            f"listed by row, because {why}."
+        )
+        return [Table(caption, header, cells, "rllrr")]
     titles = [f"{cut(each.truth, 12)}\n→ {cut(each.predicted, 12)} {each.probability:.2f}" for each in worst]
     n_wrong = int(found.confusion.sum() - np.trace(found.confusion))
     caption = (
-        f"The images most wrong: the true class, what each was taken for and with what probability, by what "
-        f"the true class was given, the least first. {len(worst)} of "
+        f"{_WORST_MISTAKES}: true class, predicted class (→) and its probability. {len(worst)} of "
         f"{count(n_wrong, 'mistake')}, n = {found.n:,}."
     )
     first = worst[0]
-    alt = f"{count(len(worst), 'image')}; the worst is of {cut(first.truth)} and was taken for {cut(first.predicted)}."
+    alt = f"{count(len(worst), 'image')}; the first is of {cut(first.truth)}, predicted as {cut(first.predicted)}."
     return [gallery(images, titles, caption, alt)]
 
 
 def _images(data: ReportData, rows: Any) -> Any:
-    """Pixels (n, edge, edge, 1 or 3) of rows of prepared images, None where they are none."""
+    """Pixels (n, edge, edge, 1 or 3) of rows of prepared images; None if the data are not images."""
     if data.kind != "images":
         return None
     from aifs_tune.data import open_images
@@ -188,7 +194,7 @@ def _images(data: ReportData, rows: Any) -> Any:
 
 
 def gallery(images: Any, titles: list[str], caption: str, alt: str) -> Figure:
-    """Images (n, h, w, 1 or 3) of 8 bits, four in a row."""
+    """Figure of images (n, h, w, 1 or 3) of 8 bits, four in a row."""
     n_rows = (len(titles) + 3) // 4
 
     def draw(canvas: Any) -> None:
@@ -203,15 +209,15 @@ def gallery(images: Any, titles: list[str], caption: str, alt: str) -> Figure:
     return picture(draw, caption=caption, alt=alt, height_in=1.75 * n_rows)
 
 
-def _of_values(tested: HeldOutEvaluation) -> list[ReportBlock]:
+def _regression_blocks(tested: HeldOutEvaluation) -> list[ReportBlock]:
     targets = tested.values
     table: Any = scores_table(targets)
     rows = tuple(
         (cut(row.target), cut(row.unit) or DASH, row.score, _estimate(row.value, row.low, row.high))
         for row in table.itertuples()
     )
-    caption = f"Scores of the test part, n = {targets[0].n:,}."
-    blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 %]"), rows, "lllr")]
+    caption = f"Scores on the test set, n = {targets[0].n:,}."
+    blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 % interval]"), rows, "lllr")]
     for i, target in enumerate(targets[:6]):
         blocks.append(_values_figure(target, tested.predictions.y_true[:, i], tested.predictions.y_pred[:, i]))
     for target in targets:
@@ -220,7 +226,7 @@ def _of_values(tested: HeldOutEvaluation) -> list[ReportBlock]:
             for miss in target.worst[:10]
         )
         head = ("row", "true", "predicted")
-        blocks.append(Table(f"Largest errors of {cut(target.name)}, as rows of the data.", head, worst, "rrr"))
+        blocks.append(Table(f"Largest errors of {cut(target.name)}, by row of the data.", head, worst, "rrr"))
     return blocks
 
 
@@ -243,10 +249,11 @@ def _values_figure(target: HeldOutTarget, y_true: Any, y_pred: Any) -> Figure:
         unit = f" in {label(target.unit)}" if target.unit else ""
         axes.set(xlabel=f"true {label(target.name)}{unit}", ylabel="predicted")
 
-    drawn = f" {len(some)} of them drawn." if len(some) < len(y_true) else ""
+    drawn = f" {len(some)} of them are drawn." if len(some) < len(y_true) else ""
     return picture(
         draw,
-        caption=f"Predicted against true {cut(target.name)}; on the line both are equal. n = {target.n:,}.{drawn}",
+        caption=f"Predicted against true {cut(target.name)}; on the dashed line both are equal. "
+        f"n = {target.n:,}.{drawn}",
         alt=f"Predicted against true {cut(target.name)}, R² {target.scores['r2']}.",
         height_in=3.4,
     )
