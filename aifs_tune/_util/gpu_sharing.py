@@ -18,7 +18,7 @@ MARGIN = 1.5
 """A trial is given so many times the peak of the first one: others may be larger, a worker keeps the programs of
 several shapes, and an allocator cannot use every gap."""
 
-_LEAST_MB = 100.0
+_MIN_MB = 100.0
 _GENEROUS = 2.0
 _GRAIN = 10_000
 """Ray counts a GPU in ten-thousandths."""
@@ -34,8 +34,8 @@ def limit_mb(share: float, total_mb: float) -> int:
         If less than 100 MB would be left.
     """
     limit = share * total_mb - CONTEXT_MB
-    if limit < _LEAST_MB:
-        least = math.ceil(1000 * (CONTEXT_MB + _LEAST_MB) / total_mb) / 1000
+    if limit < _MIN_MB:
+        least = math.ceil(1000 * (CONTEXT_MB + _MIN_MB) / total_mb) / 1000
         raise RequestError(
             f"resources.gpu: {share:g} of a GPU with {total_mb:,.0f} MB is too little, as each process takes "
             f"{CONTEXT_MB:g} MB before it allocates anything; allowed: {least:g} or more"

@@ -20,7 +20,7 @@ _PACKAGES = {"s3": "'aifs-tune[s3]'", "gs": "gcsfs", "az": "adlfs"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """What this machine's disk says, not the store."""
 _SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL|CONNECTION_STRING|SAS")
-_SHORTEST_SECRET = 6
+_MIN_SECRET_LENGTH = 6
 
 
 def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
@@ -59,7 +59,7 @@ def translated_store_errors(
 def without_secrets(text: str) -> str:
     """``text`` without what the environment has as keys, tokens and passwords, and without those of URLs in it."""
     for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET.search(name.upper()):
+        if len(value) >= _MIN_SECRET_LENGTH and _SECRET.search(name.upper()):
             text = text.replace(value, "***")
     return re.sub(r"//[^/@\s]+@", "//***@", text)
 

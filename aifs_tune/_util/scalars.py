@@ -12,10 +12,10 @@ from pydantic_core import PydanticCustomError
 Scalar: TypeAlias = bool | int | float | str
 """A parameter's value."""
 
-LARGEST_INT = 2**53
+MAX_INT = 2**53
 """Whole numbers beyond this are not exact as floating-point numbers, in which Optuna stores them."""
-LARGEST_FLOAT = 1e300
-LONGEST_TEXT = 200
+MAX_FLOAT = 1e300
+MAX_TEXT_LENGTH = 200
 
 
 def problem(key: str, text: str, allowed: str) -> PydanticCustomError:
@@ -62,21 +62,21 @@ def number(value: object) -> int | float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, Integral):
-        return int(value) if abs(int(value)) <= LARGEST_INT else None
-    return float(value) if isinstance(value, Real) and abs(float(value)) <= LARGEST_FLOAT else None
+        return int(value) if abs(int(value)) <= MAX_INT else None
+    return float(value) if isinstance(value, Real) and abs(float(value)) <= MAX_FLOAT else None
 
 
 def scalar(value: object) -> Scalar:
     """``value`` if a parameter can take it, else a validation error that says what it can."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable():
+    if isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and value.isprintable():
         return str(value)
     found = number(value)
     if found is None:
         raise problem(
             "",
             f"{brief(value)} is not a value that a parameter can take",
-            f"true or false, a number (whole ones up to 2**53), or printable text of at most {LONGEST_TEXT} characters",
+            f"true or false, a number (whole ones up to 2**53), or printable text of at most {MAX_TEXT_LENGTH} characters",
         )
     return found

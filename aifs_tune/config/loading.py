@@ -23,7 +23,7 @@ from aifs_tune.errors import NotFoundError, SweepFileError
 SET = "--set"
 """What an error names as the source of an override."""
 
-LONGEST = 10_000
+MAX_VALUE_LENGTH = 10_000
 
 
 def apply_overrides(sweep: dict[str, Data], overrides: Sequence[str]) -> frozenset[KeyPath]:
@@ -56,8 +56,8 @@ def _apply(sweep: dict[str, Data], override: str) -> list[KeyPath]:
 
 
 def _value(text: str, path: KeyPath) -> Data:
-    if len(text) > LONGEST:
-        raise _refusal(path, f"{len(text)} characters", f"at most {LONGEST}")
+    if len(text) > MAX_VALUE_LENGTH:
+        raise _refusal(path, f"{len(text)} characters", f"at most {MAX_VALUE_LENGTH}")
     try:
         value = read_yaml(text, source=SET).data
     except SweepFileError as error:
@@ -122,9 +122,9 @@ def _refusal(path: KeyPath, problem: str, allowed: str) -> SweepFileError:
     return SweepFileError(problem, source=SET, key=dotted(path), allowed=allowed)
 
 
-LARGEST_FILE = 256 * 1024
+MAX_FILE_BYTES = 256 * 1024
 """Bytes; a sweep file of a few dozen parameters has a few thousand."""
-MOST_PROBLEMS = 10
+MAX_PROBLEMS = 10
 """How many problems one error lists."""
 
 SUFFIXES = (".yaml", ".yml")
@@ -223,7 +223,7 @@ def _checked(data: Mapping[str, Any], origin: _Origin) -> SweepSpec:
     try:
         return SweepSpec.model_validate(data)
     except ValidationError as error:
-        found = validation_problems(error, data, SweepSpec.model_json_schema(), most=MOST_PROBLEMS)
+        found = validation_problems(error, data, SweepSpec.model_json_schema(), most=MAX_PROBLEMS)
         more = error.error_count()
     errors = []
     for path, text, allowed in found:
@@ -231,24 +231,24 @@ def _checked(data: Mapping[str, Any], origin: _Origin) -> SweepSpec:
         errors.append(SweepFileError(text, source=source, line=line, key=dotted(path), allowed=allowed))
     first = errors[0]
     first.problems = tuple((path, text + (f"; allowed: {allowed}" if allowed else "")) for path, text, allowed in found)
-    first.args = ("\n".join(map(str, errors)) + (f"\nand more, {more} in all" if more > MOST_PROBLEMS else ""),)
+    first.args = ("\n".join(map(str, errors)) + (f"\nand more, {more} in all" if more > MAX_PROBLEMS else ""),)
     raise first
 
 
 def _read_text(file: Path) -> str:
-    """The text of a regular file of at most ``LARGEST_FILE`` bytes; never waits for a writer."""
+    """The text of a regular file of at most ``MAX_FILE_BYTES`` bytes; never waits for a writer."""
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SweepFileError("not a regular file", source=file, allowed="a YAML file")
-            content = stream.read(LARGEST_FILE + 1)
+            content = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SweepFileError(f"cannot be read ({error.strerror})", source=file, allowed="a YAML file") from None
-    if len(content) > LARGEST_FILE:
+    if len(content) > MAX_FILE_BYTES:
         raise SweepFileError(
-            f"larger than {LARGEST_FILE // 1024} KiB", source=file, allowed=f"at most {LARGEST_FILE} bytes"
+            f"larger than {MAX_FILE_BYTES // 1024} KiB", source=file, allowed=f"at most {MAX_FILE_BYTES} bytes"
         )
     try:
         return content.decode("utf-8-sig")

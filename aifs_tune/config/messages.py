@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aifs_tune._util.scalars import LARGEST_FLOAT, LARGEST_INT, brief, did_you_mean, show
+from aifs_tune._util.scalars import MAX_FLOAT, MAX_INT, brief, did_you_mean, show
 from aifs_tune.config.yaml import KeyPath
 
 _SAID = {
@@ -206,9 +206,9 @@ def _text(node: Mapping[str, Any]) -> str:
 
 def _bounds(node: Mapping[str, Any]) -> str:
     low, high = node.get("minimum"), node.get("maximum")
-    if (low, high) == (-LARGEST_INT, LARGEST_INT):
+    if (low, high) == (-MAX_INT, MAX_INT):
         return " from -2**53 to 2**53"
-    if (low, high) == (-LARGEST_FLOAT, LARGEST_FLOAT):
+    if (low, high) == (-MAX_FLOAT, MAX_FLOAT):
         return ""
     if low is not None and high is not None:
         return f" from {show(low)} to {show(high)}"

@@ -10,7 +10,7 @@ from aifs_tune._util.models import StrictModel, Text
 from aifs_tune._util.scalars import problem
 from aifs_tune.space.search_space import ParameterName
 
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 
 Levels = Annotated[int, Field(ge=2, le=20)]
 
@@ -21,7 +21,7 @@ class DesignSpec(StrictModel):
     design: Literal["sobol", "latin_hypercube", "factorial", "fractional_factorial", "centre"] = Field(
         description="centre: the centre points alone."
     )
-    points: Annotated[int, Field(ge=1, le=MOST_POINTS)] | None = Field(
+    points: Annotated[int, Field(ge=1, le=MAX_POINTS)] | None = Field(
         default=None, description="Of sobol and latin_hypercube: how many."
     )
     levels: Levels | dict[ParameterName, Levels] = Field(
@@ -44,7 +44,7 @@ class DesignSpec(StrictModel):
     def _has_what_it_needs(self) -> DesignSpec:
         drawn = self.design in ("sobol", "latin_hypercube")
         if drawn and self.points is None:
-            raise problem("points", f"missing for {self.design}", f"a whole number from 1 to {MOST_POINTS}")
+            raise problem("points", f"missing for {self.design}", f"a whole number from 1 to {MAX_POINTS}")
         if self.design == "centre" and not self.centre_points:
             raise problem("centre_points", "missing for centre", "a whole number from 1 to 100")
         is_fraction = self.design == "fractional_factorial"

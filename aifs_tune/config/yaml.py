@@ -23,8 +23,8 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the top of a document to one value."""
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
 
-DEEPEST = 16
-LONGEST_NUMBER = 40
+MAX_DEPTH = 16
+MAX_NUMBER_LENGTH = 40
 MAX_VALUES = 10_000
 """In one document; checking many more would take seconds."""
 
@@ -86,7 +86,7 @@ def read_yaml(text: str, *, source: str) -> Document:
 
 
 class _Reader:
-    """Turns events into data; at most ``DEEPEST`` calls deep."""
+    """Turns events into data; at most ``MAX_DEPTH`` calls deep."""
 
     def __init__(self, text: str, source: str) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -111,8 +111,8 @@ class _Reader:
             raise self._refusal("too many values", event, path[:2], f"at most {MAX_VALUES}")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
-        if len(path) >= DEEPEST:
-            raise self._refusal("nested too deep", event, path, f"at most {DEEPEST} levels")
+        if len(path) >= MAX_DEPTH:
+            raise self._refusal("nested too deep", event, path, f"at most {MAX_DEPTH} levels")
         return self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
 
     def _refuse_tricks(self, event: yaml.Event, path: KeyPath) -> None:
@@ -159,9 +159,9 @@ class _Reader:
         is_int = _INT.fullmatch(text) is not None
         if not is_int and not _FLOAT.fullmatch(text):
             return text
-        if len(text) > LONGEST_NUMBER:
+        if len(text) > MAX_NUMBER_LENGTH:
             raise self._refusal(
-                f"a number of {len(text)} characters", event, path, f"at most {LONGEST_NUMBER} characters"
+                f"a number of {len(text)} characters", event, path, f"at most {MAX_NUMBER_LENGTH} characters"
             )
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text, base) if is_int else float(text)

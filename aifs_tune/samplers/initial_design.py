@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import NDArray
 
 from aifs_tune._util.scalars import Scalar
-from aifs_tune.config.search import MOST_POINTS, DesignSpec
+from aifs_tune.config.search import MAX_POINTS, DesignSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.encoding import Axis, Encoding, key_of
@@ -133,9 +133,9 @@ def initial_design(spec: SweepSpec) -> list[dict[str, Scalar]]:
     unit_points = _DESIGNS[design.design](spec, encoding, design)
     blocks = [rng.permutation(len(unit_points)) for _ in range(spec.search.replicates)]
     order = [int(i) for block in blocks for i in block]
-    if len(order) + design.n_centre > MOST_POINTS:
+    if len(order) + design.n_centre > MAX_POINTS:
         text = f"{len(order) + design.n_centre} measurements"
-        raise RequestError(f"search.initial: {text}; allowed: at most {MOST_POINTS}; use fewer levels or replicates")
+        raise RequestError(f"search.initial: {text}; allowed: at most {MAX_POINTS}, with fewer levels or replicates")
     plan = [configuration(spec, encoding, unit_points[i]) for i in order]
     if design.n_centre:
         centre = configuration(spec, encoding, _centre(spec, encoding))
@@ -200,9 +200,7 @@ def _factorial(spec: SweepSpec, encoding: Encoding, design: DesignSpec) -> Array
     sizes = [len(levels) for _, levels in factors]
     if np.prod(np.array(sizes, dtype=float)) > MAX_DRAWN:
         text = f"{' * '.join(map(str, sizes))} combinations"
-        raise RequestError(
-            f"search.initial: {text}; allowed: at most {MOST_POINTS}; use fewer levels or fractional_factorial"
-        )
+        raise RequestError(f"search.initial: {text}; allowed: at most {MAX_POINTS}, or a fractional_factorial")
     rows = []
     for chosen in product(*(levels for _, levels in factors)):
         row = np.zeros(len(encoding))

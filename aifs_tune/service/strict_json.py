@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from typing import Any, NoReturn
 
-from aifs_tune._util.scalars import LARGEST_INT, brief
+from aifs_tune._util.scalars import MAX_INT, brief
 from aifs_tune.errors import RequestError
 
 MAX_DEPTH = 64
@@ -89,8 +89,8 @@ def _finite(text: str) -> float | int:
     """Parse a number; ``3.0`` is the integer 3, as in JSON Schema."""
     value = float(text)
     if not math.isfinite(value):
-        raise RequestError(f"{brief(text)} is too large; allowed: finite numbers")
-    return int(value) if value.is_integer() and abs(value) <= LARGEST_INT else value
+        raise RequestError(f"{brief(text)} is beyond the largest number; allowed: finite numbers")
+    return int(value) if value.is_integer() and abs(value) <= MAX_INT else value
 
 
 def _refuse_constant(word: str) -> NoReturn:

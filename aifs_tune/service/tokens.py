@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from aifs_tune._util.scalars import LONGEST_TEXT, brief
+from aifs_tune._util.scalars import MAX_TEXT_LENGTH, brief
 from aifs_tune.errors import NotFoundError, RequestError, UnknownCallerError
 from aifs_tune.storage.projects import check_project
 from aifs_tune.storage.session import translated_database_errors
@@ -141,10 +141,10 @@ class TokenStore:
         if scope not in SCOPES:
             raise RequestError(f"scope: {brief(scope)} is not allowed; allowed: {', '.join(SCOPES)}")
         if expires_days is not None and not 0 < expires_days <= MAX_DAYS:
-            raise RequestError(f"expires-days: {expires_days:g} is not allowed; allowed: above 0, up to {MAX_DAYS}")
-        if len(label) > LONGEST_TEXT or not label.isprintable():
+            raise RequestError(f"expires-days: {expires_days:g}; allowed: above 0, up to {MAX_DAYS}")
+        if len(label) > MAX_TEXT_LENGTH or not label.isprintable():
             raise RequestError(
-                f"label: {brief(label)} is not allowed; allowed: printable text of at most {LONGEST_TEXT} characters"
+                f"label: {brief(label)}; allowed: printable text of at most {MAX_TEXT_LENGTH} characters"
             )
         now = int(self._clock())
         token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from aifs_tune._util.scalars import Scalar, brief, did_you_mean, problem, show
 from aifs_tune.space.expressions import (
-    LONGEST,
+    MAX_LENGTH,
     Evaluator,
     Kinds,
     check_kinds,
@@ -32,9 +32,9 @@ from aifs_tune.space.search_space import Space
 
 N_DRAWN = 10_000
 """Random configurations of which one must satisfy all constraints; a space with a smaller share of them is refused."""
-MOST_READ = 5_000_000
+MAX_CHARACTERS = 5_000_000
 """Characters of constraints evaluated on them; pages of constraints are tried on fewer, to end in seconds."""
-MOST_NAMED = 3
+MAX_NAMED = 3
 """How many constraints one error lists, those broken most often."""
 
 
@@ -50,7 +50,9 @@ def _expression(text: str) -> _Expression:
     return _Expression(tree, names_in(tree), evaluator(tree))
 
 
-class Constraint(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST)]]):
+class Constraint(
+    RootModel[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LENGTH)]]
+):
     """An expression over parameters that is true of every configuration tried."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -132,7 +134,7 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
     source, mentioned = RandomTrial(random.Random(0)), _mentioned(space, constraints, mixtures)
     mixed = [mixture for mixture in mixtures if mixture.components[0] in mentioned]
     order, broken, n_drawn, n_read = list(constraints), Counter[str](), 0, 0
-    while n_drawn < N_DRAWN and n_read < MOST_READ:
+    while n_drawn < N_DRAWN and n_read < MAX_CHARACTERS:
         params: dict[str, Scalar] = {}
         for name, parameter in mentioned.items():
             if space.is_active(name, params):
@@ -148,7 +150,7 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
                 break
         else:
             return
-    often = broken.most_common(MOST_NAMED)
+    often = broken.most_common(MAX_NAMED)
     blamed = " and ".join(text for text, n in often if 100 * n > often[0][1])
     text = f"{blamed}: satisfied by none of {n_drawn} random configurations"
     raise problem("constraints", text, "constraints that leave a part of the space to search")

@@ -306,8 +306,8 @@ def _either(kinds: Kinds) -> str:
     return " or ".join(sorted(kinds))
 
 
-LONGEST = 500
-DEEPEST = 64
+MAX_LENGTH = 500
+MAX_DEPTH = 64
 """Operations inside one another; evaluation recurses no deeper."""
 
 _TOKEN = re.compile(
@@ -331,7 +331,7 @@ _LANGUAGE = (
 
 
 def parse(text: str) -> ast.expr:
-    """The tree of a text of at most ``LONGEST`` characters; :mod:`aifs_tune.space.expressions` knows all that it holds.
+    """The tree of a text of at most ``MAX_LENGTH`` characters; :mod:`aifs_tune.space.expressions` knows all that it holds.
 
     Raises
     ------
@@ -345,8 +345,8 @@ def parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = str(getattr(error, "msg", "")).split(".")[0] or "too complex"
         raise problem("", f"{brief(text)} is not an expression ({reason})", _LANGUAGE) from None
-    if _depth(tree) > DEEPEST:
-        raise problem("", f"{brief(text)} is nested too deep", f"at most {DEEPEST} operations inside one another")
+    if _depth(tree) > MAX_DEPTH:
+        raise problem("", f"{brief(text)} is nested too deep", f"at most {MAX_DEPTH} operations inside one another")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = node.id.removeprefix("_")

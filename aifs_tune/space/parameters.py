@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from aifs_tune._util.scalars import LARGEST_FLOAT, LARGEST_INT, Scalar, brief, is_same, number, problem, scalar, show
+from aifs_tune._util.scalars import MAX_FLOAT, MAX_INT, Scalar, brief, is_same, number, problem, scalar, show
 from aifs_tune.errors import RequestError
 
 
@@ -27,8 +27,8 @@ When = Annotated[
     Field(description="Active only while each of these earlier parameters has (one of) these values."),
 ]
 Unit = Annotated[str, Field(max_length=40)]
-Int = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
-Float = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
+Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 
 
 class TrialLike(Protocol):
@@ -91,7 +91,7 @@ class FloatParameter(_Parameter):
     high: Float
     log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
     step: float | None = Field(
-        default=None, gt=0, le=LARGEST_FLOAT, description="Only low, low + step, low + 2 step, ... up to high."
+        default=None, gt=0, le=MAX_FLOAT, description="Only low, low + step, low + 2 step, ... up to high."
     )
     default: Float | None = None
     prior: Float | None = Field(default=None, description=PRIOR)
@@ -142,9 +142,7 @@ class IntParameter(_Parameter):
     low: Int
     high: Int
     log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
-    step: int = Field(
-        default=1, ge=1, le=LARGEST_INT, description="Only low, low + step, low + 2 step, ... up to high."
-    )
+    step: int = Field(default=1, ge=1, le=MAX_INT, description="Only low, low + step, low + 2 step, ... up to high.")
     default: Int | None = None
     prior: Int | None = Field(default=None, description=PRIOR)
     when: When = {}

@@ -25,7 +25,7 @@ from aifs_tune.storage.postgres_lock import AWAY_S, StudyLock
 from aifs_tune.storage.session import open_rdb, translated_database_errors
 
 ARTIFACTS_VARIABLE = "AIFS_TUNE_ARTIFACTS"
-OLDEST_SERVER = 14
+MIN_SERVER_VERSION = 14
 T = TypeVar("T")
 
 _ALLOWED = "allowed: postgresql+psycopg://USER@HOST/DATABASE"
@@ -97,9 +97,11 @@ class PostgresDatabase:
                         )
                     _create(engine, url, options, wait_s)
                 version = engine.dialect.server_version_info or ()
-                if version < (OLDEST_SERVER,):
+                if version < (MIN_SERVER_VERSION,):
                     told = ".".join(map(str, version))
-                    raise RequestError(f"{self.shown}: a server of version {told}; needed: {OLDEST_SERVER} or later")
+                    raise RequestError(
+                        f"{self.shown}: a server of version {told}; needed: {MIN_SERVER_VERSION} or later"
+                    )
             finally:
                 engine.dispose()
             self.rdb = open_rdb(url, self.shown, options)

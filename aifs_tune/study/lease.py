@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aifs_tune._util.scalars import LONGEST_TEXT, brief
+from aifs_tune._util.scalars import MAX_TEXT_LENGTH, brief
 from aifs_tune.errors import RequestError
 
 MIN_LEASE_S = 1.0
@@ -83,9 +83,9 @@ def check_lease_s(lease_s: float) -> float:
 
 
 def check_name(kind: str, name: str | None) -> str | None:
-    """Return ``name``; :class:`RequestError` unless it is printable text of 1 to :data:`LONGEST_TEXT` characters."""
-    if name is not None and not (name.isprintable() and 0 < len(name) <= LONGEST_TEXT):
-        raise RequestError(f"{kind}: {brief(name)}; allowed: printable text of 1 to {LONGEST_TEXT} characters")
+    """``name``; :class:`RequestError` if it is no printable text of at most :data:`MAX_TEXT_LENGTH` characters."""
+    if name is not None and not (name.isprintable() and 0 < len(name) <= MAX_TEXT_LENGTH):
+        raise RequestError(f"{kind}: {brief(name)}; allowed: printable text of 1 to {MAX_TEXT_LENGTH} characters")
     return name
 
 

@@ -14,7 +14,7 @@ from strategies import space_entries
 from sweep_text import BASE, refusal
 
 from aifs_tune.config.loading import (
-    LARGEST_FILE,
+    MAX_FILE_BYTES,
     find_sweep_file,
     json_schema,
     load_sweep_file,
@@ -57,9 +57,9 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
         stream.truncate(50_000_000)
     with pytest.raises(SweepFileError, match="larger than 256 KiB"):
         load_sweep_file(path)
-    path.write_text(BASE + "#" * (LARGEST_FILE - len(BASE)))
+    path.write_text(BASE + "#" * (MAX_FILE_BYTES - len(BASE)))
     assert load_sweep_file(path).name == "base"
-    path.write_text(BASE + "#" * (LARGEST_FILE - len(BASE) + 1))
+    path.write_text(BASE + "#" * (MAX_FILE_BYTES - len(BASE) + 1))
     with pytest.raises(SweepFileError, match="larger than"):
         load_sweep_file(path)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from aifs_tune._util.models import StrictModel, Text
-from aifs_tune._util.scalars import LARGEST_FLOAT, brief
+from aifs_tune._util.scalars import MAX_FLOAT, brief
 from aifs_tune.config.search import SAMPLERS, SearchSpec
 from aifs_tune.config.sweep import Objective, SweepSpec
 from aifs_tune.errors import SweepFileError
@@ -23,7 +23,7 @@ from aifs_tune.study.lease import MAX_LEASE_S, MIN_LEASE_S
 from aifs_tune.study.open import instrument_spec
 from aifs_tune.study.trial import ToldState
 
-Number = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+Number = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 Metrics = Annotated[dict[Text, Number | None], Field(min_length=1, max_length=1000)]
 Params = Annotated[
     dict[ParameterName, ScalarField], Field(min_length=1, json_schema_extra={"additionalProperties": False})
