@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Container
 from typing import Any, NoReturn
 
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.errors import AccessError
@@ -64,19 +64,15 @@ class ProjectView(BaseStorage):
         with translated_database_errors(self._storage.shown):
             return self._backend.get_study_system_attrs(self._check_visible(study_id))
 
-    def get_all_studies(self) -> list[FrozenStudy]:
+    def get_all_studies(self) -> list[Any]:
         with translated_database_errors(self._storage.shown):
             found = self._backend.get_all_studies()
         seen = []
-        for study in sorted(found, key=lambda entry: entry._study_id):
-            name, own = self._name(study.study_name), study.user_attrs
-            if name is not None and SPEC in own:
-                directions = list(study.directions)
-                seen.append(
-                    FrozenStudy(
-                        name, None, _visible_attrs(own), study.system_attrs, study._study_id, directions=directions
-                    )
-                )
+        for study in map(copy.copy, sorted(found)):
+            name = self._name(study.study_name)
+            if name is not None and SPEC in study.user_attrs:
+                study.study_name, study.user_attrs = name, _visible_attrs(study.user_attrs)
+                seen.append(study)
         return seen
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
