@@ -77,6 +77,7 @@ def scalar(value: object) -> Scalar:
         raise problem(
             "",
             f"{brief(value)} is not a value that a parameter can take",
-            f"true or false, a number (whole ones up to 2**53), or printable text of at most {MAX_TEXT_LENGTH} characters",
+            "true or false, a number (whole ones up to 2**53), or printable text of at most "
+            f"{MAX_TEXT_LENGTH} characters",
         )
     return found

@@ -25,6 +25,7 @@ from aifs_tune.analysis.importance import Explained
 from aifs_tune.analysis.scores import Array
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.ranking import ranked
+from aifs_tune.study.recommendation import MIN_RESULTS
 from aifs_tune.study.results import scores_of
 from aifs_tune.study.trial import Trial
 
@@ -253,7 +254,7 @@ def suggestions_of(
 
 def min_trials(explained: Explained) -> int:
     """Return how many complete trials a study needs, given its number of parameters."""
-    return LEAST_RESULTS * (1 + len(explained.names))
+    return MIN_RESULTS * (1 + len(explained.names))
 
 
 def _widen(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:

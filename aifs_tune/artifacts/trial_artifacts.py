@@ -18,6 +18,7 @@ from aifs_tune.artifacts.stores import store_at
 from aifs_tune.config.sweep import Objective
 from aifs_tune.errors import NotFoundError, StorageError
 from aifs_tune.study.results import reaches, scores_of
+from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 
 _TRIAL = "trial-"

@@ -230,12 +230,10 @@ class Importances:
         self._computing, self._timeout_s = threading.Lock(), timeout_s
         self._known: dict[int, tuple[int, Importance]] = {}
 
-    def of(self, study: Study) -> tuple[int, Importance]:
+    def of(self, study: StudyRecord) -> tuple[int, Importance]:
         """Return the number of complete trials and the importance computed from them.
 
         An older result is returned while the importance of another study is computed.
-    def of(self, study: StudyRecord) -> tuple[int, Shares]:
-        """As :meth:`~aifs_tune.study.study.Study.importance`, after the number of complete trials that it is from.
 
         Raises
         ------

@@ -331,7 +331,7 @@ _LANGUAGE = (
 
 
 def parse(text: str) -> ast.expr:
-    """The tree of a text of at most ``MAX_LENGTH`` characters; :mod:`aifs_tune.space.expressions` knows all that it holds.
+    """Parse a text of at most ``MAX_LENGTH`` characters into a tree of what this module knows.
 
     Raises
     ------

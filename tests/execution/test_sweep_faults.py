@@ -178,7 +178,7 @@ def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab, typed):
     counts = ran.json["n_trials"]
     assert counts["complete"] > 0
     assert counts["running"] == 0
-    assert "of 400 trials have ended. Continue with: " in talk
+    assert "of 400 trials have ended. Continue with: " in ran.err
 
 
 def test_a_sweep_without_a_complete_trial_is_failed_work(lab, typed):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from records import open_record
 from services import SPACE, Service, storage_in
 
 from aifs_tune.client.client import Client
@@ -203,7 +204,7 @@ def test_commands_print_the_same_for_a_local_and_a_remote_study(run, monkeypatch
 
 
 def test_commands_print_the_same_for_a_sweep_of_another_machine(run, monkeypatch, service, storage):
-    here = open_study("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
+    here = open_record("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
     here.storage.wait_s = 30.0
     first, second = here.ask(sweep="one"), here.ask(sweep="one")
     here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})

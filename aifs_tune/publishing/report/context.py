@@ -196,6 +196,10 @@ def _is_same_task(found: StudyRecord, study: StudyRecord) -> bool:
 
 def _data_of(study: StudyRecord, tell: Callable[[str], None]) -> tuple[ReportData | None, str]:
     """The prepared data of this machine; None, and the reason, if they are not those of the study."""
+    if study.spec.trainer is None or study.spec.data is None:
+        return None, ""
+    from aifs_tune.trainers.factory import find_trainer_entry
+
     trainer_entry = find_trainer_entry(study.spec)
     if trainer_entry is None:
         return None, ""

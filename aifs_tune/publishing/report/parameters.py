@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune.analysis.importance import MIN_EXPLAINED
 from aifs_tune.errors import RequestError
 from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection
 from aifs_tune.publishing.report.context import ReportContext
@@ -93,7 +94,7 @@ def _explained_text(context: ReportContext) -> str:
     if table.empty:
         return ""
     share = float(table["explained"].iloc[0])
-    weak = " This is low: read this figure and the next ones with caution." if share < LITTLE else ""
+    weak = " This is low: read this figure and the next ones with caution." if share < MIN_EXPLAINED else ""
     return f" The model explains {max(share, 0.0):.2f} of the variance of unseen trials.{weak}"
 
 
