@@ -71,7 +71,7 @@ class HeldOutEvaluation:
         table = self._files_table
         if table is None:
             return ()
-        positions = table["place"].fillna("").tolist()
+        positions = table["position"].fillna("").tolist()
         paths = [f"{path} ({at})" if at else path for path, at in zip(table["path"], positions, strict=True)]
         together: dict[int, list[str]] = {}
         for example, path in zip(table["example"].tolist(), paths, strict=True):

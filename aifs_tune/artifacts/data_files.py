@@ -44,8 +44,8 @@ def study_files(study: StudyRecord) -> pandas.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each file of each example. Columns: ``path`` relative to the data folder; ``place``, the position in
-        the file such as ``row 12``, missing if the example is the whole file; ``sha256`` of the file; ``part``, the
+        A row for each file of each example. Columns: ``path`` relative to the data folder; ``position`` in
+        the file, such as ``row 12``, missing if the example is the whole file; ``sha256`` of the file; ``part``, the
         subset train, val or test; ``label``; ``group``; and ``example``, the index into the prepared arrays. A
         manifest has neither ``part`` nor ``example``.
 

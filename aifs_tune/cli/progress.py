@@ -57,20 +57,21 @@ class PlainLines:
         self._phase = ""
 
     def on_status(self, text: str) -> None:
-        self._say(text)
+        self._print(text)
 
     def on_progress(self, phase: str, done: int, total: int) -> None:
         if phase != self._phase:
-            self._say(f"{phase}: {total}")
+            self._print(f"{phase}: {total}")
         self._phase = phase
 
     def on_sweep_start(self, plan: Plan) -> None:
         self._tracker = ProgressTracker(plan)
-        self._say(f"study {plan.study}: {plan.n_trials} trials of up to {plan.epochs} epochs, {plan.workers} at a time")
+        trials = f"{plan.n_trials} trials of up to {plan.epochs} epochs"
+        self._print(f"study {plan.study}: {trials}, {plan.workers} at a time")
 
     def on_trial_start(self, trial: Trial) -> None:
         tuned = self._tracker.plan.tuned if self._tracker else None
-        self._say(f"trial {trial.number} started  {configuration(trial.params, tuned)}")
+        self._print(f"trial {trial.number} started  {configuration(trial.params, tuned)}")
 
     def on_trial_result(self, trial: Trial) -> None: ...
 
@@ -80,10 +81,10 @@ class PlainLines:
         self._tracker.ended(trial)
         reason = f"  ({trial.reason})" if trial.reason else ""
         value = f"{self._tracker.plan.objective.metric} {number(trial.value)} after {trial.epochs} epochs"
-        self._say(f"trial {trial.number} {trial.state}  {value}{reason}")
-        self._say(self._tracker.line())
+        self._print(f"trial {trial.number} {trial.state}  {value}{reason}")
+        self._print(self._tracker.line())
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
 

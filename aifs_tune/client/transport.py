@@ -52,7 +52,7 @@ class Transport:
         sent several times."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         try:
-            content = json.dumps(body, allow_nan=False, default=_plain).encode()
+            content = json.dumps(body, allow_nan=False, default=_to_builtin).encode()
         except (TypeError, ValueError) as error:
             raise RequestError(f"{path}: {error}; allowed: finite numbers and text") from None
         headers["Content-Type"] = "application/json"
@@ -119,7 +119,7 @@ def _events(lines: Iterable[str]) -> Iterator[tuple[str | None, dict[str, Any]]]
             event_id = None
 
 
-def _plain(value: object) -> int | float:
+def _to_builtin(value: object) -> int | float:
     """Convert a number of another library, such as NumPy, to a Python number."""
     found = number(value)
     if found is None:

@@ -23,14 +23,14 @@ class FileTable:
     """Columns of equal length, with a row for each file of each example.
 
     An example of several frames has several rows, and a file of many examples is in many rows. ``path`` is relative
-    to the data folder, printable, with ``/``. ``place`` is the position in the file, such as ``row 12``; None if the
+    to the data folder, printable, with ``/``. ``position`` is the position in the file, such as ``row 12``; None if the
     example is the whole file. ``sha256`` is the hexadecimal hash of the file; None for simulated data. ``part`` is
     the subset: train, val or test; None for examples in no subset and for a manifest. ``example`` is the index into
     the prepared arrays; None for a manifest.
     """
 
     path: Sequence[str]
-    place: Sequence[str | None]
+    position: Sequence[str | None]
     sha256: Sequence[str | None]
     part: Sequence[str | None]
     label: Sequence[str | None]
@@ -71,7 +71,7 @@ def file_table(
     nothing = [None] * len(lists)
     return FileTable(
         path=[*lists, *(path for _, path in rows_of)],
-        place=[*nothing, *(origins[i][1] for i, _ in rows_of)],
+        position=[*nothing, *(origins[i][1] for i, _ in rows_of)],
         sha256=[*(hashes.get(path) for path in lists), *(hashes.get(path) for _, path in rows_of)],
         part=[*nothing, *(subset_of[i] for i, _ in rows_of)],
         label=[*nothing, *(None if labels is None else labels[i] for i, _ in rows_of)],

@@ -161,14 +161,14 @@ def test_rows_of_a_table_are_numbered_as_in_the_file(tmp_path: Path) -> None:
     data = DataSpec.model_validate({"table": {"file": tmp_path / "t.csv", "group": "patient"}})
     made = prepared(data, "table")
     found = made.files.to_frame()
-    assert found["place"].tolist() == [f"row {i + 1}" for i in range(30) if i != 4]
+    assert found["position"].tolist() == [f"row {i + 1}" for i in range(30) if i != 4]
     assert (found["path"] == "t.csv").all()
     assert found["sha256"].unique().tolist() == [hashlib.sha256((tmp_path / "t.csv").read_bytes()).hexdigest()]
     from aifs_tune.data import open_examples
 
     examples = open_examples(made.location)
     for row in found.itertuples():
-        line = frame.iloc[int(row.place.split()[1]) - 1]
+        line = frame.iloc[int(row.position.split()[1]) - 1]
         assert (row.label, row.group) == (line["target"], line["patient"])
         assert examples.classes[examples.y_true[row.example]] == row.label
         assert row.example in getattr(examples, row.part)
@@ -191,5 +191,5 @@ def test_windows_of_a_series_say_their_steps(tmp_path: Path) -> None:
     pd.DataFrame({"value": np.sin(np.arange(200) / 5)}).to_csv(tmp_path / "long.csv", index=False)
     series = {"path": tmp_path / "long.csv", "forecast": {"history": 8, "horizon": 2}}
     found = prepared(DataSpec.model_validate({"series": series}), "series").files.to_frame()
-    assert found.iloc[3][["path", "place"]].tolist() == ["long.csv", "steps 3 to 10 for 12"]
+    assert found.iloc[3][["path", "position"]].tolist() == ["long.csv", "steps 3 to 10 for 12"]
     assert found["part"].isna().sum() == 2 * (8 + 2), "windows in the gaps between subsets are in none"

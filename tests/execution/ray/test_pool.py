@@ -49,5 +49,5 @@ def test_no_trial_has_parts_of_two_gpus(pool_of, gpu, workers):
 
 
 def test_more_than_there_is_is_refused(pool_of):
-    with pytest.raises(RequestError, match=r"one trial asks for 1 cpu and 0\.5 gpu; here are 4 cpu and 0 gpu"):
+    with pytest.raises(RequestError, match=r"one trial needs 1 CPU and 0\.5 GPU; Ray has 4 CPU and 0 GPU"):
         pool_of({"CPU": 4}, gpu=0.5)
