@@ -1,26 +1,25 @@
-"""Every error that this package raises on purpose.
+"""Errors that this package raises on purpose.
 
     AifsTuneError
-    ├── RequestError            what was asked for is wrong; nothing was done
-    │   ├── SweepFileError      a sweep file or a ``--set``: names file, line, key, value, what is allowed
-    │   ├── DataError           the data folder cannot be used as asked
-    │   ├── NotFoundError       no such study, trial or file
-    │   ├── ConflictError       contradicts what already stands (another result, another space)
-    │   ├── MissingPackageError a package is not installed; also an ImportError
-    │   └── AccessError         a token does not allow it
-    │       └── UnknownCallerError  there is no token, or none that is valid
-    └── WorkError               the request was right, the work failed
-        ├── StorageError        the storage cannot be read or written
-        │   ├── StorageBusyError  another process is writing to it
-        │   └── DamagedError    files are not those whose hashes are stored
-        ├── ServiceError        the service cannot be reached, or not take more now
-        ├── LostError           what a trial needs is gone; it can be tried again
+    ├── RequestError              the request is not valid; nothing was done
+    │   ├── SweepFileError        a sweep file or a ``--set`` override is not valid
+    │   ├── DataError             the data cannot be used as requested
+    │   ├── NotFoundError         a study, trial or file does not exist
+    │   ├── ConflictError         the request contradicts stored results or another space
+    │   └── AccessError           the token does not permit the request
+    │       └── UnknownCallerError  there is no valid token
+    └── WorkError                 the request is valid, but the work failed
+        ├── StorageError          the storage cannot be read or written
+        │   ├── StorageBusyError  another process is writing to the storage
+        │   └── DamagedError      files do not match their stored hashes
+        ├── ServiceError          the service cannot be reached or is busy
+        ├── LostError             a resource of a trial was lost; the trial can be retried
         │   └── NodeError         this machine cannot run trials of the study
-        ├── TrainerError        a trainer failed or returned what is no measurement
-        └── InterruptedSweepError  stopped before the end; can be resumed
+        ├── TrainerError          a trainer failed or returned an invalid result
+        └── InterruptedSweepError the sweep stopped early; it can be resumed
 
-Errors of other libraries are translated into these where they enter. Each class states the exit code of the command
-line and the HTTP status of the service.
+Errors of other libraries are translated to these where they enter the package. Each class has the exit code of the
+command line and the HTTP status of the service.
 """
 
 from __future__ import annotations
@@ -30,36 +29,55 @@ from typing import ClassVar
 
 
 class AifsTuneError(Exception):
-    """Base of every error raised on purpose; its text is one message a user can act on."""
+    """Base class of all errors that the package raises on purpose; the message tells what to do.
+
+    Attributes
+    ----------
+    exit_code
+        Exit code of the command line: 1 if the work failed, 2 if the request was not valid.
+    http_status
+        HTTP status of the service.
+
+    Examples
+    --------
+    >>> try:
+    ...     aifs_tune.load_sweep("no_such_file.yaml")
+    ... except aifs_tune.AifsTuneError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    NotFoundError 2
+    """
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
 
 class RequestError(AifsTuneError):
-    """What was asked for is wrong; nothing was done."""
+    """The request is not valid; nothing was done."""
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 422
 
 
 class SweepFileError(RequestError):
-    """A sweep file, or a ``--set`` override, that does not say a valid sweep.
+    """A sweep file or a ``--set`` override is not valid.
 
     Parameters
     ----------
+    problem
+        Problem, including the given value.
     source
-        File path, or ``"--set"``.
+        Path of the file, or ``"--set"``.
     line
-        One-based line in the file, or None where there is none.
+        One-based line in the file; None if there is none.
     key
         Dotted path of the key, such as ``space.learning_rate.low``; empty for the whole file.
-    problem
-        What is wrong, including the value that came.
     allowed
-        What would have been right; empty where the problem says it all.
+        Allowed values; empty if the problem needs no further explanation.
 
-    ``problems`` has every one that was found, with its path in the document.
+    Attributes
+    ----------
+    problems
+        All problems found, each with the path of its key in the document.
     """
 
     def __init__(
@@ -73,18 +91,18 @@ class SweepFileError(RequestError):
 
 
 class DataError(RequestError):
-    """The data folder cannot be used as asked."""
+    """The data cannot be used as requested."""
 
 
 class NotFoundError(RequestError):
-    """No such study, trial or file."""
+    """A study, trial or file does not exist."""
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 404
 
 
 class ConflictError(RequestError):
-    """The request contradicts what already stands."""
+    """The request contradicts stored results or settings."""
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 409
@@ -98,21 +116,21 @@ class MissingPackageError(RequestError, ImportError):
 
 
 class AccessError(RequestError):
-    """A token does not allow it."""
+    """The token does not permit the request."""
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 403
 
 
 class UnknownCallerError(AccessError):
-    """A service was asked without a token that is valid."""
+    """The request has no valid token."""
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 401
 
 
 class WorkError(AifsTuneError):
-    """The request was right, the work failed."""
+    """The request is valid, but the work failed."""
 
 
 class StorageError(WorkError):
@@ -123,46 +141,46 @@ class StorageError(WorkError):
 
 
 class StorageBusyError(StorageError):
-    """Another process is writing to this storage."""
+    """Another process is writing to the storage."""
 
 
 class DamagedError(StorageError):
-    """Files are not those whose hashes the study has."""
+    """Files do not match the hashes stored in the study."""
 
 
 class ServiceError(WorkError):
-    """The service cannot be reached, or has as many requests as it takes."""
+    """The service cannot be reached, or has too many requests."""
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 503
 
 
 class TrainerError(WorkError):
-    """A trainer failed, or returned something that is not a measurement."""
+    """A trainer failed or returned an invalid result."""
 
 
 class LostError(WorkError):
-    """What a trial needs has gone with another process; the trial can be tried again in a new one."""
+    """A resource of a trial was lost with another process; the trial can be retried in a new process."""
 
 
 class NodeError(LostError):
-    """This machine cannot run the trials of a study, such as one whose data are others: another one may."""
+    """This machine cannot run trials of the study, for example because its data differ; another machine may."""
 
 
 class InterruptedSweepError(WorkError):
-    """The sweep stopped before its last trial; ``aifs-tune resume`` finishes it."""
+    """The sweep stopped before its last trial; ``aifs-tune resume`` continues it."""
 
 
 PROBLEM_TYPES: dict[type[AifsTuneError], tuple[str, str]] = {
-    NotFoundError: ("urn:aifs-tune:not-found", "Not there"),
-    ConflictError: ("urn:aifs-tune:conflict", "Contradicts what stands"),
+    NotFoundError: ("urn:aifs-tune:not-found", "Not found"),
+    ConflictError: ("urn:aifs-tune:conflict", "Conflict"),
     UnknownCallerError: ("urn:aifs-tune:unknown-caller", "No valid token"),
-    AccessError: ("urn:aifs-tune:access", "Not allowed"),
+    AccessError: ("urn:aifs-tune:access", "Access denied"),
     SweepFileError: ("urn:aifs-tune:invalid", "Invalid fields"),
-    RequestError: ("urn:aifs-tune:request", "Wrong request"),
-    StorageBusyError: ("urn:aifs-tune:storage-busy", "Somebody else is writing"),
-    StorageError: ("urn:aifs-tune:storage", "Storage trouble"),
-    ServiceError: ("urn:aifs-tune:busy", "Too much at once"),
+    RequestError: ("urn:aifs-tune:request", "Invalid request"),
+    StorageBusyError: ("urn:aifs-tune:storage-busy", "Storage is busy"),
+    StorageError: ("urn:aifs-tune:storage", "Storage error"),
+    ServiceError: ("urn:aifs-tune:busy", "Service is busy"),
     AifsTuneError: ("urn:aifs-tune:error", "Error"),
 }
-"""The nearest entry along the class hierarchy counts."""
+"""Type and title of problem details (RFC 9457) by error class; a subclass without an entry uses its base class."""

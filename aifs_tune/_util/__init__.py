@@ -1,1 +1,1 @@
-"""Private utilities that know nothing of hyperparameter tuning."""
+"""Private utilities that are independent of hyperparameter tuning."""

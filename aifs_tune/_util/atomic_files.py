@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and stay after a power cut."""
+"""Atomic and durable writing of files and folders."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 PARTIAL = "partial-"
-"""How the names of files and folders that are still being written begin."""
+"""Prefix of files and folders that are still being written."""
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name, flush it and rename it."""
+    """Write a file under a temporary name, flush it to disk and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, partial = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
     try:
@@ -27,7 +27,7 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_folder(target: Path, write: Callable[[Path], object]) -> None:
-    """Create the folder ``target`` with what ``write`` puts into it, in place of an older one."""
+    """Create the folder ``target`` with the content that ``write`` puts into it, replacing an older one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
     try:
@@ -41,14 +41,14 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring all that is in a folder, and the folder, to the disk."""
+    """Flush a folder and its content to disk."""
     for path in folder.rglob("*"):
         flush(path)
     flush(folder)
 
 
 def flush(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The cache on this machine: entries named by their content, made once under a lock."""
+"""Cache on this machine, whose entries are named by content and created once under a lock."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aifs_tune._util.atomic_files import PARTIAL, write_folder
 from aifs_tune.errors import StorageError
 
 UNUSED_DAYS = 30
-"""After so long a copy of what lies elsewhere is removed."""
+"""Days without use after which a copy in the cache is removed."""
 _COPIES = ("fetched-", "artifacts-")
 _LOCKED = (*_COPIES, "decoding-")
 _DAY_S = 24 * 3600
 
 
 def cache_root() -> Path:
-    """``$AIFS_TUNE_CACHE``, else ``aifs_tune`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``$AIFS_TUNE_CACHE``, else ``aifs_tune`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     given = os.environ.get("AIFS_TUNE_CACHE")
     if given:
         return Path(given)
@@ -30,31 +30,31 @@ def cache_root() -> Path:
 
 @contextmanager
 def storing(root: Path) -> Iterator[None]:
-    """Make ``root``, and translate a full disk and the like."""
+    """Create ``root`` and translate errors such as a full disk to :class:`StorageError`."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise StorageError(
             f"image cache {root}: cannot be written ({error.strerror or error}); "
-            "make room, or set AIFS_TUNE_CACHE to another folder"
+            "free some space, or set AIFS_TUNE_CACHE to another folder"
         ) from error
 
 
 @contextmanager
 def locked(root: Path, name: str) -> Iterator[None]:
-    """Be the only process of this machine that does what ``name`` stands for; waits for the one that does it now."""
+    """Hold the lock ``name`` among the processes of this machine, after waiting for the current holder."""
     path = root / f"{name}.lock"
     while True:
         with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # it ends with the process, however that ends
+            fcntl.flock(file, fcntl.LOCK_EX)  # the lock ends with the process, even after a crash
             if _is_at(path, file.fileno()):
                 yield
                 return
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether this open file is still the one at ``path``: it may have been removed since."""
+    """Whether this open file is still the one at ``path``, and was not removed meanwhile."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -62,15 +62,15 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def kept_copy(root: Path, name: str, fill: Callable[[Path], object]) -> Path:
-    """The folder ``name`` of the cache ``root`` with a copy of what lies elsewhere, made by ``fill`` if it is not
-    there: whole, and by one process while the others wait.
+    """Return the folder ``name`` of the cache ``root``, created by ``fill`` if it does not exist.
 
-    Copies that nobody has asked for in :data:`UNUSED_DAYS` days are removed, but for those that are being made.
+    The folder appears atomically. One process creates it while others wait. Copies that were not used for
+    :data:`UNUSED_DAYS` days are removed, except for those being created.
 
     Raises
     ------
     StorageError
-        If the disk is full or the like.
+        If the folder cannot be written, for example because the disk is full.
     """
     folder = root / name
     with storing(root):
@@ -83,14 +83,14 @@ def kept_copy(root: Path, name: str, fill: Callable[[Path], object]) -> Path:
 
 
 def _remove_stale(root: Path) -> None:
-    """Remove what processes that were killed have left."""
+    """Remove partial folders that killed processes left behind."""
     for partial in root.glob(f"{PARTIAL}*"):
         if _age_s(partial) > _DAY_S:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def _remove_unused(root: Path) -> None:
-    """Remove copies that nobody has asked for, and locks that nobody has taken, for :data:`UNUSED_DAYS` days."""
+    """Remove copies and locks that were not used for :data:`UNUSED_DAYS` days."""
     _remove_stale(root)
     found = {path.name.removesuffix(".lock") for path in root.iterdir()}
     for name in (name for name in found if _is_unused(root, name)):
@@ -100,7 +100,9 @@ def _remove_unused(root: Path) -> None:
             if not _is_at(lock, file.fileno()) or not _is_unused(root, name):
                 continue  # another process was faster
             if (root / name).exists():
-                (root / name).rename(root / f"{PARTIAL}{name}")  # so that no half of it is ever taken for a copy
+                (root / name).rename(
+                    root / f"{PARTIAL}{name}"
+                )  # so that a partly removed folder is never used as a copy
             shutil.rmtree(root / f"{PARTIAL}{name}", ignore_errors=True)
             lock.unlink(missing_ok=True)
 

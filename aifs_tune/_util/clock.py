@@ -1,4 +1,4 @@
-"""The time of day, which does not jump while a process runs."""
+"""Clock that shows the time of day and never jumps while a process runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 
 def _counted() -> float:
-    """Seconds since this machine started; where the system counts them, those that it slept too."""
+    """Return seconds since this machine started, including sleep if the system counts it."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class MonotonicClock:
-    """Seconds since 1970, as ``wall`` says now and ``counted`` counts on: nothing that lasts for days ends because
-    somebody sets the clock meanwhile."""
+    """Seconds since 1970, read from ``wall`` once and continued by ``counted``.
+
+    Changes of the system clock have no effect on it, so they cannot end a lease.
+    """
 
     def __init__(self, wall: Callable[[], float] = time.time, counted: Callable[[], float] = _counted) -> None:
         self._counted = counted

@@ -1,4 +1,4 @@
-"""What results were computed with: versions of Python and its packages, and the hardware of this machine."""
+"""Description of the environment: versions of Python and packages, and the hardware of this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = "environment"
-"""Fact of a study: that of the machine that drove its newest sweep."""
+"""Key of a study's record of the machine that ran its newest sweep."""
 MAIN = ("aifs-tune", "keras", "numpy", "optuna", "ray", "scikit-learn", "tensorflow")
-"""The packages that results depend on first."""
+"""Packages that affect results most."""
 
 
 def environment(packages: Sequence[str] | None = MAIN) -> dict[str, Any]:
-    """Plain values for JSON; of ``packages`` those that are installed, None for all that are, which takes longer."""
+    """Return the environment as JSON values, with the installed ones of ``packages`` (None: all installed; slower)."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -45,7 +45,7 @@ def _installed() -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """As Linux calls it; elsewhere as Python does."""
+    """Return the name of the processor, on Linux from ``/proc/cpuinfo``."""
     if sys.platform == "linux":
         for line in _lines(Path("/proc/cpuinfo")):
             if line.startswith("model name"):
@@ -54,7 +54,7 @@ def _cpu() -> str:
 
 
 def _gpus() -> list[str]:
-    """The models of NVIDIA GPUs whose driver is loaded."""
+    """Return the models of the NVIDIA GPUs whose driver is loaded."""
     found = []
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         found += [line.partition(":")[2].strip() for line in _lines(file) if line.startswith("Model:")]

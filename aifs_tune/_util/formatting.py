@@ -1,4 +1,4 @@
-"""Numbers, durations and configurations as short text."""
+"""Formatting of numbers, durations and configurations as short text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from aifs_tune._util.scalars import Scalar
 
 
 def number(value: float | None) -> str:
-    """A number for a table: four significant digits, plain notation from 0.0001 to 1e9; a dash for None."""
+    """Format a number with four significant digits, in plain notation from 0.0001 to 1e9; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for a person: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Format seconds: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -27,7 +27,7 @@ def duration(seconds: float | None) -> str:
 
 
 def configuration(params: Mapping[str, Scalar], names: Container[str] | None = None) -> str:
-    """Parameters in one line; those of ``names`` only."""
+    """Format parameters in one line, optionally only those in ``names``."""
     return "  ".join(f"{name}={_short(value)}" for name, value in params.items() if names is None or name in names)
 
 

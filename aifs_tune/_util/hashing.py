@@ -1,4 +1,4 @@
-"""What names the content of a folder of artifacts: the SHA-256 of each of its files, as ``sha256sum`` prints it."""
+"""SHA-256 hashes of the files in a folder of artifacts, as ``sha256sum`` prints them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import TypeAlias
 from aifs_tune.errors import DamagedError
 
 Hashes: TypeAlias = Mapping[str, str]
-"""Hexadecimal SHA-256 by the name of a file, relative to its folder with ``/``."""
+"""Hexadecimal SHA-256 by file name, relative to the folder, with ``/`` as separator."""
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """The hash of every file below ``folder``, in the order of their names. All of each file is read.
+    """Return the hash of every file below ``folder``, in the order of names.
 
     Raises
     ------
     DamagedError
-        If something in it is neither a file nor a folder, such as a link; OSError if a file cannot be read.
+        If an entry is neither a file nor a folder, such as a link.
+    OSError
+        If a file cannot be read.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise DamagedError(f"{path}: is no regular file; allowed: what a trial wrote")
+            raise DamagedError(f"{path}: is not a regular file or folder; allowed: files that a trial wrote")
         if path.is_file():
             with path.open("rb") as file:
                 found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -33,13 +35,12 @@ def hashes_of(folder: Path) -> dict[str, str]:
 
 
 def check_hashes(folder: Path, expected: Hashes, *, says: str = "the study") -> None:
-    """Refuse ``folder`` unless it holds the files whose hashes are ``expected``, and no others; ``says`` is what has
-    them.
+    """Check that ``folder`` holds exactly the files with the ``expected`` hashes; ``says`` names their source.
 
     Raises
     ------
     DamagedError
-        Naming the first file that is missing, is too many or has another hash, and both hashes.
+        If a file is missing, unexpected or has another hash; names the first such file and the hashes.
     """
     try:
         found = hashes_of(folder)
@@ -48,38 +49,40 @@ def check_hashes(folder: Path, expected: Hashes, *, says: str = "the study") -> 
     for name in sorted({*found, *expected}):
         here, wanted = found.get(name), expected.get(name)
         if here is None:
-            raise DamagedError(f"{folder / name}: is not there; {says} has one with SHA-256 {wanted}")
+            raise DamagedError(f"{folder / name}: does not exist; {says} has its SHA-256 {wanted}")
         if wanted is None:
-            raise DamagedError(f"{folder / name}: is not one of the files that {says} has a hash of; its is {here}")
+            raise DamagedError(f"{folder / name}: is unexpected; {says} has no hash of it; its SHA-256 is {here}")
         if here != wanted:
-            raise DamagedError(f"{folder / name}: its SHA-256 is {here}, that in {says} is {wanted}")
+            raise DamagedError(f"{folder / name}: its SHA-256 is {here}, but {says} has {wanted}")
 
 
 HASHES_FILE = "hashes.json"
-"""What a checkpoint says of its other files, for as long as the study does not know of it."""
+"""File in a checkpoint with the hashes of its other files, used until the study has them."""
 
 
 def write_hashes_file(folder: Path) -> None:
-    """Add to ``folder`` a file with the hashes of all that is in it."""
+    """Write a file with the hashes of all other files to ``folder``."""
     (folder / HASHES_FILE).write_text(json.dumps(hashes_of(folder)))
 
 
 def check_hashes_file(folder: Path) -> None:
-    """Refuse ``folder`` unless it holds the files that it says itself, and no others.
+    """Check that ``folder`` holds exactly the files in its file of hashes.
 
     Raises
     ------
     DamagedError
-        As :func:`check_hashes`, and if it does not say what is in it.
+        As :func:`check_hashes`, and if the file of hashes cannot be read.
     """
     try:
         expected = dict(json.loads((folder / HASHES_FILE).read_bytes()))
         itself = hashlib.sha256((folder / HASHES_FILE).read_bytes()).hexdigest()
     except (OSError, ValueError, TypeError) as error:
-        raise DamagedError(f"{folder / HASHES_FILE}: does not tell what the checkpoint is ({error})") from error
+        raise DamagedError(
+            f"{folder / HASHES_FILE}: cannot be read as the hashes of the checkpoint ({error})"
+        ) from error
     check_hashes(folder, {**expected, HASHES_FILE: itself})
 
 
 def digest_of(content: bytes) -> str:
-    """Hexadecimal digest that names a content everywhere in the cache."""
+    """Return the hexadecimal digest that names a content in the cache."""
     return hashlib.blake2b(content, digest_size=20).hexdigest()

@@ -1,4 +1,4 @@
-"""Lazy names of packages: a module is imported when one of its names is first used."""
+"""Lazy imports: a module is imported when one of its names is first used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aifs_tune._util.packages import missing_packages_named
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package whose public names live in its modules (PEP 562).
+    """Build ``__getattr__`` and ``__dir__`` of a package whose public names are in its modules (PEP 562).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a process and its devices have of memory, read from the system, and what running out of it looks like.
+"""Memory of a process and its devices, and detection of out-of-memory errors.
 
 MB are 2**20 bytes, as TensorFlow and nvidia-smi count them.
 """
@@ -16,20 +16,19 @@ from pathlib import Path
 _SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 _SMI_S = 20.0
 _OOM_CLASSES = frozenset({"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"})
-"""Classes of Python, TensorFlow and PyTorch."""
+"""Out-of-memory errors of Python, TensorFlow and PyTorch."""
 _OOM_MESSAGES = re.compile(
     "RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|STATUS_ALLOC_FAILED|CUDA out of memory|Dst tensor is not initialized"
 )
-"""What JAX, XLA, cuDNN, cuBLAS and TensorFlow's copies to a GPU say in errors of other classes."""
+"""Messages of out-of-memory errors of other classes, from JAX, XLA, cuDNN, cuBLAS and TensorFlow's copies to a GPU."""
 
 
 @dataclass(frozen=True)
 class MemoryUsage:
-    """What one worker has taken at most.
+    """Peak memory usage of one worker; None if unknown.
 
-    ``ram_mb`` is main memory of its own, without what it shares with other processes (mapped images, libraries), of
-    ``node_mb`` that its node has. ``gpu_peak_mb`` is what its trainer has allocated on a GPU with ``gpu_mb``. None is
-    what is not known.
+    ``ram_mb`` is its own main memory, without memory shared with other processes (mapped images, libraries), and
+    ``node_mb`` the main memory of its node. ``gpu_peak_mb`` is what its trainer allocated on a GPU with ``gpu_mb``.
     """
 
     ram_mb: float | None = None
@@ -39,28 +38,31 @@ class MemoryUsage:
 
 
 def own_mb() -> float | None:
-    """Main memory that this process has of its own now; None where the system does not tell."""
+    """Return the main memory that this process uses alone now; None if the system does not report it."""
     return _status_mb("RssAnon")
 
 
 def peak_mb() -> float | None:
-    """The most main memory that this process has had, without what it shares with others now; None where the system
-    does not tell."""
+    """Return the peak main memory of this process, without what it shares with others now.
+
+    None if the system does not report it.
+    """
     peak, *shared = (_status_mb(name) for name in ("VmHWM", "RssFile", "RssShmem"))
     return None if peak is None else max(0.0, peak - sum(part or 0.0 for part in shared))
 
 
 def node_mb() -> float | None:
-    """Main memory of this machine, or of the container that this process runs in; None where the system does not
-    tell."""
+    """Return the main memory of this machine, or of the container of this process; None if it is not reported."""
     found = [limit for limit in (_listed_mb("/proc/meminfo", "MemTotal"), _container_mb()) if limit is not None]
     return min(found, default=None)
 
 
 @lru_cache(maxsize=1)
 def gpu_mb() -> float | None:
-    """All memory of the first GPU that this process may use, as nvidia-smi has it; None if there is none, or
-    nvidia-smi does not answer."""
+    """Return the total memory of the first GPU that this process may use, from nvidia-smi.
+
+    None if there is no GPU or nvidia-smi does not answer.
+    """
     try:
         told = subprocess.run(_SMI, capture_output=True, text=True, check=True, timeout=_SMI_S).stdout
     except (OSError, subprocess.SubprocessError):
@@ -69,8 +71,11 @@ def gpu_mb() -> float | None:
 
 
 def total_of(table: str, visible: str | None) -> float | None:
-    """The memory in MB of the first ``visible`` GPU (as in ``CUDA_VISIBLE_DEVICES``; None for all) in what nvidia-smi
-    told: lines of index, UUID and MB. None if it is not among them, as with a part of a GPU (MIG)."""
+    """Return the memory in MB of the first ``visible`` GPU in the output of nvidia-smi: lines of index, UUID and MB.
+
+    ``visible`` is the value of ``CUDA_VISIBLE_DEVICES``; None: all. The result is None if the GPU is not in the output,
+    as for a part of a GPU (MIG).
+    """
     first = "0" if visible is None else visible.split(",")[0].strip()
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
@@ -80,7 +85,7 @@ def total_of(table: str, visible: str | None) -> float | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error``, or what caused it, says that memory ran out: of a GPU or the main memory."""
+    """Whether ``error`` or one of its causes is an out-of-memory error, of a GPU or of main memory."""
     return any(
         _OOM_CLASSES & {cls.__name__ for cls in type(each).__mro__} or _OOM_MESSAGES.search(str(each))
         for each in _causes(error)
@@ -101,7 +106,7 @@ def _status_mb(name: str) -> float | None:
 
 
 def _listed_mb(file: str, name: str) -> float | None:
-    """In MB what ``file`` has under ``name`` in kB."""
+    """Return in MB the value that ``file`` has under ``name`` in kB."""
     try:
         found = re.search(rf"^{name}:\s+(\d+) kB$", Path(file).read_text(), re.MULTILINE)
     except OSError:
@@ -110,7 +115,7 @@ def _listed_mb(file: str, name: str) -> float | None:
 
 
 def _container_mb() -> float | None:
-    """The limit of the control group (version 2) that a container runs in."""
+    """Return the limit of the control group (version 2) of a container."""
     try:
         return int(Path("/sys/fs/cgroup/memory.max").read_text()) / 2**20
     except (OSError, ValueError):

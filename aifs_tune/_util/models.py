@@ -1,4 +1,4 @@
-"""What all sections of a sweep file have in common."""
+"""Base model and field types of the sections of a sweep file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Name = Annotated[
         description="1 to 63 lower-case letters, digits, '-' and '_', the first a letter or digit",
     ),
 ]
-"""A sweep's or study's short name."""
+"""Short name of a sweep."""
 
 
 def _printable(text: str) -> str:
@@ -29,7 +29,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_print
 
 
 class StrictModel(BaseModel):
-    """A part of a sweep file: frozen, no unknown keys."""
+    """Base class of the sections of a sweep file: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
@@ -41,9 +41,9 @@ def _printable_path(path: Path) -> Path:
 
 def _no_url(given: Any) -> Any:
     if isinstance(given, str) and "://" in given:
-        raise problem("", f"{brief(given)} is a URL", "a path; what is learnt from may be named by data.url instead")
+        raise problem("", f"{brief(given)} is a URL", "a path; data in an object store are given by data.url")
     return given
 
 
 FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_no_url), AfterValidator(_printable_path)]
-"""A file or folder; relative ones start where the command is typed."""
+"""Path of a file or folder; a relative path starts at the current folder."""

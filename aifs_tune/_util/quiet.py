@@ -1,4 +1,4 @@
-"""How Ray and TensorFlow are to behave, said in the environment before they are imported; a user's own values stand."""
+"""Environment variables that make Ray and TensorFlow quiet; values set by the user take precedence."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SETTINGS = {
     "KERAS_BACKEND": "tensorflow",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a lab's trainer reads files where the command was typed
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # the raylet's essays on dead workers; the reason is in the trial
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a user's trainer reads files in the current folder of the command
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # long messages of the raylet on dead workers; the trial has the reason
     "RAY_USAGE_STATS_ENABLED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study is the log
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study has all results
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports no objective
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never restored
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -25,15 +25,14 @@ SETTINGS = {
 
 
 def quieten() -> None:
-    """Put :data:`SETTINGS` into the environment, which local workers inherit."""
+    """Set :data:`SETTINGS` in the environment, which local workers inherit."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Meanwhile what is written to this process's stderr goes nowhere, whoever writes it: TensorFlow greets everybody
-    who imports it, whatever the environment says."""
+    """Discard everything that is written to this process's stderr, such as TensorFlow's messages at import."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

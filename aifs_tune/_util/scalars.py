@@ -1,4 +1,4 @@
-"""Scalars, the values that a parameter can take: which there are, when two are the same, how one is shown."""
+"""Scalars, the values of parameters: conversion, comparison and display."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import TypeAlias
 from pydantic_core import PydanticCustomError
 
 Scalar: TypeAlias = bool | int | float | str
-"""A parameter's value."""
+"""Value of a parameter."""
 
 MAX_INT = 2**53
-"""Whole numbers beyond this are not exact as floating-point numbers, in which Optuna stores them."""
+"""Largest integer that is exact as a floating-point number, the form in which Optuna stores it."""
 MAX_FLOAT = 1e300
 MAX_TEXT_LENGTH = 200
 
 
 def problem(key: str, text: str, allowed: str) -> PydanticCustomError:
-    """A validation error about ``key``, a dotted path below the value that is being checked."""
+    """Build a validation error about ``key``, a dotted path below the value that is being checked."""
     return PydanticCustomError(
         "aifs_tune", "{key}: {text}; allowed: {allowed}", {"key": key, "text": text, "allowed": allowed}
     )
 
 
 def show(value: object) -> str:
-    """A value as a sweep file writes it: ``true``, ``1e-05``, ``adam``."""
+    """Format a value as a sweep file writes it: ``true``, ``1e-05``, ``adam``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -35,7 +35,7 @@ def show(value: object) -> str:
 
 
 def brief(value: object) -> str:
-    """``repr`` of a value that came from outside, cut to 80 characters."""
+    """Return the ``repr`` of a value from outside, shortened to 80 characters."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)
@@ -43,13 +43,13 @@ def brief(value: object) -> str:
 
 
 def did_you_mean(key: object, known: Sequence[str]) -> str:
-    """``", did you mean x?"`` for the nearest of ``known``, empty where none is near."""
+    """Return ``", did you mean x?"`` with the nearest of ``known``, or an empty text if none is near."""
     near = difflib.get_close_matches(str(key)[:100], known, n=1)
     return f", did you mean {near[0]}?" if near else ""
 
 
 def is_same(one: object, other: object) -> bool:
-    """Equality that keeps ``True`` and ``1`` apart; ``1`` and ``1.0`` are the same."""
+    """Whether two values are equal; ``True`` and ``1`` are not, ``1`` and ``1.0`` are."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, str) or isinstance(other, str):
@@ -58,7 +58,7 @@ def is_same(one: object, other: object) -> bool:
 
 
 def number(value: object) -> int | float | None:
-    """A number of any library as Python's own, None for anything else, booleans included."""
+    """Convert a number of any library to int or float; return None for anything else, including booleans."""
     if isinstance(value, bool):
         return None
     if isinstance(value, Integral):
@@ -67,7 +67,7 @@ def number(value: object) -> int | float | None:
 
 
 def scalar(value: object) -> Scalar:
-    """``value`` if a parameter can take it, else a validation error that says what it can."""
+    """Return ``value`` if a parameter can take it, else raise a validation error."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and value.isprintable():
@@ -76,8 +76,7 @@ def scalar(value: object) -> Scalar:
     if found is None:
         raise problem(
             "",
-            f"{brief(value)} is not a value that a parameter can take",
-            "true or false, a number (whole ones up to 2**53), or printable text of at most "
-            f"{MAX_TEXT_LENGTH} characters",
+            f"{brief(value)} is not a valid parameter value",
+            f"true, false, a number (integers up to 2**53), or printable text of at most {MAX_TEXT_LENGTH} characters",
         )
     return found

@@ -1,4 +1,4 @@
-"""Several divisions of the same data, so that configurations are compared on more than one."""
+"""Cross-validation: trials that train and validate on different splits of the same data."""
 
 from __future__ import annotations
 
@@ -12,44 +12,48 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.data import DataSpec, Fold
 
 SPLIT = "split"
-"""The parameter that says which division a trial is of."""
+"""Name of the parameter that holds the number of a trial's split."""
 SIZES = "sizes"
-"""Fact of a study of several divisions: how many examples train in each, and how many measure it."""
+"""Key of a study's record of how many examples train and how many evaluate in each split."""
 FOLD = "fold_"
-"""How the names of the metrics of a fold begin."""
+"""Prefix of the names of metrics that are computed on the fold."""
 
 
 class CrossValidation(StrictModel):
-    """Repeated K-fold: each trial trains and validates on one division, which its parameter ``split`` numbers. The test
-    part is the same in all of them, and no trial sees it.
+    """Repeated K-fold cross-validation: each trial uses one split, numbered by its parameter ``split``.
 
-    Folds ``among`` the training part measure a trial, once, on examples that had no say in its configuration or its
-    best epoch: the validation part, as drawn, chooses that. Among all, a trial is measured by the fold that chooses
-    its best epoch.
+    The test part is the same in all splits, and no trial uses it. With ``among: train``, the validation part chooses
+    the best epoch of a trial, and the fold evaluates that epoch once, on examples that influenced neither the
+    configuration nor the epoch. With ``among: all``, the fold itself chooses the best epoch.
     """
 
     folds: int = Field(
-        default=5, ge=1, le=100, description="1: no folds; the division that data.split asks for, other seeds only."
+        default=5,
+        ge=1,
+        le=100,
+        description="Number of folds; 1: no folds, the split of data.split with different training seeds.",
     )
-    repeats: int = Field(default=1, ge=1, le=100, description="Times that the folds are dealt anew.")
+    repeats: int = Field(default=1, ge=1, le=100, description="Number of times that new folds are drawn.")
     among: Literal["train", "all"] = Field(
         default="train",
-        description="What is dealt into folds: the training part alone, or the validation part too.",
+        description="Parts that are divided into folds: the training part, or the training and validation parts.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Of the first deal; the next one has the next number.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Random seed of the first repeat; each further repeat adds 1."
+    )
 
     @property
     def n_splits(self) -> int:
-        """How many divisions there are: folds times repeats."""
+        """Number of splits: folds times repeats."""
         return self.folds * self.repeats
 
     @property
     def measures_folds(self) -> bool:
-        """Whether a trial's last epoch tells what its best one is worth on the fold, as ``fold_macro_f1`` and so on."""
+        """Whether the last epoch of a trial reports its best epoch's metrics on the fold, such as ``fold_macro_f1``."""
         return self.folds > 1 and self.among == "train"
 
     def select_split(self, data: DataSpec, split: int) -> DataSpec:
-        """``data`` in division ``split``, from 0: the folds of the first repeat, then those of the second, ..."""
+        """Return ``data`` with split number ``split``, counted from 0 through the folds of each repeat in turn."""
         if self.folds == 1:
             return data
         repeat, index = divmod(split, self.folds)
@@ -58,8 +62,7 @@ class CrossValidation(StrictModel):
 
 
 def split_of(cv: CrossValidation | None, params: Mapping[str, Scalar]) -> tuple[int | None, dict[str, Scalar]]:
-    """The split that a trial with these parameters is of, None where there is one division only, and the parameters of
-    its training."""
+    """Return a trial's split number, None without cross-validation, and its other parameters."""
     if cv is None:
         return None, dict(params)
     return int(params[SPLIT]), {name: value for name, value in params.items() if name != SPLIT}

@@ -1,4 +1,4 @@
-"""The ``data`` section of a sweep file."""
+"""Models of the ``data`` section of a sweep file."""
 
 from __future__ import annotations
 
@@ -6,69 +6,83 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from aifs_tune._util.models import FilePath, StrictModel, Text
 from aifs_tune._util.object_store import DataUrl
 from aifs_tune._util.scalars import brief, problem, show
 
 TO_FORECAST = ("quasi_periodic", "mackey_glass")
-"""What is one long series."""
+"""Simulated data that form one long series to forecast."""
 
 
 class SimulateSeries(StrictModel):
-    """Simulated series, drawn when no path is given."""
+    """Simulated series, used when no path is given."""
 
     what: Literal["light_curves", "seismograms", "quasi_periodic", "mackey_glass"] = Field(
-        default="light_curves", description="The first two are classified; of the others one series is to be forecast."
+        default="light_curves",
+        description="Kind of series: light_curves and seismograms for classification, quasi_periodic and "
+        "mackey_glass for forecasts.",
     )
-    series: int = Field(default=600, ge=24, le=100_000, description="How many; where one is to be forecast, one.")
-    steps: int = Field(default=120, ge=16, le=1_000_000, description="Points of the longest series.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    difficulty: float = Field(default=0.5, ge=0, le=1, description="0 next to no noise, 1 much of it.")
+    series: int = Field(default=600, ge=24, le=100_000, description="Number of series; a forecast always uses one.")
+    steps: int = Field(default=120, ge=16, le=1_000_000, description="Time steps of the longest series.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
+    difficulty: float = Field(default=0.5, ge=0, le=1, description="Noise level, from 0 (almost none) to 1 (strong).")
 
 
 class Forecast(StrictModel):
-    """What is to be foretold from one long series: windows of its past are the examples."""
+    """Forecast of one long series: the examples are windows of its past."""
 
-    target: Text = Field(default="value", description="The column to foretell.")
-    unit: Text | None = Field(default=None, description="Of the target.")
-    history: int = Field(default=48, ge=2, le=100_000, description="Steps that are seen.")
-    horizon: int = Field(default=1, ge=1, le=100_000, description="Steps from the last one seen to the one foretold.")
-    stride: int = Field(default=1, ge=1, le=100_000, description="Steps from one window to the next.")
+    target: Text = Field(default="value", description="Column to forecast.")
+    unit: Text | None = Field(default=None, description="Unit of the target.")
+    history: int = Field(default=48, ge=2, le=100_000, description="Time steps in each input window.")
+    horizon: int = Field(
+        default=1, ge=1, le=100_000, description="Time steps from the end of a window to the forecast value."
+    )
+    stride: int = Field(default=1, ge=1, le=100_000, description="Time steps from one window to the next.")
 
 
 class SeriesSpec(StrictModel):
-    """Sequences of measurements, one file each, or one long series to forecast."""
+    """Time series, one file each, or one long series to forecast."""
 
     path: FilePath | None = Field(
         default=None,
-        description="A folder with a sub-folder for each class or a manifest.csv, a manifest, or one long series.",
+        description="A folder with one sub-folder per class, a folder with a manifest.csv, a manifest, or one long "
+        "series.",
     )
-    simulate: SimulateSeries | None = Field(default=None, description="Used when no path is given.")
-    forecast: Forecast | None = Field(default=None, description="Of one long series; absent: whole series are judged.")
-    label: Text = Field(default="label", description="Column of the manifest with the class.")
+    simulate: SimulateSeries | None = Field(default=None, description="Simulated data, used when no path is given.")
+    forecast: Forecast | None = Field(
+        default=None, description="Forecast of one long series; absent: each series is one example."
+    )
+    label: Text = Field(default="label", description="Column of the manifest that holds the class.")
     targets: dict[Text, Text | None] = Field(
         default_factory=dict,
-        description="Columns of the manifest with numbers to predict instead of a class, and their units.",
+        description="Columns of the manifest with numbers to predict instead of a class, each with its unit.",
     )
     columns: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
-        default=(), description="Columns of a series that are learnt from; none named: all that hold numbers."
+        default=(), description="Columns of a series used as inputs; empty: all numeric columns."
     )
     time: Text | None = Field(
-        default=None, description="Column of times, never falling; absent: one called time, if there is one."
+        default=None,
+        description="Column of times, which must not decrease; absent: the column called time, if there is one.",
     )
-    length: int | None = Field(default=None, ge=2, le=1_000_000, description="Steps that longer series are cut to.")
-    keep: Literal["last", "first"] = Field(default="last", description="Which steps of a series that is cut stay.")
+    length: int | None = Field(
+        default=None, ge=2, le=1_000_000, description="Time steps that longer series are truncated to."
+    )
+    keep: Literal["last", "first"] = Field(default="last", description="Which end of a truncated series is kept.")
     scaling: Literal["set", "centred", "series"] = Field(
         default="set",
-        description="set: by mean and spread of the training part; centred: after the mean of each series was taken "
-        "off; series: after each was also divided by its own spread.",
+        description="set: scale by the mean and standard deviation of the training part; centred: subtract the mean of "
+        "each series first; series: also divide each series by its own standard deviation.",
     )
-    group: Text | None = Field(default=None, description="Column of the manifest; equal entries stay in one part.")
-    part: Text | None = Field(default=None, description="Column of the manifest with train, val or test.")
+    group: Text | None = Field(
+        default=None, description="Column of the manifest; series with the same entry stay in the same part."
+    )
+    part: Text | None = Field(
+        default=None, description="Column of the manifest with train, val or test, instead of a random split."
+    )
     order: Text | None = Field(
-        default=None, description="Column of the manifest; the first series are trained on, the last ones tested on."
+        default=None, description="Column of the manifest to sort by; the first series train, the last ones test."
     )
 
     @model_validator(mode="after")
@@ -76,36 +90,38 @@ class SeriesSpec(StrictModel):
         of_files = {"group": self.group, "part": self.part, "order": self.order, "length": self.length}
         given = [name for name, value in of_files.items() if value is not None] + ["targets"] * bool(self.targets)
         if self.forecast is not None and given:
-            raise problem(given[0], "is for series in a folder, not for a forecast", "absent, or no forecast")
+            raise problem(given[0], "cannot be combined with forecast", "leave out one of the two")
         if self.forecast is not None and self.scaling != "set":
-            raise problem("scaling", f"{self.scaling} is for series in a folder, not for a forecast", "set")
+            raise problem("scaling", f"{self.scaling} cannot be combined with forecast", "set")
         divided = [name for name in ("group", "part", "order") if of_files[name] is not None]
         if len(divided) > 1:
-            raise problem(divided[1], f"is given beside {divided[0]}", "one of group, part and order")
+            raise problem(divided[1], f"cannot be combined with {divided[0]}", "one of group, part and order")
         if self.simulate is not None and (self.simulate.what in TO_FORECAST) != (self.forecast is not None):
-            allowed = f"{' or '.join(TO_FORECAST)} with forecast, light_curves or seismograms without"
-            raise problem("simulate.what", f"{self.simulate.what} does not fit", allowed)
+            text = f"{self.simulate.what} {'needs' if self.forecast is None else 'cannot be combined with'} forecast"
+            allowed = f"{' or '.join(TO_FORECAST)} with forecast, light_curves or seismograms without it"
+            raise problem("simulate.what", text, allowed)
         return self
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        """The numbers to predict; none: classes."""
+        """The names of the numbers to predict; empty for classification."""
         return (self.forecast.target,) if self.forecast is not None else tuple(self.targets)
 
 
 class Fold(StrictModel):
-    """Another division than the drawn one, by one of so many folds.
+    """One fold of a cross-validation, which replaces the random split.
 
-    Among the training part: the other folds train, the validation part is as drawn, and this fold takes the place of
-    the test part, which nothing is done with. Among all that is not test: this fold validates, the others train.
+    With ``among: train`` the folds divide the training part: the other folds train, the validation part stays the
+    same, and this fold takes the place of the test part, which is not used. With ``among: all`` the folds divide the
+    training and validation parts: this fold validates, the others train.
     """
 
-    index: int = Field(ge=0, lt=100)
-    of: int = Field(ge=2, le=100)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    index: int = Field(ge=0, lt=100, description="Number of this fold, from 0.")
+    of: int = Field(ge=2, le=100, description="Number of folds.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the assignment to folds.")
     among: Literal["train", "all"] = Field(
         default="all",
-        description="What is dealt into folds: the training part alone, or the validation part too.",
+        description="Parts that are divided into folds: the training part, or the training and validation parts.",
     )
 
     @model_validator(mode="after")
@@ -116,12 +132,14 @@ class Fold(StrictModel):
 
 
 class SplitSpec(StrictModel):
-    """How one folder of images is divided when it has no train/val/test folders of its own."""
+    """Random split of data that have no train, val and test parts of their own."""
 
-    val: float = Field(default=0.2, gt=0, lt=1, description="Share of the images used for validation.")
-    test: float = Field(default=0.2, ge=0, lt=1, description="Share kept aside; no trial ever sees it. 0 for none.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    fold: Fold | None = Field(default=None, description="Deal what is not the test part anew, in folds.")
+    val: float = Field(default=0.2, gt=0, lt=1, description="Fraction of the examples used for validation.")
+    test: float = Field(
+        default=0.2, ge=0, lt=1, description="Fraction kept for the final test, which no trial uses; 0 for none."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the split.")
+    fold: Fold | None = Field(default=None, description="Fold of a cross-validation that replaces this split.")
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> SplitSpec:
@@ -132,64 +150,73 @@ class SplitSpec(StrictModel):
 
 
 class Simulate(StrictModel):
-    """A simulated sky survey, drawn when no folder is given."""
+    """A simulated sky survey, used when no folder is given."""
 
-    images: int = Field(default=1000, ge=12, le=1_000_000)
-    size: int = Field(default=64, ge=16, le=1024, description="Edge of an image in pixels.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    difficulty: float = Field(default=0.5, ge=0, le=1, description="0 bright and sharp, 1 faint, blurred and crowded.")
+    images: int = Field(default=1000, ge=12, le=1_000_000, description="Number of images.")
+    size: int = Field(default=64, ge=16, le=1024, description="Width and height of an image in pixels.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
+    difficulty: float = Field(
+        default=0.5, ge=0, le=1, description="From 0 (bright and sharp) to 1 (faint, blurred and crowded)."
+    )
 
 
 class Genes(StrictModel):
-    """A simulated table of gene expression, drawn when no file is given."""
+    """A simulated table of gene expression, used when no file is given."""
 
-    samples: int = Field(default=240, ge=30, le=100_000)
-    genes: int = Field(default=2000, ge=20, le=100_000)
+    samples: int = Field(default=240, ge=30, le=100_000, description="Number of rows.")
+    genes: int = Field(default=2000, ge=20, le=100_000, description="Number of columns.")
     informative: int = Field(default=40, ge=1, le=10_000, description="Genes whose expression depends on the class.")
-    missing: float = Field(default=0.02, ge=0, lt=0.9, description="Share of the values that were not measured.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    missing: float = Field(default=0.02, ge=0, lt=0.9, description="Fraction of missing values.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
 
 
 class TableSpec(StrictModel):
-    """Rows of numbers, one for each sample, and what is to be predicted of them."""
+    """A table with one row per example and a column to predict."""
 
-    file: FilePath | None = Field(default=None, description="CSV or Parquet; the first line of a CSV has the names.")
+    file: FilePath | None = Field(
+        default=None, description="CSV or Parquet file; the first line of a CSV file holds the column names."
+    )
     bundled: Literal["breast_cancer"] | None = Field(default=None, description="A table that ships with scikit-learn.")
-    simulate: Genes | None = Field(default=None, description="Used when there is neither file nor bundled.")
-    target: Text = Field(default="target", description="The column to predict.")
-    predict: Literal["classes", "values"] = Field(default="classes", description="What the target column holds.")
-    unit: Text | None = Field(default=None, description="Of the target, if it holds values.")
-    group: Text | None = Field(default=None, description="Column; rows with the same entry stay in one part.")
-    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a drawn split.")
+    simulate: Genes | None = Field(
+        default=None, description="Simulated data, used when neither file nor bundled is given."
+    )
+    target: Text = Field(default="target", description="Column to predict.")
+    predict: Literal["classes", "values"] = Field(
+        default="classes", description="Whether the target column holds classes or numbers."
+    )
+    unit: Text | None = Field(default=None, description="Unit of a numeric target.")
+    group: Text | None = Field(default=None, description="Column; rows with the same entry stay in the same part.")
+    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
     leave_out: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
-        default=(), description="Columns that are not to be learnt from, such as an identifier."
+        default=(), description="Columns that are not used as inputs, such as an identifier."
     )
 
 
 class MovingSky(StrictModel):
-    """Simulated frames of one field each with a source that moves, drawn when no manifest is given."""
+    """Simulated frames of fields with one moving source each, used when no manifest is given."""
 
-    images: int = Field(default=2000, ge=30, le=1_000_000, description="Fields, one example each.")
-    size: int = Field(default=32, ge=16, le=1024, description="Edge of a frame in pixels.")
-    frames: int = Field(default=2, ge=1, le=16, description="Of each field, one after another.")
+    images: int = Field(default=2000, ge=30, le=1_000_000, description="Number of fields; each is one example.")
+    size: int = Field(default=32, ge=16, le=1024, description="Width and height of a frame in pixels.")
+    frames: int = Field(default=2, ge=1, le=16, description="Consecutive frames of each field.")
     interval_s: float = Field(default=60.0, gt=0, le=1e6, description="Seconds from one frame to the next.")
     stars: float = Field(default=1.0, ge=0, le=100, description="Mean number of sources that do not move.")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
 
 
 Role: TypeAlias = Literal["scalar", "x", "y", "vx", "vy", "length", "flux", "magnitude"]
-"""What a changed image does to a number: nothing; a position and a vector along columns and rows; what grows with the
-scale; what grows with the sum of the pixels, and its magnitude."""
+"""How augmentation changes a target: not at all (``scalar``), as a position (``x``, ``y``), as a vector (``vx``,
+``vy``), with the scale of the image (``length``), with the sum of its pixels (``flux``), or as a magnitude of that
+sum."""
 
 
 class FrameTarget(StrictModel):
-    """A column of numbers to predict."""
+    """A numeric column to predict."""
 
-    unit: Text | None = None
+    unit: Text | None = Field(default=None, description="Unit of the target.")
     role: Role | None = Field(
         default=None,
-        description="How it changes with the image; absent: told from the name and unit of x and y in px, vx and vy in "
-        "px per time, and mag; scalar for what is not in px.",
+        description="How augmentation changes the target. If absent, it follows from name and unit: x and y in px, vx "
+        "and vy in px per time, magnitude for mag, and scalar for any other unit without px.",
     )
 
 
@@ -216,25 +243,37 @@ _Hdus = Annotated[
 
 
 class FramesSpec(StrictModel):
-    """Images that a manifest lists, with numbers to predict, or classes."""
+    """Images listed in a manifest, with numbers or classes to predict."""
 
-    manifest: FilePath | None = Field(default=None, description="CSV or Parquet; a row for each image.")
-    simulate: MovingSky | None = Field(default=None, description="Used when no manifest is given.")
+    manifest: FilePath | None = Field(default=None, description="CSV or Parquet file with one row per image.")
+    simulate: MovingSky | None = Field(default=None, description="Simulated data, used when no manifest is given.")
     path: _Columns = Field(
-        default=("path",), description="Column of files, relative to the manifest; several: frames, which become bands."
+        default=("path",),
+        description="Column of file names, relative to the manifest; several columns are frames, which become bands.",
     )
     index: Text | None = Field(default=None, description="Column; which image of a file with many, from 0.")
     targets: dict[Text, _Target] = Field(default={}, description="Column: unit, or unit and role.")
     label: Text | None = Field(default=None, description="Column of classes; absent: label, if there are no targets.")
     group: Text | None = Field(default=None, description="Column; images with the same entry stay in one part.")
-    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a drawn split.")
-    hdu: _Hdus = Field(default=(), description="Of FITS: numbers or names, or all; absent: the first with an image.")
-    dataset: Text | None = Field(default=None, description="Of HDF5 and npz; absent: the only one with an image.")
-    bands: Literal["first", "last"] = Field(default="first", description="Axis of the bands in FITS, HDF5 and NumPy.")
-    stretch: Literal["asinh", "zscale", "linear"] = "asinh"
-    background: Literal["keep", "subtract"] = Field(default="keep", description="The median of each image and band.")
+    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
+    hdu: _Hdus = Field(
+        default=(), description="HDUs of FITS files, by number or name, or all; absent: the first with an image."
+    )
+    dataset: Text | None = Field(
+        default=None, description="Dataset in HDF5 and npz files; absent: the only one with an image."
+    )
+    bands: Literal["first", "last"] = Field(
+        default="first", description="Axis of the bands in FITS, HDF5 and NumPy files."
+    )
+    stretch: Literal["asinh", "zscale", "linear"] = Field(default="asinh", description="How pixel values are scaled.")
+    background: Literal["keep", "subtract"] = Field(
+        default="keep", description="Whether the median of each image and band is subtracted."
+    )
     image_size: int | None = Field(
-        default=None, ge=8, le=1024, description="Edge in px to resize to; absent: all must be of one size."
+        default=None,
+        ge=8,
+        le=1024,
+        description="Width and height in pixels to resize to; absent: all images must have the same size.",
     )
     first_pixel: Annotated[int, Field(ge=0, le=1)] = Field(
         default=0, description="Coordinate of the centre of the first pixel: 0 as in NumPy, 1 as in FITS."
@@ -243,34 +282,34 @@ class FramesSpec(StrictModel):
     @model_validator(mode="after")
     def _says_what_to_predict(self) -> FramesSpec:
         if self.label is not None and self.targets:
-            raise problem("label", f"{self.label} and targets are both given", "one of the two")
+            raise problem("label", f"{self.label} cannot be combined with targets", "one of the two")
         roles = [role_of(name, target) for name, target in self.targets.items()]
         pairs: tuple[tuple[Role, Role], ...] = (("x", "y"), ("vx", "vy"))
         for one, other in pairs:
             counts = roles.count(one), roles.count(other)
             if counts[0] != counts[1]:
-                text = f"{counts[0]} of role {one} and {counts[1]} of role {other}"
-                raise problem("targets", text, "as many of both, in the same order: an image can be turned")
+                text = f"{counts[0]} of role {one} and {counts[1]} of role {other}, but augmentation rotates images"
+                raise problem("targets", text, "the same number of both, in the same order")
         return self
 
     @property
     def label_column(self) -> str | None:
-        """The column of classes; None where numbers are predicted."""
+        """The column of classes; None if numbers are predicted."""
         return None if self.targets else self.label or "label"
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """Of each target."""
+        """The role of each target."""
         return tuple(role_of(name, target) for name, target in self.targets.items())
 
 
 def role_of(name: str, target: FrameTarget) -> Role:
-    """The role of a target as it is given, or told from its name and unit.
+    """Role of a target: the one given, else the one that follows from its name and unit.
 
     Raises
     ------
     PydanticCustomError
-        If it is in pixels and can not be told: a changed image could then have a wrong truth.
+        If the target is in pixels and no role follows: augmented images could have wrong targets.
     """
     pixels = re.fullmatch(r"(?:px|pix|pixels?)(\W.*)?", target.unit or "")
     if target.role is not None:
@@ -282,42 +321,93 @@ def role_of(name: str, target: FrameTarget) -> Role:
     if pixels[1] is not None and name in ("vx", "vy"):
         return "vx" if name == "vx" else "vy"
     text = f"{name} is in {target.unit} and has no role"
-    raise problem(f"targets.{name}", text, "role: x, y, vx, vy, length, or scalar if changing an image leaves it")
+    raise problem(f"targets.{name}", text, "role: x, y, vx, vy, length, or scalar if augmentation does not change it")
 
 
 class DataSpec(StrictModel):
-    """What is learnt from: a folder of labelled images, a table, series, or images that a manifest lists."""
+    """The data that trials train on: a folder of images, a table, time series, or images listed in a manifest.
+
+    This is the ``data`` section of a sweep file. Each trainer reads the keys for its kind of data and ignores the rest.
+
+    Attributes
+    ----------
+    url
+        URL of the folder or file in an object store (``s3://``, ``gs://``, ``az://``), or ``file:///...``; default
+        None. Cannot be combined with a path.
+    folder
+        Folder of images with one sub-folder per class, or with ``train``, ``val`` and ``test`` folders of these;
+        default None.
+    simulate
+        Simulated images, used when no folder is given; default None.
+    image_size
+        Width and height in pixels that every image is resized to, 8 to 1024; default 64.
+    channels
+        ``"auto"`` (default; grey if all images are grey), ``"grey"`` or ``"rgb"``.
+    fit
+        How images are made square: ``"stretch"`` (default), ``"crop"`` or ``"pad"``.
+    range16
+        Two pixel values of 16-bit images that are mapped to 0 and 255; default ``"auto"``, measured on the images.
+    table
+        Table for the trainers ``mlp`` and ``boosting``; default None.
+    series
+        Time series for the trainers ``rnn`` and ``cnn1d``; default None.
+    frames
+        Images with a manifest for the trainer ``cnn_values``; default None.
+    split
+        Random split into train, val and test parts; default 60 %, 20 % and 20 %.
+    group_by
+        Regular expression for file names; images with the same match stay in the same part. Default None.
+    near_duplicates
+        What to do if images in different parts look alike: ``"warn"`` (default), ``"refuse"`` or ``"ignore"``.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import DataSpec
+    >>> data = DataSpec(folder="survey", image_size=32)
+    >>> data.split.val, data.channels
+    (0.2, 'auto')
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "The data that trials train on: a folder of images, a table, time series, or images listed "
+            "in a manifest."
+        }
+    )
 
     url: DataUrl | None = Field(
         default=None,
-        description="Instead of a folder or file: where it is in an object store (s3, gs, az), or file:///...; copied "
-        "to the cache of each machine.",
+        description="URL of the folder or file in an object store (s3, gs, az), or file:///...; each machine copies it "
+        "to its cache.",
     )
-
     folder: FilePath | None = Field(
-        default=None, description="One sub-folder per class, or train/val/test with these inside."
+        default=None,
+        description="Folder of images with one sub-folder per class, or with train, val and test folders of these.",
     )
-    simulate: Simulate | None = Field(default=None, description="Used when no folder is given.")
-    image_size: int = Field(default=64, ge=8, le=1024, description="Edge in pixels that every image is resized to.")
-    channels: Literal["auto", "grey", "rgb"] = Field(default="auto", description="auto: grey when all images are grey.")
-    fit: Literal["stretch", "crop", "pad"] = Field(
-        default="stretch", description="How an image that is not square becomes so."
+    simulate: Simulate | None = Field(default=None, description="Simulated images, used when no folder is given.")
+    image_size: int = Field(
+        default=64, ge=8, le=1024, description="Width and height in pixels that every image is resized to."
     )
+    channels: Literal["auto", "grey", "rgb"] = Field(
+        default="auto", description="Colour channels; auto: grey if all images are grey."
+    )
+    fit: Literal["stretch", "crop", "pad"] = Field(default="stretch", description="How images are made square.")
     range16: Literal["auto"] | Annotated[tuple[int, int], Field(strict=False)] = Field(
-        default="auto", description="Pixel values of 16-bit images that become 0 and 255; auto: measured on the images."
+        default="auto",
+        description="Pixel values of 16-bit images that are mapped to 0 and 255; auto: measured on the images.",
     )
-    table: TableSpec | None = Field(default=None, description="For mlp and boosting, instead of images.")
-    series: SeriesSpec | None = Field(default=None, description="For rnn and cnn1d, instead of images.")
-    frames: FramesSpec | None = Field(default=None, description="For cnn_values, instead of a folder of images.")
-    split: SplitSpec = SplitSpec()
+    table: TableSpec | None = Field(default=None, description="Table for the trainers mlp and boosting.")
+    series: SeriesSpec | None = Field(default=None, description="Time series for the trainers rnn and cnn1d.")
+    frames: FramesSpec | None = Field(default=None, description="Images with a manifest for the trainer cnn_values.")
+    split: SplitSpec = Field(default=SplitSpec(), description="Random split into train, val and test parts.")
     group_by: str | None = Field(
         default=None,
         max_length=200,
-        description="Regular expression on the file name; images with the same match stay in one part.",
+        description="Regular expression for file names; images with the same match stay in the same part.",
     )
     near_duplicates: Literal["warn", "refuse", "ignore"] = Field(
         default="warn",
-        description="What to do about images of a folder in different parts that look alike; ignore: not even look.",
+        description="What to do if images in different parts look alike: warn, refuse the data, or ignore (no check).",
     )
 
     @model_validator(mode="after")
@@ -330,7 +420,7 @@ class DataSpec(StrictModel):
         }
         given = next((name for name, path in paths.items() if path is not None), None)
         if self.url is not None and given is not None:
-            raise problem("url", f"is given beside {given}", "one of the two")
+            raise problem("url", f"cannot be combined with {given}", "one of the two")
         return self
 
     @field_validator("group_by")
@@ -341,18 +431,37 @@ class DataSpec(StrictModel):
                 re.compile(pattern)
             except (re.error, OverflowError, RecursionError) as error:
                 text = f"{brief(pattern)} is not a regular expression ({error})"
-                raise problem("", text, "a regular expression of Python") from None
+                raise problem("", text, "a Python regular expression") from None
         return pattern
 
     @field_validator("range16")
     @classmethod
     def _rises(cls, bounds: Literal["auto"] | tuple[int, int]) -> Literal["auto"] | tuple[int, int]:
         if bounds != "auto" and not 0 <= bounds[0] < bounds[1] <= 65535:
-            raise problem("", f"{list(bounds)} does not rise", "auto, or two rising whole numbers from 0 to 65535")
+            raise problem(
+                "", f"{list(bounds)} is not increasing", "auto, or two increasing whole numbers from 0 to 65535"
+            )
         return bounds
 
     def targets(self, kind: str) -> tuple[str, ...]:
-        """The numbers that a trainer of this kind of data predicts; none: it predicts classes."""
+        """Names of the numbers that a trainer for this kind of data predicts.
+
+        Parameters
+        ----------
+        kind
+            ``"images"``, ``"table"``, ``"series"`` or ``"frames"``.
+
+        Returns
+        -------
+        tuple of str
+            The names; empty if the trainer predicts classes.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import DataSpec
+        >>> DataSpec(table={"target": "yield", "predict": "values"}).targets("table")
+        ('yield',)
+        """
         if kind == "table" and self.table is not None and self.table.predict == "values":
             return (self.table.target,)
         if kind == "series" and self.series is not None:
@@ -360,8 +469,27 @@ class DataSpec(StrictModel):
         return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()
 
     def at(self, location: Path | str, kind: str) -> DataSpec:
-        """With other data of this kind: a folder, a file, or a URL of one of these, for which :func:`url_problem` has
-        found nothing."""
+        """Copy of this section that reads other data.
+
+        Parameters
+        ----------
+        location
+            Path of a folder or file, or the URL of one as text. The URL is not checked.
+        kind
+            ``"images"``, ``"table"``, ``"series"`` or ``"frames"``.
+
+        Returns
+        -------
+        DataSpec
+            The copy, with the path or the URL replaced.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from aifs_tune.config import DataSpec
+        >>> DataSpec().at(Path("survey"), "images").folder.name
+        'survey'
+        """
         path, url = (location, None) if isinstance(location, Path) else (None, location)
         return self._with_path(path, kind).model_copy(update={"url": url})
 

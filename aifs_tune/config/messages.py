@@ -1,6 +1,6 @@
-"""Validation errors of pydantic in plain words: which key, what came, what is allowed.
+"""Translation of pydantic's validation errors to plain words: the key, the value and what is allowed.
 
-What is allowed is read from the JSON Schema of the model, so that no message can fall behind the model.
+What is allowed is read from the JSON Schema of the model, so messages always agree with the model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TYPES = ("float", "int", "choice", "fixed")
 
 
 class ValidationProblem(NamedTuple):
-    """One thing that is wrong with the data given."""
+    """One problem in the given data."""
 
     path: KeyPath
     problem: str
@@ -50,17 +50,17 @@ class ValidationProblem(NamedTuple):
 def validation_problems(
     error: ValidationError, given: object, schema: Mapping[str, Any], *, most: int
 ) -> list[ValidationProblem]:
-    """What is wrong with ``given``, at most ``most`` complaints, one a key.
+    """Return at most ``most`` problems of ``given``, one per key.
 
-    ``schema`` is the JSON Schema of the model that ``given`` was checked against.
+    ``schema`` is the JSON Schema of the model that ``given`` was validated with.
     """
     by_path: dict[KeyPath, ValidationProblem] = {}
-    # A key that is missing comes last: often it is there, misspelt.
+    # Missing keys come last: often such a key is present but misspelt.
     every = sorted(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
     for details in every[: 3 * most]:
         found = _validation_problem(details, given, schema)
         by_path.setdefault(found.path, found)
-    # Where a value fits none of several forms, the deepest key says the most.
+    # If a value matches none of several forms, the deepest key is the most precise.
     shallow = {path[:i] for path in by_path for i in range(len(path))}
     return [found for path, found in by_path.items() if path not in shallow][:most]
 
@@ -72,7 +72,7 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
         return ValidationProblem(_below(path, context["key"], given), context["text"], context["allowed"])
     if details["loc"][-1:] == ("[key]",):
         return ValidationProblem(
-            path, f"{brief(path[-1])} is not a name", "at most 63 letters, digits and _, no digit first"
+            path, f"{brief(path[-1])} is not a name", "at most 63 letters, digits and _, not starting with a digit"
         )
     if kind == "extra_forbidden":
         forms = _nodes_at(path[:-1], given, schema)
@@ -80,7 +80,7 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
         return ValidationProblem(path, f"unknown key {brief(path[-1])}{did_you_mean(path[-1], keys)}", ", ".join(keys))
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tag = value.get("type")
-        said = "missing" if tag is None else f"{brief(tag)} is no type of parameter{did_you_mean(tag, _TYPES)}"
+        said = "missing" if tag is None else f"{brief(tag)} is not a parameter type{did_you_mean(tag, _TYPES)}"
         return ValidationProblem((*path, "type"), said, _any_of(_TYPES))
     allowed = _allowed(path, given, schema)
     if kind == "missing":
@@ -90,7 +90,7 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
 
 
 def _path_of(location: Sequence[str | int], given: object, *, keeps_last: bool) -> KeyPath:
-    """Pydantic's location without the names of union members, which are no keys in ``given``."""
+    """Return pydantic's location without the names of union members, which are not keys of ``given``."""
     path: list[str | int] = []
     for i, part in enumerate(location):
         if _has(given, part):
@@ -122,7 +122,7 @@ def _value_at(path: KeyPath, given: object) -> object:
 
 
 def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """``node`` with references followed and alternatives spread out, null left out."""
+    """Iterate over the alternatives of ``node``, with references resolved and without null."""
     if "$ref" in node:
         yield from _leaves(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]], schema)
     elif alternatives := node.get("anyOf") or node.get("oneOf"):
@@ -133,7 +133,7 @@ def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapp
 
 
 def _nodes_at(path: KeyPath, given: object, schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The schema's forms for the value at ``path``; of the parameter types, only the one that ``given`` names."""
+    """Iterate over the forms that the schema allows at ``path``; of parameter types, only the one given."""
     nodes = [schema]
     for i, part in enumerate(path):
         here = _value_at(path[:i], given)
@@ -174,7 +174,7 @@ def _any_of(words: Sequence[str]) -> str:
 
 
 def _phrase(node: Mapping[str, Any]) -> str:
-    """One form of a value in words: ``a whole number from 1 to 100``, ``max or min``."""
+    """Describe one form of a value: ``a whole number from 1 to 100``, ``max or min``."""
     if "const" in node:
         return show(node["const"])
     if "minimum" in node and node["minimum"] == node.get("maximum"):
@@ -189,7 +189,7 @@ def _phrase(node: Mapping[str, Any]) -> str:
     if kind == "array":
         size = node.get("minItems", 0)
         more = "" if size == node.get("maxItems") else " or more"
-        return f"a list of {size}{more}" if size else "a list"
+        return f"a list of {size}{more} {'value' if size == 1 and not more else 'values'}" if size else "a list"
     if "type" in node.get("properties", {}):
         return f"a mapping with type: {_any_of(_TYPES)}"
     if "properties" in node:

@@ -1,4 +1,4 @@
-"""The ``search`` section of a sweep file."""
+"""Models of the ``search`` section of a sweep file."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ Levels = Annotated[int, Field(ge=2, le=20)]
 
 
 class DesignSpec(StrictModel):
-    """A plan of configurations, measured in a random order before the sampler proposes."""
+    """An initial design: configurations that are evaluated in random order before the sampler proposes any."""
 
     design: Literal["sobol", "latin_hypercube", "factorial", "fractional_factorial", "centre"] = Field(
-        description="centre: the centre points alone."
+        description="Kind of design; centre: centre points only."
     )
     points: Annotated[int, Field(ge=1, le=MAX_POINTS)] | None = Field(
-        default=None, description="Of sobol and latin_hypercube: how many."
+        default=None, description="Number of configurations of sobol and latin_hypercube."
     )
     levels: Levels | dict[ParameterName, Levels] = Field(
         default=2,
-        description="Of factorial: values of each number, evenly over its range. A choice has all of its own.",
+        description="Number of evenly spaced values of each numeric parameter of a factorial design. A choice "
+        "parameter uses all its choices.",
     )
     resolution: Literal[3, 4, 5] | None = Field(
-        default=None, description="Of fractional_factorial: the smallest design of this resolution; 4 if absent."
+        default=None,
+        description="Resolution of a fractional_factorial design, whose smallest form is used; 4 if absent.",
     )
     generators: dict[ParameterName, Annotated[str, Field(max_length=300)]] | None = Field(
         default=None,
-        description="Of fractional_factorial instead: parameters and the product of others that each is set by, "
-        "such as pressure: temperature * hold_time, or - temperature * hold_time.",
+        description="Generators of a fractional_factorial design, instead of a resolution: parameters, each with the "
+        "product of others that sets it, such as pressure: temperature * hold_time, or - temperature * hold_time.",
     )
     centre_points: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Measurements of the middle of the space, spread over the plan; 0 if absent."
+        default=None, description="Evaluations of the centre of the space, spread over the design; 0 if absent."
     )
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> DesignSpec:
         drawn = self.design in ("sobol", "latin_hypercube")
         if drawn and self.points is None:
-            raise problem("points", f"missing for {self.design}", f"a whole number from 1 to {MAX_POINTS}")
+            raise problem("points", f"missing, but {self.design} needs it", f"a whole number from 1 to {MAX_POINTS}")
         if self.design == "centre" and not self.centre_points:
-            raise problem("centre_points", "missing for centre", "a whole number from 1 to 100")
+            raise problem("centre_points", "missing, but centre needs it", "a whole number from 1 to 100")
         is_fraction = self.design == "fractional_factorial"
         unused = {
             "points": self.points is not None and not drawn,
@@ -56,22 +58,22 @@ class DesignSpec(StrictModel):
         }
         for key, is_given in unused.items():
             if is_given:
-                beside = " with generators" if is_fraction else ""
-                raise problem(key, f"has no meaning for {self.design}{beside}", "leave it out")
+                given_too = " with generators" if is_fraction else ""
+                raise problem(key, f"cannot be used with {self.design}{given_too}", f"leave out {key}")
         return self
 
     @property
     def n_centre(self) -> int:
-        """How many times the middle of the space is measured."""
+        """Number of evaluations of the centre of the space."""
         return self.centre_points or 0
 
 
 SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
 
 ONE_OBJECTIVE = ("aifs", "cmaes")
-"""Samplers that can search one objective only."""
+"""Samplers that support one objective only."""
 TRADE_OFF_SEARCH = {"sampler": "tpe", "scheduler": "none"}
-"""Defaults where there are several."""
+"""Defaults of a sweep with several objectives."""
 
 SamplerName = Annotated[
     str,
@@ -94,62 +96,67 @@ WarmStarts = Annotated[
 
 
 class SearchSpec(StrictModel):
-    """How the space is searched."""
+    """How the space is searched: sampler, scheduler, and the number and length of trials."""
 
     sampler: SamplerName = "aifs"
-    scheduler: Literal["aifs", "asha", "hyperband", "median", "pbt", "none"] = "aifs"
-    trials: int = Field(default=32, ge=1, le=1_000_000)
-    epochs: int = Field(default=20, ge=1, le=100_000)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    scheduler: Literal["aifs", "asha", "hyperband", "median", "pbt", "none"] = Field(
+        default="aifs", description="Decides which running trials stop early; none: no early stopping."
+    )
+    trials: int = Field(default=32, ge=1, le=1_000_000, description="Number of trials.")
+    epochs: int = Field(default=20, ge=1, le=100_000, description="Maximum number of epochs of a trial.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the study.")
     grace_epochs: int | None = Field(
         default=None,
         ge=1,
-        description="Epochs before a trial may be stopped early; absent: 1 for aifs, 4 for the others.",
+        description="Epochs before a trial may be stopped early; absent: 1 for aifs, 4 for other schedulers.",
     )
-    reduction_factor: float = Field(default=3.0, gt=1, description="One in this many trials passes each rung of ASHA.")
+    reduction_factor: float = Field(
+        default=3.0, gt=1, description="Reduction factor of ASHA: one in this many trials passes each rung."
+    )
     perturb_epochs: int = Field(
-        default=2, ge=1, le=100_000, description="Epochs between two exchanges of the population of pbt."
+        default=2, ge=1, le=100_000, description="Epochs between two perturbations of population-based training (pbt)."
     )
     timeout_s: float | None = Field(
         default=None, gt=0, description="The sweep starts no trial after this many seconds."
     )
-    epoch_timeout_s: float = Field(default=1800.0, gt=0, description="A trial silent for longer is failed.")
+    epoch_timeout_s: float = Field(
+        default=1800.0, gt=0, description="A trial that reports no epoch for this many seconds fails."
+    )
     workers: int | None = Field(
-        default=None, ge=1, le=10_000, description="Trials at the same time; absent: as many as fit."
+        default=None, ge=1, le=10_000, description="Number of trials that run at the same time; absent: as many as fit."
     )
-    worker_retries: int = Field(
-        default=1, ge=0, le=100, description="Times a trial is tried again after its worker died."
+    worker_retries: int = Field(default=1, ge=0, le=100, description="Number of retries of a trial whose worker died.")
+    initial: DesignSpec | None = Field(
+        default=None, description="Initial design, evaluated before the sampler proposes configurations."
     )
-    initial: DesignSpec | None = Field(default=None, description="What is measured before the sampler proposes.")
-    replicates: int = Field(default=1, ge=1, le=100, description="Times each configuration is measured.")
+    replicates: int = Field(default=1, ge=1, le=100, description="Number of evaluations of each configuration.")
     finalists: int = Field(
         default=0,
         ge=0,
         le=100,
-        description="Configurations, at most, that are trained again at the end where noise leaves open which is best.",
+        description="Maximum number of configurations to train again at the end if noise leaves open which is best.",
     )
     finalist_seeds: int = Field(
-        default=3, ge=2, le=100, description="Trainings that each of them has then, with a seed each."
+        default=3, ge=2, le=100, description="Number of trainings of each finalist, with different seeds."
     )
     stop: Literal["never", "gain_below_noise"] = Field(
         default="never",
-        description="gain_below_noise: a sweep ends once a further trial is expected to gain less than the noise.",
+        description="When a sweep ends early; gain_below_noise: once the expected gain of a trial is below the noise.",
     )
-
     warm_start: WarmStarts = Field(
-        default=(), description="Earlier studies of the storage to begin with; auto: those that are like this one."
+        default=(), description="Earlier studies in the storage to start from; auto: the similar ones."
     )
 
     @model_validator(mode="after")
     def _grace_ends(self) -> SearchSpec:
         if self.grace_epochs is not None and self.grace_epochs > self.epochs:
-            text = f"{self.grace_epochs} is above epochs, {self.epochs}"
+            text = f"{self.grace_epochs} is greater than epochs ({self.epochs})"
             raise problem("grace_epochs", text, f"a whole number from 1 to {self.epochs}")
         return self
 
     @model_validator(mode="after")
     def _population_exchanges(self) -> SearchSpec:
         if self.scheduler == "pbt" and self.perturb_epochs >= self.epochs:
-            text = f"{self.perturb_epochs} is not below epochs, {self.epochs}: there would be no exchange"
+            text = f"{self.perturb_epochs} is not less than epochs ({self.epochs}), so pbt would never perturb a trial"
             raise problem("perturb_epochs", text, f"a whole number below {self.epochs}")
         return self

@@ -1,7 +1,7 @@
-"""The sweep file as checked values: what to tune, on what, towards which objective, with which resources.
+"""Models of a whole sweep file: objective, trainer, data, search, resources and space.
 
-Reading YAML, overrides and errors with line numbers are in :mod:`aifs_tune.config.loading`; parameters and
-the space in :mod:`aifs_tune.space.search_space`, constraints between them in :mod:`aifs_tune.space.constraints`.
+:mod:`aifs_tune.config.loading` reads YAML and overrides and reports errors with line numbers.
+:mod:`aifs_tune.space.search_space` has the parameters, :mod:`aifs_tune.space.constraints` the constraints.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from aifs_tune._util.models import FilePath, Name, StrictModel, Text
 from aifs_tune._util.scalars import Scalar, problem, show
@@ -26,10 +26,10 @@ from aifs_tune.space.search_space import ParameterName, Space
 
 
 class Objective(StrictModel):
-    """The metric that decides which configuration is best."""
+    """A metric to maximize or minimize."""
 
     metric: Text = Field(default="val_macro_f1", description="A metric that the trainer reports each epoch.")
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] = Field(default="max", description="Whether larger (max) or smaller (min) is better.")
 
 
 TrainerName = Annotated[
@@ -42,25 +42,25 @@ TrainerName = Annotated[
 
 
 class TrainerSpec(StrictModel):
-    """Which trainer runs a trial, and what is the same for all trials."""
+    """The trainer that runs each trial, and settings that are the same for all trials."""
 
     name: TrainerName = "cnn"
-    patience: int | None = Field(
-        default=None, ge=1, description="Epochs without a better value before a trial ends itself."
-    )
+    patience: int | None = Field(default=None, ge=1, description="Epochs without improvement after which a trial ends.")
     folds: int = Field(
         default=1,
         ge=1,
         le=50,
-        description="Of tables: val_... is the mean over so many folds, on each of which a model of its own is trained "
-        "beside; 1: the validation part alone.",
+        description="Number of cross-validation folds within a trial, for tables: val_... is the mean over models "
+        "trained on each fold; 1: the validation part only.",
     )
-    class_weights: Literal["balanced", "none"] = "balanced"
+    class_weights: Literal["balanced", "none"] = Field(
+        default="balanced", description="Weights of the classes in the loss; balanced: rare classes count more."
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
-        default="auto", description="Of the convolutions; auto: mixed bfloat16 where the hardware has it."
+        default="auto", description="Precision of convolutions; auto: mixed bfloat16 if the hardware supports it."
     )
     weights: FilePath | None = Field(
-        default=None, description="Of transfer: a file that save_weights of Keras wrote for the backbone."
+        default=None, description="Backbone weights of the trainer transfer: a file written by save_weights of Keras."
     )
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between two checkpoints of a running trial.")
 
@@ -73,85 +73,140 @@ TrainerField = Annotated[TrainerSpec, BeforeValidator(_from_name, json_schema_in
 
 
 class Resources(StrictModel):
-    """What one trial occupies."""
+    """Hardware that each trial uses."""
 
-    cpu: float = Field(default=1.0, gt=0, le=1024)
+    cpu: float = Field(default=1.0, gt=0, le=1024, description="Number of CPU cores of a trial.")
     gpu: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         default=0.0,
-        description="Fractions share one GPU; auto: as many trials as its memory has room for, going by the first.",
+        description="Number of GPUs of a trial; a fraction shares one GPU; auto: as many trials share a GPU as its "
+        "memory can hold, estimated from the first trial.",
     )
     fused_trials: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         default="auto",
-        description="Trials of equal shape that train in one program and share these; auto: as many as a GPU gains by.",
+        description="Number of trials of equal shape that train as one program and share these resources; auto: chosen "
+        "for the best throughput on a GPU.",
     )
     growth_mb: float = Field(
         default=2048.0,
         gt=0,
-        description="A worker whose own memory grew by more MB (of 2**20 bytes) since its first trial is replaced.",
+        description="Memory growth in MB (2**20 bytes) since its first trial after which a worker is replaced.",
     )
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_shared(self) -> Resources:
         if self.gpu != "auto" and self.gpu > 1 and not self.gpu.is_integer():
-            raise problem("gpu", f"{self.gpu:g} is neither a part of one GPU nor whole ones", "0 to 1, 2, 3, ..., auto")
+            raise problem(
+                "gpu", f"{self.gpu:g} is neither a fraction of one GPU nor a whole number", "0 to 1, 2, 3, ..., auto"
+            )
         return self
 
 
 class ReplayEntry(StrictModel):
-    """One entry of a schedule."""
+    """One step of a schedule of hyperparameters."""
 
-    epoch: int = Field(ge=1, le=100_000, description="The first epoch that trains with these.")
-    params: Annotated[dict[ParameterName, ScalarField], Field(min_length=1)]
+    epoch: int = Field(ge=1, le=100_000, description="First epoch that uses these values.")
+    params: Annotated[dict[ParameterName, ScalarField], Field(min_length=1, description="Values by parameter name.")]
 
 
 class SweepSpec(StrictModel):
-    """One sweep file."""
+    """The content of a sweep file, checked and frozen.
 
-    version: int = Field(default=1, ge=1, le=1)
+    Read one with :func:`load_sweep_file`. Everything but ``name`` and ``space`` has a default.
+
+    Attributes
+    ----------
+    version
+        Version of the file format; 1.
+    name
+        Name of the sweep: 1 to 63 lower-case letters, digits, ``-`` and ``_``, the first a letter or digit.
+    description
+        Free text; default empty.
+    trainer
+        Name of a trainer or ``module:function``, or a mapping with ``name`` and settings; default None, for an
+        instrument.
+    data
+        Data that the trainer reads; default None. See :class:`DataSpec`.
+    objective
+        Metric to optimize and its mode; default ``val_macro_f1``, ``max``.
+    trade_off
+        Up to three further objectives; the result is then a Pareto front. Default none.
+    search
+        Sampler, scheduler, number of trials and epochs; default 32 trials of 20 epochs.
+    resources
+        CPU cores and GPUs of each trial; default 1 core.
+    space
+        Parameters by name.
+    constraints
+        Expressions that every configuration satisfies; default none.
+    mixtures
+        Groups of parameters with a fixed sum; default none.
+    exclude
+        Configurations that are never proposed; default none.
+    limits
+        Bounds on metrics that the best configuration must satisfy, such as ``pressure <= 3``; default none.
+    replay
+        Schedule of hyperparameters for all trials; default none.
+    evaluate_test
+        Whether the best epoch of each finished trial is evaluated on the test part; default False.
+    cross_validation
+        Cross-validation across trials; default None. The space then has a parameter ``split``.
+
+    Examples
+    --------
+    >>> from aifs_tune.config import SweepSpec
+    >>> spec = SweepSpec.model_validate({
+    ...     "name": "furnace",
+    ...     "objective": {"metric": "yield", "mode": "max"},
+    ...     "space": {"temperature": {"type": "int", "low": 600, "high": 1200}},
+    ... })
+    >>> spec.search.trials, spec.space["temperature"].high
+    (32, 1200)
+    """
+
+    model_config = ConfigDict(json_schema_extra={"description": "The content of a sweep file."})
+
+    version: int = Field(default=1, ge=1, le=1, description="Version of the file format.")
     name: Name
-    description: str = ""
+    description: str = Field(default="", description="Free text.")
     trainer: TrainerField | None = Field(
         default=None, description="A trainer's name or module:function; absent for an instrument."
     )
-    data: DataSpec | None = None
-    objective: Objective = Objective()
+    data: DataSpec | None = Field(default=None, description="Data that the trainer reads.")
+    objective: Objective = Field(default=Objective(), description="Metric that decides which configuration is best.")
     trade_off: Annotated[tuple[Objective, ...], Field(strict=False, max_length=3)] = Field(
-        default=(), description="Further objectives: the result is then a Pareto front, and no trial is stopped early."
+        default=(), description="Further objectives; the result is then a Pareto front, and no trial stops early."
     )
-    search: SearchSpec = SearchSpec()
-    resources: Resources = Resources()
+    search: SearchSpec = Field(default=SearchSpec(), description="How the space is searched.")
+    resources: Resources = Field(default=Resources(), description="Hardware that each trial uses.")
     space: Space
     constraints: Annotated[tuple[Constraint, ...], Field(strict=False, max_length=100)] = Field(
-        default=(), description="Each is true of every configuration tried, such as filters * dense_units <= 8192."
+        default=(), description="Expressions that every configuration satisfies, such as filters * dense_units <= 8192."
     )
-
     mixtures: Annotated[tuple[Mixture, ...], Field(strict=False, max_length=20)] = Field(
-        default=(), description="Parameters that are parts of a whole: their sum is the same in every configuration."
+        default=(), description="Groups of parameters whose sum is the same in every configuration."
     )
     exclude: Annotated[tuple[Excluded, ...], Field(strict=False, max_length=10_000)] = Field(
-        default=(), description="Configurations that are never proposed, or values whose combination is not."
+        default=(), description="Configurations, or combinations of values, that are never proposed."
     )
     limits: Annotated[tuple[Limit, ...], Field(strict=False, max_length=20)] = Field(
-        default=(), description="What a result must keep to for its configuration to be best, such as pressure <= 3."
+        default=(), description="Bounds on metrics that the best configuration must satisfy, such as pressure <= 3."
     )
-
     replay: Annotated[tuple[ReplayEntry, ...], Field(strict=False, max_length=1000)] = Field(
-        default=(), description="With what every trial trains from which epoch on, such as what pbt found."
+        default=(), description="Schedule of hyperparameters for all trials, such as one that pbt found."
     )
-
     evaluate_test: bool = Field(
         default=False,
-        description="Let the best epoch of each trial that ends answer the test part, for a report: no value of a "
-        "trial depends on it.",
+        description="Whether the best epoch of each finished trial is evaluated on the test part, for reports; the "
+        "search does not use the result.",
     )
     cross_validation: CrossValidation | None = Field(
-        default=None, description="Trials of several divisions of the data; space then has the parameter split."
+        default=None, description="Cross-validation across trials; the space must then have the parameter split."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_a_trade_off(cls, given: Any) -> Any:
-        """``sampler`` and ``scheduler``, where they are absent."""
+        """Fill in ``sampler`` and ``scheduler`` if there are several objectives and they are absent."""
         if not isinstance(given, Mapping) or not given.get("trade_off"):
             return given
         search = given.get("search", {})
@@ -170,63 +225,65 @@ class SweepSpec(StrictModel):
         twice = next((i for i, metric in enumerate(metrics) if metric in metrics[:i]), None)
         if twice is not None:
             raise problem(
-                f"trade_off.{twice - 1}.metric", f"{metrics[twice]} is an objective twice", "different metrics"
+                f"trade_off.{twice - 1}.metric", f"{metrics[twice]} is already an objective", "another metric"
             )
         search = self.search
         if self.trade_off and search.sampler in ONE_OBJECTIVE:
             others = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
-            raise problem("search.sampler", f"{search.sampler} searches one objective", f"{others}, module:Class")
+            raise problem("search.sampler", f"{search.sampler} supports one objective only", f"{others}, module:Class")
         if self.trade_off and search.scheduler != "none":
             does = "compares" if search.scheduler == "pbt" else "stops"
-            text = f"{search.scheduler} {does} trials by one objective, which would cut off the front of several"
+            text = f"{search.scheduler} {does} trials by one objective, which would miss a part of the Pareto front"
             raise problem("search.scheduler", text, "none")
         if self.trade_off and search.stop != "never":
-            raise problem("search.stop", f"{search.stop} is the gain in one objective, and there are several", "never")
+            raise problem("search.stop", f"{search.stop} supports one objective only, and there are several", "never")
         return self
 
     @model_validator(mode="after")
     def _choices_fit_together(self) -> SweepSpec:
         if self.search.stop != "never" and self.search.scheduler == "pbt":
-            raise problem("search.stop", "pbt asks for all trials before the first has ended", "never")
+            raise problem("search.stop", "pbt starts all trials before the first one ends", "never")
         if self.search.replicates > 1 and self.trainer is not None and ":" not in self.trainer.name:
-            text = f"{self.trainer.name} keeps the weights of the best single trial, which replicates do not tell"
+            text = f"{self.trainer.name} keeps the weights of the best single trial, which replicates do not determine"
             raise problem("search.replicates", text, "1, or a trainer that is a function")
         if self.search.finalists:
             self._finalists_can_be_trained()
         if self.limits and self.search.sampler == "cmaes":
-            raise problem("search.sampler", "cmaes knows nothing of limits", "aifs, tpe, gp, nsga2, nsga3, random, qmc")
+            raise problem("search.sampler", "cmaes does not support limits", "aifs, tpe, gp, nsga2, nsga3, random, qmc")
         if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
-            text = "auto measures one trial before the others start, and pbt starts all of them together"
+            text = "auto needs one trial to run before the others, but pbt starts all trials together"
             raise problem("resources.gpu", text, "a number from 0 to 64")
         return self
 
     def _finalists_can_be_trained(self) -> None:
         reasons = {
-            "there is no trainer that could": self.trainer is None,
-            "several objectives have no single best": bool(self.trade_off),
-            "pbt changes configurations while they train": self.search.scheduler == "pbt",
-            "replicates measure every configuration again": self.search.replicates > 1,
+            "there is no trainer": self.trainer is None,
+            "several objectives have no single best configuration": bool(self.trade_off),
+            "pbt changes configurations during training": self.search.scheduler == "pbt",
+            "replicates already evaluate every configuration again": self.search.replicates > 1,
         }
         for reason, holds in reasons.items():
             if holds:
-                raise problem("search.finalists", f"{self.search.finalists} to be trained again, and {reason}", "0")
+                raise problem("search.finalists", f"{self.search.finalists} cannot be trained again: {reason}", "0")
 
     @model_validator(mode="after")
     def _splits_are_numbered(self) -> SweepSpec:
         if self.cross_validation is None:
             return self
         if self.trainer is not None and self.trainer.folds > 1:
-            text = f"{self.trainer.folds} in each trial, and cross_validation has trials of one division each"
+            text = f"{self.trainer.folds} cannot be combined with cross_validation, where each trial uses one split"
             raise problem("trainer.folds", text, "1, or no cross_validation")
         if self.search.scheduler == "pbt":
-            raise problem("search.scheduler", "pbt hands weights from one division of the data to another", "another")
+            raise problem(
+                "search.scheduler", "pbt would copy weights from one split of the data to another", "another scheduler"
+            )
         last, parameter = self.cross_validation.n_splits - 1, self.space.root.get(SPLIT)
-        allowed = f"split: {{type: int, low: 0, high: {last}}}, or one of these"
+        allowed = f"{{type: int, low: 0, high: {last}}}, or one of these numbers"
         if parameter is None:
-            raise problem(f"space.{SPLIT}", "is not there, and cross_validation is", allowed)
+            raise problem(f"space.{SPLIT}", "missing, but cross_validation needs it", allowed)
         for value in parameter.extremes:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
-                raise problem(f"space.{SPLIT}", f"{show(value)} of type {parameter.type} is no split", allowed)
+                raise problem(f"space.{SPLIT}", f"{show(value)} of type {parameter.type} is not a split", allowed)
         return self
 
     @model_validator(mode="after")
@@ -240,37 +297,53 @@ class SweepSpec(StrictModel):
             for name in entry.params:
                 self._check_replayed(f"replay.{i}.params.{name}", name)
         if self.replay and self.search.scheduler == "pbt":
-            raise problem("replay", "a schedule is given, and pbt would make others", "another search.scheduler")
+            raise problem("replay", "cannot be combined with pbt, which changes parameters", "another search.scheduler")
         return self
 
     def _check_replayed(self, key: str, name: str) -> None:
         first, parameter = self.replay[0].params, self.space.root.get(name)
         if parameter is not None and not isinstance(parameter, FixedParameter):
-            raise problem(key, "is searched in space as well", f"leave out one of the two, or fix space.{name}")
+            raise problem(key, "is also searched in space", f"remove one of the two, or fix space.{name}")
         if parameter is not None and name in first and parameter.convert(first[name]) is None:
-            text = f"begins with {show(first[name])}, space.{name} is {show(parameter.value)}"
-            raise problem(key, text, "the same value in both, or none in space")
+            text = f"the first entry has {show(first[name])}, but space.{name} is {show(parameter.value)}"
+            raise problem(key, text, f"the same value in both, or no space.{name}")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """``objective``, which learning curves and ranking follow, and what is traded off against it."""
+        """``objective``, which learning curves and the ranking use, followed by the objectives of ``trade_off``."""
         return (self.objective, *self.trade_off)
 
     @property
     def cv(self) -> CrossValidation | None:
-        """How the data are divided besides as ``data.split`` says: one division for each trial, or for each fold of
-        ``trainer.folds`` in every trial."""
+        """Cross-validation in use: across trials (``cross_validation``), or within each trial (``trainer.folds``)."""
         if self.trainer is None or self.trainer.folds == 1:
             return self.cross_validation
         return CrossValidation(folds=self.trainer.folds, among="all")
 
     def check_params(self, params: Mapping[str, object]) -> dict[str, Scalar]:
-        """``params`` as a full configuration in the space's order and types, one that breaks no constraint.
+        """Check a configuration against the space, the mixtures and the constraints.
+
+        Parameters
+        ----------
+        params
+            Values of all active parameters by name.
+
+        Returns
+        -------
+        dict
+            The configuration in the order and with the types of the space (3 becomes 3.0 for a float).
 
         Raises
         ------
         RequestError
-            As :meth:`Space.check`, or naming the first mixture or constraint that is broken, with the values.
+            If a value is missing or not allowed, or a mixture or constraint is not satisfied.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import load_sweep_file
+        >>> spec = load_sweep_file("quick_sky")
+        >>> spec.check_params(spec.space.default_params()) == spec.space.default_params()
+        True
         """
         checked = self.space.check(params)
         for mixture in self.mixtures:
@@ -281,11 +354,51 @@ class SweepSpec(StrictModel):
         return checked
 
     def allows(self, params: Mapping[str, object]) -> bool:
-        """Whether a configuration of the space, with the totals of its mixtures, may be proposed."""
+        """Whether a configuration may be proposed: it satisfies all constraints and is not excluded.
+
+        Parameters
+        ----------
+        params
+            A configuration that the space and its mixtures allow.
+
+        Returns
+        -------
+        bool
+            False if a constraint is not satisfied or an entry of ``exclude`` matches.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import SweepSpec
+        >>> space = {"x": {"type": "int", "low": 1, "high": 9}}
+        >>> SweepSpec.model_validate({"name": "a", "space": space, "constraints": ["x > 3"]}).allows({"x": 2})
+        False
+        """
         return all(each.holds(params) for each in self.constraints) and not is_excluded(self.exclude, params)
 
     def projected(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """``params`` with the nearest amounts that have the totals of all mixtures."""
+        """Move a configuration to the nearest one that has the totals of all mixtures.
+
+        Parameters
+        ----------
+        params
+            Values of all active parameters by name.
+
+        Returns
+        -------
+        dict
+            The configuration, with only the components of mixtures changed.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import SweepSpec
+        >>> part = {"type": "float", "low": 0, "high": 1}
+        >>> mixtures = [{"components": ["resin", "hardener"]}]
+        >>> space = {"resin": part, "hardener": part}
+        >>> spec = SweepSpec.model_validate({"name": "a", "space": space, "mixtures": mixtures})
+        >>> projected = spec.projected({"resin": 0.5, "hardener": 0.7})
+        >>> round(projected["resin"], 9), round(projected["hardener"], 9)
+        (0.4, 0.6)
+        """
         projected = dict(params)
         for mixture in self.mixtures:
             projected = mixture.projected(projected, self.space)

@@ -1,9 +1,9 @@
-"""YAML as plain data with line numbers: a strict subset, read without building any object.
+"""Reader of a strict subset of YAML that returns plain data with line numbers.
 
-Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema): ``1e-4`` is a
-number, ``yes`` and ``on`` are text. Tags, anchors, aliases, duplicate keys and a second document are
-refused. The parser's events are read one by one, so that the first offending one ends the work: nothing
-is expanded, and nothing in a file can name a class.
+Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema): ``1e-4`` is a number, ``yes``
+and ``on`` are text. Tags, anchors, aliases, duplicate keys and a second document are refused. The reader handles the
+parser's events one by one and stops at the first one that is not allowed, so nothing is expanded, and a file cannot
+name a class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | Non
 MAX_DEPTH = 16
 MAX_NUMBER_LENGTH = 40
 MAX_VALUES = 10_000
-"""In one document; checking many more would take seconds."""
+"""Largest number of values in a document; checking many more would take seconds."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -43,31 +43,31 @@ _WORDS: dict[str, bool | float | None] = {
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as an error names it: ``space.optimizer.choices.0``."""
+    """Return a path in dotted form, as errors show it: ``space.optimizer.choices.0``."""
     return ".".join(str(key) for key in path)
 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and the one-based line of each value; a mapping's value has the line of its key."""
+    """Plain data with the one-based line of each value; a value in a mapping has the line of its key."""
 
     data: Data
     lines: dict[KeyPath, int]
 
 
 def read_yaml(text: str, *, source: str) -> Document:
-    """The one document in ``text``.
+    """Read the single YAML document in ``text``.
 
     Raises
     ------
     SweepFileError
-        If ``text`` is not YAML, or uses what is not allowed here; names ``source``, line and key.
+        If ``text`` is not YAML or uses a part of YAML that is not allowed; names ``source``, line and key.
     """
     bad = _UNPRINTABLE.search(text)
     if bad:
         line = text.count("\n", 0, bad.start()) + 1
         raise SweepFileError(
-            f"control character U+{ord(bad[0]):04X}", source=source, line=line, allowed="printable text"
+            f"control character U+{ord(bad[0]):04X} is not allowed", source=source, line=line, allowed="printable text"
         )
     reader = _Reader(text, source)
     try:
@@ -77,16 +77,16 @@ def read_yaml(text: str, *, source: str) -> Document:
         at = None if mark is None else mark.line
         has_tab = at is not None and "\t" in "".join(text.splitlines()[at : at + 1])
         raise SweepFileError(
-            f"not YAML: {getattr(error, 'problem', None) or str(error)[:200]}",
+            f"not valid YAML: {getattr(error, 'problem', None) or str(error)[:200]}",
             source=source,
             line=None if at is None else at + 1,
-            allowed="spaces where this line has a tab" if has_tab else "",
+            allowed="spaces instead of tabs" if has_tab else "",
         ) from None
     return Document(data, reader.lines)
 
 
 class _Reader:
-    """Turns events into data; at most ``MAX_DEPTH`` calls deep."""
+    """Converter of YAML events to data, which recurses at most ``MAX_DEPTH`` calls deep."""
 
     def __init__(self, text: str, source: str) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -101,7 +101,7 @@ class _Reader:
         next(self._events)  # the document's end
         extra = next(self._events)
         if not isinstance(extra, yaml.StreamEndEvent):
-            raise self._refusal("a second document begins here", extra, (), "one document")
+            raise self._refusal("a second document begins here", extra, (), "one document per file")
         return data
 
     def _value(self, event: yaml.Event, path: KeyPath) -> Data:
@@ -112,15 +112,16 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= MAX_DEPTH:
-            raise self._refusal("nested too deep", event, path, f"at most {MAX_DEPTH} levels")
+            raise self._refusal("nested too deeply", event, path, f"at most {MAX_DEPTH} levels")
         return self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
 
     def _refuse_tricks(self, event: yaml.Event, path: KeyPath) -> None:
         if anchor := getattr(event, "anchor", None):
             sign = "alias *" if isinstance(event, yaml.AliasEvent) else "anchor &"
-            raise self._refusal(sign + anchor[:60], event, path, "plain values, without anchors and aliases")
+            text = f"{sign}{anchor[:60]} is not allowed"
+            raise self._refusal(text, event, path, "plain values, without anchors and aliases")
         if tag := getattr(event, "tag", None):
-            raise self._refusal(f"tag {brief(tag)}", event, path, "plain values, without tags")
+            raise self._refusal(f"tag {brief(tag)} is not allowed", event, path, "plain values, without tags")
 
     def _list(self, path: KeyPath) -> list[Data]:
         items: list[Data] = []
@@ -135,23 +136,24 @@ class _Reader:
             here = (*path, key)
             if key in entries:
                 first = self.lines[here]
-                raise self._refusal(f"given twice, first on line {first}", event, here, "each key once")
+                raise self._refusal(f"duplicate key, first given on line {first}", event, here, "each key once")
             self.lines[here] = _line(event)
             entries[key] = self._value(next(self._events), here)
         return entries
 
     def _key(self, event: yaml.Event, path: KeyPath) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refusal("a key that is a list, a mapping or an alias", event, path, "names as keys")
+            raise self._refusal("a key is a list, a mapping or an alias", event, path, "names as keys")
         self._refuse_tricks(event, path)
         if len(event.value) > 200 or not event.value.isprintable():
-            raise self._refusal(f"key {brief(event.value)}", event, path, "printable keys of at most 200 characters")
+            text = f"key {brief(event.value)} is too long or not printable"
+            raise self._refusal(text, event, path, "printable keys of at most 200 characters")
         return str(event.value)
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Data:
         text: str = event.value
         if bad := _UNPRINTABLE.search(text):
-            raise self._refusal(f"control character U+{ord(bad[0]):04X}", event, path, "printable text")
+            raise self._refusal(f"control character U+{ord(bad[0]):04X} is not allowed", event, path, "printable text")
         if event.style is not None and event.style not in ("", "plain"):
             return text
         if text in _WORDS:
@@ -161,7 +163,7 @@ class _Reader:
             return text
         if len(text) > MAX_NUMBER_LENGTH:
             raise self._refusal(
-                f"a number of {len(text)} characters", event, path, f"at most {MAX_NUMBER_LENGTH} characters"
+                f"the number has {len(text)} characters", event, path, f"at most {MAX_NUMBER_LENGTH} characters"
             )
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text, base) if is_int else float(text)

@@ -1,4 +1,4 @@
-"""Constraints: what the values of several parameters must satisfy together, and whether a space can satisfy it."""
+"""Constraints: expressions over parameters that every configuration must satisfy."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from aifs_tune.space.parameters import ChoiceParameter, Parameter
 from aifs_tune.space.search_space import Space
 
 N_DRAWN = 10_000
-"""Random configurations of which one must satisfy all constraints; a space with a smaller share of them is refused."""
+"""Number of random configurations of which at least one must satisfy all constraints."""
 MAX_CHARACTERS = 5_000_000
-"""Characters of constraints evaluated on them; pages of constraints are tried on fewer, to end in seconds."""
+"""Limit on evaluated characters: long constraints are tried on fewer configurations, to end in seconds."""
 MAX_NAMED = 3
-"""How many constraints one error lists, those broken most often."""
+"""Largest number of constraints that one error lists, those violated most often."""
 
 
 class _Expression(NamedTuple):
@@ -53,7 +53,7 @@ def _expression(text: str) -> _Expression:
 class Constraint(
     RootModel[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LENGTH)]]
 ):
-    """An expression over parameters that is true of every configuration tried."""
+    """An expression over parameters that is true for every configuration."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -69,36 +69,36 @@ class Constraint(
 
     @property
     def text(self) -> str:
-        """As written, without blanks at the ends."""
+        """The expression as written, without spaces at the ends."""
         return self.root
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that are mentioned, each once, from left to right."""
+        """The parameters in the expression, each once, from left to right."""
         return _expression(self.root).names
 
     def holds(self, params: Mapping[str, object]) -> bool:
-        """Whether a configuration, the values of its active parameters, satisfies this.
+        """Whether a configuration, given as the values of its active parameters, satisfies the constraint.
 
-        True if a parameter that is mentioned is not in ``params``, for it is inactive then. False if an operation that
-        is come to has no finite value: a division by zero, an overflow, the logarithm of a negative number.
+        True if a parameter of the expression is not in ``params``, because it is inactive. False if an operation that
+        is evaluated has no finite value: a division by zero, an overflow, the logarithm of a negative number.
         """
         expression = _expression(self.root)
         return any(name not in params for name in expression.names) or holds(expression.evaluate, params)
 
     def values_in(self, params: Mapping[str, Scalar]) -> str:
-        """The values of the parameters that are mentioned, as an error says them: ``filters 64, dense_units 256``."""
+        """Return the values of the parameters in the expression for a message: ``filters 64, dense_units 256``."""
         return ", ".join(f"{name} {show(params[name])}" for name in self.names)
 
 
 def check_constraints(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture] = ()) -> None:
-    """Refuse constraints that do not fit ``space``, or leave next to nothing of it.
+    """Refuse constraints that do not fit ``space`` or exclude almost all of it.
 
     Raises
     ------
     PydanticCustomError
-        If a constraint mentions what is no parameter, compares it with what it can never be, or is broken by the
-        default configuration; or if ``N_DRAWN`` random configurations all break some.
+        If a constraint has an unknown parameter, compares a parameter with a value it cannot have, or is violated by
+        the default configuration; or if each of ``N_DRAWN`` random configurations violates a constraint.
     """
     if not constraints:
         return
@@ -108,7 +108,7 @@ def check_constraints(space: Space, constraints: Sequence[Constraint], mixtures:
         _check_fits(f"constraints.{i}", constraint, space, kinds)
         if defaults is not None and not constraint.holds(defaults):
             values, allowed = constraint.values_in(defaults), f"defaults with {constraint}"
-            raise problem(f"constraints.{i}", f"broken by the defaults {values}", allowed)
+            raise problem(f"constraints.{i}", f"violated by the defaults {values}", allowed)
     _check_leaves_some(space, constraints, mixtures)
 
 
@@ -125,7 +125,7 @@ def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[s
         raise problem(key, context["text"], context["allowed"]) from None
     for name, value in equalities(tree):
         parameter = space[name]
-        # Only of a choice, as for a condition: a range that was narrowed may well end before a limit.
+        # Only for a choice, as in a condition: a range that was narrowed may end before the value.
         if isinstance(parameter, ChoiceParameter) and parameter.convert(value) is None:
             raise problem(key, f"{brief(value)} is not a value of {name}", f"{parameter.kind} {parameter.range_text}")
 
@@ -146,19 +146,21 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
             n_read += len(constraint.text)
             if not constraint.holds(params):
                 broken[constraint.text] += 1
-                order.insert(0, order.pop(i))  # likely to be broken by the next one too
+                order.insert(0, order.pop(i))  # the next configuration is likely to violate it too
                 break
         else:
             return
     often = broken.most_common(MAX_NAMED)
     blamed = " and ".join(text for text, n in often if 100 * n > often[0][1])
-    text = f"{blamed}: satisfied by none of {n_drawn} random configurations"
+    text = f"none of {n_drawn} random configurations satisfies {blamed}"
     raise problem("constraints", text, "constraints that leave a part of the space to search")
 
 
 def _mentioned(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture]) -> dict[str, Parameter]:
-    """The parameters that decide the constraints, with those that share a mixture with them and those that decide
-    whether these are active, in order."""
+    """Return the parameters that constraints depend on, in order.
+
+    These are the ones in the expressions, the other components of their mixtures, and the ones in their conditions.
+    """
     wanted = {name for constraint in constraints for name in constraint.names}
     for mixture in mixtures:
         if not wanted.isdisjoint(mixture.components):
@@ -170,7 +172,7 @@ def _mentioned(space: Space, constraints: Sequence[Constraint], mixtures: Sequen
 
 
 class RandomTrial:
-    """Answers at random, evenly over a range or over its logarithm."""
+    """Trial that draws values at random, uniformly over a range or its logarithm."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

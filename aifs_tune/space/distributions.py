@@ -1,4 +1,4 @@
-"""Optuna's distributions of a search space."""
+"""Conversion of a search space to Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aifs_tune.space.search_space import Space
 
 
 class FixedTrial:
-    """Answers a space's questions with given parameters and notes the distributions they come from."""
+    """Trial that returns given parameters and records the distributions that are asked for."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
@@ -37,14 +37,14 @@ class FixedTrial:
 
 
 def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each parameter that is active in ``params``."""
+    """Return Optuna's distribution of each parameter that is active in ``params``."""
     replay = FixedTrial(params)
     space.suggest(replay)
     return replay.distributions
 
 
 def space_distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of every parameter, active or not, in the order of the space."""
+    """Return Optuna's distribution of every parameter, active or not, in the order of the space."""
     replay = FixedTrial(dict.fromkeys(space.root))
     for name, parameter in space.items():
         parameter.suggest(name, replay)

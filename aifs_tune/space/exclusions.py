@@ -1,4 +1,4 @@
-"""What is never proposed: points that are known already, and whole groups of them."""
+"""Exclusions: configurations, or groups of them, that are never proposed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aifs_tune._util.scalars import Scalar, brief, is_same, number, problem
+from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, number, problem
 from aifs_tune.space.parameters import ScalarField
 from aifs_tune.space.search_space import ParameterName, Space
 
 Excluded = Annotated[dict[ParameterName, ScalarField], Field(min_length=1)]
-"""Values of some or all parameters: every configuration that has all of them is left out."""
+"""Values of some or all parameters; a configuration that has all of them is excluded."""
 
 
 def check_excluded(space: Space, exclude: Sequence[Mapping[str, Scalar]]) -> None:
-    """Refuse entries that name what is no parameter or no value of it, and those that the defaults have."""
+    """Refuse entries with an unknown parameter or value, and entries that match the defaults."""
     defaults = space.default_params()
     for i, entry in enumerate(exclude):
         for name, value in entry.items():
             if name not in space:
-                raise problem(f"exclude.{i}.{name}", f"no parameter {brief(name)}", ", ".join(space.root))
+                nearest = did_you_mean(name, list(space.root))
+                raise problem(f"exclude.{i}.{name}", f"no parameter {brief(name)}{nearest}", ", ".join(space.root))
             if space[name].convert(value) is None:
                 allowed = f"{space[name].kind} {space[name].range_text}"
                 raise problem(f"exclude.{i}.{name}", f"{brief(value)} is not a value of {name}", allowed)
         if defaults is not None and is_excluded(exclude[i : i + 1], defaults):
-            raise problem(f"exclude.{i}", "leaves out the defaults", "other defaults, or none")
+            raise problem(f"exclude.{i}", "excludes the default configuration", "other defaults, or none")
 
 
 def is_excluded(exclude: Sequence[Mapping[str, Scalar]], params: Mapping[str, object]) -> bool:
-    """Whether a configuration is left out by an entry."""
+    """Whether an entry excludes the configuration."""
     return any(
         all(name in params and _equal(params[name], value) for name, value in entry.items()) for entry in exclude
     )
@@ -39,5 +40,5 @@ def is_excluded(exclude: Sequence[Mapping[str, Scalar]], params: Mapping[str, ob
 
 def _equal(one: object, other: Scalar) -> bool:
     if isinstance(one, float) and number(other) is not None:
-        return math.isclose(one, float(other), rel_tol=1e-9, abs_tol=1e-12)  # a grid's values are rounded
+        return math.isclose(one, float(other), rel_tol=1e-9, abs_tol=1e-12)  # values on a grid are rounded
     return is_same(one, other)

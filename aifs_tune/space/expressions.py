@@ -1,8 +1,7 @@
-"""What an expression over parameters means: its operators and functions, what it mentions, whether it is true.
+"""Expressions over parameters: parser, type check and evaluation of a small, safe language.
 
-A tree is evaluated node by node, in floating-point numbers, and never compiled; :mod:`aifs_tune.space.expressions`
-makes
-trees that hold nothing else than what is known here.
+An expression is evaluated node by node in floating-point numbers and is never compiled. The parser refuses every node
+that the evaluation does not support.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, number
 Evaluator: TypeAlias = Callable[[Mapping[str, object]], Scalar]
 
 CLOSE = 1e-12
-"""Numbers nearer than this share of the larger are equal, so that 0.1 + 0.2 is the 0.3 of a grid."""
+"""Relative tolerance of equality, so that 0.1 + 0.2 equals the 0.3 of a grid."""
 
 ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
     ast.Add: ("+", operator.add),
@@ -27,7 +26,7 @@ ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]
     ast.Mult: ("*", operator.mul),
     ast.Div: ("/", operator.truediv),
     ast.Mod: ("%", operator.mod),
-    ast.Pow: ("**", math.pow),  # unlike **, never complex and never a whole number of a million digits
+    ast.Pow: ("**", math.pow),  # unlike **, never complex and never an integer of a million digits
 }
 ORDER: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool], bool]] = {
     ast.Lt: ("<", operator.lt, False),
@@ -48,32 +47,32 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 class _NoValueError(ArithmeticError):
-    """An operation without a finite value, or on a value of the wrong kind."""
+    """An operation that has no finite value or has an operand of the wrong kind."""
 
 
 def names_in(tree: ast.expr) -> tuple[str, ...]:
-    """The parameters that are mentioned, each once, from left to right."""
+    """Return the parameters in the expression, each once, from left to right."""
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     mentions = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
     return tuple(dict.fromkeys(node.id for node in sorted(mentions, key=lambda node: node.col_offset)))
 
 
 def holds(evaluate: Evaluator, params: Mapping[str, object]) -> bool:
-    """Whether an expression is true; an operation without a finite value that is come to makes it false.
+    """Whether an expression is true; it is false if an operation that is evaluated has no finite value.
 
     ``and``, ``or`` and chained comparisons stop at the first operand that decides, as in Python.
     """
     try:
         return evaluate(params) is True
-    except (ArithmeticError, ValueError):  # ValueError: what math says of log(-1) and (-1) ** 0.5
+    except (ArithmeticError, ValueError):  # math raises ValueError for log(-1) and (-1) ** 0.5
         return False
 
 
 def evaluator(node: ast.expr) -> Evaluator:
-    """What a node comes to, as a function of the parameters; its own small functions, each of one node.
+    """Build a function of the parameters that returns the value of a node.
 
-    It raises ``ArithmeticError`` or ``ValueError`` where there is no finite value, ``KeyError`` for a parameter that is
-    not given.
+    The function raises ``ArithmeticError`` or ``ValueError`` if there is no finite value, and ``KeyError`` if a
+    parameter is missing.
     """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() as value):
@@ -97,16 +96,16 @@ def evaluator(node: ast.expr) -> Evaluator:
             return lambda params: decides(truth(params) for truth in operands)
         case ast.Compare():
             return _chain(node)
-    raise TypeError(f"{type(node).__name__} is not part of the language")
+    raise TypeError(f"{type(node).__name__} is not supported")
 
 
 def check_values(tree: ast.expr) -> None:
-    """Refuse an operation on literals alone that has no finite value, such as ``1 / 0``.
+    """Refuse an operation on literals that has no finite value, such as ``1 / 0``.
 
     Raises
     ------
     PydanticCustomError
-        Naming the innermost such operation.
+        If there is one; names the innermost.
     """
     for node in reversed(list(ast.walk(tree))):
         if isinstance(node, ast.BinOp | ast.Call) and not names_in(node):
@@ -117,7 +116,7 @@ def check_values(tree: ast.expr) -> None:
 
 
 def equalities(tree: ast.expr) -> Iterator[tuple[str, Scalar]]:
-    """Each parameter that is compared with a literal by ``==``, ``!=`` or ``in``, and that literal."""
+    """Iterate over parameters compared with a literal by ``==``, ``!=`` or ``in``, with that literal."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
@@ -128,7 +127,7 @@ def equalities(tree: ast.expr) -> Iterator[tuple[str, Scalar]]:
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Whether a node is one value: a number, also with a minus, text, true or false."""
+    """Whether a node is a literal: a number, also a negative one, text, true or false."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
         return isinstance(node, ast.Constant) and not isinstance(node.value, bool | str)
@@ -136,18 +135,18 @@ def is_literal(node: ast.expr) -> bool:
 
 
 def listed(node: ast.expr) -> list[ast.expr]:
-    """The nodes of a list after ``in``, or the one node that stands there."""
+    """Return the nodes of a list after ``in``, or the node itself."""
     return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
 
 
 def shown(node: ast.expr) -> str:
-    """A node as text, cut to 80 characters."""
+    """Return a node as text, shortened to 80 characters."""
     text = ast.unparse(node)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _chain(node: ast.Compare) -> Evaluator:
-    """``a < b < c`` as ``a < b and b < c``, where ``b`` is evaluated once."""
+    """Evaluate ``a < b < c`` as ``a < b and b < c``, with ``b`` evaluated once."""
     first = evaluator(node.left)
     links = [
         (op, [evaluator(each) for each in listed(right)]) for op, right in zip(node.ops, node.comparators, strict=True)
@@ -195,7 +194,7 @@ def _truth(node: ast.expr) -> Callable[[Mapping[str, object]], bool]:
 
 
 def _real(node: ast.expr) -> Callable[[Mapping[str, object]], float]:
-    """A number as a float; true counts 1 and false 0."""
+    """Evaluate a number as a float; true counts as 1 and false as 0."""
     evaluate = evaluator(node)
 
     def real(params: Mapping[str, object]) -> float:
@@ -224,7 +223,7 @@ def _finite(value: float) -> float:
 
 Kind: TypeAlias = Literal["a number", "text", "true or false"]
 Kinds: TypeAlias = frozenset[Kind]
-"""What a value may turn out to be; a choice among 1 and ``"auto"`` is of two kinds."""
+"""Kinds that a value may have; a choice of 1 and ``"auto"`` has two."""
 
 _NUMBER: Kinds = frozenset({"a number"})
 _TRUTH: Kinds = frozenset({"true or false"})
@@ -232,21 +231,21 @@ _ANY: Kinds = frozenset({"a number", "text", "true or false"})
 
 
 def kind_of(value: Scalar) -> Kind:
-    """The kind of one value; true and false are no numbers."""
+    """Return the kind of a value; true and false are not numbers."""
     if isinstance(value, bool):
         return "true or false"
     return "text" if isinstance(value, str) else "a number"
 
 
 def check_kinds(tree: ast.expr, of: Mapping[str, Kinds]) -> None:
-    """Refuse operands that cannot be of a kind that their operator takes, where ``of`` tells the parameters' kinds.
+    """Refuse operands of a kind that their operator does not support; ``of`` has the kinds of the parameters.
 
-    An operand that may be of several kinds passes if one of them fits: ``size == "auto" or size < 3``.
+    An operand of several kinds passes if one of them fits: ``size == "auto" or size < 3``.
 
     Raises
     ------
     PydanticCustomError
-        Naming the operand, its kind and what is allowed.
+        If there is one; names the operand, its kind and what is allowed.
     """
     _expect(tree, of, _TRUTH, "")
 
@@ -258,7 +257,8 @@ def _expect(node: ast.expr, of: Mapping[str, Kinds], allowed: Kinds, operator_te
 def _check_kind(node: ast.expr, kinds: Kinds, allowed: Kinds, operator_text: str) -> None:
     if not kinds & allowed:
         words = "true or false, such as a comparison" if allowed == _TRUTH else "a number"
-        raise problem("", f"{shown(node)} is {_either(kinds)}{operator_text and f', beside {operator_text}'}", words)
+        where = operator_text and f", as an operand of {operator_text}"
+        raise problem("", f"{shown(node)} is {_either(kinds)}{where}", words)
 
 
 def _kinds(node: ast.expr, of: Mapping[str, Kinds]) -> Kinds:
@@ -297,8 +297,8 @@ def _check_compared(node: ast.Compare, of: Mapping[str, Kinds]) -> None:
                 _check_kind(left, before, _NUMBER, ORDER[type(op)][0])
                 _check_kind(each, kinds, _NUMBER, ORDER[type(op)][0])
             elif not before & kinds:
-                text = f"{shown(left)} is {_either(before)} and {shown(each)} {_either(kinds)}: never equal"
-                raise problem("", text, "two of one kind")
+                text = f"{shown(left)} is {_either(before)} and {shown(each)} is {_either(kinds)}, never equal"
+                raise problem("", text, "two values of the same kind")
         left, before = each_of[-1]
 
 
@@ -308,7 +308,7 @@ def _either(kinds: Kinds) -> str:
 
 MAX_LENGTH = 500
 MAX_DEPTH = 64
-"""Operations inside one another; evaluation recurses no deeper."""
+"""Largest depth of nested operations, which limits the recursion of the evaluation."""
 
 _TOKEN = re.compile(
     r"""
@@ -331,12 +331,12 @@ _LANGUAGE = (
 
 
 def parse(text: str) -> ast.expr:
-    """Parse a text of at most ``MAX_LENGTH`` characters into a tree of what this module knows.
+    """Parse a text of at most ``MAX_LENGTH`` characters to a tree that holds only supported nodes.
 
     Raises
     ------
     PydanticCustomError
-        If ``text`` is not in the language, or wrong whatever its parameters are; see
+        If ``text`` is not in the language, or is wrong for all values of its parameters; see
         :func:`aifs_tune._util.scalars.problem`.
     """
     source = " ".join(_tokens(text))
@@ -346,7 +346,7 @@ def parse(text: str) -> ast.expr:
         reason = str(getattr(error, "msg", "")).split(".")[0] or "too complex"
         raise problem("", f"{brief(text)} is not an expression ({reason})", _LANGUAGE) from None
     if _depth(tree) > MAX_DEPTH:
-        raise problem("", f"{brief(text)} is nested too deep", f"at most {MAX_DEPTH} operations inside one another")
+        raise problem("", f"{brief(text)} is nested too deeply", f"at most {MAX_DEPTH} nested operations")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = node.id.removeprefix("_")
@@ -357,13 +357,13 @@ def parse(text: str) -> ast.expr:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    """The text's words and signs as Python shall see them."""
+    """Split the text into words and signs, as Python source."""
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
             hint = f", did you mean {_HINTS[text[at]]}?" if text[at] in _HINTS else ""
-            raise problem("", f"cannot be read from {brief(text[at : at + 20])} on{hint}", _LANGUAGE)
+            raise problem("", f"syntax error at {brief(text[at : at + 20])}{hint}", _LANGUAGE)
         if found.lastgroup == "name":
             yield _WORDS.get(found[0], f"_{found[0]}")
         elif found.lastgroup != "space":
@@ -379,7 +379,7 @@ def _depth(tree: ast.AST) -> int:
 
 
 def _check(node: ast.expr) -> None:
-    """Refuse every node that is not in the language."""
+    """Refuse every node that the language does not have."""
     match node:
         case ast.Constant():
             scalar(node.value)
@@ -402,10 +402,10 @@ def _check(node: ast.expr) -> None:
             for each in args:
                 _check(each)
             if len(args) < 2 if name in _OF_SEVERAL else len(args) != 1:
-                text = f"{shown(node)}: {len(args)} value{'' if len(args) == 1 else 's'} for {name}"
-                raise problem("", text, "2 values or more" if name in _OF_SEVERAL else "1 value")
+                text = f"{shown(node)} has {len(args)} argument{'' if len(args) == 1 else 's'}"
+                raise problem("", text, "2 or more arguments" if name in _OF_SEVERAL else "1 argument")
         case _:
-            raise problem("", f"{shown(node)} is not part of the language", _LANGUAGE)
+            raise problem("", f"{shown(node)} is not supported", _LANGUAGE)
 
 
 def _check_compare(node: ast.Compare) -> None:
@@ -414,9 +414,10 @@ def _check_compare(node: ast.Compare) -> None:
         if not isinstance(op, ast.In | ast.NotIn):
             _check(right)
         elif len(node.ops) > 1:
-            raise problem("", f"in inside a chain, {shown(node)}", "in by itself, joined by and")
+            raise problem("", f"{shown(node)} chains in with another comparison", "two comparisons joined by and")
         elif not isinstance(right, ast.List | ast.Tuple) or not right.elts or not all(map(is_literal, right.elts)):
-            raise problem("", f"{shown(right)} after in", "a list of numbers, text in quotes, true and false")
+            text = f"{shown(right)} after in is not a list of values"
+            raise problem("", text, "a list of numbers, text in quotes, true and false")
         else:
             for each in right.elts:
                 _check(each)

@@ -1,4 +1,4 @@
-"""Limits: what a result must keep to for its configuration to count, such as a pressure that is safe."""
+"""Limits: bounds on metrics that a result must satisfy to count as best, such as a safe pressure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORM = re.compile(r"^(?P<metric>\S(?:.*\S)?)\s*(?P<sense><=|>=)\s*(?P<bound>[-+
 
 
 class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]]):
-    """A metric and the bound that it keeps to: ``pressure <= 3`` or ``purity >= 0.98``."""
+    """A bound on a metric: ``pressure <= 3`` or ``purity >= 0.98``."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -23,7 +23,7 @@ class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, mi
     def _is_a_limit(self) -> Limit:
         found = _FORM.match(self.root) if self.root.isprintable() else None
         if found is None or len(found["metric"]) > 200 or not _is_number(found["bound"]):
-            raise problem("", f"{brief(self.root)} is no limit", "METRIC <= NUMBER or METRIC >= NUMBER")
+            raise problem("", f"{brief(self.root)} is not a limit", "METRIC <= NUMBER or METRIC >= NUMBER")
         return self
 
     def __str__(self) -> str:
@@ -32,16 +32,19 @@ class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, mi
     @property
     def _parts(self) -> re.Match[str]:
         found = _FORM.match(self.root)
-        assert found is not None  # checked when it was made
+        assert found is not None  # checked when the limit was made
         return found
 
     @property
     def metric(self) -> str:
+        """Name of the metric."""
         return str(self._parts["metric"])
 
     def excess(self, metrics: Mapping[str, float | None]) -> float | None:
-        """By how much ``metrics`` exceed this, at most 0 where they keep to it; None if its metric is missing or not
-        finite."""
+        """Return by how much ``metrics`` violate the limit: at most 0 if they satisfy it, None if unknown.
+
+        It is unknown if the metric is missing or not finite.
+        """
         found = self._parts
         value = metrics.get(found["metric"])
         if value is None or not math.isfinite(value):

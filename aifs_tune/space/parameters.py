@@ -1,4 +1,4 @@
-"""One parameter as a frozen value that cannot be wrong: an empty range or a default outside it is refused."""
+"""Parameters of a search space: float, int, choice and fixed, checked when made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ Scalars = Annotated[tuple[ScalarField, ...], Field(min_length=1, max_length=1000
 When = Annotated[
     dict[str, Scalars],
     BeforeValidator(_as_lists, json_schema_input_type=dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]]),
-    Field(description="Active only while each of these earlier parameters has (one of) these values."),
+    Field(
+        description="Condition: the parameter is active only if each of these earlier parameters has one of the values."
+    ),
 ]
 Unit = Annotated[str, Field(max_length=40)]
 Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
@@ -32,7 +34,7 @@ Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 
 
 class TrialLike(Protocol):
-    """Answers what value each parameter takes. An Optuna trial is one."""
+    """Source of a value for each parameter, such as an Optuna trial."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -43,35 +45,37 @@ class TrialLike(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar | None: ...
 
 
-PRIOR = "A value near which you expect the best; proposals of the sampler aifs lean to it, less with each result."
+PRIOR = "Value near which you expect the best one. The sampler aifs prefers it, less so with each result."
 
 
 class _Parameter(BaseModel):
+    """Base class of all kinds of parameters."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     kind: ClassVar[str]
 
     @property
     @abstractmethod
     def default_value(self) -> Scalar | None:
-        """The stated default, None where there is none."""
+        """The default; None if there is none."""
 
     @property
     @abstractmethod
     def range_text(self) -> str:
-        """The allowed values in words, such as ``1e-05 to 0.01, log``."""
+        """The allowed values as text, such as ``1e-05 to 0.01, log``."""
 
     @property
     @abstractmethod
     def extremes(self) -> tuple[Scalar, ...]:
-        """Values that stand for all: the ends of a range, every choice, the fixed value."""
+        """Values that represent all others: the ends of a range, every choice, or the fixed value."""
 
     @abstractmethod
     def convert(self, value: object) -> Scalar | None:
-        """``value`` as this parameter's own type, or None if it cannot take it."""
+        """Convert ``value`` to the type of this parameter; return None if it is not allowed."""
 
     @abstractmethod
     def suggest(self, name: str, source: TrialLike) -> object:
-        """The answer of ``source``."""
+        """Ask ``source`` for a value."""
 
     def take(self, name: str, value: object) -> Scalar:
         """:meth:`convert`, or :class:`RequestError` with name, value and what is allowed."""
@@ -82,16 +86,21 @@ class _Parameter(BaseModel):
 
 
 class FloatParameter(_Parameter):
-    """A real number from ``low`` to ``high``, both included."""
+    """A float from ``low`` to ``high``, both included."""
 
     kind: ClassVar[str] = "a number from"
 
     type: Literal["float"] = "float"
     low: Float
     high: Float
-    log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
+    log: bool = Field(
+        default=False, description="Whether to search on a logarithmic scale; needs low above 0 and no step."
+    )
     step: float | None = Field(
-        default=None, gt=0, le=MAX_FLOAT, description="Only low, low + step, low + 2 step, ... up to high."
+        default=None,
+        gt=0,
+        le=MAX_FLOAT,
+        description="Distance between allowed values: low, low + step, low + 2 step, ... up to high.",
     )
     default: Float | None = None
     prior: Float | None = Field(default=None, description=PRIOR)
@@ -134,15 +143,22 @@ class FloatParameter(_Parameter):
 
 
 class IntParameter(_Parameter):
-    """A whole number from ``low`` to ``high``, both included."""
+    """An integer from ``low`` to ``high``, both included."""
 
     kind: ClassVar[str] = "a whole number from"
 
     type: Literal["int"] = "int"
     low: Int
     high: Int
-    log: bool = Field(default=False, description="Search evenly in the logarithm; needs low above 0, and no step.")
-    step: int = Field(default=1, ge=1, le=MAX_INT, description="Only low, low + step, low + 2 step, ... up to high.")
+    log: bool = Field(
+        default=False, description="Whether to search on a logarithmic scale; needs low above 0 and no step."
+    )
+    step: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_INT,
+        description="Distance between allowed values: low, low + step, low + 2 step, ... up to high.",
+    )
     default: Int | None = None
     prior: Int | None = Field(default=None, description=PRIOR)
     when: When = {}
@@ -179,14 +195,15 @@ class IntParameter(_Parameter):
 
 
 class ChoiceParameter(_Parameter):
-    """One of a few values, without an order unless ``ordered``."""
+    """One of several values, without an order unless ``ordered`` is true."""
 
     kind: ClassVar[str] = "one of"
 
     type: Literal["choice"] = "choice"
     choices: Scalars
     ordered: bool = Field(
-        default=False, description="They stand in their order: the sampler aifs takes neighbours for alike."
+        default=False,
+        description="Whether the choices are in order; the sampler aifs then treats neighbours as similar.",
     )
     default: ScalarField | None = None
     prior: ScalarField | None = Field(default=None, description=PRIOR)
@@ -196,16 +213,16 @@ class ChoiceParameter(_Parameter):
 
     @model_validator(mode="after")
     def _differ(self) -> ChoiceParameter:
-        # Plain equality, not is_same: Optuna finds a choice by ==, so that 1 and true would be one.
+        # Plain equality, not is_same: Optuna finds a choice by ==, so it cannot distinguish 1 and true.
         seen: dict[Scalar, Scalar] = {}
         for i, choice in enumerate(self.choices):
             if choice in seen:
-                text = f"{show(choice)} equals the choice {show(seen[choice])} before"
-                raise problem(f"choices.{i}", text, "choices that differ")
+                text = f"{show(choice)} is equal to the earlier choice {show(seen[choice])}"
+                raise problem(f"choices.{i}", text, "different values")
             seen[choice] = choice
         for key, value in (("default", self.default), ("prior", self.prior)):
             if value is not None and self.convert(value) is None:
-                raise problem(key, f"{value!r} is not a choice", f"one of {self.range_text}")
+                raise problem(key, f"{brief(value)} is not a choice", f"one of {self.range_text}")
         return self
 
     @property
@@ -228,7 +245,7 @@ class ChoiceParameter(_Parameter):
 
 
 class FixedParameter(_Parameter):
-    """One value for all trials; in a sweep file, the value alone is enough."""
+    """One value for all trials; a sweep file may give the value alone."""
 
     kind: ClassVar[str] = "only"
 
@@ -260,17 +277,17 @@ class FixedParameter(_Parameter):
 def _check_range(parameter: FloatParameter | IntParameter, *, has_step: bool) -> None:
     low, high, step = parameter.low, parameter.high, parameter.step
     if not low < high:
-        raise problem("high", f"{show(high)} is not above low, {show(low)}", f"a number above {show(low)}")
+        raise problem("high", f"{show(high)} is not greater than low ({show(low)})", f"a number above {show(low)}")
     if parameter.log and low <= 0:
         raise problem("low", f"{show(low)} has no logarithm", "a number above 0 because log is true")
     if parameter.log and has_step:
-        raise problem("step", f"{show(step)} cannot be kept to while log is true", "either log or step")
+        raise problem("step", f"{show(step)} cannot be combined with log: true", "either log or step")
     if isinstance(step, float) and step < (finest := max(abs(low), abs(high)) / 1e6):
-        raise problem("step", f"{show(step)} is too fine to count steps with", f"{finest:g} or more")
-    # Exact decimals, as Optuna does: it would silently lower a high that is off the grid.
+        raise problem("step", f"{show(step)} is too small for this range", f"{finest:g} or more")
+    # Exact decimals, as in Optuna, which would silently lower a high that is off the grid.
     if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)) != 0:
         raise problem(
-            "high", f"{show(high)} is not low plus whole steps", f"{show(low)} plus multiples of {show(step)}"
+            "high", f"{show(high)} is not low plus a multiple of step", f"{show(low)} plus a multiple of {show(step)}"
         )
     for key, value in (("default", parameter.default), ("prior", parameter.prior)):
         if value is not None and parameter.convert(value) is None:

@@ -1,4 +1,4 @@
-"""The space: all parameters by name, and the conditions under which they are active."""
+"""Search space: all parameters by name, and the conditions under which they are active."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
-from aifs_tune._util.scalars import Scalar, brief, is_same, problem, show
+from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, problem, show
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import (
     ChoiceParameter,
@@ -42,7 +42,7 @@ _Entry = Annotated[_Tagged, BeforeValidator(_from_scalar, json_schema_input_type
 
 
 class ParameterRow(NamedTuple):
-    """One parameter as a line of a table."""
+    """One row of the table of parameters."""
 
     name: str
     type: str
@@ -53,7 +53,7 @@ class ParameterRow(NamedTuple):
 
 
 class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)]]):
-    """All parameters by name, in the order in which they are asked for; a condition looks back only."""
+    """All parameters by name, in the order in which they are suggested; conditions refer to earlier parameters only."""
 
     model_config = ConfigDict(frozen=True, strict=True, json_schema_extra={"additionalProperties": False})
 
@@ -76,23 +76,23 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         return len(self.root)
 
     def items(self) -> ItemsView[str, Parameter]:
-        """Names and parameters in order."""
+        """Return names and parameters in order."""
         return self.root.items()
 
     def is_active(self, name: str, params: Mapping[str, object]) -> bool:
-        """Whether ``name`` takes part, where ``params`` holds the values of all active parameters before it."""
+        """Whether parameter ``name`` is active, given the values of all active parameters before it."""
         return all(
             parent in params and any(is_same(params[parent], value) for value in values)
             for parent, values in self.root[name].when.items()
         )
 
     def suggest(self, source: TrialLike) -> dict[str, Scalar]:
-        """A full configuration, each active parameter asked of ``source`` in order.
+        """Ask ``source`` for the value of each active parameter, in order, and return the configuration.
 
         Raises
         ------
         RequestError
-            If an answer is not a value of its parameter.
+            If ``source`` returns a value that is not allowed.
         """
         params: dict[str, Scalar] = {}
         for name, parameter in self.root.items():
@@ -101,7 +101,7 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         return params
 
     def check(self, params: Mapping[str, object]) -> dict[str, Scalar]:
-        """``params`` as a full configuration in the space's order and types (3 becomes 3.0 for a float).
+        """Return ``params`` in the order and with the types of the space (3 becomes 3.0 for a float).
 
         Raises
         ------
@@ -111,12 +111,13 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         checked: dict[str, Scalar] = {}
         for name in params:
             if name not in self.root:
-                raise RequestError(f"{brief(name)}: no such parameter; allowed: {', '.join(self.root)}")
+                nearest = did_you_mean(name, list(self.root))
+                raise RequestError(f"{brief(name)}: no such parameter{nearest}; allowed: {', '.join(self.root)}")
         for name, parameter in self.root.items():
             is_active = self.is_active(name, checked)
             if name in params and not is_active:
                 given, condition = brief(params[name]), _words(parameter)
-                raise RequestError(f"{name}: {given} given while it is inactive; allowed: no value unless {condition}")
+                raise RequestError(f"{name}: {given} is given but inactive; allowed: no value unless {condition}")
             if is_active:
                 if name not in params:
                     raise RequestError(f"{name}: missing; allowed: {parameter.kind} {parameter.range_text}")
@@ -124,7 +125,7 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         return checked
 
     def default_params(self) -> dict[str, Scalar] | None:
-        """The configuration that the defaults and fixed values state; None if an active parameter has none."""
+        """Return the configuration of defaults and fixed values; None if an active parameter has no default."""
         params: dict[str, Scalar] = {}
         for name, parameter in self.root.items():
             if self.is_active(name, params):
@@ -134,7 +135,7 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         return params
 
     def rows(self) -> list[ParameterRow]:
-        """The space as a table."""
+        """Return the space as rows of a table."""
         return [
             ParameterRow(
                 name,
@@ -149,17 +150,17 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
 
 
 def _words(parameter: Parameter) -> str:
-    """A condition in words: ``optimizer is sgd or adamw, and ...``; empty for a parameter that is always active."""
+    """Describe a condition: ``optimizer is sgd or adamw, and ...``; empty if the parameter is always active."""
     return ", and ".join(f"{parent} is {' or '.join(map(show, values))}" for parent, values in parameter.when.items())
 
 
 def _check_condition(key: str, parent: str, values: Sequence[Scalar], earlier: Mapping[str, Parameter]) -> None:
     if parent not in earlier:
-        before = ", ".join(earlier) or "none: this is the first"
-        raise problem(key, "no parameter of this name stands before", before)
+        before = ", ".join(earlier) or "no condition, because this is the first parameter"
+        raise problem(key, "no earlier parameter has this name", before)
     if isinstance(earlier[parent], FixedParameter):
-        return  # A parent that was fixed by hand may rule its child out for good.
+        return  # A parent that was fixed with an override may make its child inactive in all trials.
     for value in values:
         if earlier[parent].convert(value) is None:
             allowed = f"{earlier[parent].kind} {earlier[parent].range_text}"
-            raise problem(key, f"{value!r} is not a value of {parent}", allowed)
+            raise problem(key, f"{brief(value)} is not a value of {parent}", allowed)

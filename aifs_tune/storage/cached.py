@@ -1,8 +1,9 @@
-"""Trials in memory while this process is their only writer: reads cost no query, writes one statement.
+"""Write-through cache of trials, for use while this process is the only writer.
 
-Optuna's own RDB storage reads a trial back before each change of it, because others may write too. Under the
-writer lock of :mod:`aifs_tune.storage.storage` nobody else does. The tables and their meaning are Optuna's: its
-published contract suite runs on this class, and its own storage reads what was written here.
+Optuna's own RDB storage reads a trial again before each change, because other processes may write too. Under the writer
+lock of :mod:`aifs_tune.storage.storage` no other process writes, so a read needs no query and a write one statement.
+The tables and their meaning are Optuna's: its published tests of storages run on this class, and its own storage reads
+what this class writes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SET_PARAM = insert(_PARAMS)
 
 
 class Upserts:
-    """Statements that insert a row or change it, in the dialect of the database."""
+    """Statements that insert or update a row, in the dialect of the database."""
 
     def __init__(self, dialect: str) -> None:
         self._insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
@@ -56,9 +57,9 @@ class Upserts:
 
 
 class CachedStorage(BaseStorage):
-    """One Optuna storage over ``rdb``; from :meth:`acquire` to :meth:`release` trials are kept in memory.
+    """Optuna storage over ``rdb`` that caches trials in memory from :meth:`acquire` to :meth:`release`.
 
-    Only the thread that holds it reads from memory and may write trials; others read the database.
+    Only the thread that acquired it reads from the cache and may write trials; other threads read the database.
     """
 
     def __init__(self, rdb: RDBStorage) -> None:
@@ -69,21 +70,21 @@ class CachedStorage(BaseStorage):
         self.invalidate()
 
     def acquire(self) -> None:
-        """Trust the memory from now on, in this thread: the writer lock is held."""
+        """Start to use the cache in this thread, which holds the writer lock."""
         self._thread_id = threading.get_ident()
 
     def release(self) -> None:
-        """The writer lock is about to be given back: others may write."""
+        """Stop using the cache, before the writer lock is released."""
         self._thread_id = None
         self.invalidate()
 
     def invalidate(self) -> None:
-        """Read everything from the database again: what was written last may not have been stored."""
+        """Empty the cache, because the last writes may not have been committed."""
         self._trials: dict[int, FrozenTrial] = {}
         self._studies: dict[int, list[int]] = {}
         self._distributions: dict[int, dict[str, BaseDistribution]] = {}
 
-    # -- trials, written ------------------------------------------------------------------------
+    # -- writing trials -------------------------------------------------------------------------
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         numbers = self._numbers(study_id)
@@ -170,7 +171,7 @@ class CachedStorage(BaseStorage):
         trial.system_attrs = {**trial.system_attrs, key: value}
         self._put(trial)
 
-    # -- trials, read ---------------------------------------------------------------------------
+    # -- reading trials -------------------------------------------------------------------------
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         if not self._is_acquired():
@@ -233,25 +234,25 @@ class CachedStorage(BaseStorage):
     def remove_session(self) -> None:
         self._backend.remove_session()
 
-    # -- inside ---------------------------------------------------------------------------------
+    # -- private --------------------------------------------------------------------------------
 
     def _is_acquired(self) -> bool:
         return self._thread_id == threading.get_ident()
 
     def _execute(self, statement: Any, row: dict[str, Any]) -> Any:
         if not self._is_acquired():
-            raise RuntimeError("trials are written under the writer lock: Storage.transact()")
+            raise RuntimeError("trials can only be written under the writer lock; use Storage.transact()")
         return self._rdb.scoped_session().connection().execute(statement, row)
 
     def _put(self, trial: FrozenTrial) -> None:
-        """Remember what was written; outside of a transaction it is committed now."""
+        """Cache what was written; outside a transaction this also commits it."""
         self._rdb.scoped_session().commit()
         self._trials[trial._trial_id] = trial
 
     def _numbers(self, study_id: int) -> list[int]:
-        """Ids of the trials of a study in the order of their numbers, each in memory."""
+        """Return the ids of a study's trials in the order of their numbers, with each trial in the cache."""
         if study_id not in self._studies:
-            trials = self._backend.get_all_trials(study_id, deepcopy=False)  # which remembers what is finished
+            trials = self._backend.get_all_trials(study_id, deepcopy=False)  # which caches finished trials
             self._trials.update((trial._trial_id, trial) for trial in trials if trial._trial_id not in self._trials)
             self._studies[study_id] = [trial._trial_id for trial in sorted(trials, key=lambda trial: trial.number)]
             known: dict[str, BaseDistribution] = {}
@@ -272,9 +273,9 @@ class CachedStorage(BaseStorage):
         return int(found)
 
     def _changeable(self, trial_id: int) -> FrozenTrial:
-        """A copy of the trial to change and put back: whoever read it keeps what it was.
+        """Return a copy of the trial to change and put back; objects returned earlier do not change.
 
-        All trials of its study are read before one is changed, so that nothing is remembered as finished that is not
+        All trials of the study are read before one is changed, so that no trial is cached as finished before it is
         committed.
         """
         self._numbers(self._study_of(trial_id))
@@ -305,7 +306,7 @@ class CachedStorage(BaseStorage):
 
 
 def _times(trial: FrozenTrial) -> dict[str, datetime | None]:
-    """As Optuna stores them: naive, in UTC."""
+    """Return start and end as Optuna stores them: without time zone, in UTC."""
     start, complete = trial.datetime_start, trial.datetime_complete
     return {
         "datetime_start": start and start.astimezone(UTC).replace(tzinfo=None),

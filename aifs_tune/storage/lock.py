@@ -1,4 +1,4 @@
-"""Who may write to a storage: one process at a time, told by a lock that ends with its process."""
+"""Writer lock of a storage: one process at a time may write, and the lock ends with its process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aifs_tune.errors import StorageBusyError, StorageError
 
 @dataclass(frozen=True)
 class LockHolder:
-    """The process that is writing to a storage."""
+    """Process that holds a writer lock."""
 
     pid: int
     host: str
@@ -28,6 +28,7 @@ class LockHolder:
 
     @staticmethod
     def this_process() -> LockHolder:
+        """Describe the current process."""
         command = " ".join(["aifs-tune", *sys.argv[1:3]]) if sys.argv[0].endswith("aifs-tune") else "python"
         return LockHolder(os.getpid(), socket.gethostname(), command, datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -36,18 +37,18 @@ class LockHolder:
 
 
 class WriterLock(ABC):
-    """Re-entrant in the thread that holds it; other threads of the process wait like other processes.
+    """Writer lock, re-entrant in the thread that holds it; other threads wait like other processes.
 
-    ``shown`` is what messages call the storage; ``thread`` may be shared by locks that one thread at a time may hold.
+    ``shown`` is the name of the storage in messages. Locks that share ``thread`` are held by one thread at a time.
     """
 
     def __init__(self, shown: str, thread: threading.RLock) -> None:
         self._shown, self._thread = shown, thread
         self.depth = 0
-        """How often the thread that holds it has taken it."""
+        """Number of times that the holding thread has acquired the lock."""
 
     def acquire(self, wait_s: float) -> None:
-        """Take the lock or raise :class:`StorageBusyError` naming who holds it after ``wait_s`` seconds."""
+        """Acquire the lock, or raise :class:`StorageBusyError` with its holder after ``wait_s`` seconds."""
         if not self._thread.acquire(timeout=wait_s):
             raise StorageBusyError(f"{self._shown} is being written by another thread of this process")
         try:
@@ -59,7 +60,7 @@ class WriterLock(ABC):
         self.depth += 1
 
     def release(self) -> None:
-        """Give it back once."""
+        """Release the lock once."""
         self.depth -= 1
         if self.depth == 0:
             self._give_back()
@@ -67,19 +68,19 @@ class WriterLock(ABC):
 
     @abstractmethod
     def holder(self) -> LockHolder | None:
-        """Who holds the lock now; None when it is free."""
+        """Return the process that holds the lock; None if it is free."""
 
     @abstractmethod
     def _take(self, wait_s: float) -> None:
-        """Keep all other processes out, or raise as :meth:`acquire`."""
+        """Lock out all other processes, or raise as :meth:`acquire`."""
 
     @abstractmethod
     def _give_back(self) -> None:
-        """Let other processes in."""
+        """Let other processes acquire the lock."""
 
 
 class FileLock(WriterLock):
-    """An operating system lock beside the database; it ends with its process, however that ends."""
+    """Lock of the operating system on a file next to the database; it ends with its process, even after a crash."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(str(file.with_suffix("")), threading.RLock())
@@ -103,7 +104,7 @@ class FileLock(WriterLock):
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageError(f"cannot write beside {self._shown}: {error.strerror}") from error
+            raise StorageError(f"{self._shown}: cannot create the lock file next to it ({error.strerror})") from error
         deadline = time.monotonic() + wait_s
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Optuna says a line for each new study; we say what is worth saying."""
+"""Silencer of Optuna's log messages and experimental warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import optuna
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep Optuna from talking about what it was told to do."""
+    """Silence Optuna's log messages below warnings, and its experimental warnings."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -1,7 +1,7 @@
-"""Studies in PostgreSQL, for a team: one writing process for each study, any number of readers.
+"""PostgreSQL storage for a team: one writing process per study, any number of readers.
 
-Passwords come from libpq's own places (``PGPASSWORD``, ``~/.pgpass``, ``PGSERVICE``) or stand in the URL, which is
-never shown with one.
+Passwords come from the usual places of libpq (``PGPASSWORD``, ``~/.pgpass``, ``PGSERVICE``) or from the URL. Messages
+never show a password.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ T = TypeVar("T")
 _ALLOWED = "allowed: postgresql+psycopg://USER@HOST/DATABASE"
 _CREATING = "creating the tables"
 _STEPS = "aifs_tune_steps"
-"""The last step that each writer committed: where the answer to a commit is lost, it says whether that arrived. The
-number of a transaction would not: a server that crashed may give it again, to another one."""
+"""Table of the last step that each writer committed. If the reply to a commit is lost, it tells whether the commit was
+made. A transaction number would not: a server that crashed may assign it again."""
 _MAKE = sqlalchemy.text(
     f"CREATE TABLE IF NOT EXISTS {_STEPS} "
     "(writer text PRIMARY KEY, step text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
@@ -50,16 +50,19 @@ _TIDY = sqlalchemy.text(
 
 
 class PostgresDatabase:
-    """The database at ``url``, ``postgresql+psycopg://...``; see :class:`~aifs_tune.storage.storage.Database`.
+    """Database at a URL ``postgresql+psycopg://...``; see :class:`~aifs_tune.storage.storage.Database`.
 
-    Checkpoints and weights are kept in ``$AIFS_TUNE_ARTIFACTS``, a folder that all machines share or the URL of an
-    object store, else in ``aifs_tune_artifacts`` of the current folder.
+    Checkpoints and weights are stored in ``$AIFS_TUNE_ARTIFACTS``, a folder that all machines share or the URL of an
+    object store; the default is the folder ``aifs_tune_artifacts`` in the current folder.
 
     Raises
     ------
     RequestError
-        If the URL is none of PostgreSQL, or psycopg is not installed; NotFoundError if there are no tables and
-        ``create`` is false; StorageError if the server cannot be reached.
+        If the URL is not valid for PostgreSQL, or psycopg is not installed.
+    NotFoundError
+        If there are no tables and ``create`` is false.
+    StorageError
+        If the server cannot be reached.
     """
 
     def __init__(self, url: str, *, create: bool, wait_s: float) -> None:
@@ -67,16 +70,16 @@ class PostgresDatabase:
             parsed = sqlalchemy.make_url(url)
             driver = parsed.get_driver_name()
             if driver != "psycopg":
-                raise RequestError(f"storage: {driver} is not the driver that is used; {_ALLOWED}")
+                raise RequestError(f"storage: the driver {driver} is not supported; {_ALLOWED}")
             parsed.get_dialect().import_dbapi()
         except (ArgumentError, NoSuchModuleError):
-            raise RequestError(f"storage: not a URL of PostgreSQL; {_ALLOWED}") from None
+            raise RequestError(f"storage: not a valid PostgreSQL URL; {_ALLOWED}") from None
         except ImportError:
             raise RequestError(
-                f"storage: the driver psycopg is not installed (pip install 'aifs-tune[postgres]'); {_ALLOWED}"
+                "storage: the driver psycopg is not installed; run pip install 'aifs-tune[postgres]'"
             ) from None
         self.url = url
-        self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # a query may hold a password, too
+        self.shown = parsed.set(query={}).render_as_string(hide_password=True)  # the query may hold a password, too
         self.artifacts = artifacts_at(os.environ.get(ARTIFACTS_VARIABLE) or "aifs_tune_artifacts")
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
@@ -93,36 +96,37 @@ class PostgresDatabase:
                 if not _is_there(engine):
                     if not create:
                         raise NotFoundError(
-                            f"no studies at {self.shown}; name another storage with --storage or $AIFS_TUNE_STORAGE"
+                            f"no studies at {self.shown}; choose another storage with --storage or $AIFS_TUNE_STORAGE"
                         )
                     _create(engine, url, options, wait_s)
                 version = engine.dialect.server_version_info or ()
                 if version < (MIN_SERVER_VERSION,):
                     told = ".".join(map(str, version))
                     raise RequestError(
-                        f"{self.shown}: a server of version {told}; needed: {MIN_SERVER_VERSION} or later"
+                        f"{self.shown}: PostgreSQL {told} is too old; allowed: {MIN_SERVER_VERSION} or later"
                     )
             finally:
                 engine.dispose()
             self.rdb = open_rdb(url, self.shown, options)
 
     def lock(self, study: str | None) -> StudyLock:
-        """A lock for each study, and one (``None``) to create studies; a thread of this process holds any of them at
-        a time."""
+        """Return the lock of a study, or the one for creating studies (None).
+
+        One thread of this process at a time holds any of these locks.
+        """
         if study not in self._locks:
             self._locks[study] = StudyLock(self.rdb.engine, study, self.shown, self._thread)
         return self._locks[study]
 
     def data_version(self) -> str:
-        """The transactions that write now, and the newest number of one: it changes as one of them ends."""
+        """Return the current snapshot of transactions, which changes when one that writes ends."""
         with self.rdb.engine.connect() as connection:
             return str(connection.execute(_SNAPSHOT).scalar())
 
     def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
-        """On the connection that holds the lock: what that one commits, nobody else wrote.
+        """Run the transaction on the connection that holds the lock, so that no other process writes meanwhile.
 
-        A server that goes away in the middle is waited for; then ``prepare`` is called again, unless its work
-        was committed.
+        If the server becomes unreachable, wait for it, then call ``prepare`` again unless its work was committed.
         """
         lock, session = self.lock(study), self.rdb.scoped_session()
         until: float | None = None
@@ -149,7 +153,7 @@ class PostgresDatabase:
             session.bind = self.rdb.engine
 
     def _leave_step(self, session: Any) -> str | None:
-        """Write that this is the last step of this writer; None if the transaction wrote nothing."""
+        """Record the last step of this writer and return it; None if the transaction wrote nothing."""
         step = uuid.uuid4().hex
         if not session.execute(_LEAVE, {"writer": self._writer, "step": step}).rowcount:
             return None
@@ -164,32 +168,32 @@ class PostgresDatabase:
 
 
 def for_other_machines(url: str) -> tuple[str, str]:
-    """``url`` as other machines may be given it, and what messages call it.
+    """Return ``url`` for use on other machines, and the form that messages show.
 
     Raises
     ------
     RequestError
-        If other machines cannot use it, or it has a password, which is not to travel.
+        If other machines cannot use it, or it has a password, which must not be sent to them.
     """
     if not url.startswith("postgresql"):
         kind = url.split(":", 1)[0]
-        raise RequestError(f"storage: {kind!r} lies on this machine, which the cluster does not read; {_ALLOWED}")
+        raise RequestError(f"storage: {kind!r} is a file on this machine, which the cluster cannot read; {_ALLOWED}")
     parsed = sqlalchemy.make_url(url)
     if parsed.password or "password" in parsed.query:
         raise RequestError(
-            "storage: the URL has a password, which Ray would show to all who see its jobs; leave it out and give it "
-            "to the cluster's nodes (PGPASSWORD, ~/.pgpass or PGSERVICE)"
+            "storage: the URL has a password, which Ray would show to all who can see its jobs; remove it and set it "
+            "on the cluster's nodes (PGPASSWORD, ~/.pgpass or PGSERVICE)"
         )
     return url, parsed.set(query={}).render_as_string()
 
 
 def artifacts_at(given: str) -> Path | str:
-    """What ``$AIFS_TUNE_ARTIFACTS`` names: a folder, or the URL of an object store.
+    """Return the location in ``$AIFS_TUNE_ARTIFACTS``: a folder, or the URL of an object store.
 
     Raises
     ------
     RequestError
-        If it is a URL of neither, or one with a secret in it.
+        If the URL is not valid or contains a secret.
     """
     if not is_url(given):
         return Path(given).absolute()
@@ -199,7 +203,7 @@ def artifacts_at(given: str) -> Path | str:
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:
-    """Whether ``error``, or what it came from, is that the server went away."""
+    """Whether ``error`` or one of its causes is a lost connection to the server."""
     while error is not None:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             return True
@@ -208,7 +212,7 @@ def _is_lost_connection(error: BaseException | None) -> bool:
 
 
 def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> None:
-    """Optuna's tables and ours, made by one process at a time."""
+    """Create the tables of Optuna and of this package, in one process at a time."""
     lock = StudyLock(engine, _CREATING, "storage", threading.RLock())
     lock.acquire(max(wait_s, AWAY_S))
     try:
@@ -221,10 +225,10 @@ def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> No
 
 
 def _is_there(engine: Any) -> bool:
-    """Whether the tables are there, all of them: this one is made last."""
+    """Whether all tables exist: this one is created last."""
     return bool(sqlalchemy.inspect(engine).has_table(_STEPS))
 
 
 def _name_of_this_process() -> str:
-    """What the server shows of us; at most 63 bytes."""
+    """Return the application name that the server shows, of at most 63 bytes."""
     return f"aifs-tune {os.getpid()}@{socket.gethostname()}"[:63]

@@ -1,4 +1,4 @@
-"""Who may write to a study in PostgreSQL: one process at a time, by an advisory lock with a lease."""
+"""Writer lock of a study in PostgreSQL: an advisory lock with a lease."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aifs_tune.storage.lock import LockHolder, WriterLock
 from aifs_tune.storage.session import translated_database_errors
 
 AWAY_S = 90.0
-"""How long a writer waits for a server that went away."""
+"""Longest time that a writer waits for an unreachable server."""
 LEASE_S = 60.0
-"""How long a writer that is silent keeps its study, by the server's clock; it speaks four times in that."""
+"""Time after which a writer without heartbeat loses its lock, by the server's clock; it sends four heartbeats in it."""
 
 _HOLDERS = sqlalchemy.text(
     "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
@@ -32,9 +32,9 @@ _HOLDS = sqlalchemy.text(
 
 
 class StudyLock(WriterLock):
-    """An advisory lock of the server: it ends with the connection that holds it, however that ends.
+    """Advisory lock of the server, which ends with the connection that holds it.
 
-    The server ends a connection that is silent for :data:`LEASE_S`; a thread speaks on it while this process runs.
+    The server closes a connection that is idle for :data:`LEASE_S`; a thread sends heartbeats while this process runs.
     """
 
     def __init__(self, engine: Any, study: str | None, shown: str, thread: threading.RLock) -> None:
@@ -45,7 +45,7 @@ class StudyLock(WriterLock):
         self._halves = {"high": int.from_bytes(digest[:4], "big"), "low": int.from_bytes(digest[4:], "big")}
         self._connection: Any = None
         self.was_lost = False
-        """Whether others may have written since the last transaction."""
+        """Whether other processes may have written since the last transaction."""
 
     def holder(self) -> LockHolder | None:
         with translated_database_errors(self._shown), self._engine.connect() as connection:
@@ -56,16 +56,16 @@ class StudyLock(WriterLock):
         return LockHolder(int(pid) if pid.isdecimal() else 0, host, "aifs-tune", found[1].isoformat(timespec="seconds"))
 
     def checked_connection(self) -> Any:
-        """The connection that holds the lock; where that was lost, another one, and :attr:`was_lost` says so.
+        """Return the connection that holds the lock.
 
-        A server that went away is waited for.
+        If the connection was lost, wait for the server, acquire the lock again and set :attr:`was_lost`.
 
         Raises
         ------
         StorageBusyError
-            If the lock was lost and somebody else has it now.
+            If the lock was lost and another process holds it now.
         StorageError
-            If the server stays away.
+            If the server does not answer.
         """
         try:
             if self._connection is not None and self._connection.execute(_HOLDS, self._halves).scalar():
@@ -88,7 +88,9 @@ class StudyLock(WriterLock):
             except DBAPIError as error:
                 reason = " ".join(str(error.orig).split())
                 if time.monotonic() > away_until:
-                    raise StorageError(f"{self._shown}: stayed away for {AWAY_S:g} s ({reason})") from error
+                    raise StorageError(
+                        f"{self._shown}: the server did not answer for {AWAY_S:g} s ({reason})"
+                    ) from error
                 time.sleep(pause_s)
                 pause_s = min(2.0, 2 * pause_s)
         self._released = threading.Event()
@@ -97,16 +99,16 @@ class StudyLock(WriterLock):
         self._heartbeat.start()
 
     def _give_back(self) -> None:
-        """End the session of the server, and its lock with it."""
+        """Close the connection, which releases the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._released.set()
-            self._heartbeat.join()  # or it would speak on what is closed
+            self._heartbeat.join()  # or it would use a closed connection
             connection.invalidate()
             connection.close()
 
     def _connected(self, wait_s: float) -> Any:
-        """A connection that holds the lock."""
+        """Return a new connection that holds the lock."""
         connection = self._engine.connect()
         deadline = time.monotonic() + wait_s
         try:
@@ -127,9 +129,9 @@ class StudyLock(WriterLock):
 
 
 def _send_heartbeats(connection: Any, released: threading.Event, every_s: float) -> None:
-    """Renew the lease of psycopg's ``connection``; if that is gone, whoever writes next finds out.
+    """Renew the lease of psycopg's ``connection``; the next write notices if the connection is lost.
 
-    Below psycopg's cursors, which would begin a transaction.
+    This uses the connection below psycopg's cursors, which would begin a transaction.
     """
     while not released.wait(every_s):
         with suppress(Exception), connection.lock:

@@ -1,7 +1,7 @@
-"""Projects: studies that belong together, and whose names the others do not see.
+"""Projects: separate name spaces for studies in one storage.
 
-A study of the project ``biology`` is stored as ``biology/NAME``, one of ``default`` as ``NAME``. So a name that is
-taken in one project is free in every other.
+A study of the project ``biology`` is stored as ``biology/NAME``, one of ``default`` as ``NAME``, so different projects
+can use the same name.
 """
 
 from __future__ import annotations
@@ -20,32 +20,34 @@ _PROJECT = re.compile(PROJECT_PATTERN[1:-1])
 
 
 def check_study_name(name: str) -> None:
-    """Raise :class:`RequestError` unless a study can be called that."""
+    """Raise :class:`RequestError` unless ``name`` is a valid study name."""
     if not _STUDY.fullmatch(name):
-        raise RequestError(f"study: {brief(name)} is not a name; allowed: 1 to 100 letters, digits, '.', '_', '-'")
+        raise RequestError(
+            f"study: {brief(name)} is not a valid name; allowed: 1 to 100 letters, digits, '.', '_', '-'"
+        )
 
 
 def check_project(project: str) -> None:
-    """Raise :class:`RequestError` unless a project can be called that."""
+    """Raise :class:`RequestError` unless ``project`` is a valid project name."""
     if not _PROJECT.fullmatch(project):
         raise RequestError(
-            f"project: {brief(project)} is not a name; allowed: 1 to 63 lower-case letters, digits, '-' and '_', the "
-            "first a letter or digit"
+            f"project: {brief(project)} is not a valid name; allowed: 1 to 63 lower-case letters, digits, '-' and '_', "
+            "the first a letter or digit"
         )
 
 
 def stored_name(project: str, study: str) -> str:
-    """What the storage calls a study of a project."""
+    """Return the name under which the storage has a study of a project."""
     return study if project == DEFAULT_PROJECT else f"{project}/{study}"
 
 
 def split_name(stored: str) -> tuple[str, str]:
-    """Project and name of what the storage calls ``stored``."""
+    """Return project and name of the study that the storage calls ``stored``."""
     owner, slash, name = stored.rpartition("/")
     return (owner if slash else DEFAULT_PROJECT), name
 
 
 def name_in(project: str, stored: str) -> str | None:
-    """The name in ``project`` of what the storage calls ``stored``; None for a study of another project."""
+    """Return the name in ``project`` of a stored study; None if it belongs to another project."""
     owner, name = split_name(stored)
     return name if owner == project else None

@@ -1,4 +1,4 @@
-"""Optuna's database sessions with commits that wait, and database errors in our words."""
+"""Database sessions with deferred commits for Optuna's storage, and translation of database errors."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from aifs_tune.errors import StorageError
 
 
 class DeferredCommitSession(orm.Session):
-    """A session whose commits wait for the end of the transaction that :class:`~aifs_tune.storage.storage.Storage`
-    opened on
-    it."""
+    """Session whose commits wait for the end of a transaction of :class:`~aifs_tune.storage.storage.Storage`."""
 
     defers_commits = False
     rolled_back = False
 
     def commit(self) -> None:
+        """Commit, or only flush while commits are deferred."""
         if self.defers_commits:
             self.flush()
         else:
             super().commit()
 
     def rollback(self) -> None:
+        """Roll back and remember it."""
         self.rolled_back = True
         super().rollback()
 
     def close(self) -> None:
+        """Close the session unless commits are deferred."""
         if not self.defers_commits:
             super().close()
 
 
 def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:
-    """Optuna's storage at ``url``, whose tables exist, with such sessions.
+    """Open Optuna's storage at ``url``, whose tables must exist, with deferred-commit sessions.
 
     Raises
     ------
     StorageError
-        If the tables are of another version.
+        If the tables belong to another version of Optuna.
     """
     try:
         rdb = RDBStorage(url, engine_kwargs=dict(engine_kwargs), skip_table_creation=True)
-    except RuntimeError as error:  # Optuna's word for tables of another version
+    except RuntimeError as error:  # raised by Optuna for tables of another version
         raise StorageError(f"{shown}: {error}") from error
     rdb.engine.dispose()
     rdb.scoped_session = orm.scoped_session(orm.sessionmaker(bind=rdb.engine, class_=DeferredCommitSession))
@@ -56,7 +57,7 @@ def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStora
 
 @contextmanager
 def translated_database_errors(shown: str) -> Iterator[None]:
-    """Turn database errors into :class:`StorageError` that names the database and its own reason."""
+    """Translate database errors to :class:`StorageError` with the database and its reason."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:

@@ -1,4 +1,4 @@
-"""Studies in an SQLite file on a local disk, with one writing process for all of them."""
+"""SQLite storage in a file on a local disk, with one writing process for all studies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class SqliteDatabase:
-    """The database in ``file``; see :class:`~aifs_tune.storage.storage.Database`."""
+    """Database in an SQLite file; see :class:`~aifs_tune.storage.storage.Database`."""
 
     def __init__(self, file: Path, *, create: bool, wait_s: float) -> None:
         self.file = file
@@ -33,19 +33,19 @@ class SqliteDatabase:
         self._lock = FileLock(file.with_suffix(file.suffix + ".lock"))
         if not self._is_there():
             if not create:
-                raise NotFoundError(f"no storage at {file}; name another with --storage or $AIFS_TUNE_STORAGE")
+                raise NotFoundError(f"no storage at {file}; choose another one with --storage or $AIFS_TUNE_STORAGE")
             self._create(wait_s)
         with translated_database_errors(self.shown):
             self.rdb = open_rdb(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
             sqlalchemy.event.listen(self.rdb.engine, "connect", _every_commit_reaches_the_disk)
 
     def lock(self, study: str | None) -> FileLock:
-        """One lock for all studies."""
+        """Return the lock, which is the same for all studies."""
         del study
         return self._lock
 
     def data_version(self) -> str:
-        """SQLite's own count of what other connections committed, seen from one that commits nothing."""
+        """Return SQLite's count of commits by other connections, read on a connection that never commits."""
         with self._version_lock:
             if self._version_connection is None:
                 self._version_connection, self._n_version_connections = (
@@ -61,7 +61,7 @@ class SqliteDatabase:
             return f"{self._n_version_connections}.{version}"
 
     def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
-        """Once: every connection may write under the lock, which is never lost."""
+        """Run the transaction once: the lock is never lost, and any connection may write under it."""
         del study
         result = prepare(False)
         self.rdb.scoped_session().commit()
@@ -71,7 +71,7 @@ class SqliteDatabase:
         return self.file.exists() and self.file.stat().st_size > 0
 
     def _create(self, wait_s: float) -> None:
-        """Make the database under another name first: nobody ever opens one that is not whole."""
+        """Create the database under another name and rename it, so that no process opens an incomplete one."""
         if not self.file.parent.is_dir():
             raise RequestError(f"storage: the folder {self.file.parent} does not exist")
         self._lock.acquire(wait_s)

@@ -1,7 +1,7 @@
-"""Where studies live: an Optuna database with one writing process at a time and whole transactions.
+"""Storage of studies: an Optuna database with one writing process at a time and atomic transactions.
 
-Optuna commits every single write by itself. Here several writes can form one transaction
-(:meth:`Storage.transact`), so that a process killed in the middle leaves the old state or the new one.
+Optuna commits every write by itself. :meth:`Storage.transact` combines several writes in one transaction, so that a
+process that is killed leaves either the old state or the new one.
 """
 
 from __future__ import annotations
@@ -30,72 +30,104 @@ _CLOCK = MonotonicClock()
 
 
 class Database(Protocol):
-    """A database of studies that is there and can be read."""
+    """Database of studies that exists and can be read."""
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """URL of the database."""
+        ...
+
     @property
     def shown(self) -> str:
-        """What messages call it; never a secret."""
+        """Name of the database in messages, without secrets."""
         ...
 
     @property
     def artifacts(self) -> Path | str:
-        """The folder of checkpoints and weights, or its URL in an object store; never a secret."""
+        """Folder of checkpoints and weights, or its URL in an object store, without secrets."""
         ...
 
     @property
-    def rdb(self) -> RDBStorage: ...
+    def rdb(self) -> RDBStorage:
+        """Optuna's storage."""
+        ...
+
     def lock(self, study: str | None) -> WriterLock:
-        """What is to be held to write to ``study``; None: to create or list studies."""
+        """Return the lock for writing to ``study``; None: for creating studies."""
         ...
 
     def data_version(self) -> str:
-        """Another one than before if anything was committed in between, by whatever process; costs little."""
+        """Return a text that changes whenever any process commits; cheap."""
         ...
 
     def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
-        """Commit what ``prepare`` writes to this thread's session, under the lock that is held, and return what it
-        returns. It is told whether the lock was lost and taken again, and may be called again after it was."""
+        """Call ``prepare``, commit what it wrote to this thread's session, and return its result.
+
+        The lock is held. The argument of ``prepare`` is whether the lock was lost and acquired again, after which it
+        may be called a second time.
+        """
         ...
 
 
 def given_url(url: str | None) -> str:
-    """``url``, else ``$AIFS_TUNE_STORAGE``, else a file in the current folder."""
+    """Return ``url``, else ``$AIFS_TUNE_STORAGE``, else the URL of a file in the current folder."""
     return url or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
 
 
 def sqlite_file(url: str) -> Path:
-    """The database file that ``sqlite:///FILE`` names.
+    """Return the database file of a URL ``sqlite:///FILE``.
 
     Raises
     ------
     RequestError
-        If the URL is none of a storage.
+        If the URL is not that of a storage.
     """
     prefix = "sqlite:///"
     name = url.removeprefix(prefix)
     if not url.startswith(prefix) or not name or name.startswith(":") or "?" in name or "\0" in name:
         scheme = url.split(":", 1)[0] if ":" in url else url
         raise RequestError(
-            f"storage: {scheme!r} is not a storage; allowed: sqlite:///FILE, such as {DEFAULT_URL}, or "
+            f"storage: {scheme!r} is not a supported storage; allowed: sqlite:///FILE, such as {DEFAULT_URL}, or "
             "postgresql+psycopg://USER@HOST/DATABASE"
         )
     return Path(name).absolute()
 
 
 class Storage:
-    """One open database of studies.
+    """Open database of studies: an SQLite file or a PostgreSQL database with Optuna's tables.
+
+    Any number of processes may read. One process at a time writes: to all studies of an SQLite file, or to each study
+    of a PostgreSQL database.
 
     Parameters
     ----------
     url
-        ``sqlite:///FILE`` on a local disk, or ``postgresql+psycopg://USER@HOST/DATABASE``; None for
-        ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
+        ``sqlite:///FILE`` on a local disk, or ``postgresql+psycopg://USER@HOST/DATABASE``. Default None:
+        ``$AIFS_TUNE_STORAGE`` if set, else ``sqlite:///aifs_tune.db``.
     create
-        Make it when it is not there; otherwise that is a :class:`NotFoundError`.
+        Whether to create the database if it does not exist; default False.
+    wait_s
+        Longest time in seconds to wait for another process that is writing; default 10.
     clock
-        Seconds since 1970, by which leases run out.
+        Function that returns the time in seconds since 1970, used for leases. Default: the system time when the
+        process started plus the time since, so changes of the system clock have no effect.
+
+    Raises
+    ------
+    RequestError
+        If the URL is not that of a storage.
+    NotFoundError
+        If the database does not exist and ``create`` is False.
+    StorageError
+        If the database cannot be opened.
+
+    Examples
+    --------
+    >>> storage = aifs_tune.Storage("sqlite:///lab.db", create=True)
+    >>> study = aifs_tune.open_study("furnace", space={"x": {"type": "float", "low": 0, "high": 1}}, storage=storage)
+    >>> study.tell(study.ask(), 0.5).state
+    'complete'
+    >>> storage.close()
     """
 
     def __init__(
@@ -114,20 +146,78 @@ class Storage:
         self.optuna = CachedStorage(self.rdb)
         self._n_held = 0
         self.n_acquired = 0
-        """How often this process took a lock: in between, others may have written."""
+        """Number of times that this process acquired a lock; in between, other processes may have written."""
 
     def lock(self, study: str | None = None) -> WriterLock:
-        """What a process holds while it writes to ``study``."""
+        """Return the lock that a process holds while it writes to ``study``.
+
+        Parameters
+        ----------
+        study
+            Name of a study in the storage; default None: the lock for creating studies.
+
+        Returns
+        -------
+        WriterLock
+            The lock, which also tells its holder.
+
+        Examples
+        --------
+        >>> print(aifs_tune.Storage("sqlite:///lab.db", create=True).lock().holder())
+        None
+        """
         return self._database.lock(study)
 
     def data_version(self) -> str:
-        """Another one than before if anything was stored in between, by whatever process; costs little."""
+        """Return a text that changes whenever any process stores something; cheap enough to poll.
+
+        Returns
+        -------
+        str
+            The version, to compare with an earlier one.
+
+        Raises
+        ------
+        StorageError
+            If the database cannot be read.
+
+        Examples
+        --------
+        >>> storage = aifs_tune.Storage("sqlite:///lab.db", create=True)
+        >>> storage.data_version() == storage.data_version()
+        True
+        """
         with translated_database_errors(self.shown):
             return self._database.data_version()
 
     @contextmanager
     def writing(self, study: str | None = None, *, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the lock of the one process that writes to ``study``, whose reads then cost no query."""
+        """Hold the writer lock of ``study`` during a ``with`` block; reads of trials then come from memory.
+
+        Parameters
+        ----------
+        study
+            Name of a study in the storage; default None: the lock for creating studies.
+        wait_s
+            Longest time in seconds to wait for another process; default: that of the storage.
+
+        Yields
+        ------
+        None
+            Nothing.
+
+        Raises
+        ------
+        StorageBusyError
+            If another process is writing.
+
+        Examples
+        --------
+        >>> storage = aifs_tune.Storage("sqlite:///lab.db", create=True)
+        >>> with storage.writing():
+        ...     storage.lock().holder() is None
+        False
+        """
         lock = self.lock(study)
         lock.acquire(self.wait_s if wait_s is None else wait_s)
         try:
@@ -145,22 +235,40 @@ class Storage:
             lock.release()
 
     def transact(self, body: Callable[[], T], study: str | None = None) -> T:
-        """Run ``body`` and return what it returns: all that it writes is committed together at the end, or none of it.
+        """Run ``body`` as one transaction: either everything that it writes is committed, or nothing.
 
-        If the server of the database goes away meanwhile, ``body`` is run again when it is back, unless the commit
-        had reached it. Inside the body of another transaction it is part of that one.
+        If the database server becomes unreachable, ``body`` runs again when it is back, unless the transaction was
+        committed. A transaction inside another one becomes part of it.
+
+        Parameters
+        ----------
+        body
+            Function without arguments that reads and writes.
+        study
+            Name of the study in the storage that is written; default None: studies are created.
+
+        Returns
+        -------
+        object
+            The result of ``body``.
 
         Raises
         ------
         StorageBusyError
             If another process is writing to ``study``.
         StorageError
-            If the database could not take it; nothing was written.
+            If the database refused the transaction; nothing was written.
+
+        Examples
+        --------
+        >>> storage = aifs_tune.Storage("sqlite:///lab.db", create=True)
+        >>> storage.transact(lambda: len(storage.optuna.get_all_studies()))
+        0
         """
         session: Any = self.rdb.scoped_session()
         if session.defers_commits:
             if study is not None and self.lock(study).depth == 0:
-                raise RuntimeError(f"a transaction is open that does not write to {study!r}; name the study in it")
+                raise RuntimeError(f"the open transaction does not hold the lock of {study!r}; pass the study to it")
             return body()
         with self.writing(study), translated_database_errors(self.shown):
             try:
@@ -173,7 +281,7 @@ class Storage:
                 session.close()
 
     def _prepared(self, body: Callable[[], T], is_new: bool) -> T:
-        """What ``body`` returns, with all that it wrote before the database, not committed."""
+        """Run ``body`` and return its result, with its writes flushed to the database but not committed."""
         if is_new:
             self.n_acquired += 1
             self.optuna.invalidate()
@@ -184,16 +292,22 @@ class Storage:
         finally:
             session.defers_commits = False
         if session.rolled_back:
-            raise StorageError(f"{self.shown}: a write was refused, nothing of this step was stored")
+            raise StorageError(f"{self.shown}: a write failed, so nothing of this transaction was stored")
         return result
 
     def close(self) -> None:
+        """Close all connections to the database.
+
+        Examples
+        --------
+        >>> aifs_tune.Storage("sqlite:///lab.db", create=True).close()
+        """
         self.rdb.remove_session()
         self.rdb.engine.dispose()
 
 
 def is_at(storage: Storage, url: str) -> bool:
-    """Whether ``url`` leads to this storage."""
+    """Whether ``url`` is the URL of this storage."""
     return storage.url == (url if url.startswith("postgresql") else f"sqlite:///{sqlite_file(url)}")
 
 

@@ -64,16 +64,16 @@ def test_shares_in_words():
     [
         (
             0.0625,
-            ["at most 3,000 MB of a GPU with 81,920 MB: 16 such trials fit on one, each with 1.5 times"],
+            ["at most 3,000 MB of a GPU with 81,920 MB: 16 such trials fit on it, each with 1.5 times"],
             "warning",
         ),
         (
             0.5,
-            ["16 such trials fit", "warning: resources.gpu, 0.5, is 8.0 times what this comes to; 0.0625 or auto"],
+            ["16 such trials fit", "warning: resources.gpu, 0.5, is 8.0 times what a trial needs; with 0.0625 or auto"],
             "less",
         ),
         (1.0, ["warning: resources.gpu, 1, is 16.1 times"], "less"),
-        (0.05, ["warning: resources.gpu, 0.05, is less than the 0.062 that this comes to"], "auto"),
+        (0.05, ["warning: resources.gpu, 0.05, is less than the 0.062 that a trial needs"], "auto"),
     ],
 )
 def test_the_first_trials_memory_says_how_many_fit_on_a_gpu(share, words, silent):
@@ -87,7 +87,7 @@ def test_the_share_is_chosen_by_memory_and_by_what_else_limits():
     memory_usage = MemoryUsage(gpu_peak_mb=3_000, gpu_mb=81_920)
     share, said = choose_fraction(memory_usage, useful=64)
     assert share == 0.0625
-    assert said.startswith("resources.gpu: auto is 0.0625; the first trial took at most 3,000 MB")
+    assert said.startswith("resources.gpu: auto is 0.0625; the first trial used at most 3,000 MB")
     assert choose_fraction(memory_usage, useful=3)[0] == 0.3333
     assert choose_fraction(MemoryUsage(gpu_peak_mb=70_000, gpu_mb=81_920), useful=64)[0] == 1.0
 
@@ -95,8 +95,8 @@ def test_the_share_is_chosen_by_memory_and_by_what_else_limits():
 @pytest.mark.parametrize(
     ("memory_usage", "words"),
     [
-        (MemoryUsage(gpu_mb=81_920), "what the first trial took of its GPU is not known"),
-        (MemoryUsage(gpu_peak_mb=3_000), "how much memory a GPU has is not known"),
+        (MemoryUsage(gpu_mb=81_920), "the GPU memory used by the first trial is unknown"),
+        (MemoryUsage(gpu_peak_mb=3_000), "the memory of the GPU is unknown"),
     ],
 )
 def test_without_a_measurement_a_trial_keeps_a_whole_gpu(memory_usage, words):
@@ -113,7 +113,7 @@ def test_a_trial_that_needs_a_whole_gpu_is_not_warned_of():
 
 
 def test_what_is_not_known_is_said_or_left_out():
-    assert "nvidia-smi does not tell" in str(memory_verdict(MemoryUsage(gpu_peak_mb=3_000), 0.5, per_node=1))
+    assert "nvidia-smi does not report" in str(memory_verdict(MemoryUsage(gpu_peak_mb=3_000), 0.5, per_node=1))
     assert memory_verdict(MemoryUsage(ram_mb=900, node_mb=8_000), 0.5, per_node=1) is None
     assert memory_verdict(MemoryUsage(gpu_peak_mb=3_000, gpu_mb=81_920), 2.0, per_node=1) is None
     assert memory_verdict(MemoryUsage(), 0.0, per_node=99) is None
@@ -124,4 +124,4 @@ def test_workers_that_a_machine_has_no_memory_for_are_warned_of():
     assert memory_verdict(memory_usage, 0.0, per_node=8) is None
     said = memory_verdict(memory_usage, 0.0, per_node=9)
     assert said is not None
-    assert "9 of them run at the same time on a machine with 8,000 MB, which is enough for 8" in said
+    assert "9 workers run at the same time on a machine with 8,000 MB, which is enough for 8" in said

@@ -175,7 +175,7 @@ def test_kept_weights_are_those_of_the_study(study, place, tmp_path):
     assert read(folder) == {"w": "0"}
     assert kept_weights(study, 0) == folder
     save("others")
-    with pytest.raises(DamagedError, match=r"w: its SHA-256 is .*, that in the study is"):
+    with pytest.raises(DamagedError, match=r"w: its SHA-256 is .*, but the study has"):
         kept_weights(study, 0)
     with pytest.raises(NotFoundError, match=r"no weights of trial 1 are kept; trials with weights: trial-000000$"):
         kept_weights(study, 1)
@@ -338,7 +338,7 @@ def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artifacts, s3):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):
-    with pytest.raises(StorageError, match="s3://nobody/x is not there; allowed: an existing bucket"):
+    with pytest.raises(StorageError, match="s3://nobody/x does not exist; allowed: a bucket that is there"):
         store_at("s3://nobody/x").names()
 
 

@@ -56,7 +56,7 @@ def test_weights_that_are_not_those_of_the_study_are_refused(study):
     file = kept_weights(study, 0) / "weights.npz"
     file.write_text("bit rot")
     other = hashlib.sha256(b"bit rot").hexdigest()
-    said = f"{file}: its SHA-256 is {other}, that in the study is {stored}"
+    said = f"{file}: its SHA-256 is {other}, but the study has {stored}"
     with pytest.raises(DamagedError, match=f"^{said}$"):
         kept_weights(study, 0)
     with pytest.raises(DamagedError, match=f"^{said}$"):

@@ -149,8 +149,8 @@ def test_debug_shows_where_it_happened(run):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute path, or a URL"),
-        ("ftp://lab/survey", "--data: 'ftp://lab/survey' is not a URL of data; allowed: s3://"),
+        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute one, or a URL"),
+        ("ftp://lab/survey", "--data: 'ftp://lab/survey' is not a supported URL; allowed: s3://"),
     ],
 )
 def test_what_nodes_would_not_find_is_not_submitted(run, data, said):

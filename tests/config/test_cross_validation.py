@@ -181,10 +181,10 @@ def test_a_sweep_of_several_divisions_numbers_them_in_its_space() -> None:
 @pytest.mark.parametrize(
     ("space", "sections", "words"),
     [
-        ({}, {}, "space.split: is not there, and cross_validation is"),
-        ({"split": {"type": "int", "low": 0, "high": 2}}, {}, "space.split: 2 of type int is no split"),
-        ({"split": {"type": "float", "low": 0, "high": 1}}, {}, "space.split: 0 of type float is no split"),
-        ({"split": 0}, {"search": {"scheduler": "pbt"}}, "search.scheduler: pbt hands weights from one division"),
+        ({}, {}, "space.split: missing, but cross_validation needs it"),
+        ({"split": {"type": "int", "low": 0, "high": 2}}, {}, "space.split: 2 of type int is not a split"),
+        ({"split": {"type": "float", "low": 0, "high": 1}}, {}, "space.split: 0 of type float is not a split"),
+        ({"split": 0}, {"search": {"scheduler": "pbt"}}, "search.scheduler: pbt would copy weights from one split"),
         ({"split": 0}, {"cross_validation": {"folds": 0}}, "cross_validation.folds"),
     ],
 )

@@ -76,7 +76,7 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
 def test_text_must_be_utf8(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(BASE.encode() + b"description: caf\xe9\n")
-    with pytest.raises(SweepFileError, match=r"latin.yaml:14: byte 0xe9; allowed: UTF-8"):
+    with pytest.raises(SweepFileError, match=r"latin.yaml:14: byte 0xe9 is not UTF-8; allowed: text in UTF-8"):
         load_sweep_file(path)
     path.write_bytes(b"\xef\xbb\xbf" + BASE.encode())
     assert load_sweep_file(path).name == "base"
@@ -89,20 +89,24 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ("low: 1e-5", "low: -1", "6: space.rate.low: -1 has no logarithm; allowed: a number above 0 because log"),
         ("low: 1e-5", "lwo: 1e-5", "6: space.rate.lwo: unknown key 'lwo', did you mean low?; allowed: type, low, "),
         ("type: float, ", "", "6: space.rate.type: missing; allowed: float, int, choice or fixed"),
-        ("type: float, ", "type: flaot, ", "6: space.rate.type: 'flaot' is no type of parameter, did you mean float?"),
+        ("type: float, ", "type: flaot, ", "6: space.rate.type: 'flaot' is not a parameter type, did you mean float?"),
         ("log: true", "log: yes", "6: space.rate.log: 'yes' is not true or false; allowed: true or false"),
-        ("log: true", "log: true, step: 1", "6: space.rate.step: 1 cannot be kept to while log is true"),
+        ("log: true", "log: true, step: 1", "6: space.rate.step: 1 cannot be combined with log: true"),
         ("unit: step", "unit: 3", "6: space.rate.unit: 3 is not text; allowed: text of at most 40 characters"),
         ("default: 1e-4", "default: 1", "6: space.rate.default: 1 is out of range; allowed: a number from 1e-05 to"),
         ("default: 1e-4", "default: 1e-4, prior: 1", "6: space.rate.prior: 1 is out of range; allowed: a number from"),
         ("[adam, sgd]", "[]", "7: space.optimizer.choices: [] has too few entries; allowed: a list of 1 or more"),
         ("[adam, sgd]", "adam", "7: space.optimizer.choices: 'adam' is not a list; allowed: a list of 1 or more"),
-        ("[adam, sgd]", "[adam, [x]]", "7: space.optimizer.choices.1: ['x'] is not a value that a parameter can take"),
-        ("[adam, sgd]", "[1, true]", "7: space.optimizer.choices.1: true equals the choice 1 before; allowed: choices"),
+        ("[adam, sgd]", "[adam, [x]]", "7: space.optimizer.choices.1: ['x'] is not a valid parameter value"),
+        (
+            "[adam, sgd]",
+            "[1, true]",
+            "7: space.optimizer.choices.1: true is equal to the earlier choice 1; allowed: different",
+        ),
         ("high: 0.9", "high: .nan", "11: space.momentum.high: nan is not a finite number; allowed: a number"),
         ("high: 0.9", "high: 1e999", "11: space.momentum.high: inf is not a finite number; allowed: a number"),
         ("optimizer: sgd", "optimizer: rms", "12: space.momentum.when.optimizer: 'rms' is not a value of optimizer;"),
-        ("optimizer: sgd", "width: 3", "12: space.momentum.when.width: no parameter of this name stands before;"),
+        ("optimizer: sgd", "width: 3", "12: space.momentum.when.width: no earlier parameter has this name;"),
         ("{optimizer: sgd}", "sgd", "12: space.momentum.when: 'sgd' is not a mapping; allowed: a mapping"),
         ("width: 3", "width:", "13: space.width: no value given; allowed: true or false, a number, text or a mapping"),
         ("width: 3", "width: [3, 5]", "13: space.width: [3, 5] is neither a value nor a mapping; allowed: true or fal"),
@@ -124,7 +128,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         (
             "\n  trials: 5",
             " {grace_epochs: 9, epochs: 8}",
-            "3: search.grace_epochs: 9 is above epochs, 8; allowed: a whole",
+            "3: search.grace_epochs: 9 is greater than epochs (8); allowed: a whole",
         ),
         ("trials: 5", "reduction_factor: 1", "4: search.reduction_factor: 1 is too small; allowed: a number above 1"),
         (
@@ -150,7 +154,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         (
             "trainer: cnn",
             "resources: {gpu: 1.5}",
-            "2: resources.gpu: 1.5 is neither a part of one GPU nor whole ones; allowed: 0 to 1, 2, 3, ..., auto",
+            "2: resources.gpu: 1.5 is neither a fraction of one GPU nor a whole number; allowed: 0 to 1, 2, 3, ..., a",
         ),
         (
             "trainer: cnn",
@@ -164,7 +168,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ),
         ("trainer: cnn", "data: {range16: [1, x]}", "2: data.range16.1: 'x' is not a whole number; allowed: a whole"),
         ("trainer: cnn", "data: {range16: 3}", "2: data.range16: 3 is not allowed; allowed: auto or a list of 2"),
-        ("trainer: cnn", "data: {range16: [9, 3]}", "2: data.range16: [9, 3] does not rise; allowed: auto, or two"),
+        ("trainer: cnn", "data: {range16: [9, 3]}", "2: data.range16: [9, 3] is not increasing; allowed: auto, or two"),
         ("trainer: cnn", "data: {folder: 3}", "2: data.folder: 3 is not a path; allowed: a path"),
         ("trainer: cnn", "data: {group_by: '('}", "2: data.group_by: '(' is not a regular expression (missing )"),
         ("trainer: cnn", "data: {split: {val: .7, test: .3}}", "2: data.split.val: 0.7 and test 0.3 leave nothing to"),
@@ -184,7 +188,7 @@ def test_all_problems_are_told_at_once(file: Path) -> None:
     assert [line.split(": ")[1] for line in str(error).splitlines()] == ["search.trials", "space.rate.low"]
     assert error.key == "search.trials"
     many = refusal(file, "name: a\nspace:\n" + "\n".join(f"  x{i}: []" for i in range(30)))
-    assert str(many).splitlines()[-1] == "and more, 30 in all"
+    assert str(many).splitlines()[-1] == "10 of 30 problems shown"
 
 
 def test_a_long_value_is_cut(file: Path) -> None:

@@ -150,10 +150,10 @@ def test_a_chaotic_series_follows_its_law() -> None:
     [
         ({"forecast": {}, "group": "star"}, "group.*is for series in a folder, not for a forecast"),
         ({"forecast": {}, "scaling": "series"}, "scaling.*is for series in a folder"),
-        ({"part": "p", "order": "o"}, "order.*is given beside part"),
-        ({"simulate": {"what": "quasi_periodic"}}, "quasi_periodic does not fit"),
+        ({"part": "p", "order": "o"}, "order.*cannot be combined with part"),
+        ({"simulate": {"what": "quasi_periodic"}}, "quasi_periodic needs forecast"),
         ({"simulate": {"what": "mackey_glass"}}, "allowed: quasi_periodic or mackey_glass with forecast"),
-        ({"simulate": {}, "forecast": {}}, "light_curves does not fit"),
+        ({"simulate": {}, "forecast": {}}, "light_curves cannot be combined with forecast"),
         ({"forecast": {"history": 1}}, "greater than or equal to 2"),
     ],
 )

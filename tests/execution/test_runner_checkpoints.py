@@ -74,11 +74,11 @@ def test_a_checkpoint_whose_hash_the_study_has_is_used(runner):
     [
         (
             lambda folder: (folder / "state.json").write_text("7.0"),
-            r"state\.json: its SHA-256 is .*study is \w{64}",
+            r"state\.json: its SHA-256 is .*study has \w{64}",
         ),
         (lambda folder: (folder / "state.json").unlink(), r"state\.json: is not there"),
-        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is not one of the files"),
-        (lambda folder: (folder / "more").symlink_to("state.json"), r"more: is no regular file"),
+        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is unexpected"),
+        (lambda folder: (folder / "more").symlink_to("state.json"), r"more: is not a regular file"),
     ],
     ids=["changed", "missing", "more", "link"],
 )
@@ -117,8 +117,11 @@ def test_a_checkpoint_that_the_study_did_not_come_to_know_is_used(runner):
     [
         (lambda folder: (folder / "epochs.json").write_text("[]"), r"epochs\.json: its SHA-256 is"),
         (lambda folder: (folder / "state.json").write_text("7.0"), r"state\.json: its SHA-256 is"),
-        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is not one of the files"),
-        (lambda folder: (folder / "hashes.json").unlink(), r"hashes\.json: does not tell what the checkpoint is"),
+        (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is unexpected"),
+        (
+            lambda folder: (folder / "hashes.json").unlink(),
+            r"hashes\.json: cannot be read as the hashes of the checkpoint",
+        ),
     ],
     ids=["measured", "state", "more", "hashes"],
 )

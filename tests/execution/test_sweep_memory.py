@@ -132,7 +132,7 @@ def test_trials_that_run_out_of_memory_are_tried_once_more_with_twice_as_much(la
     assert profile["out_of_memory_retries"] == 3
     assert profile["memory"]["gpu_peak_mb"] == pytest.approx(0.1 * GPU_MB)
     assert profile["memory"]["fit_on_gpu"] == 4
-    assert any("at most 800 MB of a GPU with 8,000 MB: 4 such trials fit on one" in line for line in lab.lines)
+    assert any("at most 800 MB of a GPU with 8,000 MB: 4 such trials fit on it" in line for line in lab.lines)
 
 
 def test_the_first_trial_has_a_whole_gpu_and_its_memory_says_how_many_share_it_then(lab):
@@ -147,7 +147,7 @@ def test_the_first_trial_has_a_whole_gpu_and_its_memory_says_how_many_share_it_t
     assert [entry["share"] for entry in lab.ledger] == [1.0, 0.5, 0.5]
     assert len({entry["seed"] for entry in lab.ledger}) == 3, "each ran once"
     (chosen,) = [line for line in lab.lines if "auto is" in line]
-    assert chosen.startswith("resources.gpu: auto is 0.5; the first trial took at most 2,000 MB of a GPU with 8,000 MB")
+    assert chosen.startswith("resources.gpu: auto is 0.5; the first trial used at most 2,000 MB of a GPU with 8,000 MB")
     assert chosen.endswith("2 at a time from now on")
     assert not any("warning" in line for line in lab.lines)
 

@@ -108,8 +108,8 @@ def test_samplers_of_several_objectives(url, sampler):
 @pytest.mark.parametrize(
     ("search", "said"),
     [
-        ({"sampler": "aifs"}, "search.sampler: aifs searches one objective; allowed: tpe, gp, qmc, nsga2"),
-        ({"sampler": "cmaes"}, "search.sampler: cmaes searches one objective"),
+        ({"sampler": "aifs"}, "search.sampler: aifs supports one objective only; allowed: tpe, gp, qmc, nsga2"),
+        ({"sampler": "cmaes"}, "search.sampler: cmaes supports one objective only"),
         ({"scheduler": "asha"}, "search.scheduler: asha stops trials by one objective.*; allowed: none"),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_knows_one_objective_is_refused(search, said):
 
 def test_wrong_objectives_are_named_with_their_line(tmp_path):
     text = BASE.replace("search:", "trade_off:\n  - {metric: val_macro_f1}\nsearch:")
-    assert "base.yaml:4: trade_off.0.metric: val_macro_f1 is an objective twice" in str(
+    assert "base.yaml:4: trade_off.0.metric: val_macro_f1 is already an objective" in str(
         refusal(tmp_path / "base.yaml", text)
     )
     text = text.replace("{metric: val_macro_f1}", "{metric: val_loss, mode: lowest}")

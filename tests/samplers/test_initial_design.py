@@ -161,8 +161,8 @@ def test_a_design_that_cannot_be_made_says_why(initial, parts, words):
     [
         ({"design": "sobol"}, "initial.points: missing"),
         ({"design": "centre"}, "initial.centre_points: missing"),
-        ({"design": "factorial", "points": 3}, "initial.points: has no meaning for factorial"),
-        ({"design": "sobol", "points": 3, "levels": 3}, "initial.levels: has no meaning"),
+        ({"design": "factorial", "points": 3}, "initial.points: cannot be used with factorial"),
+        ({"design": "sobol", "points": 3, "levels": 3}, "initial.levels: cannot be used"),
         ({"design": "star"}, "initial.design"),
     ],
 )

@@ -67,7 +67,7 @@ def test_large_bodies_are_refused_at_once_and_memory_stays(service):
     deep = b"[" * 100_000 + b"]" * 100_000
     for body in (deep, b'{"name":' * 10_000 + b"1" + b"}" * 10_000, b"[1" + b",1" * 400_000 + b"]", b"1" * 500_000):
         status, told, _ = streamed(service, [body], JSON | {"Content-Length": str(len(body))})
-        assert (status, told["title"]) == (422, "Wrong request")
+        assert (status, told["title"]) == (422, "Invalid request")
     assert process.memory_info().rss - before < 50 * MIB
 
 

@@ -59,9 +59,13 @@ def test_a_component_can_be_fixed(url):
     ("mixture", "space", "words"),
     [
         ({"components": ["resin", "water"]}, {}, "mixtures.0.components.1: no parameter 'water'"),
-        ({"components": ["resin", "resin"]}, {}, "resin is named twice"),
-        ({"components": ["resin", "oven"]}, {}, "oven is not a plain amount; allowed: float parameters without"),
-        ({"components": ["resin", "hardener"], "total": 2.0}, {}, "total: components from 0.35 to 1.4 together"),
+        ({"components": ["resin", "resin"]}, {}, "resin is listed twice"),
+        (
+            {"components": ["resin", "oven"]},
+            {},
+            "oven is not a plain float parameter; allowed: float parameters without",
+        ),
+        ({"components": ["resin", "hardener"], "total": 2.0}, {}, "total: the components sum to 0.35 to 1.4, so they"),
         ({"components": ["resin"]}, {}, "components"),
         (
             MIXTURES[0],
@@ -78,5 +82,5 @@ def test_a_mixture_that_cannot_be_is_refused_in_the_file(mixture, space, words):
 
 def test_a_parameter_is_in_one_mixture():
     two = [*MIXTURES, {"components": ["filler", "hardener"], "total": 0.4}]
-    with pytest.raises(SweepFileError, match=r"filler is in mixtures\.0 too"):
+    with pytest.raises(SweepFileError, match=r"filler is also in mixtures\.0"):
         parse_sweep({"name": "m", "space": SPACE, "mixtures": two})

@@ -118,5 +118,5 @@ def test_what_is_no_limit_is_refused_with_what_is(text):
 
 
 def test_a_sampler_that_cannot_heed_limits_is_refused_by_name():
-    with pytest.raises(SweepFileError, match="cmaes knows nothing of limits"):
+    with pytest.raises(SweepFileError, match="cmaes does not support limits"):
         parse_sweep({"name": "s", "space": SPACE, "limits": LIMITS, "search": {"sampler": "cmaes"}})

@@ -255,9 +255,12 @@ def test_values_a_rounding_error_off_the_grid_are_on_it() -> None:
         ({"batch": 10**5000}, "batch: a number of 16610 bits is not allowed"),
         ({"optimizer": "rms"}, "optimizer: 'rms' is not allowed; allowed: one of adam, sgd"),
         ({"flip": 1}, "flip: 1 is not allowed; allowed: only true"),
-        ({"momentum": 0.5}, "momentum: 0.5 given while it is inactive; allowed: no value unless optimizer is sgd"),
+        ({"momentum": 0.5}, "momentum: 0.5 is given but inactive; allowed: no value unless optimizer is sgd"),
         ({"optimizer": "sgd"}, "momentum: missing; allowed: a number from 0 to 0.9, step 0.1"),
-        ({"batches": 3}, "'batches': no such parameter; allowed: optimizer, momentum, batch, flip"),
+        (
+            {"batches": 3},
+            "'batches': no such parameter, did you mean batch?; allowed: optimizer, momentum, batch, flip",
+        ),
         ({3: 3}, "3: no such parameter"),
     ],
 )

@@ -47,9 +47,12 @@ def test_a_schedule_and_a_population_are_read():
         ("[{epoch: 1, params: {zoom: [1]}}]", "base.yaml:3: replay.0.params.zoom: [1] is not a value that a param"),
         (
             "[{epoch: 1, params: {rate: 1e-4}}]",
-            "replay.0.params.rate: is searched in space as well; allowed: leave out",
+            "replay.0.params.rate: is also searched in space; allowed: remove",
         ),
-        ("[{epoch: 1, params: {width: 4}}]", "replay.0.params.width: begins with 4, space.width is 3; allowed: the sa"),
+        (
+            "[{epoch: 1, params: {width: 4}}]",
+            "replay.0.params.width: the first entry has 4, but space.width is 3; allowed: the sa",
+        ),
     ],
 )
 def test_a_schedule_that_is_none_is_refused_with_its_line(tmp_path, lines, said):
@@ -60,10 +63,10 @@ def test_a_schedule_that_is_none_is_refused_with_its_line(tmp_path, lines, said)
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"search": {"epochs": 2}}, "perturb_epochs: 2 is not below epochs, 2.*; allowed: a whole number below 2"),
+        ({"search": {"epochs": 2}}, "perturb_epochs: 2 is not less than epochs .2..*; allowed: a whole number below 2"),
         ({"search": {"perturb_epochs": 0}}, "search.perturb_epochs: 0 is too small"),
-        ({"replay": [FIRST], "space": {"noise": RATE}}, "replay: a schedule is given, and pbt would make others"),
-        ({"resources": {"gpu": "auto"}}, "resources.gpu: auto measures one trial .*; allowed: a number from 0 to 64"),
+        ({"replay": [FIRST], "space": {"noise": RATE}}, "replay: cannot be combined with pbt, which changes"),
+        ({"resources": {"gpu": "auto"}}, "resources.gpu: auto needs one trial .*; allowed: a number from 0 to 64"),
         (
             {"trade_off": [{"metric": "val_loss", "mode": "min"}], "search": {"sampler": "tpe"}},
             "search.scheduler: pbt compares trials by one objective, .*; allowed: none",

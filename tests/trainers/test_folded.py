@@ -211,6 +211,6 @@ def test_trainers_without_folds_are_named(trainer: dict[str, Any], message: str)
 def test_folds_in_each_trial_and_trials_of_one_fold_exclude_each_other(sweep: dict[str, Any]) -> None:
     sweep |= {"cross_validation": {"folds": 3}, "space": sweep["space"] | {"split": 0}}
     with pytest.raises(
-        SweepFileError, match=r"trainer\.folds: 4 in each trial, and cross_validation has trials of one"
+        SweepFileError, match=r"trainer\.folds: 4 cannot be combined with cross_validation, where each trial uses one"
     ):
         parse_sweep(sweep)

@@ -180,7 +180,7 @@ def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
     assert "0" * 32 not in talk
     for environment, words, url, told in (
         (known, ("logs", "slow"), postgres_url, "has no job of a study 'slow'"),
-        (known, ("submit", "slow.yaml"), "sqlite:///lab.db", "'sqlite' lies on this machine"),
+        (known, ("submit", "slow.yaml"), "sqlite:///lab.db", "'sqlite' is a file on this machine"),
         (
             known,
             ("submit", "slow.yaml"),
@@ -188,7 +188,12 @@ def test_a_cluster_is_used_with_its_token_alone(lab, cluster, postgres_url):
             "the URL has a password",
         ),
         (known | {"AIFS_TUNE_ARTIFACTS": ""}, ("submit", "slow.yaml"), postgres_url, "AIFS_TUNE_ARTIFACTS: not set"),
-        (known | {"AIFS_TUNE_ARTIFACTS": "https://lab"}, ("submit", "slow.yaml"), postgres_url, "is not a URL of data"),
+        (
+            known | {"AIFS_TUNE_ARTIFACTS": "https://lab"},
+            ("submit", "slow.yaml"),
+            postgres_url,
+            "is not a supported URL",
+        ),
         (known, ("submit", "slow.yaml", "--data", "survey"), postgres_url, "not a path that all nodes have"),
         (known, ("submit", "slow.yaml", "--include", "nothing.csv"), postgres_url, "nothing.csv: no such file to send"),
     ):

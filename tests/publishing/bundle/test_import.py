@@ -130,18 +130,18 @@ def _link(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_grow, r"trials\.csv: its SHA-256 is [0-9a-f]{64}, that in ro-crate-metadata\.json is [0-9a-f]{64}"),
+        (_grow, r"trials\.csv: its SHA-256 is [0-9a-f]{64}, but ro-crate-metadata\.json has [0-9a-f]{64}"),
         (
             lambda bundle: (bundle / "study.json").unlink(),
-            r"study\.json: is not there; ro-crate-metadata\.json has one",
+            r"study\.json: does not exist; ro-crate-metadata\.json has",
         ),
         (
             lambda bundle: (bundle / "extra.py").write_text("print(1)"),
-            r"extra\.py: is not one of the files that ro-crate",
+            r"extra\.py: is unexpected; ro-crate",
         ),
-        (_link, "more: is no regular file"),
-        (lambda bundle: (bundle / METADATA).write_text("{"), "does not describe a bundle"),
-        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "does not describe a bundle"),
+        (_link, "more: is not a regular file"),
+        (lambda bundle: (bundle / METADATA).write_text("{"), "describes no bundle"),
+        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "describes no bundle"),
     ],
 )
 def test_a_damaged_bundle_says_which_file(bundle: Path, url: str, damage: Callable[[Path], Any], says: str) -> None:
