@@ -69,7 +69,7 @@ class ExampleSet:
     >>> examples.inputs[0].shape, examples.y_true.shape, examples.classes
     ((569, 30), (569,), ('benign', 'malignant'))
     >>> len(examples.train), len(examples.val), len(examples.test)
-    (341, 114, 114)
+    (341, 115, 113)
     """
 
     inputs: tuple[NDArray[Any], ...]

@@ -39,9 +39,9 @@ def test_near_duplicates_in_different_subsets_are_named_once_found(
     assert {found.worst[0].first, found.worst[0].second} == {"train/cell/train3.png", "test/cell/again.jpg"}
     assert {found.worst[0].first_subset, found.worst[0].second_subset} == {"train", "test"}
     assert "1 pair of images in different subsets looks alike: " in found.text
-    assert "keep images of the same thing together with data.group_by" in found.text
+    assert "keep images of the same object in one subset: use data.group_by" in found.text
     monkeypatch.setattr(
-        "aifs_tune.data.images.near_duplicates.near_duplicates", lambda *_, **__: pytest.fail("it is noted")
+        "aifs_tune.data.images.near_duplicates.near_duplicates", lambda *_, **__: pytest.fail("the result is stored")
     )
     again = prepare_images(DataSpec(folder=folder, image_size=32)).preflight
     assert again.near_duplicates == found
@@ -66,7 +66,7 @@ def test_many_images_are_looked_at_within_bounds_and_it_is_said(folder: Path, mo
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(folder.parent / "cache"))
     found = prepare_images(DataSpec(folder=folder, image_size=32)).preflight.near_duplicates
     assert found is not None
-    assert "by hashes that differ in at most 0 of 64 bits" in found.limits
+    assert "only hashes that differ in at most 0 of 64 bits were compared" in found.limits
 
 
 def test_the_command_shows_subsets_duplicates_and_the_fingerprint(folder: Path) -> None:

@@ -22,7 +22,7 @@ def test_class_folders(make_folder: MakeFolder) -> None:
     (folder / "star" / ".hidden.png").touch()
     (folder / "star" / "Thumbs.db").write_text("x")
     scan = scan_folder(folder)
-    assert [(file.name, file.label, file.part) for file in scan.files] == [
+    assert [(file.name, file.label, file.subset) for file in scan.files] == [
         ("galaxy/far/0000.png", "galaxy", None),
         ("galaxy/near/0000.png", "galaxy", None),
         ("star/0000.png", "star", None),
@@ -36,7 +36,7 @@ def test_subset_folders(make_folder: MakeFolder, val: str) -> None:
     scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, f"{val}/a": 1, "test/b": 1}))
     assert scan.subsets == ("train", "val", "test")
     assert scan.classes == ("a", "b")
-    found = {(file.part, file.label) for file in scan.files}
+    found = {(file.subset, file.label) for file in scan.files}
     assert found == {("train", "a"), ("train", "b"), ("val", "a"), ("test", "b")}
 
 
@@ -48,8 +48,8 @@ def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"train/a": 1, "val/a": 1, "rest": 1}, "rest beside train, val"),
-        ({"val/a": 1, "test/a": 1}, "has test, val and no train"),
+        ({"train/a": 1, "val/a": 1, "rest": 1}, r"mixes the subsets train, val with other folders \(rest\)"),
+        ({"val/a": 1, "test/a": 1}, "has test, val but no train"),
         ({"train/a": 1, "val/a": 1, "valid/a": 1}, "two names for the same subset"),
     ],
 )
