@@ -29,8 +29,8 @@ class RemoteSweep:
     ----------
     transport
         Connection to the service.
-    told
-        What the service said about the sweep.
+    entry
+        JSON object of the sweep, as the service returns it.
 
     Examples
     --------
@@ -40,28 +40,28 @@ class RemoteSweep:
     'succeeded'
     """
 
-    def __init__(self, transport: Transport, told: dict[str, Any]) -> None:
-        self.id: str = told["id"]
-        self.sweep: str = told["sweep"]
-        self.study: str = told["study"]
-        self._transport, self._path = transport, f"/v1/sweeps/{told['id']}"
+    def __init__(self, transport: Transport, entry: dict[str, Any]) -> None:
+        self.id: str = entry["id"]
+        self.sweep: str = entry["sweep"]
+        self.study: str = entry["study"]
+        self._transport, self._path = transport, f"/v1/sweeps/{entry['id']}"
 
     @property
     def state(self) -> SweepState:
         """Current state: pending, running, stopped, succeeded or failed."""
-        state: SweepState = self._told()["state"]
+        state: SweepState = self._read()["state"]
         return state
 
     @property
     def exit_code(self) -> int | None:
         """Exit code of its process, as of ``aifs-tune run``; None while it runs."""
-        code: int | None = self._told()["exit_code"]
+        code: int | None = self._read()["exit_code"]
         return code
 
     @property
     def log(self) -> str:
         """End of its log."""
-        return str(self._told()["log"])
+        return str(self._read()["log"])
 
     def stop(self) -> None:
         """Stop the sweep, as Ctrl-C does. A sweep that has ended stays as it is."""
@@ -75,7 +75,7 @@ class RemoteSweep:
         timeout_s
             Longest wait in seconds. Default: no limit.
         every_s
-            Seconds between two questions to the service. Default: 1.
+            Seconds between two requests to the service. Default: 1.
 
         Returns
         -------
@@ -94,7 +94,7 @@ class RemoteSweep:
             time.sleep(every_s)
         return state
 
-    def _told(self) -> Any:
+    def _read(self) -> Any:
         return self._transport.read(self._path)
 
 
@@ -355,7 +355,7 @@ class Client:
         while page["next"] is not None:
             page = self._transport.read("/v1/sweeps", limit=100, after=page["next"])
             listed += page["sweeps"]
-        return [RemoteSweep(self._transport, told) for told in listed]
+        return [RemoteSweep(self._transport, entry) for entry in listed]
 
     def close(self) -> None:
         """Close the connections to the service."""

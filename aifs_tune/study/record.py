@@ -79,8 +79,8 @@ class StudyRecord(Study):
         if self._leader is not None and self._n_acquired != self.storage.n_acquired:
             if self._optuna.user_attrs.get(LEADER) != self._leader:
                 raise StorageBusyError(
-                    f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this one was "
-                    "away or stopped; what this one had in flight is not stored"
+                    f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this sweep was "
+                    "disconnected or stopped; results of its running trials are not stored"
                 )
             self._n_acquired = self.storage.n_acquired
         return body()
@@ -176,8 +176,10 @@ class StudyRecord(Study):
         frozen = self.storage.optuna.get_trial(self._trial_id(donor.number))
         earlier = current.schedule[-1].epoch if current.schedule else 1
         if donor.number == current.number or epoch <= earlier or epoch - 1 not in frozen.intermediate_values:
-            what = f"trial {current.number} cannot go on from trial {donor.number} at epoch {epoch}"
-            raise RequestError(f"{what}; allowed: another trial that measured the epoch before, after epoch {earlier}")
+            what = f"trial {current.number} cannot continue from trial {donor.number} at epoch {epoch}"
+            raise RequestError(
+                f"{what}; allowed: a trial that has measured the epoch before, and an epoch after {earlier}"
+            )
         record = change_record(wanted.params, donor.number, best_of(read_weights_curve(frozen), self.spec.objective))
         self.storage.optuna.set_trial_system_attr(self._trial_id(current.number), f"{CHANGE}{epoch:05d}", record)
         return self.trial(current.number)

@@ -260,7 +260,7 @@ class Study:
         lease = current.lease or Lease()
         length = lease.lease_s if lease_s is None else check_lease_s(lease_s)
         if length is None:
-            raise ConflictError(f"trial {current.number} has no lease to renew; give one, such as 3d")
+            raise ConflictError(f"trial {current.number} has no lease to extend; give its length, such as 3d")
         self._leases.set(self._trial_id(current.number), replace(lease, lease_s=length))
         return self.trial(current.number)
 
@@ -660,7 +660,7 @@ class Study:
             self._refuse_superseded(current)
             raise ConflictError(
                 f"trial {current.number} is {current.state} with value {_listed(values_of(current))}; "
-                f"the first result stands, {result.state} with value {_listed(result.values)} was not stored"
+                f"the first result stands, and {result.state} with value {_listed(result.values)} was not stored"
             )
         check_transition(current.number, current.state, result.state)
         self._store_result(current, result, beside)
@@ -695,7 +695,7 @@ class Study:
             params = json.dumps(dict(current.params))
             raise ConflictError(
                 f"trial {current.number} was superseded by trial {current.superseded_by} after its lease had run out; "
-                f"nothing was stored. Keep what was measured as a trial of its own: attach it with the params {params}"
+                f"nothing was stored. To keep the result, attach it as a new trial with the params {params}"
             )
 
     def _ranked(self) -> list[Trial]:

@@ -33,7 +33,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 def check_transition(trial: int, current: State, wanted: State) -> None:
     """Raise :class:`ConflictError` unless :data:`TRANSITIONS` allows the transition."""
     if wanted not in TRANSITIONS[current]:
-        allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: that is final"
+        allowed = ", ".join(sorted(TRANSITIONS[current])) or "none, the state is final"
         raise ConflictError(f"trial {trial} is {current}, it cannot become {wanted}; allowed: {allowed}")
 
 

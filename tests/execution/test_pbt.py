@@ -80,10 +80,10 @@ def test_the_lineage_of_a_trial_follows_its_weights(study):
     ("change", "said"),
     [
         ({"params": {"x": 7.0, "kind": "a"}}, "x: 7.0 is not allowed"),
-        ({"source": 0}, "trial 0 cannot go on from trial 0 at epoch 3"),
-        ({"epoch": 4}, "trial 0 cannot go on from trial 2 at epoch 4; allowed: another trial that meas"),
+        ({"source": 0}, "trial 0 cannot continue from trial 0 at epoch 3"),
+        ({"epoch": 4}, "trial 0 cannot continue from trial 2 at epoch 4; allowed: a trial that has meas"),
         ({"epoch": 1}, "after epoch 1"),
-        ({"trial": 1, "epoch": 2}, "trial 1 cannot go on from trial 2 at epoch 2.*after epoch 3"),
+        ({"trial": 1, "epoch": 2}, "trial 1 cannot continue from trial 2 at epoch 2.*an epoch after 3"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused(study, change, said):

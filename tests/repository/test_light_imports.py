@@ -37,3 +37,9 @@ def test_what_only_proposes_is_loaded_when_something_is_proposed():
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_is_imported_at_once():
+    check = "import time\nbegan = time.process_time()\nimport aifs_tune\nprint(time.process_time() - began)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.2

@@ -68,7 +68,7 @@ def test_a_late_result_is_stored_or_refused_if_superseded(service, storage, clie
     tomorrow.storage.wait_s = 30.0
     again = tomorrow.ask(owner="furnace-1")
     assert (again.params, there.trial(late).superseded_by) == (late.params, again.number)
-    with pytest.raises(ConflictError, match=f"superseded by trial {again.number} .* attach it with the params"):
+    with pytest.raises(ConflictError, match=f"superseded by trial {again.number} .* as a new trial with the params"):
         there.tell(late, 0.25)
     with service.http() as http:
         refused = http.post(f"/v1/studies/late/trials/{late.number}/tell", json={"value": 0.25})

@@ -254,7 +254,9 @@ def test_a_writer_that_is_stopped_past_its_lease_is_refused_when_it_goes_on(post
             assert f"study 'lab' in {study.storage.shown} is being written by process {os.getpid()} on " in said
     if not is_still_there:
         first.send_signal(signal.SIGCONT)
-        assert "was taken over by another sweep while this one was away or stopped" in first.communicate("\n")[0]
+        assert (
+            "was taken over by another sweep while this sweep was disconnected or stopped" in first.communicate("\n")[0]
+        )
     assert [(trial.state, trial.value) for trial in study.all_trials()] == [("complete", 2.0)]
 
 

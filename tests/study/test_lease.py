@@ -110,7 +110,7 @@ def test_a_configuration_that_is_overdue_is_handed_out_again_as_another_trial(op
         lambda: study.renew(0, HOUR),
         lambda: study.tell(0, state="pruned"),
     ):
-        with pytest.raises(ConflictError, match=r"superseded by trial 1 .* attach it with the params \{"):
+        with pytest.raises(ConflictError, match=r"superseded by trial 1 .* as a new trial with the params \{"):
             write()
     assert study.attach(first.params, 0.5).value == 0.5, "and so the late result is kept"
     assert study.tell(0, state="failed", reason="gave up").superseded_by == 1, "that it failed, everybody agrees"
@@ -144,7 +144,7 @@ def test_a_lease_is_renewed_by_hand_and_by_what_is_reported(opened, clock):
     clock.advance(23 * HOUR)
     assert study.ask().params != trial.params
     unlimited = study.ask()
-    with pytest.raises(ConflictError, match="has no lease to renew"):
+    with pytest.raises(ConflictError, match="has no lease to extend"):
         study.renew(unlimited)
     assert study.renew(unlimited, HOUR).lease.lease_s == HOUR
     study.tell(trial, 0.5)
