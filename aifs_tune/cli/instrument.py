@@ -119,15 +119,15 @@ def tell(
 
 
 def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Recommend a configuration, and whether to keep measuring."""
+    """Say which configuration to take, and whether measuring on is worth it."""
     found = find_target_study(study, storage).recommendation()
     if as_json:
         print_json({"study": study, **found.to_json()})
         return
-    typer.echo(f"{'Stop' if found.should_stop else 'Keep measuring'}: {found.reason}")
+    typer.echo(f"{'stop' if found.should_stop else 'go on'}: {found.reason}")
     if found.recommended is not None:
         value = f", expected value {found.expected_value:.4g}"
-        typer.echo(f"Take trial {found.recommended}{value}. See: aifs-tune trials {study}")
+        typer.echo(f"take trial {found.recommended}{value}; see: aifs-tune trials {study}")
 
 
 def _metrics(given: list[str] | None) -> dict[str, float | None]:

@@ -38,6 +38,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import StorageError
 from aifs_tune.study.trial import Trial
@@ -87,6 +88,8 @@ def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> 
     else:
         mixed = [name for name in table.columns if table[name].dtype == object and table[name].map(type).nunique() > 1]
         table = table.astype(dict.fromkeys(mixed, "string"))
+        with missing_packages_named():
+            import pyarrow  # noqa: F401 - pandas writes Parquet with it
         table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.images.decode import MALFORMED, MAX_PIXELS
 from aifs_tune.data.images.folder import shown
 
@@ -83,7 +84,8 @@ def read_image(path: Path, index: int | None, reading: Reading, admit: Admit = l
 
 @contextmanager
 def _fits(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
-    from astropy.io import fits
+    with missing_packages_named():
+        from astropy.io import fits
 
     warnings.filterwarnings("error", message=".*truncated.*")
     with fits.open(path, memmap=False, lazy_load_hdus=True) as opened:
@@ -134,7 +136,8 @@ def _hdus(opened: Any) -> str:
 
 @contextmanager
 def _hdf5(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iterator[Pixels]:
-    import h5py
+    with missing_packages_named():
+        import h5py
 
     with open(path, "rb") as file, h5py.File(file, "r") as opened:
         named = None if reading.dataset is None else opened.get(reading.dataset)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.frames.formats import Pixels, UnreadableError
 from aifs_tune.errors import DataError
 
@@ -99,7 +100,8 @@ def image_statistics(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
     bright, brightest = np.quantile(pixels, _BRIGHT, axis=(0, 1)), pixels.max(axis=(0, 1))
     limits = np.zeros((2, pixels.shape[2]))
     if kind == "zscale":
-        from astropy.visualization import ZScaleInterval
+        with missing_packages_named():
+            from astropy.visualization import ZScaleInterval
 
         limits = np.array([ZScaleInterval().get_limits(band) for band in np.moveaxis(pixels, -1, 0)]).T
     return np.array([median, noise, bright, brightest, *limits], np.float64)

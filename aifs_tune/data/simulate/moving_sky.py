@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.atomic_files import write_folder
 from aifs_tune._util.cache import cache_root, storing
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.config.data import MovingSky
 from aifs_tune.data.simulate.profiles import Camera, moffat
 
@@ -125,7 +126,8 @@ def _flux(magnitude: float) -> float:
 
 
 def _write(path: Path, frames: NDArray[np.float64], sky: MovingSky) -> None:
-    from astropy.io import fits
+    with missing_packages_named():
+        from astropy.io import fits
 
     hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU()]
     for i, frame in enumerate(frames):
