@@ -123,7 +123,7 @@ def test_a_name_that_another_project_has_is_free(service, tokens):
         study = client.open_study("secret", space={"y": SPACE["x"]}, sampler="random")
         assert study.counts()["complete"] == 0
         assert client.studies() == ["secret"]
-        with pytest.raises(AccessError, match="this token is for physics"):
+        with pytest.raises(AccessError, match="this token is for project physics"):
             Client(service.url, tokens["other"], project="biology").studies()
     with Client(service.url, tokens["read"]) as client:
         assert client.study("secret").trial(0).value == 0.5

@@ -72,7 +72,9 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
       mark("title", {}, `trial ${trial.trial}: ${number(trial.value)}`),
     );
   });
-  const summary = `${plural(complete.length, "complete trial")}: the best ${good.size} in blue, the best one as a thick line. A line below an axis has no value for that parameter.`;
+  const blue = good.size > 1 ? ` The ${good.size} best trials are blue.` : "";
+  const best = " The thick line is the best trial. A line below an axis has no value for that parameter.";
+  const summary = `${plural(complete.length, "complete trial")}.${blue}${best}`;
   const rows = ranked
     .slice(0, 100)
     .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);

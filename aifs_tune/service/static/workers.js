@@ -52,7 +52,7 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
   const trials = `${shown < nStarted ? `the last ${shown} of ` : ""}${plural(nStarted, "trial")}`;
   const summary = `${plural(workers.length, "worker")} and ${trials}, in ${duration(totalS)}.`;
   const states = STATES.filter((state) => workers.some((worker) => worker.spans.some((span) => span.state === state)));
-  const legend = states.map((state) => element("span", { class: `key ${state}` }, state));
+  const legend = states.flatMap((state) => [element("span", { class: `key ${state}` }, state), " "]);
   const columns = [{ title: "Worker" }, { title: "Trials", number: true }, { title: "Busy", number: true }];
   const numbers = table(
     "Use of workers",
