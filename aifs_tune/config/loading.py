@@ -204,11 +204,19 @@ def find_sweep_file(name_or_path: str | Path) -> Path:
     shipped = shipped_sweep_files()
     if wanted in shipped:
         return shipped[wanted]
-    names = ", ".join(shipped)
+    near = did_you_mean(Path(wanted).name, [*shipped, *_neighbours(Path(wanted))])
     raise NotFoundError(
-        f"no sweep file {brief(wanted)}{did_you_mean(wanted, list(shipped))}; allowed: a path, or the name of a "
-        f"file that ships with the package: {names}"
+        f"no sweep file {brief(wanted)}{near}; allowed: a path, or the name of a file that ships with the package: "
+        f"{', '.join(shipped)}"
     )
+
+
+def _neighbours(path: Path) -> list[str]:
+    """Return the names of the sweep files in the folder of ``path``, or an empty list if it cannot be read."""
+    try:
+        return sorted(file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES)
+    except OSError:
+        return []
 
 
 def shipped_sweep_files() -> dict[str, Path]:
