@@ -123,10 +123,11 @@ class Storage:
 
     Examples
     --------
-    >>> storage = aifs_tune.Storage("sqlite:///lab.db", create=True)
-    >>> study = aifs_tune.open_study("furnace", space={"x": {"type": "float", "low": 0, "high": 1}}, storage=storage)
-    >>> study.tell(study.ask(), 0.5).state
-    'complete'
+    >>> space = {"temperature": {"type": "int", "low": 600, "high": 1200}}
+    >>> study = aifs_tune.open_study("furnace", space=space, storage="sqlite:///lab.db")
+    >>> storage = aifs_tune.Storage("sqlite:///lab.db")
+    >>> [found.study_name for found in storage.optuna.get_all_studies()]
+    ['furnace']
     >>> storage.close()
     """
 
