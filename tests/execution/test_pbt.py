@@ -82,7 +82,7 @@ def test_the_lineage_of_a_trial_follows_its_weights(study):
         ({"params": {"x": 7.0, "kind": "a"}}, "x: 7.0 is not allowed"),
         ({"source": 0}, "trial 0 cannot continue from trial 0 at epoch 3"),
         ({"epoch": 4}, "trial 0 cannot continue from trial 2 at epoch 4; allowed: a trial that has meas"),
-        ({"epoch": 1}, "after epoch 1"),
+        ({"epoch": 1}, "an epoch after 1"),
         ({"trial": 1, "epoch": 2}, "trial 1 cannot continue from trial 2 at epoch 2.*an epoch after 3"),
     ],
 )

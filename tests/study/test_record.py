@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from records import open_record
 
 import aifs_tune
 from aifs_tune.client.study import RemoteStudy
 from aifs_tune.errors import NotFoundError, StorageBusyError
-from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.open import instrument_spec, start_study
 from aifs_tune.study.record import StudyRecord, record_of
 from aifs_tune.study.study import Study
 
@@ -25,7 +24,7 @@ def url(tmp_path) -> str:
 
 @pytest.fixture
 def record(url) -> StudyRecord:
-    return start_study(Storage(url, create=True), instrument_spec("lab", {"space": SPACE}), "lab")
+    return open_record("lab", space=SPACE, storage=url)
 
 
 def methods(of: type) -> dict[str, inspect.Signature]:
