@@ -71,10 +71,10 @@ def _scores(results: Mapping[str, Any]) -> str:
     lines = ["## Scores\n", "| metric | value |", "|---|---|"]
     metrics = best["metrics"] or {results["objective"]["metric"]: best["value"]}
     lines += [f"| `{name}` | {'' if value is None else f'{value:.6g}'} |" for name, value in metrics.items()]
-    epoch = "" if best["epoch"] is None else f"These scores are from epoch {best['epoch']}. "
+    origin = "The scores" if best["epoch"] is None else f"The scores are from epoch {best['epoch']}. They"
     lines += [
         "",
-        f"{epoch}The scores are optimistic: the configuration was selected on the same data, as the best of "
+        f"{origin} are optimistic: the configuration was selected on the same data, as the best of "
         f"{sum(results['n_trials'].values())} trials.",
     ]
     for confirmation in results["confirmations"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.analysis.paired import Comparison
 from aifs_tune.publishing.report.blocks import Bullets, Figure, Paragraph, ReportBlock, ReportSection, Table
@@ -70,6 +71,10 @@ def _compared(comparison: Comparison | None) -> tuple[str, str, str, str]:
     )
 
 
+def _baseline_text(comparison: Comparison) -> str:
+    return "the baseline" if comparison.baseline == BASELINE else label(comparison.baseline)
+
+
 def _p(value: float | None) -> str:
     if value is None or value != value:
         return DASH
@@ -119,14 +124,14 @@ def _differences_figure(found: Confirmation) -> Figure:
             axes.errorbar([middle], [position], xerr=bars, fmt="o", color=colour, capsize=4, lw=1.6)
         axes.set_yticks(range(len(tested)), [f"{label(each.name)}\n{each.verdict}" for each in tested])
         axes.set(
-            xlabel=f"difference from {label(tested[0].baseline)} in {label(found.scores.metric)} (right is better)"
+            xlabel=f"difference from {_baseline_text(tested[0])} in {label(found.scores.metric)} (right is better)"
         )
         axes.set_ylim(len(tested) - 0.5, -0.5)
 
     return picture(
         draw,
-        caption=f"Differences from {cut(tested[0].baseline)} with intervals. The intervals are corrected for multiple "
-        f"comparisons, as the verdicts are. n = {count(tested[0].n_pairs, 'pair')}.",
+        caption=f"Differences from {_baseline_text(tested[0])}, with intervals. The intervals are corrected for "
+        f"multiple comparisons, as the verdicts are. n = {count(tested[0].n_pairs, 'pair')}.",
         alt="; ".join(each.text for each in tested),
         height_in=0.9 + 0.55 * len(tested),
     )

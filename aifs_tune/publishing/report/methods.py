@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aifs_tune._util.formatting import duration
 from aifs_tune.analysis.bootstrap import Resampling
+from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.config.cross_validation import SIZES
 from aifs_tune.config.data import DataSpec
@@ -177,7 +178,7 @@ def _evaluation_text(context: ReportContext) -> str:
 def _confirmation_text(found: Confirmation) -> str:
     cv = found.study.spec.cross_validation
     assert cv is not None
-    names = listed(each.name for each in found.candidates)
+    names = listed("the baseline" if each.name == BASELINE else each.name for each in found.candidates)
     text = f"For confirmation, {names} were trained again with fresh seeds, "
     if cv.folds > 1:
         among = "the training set alone" if cv.measures_folds else "all data outside the test set"

@@ -13,7 +13,7 @@ from aifs_tune.publishing.report.blocks import Bullets, Figure, Paragraph, Repor
 from aifs_tune.publishing.report.citations import references_in
 from aifs_tune.publishing.report.confirmation import confirmation_section
 from aifs_tune.publishing.report.context import ReportContext, gather, n_finished
-from aifs_tune.publishing.report.formatting import count, cut
+from aifs_tune.publishing.report.formatting import count, cut, sentence
 from aifs_tune.publishing.report.history import history_section
 from aifs_tune.publishing.report.html import to_html
 from aifs_tune.publishing.report.latex import PaperTable, paper_table, to_csv, to_latex
@@ -98,7 +98,7 @@ def _version() -> str:
 
 def _subtitle(context: ReportContext) -> str:
     spec = context.study.spec
-    description = cut(spec.description, 300)
+    description = sentence(cut(spec.description, 300))
     what = f"trainer {spec.trainer.name}" if spec.trainer is not None else "an instrument"
     goal = " and ".join(f"{each.metric} ({each.mode})" for each in spec.objectives)
     text = f"{cut(goal, 120)}, {what}, {count(n_finished(context), 'finished trial')}."
