@@ -47,7 +47,7 @@ def main() -> None:
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
 
-    from aifs_tune.trainers.models.transfer import make_backbone, scaling_of
+    from aifs_tune.trainers.models.transfer import make_backbone, pixel_scaling
     from aifs_tune.trainers.network.runtime import keras
 
     keras.utils.set_random_seed(args.seed)
@@ -56,7 +56,7 @@ def main() -> None:
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # its own 0.999 is for a million images
-    prepare = scaling_of(args.backbone)
+    prepare = pixel_scaling(args.backbone)
     inputs = keras.Input((args.size, args.size, 3))
     turned = keras.layers.RandomFlip()(inputs)
     outputs = keras.layers.Dense(len(classes), activation="softmax")(backbone(keras.layers.Lambda(prepare)(turned)))

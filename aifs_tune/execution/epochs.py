@@ -55,6 +55,6 @@ def load_checkpoint(folder: Path, trainer: Resumable, expected: Hashes | None) -
         check_hashes_file(folder)
     else:
         check_hashes(folder, expected)
+    trainer.load(folder)  # first, as it refuses files of another version
     results = [EpochResult(**step) for step in json.loads((folder / _EPOCHS_FILE).read_text())]
-    trainer.load(folder)
     return results, hashes_of(folder)

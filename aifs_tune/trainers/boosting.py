@@ -1,4 +1,4 @@
-"""What can be tuned in a trial of gradient boosting. Loads no scikit-learn."""
+"""Gradient boosting on a table: hyperparameters and trainer. Loads no scikit-learn before a trial."""
 
 from __future__ import annotations
 
@@ -17,29 +17,27 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
-from aifs_tune.trainers.feature_selection import KEPT, n_kept, ranked_columns
+from aifs_tune.trainers.feature_selection import KEPT_COLUMNS, n_kept, ranked_columns
 from aifs_tune.trainers.network.examples import ExamplesGoal, default_goal
 from aifs_tune.trainers.network.params import Configuration
 from aifs_tune.trainers.network.trial_state import BestEpochTracker, check_one_of, check_seed
 from aifs_tune.trainers.predictions import write_predictions
 
 ALLOWED: dict[str, Parameter] = {
-    "learning_rate": FloatParameter(low=1e-6, high=1),
-    "trees": IntParameter(low=1, high=10_000, description="Added in each epoch, for each class."),
-    "leaves": IntParameter(low=2, high=65536, description="Of a tree, at most."),
-    "leaf_samples": IntParameter(low=1, high=1_000_000, description="Rows in a leaf, at least."),
-    "l2": FloatParameter(low=0, high=1e6, description="Regularisation of the leaves' values."),
-    "columns": FloatParameter(low=1e-4, high=1, description="Share of the columns that a split is searched in."),
-    "kept_columns": KEPT,
+    "learning_rate": FloatParameter(low=1e-6, high=1, description="Factor of each tree's values."),
+    "trees": IntParameter(low=1, high=10_000, description="Trees that an epoch adds for each class."),
+    "leaves": IntParameter(low=2, high=65536, description="Maximum number of leaves of a tree."),
+    "leaf_samples": IntParameter(low=1, high=1_000_000, description="Minimum number of rows in a leaf."),
+    "l2": FloatParameter(low=0, high=1e6, description="L2 penalty of the leaves' values."),
+    "columns": FloatParameter(low=1e-4, high=1, description="Share of the columns that are candidates for a split."),
+    "kept_columns": KEPT_COLUMNS,
 }
-"""What each parameter can be."""
-
-STATIC_PARAMS: tuple[str, ...] = ()
+"""Allowed values of each hyperparameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoostingParams(Configuration):
-    """One configuration. The defaults are scikit-learn's, ten trees an epoch."""
+    """Hyperparameters. The defaults are those of scikit-learn, with ten trees in each epoch."""
 
     trainer: ClassVar[str] = "boosting"
     allowed: ClassVar = ALLOWED
@@ -53,32 +51,38 @@ class BoostingParams(Configuration):
     kept_columns: float = 1.0
 
 
-_STEPS = 255
-"""That scikit-learn's trees tell apart at most."""
+_MAX_BINS = 255
+"""Largest number of bins of a column in scikit-learn's trees."""
 
 
-def stepped(column: NDArray[np.float32], training: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``column`` (n,) as the number of the step that each value is in: steps hold equally many of ``training`` (m,).
-    Unchanged if there are no more different values there than steps."""
-    if len(np.unique(training)) <= _STEPS:
+def binned(column: NDArray[np.float32], training: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bin of each value of ``column`` (n,), where bins hold equally many values of ``training`` (m,).
+
+    Unchanged if ``training`` has no more different values than there are bins.
+    """
+    if len(np.unique(training)) <= _MAX_BINS:
         return column
-    edges = np.unique(np.quantile(training, np.arange(1, _STEPS) / _STEPS, method="averaged_inverted_cdf"))
+    edges = np.unique(np.quantile(training, np.arange(1, _MAX_BINS) / _MAX_BINS, method="averaged_inverted_cdf"))
     return np.searchsorted(edges, column, side="right").astype(np.float32)
 
 
 class BoostingTrainer:
-    """Histogram-based boosting (Ke et al. 2017, as scikit-learn has it); an epoch adds ``trees`` trees for each output.
+    """Trainer of histogram-based gradient boosting (Ke et al. 2017, as in scikit-learn).
+
+    An epoch adds ``trees`` trees for each output.
 
     Parameters
     ----------
     examples
-        One input of float32, shape (n, columns); classes, or one number to predict.
+        Examples with one float32 input, shape (n, columns), and classes or one number to predict.
     threads
-        Of a trial; None for all CPUs.
+        CPU threads of a trial. Default: all CPUs.
 
-    All others are those of :class:`~aifs_tune.trainers.network.examples.ExamplesTrainer`; ``precision``, ``epochs`` and
-    ``devices`` mean nothing to trees.
+    All other parameters are those of :class:`~aifs_tune.trainers.network.examples.ExamplesTrainer`; ``precision``,
+    ``epochs`` and ``devices`` have no effect.
     """
+
+    params_type: ClassVar = BoostingParams
 
     def __init__(
         self,
@@ -101,22 +105,22 @@ class BoostingTrainer:
         self._threads = threads
         if not examples.classes and len(examples.targets) != 1:
             names = ", ".join(target.name for target in examples.targets)
-            raise RequestError(f"target: {names} are {len(examples.targets)} numbers; allowed for boosting: one")
+            raise RequestError(f"target: {names} are {len(examples.targets)} numbers; allowed for boosting: one number")
         self.reset(params or {}, seed=seed)
 
     @property
     def is_finished(self) -> bool:
-        """Whether ``patience`` ran out."""
+        """Whether the best epoch is ``patience`` epochs ago."""
         return self._progress.is_finished
 
     @property
     def best_epoch(self) -> int | None:
-        """Counted from 1; None before the first finite value."""
+        """Best epoch, counted from 1; None before the first finite value."""
         return self._progress.best_epoch
 
     @property
     def best_value(self) -> float | None:
-        """The metric at the best epoch."""
+        """Metric of the best epoch; None before the first finite value."""
         return self._progress.best_value
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
@@ -131,13 +135,13 @@ class BoostingTrainer:
         goal = self._goal
         self._params = BoostingParams.from_mapping(params)
         self._progress = BestEpochTracker(goal.metric, goal.mode, goal.patience)
-        self._model = self._made(seed)
+        self._model = self._make_model(seed)
         n_columns = goal.examples.inputs[0].shape[1]
         kept = n_kept(self._params.kept_columns, n_columns)
-        self._columns = np.sort(self._ranked[:kept]) if kept < n_columns else np.arange(n_columns)
+        self._columns = np.sort(self._ranking[:kept]) if kept < n_columns else np.arange(n_columns)
 
     @cached_property
-    def _ranked(self) -> NDArray[np.intp]:
+    def _ranking(self) -> NDArray[np.intp]:
         return ranked_columns(self._goal.examples)
 
     def epoch(self) -> dict[str, float]:
@@ -145,11 +149,11 @@ class BoostingTrainer:
         if self.is_finished:
             return {}
         metrics = self.train_epoch()
-        self.judge(metrics)
+        self.finish_epoch(metrics)
         return metrics
 
     def train_epoch(self) -> dict[str, float]:
-        """The first half of :meth:`epoch`: add trees and measure, and leave open what that is worth."""
+        """First half of :meth:`epoch`: add trees and measure, without a decision on the best epoch."""
         from threadpoolctl import threadpool_limits
 
         goal, model = self._goal, self._model
@@ -166,43 +170,47 @@ class BoostingTrainer:
         mae = trained[f"train_mae_{target.name}"] / target.scale
         return {"loss": trained["train_loss"], "mae": mae, **measured}
 
-    def judge(self, metrics: Mapping[str, float]) -> None:
-        """The second half: the trees that were added last count as worth ``metrics``, their own or others."""
+    def finish_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Second half of :meth:`epoch`: record ``metrics`` for the last epoch."""
         self._progress.finish_epoch(metrics)
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
-        """Measure the trees up to the best epoch on one part: ``test_loss`` and so on.
+        """Metrics, such as ``test_loss``, of the trees up to the best epoch on one part of the data.
 
         Raises
         ------
         RequestError
-            If there is no such part; TrainerError if no epoch was trained yet.
+            If there is no such part.
+        TrainerError
+            If no epoch was trained yet.
         """
         check_one_of("part", part, ("train", "val", "test"))
         with self._best_trees():
             return self._measure(part)
 
     def save_predictions(self, folder: Path) -> Path:
-        """Write what the trees up to the best epoch answer for the test part into ``folder``; the path of the arrays.
+        """Write the predictions of the best epoch for the test part into ``folder``; return the path of the arrays.
 
         Raises
         ------
         DataError
-            If there is no test part; TrainerError if no epoch was trained yet.
+            If there is no test part.
+        TrainerError
+            If no epoch was trained yet.
         """
         if len(self._goal.examples.test) == 0:
-            raise DataError("part: 'test' is empty; allowed: a part with examples")
+            raise DataError("part: 'test' has no examples; allowed: a part with examples")
         with self._best_trees():
             return write_predictions(folder, self._goal.predictions_of("test", self._predict("test")))
 
     @contextmanager
     def _best_trees(self) -> Iterator[None]:
         self._progress.check_trained()
-        everything, self._model = self._model, self._first_trees((self.best_epoch or 0) * self._params.trees)
+        all_trees, self._model = self._model, self._first_trees((self.best_epoch or 0) * self._params.trees)
         try:
             yield
         finally:
-            self._model = everything
+            self._model = all_trees
 
     def _first_trees(self, n: int) -> Any:
         model = copy.copy(self._model)
@@ -213,30 +221,30 @@ class BoostingTrainer:
         return self._goal.measure(part, self._predict(part))
 
     def _predict(self, part: str) -> NDArray[np.float32]:
-        """Logarithms (n, classes) of probabilities, or scaled numbers (n, 1)."""
+        """Log-probabilities (n, classes), or scaled numbers (n, 1)."""
         examples = self._goal.examples
         inputs = self._inputs(part)
         if not examples.classes:
             return np.asarray(self._model.predict(inputs), np.float32)[:, None]
-        shares = np.zeros((len(inputs), len(examples.classes)))
-        shares[:, self._model.classes_] = self._model.predict_proba(inputs)
-        return np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
+        probabilities = np.zeros((len(inputs), len(examples.classes)))
+        probabilities[:, self._model.classes_] = self._model.predict_proba(inputs)
+        return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
 
     def _inputs(self, part: str) -> NDArray[np.float32]:
-        """Of the columns that are kept."""
+        """Binned values of the kept columns in one part."""
         rows = getattr(self._goal.examples, part)
-        return np.asarray(self._stepped[np.ix_(rows, self._columns)])
+        return np.asarray(self._binned[np.ix_(rows, self._columns)])
 
     @cached_property
-    def _stepped(self) -> NDArray[np.float32]:
-        """The inputs (n, columns) in at most 255 steps each, which are as many as trees tell apart.
+    def _binned(self) -> NDArray[np.float32]:
+        """Inputs (n, columns) in at most 255 bins each, as many as scikit-learn's trees have.
 
-        Each fit of scikit-learn looks for these steps anew, with weights one quantile at a time, and an epoch is a fit.
+        Without this, scikit-learn would search the bins again in the fit of each epoch, and slowly with weights.
         """
         inputs = self._goal.examples.inputs[0]
-        return np.stack([stepped(column, column[self._goal.examples.train]) for column in inputs.T], axis=1)
+        return np.stack([binned(column, column[self._goal.examples.train]) for column in inputs.T], axis=1)
 
-    def _made(self, seed: int) -> Any:
+    def _make_model(self, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         params, kind = self._params, HistGradientBoostingClassifier

@@ -1,7 +1,7 @@
-"""A trained network in the formats of others: a Keras file of plain layers, and ONNX.
+"""Export of trained networks as a Keras file of standard layers and as ONNX.
 
-Both take examples as they are prepared for the trainer and give probabilities, or numbers in the units of their
-targets, computed in float32.
+Both take examples that are prepared like the training examples, and return probabilities, or numbers in the units of
+their targets, computed in float32.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.load import IMAGE_CLASSES, LoadedNetwork
-from aifs_tune.trainers.models.residual import LEAST_VARIANCE, RUNNING
+from aifs_tune.trainers.load import IMAGE_CLASSIFIERS, LoadedNetwork
+from aifs_tune.trainers.models.residual import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
 from aifs_tune.trainers.network.runtime import keras, tf
 
 KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp")
-"""The trainers whose networks are plain layers of Keras."""
+"""Trainers whose networks consist of standard Keras layers."""
 _OPSET = 18
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
-    """Write the network as ONNX, of any number of examples.
+    """Write the network as ONNX for any number of examples.
 
     Raises
     ------
@@ -41,27 +41,30 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
         raise RequestError(f"ONNX needs tf2onnx ({error}); pip install 'aifs-tune[export]'") from error
     network, targets = loaded.network, loaded.targets
 
-    def answer(*inputs: Any) -> Any:
-        seen = network.seen(inputs[0] if loaded.trainer in IMAGE_CLASSES else inputs)
-        y_pred = network.activation(network.outputs(seen, lambda values: values, is_training=False))
+    def predict(*inputs: Any) -> Any:
+        prepared = network.preprocess(inputs[0] if loaded.trainer in IMAGE_CLASSIFIERS else inputs)
+        y_pred = network.activation(network.outputs(prepared, lambda values: values, is_training=False))
         if not targets:
             return tf.identity(tf.exp(y_pred), "probabilities")
         scales, centres = ([getattr(one, name) for one in targets] for name in ("scale", "centre"))
         return tf.identity(y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32), "values")
 
     signature = [tf.TensorSpec((None, *shape), kind, name) for name, shape, kind in inputs_of(loaded)]
-    traced = tf.function(answer, input_signature=signature, autograph=False)
+    traced = tf.function(predict, input_signature=signature, autograph=False)
     model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=_OPSET)
     model.doc_string, model.graph.doc_string = f"{loaded.trainer} of aifs-tune", ""
-    for value in (*model.graph.input, *model.graph.output):  # what has a running number, so that the file has none
+    for value in (
+        *model.graph.input,
+        *model.graph.output,
+    ):  # replaces a running number, so that the same network gives the same file
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
-    """Name, shape of one example and type of each input."""
+    """Name, shape for one example, and type of each input."""
     shape = loaded.shape
-    if loaded.trainer in IMAGE_CLASSES:
+    if loaded.trainer in IMAGE_CLASSIFIERS:
         return [("images", shape.image, "uint8")]
     if loaded.trainer == "cnn_values":
         return [("images", shape.image, "float32")]
@@ -71,13 +74,14 @@ def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None:
-    """Write the network as a ``.keras`` file of plain layers, which Keras alone reads; ``written_at`` is the time that
-    stands in it.
+    """Write the network as a ``.keras`` file of standard layers, which Keras reads without this package.
+
+    ``written_at`` is the time of saving in the file.
 
     Raises
     ------
     RequestError
-        If its trainer is none of :data:`KERAS`.
+        If its trainer is not one of :data:`KERAS`.
     """
     model = _model(loaded)
     partial = file.with_name(f"partial-{file.name}")
@@ -89,22 +93,23 @@ def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None
 
 
 def _dated(content: bytes, written_at: datetime) -> bytes:
-    """The same archive with one time in it, so that the same network gives the same file."""
+    """Archive with ``written_at`` as its only time, so that the same network gives the same file."""
     buffer = io.BytesIO()
-    numbers: dict[int, int] = {}  # of objects that layers share, which Keras names by where they lie in memory
+    numbers: dict[int, int] = {}  # of shared objects, which Keras names by their memory address
     with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(buffer, "w") as taken:
         for name in sorted(given.namelist()):
-            held = given.read(name)
+            data = given.read(name)
             if name.endswith(".json"):
-                told = json.loads(held, object_hook=lambda found: _numbered(found, numbers))
-                if "date_saved" in told:
-                    told["date_saved"] = f"{written_at:%Y-%m-%d@%H:%M:%S}"
-                held = json.dumps(told).encode()
-            taken.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), held)
+                content_json = json.loads(data, object_hook=lambda found: _numbered(found, numbers))
+                if "date_saved" in content_json:
+                    content_json["date_saved"] = f"{written_at:%Y-%m-%d@%H:%M:%S}"
+                data = json.dumps(content_json).encode()
+            taken.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), data)
     return buffer.getvalue()
 
 
 def _numbered(found: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    """JSON object with a running number instead of a memory address."""
     shared = found.get("shared_object_id")
     return found if shared is None else found | {"shared_object_id": numbers.setdefault(shared, len(numbers) + 1)}
 
@@ -112,10 +117,10 @@ def _numbered(found: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
 def _model(loaded: LoadedNetwork) -> Any:
     if loaded.trainer not in KERAS:
         raise RequestError(
-            f"a Keras file of the {loaded.trainer} would need more than plain layers; allowed: {', '.join(KERAS)}"
+            f"a Keras file of the {loaded.trainer} would need more than standard layers; allowed: {', '.join(KERAS)}"
         )
     name, shape, kind = inputs_of(loaded)[0]
-    keras.backend.clear_session(free_memory=False)  # so that layers have the same names each time
+    keras.backend.clear_session(free_memory=False)  # gives layers the same names each time
     given = keras.Input(shape, dtype=kind, name=name)
     values = keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given
     weights = loaded.network.values()
@@ -155,7 +160,7 @@ def _cnn(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> 
 
 def _mlp(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
     shape = loaded.shape
-    scales = loaded.network.values()["columns.scale"]  # 0 for columns that are left out
+    scales = loaded.network.values()["columns.scale"]  # 0 for unused columns
     values = keras.layers.Rescaling(scales.tolist(), name="kept_columns")(values)
     for layer in range(shape.layers):
         values = _dense(values, shape.units, f"dense{layer}", made, "relu")
@@ -170,7 +175,9 @@ def _residual(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]
         made[norm] = tuple(f"{one.name}.{part}" for part in ("scale", "offset", "mean", "variance"))
         kept = {"padding": "same", "use_bias": False, "name": convolution}
         values = keras.layers.Conv2D(one.after, one.edge, strides=one.stride, **kept)(values)
-        return keras.layers.BatchNormalization(momentum=RUNNING, epsilon=LEAST_VARIANCE, name=norm)(values)
+        return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=norm)(
+            values
+        )
 
     shape = loaded.shape
     values = keras.layers.ReLU()(normal(values, shape.stem))
@@ -184,7 +191,7 @@ def _residual(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]
 
 
 def _dropout(loaded: LoadedNetwork) -> float:
-    """What it trained with, for those who train on."""
+    """Dropout of the training, for continued training in Keras."""
     return float(getattr(loaded.params, "dropout", 0.0))
 
 

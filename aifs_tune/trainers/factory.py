@@ -1,4 +1,4 @@
-"""Trainers by the name that a sweep file gives."""
+"""Construction of the trainer that a sweep file names, and the checks before a sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.function import FunctionTrainer, import_function
-from aifs_tune.trainers.models import cnn as cnn_params
+from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
 from aifs_tune.trainers.protocol import Trainer
@@ -23,54 +23,55 @@ if TYPE_CHECKING:
     from aifs_tune.trainers.fused.fused import FusedTrainer
 
 
-MIN_FUSED_TRIALS = 4
-"""Trials of pbt: with fewer, a quarter of them is less than one."""
+MIN_PBT_TRIALS = 4
+"""Smallest number of trials of ``pbt``: a quarter of fewer is less than one trial."""
 
 
 def find_trainer_entry(spec: SweepSpec) -> TrainerEntry | None:
-    """The trainer of ``spec``; None for an instrument or a lab's own function."""
+    """Registry entry of the trainer of ``spec``; None for an instrument or a function."""
     return None if spec.trainer is None else TRAINERS.get(spec.trainer.name)
 
 
 def heavy_modules(spec: SweepSpec) -> tuple[str, ...]:
-    """What takes long to import and every worker will need; nothing for a lab's own function, or where trials may
-    train in a population."""
+    """Modules that take long to import and that every worker needs.
+
+    Empty for a function, and if trials may be fused: then one process trains several of them.
+    """
     trainer_entry = find_trainer_entry(spec)
-    return (trainer_entry.module,) if trainer_entry is not None and why_not_fused(spec) is not None else ()
+    return trainer_entry.preload if trainer_entry is not None and why_not_fused(spec) is not None else ()
 
 
 def why_not_fused(spec: SweepSpec) -> str | None:
-    """Why no two trials of ``spec`` can or need train in one program; None if they can."""
+    """Reason why trials of ``spec`` are not trained together in one program; None if they can be."""
     wanted = spec.resources.fused_trials
     if wanted == 1 or (wanted == "auto" and not spec.resources.gpu):
-        return "a CPU is kept busy by one trial"
+        return "one trial keeps a CPU busy"
     if spec.resources.gpu == "auto":
-        return "the first trial measures what share of a GPU the others get"
+        return "the first trial measures the share of a GPU for the others"
     if spec.resources.gpu > 1:
-        return "each trial is given several GPUs"
+        return "each trial uses several GPUs"
     if spec.cross_validation is not None:
-        return "trials are of different divisions of the data"
+        return "trials use different splits of the data"
     if spec.search.scheduler == "pbt" or spec.replay:
         return "the parameters of trials change while they train"
     if spec.trainer is None or spec.trainer.name != "cnn":
-        return "only trials of the cnn can share a program"
-    tuned = [
-        name for name in cnn_params.STATIC_PARAMS if name in spec.space and len(set(spec.space[name].extremes)) > 1
-    ]
+        return "only trials of the cnn can be fused"
+    tuned = [name for name in CnnParams.static_params if name in spec.space and len(set(spec.space[name].extremes)) > 1]
     if tuned:
-        return f"trials have different shapes, as {', '.join(tuned)} is tuned"
+        return f"trials have different shapes because {', '.join(tuned)} is tuned"
     if find_spec("jax") is None:
         return "JAX is not installed (pip install 'aifs-tune[population]')"
     return None
 
 
 def check_trainer(spec: SweepSpec) -> None:
-    """Refuse early what no worker could run.
+    """Check before the sweep that its trainer exists and allows its parameters, metrics and options.
 
     Raises
     ------
     RequestError
-        If the sweep names no trainer, an unknown one, or a function that cannot be imported.
+        If the sweep names no trainer or an unknown one, its function cannot be imported, or the trainer does not allow
+        a parameter, a metric or an option of the sweep.
     """
     if spec.trainer is None:
         raise RequestError(
@@ -80,12 +81,15 @@ def check_trainer(spec: SweepSpec) -> None:
     if ":" in spec.trainer.name:
         import_function(spec.trainer.name)
         if spec.trainer.folds > 1:
-            raise RequestError(f"trainer.folds: {spec.trainer.folds} of a function, whose data are its own; allowed: 1")
+            raise RequestError(
+                f"trainer.folds: {spec.trainer.folds} is not allowed: a function reads its own data; allowed: 1"
+            )
     elif spec.trainer.name not in TRAINERS:
         known = ", ".join(TRAINERS)
         raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {known}, module:function")
     else:
-        _check_trainer_entry(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
+        _check_options(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
+        _check_space(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
     _check_changes(spec, spec.trainer.name)
     if spec.resources.fused_trials not in ("auto", 1) and (reason := why_not_fused(spec)) is not None:
         raise RequestError(
@@ -93,16 +97,20 @@ def check_trainer(spec: SweepSpec) -> None:
         )
 
 
-def _check_trainer_entry(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
+def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
+    """Check ``weights``, ``folds`` and the metrics of the objectives."""
     assert spec.trainer is not None
-    if spec.trainer.weights is not None and not trainer_entry.begins_with_weights:
-        others = ", ".join(name for name, one in TRAINERS.items() if one.begins_with_weights)
+    if spec.trainer.weights is not None and not trainer_entry.needs_weights:
+        others = ", ".join(name for name, one in TRAINERS.items() if one.needs_weights)
         raise RequestError(
-            f"trainer.weights: the {name} begins with none, {spec.trainer.weights} came; allowed with: {others}"
+            f"trainer.weights: {spec.trainer.weights} is not allowed: the {name} does not start from weights; "
+            f"allowed for: {others}"
         )
     if spec.trainer.folds > 1 and trainer_entry.kind != "table":
         able = ", ".join(known for known, each in TRAINERS.items() if each.kind == "table")
-        raise RequestError(f"trainer.folds: {spec.trainer.folds} of the {name}; allowed: 1, or trainers {able}")
+        raise RequestError(
+            f"trainer.folds: {spec.trainer.folds} is not allowed for the {name}; allowed: 1, or trainers {able}"
+        )
     metrics = trainer_entry.metrics(spec.data or DataSpec())
     for i, objective in enumerate(spec.objectives):
         if objective.metric not in metrics:
@@ -110,49 +118,57 @@ def _check_trainer_entry(spec: SweepSpec, name: str, trainer_entry: TrainerEntry
             raise RequestError(
                 f"{key}.metric: the {name} does not report {objective.metric!r}; allowed: {', '.join(metrics)}"
             )
+
+
+def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
+    """Check that the trainer has each parameter of the space and allows its values."""
+    assert spec.trainer is not None
     allowed = trainer_entry.parameters(spec.data or DataSpec())
     for key, parameter in spec.space.items():
         if key == SPLIT and spec.cross_validation is not None:
             continue
         if key in trainer_entry.allowed and key not in allowed:
-            what = "numbers, of classes alone" if key in CLASS_LOSS else "classes, of numbers alone"
-            raise RequestError(f"space.{key}: has no effect on {what}; allowed: {', '.join(allowed)}")
+            reason = (
+                "only with classes, not with numbers" if key in CLASS_LOSS else "only with numbers, not with classes"
+            )
+            raise RequestError(f"space.{key}: has an effect {reason}; allowed: {', '.join(allowed)}")
         if key not in allowed:
-            raise RequestError(f"space.{key}: no parameter of the {name}; allowed: {', '.join(allowed)}")
+            raise RequestError(f"space.{key}: the {name} has no such parameter; allowed: {', '.join(allowed)}")
         for value in parameter.extremes:
             allowed[key].take(f"space.{key}", value)
-    if trainer_entry.begins_with_weights:
+    if trainer_entry.needs_weights:
         named = spec.space["backbone"].default_value if "backbone" in spec.space else None
         params = TransferParams.from_mapping({} if named is None else {"backbone": named})
         check_weights(spec.trainer.weights, params.backbone)
 
 
 def _check_changes(spec: SweepSpec, name: str) -> None:
-    """Refuse a population or a schedule where the trainer, or the space, leaves nothing to change."""
+    """Check that a population or a schedule has parameters that can change in a running trial."""
     trainer_entry = find_trainer_entry(spec)
-    is_population = spec.search.scheduler == "pbt"
-    if (is_population or spec.replay) and (trainer_entry is None or not trainer_entry.adaptable):
-        key = "search.scheduler: pbt" if is_population else "replay"
-        able = ", ".join(known for known, each in TRAINERS.items() if each.adaptable)
-        raise RequestError(f"{key}: trials of {name} cannot go on with other parameters; allowed: trainers {able}")
+    is_pbt = spec.search.scheduler == "pbt"
+    if (is_pbt or spec.replay) and (trainer_entry is None or not trainer_entry.is_adaptable):
+        key = "search.scheduler: pbt" if is_pbt else "replay"
+        able = ", ".join(known for known, each in TRAINERS.items() if each.is_adaptable)
+        raise RequestError(f"{key}: parameters cannot change in a running trial of {name}; allowed: trainers {able}")
     if trainer_entry is None:
         return
-    if is_population and spec.search.trials < MIN_FUSED_TRIALS:
-        raise RequestError(
-            f"search.trials: {spec.search.trials} are too few for pbt; allowed: {MIN_FUSED_TRIALS} or more"
-        )
-    changing = [
-        each for each in spec.space.root if each not in trainer_entry.static_params and spec.space[each].type != "fixed"
-    ]
-    if is_population and not changing:
-        can = ", ".join(each for each in trainer_entry.allowed if each not in trainer_entry.static_params)
-        raise RequestError(f"space: nothing is searched that can change in a running trial; allowed: any of {can}")
+    changeable = [each for each in trainer_entry.allowed if each not in trainer_entry.static_params]
+    if is_pbt:
+        if spec.search.trials < MIN_PBT_TRIALS:
+            raise RequestError(
+                f"search.trials: {spec.search.trials} are too few for pbt; allowed: {MIN_PBT_TRIALS} or more"
+            )
+        if all(each in trainer_entry.static_params or spec.space[each].type == "fixed" for each in spec.space.root):
+            raise RequestError(
+                f"space: no searched parameter can change in a running trial; allowed: any of {', '.join(changeable)}"
+            )
     for i, entry in enumerate(spec.replay):
         for each, value in entry.params.items():
             key = f"replay.{i}.params.{each}"
-            if each not in trainer_entry.allowed or each in trainer_entry.static_params:
-                can = ", ".join(known for known in trainer_entry.allowed if known not in trainer_entry.static_params)
-                raise RequestError(f"{key}: cannot change in a running trial of the {name}; allowed: {can}")
+            if each not in changeable:
+                raise RequestError(
+                    f"{key}: cannot change in a running trial of the {name}; allowed: {', '.join(changeable)}"
+                )
             trainer_entry.allowed[each].take(key, value)
 
 
@@ -166,9 +182,28 @@ def make_trainer(
     threads: int | None = None,
     gpu: float = 0.0,
 ) -> Trainer:
-    """The trainer that ``spec`` names; ``data`` is where the prepared data are, ``folds`` where they are in the other
-    divisions on which each epoch is to be measured, ``gpu`` the GPUs, or the part of one, that the process was
-    given."""
+    """Make the trainer that ``spec`` names.
+
+    Parameters
+    ----------
+    spec
+        The sweep.
+    data
+        Folder of the prepared data; None for a function.
+    params, seed
+        Hyperparameters and seed of the first trial.
+    folds
+        Folders of the data in other splits, which measure each epoch as well.
+    threads
+        CPU threads; None for all.
+    gpu
+        GPUs of this process, or the share of one.
+
+    Raises
+    ------
+    RequestError
+        As of :func:`check_trainer`, or if a trainer that needs data gets none.
+    """
     check_trainer(spec)
     assert spec.trainer is not None
     trainer_entry = find_trainer_entry(spec)
@@ -180,9 +215,10 @@ def make_trainer(
     from aifs_tune.data import open_examples, open_images
 
     opened = [open_images(each) if trainer_entry.kind == "images" else open_examples(each) for each in (data, *folds)]
-    given = {"weights": spec.trainer.weights} if trainer_entry.begins_with_weights else {}
-    kind, task = trainer_entry.load(), _task(spec)
-    own, *others = (kind(one, params, seed=seed, threads=threads, devices=gpu or 1, **task, **given) for one in opened)
+    options = _task_options(spec) | {"seed": seed, "threads": threads, "devices": gpu or 1}
+    if trainer_entry.needs_weights:
+        options["weights"] = spec.trainer.weights
+    own, *others = (trainer_entry.trainer_type(one, params, **options) for one in opened)
     if others:
         from aifs_tune.trainers.folded import folded
 
@@ -192,19 +228,20 @@ def make_trainer(
     return made
 
 
-def make_fused_trainer(spec: SweepSpec, images: Path, *, most: int) -> FusedTrainer:
-    """The population that ``spec`` asks for, of at most ``most`` members; see :func:`why_not_fused`."""
+def make_fused_trainer(spec: SweepSpec, images: Path, *, max_size: int) -> FusedTrainer:
+    """Make the fused trainer that ``spec`` asks for, of at most ``max_size`` trials; see :func:`why_not_fused`."""
     from aifs_tune.data import open_images
     from aifs_tune.trainers.fused.fused import FusedTrainer, choose_fused_size
-    from aifs_tune.trainers.models.cnn import cnn_task
 
-    params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in cnn_params.STATIC_PARAMS}
-    task, wanted = cnn_task(open_images(images), **_task(spec)), spec.resources.fused_trials
-    size = min(most, wanted) if isinstance(wanted, int) else choose_fused_size(task, params, most=most)
+    static = CnnParams.static_params
+    params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in static}
+    task, wanted = cnn_task(open_images(images), **_task_options(spec)), spec.resources.fused_trials
+    size = min(max_size, wanted) if isinstance(wanted, int) else choose_fused_size(task, params, max_size=max_size)
     return FusedTrainer(task, params, size=size)
 
 
-def _task(spec: SweepSpec) -> dict[str, Any]:
+def _task_options(spec: SweepSpec) -> dict[str, Any]:
+    """Arguments of a task that the sweep sets."""
     assert spec.trainer is not None
     return {
         "metric": spec.objective.metric,

@@ -1,4 +1,4 @@
-"""Which columns of a table tell something by themselves: those that a trial keeps."""
+"""Selection of the columns of a table that predict the target best on their own."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from numpy.typing import NDArray
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import FloatParameter
 
-KEPT = FloatParameter(
+KEPT_COLUMNS = FloatParameter(
     low=1e-4,
     high=1,
-    description="Share of the columns that are used: those that differ most between classes (or go with a number).",
+    description="Share of the columns in use: those that differ most between classes or correlate with a target.",
 )
+"""Allowed values of the hyperparameter ``kept_columns``."""
 
 
 def ranked_columns(examples: ExampleSet) -> NDArray[np.intp]:
-    """Columns of the one input, shape (columns,), the most telling first.
+    """Columns of the one input, shape (columns,), the most predictive first.
 
-    By the training part alone: for classes the F statistic of an analysis of variance, for numbers the size of the
-    correlation (of several, the largest). Those that never change there come last.
+    Ranked on the training part alone: for classes by the F statistic of an analysis of variance, for numbers by the
+    absolute correlation, the largest of several targets. Constant columns come last.
     """
     from sklearn.feature_selection import f_classif, r_regression
 
     inputs, y_true = examples.inputs[0][examples.train], examples.y_true[examples.train]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of columns that never change
+        warnings.simplefilter("ignore")  # constant columns
         with np.errstate(all="ignore"):
             if examples.classes:
                 strength = f_classif(inputs, y_true)[0]
@@ -37,5 +38,5 @@ def ranked_columns(examples: ExampleSet) -> NDArray[np.intp]:
 
 
 def n_kept(share: float, n_columns: int) -> int:
-    """How many columns ``share`` keeps of so many, at least one."""
+    """Number of columns that ``share`` keeps of ``n_columns``, at least one."""
     return max(1, round(share * n_columns))

@@ -1,4 +1,4 @@
-"""A trainer whose epochs are measured on several folds, for data that are too few for one validation part."""
+"""Trainer that measures each epoch on several folds, for data sets that are too small for one validation part."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from typing import Any, Literal
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.trainers.protocol import Trainer
 
-_MEASURED = "val_"
-"""How the names of metrics begin that are of examples which were not trained on."""
+_VALIDATION = "val_"
+"""Prefix of the metrics that are averaged over the folds."""
 
 
 class FoldedTrainer:
-    """Trains one configuration on K + 1 divisions of the same data, an epoch of each in turn.
+    """Trainer of one configuration on K + 1 splits of the same data, one epoch of each after the other.
 
-    ``own`` is of the division that the sweep asks for, and what a trial leaves behind: its answers, its weights.
-    ``folds`` only measure it: what an epoch reports as ``val_...`` is the mean over them, and that decides which epoch
-    is best, for all of them, and when ``patience`` runs out. So no single validation part is chosen for.
+    The metrics ``val_...`` of an epoch are means over the folds. They decide which epoch is best, for all splits, and
+    when ``patience`` is over, so that the choice does not depend on a single validation part. The first trial starts
+    with :meth:`reset`.
 
-    All are of one trainer of this package, with equal arguments. The first trial begins with :meth:`reset`.
+    Parameters
+    ----------
+    own
+        Trainer on the split of the sweep, whose weights and predictions are those of the trial.
+    folds
+        Trainers on the other splits, of the same class and with equal arguments; they only measure.
     """
 
     def __init__(self, own: Any, folds: Sequence[Any]) -> None:
@@ -29,23 +34,23 @@ class FoldedTrainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether ``patience`` ran out."""
+        """Whether the best epoch is ``patience`` epochs ago."""
         return bool(self._own.is_finished)
 
     @property
     def best_epoch(self) -> int | None:
-        """Counted from 1; None before the first finite value."""
+        """Best epoch, counted from 1; None before the first finite value."""
         found: int | None = self._own.best_epoch
         return found
 
     @property
     def best_value(self) -> float | None:
-        """The metric at the best epoch."""
+        """Metric of the best epoch; None before the first finite value."""
         found: float | None = self._own.best_value
         return found
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """Start a new trial, on each fold with a seed of its own.
+        """Start a new trial; each fold gets its own seed.
 
         Raises
         ------
@@ -57,40 +62,44 @@ class FoldedTrainer:
             trainer.reset(params, seed=(seed + i) % 2**32)
 
     def epoch(self) -> dict[str, float]:
-        """Train an epoch on each division; empty if already finished.
+        """Train an epoch on each split; empty if already finished.
 
-        ``val_...`` are means over the folds, all other metrics those of the sweep's own division.
+        ``val_...`` are means over the folds, all other metrics are those of the sweep's own split.
         """
         if self.is_finished:
             return {}
         metrics, *folds = (trainer.train_epoch() for trainer in self._all)
         for name in metrics:
-            if name.startswith(_MEASURED):
+            if name.startswith(_VALIDATION):
                 metrics[name] = statistics.fmean(fold[name] for fold in folds)
         for trainer in self._all:
-            trainer.judge(metrics)
+            trainer.finish_epoch(metrics)
         return dict(metrics)
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
-        """Measure the best epoch on one part of the sweep's own division: ``test_loss`` and so on.
+        """Metrics, such as ``test_loss``, of the best epoch on one part of the sweep's own split.
 
         Raises
         ------
         DataError
-            If the part is empty; TrainerError if no epoch was trained yet.
+            If the part is empty.
+        TrainerError
+            If no epoch was trained yet.
         """
         found: dict[str, float] = self._own.evaluate(part)
         return found
 
     def save_predictions(self, folder: Path) -> Path:
-        """Write what the best epoch answers for the test part into ``folder``; the path of the arrays."""
+        """Write the predictions of the best epoch for the test part into ``folder``; return the path of the arrays."""
         written: Path = self._own.save_predictions(folder)
         return written
 
 
 class FoldedNetTrainer(FoldedTrainer):
-    """The same of networks, whose running trial can go on elsewhere, or with other parameters. They take turns with
-    the same compiled programs."""
+    """:class:`FoldedTrainer` of networks, whose trials have checkpoints and can change parameters.
+
+    The trainers of all splits use the same compiled programs.
+    """
 
     def __init__(self, own: Any, folds: Sequence[Any]) -> None:
         super().__init__(own, folds)
@@ -98,49 +107,51 @@ class FoldedNetTrainer(FoldedTrainer):
 
     @property
     def timings(self) -> Mapping[str, float]:
-        """Seconds so far by what they went into, of all divisions together."""
+        """Seconds so far of tracing, training and evaluation, summed over all splits."""
         return {name: sum(trainer.timings[name] for trainer in self._all) for name in self._own.timings}
 
     @property
     def gpu_peak_mb(self) -> float | None:
-        """As of :func:`aifs_tune.trainers.network.runtime.gpu_peak_mb`."""
+        """Peak GPU memory; see :func:`aifs_tune.trainers.network.runtime.gpu_peak_mb`."""
         found: float | None = self._own.gpu_peak_mb
         return found
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
-        """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
+        """Whether a trial with ``params`` would drop a program, so that it should start in a new process."""
         return any(trainer.needs_restart(params) for trainer in self._all)
 
     def change(self, params: Mapping[str, Scalar]) -> None:
-        """Go on with other parameters, from the weights that the trial has.
+        """Continue the trial from its current weights with other hyperparameters.
 
         Raises
         ------
         RequestError
-            If a parameter is unknown or not allowed, or makes another program; the trial is as it was.
+            If a hyperparameter is unknown or not allowed, or needs another program; the trial is then unchanged.
         """
         for trainer in self._all:
             trainer.change(params)
 
     def save(self, folder: Path) -> None:
-        """Write the running trial into ``folder``, each fold below it."""
-        for trainer, place in zip(self._all, self._places(folder), strict=True):
-            place.mkdir(exist_ok=True)
-            trainer.save(place)
+        """Write the running trial into ``folder``, and each fold into a folder inside it."""
+        for trainer, path in zip(self._all, self._folders(folder), strict=True):
+            path.mkdir(exist_ok=True)
+            trainer.save(path)
 
     def load(self, folder: Path) -> None:
-        """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
+        """Continue the trial of :meth:`save`, after a reset with parameters of the same shape.
 
         Raises
         ------
         ConflictError
-            If it was written for other data or another shape; TrainerError if the files are damaged.
+            If the files belong to other data or another shape.
+        TrainerError
+            If the files are damaged or of another version.
         """
-        for trainer, place in zip(self._all, self._places(folder), strict=True):
-            trainer.load(place)
+        for trainer, path in zip(self._all, self._folders(folder), strict=True):
+            trainer.load(path)
 
     def save_best(self, folder: Path) -> Path:
-        """Write the best epoch of the sweep's own division into ``folder``; the path of its arrays.
+        """Write the weights of the best epoch on the sweep's own split into ``folder``; return the path of the arrays.
 
         Raises
         ------
@@ -150,10 +161,10 @@ class FoldedNetTrainer(FoldedTrainer):
         written: Path = self._own.save_best(folder)
         return written
 
-    def _places(self, folder: Path) -> list[Path]:
+    def _folders(self, folder: Path) -> list[Path]:
         return [folder, *(folder / f"fold{i}" for i in range(len(self._all) - 1))]
 
 
 def folded(own: Any, folds: Sequence[Any]) -> Trainer:
-    """``own`` measured on ``folds``, which are like it in all but their data."""
+    """Make the folded trainer of ``own`` and ``folds``, which differ in their data alone."""
     return (FoldedNetTrainer if hasattr(own, "save") else FoldedTrainer)(own, folds)

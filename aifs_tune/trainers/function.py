@@ -1,10 +1,10 @@
-"""Any importable Python function as a trainer.
+"""Trainer that calls any importable Python function.
 
-The function is called with the parameters as keyword arguments, or with one dictionary if its only
-required argument is called ``params`` or ``config``. It may also take ``seed`` (int) and ``epochs`` (int).
-It returns the objective as a number, or metrics as a dictionary; or it is a generator that yields either
-after each epoch, so that its learning curve is kept and it can be stopped early. It has no checkpoint:
-interrupted, it runs again from the start. A metric called ``gpu_peak_mb`` says what it took of a GPU.
+The function is called with the parameters as keyword arguments, or with one dictionary if its only required argument
+is ``params`` or ``config``. It may also take ``seed`` (int) and ``epochs`` (int). It returns the objective as a number
+or metrics as a dictionary, or it is a generator that yields either after each epoch, so that its learning curve is
+stored and it can be stopped early. It has no checkpoint: after an interruption it runs again from the start. A metric
+``gpu_peak_mb`` is its peak memory on a GPU.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError, TrainerError
 
 GPU_PEAK = "gpu_peak_mb"
+"""Metric with the peak memory on a GPU in MB of 2**20 bytes."""
 
 
 def import_function(name: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names.
+    """Import the function that ``module:function`` names.
 
     Raises
     ------
     RequestError
-        If the module cannot be imported, or holds no such function.
+        If the module cannot be imported, or has no such function.
     """
     module_name, _, function_name = name.partition(":")
     try:
@@ -39,30 +40,33 @@ def import_function(name: str) -> Callable[..., Any]:
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_"))
-        raise RequestError(f"trainer: {module_name} has no function {function_name!r}; it has: {there or 'none'}")
+        functions = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_"))
+        raise RequestError(
+            f"trainer: {module_name} has no function {function_name!r}; its functions: {functions or 'none'}"
+        )
     return function  # type: ignore[no-any-return]
 
 
 class FunctionTrainer:
-    """Runs a function as a trainer: one epoch a yielded value, or a single epoch for a plain return."""
+    """Trainer of a function: each yielded value is an epoch, or the returned value is the only one."""
 
     def __init__(self, function: Callable[..., Any], *, metric: str, epochs: int) -> None:
         self._function = function
         self._metric = metric
         self._epochs = epochs
-        self._steps: Iterator[Any] | None = None
+        self._epoch_values: Iterator[Any] | None = None
         self._call: Callable[[], Any] | None = None
         self.gpu_peak_mb: float | None = None
-        """The most that it has reported under this name."""
+        """Largest value that the function has reported under this name."""
 
     @property
     def is_finished(self) -> bool:
-        return self._call is None and self._steps is None
+        """Whether the function has returned."""
+        return self._call is None and self._epoch_values is None
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """Prepare a call with these parameters; the function runs in :meth:`epoch`."""
-        self._steps = None
+        """Prepare a call with ``params``; the function runs in :meth:`epoch`."""
+        self._epoch_values = None
         arguments = _arguments(self._function, params, {"seed": seed, "epochs": self._epochs})
         self._call = lambda: self._function(**arguments)
 
@@ -72,21 +76,21 @@ class FunctionTrainer:
         Raises
         ------
         TrainerError
-            If it gave neither a number nor a dictionary of numbers.
+            If the value is neither a number nor a dictionary of numbers.
         """
         if self._call is not None:
             call, self._call = self._call, None
-            answer = call()
-            if not isinstance(answer, Iterator):
-                return self._metrics(answer)
-            self._steps = answer
-        for answer in self._steps or ():
-            return self._metrics(answer)
-        self._steps = None
+            value = call()
+            if not isinstance(value, Iterator):
+                return self._metrics(value)
+            self._epoch_values = value
+        for value in self._epoch_values or ():
+            return self._metrics(value)
+        self._epoch_values = None
         return {}
 
-    def _metrics(self, answer: Any) -> dict[str, float]:
-        pairs = answer if isinstance(answer, Mapping) else {self._metric: answer}
+    def _metrics(self, result: Any) -> dict[str, float]:
+        pairs = result if isinstance(result, Mapping) else {self._metric: result}
         for name, value in pairs.items():
             if not isinstance(value, Real):
                 raise TrainerError(

@@ -1,12 +1,11 @@
-"""Any network of a trial's best epoch, read back from what ``save_best`` wrote, for use outside of a search."""
+"""Loading of trained networks from the files that ``save_best`` wrote, for use outside of a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,46 +14,53 @@ from aifs_tune._util.hashing import Hashes, check_hashes
 from aifs_tune.data.examples import Target
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
+from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
+from aifs_tune.trainers.models.cnn1d import Cnn1dNetwork, Cnn1dParams, Cnn1dShape
+from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesParams, CnnValuesShape
+from aifs_tune.trainers.models.mlp import MlpNetwork, MlpParams, MlpShape
+from aifs_tune.trainers.models.residual import ResidualNetwork, ResidualParams, ResidualShape
+from aifs_tune.trainers.models.rnn import RnnNetwork, RnnParams, RnnShape
+from aifs_tune.trainers.models.transfer import TransferNetwork, TransferParams, TransferShape
 from aifs_tune.trainers.network.images import ImageNetwork
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import Precision, TrainingParams
 from aifs_tune.trainers.network.runtime import resident
+from aifs_tune.trainers.predictions import in_target_units
 
-
-class _Types(NamedTuple):
-    """Where the params, shape and network of a trainer are: a module and the beginning of their names, and the module
-    of the network."""
-
-    params: str
-    begins: str
-    network: str
-
-    def load(self) -> tuple[Any, Any, Any]:
-        """The three types."""
-        params, network = (import_module(f"aifs_tune.trainers.{name}") for name in (self.params, self.network))
-        kinds = [getattr(params, f"{self.begins}{kind}") for kind in ("Params", "Shape")]
-        return kinds[0], kinds[1], getattr(network, f"{self.begins}Network")
-
-
-_TYPES = {
-    "cnn": _Types("cnn_params", "Cnn", "cnn_network"),
-    "residual_cnn": _Types("residual_params", "Residual", "residual"),
-    "transfer": _Types("transfer_params", "Transfer", "transfer"),
-    "mlp": _Types("mlp_params", "Mlp", "mlp"),
-    "rnn": _Types("rnn_params", "Rnn", "rnn"),
-    "cnn1d": _Types("cnn1d_params", "Cnn1d", "cnn1d"),
-    "cnn_values": _Types("cnn_values_params", "CnnValues", "cnn_values"),
+_TYPES: dict[str, tuple[Any, Any, Any]] = {
+    "cnn": (CnnParams, CnnShape, CnnNetwork),
+    "residual_cnn": (ResidualParams, ResidualShape, ResidualNetwork),
+    "transfer": (TransferParams, TransferShape, TransferNetwork),
+    "mlp": (MlpParams, MlpShape, MlpNetwork),
+    "rnn": (RnnParams, RnnShape, RnnNetwork),
+    "cnn1d": (Cnn1dParams, Cnn1dShape, Cnn1dNetwork),
+    "cnn_values": (CnnValuesParams, CnnValuesShape, CnnValuesNetwork),
 }
 NETWORKS = tuple(_TYPES)
-"""The trainers whose weights are those of a network."""
-IMAGE_CLASSES = ("cnn", "residual_cnn", "transfer")
-"""Those of images of 0 to 255 and their classes."""
+"""Trainers whose weights are those of a network."""
+IMAGE_CLASSIFIERS = ("cnn", "residual_cnn", "transfer")
+"""Trainers that classify images with pixel values of 0 to 255."""
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights; ``classes`` or ``targets`` are what it predicts, ``params`` what it trained with,
-    ``facts`` all that ``weights.json`` says."""
+    """A trained network with its weights.
+
+    Parameters
+    ----------
+    trainer
+        Name of the trainer.
+    network
+        The network with the weights of the best epoch.
+    params
+        Hyperparameters that it was trained with.
+    shape
+        Shape of the network.
+    classes, targets
+        Classes or numbers that it predicts; the other of the two is empty.
+    facts
+        Content of ``weights.json``.
+    """
 
     trainer: str
     network: Network
@@ -65,38 +71,49 @@ class LoadedNetwork:
     facts: Mapping[str, Any]
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), for examples
-        that were prepared as those it learnt from.
+        """Predict examples that were prepared like the training examples.
 
-        Images are uint8 (n, height, width, channels); tables one float32 (n, columns); series values
-        (n, steps, channels) and lengths (n,); images of numbers one array (n, height, width, bands).
+        Parameters
+        ----------
+        *inputs
+            Images as one uint8 array (n, height, width, channels); tables as one float32 array (n, columns); series as
+            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands).
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
         """
         stored = tuple(resident(np.array(array)) for array in inputs)
-        raw = stored[0] if self.trainer in IMAGE_CLASSES else stored
+        raw = stored[0] if self.trainer in IMAGE_CLASSIFIERS else stored
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
-        return predicted(y_pred, self.targets)
-
-
-def predicted(y_pred: NDArray[np.float32], targets: tuple[Target, ...]) -> NDArray[np.float32]:
-    """What a network's answers say: of classes probabilities, else numbers in the units of their targets."""
-    if not targets:
-        return np.asarray(np.exp(y_pred), np.float32)
-    centres, scales = (np.array([getattr(target, name) for target in targets]) for name in ("centre", "scale"))
-    return np.asarray(y_pred * scales + centres, np.float32)
+        return in_target_units(y_pred, self.targets)
 
 
 def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Precision | None = None) -> LoadedNetwork:
-    """The network in ``folder``, in the precision it was measured in, or another one.
+    """Load the network of any trainer of :data:`NETWORKS`.
 
-    Built from our own code and plain arrays, so that nothing in the files is executed. ``hashes`` are those of a
-    trial's ``weights``, for a folder that was copied; of one that
-    :func:`~aifs_tune.artifacts.trial_artifacts.kept_weights` gave they
-    have been checked.
+    The network is built from this package's code and plain arrays; nothing in the files is executed.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``weights.npz`` and ``weights.json``.
+    hashes
+        Hashes of the trial's ``weights``, to check a folder that was copied.
+        :func:`~aifs_tune.artifacts.trial_artifacts.kept_weights` has checked the folder that it returns.
+    precision
+        Precision to compute in; None for the precision that the network was measured in.
+
+    Returns
+    -------
+    LoadedNetwork
+        The network, its hyperparameters and what it predicts.
 
     Raises
     ------
     DamagedError
-        If the files are not those of ``hashes``; names the first one and both of its hashes.
+        If the files do not have these ``hashes``; names the first one and both of its hashes.
     TrainerError
         If the files are missing, damaged or do not describe a network.
     """
@@ -105,37 +122,35 @@ def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Preci
     arrays, facts = read_state(folder, WEIGHTS_NAME)
     try:
         trainer = facts.get("trainer", "cnn")
-        params_type, shape_type, network_type = _types_of(trainer)
-        params = _params(facts["params"], params_type)
-        shape = _shape(facts["architecture"], shape_type, params)
+        if not isinstance(trainer, str) or trainer not in _TYPES:
+            raise ValueError(f"trainer {trainer!r} is unknown; allowed: {', '.join(_TYPES)}")
+        params_type, shape_type, network_type = _TYPES[trainer]
+        params = _read_params(facts["params"], params_type)
+        shape = _read_shape(facts["architecture"], shape_type, params)
         classes, targets = tuple(facts["classes"]), tuple(Target(**one) for one in facts.get("targets", ()))
-        told = facts["precision"]
-        if told not in get_args(Precision):
-            raise ValueError(f"precision {told!r} is unknown")
-        network = network_type(shape, *(() if trainer == "rnn" else (precision or told,)))
+        measured_in = facts["precision"]
+        if measured_in not in get_args(Precision):
+            raise ValueError(f"precision {measured_in!r} is unknown")
+        network = network_type(shape, *(() if trainer == "rnn" else (precision or measured_in,)))
     except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
-        raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json: describes no network ({error})") from error
+        raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json does not describe a network ({error})") from error
     if {name: array.shape for name, array in arrays.items()} != network.sizes:
-        raise TrainerError(f"{folder}/{WEIGHTS_NAME}.npz: its arrays are not those of the network in the JSON file")
+        raise TrainerError(
+            f"{folder}/{WEIGHTS_NAME}.npz: its arrays do not fit the network that {WEIGHTS_NAME}.json describes"
+        )
     network.assign(arrays)
     return LoadedNetwork(trainer, network, params, shape, classes, targets, facts)
 
 
-def _types_of(trainer: object) -> tuple[Any, Any, Any]:
-    if not isinstance(trainer, str) or trainer not in _TYPES:
-        raise ValueError(f"trainer {trainer!r} is none of {', '.join(_TYPES)}")
-    return _TYPES[trainer].load()
+def _read_params(stored: Mapping[str, Any], params_type: Any) -> Any:
+    """Hyperparameters that the trainer allows; a file also has inherited ones that it does not allow."""
+    unused = {field.name for field in fields(params_type)} - params_type.allowed.keys()
+    return params_type.from_mapping({name: value for name, value in stored.items() if name not in unused})
 
 
-def _params(told: Mapping[str, Any], params_type: Any) -> Any:
-    """What can be tuned in the trainer: a file also has what its type inherited, and cannot be."""
-    idle = {field.name for field in fields(params_type)} - params_type.allowed.keys()
-    return params_type.from_mapping({name: value for name, value in told.items() if name not in idle})
-
-
-def _shape(described: Mapping[str, Any], shape_type: Any, params: TrainingParams) -> Any:
-    """The shape that the JSON file says: what can be tuned in it is what the params have."""
-    given = dict(described)
+def _read_shape(stored: Mapping[str, Any], shape_type: Any, params: TrainingParams) -> Any:
+    """Shape that ``weights.json`` describes, if it agrees with ``params``."""
+    given = dict(stored)
     if "image" in given:
         given["image"] = tuple(given["image"])
     shape, chosen = shape_type(**given), asdict(params)
@@ -150,34 +165,78 @@ def _shape(described: Mapping[str, Any], shape_type: Any, params: TrainingParams
 
 
 def load_classifier(folder: Path, *, hashes: Hashes | None = None) -> Classifier:
-    """The classifier in ``folder``, in the precision it was measured in; of any other network see
-    :func:`~aifs_tune.trainers.load.load_network`, whose arguments and errors these are.
+    """Load a trained classifier of images.
+
+    It computes in the precision that it was measured in. :func:`~aifs_tune.trainers.load.load_network` loads the
+    networks of all other trainers.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``weights.npz`` and ``weights.json``, as a trainer's ``save_best`` writes them.
+    hashes
+        Hashes of the trial's ``weights``, to check a folder that was copied. Default: no check.
+
+    Returns
+    -------
+    Classifier
+        The classifier, ready to predict.
 
     Raises
     ------
+    DamagedError
+        If the files do not have these ``hashes``.
     TrainerError
-        If the network is not one of classes of images.
+        If the files are missing or damaged, or the network does not classify images.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from aifs_tune.trainers import load_classifier
+    >>> load_classifier(Path("trial_7"))
+    Traceback (most recent call last):
+    aifs_tune.errors.TrainerError: trial_7: weights.json and weights.npz cannot be read ...
+
+    With the files of a trial, ``load_classifier(folder).predict(images)`` returns probabilities of shape (n, classes).
     """
     loaded = load_network(folder, hashes=hashes)
-    if loaded.trainer not in IMAGE_CLASSES:
+    if loaded.trainer not in IMAGE_CLASSIFIERS:
         raise TrainerError(
-            f"{folder}/{WEIGHTS_NAME}.json: is of the {loaded.trainer}; allowed: {', '.join(IMAGE_CLASSES)}, or "
-            "load_network"
+            f"{folder}/{WEIGHTS_NAME}.json: {loaded.trainer} is not allowed; allowed: {', '.join(IMAGE_CLASSIFIERS)}; "
+            "load_network loads every network"
         )
     return Classifier(cast(ImageNetwork, loaded.network), loaded.classes, loaded.params.hyperparameters())
 
 
 class Classifier:
-    """Gives the probabilities of ``classes`` for images that were decoded as those it learnt from."""
+    """Classifier of images that are decoded like the training images."""
 
     def __init__(self, network: ImageNetwork, classes: tuple[str, ...], hyperparameters: Mapping[str, float]) -> None:
         self._network, self._hyperparameters = network, hyperparameters
         self.classes = classes
 
     def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:
-        """Probabilities, shape (n, classes), of uint8 images (n, height, width, channels).
+        """Predict probabilities of the classes.
 
-        With more than one of ``views``, the mean over so many random views of each image, changed as the trial
-        changed training images; see :meth:`~aifs_tune.trainers.network.images.ImageNetwork.probabilities_of_views`.
+        Parameters
+        ----------
+        images
+            uint8, shape (n, height, width, channels).
+        views
+            Random views of each image, 1 to 1000. Above 1, probabilities are averaged over views that are augmented
+            like the training images; see
+            :meth:`~aifs_tune.trainers.network.images.ImageNetwork.probabilities_of_views`.
+        seed
+            Seed of the views, from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, shape (n, classes).
+
+        Raises
+        ------
+        RequestError
+            If the images have another shape or type, or ``views`` or ``seed`` is not allowed.
         """
         return self._network.probabilities_of_views(images, views, hyperparameters=self._hyperparameters, seed=seed)

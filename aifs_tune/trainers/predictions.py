@@ -1,8 +1,8 @@
-"""The names of what trainers measure. Loads nothing heavy."""
+"""Predictions of the test part: names of the metrics, and the files that hold targets and predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,42 +10,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.data.examples import Target
 from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.checkpoint import read_state, write_state
 
 CLASSIFIED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
-"""What is measured on a part of the data where classes are predicted, in this order."""
+"""Metrics of a part of the data where classes are predicted, in this order."""
 
 CLASS_METRICS = ("loss", "accuracy", *(f"val_{name}" for name in CLASSIFIED))
-"""What an epoch of a classifier reports. The first two are of the training passes, the loss weighted."""
+"""Metrics that an epoch of a classifier reports. The first two are of the training batches; that loss is weighted."""
 
 VALUES = ("loss", "r2")
-"""What is measured where numbers are predicted: the mean squared error in units of the targets' spread, and the share
-of the variance that is explained, both averaged over targets."""
+"""Metrics where numbers are predicted: mean squared error in units of the targets' spread, and explained share of the
+variance, both averaged over targets."""
 
 OF_A_TARGET = ("mae", "rmse", "q90", "r2")
-"""Measured for each target in its own unit, as ``val_mae_NAME``: mean absolute error, root of the mean squared error,
-the absolute error that nine in ten stay below, and the share of the variance that is explained."""
+"""Metrics of each target in its own unit, as ``val_mae_NAME``: mean absolute error, root of the mean squared error,
+90 % quantile of the absolute error, and explained share of the variance."""
+
+NAME = "test"
+"""Name of the files of the test part's predictions: ``test.npz`` and ``test.json``."""
 
 
 def value_metrics(targets: Iterable[str]) -> tuple[str, ...]:
-    """What an epoch of a trainer of these numbers reports.
+    """Metrics that an epoch reports where ``targets`` are predicted.
 
-    The first two are of the training passes, ``mae`` in units of the targets' spread.
+    The first two are of the training batches, ``mae`` in units of the targets' spread.
     """
     of_targets = (f"{name}_{target}" for target in targets for name in OF_A_TARGET)
     return ("loss", "mae", *(f"val_{name}" for name in (*VALUES, *of_targets)))
 
 
-NAME = "test"
+def in_target_units(y_pred: NDArray[np.float32], targets: Sequence[Target]) -> NDArray[np.float32]:
+    """Probabilities from a network's log-probabilities, or its scaled numbers in the units of ``targets``."""
+    if not targets:
+        return np.asarray(np.exp(y_pred), np.float32)
+    centres, scales = (np.array([getattr(target, name) for target in targets]) for name in ("centre", "scale"))
+    return np.asarray(y_pred * scales + centres, np.float32)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Truths and answers for ``rows`` (n,) of the prepared data.
+    """Targets and predictions of some examples.
 
-    Of classes: ``truths`` (n,) are indices into ``classes`` and ``answers`` (n, classes) probabilities. Of numbers:
-    both are (n, targets), in the units of the targets.
+    Parameters
+    ----------
+    rows
+        Numbers of the examples in the prepared data, shape (n,).
+    y_true
+        Indices into ``classes``, shape (n,), or numbers in the units of the targets, shape (n, targets).
+    y_pred
+        Probabilities, shape (n, classes), or numbers in the units of the targets, shape (n, targets).
+    classes, targets
+        Names of the classes, or name and unit of each target; the other of the two is empty.
     """
 
     rows: NDArray[np.int32]
@@ -55,20 +72,20 @@ class Predictions:
     targets: tuple[Mapping[str, Any], ...]
 
 
-def write_predictions(folder: Path, found: Predictions) -> Path:
-    """Write them into the existing ``folder``; the path of the arrays."""
-    arrays = {"rows": found.rows, "y_true": found.y_true, "y_pred": found.y_pred}
-    facts = {"classes": list(found.classes), "targets": [dict(target) for target in found.targets]}
+def write_predictions(folder: Path, predictions: Predictions) -> Path:
+    """Write ``predictions`` into the existing ``folder``; return the path of the arrays."""
+    arrays = {"rows": predictions.rows, "y_true": predictions.y_true, "y_pred": predictions.y_pred}
+    facts = {"classes": list(predictions.classes), "targets": [dict(target) for target in predictions.targets]}
     return write_state(folder, NAME, arrays, facts)
 
 
 def read_predictions(folder: Path) -> Predictions:
-    """What :func:`write_predictions` wrote.
+    """Read the files of :func:`write_predictions`.
 
     Raises
     ------
     TrainerError
-        If there is nothing, or it is damaged.
+        If a file is missing or damaged, or another version wrote it.
     """
     arrays, facts = read_state(folder, NAME)
     try:
@@ -80,4 +97,4 @@ def read_predictions(folder: Path) -> Predictions:
             tuple(facts["targets"]),
         )
     except (KeyError, TypeError) as error:
-        raise TrainerError(f"{folder}: {NAME}.npz and {NAME}.json are no answers ({error})") from error
+        raise TrainerError(f"{folder}: {NAME}.npz and {NAME}.json are not predictions ({error})") from error

@@ -1,4 +1,4 @@
-"""The trainer protocol: one object that trains one trial after another, one epoch at a time."""
+"""Protocols of trainers: what a trainer must do, and what it may do in addition."""
 
 from __future__ import annotations
 
@@ -10,124 +10,129 @@ from aifs_tune._util.scalars import Scalar
 
 
 class Trainer(Protocol):
-    """Trains one trial at a time; a worker keeps it and resets it for the next trial.
+    """Trainer of one trial at a time; a worker keeps it and resets it for the next trial.
 
-    Guarantee: after ``reset(params, seed)`` the measurements depend on ``params``, ``seed`` and the data
-    alone, not on the trials before.
+    Guarantee: after ``reset(params, seed)`` the metrics depend only on ``params``, ``seed`` and the data, not on
+    earlier trials.
     """
 
     @property
     def is_finished(self) -> bool:
-        """True once the trainer itself will not train further (patience ran out, the function returned)."""
+        """Whether the trainer has ended the trial: its patience is over, or its function has returned."""
         ...
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """Start a new trial. Keeps the compiled program when ``params`` leave all tensor shapes as they are."""
+        """Start a new trial; keep the compiled program if ``params`` do not change tensor shapes."""
         ...
 
     def epoch(self) -> dict[str, float]:
-        """Train one epoch, evaluate, and return the metrics of this epoch. May block for minutes.
+        """Train one epoch, measure it and return its metrics. May block for minutes.
 
-        Empty, with ``is_finished``, if it turns out that there was nothing more to train.
+        The metrics are empty, and ``is_finished`` is true, if there was nothing left to train.
         """
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A trainer whose running trial can be written to disk and continued by another process.
+    """Trainer whose running trial can be saved, and continued by another process.
 
-    Guarantee: ``load`` of what ``save`` wrote, after a ``reset`` with the same params and seed, continues
-    the measurements as if the trial had never stopped. Files hold plain arrays and JSON, no pickle.
+    Guarantee: after a ``reset`` with the same params and seed, ``load`` of the files of ``save`` continues the trial
+    with the metrics that it would have had without an interruption. Files hold plain arrays and JSON, no pickle.
     """
 
     def save(self, folder: Path) -> None:
-        """Write all that the running trial needs to go on into the existing, empty ``folder``."""
+        """Write the running trial into the existing, empty ``folder``."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Continue from what ``save`` wrote."""
+        """Continue the trial from the files of ``save``."""
         ...
 
     def save_best(self, folder: Path) -> Path:
-        """Write the weights of the best epoch so far into the existing ``folder``; return the file."""
+        """Write the weights of the best epoch so far into the existing ``folder``; return the path of the file."""
         ...
 
 
 @runtime_checkable
 class Evaluating(Protocol):
-    """A trainer that measures its best epoch on any part of the data."""
+    """Trainer that measures its best epoch on any part of the data."""
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
-        """``test_loss`` and so on.
+        """Metrics of the best epoch on ``part``, such as ``test_loss``.
 
         Raises
         ------
         DataError
-            If the part is empty; TrainerError if no epoch was trained yet.
+            If the part is empty.
+        TrainerError
+            If no epoch was trained yet.
         """
         ...
 
 
 @runtime_checkable
 class SavesPredictions(Protocol):
-    """A trainer that says what its best epoch answers for the test part."""
+    """Trainer that writes the predictions of its best epoch for the test part."""
 
     def save_predictions(self, folder: Path) -> Path:
-        """Write truths and answers into the existing ``folder`` as ``test.npz`` and ``test.json``; the path of the
-        first. See :func:`aifs_tune.trainers.predictions.write_predictions`.
+        """Write targets and predictions into the existing ``folder``; return the path of ``test.npz``.
+
+        See :func:`aifs_tune.trainers.predictions.write_predictions`.
 
         Raises
         ------
         DataError
-            If there is no test part; TrainerError if no epoch was trained yet.
+            If there is no test part.
+        TrainerError
+            If no epoch was trained yet.
         """
         ...
 
 
 @runtime_checkable
 class Adaptable(Protocol):
-    """A trainer whose running trial can go on with other parameters.
+    """Trainer whose running trial can continue with other parameters.
 
-    Guarantee: the next epoch trains with ``params`` from the weights that the trial has; with the params that it has
-    already, nothing changes.
+    Guarantee: the next epoch trains with ``params`` from the current weights; a change to the current params changes
+    nothing.
     """
 
     def change(self, params: Mapping[str, Scalar]) -> None:
-        """Go on with ``params``, which are complete: what is absent has its default.
+        """Continue with ``params``; a missing parameter gets its default.
 
         Raises
         ------
         RequestError
-            If a parameter is unknown or not allowed, or a tensor shape would change; the trial is as it was.
+            If a parameter is unknown or not allowed, or changes a tensor shape; the trial is then unchanged.
         """
         ...
 
 
 @runtime_checkable
 class ReportsTimings(Protocol):
-    """A trainer that says what its time goes into."""
+    """Trainer that reports where its time goes."""
 
     @property
     def timings(self) -> Mapping[str, float]:
-        """Seconds since it was made, by what they went into: ``trace``, ``train`` and ``evaluate``."""
+        """Seconds of ``trace``, ``train`` and ``evaluate`` since the trainer was made."""
         ...
 
 
 @runtime_checkable
 class ReportsGpuMemory(Protocol):
-    """A trainer that says what it takes of a GPU."""
+    """Trainer that reports its memory on a GPU."""
 
     @property
     def gpu_peak_mb(self) -> float | None:
-        """The most that it has allocated there since it was made, in MB of 2**20 bytes; None if it is not known."""
+        """Peak GPU memory since the trainer was made, in MB of 2**20 bytes; None if it is unknown."""
         ...
 
 
 @runtime_checkable
 class NeedsRestart(Protocol):
-    """A trainer whose process cannot give back all that it takes, and has to be replaced at times."""
+    """Trainer whose process cannot free all of its memory and must sometimes be replaced."""
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
-        """Whether a trial with these params should better begin in a new process."""
+        """Whether a trial with ``params`` should start in a new process."""
         ...

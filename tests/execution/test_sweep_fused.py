@@ -63,7 +63,7 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
     from aifs_tune.trainers.models.cnn import cnn_task
 
     task = cnn_task(open_images(prepare_images(result.study.spec.data).location), precision="float32")
-    member = FusedTrainer(task, result.best.params, size=1).member()
+    member = FusedTrainer(task, result.best.params, size=1).trial_trainer()
     for trial in result.study.all_trials()[:3]:
         member.reset(trial.params, seed=trial.seed)
         for measured in result.study.curve(trial):
@@ -145,8 +145,8 @@ def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):
     def spec(*more: str) -> aifs_tune.config.sweep.SweepSpec:
         return aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=[*FIXED, *more]).spec
 
-    assert why_not_fused(spec()) == "a CPU is kept busy by one trial"
+    assert why_not_fused(spec()) == "one trial keeps a CPU busy"
     assert why_not_fused(spec("resources.gpu=1")) is None
     assert why_not_fused(spec("resources.gpu=1", "resources.fused_trials=1")) is not None
     assert why_not_fused(spec("resources.fused_trials=4")) is None
-    assert "measures what share of a GPU" in str(why_not_fused(spec("resources.gpu=auto", "resources.fused_trials=4")))
+    assert "measures the share of a GPU" in str(why_not_fused(spec("resources.gpu=auto", "resources.fused_trials=4")))

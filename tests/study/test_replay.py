@@ -81,12 +81,12 @@ def test_a_population_that_is_none_is_refused(wrong, said):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"trainer": "math:sqrt"}, "search.scheduler: pbt: trials of math:sqrt cannot go on with other parameters; al"),
+        ({"trainer": "math:sqrt"}, "search.scheduler: pbt: parameters cannot change in a running trial of math:sqrt"),
         ({"trainer": "boosting"}, "search.scheduler: pbt: trials of boosting cannot .*; allowed: trainers cnn, .*mlp"),
         ({"search": {"trials": 3}}, "search.trials: 3 are too few for pbt; allowed: 4 or more"),
         (
             {"space": {"units": {"type": "choice", "choices": [8, 16]}, "dropout": 0.1}},
-            "space: nothing is searched that can change in a running trial; allowed: any of learning_rate, momentum",
+            "space: no searched parameter can change in a running trial; allowed: any of learning_rate, momentum",
         ),
         (
             {"trainer": "cnn", "resources": {"fused_trials": 4}},
@@ -105,8 +105,8 @@ def test_what_cannot_be_a_population_is_refused_before_anything_runs(wrong, said
         ({"zoom": 0.1}, "mlp", "replay.0.params.zoom: cannot change in a running trial of the mlp; allowed: learning_"),
         ({"layers": 1}, "mlp", "replay.0.params.layers: cannot change in a running trial of the mlp; allowed: learni"),
         ({"dropout": 2.0}, "mlp", "replay.0.params.dropout: 2.0 is not allowed; allowed: a number from 0"),
-        ({"x": 1.0}, "math:sqrt", "replay: trials of math:sqrt cannot go on with other parameters"),
-        ({"l2": 1.0}, "boosting", "replay: trials of boosting cannot go on with other parameters"),
+        ({"x": 1.0}, "math:sqrt", "replay: parameters cannot change in a running trial of math:sqrt"),
+        ({"l2": 1.0}, "boosting", "replay: parameters cannot change in a running trial of boosting"),
     ],
 )
 def test_a_schedule_of_what_cannot_change_is_refused_before_anything_runs(params, trainer, said):

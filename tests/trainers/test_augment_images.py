@@ -13,7 +13,7 @@ from test_augment import changed, picture
 from aifs_tune.trainers.augment import jax as stacked_changes
 from aifs_tune.trainers.augment import tensorflow as image_changes
 from aifs_tune.trainers.augment.jax import Effects
-from aifs_tune.trainers.augment.tensorflow import cut_and_pasted
+from aifs_tune.trainers.augment.tensorflow import cutmix
 from aifs_tune.trainers.fused.jax_runtime import jax, jnp
 from aifs_tune.trainers.network.params import ERASED_AREA
 from aifs_tune.trainers.network.runtime import tf
@@ -48,9 +48,9 @@ def test_blur_is_gaussian_between_mirrors_and_keeps_the_light(shape: tuple[int, 
 def test_quarter_turns_change_no_pixel(quarters: int) -> None:
     square, oblong = picture(3, 8, 8), picture(3, 5, 8)
     told = np.full(3, quarters, np.int32)
-    np.testing.assert_array_equal(both("turned", square, told), np.rot90(square, quarters, (1, 2)))
+    np.testing.assert_array_equal(both("rotated_90", square, told), np.rot90(square, quarters, (1, 2)))
     halves = np.rot90(oblong, 2 * (quarters in (1, 2)), (1, 2))
-    np.testing.assert_array_equal(both("turned", oblong, told), halves)
+    np.testing.assert_array_equal(both("rotated_90", oblong, told), halves)
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 6)])
@@ -102,12 +102,12 @@ def test_pasting_takes_from_the_image_before_and_says_how_much() -> None:
 
 
 def cut_by_tensorflow(images: Array, alpha: float) -> tuple[Any, Any]:
-    return cut_and_pasted(tf.constant(images), tf.constant(alpha), tf.constant([3, 4], tf.int64))
+    return cutmix(tf.constant(images), tf.constant(alpha), tf.constant([3, 4], tf.int64))
 
 
 def cut_by_jax(images: Array, alpha: float) -> tuple[Any, Any]:
     hyperparameters = {"mixup": jnp.zeros(()), "cutmix": jnp.asarray(alpha)}
-    return stacked_changes.mixed(jnp.asarray(images), hyperparameters, jax.random.key(3), Effects(is_cut=True))
+    return stacked_changes.mixed(jnp.asarray(images), hyperparameters, jax.random.key(3), Effects(has_cutmix=True))
 
 
 @pytest.mark.parametrize("cut", [cut_by_tensorflow, cut_by_jax])

@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, log_loss
 from small_tables import clouds, planes
 
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.trainers.boosting import BoostingTrainer, stepped
+from aifs_tune.trainers.boosting import BoostingTrainer, binned
 from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
 
@@ -62,7 +62,7 @@ def test_patience_ends_a_trial() -> None:
 
 def test_what_is_not_allowed_is_refused() -> None:
     with pytest.raises(
-        RequestError, match=r"'dropout': 0\.5 is for no parameter of the boosting; allowed: learning_rate"
+        RequestError, match=r"'dropout': 0\.5 is not a parameter of the boosting; allowed: learning_rate"
     ):
         BoostingTrainer(clouds(), {"dropout": 0.5})
     with pytest.raises(RequestError, match="leaves: 1 is not allowed"):
@@ -87,10 +87,10 @@ def test_many_different_values_are_told_apart_as_scikit_learn_does() -> None:
 def test_steps_keep_the_order_and_hold_equally_many() -> None:
     random = np.random.default_rng(0)
     training, column = (random.normal(size=n).astype(np.float32) ** 3 for n in (2000, 500))
-    steps, there = stepped(column, training), stepped(training, training)
+    steps, there = binned(column, training), binned(training, training)
     assert np.all(np.diff(steps[np.argsort(column)]) >= 0)
     counts = np.unique(there, return_counts=True)[1]
     assert len(counts) == 255
     assert counts.max() - counts.min() <= 1
     few = np.repeat(np.arange(255, dtype=np.float32), 4)
-    assert stepped(column, few) is column
+    assert binned(column, few) is column

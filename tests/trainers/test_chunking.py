@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aifs_tune.trainers.network import devices as pace
+from aifs_tune.trainers.network import devices
 from aifs_tune.trainers.network.devices import CALL_S, ChunkSizer
 
 
@@ -18,7 +18,7 @@ class Clock:
 @pytest.mark.parametrize("batch_s", [0.001, 0.06, 0.3])
 def test_calls_come_to_take_what_they_should(monkeypatch: pytest.MonkeyPatch, batch_s: float) -> None:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(devices, "time", clock)
     found = []
     for first, last in ChunkSizer().slices(2000):
         clock.now += batch_s * (last - first)
@@ -32,7 +32,7 @@ def test_calls_come_to_take_what_they_should(monkeypatch: pytest.MonkeyPatch, ba
 
 def test_a_first_call_that_compiles_does_not_slow_down_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(devices, "time", clock)
     calls = 0
     for first, last in ChunkSizer().slices(1000):
         clock.now += 0.001 * (last - first) + (2.0 if first == 0 else 0)

@@ -49,7 +49,7 @@ def test_a_whole_number_becomes_a_float_where_one_is_wanted() -> None:
     assert type(CnnParams(filters=8.0).filters) is int  # type: ignore[arg-type]
 
 
-def test_knobs_are_all_that_leaves_the_shape_as_it_is() -> None:
+def test_hyperparameters_of_a_step_are_all_that_leave_the_shape_as_it_is() -> None:
     params = CnnParams()
     numbers = [name for name in params.hyperparameters() if type(vars(params)[name]) is not bool]
     changed = CnnParams(**{name: vars(params)[name] / 2 for name in numbers})

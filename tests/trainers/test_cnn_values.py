@@ -272,9 +272,7 @@ def test_the_network_is_the_cnn_on_other_numbers() -> None:
 
 def test_wrong_requests_are_named(tmp_path: Path) -> None:
     examples = frames()
-    with pytest.raises(
-        RequestError, match=r"'colour': 1 is for no parameter of the cnn_values; allowed: learning_rate"
-    ):
+    with pytest.raises(RequestError, match=r"'colour': 1 is not a parameter of the cnn_values; allowed: learning_rate"):
         CnnValuesTrainer(examples, {"colour": 1})
     with pytest.raises(RequestError, match=r"loss: 'l4' is not .*; allowed: .*mse"):
         CnnValuesTrainer(examples, {"loss": "l4"})

@@ -28,7 +28,7 @@ for devices in (1, 2):
     trainer = CnnTrainer(blobs(), params, seed=1, precision="float32", devices=devices)
     told[f"epochs{devices}"] = [trainer.epoch() for _ in range(3)]
     told[f"test{devices}"] = trainer.evaluate("test")
-    told[f"weights{devices}"] = [float(np.abs(v).sum()) for v in trainer._program.network.values().values()]
+    told[f"weights{devices}"] = [float(np.abs(v).sum()) for v in trainer._train_function.network.values().values()]
 trainer.reset(params, seed=1)
 told["again"] = [trainer.epoch() for _ in range(2)]
 folder = Path(sys.argv[2])
@@ -66,5 +66,5 @@ def test_a_trial_on_two_devices_measures_what_it_does_on_one(tmp_path: Path) -> 
 
 
 def test_more_devices_than_there_are_are_refused() -> None:
-    with pytest.raises(RequestError, match="devices: 7 are asked for, TensorFlow sees"):
+    with pytest.raises(RequestError, match="devices: 7 is not allowed; TensorFlow finds"):
         Devices(7)

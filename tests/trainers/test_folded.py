@@ -199,7 +199,10 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
     ("trainer", "message"),
     [
         ({"name": "cnn", "folds": 5}, "trainer.folds: 5 of the cnn; allowed: 1, or trainers mlp, boosting"),
-        ({"name": "math:sqrt", "folds": 2}, "trainer.folds: 2 of a function, whose data are its own; allowed: 1"),
+        (
+            {"name": "math:sqrt", "folds": 2},
+            "trainer.folds: 2 is not allowed: a function reads its own data; allowed: 1",
+        ),
     ],
 )
 def test_trainers_without_folds_are_named(trainer: dict[str, Any], message: str) -> None:

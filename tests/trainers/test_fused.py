@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +17,13 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.fused import fused as fused_module
-from aifs_tune.trainers.fused.fused import FusedMember, FusedTrainer, choose_fused_size, images_per_second, make_stack
+from aifs_tune.trainers.fused.fused import (
+    FusedTrainer,
+    FusedTrialTrainer,
+    choose_fused_size,
+    images_per_second,
+    make_stack,
+)
 from aifs_tune.trainers.load import load_classifier
 from aifs_tune.trainers.models.cnn import CnnTrainer, cnn_task
 from aifs_tune.trainers.protocol import Trainer
@@ -30,8 +35,8 @@ Curve = list[dict[str, float]]
 
 
 @cache
-def compiled(size: int, copy: int = 0) -> FusedTrainer:
-    """A population for any test: compiling one takes longer than most tests of it. Copies share nothing."""
+def compiled(size: int) -> FusedTrainer:
+    """A fused trainer for any test: compiling one takes longer than most tests of it."""
     return FusedTrainer(TASK, SMALL_NET, size=size)
 
 
@@ -61,8 +66,9 @@ class TestMember(TrainerContract):
         emptied(other)
 
     def make(self) -> Trainer:
-        """The second one of a test is of another population, as in another process."""
-        return self.made.pop(0).member()
+        """The second one of a test is of another fused trainer, as in another process."""
+        self.made.append(FusedTrainer(TASK, SMALL_NET, size=2))
+        return self.made.pop(0).trial_trainer()
 
 
 @pytest.mark.soak
@@ -71,17 +77,19 @@ class TestMemberWithMomentum(TrainerContract):
     second: ClassVar = SMALL_NET | {"optimizer": "sgd", "momentum": 0.5}
 
     def make(self) -> Trainer:
-        return FusedTrainer(cnn_task(blobs(n_classes=2), metric="val_loss", mode="min"), self.first, size=1).member()
+        return FusedTrainer(
+            cnn_task(blobs(n_classes=2), metric="val_loss", mode="min"), self.first, size=1
+        ).trial_trainer()
 
 
 def together(
-    members: list[FusedMember], trials: list[tuple[Mapping[str, Scalar], int]], epochs: int = 3
+    members: list[FusedTrialTrainer], trials: list[tuple[Mapping[str, Scalar], int]], epochs: int = 3
 ) -> list[Curve]:
     """The curves of trials that train at the same time."""
     for member, (params, seed) in zip(members, trials, strict=True):
         member.reset(params, seed=seed)
 
-    def run(member: FusedMember) -> Curve:
+    def run(member: FusedTrialTrainer) -> Curve:
         return [member.epoch() for _ in range(epochs)]
 
     with ThreadPoolExecutor(len(members)) as threads:
@@ -89,7 +97,7 @@ def together(
 
 
 def alone(params: Mapping[str, Scalar], seed: int, epochs: int = 3) -> Curve:
-    member = compiled(1).member()
+    member = compiled(1).trial_trainer()
     try:
         return together([member], [(params, seed)], epochs)[0]
     finally:
@@ -114,7 +122,7 @@ TRIALS: list[tuple[Mapping[str, Scalar], int]] = [
 @pytest.mark.soak
 def test_each_member_measures_what_it_would_alone() -> None:
     fused_trainer = FusedTrainer(TASK, SMALL_NET, size=4)
-    curves = together([fused_trainer.member() for _ in range(4)], TRIALS)
+    curves = together([fused_trainer.trial_trainer() for _ in range(4)], TRIALS)
     for curve, (params, seed) in zip(curves, TRIALS, strict=True):
         assert_close(curve, alone(params, seed))
     assert len({curve[0]["loss"] for curve in curves}) == 4
@@ -125,15 +133,14 @@ def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
     params = SMALL_NET | STILL | {"optimizer": optimizer, "weight_decay": 1e-2, "kernel_size": 2}
     trainer = CnnTrainer(IMAGES, params, seed=5, precision="float32", threads=1)
     expected = [trainer.epoch() for _ in range(3)]
-    member = FusedTrainer(TASK, params, size=3).member()
+    member = FusedTrainer(TASK, params, size=3).trial_trainer()
     member.reset(params, seed=5)
     assert_close([member.epoch() for _ in range(3)], expected, 1e-3)
 
 
 @pytest.mark.soak
 def test_mixed_precision_is_near_float32() -> None:
-    """Takes longer than all others of this file where the processor has no bfloat16."""
-    member = FusedTrainer(cnn_task(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).member()
+    member = FusedTrainer(cnn_task(IMAGES, precision="mixed_bfloat16"), SMALL_NET, size=2).trial_trainer()
     member.reset(MOVING, seed=1)
     mixed, exact = [member.epoch() for _ in range(3)], alone(MOVING, 1)
     assert mixed != exact
@@ -141,12 +148,12 @@ def test_mixed_precision_is_near_float32() -> None:
 
 
 def test_a_place_is_filled_again_without_compiling(pair: FusedTrainer) -> None:
-    members = [pair.member(), pair.member()]
+    members = [pair.trial_trainer(), pair.trial_trainer()]
     together(members, TRIALS[:2])
     traces = pair.n_traces
     members[0].release()
     with pytest.raises(RequestError, match="release one"):
-        _ = [pair.member() for _ in range(2)]
+        _ = [pair.trial_trainer() for _ in range(2)]
     members[1].reset(MOVING, seed=9)
     assert_close([members[1].epoch() for _ in range(2)], alone(MOVING, 9, 2))
     assert pair.n_traces == traces
@@ -156,7 +163,7 @@ def test_a_place_is_filled_again_without_compiling(pair: FusedTrainer) -> None:
 def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_module, "GATHER_S", 0.01)
     fused_trainer = FusedTrainer(TASK, SMALL_NET, size=2)
-    early, late = fused_trainer.member(), fused_trainer.member()
+    early, late = fused_trainer.trial_trainer(), fused_trainer.trial_trainer()
     early.reset(MOVING, seed=1)
     late.reset(MOVING, seed=2)
     curve = [late.epoch()]
@@ -167,7 +174,7 @@ def test_a_late_member_is_not_waited_for_and_misses_nothing(monkeypatch: pytest.
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(pair: FusedTrainer) -> None:
-    members = [pair.member(), pair.member()]
+    members = [pair.trial_trainer(), pair.trial_trainer()]
     wild, calm = together(members, [(MOVING | {"learning_rate": 1000.0, "optimizer": "adam"}, 1), TRIALS[0]])
     assert not math.isfinite(wild[-1]["val_loss"]) or wild[-1]["val_loss"] > 100
     assert_close(calm, alone(*TRIALS[0]))
@@ -178,9 +185,9 @@ def test_a_member_that_diverges_leaves_the_others_alone(pair: FusedTrainer) -> N
 def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(
     monkeypatch: pytest.MonkeyPatch, pair: FusedTrainer
 ) -> None:
-    members = [pair.member(), pair.member()]
+    members = [pair.trial_trainer(), pair.trial_trainer()]
     with monkeypatch.context() as broken:
-        broken.setattr(pair.stack, "train", lambda passes: 1 / 0)
+        broken.setattr(pair.stack, "train", lambda epochs: 1 / 0)
         for member in members:
             member.reset(MOVING, seed=1)
         with ThreadPoolExecutor(2) as threads:
@@ -191,15 +198,15 @@ def test_a_pass_that_fails_fails_for_all_and_for_that_epoch_only(
 
 
 def test_another_shape_is_refused() -> None:
-    member = FusedTrainer(TASK, SMALL_NET, size=1).member()
-    with pytest.raises(RequestError, match="filters: 5 is not allowed; allowed: 4, the population's"):
+    member = FusedTrainer(TASK, SMALL_NET, size=1).trial_trainer()
+    with pytest.raises(RequestError, match="filters: 5 is not allowed; allowed: 4, as in all fused trials"):
         member.reset(SMALL_NET | {"filters": 5}, seed=1)
     with pytest.raises(RequestError, match="size: 0 is not allowed"):
         FusedTrainer(TASK, SMALL_NET, size=0)
 
 
 def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: FusedTrainer) -> None:
-    member = pair.member()
+    member = pair.trial_trainer()
     member.reset(SMALL_NET, seed=1)
     curve = [member.epoch() for _ in range(4)]
     member.save_best(tmp_path)
@@ -209,9 +216,9 @@ def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Fused
     assert measured["val_macro_f1"] == pytest.approx(best)
 
 
-def test_patience_ends_a_member_and_the_others_go_on(pair: FusedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair, "task", replace(pair.task, patience=1))
-    stuck, other = pair.member(), pair.member()
+def test_patience_ends_a_member_and_the_others_go_on() -> None:
+    fused_trainer = FusedTrainer(cnn_task(IMAGES, patience=1), SMALL_NET, size=2)
+    stuck, other = fused_trainer.trial_trainer(), fused_trainer.trial_trainer()
     stuck.reset(SMALL_NET | {"learning_rate": 1e-12}, seed=1)
     other.reset(SMALL_NET, seed=1)
     with ThreadPoolExecutor(2) as threads:
@@ -222,5 +229,5 @@ def test_patience_ends_a_member_and_the_others_go_on(pair: FusedTrainer, monkeyp
 
 
 def test_on_a_cpu_one_trial_is_enough() -> None:
-    assert choose_fused_size(TASK, SMALL_NET, most=64) == 1
+    assert choose_fused_size(TASK, SMALL_NET, max_size=64) == 1
     assert images_per_second(make_stack(TASK, SMALL_NET, 2), TASK, SMALL_NET, at_least_s=0.01) > 0

@@ -62,7 +62,9 @@ def test_every_weight_of_pytorch_finds_its_place(tmp_path: Path) -> None:
     used = [value for name, value in given.items() if not name.endswith(tuple(unused))]
     assert sorted(float(value.sum()) for value in used) == pytest.approx(sorted(float(v.sum()) for v in found.values()))
     (tmp_path / "text.weights.h5").write_text("no weights")
-    with pytest.raises(RequestError, match=r"does not fit the backbone efficientnet_lite0 \(.*trainers.imagenet eff"):
+    with pytest.raises(
+        RequestError, match=r"does not fit the backbone efficientnet_lite0 \(.*trainers.models.imagenet eff"
+    ):
         network.read(tmp_path / "text.weights.h5")
 
 
@@ -76,7 +78,10 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         read_tensors()
     for line in (["imagenet"], ["imagenet", "lite.h5"]):
         monkeypatch.setattr(sys, "argv", line)
-        with pytest.raises(SystemExit, match=r"FILE, whose name ends in .weights.h5"):
+        with pytest.raises(
+            SystemExit,
+            match=r"Usage: python -m aifs_tune.trainers.models.imagenet FILE, whose name ends in .weights.h5",
+        ):
             main()
     monkeypatch.setattr(sys, "argv", ["imagenet", "lite.weights.h5"])
     with pytest.raises(SystemExit, match="pip install torch"):

@@ -34,7 +34,7 @@ def test_predicts_as_the_trainer_did(folder: Path) -> None:
 
 def test_the_json_says_what_it_is_from(folder: Path) -> None:
     facts = json.loads((folder / "weights.json").read_text())
-    assert facts["version"] == 1
+    assert facts["version"] == 2
     assert facts["params"]["filters"] == 4
     assert facts["architecture"]["image"] == [16, 16, 3]
     assert (facts["epoch"], facts["metric"], facts["fingerprint"]) == (1, "val_macro_f1", IMAGES.fingerprint)
@@ -53,7 +53,7 @@ def test_a_description_of_no_network_is_refused(folder: Path, tmp_path: Path, ch
     arrays, facts = read_state(folder, "weights")
     facts = {name: fact for name, fact in facts.items() if name not in ("version", "sha256")}
     write_state(tmp_path, "weights", arrays, facts | change)
-    with pytest.raises(TrainerError, match=r"weights\.json: describes no network"):
+    with pytest.raises(TrainerError, match=r"weights\.json does not describe a network"):
         load_classifier(tmp_path)
 
 
@@ -62,5 +62,5 @@ def test_arrays_of_another_network_are_refused(folder: Path, tmp_path: Path) -> 
     del arrays["dense.bias"]
     facts = {name: fact for name, fact in facts.items() if name not in ("version", "sha256")}
     write_state(tmp_path, "weights", arrays, facts)
-    with pytest.raises(TrainerError, match="its arrays are not those of the network"):
+    with pytest.raises(TrainerError, match="its arrays do not fit the network"):
         load_classifier(tmp_path)

@@ -32,10 +32,10 @@ def prepared(inputs: Array, labels: Array, weights: Array, seed: int = 0, **give
 
 
 def costs(logits: Array, labels: Array, **given: float) -> Array:
-    """Of the TensorFlow lesson, held against the JAX one."""
+    """Loss of TensorFlow and of JAX."""
     _, y_true = prepared(np.zeros((len(labels), 1), np.float32), labels, np.ones(len(labels), np.float32))
     ours = np.array(ClassificationLoss().losses(tf.constant(logits), y_true, hyperparameters(**given)))
-    theirs = stacked.costs(jnp.asarray(logits), jnp.asarray(labels), PLAIN | given)
+    theirs = stacked.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), PLAIN | given)
     np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-5, atol=1e-6)
     return ours
 
@@ -77,7 +77,7 @@ def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: 
     assert share.min() >= 0.5
     # the larger part of Beta(a, a): its square distance from a half is the variance 1 / (4 (2 a + 1))
     assert ((share - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
-    drawn = np.array(stacked_changes.near_share(n, jnp.asarray(alpha), jax.random.key(0)))
+    drawn = np.array(stacked_changes.larger_share(n, jnp.asarray(alpha), jax.random.key(0)))
     assert ((drawn - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
     logits = np.random.default_rng(2).normal(size=(n, 3)).astype(np.float32)
     loss = ClassificationLoss().losses(
@@ -92,7 +92,9 @@ def test_with_both_mixings_each_takes_a_half() -> None:
     labels, weights = np.zeros(600, np.int32), np.ones(600, np.float32)
     ours, (*_, share, _, _) = prepared(images, labels, weights, mixup=1.0, cutmix=1.0)
     told = {"mixup": jnp.asarray(1.0), "cutmix": jnp.asarray(1.0)}
-    theirs, _ = stacked_changes.mixed(jnp.asarray(images), told, jax.random.key(0), Effects(is_mixed=True, is_cut=True))
+    theirs, _ = stacked_changes.mixed(
+        jnp.asarray(images), told, jax.random.key(0), Effects(has_mixup=True, has_cutmix=True)
+    )
     for found in (ours, theirs):
         is_mixed = (~np.isclose(found, images)).all(axis=(1, 2, 3)) & ~np.isclose(
             np.array(found)[:, 0, 0], np.roll(images, 1, axis=0)[:, 0, 0]
@@ -114,7 +116,7 @@ def test_gradients_are_clipped_by_their_norm_together(most: float) -> None:
     gradients = {name: generator.normal(size=size).astype(np.float32) for name, size in (("a", (3, 2)), ("b", (4,)))}
     norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
     factor = most / norm if 0 < most < norm else 1.0
-    found = stacked.clipped(gradients, jnp.asarray(most), Effects(is_clipped=True))
+    found = stacked.clipped(gradients, jnp.asarray(most), Effects(has_clipping=True))
     for name, gradient in gradients.items():
         np.testing.assert_allclose(found[name], gradient * factor, rtol=1e-5)
     if most:

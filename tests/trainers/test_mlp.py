@@ -99,9 +99,9 @@ def test_what_is_not_allowed_is_refused() -> None:
         MlpTrainer(clouds(), metric="val_r2")
     with pytest.raises(RequestError, match="metric: 'val_macro_f1' is not allowed; allowed: loss, mae, val_loss"):
         MlpTrainer(planes(), metric="val_macro_f1")
-    with pytest.raises(RequestError, match=r"'filters': 8 is for no parameter of the mlp; allowed: learning_rate"):
+    with pytest.raises(RequestError, match=r"'filters': 8 is not a parameter of the mlp; allowed: learning_rate"):
         MlpTrainer(clouds(), {"filters": 8})
-    with pytest.raises(RequestError, match=r"make a network of .* weights for 6 columns; allowed: at most"):
+    with pytest.raises(RequestError, match=r"make a network of .* weights; allowed: at most"):
         MlpTrainer(clouds(), {"units": 65536, "layers": 2})
     with pytest.raises(DataError, match="train: no examples"):
         MlpTrainer(dataclasses.replace(clouds(), train=clouds().train[:0]))
@@ -112,8 +112,8 @@ def test_what_is_not_allowed_is_refused() -> None:
 @pytest.mark.parametrize(
     ("predict", "parameter", "message"),
     [
-        ("values", "mixup", "space.mixup: has no effect on numbers, of classes alone; allowed: learning_rate"),
-        ("classes", "loss", "space.loss: has no effect on classes, of numbers alone; allowed: learning_rate"),
+        ("values", "mixup", "space.mixup: has an effect only with classes, not with numbers; allowed: learning_rate"),
+        ("classes", "loss", "space.loss: has an effect only with numbers, not with classes; allowed: learning_rate"),
     ],
 )
 def test_a_parameter_without_effect_on_these_data_is_refused(predict: str, parameter: str, message: str) -> None:

@@ -100,7 +100,7 @@ def test_keras_reads_its_file_without_us_and_answers_the_same(trained: Any, tmp_
     folder, given, expected = trained
     loaded = load_network(folder)
     if loaded.trainer not in KERAS:
-        with pytest.raises(RequestError, match="would need more than plain layers"):
+        with pytest.raises(RequestError, match="would need more than standard layers"):
             write_keras(loaded, tmp_path / "model.keras", NOON)
         return
     write_keras(loaded, tmp_path / "model.keras", NOON)
@@ -123,5 +123,5 @@ def test_what_classifies_no_images_is_no_classifier(tmp_path: Path) -> None:
     trainer = MlpTrainer(clouds(), MLP)
     trainer.epoch()
     trainer.save_best(tmp_path)
-    with pytest.raises(TrainerError, match="is of the mlp; allowed: cnn, residual_cnn, transfer"):
+    with pytest.raises(TrainerError, match="mlp is not allowed; allowed: cnn, residual_cnn, transfer"):
         load_classifier(tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.network.optimizers import make_updates
+from aifs_tune.trainers.network.optimizers import make_optimizer
 from aifs_tune.trainers.network.params import Optimizer
 from aifs_tune.trainers.network.runtime import keras, tf
 
@@ -21,11 +21,11 @@ def values(seed: int) -> dict[str, NDArray[np.float32]]:
 
 def ours(optimizer: Optimizer, decay: float, n_steps: int) -> dict[str, NDArray[np.float32]]:
     weights = {name: tf.Variable(value) for name, value in values(0).items()}
-    updates = make_updates(optimizer, weights)
+    trial_optimizer = make_optimizer(optimizer, weights)
     hyperparameters = {"learning_rate": RATE, "momentum": MOMENTUM, "weight_decay": decay}
     tensors = {name: tf.constant(value) for name, value in hyperparameters.items()}
     for step in range(1, n_steps + 1):
-        updates.apply({name: tf.constant(g) for name, g in values(step).items()}, tf.constant(step), tensors)
+        trial_optimizer.apply({name: tf.constant(g) for name, g in values(step).items()}, tf.constant(step), tensors)
     return {name: np.array(weight) for name, weight in weights.items()}
 
 

@@ -30,7 +30,7 @@ def test_on_a_plateau_the_rate_is_halved_after_each_three_epochs() -> None:
     assert [params.rate_factor(9, 10, stale) for stale in (0, 2, 3, 5, 6, 9)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
 
 
-def test_the_rate_of_an_epoch_is_a_knob() -> None:
+def test_the_rate_of_an_epoch_is_a_hyperparameter() -> None:
     params = CnnParams(learning_rate=0.1, schedule="cosine")
     assert params.hyperparameters_of_epoch(5, 10, 0)["learning_rate"] == pytest.approx(0.05)
     assert CnnParams(learning_rate=0.1).hyperparameters_of_epoch(5, 10, 0)["learning_rate"] == 0.1

@@ -65,7 +65,7 @@ def test_dropout_drops_its_share_and_keeps_the_sum() -> None:
 
 
 class Slices:
-    """A pace of calls of one size."""
+    """Chunks of one size."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -79,9 +79,9 @@ def test_it_does_not_matter_how_many_batches_go_into_one_call(size: int, monkeyp
     examples = examples_of(18)
     order = np.arange(18, dtype=np.int32)
     measured = []
-    for pace in (Slices(5), Slices(size)):
+    for chunks in (Slices(5), Slices(size)):
         train_function = program_of(SHAPE)
-        monkeypatch.setattr(train_function, "_chunks", pace)
+        monkeypatch.setattr(train_function, "_chunks", chunks)
         train_function.start(3)
         given = Epoch(order, 0, 0, CnnParams().hyperparameters())
         found = train_function.train(examples, given)

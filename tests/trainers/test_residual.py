@@ -15,8 +15,8 @@ from aifs_tune.trainers.checkpoint import read_state
 from aifs_tune.trainers.load import load_classifier
 from aifs_tune.trainers.models.residual import (
     ALLOWED,
-    LEAST_VARIANCE,
-    RUNNING,
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
     Convolution,
     ResidualCnnTrainer,
     ResidualNetwork,
@@ -64,7 +64,7 @@ class Reference:
 
     def _normal(self, values: Any, one: Convolution) -> Any:
         convolution = keras.layers.Conv2D(one.after, one.edge, one.stride, "same", use_bias=False)
-        norm = keras.layers.BatchNormalization(momentum=RUNNING, epsilon=LEAST_VARIANCE)
+        norm = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
         self.layers[one.name] = (convolution, norm)
         return norm(convolution(values))
 
@@ -155,7 +155,7 @@ def test_every_parameter_has_a_default_that_is_allowed() -> None:
         ({"stages": 6}, "stages: 6 are too many for images of 16x16 px; allowed: fewer stages, or images of .* 32 px"),
         ({"filters": 1024, "stages": 5, "blocks": 32}, "make a network of .* weights; allowed: at most 268,435,456"),
         ({"blocks": 0}, "blocks: 0 is not allowed; allowed: a whole number from 1 to 32"),
-        ({"kernel_size": 3}, "'kernel_size': 3 is for no parameter of the residual_cnn; allowed: learning_rate"),
+        ({"kernel_size": 3}, "'kernel_size': 3 is not a parameter of the residual_cnn; allowed: learning_rate"),
     ],
 )
 def test_what_makes_no_network_is_refused(params: dict[str, Any], message: str) -> None:

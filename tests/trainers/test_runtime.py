@@ -76,7 +76,7 @@ def test_bfloat16_is_native_on_a_gpu_by_its_capability(
 
 GPU = """
 import json, sys
-from aifs_tune import memory
+from aifs_tune._util import memory
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.network.runtime import configure
 from tensorflow.python.eager import context
@@ -112,6 +112,21 @@ def test_tensorflow_is_limited_to_a_share_of_a_gpu() -> None:
     assert quarter == "[[9640.0]] False"
     assert unknown == whole == "[] True"
     assert "resources.gpu: 0.01 of a GPU with 40,960 MB is too little" in too_small
+
+
+def test_trainers_are_listed_and_made_without_tensorflow() -> None:
+    script = "import sys, aifs_tune.trainers.factory, aifs_tune.trainers.load, aifs_tune.testing\n"
+    script += (
+        "heavy = {'tensorflow', 'keras', 'jax', 'sklearn', 'pandas', 'ray'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_preloaded_worker_has_tensorflow() -> None:
+    script = "import sys, aifs_tune.trainers.network.preload\nassert {'tensorflow', 'keras'} <= set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_growth_is_asked_for_in_the_environment_too() -> None:

@@ -151,7 +151,7 @@ def test_noise_is_added_to_values_alone() -> None:
     trainer = RnnTrainer(dataclasses.replace(SERIES, facts={"channels": channels}), SMALL_RNN)
     values, lengths = (tf.constant(array) for array in SERIES.inputs)
     hyperparameters = {"noise": tf.constant(1.0), "crop": tf.constant(0.0)}
-    changed = np.array(trainer.changed((values, lengths), hyperparameters, tf.constant([3, 4]))[0])
+    changed = np.array(trainer.augment((values, lengths), hyperparameters, tf.constant([3, 4]))[0])
     is_there = np.arange(12)[None, :] < SERIES.inputs[1][:, None]
     moved = changed != SERIES.inputs[0]
     assert moved[is_there, 0].all()
@@ -162,11 +162,11 @@ def test_noise_is_added_to_values_alone() -> None:
 @pytest.mark.parametrize(
     ("cls", "params", "message"),
     [
-        (RnnTrainer, {"mixup": 0.2}, "'mixup': 0.2 is for no parameter of the rnn"),
+        (RnnTrainer, {"mixup": 0.2}, "'mixup': 0.2 is not a parameter of the rnn"),
         (RnnTrainer, {"cell": "elman"}, "cell: 'elman' is not allowed; allowed: one of lstm, gru"),
         (RnnTrainer, {"layers": 0}, "layers: 0 is not allowed"),
         (RnnTrainer, {"layers": 8, "units": 8192}, "layers, units: 8 and 8192 make a network of"),
-        (Cnn1dTrainer, {"conv_blocks": 4}, "conv_blocks: 4 leave nothing of series of 12 steps"),
+        (Cnn1dTrainer, {"conv_blocks": 4}, "conv_blocks: 4 is too many for series of 12 steps"),
         (Cnn1dTrainer, {"pooling": "sum"}, "pooling: 'sum' is not allowed; allowed: one of mean, max"),
         (Cnn1dTrainer, {"filters": 4096, "kernel_size": 255, "conv_blocks": 3}, "make a network of"),
     ],

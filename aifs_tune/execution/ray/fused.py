@@ -25,7 +25,7 @@ from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
 from aifs_tune.trainers.factory import make_fused_trainer, why_not_fused
 
 if TYPE_CHECKING:
-    from aifs_tune.trainers.fused.fused import FusedMember
+    from aifs_tune.trainers.fused.fused import FusedTrialTrainer
 
 
 _MOST = 1024
@@ -155,9 +155,9 @@ class FusedTrainerActor:
             self._problem = UnusableNodeError(ray.get_runtime_context().get_node_id(), str(error))
             return
         assert data is not None
-        self._fused_trainer = make_fused_trainer(context.spec, data, most=most)
+        self._fused_trainer = make_fused_trainer(context.spec, data, max_size=most)
         self._lock = threading.Lock()
-        self._slots: dict[str, tuple[Any, FusedMember]] = {}
+        self._slots: dict[str, tuple[Any, FusedTrialTrainer]] = {}
 
     def size(self) -> int:
         """Trials that train at the same time.
@@ -180,7 +180,7 @@ class FusedTrainerActor:
             if len(self._slots) == self._fused_trainer.size:
                 return None
             slot_id = uuid.uuid4().hex
-            self._slots[slot_id] = worker, self._fused_trainer.member()
+            self._slots[slot_id] = worker, self._fused_trainer.trial_trainer()
             return slot_id
 
     def call(self, slot_id: str, method: str, *args: Any, **kwargs: Any) -> Any:

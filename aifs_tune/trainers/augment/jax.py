@@ -1,7 +1,6 @@
-"""Random changes of a batch of images in JAX, as :mod:`aifs_tune.trainers.augment.tensorflow` and
-:mod:`aifs_tune.trainers.augment.tensorflow` have them in TensorFlow.
+"""Augmentation of a batch of images in JAX, for fused training; see :mod:`aifs_tune.trainers.augment.tensorflow`.
 
-Tests hold the two against each other. Random draws differ: the two libraries have different generators.
+Tests compare the two. Their random numbers differ, because TensorFlow and JAX have different generators.
 """
 
 from __future__ import annotations
@@ -10,68 +9,69 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from aifs_tune.trainers.augment.blur import LEAST_SIGMA, mirrored_distances
+from aifs_tune.trainers.augment.blur import MIN_SIGMA, mirrored_distances
 from aifs_tune.trainers.fused.jax_runtime import jax, jnp
 from aifs_tune.trainers.network.params import ERASED_AREA, ERASED_ASPECT
 
-_LEAST_ALPHA = 1e-3
+_MIN_ALPHA = 1e-3
+"""Smallest alpha of a Beta distribution that is drawn from; alpha 0 means no mixing."""
 
 Arrays: TypeAlias = Mapping[str, Any]
 
 
 class Effects(NamedTuple):
-    """Which random changes any member may ask for: what none does is left out of the program."""
+    """Kinds of augmentation that any fused trial uses; the program leaves out the others."""
 
-    is_turned: bool = False
-    is_moved: bool = False
-    is_blurred: bool = False
-    is_exposed: bool = False
-    is_noisy: bool = False
-    is_erased: bool = False
-    is_mixed: bool = False
-    is_cut: bool = False
-    is_clipped: bool = False
+    has_rotation_90: bool = False
+    has_geometry: bool = False
+    has_blur: bool = False
+    has_light: bool = False
+    has_noise: bool = False
+    has_erasing: bool = False
+    has_mixup: bool = False
+    has_cutmix: bool = False
+    has_clipping: bool = False
 
     @classmethod
     def of(cls, hyperparameters: Mapping[str, float]) -> Effects:
-        """Those that are not zero in ``hyperparameters``."""
-        moves = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
+        """Kinds whose ``hyperparameters`` are not 0."""
+        geometric = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
         noises = ("noise", "read_noise", "shot_noise")
-        asked = [
-            ("rotation_90",), moves, ("blur",), ("brightness", *noises), noises,
+        names_of_kinds = [
+            ("rotation_90",), geometric, ("blur",), ("brightness", *noises), noises,
             ("random_erasing",), ("mixup",), ("cutmix",), ("clip_norm",),
         ]  # fmt: skip
-        return cls(*(any(hyperparameters[name] > 0 for name in names) for names in asked))
+        return cls(*(any(hyperparameters[name] > 0 for name in names) for names in names_of_kinds))
 
     def __or__(self, other: Effects) -> Effects:
-        return Effects(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
+        return Effects(*(one or another for one, another in zip(self, other, strict=True)))
 
 
 def augment(images: Any, hyperparameters: Arrays, key: Any, effects: Effects) -> Any:
-    """Each image of a float batch (n, height, width, channels) of 0 to 1 changed by its own draw."""
+    """Augment each image of a float batch (n, height, width, channels) of 0 to 1 with its own random numbers."""
     n, height, width, _ = images.shape
     geometry, grain = jax.random.split(key)
     draws = jax.random.uniform(geometry, (14, n), minval=-1.0)
-    if effects.is_turned:
+    if effects.has_rotation_90:
         quarters = jnp.floor(draws[7] * 2 + 2).astype(jnp.int32)
-        images = turned(images, jnp.where(hyperparameters["rotation_90"] > 0, quarters, 0))
-    if effects.is_moved:
+        images = rotated_90(images, jnp.where(hyperparameters["rotation_90"] > 0, quarters, 0))
+    if effects.has_geometry:
         images = warp(images, *_drawn_transforms(draws, hyperparameters, height, width))
-    if effects.is_blurred:
+    if effects.has_blur:
         images = blurred(images, hyperparameters["blur"] * (draws[8] + 1) / 2)
-    if effects.is_exposed:
-        noise = jax.random.normal(grain, images.shape) if effects.is_noisy else None
+    if effects.has_light:
+        noise = jax.random.normal(grain, images.shape) if effects.has_noise else None
         variance = hyperparameters["noise"] ** 2 + hyperparameters["read_noise"] ** 2
         images = exposed(
             images, draws[6] * hyperparameters["brightness"] + 1, variance, hyperparameters["shot_noise"], noise
         )
-    if effects.is_erased:
-        images = erased(images, _lost(draws[9:], hyperparameters["random_erasing"], of=(height, width)))
+    if effects.has_erasing:
+        images = erased(images, _erased_pixels(draws[9:], hyperparameters["random_erasing"], of=(height, width)))
     return images
 
 
-def turned(images: Any, quarters: Any) -> Any:
-    """By so many of 0 to 3 quarters, counter-clockwise; one that is not square by a half instead of a quarter."""
+def rotated_90(images: Any, quarters: Any) -> Any:
+    """Images rotated counter-clockwise by ``quarters`` of 90 degrees, or by 180 instead if they are not square."""
     _, height, width, _ = images.shape
     is_half = quarters >= 2
     if height == width:
@@ -82,7 +82,7 @@ def turned(images: Any, quarters: Any) -> Any:
 
 
 def blurred(images: Any, sigmas: Any) -> Any:
-    """Seen through a Gaussian of standard deviation ``sigmas`` px between edges that mirror; keeps the sum."""
+    """Images blurred by a Gaussian of standard deviation ``sigmas`` px, with mirrored edges; the sum stays the same."""
     _, height, width, _ = images.shape
     return jnp.einsum(
         "nij,njkc,nlk->nilc", _spread(sigmas, height), images, _spread(sigmas, width), precision="highest"
@@ -90,42 +90,42 @@ def blurred(images: Any, sigmas: Any) -> Any:
 
 
 def exposed(images: Any, factors: Any, variance: Any, shot: Any, grain: Any) -> Any:
-    """As a detector sees them: times ``factors``, then noise of ``variance`` + value * ``shot``.
+    """Images as a detector measures them: multiplied by ``factors``, plus noise of ``variance`` + value * ``shot``.
 
-    ``grain`` is standard normal, of the images' shape; None: no noise.
+    ``grain`` is standard normal, of the images' shape; None for no noise.
     """
     light = images * _across(factors)
     return jnp.clip(light if grain is None else light + grain * jnp.sqrt(variance + light * shot), 0, 1)
 
 
 def inside(top: Any, left: Any, height: Any, width: Any, *, of: tuple[int, int]) -> Any:
-    """Shape (n, *of), whether the centre of a pixel is in the rectangle of these px."""
+    """Whether the centre of each pixel is in a rectangle given in px, shape (n, *of)."""
     y, x = jnp.arange(of[0]) + 0.5, jnp.arange(of[1]) + 0.5
     rows = (y >= top[:, None]) & (y < (top + height)[:, None])
     columns = (x >= left[:, None]) & (x < (left + width)[:, None])
     return rows[:, :, None] & columns[:, None, :]
 
 
-def erased(images: Any, is_lost: Any) -> Any:
-    """With the mean of the image where ``is_lost``, shape (n, height, width)."""
-    return jnp.where(is_lost[..., None], images.mean((1, 2), keepdims=True), images)
+def erased(images: Any, is_erased: Any) -> Any:
+    """Images with their mean value where ``is_erased``, shape (n, height, width)."""
+    return jnp.where(is_erased[..., None], images.mean((1, 2), keepdims=True), images)
 
 
 def pasted(images: Any, is_other: Any) -> tuple[Any, Any]:
-    """With pixels of the image before, where ``is_other``, and the share (n,) of pixels that are an image's own."""
+    """Images with pixels of the image before where ``is_other``, and the share (n,) of an image's own pixels."""
     return jnp.where(is_other[..., None], jnp.roll(images, 1, 0), images), 1 - is_other.astype(jnp.float32).mean((1, 2))
 
 
 def mixed(images: Any, hyperparameters: Arrays, key: Any, effects: Effects) -> tuple[Any, Any]:
-    """Images with the ones before them mixed or pasted in, and the share (n,) of each itself, at least a half."""
+    """Images with mixup or CutMix of the image before each, and the share (n,) of the image itself, at least a half."""
     n, height, width, _ = images.shape
     found, share = images, jnp.ones(n)
     keys = jax.random.split(key, 4)
-    if effects.is_mixed:
-        share = jnp.where(hyperparameters["mixup"] > 0, near_share(n, hyperparameters["mixup"], keys[0]), 1.0)
+    if effects.has_mixup:
+        share = jnp.where(hyperparameters["mixup"] > 0, larger_share(n, hyperparameters["mixup"], keys[0]), 1.0)
         found = images * _across(share) + jnp.roll(images, 1, 0) * (1 - _across(share))
-    if effects.is_cut:
-        side = jnp.sqrt(1 - near_share(n, hyperparameters["cutmix"], keys[1]))
+    if effects.has_cutmix:
+        side = jnp.sqrt(1 - larger_share(n, hyperparameters["cutmix"], keys[1]))
         y, x = jax.random.uniform(keys[2], (2, n))
         high, wide = side * height, side * width
         mask = inside(y * height - high / 2, x * width - wide / 2, high, wide, of=(height, width))
@@ -136,15 +136,18 @@ def mixed(images: Any, hyperparameters: Arrays, key: Any, effects: Effects) -> t
     return found, share
 
 
-def near_share(n: int, alpha: Any, key: Any) -> Any:
-    """Shape (n,), the larger part of a whole divided as Beta(alpha, alpha) says."""
-    drawn = jax.random.beta(key, jnp.maximum(alpha, _LEAST_ALPHA), jnp.maximum(alpha, _LEAST_ALPHA), (n,))
+def larger_share(n: int, alpha: Any, key: Any) -> Any:
+    """Larger one of a share drawn from Beta(alpha, alpha) and its rest, shape (n,)."""
+    drawn = jax.random.beta(key, jnp.maximum(alpha, _MIN_ALPHA), jnp.maximum(alpha, _MIN_ALPHA), (n,))
     return jnp.maximum(drawn, 1 - drawn)
 
 
 def warp(images: Any, across: Any, down: Any) -> Any:
-    """Images seen through affine maps: the pixel in row y and column x comes from column ``across @ (x, y, 1)`` and
-    row ``down @ (x, y, 1)``, both of shape (n, 3); bilinear, outside the nearest pixel of the edge."""
+    """Images transformed by affine maps, bilinear; outside, the nearest pixel of the edge.
+
+    The pixel in row y and column x comes from column ``across @ (x, y, 1)`` and row ``down @ (x, y, 1)``, both of shape
+    (n, 3).
+    """
     n, height, width, _ = images.shape
     y, x = jnp.mgrid[:height, :width].astype(jnp.float32)
 
@@ -163,13 +166,13 @@ def warp(images: Any, across: Any, down: Any) -> Any:
 
 
 def _drawn_transforms(draws: Any, hyperparameters: Arrays, height: int, width: int) -> tuple[Any, Any]:
-    turn = draws[0] * hyperparameters["rotation_deg"] * (math.pi / 180)
+    angle = draws[0] * hyperparameters["rotation_deg"] * (math.pi / 180)
     from_x = (width - 1) / 2 + draws[1] * hyperparameters["width_shift"] * width
     from_y = (height - 1) / 2 + draws[2] * hyperparameters["height_shift"] * height
     scale = 1 + draws[3] * hyperparameters["zoom"]
     mirror_x = 1 - 2 * hyperparameters["horizontal_flip"] * (draws[4] < 0)
     mirror_y = 1 - 2 * hyperparameters["vertical_flip"] * (draws[5] < 0)
-    cos, sin = jnp.cos(turn) / scale, jnp.sin(turn) / scale
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     a0, a1, b0, b1 = mirror_x * cos, mirror_x * sin, -mirror_y * sin, mirror_y * cos
     across = (a0, a1, (width - 1) / 2 - a0 * from_x - a1 * from_y)
     down = (b0, b1, (height - 1) / 2 - b0 * from_x - b1 * from_y)
@@ -181,12 +184,12 @@ def _across(values: Any) -> Any:
 
 
 def _spread(sigmas: Any, length: int) -> Any:
-    widths = jnp.maximum(sigmas, LEAST_SIGMA)[:, None, None]
+    widths = jnp.maximum(sigmas, MIN_SIGMA)[:, None, None]
     weights = sum(jnp.exp(-0.5 * (far / widths) ** 2) for far in mirrored_distances(length))
     return weights / weights.sum(2, keepdims=True)
 
 
-def _lost(draws: Any, share: Any, *, of: tuple[int, int]) -> Any:
+def _erased_pixels(draws: Any, share: Any, *, of: tuple[int, int]) -> Any:
     is_hit, area, aspect, down, right = (draws + 1) / 2
     area = ERASED_AREA[0] + area * (ERASED_AREA[1] - ERASED_AREA[0])
     ratio = jnp.exp((1 - 2 * aspect) * math.log(ERASED_ASPECT))

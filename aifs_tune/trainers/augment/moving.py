@@ -1,4 +1,4 @@
-"""Random changes of a batch of images with what is true of them: where something is, how it moves, how bright it is."""
+"""Augmentation of images together with their targets: positions, velocities and brightness follow the images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from aifs_tune.trainers.augment.tensorflow import GEOMETRIC, drawn_transforms, w
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.runtime import tf
 
-_DARKEST = 1e-3  # the smallest factor of brightness: a magnitude has no value at 0
+_MIN_BRIGHTNESS = 1e-3
+"""Smallest factor of brightness; the magnitude of a factor 0 would be infinite."""
 
-_SAME = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """How truths (n, targets), scaled as ``targets`` say, follow their images.
+    """Change of targets (n, targets), scaled as ``targets`` say, with their images.
 
-    ``roles`` are those of :data:`~aifs_tune.config.data.Role`, one for each target; the k-th ``x`` belongs to the k-th
-    ``y``. Truths are measured in pixels of the files; ``scale`` is how many pixels of the image, along columns and
-    rows, one of these is, and ``first_pixel`` the coordinate of the centre of the first.
+    Parameters
+    ----------
+    targets
+        The targets.
+    roles
+        Role of each target, one of :data:`~aifs_tune.config.data.Role`; the k-th ``x`` belongs to the k-th ``y``.
+    scale
+        Pixels of the image per pixel of the file, along columns and rows. Targets are measured in pixels of the file.
+    first_pixel
+        Coordinate of the centre of the first pixel.
     """
 
     targets: Sequence[Target]
@@ -35,27 +43,28 @@ class TargetTransform:
 
     @classmethod
     def of(cls, targets: Sequence[Target], facts: Mapping[str, Any]) -> TargetTransform:
-        """As the facts of the examples say; without any, all are scalars in pixels of the image."""
+        """Transform that the facts of the examples describe; without facts, all targets are scalars."""
         roles = facts.get("roles") or ["scalar"] * len(targets)
         shape, native = facts.get("shape", (1, 1)), facts.get("native", (1, 1))
         return cls(targets, roles, (shape[1] / native[1], shape[0] / native[0]), facts.get("first_pixel", 0))
 
     def moved(self, y_true: Any, transforms: Any) -> Any:
-        """The truths of images that were warped by ``transforms`` (n, 8), as in :func:`~.augment.transforms_of`.
+        """Targets of images that were warped by ``transforms`` (n, 8).
 
-        A position goes where its pixel went and a vector turns with it. Lengths grow with the scale, and with its
-        square the sum of the pixels: a flux, and its magnitude.
+        ``transforms`` are those of :func:`~aifs_tune.trainers.augment.tensorflow.transforms_of`. A position moves with
+        its pixel, and a vector rotates with the image. A length grows with the scale, and a flux (the sum of pixels)
+        with the square of the scale; a magnitude follows its flux.
         """
         if not self.targets:
             return y_true
         values = self._in_units(y_true)
         a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
         area = 1 / tf.abs(a0 * b1 - a1 * b0)
-        pairs = self._placed(values), self._vectors(values)
-        for (one, other), (across, down) in pairs[0].items():
+        positions, vectors = self._positions(values), self._vectors(values)
+        for (one, other), (across, down) in positions.items():
             x, y = _solved((a0, a1, b0, b1), across - a2, down - b2)
-            values[one], values[other] = self._told(x, 0), self._told(y, 1)
-        for (one, other), (across, down) in pairs[1].items():
+            values[one], values[other] = self._in_file_pixels(x, 0), self._in_file_pixels(y, 1)
+        for (one, other), (across, down) in vectors.items():
             x, y = _solved((a0, a1, b0, b1), across, down)
             values[one], values[other] = x / self.scale[0], y / self.scale[1]
         for i, role in enumerate(self.roles):
@@ -64,20 +73,20 @@ class TargetTransform:
         return self._scaled(self._brighter(values, area))
 
     def brightened(self, y_true: Any, factors: Any) -> Any:
-        """The truths of images whose light was multiplied by ``factors`` (n,)."""
+        """Targets of images whose light was multiplied by ``factors`` (n,)."""
         return self._scaled(self._brighter(self._in_units(y_true), factors)) if self.targets else y_true
 
     def stay_inside(self, y_true: Any, transforms: Any, *, height: int, width: int) -> Any:
-        """Whether all positions are still in the image after ``transforms``, shape (n,)."""
+        """Whether all positions are inside the image after ``transforms``, shape (n,)."""
         a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
         is_inside = tf.ones_like(a0, tf.bool)
-        for across, down in self._placed(self._in_units(y_true)).values():
+        for across, down in self._positions(self._in_units(y_true)).values():
             x, y = _solved((a0, a1, b0, b1), across - a2, down - b2)
             is_inside &= (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
         return is_inside
 
-    def _placed(self, values: list[Any]) -> dict[tuple[int, int], tuple[Any, Any]]:
-        """Columns and rows, in pixels of the image, by the numbers of their two targets."""
+    def _positions(self, values: list[Any]) -> dict[tuple[int, int], tuple[Any, Any]]:
+        """Columns and rows of the positions in pixels of the image, by the indices of their two targets."""
         return {
             (i, j): tuple(
                 (values[k] - self.first_pixel + 0.5) * scale - 0.5 for k, scale in zip((i, j), self.scale, strict=True)
@@ -85,9 +94,9 @@ class TargetTransform:
             for i, j in self._pairs("x", "y")
         }
 
-    def _told(self, places: Any, axis: int) -> Any:
-        """Pixels of the image as the truths have them."""
-        return (places + 0.5) / self.scale[axis] - 0.5 + self.first_pixel
+    def _in_file_pixels(self, positions: Any, axis: int) -> Any:
+        """Pixels of the file from pixels of the image."""
+        return (positions + 0.5) / self.scale[axis] - 0.5 + self.first_pixel
 
     def _vectors(self, values: list[Any]) -> dict[tuple[int, int], tuple[Any, Any]]:
         return {(i, j): (values[i] * self.scale[0], values[j] * self.scale[1]) for i, j in self._pairs("vx", "vy")}
@@ -116,12 +125,11 @@ class TargetTransform:
 def change(
     images: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any, *, of: TargetTransform, bends: Any
 ) -> tuple[Any, Any]:
-    """Each image of a float batch (n, height, width, bands) and its truths changed by a draw of its own.
+    """Augment each image of a float batch (n, height, width, bands), and its targets, with its own random numbers.
 
-    ``hyperparameters`` are those of :func:`~aifs_tune.trainers.augment.tensorflow.augment`. An image whose object
-    would leave it is not
-    moved. Brightness multiplies the light, of which a pixel has ``sinh(value * bend)``, or ``value`` where the bend of
-    its band is 0.
+    ``hyperparameters`` are those of :func:`~aifs_tune.trainers.augment.tensorflow.augment`. An image is not moved if
+    an object would leave it. Brightness multiplies the light; the light of a pixel is ``sinh(value * bend)``, or
+    ``value`` in a band whose bend is 0.
     """
     n, height, width, _ = images.shape
     seeds = tf.random.split(seed, 2)
@@ -130,12 +138,12 @@ def change(
     def moved() -> tuple[Any, Any]:
         drawn = drawn_transforms(draws, hyperparameters, height, width)
         stays = of.stay_inside(y_true, drawn, height=height, width=width)
-        transforms = tf.where(stays[:, None], drawn, tf.constant([_SAME]))
+        transforms = tf.where(stays[:, None], drawn, tf.constant([_IDENTITY]))
         return warp(images, transforms), of.moved(y_true, transforms)
 
     is_moved = tf.add_n([hyperparameters[name] for name in GEOMETRIC]) > 0
     warped, placed = tf.cond(is_moved, moved, lambda: (images, y_true))
-    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, _DARKEST)
+    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, _MIN_BRIGHTNESS)
     lit, weighed = tf.cond(
         hyperparameters["brightness"] > 0,
         lambda: (_lit(warped, factors[:, None, None, None], bends), of.brightened(placed, factors)),
@@ -156,7 +164,7 @@ def _lit(images: Any, factors: Any, bends: Any) -> Any:
 
 
 def _solved(matrix: tuple[Any, Any, Any, Any], right: Any, below: Any) -> tuple[Any, Any]:
-    """x and y of which ``matrix`` (a0, a1, b0, b1) makes these two."""
+    """Solution x, y of ``a0 x + a1 y = right`` and ``b0 x + b1 y = below``; ``matrix`` is (a0, a1, b0, b1)."""
     a0, a1, b0, b1 = matrix
     determinant = a0 * b1 - a1 * b0
     return (b1 * right - a1 * below) / determinant, (a0 * below - b0 * right) / determinant

@@ -1,22 +1,23 @@
-"""Random changes of a batch of images inside the compiled step: geometry, optics, the detector, erasing."""
+"""Augmentation of a batch of images in TensorFlow: rotation, geometry, blur, detector noise, erasing and CutMix."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from aifs_tune.trainers.augment.blur import LEAST_SIGMA, mirrored_distances
+from aifs_tune.trainers.augment.blur import MIN_SIGMA, mirrored_distances
 from aifs_tune.trainers.network.params import ERASED_AREA, ERASED_ASPECT
 from aifs_tune.trainers.network.runtime import tf
 
 
-def turned(images: Any, quarters: Any) -> Any:
-    """By so many of 0 to 3 quarters, counter-clockwise, no pixel changed.
+def rotated_90(images: Any, quarters: Any) -> Any:
+    """Images rotated counter-clockwise by ``quarters`` (n,) of 90 degrees, without interpolation.
 
-    An image that is not square is turned by a half instead of by one or three quarters.
+    An image that is not square is rotated by 180 degrees instead of 90 or 270.
     """
     _, height, width, _ = images.shape
     is_half = _across(quarters >= 2)
@@ -28,9 +29,9 @@ def turned(images: Any, quarters: Any) -> Any:
 
 
 def blurred(images: Any, sigmas: Any) -> Any:
-    """Seen through a Gaussian of standard deviation ``sigmas`` px, sampled at the centres of the pixels.
+    """Images blurred by a Gaussian of standard deviation ``sigmas`` px, sampled at the centres of the pixels.
 
-    The sum of an image stays what it is: what would leave it comes back, as from a mirror at its edge.
+    Edges are mirrored, so the sum of an image does not change.
     """
     _, height, width, _ = images.shape
     down, across = _spread(sigmas, height), _spread(sigmas, width)
@@ -38,29 +39,29 @@ def blurred(images: Any, sigmas: Any) -> Any:
 
 
 def exposed(images: Any, factors: Any, variance: Any, shot: Any, grain: Any) -> Any:
-    """As a detector sees them: times ``factors``, then noise of ``variance`` + value * ``shot``.
+    """Images as a detector measures them: multiplied by ``factors``, plus noise of ``variance`` + value * ``shot``.
 
-    The photons' Poisson distribution is taken for a Gaussian; ``grain`` is standard normal, of the images' shape.
+    A Gaussian approximates the Poisson distribution of photons; ``grain`` is standard normal, of the images' shape.
     """
     light = images * _across(factors)
     return tf.clip_by_value(light + grain * tf.sqrt(variance + light * shot), 0, 1)
 
 
 def inside(top: Any, left: Any, height: Any, width: Any, *, of: tuple[int, int]) -> Any:
-    """Shape (n, *of), whether the centre of a pixel is in the rectangle of these px."""
+    """Whether the centre of each pixel is in a rectangle given in px, shape (n, *of)."""
     y, x = tf.range(of[0], dtype=tf.float32) + 0.5, tf.range(of[1], dtype=tf.float32) + 0.5
     rows = (y >= top[:, None]) & (y < (top + height)[:, None])
     columns = (x >= left[:, None]) & (x < (left + width)[:, None])
     return rows[:, :, None] & columns[:, None, :]
 
 
-def erased(images: Any, is_lost: Any) -> Any:
-    """With the mean of the image where ``is_lost``, shape (n, height, width)."""
-    return tf.where(is_lost[..., None], tf.reduce_mean(images, (1, 2), keepdims=True), images)
+def erased(images: Any, is_erased: Any) -> Any:
+    """Images with their mean value where ``is_erased``, shape (n, height, width)."""
+    return tf.where(is_erased[..., None], tf.reduce_mean(images, (1, 2), keepdims=True), images)
 
 
 def pasted(images: Any, is_other: Any) -> tuple[Any, Any]:
-    """With pixels of the image before, where ``is_other``, and the share (n,) of pixels that are an image's own."""
+    """Images with pixels of the image before where ``is_other``, and the share (n,) of an image's own pixels."""
     share = 1 - tf.reduce_mean(tf.cast(is_other, tf.float32), (1, 2))
     return tf.where(is_other[..., None], tf.roll(images, 1, 0), images), share
 
@@ -70,24 +71,24 @@ def _across(values: Any) -> Any:
 
 
 def _spread(sigmas: Any, length: int) -> Any:
-    """Shape (n, length, length): the share of pixel k that pixel i gets; a Gaussian and its mirror images."""
-    widths = tf.maximum(sigmas, LEAST_SIGMA)[:, None, None]
+    """Share of pixel k that blurs into pixel i, shape (n, length, length); a Gaussian with mirrored edges."""
+    widths = tf.maximum(sigmas, MIN_SIGMA)[:, None, None]
     weights = tf.add_n([tf.exp(-0.5 * (far / widths) ** 2) for far in mirrored_distances(length)])
     return weights / tf.reduce_sum(weights, axis=2, keepdims=True)
 
 
 GEOMETRIC = ("rotation_deg", "width_shift", "height_shift", "zoom", "horizontal_flip", "vertical_flip")
-"""Strengths of what moves pixels."""
+"""Hyperparameters that move pixels."""
 _LIGHT = ("brightness", "noise", "read_noise", "shot_noise")
 
 
 def augment(images: Any, hyperparameters: Mapping[str, Any], seed: Any) -> Any:
-    """Each image of a float batch (n, height, width, channels) of 0 to 1 changed by its own draw.
+    """Augment each image of a float batch (n, height, width, channels) of 0 to 1 with its own random numbers.
 
-    ``hyperparameters`` are scalar tensors, named and measured as in
-    :data:`~aifs_tune.trainers.network.params.IMAGE_CHANGES`;
-    ``seed`` is a tensor of two whole numbers. In the order in which light meets them: quarter turns, one geometric
-    transform, blur, brightness and noise, erasing. Strengths of zero leave the images as they are.
+    ``hyperparameters`` are scalar tensors, with names and units of
+    :data:`~aifs_tune.trainers.network.params.AUGMENTATION`; ``seed`` is a tensor of two whole numbers. The order is
+    that in which light meets them: rotation by 90 degrees, one geometric transform, blur, brightness and noise,
+    erasing. Hyperparameters of 0 change nothing.
     """
     n, height, width, _ = images.shape
     seeds = tf.random.split(seed, 2)
@@ -96,68 +97,77 @@ def augment(images: Any, hyperparameters: Mapping[str, Any], seed: Any) -> Any:
     def if_any(names: tuple[str, ...], change: Callable[[Any], Any], images: Any) -> Any:
         return tf.cond(tf.add_n([hyperparameters[name] for name in names]) > 0, lambda: change(images), lambda: images)
 
-    images = if_any(("rotation_90",), lambda seen: turned(seen, tf.cast(draws[7] * 2 + 2, tf.int32)), images)
-    images = if_any(GEOMETRIC, lambda seen: warp(seen, drawn_transforms(draws, hyperparameters, height, width)), images)
-    images = if_any(("blur",), lambda seen: blurred(seen, hyperparameters["blur"] * (draws[8] + 1) / 2), images)
-    images = if_any(_LIGHT, lambda seen: _exposed(seen, draws[6], hyperparameters, seeds[1]), images)
+    images = if_any(("rotation_90",), lambda batch: rotated_90(batch, tf.cast(draws[7] * 2 + 2, tf.int32)), images)
+    images = if_any(
+        GEOMETRIC, lambda batch: warp(batch, drawn_transforms(draws, hyperparameters, height, width)), images
+    )
+    images = if_any(("blur",), lambda batch: blurred(batch, hyperparameters["blur"] * (draws[8] + 1) / 2), images)
+    images = if_any(_LIGHT, lambda batch: _exposed(batch, draws[6], hyperparameters, seeds[1]), images)
     return if_any(
         ("random_erasing",),
-        lambda seen: erased(seen, _lost(draws[9:], hyperparameters["random_erasing"], of=(height, width))),
+        lambda batch: erased(batch, _erased_pixels(draws[9:], hyperparameters["random_erasing"], of=(height, width))),
         images,
     )
 
 
-def cut_and_pasted(images: Any, alpha: Any, seed: Any) -> tuple[Any, Any]:
-    """CutMix (Yun et al. 2019): a rectangle of the image before in each, and the share (n,) of its own pixels.
+def cutmix(images: Any, alpha: Any, seed: Any) -> tuple[Any, Any]:
+    """CutMix (Yun et al. 2019): images with a rectangle of the image before, and the share (n,) of their own pixels.
 
-    The rectangle takes a share drawn from Beta(alpha, alpha), its smaller side, so that about a half stays its
-    own at least; it has the shape of the image and its centre anywhere in it, and what is outside is cut off.
+    The area of the rectangle is the smaller of a share drawn from Beta(alpha, alpha) and its rest, so that an image
+    keeps at least about half of its pixels. The rectangle has the image's aspect ratio and a random centre, and is
+    clipped at the edges.
     """
     n, height, width, _ = images.shape
     seeds = tf.random.split(seed, 2)
-    side = tf.sqrt(1 - near_share(n, alpha, seeds[0]))
+    side = tf.sqrt(1 - larger_share(n, alpha, seeds[0]))
     y, x = tf.unstack(tf.random.stateless_uniform((2, n), seeds[1]))
     high, wide = side * height, side * width
     return pasted(images, inside(y * height - high / 2, x * width - wide / 2, high, wide, of=(height, width)))
 
 
-def near_share(n: int, alpha: Any, seed: Any) -> Any:
-    """Shape (n,), the larger part of a whole divided as Beta(alpha, alpha) says."""
+def larger_share(n: int, alpha: Any, seed: Any) -> Any:
+    """Larger one of a share drawn from Beta(alpha, alpha) and its rest, shape (n,)."""
     one, other = tf.unstack(tf.random.stateless_gamma((2, n), seed, alpha))
     share = tf.math.divide_no_nan(one, one + other)
     return tf.maximum(share, 1 - share)
+
+
+def warp(images: Any, transforms: Any) -> Any:
+    """Images seen through ``transforms`` (n, 8), bilinear between pixels; outside, the nearest pixel of the edge.
+
+    Compiled by XLA: on a CPU in a quarter of the time of TensorFlow's ImageProjectiveTransformV3, which maps each
+    channel of a pixel anew.
+    """
+    return _compiled_warp()(images, transforms)
+
+
+@cache
+def _compiled_warp() -> Any:
+    return tf.function(_warp, jit_compile=True, autograph=False)
 
 
 def _warp(images: Any, transforms: Any) -> Any:
     n, height, width, channels = images.shape
     y, x = np.mgrid[:height, :width]
     grid = tf.constant(np.stack([x.ravel(), y.ravel(), np.ones(x.size)]), tf.float32)
-    places = tf.reshape(tf.matmul(tf.reshape(transforms[:, :6], (-1, 3)), grid), (n, 2, -1, 1))
-    x = tf.clip_by_value(places[:, 0], 0.0, width - 1.0)
-    y = tf.clip_by_value(places[:, 1], 0.0, height - 1.0)
+    sources = tf.reshape(tf.matmul(tf.reshape(transforms[:, :6], (-1, 3)), grid), (n, 2, -1, 1))
+    x = tf.clip_by_value(sources[:, 0], 0.0, width - 1.0)
+    y = tf.clip_by_value(sources[:, 1], 0.0, height - 1.0)
     left, top = tf.floor(x), tf.floor(y)
     first = tf.range(n)[:, None] * (height * width) + tf.cast(top * width + left, tf.int32)[..., 0]
-    # A neighbour beyond the edge has no weight, but is read: one row and one pixel more follow the last image.
+    # A neighbour beyond the edge has weight 0 but is read, so one row and one pixel follow the last image.
     pixels = tf.pad(tf.reshape(images, (-1, channels)), [[0, width + 1], [0, 0]])
     here, right, below, across = (tf.gather(pixels, first + step) for step in (0, 1, width, width + 1))
     upper, lower = here + (right - here) * (x - left), below + (across - below) * (x - left)
     return tf.reshape(upper + (lower - upper) * (y - top), images.shape)
 
 
-warp: Callable[[Any, Any], Any] = tf.function(_warp, jit_compile=True, autograph=False)
-"""Images seen through ``transforms`` (n, 8), bilinear between pixels; outside, the nearest pixel of the edge.
-
-Compiled by XLA: on a CPU in a quarter of the time of TensorFlow's ImageProjectiveTransformV3, which maps each
-channel of a pixel anew.
-"""
-
-
 def transforms_of(
     angle: Any, shift: tuple[Any, Any], scale: Any, mirror: tuple[Any, Any], *, height: int, width: int
 ) -> Any:
-    """Rows (n, 8) of the projective transform from output to input pixels, all about the image centre.
+    """Rows (n, 8) of the projective transform from output to input pixels, around the image centre.
 
-    ``angle`` in radians turns the content clockwise, ``shift`` moves it in pixels to the right and down,
+    ``angle`` in radians rotates the content clockwise, ``shift`` moves it in pixels to the right and down,
     ``scale`` above 1 magnifies, ``mirror`` is 1 or -1 for x and y; all of shape (n,). The pixel in row y and
     column x maps to column ``a0 x + a1 y + a2`` and row ``b0 x + b1 y + b2``.
     """
@@ -173,10 +183,10 @@ def transforms_of(
 
 
 def drawn_transforms(draws: list[Any], hyperparameters: Mapping[str, Any], height: int, width: int) -> Any:
-    """:func:`transforms_of` six draws for each image, uniform from -1 to 1."""
-    turn, right, down, size, mirror_x, mirror_y = draws[:6]
+    """:func:`transforms_of` six random numbers for each image, uniform from -1 to 1."""
+    angle, right, down, size, mirror_x, mirror_y = draws[:6]
     return transforms_of(
-        turn * hyperparameters["rotation_deg"] * (math.pi / 180),
+        angle * hyperparameters["rotation_deg"] * (math.pi / 180),
         (right * hyperparameters["width_shift"] * width, down * hyperparameters["height_shift"] * height),
         1 + size * hyperparameters["zoom"],
         (_mirror(mirror_x, hyperparameters["horizontal_flip"]), _mirror(mirror_y, hyperparameters["vertical_flip"])),
@@ -195,8 +205,8 @@ def _exposed(images: Any, draw: Any, hyperparameters: Mapping[str, Any], seed: A
     return exposed(images, draw * hyperparameters["brightness"] + 1, variance, hyperparameters["shot_noise"], grain)
 
 
-def _lost(draws: list[Any], share: Any, *, of: tuple[int, int]) -> Any:
-    """Random erasing (Zhong et al. 2020): which pixels, shape (n, *of); none in all images but a ``share``."""
+def _erased_pixels(draws: list[Any], share: Any, *, of: tuple[int, int]) -> Any:
+    """Pixels that random erasing (Zhong et al. 2020) erases, shape (n, *of), in a ``share`` of the images."""
     is_hit, area, aspect, down, right = ((draw + 1) / 2 for draw in draws)
     area = ERASED_AREA[0] + area * (ERASED_AREA[1] - ERASED_AREA[0])
     ratio = tf.exp((1 - 2 * aspect) * math.log(ERASED_ASPECT))

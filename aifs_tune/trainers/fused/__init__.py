@@ -1,1 +1,1 @@
-"""Fused trials: several trials trained as one JAX program on one GPU."""
+"""Fused training: several trials of equal shape in one JAX program on one GPU."""

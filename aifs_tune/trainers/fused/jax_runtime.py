@@ -1,4 +1,4 @@
-"""JAX as the populations use it; import it from here."""
+"""JAX as fused training uses it; other modules import it from here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import os
 import jax
 import jax.numpy as jnp
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU may be shared
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other processes may use the GPU too
 
 __all__ = ["jax", "jnp"]

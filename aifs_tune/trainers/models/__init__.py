@@ -1,1 +1,1 @@
-"""Networks: their architectures and hyperparameters."""
+"""Models: hyperparameters, architecture and trainer of each network."""

@@ -1,9 +1,8 @@
-"""What can be tuned in a CNN trial, and the tensor shapes that follow from it. Loads no TensorFlow."""
+"""CNN that classifies images: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -13,25 +12,34 @@ from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTask, ImageTrainer
-from aifs_tune.trainers.network.params import IMAGE_CLASSES, MOST_WEIGHTS, ImageParams, Optimizer, Precision
+from aifs_tune.trainers.network.params import (
+    IMAGE_CLASSES,
+    ImageParams,
+    Optimizer,
+    Precision,
+    check_n_weights,
+    check_static_params,
+)
 from aifs_tune.trainers.network.runtime import tf
 
 ALLOWED: dict[str, Parameter] = {
     **IMAGE_CLASSES,
-    "filters": IntParameter(low=1, high=1024, description="Of the first block; each block doubles them."),
-    "conv_blocks": IntParameter(low=1, high=8),
+    "filters": IntParameter(
+        low=1, high=1024, description="Filters of the first block; each block after it has twice as many."
+    ),
+    "conv_blocks": IntParameter(low=1, high=8, description="Blocks of convolution, ReLU and max pooling."),
     "kernel_size": IntParameter(low=1, high=31, unit="px"),
-    "dense_units": IntParameter(low=1, high=65536),
+    "dense_units": IntParameter(low=1, high=65536, description="Units of the dense layer before the classes."),
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
 STATIC_PARAMS = ("optimizer", "batch_size", "filters", "conv_blocks", "kernel_size", "dense_units")
-"""What makes another program."""
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CnnParams(ImageParams):
-    """One configuration of the CNN. The defaults are a common small CNN: Adam, two blocks, flips and shifts."""
+    """Hyperparameters of the CNN. The defaults are a common small CNN: Adam, two blocks, flips and shifts."""
 
     trainer: ClassVar[str] = "cnn"
     allowed: ClassVar = ALLOWED
@@ -45,14 +53,24 @@ class CnnParams(ImageParams):
     dense_units: int = 256
 
 
-def _take(values: CnnShape, names: Iterable[str]) -> None:
-    for name in names:
-        object.__setattr__(values, name, ALLOWED[name].take(name, getattr(values, name)))
-
-
 @dataclass(frozen=True)
 class CnnShape:
-    """All that a compiled program depends on; ``image`` is height, width and channels, ``n_classes`` the outputs."""
+    """Shape of the network: all that its compiled program depends on.
+
+    Parameters
+    ----------
+    image
+        Height, width and channels of the images.
+    n_classes
+        Number of outputs.
+
+    All others are hyperparameters of :class:`CnnParams`.
+
+    Raises
+    ------
+    RequestError
+        If a value is not allowed, the images are too small for the blocks, or the network is too large.
+    """
 
     image: tuple[int, int, int]
     n_classes: int
@@ -64,29 +82,19 @@ class CnnShape:
     dense_units: int = 256
 
     def __post_init__(self) -> None:
-        _take(self, STATIC_PARAMS)
+        check_static_params(self, ALLOWED, STATIC_PARAMS)
         height, width, _ = self.block_sizes[-1]
         if min(height, width) < 1:
-            edges, least = "x".join(map(str, self.image[:2])), self._least_edge
+            edges = "x".join(map(str, self.image[:2]))
             raise RequestError(
-                f"conv_blocks: {self.conv_blocks} of kernel_size {self.kernel_size} leave nothing of images of {edges} "
-                f"px; allowed: fewer blocks, a smaller kernel, or images of at least {least} px"
+                f"conv_blocks: {self.conv_blocks} with kernel_size {self.kernel_size} is too many for images of "
+                f"{edges} px; allowed: fewer blocks, a smaller kernel, or images of at least {self._min_edge} px"
             )
-        if self.n_weights > MOST_WEIGHTS:
-            raise RequestError(
-                f"filters, conv_blocks, dense_units: {self.filters}, {self.conv_blocks} and {self.dense_units} make a "
-                f"network of {self.n_weights:,} weights for these images; allowed: at most {MOST_WEIGHTS:,}"
-            )
+        check_n_weights(self, self.n_weights, ("filters", "conv_blocks", "dense_units"))
 
     @classmethod
     def of(cls, params: CnnParams, image: tuple[int, int, int], n_classes: int) -> CnnShape:
-        """The shape of ``params`` on images of this shape.
-
-        Raises
-        ------
-        RequestError
-            If the images are too small for the blocks, or the network is too large.
-        """
+        """Shape of a network with ``params`` for images of this shape."""
         return cls(image, n_classes, **{name: getattr(params, name) for name in STATIC_PARAMS})
 
     @property
@@ -100,9 +108,9 @@ class CnnShape:
 
     @property
     def used_edges(self) -> tuple[int, int]:
-        """Height and width of what the network sees of an image, from its upper left corner.
+        """Height and width of the pixels that the network uses, from the upper left corner of an image.
 
-        Pooling leaves out an odd last row or column; what only they are made of need not be computed.
+        Pooling drops an odd last row or column, so pixels that affect only those need not be computed.
         """
         height, width, _ = self.block_sizes[-1]
         for _ in range(self.conv_blocks):
@@ -111,7 +119,7 @@ class CnnShape:
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight by name, kernels and biases, from the image to the classes."""
+        """Shape of each kernel and bias by name, from the image to the classes."""
         height, width, channels = self.block_sizes[-1]
         ends = [self.image[2], *(size[2] for size in self.block_sizes)]
         shapes: dict[str, tuple[int, ...]] = {}
@@ -126,11 +134,11 @@ class CnnShape:
 
     @property
     def n_weights(self) -> int:
-        """Numbers in all weights together."""
+        """Number of trainable weights."""
         return sum(prod(shape) for shape in self.weight_shapes.values())
 
     @property
-    def _least_edge(self) -> int:
+    def _min_edge(self) -> int:
         edge = 1
         for _ in range(self.conv_blocks):
             edge = 2 * edge + self.kernel_size - 1
@@ -138,31 +146,39 @@ class CnnShape:
 
 
 class CnnNetwork(ImageNetwork):
-    """Blocks of a convolution, then a dense layer.
+    """Convolution blocks, then a dense layer.
 
-    Two rewrites keep values and gradients what they are in the textbook: the gradient of bias and ReLU is taken
-    after the pooling (:func:`convolved`), and the images are cropped to the pixels that the last pooling uses. In
-    mixed precision the convolutions and the dense layer are computed in bfloat16, as by the Keras policy of that
-    name.
+    Two optimizations leave values and gradients as they are in the textbook network: the gradient of bias and ReLU is
+    taken after the pooling (:func:`conv_block`), and images are cropped to the pixels that the last pooling uses. In
+    mixed precision the convolutions and the dense layer are computed in bfloat16, as in the Keras policy of that name.
     """
 
     def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
         super().__init__(shape, precision, shape.weight_shapes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the dense units."""
+        """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the dense units."""
         del is_training
         height, width = self.shape.used_edges
         values = tf.cast(inputs[:, :height, :width], self._dtype)
         for block in range(self.shape.conv_blocks):
-            values = convolved(values, self._weight(f"conv{block}.kernel"), self._weight(f"conv{block}.bias"))
-        flat = tf.reshape(values, (-1, math.prod(self.shape.block_sizes[-1])))
+            values = conv_block(values, self._weight(f"conv{block}.kernel"), self._weight(f"conv{block}.bias"))
+        flat = tf.reshape(values, (-1, prod(self.shape.block_sizes[-1])))
         dense = tf.nn.bias_add(tf.matmul(flat, self._weight("dense.kernel")), self._weight("dense.bias"))
         kept = drop(tf.cast(tf.nn.relu(dense), tf.float32))
         return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
 
 
-def _convolve(values: Any, kernel: Any, bias: Any) -> Any:
+def conv_block(values: Any, kernel: Any, bias: Any) -> Any:
+    """One block: convolution, bias and ReLU, which TensorFlow computes as one operation, then 2 x 2 max pooling.
+
+    Where ReLU is 0 the gradient is 0, and the largest of four values is 0 only if all four are. So bias and ReLU are
+    differentiated after the pooling, on a quarter of the numbers.
+    """
+    return tf.custom_gradient(_conv_block)(values, kernel, bias)
+
+
+def _conv_block(values: Any, kernel: Any, bias: Any) -> Any:
     wide = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(values, kernel, 1, "VALID"), bias))
     pooled = tf.nn.max_pool2d(wide, 2, 2, "VALID")
     window = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "VALID"}
@@ -184,16 +200,8 @@ def _convolve(values: Any, kernel: Any, bias: Any) -> Any:
     return pooled, gradient
 
 
-convolved: Callable[[Any, Any, Any], Any] = tf.custom_gradient(_convolve)
-"""One block: convolution, bias and ReLU, which TensorFlow computes as one operation, then the largest of 2 x 2.
-
-What ReLU cuts off has no gradient, and the largest of four is cut off only with the others: bias and ReLU are
-differentiated behind the pooling, on a quarter of the numbers.
-"""
-
-
 class CnnTrainer(ImageTrainer):
-    """Trains small CNNs; see :class:`~aifs_tune.trainers.models.cnn.CnnParams`."""
+    """Trainer of CNNs that classify images; its hyperparameters are :class:`CnnParams`."""
 
     params_type: ClassVar = CnnParams
     shape_type: ClassVar = CnnShape
@@ -203,5 +211,5 @@ class CnnTrainer(ImageTrainer):
 
 
 def cnn_task(images: ImageSet, **options: Any) -> ImageTask:
-    """The task of training this CNN on ``images``; ``options`` are the other fields of :class:`ImageTask`."""
+    """Task of training this CNN on ``images``; ``options`` are other fields of :class:`ImageTask`."""
     return ImageTask(images, params_type=CnnParams, shape_type=CnnShape, **options)

@@ -1,4 +1,4 @@
-"""What can be tuned in a trial of a convolutional network on series, and its tensor shapes. Loads no TensorFlow."""
+"""Convolutional network on series: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
 from aifs_tune.trainers.network.network import Network
-from aifs_tune.trainers.network.params import MOST_WEIGHTS, SERIES, Loss, Optimizer, Precision, SeriesParams, sizes_of
+from aifs_tune.trainers.network.params import (
+    SERIES,
+    Loss,
+    Optimizer,
+    Precision,
+    SeriesParams,
+    check_n_weights,
+    series_sizes,
+)
 from aifs_tune.trainers.network.runtime import tf
 from aifs_tune.trainers.network.series import SeriesTrainer, present
 
@@ -20,13 +28,17 @@ Pooling: TypeAlias = Literal["mean", "max"]
 
 ALLOWED: dict[str, Parameter] = {
     **SERIES,
-    "filters": IntParameter(low=1, high=4096, description="Of the first block; each block after it has twice as many."),
-    "conv_blocks": IntParameter(low=1, high=12, description="Convolution, ReLU, and the larger of each two steps."),
-    "kernel_size": IntParameter(low=1, high=255, description="Steps."),
-    "pooling": ChoiceParameter(choices=("mean", "max"), description="Over all steps, behind the last block."),
-    "dense_units": IntParameter(low=1, high=65536),
+    "filters": IntParameter(
+        low=1, high=4096, description="Filters of the first block; each block after it has twice as many."
+    ),
+    "conv_blocks": IntParameter(
+        low=1, high=12, description="Blocks of convolution, ReLU and max pooling over two steps."
+    ),
+    "kernel_size": IntParameter(low=1, high=255, description="In steps."),
+    "pooling": ChoiceParameter(choices=("mean", "max"), description="Pooling over all steps after the last block."),
+    "dense_units": IntParameter(low=1, high=65536, description="Units of the dense layer before the outputs."),
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
 STATIC_PARAMS = (
     "optimizer",
@@ -38,12 +50,12 @@ STATIC_PARAMS = (
     "pooling",
     "dense_units",
 )
-"""What makes another program."""
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cnn1dParams(SeriesParams):
-    """One configuration of the network. The defaults are a common one: three blocks from 32 filters, dropout 0.5."""
+    """Hyperparameters. The defaults are common ones: three blocks, 32 filters in the first, dropout 0.5."""
 
     trainer: ClassVar[str] = "cnn1d"
     allowed: ClassVar = ALLOWED
@@ -59,7 +71,7 @@ class Cnn1dParams(SeriesParams):
 
 @dataclass(frozen=True)
 class Cnn1dShape:
-    """All that a compiled program depends on."""
+    """Shape of the network: all that its compiled program depends on."""
 
     steps: int
     channels: int
@@ -76,41 +88,37 @@ class Cnn1dShape:
 
     @classmethod
     def of(cls, params: Cnn1dParams, examples: ExampleSet) -> Cnn1dShape:
-        """The shape of ``params`` for these examples.
+        """Shape of a network with ``params`` for ``examples``.
 
         Raises
         ------
         RequestError
-            If the series are too short for so many blocks, or the network is too large; DataError if the examples are
-            no series.
+            If the series are too short for so many blocks, or the network is too large.
+        DataError
+            If the examples are not series.
         """
-        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
+        shape = cls(**series_sizes(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
         if shape.steps < 2**shape.conv_blocks:
             raise RequestError(
-                f"conv_blocks: {shape.conv_blocks} leave nothing of series of {shape.steps} steps, which each block "
-                f"halves; allowed: series of at least {2**shape.conv_blocks} steps"
+                f"conv_blocks: {shape.conv_blocks} is too many for series of {shape.steps} steps, because each block "
+                f"halves them; allowed: series of at least {2**shape.conv_blocks} steps"
             )
         n_weights = sum(shape.kernel_size * a * b for a, b in pairwise(shape.widths))
         n_weights += (shape.widths[-1] + shape.n_outputs) * shape.dense_units
-        if n_weights > MOST_WEIGHTS:
-            raise RequestError(
-                f"filters, conv_blocks, kernel_size, dense_units: {shape.filters}, {shape.conv_blocks}, "
-                f"{shape.kernel_size} and {shape.dense_units} make a network of {n_weights:,} weights; allowed: at "
-                f"most {MOST_WEIGHTS:,}"
-            )
+        check_n_weights(shape, n_weights, ("filters", "conv_blocks", "kernel_size", "dense_units"))
         return shape
 
     @property
     def widths(self) -> list[int]:
-        """Numbers of a step between the blocks, from the channels to the filters of the last one."""
+        """Channels before the first block and after each block."""
         return [self.channels, *(self.filters * 2**block for block in range(self.conv_blocks))]
 
 
 class Cnn1dNetwork(ExamplesNetwork):
-    """From values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
+    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
 
-    Behind the end of a series stands 0 in each layer, as beside its beginning: it counts in no mean, and is no
-    maximum, which are of ReLUs.
+    Every layer is 0 after the end of a series, like the padding before its start. Mean pooling does not count these
+    steps, and they never decide a maximum, because ReLU outputs are not negative.
     """
 
     def __init__(self, shape: Cnn1dShape, precision: Precision) -> None:
@@ -123,17 +131,17 @@ class Cnn1dNetwork(ExamplesNetwork):
         super().__init__(shape, precision, sizes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """``drop`` is applied to the dense units."""
+        """Outputs of the network; ``drop`` is applied to the dense units."""
         del is_training
         values, lengths = inputs
-        there = self._there(lengths, values)
-        values = tf.cast(values, self._dtype) * there
+        mask = self._mask(lengths, values)
+        values = tf.cast(values, self._dtype) * mask
         for block in range(self._shape.conv_blocks):
             wide = tf.nn.conv1d(values, self._weight(f"conv{block}.kernel"), 1, "SAME")
-            wide = tf.nn.relu(tf.nn.bias_add(wide, self._weight(f"conv{block}.bias"))) * there
+            wide = tf.nn.relu(tf.nn.bias_add(wide, self._weight(f"conv{block}.bias"))) * mask
             values = tf.nn.max_pool1d(wide, 2, 2, "SAME")
             lengths = (lengths + 1) // 2
-            there = self._there(lengths, values)
+            mask = self._mask(lengths, values)
         pooled = self._pooled(tf.cast(values, tf.float32), lengths)
         dense = tf.matmul(tf.cast(pooled, self._dtype), self._weight("dense.kernel"))
         kept = drop(tf.nn.relu(tf.cast(dense, tf.float32) + self.weights["dense.bias"]))
@@ -144,12 +152,12 @@ class Cnn1dNetwork(ExamplesNetwork):
             return tf.reduce_max(values, axis=1)
         return tf.reduce_sum(values, axis=1) / tf.cast(tf.maximum(lengths, 1), tf.float32)[:, tf.newaxis]
 
-    def _there(self, lengths: Any, values: Any) -> Any:
+    def _mask(self, lengths: Any, values: Any) -> Any:
         return tf.cast(present(lengths, values.shape[1]), self._dtype)[:, :, tf.newaxis]
 
 
 class Cnn1dTrainer(SeriesTrainer):
-    """Trains convolutional networks on series."""
+    """Trainer of convolutional networks on series."""
 
     params_type: ClassVar = Cnn1dParams
     shape_type: ClassVar = Cnn1dShape

@@ -1,4 +1,4 @@
-"""What can be tuned in a trial of a CNN on images of numbers, and its tensor shapes. Loads no TensorFlow."""
+"""CNN on images of numbers that predicts classes or numbers: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.augment.moving import TargetTransform, change
-from aifs_tune.trainers.models import cnn as cnn_params
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
@@ -18,22 +17,22 @@ from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import VALUE_LOSS, Loss, Precision
 from aifs_tune.trainers.network.runtime import tf
 
-_LEFT_OUT = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
-"""Changes of images that truths do not follow here."""
+_NOT_SUPPORTED = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
+"""Augmentations that have no counterpart for the targets."""
 
 ALLOWED: dict[str, Parameter] = {
-    **{name: parameter for name, parameter in cnn_params.ALLOWED.items() if name not in _LEFT_OUT},
+    **{name: parameter for name, parameter in CnnParams.allowed.items() if name not in _NOT_SUPPORTED},
     **VALUE_LOSS,
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
-STATIC_PARAMS = (*cnn_params.STATIC_PARAMS, "loss")
-"""What makes another program."""
+STATIC_PARAMS = (*CnnParams.static_params, "loss")
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CnnValuesParams(CnnParams):
-    """One configuration. The defaults are a textbook CNN for regression: Adam, mean squared error, images unchanged."""
+    """Hyperparameters. The defaults are a textbook CNN for regression: Adam, mean squared error, no augmentation."""
 
     trainer: ClassVar[str] = "cnn_values"
     allowed: ClassVar = ALLOWED
@@ -50,20 +49,14 @@ class CnnValuesParams(CnnParams):
 
 @dataclass(frozen=True)
 class CnnValuesShape(CnnShape):
-    """All that a compiled program depends on; see :class:`~aifs_tune.trainers.models.cnn.CnnShape`."""
+    """Shape of the network; see :class:`~aifs_tune.trainers.models.cnn.CnnShape`."""
 
     loss: Loss = "mse"
     is_classes: bool = False
 
     @classmethod
     def of_examples(cls, params: CnnValuesParams, examples: ExampleSet) -> CnnValuesShape:
-        """The shape of ``params`` for examples of one input (n, height, width, bands).
-
-        Raises
-        ------
-        RequestError
-            If the images are too small for the blocks, or the network is too large.
-        """
+        """Shape of a network with ``params`` for examples with one input (n, height, width, bands)."""
         height, width, bands = examples.inputs[0].shape[1:]
         made = {name: getattr(params, name) for name in STATIC_PARAMS}
         n_outputs = len(examples.classes) or len(examples.targets)
@@ -71,20 +64,22 @@ class CnnValuesShape(CnnShape):
 
 
 class ShapeForExamples:
-    """:meth:`CnnValuesShape.of_examples` under the name that tasks call."""
+    """:meth:`CnnValuesShape.of_examples` under the name ``of`` that a task calls."""
 
     of = CnnValuesShape.of_examples
 
 
 class CnnValuesNetwork(CnnNetwork):
-    """From one input (n, height, width, bands) of any kind of numbers to logits (n, classes) or scaled numbers
-    (n, targets)."""
+    """CNN from one input (n, height, width, bands), any numbers, to logits (n, classes) or scaled numbers (n, targets).
+
+    Like :class:`~aifs_tune.trainers.models.cnn.CnnNetwork`, whose input are images of 0 to 255.
+    """
 
     def __init__(self, shape: CnnValuesShape, precision: Precision = "float32") -> None:
         super().__init__(shape, precision)
         self._is_classes = shape.is_classes
 
-    def seen(self, raw: Any) -> Any:
+    def preprocess(self, raw: Any) -> Any:
         return tf.cast(raw[0], tf.float32)
 
     def activation(self, outputs: Any) -> Any:
@@ -92,22 +87,22 @@ class CnnValuesNetwork(CnnNetwork):
 
 
 class CnnValuesTrainer(ExamplesTrainer):
-    """Trains CNNs; the examples have one input of shape (n, height, width, bands).
+    """Trainer of CNNs on images of numbers; examples have one input of shape (n, height, width, bands).
 
-    ``facts`` of the examples say how truths follow an image that is changed: ``roles``, ``shape``, ``native``,
+    ``facts`` of the examples say how targets change with an augmented image: ``roles``, ``shape``, ``native``,
     ``first_pixel`` and ``bends``, as :func:`~aifs_tune.data.prepare_frames` writes them.
     """
 
     params_type: ClassVar = CnnValuesParams
     shape_type: ClassVar = ShapeForExamples
 
-    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
-        return self.changed_with_targets(inputs, tf.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
+    def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
+        return self.augment_with_targets(inputs, tf.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
 
-    def changed_with_targets(
+    def augment_with_targets(
         self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
-        """Turned, shifted, mirrored, scaled, lit and noisy, positions, vectors and magnitudes with their images."""
+        """Rotate, shift, flip, zoom, brighten and add noise; positions, vectors and magnitudes follow their images."""
         facts = self._data.facts
         bends = facts.get("bends") or np.zeros(inputs.shape[3])
         return change(

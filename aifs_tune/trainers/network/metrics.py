@@ -1,4 +1,4 @@
-"""How well predicted probabilities match the labels of one part of the data."""
+"""Metrics of the predictions for one part of the data."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from aifs_tune.data.examples import Target
 from aifs_tune.trainers.predictions import CLASSIFIED, OF_A_TARGET, VALUES
 
 
 def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -> dict[str, float]:
-    """:data:`CLASSIFIED`: mean cross-entropy in nats, accuracy, balanced accuracy, macro F1, area under the ROC curve.
+    """Metrics :data:`CLASSIFIED`: mean cross-entropy in nats, accuracy, balanced accuracy, macro F1, area under ROC.
 
-    ``labels`` has shape (n,), ``log_probabilities`` (n, classes). A class without an image here counts in
-    no mean over classes; an image taken for such a class still counts against its own. ``auc`` is that of
-    the second class where there are two, otherwise the mean of one against the rest; with images of one
-    class only it is undefined and absent. All are NaN if any logarithm is not finite.
+    ``labels`` has shape (n,), ``log_probabilities`` (n, classes). A class without examples here does not count in a
+    mean over classes, but an example predicted as such a class is still an error. ``auc`` is that of the second of two
+    classes, or the mean of one-vs-rest of more; it is missing if all examples have the same class. All metrics are NaN
+    if a log-probability is not finite.
     """
+    from sklearn.metrics import f1_score, recall_score
+
     present = np.unique(labels)
     names = CLASSIFIED if len(present) > 1 else CLASSIFIED[:-1]
     if not np.isfinite(log_probabilities).all():
         return dict.fromkeys(names, float("nan"))
-    guesses = log_probabilities.argmax(axis=1)
+    predicted = log_probabilities.argmax(axis=1)
     measured = {
         "loss": abs(float(log_probabilities[np.arange(len(labels)), labels].mean(dtype=np.float64))),
-        "accuracy": float((guesses == labels).mean()),
-        "balanced_accuracy": float(recall_score(labels, guesses, labels=present, average="macro", zero_division=0)),
-        "macro_f1": float(f1_score(labels, guesses, labels=present, average="macro", zero_division=0)),
+        "accuracy": float((predicted == labels).mean()),
+        "balanced_accuracy": float(recall_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
     }
     if len(present) > 1:
         measured["auc"] = _auc(labels, log_probabilities, present)
@@ -39,10 +40,10 @@ def measure(labels: NDArray[np.int32], log_probabilities: NDArray[np.float32]) -
 def measure_values(
     y_true: NDArray[np.float32], y_pred: NDArray[np.float32], targets: Sequence[Target]
 ) -> dict[str, float]:
-    """:data:`~aifs_tune.trainers.predictions.VALUES`, then what each of ``targets`` has in its own unit.
+    """Metrics :data:`~aifs_tune.trainers.predictions.VALUES`, then those of each target in its own unit.
 
-    ``truths`` and ``answers`` have shape (n, targets) and are scaled as the targets say. All are NaN if any answer is
-    not finite; ``r2`` is NaN for a target that does not vary here.
+    ``y_true`` and ``y_pred`` have shape (n, targets) and are scaled as the targets say. All metrics are NaN if a
+    prediction is not finite; ``r2`` is NaN for a target that does not vary here.
     """
     names = [*VALUES, *(f"{name}_{target.name}" for target in targets for name in OF_A_TARGET)]
     if not np.isfinite(y_pred).all():
@@ -57,6 +58,8 @@ def measure_values(
 
 
 def _auc(labels: NDArray[np.int32], scores: NDArray[np.float32], present: NDArray[np.int32]) -> float:
-    # The order of the logarithms is that of the probabilities, and keeps apart what float32 rounds to 1.
+    from sklearn.metrics import roc_auc_score
+
+    # Log-probabilities have the order of probabilities, and differ where float32 rounds probabilities to 1.
     classes = [1] if scores.shape[1] == 2 else list(present)
     return float(np.mean([roc_auc_score(labels == one, scores[:, one]) for one in classes]))

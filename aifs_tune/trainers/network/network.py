@@ -1,4 +1,4 @@
-"""What every network has: weights by name, and answers for many examples without training."""
+"""Base class of networks: weights by name, initial weights, and predictions in batches."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from aifs_tune.trainers.network.runtime import tf
 
 
 def is_kernel(name: str) -> bool:
-    """Whether the weight of this name multiplies, and so decays; biases and scales do not."""
+    """Whether the weight ``name`` is a kernel, which weight decay applies to; biases and scales are not."""
     return name.endswith((".kernel", ".recurrent"))
 
 
 PRETRAINED = "backbone."
-"""How the names of weights begin that come from a file, and may learn at a rate of their own."""
+"""Prefix of the names of pretrained weights, which may have their own learning rate."""
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether the weight of this name learns at the learning rate times ``backbone_rate``."""
+    """Whether the learning rate of the weight ``name`` is multiplied by ``backbone_rate``."""
     return name.startswith(PRETRAINED)
 
 
 def initial_weights(sizes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Weights of these shapes, the same for the same seed on any device.
+    """Initial weights of these shapes, the same for the same seed on any device.
 
-    Kernels are from Glorot and Bengio (2010), eq. 16, recurrent ones orthogonal in each gate (Saxe et al. 2014),
-    scales and variances 1, all else 0.
+    Kernels are drawn as in Glorot and Bengio (2010), eq. 16; recurrent kernels are orthogonal in each gate (Saxe et al.
+    2014); scales and variances are 1, all others 0.
     """
     generator = np.random.default_rng(seed)
     return {name: _initial(generator, name, size) for name, size in sizes.items()}
@@ -54,23 +54,23 @@ def _glorot(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[n
 
 
 def _orthogonal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """(units, gates * units): a random rotation for each gate."""
+    """Random rotations, one for each gate, of shape (units, gates * units)."""
     units, width = shape
     gates = [np.linalg.qr(generator.normal(size=(units, units)))[0] for _ in range(width // units)]
     return np.concatenate(gates, axis=1).astype(np.float32)
 
 
-_AT_ONCE = 64
-"""Examples in one pass without training: the same for all shapes, so that small batches do not slow it down."""
+PREDICT_BATCH_SIZE = 64
+"""Examples in a batch of a prediction, whatever the batch size in training."""
 
 Inputs = Any
-"""A tensor whose first axis counts examples, or a tuple of such."""
+"""A tensor whose first axis counts examples, or a tuple of such tensors."""
 
 
 class Network(ABC):
-    """Weights of one shape, and the way from inputs to outputs.
+    """A network of one shape.
 
-    ``weights`` are trained; ``states`` (running means) follow the training passes.
+    ``weights`` are trained; ``states``, such as running means, are updated in training without gradients.
     """
 
     def __init__(self, sizes: Mapping[str, tuple[int, ...]], states: Mapping[str, tuple[int, ...]] | None = None):
@@ -86,27 +86,30 @@ class Network(ABC):
 
     @abstractmethod
     def outputs(self, inputs: Inputs, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
-        """Shape (n, outputs), float32, for what :meth:`seen` gives; ``drop`` is applied where units are dropped."""
+        """Outputs, float32 of shape (n, outputs), for the result of :meth:`preprocess`; ``drop`` applies dropout."""
 
-    def seen(self, raw: Inputs) -> Inputs:
-        """What the network takes of stored examples."""
+    def preprocess(self, raw: Inputs) -> Inputs:
+        """Inputs of the network from stored examples."""
         return raw
 
     def activation(self, outputs: Any) -> Any:
-        """What is measured: the outputs themselves, or what follows from them."""
+        """Predictions from outputs; by default the outputs themselves."""
         return outputs
 
     def predict(self, stored: Inputs, picked: NDArray[np.int32]) -> NDArray[np.float32]:
-        """:meth:`answer` for the picked ones of the ``stored`` examples, shape (n, outputs), nothing dropped.
+        """Predict the ``picked`` ones of the ``stored`` examples without dropout, shape (n, outputs).
 
-        Computed in batches of one size, the last filled up by wrapping around, so that one trace does.
+        All batches have the same size, so that the function is traced once; the last batch is filled up with the first
+        examples.
         """
         n = len(picked)
         if n == 0:
             return np.zeros((0, self.n_outputs), np.float32)
         if self._predict is None:
             self._predict = tf.function(self._predict_batches, input_signature=_signature(stored), autograph=False)
-        filled = tf.constant(np.resize(picked, -(-n // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE))
+        filled = tf.constant(
+            np.resize(picked, -(-n // PREDICT_BATCH_SIZE) * PREDICT_BATCH_SIZE).reshape(-1, PREDICT_BATCH_SIZE)
+        )
         slices = self._chunks.slices(len(filled))
         found = [np.array(self._predict(stored, filled, tf.constant(a), tf.constant(b))) for a, b in slices]
         return np.concatenate(found)[:n]
@@ -114,25 +117,25 @@ class Network(ABC):
     @property
     @abstractmethod
     def n_outputs(self) -> int:
-        """Numbers that an example gives."""
+        """Number of outputs for an example."""
 
     def initialise(self, seed: int) -> None:
-        """:func:`~aifs_tune.trainers.network.network.initial_weights`."""
+        """Set the initial weights of ``seed``."""
         self.assign(initial_weights(self.sizes, seed))
 
     def assign(self, values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take ``values``, one for each weight and state.
+        """Set all weights and states to ``values``.
 
         Raises
         ------
         KeyError, ValueError
-            If one is missing or has another shape.
+            If a value is missing or has another shape.
         """
         for name, variable in self._variables().items():
             variable.assign(values[name])
 
     def values(self) -> dict[str, NDArray[np.float32]]:
-        """A copy of all weights and states."""
+        """Copies of all weights and states by name."""
         return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def _variables(self) -> dict[str, Any]:
@@ -142,26 +145,26 @@ class Network(ABC):
         self.n_traces += 1
 
         def one(i: Any, found: Any) -> Any:
-            inputs = self.seen(gathered(stored, picked[i]))
+            inputs = self.preprocess(gathered(stored, picked[i]))
             outputs = self.outputs(inputs, lambda values: values, is_training=False)
             return i + 1, found.write(i - first, self.activation(outputs))
 
-        found = tf.TensorArray(tf.float32, last - first, element_shape=(_AT_ONCE, self.n_outputs))
+        found = tf.TensorArray(tf.float32, last - first, element_shape=(PREDICT_BATCH_SIZE, self.n_outputs))
         return tf.while_loop(lambda i, _: i < last, one, (first, found))[1].concat()
 
 
 def _signature(stored: Inputs) -> list[Any]:
-    """Of any number of such examples."""
+    """Input signature for any number of examples like ``stored``."""
     free = tf.nest.map_structure(lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype), stored)
     number = tf.TensorSpec((), tf.int32)
-    return [free, tf.TensorSpec((None, _AT_ONCE), tf.int32), number, number]
+    return [free, tf.TensorSpec((None, PREDICT_BATCH_SIZE), tf.int32), number, number]
 
 
 def gathered(stored: Inputs, picked: Any) -> Inputs:
-    """The picked examples of one tensor, or of each of a tuple."""
+    """Examples ``picked`` by number, of one tensor or of each tensor of a tuple."""
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), stored)
 
 
 def dtype_of(precision: Precision) -> Any:
-    """What convolutions and dense layers are computed in."""
+    """Type that convolutions and dense layers are computed in."""
     return tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32

@@ -1,7 +1,7 @@
-"""Optimiser updates by TensorFlow's fused operations, with every hyperparameter a tensor.
+"""Optimizers made of TensorFlow's fused operations, with every hyperparameter a tensor.
 
-One update of a Keras optimiser is several operations a weight, and its hyperparameters are bound to one
-optimiser object; these take them anew at each step.
+A Keras optimizer needs several operations for each weight, and its hyperparameters belong to the optimizer object;
+these optimizers take them as arguments of each step.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from aifs_tune.trainers.network.params import BETA1, BETA2, EPSILON, Optimizer
 from aifs_tune.trainers.network.runtime import tf
 
 
-class Updates(Protocol):
-    """Changes weights by their gradients; remembers in ``slots``, all zero at the start of a trial."""
+class TrialOptimizer(Protocol):
+    """Optimizer of the weights of one trial after another; ``slots`` are its state, 0 at the start of a trial."""
 
     slots: dict[str, Any]
 
     def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
-        """Update all weights; ``step`` counts updates of the trial from 1, ``hyperparameters`` are scalar tensors."""
+        """Update all weights; ``step`` counts the updates of a trial from 1, ``hyperparameters`` are scalar tensors."""
         ...
 
 
-def make_updates(optimizer: Optimizer, weights: Mapping[str, Any]) -> Updates:
-    """The updates of this name for these variables."""
+def make_optimizer(optimizer: Optimizer, weights: Mapping[str, Any]) -> TrialOptimizer:
+    """Make the optimizer of this name for ``weights``."""
     if optimizer == "sgd":
         return Momentum(weights)
     return Adam(weights, is_decoupled=optimizer == "adamw")
@@ -34,9 +34,9 @@ def make_updates(optimizer: Optimizer, weights: Mapping[str, Any]) -> Updates:
 class Adam:
     """Adam (Kingma and Ba 2015, the variant at the end of section 2) with weight decay of the kernels.
 
-    Decoupled, as in Loshchilov and Hutter (2019), algorithm 2 line 12, the kernel shrinks by
-    ``learning_rate * weight_decay`` of itself at each step; otherwise ``weight_decay`` times the kernel is
-    added to the gradient.
+    Decoupled weight decay, as in Loshchilov and Hutter (2019), algorithm 2 line 12, shrinks a kernel by
+    ``learning_rate * weight_decay`` of itself at each step; otherwise ``weight_decay`` times the kernel is added to
+    its gradient.
     """
 
     def __init__(self, weights: Mapping[str, Any], *, is_decoupled: bool) -> None:
@@ -45,7 +45,7 @@ class Adam:
         self.slots = _zeros("m", weights) | _zeros("v", weights)
 
     def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
-        """One update of all weights."""
+        """Update all weights once."""
         count = tf.cast(step, tf.float32)
         decay = hyperparameters["weight_decay"]
         for name, weight in self._weights.items():
@@ -69,14 +69,14 @@ class Adam:
 
 
 class Momentum:
-    """Gradient descent with momentum; ``weight_decay`` times the kernel is added to the gradient."""
+    """Gradient descent with momentum; ``weight_decay`` times the kernel is added to its gradient."""
 
     def __init__(self, weights: Mapping[str, Any]) -> None:
         self._weights = weights
         self.slots = _zeros("momentum", weights)
 
     def apply(self, gradients: Mapping[str, Any], step: Any, hyperparameters: Mapping[str, Any]) -> None:
-        """One update of all weights."""
+        """Update all weights once."""
         del step
         for name, weight in self._weights.items():
             gradient = gradients[name]
@@ -100,13 +100,13 @@ def _zeros(slot: str, weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_l2(gradient: Any, weight: Any, decay: Any) -> Any:
-    # A pass over a large kernel costs as much as its update, so it is skipped without decay.
+    # Reading a large kernel once more costs as much as its update, so it is skipped without decay.
     return tf.cond(decay > 0, lambda: gradient + decay * weight, lambda: gradient)
 
 
 def _shrink(weight: Any, share: Any) -> None:
     def subtract() -> bool:
-        # by its handle: that is the copy of this device, where the trial is on several
+        # the handle is that of this device, if the trial runs on several
         tf.raw_ops.AssignSubVariableOp(resource=weight.handle, value=weight * share)
         return True
 

@@ -1,9 +1,9 @@
-"""What can be tuned in any trial of a network, whatever it learns from. Loads no TensorFlow."""
+"""Hyperparameters that networks share, with their allowed values. Loads no TensorFlow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -16,54 +16,86 @@ Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
 Schedule: TypeAlias = Literal["constant", "cosine", "plateau"]
 Loss: TypeAlias = Literal["mse", "mae", "huber"]
 Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
-"""Of convolutions and dense layers; weights, updates and outputs are float32 in both."""
+"""Precision of convolutions and dense layers; weights, optimizer and outputs are float32 in both."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-"""Of Adam; the same for all trials."""
+"""Constants of Adam; the same for all trials."""
 
 TRAINING: dict[str, Parameter] = {
-    "learning_rate": FloatParameter(low=1e-12, high=1000),
-    "optimizer": ChoiceParameter(choices=("adam", "adamw", "sgd")),
-    "momentum": FloatParameter(low=0, high=0.9999, description="Of sgd; without effect for the others."),
-    "weight_decay": FloatParameter(low=0, high=100, description="Of kernels; decoupled for adamw, else L2."),
-    "batch_size": IntParameter(low=1, high=8192),
-    "schedule": ChoiceParameter(
-        choices=("constant", "cosine", "plateau"), description="How the learning rate changes with the epochs."
+    "learning_rate": FloatParameter(low=1e-12, high=1000, description="Learning rate of the optimizer."),
+    "optimizer": ChoiceParameter(choices=("adam", "adamw", "sgd"), description="Optimizer of the weights."),
+    "momentum": FloatParameter(low=0, high=0.9999, description="Momentum of sgd; no effect with other optimizers."),
+    "weight_decay": FloatParameter(
+        low=0, high=100, description="Weight decay of kernels: decoupled with adamw, else an L2 penalty."
     ),
-    "warmup_epochs": IntParameter(low=0, high=1000, description="Epochs in which the learning rate rises evenly."),
-    "clip_norm": FloatParameter(low=0, high=1e6, description="Largest norm of all gradients together; 0: any."),
+    "batch_size": IntParameter(low=1, high=8192, description="Examples in a training batch."),
+    "schedule": ChoiceParameter(
+        choices=("constant", "cosine", "plateau"), description="Learning rate schedule over the epochs."
+    ),
+    "warmup_epochs": IntParameter(low=0, high=1000, description="Epochs of linear warm-up of the learning rate."),
+    "clip_norm": FloatParameter(low=0, high=1e6, description="Maximum global norm of the gradients; 0: no clipping."),
 }
-"""What each parameter that all networks have can be."""
+"""Allowed values of the hyperparameters that all networks have."""
 
 CLASS_LOSS: dict[str, Parameter] = {
-    "label_smoothing": FloatParameter(low=0, high=0.999, description="Share of a label spread over all classes."),
-    "focal_gamma": FloatParameter(low=0, high=10, description="How little a sure guess counts; 0: cross-entropy."),
-    "mixup": FloatParameter(low=0, high=10, description="Alpha of the Beta distribution of mixing shares; 0: none."),
+    "label_smoothing": FloatParameter(
+        low=0, high=0.999, description="Share of each label that is spread over all classes."
+    ),
+    "focal_gamma": FloatParameter(low=0, high=10, description="Gamma of the focal loss; 0: cross-entropy."),
+    "mixup": FloatParameter(low=0, high=10, description="Alpha of mixup's Beta distribution; 0: no mixup."),
 }
-"""What the loss of classes is like."""
+"""Allowed values of the hyperparameters of the classification loss."""
 
 VALUE_LOSS: dict[str, Parameter] = {
-    "loss": ChoiceParameter(
-        choices=("mse", "mae", "huber"), description="Of numbers, in units of their spread: what a large error costs."
-    ),
+    "loss": ChoiceParameter(choices=("mse", "mae", "huber"), description="Loss of numbers, in units of their spread."),
 }
-"""What the loss of numbers is like."""
+"""Allowed values of the hyperparameters of the regression loss."""
 
-MOST_WEIGHTS = 2**28
-"""A larger network is refused: with its slots and best weights it would take more than 4 GiB."""
+MAX_WEIGHTS = 2**28
+"""Largest allowed number of weights: with optimizer state and best weights they take 4 GiB."""
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 3, 0.5
-"""After so many epochs without a better value, ``plateau`` multiplies the learning rate by this."""
+"""Epochs without a better value, and the factor that ``plateau`` then multiplies the learning rate by."""
+
+
+def check_static_params(shape: Any, allowed: Mapping[str, Parameter], names: Sequence[str]) -> None:
+    """Check the hyperparameters ``names`` of a frozen ``shape`` and store them with their proper types.
+
+    Raises
+    ------
+    RequestError
+        If a value is not allowed.
+    """
+    for name in names:
+        object.__setattr__(shape, name, allowed[name].take(name, getattr(shape, name)))
+
+
+def check_n_weights(shape: Any, n_weights: int, names: Sequence[str]) -> None:
+    """Check that a network is not too large; ``names`` are the hyperparameters that make it so.
+
+    Raises
+    ------
+    RequestError
+        If ``n_weights`` is above :data:`MAX_WEIGHTS`.
+    """
+    if n_weights > MAX_WEIGHTS:
+        *others, last = (str(getattr(shape, name)) for name in names)
+        raise RequestError(
+            f"{', '.join(names)}: {', '.join(others)} and {last} make a network of {n_weights:,} weights; "
+            f"allowed: at most {MAX_WEIGHTS:,}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Checked parameters of a trial. Subclasses add the parameters and fill in the class variables."""
+    """Checked hyperparameters of a trial. Subclasses add the parameters and set the class variables."""
 
     trainer: ClassVar[str]
-    """The name of the trainer whose parameters these are."""
+    """Name of the trainer."""
     allowed: ClassVar[Mapping[str, Parameter]]
-    """What each parameter can be, by name."""
+    """Allowed values of each parameter, by name."""
+    static_params: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change the compiled program; all others are arguments of the compiled step."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name in self.allowed):
@@ -71,7 +103,7 @@ class Configuration:
 
     @classmethod
     def from_mapping(cls, params: Mapping[str, Scalar]) -> Self:
-        """``params`` with the defaults for what is absent.
+        """Check ``params`` and add the defaults of missing ones.
 
         Raises
         ------
@@ -82,17 +114,14 @@ class Configuration:
             if name not in cls.allowed:
                 known = ", ".join(cls.allowed)
                 raise RequestError(
-                    f"{brief(name)}: {brief(value)} is for no parameter of the {cls.trainer}; allowed: {known}"
+                    f"{brief(name)}: {brief(value)} is not a parameter of the {cls.trainer}; allowed: {known}"
                 )
         return cls(**params)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingParams(Configuration):
-    """How a network is trained. Subclasses add what they are made of."""
-
-    static_params: ClassVar[tuple[str, ...]]
-    """Those that make another program; all others are arguments of the compiled step."""
+    """Hyperparameters of the training of a network. Subclasses add those of its architecture."""
 
     learning_rate: float = 1e-3
     optimizer: Optimizer = "adam"
@@ -104,22 +133,25 @@ class TrainingParams(Configuration):
     clip_norm: float = 0.0
 
     def hyperparameters(self, rate_factor: float = 1.0) -> dict[str, float]:
-        """What can change without a new program, the learning rate times ``rate_factor``; switches as 0 and 1."""
-        skipped = (*self.static_params, "schedule", "warmup_epochs")  # strings, and what the driver of the epochs reads
+        """Parameters that are arguments of the compiled step; the learning rate is multiplied by ``rate_factor``."""
+        skipped = (
+            *self.static_params,
+            "schedule",
+            "warmup_epochs",
+        )  # strings, and parameters that only set the learning rate of an epoch
         hyperparameters = {name: float(value) for name, value in asdict(self).items() if name not in skipped}
         return hyperparameters | {"learning_rate": self.learning_rate * rate_factor}
 
     def hyperparameters_of_epoch(self, epoch: int, epochs: int, n_stale: int) -> dict[str, float]:
-        """:meth:`hyperparameters` of ``epoch`` (from 0), the learning rate as its schedule has it; see
-        :meth:`rate_factor`."""
+        """:meth:`hyperparameters` of ``epoch``, counted from 0, with the scheduled learning rate."""
         return self.hyperparameters(self.rate_factor(epoch, epochs, n_stale))
 
     def rate_factor(self, epoch: int, epochs: int, n_stale: int) -> float:
-        """The share of ``learning_rate`` that ``epoch`` (from 0) of ``epochs`` trains with.
+        """Factor of the learning rate in ``epoch``, counted from 0, of ``epochs``.
 
-        It rises evenly over ``warmup_epochs``. Then ``cosine`` falls along half a wave, 0 behind the last epoch
-        (Loshchilov and Hutter 2017, eq. 5, without restarts), and ``plateau`` is halved after each three epochs without
-        a better value, of which there are ``n_stale`` now.
+        It rises linearly over ``warmup_epochs``. Then ``cosine`` falls along half a cosine wave to 0 after the last
+        epoch (Loshchilov and Hutter 2017, eq. 5, without restarts), and ``plateau`` halves it after every three epochs
+        without a better value; ``n_stale`` counts these epochs.
         """
         if epoch < self.warmup_epochs:
             return (epoch + 1) / (self.warmup_epochs + 1)
@@ -131,43 +163,57 @@ class TrainingParams(Configuration):
         return 1.0
 
 
-_SWITCH = ChoiceParameter(choices=(True, False))
-
-IMAGE_CHANGES: dict[str, Parameter] = {
-    "rotation_deg": FloatParameter(low=0, high=180, unit="deg", description="Uniform to both sides."),
-    "rotation_90": ChoiceParameter(choices=(True, False), description="Quarter turns, each as likely, exact."),
-    "width_shift": FloatParameter(low=0, high=1, description="Share of the width, uniform to both sides."),
-    "height_shift": FloatParameter(low=0, high=1, description="Share of the height, uniform to both sides."),
-    "horizontal_flip": _SWITCH,
-    "vertical_flip": _SWITCH,
-    "zoom": FloatParameter(low=0, high=0.99, description="Scale uniform from 1 - zoom to 1 + zoom."),
-    "blur": FloatParameter(low=0, high=8, unit="px", description="Gaussian, sigma uniform from 0 to this."),
-    "brightness": FloatParameter(low=0, high=1, description="Factor uniform from 1 - brightness to 1 + brightness."),
-    "noise": FloatParameter(low=0, high=1, description="Standard deviation, Gaussian, in units of full scale."),
-    "read_noise": FloatParameter(low=0, high=1, description="Of a detector; standard deviation, full scale 1."),
-    "shot_noise": FloatParameter(low=0, high=1, description="Of light; variance at full scale, falls with the value."),
-    "random_erasing": FloatParameter(low=0, high=1, description="Share of the images that lose a rectangle."),
-    "cutmix": FloatParameter(low=0, high=10, description="Alpha of the Beta distribution of pasted areas; 0: none."),
+AUGMENTATION: dict[str, Parameter] = {
+    "rotation_deg": FloatParameter(
+        low=0, high=180, unit="deg", description="Random rotation, uniform, in both directions."
+    ),
+    "rotation_90": ChoiceParameter(
+        choices=(True, False), description="Random rotation by 0, 90, 180 or 270 degrees, without interpolation."
+    ),
+    "width_shift": FloatParameter(
+        low=0, high=1, description="Random shift in parts of the width, uniform, in both directions."
+    ),
+    "height_shift": FloatParameter(
+        low=0, high=1, description="Random shift in parts of the height, uniform, in both directions."
+    ),
+    "horizontal_flip": ChoiceParameter(choices=(True, False), description="Flip half of the images left to right."),
+    "vertical_flip": ChoiceParameter(choices=(True, False), description="Flip half of the images upside down."),
+    "zoom": FloatParameter(low=0, high=0.99, description="Random scale, uniform from 1 - zoom to 1 + zoom."),
+    "blur": FloatParameter(low=0, high=8, unit="px", description="Gaussian blur, sigma uniform from 0 to this."),
+    "brightness": FloatParameter(
+        low=0, high=1, description="Random factor, uniform from 1 - brightness to 1 + brightness."
+    ),
+    "noise": FloatParameter(low=0, high=1, description="Standard deviation of Gaussian noise; full scale is 1."),
+    "read_noise": FloatParameter(
+        low=0, high=1, description="Standard deviation of a detector's read noise; full scale is 1."
+    ),
+    "shot_noise": FloatParameter(
+        low=0, high=1, description="Variance of shot noise at full scale; proportional to the pixel value."
+    ),
+    "random_erasing": FloatParameter(low=0, high=1, description="Share of images in which a rectangle is erased."),
+    "cutmix": FloatParameter(low=0, high=10, description="Alpha of CutMix's Beta distribution; 0: no CutMix."),
 }
-"""How images are changed at random."""
+"""Allowed values of the hyperparameters of image augmentation."""
 
 IMAGE_CLASSES: dict[str, Parameter] = {
     **TRAINING,
-    "dropout": FloatParameter(low=0, high=0.999, description="Share of the last features that a training pass drops."),
-    **IMAGE_CHANGES,
+    "dropout": FloatParameter(
+        low=0, high=0.999, description="Share of the last features that are dropped in training."
+    ),
+    **AUGMENTATION,
     **CLASS_LOSS,
 }
-"""What every network has that tells classes of images apart."""
+"""Allowed values of the hyperparameters of all networks that classify images."""
 
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = 0.3
-"""Of what random erasing takes: smallest and largest share of an image, and smallest height through width, with one
-through it as the largest."""
+"""Random erasing: smallest and largest erased share of an image, and smallest ratio of height to width; the largest
+ratio is its inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageParams(TrainingParams):
-    """How such a network is trained; subclasses add what it is made of."""
+    """Hyperparameters of the training of a network that classifies images."""
 
     dropout: float = 0.0
     rotation_deg: float = 20.0
@@ -190,27 +236,28 @@ class ImageParams(TrainingParams):
 
 
 def view_hyperparameters(hyperparameters: Mapping[str, float]) -> dict[str, float]:
-    """The changes of a random view of an image that is to be classified: all of ``hyperparameters`` that keep it
-    whole."""
-    return {name: hyperparameters[name] for name in IMAGE_CHANGES} | {"random_erasing": 0.0, "cutmix": 0.0}
+    """Augmentation of a random view of an image to be classified: that of training, but without erasing and CutMix."""
+    return {name: hyperparameters[name] for name in AUGMENTATION} | {"random_erasing": 0.0, "cutmix": 0.0}
 
 
 SERIES: dict[str, Parameter] = {
     **TRAINING,
     **{name: parameter for name, parameter in CLASS_LOSS.items() if name != "mixup"},
     **VALUE_LOSS,
-    "dropout": FloatParameter(low=0, high=0.999, description="Share of the units that a pass drops."),
-    "noise": FloatParameter(low=0, high=10, description="Added to the values; in units of the spread of a channel."),
+    "dropout": FloatParameter(low=0, high=0.999, description="Share of the units that are dropped in training."),
+    "noise": FloatParameter(
+        low=0, high=10, description="Gaussian noise added in training, in units of a channel's spread."
+    ),
     "crop": FloatParameter(
-        low=0, high=0.9, description="Largest share of the steps that a pass leaves out at the ends of a series."
+        low=0, high=0.9, description="Largest share of the steps that is cropped from a series in training."
     ),
 }
-"""What each parameter that all networks on series have can be."""
+"""Allowed values of the hyperparameters of all networks on series."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesParams(TrainingParams):
-    """How a network on series is trained. Two series are not mixed: they differ in length and in their times."""
+    """Hyperparameters of the training of a network on series. There is no mixup because series differ in length."""
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
@@ -220,8 +267,8 @@ class SeriesParams(TrainingParams):
     crop: float = 0.0
 
 
-def sizes_of(examples: ExampleSet) -> dict[str, Any]:
-    """``steps``, ``channels``, ``n_outputs`` and ``is_classes`` of a shape.
+def series_sizes(examples: ExampleSet) -> dict[str, Any]:
+    """``steps``, ``channels``, ``n_outputs`` and ``is_classes`` of a network's shape.
 
     Raises
     ------
@@ -230,8 +277,10 @@ def sizes_of(examples: ExampleSet) -> dict[str, Any]:
     """
     shapes = [array.shape for array in examples.inputs]
     if [len(shape) for shape in shapes] != [3, 1]:
-        told = ", ".join(map(str, shapes))
-        raise DataError(f"inputs: of shapes {told}; allowed: (n, steps, channels) and (n,), the lengths")
+        listed = ", ".join(map(str, shapes))
+        raise DataError(
+            f"inputs: shapes {listed} are not allowed; allowed: values (n, steps, channels) and lengths (n,)"
+        )
     n_outputs = len(examples.classes) or len(examples.targets)
     _, steps, channels = shapes[0]
     return {"steps": steps, "channels": channels, "n_outputs": n_outputs, "is_classes": bool(examples.classes)}

@@ -1,15 +1,14 @@
-"""TensorFlow and Keras as the trainers use them; import them from here."""
+"""TensorFlow and Keras as the trainers use them, loaded at their first use."""
 
 from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from aifs_tune._util import memory
@@ -17,13 +16,33 @@ from aifs_tune._util.gpu_sharing import limit_mb
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.network.params import Precision
 
+# TensorFlow and Keras read these when they are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are numbered as by nvidia-smi and Ray
-# with a limit on a GPU's memory, TensorFlow takes all of it at once unless it is told so here
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi and Ray number GPUs in this way
+# With a memory limit on a GPU, TensorFlow allocates all of it at once unless this is set.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 __all__ = ["configure", "gpu_peak_mb", "keras", "native_precision", "resident", "tf"]
+
+
+class _LazyModule:
+    """A module that is imported when one of its attributes is first used; the attribute is then kept.
+
+    Command line and service import every trainer for its hyperparameters; they do not pay for TensorFlow.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(import_module(self._name), attribute)
+        setattr(self, attribute, value)
+        return value
+
+
+tf: Any = _LazyModule("tensorflow")
+keras: Any = _LazyModule("keras")
 
 _ALIGNMENT = 64
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -31,16 +50,16 @@ _BFLOAT16_CAPABILITY = (8, 0)
 
 
 def configure(threads: int | None, share: float = 1.0) -> None:
-    """Limit TensorFlow to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory; let
-    what it takes of it grow.
+    """Limit TensorFlow to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory.
 
-    TensorFlow takes all of this only before its first operation in a process; later calls change nothing. Where
-    nvidia-smi does not tell how much memory a GPU has, a share of it is not limited.
+    Without a limit, the allocated GPU memory grows as it is needed. TensorFlow accepts these settings only before its
+    first operation in a process; later calls change nothing. If nvidia-smi does not report the memory of a GPU, no
+    limit is set.
 
     Raises
     ------
     RequestError
-        If Keras runs on something else than TensorFlow, ``threads`` is below 1, or the share is too small to use.
+        If Keras uses another backend than TensorFlow, ``threads`` is below 1, or the share is too small to use.
     """
     if keras.backend.backend() != "tensorflow":
         raise RequestError(f"KERAS_BACKEND: {keras.backend.backend()!r} is in use; allowed: tensorflow")
@@ -57,7 +76,10 @@ def configure(threads: int | None, share: float = 1.0) -> None:
 
 
 def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
-    """TensorFlow allows either of the two for a device; with a limit, growth is asked for in the environment."""
+    """Set a memory limit or memory growth for ``gpu``.
+
+    TensorFlow allows only one of the two for a device; with a limit, the environment variable asks for growth.
+    """
     if tf.config.get_logical_device_configuration(gpu) is not None:
         return
     if total_mb is None:
@@ -68,18 +90,18 @@ def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
 
 
 def gpu_peak_mb() -> float | None:
-    """The most that TensorFlow has allocated on a GPU in this process, in MB of 2**20 bytes; None without a GPU."""
+    """Peak memory of TensorFlow on one GPU in this process, in MB of 2**20 bytes; None without a GPU."""
     gpus = range(len(tf.config.list_logical_devices("GPU")))
     peaks = [tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] / 2**20 for i in gpus]
     return max(peaks, default=None)
 
 
 def resident(array: NDArray[Any]) -> Any:
-    """``array`` as a tensor where the training runs: on a CPU the same memory if possible, on a GPU a copy.
+    """``array`` as a tensor on the training device: without a copy on a CPU if possible, as a copy on a GPU.
 
-    The memory of an ``.npy`` file that was mapped copy-on-write is shared. A copy is made of an array that is
-    read-only or strided, which DLPack cannot describe, or that TensorFlow's vector code would refuse because
-    it does not begin at a multiple of 64 bytes.
+    The memory of an ``.npy`` file that was mapped copy-on-write is shared. An array is copied if it is read-only or
+    strided, because DLPack cannot describe it, or if it does not begin at a multiple of 64 bytes, because TensorFlow's
+    vector code would refuse it.
     """
     flags = array.flags
     if flags.writeable and flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
@@ -93,9 +115,10 @@ def resident(array: NDArray[Any]) -> Any:
 
 
 def native_precision() -> Precision:
-    """Mixed bfloat16 where the hardware multiplies it natively, else float32.
+    """``mixed_bfloat16`` where the hardware multiplies bfloat16 natively, else ``float32``.
 
-    A GPU does from compute capability 8.0; a CPU with AVX-512 BF16 or AMX. Elsewhere bfloat16 is emulated and slower.
+    GPUs do so from compute capability 8.0, CPUs with AVX-512 BF16 or AMX. Other hardware emulates bfloat16, which is
+    slower.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -105,7 +128,7 @@ def native_precision() -> Precision:
 
 
 def cpu_flags() -> set[str]:
-    """What the CPU can do, in Linux's words; empty where the system does not tell."""
+    """CPU flags as Linux names them in ``/proc/cpuinfo``; empty where that file does not exist."""
     try:
         found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""What trainers of networks on series have in common: the steps of a series that count, and random changes."""
+"""Base class of the trainers on series, with masks and augmentation of series."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from aifs_tune.trainers.network.runtime import tf
 
 
 class SeriesTrainer(ExamplesTrainer):
-    """The examples have two inputs: values, float32 of shape (n, steps, channels), and lengths, int32 of shape (n,).
+    """Base of the trainers on series.
 
-    ``facts`` of the examples may say which ``channels`` are values, to which ``noise`` is added (without it: all),
-    and that they are windows of a ``forecast``, whose end is not cropped.
+    The examples have two inputs: values, float32 of shape (n, steps, channels), and lengths, int32 of shape (n,).
+    ``facts`` of the examples may say which ``channels`` are values, so that ``noise`` is added to these alone, and that
+    the series are windows of a ``forecast``, whose end is not cropped.
     """
 
-    def changed(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
-        """Cropped, and with Gaussian noise of the standard deviation ``noise`` where there is a series."""
+    def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
+        """Crop the series, and add Gaussian noise of standard deviation ``noise`` to its steps."""
         values, lengths = inputs
         seeds, facts = tf.random.split(seed, 2), self._data.facts
         keeps_end = facts.get("forecast") is not None
@@ -30,29 +31,28 @@ class SeriesTrainer(ExamplesTrainer):
         is_value = tf.constant([role == "value" for role in roles], tf.float32)
 
         def noisy() -> Any:
-            is_there = present(lengths, values.shape[1])[:, :, tf.newaxis]
+            mask = present(lengths, values.shape[1])[:, :, tf.newaxis]
             return (
-                values
-                + tf.random.stateless_normal(values.shape, seeds[1]) * hyperparameters["noise"] * is_value * is_there
+                values + tf.random.stateless_normal(values.shape, seeds[1]) * hyperparameters["noise"] * is_value * mask
             )
 
         return tf.cond(hyperparameters["noise"] > 0, noisy, lambda: values), lengths
 
 
 def present(lengths: Any, steps: int) -> Any:
-    """1 for the steps of each series, 0 behind its end: float32 of shape (n, steps)."""
+    """Mask of the steps: 1 inside each series, 0 after its end; float32 of shape (n, steps)."""
     return tf.sequence_mask(lengths, steps, tf.float32)
 
 
-def cropped(values: Any, lengths: Any, most: Any, seed: Any, *, keeps_end: bool) -> tuple[Any, Any]:
-    """Each series without up to a share ``most`` of its steps, cut off at its beginning and end, or beginning alone.
+def cropped(values: Any, lengths: Any, max_share: Any, seed: Any, *, keeps_end: bool) -> tuple[Any, Any]:
+    """Series shortened by a random share of up to ``max_share``, at both ends or at the start alone.
 
-    At least two steps stay of each; 0 stands behind the end.
+    At least two steps of each series remain; values after its new end are 0.
     """
     n, steps, _ = values.shape
-    shares, places = tf.unstack(tf.random.stateless_uniform((2, n), seed))
-    n_cut = tf.minimum(tf.cast(shares * most * tf.cast(lengths, tf.float32), tf.int32), tf.maximum(lengths - 2, 0))
-    first = n_cut if keeps_end else tf.cast(places * tf.cast(n_cut + 1, tf.float32), tf.int32)
+    shares, positions = tf.unstack(tf.random.stateless_uniform((2, n), seed))
+    n_cut = tf.minimum(tf.cast(shares * max_share * tf.cast(lengths, tf.float32), tf.int32), tf.maximum(lengths - 2, 0))
+    first = n_cut if keeps_end else tf.cast(positions * tf.cast(n_cut + 1, tf.float32), tf.int32)
     moved = tf.gather(values, tf.minimum(first[:, tf.newaxis] + tf.range(steps), steps - 1), batch_dims=1)
     left = lengths - n_cut
     return moved * present(left, steps)[:, :, tf.newaxis], left

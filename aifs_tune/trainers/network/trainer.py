@@ -1,4 +1,4 @@
-"""A warm object that trains one configuration of a network after another on one set of examples."""
+"""Base class of the trainers of networks, which keeps compiled programs from trial to trial."""
 
 from __future__ import annotations
 
@@ -26,40 +26,48 @@ from aifs_tune.trainers.predictions import write_predictions
 
 MAX_TRAIN_FUNCTIONS = 8
 MAX_TRAIN_FUNCTION_BYTES = 2**30
-"""Programs beyond either are dropped, the longest unused first; the current one is always kept. As that gives
-back their weights only, a sweep's worker is replaced instead."""
+"""Limits of the compiled programs in one process. Above a limit, the one that was not used for longest is dropped; the
+current one is always kept. Dropping frees only the weights of a program, so a sweep replaces the worker instead."""
 
 
 class NetTrainer(ABC):
-    """All that trainers of networks have in common; see :mod:`aifs_tune.trainers.protocol`.
+    """Base of the trainers of networks; see :mod:`aifs_tune.trainers.protocol`.
 
-    A subclass says which network a shape has, what a step does beside it, and where the examples are.
+    A subclass makes the network and the loss function of a shape, and provides the examples.
 
     Parameters
     ----------
     params
-        Of the first trial; absent ones have their default.
+        Hyperparameters of the first trial; missing ones have their defaults.
+    seed
+        Seed of the first trial, from 0: of the initial weights, the order of the examples and all random draws.
     metric, mode
-        A metric that an epoch reports; decides which epoch is best. A value that is not finite is never best.
+        Metric of an epoch that decides which epoch is best, and its direction. A value that is not finite is never
+        best.
     patience
-        Epochs without a better value after which the trial is finished; None for no limit.
+        Epochs without a better value after which the trial is finished. Default: no limit.
     class_weights
-        ``"balanced"``: every class counts the same, however rare.
+        ``"balanced"``: all classes have the same total weight. ``"none"``: all examples have the same weight.
     precision
-        Of convolutions and dense layers; ``"auto"`` is mixed bfloat16 where the hardware has it.
+        Precision of convolutions and dense layers; ``"auto"`` is mixed bfloat16 where the hardware supports it.
     epochs
-        How long a trial trains at most: where a cosine schedule ends.
+        Largest number of epochs of a trial, where a cosine schedule ends.
     threads
-        CPU threads of TensorFlow; without effect if it already runs in this process.
+        CPU threads of TensorFlow. Default: all. No effect if TensorFlow already runs in this process.
     devices
-        GPUs that share out each batch of one trial; where there are none, logical CPUs. Below 1: the part of a GPU's
-        memory that this process may take.
+        Number of GPUs that split each batch, or of logical CPUs without a GPU. Below 1: share of a GPU's memory that
+        this process may use.
 
     Raises
     ------
     RequestError
-        If an argument or parameter is not allowed; DataError if nothing can be learnt or measured on the data.
+        If an argument or a hyperparameter is not allowed.
+    DataError
+        If the data have nothing to train on, or too few examples to measure.
     """
+
+    _score = "accuracy"
+    """Name of the loss function's second metric of the training batches."""
 
     def __init__(
         self,
@@ -81,43 +89,45 @@ class NetTrainer(ABC):
         self._dropped_traces = 0
         self._timings = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
         self.n_train_functions = 0
-        """Programs compiled so far. A dropped one gives back its weights, not all of its memory."""
+        """Programs compiled so far."""
         self.reset(params or {}, seed=seed)
 
     @abstractmethod
     def _resident(self) -> Examples:
-        """All examples on the device."""
+        """Put all examples on the device."""
 
     @abstractmethod
     def _make_loss_function(self, shape: Any) -> LossFunction:
-        """What a step of a shape does beside the network."""
+        """Make the loss function of a shape."""
 
     @abstractmethod
     def _make_network(self, shape: Any) -> Network:
-        """The network of a shape."""
+        """Make the network of a shape."""
 
     @abstractmethod
     def _part(self, part: str) -> NDArray[np.int32]:
-        """The examples of ``train``, ``val`` or ``test``."""
+        """Indices of the examples of ``train``, ``val`` or ``test``."""
 
     @property
     def n_traces(self) -> int:
-        """Functions traced so far: two for each program, one to train and one to evaluate."""
+        """Traces so far: two for each program, one to train and one to evaluate."""
         return self._dropped_traces + sum(train_function.n_traces for train_function in self._train_functions.values())
 
     @property
     def timings(self) -> Mapping[str, float]:
-        """Seconds so far by what they went into: ``trace`` (a program, compiled at its first epoch and part), ``train``
-        and ``evaluate``."""
+        """Seconds so far of ``trace``, ``train`` and ``evaluate``.
+
+        The first call of a compiled function counts as ``trace``.
+        """
         return self._timings
 
     @property
     def gpu_peak_mb(self) -> float | None:
-        """As of :func:`aifs_tune.trainers.network.runtime.gpu_peak_mb`."""
+        """Peak GPU memory; see :func:`aifs_tune.trainers.network.runtime.gpu_peak_mb`."""
         return gpu_peak_mb()
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
-        """Whether a trial with ``params`` would drop a program: better to begin it in a new process."""
+        """Whether a trial with ``params`` would drop a program, so that it should start in a new process."""
         try:
             shape = self._task.shape_of(self._task.params_of(params))
         except RequestError:
@@ -128,31 +138,31 @@ class NetTrainer(ABC):
 
     @property
     def is_finished(self) -> bool:
-        """Whether ``patience`` ran out."""
+        """Whether the best epoch is ``patience`` epochs ago."""
         return self._train_state.is_finished
 
     @property
     def epochs_done(self) -> int:
-        """Epochs of the running trial."""
+        """Epochs that the running trial has trained."""
         return self._train_state.epochs_done
 
     @property
     def best_epoch(self) -> int | None:
-        """Counted from 1; None before the first finite value."""
+        """Best epoch, counted from 1; None before the first finite value."""
         return self._train_state.best_epoch
 
     @property
     def best_value(self) -> float | None:
-        """The metric at the best epoch."""
+        """Metric of the best epoch; None before the first finite value."""
         return self._train_state.best_value
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """Start a new trial; compiles only if no kept program has the shape of ``params``.
+        """Start a new trial; compile a program only if there is none for the shape of ``params``.
 
         Raises
         ------
         RequestError
-            If a parameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
+            If a hyperparameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
         """
         self._train_state = TrainState(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
         self._current = self._train_function_of(self._train_state.shape)
@@ -160,49 +170,50 @@ class NetTrainer(ABC):
         self._best: Weights = {}
 
     def change(self, params: Mapping[str, Scalar]) -> None:
-        """Go on with other parameters, from the weights that the trial has.
+        """Continue the trial from its current weights with other hyperparameters.
 
         Raises
         ------
         RequestError
-            If a parameter is unknown or not allowed, or makes another program; the trial is as it was.
+            If a hyperparameter is unknown or not allowed, or needs another program; the trial is then unchanged.
         """
         self._train_state.change(params)
 
     def epoch(self) -> dict[str, float]:
         """Train one epoch and measure it on the validation part; empty if already finished.
 
-        Values are NaN or infinite where the training diverged.
+        Values are NaN or infinite if the training diverged.
         """
         if self.is_finished:
             return {}
         metrics = self.train_epoch()
-        self.judge(metrics)
+        self.finish_epoch(metrics)
         return metrics
 
     def train_epoch(self) -> dict[str, float]:
-        """The first half of :meth:`epoch`: train and measure, and leave open what that is worth."""
+        """First half of :meth:`epoch`: train and measure, without a decision on the best epoch."""
         train_state = self._train_state
-        now = Epoch(train_state.order(), train_state.epochs_done, train_state.seed, train_state.hyperparameters())
+        epoch = Epoch(train_state.order(), train_state.epochs_done, train_state.seed, train_state.hyperparameters())
         with self._timed("train"):
-            loss, score = self._train_function.train(self._examples, now)
+            loss, score = self._train_function.train(self._examples, epoch)
         return {"loss": loss, self._score: score, **self._measure("val")}
 
-    def judge(self, metrics: Mapping[str, float]) -> None:
-        """The second half: the epoch that was trained last counts as worth ``metrics``, its own or others."""
+    def finish_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Second half of :meth:`epoch`: record ``metrics`` for the last epoch, and keep its weights if it is best."""
         if self._train_state.finish_epoch(metrics):
             self._best = self._train_function.network.values()
 
-    _score = "accuracy"
-    """What the lesson's score of the training passes is called."""
-
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
-        """Measure the best epoch on one part, nothing changed at random: ``test_loss`` and so on.
+        """Metrics, such as ``test_loss``, of the best epoch on one part of the data, without augmentation.
 
         Raises
         ------
         RequestError
-            If there is no such part, or it is empty; TrainerError if no epoch was trained yet.
+            If there is no such part.
+        DataError
+            If the part is empty.
+        TrainerError
+            If no epoch had a finite value yet.
         """
         self._check_part(part)
         with self._best_weights():
@@ -214,12 +225,14 @@ class NetTrainer(ABC):
         self._train_state.write(folder, weights=weights, slots=slots, best=self._best)
 
     def load(self, folder: Path) -> None:
-        """Continue from what :meth:`save` wrote, after a reset with parameters of the same shape.
+        """Continue the trial of :meth:`save`, after a reset with parameters of the same shape.
 
         Raises
         ------
         ConflictError
-            If it was written for other data or another shape; TrainerError if the files are damaged.
+            If the files belong to other data or another shape.
+        TrainerError
+            If the files are damaged or of another version.
         """
         network = self._train_function.network
         weights, slots, best = self._train_state.read(folder, network.sizes)
@@ -231,7 +244,7 @@ class NetTrainer(ABC):
         self._best = best
 
     def save_best(self, folder: Path) -> Path:
-        """Write the best epoch into ``folder`` as ``weights.npz`` and ``weights.json``; the path of the first.
+        """Write the weights of the best epoch as ``weights.npz`` and ``weights.json``; return the path of the first.
 
         Raises
         ------
@@ -241,12 +254,14 @@ class NetTrainer(ABC):
         return self._train_state.write_best(folder, self._best)
 
     def save_predictions(self, folder: Path) -> Path:
-        """Write what the best epoch answers for the test part into ``folder``; the path of the arrays.
+        """Write the predictions of the best epoch for the test part into ``folder``; return the path of the arrays.
 
         Raises
         ------
         DataError
-            If there is no test part; TrainerError if no epoch was trained yet.
+            If there is no test part.
+        TrainerError
+            If no epoch had a finite value yet.
         """
         self._check_part("test")
         with self._best_weights() as network:
@@ -256,7 +271,7 @@ class NetTrainer(ABC):
     def _check_part(self, part: str) -> None:
         check_one_of("part", part, ("train", "val", "test"))
         if len(self._part(part)) == 0:
-            raise DataError(f"part: {part!r} is empty; allowed: a part with examples")
+            raise DataError(f"part: {part!r} has no examples; allowed: a part with examples")
 
     def _measure(self, part: str) -> dict[str, float]:
         with self._timed("evaluate"):
@@ -284,14 +299,16 @@ class NetTrainer(ABC):
             network.assign(current)
 
     def share_train_functions(self, others: Sequence[NetTrainer]) -> None:
-        """Let ``others``, like this one in all but their data, train with its programs, from their next trial on; what
-        is changed at random must not depend on the data."""
-        for turn, other in enumerate(others, start=1):
-            other._variables_index, other._train_functions = turn, self._train_functions
+        """Let ``others`` use the programs of this trainer from their next trial on.
+
+        They differ from this trainer in their data alone, and their augmentation must not depend on the data.
+        """
+        for index, other in enumerate(others, start=1):
+            other._variables_index, other._train_functions = index, self._train_functions
 
     @property
     def _train_function(self) -> TrainFunction:
-        """With this trainer's weights in it, whoever trained last."""
+        """Train function of the running trial, with the variables of this trainer."""
         self._current.switch_variables(self._variables_index)
         return self._current
 

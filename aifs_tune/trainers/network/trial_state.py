@@ -1,4 +1,4 @@
-"""A trial beside its weights: what it is to learn, how far it came, which epoch was best, and its files."""
+"""State of a running trial besides its weights: task, finished epochs, best epoch, and checkpoint files."""
 
 from __future__ import annotations
 
@@ -25,69 +25,80 @@ _STATE_NAME = "state"
 
 
 class Task(Protocol):
-    """What all trials of a trainer share: the data, and what is best."""
+    """What all trials of a trainer share: the data, and the metric that decides which epoch is best."""
 
     @property
-    def metric(self) -> str: ...
+    def metric(self) -> str:
+        """Metric that decides which epoch is best."""
+        ...
+
     @property
-    def mode(self) -> Literal["max", "min"]: ...
+    def mode(self) -> Literal["max", "min"]:
+        """Direction of the metric."""
+        ...
+
     @property
-    def patience(self) -> int | None: ...
+    def patience(self) -> int | None:
+        """Epochs without a better value after which a trial is finished; None for no limit."""
+        ...
+
     @property
     def epochs(self) -> int:
-        """How long a trial trains at most: a schedule of the learning rate ends there."""
+        """Largest number of epochs of a trial, where a schedule of the learning rate ends."""
         ...
 
     @property
     def train(self) -> NDArray[np.int32]:
-        """The examples to train on."""
+        """Indices of the training examples."""
         ...
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What a reader of the weights has to know of the data, ``fingerprint`` among it."""
+        """Facts of the data that are stored with the weights; ``fingerprint`` is one of them."""
         ...
 
     def params_of(self, params: Mapping[str, Scalar]) -> TrainingParams:
-        """Checked, with the defaults for what is absent."""
+        """Checked hyperparameters, with the defaults of missing ones."""
         ...
 
     def shape_of(self, params: Any) -> Any:
-        """The shape of a network with these params for these data: a frozen dataclass of all that a compiled program
-        depends on, ``optimizer`` and ``batch_size`` among it."""
+        """Shape of a network with ``params`` for the data.
+
+        A frozen dataclass of all that a compiled program depends on; it has ``optimizer`` and ``batch_size``.
+        """
         ...
 
     def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
-        """What the network's answers for the examples of ``part`` are worth: ``val_loss`` and so on."""
+        """Metrics, such as ``val_loss``, of the network's predictions for the examples of ``part``."""
         ...
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
-        """The network's answers for the examples of ``part`` beside the truths."""
+        """Targets and predictions of the examples of ``part``."""
         ...
 
 
 class BestEpochTracker:
-    """How far a trial came, and which epoch was best by ``metric``; a value that is not finite is never best."""
+    """Number of finished epochs, and the best one by ``metric``; a value that is not finite is never best."""
 
     def __init__(self, metric: str, mode: Literal["max", "min"], patience: int | None) -> None:
         self._metric, self._sign, self._patience = metric, 1 if mode == "max" else -1, patience
         self.epochs_done = 0
         self.best_epoch: int | None = None
-        """Counted from 1; None before the first finite value."""
+        """Best epoch, counted from 1; None before the first finite value."""
         self.best_value: float | None = None
 
     @property
     def n_stale(self) -> int:
-        """Epochs since the best one."""
+        """Epochs since the best epoch."""
         return self.epochs_done - (self.best_epoch or 0)
 
     @property
     def is_finished(self) -> bool:
-        """Whether ``patience`` ran out."""
+        """Whether the best epoch is ``patience`` epochs ago."""
         return self._patience is not None and self.n_stale >= self._patience
 
     def finish_epoch(self, metrics: Mapping[str, float]) -> bool:
-        """Count an epoch; whether it is the best so far."""
+        """Count an epoch; return whether it is the best so far."""
         self.epochs_done += 1
         value, sign = metrics[self._metric], self._sign
         is_best = math.isfinite(value) and (self.best_value is None or sign * value > sign * self.best_value)
@@ -96,48 +107,53 @@ class BestEpochTracker:
         return is_best
 
     def check_trained(self) -> None:
-        """Raises TrainerError if no epoch had a finite value yet."""
+        """Raise TrainerError if no epoch had a finite value yet."""
         if self.best_epoch is None:
-            raise TrainerError(f"no epoch of {self.epochs_done} has a finite {self._metric}, so none is best")
+            reason = f"{self._metric} was not finite in any of {self.epochs_done} epochs"
+            raise TrainerError(f"there is no best epoch: {reason if self.epochs_done else 'no epoch was trained yet'}")
 
 
 class TrainState(BestEpochTracker):
-    """One trial of a task."""
+    """State of one trial of a task."""
 
     def __init__(self, task: Task, params: Mapping[str, Scalar], *, seed: int, precision: Precision, engine: str):
-        """Raises RequestError if a parameter is unknown or not allowed, the network does not fit the data, or the
-        seed is negative."""
+        """Raise RequestError if params or seed are not allowed, or the network does not fit the data."""
         check_seed(seed)
         super().__init__(task.metric, task.mode, task.patience)
         self.task, self.seed = task, seed
         self.params = task.params_of(params)
         self.shape = task.shape_of(self.params)
-        self._means = {"precision": precision, "engine": engine}
+        self._engine = {"precision": precision, "engine": engine}
 
     def change(self, params: Mapping[str, Scalar]) -> None:
-        """Go on with other parameters. Raises RequestError if one is unknown or not allowed, or the shape would be
-        another; the course is then as it was."""
+        """Continue with other hyperparameters.
+
+        Raises
+        ------
+        RequestError
+            If a hyperparameter is unknown or not allowed, or changes the shape; the trial is then unchanged.
+        """
         wanted = self.task.params_of(params)
-        here, there = asdict(self.shape), asdict(self.task.shape_of(wanted))
-        for name, value in here.items():
-            if there[name] != value:
+        current, new = asdict(self.shape), asdict(self.task.shape_of(wanted))
+        for name, value in current.items():
+            if new[name] != value:
                 raise RequestError(
-                    f"{name}: {brief(there[name])} makes another program; allowed while a trial runs: {brief(value)}"
+                    f"{name}: {brief(new[name])} needs another program; allowed while a trial runs: {brief(value)}"
                 )
         self.params = wanted
 
     @property
     def _architecture(self) -> dict[str, Any]:
-        """The shape as JSON has it."""
+        """Shape as JSON."""
         described: dict[str, Any] = json.loads(json.dumps(asdict(self.shape)))
         return described
 
     def hyperparameters(self) -> dict[str, float]:
-        """What the next epoch trains with: the parameters, the learning rate as its schedule has it."""
+        """Hyperparameters of the next epoch, with the scheduled learning rate."""
         return self.params.hyperparameters_of_epoch(self.epochs_done, self.task.epochs, self.n_stale)
 
     def order(self) -> NDArray[np.int32]:
-        """The training examples of the next epoch in the order in which they are seen."""
+        """Random order of the training examples in the next epoch."""
         return np.random.default_rng([self.seed, self.epochs_done + 1]).permutation(self.task.train)
 
     def write(self, folder: Path, *, weights: Weights, slots: Weights, best: Weights) -> None:
@@ -145,7 +161,7 @@ class TrainState(BestEpochTracker):
         facts = {
             "fingerprint": self.task.facts["fingerprint"],
             "architecture": self._architecture,
-            **self._means,
+            **self._engine,
             "params": asdict(self.params),
             "seed": self.seed,
             "epochs_done": self.epochs_done,
@@ -157,20 +173,21 @@ class TrainState(BestEpochTracker):
         write_state(folder, _STATE_NAME, arrays, facts)
 
     def read(self, folder: Path, sizes: Sizes) -> tuple[Weights, Weights, Weights]:
-        """Weights, of these ``sizes``, slots and best weights that :meth:`write` wrote; counts epochs from there.
+        """Read weights, of these ``sizes``, optimizer state and best weights; continue from the epoch of the files.
 
         Raises
         ------
         ConflictError
-            If it was written for other data, another shape or another way of computing; TrainerError if the
-            files are damaged.
+            If the files belong to other data, another shape, precision or engine.
+        TrainerError
+            If the files are damaged or of another version.
         """
         arrays, facts = read_state(folder, _STATE_NAME)
         fingerprint = self.task.facts["fingerprint"]
-        mine = {"fingerprint": fingerprint, "architecture": self._architecture, **self._means}
-        for key, here in mine.items():
-            if facts.get(key) != here:
-                raise ConflictError(f"{folder}: {key} is {facts.get(key)!r}; allowed: {here!r}, that of this trial")
+        expected = {"fingerprint": fingerprint, "architecture": self._architecture, **self._engine}
+        for key, value in expected.items():
+            if facts.get(key) != value:
+                raise ConflictError(f"{folder}: {key} is {facts.get(key)!r}; allowed: {value!r}, as in this trial")
         parts: dict[str, dict[str, NDArray[np.float32]]] = {"weight": {}, "slot": {}, "best": {}}
         try:
             for key, array in arrays.items():
@@ -184,15 +201,15 @@ class TrainState(BestEpochTracker):
         return parts["weight"], parts["slot"], parts["best"]
 
     def write_best(self, folder: Path, best: Weights) -> Path:
-        """Write the best epoch as ``weights.npz`` and ``weights.json``; the path of the first.
+        """Write the weights of the best epoch as ``weights.npz`` and ``weights.json``; return the path of the first.
 
-        The arrays stand in the order of ``set_weights`` of a Keras ``Sequential`` with the same layers.
+        The arrays have the order of ``set_weights`` of a Keras ``Sequential`` with the same layers.
         """
         self.check_trained()
         facts = {
             "trainer": self.params.trainer,
             "architecture": self._architecture,
-            **self._means,
+            **self._engine,
             **self.task.facts,
             "params": asdict(self.params),
             "seed": self.seed,
@@ -204,23 +221,24 @@ class TrainState(BestEpochTracker):
 
 
 def damaged(folder: Path, error: Exception) -> TrainerError:
-    """What to raise for a checkpoint with something missing."""
-    return TrainerError(f"{folder}: is no whole checkpoint of a trial ({error}); reset the trainer")
+    """Error for a checkpoint that is not complete."""
+    return TrainerError(f"{folder} is not a complete checkpoint of a trial ({error}); reset the trainer")
 
 
 def check_seed(seed: int) -> None:
-    """Raises RequestError if ``seed`` is negative."""
+    """Raise RequestError if ``seed`` is below 0."""
     if seed < 0:
         raise RequestError(f"seed: {seed} is not allowed; allowed: a whole number from 0")
 
 
 def check_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises RequestError if ``value`` is none of those."""
+    """Raise RequestError if ``value`` is not in ``allowed``."""
     if value not in allowed:
         raise RequestError(f"{name}: {brief(value)} is not allowed; allowed: {', '.join(allowed)}")
 
 
 def _check_sizes(weights: Weights, sizes: Sizes) -> None:
+    """Raise KeyError or ValueError if a weight is missing or has another shape."""
     for name, size in sizes.items():
         if weights[name].shape != size:
             raise ValueError(f"{name} has shape {weights[name].shape}")
