@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -18,7 +19,6 @@ import pytest
 from aifs_tune._util.cache import UNUSED_DAYS, cache_root, kept_copy, locked
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data import PreparedImages, open_images, prepare_images
-from aifs_tune.data import cache as module
 from aifs_tune.data.cache import Meta, write_entry
 from aifs_tune.errors import NotFoundError, StorageError
 
@@ -164,7 +164,7 @@ def test_a_damaged_entry_is_decoded_again(make_folder: MakeFolder, cache: Path, 
     images = first.images.images.copy()
     damage(first.location.parent)
     if damage is not _no_facts:
-        with pytest.raises(NotFoundError, match="missing or damaged; prepare them again"):
+        with pytest.raises(NotFoundError, match="missing or damaged; prepare the images again"):
             open_images(first.location)
     second, work = prepared(folder, cache)
     assert "decoding" in work
@@ -176,7 +176,7 @@ def test_a_damaged_entry_is_decoded_again(make_folder: MakeFolder, cache: Path, 
 def test_a_lost_split_is_not_found(make_folder: MakeFolder, cache: Path) -> None:
     result, _ = prepared(make_folder({"a": 5, "b": 5}), cache)
     result.location.write_text("{")
-    with pytest.raises(NotFoundError, match="prepare them again"):
+    with pytest.raises(NotFoundError, match="prepare the images again"):
         open_images(result.location)
 
 
@@ -293,9 +293,9 @@ def test_to_ask_for_a_copy_is_to_use_it(tmp_path):
 
 def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(tmp_path, monkeypatch):
     """Else two processes would each hold one, of which one is no longer there."""
-    flock, opened = module.fcntl.flock, threading.Event()
+    flock, opened = fcntl.flock, threading.Event()
 
-    def told(*words: int) -> None:
+    def report(*words: int) -> None:
         opened.set()
         flock(*words)
 
@@ -307,7 +307,7 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(tmp_path,
 
     waiting = threading.Thread(target=wait)
     with locked(tmp_path, "it"):
-        monkeypatch.setattr(module.fcntl, "flock", told)
+        monkeypatch.setattr(fcntl, "flock", report)
         waiting.start()
         assert opened.wait(60)
         (tmp_path / "it.lock").unlink()
