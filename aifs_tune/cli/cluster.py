@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aifs_tune._util.object_store import is_url, url_problem
 from aifs_tune.cli.options import (
     AllowUnauthenticatedOption,
     EpochsOption,
@@ -86,6 +85,7 @@ def submit(
 
     The command returns at once unless --follow is given.
     """
+    from aifs_tune._util.object_store import is_url, url_problem
     from aifs_tune.config.loading import find_sweep_file, load_sweep_file
     from aifs_tune.trainers.factory import check_trainer
 
@@ -217,6 +217,7 @@ def cluster_jobs(address: str, allow_unauthenticated: bool) -> RayJobs:
 
 def _shared_storage_variables() -> dict[str, str]:
     """Environment variables that tell a job which folders or object stores all nodes share."""
+    from aifs_tune._util.object_store import is_url
     from aifs_tune.storage.postgres import ARTIFACTS_VARIABLE, artifacts_at
 
     artifacts, cache = os.environ.get(ARTIFACTS_VARIABLE), os.environ.get("AIFS_TUNE_CACHE")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aifs_tune.cli.options import (
     DataOption,
@@ -28,6 +27,8 @@ from aifs_tune.errors import RequestError
 @contextmanager
 def progress_callback() -> Iterator[Any]:
     """Progress display for this terminal: a live table, or plain lines if stdout is not a terminal."""
+    from rich.console import Console
+
     from aifs_tune.cli.progress import LiveTable, PlainLines
 
     console = Console(stderr=True)

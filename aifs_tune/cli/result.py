@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console, RenderableType
 
 from aifs_tune.cli.options import echo_stderr, json_text, print_json
 from aifs_tune.errors import RequestError, WorkError
@@ -18,6 +17,7 @@ from aifs_tune.study.trial import FINAL
 
 if TYPE_CHECKING:
     import pandas
+    from rich.console import Console, RenderableType
 
     from aifs_tune.storage.storage import Storage
 
@@ -33,6 +33,8 @@ _PIPE_WIDTH = 240
 
 def out() -> Console:
     """Console for results: stdout."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
@@ -51,8 +53,6 @@ def print_table(
     RequestError
         If the format does not fit the output.
     """
-    from aifs_tune.study.dataframe import write_table
-
     if output_format == "table":
         if output is not None:
             raise RequestError(
@@ -69,6 +69,8 @@ def print_table(
     elif output is None:
         typer.echo(table().to_csv(index=False), nl=False)
     else:
+        from aifs_tune.study.dataframe import write_table
+
         write_table(table(), output, output_format)
 
 

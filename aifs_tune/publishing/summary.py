@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aifs_tune.client.client import Client
-from aifs_tune.client.study import RemoteStudy
-from aifs_tune.execution.pbt import lineage
 from aifs_tune.storage.lock import LockHolder
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, study_names
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
+
+if TYPE_CHECKING:
+    from aifs_tune.client.client import Client
+    from aifs_tune.client.study import RemoteStudy
 
 
 def best_summary(study: Study | RemoteStudy, *, top: int | None = None) -> dict[str, Any]:
@@ -51,8 +52,8 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
-    """One object for each study of a storage or service; studies of other tools are left out."""
-    if isinstance(storage, Client):
+    """One object a study of a storage or service, those of other tools left out."""
+    if not isinstance(storage, Storage):
         return [_line(line) for line in storage.study_lines()]
     summaries = []
     for name in study_names(storage):
@@ -101,6 +102,7 @@ def _result(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
 def _replay(study: Study | RemoteStudy, trial: Trial) -> dict[str, Any]:
     if not trial.schedule:
         return {}
+    from aifs_tune.execution.pbt import lineage
     from aifs_tune.trainers.registry import TRAINERS
 
     trainer_entry, steps = TRAINERS.get(study.trainer or ""), lineage(study, trial)
