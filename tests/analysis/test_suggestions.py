@@ -22,8 +22,8 @@ from suggestions import WORLDS, made, rates
         *(pytest.param(world, 10, marks=pytest.mark.soak) for world in ("still gains", "drop")),
     ],
 )
-def test_a_true_suggestion_is_made(world):
-    assert rates(world, 10, 60, seed=7)["true"][0] >= 0.6
+def test_a_true_suggestion_is_made(world, n_studies):
+    assert rates(world, n_studies, 60, seed=7)["true"][0] >= 0.6
 
 
 @pytest.mark.soak
@@ -33,6 +33,9 @@ def test_a_parameter_without_effect_is_fixed_and_one_with_a_small_effect_is_not(
     assert not any(((table["kind"] == "fix") & (table["parameter"] == "layers")).any() for table in said)
 
 
-@pytest.mark.parametrize("world", ["noise", pytest.param("noise, tpe", marks=pytest.mark.soak)])
-def test_chance_gives_hardly_any_suggestion(world):
-    assert rates(world, 20, 60, seed=7)["untrue"][0] <= 0.15
+@pytest.mark.parametrize(
+    ("world", "n_studies"),
+    [("noise", 10), *(pytest.param(w, 20, marks=pytest.mark.soak) for w in ("noise", "noise, tpe"))],
+)
+def test_chance_gives_hardly_any_suggestion(world, n_studies):
+    assert rates(world, n_studies, 60, seed=7)["untrue"][0] <= 0.15

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -35,8 +36,8 @@ Curve = list[dict[str, float]]
 
 
 @cache
-def compiled(size: int) -> FusedTrainer:
-    """A fused trainer for any test: compiling one takes longer than most tests of it."""
+def compiled(size: int, copy: int = 0) -> FusedTrainer:
+    """A fused trainer for any test: compiling one takes longer than most tests of it. Copies share nothing."""
     return FusedTrainer(TASK, SMALL_NET, size=size)
 
 
@@ -67,7 +68,6 @@ class TestMember(TrainerContract):
 
     def make(self) -> Trainer:
         """The second one of a test is of another fused trainer, as in another process."""
-        self.made.append(FusedTrainer(TASK, SMALL_NET, size=2))
         return self.made.pop(0).trial_trainer()
 
 
@@ -216,9 +216,9 @@ def test_the_best_epoch_is_read_back_as_a_classifier(tmp_path: Path, pair: Fused
     assert measured["val_macro_f1"] == pytest.approx(best)
 
 
-def test_patience_ends_a_member_and_the_others_go_on() -> None:
-    fused_trainer = FusedTrainer(cnn_task(IMAGES, patience=1), SMALL_NET, size=2)
-    stuck, other = fused_trainer.trial_trainer(), fused_trainer.trial_trainer()
+def test_patience_ends_a_member_and_the_others_go_on(pair: FusedTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair, "task", replace(pair.task, patience=1))
+    stuck, other = pair.trial_trainer(), pair.trial_trainer()
     stuck.reset(SMALL_NET | {"learning_rate": 1e-12}, seed=1)
     other.reset(SMALL_NET, seed=1)
     with ThreadPoolExecutor(2) as threads:
