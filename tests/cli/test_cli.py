@@ -160,5 +160,5 @@ def test_what_nodes_would_not_find_is_not_submitted(run, data, said):
 
 def test_data_at_a_url_are_asked_for_as_it_is_typed(run):
     ran = run("run", "celestial_cnn", "--data", "s3://key:secret@lab/survey")
-    assert (ran.code, "allowed: a bucket and a path, and no secret" in ran.err) == (2, True), ran.err
+    assert (ran.code, "allowed: a bucket and a path, without secrets" in ran.err) == (2, True), ran.err
     assert "secret@" not in ran.err

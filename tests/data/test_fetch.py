@@ -125,10 +125,10 @@ def test_one_of_several_processes_fetches(store, survey):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("s3://lab/nothing", "data.url: s3://lab/nothing is not there"),
-        ("s3://nobody/survey", "data.url: s3://nobody/survey is not there"),
-        ("gs://lab/survey", "needs a package that is not installed: pip install gcsfs"),
-        ("file:///nowhere/at/all", "file:///nowhere/at/all is not there"),
+        ("s3://lab/nothing", "data.url: s3://lab/nothing does not exist"),
+        ("s3://nobody/survey", "data.url: s3://nobody/survey does not exist"),
+        ("gs://lab/survey", "needs a package that is not installed; run pip install gcsfs"),
+        ("file:///nowhere/at/all", "file:///nowhere/at/all does not exist"),
     ],
 )
 def test_what_cannot_be_fetched_is_named(store, url, said):
@@ -190,8 +190,8 @@ def test_data_that_change_while_they_are_copied_are_not_taken(change, monkeypatc
         ("s3://", "is not a supported URL"),
         ("file://survey", "has no absolute path; allowed: file:///..."),
         ("s3://key:geheim@lab/survey", "s3://... contains @, [?], #, :: or a control"),
-        ("az://lab/survey?sig=geheim", "no secret"),
-        ("file:///survey::github://lab", "no secret"),
+        ("az://lab/survey?sig=geheim", "without secrets"),
+        ("file:///survey::github://lab", "without secrets"),
     ],
 )
 def test_a_url_of_something_else_is_refused(url, said):

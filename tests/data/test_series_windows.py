@@ -148,8 +148,8 @@ def test_a_chaotic_series_follows_its_law() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"forecast": {}, "group": "star"}, "group.*is for series in a folder, not for a forecast"),
-        ({"forecast": {}, "scaling": "series"}, "scaling.*is for series in a folder"),
+        ({"forecast": {}, "group": "star"}, "group.*cannot be combined with forecast"),
+        ({"forecast": {}, "scaling": "series"}, "scaling.*cannot be combined with forecast"),
         ({"part": "p", "order": "o"}, "order.*cannot be combined with part"),
         ({"simulate": {"what": "quasi_periodic"}}, "quasi_periodic needs forecast"),
         ({"simulate": {"what": "mackey_glass"}}, "allowed: quasi_periodic or mackey_glass with forecast"),

@@ -76,7 +76,7 @@ def test_a_checkpoint_whose_hash_the_study_has_is_used(runner):
             lambda folder: (folder / "state.json").write_text("7.0"),
             r"state\.json: its SHA-256 is .*study has \w{64}",
         ),
-        (lambda folder: (folder / "state.json").unlink(), r"state\.json: is not there"),
+        (lambda folder: (folder / "state.json").unlink(), r"state\.json: does not exist"),
         (lambda folder: (folder / "code.pkl").write_bytes(b""), r"code\.pkl: is unexpected"),
         (lambda folder: (folder / "more").symlink_to("state.json"), r"more: is not a regular file"),
     ],
