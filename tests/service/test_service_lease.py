@@ -282,7 +282,7 @@ def test_the_precedence_of_storage_and_service_options(run, monkeypatch, service
     monkeypatch.setenv("AIFS_TUNE_PROJECT", "biology")
     assert json.loads(run("studies", "--json")[1]) == []
     monkeypatch.setenv("AIFS_TUNE_URL", "tune.lab:8000")
-    assert "no address" in run("studies")[2]
+    assert "not an address" in run("studies")[2]
 
 
 def test_a_sweep_file_with_a_trainer_is_refused_by_a_service(run, monkeypatch, service):

@@ -289,7 +289,7 @@ def test_an_unreachable_service_is_waited_for_and_then_named():
         pytest.raises(ServiceError, match="cannot be reached"),
     ):
         client.studies()
-    with pytest.raises(RequestError, match="no address"):
+    with pytest.raises(RequestError, match="not an address"):
         Client("tune.lab:8000")
 
 
