@@ -36,7 +36,7 @@ def test_a_number_is_predicted_in_its_unit() -> None:
 
 def test_the_best_epoch_is_measured_again_on_any_part() -> None:
     trainer = BoostingTrainer(clouds(), {"leaf_samples": 2, "learning_rate": 0.5}, threads=1)
-    with pytest.raises(TrainerError, match="no epoch of 0"):
+    with pytest.raises(TrainerError, match="no epoch was trained yet"):
         trainer.evaluate("test")
     measured = [trainer.epoch() for _ in range(6)]
     assert trainer.best_epoch is not None

@@ -73,7 +73,7 @@ def test_a_shape_either_fits_or_says_from_which_size_on(height: int, width: int,
 
 
 def test_a_network_beyond_memory_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"1024, 2 and 65536 .* weights .* at most 268,435,456"):
+    with pytest.raises(RequestError, match=r"1024, 2 and 65536 .* weights; allowed: at most 268,435,456"):
         CnnShape.of(CnnParams(filters=1024, dense_units=65536), (224, 224, 3), 3)
 
 

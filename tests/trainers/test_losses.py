@@ -34,7 +34,7 @@ def prepared(inputs: Array, labels: Array, weights: Array, seed: int = 0, **give
 def costs(logits: Array, labels: Array, **given: float) -> Array:
     """Loss of TensorFlow and of JAX."""
     _, y_true = prepared(np.zeros((len(labels), 1), np.float32), labels, np.ones(len(labels), np.float32))
-    ours = np.array(ClassificationLoss().losses(tf.constant(logits), y_true, hyperparameters(**given)))
+    ours = np.array(ClassificationLoss().compute_loss(tf.constant(logits), y_true, hyperparameters(**given)))
     theirs = stacked.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), PLAIN | given)
     np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-5, atol=1e-6)
     return ours
@@ -59,7 +59,7 @@ def test_a_guess_that_is_sure_has_a_finite_gradient() -> None:
     for gamma in (0.0, 0.5):
         with tf.GradientTape() as tape:
             _, y_true = prepared(np.zeros((1, 1), np.float32), LABELS[:1], np.ones(1, np.float32))
-            loss = ClassificationLoss().losses(sure, y_true, hyperparameters(focal_gamma=gamma))
+            loss = ClassificationLoss().compute_loss(sure, y_true, hyperparameters(focal_gamma=gamma))
         assert np.isfinite(np.array(tape.gradient(loss, sure))).all()
 
 
@@ -80,7 +80,7 @@ def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: 
     drawn = np.array(stacked_changes.larger_share(n, jnp.asarray(alpha), jax.random.key(0)))
     assert ((drawn - 0.5) ** 2).mean() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
     logits = np.random.default_rng(2).normal(size=(n, 3)).astype(np.float32)
-    loss = ClassificationLoss().losses(
+    loss = ClassificationLoss().compute_loss(
         tf.constant(logits), (own, other, share, own_weights, other_weights), hyperparameters()
     )
     parts = [costs(logits, np.array(truth)) * np.array(w) for truth, w in ((own, own_weights), (other, other_weights))]

@@ -105,7 +105,7 @@ def test_what_is_not_allowed_is_refused() -> None:
         MlpTrainer(clouds(), {"units": 65536, "layers": 2})
     with pytest.raises(DataError, match="train: no examples"):
         MlpTrainer(dataclasses.replace(clouds(), train=clouds().train[:0]))
-    with pytest.raises(DataError, match="train, val: 80 and 1 examples; allowed"):
+    with pytest.raises(DataError, match="train, val: 80 and 1 examples are too few; allowed"):
         MlpTrainer(dataclasses.replace(planes(), val=planes().val[:1]))
 
 
