@@ -289,7 +289,7 @@ def test_streams_are_limited_in_total_and_per_project(monkeypatch):
         for project, study in (("a", "s"), ("a", "t"), ("b", "s")):
             await watched.subscribe(project, study, asyncio.Event())
         for project in ("a", "b"):
-            with pytest.raises(ServiceError, match="as many streams"):
+            with pytest.raises(ServiceError, match="too many event streams"):
                 await watched.subscribe(project, "s", asyncio.Event())
         await watched.close()
 
