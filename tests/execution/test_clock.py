@@ -73,7 +73,7 @@ def test_a_sweep_goes_on_as_if_nothing_had_happened(lab, clock):
 
 WRITER = """
     import sys
-    from aifs_tune import postgres_lock
+    from aifs_tune.storage import postgres_lock
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study
     postgres_lock.LEASE_S = 3.0

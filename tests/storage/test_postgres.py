@@ -219,7 +219,7 @@ def test_what_others_wrote_while_an_answer_was_lost_is_seen(postgres_url, space,
 
 LEASE = """
     import sys
-    from aifs_tune import postgres_lock
+    from aifs_tune.storage import postgres_lock
     from aifs_tune.errors import StorageError
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study
