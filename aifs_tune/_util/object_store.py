@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import fsspec
 from pydantic import AfterValidator, Field
 
 from aifs_tune._util.scalars import brief, problem
@@ -25,6 +24,8 @@ _MIN_SECRET_LENGTH = 6
 
 def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
     """Return the file system of ``url`` and the path in it, without contacting the store."""
+    import fsspec
+
     found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
     return found
 

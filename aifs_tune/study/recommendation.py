@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.samplers.proposer import Proposer
 from aifs_tune.study.ranking import noise_in
 from aifs_tune.study.trial import Trial
 
@@ -80,6 +79,8 @@ def recommend(
     is used while the repetitions in ``trials`` are too few. Stopping is recommended once the expected gain is below
     the noise, which needs enough complete trials and noise with :data:`MIN_FREEDOM` degrees of freedom.
     """
+    from aifs_tune.samplers.proposer import Proposer  # loads SciPy, which reading a study does not need
+
     n_varied = sum(parameter.type != "fixed" for _, parameter in spec.space.items())
     n_needed = MIN_RESULTS * (1 + n_varied)
     n_complete = sum(trial.state == "complete" for trial in trials)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import optuna
 
@@ -12,8 +12,6 @@ from aifs_tune._util.hashing import Hashes
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
-from aifs_tune.samplers.proposer import Proposer
-from aifs_tune.samplers.transfer import SOURCE_TASKS, SourceTask
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.lease import new_lease
 from aifs_tune.study.serialization import (
@@ -33,6 +31,9 @@ from aifs_tune.study.serialization import (
 )
 from aifs_tune.study.study import Study, transactional
 from aifs_tune.study.trial import Change, Checkpoint, Measurement, ToldState, Trial, TrialProgress, check_transition
+
+if TYPE_CHECKING:
+    from aifs_tune.samplers.transfer import SourceTask
 
 T = TypeVar("T")
 
@@ -238,7 +239,8 @@ class StudyRecord(Study):
     def replace_spec(self, spec: SweepSpec) -> None:
         """Record ``spec`` as the study's own from now on; its space and objectives must stay the same."""
         self._transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
-        self.spec, self._proposer = spec, Proposer(spec)
+        self.spec = spec
+        self._proposer = self._new_proposer()
 
     def fact(self, name: str) -> Any:
         """The JSON value that :meth:`record_fact` stored under this name; None if there is none."""
@@ -252,8 +254,10 @@ class StudyRecord(Study):
     @transactional
     def set_source_tasks(self, source_tasks: Sequence[SourceTask]) -> None:
         """Record which results of earlier studies the sampler learns from."""
+        from aifs_tune.samplers.transfer import SOURCE_TASKS
+
         self._optuna.set_user_attr(SOURCE_TASKS, [each.to_json() for each in source_tasks if each.params])
-        self._proposer = Proposer(self.spec)
+        self._proposer = self._new_proposer()
 
     @property
     def fingerprint(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,7 +17,6 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune._util.seeds import trial_seed
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.samplers.proposer import Proposer
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
@@ -43,6 +42,8 @@ from aifs_tune.study.trial import STATES, Measurement, State, ToldState, Trial, 
 
 if TYPE_CHECKING:
     import pandas
+
+    from aifs_tune.samplers.proposer import Proposer
 
 NOISE = "noise"
 """Fact of a study: the noise floor that counts for it, ``sd``, ``freedom`` and the ``study`` that measured it."""
@@ -95,8 +96,17 @@ class Study:
         self.spec = spec
         self._optuna = study
         self._finished: dict[int, tuple[FrozenTrial, Trial]] = {}
-        self._proposer = Proposer(spec)
         self._leases = Leases(storage)
+
+    @cached_property
+    def _proposer(self) -> Proposer:
+        """What proposes configurations, made at its first use."""
+        return self._new_proposer()
+
+    def _new_proposer(self) -> Proposer:
+        from aifs_tune.samplers.proposer import Proposer  # loads SciPy, which reading a study does not need
+
+        return Proposer(self.spec)
 
     @property
     def name(self) -> str:
@@ -559,7 +569,7 @@ class Study:
             while too few results are known, or with several objectives.
         """
         with translated_database_errors(self.storage.shown):
-            return {} if self.spec.trade_off else Proposer(self.spec).posterior_means(self._optuna)
+            return {} if self.spec.trade_off else self._new_proposer().posterior_means(self._optuna)
 
     def transfer_weights(self) -> dict[str, float]:
         """Return how much the sampler uses each earlier study of the warm start.
@@ -571,7 +581,7 @@ class Study:
             without a warm start and while too few results are known.
         """
         with translated_database_errors(self.storage.shown):
-            return Proposer(self.spec).transfer_weights(self._optuna)
+            return self._new_proposer().transfer_weights(self._optuna)
 
     @property
     def noise_floor(self) -> tuple[float, int] | None:

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import pandas as pd
 import pytest
 from pictures import picture
 from stores import Store
 
 import aifs_tune
-from aifs_tune._util import object_store
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data import fetch as module
@@ -137,7 +137,7 @@ def test_what_cannot_be_fetched_is_named(store, url, said):
 
 
 def test_a_store_that_does_not_answer_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (SimpleNamespace(), "x"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (SimpleNamespace(), "x"))
     with pytest.raises(WorkError, match=r"data.url: s3://lab/x cannot be used \(AttributeError"):
         module.fetch("s3://lab/x", with_folder=False, tell=str, progress=lambda *done: None)
 
@@ -147,7 +147,7 @@ def test_a_full_disk_is_no_fault_of_the_store(monkeypatch, survey, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(object_store.fsspec.get_filesystem_class("file"), "get", full)
+    monkeypatch.setattr(fsspec.get_filesystem_class("file"), "get", full)
     with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); free some space"):
         prepared(DataSpec(url=survey.as_uri()))
     assert copies(tmp_path) == []
@@ -160,7 +160,7 @@ def test_no_name_leads_out_of_the_copy(name, monkeypatch, tmp_path):
         info=lambda path: {"type": "directory"},
         find=lambda path, detail: {f"lab/survey/{name}": {"size": 1}},
     )
-    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (hostile, "lab/survey"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (hostile, "lab/survey"))
     with pytest.raises(DataError, match="allowed: relative paths below the URL"):
         module.fetch("s3://lab/survey", with_folder=False, tell=str, progress=lambda *done: None)
 
@@ -175,7 +175,7 @@ def test_data_that_change_while_they_are_copied_are_not_taken(change, monkeypatc
         find=lambda path, detail: {"lab/survey/a.png": {"size": 2, "ETag": next(tags)}},
         get=lambda there, here: Path(here[0]).write_bytes(b"ab" if change == "content" else b"a"),
     )
-    monkeypatch.setattr(object_store.fsspec.core, "url_to_fs", lambda url: (changing, "lab/survey"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (changing, "lab/survey"))
     wanted = (DataError, "changed while") if change == "content" else (WorkError, "a.png has 2 bytes, but 1 arrived")
     with pytest.raises(wanted[0], match=wanted[1]):
         module.fetch("s3://lab/survey", with_folder=False, tell=str, progress=lambda *done: None)
