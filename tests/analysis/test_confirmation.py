@@ -181,7 +181,7 @@ def test_what_cannot_be_confirmed_is_refused(study: StudyRecord, url: str) -> No
         with pytest.raises(kind, match=words):
             start_confirmation(study.storage, other.spec, "o", candidates_of(study, top=1), CV)
 
-    refused("other has no trainer: an instrument measures", trainer=None, data=None)
+    refused("other has no trainer", trainer=None, data=None)
     divided = {"cross_validation": {"folds": 2}, "space": {"dropout": 0.5, "split": 0}}
     refused("uses cross-validation already", **divided)
     refused("has no data to split into 4 folds", trainer="mylab:run", data=None)

@@ -338,7 +338,7 @@ def test_a_store_that_is_away_does_not_hold_up_the_driver(url_of_artifacts, s3):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):
-    with pytest.raises(StorageError, match="s3://nobody/x does not exist; allowed: a bucket that is there"):
+    with pytest.raises(StorageError, match="s3://nobody/x does not exist; allowed: an existing bucket"):
         store_at("s3://nobody/x").names()
 
 

@@ -149,7 +149,7 @@ def test_debug_shows_where_it_happened(run):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute one, or a URL"),
+        ("survey", "--data: survey is not a path that all nodes have; allowed: an absolute path, or a URL"),
         ("ftp://lab/survey", "--data: 'ftp://lab/survey' is not a supported URL; allowed: s3://"),
     ],
 )

@@ -99,7 +99,7 @@ def test_with_a_trial_it_stores_a_measurement(run, lab):
         (["lab", "-o", "r.html", "--table", "space"], "--table: a report contains all tables"),
         (["lab", "6", "1", "0.5", "-o", "r.html"], "allowed: one of the two"),
         (["lab", "6"], "a measurement needs TRIAL and EPOCH"),
-        (["lab", "--metric", "score=1", "-o", "r.html"], "--metric is of a measurement"),
+        (["lab", "--metric", "score=1", "-o", "r.html"], "--metric belongs to a measurement"),
         (["lab", "--format", "csv", "--table", "test"], "no predicted classes of a test set"),
         (["dark", "-o", "r.html"], "study 'dark' has no complete trial yet; its trials: 1 failed"),
         (["dark", "--format", "csv"], "study 'dark' has no complete trial yet"),

@@ -85,7 +85,7 @@ def test_the_command_shows_subsets_duplicates_and_the_fingerprint(folder: Path) 
 def test_the_command_refuses_what_has_no_data(folder: Path) -> None:
     refused = CliRunner().invoke(app, ["check-data", "crystal_growth"])
     assert isinstance(refused.exception, RequestError)
-    assert "is given no data to look at" in str(refused.exception)
+    assert "takes no data, so there is nothing to check" in str(refused.exception)
     for file in (folder / "train/cell").iterdir():
         file.unlink()
     refused = CliRunner().invoke(app, ["check-data", "celestial_cnn", "--data", str(folder)])

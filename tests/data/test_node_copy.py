@@ -76,7 +76,7 @@ def test_the_workers_of_a_node_decode_once(survey, tmp_path, monkeypatch):
 def test_other_data_on_a_node_are_refused(survey, tmp_path, monkeypatch):
     location, fingerprint = decoded_elsewhere(survey, "images", tmp_path, monkeypatch)
     picture(99).save(survey.folder / "a" / "0.png")
-    with pytest.raises(DataError, match=rf"^the data on \S+ are others .* the study's is {fingerprint[:12]}\)"):
+    with pytest.raises(DataError, match=rf"^the data on \S+ differ from .* in the study {fingerprint[:12]}\)"):
         find_local_copy(survey, "images", location, fingerprint)
     missing = DataSpec(folder=tmp_path / "nowhere")
     with pytest.raises(DataError, match="nowhere"):

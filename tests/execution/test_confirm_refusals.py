@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_named(study: StudyRecord, url: str) -> None:
         ("elsewhere", "Studies 'cells' and 'elsewhere' have different data"),
         ("cells", "cells trial 1 and cells trial 1 have the same configuration"),
         ("wide:4", "study 'wide' has no trial 4"),
-        ("0", "TRIAL: one was given; allowed: two or more"),
+        ("0", "TRIAL: one trial is not enough; allowed: two or more"),
     ):
         assert said in refusal("compare", "cells", entry, "--storage", url)
 

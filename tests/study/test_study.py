@@ -187,7 +187,7 @@ def test_reopening_asks_the_same_question_or_is_a_conflict(study, url, space):
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 101, "<b>", "a\n", "'; DROP TABLE studies"])
 def test_names_that_could_be_something_else_are_refused(url, space, name):
-    with pytest.raises(RequestError, match="not a name"):
+    with pytest.raises(RequestError, match="not a valid name"):
         open_study(name, space=space, storage=url)
 
 
