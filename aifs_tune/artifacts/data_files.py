@@ -16,7 +16,8 @@ from aifs_tune.artifacts.stores import store_at
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.study.index import find_study
-from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.record import StudyRecord, record_of
+from aifs_tune.study.study import Study
 
 if TYPE_CHECKING:
     import pandas
@@ -33,12 +34,12 @@ _NAME = "files.parquet"
 _NAMED = 3
 
 
-def study_files(study: StudyRecord) -> pandas.DataFrame:
+def study_files(study: Study) -> pandas.DataFrame:
     """Load the table of the data files of a study.
 
     Parameters
     ----------
-    study : StudyRecord
+    study : Study
         A study that a sweep has run.
 
     Returns
@@ -67,17 +68,18 @@ def study_files(study: StudyRecord) -> pandas.DataFrame:
     >>> from aifs_tune.artifacts.data_files import match_files
     >>> from aifs_tune.config import DataSpec
     >>> from aifs_tune.data import prepare_table
+    >>> from aifs_tune.study.record import record_of
     >>> space = {"x": {"type": "float", "low": 0, "high": 1}}
     >>> study = aifs_tune.open_study("cells", space=space, storage="sqlite:///lab.db")
     >>> prepared = prepare_table(DataSpec(table={"bundled": "breast_cancer"}))
-    >>> match_files(study, prepared.examples.fingerprint, prepared.files)
+    >>> match_files(record_of(study), prepared.examples.fingerprint, prepared.files)
     >>> files = study_files(study)
     >>> files[files["part"] == "test"].iloc[0][["path", "label"]].tolist()
     ['table breast_cancer', 'malignant']
     """
     import pandas
 
-    holder = _holder(study)
+    holder = _holder(record_of(study))
     if holder is None:
         raise NotFoundError(f"study {study.name!r}: its data files are not recorded")
     stored: Mapping[str, Any] = holder.fact(FILES)

@@ -118,16 +118,16 @@ def tell(
     print_json(told.to_json())
 
 
-def recommendation(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Say which configuration to take, and whether measuring on is worth it."""
+def recommend(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Recommend a configuration, and whether to stop."""
     found = find_target_study(study, storage).recommendation()
     if as_json:
         print_json({"study": study, **found.to_json()})
         return
-    typer.echo(f"{'stop' if found.should_stop else 'go on'}: {found.reason}")
+    typer.echo(f"{'Stop.' if found.should_stop else 'Keep measuring.'} {found.reason}")
     if found.recommended is not None:
-        value = f", expected value {found.expected_value:.4g}"
-        typer.echo(f"take trial {found.recommended}{value}; see: aifs-tune trials {study}")
+        value = f"expected value {found.expected_value:.4g}"
+        typer.echo(f"Recommended: trial {found.recommended}, {value}. See: aifs-tune trials {study}")
 
 
 def _metrics(given: list[str] | None) -> dict[str, float | None]:

@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(instrument.ask, "ask crystals --sweep crystal_growth --owner furnace-2 --lease 3d"),
         Command(instrument.tell, "tell crystals 0 0.82"),
         Command(instrument.renew, "renew crystals 0 --lease 2d"),
-        Command(instrument.recommendation, "recommendation crystals"),
+        Command(instrument.recommend, "recommend crystals"),
     ),
     "Trust": (
         Command(confirm.noise, "noise quick_sky --folds 5 --repeats 2"),

@@ -94,7 +94,7 @@ def test_the_noise_of_other_data_or_another_trainer_does_not_count(study):
     study.match_data("a" * 64)
     heard = Heard()
     record_noise_floor(study, heard)
-    assert heard.lines == ["the noise of study s-noise was measured on other data: it does not count here"]
+    assert heard.lines == ["The measured noise is not used: the noise of study s-noise was measured on other data"]
     assert study.noise_floor is None
 
 
@@ -110,8 +110,11 @@ def test_a_measured_floor_lets_the_stop_rule_judge(study):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"trainer": None}, "there is no trainer that could"),
-        ({"trainer": "m:f", "search": {"finalists": 2, "replicates": 2}}, "replicates measure every configuration"),
+        ({"trainer": None}, "there is no trainer"),
+        (
+            {"trainer": "m:f", "search": {"finalists": 2, "replicates": 2}},
+            "replicates already evaluate every configuration",
+        ),
         ({"search": {"finalists": 2, "scheduler": "pbt"}}, "pbt changes configurations"),
         ({"trade_off": [{"metric": "c"}]}, "several objectives have no single best"),
         ({"search": {"finalists": -1}}, "greater than or equal to 0|at least 0|0 to 100|from 0"),

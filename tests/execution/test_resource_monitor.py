@@ -80,4 +80,4 @@ def test_the_profile_shows_it(said):
     shown = captured.get()
     assert "GPU memory: the first trial used at most 3,000 of 80,000 MB; 15 such trials fit" in shown
     assert "main memory: the first trial used at most 950 of 16,000 MB; 16 such trials fit" in shown
-    assert "2 trial(s) ran out of memory and were tried again with a larger share of a GPU" in shown
+    assert "2 trials ran out of memory and ran again with a larger part of a GPU" in shown

@@ -140,8 +140,8 @@ def _link(bundle: Path) -> None:
             r"extra\.py: is unexpected; ro-crate",
         ),
         (_link, "more: is not a regular file"),
-        (lambda bundle: (bundle / METADATA).write_text("{"), "describes no bundle"),
-        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "describes no bundle"),
+        (lambda bundle: (bundle / METADATA).write_text("{"), "does not describe a bundle"),
+        (lambda bundle: (bundle / METADATA).write_text('{"@graph": [{"@id": 3}]}'), "does not describe a bundle"),
     ],
 )
 def test_a_damaged_bundle_says_which_file(bundle: Path, url: str, damage: Callable[[Path], Any], says: str) -> None:
@@ -166,9 +166,9 @@ def test_nothing_outside_of_the_folder_is_read(bundle: Path, url: str) -> None:
         ("results.json", {"version": 2}, r"results\.json: is 'aifs-tune bundle', version 2; allowed: .* version 1"),
         ("results.json", {"best": {}}, r"results\.json: an entry is missing or invalid \(KeyError: 'value'\)"),
         ("results.json", {"noise": {"sd": "much"}}, "is missing or invalid"),
-        ("study.json", {"version": 9}, "version 9 of a study's document; allowed: 1"),
-        ("study.json", {"trials": [3]}, "says what no study could"),
-        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no sweep file"),
+        ("study.json", {"version": 9}, "document of a study: version 9; allowed: 1"),
+        ("study.json", {"trials": [3]}, "the document of study 'furnace' is not valid"),
+        ("study.json", {"spec": {"name": "x", "space": {}}}, "has no valid sweep file"),
         ("study.json", {"attributes": None}, "has no attributes"),
     ],
 )

@@ -205,7 +205,7 @@ def test_one_trial_is_enough_and_claims_nothing(url: str) -> None:
     assert "one score does not show how much of it is chance" in words(report, "Verdict")
     assert report.figures == ()
     assert "at least" in words(report, "Parameter importance")
-    assert "aifs-tune advice once" in words(report, "Verdict")
+    assert "aifs-tune recommend once" in words(report, "Verdict")
 
 
 def test_without_a_complete_trial_there_is_no_report(url: str) -> None:
