@@ -125,12 +125,13 @@ def kept_weights(study: Study, trial: Trial | int) -> Path:
     >>> import aifs_tune
     >>> from aifs_tune.artifacts import kept_weights
     >>> from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
+    >>> from aifs_tune.study.record import record_of
     >>> space = {"x": {"type": "float", "low": 0, "high": 1}}
     >>> study = aifs_tune.open_study("lab", space=space, storage="sqlite:///lab.db")
     >>> trial = study.ask()
     >>> artifacts = TrialArtifacts(study.artifacts, trial.number)
     >>> hashes = artifacts.save_weights(lambda folder: (folder / "weights.npz").write_bytes(b"..."))
-    >>> _ = study.tell(trial, 0.9, weights=hashes)
+    >>> _ = record_of(study).tell(trial, 0.9, weights=hashes)
     >>> [file.name for file in kept_weights(study, trial).iterdir()]
     ['weights.npz']
     """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune._util.environment import ENVIRONMENT, environment
 from aifs_tune._util.object_store import is_url, url_problem
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.quiet import quieten
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep
@@ -44,16 +45,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Result of a finished sweep: its study and the time it took."""
+    """Result of a finished sweep. :meth:`Sweep.run` and :func:`resume` return it.
+
+    Parameters
+    ----------
+    study : Study
+        The study with all its trials, of earlier sweeps too.
+    wall_s : float
+        Duration of the sweep in seconds.
+    profile : Profile
+        Seconds of each stage of the sweep, and of the work of its workers.
+
+    Examples
+    --------
+    >>> from aifs_tune.execution.timing import Profile
+    >>> space = {"x": {"type": "float", "low": 0, "high": 1}}
+    >>> study = aifs_tune.open_study("demo", space=space, storage="sqlite:///lab.db")
+    >>> _ = study.tell(study.ask(), 0.5)
+    >>> result = aifs_tune.SweepResult(study, wall_s=1.0, profile=Profile())
+    >>> result.best.value
+    0.5
+    >>> len(result.trials)
+    1
+    """
 
     study: Study
     wall_s: float
     profile: Profile
-    """Where the time went."""
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best value."""
+        """Complete trial with the best value."""
         return self.study.best
 
     @property
@@ -64,7 +86,19 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep file, ready to run. Made by :func:`load_sweep`."""
+    """A checked sweep file, ready to run. :func:`load_sweep` makes it.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The content of the sweep file.
+
+    Examples
+    --------
+    >>> sweep = aifs_tune.load_sweep("quick_sky")
+    >>> sweep.spec.name, sweep.spec.objective.metric
+    ('quick-sky', 'val_macro_f1')
+    """
 
     spec: SweepSpec
 
@@ -85,32 +119,56 @@ class Sweep:
         warm_start_storage: str | None = None,
         callback: SweepCallback | None = None,
     ) -> SweepResult:
-        """Run ``trials`` more trials of a study and return when they have ended.
+        """Run more trials of a study on Ray and return when they have ended.
 
         Parameters
         ----------
-        trials, epochs, workers, timeout_s, seed, warm_start
-            Instead of what the sweep file has under ``search``.
-        storage
-            ``sqlite:///FILE``; None for ``$AIFS_TUNE_STORAGE`` or ``sqlite:///aifs_tune.db``.
-        study
-            Name of a new study, or of one that asks the same question, ``PROJECT/NAME`` in another project than
-            ``default``; None for a new one named after the file.
-        address
-            A Ray cluster's address, ``"auto"`` for the one running here; None for a local Ray.
-        allow_unauthenticated
-            Join a cluster that lets everybody in without a token.
-        strict
-            Stop at the first problem the preflight of the data finds.
-        warm_start_storage
-            Where the studies of ``warm_start`` are; None for ``storage``.
+        trials : int, optional
+            Number of trials to add, from 1. Default of this and the next five: the sweep file's ``search`` section.
+        epochs : int, optional
+            Most epochs of a trial, from 1.
+        workers : int, optional
+            Most trials at the same time, from 1.
+        timeout_s : float, optional
+            Seconds after which no trial trains any more; those in flight wait for :func:`resume`.
+        seed : int, optional
+            Seed of all draws, from 0.
+        storage : str, optional
+            ``sqlite:///FILE`` or ``postgresql+psycopg://...``. Default: ``$AIFS_TUNE_STORAGE``, else
+            ``sqlite:///aifs_tune.db``.
+        study : str, optional
+            Name of a new study, or of one that asks the same question; ``PROJECT/NAME`` in another project than
+            ``default``. Default: a new study with the name of the sweep file.
+        address : str, optional
+            Address of a Ray cluster, ``"auto"`` for the one that runs on this machine. Default: start Ray here.
+        allow_unauthenticated : bool
+            Join a cluster that asks for no token. Default: False.
+        strict : bool
+            Stop at the first problem in the data instead of leaving files out. Default: False.
+        warm_start : str or sequence of str, optional
+            Earlier studies that the sampler learns from; ``"auto"`` for those that are similar.
+        warm_start_storage : str, optional
+            Storage of the studies in ``warm_start``. Default: ``storage``.
+        callback : SweepCallback, optional
+            Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`.
+
+        Returns
+        -------
+        SweepResult
+            The study and its best trial.
 
         Raises
         ------
         RequestError
-            If sweep file, data, study or resources do not fit; nothing was run.
+            If sweep file, data, study or resources do not fit together; nothing was run.
         InterruptedSweepError
-            If it was stopped; :func:`resume` finishes it.
+            If the sweep was stopped; :func:`resume` finishes it.
+
+        Examples
+        --------
+        >>> sweep = aifs_tune.load_sweep("quick_sky")
+        >>> result = sweep.run(trials=8, storage="sqlite:///lab.db")  # doctest: +SKIP
+        >>> result.best.params, result.best.value  # doctest: +SKIP
         """
         given: dict[str, Any] = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s}
         given |= {"seed": seed, "warm_start": warm_start}
@@ -130,15 +188,35 @@ class Sweep:
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Read a sweep file, or one that ships by its name, such as ``"celestial_cnn"``.
+    """Read and check a sweep file.
 
-    ``data`` is the folder of images, or the file of another kind of data, or the URL of either in an object store;
-    ``overrides`` are ``"search.trials=8"`` and the like.
+    Parameters
+    ----------
+    file : str or Path
+        Path of a sweep file, or the name of one that ships, such as ``"celestial_cnn"``.
+    data : str or Path, optional
+        Folder of images, file of another kind of data, or the URL of either in an object store. Default: what the
+        sweep file names.
+    overrides : sequence of str
+        Changes as ``--set`` takes them, such as ``"search.trials=8"``.
+
+    Returns
+    -------
+    Sweep
+        The sweep, ready to run.
 
     Raises
     ------
     SweepFileError
-        Naming file, line, key, value and what is allowed; DataError if ``data`` is a URL of none.
+        If the file is not valid; names file, line, key, value and what is allowed.
+    DataError
+        If ``data`` is a URL that is not supported.
+
+    Examples
+    --------
+    >>> sweep = aifs_tune.load_sweep("quick_sky", overrides=["search.trials=4", "space.dropout=0.25"])
+    >>> sweep.spec.search.trials
+    4
     """
     spec = load_sweep_file(find_sweep_file(file), overrides)
     if data is not None:
@@ -161,12 +239,45 @@ def resume(
     allow_unauthenticated: bool = False,
     callback: SweepCallback | None = None,
 ) -> SweepResult:
-    """Finish exactly the trials that the sweeps of ``study`` were asked for; trials in flight go on.
+    """Finish the trials that the sweeps of a study were asked for; trials in flight continue from their checkpoints.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study, ``PROJECT/NAME`` in another project than ``default``.
+    storage : str, optional
+        Storage of the study. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
+    workers : int, optional
+        Most trials at the same time, from 1. Default of this and the next: what the study's sweep file says.
+    timeout_s : float, optional
+        Seconds after which no trial trains any more.
+    address : str, optional
+        Address of a Ray cluster, ``"auto"`` for the one that runs on this machine. Default: start Ray here.
+    allow_unauthenticated : bool
+        Join a cluster that asks for no token. Default: False.
+    callback : SweepCallback, optional
+        Told of the sweep's progress.
+
+    Returns
+    -------
+    SweepResult
+        The study and its best trial.
 
     Raises
     ------
     NotFoundError
         If there is no such study.
+    InterruptedSweepError
+        If the sweep was stopped again.
+
+    Examples
+    --------
+    >>> try:
+    ...     aifs_tune.resume("nobody", storage="sqlite:///lab.db")
+    ... except aifs_tune.AifsTuneError as error:
+    ...     print(type(error).__name__)
+    NotFoundError
+    >>> aifs_tune.resume("quick-sky").best.value  # doctest: +SKIP
     """
     opened = Storage(storage)
     with opened.writing(study), _interruptible():
@@ -242,8 +353,9 @@ def _find_finished(run: _Run) -> StudyRecord | None:
 
 def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
     """Ray, started or joined, with workers that import the trainer while they are idle."""
-    from aifs_tune.execution.ray.cluster import ray_pool
-    from aifs_tune.execution.ray.tuner import run_trials
+    with missing_packages_named():
+        from aifs_tune.execution.ray.cluster import ray_pool
+        from aifs_tune.execution.ray.tuner import run_trials
 
     run.callback.on_status("starting Ray")
     preload = [run_trials.__module__, *heavy_modules(run.spec)]

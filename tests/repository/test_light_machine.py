@@ -119,7 +119,7 @@ def test_a_command_that_needs_them_says_what_to_type(tmp_path, words, line):
 def test_python_says_what_to_type(tmp_path):
     script = (
         "import aifs_tune\nfrom aifs_tune.errors import RequestError\n"
-        "try: aifs_tune.load_sweep\n"
+        "try: aifs_tune.load_sweep('quick_sky').run(storage='sqlite:///lab.db')\n"
         "except ImportError as error: assert isinstance(error, RequestError); print(error)"
     )
     done = python(tmp_path, script)
