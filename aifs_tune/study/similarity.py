@@ -130,7 +130,7 @@ def _why_dissimilar(study: StudyRecord, earlier: StudyRecord) -> str | None:
         return f"it searched {len(shared)} of the {len(searched)} parameters of this study"
     n_known = sum(count for state, count in earlier.counts().items() if state in ("complete", "pruned"))
     if n_known < MIN_TRIALS:
-        return f"it has {n_known} results; at least {MIN_TRIALS} say something"
+        return f"it has {n_known} results; at least {MIN_TRIALS} are needed"
     if study.fingerprint is not None and study.fingerprint == earlier.fingerprint:
         return None
     return _other_data(study.fact(DATA_FACTS), earlier.fact(DATA_FACTS))

@@ -238,7 +238,7 @@ def test_a_class_that_is_absent_from_training_has_no_weight() -> None:
         ({"threads": 0}, "threads: 0 is not allowed"),
         ({"seed": -1}, "seed: -1 is not allowed"),
         ({"params": {"conv_blocks": 4}}, "16x16 px; .* at least 46 px"),
-        ({"params": {"colour": "red"}}, "'colour': 'red' is for no parameter"),
+        ({"params": {"colour": "red"}}, "'colour': 'red' is not a parameter"),
     ],
 )
 def test_wrong_requests_are_named(keywords: dict[str, object], message: str) -> None:
