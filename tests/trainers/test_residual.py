@@ -152,7 +152,7 @@ def test_every_parameter_has_a_default_that_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"stages": 6}, "stages: 6 are too many for images of 16x16 px; allowed: fewer stages, or images of .* 32 px"),
+        ({"stages": 6}, "stages: 6 is too many for images of 16x16 px; allowed: fewer stages, or images of .* 32 px"),
         ({"filters": 1024, "stages": 5, "blocks": 32}, "make a network of .* weights; allowed: at most 268,435,456"),
         ({"blocks": 0}, "blocks: 0 is not allowed; allowed: a whole number from 1 to 32"),
         ({"kernel_size": 3}, "'kernel_size': 3 is not a parameter of the residual_cnn; allowed: learning_rate"),
