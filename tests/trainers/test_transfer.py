@@ -158,7 +158,7 @@ def test_wrong_files_and_images_are_named(tmp_path: Path) -> None:
         TransferTrainer(IMAGES, SMALL, weights=tmp_path / "text.weights.h5")
     with pytest.raises(RequestError, match="does not accept images of 16x16 px; allowed: images of at least 32 px"):
         TransferTrainer(blobs(), SMALL, weights=weights_file())
-    with pytest.raises(RequestError, match="no images of 2 channels; allowed: 1 or 3"):
+    with pytest.raises(RequestError, match="does not accept images of 2 channels; allowed: 1 or 3"):
         TransferShape((32, 32, 2), 2)
 
 
