@@ -82,7 +82,10 @@ def test_a_population_that_is_none_is_refused(wrong, said):
     ("wrong", "said"),
     [
         ({"trainer": "math:sqrt"}, "search.scheduler: pbt: parameters cannot change in a running trial of math:sqrt"),
-        ({"trainer": "boosting"}, "search.scheduler: pbt: parameters cannot change in a running trial of boosting; allowed: trainers cnn, .*mlp"),
+        (
+            {"trainer": "boosting"},
+            "pbt: parameters cannot change in a running trial of boosting; allowed: trainers cnn, .*mlp",
+        ),
         ({"search": {"trials": 3}}, "search.trials: 3 are too few for pbt; allowed: 4 or more"),
         (
             {"space": {"units": {"type": "choice", "choices": [8, 16]}, "dropout": 0.1}},

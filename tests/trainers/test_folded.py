@@ -198,7 +198,10 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
 @pytest.mark.parametrize(
     ("trainer", "message"),
     [
-        ({"name": "cnn", "folds": 5}, "trainer.folds: 5 is not allowed for the cnn; allowed: 1, or trainers mlp, boosting"),
+        (
+            {"name": "cnn", "folds": 5},
+            "trainer.folds: 5 is not allowed for the cnn; allowed: 1, or trainers mlp, boosting",
+        ),
         (
             {"name": "math:sqrt", "folds": 2},
             "trainer.folds: 2 is not allowed: a function reads its own data; allowed: 1",

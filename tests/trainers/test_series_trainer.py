@@ -178,7 +178,9 @@ def test_wrong_requests_are_named(cls: Any, params: dict[str, Scalar], message: 
 
 def test_examples_that_are_no_series_are_refused() -> None:
     flat = dataclasses.replace(SERIES, inputs=(SERIES.inputs[0][:, 0],))
-    with pytest.raises(DataError, match=r"inputs: shapes \(96, 2\) are not allowed; allowed: values \(n, steps, channels\)"):
+    with pytest.raises(
+        DataError, match=r"inputs: shapes \(96, 2\) are not allowed; allowed: values \(n, steps, channels\)"
+    ):
         RnnTrainer(flat)
 
 
