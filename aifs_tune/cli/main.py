@@ -45,18 +45,18 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "Sweeps": (
         Command(sweeps.run, "run quick_sky --trials 8"),
         Command(files.space, "space celestial_cnn --set space.dropout=0.3"),
-        Command(sweeps.status, "status quick_sky"),
-        Command(sweeps.stop, "stop quick_sky"),
-        Command(sweeps.resume, "resume quick_sky --workers 2"),
+        Command(sweeps.status, "status quick-sky"),
+        Command(sweeps.stop, "stop quick-sky"),
+        Command(sweeps.resume, "resume quick-sky --workers 2"),
         Command(cluster.submit, "submit celestial_cnn --address http://head:8265 --data s3://lab/survey"),
-        Command(cluster.logs, "logs celestial_cnn --address http://head:8265 --follow"),
+        Command(cluster.logs, "logs celestial-cnn --address http://head:8265 --follow"),
     ),
     "Results": (
         Command(studies.studies, "studies --storage sqlite:///lab.db"),
-        Command(studies.best, "best quick_sky --top 5"),
-        Command(studies.trials, "trials quick_sky --format csv --output trials.csv"),
-        Command(analyse.importance, "importance quick_sky"),
-        Command(analyse.analyse, "analyse quick_sky --table contour --first dropout --second learning_rate"),
+        Command(studies.best, "best quick-sky --top 5"),
+        Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
+        Command(analyse.importance, "importance quick-sky"),
+        Command(analyse.analyse, "analyse quick-sky --table contour --first dropout --second learning_rate"),
     ),
     "Instruments": (
         Command(instrument.ask, "ask crystals --sweep crystal_growth --owner furnace-2 --lease 3d"),
@@ -66,12 +66,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "Trust": (
         Command(confirm.noise, "noise quick_sky --folds 5 --repeats 2"),
-        Command(confirm.confirm, "confirm quick_sky --top 3"),
-        Command(confirm.compare, "compare quick_sky 12 7 --folds 5"),
+        Command(confirm.confirm, "confirm quick-sky --top 3"),
+        Command(confirm.compare, "compare quick-sky 12 7 --folds 5"),
     ),
     "Publishing": (
-        Command(report.report, "report quick_sky -o report.html"),
-        Command(bundle.export, 'export quick_sky -o bundle --author "Ada Lovelace" --licence CC-BY-4.0'),
+        Command(report.report, "report quick-sky -o report.html"),
+        Command(bundle.export, 'export quick-sky -o bundle --author "Ada Lovelace" --licence CC-BY-4.0'),
         Command(bundle.reproduce, "reproduce bundle --data survey"),
         Command(bundle.import_bundle, "import bundle --study earlier", name="import"),
     ),
@@ -109,7 +109,7 @@ def _make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Automated experiment design for science: find the best configuration of a trainer or an instrument.",
-        epilog=examples("simulate-sky survey", "run celestial_cnn --data survey", "best celestial_cnn"),
+        epilog=examples("simulate-sky survey", "run celestial_cnn --data survey", "best celestial-cnn"),
     )
     app.callback()(_options)
     for title, commands in COMMANDS.items():
