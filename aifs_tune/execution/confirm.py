@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
 from aifs_tune.analysis.confirmation import Confirmation, read_confirmation, start_confirmation
@@ -25,14 +25,16 @@ from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """Where and how the trainings of a confirmation run; as the arguments of
-    :meth:`aifs_tune.execution.sweep.Sweep.run`."""
+    """Options of the sweep that trains for a confirmation.
+
+    Parameters
+    ----------
+    workers, timeout_s, address, allow_unauthenticated, callback
+        As in :meth:`aifs_tune.execution.sweep.Sweep.run`.
+    """
 
     workers: int | None = None
     timeout_s: float | None = None
@@ -41,7 +43,7 @@ class SweepOptions:
     callback: SweepCallback | None = None
 
     def finish(self, study: StudyRecord) -> None:
-        """Run all trials of ``study`` that wait."""
+        """Run all waiting trials of ``study``."""
         sweep.resume(study.name, storage=study.storage.url, **vars(self))
 
 
@@ -54,17 +56,36 @@ def confirm(
     cv: CrossValidation | None = None,
     options: SweepOptions | None = None,
 ) -> Confirmation:
-    """Train the ``top`` best configurations of ``study`` and its baseline again, on fresh seeds and folds, and compare
-    them. What was interrupted goes on where it was.
+    """Train the best configurations of a study and its baseline again, on fresh seeds and folds, and compare them.
 
-    ``baseline`` is the number of a trial; None for the default configuration. ``cv`` are five folds, dealt
-    twice, if absent.
+    A confirmation that was interrupted continues when it is called again.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    storage : str, optional
+        Storage of the study. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
+    top : int
+        Number of configurations besides the baseline, from 1. Default: 3.
+    baseline : int, optional
+        Number of the trial to compare with. Default: the default configuration.
+    cv : CrossValidation, optional
+        Folds and repeats. Default: five folds, repeated twice.
+    options : SweepOptions, optional
+        How the training runs.
+
+    Returns
+    -------
+    Confirmation
+        The scores of each configuration and their comparisons.
 
     Raises
     ------
     RequestError
-        If the study has nothing to compare, no trainer, or data that cannot be divided so; InterruptedSweepError if
-        it was stopped.
+        If the study has nothing to compare or no trainer, or its data cannot be split so.
+    InterruptedSweepError
+        If the training was stopped.
     """
     return confirm_candidates(
         study, lambda found: candidates_of(found, top=top, baseline=baseline), storage, "confirm", cv, options
@@ -79,7 +100,7 @@ def confirm_candidates(
     cv: CrossValidation | None = None,
     options: SweepOptions | None = None,
 ) -> Confirmation:
-    """As :func:`confirm`, of what ``choose`` gives, the baseline first, in a study whose name ends with ``suffix``."""
+    """Like :func:`confirm`, for the candidates of ``choose``, baseline first, in a study named ``STUDY-suffix``."""
     opened = Storage(storage)
     asked = cv or CrossValidation(folds=5, repeats=2)
     with opened.writing():
@@ -96,15 +117,34 @@ def confirm_candidates(
 def evaluate_test(
     study: str, candidate: Candidate, *, storage: str | None = None, options: SweepOptions | None = None
 ) -> HeldOutEvaluation:
-    """Train ``candidate`` once more on the division of ``study``, and let its best epoch answer the test part. What
-    has answered already is not trained again.
+    """Train a candidate once more on the study's own split and evaluate its best epoch on the test set.
+
+    A candidate that was evaluated before is not trained again.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    candidate : Candidate
+        The configuration to evaluate.
+    storage : str, optional
+        Storage of the study. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
+    options : SweepOptions, optional
+        How the training runs.
+
+    Returns
+    -------
+    HeldOutEvaluation
+        The predictions and scores of the test set.
 
     Raises
     ------
     ConflictError
-        If another candidate has answered it: a second look at a test part makes both look better than they are.
+        If another candidate was evaluated: choosing by the test set makes both look better than they are.
     DataError
-        If there is no test part; NotFoundError if the training failed or keeps no answers.
+        If the data have no test set.
+    NotFoundError
+        If the training failed or kept no predictions.
     """
     opened = Storage(storage)
     with opened.writing():
@@ -152,12 +192,34 @@ def measure_noise(
     storage: str | None = None,
     options: SweepOptions | None = None,
 ) -> Noise:
-    """Train the default configuration of a sweep file on each division with another seed each.
+    """Train the default configuration of a sweep file once on each fold, each time with another seed.
+
+    Parameters
+    ----------
+    sweep : str or Path
+        Path of a sweep file, or the name of one that ships.
+    data : str or Path, optional
+        Data to use instead of those that the file names.
+    overrides : sequence of str
+        Changes as ``--set`` takes them.
+    cv : CrossValidation, optional
+        Folds and repeats. Default: five folds, repeated twice.
+    storage : str, optional
+        Storage of the results. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
+    options : SweepOptions, optional
+        How the training runs.
+
+    Returns
+    -------
+    Noise
+        The standard deviation of the metric.
 
     Raises
     ------
     RequestError
-        If its space states no default configuration; WorkError if fewer than two trainings ended well.
+        If the space has no default configuration.
+    WorkError
+        If fewer than two training runs succeeded.
     """
     spec = located(load_sweep(sweep, data=data, overrides=overrides).spec)
     default = spec.space.default_params()

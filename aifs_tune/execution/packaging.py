@@ -23,7 +23,7 @@ def pack(folder: Path, spec: SweepSpec, files: Sequence[Path]) -> None:
     Raises
     ------
     RequestError
-        If a file is not there, or two have the same name.
+        If a file does not exist, or two have the same name.
     """
     named = [spec.trainer.name if spec.trainer else "", spec.search.sampler]
     modules = {name.partition(":")[0].partition(".")[0] for name in named if ":" in name}
