@@ -110,8 +110,11 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
 
 
 def program_name() -> str:
-    """Name of this program as it is typed: its name if the shell finds it, else its path."""
-    return "aifs-tune" if shutil.which("aifs-tune") else os.path.relpath(sys.argv[0])
+    """Name of this program as it is typed: ``aifs-tune`` if the shell finds it, else as it was started."""
+    if shutil.which("aifs-tune"):
+        return "aifs-tune"
+    started = Path(sys.argv[0])
+    return "python -m aifs_tune" if started.name == "__main__.py" else os.path.relpath(started)
 
 
 def next_command(command: str, *words: str) -> str:

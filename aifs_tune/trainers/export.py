@@ -62,7 +62,13 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
 
 
 def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
-    """Name, shape for one example, and type of each input."""
+    """Name, shape for one example, and type of each input.
+
+    Raises
+    ------
+    RequestError
+        If the trainer's inputs are not known here.
+    """
     shape = loaded.shape
     if loaded.trainer in IMAGE_CLASSIFIERS:
         return [("images", shape.image, "uint8")]
@@ -70,7 +76,9 @@ def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
         return [("images", shape.image, "float32")]
     if loaded.trainer == "mlp":
         return [("columns", (shape.n_inputs,), "float32")]
-    return [("values", (shape.steps, shape.channels), "float32"), ("lengths", (), "int32")]
+    if loaded.trainer in ("rnn", "cnn1d"):
+        return [("values", (shape.steps, shape.channels), "float32"), ("lengths", (), "int32")]
+    raise RequestError(f"trainer: the inputs of a {loaded.trainer} network are not known; add them to inputs_of")
 
 
 def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None:
