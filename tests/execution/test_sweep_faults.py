@@ -173,7 +173,7 @@ def test_a_storage_that_stops_taking_results_stops_the_sweep(lab, monkeypatch, c
 
 
 def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab, typed):
-    ran = typed("run", "slow.yaml", "--trials", "400", "--timeout", "12", "--json")
+    ran = typed("run", "slow.yaml", "--trials", "400", "--timeout", "30", "--json")
     assert ran.code == 0, ran.err
     counts = ran.json["n_trials"]
     assert counts["complete"] > 0

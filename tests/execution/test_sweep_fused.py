@@ -120,7 +120,7 @@ def test_a_population_that_cannot_start_says_why(survey, tmp_path):
     context = TrialContext(spec, tmp_path / "gone", tmp_path, tmp_path)
     with ray_pool(spec.search, spec.resources, RayConfig()) as pool:
         with (
-            pytest.raises(WorkError, match=r"a population cannot start: .*gone"),
+            pytest.raises(WorkError, match=r"fused trials cannot start: .*gone"),
             open_worker_group(context, pool, n_trials=2, callback=NullCallback()),
         ):
             pass
