@@ -76,7 +76,7 @@ WRITER = """
     from aifs_tune.storage import postgres_lock
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study
-    postgres_lock.LEASE_S = 3.0
+    postgres_lock.LEASE_S = 8.0
     study = get_study(Storage(sys.argv[1]), "lab")
     with study.storage.writing("lab"):
         study.take_lead("first")
@@ -111,7 +111,7 @@ def test_a_lease_does_not_end_when_the_clock_of_the_server_jumps(space, clock, m
                     at = connection.exec_driver_sql("SELECT clock_timestamp()").scalar()
                 assert abs(at - datetime.now(UTC) - timedelta(seconds=offset)) < timedelta(minutes=5)
                 with pytest.raises(StorageBusyError, match="is being written by process"):
-                    study.storage.lock("lab").acquire(4.0)
+                    study.storage.lock("lab").acquire(10.0)
                 writer.stdin.write("\n")
                 writer.stdin.flush()
             assert writer.communicate()[0] == "1\n", "it never had to take the lock again"
