@@ -178,3 +178,12 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_readme_is_read_in_a_few_minutes():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_every_test_that_the_docs_name_exists():
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in re.findall(r"`(?:tests/[\w/]*)?(test_\w+\.py)`", page.read_text())}
+    assert len(named) > 20
+    there = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    placeholders = {"test_mylab.py", "test_NAME.py"}  # files that the reader writes
+    assert named - there <= placeholders
