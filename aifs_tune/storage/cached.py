@@ -13,6 +13,7 @@ import json
 import threading
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
@@ -21,7 +22,6 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Table, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -44,7 +44,7 @@ class Upserts:
     """Statements that insert or update a row, in the dialect of the database."""
 
     def __init__(self, dialect: str) -> None:
-        self._insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert
         self.value = self._upsert(_VALUES, "objective", "value", "value_type")
         self.step = self._upsert(_CURVE, "step", "intermediate_value", "intermediate_value_type")
         self.user = self._upsert(_USER, "key", "value_json")

@@ -8,7 +8,8 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy import orm
+from optuna.storages._rdb import storage as optuna_rdb
+from sqlalchemy import orm, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.errors import StorageError
@@ -36,6 +37,33 @@ class DeferredCommitSession(orm.Session):
         """Close the session unless commits are deferred."""
         if not self.defers_commits:
             super().close()
+
+
+TABLES = "v3.2.0.a"
+"""Version of Optuna's tables that are opened without alembic, which takes longer to import than to ask."""
+
+
+class TableVersion(optuna_rdb._VersionManager):
+    """Optuna's check of the version of its tables, which asks alembic only about tables of another version."""
+
+    def _init_alembic(self) -> None:
+        if self._stored() is None:
+            super()._init_alembic()
+
+    def check_table_schema_compatibility(self) -> None:
+        """Raise a RuntimeError if the tables belong to another version of Optuna."""
+        if self._stored() != TABLES:
+            super().check_table_schema_compatibility()
+
+    def _stored(self) -> str | None:
+        with self.engine.connect() as connection:
+            if not self.engine.dialect.has_table(connection, "alembic_version"):
+                return None
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return None if found is None else str(found)
+
+
+optuna_rdb._VersionManager = TableVersion
 
 
 def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:

@@ -20,7 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 import aifs_tune
-from aifs_tune.storage.session import DeferredCommitSession, open_rdb
+from aifs_tune.storage.session import TABLES, DeferredCommitSession, TableVersion, open_rdb
 
 PACKAGE = Path(aifs_tune.__file__).parent
 
@@ -37,10 +37,10 @@ MODELS = {
 }
 """Columns that are written, and the columns whose combination is unique."""
 
-IMPORTED = {"optuna.storages._rdb.models"}
+IMPORTED = {"optuna.storages._rdb.models", "optuna.storages._rdb.storage"}
 """Private modules of Optuna that the package imports."""
 
-ATTRIBUTES = {"_trial_id", "_study_id"}
+ATTRIBUTES = {"_trial_id", "_study_id", "_VersionManager", "_init_alembic"}
 """Private attributes of Optuna's objects that the storage and the view of a project use."""
 
 
@@ -151,6 +151,15 @@ def test_rdb_storage_version_table(tmp_path: Path):
         database.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
     with pytest.raises(RuntimeError, match="no longer compatible"):
         RDBStorage(f"sqlite:///{file}", skip_table_creation=True)
+
+
+def test_version_manager_asks_alembic_only_about_tables_of_another_version(rdb: RDBStorage, monkeypatch):
+    manager = rdb._version_manager
+    assert type(manager) is TableVersion, "RDBStorage makes its version manager in another way"
+    assert manager.get_head_version() == manager.get_current_version() == TABLES
+    monkeypatch.setattr("optuna.storages._rdb.storage.alembic_migration", None)
+    monkeypatch.setattr("optuna.storages._rdb.storage.alembic_script", None)
+    RDBStorage(str(rdb.engine.url), skip_table_creation=True).engine.dispose()
 
 
 def test_every_private_part_of_optuna_has_a_test_here():
