@@ -106,7 +106,7 @@ def finished(lab: Path, url: str | None = None) -> dict[int, tuple]:
 
 def wait_for(lab: Path, n_finished: int, driver: subprocess.Popen[str], url: str | None = None) -> None:
     """Return when so many trials have finished; fails if the driver ends first."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while len(finished(lab, url)) < n_finished:
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline

@@ -39,6 +39,7 @@ def test_the_workers_that_start_with_ray_are_those_that_train(tmp_path, monkeypa
     """Asked too early, Ray would start others beside them."""
     import aifs_tune
 
+    monkeypatch.setattr("aifs_tune.execution.ray.preload._WAIT_S", 250)  # on the busiest machine
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "preloading_lab.py").write_text("def score(x):\n    return x\n")

@@ -135,7 +135,7 @@ def _start(
     settings = {
         "preload_python_modules": [*preload, ray_preload.__name__],
         # Ray ends what has idled for a second once a trial's CPUs are reserved, and then starts others for the trial
-        "idle_worker_killing_time_threshold_ms": 60_000,
+        "idle_worker_killing_time_threshold_ms": 600_000,
     }
     if address:
         _require_token(ray_config)
