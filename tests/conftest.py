@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typed import CommandLine
 
 from aifs_tune._util.quiet import quieten
 from aifs_tune.execution.runner import Runner
+from aifs_tune.storage import sqlite
 from aifs_tune.storage.storage import Storage
 
 quieten()  # before a test module imports Ray, which would say on stdout why a worker died
@@ -52,6 +55,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("ray")
         elif item.path.parent.name == "service" or item.path.stem in ("test_cluster", "test_postgres"):
             item.add_marker("server")
+
+
+@pytest.fixture(scope="session")
+def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("empty") / "lab.db"
+    sqlite.make_tables(file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _copied_tables(request: pytest.FixtureRequest, _empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies an empty database instead of making one, which takes longer than most tests; not in those of storage."""
+    if request.path.parent.name != "storage":
+        monkeypatch.setattr(sqlite, "make_tables", partial(shutil.copyfile, _empty_database))
 
 
 SPACE = {

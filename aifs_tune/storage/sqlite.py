@@ -80,15 +80,20 @@ class SqliteDatabase:
                 if self._is_there():
                     return  # another process was faster
                 new = Path(folder) / "new.db"
-                rdb = RDBStorage(f"sqlite:///{new}")
-                with rdb.engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                rdb.engine.dispose()
+                make_tables(new)
                 flush(new)
                 new.replace(self.file)
                 flush(self.file.parent)
         finally:
             self._lock.release()
+
+
+def make_tables(file: Path) -> None:
+    """Create a database with Optuna's tables that several processes can read while one writes."""
+    rdb = RDBStorage(f"sqlite:///{file}")
+    with rdb.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    rdb.engine.dispose()
 
 
 def _every_commit_reaches_the_disk(connection: Any, _record: Any) -> None:
