@@ -19,8 +19,9 @@ SPACE = {
 }
 
 
-@pytest.fixture
-def lab(url) -> str:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('lab')}/lab.db"
     study = aifs_tune.open_study("lab", space=SPACE, storage=url, sampler="random")
     for _ in range(16):
         trial = study.ask()

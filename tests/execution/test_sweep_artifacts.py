@@ -26,6 +26,7 @@ SWEEP = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_sweep_goes_on_from_what_an_object_store_has(postgres_url, s3, tmp_path, monkeypatch):
     (tmp_path / "far.yaml").write_text(yaml.safe_dump(SWEEP))

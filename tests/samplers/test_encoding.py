@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ def test_values_share_the_unit_interval_evenly(name):
     distribution = AXES[name]
     axis = Axis(distribution)
     values = axis.values((np.arange(20_000) + 0.5) / 20_000)
-    counts = {value: values.count(value) for value in dict.fromkeys(values)}
+    counts = Counter(values)
     if len(counts) < 20:
         assert max(counts.values()) - min(counts.values()) <= 2
         return

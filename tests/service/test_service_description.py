@@ -44,7 +44,7 @@ def test_all_checks_of_schemathesis(tmp_path, budget_s):
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:] + "".join(service.said)[-6000:]
         n_routes = sum(len(methods) for methods in routes(None).openapi()["paths"].values())
         assert f"{n_routes} selected" in done.stdout or f"Tested: {n_routes}" in done.stdout
         assert not any("Traceback" in line for line in service.said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,9 +35,17 @@ def measured(study, n, value=hill):
     return study
 
 
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory):
+    file = tmp_path_factory.mktemp("earlier") / "lab.db"
+    measured(open_record("earlier", space=SPACE, storage=f"sqlite:///{file}"), 16).storage.close()
+    return file
+
+
 @pytest.fixture
-def earlier(url):
-    return measured(open_record("earlier", space=SPACE, storage=url), 16)
+def earlier(measured_once, url):
+    shutil.copyfile(measured_once, url.removeprefix("sqlite:///"))
+    return get_study(Storage(url), "earlier")
 
 
 def test_what_is_borne_out_is_followed_and_what_misleads_is_dropped(url, earlier):

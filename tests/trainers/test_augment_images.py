@@ -110,7 +110,7 @@ def cut_by_jax(images: Array, alpha: float) -> tuple[Any, Any]:
     return stacked_changes.mixed(jnp.asarray(images), hyperparameters, jax.random.key(3), Effects(has_cutmix=True))
 
 
-@pytest.mark.parametrize("cut", [cut_by_tensorflow, cut_by_jax])
+@pytest.mark.parametrize("cut", [cut_by_tensorflow, pytest.param(cut_by_jax, marks=pytest.mark.soak)])
 def test_cutmix_keeps_at_least_a_half_and_counts_what_it_pasted(cut: Any) -> None:
     images = picture(500, 16, 16)
     found, share = (np.array(one) for one in cut(images, 1.0))

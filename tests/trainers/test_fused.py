@@ -128,7 +128,9 @@ def test_each_member_measures_what_it_would_alone() -> None:
     assert len({curve[0]["loss"] for curve in curves}) == 4
 
 
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("adamw", marks=pytest.mark.soak), "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.soak) for name in ("adamw", "sgd"))]
+)
 def test_a_member_measures_what_the_cnn_trainer_does(optimizer: str) -> None:
     params = SMALL_NET | STILL | {"optimizer": optimizer, "weight_decay": 1e-2, "kernel_size": 2}
     trainer = CnnTrainer(IMAGES, params, seed=5, precision="float32", threads=1)
@@ -228,6 +230,7 @@ def test_patience_ends_a_member_and_the_others_go_on(pair: FusedTrainer, monkeyp
     assert curves[1][0]
 
 
+@pytest.mark.soak
 def test_on_a_cpu_one_trial_is_enough() -> None:
     assert choose_fused_size(TASK, SMALL_NET, max_size=64) == 1
     assert images_per_second(make_stack(TASK, SMALL_NET, 2), TASK, SMALL_NET, at_least_s=0.01) > 0

@@ -87,6 +87,7 @@ def test_mixup_mixes_inputs_and_labels_by_shares_of_their_own(rank: int, alpha: 
     np.testing.assert_allclose(loss, share * parts[0] + (1 - share) * parts[1], rtol=1e-4)
 
 
+@pytest.mark.soak
 def test_with_both_mixings_each_takes_a_half() -> None:
     images = np.random.default_rng(1).random((600, 8, 8, 1), dtype=np.float32)
     labels, weights = np.zeros(600, np.int32), np.ones(600, np.float32)

@@ -28,7 +28,7 @@ def examples_of(n: int, class_weights: tuple[float, ...] = (1, 1, 1)) -> Example
     return Examples(tf.constant(some_images(n)), tf.constant(labels), tf.constant(weights))
 
 
-@pytest.mark.parametrize("n", [3, 8, 10])
+@pytest.mark.parametrize("n", [10, *(pytest.param(n, marks=pytest.mark.soak) for n in (3, 8))])
 def test_an_epoch_is_that_of_keras_also_where_the_last_batch_is_not_full(n: int) -> None:
     shape = CnnShape(**(vars(SHAPE) | {"optimizer": "sgd"}))
     train_function, model = program_of(shape), plain_keras(shape)
@@ -74,7 +74,7 @@ class Slices:
         return [(first, min(n, first + self.size)) for first in range(0, n, self.size)]
 
 
-@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize("size", [2, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 100))])
 def test_it_does_not_matter_how_many_batches_go_into_one_call(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = examples_of(18)
     order = np.arange(18, dtype=np.int32)

@@ -102,6 +102,7 @@ for share, total_mb in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.soak
 def test_tensorflow_is_limited_to_a_share_of_a_gpu() -> None:
     """TensorFlow's own configuration, of a GPU that it is told of; nothing is allocated."""
     cases = [(0.25, 40_960), (0.25, None), (1.0, 40_960), (0.01, 40_960)]

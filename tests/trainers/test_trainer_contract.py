@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+import pytest
 from compiled_once import CompiledOnce
 from small_images import SMALL_NET, blobs
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
@@ -26,6 +27,7 @@ class TestCnnTrainer(CompiledOnce):
         return CnnTrainer(blobs(), threads=1)
 
 
+@pytest.mark.soak
 class TestCnnTrainerOfOtherShapes(CompiledOnce):
     first = SMALL_NET | {"optimizer": "sgd", "weight_decay": 1e-3, "zoom": 0.2, "noise": 0.1}
     second = SMALL_NET | {"optimizer": "adamw", "filters": 3}
@@ -42,6 +44,7 @@ class TestRnnTrainer(CompiledOnce):
         return RnnTrainer(slopes(), threads=1)
 
 
+@pytest.mark.soak
 class TestRnnTrainerOfValues(CompiledOnce):
     first = SMALL_RNN | {"cell": "gru", "optimizer": "adamw", "weight_decay": 1e-3}
     second = SMALL_RNN | {"loss": "huber"}
@@ -58,6 +61,7 @@ class TestCnn1dTrainer(CompiledOnce):
         return Cnn1dTrainer(slopes(), threads=1)
 
 
+@pytest.mark.soak
 class TestCnn1dTrainerOfValues(CompiledOnce):
     first = SMALL_CNN1D | {"optimizer": "sgd", "loss": "mae", "schedule": "cosine"}
     second = SMALL_CNN1D | {"filters": 3}
