@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean, stdev, variance
 
+from aifs_tune._util.averages import mean, pooled_standard_deviation, standard_deviation
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.study.results import front_of
 from aifs_tune.study.trial import Replicates, Trial
@@ -64,7 +64,7 @@ def finalists(trials: Sequence[Trial], spec: SweepSpec, sd: float) -> list[tuple
     """
     sign = 1.0 if spec.objective.mode == "max" else -1.0
     groups = replicates_in(sorted(best_singly(trials, spec), key=lambda t: t.number))
-    means = [sign * fmean(float(t.value or 0.0) for t in group) for group in groups]
+    means = [sign * mean([float(t.value or 0.0) for t in group]) for group in groups]
     order = sorted(range(len(groups)), key=lambda i: (-means[i], groups[i][0].number))[: spec.search.finalists]
     near = [
         i
@@ -92,7 +92,7 @@ def noise_in(trials: Sequence[Trial]) -> tuple[float, int] | None:
     freedom = sum(len(values) - 1 for values in groups)
     if not freedom:
         return None
-    return math.sqrt(sum(variance(values) * (len(values) - 1) for values in groups) / freedom), freedom
+    return pooled_standard_deviation(groups), freedom
 
 
 def _counts_replicates(spec: SweepSpec) -> bool:
@@ -115,8 +115,8 @@ def _with_mean(group: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
     of_each = {o.metric: [t.values[o.metric] for t in group] for o in spec.objectives if o.metric in group[0].values}
     told = Replicates(
         trials=tuple(t.number for t in group),
-        mean=fmean(values),
-        standard_error=stdev(values) / math.sqrt(len(values)),
-        means={metric: fmean(each) for metric, each in of_each.items()},
+        mean=mean(values),
+        standard_error=standard_deviation(values) / math.sqrt(len(values)),
+        means={metric: mean(each) for metric, each in of_each.items()},
     )
     return [replace(trial, replicates=told) for trial in group]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -68,3 +69,11 @@ def test_the_noise_is_pooled_over_all_that_was_repeated(url):
 def test_a_trainer_that_keeps_weights_is_not_repeated():
     with pytest.raises(SweepFileError, match="cnn keeps the weights of the best single trial"):
         parse_sweep({"name": "s", "space": {"filters": 8}, "trainer": "cnn", "search": {"replicates": 2}})
+
+
+def test_the_largest_numbers_are_recommended_upon_too(url):
+    study = open_study("large", space={"kind": "a"}, storage=url)
+    for value in (1.7e308, -1.7e308, 1e308):
+        study.tell(study.ask(), value)
+    json.dumps(study.recommendation().to_json(), allow_nan=False)
+    assert study.best.replicates.mean == pytest.approx(1e308 / 3)
