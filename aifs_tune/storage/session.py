@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -39,12 +40,17 @@ class DeferredCommitSession(orm.Session):
             super().close()
 
 
-TABLES = "v3.2.0.a"
-"""Version of Optuna's tables that are opened without alembic, which takes longer to import than to ask."""
+def newest_tables() -> str:
+    """Return the version of the tables that Optuna makes: the last of its migrations, v3.2.0.a for example."""
+    migrations = Path(optuna_rdb.__file__).parent / "alembic" / "versions"
+    return max(file.stem.rstrip("_") for file in migrations.glob("v*.py"))
 
 
 class TableVersion(optuna_rdb._VersionManager):
-    """Optuna's check of the version of its tables, which asks alembic only about tables of another version."""
+    """Optuna's check of the version of its tables, without alembic unless they are of another version.
+
+    Importing alembic takes longer than most commands.
+    """
 
     def _init_alembic(self) -> None:
         if self._stored() is None:
@@ -52,7 +58,7 @@ class TableVersion(optuna_rdb._VersionManager):
 
     def check_table_schema_compatibility(self) -> None:
         """Raise a RuntimeError if the tables belong to another version of Optuna."""
-        if self._stored() != TABLES:
+        if self._stored() != newest_tables():
             super().check_table_schema_compatibility()
 
     def _stored(self) -> str | None:
@@ -63,7 +69,7 @@ class TableVersion(optuna_rdb._VersionManager):
         return None if found is None else str(found)
 
 
-optuna_rdb._VersionManager = TableVersion
+optuna_rdb._VersionManager = TableVersion  # type: ignore[misc]  # a class in place of a class
 
 
 def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:

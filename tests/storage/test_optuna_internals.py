@@ -20,7 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 import aifs_tune
-from aifs_tune.storage.session import TABLES, DeferredCommitSession, TableVersion, open_rdb
+from aifs_tune.storage.session import DeferredCommitSession, TableVersion, newest_tables, open_rdb
 
 PACKAGE = Path(aifs_tune.__file__).parent
 
@@ -156,7 +156,7 @@ def test_rdb_storage_version_table(tmp_path: Path):
 def test_version_manager_asks_alembic_only_about_tables_of_another_version(rdb: RDBStorage, monkeypatch):
     manager = rdb._version_manager
     assert type(manager) is TableVersion, "RDBStorage makes its version manager in another way"
-    assert manager.get_head_version() == manager.get_current_version() == TABLES
+    assert manager.get_head_version() == manager.get_current_version() == newest_tables()
     monkeypatch.setattr("optuna.storages._rdb.storage.alembic_migration", None)
     monkeypatch.setattr("optuna.storages._rdb.storage.alembic_script", None)
     RDBStorage(str(rdb.engine.url), skip_table_creation=True).engine.dispose()
