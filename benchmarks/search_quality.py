@@ -1,17 +1,22 @@
 """How good and how soon: our search against those that are used today, on tables of learning curves in virtual time.
 
     python benchmarks/search_quality.py LCBENCH.py --half record --seeds 5
-    python benchmarks/search_quality.py LCBENCH.py --tasks 126026 3945 --methods aifs random+asha tpe+asha
-    python benchmarks/search_quality.py CURVES.json --methods aifs random+asha
+    python benchmarks/search_quality.py CURVES/ --seeds 5
+    python benchmarks/search_quality.py LCBENCH.py CURVES/ --half record --methods aifs random+asha
 
 LCBENCH.py reads the LCBench surrogate: ``tasks()`` names its tasks. Every second task was used to design our sampler
-(``--half design``), the others for the record only. A JSON file holds measured curves; ``search/tables.py`` says how.
-An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best of 1,000 random
-configurations - best so far) / (that best - their median); below 0 is better than the best of 1,000, and the clipped
-one counts 0 then. Standard errors are over tasks. The speed-up is the whole budget over that at which the final value
-of random + ASHA with the same seed was reached, the geometric mean over runs; a run that never reaches it counts as
-1. Computing is processor time a proposal: of asking alone (ms/ask), and of all else that the method does, storing and
-deciding to stop included (ms/all).
+(``--half design``), the others for the record only. CURVES is a folder of JSON files with measured curves, or one such
+file; ``search/tables.py`` says how. Each row of a table is given to one trial. The figures are printed for each family
+of tasks, the beginning of a file's name up to ``_``, and for all.
+
+An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best - best so far) / (best -
+median). Best and median are those of a table's rows, or of 1,000 random configurations of the surrogate: below 0 is
+better than these, and the clipped one counts 0 then. Standard errors are over tasks. The speed-up is the whole budget
+over that at which the final value of random + ASHA with the same seed was reached, the geometric mean over runs; a run
+that never reaches it counts as 1. Worst is the largest clipped regret at the end over that of random + ASHA, on any one
+task. Top 10 is the share of a table's ten best rows that were proposed, and the share of these that were stopped before
+the last epoch, or still ran. Computing is processor time a proposal: of asking alone (ms/ask), and of all else that the
+method does, storing and deciding to stop included (ms/all).
 
 Rivals need ``pip install 'aifs-tune[bench]'``. With ``--keep FILE`` each finished run is added to FILE and not run
 again.
@@ -32,7 +37,7 @@ from typing import Any
 import numpy as np
 from search.ours import SEARCHES, OurSearch
 from search.rivals import RIVALS
-from search.tables import CurveTable, JsonTable, LCBenchTable, reference
+from search.tables import JsonTable, LCBenchTable
 from search.virtual_time import simulate
 
 BASE = "random+asha"
@@ -40,31 +45,42 @@ METHODS = {name: partial(OurSearch, **search) for name, search in SEARCHES.items
 DEFAULT = ["aifs", BASE, "tpe+asha", "tpe", "tpe+asha4", "qmc+asha", "gp+asha4", "dehb", "syne-kde", "smac"]
 
 
-def open_table(source: Path, task: str) -> CurveTable:
+def open_table(source: Path, task: str) -> JsonTable | LCBenchTable:
     return JsonTable(source, task) if source.suffix == ".json" else LCBenchTable(source, task)
 
 
-def task_names(source: Path, half: str) -> list[str]:
+def task_names(source: Path, half: str) -> list[tuple[Path, str]]:
+    """The tasks of ``source``, each with the file that has it."""
+    if source.is_dir():
+        return [(file, file.stem) for file in sorted(source.glob("*.json"))]
     if source.suffix == ".json":
-        return [source.stem]
+        return [(source, source.stem)]
     names = LCBenchTable.tasks(source)
-    return {"all": names, "design": names[::2], "record": names[1::2]}[half]
+    return [(source, name) for name in {"all": names, "design": names[::2], "record": names[1::2]}[half]]
+
+
+def family_of(source: Path, task: str) -> str:
+    return task.partition("_")[0] if source.suffix == ".json" else "lcbench"
 
 
 @lru_cache(maxsize=4)
-def _known(source: Path, task: str) -> tuple[CurveTable, tuple[float, float]]:
-    table = open_table(source, task)
-    return table, reference(table)
+def _reference(source: Path, task: str) -> tuple[float, float]:
+    return open_table(source, task).reference()
 
 
 def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, Any]:
     """One method on one task with one seed, as a row: regret at each budget, and when each best value was reached."""
     source, task, method, seed, workers, budgets = job
-    table, (best, median) = _known(source, task)
+    table, (best, median) = open_table(source, task), _reference(source, task)
     made = METHODS[method](table, seed) if method in METHODS else RIVALS[method](table, seed, workers)
     trajectory = simulate(table, made, workers=workers, epochs=max(budgets) * table.epochs)
     regret = [(best - trajectory.best_at(budget * table.epochs)) / (best - median) for budget in budgets]
+    top = None
+    if isinstance(table, JsonTable):
+        proposed = {params: row for params, row in table.rows.items() if row in table.top}
+        top = [len(set(proposed.values())) / len(table.top), sum(params not in trajectory.full for params in proposed)]
     return {
+        "family": family_of(source, task),
         "task": task,
         "method": method,
         "seed": seed,
@@ -73,6 +89,7 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
         "regret": regret,
         "n_epochs": [n_epochs / table.epochs for n_epochs in trajectory.n_epochs],
         "best": trajectory.best,
+        "top": None if top is None else [top[0], top[1] / max(1, round(top[0] * len(table.top)))],
         "proposals": trajectory.proposals,
         "asking_s": trajectory.asking_s,
         "seconds": trajectory.seconds,
@@ -105,7 +122,7 @@ def summary(method: str, rows: Sequence[dict[str, Any]], base: Sequence[dict[str
     if base:
         last = {t: np.mean([max(0.0, r["regret"][-1]) for r in base if r["task"] == t]) for t in tasks}
         worst = max((float(clipped[i][-1] - last[task]), task) for i, task in enumerate(tasks))
-    found = speed_ups(rows, base)
+    found, tops = speed_ups(rows, base), [row["top"] for row in rows if row["top"] is not None]
     return {
         "method": method,
         "runs": len(rows),
@@ -121,6 +138,7 @@ def summary(method: str, rows: Sequence[dict[str, Any]], base: Sequence[dict[str
         "ms_per_proposal": 1e3 * sum(r["seconds"] for r in rows) / sum(r["proposals"] for r in rows),
         "seconds_per_run": sum(r["seconds"] for r in rows) / len(rows),
         "longest_s": max(r["longest_s"] for r in rows),
+        "top": [float(np.mean(kind)) for kind in zip(*tops, strict=True)] if tops else None,
     }
 
 
@@ -130,10 +148,11 @@ def show(entry: dict[str, Any]) -> str:
         for regret, clipped, error in zip(entry["regret"], entry["clipped"], entry["standard_error"], strict=True)
     ]
     times = "" if entry["speed_up"] is None else f"{entry['speed_up']:5.2f} {100 * entry['reached']:4.0f} %"
-    worst = "" if entry["worst_over_random"] is None else f"{entry['worst_over_random'][0]:+.2f}"
+    worst = "" if entry["worst_over_random"] is None else "{:+.2f} {}".format(*entry["worst_over_random"])[:19]
+    top = "" if entry["top"] is None else "{:3.0f} % {:3.0f} %".format(*(100 * share for share in entry["top"]))
     own = f"{entry['ms_asking']:6.0f} {entry['ms_per_proposal']:6.0f}"
     cost = f"{own} {entry['seconds_per_run']:6.1f} {entry['longest_s']:5.2f}"
-    return f"{entry['method']:14} {' | '.join(cells)} | {times:12} | {worst:5} | {cost} | {entry['runs']:4}"
+    return f"{entry['method']:14} {' | '.join(cells)} | {times:12} | {worst:19} | {top:11} | {cost} | {entry['runs']:4}"
 
 
 def finished(keep: Path | None) -> Iterator[dict[str, Any]]:
@@ -143,9 +162,9 @@ def finished(keep: Path | None) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("source", type=Path, help="lcbench.py of the surrogate, or a JSON file of curves")
-    cli.add_argument("--half", choices=["design", "record", "all"], default="design")
-    cli.add_argument("--tasks", nargs="+", default=None)
+    cli.add_argument("sources", type=Path, nargs="+", help="lcbench.py of the surrogate, JSON files, folders of them")
+    cli.add_argument("--half", choices=["design", "record", "all"], default="design", help="of the surrogate's tasks")
+    cli.add_argument("--tasks", nargs="+", default=None, help="only these")
     cli.add_argument("--methods", nargs="+", default=DEFAULT, choices=[*METHODS, *RIVALS], metavar="METHOD")
     cli.add_argument("--seeds", type=int, default=3)
     cli.add_argument("--workers", type=int, default=8)
@@ -154,11 +173,19 @@ def main() -> None:
     cli.add_argument("--keep", type=Path, default=None)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
-    tasks, budgets = args.tasks or task_names(args.source, args.half), tuple(args.budgets)
+    budgets = tuple(args.budgets)
+    tasks = [
+        found
+        for source in args.sources
+        for found in task_names(source, "all" if args.tasks else args.half)
+        if args.tasks is None or found[1] in args.tasks
+    ]
+    if unknown := sorted(set(args.tasks or ()) - {task for _, task in tasks}):
+        cli.error(f"no source has the tasks {', '.join(unknown)}")
     wanted = [
-        (args.source, task, method, seed, args.workers, budgets)
+        (source, task, method, seed, args.workers, budgets)
         for method in args.methods
-        for task in tasks
+        for source, task in tasks
         for seed in range(args.seeds)
     ]
     rows = {_key(row): row for row in finished(args.keep)}
@@ -174,15 +201,29 @@ def main() -> None:
                     file.write(json.dumps(row) + "\n")
     print(file=sys.stderr)
     mine = [rows[*job[1:5], budgets] for job in wanted]
-    by_method = {method: [row for row in mine if row["method"] == method] for method in args.methods}
-    entries = [summary(method, by_method[method], by_method.get(BASE, [])) for method in args.methods]
+    families = list(dict.fromkeys(row["family"] for row in mine))
+    answer = {
+        name: summaries(args.methods, [row for row in mine if name in ("all", row["family"])])
+        for name in ([*families, "all"] if len(families) > 1 else families)
+    }
     if args.json:
-        print(json.dumps({"workers": args.workers, "tasks": tasks, "methods": entries}))
+        names = [task for _, task in tasks]
+        print(json.dumps({"workers": args.workers, "seeds": args.seeds, "tasks": names, "families": answer}))
         return
-    print(f"{len(tasks)} tasks, {args.seeds} seeds, {args.workers} workers; regret, clipped at 0, ± standard error")
     heads = " | ".join(f"after {budget} trainings".ljust(20) for budget in budgets)
-    print(f"{'':14} {heads} | sooner       | worst | ms/ask ms/all  s/run longest | runs")
-    print("\n".join(show(entry) for entry in entries))
+    for name, entries in answer.items():
+        print(f"{name}: {entries[0]['tasks']} tasks, {args.seeds} seeds, {args.workers} workers; ", end="")
+        print("regret, clipped at 0, ± standard error")
+        print(
+            f"{'':14} {heads} | sooner       | worst               | top 10      | ms/ask ms/all  s/run longest | runs"
+        )
+        print("\n".join(show(entry) for entry in entries), end="\n\n")
+
+
+def summaries(methods: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each method did on the tasks of ``rows``."""
+    by_method = {method: [row for row in rows if row["method"] == method] for method in methods}
+    return [summary(method, by_method[method], by_method.get(BASE, [])) for method in methods]
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  (reads the number of threads when it is imported)
 from search.ours import OurSearch  # noqa: E402
-from search.tables import CurveTable, LCBenchTable, random_params, reference  # noqa: E402
+from search.tables import CurveTable, LCBenchTable, random_params  # noqa: E402
 from search.virtual_time import simulate  # noqa: E402
 
 from aifs_tune.study.record import StudyRecord  # noqa: E402
@@ -79,7 +79,7 @@ def _table(source: Path, task: str) -> LCBenchTable:
 
 @lru_cache(maxsize=64)
 def _scale(source: Path, task: str) -> tuple[float, float]:
-    return reference(_table(source, task))
+    return _table(source, task).reference()
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ class CurveTable(Protocol):
     space: Space
 
     def curve(self, params: Mapping[str, Any]) -> np.ndarray:
-        """Values (epochs,)."""
+        """Values (epochs,). A table of measured curves gives each of its rows to one trial."""
 
 
 class LCBenchTable:
@@ -49,6 +49,12 @@ class LCBenchTable:
     def curve(self, params: Mapping[str, Any]) -> np.ndarray:
         return self._bench.curve(dict(params))["val_accuracy"].astype(float)
 
+    def reference(self) -> tuple[float, float]:
+        """The best and the median over 1,000 random configurations of the best value of each."""
+        rng = np.random.default_rng(12345)
+        best = [float(self.curve(random_params(self.space, rng)).max()) for _ in range(1000)]
+        return max(best), float(np.median(best))
+
     @staticmethod
     def tasks(reader: Path) -> list[str]:
         return list(_loaded(reader).tasks())
@@ -56,44 +62,57 @@ class LCBenchTable:
 
 class JsonTable:
     """Measured curves of one task in a JSON file: ``{"space": {...}, "mode": "max", "curves": [{"params": {...},
-    "values": [...]}]}``. A configuration that was not measured gets the curve of the nearest one that was: choose
-    among the rows."""
+    "values": [...]}]}``.
+
+    A trial gets the curve of the nearest row that no trial of this table has had; if all were had, of the nearest. A
+    configuration that is asked for again, as by a method that trains it further, keeps its row.
+    """
+
+    TOP = 10
+    """Number of best rows of which it is counted how many a method proposed, and how many of these it stopped."""
 
     def __init__(self, file: Path, task: str) -> None:
         document = json.loads(file.read_text())
         self.name = task
         self.space = Space.model_validate(document["space"])
         sign = 1.0 if document.get("mode", "max") == "max" else -1.0
-        self._rows = [row["params"] for row in document["curves"]]
+        self._points = np.array([_point(self.space, row["params"]) for row in document["curves"]])
         self._values = sign * np.array([row["values"] for row in document["curves"]], dtype=float)
         self.epochs = self._values.shape[1]
+        best = self._values.max(1)
+        self.top = {int(row) for row in np.argsort(-best, kind="stable")[: self.TOP]}
+        self.rows: dict[tuple[Any, ...], int] = {}
+        """The row of each configuration that was asked for."""
 
     def curve(self, params: Mapping[str, Any]) -> np.ndarray:
-        return self._values[min(range(len(self._rows)), key=lambda i: _distance(self.space, params, self._rows[i]))]
+        key = tuple(sorted(params.items()))
+        if key not in self.rows:
+            distances = np.sum((self._points - _point(self.space, params)) ** 2, axis=1)
+            if len(self.rows) < len(distances):
+                distances[list(self.rows.values())] = np.inf
+            self.rows[key] = int(np.argmin(distances))
+        return np.asarray(self._values[self.rows[key]])
+
+    def reference(self) -> tuple[float, float]:
+        """The best and the median over all rows of the best value of each."""
+        best = self._values.max(1)
+        return float(best.max()), float(np.median(best))
 
 
-def _distance(space: Space, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    total = 0.0
+def _point(space: Space, params: Mapping[str, Any]) -> np.ndarray:
+    """Coordinates in which two configurations are as far apart as their parameters differ: by the share of a range,
+    or by one where choices differ or a parameter is inactive in one of them."""
+    found: list[float] = []
     for name, parameter in space.items():
-        if name not in one or name not in other:
-            total += float((name in one) != (name in other))
-            continue
-        a, b = one[name], other[name]
         if parameter.type in ("float", "int"):
-            low, high = parameter.low, parameter.high
+            low, high, value = parameter.low, parameter.high, params.get(name)
             if parameter.log:
-                a, b, low, high = (float(np.log(v)) for v in (a, b, low, high))
-            total += ((a - b) / (high - low)) ** 2
-        else:
-            total += float(a != b)
-    return total
-
-
-def reference(table: CurveTable, *, n: int = 1000, seed: int = 12345) -> tuple[float, float]:
-    """The best and the median over ``n`` random configurations of the best value of each."""
-    rng = np.random.default_rng(seed)
-    best = [float(table.curve(random_params(table.space, rng)).max()) for _ in range(n)]
-    return max(best), float(np.median(best))
+                low, high = float(np.log(low)), float(np.log(high))
+                value = None if value is None else float(np.log(value))
+            found += [0.0, 1.0] if value is None else [(value - low) / (high - low), 0.0]
+        elif parameter.type == "choice":
+            found += [np.sqrt(0.5) * (name in params and params[name] == choice) for choice in parameter.choices]
+    return np.array(found)
 
 
 class _Uniform:

@@ -44,6 +44,8 @@ class SimulatedRun:
     seconds: float = 0.0
     """Of all the method's own computing: proposals, what it does with results, decisions to stop."""
     longest_s: float = 0.0
+    full: set[tuple[Any, ...]] = field(default_factory=set)
+    """The configurations that were trained to the last epoch, as sorted pairs."""
 
     def best_at(self, n_epochs: int) -> float:
         """The best value after ``spent`` epochs in all."""
@@ -89,6 +91,8 @@ def simulate(table: CurveTable, method: Method, *, workers: int, epochs: int) ->
             goes_on = method.report(run.trial, epoch, value)
             _took(trajectory, time.process_time() - began)
             running[worker] = (run, curve, epoch) if goes_on and epoch < run.until else None
+            if epoch == table.epochs:
+                trajectory.full.add(tuple(sorted(run.params.items())))
     return trajectory
 
 

@@ -33,17 +33,28 @@ def curves(tmp_path: Path) -> Path:
 
 def test_a_configuration_gets_the_curve_of_the_nearest_measured_one(curves, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from search.tables import JsonTable, reference
+    from search.tables import JsonTable
+
+    table, rows = JsonTable(curves, "errors"), json.loads(curves.read_text())["curves"]
+    assert (table.name, table.epochs) == ("errors", 9)
+    for row in rows:
+        near = row["params"] | {"rate": min(1.0, row["params"]["rate"] * 1.0001)}
+        assert (-JsonTable(curves, "errors").curve(near)).tolist() == row["values"]
+    best, median = table.reference()
+    assert best == max(-min(row["values"]) for row in rows)
+    assert median < best
+
+
+def test_each_row_is_given_to_one_trial(curves, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from search.tables import JsonTable
 
     table = JsonTable(curves, "errors")
-    assert (table.name, table.epochs) == ("errors", 9)
-    for row in json.loads(curves.read_text())["curves"]:
-        near = row["params"] | {"rate": min(1.0, row["params"]["rate"] * 1.0001)}
-        for params in (row["params"], near):
-            assert (-table.curve(params)).tolist() == row["values"]
-    best, median = reference(table, n=200)
-    assert best == max(-min(row["values"]) for row in json.loads(curves.read_text())["curves"])
-    assert median < best
+    asked = [{"rate": 0.01 * 1.001**i, "kind": "a"} for i in range(60)]
+    given = [tuple(table.curve(params)) for params in asked]
+    assert len(set(given)) == 60
+    assert [tuple(table.curve(params)) for params in asked] == given
+    assert tuple(table.curve({"rate": 0.3, "kind": "b"})) in given, "all rows are given away"
 
 
 def test_the_benchmark_reads_such_a_file(curves):
@@ -53,7 +64,7 @@ def test_the_benchmark_reads_such_a_file(curves):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["tasks"], answer["workers"]) == (["errors"], 2)
-    ours, random = answer["methods"]
+    ours, random = answer["families"]["errors"]
     assert (ours["method"], random["method"]) == ("aifs", "random+asha")
     for entry in (ours, random):
         assert entry["budgets"] == [1, 4]
