@@ -177,7 +177,7 @@ def test_a_timeout_ends_a_sweep_that_can_be_resumed(lab, typed):
         trial = study.ask()
         study.report(trial, 1, {"score": 0.5})
         study.tell(trial)
-    ran = typed("run", "slow.yaml", "--timeout", "0.001", "--json")
+    ran = typed("run", "slow.yaml", "--study", "slow", "--timeout", "0.001", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["n_trials"]["complete"] >= 1
     assert ran.json["n_trials"]["running"] == 0
