@@ -454,8 +454,7 @@ class RemoteStudy:
             If the token is no longer valid.
         """
         for entry in self._transport.stream_events(f"{self._path}/events", after=after):
-            overdue = entry.pop("overdue", False)
-            yield Event(**{key: x for key, x in entry.items() if key != "study"}, is_overdue=overdue)
+            yield Event(**{key: x for key, x in entry.items() if key != "study"})
 
     def _of(self, trial: Trial | int) -> str:
         return f"{self._path}/trials/{trial.number if isinstance(trial, Trial) else trial}"

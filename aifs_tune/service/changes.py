@@ -121,7 +121,7 @@ class Channel:
         trial = self.known[number]
         data = {"study": self.name, "trial": number, "state": trial.state}
         measured = {key: x for key, x in (("epoch", trial.epoch), ("value", trial.value)) if x is not None}
-        overdue = {"overdue": True} if trial.is_overdue else {}
+        overdue = {"is_overdue": True} if trial.is_overdue else {}
         return {**data, **measured, **overdue, "n_trials": counts}
 
 

@@ -60,7 +60,7 @@ def why_not_fused(spec: SweepSpec) -> str | None:
     if tuned:
         return f"trials have different shapes because {', '.join(tuned)} is tuned"
     if find_spec("jax") is None:
-        return "JAX is not installed (pip install 'aifs-tune[population]')"
+        return "JAX is not installed (pip install 'aifs-tune[fused]')"
     return None
 
 

@@ -97,7 +97,7 @@ def test_leases_are_listed(service, storage, client):
             pass
         assert numbers(overdue=True) == [0]
         events = http.get("/v1/studies/listed/events", params={"after": "0", "for_s": 0}).text
-        assert events.count('"overdue":true') == 1
+        assert events.count('"is_overdue":true') == 1
         for body, said in (
             ({"lease_s": 0}, "#/lease_s"),
             ({"lease_s": "3d"}, "#/lease_s"),

@@ -153,7 +153,7 @@ class EventData(BaseModel):
     state: State | None = None
     epoch: int | None = None
     value: float | None = None
-    overdue: bool = False
+    is_overdue: bool = False
 
 
 class CallerResponse(BaseModel):
