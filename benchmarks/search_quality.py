@@ -77,8 +77,9 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
     regret = [(best - trajectory.best_at(budget * table.epochs)) / (best - median) for budget in budgets]
     top = None
     if isinstance(table, JsonTable):
-        proposed = {params: row for params, row in table.rows.items() if row in table.top}
-        top = [len(set(proposed.values())) / len(table.top), sum(params not in trajectory.full for params in proposed)]
+        proposed = {row for row in table.rows.values() if row in table.top}
+        full = {table.rows[params] for params in trajectory.full}
+        top = [len(proposed) / len(table.top), len(proposed - full) / max(1, len(proposed))]
     return {
         "family": family_of(source, task),
         "task": task,
@@ -89,7 +90,7 @@ def one_run(job: tuple[Path, str, str, int, int, tuple[int, ...]]) -> dict[str, 
         "regret": regret,
         "n_epochs": [n_epochs / table.epochs for n_epochs in trajectory.n_epochs],
         "best": trajectory.best,
-        "top": None if top is None else [top[0], top[1] / max(1, round(top[0] * len(table.top)))],
+        "top": top,
         "proposals": trajectory.proposals,
         "asking_s": trajectory.asking_s,
         "seconds": trajectory.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -97,6 +98,57 @@ class JsonTable:
         """The best and the median over all rows of the best value of each."""
         best = self._values.max(1)
         return float(best.max()), float(np.median(best))
+
+
+class LabTable:
+    """Measured values of a real experiment: a CSV file whose last column is the value, larger is better.
+
+    ``spaces.json`` beside it has the space of each table. A configuration is given the nearest row that was not given
+    yet.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.document = json.loads((folder / "spaces.json").read_text())[name]["space"]
+        self.space = Space.model_validate(self.document)
+        rows = list(csv.reader((folder / f"{name}.csv").read_text().splitlines()))
+        params = [dict(zip(rows[0][:-1], row[:-1], strict=True)) for row in rows[1:]]
+        self._points = np.array([_point(self.space, _typed(self.space, each)) for each in params])
+        self._values = np.array([float(row[-1]) for row in rows[1:]])
+        self._is_given = np.zeros(len(self._values), dtype=bool)
+
+    def value(self, params: Mapping[str, Any]) -> float:
+        """Measure a configuration."""
+        distances = np.sum((self._points - _point(self.space, params)) ** 2, axis=1)
+        row = int(np.argmin(np.where(self._is_given, np.inf, distances)))
+        self._is_given[row] = True
+        return float(self._values[row])
+
+    def reference(self) -> tuple[float, float]:
+        """The best and the median value of the table."""
+        return float(self._values.max()), float(np.median(self._values))
+
+    @staticmethod
+    def names(folder: Path) -> list[str]:
+        return list(json.loads((folder / "spaces.json").read_text()))
+
+
+def _typed(space: Space, texts: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a row of a CSV file."""
+    found: dict[str, Any] = {}
+    for name, parameter in space.items():
+        if parameter.type == "choice":
+            found[name] = next(c for c in parameter.choices if str(c) == texts[name] or _same(c, texts[name]))
+        else:
+            found[name] = float(texts[name])
+    return found
+
+
+def _same(choice: Any, text: str) -> bool:
+    try:
+        return isinstance(choice, int | float) and float(text) == choice
+    except ValueError:
+        return False
 
 
 def _point(space: Space, params: Mapping[str, Any]) -> np.ndarray:
