@@ -14,6 +14,11 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
+def counted(n: int, word: str) -> str:
+    """Return ``1 epoch``, ``2 epochs``."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
 def duration(seconds: float | None) -> str:
     """Format seconds: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None:

@@ -8,14 +8,19 @@ from contextlib import contextmanager
 from aifs_tune.errors import MissingPackageError
 
 _REQUIREMENTS = {
+    "a2wsgi": "'aifs-tune[service]'",
     "astropy": "astropy",
     "fastapi": "'aifs-tune[service]'",
+    "h11": "'aifs-tune[service]'",
     "h5py": "h5py",
+    "httpx": "'aifs-tune[service]'",
     "keras": "aifs-tune",
+    "optuna_dashboard": "'aifs-tune[service]'",
     "PIL": "pillow",
     "pyarrow": "pyarrow",
     "ray": "aifs-tune",
     "sklearn": "scikit-learn",
+    "starlette": "'aifs-tune[service]'",
     "tensorflow": "aifs-tune",
     "uvicorn": "'aifs-tune[service]'",
 }

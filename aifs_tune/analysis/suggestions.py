@@ -417,7 +417,7 @@ def _few(best_first: Sequence[Trial], explained: Explained) -> list[Suggestion]:
     if not explained.names or len(best_first) >= n_needed:
         return []
     text = f"There are too few trials to see what matters. Run at least {n_needed}."
-    evidence = f"{len(best_first)} trials are complete, and {len(explained.names)} parameters vary"
+    evidence = f"{len(best_first)} trials are complete, and {len(explained.names)} of the parameters vary"
     return [Suggestion(None, "trials", text, evidence)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -13,8 +14,15 @@ def examples(*commands: str) -> str:
     return "\n".join([title, *(f"  aifs-tune {command}" for command in commands)])
 
 
+_NEGATIVE_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
+
+
 class CommandWithExample(TyperCommand):
-    """Command whose examples are printed as they are, without wrapping."""
+    """Command whose examples are printed as they are, without wrapping, and that takes negative numbers."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; a negative number is a value, not an option."""
+        return list(super().parse_args(ctx, [f" {arg}" if _NEGATIVE_NUMBER.match(arg) else arg for arg in args]))
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune._util.formatting import configuration, counted, duration, number
 from aifs_tune.execution.callbacks import Plan
 from aifs_tune.study.trial import Trial
 
@@ -80,7 +80,7 @@ class PlainLines:
             return
         self._tracker.ended(trial)
         reason = f"  ({trial.reason})" if trial.reason else ""
-        value = f"{self._tracker.plan.objective.metric} {number(trial.value)} after {trial.epochs} epochs"
+        value = f"{self._tracker.plan.objective.metric} {number(trial.value)} after {counted(trial.epochs, 'epoch')}"
         self._print(f"trial {trial.number} {trial.state}  {value}{reason}")
         self._print(self._tracker.line())
 

@@ -139,7 +139,7 @@ def _changes(trial: Trial) -> str:
 
 def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One row for each study."""
-    table = Table("study", "objective", "best", "n_requested", "complete", "pruned", "failed", "running", "waiting")
+    table = Table("study", "objective", "best", "requested", "complete", "pruned", "failed", "running", "waiting")
     for answer in answers:
         objective = answer["objective"]
         counts = answer["n_trials"].values()

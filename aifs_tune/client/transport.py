@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 import uuid
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     import httpx
 
 
+_LOG = logging.getLogger("aifs_tune.client")
 _FAMILIES = {uri: family for family, (uri, _) in PROBLEM_TYPES.items()}
 _FAMILIES[PROBLEM_TYPES[SweepFileError][0]] = RequestError  # the document came from this process, not from a file
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
+_SAID_FROM_S = 1.0
+"""Pause between two tries from which on a warning says what is waited for."""
 _SILENT_S = 45.0
 """A stream is opened again after so long without a line; the service sends one at least every 15 s."""
 
@@ -84,6 +88,8 @@ class Transport:
         """Wait before the next try and return the next pause; raise ``trouble`` if ``until`` would pass."""
         if time.monotonic() + pause_s > until:
             raise trouble
+        if pause_s / 2 < _SAID_FROM_S <= pause_s:
+            _LOG.warning("%s; trying again for up to %.0f s", trouble, until - time.monotonic())
         time.sleep(pause_s * random.uniform(0.5, 1.0))  # so that many clients do not retry at the same moment
         return min(_MAX_PAUSE_S, 2 * pause_s)
 

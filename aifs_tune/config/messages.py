@@ -86,6 +86,8 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
     if kind == "missing":
         return ValidationProblem(path, "missing", allowed)
     said = "no value given" if value is None else f"{brief(value)} {_SAID.get(kind, 'is not allowed')}"
+    if isinstance(value, str):
+        said += did_you_mean(value, _words_at(path, given, schema))
     return ValidationProblem(path, said, allowed)
 
 
@@ -158,6 +160,16 @@ def _children(leaf: Mapping[str, Any], part: str | int, here: object) -> list[Ma
         return [leaf["prefixItems"][part]] if "prefixItems" in leaf else [leaf["items"]] if "items" in leaf else []
     others = [*leaf.get("patternProperties", {}).values(), leaf.get("additionalProperties")]
     return [child for child in [leaf.get("properties", {}).get(part), *others] if isinstance(child, Mapping)][:1]
+
+
+def _words_at(path: KeyPath, given: object, schema: Mapping[str, Any]) -> list[str]:
+    """The words that are allowed at ``path``."""
+    found: list[str] = []
+    for node in _nodes_at(path, given, schema):
+        listed = str(node.get("description", "")) if "pattern" in node else ""
+        found += [word for word in listed.replace(" or ", ", ").split(", ") if word.isidentifier()]
+        found += [word for word in node.get("enum", ()) if isinstance(word, str)]
+    return found
 
 
 def _allowed(path: KeyPath, given: object, schema: Mapping[str, Any]) -> str:

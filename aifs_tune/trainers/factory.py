@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, did_you_mean
 from aifs_tune.config.cross_validation import SPLIT
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
@@ -86,7 +86,10 @@ def check_trainer(spec: SweepSpec) -> None:
             )
     elif spec.trainer.name not in TRAINERS:
         known = ", ".join(TRAINERS)
-        raise RequestError(f"trainer: {spec.trainer.name!r} is unknown; allowed: {known}, module:function")
+        raise RequestError(
+            f"trainer: {spec.trainer.name!r} is unknown{did_you_mean(spec.trainer.name, list(TRAINERS))}; "
+            f"allowed: {known}, module:function"
+        )
     else:
         _check_options(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
         _check_space(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
@@ -116,7 +119,8 @@ def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> N
         if objective.metric not in metrics:
             key = f"trade_off.{i - 1}" if i else "objective"
             raise RequestError(
-                f"{key}.metric: the {name} does not report {objective.metric!r}; allowed: {', '.join(metrics)}"
+                f"{key}.metric: the {name} does not report {objective.metric!r}"
+                f"{did_you_mean(objective.metric, list(metrics))}; allowed: {', '.join(metrics)}"
             )
 
 
@@ -133,7 +137,10 @@ def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> Non
             )
             raise RequestError(f"space.{key}: has an effect {reason}; allowed: {', '.join(allowed)}")
         if key not in allowed:
-            raise RequestError(f"space.{key}: the {name} has no such parameter; allowed: {', '.join(allowed)}")
+            raise RequestError(
+                f"space.{key}: the {name} has no such parameter{did_you_mean(key, list(allowed))}; "
+                f"allowed: {', '.join(allowed)}"
+            )
         for value in parameter.extremes:
             allowed[key].take(f"space.{key}", value)
     if trainer_entry.needs_weights:

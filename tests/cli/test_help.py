@@ -78,6 +78,12 @@ def test_the_version_is_printed(run):
         (["space", "furnace.yaml"], "did you mean furnaces.yaml?"),
         (["run", "quick_sky", "--set", "space.learnin_rate=0.1"], "did you mean learning_rate?"),
         (["run", "quick_sky", "--set", "search.trails=3"], "did you mean trials?"),
+        (["run", "quick_sky", "--set", "search.sampler=tpee"], "did you mean tpe?"),
+        (["run", "quick_sky", "--set", "trainer.name=ccn"], "did you mean cnn?"),
+        (
+            ["run", "quick_sky", "--set", "objective.metric=val_los"],
+            "did you mean val_loss?",
+        ),
         (["trials", "furnace", "--fromat", "json"], "--format"),
     ],
 )

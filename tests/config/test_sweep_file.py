@@ -122,7 +122,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         (
             "trials: 5",
             "sampler: tpee",
-            "4: search.sampler: 'tpee' is not allowed; allowed: aifs, tpe, gp, ",
+            "4: search.sampler: 'tpee' is not allowed, did you mean tpe?; allowed: aifs, tpe, gp, ",
         ),
         ("trials: 5", "timeout_s: 0", "4: search.timeout_s: 0 is too small; allowed: a number above 0"),
         (

@@ -283,12 +283,14 @@ def test_a_sweep_that_holds_the_lock_is_named_and_reading_goes_on(service, stora
     assert get_study(Storage(storage), "busy").counts()["running"] == 1
 
 
-def test_an_unreachable_service_is_waited_for_and_then_named():
+def test_an_unreachable_service_is_waited_for_and_then_named(caplog, monkeypatch):
+    monkeypatch.setattr("aifs_tune.client.transport._SAID_FROM_S", 0.15)
     with (
-        Client("http://127.0.0.1:9", retry_timeout_s=0.3) as client,
+        Client("http://127.0.0.1:9", retry_timeout_s=0.4) as client,
         pytest.raises(ServiceError, match="cannot be reached"),
     ):
         client.studies()
+    assert [record.getMessage().partition("; ")[2] for record in caplog.records] == ["trying again for up to 0 s"]
     with pytest.raises(RequestError, match="not an address"):
         Client("tune.lab:8000")
 
