@@ -24,13 +24,17 @@ JITTER = 1e-8
 SCALE_PRIOR = (float(np.log(0.6)), 0.8)
 """Mean and standard deviation of the log length scale; half the log number of parameters is added to the mean."""
 LEVEL_PRIOR = (0.0, 1.0)
-NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
+NOISE_PRIOR = (float(np.log(1e-4)), 2.5)
 """Means and standard deviations of the log variances of the process and of the noise; values have variance 1."""
 ITERATIONS = 60
 BURN_IN, THINNING = 5, 3
 """Number of first steps of the Markov chain to discard, and number of steps from one sample to the next."""
-OFFSET = 0.1
-"""Added to the distance before the logarithm, as a fraction of the range: small differences are mostly noise."""
+OFFSETS = (0.1, 1.0, 1000.0)
+"""Added to the distance before the logarithm, as fractions of the range: the first makes the transform logarithmic, the
+last all but linear."""
+MAX_COMPARED = 60
+"""Maximum number of values by which transforms are compared; of more, the best half of these and a sample of the others
+are used."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,18 @@ def loss_and_gradient(
     return loss, gradient + off / prior.sd
 
 
-def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPrior) -> Array:
+def fit(
+    columns: NDArray[np.int64],
+    x: Array,
+    y: Array,
+    prior: SingleFidelityPrior,
+    *,
+    iterations: int = ITERATIONS,
+    n_starts: int = 2,
+) -> Array:
     """Find the most probable ``theta`` within four standard deviations of the prior.
 
-    L-BFGS-B starts from the mean of the prior, and from a point with much noise.
+    L-BFGS-B starts from the mean of the prior, and from a point with much noise if ``n_starts`` is 2.
     """
     bounds = list(zip(prior.mean - 4 * prior.sd, prior.mean + 4 * prior.sd, strict=True))
     noisy = prior.mean + np.append(np.full(len(prior.mean) - 1, 0.5), 2.0) * prior.sd
@@ -99,9 +111,9 @@ def fit(columns: NDArray[np.int64], x: Array, y: Array, prior: SingleFidelityPri
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": ITERATIONS},
+            options={"maxiter": iterations},
         )
-        for start in (prior.mean, noisy)
+        for start in (prior.mean, noisy)[:n_starts]
     ]
     return np.asarray(min(found, key=lambda each: float(each.fun)).x)
 
@@ -206,7 +218,10 @@ class SingleFidelityPosterior:
 
 @dataclass(frozen=True)
 class OutputWarp:
-    """Increasing log transform of values to mean 0 and variance 1; all values below ``low`` count as equally bad."""
+    """Increasing transform of values to mean 0 and variance 1, between a logarithm and a line.
+
+    All values below ``low`` count as equally bad.
+    """
 
     low: float
     offset: float
@@ -214,15 +229,15 @@ class OutputWarp:
     sd: float
 
     @staticmethod
-    def of(values: Array) -> OutputWarp:
-        """Return the transform for ``values`` (n,).
+    def of(values: Array, relative_offset: float = OFFSETS[0]) -> OutputWarp:
+        """Return the transform for ``values`` (n,), with an offset that is a fraction of their range.
 
         ``low`` is as far below the lower quartile as the maximum is above it, at least the minimum. So a few very bad
         values do not make all others look equal.
         """
         quartile, high = float(np.quantile(values, 0.25)), float(values.max())
         low = max(float(values.min()), 2.0 * quartile - high)
-        offset = OFFSET * (high - low) or 1.0
+        offset = relative_offset * (high - low) or 1.0
         bent = np.log(np.maximum(values - low, 0.0) + offset)
         return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0)
 
@@ -230,7 +245,47 @@ class OutputWarp:
         """Transform values."""
         return np.asarray((np.log(np.maximum(values - self.low, 0.0) + self.offset) - self.mean) / self.sd)
 
+    def log_slope(self, values: Array) -> Array:
+        """Return the log of the derivative at ``values``, which are above ``low``."""
+        return np.asarray(-np.log(values - self.low + self.offset) - np.log(self.sd))
+
     def inverse(self, warped: Array | float) -> Array:
         """Return the values that transform to ``warped``, none below ``low``."""
         bent = np.minimum(np.asarray(warped, dtype=float) * self.sd + self.mean, 600.0)
         return np.asarray(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low)
+
+
+def choose_warp(columns: NDArray[np.int64], x: Array, values: Array, prior: SingleFidelityPrior) -> OutputWarp:
+    """Return the transform of ``values`` (n,) at ``x`` (n, c) under which each is predicted best from the others.
+
+    Compared is the leave-one-out predictive density of the values themselves (equations 5.10 to 5.12 of Rasmussen &
+    Williams, with the derivative of the transform).
+    """
+    kept = subset(values, MAX_COMPARED)
+    x, seen = x[kept], values[kept]
+    densities = [_predictive_density(columns, x, seen, OutputWarp.of(seen, o), prior) for o in OFFSETS]
+    return OutputWarp.of(values, OFFSETS[int(np.argmax(densities))])
+
+
+def subset(values: Array, n: int) -> NDArray[np.int64]:
+    """Return the indices of at most ``n`` values, in order: half of them the largest, the others spread evenly."""
+    if len(values) <= n:
+        return np.arange(len(values))
+    order = np.argsort(-values, kind="stable")
+    others = np.linspace(n // 2, len(values) - 1, n - n // 2).astype(int)
+    return np.sort(np.concatenate([order[: n // 2], order[others]]))
+
+
+def _predictive_density(
+    columns: NDArray[np.int64], x: Array, values: Array, warp: OutputWarp, prior: SingleFidelityPrior
+) -> float:
+    y = warp(values)
+    theta = fit(columns, x, y, prior, iterations=20, n_starts=1)
+    cov = _covariance(theta, columns, x)[0] + 1.0
+    cov[np.diag_indices_from(cov)] += np.exp(theta[-1]) + JITTER
+    inverse = np.linalg.inv(cov)
+    variance = 1.0 / np.diag(inverse)
+    off = (inverse @ y) * variance
+    density = -0.5 * (off * off / variance + np.log(variance))
+    counts = values > warp.low
+    return float(np.sum(density[counts] + warp.log_slope(values[counts])))

@@ -21,7 +21,15 @@ from aifs_tune.samplers.acquisition import (
     without_failures,
 )
 from aifs_tune.samplers.encoding import Encoding
-from aifs_tune.samplers.gp import OutputWarp, SingleFidelityPosterior, SingleFidelityPrior, fit, sample_theta
+from aifs_tune.samplers.gp import (
+    OutputWarp,
+    SingleFidelityPosterior,
+    SingleFidelityPrior,
+    choose_warp,
+    fit,
+    sample_theta,
+    subset,
+)
 from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.transfer import SingleFidelityTransferPosterior, SourceModel
 
@@ -35,12 +43,12 @@ The cost of a fit grows with the third power of it.
 """
 N_UNIFORM, N_BEST, N_NEAR = 500, 6, 50
 """Number of uniform candidates, of best trials, and of changes of each best trial."""
-N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01)
+N_REFINED, N_CHANGES, STEPS = 8, 30, (0.15, 0.06, 0.024, 0.01, 0.003, 0.001)
 """Number of candidates to refine, changes of each, and step sizes as fractions of a range."""
 N_KERNELS = 6
 """Number of kernels sampled from their posterior; the most probable one alone underestimates the uncertainty."""
 MAX_SAMPLED = 150
-"""Number of trials above which only the most probable kernel is used: it costs less and is better known then."""
+"""Number of trials above which only the most probable kernel is used, fitted to so many: it is well known then."""
 N_QUANTILES = 2000
 """Number of quantiles of a normal distribution over which a gain is averaged."""
 LIKELY = 0.5
@@ -111,13 +119,15 @@ class SingleFidelityModel:
     ) -> None:
         self.encoding, self.measured, self._source_models = encoding, measured, source_models
         self.x = encoding.features(measured.unit_points)
-        self.warp = OutputWarp.of(measured.values)
+        self.warp: OutputWarp
         self.posteriors: list[SingleFidelityPosterior]
         """One posterior for each kernel that was sampled."""
         self._limits: list[tuple[SingleFidelityPosterior, float]]
         if earlier is not None and np.array_equal(earlier.measured.numbers, measured.numbers):
-            self.posteriors, self._limits = earlier.posteriors, earlier._limits  # no new results
+            self.warp, self.posteriors, self._limits = earlier.warp, earlier.posteriors, earlier._limits
         else:
+            prior = SingleFidelityPrior.of(encoding.columns)
+            self.warp = choose_warp(encoding.columns, self.x, measured.values, prior)
             self.posteriors = self._drawn(self.x, self.warp(measured.values))
             self._limits = [model for excess in measured.excess.T if (model := self._limit(excess)) is not None]
         self.means = np.mean([each.mean_and_variance(self.x)[0] for each in self.posteriors], axis=0)
@@ -130,7 +140,8 @@ class SingleFidelityModel:
 
     def _drawn(self, x: Array, y: Array) -> list[SingleFidelityPosterior]:
         columns, prior = self.encoding.columns, SingleFidelityPrior.of(self.encoding.columns)
-        found = [fit(columns, x, y, prior)]
+        kept = subset(y, MAX_SAMPLED)
+        found = [fit(columns, x[kept], y[kept], prior)]
         if len(y) <= MAX_SAMPLED and N_KERNELS > 1:
             found = sample_theta(columns, x, y, prior, found[0], N_KERNELS, np.random.default_rng(len(y)))
         if self._source_models:

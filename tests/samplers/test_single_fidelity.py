@@ -15,6 +15,7 @@ from aifs_tune.samplers.gp import (
     OutputWarp,
     SingleFidelityPosterior,
     SingleFidelityPrior,
+    choose_warp,
     fit,
     loss_and_gradient,
     sample_theta,
@@ -92,6 +93,33 @@ def test_the_warp_rises_and_is_undone(values):
     assert np.allclose(warp.inverse(warp(kept)), kept)
 
 
+@pytest.mark.parametrize(("shape", "is_log"), [(lambda x: -((x - 0.3) ** 2), False), (lambda x: np.exp(6 * x), True)])
+def test_the_warp_is_that_under_which_values_are_predicted(shape, is_log):
+    x = RNG.random((24, 2))
+    columns = np.array([0, 1])
+    values = shape(x[:, 0]) * (np.exp(2 * x[:, 1]) if is_log else 1.0) - (0.0 if is_log else (x[:, 1] - 0.6) ** 2)
+    warp = choose_warp(columns, x, values, SingleFidelityPrior.of(columns))
+    bend = float(warp.log_slope(values.min() + 1e-9) - warp.log_slope(values.max()))
+    assert (bend > 1.0) == is_log
+
+
+def test_the_slope_of_the_warp_is_its_derivative():
+    values = RNG.random(30)
+    warp = OutputWarp.of(values)
+    at = np.array([0.5, 0.7, 0.9])
+    slope = (warp(at + 1e-6) - warp(at - 1e-6)) / 2e-6
+    np.testing.assert_allclose(np.log(slope), warp.log_slope(at), rtol=1e-5)
+
+
+def test_a_smooth_problem_without_noise_is_solved_to_a_thousandth_of_its_range():
+    space = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5)}
+    study = optuna.create_study(sampler=AifsSampler(seed=3, space=space))
+    for _ in range(20):
+        trial = study.ask(space)
+        study.tell(trial, (trial.params["x"] - 1) ** 2 + (trial.params["y"] + 2) ** 2)
+    assert study.best_value < 0.05
+
+
 def test_one_disaster_does_not_make_all_others_alike():
     values = np.append(np.linspace(0.0, 1.0, 20), -1e6)
     warped = OutputWarp.of(values)(values)
@@ -130,8 +158,8 @@ def test_the_expected_gain_falls_as_more_is_known():
 def test_the_gain_is_that_of_random_draws():
     encoding = Encoding(SPACE)
     single_fidelity = SingleFidelityModel(encoding, measured())
-    unit_point = encoding.deactivated(np.random.default_rng(5).random((1, 3)))
     rng, means = np.random.default_rng(6), []
+    unit_point = propose_single_fidelity(single_fidelity, UserPrior(encoding, {}), rng)[:1]
     here = single_fidelity.means[single_fidelity.best]
     for posterior in single_fidelity.posteriors:
         mean, variance = posterior.gain(encoding.features(unit_point), single_fidelity.x[single_fidelity.best])
