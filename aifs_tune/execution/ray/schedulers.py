@@ -18,6 +18,11 @@ GRACE_EPOCHS = 4
 """Default epochs before a percentile may stop a trial: the first says little of the end, and a percentile of what a
 sampler itself proposed soon lets nothing else pass."""
 
+PROTECTED, HOPELESS = 0.25, 0.5
+"""Shares of better trials at the same epoch below which a trial continues, and from which it is stopped."""
+MIN_RANKED = 4
+"""Trials at the same epoch, the trial itself included, that must be known before one is stopped for its rank."""
+
 History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
 """Finished trials of a study with their objective by epoch."""
 
@@ -49,12 +54,32 @@ class Incumbent:
             self._best = best if self._best == math.inf else max(best, self._best)
 
 
-class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Stops a trial when the model of configurations and epochs expects more of a new one.
+class Ranks:
+    """Ranks of trials among those that reached the same epoch; of each trial the latest value counts once."""
 
-    It decides after ``grace`` epochs, twice that, four times and so on. Until the model knows enough, ``until_known``
-    decides; it sees all results. A trial one of whose epochs was better than all complete trials goes on in any case: a
-    trial is worth its best epoch, and only one that is complete can be the best.
+    def __init__(self, mode: str) -> None:
+        self._sign = 1 if mode == "max" else -1
+        self._values: dict[int, dict[str, float]] = {}
+
+    def reported(self, trial_id: str, epoch: int, value: float) -> tuple[float, int]:
+        """Record a value; return the share of trials that are better at this epoch, and how many there are.
+
+        Trials with an equal value count half.
+        """
+        values = self._values.setdefault(epoch, {})
+        own = values[trial_id] = self._sign * value if math.isfinite(value) else -math.inf
+        n_better = sum(other > own for other in values.values())
+        n_equal = sum(other == own for other in values.values()) - 1
+        return (n_better + n_equal / 2) / len(values), len(values)
+
+
+class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Stops a trial by its rank at the same epoch, and where that is inconclusive by the model of the sampler.
+
+    It decides after ``grace`` epochs, twice that, four times and so on. The best quarter continues. The worse half is
+    stopped from :data:`GRACE_EPOCHS` epochs on, once there are :data:`MIN_RANKED` trials. The others continue unless
+    the model of configurations and epochs expects more of a new trial. A trial one of whose epochs was better than all
+    complete trials goes on in any case: a trial is worth its best epoch, and only one that is complete can be the best.
     """
 
     def __init__(
@@ -64,48 +89,35 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         grace: int,
         epochs: int,
         incumbent: Incumbent,
-        until_known: TrialScheduler,
+        ranks: Ranks,
     ) -> None:
         super().__init__()
-        self._continuation_value, self._grace, self._epochs, self._until_known = (
-            continuation_value,
-            grace,
-            epochs,
-            until_known,
-        )
-        self._incumbent, self._knows = incumbent, False
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._until_known.on_trial_add(tune_controller, trial)
+        self._continuation_value, self._grace, self._epochs = continuation_value, grace, epochs
+        self._incumbent, self._ranks = incumbent, ranks
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision = str(self._until_known.on_trial_result(tune_controller, trial, result))
         epoch, value = result["epoch"], result.get("objective")
-        if epoch >= self._epochs or value is None:
-            return decision
-        decision = self._decided(trial, epoch, value, decision)
-        return str(TrialScheduler.CONTINUE) if self._incumbent.reported(trial.trial_id, value) else decision
+        if value is None or epoch >= self._epochs:
+            return str(TrialScheduler.CONTINUE)
+        leads = self._incumbent.reported(trial.trial_id, value)
+        continues = not is_rung(epoch, self._grace) or self._is_promising(trial.trial_id, epoch, value, leads)
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
-    def _decided(self, trial: Any, epoch: int, value: float, decision: str) -> str:
-        if is_rung(epoch, self._grace):
-            continuation_value = self._continuation_value(trial.trial_id, epoch, value)
-            if continuation_value is not None:
-                self._knows = True
-                return str(
-                    TrialScheduler.CONTINUE if continuation_value >= MIN_CONTINUATION_VALUE else TrialScheduler.STOP
-                )
-        return str(TrialScheduler.CONTINUE) if self._knows else decision
+    def _is_promising(self, trial_id: str, epoch: int, value: float, leads: bool) -> bool:
+        share_better, n_ranked = self._ranks.reported(trial_id, epoch, value)
+        if leads or share_better < PROTECTED:
+            return True
+        if epoch >= GRACE_EPOCHS and n_ranked >= MIN_RANKED and share_better >= HOPELESS:
+            return False
+        worth = self._continuation_value(trial_id, epoch, value)
+        return worth is None or worth >= MIN_CONTINUATION_VALUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._until_known.on_trial_complete(tune_controller, trial, result)
         if result.get("ended") == "complete":
             self._incumbent.complete(trial.trial_id, result.get("objective"))
 
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        self._until_known.on_trial_remove(tune_controller, trial)
-
     def debug_string(self) -> str:
-        return "stopping by the model of configurations and epochs"
+        return "stopping by rank and by the model of configurations and epochs"
 
 
 class _Hyperband(ASHAScheduler):  # type: ignore[misc]
@@ -126,16 +138,16 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, continuation
     grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
     if search.scheduler == "none" or grace >= search.epochs:
         return FIFOScheduler()
+    if search.scheduler == "aifs":
+        ranks = Ranks(mode)
+        for trial, curve in history:
+            for epoch, value in curve:
+                ranks.reported(f"earlier-{trial.number}", epoch, value)
+        incumbent = Incumbent(mode, (v for trial, curve in history if trial.state == "complete" for _, v in curve))
+        return ModelScheduler(continuation_value, grace=grace, epochs=search.epochs, incumbent=incumbent, ranks=ranks)
     scheduler = _percentiles(search, mode, grace)
     for trial, curve in history:
         _replay(scheduler, trial, curve)
-    if search.scheduler == "aifs":
-        incumbent = Incumbent(
-            mode, [value for trial, curve in history if trial.state == "complete" for _, value in curve]
-        )
-        return ModelScheduler(
-            continuation_value, grace=grace, epochs=search.epochs, incumbent=incumbent, until_known=scheduler
-        )
     return scheduler
 
 
@@ -144,8 +156,6 @@ def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:
     if search.scheduler == "median":
         # a trial is never paused to wait for others: that would give its worker away
         return MedianStoppingRule(**measured, grace_period=grace, min_time_slice=float("inf"))
-    if search.scheduler == "aifs":
-        grace = max(grace, min(GRACE_EPOCHS, search.epochs))
     measured |= {"max_t": search.epochs, "grace_period": grace, "reduction_factor": search.reduction_factor}
     if search.scheduler == "hyperband":
         return _Hyperband(search.seed, brackets=3, **measured)

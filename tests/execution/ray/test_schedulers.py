@@ -1,4 +1,4 @@
-"""Schedulers that remember earlier sweeps, and the one that asks the model."""
+"""Schedulers that remember earlier sweeps, and the one that ranks trials and asks the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from aifs_tune.config.search import SearchSpec
-from aifs_tune.execution.ray.schedulers import GRACE_EPOCHS, ModelScheduler, make_scheduler
+from aifs_tune.execution.ray.schedulers import GRACE_EPOCHS, make_scheduler
 from aifs_tune.study.trial import Trial
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
@@ -66,19 +66,57 @@ def test_where_nothing_can_be_stopped_early_nothing_is(search):
     assert type(scheduler(history=[], **search)) is FIFOScheduler
 
 
-def test_the_model_decides_as_soon_as_it_knows():
-    continuation_values = {1: None, 2: 0.9, 4: 0.6, 8: 0.75}
-    asked = []
+def asked(worth):
+    """A function that answers for the model, and the list of what it was asked."""
+    calls = []
 
     def continuation_value(trial_id: str, epoch: int, value: float) -> float | None:
-        asked.append((trial_id, epoch, value))
-        return continuation_values[epoch]
+        calls.append((trial_id, epoch))
+        return worth
 
-    model = scheduler(scheduler="aifs", continuation_value=continuation_value)
-    assert isinstance(model, ModelScheduler)
-    decisions = [decide(model, 0.0, epoch) for epoch in range(1, 10)]
-    assert decisions == [CONTINUE] * 3 + [STOP] + [CONTINUE] * 5, "no percentile decides once the model knows"
-    assert asked == [("new", 1, 0.0), ("new", 2, 0.0), ("new", 4, 0.0), ("new", 8, 0.0)]
+    return continuation_value, calls
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+def test_the_best_quarter_continues_and_the_worse_half_stops_whatever_the_model_says(mode: str, sign: int) -> None:
+    history = [earlier(n, sign * n / 100) for n in range(79)]
+    for worth, decision in ((0.0, STOP), (9.0, CONTINUE), (None, CONTINUE)):
+        answer, calls = asked(worth)
+        ranks = scheduler(mode, history=history, scheduler="aifs", continuation_value=answer)
+        assert decide(ranks, sign * 0.62, 4, "best quarter") == CONTINUE
+        assert decide(ranks, sign * 0.38, 4, "worse half") == STOP
+        assert not calls
+        assert decide(ranks, sign * 0.5, 4, "between") == decision
+        assert calls == [("between", 4)]
+
+
+def test_the_model_alone_stops_the_worse_half_of_the_first_epochs() -> None:
+    for worth, decision in ((0.0, STOP), (0.9, CONTINUE), (None, CONTINUE)):
+        ranks = scheduler(scheduler="aifs", continuation_value=asked(worth)[0])
+        assert [decide(ranks, 0.0, epoch) for epoch in (1, 2)] == [decision] * 2
+
+
+def test_few_trials_are_not_ranked_but_the_best_of_them_is_protected() -> None:
+    answer, calls = asked(0.0)
+    ranks = scheduler(history=HISTORY[:2], scheduler="aifs", continuation_value=answer)
+    assert decide(ranks, 0.95, 4, "best") == CONTINUE
+    assert not calls
+    assert decide(ranks, -0.5, 4, "worst of four") == STOP
+    assert not calls, "four trials are enough"
+
+
+def test_values_at_chance_level_are_left_to_the_model_until_others_are_better() -> None:
+    ranks = scheduler(history=[], scheduler="aifs", continuation_value=asked(None)[0])
+    assert [decide(ranks, 0.5, 4, f"chance {n}") for n in range(10)] == [CONTINUE] * 10
+    assert [decide(ranks, 0.6, 4, f"better {n}") for n in range(3)] == [CONTINUE] * 3
+    assert decide(ranks, 0.5, 4, "chance") == STOP
+
+
+def test_a_trial_that_reports_an_epoch_again_counts_once() -> None:
+    ranks = scheduler(history=[], scheduler="aifs", continuation_value=asked(0.0)[0])
+    for n in range(3):
+        decide(ranks, n / 10, 4, f"{n}")
+    assert [decide(ranks, 0.9, 4, "resumed") for _ in range(9)] == [CONTINUE] * 9
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
@@ -95,22 +133,16 @@ def test_a_trial_that_was_ahead_of_all_complete_ones_is_trained_to_its_end(mode:
 
 
 def test_nothing_leads_while_no_trial_is_complete() -> None:
-    stopped = (Trial(0, "pruned", {}, 0), [(epoch, 0.1) for epoch in range(1, 9)])
+    stopped = (Trial(0, "pruned", {}, 0), [(epoch, 0.95) for epoch in range(1, 9)])
     assert decide(scheduler(history=[stopped], scheduler="aifs", continuation_value=lambda *_: 0.0), 0.9, 1) == STOP
 
 
 def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
-    asked = []
-    model = scheduler(
-        scheduler="aifs",
-        grace_epochs=3,
-        epochs=12,
-        continuation_value=lambda trial_id, epoch, value: asked.append(epoch) or 1.0,
-    )
-    decisions = [decide(model, 0.9, epoch) for epoch in range(1, 13)]
-    assert asked == [3, 6]
-    assert decisions[-1] == STOP
-    assert set(decisions[:-1]) == {CONTINUE}
+    answer, calls = asked(1.0)
+    model = scheduler(scheduler="aifs", grace_epochs=3, epochs=12, continuation_value=answer)
+    decisions = [decide(model, 0.55, epoch) for epoch in range(1, 13)]
+    assert calls == [("new", 3), ("new", 6)]
+    assert set(decisions) == {CONTINUE}
 
 
 def test_a_scheduler_never_gives_a_worker_away_to_wait_for_others():
