@@ -18,7 +18,7 @@ GRACE_EPOCHS = 4
 """Default epochs before a percentile may stop a trial: the first says little of the end, and a percentile of what a
 sampler itself proposed soon lets nothing else pass."""
 
-PROTECTED, HOPELESS = 0.25, 0.5
+PROTECTED, HOPELESS = 0.125, 0.5
 """Shares of better trials at the same epoch below which a trial continues, and from which it is stopped."""
 MIN_RANKED = 4
 """Trials at the same epoch, the trial itself included, that must be known before one is stopped for its rank."""
@@ -76,7 +76,7 @@ class Ranks:
 class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
     """Stops a trial by its rank at the same epoch, and where that is inconclusive by the model of the sampler.
 
-    It decides after ``grace`` epochs, twice that, four times and so on. The best quarter continues. The worse half is
+    It decides after ``grace`` epochs, twice that, four times and so on. The best eighth continues. The worse half is
     stopped from :data:`GRACE_EPOCHS` epochs on, once there are :data:`MIN_RANKED` trials. The others continue unless
     the model of configurations and epochs expects more of a new trial. A trial one of whose epochs was better than all
     complete trials goes on in any case: a trial is worth its best epoch, and only one that is complete can be the best.

@@ -78,12 +78,12 @@ def asked(worth):
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
-def test_the_best_quarter_continues_and_the_worse_half_stops_whatever_the_model_says(mode: str, sign: int) -> None:
+def test_the_best_eighth_continues_and_the_worse_half_stops_whatever_the_model_says(mode: str, sign: int) -> None:
     history = [earlier(n, sign * n / 100) for n in range(79)]
     for worth, decision in ((0.0, STOP), (9.0, CONTINUE), (None, CONTINUE)):
         answer, calls = asked(worth)
         ranks = scheduler(mode, history=history, scheduler="aifs", continuation_value=answer)
-        assert decide(ranks, sign * 0.62, 4, "best quarter") == CONTINUE
+        assert decide(ranks, sign * 0.71, 4, "best eighth") == CONTINUE
         assert decide(ranks, sign * 0.38, 4, "worse half") == STOP
         assert not calls
         assert decide(ranks, sign * 0.5, 4, "between") == decision
@@ -140,7 +140,7 @@ def test_nothing_leads_while_no_trial_is_complete() -> None:
 def test_the_model_is_not_asked_within_a_grace_that_was_asked_for_and_not_at_the_last_epoch():
     answer, calls = asked(1.0)
     model = scheduler(scheduler="aifs", grace_epochs=3, epochs=12, continuation_value=answer)
-    decisions = [decide(model, 0.55, epoch) for epoch in range(1, 13)]
+    decisions = [decide(model, 0.65, epoch) for epoch in range(1, 13)]
     assert calls == [("new", 3), ("new", 6)]
     assert set(decisions) == {CONTINUE}
 
