@@ -78,8 +78,9 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
 
     It decides after ``grace`` epochs, twice that, four times and so on. The best eighth continues. The worse half is
     stopped from :data:`GRACE_EPOCHS` epochs on, once there are :data:`MIN_RANKED` trials. The others continue unless
-    the model of configurations and epochs expects more of a new trial. A trial one of whose epochs was better than all
-    complete trials goes on in any case: a trial is worth its best epoch, and only one that is complete can be the best.
+    the model of configurations and epochs expects more of a new trial; until it knows enough, ``until_known`` decides,
+    which sees all results. A trial one of whose epochs was better than all complete trials goes on in any case: a trial
+    is worth its best epoch, and only one that is complete can be the best.
     """
 
     def __init__(
@@ -90,31 +91,46 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         epochs: int,
         incumbent: Incumbent,
         ranks: Ranks,
+        until_known: TrialScheduler,
     ) -> None:
         super().__init__()
         self._continuation_value, self._grace, self._epochs = continuation_value, grace, epochs
-        self._incumbent, self._ranks = incumbent, ranks
+        self._incumbent, self._ranks, self._until_known = incumbent, ranks, until_known
+        self._knows = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(self._until_known.on_trial_result(tune_controller, trial, result))
         epoch, value = result["epoch"], result.get("objective")
         if value is None or epoch >= self._epochs:
-            return str(TrialScheduler.CONTINUE)
+            return decision
         leads = self._incumbent.reported(trial.trial_id, value)
-        continues = not is_rung(epoch, self._grace) or self._is_promising(trial.trial_id, epoch, value, leads)
-        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
+        if is_rung(epoch, self._grace):
+            continues = self._is_promising(trial.trial_id, epoch, value, leads)
+        else:
+            continues = True if self._knows or leads else None
+        return {True: str(TrialScheduler.CONTINUE), False: str(TrialScheduler.STOP), None: decision}[continues]
 
-    def _is_promising(self, trial_id: str, epoch: int, value: float, leads: bool) -> bool:
+    def _is_promising(self, trial_id: str, epoch: int, value: float, leads: bool) -> bool | None:
+        """Whether a trial continues at a rung; None if neither its rank nor the model says."""
         share_better, n_ranked = self._ranks.reported(trial_id, epoch, value)
         if leads or share_better < PROTECTED:
             return True
         if epoch >= GRACE_EPOCHS and n_ranked >= MIN_RANKED and share_better >= HOPELESS:
             return False
         worth = self._continuation_value(trial_id, epoch, value)
-        return worth is None or worth >= MIN_CONTINUATION_VALUE
+        self._knows = self._knows or worth is not None
+        return None if worth is None else worth >= MIN_CONTINUATION_VALUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._until_known.on_trial_complete(tune_controller, trial, result)
         if result.get("ended") == "complete":
             self._incumbent.complete(trial.trial_id, result.get("objective"))
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._until_known.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:
         return "stopping by rank and by the model of configurations and epochs"
@@ -138,17 +154,23 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, continuation
     grace = search.grace_epochs or (1 if search.scheduler == "aifs" else GRACE_EPOCHS)
     if search.scheduler == "none" or grace >= search.epochs:
         return FIFOScheduler()
-    if search.scheduler == "aifs":
-        ranks = Ranks(mode)
-        for trial, curve in history:
-            for epoch, value in curve:
-                ranks.reported(f"earlier-{trial.number}", epoch, value)
-        incumbent = Incumbent(mode, (v for trial, curve in history if trial.state == "complete" for _, v in curve))
-        return ModelScheduler(continuation_value, grace=grace, epochs=search.epochs, incumbent=incumbent, ranks=ranks)
     scheduler = _percentiles(search, mode, grace)
     for trial, curve in history:
         _replay(scheduler, trial, curve)
-    return scheduler
+    if search.scheduler != "aifs":
+        return scheduler
+    ranks = Ranks(mode)
+    for trial, curve in history:
+        for epoch, value in curve:
+            ranks.reported(f"earlier-{trial.number}", epoch, value)
+    return ModelScheduler(
+        continuation_value,
+        grace=grace,
+        epochs=search.epochs,
+        incumbent=Incumbent(mode, (v for trial, curve in history if trial.state == "complete" for _, v in curve)),
+        ranks=ranks,
+        until_known=scheduler,
+    )
 
 
 def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:
@@ -156,6 +178,8 @@ def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:
     if search.scheduler == "median":
         # a trial is never paused to wait for others: that would give its worker away
         return MedianStoppingRule(**measured, grace_period=grace, min_time_slice=float("inf"))
+    if search.scheduler == "aifs":
+        grace = max(grace, min(GRACE_EPOCHS, search.epochs))
     measured |= {"max_t": search.epochs, "grace_period": grace, "reduction_factor": search.reduction_factor}
     if search.scheduler == "hyperband":
         return _Hyperband(search.seed, brackets=3, **measured)
