@@ -11,7 +11,8 @@ of tasks, the beginning of a file's name up to ``_``, and for all.
 
 An epoch takes one unit of time; budgets count full trainings. Normalised regret is (best - best so far) / (best -
 median). Best and median are those of a table's rows, or of 1,000 random configurations of the surrogate: below 0 is
-better than these, and the clipped one counts 0 then. Standard errors are over tasks. The speed-up is the whole budget
+better than these, and the clipped one counts 0 then, and 1 above 1. Standard errors are those of the clipped one over
+tasks. The speed-up is the whole budget
 over that at which the final value of random + ASHA with the same seed was reached, the geometric mean over runs; a run
 that never reaches it counts as 1. Worst is the largest clipped regret at the end over that of random + ASHA, on any one
 task. Top 10 is the share of a table's ten best rows that were proposed, and the share of these that were stopped before
@@ -117,11 +118,13 @@ def speed_ups(rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) ->
 def summary(method: str, rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) -> dict[str, Any]:
     tasks = sorted({row["task"] for row in rows})
     regret = np.array([np.mean([row["regret"] for row in rows if row["task"] == task], axis=0) for task in tasks])
-    clipped = [np.mean([np.maximum(row["regret"], 0) for row in rows if row["task"] == task], axis=0) for task in tasks]
-    error = np.std(regret, axis=0, ddof=1) / np.sqrt(len(tasks)) if len(tasks) > 1 else np.full(regret.shape[1], np.nan)
+    clipped = [np.mean([np.clip(row["regret"], 0, 1) for row in rows if row["task"] == task], axis=0) for task in tasks]
+    error = (
+        np.std(clipped, axis=0, ddof=1) / np.sqrt(len(tasks)) if len(tasks) > 1 else np.full(regret.shape[1], np.nan)
+    )
     worst = None
     if base:
-        last = {t: np.mean([max(0.0, r["regret"][-1]) for r in base if r["task"] == t]) for t in tasks}
+        last = {t: np.mean([float(np.clip(r["regret"][-1], 0, 1)) for r in base if r["task"] == t]) for t in tasks}
         worst = max((float(clipped[i][-1] - last[task]), task) for i, task in enumerate(tasks))
     found, tops = speed_ups(rows, base), [row["top"] for row in rows if row["top"] is not None]
     return {
@@ -214,7 +217,7 @@ def main() -> None:
     heads = " | ".join(f"after {budget} trainings".ljust(20) for budget in budgets)
     for name, entries in answer.items():
         print(f"{name}: {entries[0]['tasks']} tasks, {args.seeds} seeds, {args.workers} workers; ", end="")
-        print("regret, clipped at 0, ± standard error")
+        print("regret, clipped to [0, 1], ± standard error")
         print(
             f"{'':14} {heads} | sooner       | worst               | top 10      | ms/ask ms/all  s/run longest | runs"
         )
