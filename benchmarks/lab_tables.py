@@ -10,8 +10,8 @@ measurements are the method's own choice. Normalised regret is (best of the tabl
 Standard errors are over tables. The worst is the table with the largest regret at the end. ms/ask is processor time of
 a proposal in one thread, the mean over the runs.
 
-``aifs`` is the sampler of a sweep file. ``tpe``, ``tpe-joint`` (multivariate) and ``gp`` are Optuna's own, with their
-defaults; ``gp`` and ``botorch`` need ``pip install 'aifs-tune[bench]'``.
+``aifs`` is the sampler of a sweep file. ``random``, ``tpe`` and ``gp`` are Optuna's own, with their defaults; ``gp``
+needs ``pip install 'aifs-tune[bench]'``.
 """
 
 from __future__ import annotations
@@ -66,18 +66,10 @@ def _gp(seed: int) -> BaseSampler:
     return optuna.samplers.GPSampler(seed=seed)
 
 
-def _botorch(seed: int) -> BaseSampler:
-    from optuna_integration import BoTorchSampler
-
-    return BoTorchSampler(seed=seed)
-
-
 RIVALS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "tpe-joint": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "gp": _gp,
-    "botorch": _botorch,
 }
 METHODS = ["aifs", *RIVALS]
 
@@ -130,7 +122,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("folder", type=Path)
     cli.add_argument("--tables", nargs="+", default=None)
-    cli.add_argument("--methods", nargs="+", default=["aifs", "random", "tpe", "tpe-joint"], choices=METHODS)
+    cli.add_argument("--methods", nargs="+", default=["aifs", "random", "tpe"], choices=METHODS)
     cli.add_argument("--seeds", type=int, default=10)
     cli.add_argument("--first-seed", type=int, default=FIRST_SEED)
     cli.add_argument("--batch", type=int, default=1, help="measurements that are asked for before one is told")

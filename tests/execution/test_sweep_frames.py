@@ -29,5 +29,8 @@ def test_a_manifest_becomes_a_best_configuration(url: str, tmp_path: Path, monke
 
 
 def test_an_objective_that_is_no_metric_of_the_targets_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"the cnn_values does not report 'val_mae_z'; allowed: .*val_mae_magnitude"):
+    with pytest.raises(
+        RequestError,
+        match=r"the cnn_values does not report 'val_mae_z', did you mean val_mae_y\?; allowed: .*val_mae_magnitude",
+    ):
         check_trainer(aifs_tune.load_sweep("sky_positions", overrides=["objective.metric=val_mae_z"]).spec)

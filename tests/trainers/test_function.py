@@ -111,7 +111,7 @@ def test_a_sweep_without_a_trainer_cannot_run():
         ({"objective": {"metric": "val_f2"}}, "objective.metric: the cnn does not report 'val_f2'"),
         (
             {"space": {"lerning_rate": 0.1}},
-            "space.lerning_rate: the cnn has no such parameter; allowed: .*learning_rate",
+            "space.lerning_rate: the cnn has no such parameter, did you mean learning_rate.; allowed: .*learning_rate",
         ),
         ({"space": {"dropout": {"type": "float", "low": 0.0, "high": 1.5}}}, "space.dropout.*1.5"),
         ({"space": {"optimizer": {"type": "choice", "choices": ["adam", "adagrad"]}}}, "space.optimizer.*adagrad"),
