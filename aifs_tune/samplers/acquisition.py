@@ -120,10 +120,12 @@ def without_failures(score: Array, chance: Array, *, min_probability: float = MI
     return np.where(chance < min_probability, score - PENALTY, score) + np.log(chance)
 
 
-def without_duplicates(score: Array, x: Array, running: Array, scales: Array) -> Array:
-    """Rank candidates ``x`` (m, c) that nearly equal a ``running`` configuration (r, c) behind all others.
+def without_duplicates(
+    score: Array, x: Array, running: Array, scales: Array, min_distance: float = MIN_DISTANCE
+) -> Array:
+    """Rank candidates ``x`` (m, c) that are too near to a ``running`` configuration (r, c) behind all others.
 
     Without it, many workers would run one configuration once little improvement is left, only for its uncertainty.
     """
     nearest = squared_distances(x / scales, running / scales).min(1)
-    return np.where(nearest < MIN_DISTANCE**2, score - PENALTY, score)
+    return np.where(nearest < min_distance**2, score - PENALTY, score)

@@ -51,6 +51,9 @@ MAX_SAMPLED = 150
 """Number of trials above which only the most probable kernel is used, fitted to so many: it is well known then."""
 N_QUANTILES = 2000
 """Number of quantiles of a normal distribution over which a gain is averaged."""
+MIN_DISTANCE = 0.2
+"""Distance from a running trial, in length scales, below which a configuration is proposed only if there is no other:
+the trials of a batch are to differ."""
 LIKELY = 0.5
 """Probability from which a configuration counts as feasible, or as one that does not fail."""
 
@@ -194,7 +197,8 @@ class SingleFidelityModel:
         scores = [self._log_improvement(each, x) for each in self.pending_posteriors]
         score = logsumexp(scores, axis=0) - np.log(len(scores)) + chance
         if len(measured.running):
-            score = without_duplicates(score, x, self.encoding.features(measured.running), self.posteriors[0].scales)
+            running, scales = self.encoding.features(measured.running), self.posteriors[0].scales
+            score = without_duplicates(score, x, running, scales, MIN_DISTANCE)
         if len(measured.failed):
             failed = self.encoding.features(measured.failed)
             succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
