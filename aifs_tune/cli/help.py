@@ -22,7 +22,13 @@ class CommandWithExample(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; a negative number is a value, not an option."""
-        return list(super().parse_args(ctx, [f" {arg}" if _NEGATIVE_NUMBER.match(arg) else arg for arg in args]))
+        takes_value = {name for p in self.params if not getattr(p, "is_flag", False) for name in p.opts}
+        before = ["", *args]
+        given = [
+            f" {arg}" if _NEGATIVE_NUMBER.match(arg) and before[i] not in takes_value else arg
+            for i, arg in enumerate(args)
+        ]
+        return list(super().parse_args(ctx, given))
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""

@@ -87,7 +87,9 @@ def test_an_instrument_asks_and_tells(run, tmp_path):
     second = str(run("ask", "crystals").json["trial"])
     assert run("tell", "crystals", second, "--failed", "cracked").json["reason"] == "cracked"
     assert run("best", "crystals", "--json").json["value"] == 0.625
-    third = str(run("ask", "crystals").json["trial"])
+    asked = run("ask", "crystals", "--label", "-7").json
+    assert asked["lease"]["label"] == "-7"
+    third = str(asked["trial"])
     assert run("report", "crystals", third, "1", "-2.5e-1").json["value"] == -0.25
     assert run("tell", "crystals", third, "-.5").json["value"] == -0.5, "a negative number is no option"
 
