@@ -42,6 +42,9 @@ class TrialMonitor(NoExperimentState, tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._last_result_s.pop(trial.trial_id, None)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._last_result_s.pop(trial.trial_id, None)  # until another worker has started it again
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._last_result_s.pop(trial.trial_id, None)
         if trial.trial_id in self._hung:

@@ -66,17 +66,17 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
     assert str(told[0]) == LOW
 
 
-def test_a_paused_trial_is_not_taken_for_a_hung_one(monkeypatch):
+def test_a_trial_whose_worker_is_gone_is_not_taken_for_a_hung_one(monkeypatch):
     killed = []
     monkeypatch.setattr("aifs_tune.execution.ray.callback.ray.kill", killed.append)
     watch = TrialMonitor(SimpleNamespace(error=None), timeout_s=0.0)
-    paused, hung = (
-        SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in ("paused", "hung")
-    )
-    for trial in (paused, hung):
+    names = ("paused", "starts_again", "hung")
+    trials = [SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in names]
+    for trial in trials:
         watch.on_trial_start(1, [], trial)
-    watch.on_trial_save(1, [], paused)
-    watch.on_step_end(1, [paused, hung])
+    watch.on_trial_save(1, [], trials[0])
+    watch.on_trial_recover(1, [], trials[1])
+    watch.on_step_end(1, trials)
     assert killed == ["hung"]
 
 
