@@ -161,12 +161,17 @@ class Client:
         limits: Sequence[str] = (),
         initial: Mapping[str, Any] | None = None,
         replicates: int = 1,
+        shared: Sequence[str] = (),
+        cost: str | None = None,
+        budget: float | None = None,
     ) -> RemoteStudy:
         """Start or continue a study on the service.
 
         Parameters
         ----------
-        name, space, metric, mode, trade_off, sampler, seed, constraints, mixtures, exclude, limits, initial, replicates
+        name, space, metric, mode, trade_off, sampler, seed
+            As in :func:`aifs_tune.open_study`.
+        constraints, mixtures, exclude, limits, initial, replicates, shared, cost, budget
             As in :func:`aifs_tune.open_study`.
 
         Returns
@@ -196,6 +201,9 @@ class Client:
             limits=limits,
             initial=initial,
             replicates=replicates,
+            shared=shared,
+            cost=cost,
+            budget=budget,
         )
         self._transport.write("/v1/studies", {"name": name, **document})
         return RemoteStudy(self._transport, name)

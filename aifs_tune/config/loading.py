@@ -296,16 +296,21 @@ def spec_document(
     limits: Sequence[str] = (),
     initial: Mapping[str, Any] | None = None,
     replicates: int = 1,
+    shared: Sequence[str] = (),
+    cost: str | None = None,
+    budget: float | None = None,
 ) -> dict[str, Any]:
     """Build the document of a sweep from the arguments of :func:`aifs_tune.study.open.open_study`."""
     chosen = {} if sampler is None else {"sampler": sampler}
     designed = {} if initial is None else {"initial": dict(initial)}
+    priced = {name: value for name, value in (("cost", cost), ("budget", budget)) if value is not None}
+    batched = {"shared": list(shared)} if shared else {}
     return {
         "space": dict(space),
         "constraints": list(constraints),
         "objective": {"metric": metric, "mode": mode},
         "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],
-        "search": {**chosen, "seed": seed, **designed, "replicates": replicates},
+        "search": {**chosen, "seed": seed, **designed, "replicates": replicates, **batched, **priced},
         "mixtures": [dict(mixture) for mixture in mixtures],
         "exclude": [dict(entry) for entry in exclude],
         "limits": list(limits),

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from aifs_tune._util.models import StrictModel, Text
 from aifs_tune._util.scalars import problem
+from aifs_tune.space.costs import Cost
 from aifs_tune.space.search_space import ParameterName
 
 MAX_POINTS = 1000
@@ -70,9 +71,9 @@ class DesignSpec(StrictModel):
 
 SAMPLERS = ("aifs", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "grid", "brute_force", "random")
 
-ONE_OBJECTIVE = ("aifs", "cmaes")
+ONE_OBJECTIVE = ("cmaes",)
 """Samplers that support one objective only."""
-TRADE_OFF_SEARCH = {"sampler": "tpe", "scheduler": "none"}
+TRADE_OFF_SEARCH = {"scheduler": "none"}
 """Defaults of a sweep with several objectives."""
 
 SamplerName = Annotated[
@@ -143,6 +144,19 @@ class SearchSpec(StrictModel):
         default="never",
         description="When a sweep ends early; gain_below_noise: once the expected gain of a trial is below the noise.",
     )
+    shared: Annotated[tuple[ParameterName, ...], Field(strict=False, max_length=20)] = Field(
+        default=(),
+        description="Parameters that all trials of a batch share, such as the temperature of one furnace for eight "
+        "samples: while trials run, a proposal takes their values.",
+    )
+    cost: Cost | None = Field(
+        default=None,
+        description="Cost or duration of a configuration as an expression over parameters, such as 1 + hold / 60; the "
+        "search then looks for the largest expected improvement per cost.",
+    )
+    budget: float | None = Field(
+        default=None, gt=0, description="Expected total cost of the study; the nearer the end, the less cost matters."
+    )
     warm_start: WarmStarts = Field(
         default=(), description="Earlier studies in the storage to start from; auto: the similar ones."
     )
@@ -152,6 +166,12 @@ class SearchSpec(StrictModel):
         if self.grace_epochs is not None and self.grace_epochs > self.epochs:
             text = f"{self.grace_epochs} is greater than epochs ({self.epochs})"
             raise problem("grace_epochs", text, f"a whole number from 1 to {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_has_a_unit(self) -> SearchSpec:
+        if self.budget is not None and self.cost is None:
+            raise problem("budget", f"{self.budget:g} is a total of costs, but there is no cost", "a budget with cost")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from aifs_tune._util.models import FilePath, Name, StrictModel, Text
-from aifs_tune._util.scalars import Scalar, problem, show
+from aifs_tune._util.scalars import Scalar, did_you_mean, problem, show
 from aifs_tune.config.cross_validation import SPLIT, CrossValidation
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.search import ONE_OBJECTIVE, SAMPLERS, TRADE_OFF_SEARCH, SearchSpec
@@ -237,6 +237,29 @@ class SweepSpec(StrictModel):
             raise problem("search.scheduler", text, "none")
         if self.trade_off and search.stop != "never":
             raise problem("search.stop", f"{search.stop} supports one objective only, and there are several", "never")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_and_costs_fit(self) -> SweepSpec:
+        search = self.search
+        for key, is_given in (("shared", bool(search.shared)), ("cost", search.cost is not None)):
+            if is_given and search.sampler != "aifs":
+                raise problem(f"search.{key}", f"{search.sampler} does not support it", "sampler: aifs")
+        if search.cost is not None:
+            search.cost.check_fits("search.cost", self.space, self.allows)
+        if search.shared and self.trainer is not None:
+            text = "the trials of a sweep start one by one, so there is no batch that could share a value"
+            raise problem("search.shared", text, "a study without a trainer")
+        if search.shared and search.initial is not None:
+            text = "the order of an initial design is random, so its configurations share no value"
+            raise problem("search.shared", text, "shared without initial")
+        mixed = {name for mixture in self.mixtures for name in mixture.components}
+        for i, name in enumerate(search.shared):
+            if name not in self.space:
+                nearest = did_you_mean(name, list(self.space.root))
+                raise problem(f"search.shared.{i}", f"no parameter {name}{nearest}", ", ".join(self.space.root))
+            if name in mixed:
+                raise problem(f"search.shared.{i}", f"{name} is a component of a mixture", "other parameters")
         return self
 
     @model_validator(mode="after")

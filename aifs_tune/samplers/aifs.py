@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.samplers.acquisition import (
     N_BEST,
@@ -25,10 +25,12 @@ from aifs_tune.samplers.acquisition import (
     without_duplicates,
     without_failures,
 )
+from aifs_tune.samplers.costs import Costs
 from aifs_tune.samplers.encoding import Conditions, Encoding, MixtureTotals, key_of
 from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, new_trials, points_of
+from aifs_tune.samplers.multi_objective import MultiObjectiveModel
 from aifs_tune.samplers.prior import UserPrior
-from aifs_tune.samplers.single_fidelity import SingleFidelityModel, measured_in, propose_single_fidelity
+from aifs_tune.samplers.single_fidelity import SingleFidelityModel, Weigh, measured_in, propose_single_fidelity
 from aifs_tune.samplers.thread_limit import single_blas_thread
 from aifs_tune.samplers.transfer import source_models_of, source_tasks_of
 
@@ -61,8 +63,9 @@ class AifsSampler(BaseSampler):
     It proposes the configuration with the largest expected improvement at the last epoch, by a Gaussian process over
     configurations and epochs (:mod:`aifs_tune.samplers.multi_fidelity_gp`). Running and pruned trials count too.
     Trials without epochs count as measured at the last one; where no trial has more than one epoch, the model is that
-    of :mod:`aifs_tune.samplers.single_fidelity`. Configurations near failed trials are proposed less often. Values of
-    Optuna's ``constraints`` are modelled as well.
+    of :mod:`aifs_tune.samplers.single_fidelity`. Studies with several objectives use the final values of their trials
+    and the largest expected hypervolume improvement (:mod:`aifs_tune.samplers.multi_objective`). Configurations near
+    failed trials are proposed less often. Values of Optuna's ``constraints`` are modelled as well.
 
     A proposal depends only on ``seed`` and on the trials of the study. It repeats no configuration of an earlier
     trial, unless it finds no other.
@@ -89,11 +92,10 @@ class AifsSampler(BaseSampler):
     n_startup_trials : int, optional
         Number of first trials that are drawn from a quasi-random sequence. By default 10, or 6 for trials without
         epochs. Use 0 where the study has an initial design.
-
-    Raises
-    ------
-    ValueError
-        If the study has several objectives, when it is first sampled.
+    shared : container of str, default ()
+        Parameters that all trials of a batch share: while trials run, a proposal takes their values.
+    costs : Costs, optional
+        Cost of each configuration; the expected improvement is divided by it. By default all cost the same.
 
     Examples
     --------
@@ -118,10 +120,14 @@ class AifsSampler(BaseSampler):
         ordered: Container[str] = (),
         mixtures: MixtureTotals = (),
         n_startup_trials: int | None = None,
+        shared: Container[str] = (),
+        costs: Costs | None = None,
     ) -> None:
+        self._shared, self._costs = shared, costs
         self._seed, self._last_epoch, self._allows = seed, last_epoch, allows
         self._ordered, self._mixtures, self._n_startup_trials = ordered, mixtures, n_startup_trials
         self._single_fidelity: SingleFidelityModel | None = None
+        self._multi_objective: MultiObjectiveModel | None = None
         self._space = None if space is None else {n: d for n, d in space.items() if not d.single()}
         self._fixed = {} if space is None else {n: d for n, d in space.items() if d.single()}
         self._conditions, self._user_prior = conditions or {}, user_prior or {}
@@ -172,13 +178,7 @@ class AifsSampler(BaseSampler):
         -------
         value
             A value of the distribution.
-
-        Raises
-        ------
-        ValueError
-            If the study has several objectives.
         """
-        self._raise_error_if_multi_objective(study)
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
@@ -202,12 +202,9 @@ class AifsSampler(BaseSampler):
 
         Raises
         ------
-        ValueError
-            If the study has several objectives.
         optuna.exceptions.OptunaError
             If no allowed configuration was found.
         """
-        self._raise_error_if_multi_objective(study)
         if not search_space:
             return {}
         with single_blas_thread():
@@ -218,10 +215,10 @@ class AifsSampler(BaseSampler):
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, trial.number]))
         trials = study._get_trials(deepcopy=False, use_cache=True)
         known = model.known(trials)
-        encoding = model.encoding
-        user_prior = UserPrior(encoding, self._user_prior)
+        encoding = model.encoding.pinned_to(self._shared_params(trials, besides=trial.number))
         taken = model.taken(trials, besides=trial.number)
-        is_single_fidelity = self.is_single_fidelity(known)
+        is_multi_objective = len(study.directions) > 1
+        is_single_fidelity = is_multi_objective or self.is_single_fidelity(known)
         n_startup_trials = (
             self._n_startup_trials
             if self._n_startup_trials is not None
@@ -238,14 +235,33 @@ class AifsSampler(BaseSampler):
         ):
             return self._first_new(encoding, self.startup_point(encoding, trial.number)[None], taken, rng)
         if is_single_fidelity:
-            unit_points = propose_single_fidelity(
-                self.single_fidelity(study, model, trials), user_prior, rng, self._allows
+            measured_model = (self.multi_objective if is_multi_objective else self.single_fidelity)(
+                study, model, trials
             )
+            weigh = self._weigh(encoding, trials, len(known.curves))
+            unit_points = propose_single_fidelity(measured_model, encoding, rng, weigh=weigh, allows=self._allows)
             return self._first_new(encoding, unit_points, taken, rng)
         if not is_early and rng.random() < RANDOM_SHARE:
             return self._first_new(encoding, encoding.spread(rng.random((1, len(encoding)))), taken, rng)
         theta = model.fitted(known, store)
-        return self._first_new(encoding, propose(model, known, theta, user_prior, rng), taken, rng)
+        weigh = self._weigh(encoding, trials, len(known.curves))
+        return self._first_new(encoding, propose(model, known, theta, encoding, weigh, rng), taken, rng)
+
+    def _shared_params(self, trials: Sequence[FrozenTrial], *, besides: int) -> dict[str, Any]:
+        """Return the values of the shared parameters in the trial that began last of those that run."""
+        running = [t.params for t in trials if t.state == TrialState.RUNNING and t.params and t.number != besides]
+        return {n: value for n, value in running[-1].items() if n in self._shared} if running else {}
+
+    def _weigh(self, encoding: Encoding, trials: Sequence[FrozenTrial], n_reported: int) -> Weigh:
+        """Return a function that adds the user's prior and the costs to log scores."""
+        user_prior, costs = UserPrior(encoding, self._user_prior), self._costs
+        spent = costs.spent(trials) if costs is not None and costs.budget is not None else 0.0
+
+        def weigh(score: Array, unit_points: Array) -> Array:
+            score = user_prior.weighted(score, unit_points, n_reported)
+            return score if costs is None else costs.weighted(score, unit_points, encoding, spent)
+
+        return weigh
 
     def model(self, study: Study, search_space: dict[str, BaseDistribution]) -> CurveModel:
         """Return the model of a study, which is kept until the search space changes.
@@ -265,7 +281,7 @@ class AifsSampler(BaseSampler):
         if self._models is None or self._models[0] != search_space:
             space = search_space | self._fixed
             encoding = Encoding(space, self._conditions, ordered=self._ordered, mixtures=self._mixtures)
-            is_max = study.direction == StudyDirection.MAXIMIZE
+            is_max = study.directions[0] == StudyDirection.MAXIMIZE
             self._models = (
                 search_space,
                 CurveModel(
@@ -275,7 +291,7 @@ class AifsSampler(BaseSampler):
                     source_models=source_models_of(encoding, source_tasks_of(study)),
                 ),
             )
-            self._single_fidelity = None
+            self._single_fidelity = self._multi_objective = None
         return self._models[1]
 
     def single_fidelity(self, study: Study, model: CurveModel, trials: Sequence[FrozenTrial]) -> SingleFidelityModel:
@@ -295,12 +311,32 @@ class AifsSampler(BaseSampler):
         SingleFidelityModel
             The fitted model.
         """
-        is_max = study.direction == StudyDirection.MAXIMIZE
-        measured = measured_in(trials, model.encoding, larger_is_better=is_max)
+        measured = measured_in(trials, model.encoding, study.directions)
         self._single_fidelity = SingleFidelityModel(
             model.encoding, measured, self._single_fidelity, model.source_models
         )
         return self._single_fidelity
+
+    def multi_objective(self, study: Study, model: CurveModel, trials: Sequence[FrozenTrial]) -> MultiObjectiveModel:
+        """Fit a model of each objective to the final values of trials.
+
+        Parameters
+        ----------
+        study : optuna.Study
+            The study, with several objectives.
+        model : CurveModel
+            Its model, for the encoding.
+        trials : sequence of optuna.trial.FrozenTrial
+            Trials of the study; at least two must have values.
+
+        Returns
+        -------
+        MultiObjectiveModel
+            The fitted model.
+        """
+        measured = measured_in(trials, model.encoding, study.directions)
+        self._multi_objective = MultiObjectiveModel(model.encoding, measured, self._multi_objective)
+        return self._multi_objective
 
     def weights(
         self,
@@ -398,9 +434,11 @@ class AifsSampler(BaseSampler):
             yield from encoding.spread(rng.random((100, len(encoding))))
 
 
-def propose(model: CurveModel, known: Known, theta: Array, user_prior: UserPrior, rng: np.random.Generator) -> Array:
-    """Return unit points (m, d) to try next, the most promising first."""
-    encoding, end = model.encoding, model.end(known.curves)
+def propose(
+    model: CurveModel, known: Known, theta: Array, encoding: Encoding, weigh: Weigh, rng: np.random.Generator
+) -> Array:
+    """Return unit points (m, d) of ``encoding`` to try next, the most promising first."""
+    end = model.end(known.curves)
     points = points_of(known.curves)
     posterior = model.posterior(theta, points)
     order = sorted(range(len(known.curves)), key=lambda i: (-known.curves[i].values[-1], i))
@@ -421,7 +459,7 @@ def propose(model: CurveModel, known: Known, theta: Array, user_prior: UserPrior
     features = encoding.features(unit_points)
     gain, variance = posterior.gain(features, end, new_trials(features), x[by_mean[0]], -1)
     score, scales = log_expected_improvement(gain, variance), posterior.kernel.scales
-    score = user_prior.weighted(score, unit_points, len(known.curves))
+    score = weigh(score, unit_points)
     if known.running:
         score = without_duplicates(score, features, pending_x, scales)
     if len(known.failed):

@@ -9,6 +9,7 @@ values (one-hot). An inactive parameter has the same features in all configurati
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from copy import copy
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -112,6 +113,7 @@ class Encoding:
         self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
         self._conditions: list[tuple[int, list[tuple[int, Array]]]] = []
         self._never: list[int] = []
+        self._pinned: dict[int, float] = {}
         for name, parents in (conditions or {}).items():
             if name in self.names:
                 self._add_condition(name, parents, distributions)
@@ -152,8 +154,17 @@ class Encoding:
             ]
         )
 
+    def pinned_to(self, params: Mapping[str, Any]) -> Encoding:
+        """Return this encoding with the parameters of ``params`` at these values in all points that it snaps."""
+        pinned = copy(self)
+        pinned._pinned = {j: self.axes[j].unit_point(params[n]) for j, n in enumerate(self.names) if n in params}
+        return pinned
+
     def deactivated(self, unit_points: Array) -> Array:
         """Snap ``unit_points`` (m, d) to allowed values and totals of mixtures, with NaN for inactive parameters."""
+        if self._pinned:
+            unit_points = unit_points.copy()
+            unit_points[:, list(self._pinned)] = list(self._pinned.values())
         out = np.stack([axis.snapped(unit_points[:, j]) for j, axis in enumerate(self.axes)], axis=1)
         for simplex in self._simplexes:
             out = simplex.project_to_total(out)

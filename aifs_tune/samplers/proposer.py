@@ -14,10 +14,10 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.samplers.aifs import N_CURVES, AifsSampler
 from aifs_tune.samplers.constrained import ConstrainedSampler
+from aifs_tune.samplers.costs import Costs
 from aifs_tune.samplers.learning_curves import KERNEL, points_of
 from aifs_tune.samplers.masked import MaskedSampler
 from aifs_tune.samplers.optuna_samplers import make_optuna_sampler
-from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.search_space import SearchSpace, configuration
 from aifs_tune.samplers.single_fidelity import propose_single_fidelity
 from aifs_tune.samplers.stopping import continuation_value
@@ -96,9 +96,9 @@ class Proposer:
             return None
         number = int(single_fidelity.measured.numbers[single_fidelity.best])
         rng = np.random.default_rng([self._spec.search.seed, len(trials)])
-        unit_points = propose_single_fidelity(
-            single_fidelity, UserPrior(single_fidelity.encoding, {}), rng, self._spec.allows
-        )[:N_GAIN_CANDIDATES]
+        unit_points = propose_single_fidelity(single_fidelity, single_fidelity.encoding, rng, allows=self._spec.allows)[
+            :N_GAIN_CANDIDATES
+        ]
         gain = float(single_fidelity.expected_gain(unit_points).max()) if len(unit_points) else 0.0
         sign = 1.0 if self._spec.objective.mode == "max" else -1.0
         return gain, number, sign * float(single_fidelity.warp.inverse(single_fidelity.means[single_fidelity.best]))
@@ -168,6 +168,10 @@ class Proposer:
             ordered=self._search_space.ordered,
             mixtures=self._search_space.mixtures,
             n_startup_trials=None if self._spec.search.initial is None else 0,
+            shared=self._spec.search.shared,
+            costs=None
+            if self._spec.search.cost is None
+            else Costs(self._spec.search.cost.value, self._spec.search.budget),
         )
 
 

@@ -1,14 +1,15 @@
-"""Model of trials without epochs: values, outcome limits and failures, and the next proposals."""
+"""Model of trials without epochs: one objective, outcome limits and failures, and the next proposals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr, logsumexp, ndtri
 
@@ -22,6 +23,7 @@ from aifs_tune.samplers.acquisition import (
 )
 from aifs_tune.samplers.encoding import Encoding
 from aifs_tune.samplers.gp import (
+    OFFSETS,
     OutputWarp,
     SingleFidelityPosterior,
     SingleFidelityPrior,
@@ -30,11 +32,12 @@ from aifs_tune.samplers.gp import (
     sample_theta,
     subset,
 )
-from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.transfer import SingleFidelityTransferPosterior, SourceModel
 
 Array: TypeAlias = NDArray[np.float64]
 Allows: TypeAlias = Callable[[Mapping[str, Any]], bool]
+Weigh: TypeAlias = Callable[[Array, Array], Array]
+"""Function of log scores (m,) and unit points (m, d) that returns other log scores."""
 
 MAX_TRIALS = 300
 """Maximum number of trials to fit; of more, the best ones and a sample of the others are used.
@@ -62,7 +65,8 @@ LIKELY = 0.5
 class Measured:
     """Trials of a study at one moment.
 
-    Measured trials have ``unit_points`` (n, d), ``values`` (n,), of which larger is better, and ``numbers`` (n,).
+    Measured trials have ``unit_points`` (n, d), ``values`` (n, m) of m objectives, larger ones better, and ``numbers``
+    (n,).
     ``excess`` (n, k) is how far they exceed each limit, NaN where unknown. ``running`` (r, d) and ``failed`` (f, d)
     are unit points of the other trials.
     """
@@ -75,15 +79,17 @@ class Measured:
     failed: Array
 
 
-def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_better: bool) -> Measured:
+def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, directions: Sequence[StudyDirection]) -> Measured:
     """Read ``trials``, in the order of their numbers."""
-    sign, d = 1.0 if larger_is_better else -1.0, len(encoding)
+    signs, d = np.where([way == StudyDirection.MAXIMIZE for way in directions], 1.0, -1.0), len(encoding)
     done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and _is_finite(t) and t.params]
+    values = signs * np.array([t.values for t in done]).reshape(-1, len(signs))
     if len(done) > MAX_TRIALS:
-        order = sorted(done, key=lambda t: (-sign * t.values[0], t.number))
+        n_better = dominated_by(values) if len(signs) > 1 else -values[:, 0]
+        order = np.argsort(n_better, kind="stable")
         others = np.linspace(2 * MAX_TRIALS // 3, len(done) - 1, MAX_TRIALS // 3).astype(int)
-        kept = order[: 2 * MAX_TRIALS // 3] + [order[i] for i in others]
-        done = sorted(kept, key=lambda t: t.number)
+        kept = np.sort(np.concatenate([order[: 2 * MAX_TRIALS // 3], order[others]]))
+        done, values = [done[i] for i in kept], values[kept]
     excess = [t.constraints for t in done]
     limits = sorted({limit for each in excess for limit in each})
 
@@ -92,7 +98,7 @@ def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_
 
     return Measured(
         unit_points=unit_points(done),
-        values=np.array([sign * t.values[0] for t in done]),
+        values=values,
         numbers=np.array([t.number for t in done], dtype=np.int64),
         excess=np.array([[each.get(limit, np.nan) for limit in limits] for each in excess]).reshape(
             len(done), len(limits)
@@ -103,11 +109,16 @@ def measured_in(trials: Sequence[FrozenTrial], encoding: Encoding, *, larger_is_
 
 
 def _is_finite(trial: FrozenTrial) -> bool:
-    return bool(trial.values) and bool(np.isfinite(trial.values[0]))
+    return bool(trial.values) and bool(np.isfinite(trial.values).all())
+
+
+def dominated_by(values: Array) -> NDArray[np.int64]:
+    """Return how many rows of ``values`` (n, m) dominate each row: none of its values is smaller, and one is larger."""
+    return np.array([np.sum(np.all(values >= row, axis=1) & np.any(values > row, axis=1)) for row in values], dtype=int)
 
 
 class SingleFidelityModel:
-    """Model of at least two ``measured`` trials, with the ``source_models`` of a warm start, if any.
+    """Model of one objective of at least two ``measured`` trials, with the ``source_models`` of a warm start, if any.
 
     ``posteriors`` predict warped values. ``best`` is the index of the trial with the best posterior mean among those
     that are probably feasible; None if none is.
@@ -119,8 +130,11 @@ class SingleFidelityModel:
         measured: Measured,
         earlier: SingleFidelityModel | None = None,
         source_models: Sequence[SourceModel] = (),
+        *,
+        objective: int | None = None,
     ) -> None:
         self.encoding, self.measured, self._source_models = encoding, measured, source_models
+        self._values = measured.values[:, objective or 0]
         self.x = encoding.features(measured.unit_points)
         self.warp: OutputWarp
         self.posteriors: list[SingleFidelityPosterior]
@@ -130,12 +144,21 @@ class SingleFidelityModel:
             self.warp, self.posteriors, self._limits = earlier.warp, earlier.posteriors, earlier._limits
         else:
             prior = SingleFidelityPrior.of(encoding.columns)
-            self.warp = choose_warp(encoding.columns, self.x, measured.values, prior)
-            self.posteriors = self._drawn(self.x, self.warp(measured.values))
+            self.warp = (
+                choose_warp(encoding.columns, self.x, self._values, prior)
+                if objective is None
+                else OutputWarp.of(self._values, OFFSETS[-1])
+            )
+            self.posteriors = self._drawn(self.x, self.warp(self._values))
             self._limits = [model for excess in measured.excess.T if (model := self._limit(excess)) is not None]
         self.means = np.mean([each.mean_and_variance(self.x)[0] for each in self.posteriors], axis=0)
         self.keeps = self.log_chance(self.x) >= np.log(LIKELY)
         self.best = int(np.argmax(np.where(self.keeps, self.means, -np.inf))) if self.keeps.any() else None
+
+    @property
+    def leaders(self) -> NDArray[np.int64]:
+        """Indices of the trials with the best posterior means, probably feasible ones first."""
+        return np.argsort(np.where(self.keeps, -self.means, np.inf), kind="stable")[:N_BEST]
 
     def _fitted(self, x: Array, y: Array) -> SingleFidelityPosterior:
         columns = self.encoding.columns
@@ -181,7 +204,7 @@ class SingleFidelityModel:
         running = self.measured.running
         if not len(running):
             return self.posteriors
-        x, y = self.encoding.features(running), self.warp(self.measured.values)
+        x, y = self.encoding.features(running), self.warp(self._values)
         both = np.concatenate([self.x, x])
         return [each.condition_on_observations(both, np.concatenate([y, each.mean(x)])) for each in self.posteriors]
 
@@ -190,20 +213,13 @@ class SingleFidelityModel:
 
         While no trial is probably feasible, it is the log of that probability alone.
         """
-        x, measured = self.encoding.features(unit_points), self.measured
+        x = self.encoding.features(unit_points)
         chance = self.log_chance(x)
         if self.best is None:
             return chance
         scores = [self._log_improvement(each, x) for each in self.pending_posteriors]
         score = logsumexp(scores, axis=0) - np.log(len(scores)) + chance
-        if len(measured.running):
-            running, scales = self.encoding.features(measured.running), self.posteriors[0].scales
-            score = without_duplicates(score, x, running, scales, MIN_DISTANCE)
-        if len(measured.failed):
-            failed = self.encoding.features(measured.failed)
-            succeeds = chance_of_success(x, failed, self.x, self.posteriors[0].scales)
-            score = without_failures(score, succeeds, min_probability=LIKELY)
-        return np.asarray(score)
+        return adjusted(score, x, self.encoding, self.measured, self.x, self.posteriors[0].scales)
 
     def _log_improvement(self, posterior: SingleFidelityPosterior, x: Array) -> Array:
         """Compute the log of the expected improvement (m,), reduced where noise makes a measurement less informative.
@@ -231,17 +247,48 @@ class SingleFidelityModel:
         return np.asarray(total / len(self.pending_posteriors) * np.exp(self.log_chance(x)))
 
 
+def adjusted(score: Array, x: Array, encoding: Encoding, measured: Measured, measured_x: Array, scales: Array) -> Array:
+    """Rank candidates ``x`` (m, c) that duplicate a running trial, or probably fail, behind all others.
+
+    ``score`` (m,) is logarithmic, and length ``scales`` (c,) are those of the model.
+    """
+    if len(measured.running):
+        score = without_duplicates(score, x, encoding.features(measured.running), scales, MIN_DISTANCE)
+    if len(measured.failed):
+        succeeds = chance_of_success(x, encoding.features(measured.failed), measured_x, scales)
+        score = without_failures(score, succeeds, min_probability=LIKELY)
+    return np.asarray(score)
+
+
+class Model(Protocol):
+    """What proposals need of a model of measured trials."""
+
+    encoding: Encoding
+    measured: Measured
+
+    @property
+    def leaders(self) -> NDArray[np.int64]:
+        """Indices of the trials whose neighbourhood is searched."""
+
+    def score(self, unit_points: Array) -> Array:
+        """Compute how promising ``unit_points`` (m, d) are (m,), larger is better."""
+
+
 def propose_single_fidelity(
-    single_fidelity: SingleFidelityModel, user_prior: UserPrior, rng: np.random.Generator, allows: Allows | None = None
+    model: Model,
+    encoding: Encoding,
+    rng: np.random.Generator,
+    *,
+    weigh: Weigh | None = None,
+    allows: Allows | None = None,
 ) -> Array:
-    """Return allowed unit points (m, d) to try next, the most promising first.
+    """Return allowed unit points (m, d) of ``encoding`` to try next, the most promising first.
 
     Candidates are uniform points and changes of the best trials, then ever smaller changes of the best candidates.
+    ``weigh`` adds what is known besides the model to their log scores.
     """
-    encoding, measured = single_fidelity.encoding, single_fidelity.measured
-    best = measured.unit_points[
-        np.argsort(np.where(single_fidelity.keeps, -single_fidelity.means, np.inf), kind="stable")[:N_BEST]
-    ]
+    measured = model.measured
+    best = measured.unit_points[model.leaders]
     near = encoding.deactivated(with_other_choices(perturbed(best, N_NEAR, rng), encoding, rng))
     unit_points = np.concatenate(
         [_spread(encoding, measured.unit_points, rng, allows), allowed(near, encoding, allows)]
@@ -250,7 +297,7 @@ def propose_single_fidelity(
         return unit_points
 
     def score(at: Array) -> Array:
-        return user_prior.weighted(single_fidelity.score(at), at, len(measured.values))
+        return model.score(at) if weigh is None else weigh(model.score(at), at)
 
     scores = score(unit_points)
     for step in STEPS:

@@ -237,7 +237,7 @@ def kind_of(value: Scalar) -> Kind:
     return "text" if isinstance(value, str) else "a number"
 
 
-def check_kinds(tree: ast.expr, of: Mapping[str, Kinds]) -> None:
+def check_kinds(tree: ast.expr, of: Mapping[str, Kinds], kind: Kind = "true or false") -> None:
     """Refuse operands of a kind that their operator does not support; ``of`` has the kinds of the parameters.
 
     An operand of several kinds passes if one of them fits: ``size == "auto" or size < 3``.
@@ -247,7 +247,7 @@ def check_kinds(tree: ast.expr, of: Mapping[str, Kinds]) -> None:
     PydanticCustomError
         If there is one; names the operand, its kind and what is allowed.
     """
-    _expect(tree, of, _TRUTH, "")
+    _expect(tree, of, frozenset({kind}), "")
 
 
 def _expect(node: ast.expr, of: Mapping[str, Kinds], allowed: Kinds, operator_text: str) -> None:
@@ -330,8 +330,9 @@ _LANGUAGE = (
 )
 
 
-def parse(text: str) -> ast.expr:
-    """Parse a text of at most ``MAX_LENGTH`` characters to a tree that holds only supported nodes.
+def parse(text: str, kind: Kind = "true or false") -> ast.expr:
+    """Parse a text of at most ``MAX_LENGTH`` characters to a tree that holds only supported nodes, and has a value of
+    this kind.
 
     Raises
     ------
@@ -351,7 +352,7 @@ def parse(text: str) -> ast.expr:
         if isinstance(node, ast.Name):
             node.id = node.id.removeprefix("_")
     _check(tree)
-    check_kinds(tree, {})
+    check_kinds(tree, {}, kind)
     check_values(tree)
     return tree
 

@@ -51,6 +51,9 @@ def open_study(
     limits: Sequence[str] = (),
     initial: Mapping[str, Any] | None = None,
     replicates: int = 1,
+    shared: Sequence[str] = (),
+    cost: str | None = None,
+    budget: float | None = None,
     warm_start: str | Sequence[str] = (),
 ) -> Study:
     """Start or continue a study without a trainer: an instrument, a simulation or a person measures.
@@ -77,7 +80,7 @@ def open_study(
         Further objectives with their modes, such as ``{"cost": "min"}``. Every result is then told with all
         objectives, and :attr:`Study.front` is the Pareto front. Default: one objective.
     sampler
-        Name of the sampler. Default: ``aifs``; with several objectives ``tpe``.
+        Name of the sampler. Default: ``aifs``.
     seed
         Seed of the sampler and of the trials' seeds. Default: 0.
     constraints
@@ -92,6 +95,14 @@ def open_study(
         Initial design, as in ``search.initial`` of a sweep file. Default: the sampler's own.
     replicates
         Number of measurements of each proposed configuration, from 1. Default: 1.
+    shared
+        Names of parameters that all trials of a batch share, such as the temperature of one furnace: while trials run,
+        a proposal takes their values. Default: none.
+    cost
+        Cost or duration of a configuration, as an expression over parameters such as ``"1 + hold / 60"``; the search
+        then looks for the largest expected improvement per cost. Default: all configurations cost the same.
+    budget
+        Expected total cost of the study, above 0; the nearer its end, the less cost matters. Default: no end.
     warm_start
         Name or names of earlier studies in the same storage that a new study learns from, or ``"auto"`` for those
         that are similar. Default: none.
@@ -137,6 +148,9 @@ def open_study(
         limits=limits,
         initial=initial,
         replicates=replicates,
+        shared=shared,
+        cost=cost,
+        budget=budget,
     )
     if warm_start:
         document["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)

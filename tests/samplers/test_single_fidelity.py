@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
 from scipy.optimize import check_grad
 from scipy.stats import multivariate_normal
 
@@ -20,7 +21,6 @@ from aifs_tune.samplers.gp import (
     loss_and_gradient,
     sample_theta,
 )
-from aifs_tune.samplers.prior import UserPrior
 from aifs_tune.samplers.single_fidelity import Measured, SingleFidelityModel, measured_in, propose_single_fidelity
 
 RNG = np.random.default_rng(0)
@@ -139,7 +139,12 @@ def measured(n=25, noise=0.05, running=0, seed=0):
     values = -((unit_points[:, 0] - 0.3) ** 2) - (unit_points[:, 1] - 0.7) ** 2 + noise * rng.standard_normal(n)
     nothing = np.empty((0, 3))
     return Measured(
-        unit_points, values, np.arange(n), np.empty((n, 0)), encoding.deactivated(rng.random((running, 3))), nothing
+        unit_points,
+        values[:, None],
+        np.arange(n),
+        np.empty((n, 0)),
+        encoding.deactivated(rng.random((running, 3))),
+        nothing,
     )
 
 
@@ -150,7 +155,7 @@ def test_the_expected_gain_falls_as_more_is_known():
         for seed in range(3):
             single_fidelity = SingleFidelityModel(encoding, measured(n, noise=0.005, seed=seed))
             gains[n] += single_fidelity.expected_gain(
-                propose_single_fidelity(single_fidelity, UserPrior(encoding, {}), rng)[:20]
+                propose_single_fidelity(single_fidelity, encoding, rng)[:20]
             ).max()
     assert gains[60] < 0.5 * gains[8]
 
@@ -159,7 +164,7 @@ def test_the_gain_is_that_of_random_draws():
     encoding = Encoding(SPACE)
     single_fidelity = SingleFidelityModel(encoding, measured())
     rng, means = np.random.default_rng(6), []
-    unit_point = propose_single_fidelity(single_fidelity, UserPrior(encoding, {}), rng)[:1]
+    unit_point = propose_single_fidelity(single_fidelity, encoding, rng)[:1]
     here = single_fidelity.means[single_fidelity.best]
     for posterior in single_fidelity.posteriors:
         mean, variance = posterior.gain(encoding.features(unit_point), single_fidelity.x[single_fidelity.best])
@@ -171,13 +176,13 @@ def test_the_gain_is_that_of_random_draws():
 def test_running_configurations_are_not_proposed_again():
     encoding = Encoding(SPACE)
     free = SingleFidelityModel(encoding, measured())
-    first = propose_single_fidelity(free, UserPrior(encoding, {}), np.random.default_rng(0))[0]
+    first = propose_single_fidelity(free, encoding, np.random.default_rng(0))[0]
     now = measured()
     busy = SingleFidelityModel(
         encoding, Measured(now.unit_points, now.values, now.numbers, now.excess, first[None], now.failed), free
     )
     assert busy.posteriors is free.posteriors
-    second = propose_single_fidelity(busy, UserPrior(encoding, {}), np.random.default_rng(0))[0]
+    second = propose_single_fidelity(busy, encoding, np.random.default_rng(0))[0]
     assert np.abs(first - second).max() > 0.01
 
 
@@ -214,8 +219,8 @@ def test_trials_are_read_with_what_they_exceed():
             study._storage.set_trial_system_attr(trial._trial_id, "constraints:p <= 1", float(i) - 0.5)
         if i != 3:
             study.tell(trial, float(i))
-    read = measured_in(study.get_trials(), Encoding(SPACE), larger_is_better=False)
-    assert np.array_equal(read.values, [0.0, -1.0, -2.0])
+    read = measured_in(study.get_trials(), Encoding(SPACE), [StudyDirection.MINIMIZE])
+    assert np.array_equal(read.values[:, 0], [0.0, -1.0, -2.0])
     assert np.array_equal(read.excess[:2, 0], [-0.5, 0.5])
     assert np.isnan(read.excess[2, 0])
     assert len(read.running) == 1

@@ -229,7 +229,9 @@ def study_response(project: str, name: str, study: StudyRecord) -> dict[str, Any
     found = study.find_best()
     best = None if found is None else trial_response(found)
     parts = ("description", "space", "constraints", "mixtures", "exclude", "limits")
-    search = {part: spec["search"][part] for part in ("sampler", "seed", "initial", "replicates")}
+    search = {
+        part: spec["search"][part] for part in ("sampler", "seed", "initial", "replicates", "shared", "cost", "budget")
+    }
     described = {part: spec[part] for part in parts}
     return {**summary, "project": project, "trainer": study.trainer, **described, "search": search, "best": best}
 
