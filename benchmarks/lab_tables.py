@@ -10,6 +10,8 @@ measurements are the method's own choice. Normalised regret is (best of the tabl
 Standard errors are over tables. The worst is the table with the largest regret at the end. ms/ask is processor time of
 a proposal in one thread, the mean over the runs.
 
+With ``--descriptors FOLDER``, ``aifs`` gets the numbers of FOLDER/TABLE.PARAMETER.csv, where there is such a file.
+
 ``aifs`` is the sampler of a sweep file. ``random``, ``tpe`` and ``gp`` are Optuna's own, with their defaults; ``gp``
 needs ``pip install 'aifs-tune[bench]'``.
 """
@@ -34,6 +36,7 @@ import optuna  # noqa: E402
 from optuna.samplers import BaseSampler  # noqa: E402
 from search.tables import LabTable  # noqa: E402
 
+from aifs_tune.config.descriptors import read_descriptors  # noqa: E402
 from aifs_tune.samplers.proposer import Proposer  # noqa: E402
 from aifs_tune.study.open import instrument_spec  # noqa: E402
 
@@ -48,6 +51,7 @@ class Job(NamedTuple):
     method: str
     seed: int
     batch: int
+    descriptors: Path | None
 
 
 class Row(NamedTuple):
@@ -56,8 +60,12 @@ class Row(NamedTuple):
     ms_asking: float
 
 
-def _aifs(table: LabTable, seed: int) -> Callable[[int], BaseSampler]:
-    document = {"space": table.document, "search": {"sampler": "aifs", "seed": seed}}
+def _aifs(table: LabTable, seed: int, descriptors: Path | None) -> Callable[[int], BaseSampler]:
+    space = dict(table.document)
+    for name in space if descriptors is not None else ():
+        if (file := descriptors / f"{table.name}.{name}.csv").exists():
+            space[name] = {**space[name], "descriptors": file}
+    document = {"space": read_descriptors(space), "search": {"sampler": "aifs", "seed": seed}}
     proposer = Proposer(instrument_spec("lab", document))
     return proposer.sampler
 
@@ -80,7 +88,7 @@ def one_run(job: Job) -> Row:
     warnings.simplefilter("ignore")
     table = LabTable(job.folder, job.table)
     if job.method == "aifs":
-        sampler_for = _aifs(table, job.seed)
+        sampler_for = _aifs(table, job.seed, job.descriptors)
     else:
         rival = RIVALS[job.method](job.seed)
         sampler_for = lambda _number: rival  # noqa: E731
@@ -126,13 +134,17 @@ def main() -> None:
     cli.add_argument("--seeds", type=int, default=10)
     cli.add_argument("--first-seed", type=int, default=FIRST_SEED)
     cli.add_argument("--batch", type=int, default=1, help="measurements that are asked for before one is told")
+    cli.add_argument("--descriptors", type=Path, default=None, help="folder of CSV files, TABLE.PARAMETER.csv")
     cli.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     cli.add_argument("--json", action="store_true")
     given = cli.parse_args()
     tables = given.tables or sorted(LabTable.names(given.folder))
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     jobs = [
-        Job(given.folder, t, method, seed, given.batch) for method in given.methods for t in tables for seed in seeds
+        Job(given.folder, t, method, seed, given.batch, given.descriptors)
+        for method in given.methods
+        for t in tables
+        for seed in seeds
     ]
     with ProcessPoolExecutor(given.processes) as pool:
         rows = list(pool.map(one_run, jobs))

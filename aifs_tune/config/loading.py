@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from aifs_tune._util.scalars import brief, did_you_mean, is_same, number, show
+from aifs_tune.config.descriptors import read_descriptors
 from aifs_tune.config.messages import validation_problems
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.config.yaml import Data, Document, KeyPath, dotted, read_yaml
@@ -170,7 +171,18 @@ def load_sweep_file(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpe
         text = "the file is empty" if document.data is None else f"{brief(document.data)} is not a mapping"
         raise SweepFileError(text, source=file, line=1, allowed="a mapping with name and space")
     touched = apply_overrides(document.data, overrides)
+    space = document.data.get("space")
+    if isinstance(space, dict):
+        document.data["space"] = _with_descriptors(space, document, str(file))
     return _checked(document.data, _Origin(str(file), document, touched))
+
+
+def _with_descriptors(space: Mapping[str, Any], document: Document, source: str) -> dict[str, Any]:
+    try:
+        return read_descriptors(space, source)
+    except SweepFileError as error:
+        line = document.lines.get(tuple((error.key or "").split(".")))
+        raise SweepFileError(error.problem, source=source, line=line, key=error.key, allowed=error.allowed) from None
 
 
 def parse_sweep(sweep: Mapping[str, Any]) -> SweepSpec:
@@ -306,7 +318,7 @@ def spec_document(
     priced = {name: value for name, value in (("cost", cost), ("budget", budget)) if value is not None}
     batched = {"shared": list(shared)} if shared else {}
     return {
-        "space": dict(space),
+        "space": read_descriptors(space),
         "constraints": list(constraints),
         "objective": {"metric": metric, "mode": mode},
         "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],

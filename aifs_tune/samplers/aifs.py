@@ -26,7 +26,7 @@ from aifs_tune.samplers.acquisition import (
     without_failures,
 )
 from aifs_tune.samplers.costs import Costs
-from aifs_tune.samplers.encoding import Conditions, Encoding, MixtureTotals, key_of
+from aifs_tune.samplers.encoding import Conditions, DescriptorTables, Encoding, MixtureTotals, key_of
 from aifs_tune.samplers.learning_curves import KERNEL, CurveModel, Known, extended, new_trials, points_of
 from aifs_tune.samplers.multi_objective import MultiObjectiveModel
 from aifs_tune.samplers.prior import UserPrior
@@ -96,6 +96,9 @@ class AifsSampler(BaseSampler):
         Parameters that all trials of a batch share: while trials run, a proposal takes their values.
     costs : Costs, optional
         Cost of each configuration; the expected improvement is divided by it. By default all cost the same.
+    descriptors : mapping, optional
+        For some categorical parameters, the numbers that describe the choices, by name of the descriptor and in the
+        order of the choices; choices with similar numbers are similar.
 
     Examples
     --------
@@ -122,8 +125,9 @@ class AifsSampler(BaseSampler):
         n_startup_trials: int | None = None,
         shared: Container[str] = (),
         costs: Costs | None = None,
+        descriptors: DescriptorTables | None = None,
     ) -> None:
-        self._shared, self._costs = shared, costs
+        self._shared, self._costs, self._descriptors = shared, costs, descriptors
         self._seed, self._last_epoch, self._allows = seed, last_epoch, allows
         self._ordered, self._mixtures, self._n_startup_trials = ordered, mixtures, n_startup_trials
         self._single_fidelity: SingleFidelityModel | None = None
@@ -280,7 +284,13 @@ class AifsSampler(BaseSampler):
         """
         if self._models is None or self._models[0] != search_space:
             space = search_space | self._fixed
-            encoding = Encoding(space, self._conditions, ordered=self._ordered, mixtures=self._mixtures)
+            encoding = Encoding(
+                space,
+                self._conditions,
+                ordered=self._ordered,
+                mixtures=self._mixtures,
+                descriptors=self._descriptors,
+            )
             is_max = study.directions[0] == StudyDirection.MAXIMIZE
             self._models = (
                 search_space,

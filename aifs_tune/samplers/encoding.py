@@ -3,7 +3,8 @@
 A *unit point* z (d,) has one number from 0 to 1 for each parameter. Floats and integers are scaled along their range,
 or along its logarithm where the range is log. A choice is (index + 1/2) / number of choices. Features x (c,) are the
 input of the model: numbers and ordered choices have one column, an unordered choice has one column for each of its
-values (one-hot). An inactive parameter has the same features in all configurations that lack it.
+values (one-hot), and one for each of its descriptors. An inactive parameter has the same features in all configurations
+that lack it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,22 @@ MixtureTotals: TypeAlias = Sequence[tuple[Sequence[str], float]]
 """For each mixture, the names of its components and their total."""
 
 
+DescriptorTables: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
+"""For each choice with descriptors, the numbers of its values by name of the descriptor."""
+
+DESCRIBED = 0.7
+"""Share of the mean squared distance of two choices that is due to their descriptors; the rest is the same for all
+pairs, as descriptors are never all that matters."""
+MAX_CORRELATION = 0.7
+"""Absolute correlation with an earlier descriptor from which one is left out."""
+
+
 class Axis:
     """Mapping of one parameter's values to numbers from 0 to 1 and back."""
 
-    def __init__(self, distribution: BaseDistribution, *, is_ordered: bool = False) -> None:
+    def __init__(
+        self, distribution: BaseDistribution, *, is_ordered: bool = False, descriptors: Array | None = None
+    ) -> None:
         self.distribution = distribution
         self.choices: tuple[Any, ...] = ()
         self.is_ordered = is_ordered
@@ -36,6 +49,7 @@ class Axis:
         self._low, self._high = 0.0, 1.0
         if isinstance(distribution, CategoricalDistribution):
             self.choices = tuple(distribution.choices)
+            self._table = _choice_features(len(self.choices), descriptors)
             return
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         step = distribution.step
@@ -47,12 +61,17 @@ class Axis:
     @property
     def n_features(self) -> int:
         """Number of feature columns."""
-        return len(self.choices) if self.is_nominal else 1
+        return self._table.shape[1] if self.is_nominal else 1
 
     @property
     def is_nominal(self) -> bool:
         """Whether the parameter is a choice without an order."""
         return bool(self.choices) and not self.is_ordered
+
+    def choice_features(self, unit_points: Array) -> Array:
+        """Return the features (m, k) of an unordered choice at ``unit_points`` (m,), 0 where it is inactive."""
+        index = np.minimum(np.nan_to_num(unit_points) * len(self.choices), len(self.choices) - 1).astype(int)
+        return np.where(np.isnan(unit_points)[:, None], 0.0, self._table[index])
 
     def unit_point(self, value: Any) -> float:
         """Map a value to a number from 0 to 1."""
@@ -105,9 +124,13 @@ class Encoding:
         *,
         ordered: Container[str] = (),
         mixtures: MixtureTotals = (),
+        descriptors: DescriptorTables | None = None,
     ) -> None:
         self.names = [name for name, distribution in distributions.items() if not distribution.single()]
-        self.axes = [Axis(distributions[name], is_ordered=name in ordered) for name in self.names]
+        tables = {name: np.array(list(table.values())).T for name, table in (descriptors or {}).items()}
+        self.axes = [
+            Axis(distributions[name], is_ordered=name in ordered, descriptors=tables.get(name)) for name in self.names
+        ]
         self._simplexes = [self._simplex(names, total, distributions) for names, total in mixtures]
         self.columns = np.repeat(np.arange(len(self.axes)), [axis.n_features for axis in self.axes]).astype(np.int64)
         self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
@@ -188,8 +211,7 @@ class Encoding:
             start, stop = self._first[j], self._first[j + 1]
             z = unit_points[:, j]
             if axis.is_nominal:
-                index = np.where(np.isnan(z), -1, np.floor(np.nan_to_num(z) * len(axis.choices)))
-                out[:, start:stop] = (index[:, None] == np.arange(len(axis.choices))) * np.sqrt(0.5)
+                out[:, start:stop] = axis.choice_features(z)
             else:
                 out[:, start] = np.where(np.isnan(z), 0.5, z)
         return out
@@ -205,6 +227,28 @@ class Encoding:
         return [
             {name: values[j][i] for j, name in enumerate(self.names) if active[i, j]} for i in range(len(unit_points))
         ]
+
+
+def _choice_features(n: int, descriptors: Array | None) -> Array:
+    """Return the features (n, c) of ``n`` choices with ``descriptors`` (n, k), if any.
+
+    Two choices are 1 apart in the root mean square. Descriptors are standardised; constant ones, and ones that are
+    correlated with an earlier one, are left out.
+    """
+    one_hot: Array = np.sqrt(0.5) * np.eye(n)
+    if descriptors is None:
+        return one_hot
+    kept: list[Array] = []
+    for column in descriptors.T:
+        scaled = column - column.mean()
+        if scaled.any():
+            scaled = scaled / np.sqrt(np.mean(scaled**2))
+            if all(abs(np.mean(scaled * other)) < MAX_CORRELATION for other in kept):
+                kept.append(scaled)
+    if not kept:
+        return one_hot
+    described = np.stack(kept, axis=1) / np.sqrt(2 * len(kept) * n / (n - 1))
+    return np.hstack([np.sqrt(DESCRIBED) * described, np.sqrt(1 - DESCRIBED) * one_hot])
 
 
 def key_of(unit_point: Array) -> bytes:

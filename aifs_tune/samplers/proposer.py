@@ -167,6 +167,7 @@ class Proposer:
             allows=self._spec.allows if self._spec.constraints or self._spec.exclude else None,
             ordered=self._search_space.ordered,
             mixtures=self._search_space.mixtures,
+            descriptors=self._search_space.descriptors,
             n_startup_trials=None if self._spec.search.initial is None else 0,
             shared=self._spec.search.shared,
             costs=None

@@ -10,18 +10,19 @@ from optuna.distributions import BaseDistribution
 
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.samplers.encoding import Array, Conditions, Encoding, MixtureTotals
+from aifs_tune.samplers.encoding import Array, Conditions, DescriptorTables, Encoding, MixtureTotals
 from aifs_tune.space.distributions import space_distributions
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Distributions of all parameters, conditions, names of ordered choices, and mixtures."""
+    """Distributions of all parameters, conditions, names of ordered choices, mixtures, and descriptors of choices."""
 
     space: dict[str, BaseDistribution]
     conditions: Conditions
     ordered: tuple[str, ...]
     mixtures: MixtureTotals
+    descriptors: DescriptorTables
 
     @staticmethod
     def of(spec: SweepSpec) -> SearchSpace:
@@ -31,11 +32,14 @@ class SearchSpace:
             conditions={name: parameter.when for name, parameter in spec.space.items() if parameter.when},
             ordered=tuple(name for name, p in spec.space.items() if p.type == "choice" and p.ordered),
             mixtures=[(mixture.components, mixture.total) for mixture in spec.mixtures],
+            descriptors={name: p.descriptors for name, p in spec.space.items() if p.type == "choice" and p.descriptors},
         )
 
     def encoding(self) -> Encoding:
         """Return the encoding of its configurations as points of the unit cube."""
-        return Encoding(self.space, self.conditions, ordered=self.ordered, mixtures=self.mixtures)
+        return Encoding(
+            self.space, self.conditions, ordered=self.ordered, mixtures=self.mixtures, descriptors=self.descriptors
+        )
 
 
 def configuration(spec: SweepSpec, encoding: Encoding, unit_point: Array) -> dict[str, Scalar]:

@@ -33,6 +33,12 @@ Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 
 
+Descriptors = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=80)], Annotated[tuple[Float, ...], Field(strict=False)]],
+    Field(min_length=1, max_length=100),
+]
+
+
 class TrialLike(Protocol):
     """Source of a value for each parameter, such as an Optuna trial."""
 
@@ -205,11 +211,31 @@ class ChoiceParameter(_Parameter):
         default=False,
         description="Whether the choices are in order; the sampler aifs then treats neighbours as similar.",
     )
+    descriptors: Descriptors | None = Field(
+        default=None,
+        description="Numbers that describe the choices, such as a polarity of each solvent, by name of the descriptor, "
+        "in the order of the choices; or the path of a CSV file with the choices in its first column. The sampler aifs "
+        "then treats choices with similar numbers as similar.",
+    )
     default: ScalarField | None = None
     prior: ScalarField | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
     description: str = ""
+
+    @model_validator(mode="after")
+    def _are_described(self) -> ChoiceParameter:
+        if self.descriptors is None:
+            return self
+        if self.ordered:
+            raise problem("descriptors", "the order of the choices says already which are similar", "ordered: false")
+        for name, values in self.descriptors.items():
+            if len(values) != len(self.choices):
+                text = f"{len(values)} numbers for {len(self.choices)} choices"
+                raise problem(f"descriptors.{name}", text, "one number for each choice, in the same order")
+        if all(len(set(values)) == 1 for values in self.descriptors.values()):
+            raise problem("descriptors", "no descriptor differs between choices", "numbers that differ")
+        return self
 
     @model_validator(mode="after")
     def _differ(self) -> ChoiceParameter:
