@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from scipy.special import ndtri
 
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.samplers.stopping import MIN_CONTINUATION_VALUE, is_rung
@@ -22,6 +24,11 @@ PROTECTED, HOPELESS = 0.125, 0.5
 """Shares of better trials at the same epoch below which a trial continues, and from which it is stopped."""
 MIN_RANKED = 4
 """Trials at the same epoch, the trial itself included, that must be known before one is stopped for its rank."""
+PREDICTIVE = 0.6
+"""Correlation of ranks with later ones from which the worse half is stopped earlier than after
+:data:`GRACE_EPOCHS`."""
+MIN_PAIRS = 6
+"""Trials with both epochs that must be known for a correlation."""
 
 History: TypeAlias = list[tuple[Trial, list[tuple[int, float]]]]
 """Finished trials of a study with their objective by epoch."""
@@ -73,11 +80,41 @@ class Ranks:
         return (n_better + n_equal / 2) / len(values), len(values)
 
 
+    def correlation_with_later(self, epoch: int) -> float | None:
+        """Estimate the correlation of values at ``epoch`` with those at the latest epoch that enough trials reached.
+
+        It is that of normal scores of the ranks. Trials that went on are a selection of those that reached ``epoch``,
+        so it is corrected for their smaller range (Thorndike's case 2). None while too few trials have both epochs.
+        """
+        here = self._values.get(epoch, {})
+        later = (self._values[e] for e in sorted(self._values, reverse=True) if e > epoch)
+        there = next((values for values in later if len(values.keys() & here.keys()) >= MIN_PAIRS), None)
+        if there is None:
+            return None
+        scores = dict(zip(here, _normal_scores(list(here.values())), strict=True))
+        both = [trial_id for trial_id in there if trial_id in here]
+        early = np.array([scores[trial_id] for trial_id in both])
+        late = _normal_scores([there[trial_id] for trial_id in both])
+        if not early.std() or not late.std():
+            return None
+        r = float(np.corrcoef(early, late)[0, 1])
+        wider = max(1.0, float(np.std(list(scores.values())) / early.std()))
+        return r * wider / math.sqrt(1.0 - r * r + r * r * wider * wider)
+
+
+def _normal_scores(values: list[float]) -> NDArray[np.float64]:
+    """Return the quantiles (n,) of a normal distribution at the ranks of ``values``; equal values have equal ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(ndtri((ranks[place] - 0.5) / len(values)))
+
+
 class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
     """Stops a trial by its rank at the same epoch, and where that is inconclusive by the model of the sampler.
 
     It decides after ``grace`` epochs, twice that, four times and so on. The best eighth continues. The worse half is
-    stopped from :data:`GRACE_EPOCHS` epochs on, once there are :data:`MIN_RANKED` trials. The others continue unless
+    stopped from :data:`GRACE_EPOCHS` epochs on, and earlier where ranks have been seen to predict later ones, once
+    there are :data:`MIN_RANKED` trials. The others continue unless
     the model of configurations and epochs expects more of a new trial; until it knows enough, ``until_known`` decides,
     which sees all results. A trial one of whose epochs was better than all complete trials goes on in any case: a trial
     is worth its best epoch, and only one that is complete can be the best.
@@ -118,11 +155,14 @@ class ModelScheduler(FIFOScheduler):  # type: ignore[misc]
         share_better, n_ranked = self._ranks.reported(trial_id, epoch, value)
         if leads or share_better < PROTECTED:
             return True
-        if epoch >= GRACE_EPOCHS and n_ranked >= MIN_RANKED and share_better >= HOPELESS:
+        if n_ranked >= MIN_RANKED and share_better >= HOPELESS and self._is_predictive(epoch):
             return False
         worth = self._continuation_value(trial_id, epoch, value)
         self._knows = self._knows or worth is not None
         return None if worth is None else worth >= MIN_CONTINUATION_VALUE
+
+    def _is_predictive(self, epoch: int) -> bool:
+        return epoch >= GRACE_EPOCHS or (self._ranks.correlation_with_later(epoch) or 0.0) >= PREDICTIVE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._until_known.on_trial_complete(tune_controller, trial, result)

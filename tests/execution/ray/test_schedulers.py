@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from aifs_tune.config.search import SearchSpec
-from aifs_tune.execution.ray.schedulers import GRACE_EPOCHS, make_scheduler
+from aifs_tune.execution.ray.schedulers import GRACE_EPOCHS, Ranks, make_scheduler
 from aifs_tune.study.trial import Trial
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
@@ -90,10 +91,48 @@ def test_the_best_eighth_continues_and_the_worse_half_stops_whatever_the_model_s
         assert calls == [("between", 4)]
 
 
-def test_the_model_alone_stops_the_worse_half_of_the_first_epochs() -> None:
+def test_the_model_alone_stops_at_first_epochs_of_which_nothing_is_known() -> None:
     for worth, decision in ((0.0, STOP), (0.9, CONTINUE), (None, CONTINUE)):
-        ranks = scheduler(scheduler="aifs", continuation_value=asked(worth)[0])
+        ranks = scheduler(history=HISTORY[:5], scheduler="aifs", continuation_value=asked(worth)[0])
         assert [decide(ranks, 0.0, epoch) for epoch in (1, 2)] == [decision] * 2
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+@pytest.mark.parametrize(
+    ("late", "decision"),
+    [
+        (lambda n: n, STOP),
+        (lambda n: n if n > 9 else -n, STOP),
+        (lambda n: 7 * n % 20, CONTINUE),
+        (lambda n: -n, CONTINUE),
+    ],
+)
+def test_the_worse_half_stops_at_first_epochs_that_predict_the_later_ones(mode, sign, late, decision) -> None:
+    history = [
+        (Trial(n, "complete", {}, 0), [(1, sign * n), (2, sign * late(n)), (4, sign * late(n)), (8, sign * late(n))])
+        for n in range(20)
+    ]
+    answer, calls = asked(9.0)
+    ranks = scheduler(mode, history=history, scheduler="aifs", continuation_value=answer)
+    assert decide(ranks, sign * 8.5, 1, "worse half") == decision
+    assert bool(calls) == (decision == CONTINUE)
+    few = scheduler(mode, history=history[:5], scheduler="aifs", continuation_value=answer)
+    assert decide(few, 0.5 * sign, 1, "one of few") == CONTINUE
+
+
+def test_the_correlation_is_that_of_all_trials_though_only_the_best_go_on() -> None:
+    rng, ranks = np.random.default_rng(0), Ranks("max")
+    for n, (early, other) in enumerate(rng.standard_normal((2000, 2))):
+        ranks.reported(str(n), 1, early)
+        if early > 0.5:
+            ranks.reported(str(n), 4, 0.8 * early + 0.6 * other)
+    assert ranks.correlation_with_later(1) == pytest.approx(0.8, abs=0.06)
+    assert ranks.correlation_with_later(4) is None
+    same = Ranks("max")
+    for n in range(9):
+        same.reported(str(n), 1, 0.5)
+        same.reported(str(n), 2, n)
+    assert same.correlation_with_later(1) is None
 
 
 def test_few_trials_are_not_ranked_but_the_best_of_them_is_protected() -> None:
