@@ -78,7 +78,7 @@ class Axis:
         if self.choices:
             return (self._index(value) + 0.5) / len(self.choices)
         raw = np.log(value) if self.is_log else value
-        return float(np.clip((raw - self._low) / (self._high - self._low), 0.0, 1.0))
+        return min(max(float((raw - self._low) / (self._high - self._low)), 0.0), 1.0)
 
     def _index(self, value: Any) -> int:
         return int(self.distribution.to_internal_repr(value))
