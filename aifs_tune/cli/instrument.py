@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, complete_sweep, print_json
 from aifs_tune.cli.target import find_service, find_target_study
 from aifs_tune.errors import RequestError
@@ -14,6 +17,7 @@ from aifs_tune.study.trial import ToldState
 
 if TYPE_CHECKING:
     from aifs_tune.client.study import RemoteStudy
+    from aifs_tune.config.sweep import SweepSpec
     from aifs_tune.study.study import Study
 
 
@@ -114,6 +118,8 @@ def tell(
     state: ToldState = "complete" if failed is None else "failed"
     if infeasible is not None:
         state = "infeasible"
+    if state == "complete" and (metrics or value is not None):
+        _check_result(metrics or {opened.spec.objective.metric: value}, opened.spec, typed=set(metrics))
     told = opened.tell(trial, metrics or value, state=state, reason=failed or infeasible)
     print_json(told.to_json())
 
@@ -128,6 +134,21 @@ def recommend(study: StudyArgument, storage: StorageOption = None, as_json: Json
     if found.recommended is not None:
         value = f"expected value {found.expected_value:.4g}"
         typer.echo(f"Recommended: trial {found.recommended}, {value}. See: aifs-tune trials {study}")
+
+
+def _check_result(metrics: Mapping[str, float | None], spec: SweepSpec, typed: set[str]) -> None:
+    """Refuse a result that would fail its trial for good: without an objective or limit, or not a number."""
+    needed = list(dict.fromkeys([o.metric for o in spec.objectives] + [limit.metric for limit in spec.limits]))
+    for name in needed if typed else list(metrics):
+        value = metrics.get(name)
+        if value is not None and math.isfinite(value):
+            continue
+        others = [other for other in metrics if other not in needed]
+        near = next((f" ({other}: did you mean {name}?)" for other in others if did_you_mean(other, [name])), "")
+        text = f"no value for {name}{near}" if value is None else f"{value} is not a result for {name}"
+        raise RequestError(
+            f"tell: {text}; allowed: a finite number for each of {', '.join(needed)}; or --failed REASON"
+        )
 
 
 def _metrics(given: list[str] | None) -> dict[str, float | None]:

@@ -339,7 +339,7 @@ class RemoteStudy:
         from aifs_tune.config.loading import parse_sweep
 
         asked = self._description
-        keys = ("description", "space", "constraints", "objective", "trade_off")
+        keys = ("description", "space", "constraints", "mixtures", "exclude", "limits", "objective", "trade_off")
         search = {**asked["search"], "scheduler": "none"}
         return parse_sweep({"name": "elsewhere", **{part: asked[part] for part in keys}, "search": search})
 

@@ -29,9 +29,9 @@ MixtureTotals: TypeAlias = Sequence[tuple[Sequence[str], float]]
 DescriptorTables: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
 """For each choice with descriptors, the numbers of its values by name of the descriptor."""
 
-DESCRIBED = 0.7
-"""Share of the mean squared distance of two choices that is due to their descriptors; the rest is the same for all
-pairs, as descriptors are never all that matters."""
+LEFT_OPEN = 0.1
+"""Squared distance of two choices with equal descriptors, in mean squared distances of all choices, for equal length
+scales; descriptors are never all that matters."""
 MAX_CORRELATION = 0.7
 """Absolute correlation with an earlier descriptor from which one is left out."""
 
@@ -132,7 +132,7 @@ class Encoding:
             Axis(distributions[name], is_ordered=name in ordered, descriptors=tables.get(name)) for name in self.names
         ]
         self._simplexes = [self._simplex(names, total, distributions) for names, total in mixtures]
-        self.columns = np.repeat(np.arange(len(self.axes)), [axis.n_features for axis in self.axes]).astype(np.int64)
+        self.columns = self._columns()
         self._first = np.concatenate([[0], np.cumsum([axis.n_features for axis in self.axes])]).astype(int)
         self._conditions: list[tuple[int, list[tuple[int, Array]]]] = []
         self._never: list[int] = []
@@ -140,6 +140,21 @@ class Encoding:
         for name, parents in (conditions or {}).items():
             if name in self.names:
                 self._add_condition(name, parents, distributions)
+
+    def _columns(self) -> NDArray[np.int64]:
+        """Return the index of the length scale of each column of the features.
+
+        A parameter has one, and a choice with descriptors another one for what its descriptors leave open.
+        """
+        found, n_scales = [], len(self.axes)
+        for j, axis in enumerate(self.axes):
+            n_described = axis.n_features - len(axis.choices) if axis.is_nominal else 1
+            if n_described in (0, axis.n_features):
+                found += [j] * axis.n_features
+            else:
+                found += [j] * n_described + [n_scales] * len(axis.choices)
+                n_scales += 1
+        return np.array(found, dtype=np.int64)
 
     def _simplex(self, names: Sequence[str], total: float, distributions: Mapping[str, BaseDistribution]) -> Simplex:
         columns = [self.names.index(name) for name in names if name in self.names]
@@ -232,8 +247,8 @@ class Encoding:
 def _choice_features(n: int, descriptors: Array | None) -> Array:
     """Return the features (n, c) of ``n`` choices with ``descriptors`` (n, k), if any.
 
-    Two choices are 1 apart in the root mean square. Descriptors are standardised; constant ones, and ones that are
-    correlated with an earlier one, are left out.
+    By their descriptors two choices are 1 apart in the root mean square. Descriptors are standardised; constant ones,
+    and ones that are correlated with an earlier one, are left out.
     """
     one_hot: Array = np.sqrt(0.5) * np.eye(n)
     if descriptors is None:
@@ -248,7 +263,7 @@ def _choice_features(n: int, descriptors: Array | None) -> Array:
     if not kept:
         return one_hot
     described = np.stack(kept, axis=1) / np.sqrt(2 * len(kept) * n / (n - 1))
-    return np.hstack([np.sqrt(DESCRIBED) * described, np.sqrt(1 - DESCRIBED) * one_hot])
+    return np.hstack([described, np.sqrt(LEFT_OPEN) * one_hot])
 
 
 def key_of(unit_point: Array) -> bytes:

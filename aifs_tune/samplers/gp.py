@@ -24,7 +24,7 @@ JITTER = 1e-8
 SCALE_PRIOR = (float(np.log(0.6)), 0.8)
 """Mean and standard deviation of the log length scale; half the log number of parameters is added to the mean."""
 LEVEL_PRIOR = (0.0, 1.0)
-NOISE_PRIOR = (float(np.log(1e-2)), 1.5)
+NOISE_PRIOR = (float(np.log(1e-3)), 2.0)
 """Means and standard deviations of the log variances of the process and of the noise; values have variance 1."""
 ITERATIONS = 60
 BURN_IN, THINNING = 5, 3

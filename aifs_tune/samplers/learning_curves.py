@@ -142,7 +142,7 @@ class CurveModel:
         self.encoding, self.source_models = encoding, source_models
         self._last_epoch = last_epoch
         self._sign = 1.0 if larger_is_better else -1.0
-        self._prior = Prior.of(len(encoding))
+        self._prior = Prior.of(int(encoding.columns.max()) + 1)
         self._seen: dict[int, tuple[FrozenTrial, Array, LearningCurve | None]] = {}
         self._keys: dict[int, bytes] = {}
 

@@ -162,7 +162,7 @@ class _Dehb(_Budgets):
 
     def _tell(self, job: _Job, loss: float, epochs: int) -> None:
         self._library.tell(job.info, {"fitness": loss, "cost": float(epochs)})
-        self._library.clean_inactive_brackets()  # As its own run() does: they slow it down.
+        self._library._clean_inactive_brackets()  # As its own run() does: they slow it down.
 
 
 def make_dehb(table: CurveTable, seed: int, workers: int) -> Method:
@@ -171,7 +171,7 @@ def make_dehb(table: CurveTable, seed: int, workers: int) -> Method:
     from dehb import DEHB
 
     class QuietDEHB(DEHB):
-        def _setup_logger(self, kwargs: dict[str, Any]) -> None:
+        def _setup_logger(self, resume: bool, kwargs: dict[str, Any]) -> None:
             """Neither prints nor writes a file."""
             self.output_path, self.logger = Path(kwargs["output_path"]), logging.Logger("dehb", logging.CRITICAL)
 

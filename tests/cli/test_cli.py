@@ -139,6 +139,26 @@ def test_other_wrong_requests_on_a_study(lab, run):
         assert said in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--metric", "scor=3"],
+            "tell: no value for score (scor: did you mean score?); allowed: a finite number for each",
+        ),
+        (["--metric", "other=3"], "tell: no value for score; allowed: a finite number for each of score; or --failed"),
+        (["nan"], "tell: nan is not a result for score"),
+        (["--metric", "score=inf", "--metric", "other=3"], "tell: inf is not a result for score"),
+    ],
+)
+def test_a_mistyped_result_does_not_fail_its_trial(run, lab, words, said):
+    trial = str(run("ask", "lab").json["trial"])
+    ran = run("tell", "lab", trial, *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert run("tell", "lab", trial, "0.5", "--metric", "other=3").json["state"] == "complete"
+
+
 def test_an_unfinished_study_has_no_best(run, space, tmp_path):
     open_study("new", space=space, storage=f"sqlite:///{tmp_path}/aifs_tune.db")
     ran = run("best", "new")

@@ -79,7 +79,6 @@ class Ranks:
         n_equal = sum(other == own for other in values.values()) - 1
         return (n_better + n_equal / 2) / len(values), len(values)
 
-
     def correlation_with_later(self, epoch: int) -> float | None:
         """Estimate the correlation of values at ``epoch`` with those at the latest epoch that enough trials reached.
 
