@@ -83,9 +83,13 @@ class MultiObjectiveModel:
     def _kernels(self) -> list[tuple[tuple[SingleFidelityPosterior, ...], UndominatedSpace]]:
         """For each kernel that was sampled, the posterior of each objective, and the space above the posterior means of
         measured and running trials."""
-        known = np.concatenate([self._x[self._feasible], self.encoding.features(self.measured.running)])
-        kernels = zip(*(model.pending_posteriors for model in self._models), strict=True)
-        return [(each, UndominatedSpace.above(np.stack([p.mean(known) for p in each], axis=1))) for each in kernels]
+        known = np.concatenate([self._x, self.encoding.features(self.measured.running)])
+        counts = np.append(self._feasible, np.arange(len(self._x), len(known)))
+        found = []
+        for posteriors in zip(*(model.pending_posteriors for model in self._models), strict=True):
+            values = np.stack([each.mean(known) for each in posteriors], axis=1)
+            found.append((posteriors, UndominatedSpace.above(values[counts], reference_point(values))))
+        return found
 
 
 def non_dominated(values: Array) -> NDArray[np.int64]:
@@ -102,8 +106,12 @@ def _spread(front: Array, n: int) -> NDArray[np.int64]:
     return np.asarray(order[np.unique(np.linspace(0, len(order) - 1, n).round().astype(int))])
 
 
-def reference_point(values: Array, front: Array) -> Array:
-    """Return a point (m,) below the ``front`` (k, m) of ``values`` (n, m), above which hypervolume counts."""
+def reference_point(values: Array) -> Array:
+    """Return a point (m,) below the Pareto front of ``values`` (n, m), above which hypervolume counts.
+
+    ``values`` are those of infeasible configurations too: the feasible ones that are known may be a small part of all.
+    """
+    front = values[non_dominated(values)]
     of = front if len(front) > 1 else values
     low, high = of.min(0), of.max(0)
     return np.asarray(low - MARGIN * np.maximum(high - low, 1e-3))
@@ -139,11 +147,11 @@ class UndominatedSpace:
     upper: Array
 
     @staticmethod
-    def above(values: Array) -> UndominatedSpace:
-        """Return the space that no row of ``values`` (n, m), larger ones better, dominates."""
+    def above(values: Array, reference: Array) -> UndominatedSpace:
+        """Return the space above ``reference`` (m,) that no row of ``values`` (n, m), larger ones better, dominates."""
         front = values[non_dominated(values)]
         front = front[_spread(front, max(4, int(MAX_BOXES ** (1.0 / (values.shape[1] - 1)))))]
-        return UndominatedSpace(*undominated_boxes(front, reference_point(values, front)))
+        return UndominatedSpace(*undominated_boxes(front, reference))
 
     def expected_improvement(self, mean: Array, sd: Array) -> Array:
         """Compute the expected hypervolume improvement (c,) of independent normal values with ``mean`` and ``sd``
