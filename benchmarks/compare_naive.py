@@ -4,7 +4,8 @@
 
 DATA has train/ and val/ with one folder a class. NAIVE_SWEEP.py is a script that takes
 ``DATA --trials N --epochs E --size PX --workers W`` and prints one JSON object with ``wall_s``. Wall seconds
-are those of the whole command, process start included. Each repeat runs both, in turn; medians are compared.
+are those of the whole command, process start included. Each repeat runs both, in turn, with another seed of the search;
+medians are compared.
 Our cache of decoded images is emptied before each run. Ours runs twice: every trial to its last epoch, as theirs;
 and with early stopping, where the seconds count until a trial has reached the best ``val_loss`` of theirs.
 """
@@ -85,12 +86,15 @@ def main() -> None:
     walls: dict[str, list[float]] = {"naive": [], "ours": [], "ours, stopping early": []}
     best: dict[str, list[float]] = {who: [] for who in walls}
     reached: list[float | None] = []
-    for _ in range(args.repeats):
+    for repeat in range(args.repeats):
         for who, command in zip(walls, (naive, ours, early), strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 url = f"sqlite:///{folder}/lab.db"
                 began = datetime.now(UTC)
-                wall_s, answer = timed(command if who == "naive" else [*command, "--storage", url], folder)
+                wall_s, answer = timed(
+                    command if who == "naive" else [*command, "--set", f"search.seed={repeat}", "--storage", url],
+                    folder,
+                )
                 walls[who].append(wall_s)
                 best[who].append(answer["best_val_loss"] if who == "naive" else answer["value"])
                 if command is early:
