@@ -114,12 +114,19 @@ def tell(
     opened = find_target_study(study, storage)
     metrics = _metrics(metric)
     if metrics and value is not None:
-        metrics.setdefault(opened.spec.objective.metric, value)
+        objective = opened.spec.objective.metric
+        if metrics.setdefault(objective, value) != value:
+            raise RequestError(f"tell: {value:g} and --metric {objective}={metrics[objective]:g}; allowed: one value")
     state: ToldState = "complete" if failed is None else "failed"
     if infeasible is not None:
         state = "infeasible"
     if state == "complete" and (metrics or value is not None):
         _check_result(metrics or {opened.spec.objective.metric: value}, opened.spec, typed=set(metrics))
+    elif state == "complete" and opened.trial(trial).state == "running" and not opened.curve(trial):
+        raise RequestError(
+            f"tell: no value, and nothing was reported for trial {trial}; allowed: a value, --metric NAME=VALUE, "
+            "--failed REASON or --infeasible REASON"
+        )
     told = opened.tell(trial, metrics or value, state=state, reason=failed or infeasible)
     print_json(told.to_json())
 
@@ -155,6 +162,8 @@ def _metrics(given: list[str] | None) -> dict[str, float | None]:
     metrics: dict[str, float | None] = {}
     for entry in given or []:
         name, _, text = entry.partition("=")
+        if name.strip() in metrics:
+            raise RequestError(f"--metric: {name.strip()} is given twice; allowed: each metric once")
         try:
             metrics[name.strip()] = float(text)
         except ValueError:

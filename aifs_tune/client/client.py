@@ -161,7 +161,7 @@ class Client:
         limits: Sequence[str] = (),
         initial: Mapping[str, Any] | None = None,
         replicates: int = 1,
-        shared: Sequence[str] = (),
+        shared: str | Sequence[str] = (),
         cost: str | None = None,
         budget: float | None = None,
     ) -> RemoteStudy:

@@ -39,6 +39,9 @@ def read_descriptors(space: Mapping[str, Any], source: str = "sweep") -> dict[st
     return read
 
 
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
+
 class _Problem(Exception):
     def __init__(self, text: str, allowed: str) -> None:
         super().__init__(text)
@@ -49,7 +52,8 @@ def _of_choices(choices: Any, file: Path) -> dict[str, list[float]]:
     header, *rows = _rows(file)
     names = [name.strip() for name in header[1:]]
     if not names or not all(names) or len(set(names)) < len(names):
-        text = f"the first row of {file} is {brief(', '.join(header))}"
+        other = next((f", separated by {word}?" for sign, word in _SEPARATORS.items() if sign in "".join(header)), "")
+        text = f"the first row of {file} is {brief(', '.join(header))}{other}"
         raise _Problem(text, "a name for the column of choices and a different name for each descriptor")
     found: dict[str, list[float]] = {name: [] for name in names}
     for choice in choices if isinstance(choices, Sequence) else ():
@@ -82,14 +86,16 @@ def _is_choice(cell: str, choice: Scalar) -> bool:
     if isinstance(choice, int | float) and not isinstance(choice, bool):
         value = _number(text)
         return value is not None and is_same(value, float(choice))
-    return text == (choice if isinstance(choice, str) else show(choice))
+    return text == choice if isinstance(choice, str) else text.lower() == show(choice)
 
 
 def _rows(file: Path) -> list[list[str]]:
     allowed = "a CSV file in UTF-8, with the choices in its first column and names in its first row"
     try:
+        if not file.exists():
+            raise _Problem(f"there is no file {file}" + ("" if file.is_absolute() else f" in {Path.cwd()}"), allowed)
         if not file.is_file():
-            raise _Problem(f"there is no file {file}", allowed)
+            raise _Problem(f"{file} is not a file", allowed)
         if file.stat().st_size > MAX_FILE_BYTES:
             raise _Problem(f"{file} has {file.stat().st_size:,} bytes", f"at most {MAX_FILE_BYTES:,} bytes")
         rows = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines(), strict=True))

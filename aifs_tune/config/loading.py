@@ -308,7 +308,7 @@ def spec_document(
     limits: Sequence[str] = (),
     initial: Mapping[str, Any] | None = None,
     replicates: int = 1,
-    shared: Sequence[str] = (),
+    shared: str | Sequence[str] = (),
     cost: str | None = None,
     budget: float | None = None,
 ) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def spec_document(
     chosen = {} if sampler is None else {"sampler": sampler}
     designed = {} if initial is None else {"initial": dict(initial)}
     priced = {name: value for name, value in (("cost", cost), ("budget", budget)) if value is not None}
-    batched = {"shared": list(shared)} if shared else {}
+    batched = {"shared": [shared] if isinstance(shared, str) else list(shared)} if shared else {}
     return {
         "space": read_descriptors(space),
         "constraints": list(constraints),

@@ -252,9 +252,12 @@ class AifsSampler(BaseSampler):
         return self._first_new(encoding, propose(model, known, theta, encoding, weigh, rng), taken, rng)
 
     def _shared_params(self, trials: Sequence[FrozenTrial], *, besides: int) -> dict[str, Any]:
-        """Return the values of the shared parameters in the trial that began last of those that run."""
-        running = [t.params for t in trials if t.state == TrialState.RUNNING and t.params and t.number != besides]
-        return {n: value for n, value in running[-1].items() if n in self._shared} if running else {}
+        """Return the values of the shared parameters in the trials that run, the latest one that has each."""
+        found: dict[str, Any] = {}
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and trial.number != besides:
+                found |= {name: value for name, value in trial.params.items() if name in self._shared}
+        return found
 
     def _weigh(self, encoding: Encoding, trials: Sequence[FrozenTrial], n_reported: int) -> Weigh:
         """Return a function that adds the user's prior and the costs to log scores."""

@@ -32,6 +32,8 @@ DescriptorTables: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
 LEFT_OPEN = 0.1
 """Squared distance of two choices with equal descriptors, in mean squared distances of all choices, for equal length
 scales; descriptors are never all that matters."""
+MIN_RANGE = 1e-9
+"""Range of a descriptor, as a fraction of its largest value, below which it counts as constant."""
 MAX_CORRELATION = 0.7
 """Absolute correlation with an earlier descriptor from which one is left out."""
 
@@ -255,8 +257,9 @@ def _choice_features(n: int, descriptors: Array | None) -> Array:
         return one_hot
     kept: list[Array] = []
     for column in descriptors.T:
-        scaled = column - column.mean()
-        if scaled.any():
+        scaled = column / (np.abs(column).max() or 1.0)
+        scaled = scaled - scaled.mean()
+        if np.ptp(scaled) > MIN_RANGE:
             scaled = scaled / np.sqrt(np.mean(scaled**2))
             if all(abs(np.mean(scaled * other)) < MAX_CORRELATION for other in kept):
                 kept.append(scaled)

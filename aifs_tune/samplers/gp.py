@@ -8,6 +8,8 @@ parameters: Hvarfner et al., Vanilla Bayesian Optimization Performs Great in Hig
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,6 +34,8 @@ BURN_IN, THINNING = 5, 3
 OFFSETS = (0.1, 1.0, 1000.0)
 """Added to the distance before the logarithm, as fractions of the range: the first makes the transform logarithmic, the
 last all but linear."""
+MAX_EXPONENT = 500
+"""Exponent of 2 up to which values are used as they are."""
 MAX_COMPARED = 60
 """Maximum number of values by which transforms are compared; of more, the best half of these and a sample of the others
 are used."""
@@ -227,6 +231,8 @@ class OutputWarp:
     offset: float
     mean: float
     sd: float
+    unit: float = 1.0
+    """Power of 2 by which values are divided first, where they are too large to be added."""
 
     @staticmethod
     def of(values: Array, relative_offset: float = OFFSETS[0]) -> OutputWarp:
@@ -235,24 +241,28 @@ class OutputWarp:
         ``low`` is as far below the lower quartile as the maximum is above it, at least the minimum. So a few very bad
         values do not make all others look equal.
         """
+        unit = 2.0 ** max(0, math.frexp(float(np.abs(values).max()))[1] - MAX_EXPONENT)
+        values = values / unit
         quartile, high = float(np.quantile(values, 0.25)), float(values.max())
         low = max(float(values.min()), 2.0 * quartile - high)
         offset = relative_offset * (high - low) or 1.0
         bent = np.log(np.maximum(values - low, 0.0) + offset)
-        return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0)
+        return OutputWarp(low, offset, float(bent.mean()), float(bent.std()) or 1.0, unit)
 
     def __call__(self, values: Array) -> Array:
         """Transform values."""
-        return np.asarray((np.log(np.maximum(values - self.low, 0.0) + self.offset) - self.mean) / self.sd)
+        above = np.maximum(values / self.unit - self.low, 0.0)
+        return np.asarray((np.log(above + self.offset) - self.mean) / self.sd)
 
     def log_slope(self, values: Array) -> Array:
         """Return the log of the derivative at ``values``, which are above ``low``."""
-        return np.asarray(-np.log(values - self.low + self.offset) - np.log(self.sd))
+        return np.asarray(-np.log(values / self.unit - self.low + self.offset) - np.log(self.sd))
 
     def inverse(self, warped: Array | float) -> Array:
         """Return the values that transform to ``warped``, none below ``low``."""
         bent = np.minimum(np.asarray(warped, dtype=float) * self.sd + self.mean, 600.0)
-        return np.asarray(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low)
+        largest = sys.float_info.max / self.unit
+        return self.unit * np.clip(np.maximum(np.exp(bent) - self.offset, 0.0) + self.low, -largest, largest)
 
 
 def choose_warp(columns: NDArray[np.int64], x: Array, values: Array, prior: SingleFidelityPrior) -> OutputWarp:
@@ -287,5 +297,5 @@ def _predictive_density(
     variance = 1.0 / np.diag(inverse)
     off = (inverse @ y) * variance
     density = -0.5 * (off * off / variance + np.log(variance))
-    counts = values > warp.low
+    counts = values / warp.unit > warp.low
     return float(np.sum(density[counts] + warp.log_slope(values[counts])))

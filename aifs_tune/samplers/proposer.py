@@ -78,7 +78,7 @@ class Proposer:
         store = partial(study._storage.set_trial_system_attr, trial._trial_id, KERNEL)
         known = model.known(study._get_trials(deepcopy=False, use_cache=True))
         rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
-        return continuation_value(model, known, reported, store, rng, allows=self._spec.allows)
+        return continuation_value(model, known, reported, store, rng, allows=self._allows)
 
     @single_blas_thread()
     def best_and_gain(self, study: optuna.Study) -> tuple[float, int, float] | None:
@@ -96,7 +96,7 @@ class Proposer:
             return None
         number = int(single_fidelity.measured.numbers[single_fidelity.best])
         rng = np.random.default_rng([self._spec.search.seed, len(trials)])
-        unit_points = propose_single_fidelity(single_fidelity, single_fidelity.encoding, rng, allows=self._spec.allows)[
+        unit_points = propose_single_fidelity(single_fidelity, single_fidelity.encoding, rng, allows=self._allows)[
             :N_GAIN_CANDIDATES
         ]
         gain = float(single_fidelity.expected_gain(unit_points).max()) if len(unit_points) else 0.0
@@ -155,6 +155,18 @@ class Proposer:
         }
 
     @cached_property
+    def _fixed(self) -> dict[str, Scalar]:
+        """Parameters with one value in all configurations, which samplers leave out."""
+        return {name: p.value for name, p in self._spec.space.items() if p.type == "fixed" and not p.when}
+
+    def _allows(self, params: Mapping[str, Scalar]) -> bool:
+        return self._spec.allows({**self._fixed, **params})
+
+    def _cost_of(self, params: Mapping[str, Scalar]) -> float:
+        assert self._spec.search.cost is not None
+        return self._spec.search.cost.value({**self._fixed, **params})
+
+    @cached_property
     def _aifs(self) -> AifsSampler:
         return AifsSampler(
             seed=self._spec.search.seed,
@@ -164,15 +176,13 @@ class Proposer:
             user_prior={
                 name: p.prior for name, p in self._spec.space.items() if p.type != "fixed" and p.prior is not None
             },
-            allows=self._spec.allows if self._spec.constraints or self._spec.exclude else None,
+            allows=self._allows if self._spec.constraints or self._spec.exclude else None,
             ordered=self._search_space.ordered,
             mixtures=self._search_space.mixtures,
             descriptors=self._search_space.descriptors,
             n_startup_trials=None if self._spec.search.initial is None else 0,
             shared=self._spec.search.shared,
-            costs=None
-            if self._spec.search.cost is None
-            else Costs(self._spec.search.cost.value, self._spec.search.budget),
+            costs=None if self._spec.search.cost is None else Costs(self._cost_of, self._spec.search.budget),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,8 +244,9 @@ class SingleFidelityModel:
         for posterior in self.pending_posteriors:
             mean, variance = posterior.gain(x, self.x[self.best])
             reached = self.warp.inverse(here + mean[:, None] + np.sqrt(variance)[:, None] * z)
-            total += np.maximum(reached - self.warp.inverse(here), 0.0).mean(1)
-        return np.asarray(total / len(self.pending_posteriors) * np.exp(self.log_chance(x)))
+            total += np.maximum(reached / self.warp.unit - self.warp.inverse(here) / self.warp.unit, 0.0).mean(1)
+        gain = total / len(self.pending_posteriors) * np.exp(self.log_chance(x))
+        return np.asarray(self.warp.unit * np.minimum(gain, sys.float_info.max / self.warp.unit))
 
 
 def adjusted(score: Array, x: Array, encoding: Encoding, measured: Measured, measured_x: Array, scales: Array) -> Array:

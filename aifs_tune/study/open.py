@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import optuna
@@ -31,6 +32,8 @@ _OTHER = {
     "cross_validation": "another cross-validation",
     "trainer": "another trainer",
     "data": "other data",
+    "search.shared": "other parameters that a batch shares",
+    "search.cost": "another cost",
 }
 """Parts of a sweep file that a study keeps for good, and what a message says where one differs."""
 
@@ -51,7 +54,7 @@ def open_study(
     limits: Sequence[str] = (),
     initial: Mapping[str, Any] | None = None,
     replicates: int = 1,
-    shared: Sequence[str] = (),
+    shared: str | Sequence[str] = (),
     cost: str | None = None,
     budget: float | None = None,
     warm_start: str | Sequence[str] = (),
@@ -59,7 +62,8 @@ def open_study(
     """Start or continue a study without a trainer: an instrument, a simulation or a person measures.
 
     A new study begins with the space's default configuration, if every parameter has a default. An existing one must
-    have the same space, objectives, constraints, mixtures and limits.
+    have the same space, objectives, constraints, mixtures, limits, shared parameters and cost; its sampler, seed and
+    budget may change.
 
     Parameters
     ----------
@@ -102,7 +106,8 @@ def open_study(
         Cost or duration of a configuration, as an expression over parameters such as ``"1 + hold / 60"``; the search
         then looks for the largest expected improvement per cost. Default: all configurations cost the same.
     budget
-        Expected total cost of the study, above 0; the nearer its end, the less cost matters. Default: no end.
+        Expected total cost of the study, above 0; the nearer its end, the less cost matters. Default: no end, or
+        that of the existing study.
     warm_start
         Name or names of earlier studies in the same storage that a new study learns from, or ``"auto"`` for those
         that are similar. Default: none.
@@ -119,7 +124,8 @@ def open_study(
     NotFoundError
         If a study of ``warm_start`` does not exist or has no complete trial.
     ConflictError
-        If the study exists with another space, objective, constraint, mixture or limit, or began with other studies.
+        If the study exists with another space, objective, constraint, mixture, limit, shared parameter or cost, or
+        began with other studies.
 
     Examples
     --------
@@ -229,11 +235,14 @@ def start_study(
         return _create(storage, spec, stored, with_default)
     study = get_study(storage, stored)
     for part, differs in _OTHER.items():
-        if getattr(study.spec, part) != getattr(spec, part):
+        if attrgetter(part)(study.spec) != attrgetter(part)(spec):
             raise ConflictError(
                 f"study {stored!r} exists in {storage.shown} with {differs}; "
                 f"choose another name with --study, or continue it with: aifs-tune resume {stored}"
             )
+    if spec.search.budget is None and study.spec.search.budget is not None:
+        search = spec.search.model_copy(update={"budget": study.spec.search.budget})
+        spec = spec.model_copy(update={"search": search})
     if study.spec != spec:
         study.replace_spec(spec)
     return study

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+from aifs_tune._util.scalars import brief
 from aifs_tune.config.sweep import Objective
 from aifs_tune.errors import RequestError
 from aifs_tune.space.outcome_limits import Limit
@@ -56,7 +59,7 @@ def result_of(
     Raises
     ------
     RequestError
-        If ``told`` is one number and there are several objectives or limits.
+        If ``told`` is one number and there are several objectives or limits, or if a value is not a number.
     """
     if state == "infeasible":
         metrics = told if isinstance(told, Mapping) else {}
@@ -120,6 +123,17 @@ def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Obje
     return values
 
 
+def _check_number(trial: Trial, name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str | bytes):
+        with suppress(TypeError, ValueError, OverflowError):
+            float(value)
+            return
+    allowed = f"a number up to 1e308, or None for no value of {name}"
+    raise RequestError(f"trial {trial.number}: {brief(value)} is not a value of {name}; allowed: {allowed}")
+
+
 def _metrics_of(
     trial: Trial,
     told: float | Mapping[str, float | None] | None,
@@ -128,7 +142,11 @@ def _metrics_of(
     limits: Sequence[Limit],
 ) -> Mapping[str, float | None]:
     if isinstance(told, Mapping):
+        for name, value in told.items():
+            _check_number(trial, name, value)
         return told
+    if told is not None:
+        _check_number(trial, objectives[0].metric, told)
     if told is None:
         best = best_of(curve, objectives[0])
         return best.metrics if best else trial.metrics

@@ -63,6 +63,10 @@ def transactional(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenat
     return transacted
 
 
+MAX_BATCH = 1000
+"""Maximum number of trials that are asked for at once."""
+
+
 class Study:
     """Trials of one optimisation problem, kept in a storage.
 
@@ -178,7 +182,7 @@ class Study:
         Parameters
         ----------
         n_trials
-            Number of trials.
+            Number of trials, from 1 to 1,000.
         labels
             Names of the samples, one for each trial. Default: none.
         owner, lease_s
@@ -192,7 +196,7 @@ class Study:
         Raises
         ------
         RequestError
-            If there is not one label for each trial, or as :meth:`ask`.
+            If ``n_trials`` is out of range, there is not one label for each trial, or as :meth:`ask`.
 
         Examples
         --------
@@ -200,6 +204,8 @@ class Study:
         >>> [trial.number for trial in study.ask_batch(3)]
         [0, 1, 2]
         """
+        if not isinstance(n_trials, int) or isinstance(n_trials, bool) or not 1 <= n_trials <= MAX_BATCH:
+            raise RequestError(f"n_trials: {n_trials!r} is not a number of trials; allowed: 1 to {MAX_BATCH}")
         named: Sequence[str | None] = labels or [None] * n_trials
         if len(named) != n_trials:
             raise RequestError(f"labels: {len(labels)} for {n_trials} trials; allowed: one for each, or none")

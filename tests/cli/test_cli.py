@@ -149,6 +149,9 @@ def test_other_wrong_requests_on_a_study(lab, run):
         (["--metric", "other=3"], "tell: no value for score; allowed: a finite number for each of score; or --failed"),
         (["nan"], "tell: nan is not a result for score"),
         (["--metric", "score=inf", "--metric", "other=3"], "tell: inf is not a result for score"),
+        ([], "tell: no value, and nothing was reported for trial"),
+        (["0.5", "--metric", "score=0.7"], "tell: 0.5 and --metric score=0.7; allowed: one value"),
+        (["--metric", "score=1", "--metric", "score=2"], "--metric: score is given twice"),
     ],
 )
 def test_a_mistyped_result_does_not_fail_its_trial(run, lab, words, said):

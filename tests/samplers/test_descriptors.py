@@ -95,7 +95,10 @@ def test_a_file_is_read_into_the_sweep(tmp_path):
         ("name,smiles\nDMAc,CC\nwater,O\n3,C\n", "'CC' in column smiles, row 'DMAc', of .* is not a number"),
         ("name,p\nDMAc,nan\nwater,1\n3,2\n", "'nan' in column p, .* is not a number"),
         ("name,p\nDMAc,6,4\nwater,1\n3,2\n", "row 'DMAc' of .* has 3 cells and the first row 2; allowed: as many"),
-        ("name;p\nDMAc;1\n", "the first row of .* is 'name;p'; allowed: a name for the column of choices and a"),
+        (
+            "name;p\nDMAc;1\n",
+            r"the first row of .* is 'name;p', separated by semicolons\?; allowed: a name",
+        ),
         ("name,p,p\nDMAc,1,2\n", "the first row of .* is 'name, p, p'; allowed"),
         ("", "solvents.csv is empty; allowed: a CSV file in UTF-8"),
         ("name,p\nDMAc,1\nwater,1\n3,1\n", "space.solvent.descriptors: no descriptor differs between choices"),
@@ -127,3 +130,24 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
 def test_numbers_that_do_not_fit_are_refused(options, message):
     with pytest.raises(SweepFileError, match=message):
         encoding_of(**options)
+
+
+def test_a_file_is_looked_for_where_one_works_and_must_be_a_file(tmp_path):
+    space = {"dry": {"type": "choice", "choices": [True, False], "descriptors": "flags.csv"}}
+    with pytest.raises(SweepFileError, match=r"there is no file flags.csv in /"):
+        open_study("a", space=space, storage=f"sqlite:///{tmp_path}/a.db")
+    space["dry"]["descriptors"] = str(tmp_path)
+    with pytest.raises(SweepFileError, match="is not a file"):
+        open_study("a", space=space, storage=f"sqlite:///{tmp_path}/a.db")
+    (tmp_path / "flags.csv").write_text("dry,p\nTrue,1\nFALSE,2\n")
+    space["dry"]["descriptors"] = tmp_path / "flags.csv"
+    opened = open_study("a", space=space, storage=f"sqlite:///{tmp_path}/a.db")
+    assert opened.spec.space["dry"].descriptors == {"p": (1.0, 2.0)}
+
+
+def test_descriptors_of_any_size_give_finite_features():
+    for smallest in (1e-300, 5e-324, 1e150):
+        values = [smallest * i * i for i in range(16)]
+        encoding = encoding_of(descriptors={"p": values})
+        with np.errstate(all="raise", under="ignore"):
+            assert np.isfinite(encoding.features(np.linspace(0.01, 0.99, 7)[:, None])).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
@@ -224,3 +226,24 @@ def test_trials_are_read_with_what_they_exceed():
     assert np.array_equal(read.excess[:2, 0], [-0.5, 0.5])
     assert np.isnan(read.excess[2, 0])
     assert len(read.running) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e155, 1.7e308])
+def test_values_of_any_size_are_searched_alike(scale):
+    def loop(factor: float) -> tuple[list[float], float]:
+        study = optuna.create_study(sampler=AifsSampler(seed=0), direction="maximize")
+        study.optimize(lambda t: factor * (1 - 2 * abs(t.suggest_float("x", 0, 1) - 0.3)), n_trials=16)
+        return [trial.params["x"] for trial in study.trials], study.best_params["x"]
+
+    found, best = loop(scale)
+    assert found[:10] == pytest.approx(loop(1.0)[0][:10])
+    assert best == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_gain_of_values_near_the_largest_number_is_finite():
+    encoding, one = Encoding(SPACE), measured()
+    huge = replace(one, values=one.values / np.abs(one.values).max() * 1.7e308)
+    model = SingleFidelityModel(encoding, huge)
+    gain = model.expected_gain(encoding.spread(np.random.default_rng(0).random((40, 3))))
+    assert np.isfinite(gain).all()
+    assert np.isfinite(model.warp.inverse(model.means)).all()

@@ -9,7 +9,7 @@ import pytest
 
 from aifs_tune import open_study
 from aifs_tune.config.loading import parse_sweep
-from aifs_tune.errors import SweepFileError
+from aifs_tune.errors import ConflictError, RequestError, SweepFileError
 
 FURNACE = {
     "temperature": {"type": "float", "low": 600, "high": 1400},
@@ -109,3 +109,54 @@ def test_a_sweep_has_no_batches():
     sweep = {"name": "s", "trainer": "lab:grow", "space": FURNACE, "search": {"shared": ["hold"]}}
     with pytest.raises(SweepFileError, match=r"search.shared: the trials of a sweep start one by one"):
         parse_sweep(sweep)
+
+
+def test_a_value_that_some_trials_lack_is_shared_by_the_others(url):
+    space = {
+        "heated": {"type": "choice", "choices": [True, False]},
+        "power": {"type": "float", "low": 0, "high": 1, "when": {"heated": True}},
+        "x": {"type": "float", "low": 0, "high": 1},
+    }
+    batch = open_study("lamp", space=space, storage=url, shared="power").ask_batch(10)
+    powers = [trial.params["power"] for trial in batch if "power" in trial.params]
+    assert 1 < len(powers) < 10
+    assert len(set(powers)) == 1
+
+
+def test_costs_and_constraints_may_use_fixed_parameters(url):
+    space = {"a": {"type": "float", "low": 0, "high": 1}, "k": {"type": "fixed", "value": 3}}
+    study = open_study("fixed", space=space, storage=url, cost="k + a", constraints=["a * k <= 1.5"])
+    for _ in range(14):
+        trial = study.ask()
+        assert 3 * trial.params["a"] <= 1.5
+        study.tell(trial, trial.params["a"])
+
+
+def test_an_existing_study_keeps_its_shared_parameters_cost_and_budget(url):
+    first = open_study("kept", space=FURNACE, storage=url, shared=["temperature"], cost="hold", budget=50)
+    with pytest.raises(ConflictError, match="with other parameters that a batch shares"):
+        open_study("kept", space=FURNACE, storage=url)
+    with pytest.raises(ConflictError, match="with another cost"):
+        open_study("kept", space=FURNACE, storage=url, shared=["temperature"], cost="2 * hold")
+    again = open_study("kept", space=FURNACE, storage=url, shared=["temperature"], cost="hold")
+    assert again.spec == first.spec
+    more = open_study("kept", space=FURNACE, storage=url, shared=["temperature"], cost="hold", budget=80)
+    assert more.spec.search.budget == 80
+
+
+@pytest.mark.parametrize("n_trials", [0, -1, 1.5, "3", True, 2_000_000])
+def test_a_batch_has_a_number_of_trials(url, n_trials):
+    study = open_study("furnace", space=FURNACE, storage=url)
+    with pytest.raises(RequestError, match=r"n_trials: .* is not a number of trials; allowed: 1 to 1000"):
+        study.ask_batch(n_trials)
+    assert study.all_trials() == []
+
+
+@pytest.mark.parametrize("value", ["2", 10**400, [1.0], {"value": "x"}])
+def test_a_result_that_is_no_number_leaves_the_trial_running(url, value):
+    study = open_study("furnace", space=FURNACE, storage=url)
+    trial = study.ask()
+    with pytest.raises(RequestError, match=r"trial 0: .* is not a value of value; allowed: a number up to 1e308"):
+        study.tell(trial, value)
+    assert study.trial(trial).state == "running"
+    assert study.tell(trial, 1.0).state == "complete"
