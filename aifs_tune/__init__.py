@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aifs_tune.publishing.report import write_report
     from aifs_tune.storage import Storage
     from aifs_tune.study import Study, Trial, load_study, open_study
+    from aifs_tune.study.doctor import check_storage
+    from aifs_tune.study.optuna_import import import_optuna
 
 __version__ = "0.1.0"
 
@@ -37,7 +39,9 @@ __all__ = [
     "SweepResult",
     "Trial",
     "analyse",
+    "check_storage",
     "export",
+    "import_optuna",
     "import_study",
     "load_study",
     "load_sweep",
@@ -58,7 +62,9 @@ __getattr__, __dir__ = lazy_names(
         "SweepResult": "execution",
         "Trial": "study",
         "analyse": "analysis",
+        "check_storage": "study.doctor",
         "export": "publishing.bundle.export",
+        "import_optuna": "study.optuna_import",
         "import_study": "publishing.bundle.load",
         "load_study": "study",
         "load_sweep": "execution",

@@ -21,9 +21,16 @@ from aifs_tune.cli.options import (
     print_json,
 )
 from aifs_tune.cli.result import next_command, out, storage_option
-from aifs_tune.errors import WorkError
+from aifs_tune.errors import RequestError, WorkError
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that export wrote.")]
+ImportArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Folder that export wrote, the JSON document of a study, or with --optuna-study a storage of Optuna.",
+    ),
+]
 BundleDataOption = Annotated[
     str | None, typer.Option("--data", metavar="PATH", help="Data of the study on this machine; see run --help.")
 ]
@@ -109,25 +116,39 @@ def reproduce(
 
 
 def import_bundle(
-    bundle: BundleArgument,
+    source: ImportArgument,
     study: StudyOption = None,
     data: BundleDataOption = None,
+    optuna_study: Annotated[
+        str | None,
+        typer.Option("--optuna-study", metavar="NAME", help="Study to copy from SOURCE, a storage URL or SQLite file."),
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import the study of a bundle into a storage.
+    """Import the study of a bundle into a storage, or a study that Optuna made.
 
     The study has the same trials, and its search can be continued.
     """
     from aifs_tune.cli.tables import render_status
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.summary import status_summary
+    from aifs_tune.study.optuna_import import import_optuna
     from aifs_tune.study.record import record_of
 
-    made = import_study(bundle, storage=storage, study=study, data=data)
+    left_out: dict[int, str] = {}
+    if optuna_study is None:
+        made = import_study(source, storage=storage, study=study, data=data)
+    elif data is not None:
+        raise RequestError("--data: a study of Optuna has no data; allowed: no --data")
+    else:
+        made, left_out = import_optuna(optuna_study, source, study=study, storage=storage)
     answer = status_summary(record_of(made))
     if as_json:
         print_json(answer)
     else:
         out().print(render_status(answer))
+    for number, reason in left_out.items():
+        echo_stderr(f"trial {number} was not copied: {reason}")
+    if not as_json:
         echo_stderr(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")

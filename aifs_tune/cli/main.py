@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "Results": (
         Command(studies.studies, "studies --storage sqlite:///lab.db"),
+        Command(studies.doctor, "doctor --storage sqlite:///lab.db"),
         Command(studies.best, "best quick-sky --top 5"),
         Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
         Command(analyse.importance, "importance quick-sky"),

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, print_json
+from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, echo_stderr, print_json
 from aifs_tune.cli.result import FormatOption, OutputOption, out, print_table
 from aifs_tune.cli.target import find_service, find_target_study
+from aifs_tune.errors import WorkError
 from aifs_tune.study.trial import State, selected
 
 if TYPE_CHECKING:
@@ -27,6 +28,34 @@ def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
         print_json(answer)
     else:
         out().print(render_studies(answer))
+
+
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended, in an SQLite file; a copy is made first.")
+    ] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a storage: its database, each study and each trial.
+
+    The exit code is 1 if something was found that is not repaired.
+    """
+    from aifs_tune.cli.tables import render_findings
+    from aifs_tune.study.doctor import check_storage
+
+    found, copy = check_storage(storage, repair=repair)
+    if as_json:
+        print_json({"findings": [finding.to_json() for finding in found], "copy": None if copy is None else str(copy)})
+    else:
+        out().print(render_findings(found))
+        if copy is not None:
+            echo_stderr(f"the storage as it was before: {copy}")
+    left = [finding for finding in found if not finding.is_repaired]
+    if left:
+        can = sum(finding.remedy is not None for finding in left)
+        hint = f"; {can} can be mended with --repair" if can else ""
+        raise WorkError(f"{len(left)} finding{'s' * (len(left) != 1)}{hint}")
 
 
 def best(

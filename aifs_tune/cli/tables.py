@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aifs_tune.client.study import RemoteStudy
     from aifs_tune.config.sweep import SweepSpec
     from aifs_tune.data.sources import Prepared
+    from aifs_tune.study.doctor import Finding
     from aifs_tune.study.study import Study
     from aifs_tune.study.trial import Trial
 
@@ -141,6 +142,8 @@ def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One row for each study."""
     table = Table("study", "objective", "best", "requested", "complete", "pruned", "failed", "running", "waiting")
     for answer in answers:
+        if "problem" in answer:
+            continue
         objective = answer["objective"]
         counts = answer["n_trials"].values()
         table.add_row(
@@ -149,6 +152,25 @@ def render_studies(answers: Sequence[Mapping[str, Any]]) -> RenderableType:
             number(answer["value"]),
             str(answer["n_requested"] or "-"),
             *map(str, counts),
+        )
+    problems = [Text(f"{answer['study']}: {answer['problem']}") for answer in answers if "problem" in answer]
+    if len(problems) == len(answers) > 0:
+        return Group(*problems)
+    return Group(table, Text(), *problems) if problems else table
+
+
+def render_findings(findings: Sequence[Finding]) -> RenderableType:
+    """One row for each finding in a storage."""
+    if not findings:
+        return Text("nothing is wrong")
+    table = Table("study", "trial", "found", "repair")
+    for finding in findings:
+        remedy = finding.remedy or "none"
+        table.add_row(
+            Text(finding.study or ""),
+            "" if finding.trial is None else str(finding.trial),
+            Text(finding.problem),
+            Text(f"done: {remedy}" if finding.is_repaired else remedy),
         )
     return table
 

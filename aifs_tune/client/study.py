@@ -498,6 +498,7 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         replicates=_replicates(entry.get("replicates")),
         lease=Lease.from_json(entry["lease"]) if entry.get("lease") else None,
         superseded_by=entry.get("superseded_by"),
+        problem=entry.get("problem"),
     )
 
 

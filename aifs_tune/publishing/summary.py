@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune.storage.lock import LockHolder
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.index import UnreadableStudy, each_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
@@ -52,19 +52,18 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
-    """One object a study of a storage or service, those of other tools left out."""
+    """One object a study of a storage or service. One that cannot be read, or is another tool's, has a ``problem``."""
     if not isinstance(storage, Storage):
         return [_line(line) for line in storage.study_lines()]
-    summaries = []
-    for name in study_names(storage):
-        study = find_study(storage, name)
-        if study is not None:
-            status = status_summary(study)
-            best = status["best"]
-            summaries.append(
-                {**_study_header(study), "n_requested": status["n_requested"], "n_trials": status["n_trials"]}
-            )
-            summaries[-1]["value"] = best["value"] if best else None
+    summaries: list[dict[str, Any]] = []
+    for study in each_study(storage):
+        if isinstance(study, UnreadableStudy):
+            nothing = dict.fromkeys(("objective", "n_requested", "n_trials", "value"))
+            summaries.append({"study": study.name, **nothing, "problem": study.problem})
+            continue
+        best = study.find_best()
+        counts = {"n_requested": study.n_requested, "n_trials": study.counts()}
+        summaries.append({**_study_header(study), **counts, "value": best.value if best else None})
     return summaries
 
 

@@ -45,10 +45,10 @@ class MaskedSampler(BaseSampler):
         self._sampler.after_trial(self._masked_study(study), trial, state, values)
 
     def _masked_study(self, study: optuna.Study) -> optuna.Study:
-        return _MaskedStudy(study, self._masked)
+        return MaskedStudy(study, self._masked)
 
 
-class _MaskedStudy(optuna.Study):
+class MaskedStudy(optuna.Study):
     """A study without some of its trials."""
 
     def __init__(self, study: optuna.Study, masked: frozenset[int]) -> None:

@@ -12,7 +12,7 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.responses import Response as PlainResponse
 
-from aifs_tune.errors import AccessError, NotFoundError, ServiceError
+from aifs_tune.errors import AccessError, DamagedError, NotFoundError, ServiceError
 from aifs_tune.service.changes import ChangeFeed
 from aifs_tune.service.charts import Importances
 from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
@@ -24,7 +24,7 @@ from aifs_tune.service.writer import Writer
 from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, name_in, stored_name
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.index import UnreadableStudy, find_study, study_names
 from aifs_tune.study.record import StudyRecord
 
 
@@ -63,15 +63,23 @@ class StudyCache:
         """Add a study that was just created or opened."""
         self._open[study.name] = self._storage.n_acquired, study
 
-    def page(self, project: str, *, after: str, limit: int) -> tuple[list[tuple[str, StudyRecord]], bool]:
-        """Return up to ``limit`` studies of a project by name, those after ``after``, and whether there are more."""
+    def page(
+        self, project: str, *, after: str, limit: int
+    ) -> tuple[list[tuple[str, StudyRecord | UnreadableStudy]], bool]:
+        """Return up to ``limit`` studies of a project by name, those after ``after``, and whether there are more.
+
+        Studies of other tools are left out; in place of one that cannot be read is the reason.
+        """
         names = sorted(name for stored in study_names(self._storage) if (name := name_in(project, stored)) is not None)
-        found: list[tuple[str, StudyRecord]] = []
+        found: list[tuple[str, StudyRecord | UnreadableStudy]] = []
         for name in names:
             if name <= after:
                 continue
+            study: StudyRecord | UnreadableStudy
             try:
                 study = self.study(project, name)
+            except DamagedError:  # its reason names the storage, which is not for callers
+                study = UnreadableStudy(name, "the sweep file that the study keeps cannot be read", is_damaged=True)
             except NotFoundError:  # a study of another tool, or one that was just deleted
                 continue
             if len(found) == limit:

@@ -1,9 +1,10 @@
-"""Write-through cache of trials, for use while this process is the only writer.
+"""Write-through cache of trials, for use while this process holds the writer lock.
 
 Optuna's own RDB storage reads a trial again before each change, because other processes may write too. Under the writer
-lock of :mod:`aifs_tune.storage.storage` no other process writes, so a read needs no query and a write one statement.
-The tables and their meaning are Optuna's: its published tests of storages run on this class, and its own storage reads
-what this class writes.
+lock of :mod:`aifs_tune.storage.storage` no other process of this package writes, so a read needs no query and a write
+one statement. Programs that use Optuna alone do not know the lock: each transaction therefore begins with a check
+whether anything was written meanwhile, and the number of a trial comes from the database. The tables and their meaning
+are Optuna's: its published tests of storages run on this class, and its own storage reads what this class writes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from importlib import import_module
 from typing import Any
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, func, insert, select, update
+from sqlalchemy.exc import MultipleResultsFound
 
 TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -38,6 +41,13 @@ CHANGE_TRIAL = (
     .values(state=bindparam("to"), datetime_start=bindparam("start"), datetime_complete=bindparam("complete"))
 )
 SET_PARAM = insert(_PARAMS)
+_STUDIES: Table = models.StudyModel.__table__
+_LAST = select(func.count(), func.max(TRIALS.c.number)).where(TRIALS.c.study_id == bindparam("study"))
+_NUMBERED = select(func.max(TRIALS.c.trial_id)).where(
+    TRIALS.c.study_id == bindparam("study"), TRIALS.c.number == bindparam("wanted")
+)
+_HOLD_STUDY = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == bindparam("study")).with_for_update()
+_HOLD_TRIAL = select(TRIALS.c.state).where(TRIALS.c.trial_id == bindparam("trial")).with_for_update()
 
 
 class Upserts:
@@ -65,6 +75,7 @@ class CachedStorage(BaseStorage):
     def __init__(self, rdb: RDBStorage) -> None:
         self._rdb = rdb
         self._set = Upserts(rdb.engine.dialect.name)
+        self._locks_rows = rdb.engine.dialect.name != "sqlite"  # where a transaction locks the whole database
         self._backend: BaseStorage = get_storage(rdb)
         self._thread_id: int | None = None
         self.invalidate()
@@ -79,10 +90,17 @@ class CachedStorage(BaseStorage):
         self.invalidate()
 
     def invalidate(self) -> None:
-        """Empty the cache, because the last writes may not have been committed."""
+        """Empty the cache: another program may have written, or the last writes were not committed."""
         self._trials: dict[int, FrozenTrial] = {}
-        self._studies: dict[int, list[int]] = {}
+        self._studies: dict[int, dict[int, int]] = {}
+        self._ids: dict[int, list[int]] = {}
+        self._study_ids: dict[int, int] = {}
+        self._held: set[int] = set()
         self._distributions: dict[int, dict[str, BaseDistribution]] = {}
+
+    def begin(self) -> None:
+        """Begin a transaction, which holds no trial yet."""
+        self._held.clear()
 
     # -- writing trials -------------------------------------------------------------------------
 
@@ -104,7 +122,7 @@ class CachedStorage(BaseStorage):
             )
         else:
             trial = copy.deepcopy(template_trial)
-        trial.number = len(numbers)
+        trial.number = self._next_number(study_id)
         for name, distribution in trial.distributions.items():
             self._check_distribution(study_id, name, distribution)
         row = {"number": trial.number, "study_id": study_id, "state": trial.state, **_times(trial)}
@@ -120,7 +138,9 @@ class CachedStorage(BaseStorage):
         for step, value in trial.intermediate_values.items():
             self._write_step(trial._trial_id, step, value)
         self._put(trial)
-        numbers.append(trial._trial_id)
+        numbers[trial.number] = trial._trial_id
+        self._ids[study_id].append(trial._trial_id)
+        self._study_ids[trial._trial_id] = study_id
         return trial._trial_id
 
     def set_trial_param(
@@ -185,18 +205,27 @@ class CachedStorage(BaseStorage):
     ) -> list[FrozenTrial]:
         if not self._is_acquired():
             return self._backend.get_all_trials(study_id, deepcopy, states)
-        trials = [self._trials[trial_id] for trial_id in self._numbers(study_id)]
+        self._numbers(study_id)
+        trials = [self._trials[trial_id] for trial_id in self._ids[study_id]]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         if not self._is_acquired() or study_id not in self._studies:
-            return self._backend.get_trial_id_from_study_id_trial_number(study_id, trial_number)
-        numbers = self._studies[study_id]
-        if not isinstance(trial_number, int) or not 0 <= trial_number < len(numbers):
+            try:
+                return self._backend.get_trial_id_from_study_id_trial_number(study_id, trial_number)
+            except (MultipleResultsFound, StorageInternalError) as error:
+                if not isinstance(error.__cause__ or error, MultipleResultsFound):
+                    raise
+                # two programs gave the number at the same time; the later trial has it, as in Optuna's cache
+                row = {"study": study_id, "wanted": trial_number}
+                with self._rdb.engine.connect() as connection:
+                    return int(connection.execute(_NUMBERED, row).scalar_one())
+        trial_id = self._studies[study_id].get(trial_number) if isinstance(trial_number, int) else None
+        if trial_id is None:
             raise KeyError(f"No trial with trial number {trial_number} exists in study with study_id {study_id}.")
-        return numbers[trial_number]
+        return trial_id
 
     # -- studies --------------------------------------------------------------------------------
 
@@ -249,12 +278,27 @@ class CachedStorage(BaseStorage):
         self._rdb.scoped_session().commit()
         self._trials[trial._trial_id] = trial
 
-    def _numbers(self, study_id: int) -> list[int]:
-        """Return the ids of a study's trials in the order of their numbers, with each trial in the cache."""
+    def _next_number(self, study_id: int) -> int:
+        """Return the number of the next trial, as the database has them; a server lets no other trial begin until the
+        transaction ends."""
+        connection = self._rdb.scoped_session().connection()
+        if self._locks_rows:
+            connection.execute(_HOLD_STUDY, {"study": study_id})
+        n_trials, last = connection.execute(_LAST, {"study": study_id}).one()
+        return max(int(n_trials), -1 if last is None else int(last) + 1)  # Optuna's is the number of trials so far
+
+    def _numbers(self, study_id: int) -> dict[int, int]:
+        """Return the ids of a study's trials by their numbers, in order, with each trial in the cache.
+
+        Of trials with the same number, which two programs gave at the same time, the later one has it.
+        """
         if study_id not in self._studies:
             trials = self._backend.get_all_trials(study_id, deepcopy=False)  # which caches finished trials
             self._trials.update((trial._trial_id, trial) for trial in trials if trial._trial_id not in self._trials)
-            self._studies[study_id] = [trial._trial_id for trial in sorted(trials, key=lambda trial: trial.number)]
+            self._study_ids.update((trial._trial_id, study_id) for trial in trials)
+            in_order = sorted(trials, key=lambda trial: (trial.number, trial._trial_id))
+            self._ids[study_id] = [trial._trial_id for trial in in_order]
+            self._studies[study_id] = {trial.number: trial._trial_id for trial in in_order}
             known: dict[str, BaseDistribution] = {}
             for trial in trials:
                 known |= trial.distributions
@@ -262,10 +306,8 @@ class CachedStorage(BaseStorage):
         return self._studies[study_id]
 
     def _study_of(self, trial_id: int) -> int:
-        number = self._trials[trial_id].number if trial_id in self._trials else -1
-        for study_id, ids in self._studies.items():
-            if 0 <= number < len(ids) and ids[number] == trial_id:
-                return study_id
+        if trial_id in self._study_ids:
+            return self._study_ids[trial_id]
         session = self._rdb.scoped_session()
         found = session.connection().execute(select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id)).scalar()
         if found is None:
@@ -280,6 +322,11 @@ class CachedStorage(BaseStorage):
         """
         self._numbers(self._study_of(trial_id))
         trial = self.get_trial(trial_id)
+        if self._locks_rows and trial_id not in self._held:
+            self._held.add(trial_id)
+            state = self._rdb.scoped_session().connection().execute(_HOLD_TRIAL, {"trial": trial_id}).scalar()
+            if state != trial.state:  # another program ended or began it since it was read
+                trial = self._trials[trial_id] = self._rdb.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, trial.state)
         return copy.copy(trial)
 

@@ -100,12 +100,25 @@ class FileLock(WriterLock):
             os.close(descriptor)
         return None
 
+    def renew(self) -> bool:
+        """Acquire the lock again if somebody deleted its file, and return whether that was so."""
+        if self._is_in_place(self._descriptor):
+            return False
+        os.close(self._descriptor)
+        self._take(0.0)
+        return True
+
     def _take(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while not self._took(deadline):
+            pass
+
+    def _took(self, deadline: float) -> bool:
+        """Acquire the lock; return whether its file is still there, so that others see it."""
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StorageError(f"{self._shown}: cannot create the lock file next to it ({error.strerror})") from error
-        deadline = time.monotonic() + wait_s
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,9 +131,20 @@ class FileLock(WriterLock):
                 os.close(descriptor)
                 who = str(holder) if holder else "another process"
                 raise StorageBusyError(f"{self._shown} is being written by {who}") from None
+        if not self._is_in_place(descriptor):
+            os.close(descriptor)
+            return False
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(vars(LockHolder.this_process())).encode(), 0)
         self._descriptor = descriptor
+        return True
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        """Whether the file of the lock is the one that is open."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._file))
+        except OSError:
+            return False
 
     def _give_back(self) -> None:
         os.ftruncate(self._descriptor, 0)

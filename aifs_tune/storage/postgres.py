@@ -39,7 +39,7 @@ _MAKE = sqlalchemy.text(
 )
 _LEAVE = sqlalchemy.text(
     f"INSERT INTO {_STEPS} (writer, step) SELECT :writer, :step WHERE txid_current_if_assigned() IS NOT NULL "
-    "ON CONFLICT (writer) DO UPDATE SET step = excluded.step, at = excluded.at"
+    "ON CONFLICT (writer) DO UPDATE SET step = excluded.step, at = excluded.at RETURNING txid_current()"
 )
 _SNAPSHOT = sqlalchemy.text("SELECT pg_current_snapshot()::text")
 _FIND = sqlalchemy.text(f"SELECT step FROM {_STEPS} WHERE writer = :writer")
@@ -84,6 +84,8 @@ class PostgresDatabase:
         self._locks: dict[str | None, StudyLock] = {}
         self._thread = threading.RLock()
         self._writer, self._is_tidy = uuid.uuid4().hex, False
+        self._quiet: dict[str | None, str] = {}
+        """By study the snapshot of transactions that shows that nothing was written since this process read it."""
         connecting = {
             "application_name": _name_of_this_process(),
             "connect_timeout": max(2, round(wait_s)),
@@ -123,8 +125,9 @@ class PostgresDatabase:
         with self.rdb.engine.connect() as connection:
             return str(connection.execute(_SNAPSHOT).scalar())
 
-    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
-        """Run the transaction on the connection that holds the lock, so that no other process writes meanwhile.
+    def run_transaction(self, study: str | None, prepare: Callable[[bool, bool], T]) -> T:
+        """Run the transaction on the connection that holds the lock, so that no other process of this package writes
+        meanwhile.
 
         If the server becomes unreachable, wait for it, then call ``prepare`` again unless its work was committed.
         """
@@ -138,11 +141,15 @@ class PostgresDatabase:
                 try:
                     if left is not None and self._last_step(session) == left[0]:
                         return left[1]
-                    is_new, lock.was_lost, left = lock.was_lost or until is not None, False, None
-                    result = prepare(is_new)
-                    step = self._leave_step(session)
-                    left = (step, result) if step else None
+                    was_lost, lock.was_lost, left = lock.was_lost or until is not None, False, None
+                    snapshot = str(session.execute(_SNAPSHOT).scalar())
+                    result = prepare(self._quiet.pop(study, None) != snapshot, was_lost)
+                    left_step = self._leave_step(session)
+                    left = (left_step[0], result) if left_step else None
                     session.commit()
+                    quiet = snapshot if left_step is None else _next_snapshot(snapshot, left_step[1])
+                    if quiet is not None:
+                        self._quiet[study] = quiet
                     return result
                 except Exception as error:
                     until = until or time.monotonic() + AWAY_S
@@ -152,15 +159,20 @@ class PostgresDatabase:
             session.close()
             session.bind = self.rdb.engine
 
-    def _leave_step(self, session: Any) -> str | None:
-        """Record the last step of this writer and return it; None if the transaction wrote nothing."""
+    def problem(self) -> str | None:
+        """Return None: a server has its files to itself."""
+        return None
+
+    def _leave_step(self, session: Any) -> tuple[str, int] | None:
+        """Record the last step of this writer; return it with the transaction's number, None if nothing was written."""
         step = uuid.uuid4().hex
-        if not session.execute(_LEAVE, {"writer": self._writer, "step": step}).rowcount:
+        number = session.execute(_LEAVE, {"writer": self._writer, "step": step}).scalar()
+        if number is None:
             return None
         if not self._is_tidy:
             session.execute(_TIDY)
             self._is_tidy = True
-        return step
+        return step, int(number)
 
     def _last_step(self, session: Any) -> str | None:
         found: str | None = session.execute(_FIND, {"writer": self._writer}).scalar()
@@ -200,6 +212,12 @@ def artifacts_at(given: str) -> Path | str:
     if (wrong := url_problem(given)) is not None:
         raise RequestError(f"{ARTIFACTS_VARIABLE}: {wrong}")
     return Path(given.removeprefix("file://")) if given.startswith("file://") else given.rstrip("/")
+
+
+def _next_snapshot(before: str, number: int) -> str | None:
+    """The snapshot after transaction ``number`` if no other one wrote since the snapshot ``before``; None if one may
+    have, as it ran then or began in between."""
+    return f"{number + 1}:{number + 1}:" if before == f"{number}:{number}:" else None
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

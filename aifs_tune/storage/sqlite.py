@@ -13,11 +13,14 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune._util.atomic_files import flush
-from aifs_tune.errors import NotFoundError, RequestError
+from aifs_tune.errors import NotFoundError, RequestError, StorageError
 from aifs_tune.storage.lock import FileLock
 from aifs_tune.storage.session import open_rdb, translated_database_errors
 
 T = TypeVar("T")
+
+_SEEN = "aifs_tune:data_version"
+"""Entry of a connection: the count of commits by other connections at its last transaction."""
 
 
 class SqliteDatabase:
@@ -35,9 +38,10 @@ class SqliteDatabase:
             if not create:
                 raise NotFoundError(f"no storage at {file}; choose another one with --storage or $AIFS_TUNE_STORAGE")
             self._create(wait_s)
+        self._opened = _identity(file)
         with translated_database_errors(self.shown):
             self.rdb = open_rdb(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
-            sqlalchemy.event.listen(self.rdb.engine, "connect", _every_commit_reaches_the_disk)
+            sqlalchemy.event.listen(self.rdb.engine, "connect", self._on_connect)
 
     def lock(self, study: str | None) -> FileLock:
         """Return the lock, which is the same for all studies."""
@@ -60,12 +64,37 @@ class SqliteDatabase:
                 raise
             return f"{self._n_version_connections}.{version}"
 
-    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
-        """Run the transaction once: the lock is never lost, and any connection may write under it."""
+    def run_transaction(self, study: str | None, prepare: Callable[[bool, bool], T]) -> T:
+        """Run the transaction once, with the database locked for all programs from its beginning.
+
+        If another connection committed since the last one on this connection, or if somebody deleted the lock file,
+        ``prepare`` is told.
+        """
         del study
-        result = prepare(False)
+        was_lost = self.problem() is None and self._lock.renew()
+        connection: Any = self.rdb.scoped_session().connection()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        seen, version = connection.info.get(_SEEN), connection.exec_driver_sql("PRAGMA data_version").scalar()
+        connection.info[_SEEN] = version
+        result = prepare(seen != version, was_lost)
         self.rdb.scoped_session().commit()
         return result
+
+    def problem(self) -> str | None:
+        """Return what happened to the file since it was opened; None if it is the same one."""
+        found = _identity(self.file)
+        if found == self._opened:
+            return None
+        what = "was deleted or moved" if found is None else "was replaced by another file"
+        return (
+            f"{self.file}: the database {what} while it was open, so nothing more can be stored in it; put it back, "
+            "with the files beside it, and start again"
+        )
+
+    def _on_connect(self, connection: Any, _record: Any) -> None:
+        if (problem := self.problem()) is not None:  # SQLite would create an empty file, or open another one
+            raise StorageError(problem)
+        connection.execute("PRAGMA synchronous=FULL")  # every commit reaches the disk
 
     def _is_there(self) -> bool:
         return self.file.exists() and self.file.stat().st_size > 0
@@ -88,13 +117,31 @@ class SqliteDatabase:
             self._lock.release()
 
 
+FINAL_STANDS = tuple(
+    f"CREATE TRIGGER IF NOT EXISTS aifs_tune_final_{table} BEFORE UPDATE {columns} ON {table} "
+    "WHEN (SELECT state FROM trials WHERE trial_id = OLD.trial_id) IN ('COMPLETE', 'PRUNED', 'FAIL') "
+    "BEGIN SELECT RAISE(ABORT, 'the trial is finished already; its first result stands'); END"
+    for table, columns in (("trials", "OF state"), ("trial_values", ""))
+)
+"""Statements that keep a final result from being changed. Optuna checks the state of a trial in one statement and
+changes it in another; with SQLite a result of another process can come between the two."""
+
+
 def make_tables(file: Path) -> None:
     """Create a database with Optuna's tables that several processes can read while one writes."""
     rdb = RDBStorage(f"sqlite:///{file}")
     with rdb.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        for statement in FINAL_STANDS:
+            connection.exec_driver_sql(statement)
+        connection.commit()
     rdb.engine.dispose()
 
 
-def _every_commit_reaches_the_disk(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA synchronous=FULL")
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Device and number of a file, which a rename keeps and a copy has not; None if it does not exist."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

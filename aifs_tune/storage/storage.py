@@ -1,14 +1,16 @@
 """Storage of studies: an Optuna database with one writing process at a time and atomic transactions.
 
 Optuna commits every write by itself. :meth:`Storage.transact` combines several writes in one transaction, so that a
-process that is killed leaves either the old state or the new one.
+process that is killed leaves either the old state or the new one. Programs that use Optuna alone may write at the same
+time: a transaction begins with the database's own lock, or with a lock on each row that it changes, and what they wrote
+is read first.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -60,12 +62,16 @@ class Database(Protocol):
         """Return a text that changes whenever any process commits; cheap."""
         ...
 
-    def run_transaction(self, study: str | None, prepare: Callable[[bool], T]) -> T:
+    def run_transaction(self, study: str | None, prepare: Callable[[bool, bool], T]) -> T:
         """Call ``prepare``, commit what it wrote to this thread's session, and return its result.
 
-        The lock is held. The argument of ``prepare`` is whether the lock was lost and acquired again, after which it
-        may be called a second time.
+        The lock is held. The arguments of ``prepare`` are whether anything else may have been written since the last
+        transaction, and whether the lock was lost and acquired again, after which it may be called a second time.
         """
+        ...
+
+    def problem(self) -> str | None:
+        """Return how the database is no longer the one that was opened; None if it is."""
         ...
 
 
@@ -188,8 +194,24 @@ class Storage:
         >>> storage.data_version() == storage.data_version()
         True
         """
+        self.check_file()
         with translated_database_errors(self.shown):
             return self._database.data_version()
+
+    def check_file(self) -> None:
+        """Check that the database file is still the one that was opened; cheap enough for each read.
+
+        Raises
+        ------
+        StorageError
+            If the file was deleted, moved or replaced since.
+
+        Examples
+        --------
+        >>> aifs_tune.Storage("sqlite:///lab.db", create=True).check_file()
+        """
+        if (problem := self._database.problem()) is not None:
+            raise StorageError(problem)
 
     @contextmanager
     def writing(self, study: str | None = None, *, wait_s: float | None = None) -> Iterator[None]:
@@ -235,7 +257,9 @@ class Storage:
                     self.optuna.release()
             lock.release()
 
-    def transact(self, body: Callable[[], T], study: str | None = None) -> T:
+    def transact(
+        self, body: Callable[[], T], study: str | None = None, *, check: Callable[[], None] | None = None
+    ) -> T:
         """Run ``body`` as one transaction: either everything that it writes is committed, or nothing.
 
         If the database server becomes unreachable, ``body`` runs again when it is back, unless the transaction was
@@ -247,6 +271,9 @@ class Storage:
             Function without arguments that reads and writes.
         study
             Name of the study in the storage that is written; default None: studies are created.
+        check
+            Function that raises if the database is no longer where it was opened; called before the commit and after
+            it. Default: :meth:`check_file`.
 
         Returns
         -------
@@ -271,9 +298,18 @@ class Storage:
             if study is not None and self.lock(study).depth == 0:
                 raise RuntimeError(f"the open transaction does not hold the lock of {study!r}; pass the study to it")
             return body()
-        with self.writing(study), translated_database_errors(self.shown):
+        check = check or self.check_file
+        with ExitStack() as entered:
             try:
-                return self._database.run_transaction(study, partial(self._prepared, body))
+                entered.enter_context(self.writing(study))
+            except StorageError:
+                check()  # that the file is gone is the better reason
+                raise
+            entered.enter_context(translated_database_errors(self.shown))
+            try:
+                result = self._database.run_transaction(study, partial(self._prepared, body, check))
+                check()
+                return result
             except BaseException:
                 self.optuna.invalidate()
                 raise
@@ -281,15 +317,18 @@ class Storage:
                 session.rollback()
                 session.close()
 
-    def _prepared(self, body: Callable[[], T], is_new: bool) -> T:
+    def _prepared(self, body: Callable[[], T], check: Callable[[], None], is_changed: bool, was_lost: bool) -> T:
         """Run ``body`` and return its result, with its writes flushed to the database but not committed."""
-        if is_new:
+        if was_lost:
             self.n_acquired += 1
+        if is_changed or was_lost:
             self.optuna.invalidate()
+        self.optuna.begin()
         session: Any = self.rdb.scoped_session()
         session.defers_commits, session.rolled_back = True, False
         try:
             result = body()
+            check()
         finally:
             session.defers_commits = False
         if session.rolled_back:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,12 +18,10 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import study_names
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
-from aifs_tune.study.serialization import FROM_OPTUNA, LEADER, SPEC, TO_OPTUNA, in_utc
-from aifs_tune.study.trial import STATES
+from aifs_tune.study.schema import RESERVED, TrialDocument, checked_attributes, checked_trial
+from aifs_tune.study.serialization import FROM_OPTUNA, TO_OPTUNA, in_utc
 
 FORMAT, VERSION = "aifs-tune study", 1
-_OF_ONE_STORAGE = (SPEC, LEADER)
-"""Attributes that the document leaves out: the sweep file is a part of its own, and the leader is a process here."""
 
 
 def study_document(study: StudyRecord) -> dict[str, Any]:
@@ -36,7 +33,7 @@ def study_document(study: StudyRecord) -> dict[str, Any]:
         "version": VERSION,
         "name": study.name,
         "spec": study.spec.model_dump(mode="json"),
-        "attributes": {key: value for key, value in attributes.items() if key not in _OF_ONE_STORAGE},
+        "attributes": {key: value for key, value in attributes.items() if key not in RESERVED},
         "trials": [_trial_document(trial) for trial in frozen],
     }
 
@@ -60,10 +57,10 @@ def copied_study(
     def create() -> StudyRecord:
         project, short = split_name(name)
         study = start_study(storage, found, short, project=project, with_default=False)
-        for key, value in document["attributes"].items():
-            storage.optuna.set_study_user_attr(study.id, str(key), value)
+        for key, value in checked_attributes(document["attributes"]).items():
+            storage.optuna.set_study_user_attr(study.id, key, value)
         for number, entry in enumerate(document["trials"]):
-            storage.optuna.create_new_trial(study.id, _frozen(number, entry, found))
+            storage.optuna.create_new_trial(study.id, _frozen(number, checked_trial(entry), found))
         for trial in study.all_trials():  # a trial that cannot be read must not be stored
             trial.to_json()
             study.curve(trial)
@@ -71,8 +68,8 @@ def copied_study(
 
     try:
         return storage.transact(create, name)
-    except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
-        reason = error if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RequestError) as error:
+        reason = error if isinstance(error, RequestError | ValueError) else f"{type(error).__name__}: {error}"
         raise DamagedError(f"the document of study {document.get('name')!r} is not valid: {reason}") from error
 
 
@@ -113,37 +110,28 @@ def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _frozen(number: int, entry: Mapping[str, Any], spec: SweepSpec) -> FrozenTrial:
-    if entry["number"] != number:
-        raise ValueError(f"trial {entry['number']!r} is listed where trial {number} is expected")
-    if entry["state"] not in STATES:
-        raise ValueError(f"trial {number} is {brief(entry['state'])}; allowed: {', '.join(STATES)}")
-    values = entry["values"]
-    if values is not None and len(values) != len(spec.objectives):
-        raise ValueError(f"trial {number} has {len(values)} values; allowed: {len(spec.objectives)}")
-    params = spec.space.check(entry["params"])
+def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
+    if entry.number != number:
+        raise ValueError(f"trial {entry.number!r} is listed where trial {number} is expected")
+    if entry.values is not None and len(entry.values) != len(spec.objectives):
+        raise ValueError(f"trial {number} has {len(entry.values)} values; allowed: {len(spec.objectives)}")
+    params = spec.space.check(entry.params)
     trial = FrozenTrial(
         number=number,
-        state=TO_OPTUNA[entry["state"]],
+        state=TO_OPTUNA[entry.state],
         value=None,
-        values=None if values is None else [_finite(value) for value in values],
-        datetime_start=_local(entry["started_at"]),
-        datetime_complete=_local(entry["finished_at"]),
+        values=entry.values,
+        datetime_start=_local(entry.started_at),
+        datetime_complete=_local(entry.finished_at),
         params=params,
         distributions=distributions_of(spec.space, params),
-        user_attrs=dict(entry["user"]),
-        system_attrs=dict(entry["system"]),
-        intermediate_values={int(step): _finite(value) for step, value in entry["steps"].items()},
+        user_attrs=entry.user,
+        system_attrs=entry.system,
+        intermediate_values={int(step): value for step, value in entry.steps.items()},
         trial_id=-1,
     )
     trial._validate()
     return trial
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{brief(value)} is not a finite number")
-    return float(value)
 
 
 def _local(moment: str | None) -> datetime | None:

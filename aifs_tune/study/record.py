@@ -74,7 +74,7 @@ class StudyRecord(Study):
         return self._transact(body)
 
     def _transact(self, body: Callable[[], T]) -> T:
-        return self.storage.transact(partial(self._led, body), self.name)
+        return self.storage.transact(partial(self._led, body), self.name, check=self._check_file)
 
     def _led(self, body: Callable[[], T]) -> T:
         if self._leader is not None and self._n_acquired != self.storage.n_acquired:
@@ -98,7 +98,7 @@ class StudyRecord(Study):
         orphans = [
             frozen.number
             for frozen in self._frozen()
-            if FROM_OPTUNA[frozen.state] == "running" and frozen.system_attrs.get(SWEEP)
+            if FROM_OPTUNA[frozen.state] == "running" and isinstance(frozen.system_attrs.get(SWEEP), str)
         ]
         return [self.requeue(number) for number in orphans]
 
@@ -199,7 +199,7 @@ class StudyRecord(Study):
         """
         current = self._running(trial)
         frozen = self.storage.optuna.get_trial(self._trial_id(current.number))
-        return self._proposer.continuation_value(self._optuna, frozen, {**frozen.intermediate_values, epoch: value})
+        return self._proposer.continuation_value(self._counted(), frozen, {**frozen.intermediate_values, epoch: value})
 
     def checkpoint(self, trial: Trial | int) -> Checkpoint | None:
         """The newest reported checkpoint of a trial, or of the trial whose weights it took over since; None if none."""
@@ -222,7 +222,7 @@ class StudyRecord(Study):
 
     def objective_curves(self) -> dict[int, dict[int, float]]:
         """The first objective by epoch, by number of the trial; for many trials faster than :meth:`curve`."""
-        return {frozen.number: frozen.intermediate_values for frozen in self._frozen()}
+        return {f.number: f.intermediate_values for f in self._frozen() if self._problem(f) is None}
 
     # -- what a study records besides its trials ----------------------------------------------
 

@@ -136,8 +136,24 @@ def is_overdue(frozen: FrozenTrial, now: float) -> bool:
     """Whether a trial is running and its lease has run out."""
     if frozen.state != TrialState.RUNNING:
         return False
-    until = (frozen.system_attrs.get(LEASE) or {}).get("until")
-    return until is not None and until <= now
+    lease = frozen.system_attrs.get(LEASE)
+    until = lease.get("until") if isinstance(lease, dict) else None
+    return isinstance(until, int | float) and until <= now
+
+
+def read_marked(frozen: FrozenTrial, problem: str) -> Trial:
+    """What can be read of a trial that another program wrote, and that counts for nothing because of ``problem``."""
+    reason = frozen.user_attrs.get("reason")
+    return Trial(
+        number=frozen.number,
+        state=FROM_OPTUNA[frozen.state],
+        params=dict(frozen.params),
+        seed=0,
+        started_at=in_utc(frozen.datetime_start),
+        finished_at=in_utc(frozen.datetime_complete),
+        reason=reason if isinstance(reason, str) and frozen.state is TrialState.FAIL else problem,
+        problem=problem,
+    )
 
 
 def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float) -> Trial:
@@ -180,6 +196,7 @@ def read_progress(frozen: FrozenTrial, now: float) -> TrialProgress:
     curve = frozen.intermediate_values
     epoch = max(curve, default=None)
     value = frozen.values[0] if frozen.values else (None if epoch is None else curve[epoch])
+    value = value if value is not None and math.isfinite(value) else None
     return TrialProgress(FROM_OPTUNA[frozen.state], epoch, value, is_overdue(frozen, now))
 
 

@@ -11,7 +11,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.transfer import MIN_TRIALS
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import find_study, get_study, study_names
+from aifs_tune.study.index import UnreadableStudy, each_study, find_study, get_study, study_names
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.warm_start import WARM_START, check_source, common_parameters, has_warm_started
 
@@ -96,15 +96,15 @@ def find_similar(storage: Storage, study: StudyRecord) -> WarmStartSources:
     """
     found: list[tuple[tuple[float, ...], StudyRecord]] = []
     others: dict[str, str] = {}
-    for name in study_names(storage):
-        if (storage.url, name) == (study.storage.url, study.name):
+    for earlier in each_study(storage):
+        if (storage.url, earlier.name) == (study.storage.url, study.name):
             continue
-        earlier = find_study(storage, name)
-        reason = "another tool made it" if earlier is None else _why_dissimilar(study, earlier)
-        if reason is None and earlier is not None:
-            found.append(((-_similarity(study, earlier), -earlier.id), earlier))
+        if isinstance(earlier, UnreadableStudy):
+            others[earlier.name] = earlier.problem
+        elif (reason := _why_dissimilar(study, earlier)) is not None:
+            others[earlier.name] = reason
         else:
-            others[name] = reason or ""
+            found.append(((-_similarity(study, earlier), -earlier.id), earlier))
     ordered = [earlier for _, earlier in sorted(found, key=lambda entry: entry[0])]
     for earlier in ordered[MAX_SIMILAR:]:
         others[earlier.name] = f"{MAX_SIMILAR} other studies are more similar"

@@ -16,10 +16,12 @@ from aifs_tune._util.object_store import below
 from aifs_tune._util.scalars import Scalar
 from aifs_tune._util.seeds import trial_seed
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.errors import ConflictError, NotFoundError, RequestError
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError, StorageError
+from aifs_tune.samplers.masked import MaskedStudy
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.foreign import QUEUED, UNREADABLE, problem_of, problem_of_queued
 from aifs_tune.study.lease import Lease, check_lease_s, new_lease
 from aifs_tune.study.leases import Leases
 from aifs_tune.study.ranking import front, ranked
@@ -35,6 +37,7 @@ from aifs_tune.study.serialization import (
     epoch_record,
     finite_or_none,
     read_curve,
+    read_marked,
     read_trial,
     read_weights_curve,
 )
@@ -100,6 +103,7 @@ class Study:
         self.spec = spec
         self._optuna = study
         self._finished: dict[int, tuple[FrozenTrial, Trial]] = {}
+        self._problems: dict[int, tuple[FrozenTrial, str | None]] = {}
         self._leases = Leases(storage)
 
     @cached_property
@@ -479,7 +483,8 @@ class Study:
             If there is no such trial.
         """
         number = trial.number if isinstance(trial, Trial) else trial
-        return read_curve(self.storage.optuna.get_trial(self._trial_id(number)))
+        frozen = self.storage.optuna.get_trial(self._trial_id(number))
+        return [] if self._problem(frozen) else read_curve(frozen)
 
     def counts(self) -> dict[State, int]:
         """Count the trials in each state.
@@ -549,7 +554,7 @@ class Study:
             The recommended trial, the expected gain of another trial, the noise, and whether to stop.
         """
         with translated_database_errors(self.storage.shown):
-            return recommend(self.spec, self._optuna, self.all_trials(), self.noise_floor)
+            return recommend(self.spec, self._counted(), self.all_trials(), self.noise_floor)
 
     def importance(self) -> dict[str, dict[str, float]]:
         """Compute the importance of each parameter for each objective (PED-ANOVA).
@@ -563,7 +568,7 @@ class Study:
         from aifs_tune.study.importance import importance_in
 
         with translated_database_errors(self.storage.shown):
-            return importance_in(self._optuna, self.spec)
+            return importance_in(self._counted(), self.spec)
 
     def posterior_means(self) -> dict[int, float]:
         """Return what the model of the ``aifs`` sampler expects each trial to be worth at the last epoch.
@@ -575,7 +580,7 @@ class Study:
             while too few results are known, or with several objectives.
         """
         with translated_database_errors(self.storage.shown):
-            return {} if self.spec.trade_off else self._new_proposer().posterior_means(self._optuna)
+            return {} if self.spec.trade_off else self._new_proposer().posterior_means(self._counted())
 
     def transfer_weights(self) -> dict[str, float]:
         """Return how much the sampler uses each earlier study of the warm start.
@@ -587,7 +592,7 @@ class Study:
             without a warm start and while too few results are known.
         """
         with translated_database_errors(self.storage.shown):
-            return self._new_proposer().transfer_weights(self._optuna)
+            return self._new_proposer().transfer_weights(self._counted())
 
     @property
     def noise_floor(self) -> tuple[float, int] | None:
@@ -600,18 +605,33 @@ class Study:
 
     def _transact(self, body: Callable[[], T]) -> T:
         """Run ``body`` as one transaction on this study; see :meth:`Storage.transact`."""
-        return self.storage.transact(body, self.name)
+        return self.storage.transact(body, self.name, check=self._check_file)
+
+    def _check_file(self) -> None:
+        """As :meth:`Storage.check_file`; what this process has of the study is written to a file before it raises."""
+        try:
+            self.storage.check_file()
+        except StorageError as error:
+            from aifs_tune.study.rescue import rescued
+
+            raise StorageError(f"{error}. {rescued(self)}") from error
 
     def _ask(self, lease: Lease | None, sweep: str | None) -> Trial:
+        self._refuse_queued()
         trials = self._optuna.get_trials(deepcopy=False)
+        marked = self._marked(trials)
         # most trials of a long study are complete; leases concern the few others
-        incomplete = [trial for trial in trials if trial.state is not TrialState.COMPLETE]
+        incomplete = [t for t in trials if t.state is not TrialState.COMPLETE and t.number not in marked]
         overdue = self._leases.next_overdue(incomplete)
         if overdue is not None:
             self._enqueue(overdue.params, None)
-        self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._leases.not_pending(incomplete))
+        self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._leases.not_pending(incomplete) | marked)
         asked = self._optuna.ask()
-        self.spec.space.suggest(asked)
+        params = self.spec.space.suggest(asked)
+        queued = QUEUED in self.storage.optuna.get_trial(asked._trial_id).system_attrs
+        if queued and not self.spec.allows(params):
+            self._fail(asked._trial_id, f"another program queued it, and {self._refusal(params)}")
+            return self._ask(lease, sweep)
         if "seed" not in asked.user_attrs:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
             for _ in range(self.spec.search.replicates - 1):
@@ -623,18 +643,34 @@ class Study:
             self._leases.set(asked._trial_id, lease)
         return self.trial(asked.number)
 
+    def _refuse_queued(self) -> None:
+        """End each waiting trial that another program queued and the study does not allow, with the reason."""
+        for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if "seed" not in frozen.user_attrs and (problem := problem_of_queued(frozen, self.spec)) is not None:
+                self._fail(frozen._trial_id, problem)
+
+    def _refusal(self, params: Mapping[str, Scalar]) -> str:
+        try:
+            self.spec.check_params(params)
+        except RequestError as error:
+            return str(error)
+        return "its configuration is not allowed"
+
+    def _fail(self, trial_id: int, reason: str) -> None:
+        self.storage.optuna.set_trial_user_attr(trial_id, "reason", reason)
+        self.storage.optuna.set_trial_state_values(trial_id, TrialState.FAIL)
+
     def _enqueue(self, params: Mapping[str, Scalar], seed: int | None) -> Trial:
         checked = self.spec.check_params(params)
-        self._optuna.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState.WAITING,
-                params=checked,
-                distributions=distributions_of(self.spec.space, checked),
-            )
+        waiting = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.WAITING,
+            params=checked,
+            distributions=distributions_of(self.spec.space, checked),
         )
-        number = len(self._optuna.get_trials(deepcopy=False)) - 1
+        trial_id = self.storage.optuna.create_new_trial(self._optuna._study_id, waiting)
+        number = self.storage.optuna.get_trial(trial_id).number
         own = trial_seed(self.spec.search.seed, number) if seed is None else seed
-        self.storage.optuna.set_trial_user_attr(self._trial_id(number), "seed", own)
+        self.storage.optuna.set_trial_user_attr(trial_id, "seed", own)
         return self.trial(number)
 
     def _report(self, trial: Trial | int, measured: Measurement, worker: str | None) -> Trial:
@@ -718,6 +754,7 @@ class Study:
         return ranked(self.all_trials(), self.spec)
 
     def _frozen(self) -> list[FrozenTrial]:
+        self.storage.check_file()
         with translated_database_errors(self.storage.shown):
             return self._optuna.get_trials(deepcopy=False)
 
@@ -732,7 +769,32 @@ class Study:
         return trial
 
     def _read_now(self, frozen: FrozenTrial) -> Trial:
-        return read_trial(frozen, self.spec.objectives, self.storage.clock())
+        problem = self._problem(frozen)
+        if problem is None:
+            try:
+                return read_trial(frozen, self.spec.objectives, self.storage.clock())
+            except UNREADABLE as error:
+                problem = f"another program wrote attributes that cannot be read ({type(error).__name__}: {error})"
+                self._problems[frozen.number] = frozen, problem
+        return read_marked(frozen, problem)
+
+    def _problem(self, frozen: FrozenTrial) -> str | None:
+        """What is wrong with a trial that another program wrote; None if it counts."""
+        found = self._problems.get(frozen.number)
+        if found is not None and found[0] is frozen:
+            return found[1]
+        problem = problem_of(frozen, self.spec)
+        self._problems[frozen.number] = frozen, problem
+        return problem
+
+    def _marked(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
+        """Numbers of the trials that count for nothing."""
+        return frozenset(frozen.number for frozen in trials if self._problem(frozen) is not None)
+
+    def _counted(self) -> optuna.Study:
+        """The study in Optuna without the trials that count for nothing."""
+        marked = self._marked(self._frozen())
+        return MaskedStudy(self._optuna, marked) if marked else self._optuna
 
     def _trial_id(self, number: int) -> int:
         try:

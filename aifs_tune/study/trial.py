@@ -219,6 +219,9 @@ class Trial:
     replicates
         Repeated measurements of the configuration; set by ``best``, ``best_trials`` and ``front`` where there are
         several.
+    problem
+        What is wrong with a trial that another program wrote, such as a value outside the space. It is listed, but
+        counts for nothing: not for ``best``, the sampler or the importance. None for all others.
 
     Examples
     --------
@@ -248,6 +251,7 @@ class Trial:
     superseded_by: int | None = None
     feasible: bool | None = None
     replicates: Replicates | None = None
+    problem: str | None = None
 
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
@@ -267,7 +271,7 @@ class Trial:
         dict
             ``trial`` (the number), ``state``, ``value``, ``epochs``, ``params``, ``metrics``, ``seconds``, ``worker``,
             ``started_at``, ``finished_at`` and ``reason``. ``values``, ``schedule``, ``weights``, ``lease``,
-            ``superseded_by``, ``feasible`` and ``replicates`` where the trial has them.
+            ``superseded_by``, ``feasible``, ``replicates`` and ``problem`` where the trial has them.
         """
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
@@ -276,6 +280,8 @@ class Trial:
             written["feasible"] = self.feasible
         if self.replicates is not None:
             written["replicates"] = self.replicates.to_json()
+        if self.problem is not None:
+            written["problem"] = self.problem
         leased = {"lease": self.lease.to_json()} if self.lease else {}
         superseded = {} if self.superseded_by is None else {"superseded_by": self.superseded_by}
         return {

@@ -194,7 +194,8 @@ def import_study(
     Parameters
     ----------
     folder
-        The folder of the bundle.
+        The folder of the bundle, or the JSON document of one study: ``study.json`` of a bundle, or the file that was
+        written when a storage had gone. A document has no weights and no table of data files.
     storage : str, optional
         URL of the storage. Default: the storage that commands use without ``--storage``.
     study : str, optional
@@ -226,6 +227,8 @@ def import_study(
     >>> copy.name, copy.best.value
     ('lab/oven', 0.5)
     """
+    if Path(folder).suffix == ".json" and Path(folder).is_file():
+        return _import_document(Path(folder), storage, study, data)
     bundle = open_bundle(folder)
     name = study or bundle.name
     documents = {name: bundle.study} | {
@@ -245,6 +248,24 @@ def import_study(
     return made[name].as_study()
 
 
+def _import_document(file: Path, storage: str | None, study: str | None, data: str | Path | None) -> Study:
+    document = _json(file)
+    spec = with_data_at(spec_in(document), data)
+    name = study or document.get("name")
+    if not isinstance(name, str):
+        raise DamagedError(f"{file}: the document has no name of a study; choose one with --study")
+    document["attributes"] = _without_files(document, file)
+    return copied_study(Storage(storage, create=True), name, document, spec).as_study()
+
+
+def _without_files(document: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """The attributes of a study without its record of data files, which names a folder of the storage."""
+    try:
+        return {key: value for key, value in document["attributes"].items() if key != f"{FACT}{FILES}"}
+    except (KeyError, AttributeError) as error:
+        raise DamagedError(f"{place}: the document of a study has no attributes ({error})") from error
+
+
 def _renamed(related: str, exported: str, name: str) -> str:
     """New name of a related study: the suffix stays, and the name of the study before it changes."""
     short = related.rpartition("/")[2].removeprefix(exported.rpartition("/")[2])
@@ -253,10 +274,7 @@ def _renamed(related: str, exported: str, name: str) -> str:
 
 def _imported(document: Mapping[str, Any], bundle: Bundle, name: str) -> dict[str, Any]:
     """The document of a study with its new names, and without its file record, which is stored separately."""
-    try:
-        attributes = {key: value for key, value in document["attributes"].items() if key != f"{FACT}{FILES}"}
-    except (KeyError, AttributeError) as error:
-        raise DamagedError(f"{bundle.folder}: the document of a study has no attributes ({error})") from error
+    attributes = _without_files(document, bundle.folder)
     if attributes.get(f"{FACT}{DATA_OF}") is not None:
         attributes[f"{FACT}{DATA_OF}"] = name
     attributes[f"{FACT}{IMPORTED}"] = {"sha256": bundle.sha256, "study": document.get("name")}

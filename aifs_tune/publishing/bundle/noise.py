@@ -13,7 +13,7 @@ from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, read_confi
 from aifs_tune.analysis.test_part import TEST_EVALUATION, find_evaluation
 from aifs_tune.errors import NotFoundError
 from aifs_tune.storage.projects import split_name
-from aifs_tune.study.index import find_study, study_names
+from aifs_tune.study.index import each_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
@@ -44,10 +44,10 @@ def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
     names = {short, study.spec.name}
     form = re.compile(rf"({'|'.join(map(re.escape, sorted(names)))})-({_KINDS})(-\d+)?")
     found = []
-    for name in study_names(study.storage):
-        its_project, its_short = split_name(name)
-        there = find_study(study.storage, name) if its_project == project and form.fullmatch(its_short) else None
-        if there is not None and _is_same_task(there, study):
+    for there in each_study(study.storage):
+        its_project, its_short = split_name(there.name)
+        is_named = its_project == project and form.fullmatch(its_short)
+        if is_named and isinstance(there, StudyRecord) and _is_same_task(there, study):
             found.append(there)
     return found
 

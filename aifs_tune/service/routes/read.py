@@ -11,6 +11,7 @@ from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.storage.projects import STUDY_PATTERN
 from aifs_tune.study.dataframe import table_bytes, trials_table
+from aifs_tune.study.index import UnreadableStudy
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import State, selected
 
@@ -40,8 +41,11 @@ async def list_studies(
 
     def page() -> bytes:
         found, more = context.studies.page(project, after=after, limit=limit)
-        lines = [schemas.study_summary(name, study) for name, study in found]
-        return encoded({"studies": lines, "next": found[-1][0] if more else None})
+        lines = [schemas.study_summary(name, study) for name, study in found if not isinstance(study, UnreadableStudy)]
+        unreadable = [
+            {"study": name, "problem": study.problem} for name, study in found if isinstance(study, UnreadableStudy)
+        ]
+        return encoded({"studies": lines, "unreadable": unreadable, "next": found[-1][0] if more else None})
 
     return Response(await context.read(page), media_type="application/json")
 

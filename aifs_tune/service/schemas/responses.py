@@ -70,6 +70,7 @@ class TrialResponse(BaseModel):
     superseded_by: int | None = None
     feasible: bool | None = None
     replicates: ReplicatesResponse | None = None
+    problem: str | None = None
 
 
 class MeasurementResponse(BaseModel):
@@ -111,10 +112,18 @@ class StudySummary(BaseModel):
     value: float | None
 
 
+class UnreadableStudyResponse(BaseModel):
+    """Study that cannot be read, and why."""
+
+    study: str
+    problem: str
+
+
 class StudiesResponse(BaseModel):
     """Studies by name; ``next`` is the ``after`` of the next page, None on the last page."""
 
     studies: list[StudySummary]
+    unreadable: list[UnreadableStudyResponse] = []
     next: str | None
 
 

@@ -9,15 +9,17 @@ let shownTag = null;
 
 async function allStudies() {
   const studies = [];
+  const unreadable = [];
   const tags = [];
   let after = "";
   do {
     const { data } = await get(`/v1/studies?limit=100&after=${encodeURIComponent(after)}`);
     studies.push(...data.studies);
+    unreadable.push(...data.unreadable);
     tags.push(JSON.stringify(data));
     after = data.next;
   } while (after !== null);
-  return { studies, tag: tags.join() };
+  return { studies, unreadable, tag: tags.join() };
 }
 
 function row(study) {
@@ -60,7 +62,7 @@ const COLUMNS = [
 ];
 
 async function refresh() {
-  const { studies, tag } = await allStudies();
+  const { studies, unreadable, tag } = await allStudies();
   if (tag === shownTag) return;
   shownTag = tag;
   const running = studies.reduce((n, study) => n + study.n_trials.running, 0);
@@ -70,7 +72,10 @@ async function refresh() {
   if (status.textContent !== text) status.textContent = text;
   replace(
     document.getElementById("studies"),
-    studies.length ? scrollable("Studies", table("Studies by name", COLUMNS, studies.map(row))) : [],
+    [
+      studies.length ? scrollable("Studies", table("Studies by name", COLUMNS, studies.map(row))) : [],
+      unreadable.map(({ study, problem }) => element("p", {}, `${study}: ${problem}`)),
+    ].flat(),
   );
 }
 

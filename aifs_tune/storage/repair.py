@@ -1,0 +1,81 @@
+"""Examination and repair of the tables of a database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from optuna.storages import RDBStorage
+from sqlalchemy import text
+
+from aifs_tune.errors import StorageError
+from aifs_tune.storage.sqlite import FINAL_STANDS
+
+_TWICE = text(
+    "SELECT s.study_name, s.study_id, t.number, t.trial_id FROM trials t JOIN studies s ON s.study_id = t.study_id "
+    "WHERE EXISTS (SELECT 1 FROM trials o WHERE o.study_id = t.study_id AND o.number = t.number "
+    "AND o.trial_id < t.trial_id) ORDER BY t.trial_id"
+)
+_LAST = text("SELECT study_id, max(number), count(*) FROM trials GROUP BY study_id")
+
+
+def damage(file: Path) -> list[str]:
+    """What SQLite's own check finds in a database file; empty if it is whole."""
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            told = [row[0] for row in database.execute("PRAGMA integrity_check")]
+            broken = database.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [f"{file}: {error}"]
+    found = [] if told == ["ok"] else [f"{file}: {line}" for line in told]
+    return found + [f"{file}: {len(broken)} rows belong to nothing"] * bool(broken)
+
+
+def copy_database(file: Path) -> Path:
+    """Copy a database as it is now, with what its log holds, and return the new file."""
+    names = (file.with_name(f"{file.stem}-before-repair-{n}{file.suffix}") for n in range(1, 1000))
+    copy = next(name for name in names if not name.exists())
+    try:
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise StorageError(f"{copy}: the copy could not be made ({error}); nothing was repaired") from error
+    return copy
+
+
+def missing_triggers(rdb: RDBStorage) -> bool:
+    """Whether the database does not protect final results yet."""
+    with rdb.engine.connect() as connection:
+        found = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE name LIKE 'aifs_tune_final_%'"))
+        return int(found.scalar() or 0) < len(FINAL_STANDS)
+
+
+def add_triggers(rdb: RDBStorage) -> None:
+    """Protect final results, in the session of this thread."""
+    for statement in FINAL_STANDS:
+        rdb.scoped_session().connection().exec_driver_sql(statement)
+
+
+def numbers_given_twice(rdb: RDBStorage) -> Iterator[tuple[str, int, int, int]]:
+    """Study, id and number of each trial whose number an earlier one has, and a number that is free."""
+    with rdb.engine.connect() as connection:
+        last = {row[0]: max(row[1] + 1, row[2]) for row in connection.execute(_LAST)}
+        twice = connection.execute(_TWICE).fetchall()
+    for name, study_id, number, trial_id in twice:
+        yield name, trial_id, number, last[study_id]
+        last[study_id] += 1
+
+
+def renumber(rdb: RDBStorage, trial_id: int, number: int) -> None:
+    """Give a trial another number, in the session of this thread."""
+    statement = text("UPDATE trials SET number = :number WHERE trial_id = :trial")
+    rdb.scoped_session().connection().execute(statement, {"number": number, "trial": trial_id})
+
+
+def rename_attribute(rdb: RDBStorage, trial_id: int, key: str, new: str) -> None:
+    """Rename an attribute of a trial, in the session of this thread."""
+    for table in ("trial_user_attributes", "trial_system_attributes"):
+        statement = text(f"UPDATE {table} SET key = :new WHERE trial_id = :trial AND key = :key")
+        rdb.scoped_session().connection().execute(statement, {"new": new, "trial": trial_id, "key": key})

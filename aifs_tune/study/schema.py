@@ -1,0 +1,212 @@
+"""Schema of the document of a study: what may come from somewhere else.
+
+Every attribute that this package writes is checked against its type and range, because readers trust what is in a
+storage. Attributes of other tools are copied as they are; nothing here reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from aifs_tune._util.scalars import Scalar, brief
+from aifs_tune.study.serialization import (
+    CHANGE,
+    DATA,
+    EPOCH,
+    FACT,
+    LEADER,
+    LEASE,
+    LIMIT,
+    REQUESTED,
+    SPEC,
+    SUPERSEDED,
+    SWEEP,
+)
+from aifs_tune.study.trial import State
+
+OWN = "aifs_tune:"
+"""Prefix of the attributes that this package writes."""
+RESERVED = (SPEC, LEADER)
+"""Attributes that a document never has: the sweep file is a part of its own, and the leader is a process here."""
+
+MAX_EPOCH = 10**9
+MAX_REASON = 20_000
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+_Epoch = Annotated[int, Field(ge=1, le=MAX_EPOCH)]
+_Number = Annotated[int, Field(ge=0, le=MAX_EPOCH)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Reason = Annotated[str, Field(max_length=MAX_REASON)]
+_Name = Annotated[str, Field(max_length=1000)]
+
+
+def _file_name(name: str) -> str:
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name:
+        raise ValueError(f"{brief(name)} is not the name of a file in a folder")
+    return name
+
+
+_FileName = Annotated[_Name, AfterValidator(_file_name)]
+_Hashes = dict[_FileName, _Sha256]
+_Metrics = dict[_Name, _Finite | None]
+
+
+class _Measured(BaseModel):
+    model_config = _STRICT
+    metrics: _Metrics
+    seconds: _Seconds | None
+    checkpoint: _Hashes | None = None
+
+
+class _Inherited(BaseModel):
+    model_config = _STRICT
+    epoch: _Epoch
+    metrics: _Metrics
+
+
+class _Changed(BaseModel):
+    model_config = _STRICT
+    params: dict[_Name, Scalar]
+    source: _Number
+    best: _Inherited | None
+
+
+class _Leased(BaseModel):
+    model_config = _STRICT
+    label: _Name | None
+    owner: _Name | None
+    lease_s: _Seconds | None
+    supersedes: _Number | None
+    until: Annotated[float, Field(ge=0, le=1e11)] | None
+    n_leases: Annotated[int, Field(ge=1, le=1000)]
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _type(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else _strict(kind)
+
+
+def _strict(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+_USER = {
+    "seed": _strict(Annotated[int, Field(ge=0, lt=2**64)]),
+    "metrics": _strict(_Metrics),
+    "epochs": _strict(_Number),
+    "reason": _strict(_Reason),
+    "feasible": _strict(bool),
+    "seconds": _strict(_Seconds),
+    "weights": _strict(_Hashes),
+    "worker": _strict(_Name),
+}
+_SYSTEM = {
+    SWEEP: _strict(_Name | None),
+    LEASE: _type(_Leased),
+    SUPERSEDED: _strict(_Number),
+    "aifs_tune:oom_num_gpus": _strict(_Seconds),
+    "aifs_tune:kernel": _strict(Annotated[str, Field(max_length=1_000_000)]),
+}
+_STUDY = {
+    REQUESTED: _strict(_Number),
+    DATA: _strict(_Name),
+    f"{FACT}noise": _strict(dict[str, Any] | None),
+    "aifs_tune:source_tasks": _strict(list[dict[str, Any]]),
+}
+_MEASURED, _CHANGED, _EXCESS = _type(_Measured), _type(_Changed), _strict(_Finite)
+
+
+class TrialDocument(BaseModel):
+    """One trial of a document."""
+
+    model_config = _STRICT
+    number: _Number
+    state: State
+    params: dict[_Name, Any]
+    values: list[_Finite] | None
+    steps: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], _Finite]
+    started_at: _Name | None
+    finished_at: _Name | None
+    user: dict[_Name, Any]
+    system: dict[_Name, Any]
+
+
+_TRIAL = TypeAdapter(TrialDocument)
+
+
+def checked_trial(entry: object) -> TrialDocument:
+    """The trial in a document.
+
+    Raises
+    ------
+    ValueError
+        If an entry is missing, unknown or not allowed; the text names the trial, the entry and what it is.
+    """
+    number = entry.get("number") if isinstance(entry, Mapping) else None
+    where = f"trial {brief(number)}"
+    trial: TrialDocument = _valid(_TRIAL, entry, where)
+    for moment in (trial.started_at, trial.finished_at):
+        if moment is not None:
+            datetime.fromisoformat(moment)
+    check_trial_attributes(trial.user, trial.system, where)
+    return trial
+
+
+def check_trial_attributes(user: Mapping[str, Any], system: Mapping[str, Any], where: str = "trial") -> None:
+    """Check what this package reads of a trial's attributes; :class:`ValueError` as :func:`checked_trial`."""
+    for key, value in user.items():
+        if key in _USER:
+            _valid(_USER[key], value, f"{where}: {key}")
+    for key, value in system.items():
+        if key.startswith(EPOCH):
+            _check_epoch(key, EPOCH, where)
+            _valid(_MEASURED, value, f"{where}: {key}")
+        elif key.startswith(CHANGE):
+            _check_epoch(key, CHANGE, where)
+            _valid(_CHANGED, value, f"{where}: {key}")
+        elif key.startswith(LIMIT):
+            _valid(_EXCESS, value, f"{where}: {key}")
+        elif key in _SYSTEM and not (key == LEASE and value is None):
+            _valid(_SYSTEM[key], value, f"{where}: {key}")
+
+
+def checked_attributes(attributes: object) -> dict[str, Any]:
+    """The attributes of a study in a document, as far as a document may have them.
+
+    Raises
+    ------
+    ValueError
+        If one is reserved, unknown, or not what this package writes under that name.
+    """
+    if not isinstance(attributes, Mapping):
+        raise ValueError(f"attributes: {brief(attributes)} is not an object")  # noqa: TRY004 - as all others here
+    for key, value in attributes.items():
+        if key in RESERVED:
+            raise ValueError(f"attributes: {brief(key)} is reserved; a document never has it")
+        if key.startswith(OWN) and key not in _STUDY and not key.startswith(FACT):
+            raise ValueError(f"attributes: {brief(key)} is not known to this version")
+        _valid(_STUDY.get(key, _ANY), value, f"attributes: {key}")
+    return dict(attributes)
+
+
+def _check_epoch(key: str, prefix: str, where: str) -> None:
+    digits = key.removeprefix(prefix)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9 and int(digits) >= 1):
+        raise ValueError(f"{where}: {brief(key)} names no epoch; allowed: 1 to {MAX_EPOCH:,}")
+
+
+def _valid(adapter: TypeAdapter[Any], value: object, where: str) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}{f': {place}' if place else ''}: {brief(first['input'])}: {first['msg']}") from None
