@@ -6,6 +6,7 @@
     │   ├── DataError             the data cannot be used as requested
     │   ├── NotFoundError         a study, trial or file does not exist
     │   ├── ConflictError         the request contradicts stored results or another space
+    │   ├── UntrustedCodeError    a study or a bundle names code that nobody has allowed to run here
     │   └── AccessError           the token does not permit the request
     │       └── UnknownCallerError  there is no valid token
     └── WorkError                 the request is valid, but the work failed
@@ -113,6 +114,22 @@ class MissingPackageError(RequestError, ImportError):
 
     exit_code: ClassVar[int] = 2
     http_status: ClassVar[int] = 422
+
+
+class UntrustedCodeError(RequestError):
+    """A study or a bundle names code that nobody has allowed to run here.
+
+    Parameters
+    ----------
+    message
+        The text.
+    name
+        Name of the code, ``module:function``.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class AccessError(RequestError):

@@ -187,6 +187,7 @@ def no_ray() -> Iterator[None]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; all share one per session."""
     monkeypatch.setenv("AIFS_TUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     for name in ("STORAGE", "URL", "TOKEN", "TOKEN_FILE", "PROJECT"):
         monkeypatch.delenv(f"AIFS_TUNE_{name}", raising=False)
 

@@ -68,10 +68,13 @@ def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy
     spec = load_sweep_file(file)
     if service is not None:
         return service.start_study(study, cast(dict[str, Any], read_yaml(file.read_text(), source=str(file)).data))
+    from aifs_tune.config.trusted_code import remember
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.open import start_study
 
-    return start_study(Storage(storage, create=True), spec, study)
+    opened = Storage(storage, create=True)
+    remember(opened.shown, study, spec)
+    return start_study(opened, spec, study)
 
 
 def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None, storage: StorageOption = None) -> None:

@@ -30,7 +30,7 @@ from aifs_tune.cli import (
 )
 from aifs_tune.cli.help import CommandWithExample, TitledGroup, examples
 from aifs_tune.cli.options import echo_stderr
-from aifs_tune.errors import AifsTuneError
+from aifs_tune.errors import AifsTuneError, UntrustedCodeError
 
 
 class Command(NamedTuple):
@@ -98,6 +98,15 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere in a command.")
     ] = False,
+    trust_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-code",
+            metavar="NAME",
+            help="Function or sampler, module:name, that somebody else's study or bundle may run; may stand anywhere "
+            "in a command.",
+        ),
+    ] = None,
 ) -> None:
     """Take the options of the program itself; both are dealt with elsewhere."""
 
@@ -127,17 +136,45 @@ app = _make_app()
 def main() -> None:
     """Run ``aifs-tune``: an error becomes one line and an exit code; ``--debug`` shows the traceback."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments, trusted = _without_trust([argument for argument in sys.argv[1:] if argument != "--debug"])
     sys.path.insert(0, os.getcwd())  # a lab's own trainer module lies where the command is typed
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        with missing_packages_named():
-            app(args=arguments, prog_name="aifs-tune")
-    except AifsTuneError as error:
-        if debug:
-            raise
-        echo_stderr(f"aifs-tune: {error}")
-        sys.exit(error.exit_code)
+    while True:
+        try:
+            with missing_packages_named():
+                if trusted:
+                    from aifs_tune.config.trusted_code import trust
+
+                    trust(trusted)
+                app(args=arguments, prog_name="aifs-tune")
+        except UntrustedCodeError as error:
+            if debug:
+                raise
+            echo_stderr(f"aifs-tune: {error}")
+            if not (sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(f"Run {error.name}?", err=True)):
+                sys.exit(error.exit_code)
+            trusted.append(error.name)
+        except AifsTuneError as error:
+            if debug:
+                raise
+            echo_stderr(f"aifs-tune: {error}")
+            sys.exit(error.exit_code)
+
+
+def _without_trust(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without ``--trust-code NAME``, and the names."""
+    others, names = list[str](), list[str]()
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return [*others, argument, *rest], names
+        if argument.startswith("--trust-code="):
+            names.append(argument.partition("=")[2])
+        elif argument == "--trust-code" and (name := next(rest, None)) is not None:
+            names.append(name)
+        else:
+            others.append(argument)
+    return others, names
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from aifs_tune._util.quiet import quieten
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.trusted_code import remember, trust
 from aifs_tune.errors import DataError, InterruptedSweepError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
 from aifs_tune.execution.context import RayConfig, TrialContext
@@ -237,6 +238,7 @@ def resume(
     timeout_s: float | None = None,
     address: str | None = None,
     allow_unauthenticated: bool = False,
+    trust_code: Sequence[str] = (),
     callback: SweepCallback | None = None,
 ) -> SweepResult:
     """Finish the trials that the sweeps of a study were asked for; trials in flight continue from their checkpoints.
@@ -255,6 +257,9 @@ def resume(
         Address of a Ray cluster, ``"auto"`` for the one that runs on this machine. Default: start Ray here.
     allow_unauthenticated : bool
         Join a cluster that asks for no token. Default: False.
+    trust_code : sequence of str, optional
+        Functions and samplers, as ``module:name``, that the study may run although somebody else may have named them.
+        They are remembered for this study; what was started from this account is trusted already.
     callback : SweepCallback, optional
         Told of the sweep's progress.
 
@@ -267,6 +272,8 @@ def resume(
     ------
     NotFoundError
         If there is no such study.
+    UntrustedCodeError
+        If the study names code that nobody has allowed here.
     InterruptedSweepError
         If the sweep was stopped again.
 
@@ -279,6 +286,7 @@ def resume(
     NotFoundError
     >>> aifs_tune.resume("quick-sky").best.value  # doctest: +SKIP
     """
+    trust(trust_code)
     opened = Storage(storage)
     with opened.writing(study), _interruptible():
         spec = get_study(opened, study).spec
@@ -366,6 +374,7 @@ def _open_study(run: _Run, data: SweepData) -> tuple[StudyRecord, str]:
     """The study, led by this sweep and with all trials requested that it is to have; and the id of this sweep."""
     project, short = split_name(run.name)
     study = start_study(run.storage, run.spec, short, project=project)
+    remember(run.storage.shown, run.name, run.spec)
     record_data(study, data)
     study.record_fact(ENVIRONMENT, environment())
     sweep_id = f"sweep-{uuid.uuid4().hex}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 
 from aifs_tune.config.search import SAMPLERS
+from aifs_tune.config.trusted_code import import_code
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.search_space import SearchSpace
 
@@ -114,11 +114,7 @@ def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: Search
 
 
 def _imported(name: str, draw: int) -> BaseSampler:
-    module, attribute = name.split(":", 1)
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(f"search.sampler: {name!r} cannot be imported: {error}") from error
+    made = import_code(name, "search.sampler")
     if not (inspect.isclass(made) and issubclass(made, BaseSampler)):
         raise RequestError(f"search.sampler: {name!r} is {made!r}; allowed: a subclass of optuna.samplers.BaseSampler")
     options: dict[str, Any] = {"seed": draw} if "seed" in inspect.signature(made).parameters else {}

@@ -92,6 +92,7 @@ T = TypeVar("T")
 
 READERS = 8
 MAX_WAITING_READERS = 256
+MAX_WAITING_CHECKS = 16
 RESPONSE_TIMEOUT_S = 30.0
 """Seconds a response may take; a write that has begun is completed even after that."""
 PROJECT_HEADER = "Aifs-Tune-Project"
@@ -107,7 +108,8 @@ class AppContext:
         self.changes = ChangeFeed(self)
         self.importances = Importances()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
-        self._n_waiting = 0
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="aifs-tune checker")
+        self._n_waiting = self._n_checks = 0
 
     async def read(self, query: Callable[[], T]) -> T:
         """Run ``query`` in a reader thread; it runs to its end even if the request is given up.
@@ -125,9 +127,26 @@ class AppContext:
         finally:
             self._n_waiting -= 1
 
+    async def check(self, parse: Callable[[], T]) -> T:
+        """Run ``parse``, which computes for long on a large document, in a thread beside readers and writer.
+
+        Raises
+        ------
+        ServiceError
+            If too many documents are waiting.
+        """
+        if self._n_checks >= MAX_WAITING_CHECKS:
+            raise ServiceError(f"the maximum of {MAX_WAITING_CHECKS} waiting documents is reached; try again")
+        self._n_checks += 1
+        try:
+            return await asyncio.wrap_future(self._checker.submit(parse))
+        finally:
+            self._n_checks -= 1
+
     def close(self) -> None:
         """Complete all waiting writes, then end the threads."""
         self.writer.close()
+        self._checker.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def data_version(self) -> str:

@@ -32,8 +32,9 @@ from aifs_tune.space.search_space import Space
 
 N_DRAWN = 10_000
 """Number of random configurations of which at least one must satisfy all constraints."""
-MAX_CHARACTERS = 5_000_000
-"""Limit on evaluated characters: long constraints are tried on fewer configurations, to end in seconds."""
+MAX_WORK = 2_000_000
+"""Limit on evaluated characters and ten times the drawn values: long constraints and large spaces are tried on fewer
+configurations, to end in about a second."""
 MAX_NAMED = 3
 """Largest number of constraints that one error lists, those violated most often."""
 
@@ -133,8 +134,8 @@ def _check_fits(key: str, constraint: Constraint, space: Space, kinds: Mapping[s
 def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures: Sequence[Mixture]) -> None:
     source, mentioned = RandomTrial(random.Random(0)), _mentioned(space, constraints, mixtures)
     mixed = [mixture for mixture in mixtures if mixture.components[0] in mentioned]
-    order, broken, n_drawn, n_read = list(constraints), Counter[str](), 0, 0
-    while n_drawn < N_DRAWN and n_read < MAX_CHARACTERS:
+    order, broken, n_drawn, work = list(constraints), Counter[str](), 0, 0
+    while n_drawn < N_DRAWN and work < MAX_WORK:
         params: dict[str, Scalar] = {}
         for name, parameter in mentioned.items():
             if space.is_active(name, params):
@@ -142,8 +143,9 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
         for mixture in mixed:
             params = mixture.projected(params, space)
         n_drawn += 1
+        work += 10 * len(mentioned)
         for i, constraint in enumerate(order):
-            n_read += len(constraint.text)
+            work += len(constraint.text)
             if not constraint.holds(params):
                 broken[constraint.text] += 1
                 order.insert(0, order.pop(i))  # the next configuration is likely to violate it too

@@ -10,6 +10,7 @@ import ast
 import math
 import operator
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
@@ -323,6 +324,9 @@ _TOKEN = re.compile(
 _WORDS = {word: word for word in ("and", "or", "not", "in", "True", "False")} | {"true": "True", "false": "False"}
 _HINTS = {"&": "and", "|": "or", "!": "not", "=": "==", "^": "**"}
 
+_PARSER = threading.Lock()
+"""Python's parser fails with SystemError in rare cases if several threads use it for nested expressions."""
+
 _OF_SEVERAL = ("min", "max")
 _LANGUAGE = (
     "parameters, numbers, text in quotes, true, false, + - * / ** %, comparisons, in [a, list], and, or, not, "
@@ -342,7 +346,8 @@ def parse(text: str, kind: Kind = "true or false") -> ast.expr:
     """
     source = " ".join(_tokens(text))
     try:
-        tree = ast.parse(source, mode="eval").body
+        with _PARSER:
+            tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = str(getattr(error, "msg", "")).split(".")[0] or "too complex"
         raise problem("", f"{brief(text)} is not an expression ({reason})", _LANGUAGE) from None

@@ -12,6 +12,7 @@ import optuna
 from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.trusted_code import allow_remembered
 from aifs_tune.errors import AifsTuneError, DamagedError, NotFoundError
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
@@ -72,6 +73,7 @@ def find_study(storage: Storage, name: str) -> StudyRecord | None:
             f"{storage.shown}: the sweep file that study {name!r} keeps cannot be read ({reason}); other studies there "
             "are not concerned"
         ) from error
+    allow_remembered(storage.shown, name, spec)
     return StudyRecord(storage, spec, optuna_study)
 
 

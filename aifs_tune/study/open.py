@@ -10,6 +10,7 @@ import optuna
 
 from aifs_tune.config.loading import parse_sweep, spec_document
 from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.trusted_code import allow, remember
 from aifs_tune.errors import ConflictError
 from aifs_tune.samplers.initial_design import initial_design
 from aifs_tune.storage.optuna_logging import quietly
@@ -161,6 +162,8 @@ def open_study(
     if warm_start:
         document["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)
     opened, spec = Storage(storage, create=True), instrument_spec(name, document)
+    allow(spec)
+    remember(opened.shown, name, spec)
     named_sources(opened, spec, spec.search.warm_start, besides=(opened, name))
     study = start_study(opened, spec, name)
     begin_with(study, *sources_for(study, opened).studies)

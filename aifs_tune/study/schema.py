@@ -64,7 +64,7 @@ class _Measured(BaseModel):
     checkpoint: _Hashes | None = None
 
 
-class _Inherited(BaseModel):
+class _BestBefore(BaseModel):
     model_config = _STRICT
     epoch: _Epoch
     metrics: _Metrics
@@ -74,7 +74,7 @@ class _Changed(BaseModel):
     model_config = _STRICT
     params: dict[_Name, Scalar]
     source: _Number
-    best: _Inherited | None
+    best: _BestBefore | None
 
 
 class _Leased(BaseModel):

@@ -9,13 +9,13 @@ stored and it can be stopped early. It has no checkpoint: after an interruption 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, brief
+from aifs_tune.config.trusted_code import import_code
 from aifs_tune.errors import RequestError, TrainerError
 
 GPU_PEAK = "gpu_peak_mb"
@@ -28,22 +28,11 @@ def import_function(name: str) -> Callable[..., Any]:
     Raises
     ------
     RequestError
-        If the module cannot be imported, or has no such function.
+        If it cannot be imported, is no function that the module defines, or if nobody has allowed it.
     """
-    module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RequestError(
-            f"trainer: cannot import {module_name!r} ({error}); allowed: cnn, or module:function that can be "
-            "imported from the current folder or the environment"
-        ) from error
-    function = getattr(module, function_name, None)
+    function = import_code(name, "trainer")
     if not callable(function):
-        functions = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_"))
-        raise RequestError(
-            f"trainer: {module_name} has no function {function_name!r}; its functions: {functions or 'none'}"
-        )
+        raise RequestError(f"trainer: {name} is {brief(function)}, not a function")
     return function  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from aifs_tune.config.search import SAMPLERS, SearchSpec
 from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.samplers.learning_curves import KERNEL
 from aifs_tune.samplers.optuna_samplers import OPTUNA_SAMPLERS
@@ -84,10 +85,12 @@ def test_a_user_s_own_sampler_is_imported_and_seeded(url, tmp_path, monkeypatch)
     sys.modules.pop("labsampler")
     wrongs = {
         "labsampler:thing": "a subclass of optuna.samplers.BaseSampler",
-        "labsampler:No": "cannot be",
-        "no_lab:X": "cannot be",
+        "labsampler:No": "has no 'No'",
+        "no_lab:X": "cannot import",
+        "os:system": "of Python itself",
     }
     for wrong, words in wrongs.items():
+        trust([wrong])
         with pytest.raises(RequestError, match=words):
             check_sampler(SweepSpec(name="s", space=SPACE, search=SearchSpec(sampler=wrong)))
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.factory import check_trainer
 from aifs_tune.trainers.function import FunctionTrainer, import_function
@@ -90,9 +91,22 @@ def test_nan_is_passed_on_for_the_runner_to_judge():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("no_such_lab:run", "cannot import 'no_such_lab'"), ("json:no_such", "json has no function 'no_such'.*dumps")],
+    [
+        ("no_such_lab:run", "cannot import 'no_such_lab'"),
+        ("lab_with_imports:no_such", "lab_with_imports has no 'no_such'; its functions: .*train"),
+        ("aifs_tune.testing:__name__", "is 'aifs_tune.testing', not a function"),
+        ("os:system", "os:system is of Python itself"),
+        ("builtins:print", "builtins:print is of Python itself"),
+        ("lab_with_imports:system", "is defined in (posix|nt), not in lab_with_imports"),
+        ("lab_with_imports:create_study", "defined in optuna.*, not in lab_with_imports.*or its own name, optuna"),
+    ],
 )
-def test_what_cannot_be_imported_is_named(name, words):
+def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch, name, words):
+    (tmp_path / "lab_with_imports.py").write_text(
+        "from os import system\nfrom optuna import create_study\ndef train(): ..."
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    trust([name])
     with pytest.raises(RequestError, match=words):
         import_function(name)
 

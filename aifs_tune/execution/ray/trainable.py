@@ -13,6 +13,7 @@ from ray import tune
 
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.cross_validation import split_of
+from aifs_tune.config.trusted_code import allow
 from aifs_tune.errors import NodeError, StorageError
 from aifs_tune.execution.context import TrialContext
 from aifs_tune.execution.ray.fused import RemoteFusedMember
@@ -49,6 +50,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 return RemoteFusedMember(fused_actors)
             split, own = split_of(context.spec.cross_validation, params)
             data, folds = context.data_location(split), context.fold_locations()
+            allow(context.spec)  # which the driver has checked
             return make_trainer(context.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
 
         self._must_restart = False

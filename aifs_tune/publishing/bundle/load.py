@@ -15,7 +15,7 @@ from aifs_tune.artifacts.data_files import DATA_OF, FILES, keep_files
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.errors import ConflictError, DamagedError, DataError, RequestError
+from aifs_tune.errors import ConflictError, DamagedError, DataError, RequestError, UntrustedCodeError
 from aifs_tune.publishing.bundle.export import BEST, RELATED, RESULTS, STUDY, VERSION
 from aifs_tune.publishing.bundle.files import WEIGHTS
 from aifs_tune.publishing.bundle.noise import RecordedNoise
@@ -171,6 +171,8 @@ def check_trainer_here(spec: SweepSpec) -> None:
     """
     try:
         check_trainer(spec)
+    except UntrustedCodeError:
+        raise
     except RequestError as error:
         if spec.trainer is not None and ":" in spec.trainer.name:
             raise RequestError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from aifs_tune.artifacts.data_files import changes
 from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.errors import ConflictError, DamagedError, DataError, RequestError
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.confirm import SweepOptions
@@ -185,6 +186,7 @@ def reproduce(
     allow_changed_data: bool = False,
     storage: str | None = None,
     options: SweepOptions | None = None,
+    trust_code: Sequence[str] = (),
 ) -> Reproduction:
     """Train the best configuration of a bundle again, and compare the scores.
 
@@ -205,6 +207,8 @@ def reproduce(
         URL of the storage of the training runs. Default: the storage that commands use without ``--storage``.
     options : SweepOptions, optional
         Workers, time limit, Ray cluster and callback of the training runs. Default: those of a sweep.
+    trust_code : sequence of str, optional
+        Functions, as ``module:name``, that the bundle may run as its trainer. Default: none.
 
     Returns
     -------
@@ -217,6 +221,8 @@ def reproduce(
         If the folder is not a bundle.
     DamagedError
         If a file is not the one that the metadata describe, or if ``best.yaml`` is not one configuration.
+    UntrustedCodeError
+        If the trainer is a function that nobody has allowed here.
     RequestError
         If the trainer cannot be imported here, or if the study is of an instrument.
     DataError
@@ -241,6 +247,7 @@ def reproduce(
     """
     if not 0 <= seeds <= MAX_SEEDS:
         raise RequestError(f"--seeds: {seeds} is not allowed; allowed: a whole number from 0 to {MAX_SEEDS}")
+    trust(trust_code)
     bundle = open_bundle(folder)
     spec = with_data_at(bundle.best, data)
     free = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]

@@ -49,7 +49,7 @@ async def create_study(
     key: IdempotencyKey = None,
 ) -> Response:
     """Create a study without a trainer, or open it if it exists with the same space, constraints and objectives."""
-    name, spec = await context.read(lambda: requests.spec_of(document))
+    name, spec = await context.check(lambda: requests.spec_of(document))
 
     def start() -> StoredResponse:
         is_known = stored_name(project, name) in study_names(context.storage)
