@@ -38,6 +38,7 @@ STARTS_RAY = {
     "test_sweep_memory",
     "test_sweep_pbt",
     "test_sweep_fused",
+    "test_sweep_own_ray",
     "test_sweep_postgres",
     "test_sweep_reproduce",
     "test_sweep_search",

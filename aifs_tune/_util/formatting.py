@@ -40,3 +40,21 @@ def _short(value: Scalar) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return number(value) if isinstance(value, float) else str(value)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters written out as in Python (``\\x1b``), line feeds and tabs excepted."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def csv_cell(cell: str) -> str:
+    """Return the text of a CSV cell; an apostrophe precedes one that a spreadsheet would read as a formula."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell.split(" ")[0])
+    except (ValueError, IndexError):
+        return f"'{cell}"
+    return cell

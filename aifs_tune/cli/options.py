@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aifs_tune._util.formatting import printable
 from aifs_tune.errors import AifsTuneError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ AllowUnauthenticatedOption = Annotated[
 
 def echo_stderr(text: str) -> None:
     """Print to stderr, where progress and remarks go."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def print_json(answer: Any) -> None:

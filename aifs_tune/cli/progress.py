@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from aifs_tune._util.formatting import configuration, counted, duration, number
+from aifs_tune.cli.plain_text import Text
 from aifs_tune.execution.callbacks import Plan
 from aifs_tune.study.trial import Trial
 

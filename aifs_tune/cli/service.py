@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from aifs_tune._util.atomic_files import write_file
 from aifs_tune.cli.help import CommandWithExample, TitledGroup, examples
 from aifs_tune.cli.options import AllowUnauthenticatedOption, JsonOption, StorageOption, echo_stderr, print_json
+from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
     from aifs_tune.service.tokens import TokenStore
@@ -99,10 +101,20 @@ def create_token(
         float | None, typer.Option(metavar="N", help="Days until it expires. Default: never.")
     ] = None,
     label: Annotated[str, typer.Option(metavar="TEXT", help="Person or machine that has the token.")] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="New file for the token, readable by you alone."),
+    ] = None,
     storage: StorageOption = None,
 ) -> None:
-    """Create a token and print it; it cannot be shown again."""
-    typer.echo(_token_store(storage, create=True).create(project, scope, expires_days=expires_days, label=label))
+    """Create a token and print it, or write it to a file; it cannot be shown again."""
+    if output is not None and output.exists():
+        raise RequestError(f"--output: {output} exists already; choose another file")
+    token = _token_store(storage, create=True).create(project, scope, expires_days=expires_days, label=label)
+    if output is None:
+        typer.echo(token)
+    else:
+        write_file(output, f"{token}\n".encode())  # with the mode 0600
 
 
 @tokens.command("list", cls=CommandWithExample, epilog=examples("token list --json"))

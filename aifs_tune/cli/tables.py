@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune.cli.plain_text import Text
 from aifs_tune.study.lease import Lease
 
 if TYPE_CHECKING:

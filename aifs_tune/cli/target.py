@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aifs_tune.cli.options import open_local_study
+from aifs_tune.cli.options import echo_stderr, open_local_study
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def _token() -> str | None:
     if not file:
         return token or None
     try:
+        if Path(file).stat().st_mode & 0o077:
+            echo_stderr(f"${TOKEN_FILE}: other users of this machine may read {file}; run: chmod 600 {file}")
         return Path(file).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"${TOKEN_FILE}: {file} cannot be read ({error})") from None

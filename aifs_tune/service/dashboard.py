@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 import threading
@@ -13,6 +15,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from aifs_tune._util.formatting import csv_cell
 from aifs_tune.errors import AccessError
 from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.project_view import ProjectView
@@ -73,7 +76,16 @@ class Dashboard:
         caller: Caller = environ["asgi.scope"][CALLER]
         environ["wsgi.errors"] = sys.stderr
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard expects this header
-        return self._app(caller.project)(environ, start_response)
+        if not environ.get("PATH_INFO", "").startswith("/csv/"):
+            return self._app(caller.project)(environ, start_response)
+        answered: list[Any] = []
+        content = b"".join(self._app(caller.project)(environ, lambda *given: answered.extend(given)))
+        status, headers = answered[:2]
+        if status.startswith("200"):
+            content = _without_formulas(content)
+            headers = [entry for entry in headers if entry[0].lower() != "content-length"]
+        start_response(status, headers)
+        return [content]
 
     def _app(self, project: str | None) -> _Wsgi:
         """Return the dashboard of a project; each project has its own, because a dashboard caches what it reads."""
@@ -81,6 +93,14 @@ class Dashboard:
             if project not in self._apps:
                 self._apps[project] = _dashboard_of(ProjectView(self._storage, project))
             return self._apps[project]
+
+
+def _without_formulas(content: bytes) -> bytes:
+    """A CSV file in which no cell is a formula for a spreadsheet."""
+    written = io.StringIO()
+    rows = csv.reader(io.StringIO(content.decode(), newline=""))
+    csv.writer(written).writerows([csv_cell(cell) for cell in row] for row in rows)
+    return written.getvalue().encode()
 
 
 def _dashboard_of(view: ProjectView) -> _Wsgi:

@@ -22,6 +22,7 @@ from aifs_tune.service.problems import problem, problem_from_error
 from aifs_tune.service.sessions import Sessions, session_in
 from aifs_tune.service.tokens import Caller, TokenStore
 
+MAX_HEADER_BYTES = 32 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_BUFFERED_BYTES = 16 * MAX_BODY_BYTES
 """Maximum size of the bodies of all requests that are being read or processed."""
@@ -108,6 +109,12 @@ class SourceMiddleware:
             await self._app(scope, receive, send)
             return
         send = _with_security_headers(send)
+        refusal = _malformed(scope)
+        if refusal is not None:
+            refusal.headers["Connection"] = "close"
+            with suppress(ClientDisconnect):
+                await _respond_and_close(refusal, scope, receive, send)
+            return
         try:
             self._check(Headers(scope=scope))
         except AccessError as error:
@@ -248,6 +255,17 @@ async def _respond_and_close(response: Response, scope: Scope, receive: Receive,
 
 def _has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _malformed(scope: Scope) -> Response | None:
+    """The response to a request whose headers are too large, or say its length in two ways; None if it is neither."""
+    names = [name.lower() for name, _ in scope["headers"]]
+    if b"content-length" in names and b"transfer-encoding" in names:
+        text = "Content-Length and Transfer-Encoding cannot be combined; allowed: one of them"
+        return problem(400, text, instance=scope["path"])
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        return problem(431, f"the headers are too large; allowed: at most {MAX_HEADER_BYTES} bytes", instance="/")
+    return None
 
 
 def _too_large(path: str) -> EarlyResponse:

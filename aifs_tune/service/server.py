@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.service.application import application
-from aifs_tune.service.middleware import Access
+from aifs_tune.service.middleware import MAX_HEADER_BYTES, Access
 from aifs_tune.service.problems import problem
 from aifs_tune.service.sweep_processes import SweepProcesses
 from aifs_tune.service.tokens import Caller, TokenStore
@@ -72,7 +72,6 @@ class H11TimeoutProtocol(H11Protocol):
             self._deadline = None
 
 
-MAX_HEADER_BYTES = 32 * 1024
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -38,6 +38,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.formatting import csv_cell
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import StorageError
@@ -81,10 +82,15 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> bytes:
-    """The content of a CSV or Parquet file; in Parquet a column with values of several types becomes text."""
+    """The content of a CSV or Parquet file; in Parquet a column with values of several types becomes text.
+
+    In CSV an apostrophe precedes text that a spreadsheet would read as a formula.
+    """
     buffer = io.BytesIO()
     if file_format == "csv":
-        table.to_csv(buffer, index=False)
+        texts = [name for name in table.columns if table[name].dtype in ("string", object)]
+        safe = table.assign(**{name: table[name].map(_safe, na_action="ignore") for name in texts})
+        safe.rename(columns=csv_cell).to_csv(buffer, index=False)
     else:
         mixed = [name for name in table.columns if table[name].dtype == object and table[name].map(type).nunique() > 1]
         table = table.astype(dict.fromkeys(mixed, "string"))
@@ -92,6 +98,10 @@ def table_bytes(table: pd.DataFrame, file_format: Literal["csv", "parquet"]) -> 
             import pyarrow  # noqa: F401 - pandas writes Parquet with it
         table.to_parquet(buffer, index=False)
     return buffer.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def write_table(table: pd.DataFrame, file: Path, file_format: Literal["csv", "parquet"]) -> None:

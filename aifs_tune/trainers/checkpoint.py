@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.npz import read_plain_npz
 from aifs_tune.errors import TrainerError
 
 VERSION = 2
@@ -57,7 +58,6 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, NDArray[np.float32]],
     if digest != hashlib.sha256(content).hexdigest():
         raise TrainerError(f"{folder}/{name}.npz is not the file that {name}.json describes")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}, facts
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return read_plain_npz(content), facts
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise TrainerError(f"{folder}/{name}.npz holds more than plain arrays ({error})") from error

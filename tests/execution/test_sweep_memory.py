@@ -14,6 +14,7 @@ import ray
 from aifs_tune._util import memory
 from aifs_tune._util.quiet import quieten
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.trusted_code import allow
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.oom_retry import defer_trial
 from aifs_tune.execution.sweep import Sweep, SweepResult
@@ -67,6 +68,7 @@ class Lab(NamedTuple):
             defer_trial(study, study.trial(number), share)
         callback = NullCallback()
         callback.on_status = self.lines.append  # type: ignore[method-assign]
+        allow(spec)
         return Sweep(spec).run(trials=len(trials), storage=url, study="lab", callback=callback)
 
     @property

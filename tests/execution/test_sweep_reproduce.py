@@ -15,6 +15,7 @@ import aifs_tune
 from aifs_tune.artifacts.data_files import match_files
 from aifs_tune.cli.main import app
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.data.sources import prepare
 from aifs_tune.errors import ConflictError, DataError, RequestError, WorkError
 from aifs_tune.execution.callbacks import NullCallback
@@ -51,6 +52,7 @@ def lab_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "space": {"x": {"type": "float", "low": 0.1, "high": 0.2, "default": 0.15}},
     }
     study = start_study(Storage(f"sqlite:///{tmp_path}/lab.db", create=True), parse_sweep(document), "noisy")
+    trust(["noisy_lab:noisy"])
     function = import_function("noisy_lab:noisy")
     for _ in range(3):
         trial = study.ask()

@@ -41,7 +41,8 @@ def tokens(storage) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(storage, tokens):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    Storage(storage).transact(lambda: optuna.create_study(storage=Storage(storage).optuna, study_name="foreign"))
+    Storage(storage, create=True)
+    optuna.create_study(storage=storage, study_name="foreign")
     with Service(storage, "--require-token") as running:
         for project in ("default", "biology"):
             with Client(running.url, tokens[project]) as client:
@@ -84,7 +85,10 @@ def test_a_session_is_a_cookie_with_read_access(service, tokens):
         ):
             refused = http.request(method, path, json={})
             assert (refused.status_code, "this token may read" in refused.text) == (403, True), refused.text
-        assert http.put("/v1/session").status_code == 204  # the first one was replaced, and is over
+        refused = http.put("/v1/session")  # a session does not prolong itself
+        assert (refused.status_code, "a session starts with a token" in refused.text) == (403, True)
+        again = http.put("/v1/session", headers={"Authorization": f"Bearer {tokens['biology']}"})
+        assert again.status_code == 204  # the first one was replaced, and is over
         assert service.http(cookies={cookie.name: cookie.value}).get("/v1/caller").status_code == 401
 
 

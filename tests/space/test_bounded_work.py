@@ -20,7 +20,7 @@ from aifs_tune.space.expressions import MAX_LENGTH, parse
 FLOATS = {f"p{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(20)}
 
 HANGS_S = 20.0
-"""A computation that takes so long does not end in about a second on any machine: a limit against hanging, no timing."""
+"""A computation that takes so long does not end in about a second anywhere: a limit against hanging, no timing."""
 
 leaves = st.sampled_from([*FLOATS, "0", "1", "2.5", "9", "1e300", "'a'", "true", "zz"])
 signs = st.sampled_from(["+", "-", "*", "/", "%", "**", "<", "<=", ">", "==", "!=", "and", "or"])
@@ -72,7 +72,7 @@ def test_the_work_of_looking_for_a_configuration_that_is_allowed_is_bounded(monk
         return drawn(*given, **options)
 
     monkeypatch.setattr(constraints_module.RandomTrial, "suggest_float", counted)
-    with pytest.raises(RequestError, match="none of .* random configurations satisfies"):
+    with pytest.raises(RequestError, match=r"none of .* random configurations satisfies"):
         parse_sweep(sweep([f"{total} < -1" for total in of_each if total], space))
     assert 0 < n_drawn <= constraints_module.MAX_WORK / 10 + n_parameters
 

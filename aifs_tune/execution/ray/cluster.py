@@ -5,18 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import ray
+from ray import _raylet
+from ray._private import ray_constants
 from ray.autoscaler.sdk import request_resources
 
 from aifs_tune.config.search import SearchSpec
@@ -100,11 +106,16 @@ def ray_pool(
         If Ray does not start, or there is none at ``address``.
     """
     ours = not ray.is_initialized()
+    if ours and not ray_config.address:
+        _check_cores(search, resources)
     with ExitStack() as running:
         wait = _nothing_to_wait_for
         if ours:
+            marks = Path(running.enter_context(TemporaryDirectory()))
+            if not ray_config.address:
+                running.enter_context(_of_this_user_alone())
             running.callback(ray.shutdown)
-            wait = _start(search, resources, ray_config, preload, Path(running.enter_context(TemporaryDirectory())))
+            wait = _start(search, resources, ray_config, preload, marks)
         for name in ("ray.tune", "ray.air", "ray._private"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         there = ray.cluster_resources()
@@ -143,19 +154,19 @@ def _start(
             _check_reachable(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     os.environ[ray_preload.FOLDER_VARIABLE] = str(marks)
+    options: dict[str, Any] = {"_system_config": settings} if is_preloading else {}
+    if not address:
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": os.environ[_FOLDER_VARIABLE]}
     try:
-        ray.init(
-            address=address or "local",  # None would join whatever Ray was started here last
-            **({} if address else {"num_cpus": cpus, "include_dashboard": False}),
-            **({"_system_config": settings} if is_preloading else {}),
-            log_to_driver=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
-        where = f"join Ray at {address}" if address else "start Ray"
-        hint = "; its token is looked for in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token" if address else ""
-        raise WorkError(f"cannot {where}: {' '.join(str(error).split())}{hint}") from error
+        try:
+            _init(address, options)
+        except (WorkError, RequestError):
+            raise
+        except Exception as error:  # Ray raises plain exceptions, as when a busy machine starts its processes too late
+            if address:
+                raise WorkError(f"cannot join Ray at {address}: {_brief(error)}; {_TOKEN_HINT}") from error
+            ray.shutdown()
+            _init_again(options)
     finally:
         del os.environ[ray_preload.FOLDER_VARIABLE]
     if threading.current_thread() is threading.main_thread():
@@ -163,6 +174,102 @@ def _start(
     if not is_preloading:
         return _nothing_to_wait_for
     return partial(ray_preload.wait_for, marks, min(cpus, search.workers or cpus))
+
+
+def _init(address: str | None, options: Mapping[str, Any]) -> None:
+    """Start Ray, or join that at ``address``."""
+    ray.init(
+        address=address or "local",  # None would join whatever Ray was started here last
+        log_to_driver=False,
+        configure_logging=True,
+        logging_level=logging.ERROR,
+        **options,
+    )
+
+
+def _init_again(options: Mapping[str, Any]) -> None:
+    """Start Ray a second time; :class:`WorkError` with what to do if it fails again."""
+    try:
+        _init(None, options)
+    except Exception as error:  # as before
+        ray.shutdown()
+        raise WorkError(
+            f"Ray did not start on this machine, twice: {_brief(error)}. Nothing was run or stored; close other "
+            "programs that keep the processor or the memory busy, and try again"
+        ) from error
+
+
+def _brief(error: BaseException) -> str:
+    """The first sentences of a message, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MAX_BRIEF else f"{text[:_MAX_BRIEF]}..."
+
+
+_MAX_BRIEF = 300
+_TOKEN_HINT = "its token is looked for in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token"
+_FOLDER_VARIABLE = "AIFS_TUNE_RAY_FOLDER"
+_FOLDER_PREFIX = "aifs_tune_ray_"
+
+
+@contextmanager
+def _of_this_user_alone() -> Iterator[None]:
+    """A Ray of our own that listens on the loopback address alone, with a fresh token and a private folder, whatever
+    the environment says of others."""
+    if not hasattr(_raylet, "AuthenticationTokenLoader"):
+        raise WorkError(f"Ray {ray.__version__} cannot be kept from other users of this machine; allowed: 2.60")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in (*token, _FOLDER_VARIABLE)}
+    is_for_clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # else any address
+    _remove_folders_of_the_dead()
+    # a socket's path has at most 107 characters, of which Ray's own names take about 60
+    root = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
+    folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}_", dir=root)
+    # Ray makes its folder writable for all, but that of a private one cannot be reached
+    os.environ.update(token, **{_FOLDER_VARIABLE: f"{folder}/ray"})
+    _read_environment_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        ray_constants.ENABLE_RAY_CLUSTER = is_for_clusters
+        _read_environment_again()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_environment_again() -> None:
+    """Let Ray take up another token; it reads the environment once."""
+    native: Any = _raylet  # a compiled module without types
+    native.Config.initialize("")
+    native.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _remove_folders_of_the_dead() -> None:
+    """Remove the folders of drivers that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*_*"):
+        pid = folder.name.removeprefix(_FOLDER_PREFIX).partition("_")[0]
+        with suppress(OSError):
+            if pid.isdecimal() and folder.stat().st_uid == os.getuid() and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_cores(search: SearchSpec, resources: Resources) -> None:
+    """Refuse what this machine has not: Ray would believe any number."""
+    cores = len(os.sched_getaffinity(0))
+    if resources.cpu > cores:
+        raise RequestError(
+            f"resources.cpu: one trial is to use {resources.cpu:g} cores, and this machine has {cores}; "
+            f"allowed: at most {cores}"
+        )
+    if search.workers and search.workers * resources.cpu > cores * (1 + 1e-9):
+        fit = int(cores / resources.cpu + 1e-9)
+        raise RequestError(
+            f"search.workers: {search.workers} trials at a time with {resources.cpu:g} CPU each need "
+            f"{search.workers * resources.cpu:g} cores, and this machine has {cores}; allowed: at most {fit}, or less "
+            f"for each: resources.cpu={cores / search.workers:.3g}"
+        )
 
 
 def _nothing_to_wait_for() -> None:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 
 _FORMAT = "aifs-tune bundle"
+MAX_JSON_BYTES = 2**28
+"""Largest size of a document of a bundle."""
+MAX_ROWS, MAX_COLUMNS, MAX_TABLE_BYTES = 10_000_000, 100, 2**30
+"""Largest size of its table of files: rows, columns, and bytes before it was compressed."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,22 @@ class Bundle:
         None if they were not recorded.
         """
         import pandas as pd
+        import pyarrow.parquet
 
         file = self.folder / "split.parquet"
-        return pd.read_parquet(file) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            told = pyarrow.parquet.read_metadata(file)
+            n_bytes = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+            if told.num_rows > MAX_ROWS or n_bytes > MAX_TABLE_BYTES or told.num_columns > MAX_COLUMNS:
+                raise DamagedError(
+                    f"{file}: says {told.num_rows:,} rows, {told.num_columns:,} columns and {n_bytes:,} bytes; "
+                    f"allowed: {MAX_ROWS:,}, {MAX_COLUMNS} and {MAX_TABLE_BYTES:,}"
+                )
+            return pd.read_parquet(file)
+        except (pyarrow.lib.ArrowException, OSError) as error:
+            raise DamagedError(f"{file}: cannot be read ({error})") from error
 
     def related(self) -> dict[str, Mapping[str, Any]]:
         """Documents of the related studies, by name."""
@@ -153,6 +170,8 @@ def needs_data(spec: SweepSpec) -> bool:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise DamagedError(f"{file}: has {file.stat().st_size:,} bytes; allowed: at most {MAX_JSON_BYTES:,}")
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{file}: cannot be read ({error})") from error

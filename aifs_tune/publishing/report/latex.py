@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
+from aifs_tune._util.formatting import csv_cell
 from aifs_tune.errors import NotFoundError
 from aifs_tune.publishing.report.blocks import Table
 from aifs_tune.publishing.report.confirmation import results_table
@@ -173,18 +174,10 @@ def to_csv(table: Table) -> str:
     """
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
-    rows.writerow([_escape_csv(cell) for cell in table.header])
-    rows.writerows([_escape_csv(cell) for cell in row] for row in table.rows)
+    rows.writerow([_csv_cell(cell) for cell in table.header])
+    rows.writerows([_csv_cell(cell) for cell in row] for row in table.rows)
     return written.getvalue()
 
 
-def _escape_csv(cell: str) -> str:
-    if cell == "–":
-        return ""
-    if cell[:1] not in ("=", "+", "-", "@"):
-        return cell
-    try:
-        float(cell.split(" ")[0])
-    except ValueError:
-        return f"'{cell}"
-    return cell
+def _csv_cell(cell: str) -> str:
+    return "" if cell == "–" else csv_cell(cell)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from aifs_tune.errors import AccessError
 from aifs_tune.service.context import ReadAccess, StrictRoute, error_responses
 from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.schemas import responses as schemas
@@ -44,6 +45,8 @@ async def get_caller(request: Request, project: ReadAccess) -> Response:
 @router.put("/session", status_code=204, responses=error_responses(413, 415))
 async def start_session(request: Request, _project: ReadAccess, sessions: SessionsDep) -> Response:
     """Start a read-only browser session with the token of this request; the session id is set as a cookie."""
+    if "authorization" not in request.headers:  # a session does not prolong itself
+        raise AccessError("a session starts with a token; allowed: the header Authorization: Bearer TOKEN")
     session = sessions.start(request.scope[CALLER])
     _end(request, sessions)
     response = Response(status_code=204)
