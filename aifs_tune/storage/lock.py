@@ -131,6 +131,12 @@ class FileLock(WriterLock):
                 os.close(descriptor)
                 who = str(holder) if holder else "another process"
                 raise StorageBusyError(f"{self._shown} is being written by {who}") from None
+            except OSError as error:
+                os.close(descriptor)
+                raise StorageError(
+                    f"{self._shown}: the file system of this folder has no locks ({error.strerror or error}), so that "
+                    "two programs could write at the same time; allowed: a folder on a local disk, or PostgreSQL"
+                ) from error
         if not self._is_in_place(descriptor):
             os.close(descriptor)
             return False

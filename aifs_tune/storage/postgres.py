@@ -95,6 +95,13 @@ class PostgresDatabase:
         with translated_database_errors(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
             try:
+                _wait_for_a_connection(engine)
+                if _shares_sessions(engine):
+                    raise RequestError(
+                        f"{self.shown}: the connections go through a pooler that gives one session of the server to "
+                        "several clients (PgBouncer with pool_mode = transaction or statement), so locks would not "
+                        "hold; allowed: pool_mode = session, or the server's own port"
+                    )
                 if not _is_there(engine):
                     if not create:
                         raise NotFoundError(
@@ -240,6 +247,54 @@ def _create(engine: Any, url: str, options: dict[str, Any], wait_s: float) -> No
             connection.execute(_MAKE)
     finally:
         lock.release()
+
+
+def _wait_for_a_connection(engine: Any) -> None:
+    """Wait, like for a restart, while the server has no connection left or is starting."""
+    until, pause_s = time.monotonic() + AWAY_S, 0.2
+    while True:
+        try:
+            engine.connect().close()
+        except DBAPIError as error:
+            said = str(error.orig)
+            if not any(reason in said for reason in _PASSING) or time.monotonic() > until:
+                raise
+            time.sleep(pause_s)
+            pause_s = min(5.0, 2 * pause_s)
+        else:
+            return
+
+
+_PASSING = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections allowed",
+    "the database system is starting up",
+    "the database system is shutting down",
+)
+"""What a server says that takes connections again later."""
+
+
+def _shares_sessions(engine: Any) -> bool:
+    """Whether two connections have one session of the server, so that both can hold a lock at the same time."""
+    key = int.from_bytes(os.urandom(7), "big")
+    with engine.connect() as one:
+        own = one.connection.driver_connection.info.backend_pid
+        if one.exec_driver_sql("SELECT pg_backend_pid()").scalar() == own:
+            return False  # nothing is between this process and the server
+        with engine.connect() as other:
+            try:
+                for connection in (one, other):
+                    if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar():
+                        return False
+                    connection.commit()
+                return True
+            finally:
+                for connection in (one, other):
+                    connection.rollback()
+                    connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+                    connection.commit()
 
 
 def _is_there(engine: Any) -> bool:

@@ -108,7 +108,7 @@ def test_a_request_that_is_not_http_gets_a_problem(service):
 
 def test_headers_that_come_at_once_have_the_same_limit(service):
     host = f"Host: 127.0.0.1:{service.port}\r\n".encode()
-    for n_bytes, status in ((30_000, 401), (40_000, 431), (60_000, 431)):
+    for n_bytes, status in ((30_000, 200), (40_000, 431), (60_000, 431)):
         connection = service.socket()
         connection.sendall(b"GET /v1/studies HTTP/1.1\r\n" + host + b"X: " + b"y" * n_bytes + b"\r\n\r\n")
         found = read_problem(connection)[0]

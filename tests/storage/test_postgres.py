@@ -13,7 +13,7 @@ from processes import start
 from servers import crash, revive, stop
 from sqlalchemy.exc import OperationalError
 
-from aifs_tune.errors import StorageBusyError
+from aifs_tune.errors import RequestError, StorageBusyError
 from aifs_tune.storage import postgres_lock
 from aifs_tune.storage.session import DeferredCommitSession
 from aifs_tune.storage.storage import Storage
@@ -310,3 +310,38 @@ def test_processes_that_create_the_tables_at_once_make_them_once(postgres):
     makers = [start(CREATE, url) for _ in range(3)]
     assert [maker.communicate()[0] for maker in makers] == ["postgresql\n"] * 3
     assert study_names(Storage(url)) == []
+
+
+def test_a_server_without_a_free_connection_is_waited_for(postgres, postgres_url, space, monkeypatch):
+    open_study("lab", space=space, storage=postgres_url).tell(0, 0.5)
+    found, left = sqlalchemy.engine.base.Engine.connect, 3
+
+    def connect(engine):
+        nonlocal left
+        if left:
+            left -= 1
+            raise OperationalError("", {}, Exception("connection failed: FATAL:  sorry, too many clients already"))
+        return found(engine)
+
+    monkeypatch.setattr(sqlalchemy.engine.base.Engine, "connect", connect)
+    assert get_study(Storage(postgres_url), "lab").trial(0).value == 0.5
+    assert left == 0
+
+
+@pytest.mark.parametrize(("modes", "is_refused"), [("session", False), ("transaction", True)])
+def test_a_pooler_that_shares_sessions_is_refused(postgres_url, monkeypatch, modes, is_refused):
+    """Stands in for PgBouncer, of which the server's processes have other numbers than a client is told."""
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", property(lambda _: -1))
+    if modes == "transaction":
+        asked = sqlalchemy.engine.base.Connection.exec_driver_sql
+
+        def shared(connection, statement, *given):
+            replaced = statement.replace("pg_try_advisory_lock", "pg_try_advisory_lock_shared")
+            return asked(connection, replaced, *given)
+
+        monkeypatch.setattr(sqlalchemy.engine.base.Connection, "exec_driver_sql", shared)
+    if is_refused:
+        with pytest.raises(RequestError, match=r"PgBouncer with pool_mode = transaction or statement"):
+            Storage(postgres_url)
+    else:
+        Storage(postgres_url).close()

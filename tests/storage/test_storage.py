@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -205,3 +206,14 @@ def test_a_storage_of_another_version_says_so_and_is_left_alone(url, space):
     with pytest.raises(StorageError, match=rf"{file}: The runtime optuna version .* is no longer compatible"):
         Storage(url)
     assert file.read_bytes() == before
+
+
+def test_a_folder_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("aifs_tune.storage.lock.fcntl.flock", refuse)
+    with pytest.raises(
+        StorageError, match=r"lab.db: the file system of this folder has no locks \(No locks available\)"
+    ):
+        Storage(f"sqlite:///{tmp_path}/lab.db", create=True)

@@ -142,7 +142,7 @@ def _hdf5(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iter
     with open(path, "rb") as file, h5py.File(file, "r") as opened:
         named = None if reading.dataset is None else opened.get(reading.dataset)
         if isinstance(named, h5py.Dataset):
-            yield _image(named, index, reading.bands, admit)
+            yield _image(_within(named, opened), index, reading.bands, admit)
             return
         found: dict[str, Any] = {}
 
@@ -151,7 +151,16 @@ def _hdf5(path: Path, index: int | None, reading: Reading, admit: Admit) -> Iter
                 found[name] = thing
 
         opened.visititems(note)
-        yield _image(_named(found, reading.dataset), index, reading.bands, admit)
+        yield _image(_within(_named(found, reading.dataset), opened), index, reading.bands, admit)
+
+
+def _within(dataset: Any, opened: Any) -> Any:
+    """A dataset whose values are in the opened HDF5 file itself; a file from elsewhere could name any other one."""
+    if dataset.is_virtual or dataset.external or dataset.file != opened:
+        raise UnreadableError(
+            f"its dataset {shown(dataset.name)} is kept in another file; allowed: values in the file itself"
+        )
+    return dataset
 
 
 @contextmanager
