@@ -137,7 +137,6 @@ def main() -> None:
     """Run ``aifs-tune``: an error becomes one line and an exit code; ``--debug`` shows the traceback."""
     debug = "--debug" in sys.argv
     arguments, trusted = _without_trust([argument for argument in sys.argv[1:] if argument != "--debug"])
-    sys.path.insert(0, os.getcwd())  # a lab's own trainer module lies where the command is typed
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     while True:
         try:

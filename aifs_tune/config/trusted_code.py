@@ -118,6 +118,8 @@ def import_code(name: str, kind: str) -> Any:
             "module:name of a module of yours"
         )
     check_allowed(name)
+    if (here := os.getcwd()) not in sys.path:  # a lab's own modules lie where the command is typed
+        sys.path.insert(0, here)  # not before: any other import would look there too, also in a stranger's folder
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -159,7 +161,7 @@ def _origin(module: str) -> str:
     if top in sys.builtin_module_names:
         return "Python itself"
     with suppress(ImportError, ValueError, AttributeError):
-        found = PathFinder.find_spec(top)
+        found = PathFinder.find_spec(top, [os.getcwd(), *sys.path])
         if found is not None:
             return str(found.origin or next(iter(found.submodule_search_locations or ()), "an unknown place"))
     return f"nowhere: there is no module {top} here"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +80,6 @@ class Runner:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         if context.folder.is_dir():
             os.chdir(context.folder)
-            sys.path.insert(0, str(context.folder))
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""

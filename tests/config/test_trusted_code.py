@@ -192,3 +192,14 @@ def test_the_command_line_says_what_would_be_imported_from_where(folder):
     told = subprocess.run([*command, "--trust-code", "strangelab:train"], capture_output=True, text=True, cwd=folder)
     assert "a subclass of optuna.samplers.BaseSampler" in told.stderr  # it is imported now, and is no sampler
     assert was_imported(folder)
+
+
+def test_a_command_typed_in_a_strangers_folder_imports_nothing_from_it(tmp_path):
+    for module in ("yaml", "rich", "optuna", "pandas", "sqlalchemy", "torch", "cupy", "psycopg"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()")
+    program = Path(sys.executable).with_name("aifs-tune")
+    for command in (["space", "quick_sky"], ["studies", "--storage", "sqlite:///x.db"], ["import", "."]):
+        told = subprocess.run([program, *command], capture_output=True, text=True, cwd=tmp_path)
+        assert told.returncode in (0, 2)
+        assert "Traceback" not in told.stderr
+        assert not was_imported(tmp_path)
