@@ -263,7 +263,7 @@ class Client:
         list of str
             Their names, sorted.
         """
-        return [line["study"] for line in self.study_lines()]
+        return [line["study"] for line in self.study_lines() if "problem" not in line]
 
     def study_lines(self) -> list[dict[str, Any]]:
         """Return the progress of each study of the project.
@@ -271,15 +271,18 @@ class Client:
         Returns
         -------
         list of dict
-            For each study, by name, its objectives and its counts of trials, as ``GET /v1/studies`` answers.
+            For each study, by name, its objectives and its counts of trials, as ``GET /v1/studies`` answers; then for
+            each that cannot be read its name and the ``problem``.
         """
         lines: list[dict[str, Any]] = []
+        unreadable: list[dict[str, Any]] = []
         after: str | None = ""
         while after is not None:
             page = self._transport.read("/v1/studies", after=after, limit=100)
             lines += page["studies"]
+            unreadable += page["unreadable"]
             after = page["next"]
-        return lines
+        return lines + unreadable
 
     def sweep_files(self) -> list[str]:
         """List the sweep files that :meth:`start_sweep` accepts.

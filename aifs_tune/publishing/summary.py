@@ -58,8 +58,7 @@ def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
     summaries: list[dict[str, Any]] = []
     for study in each_study(storage):
         if isinstance(study, UnreadableStudy):
-            nothing = dict.fromkeys(("objective", "n_requested", "n_trials", "value"))
-            summaries.append({"study": study.name, **nothing, "problem": study.problem})
+            summaries.append(_unreadable(study.name, study.problem))
             continue
         best = study.find_best()
         counts = {"n_requested": study.n_requested, "n_trials": study.counts()}
@@ -67,8 +66,15 @@ def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
     return summaries
 
 
+def _unreadable(name: str, problem: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("objective", "n_requested", "n_trials", "value"))
+    return {"study": name, **nothing, "problem": problem}
+
+
 def _line(line: dict[str, Any]) -> dict[str, Any]:
     """The summary of a study from a service, with the same keys."""
+    if "problem" in line:
+        return _unreadable(line["study"], line["problem"])
     traded = ("trade_off",) if line["trade_off"] else ()
     return {name: line[name] for name in ("study", "objective", *traded, "n_requested", "n_trials", "value")}
 

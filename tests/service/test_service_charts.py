@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from services import SPACE, Service, storage_in
 
 from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, ServiceError
+from aifs_tune.publishing.summary import studies_summary
 from aifs_tune.service import sessions
 from aifs_tune.service.charts import Importances
 from aifs_tune.service.project_view import ProjectView
@@ -302,3 +304,20 @@ def _spec():
     from aifs_tune.study.open import instrument_spec
 
     return instrument_spec("lab", {"objective": {"metric": "value"}, "space": SPACE, "search": {"sampler": "random"}})
+
+
+def test_a_study_that_cannot_be_read_is_named_and_hides_no_other(tmp_path):
+    url = f"sqlite:///{tmp_path}/lab.db"
+    for name in ("lab", "junk"):
+        start_study(Storage(url, create=True), _spec(), name)
+    with sqlite3.connect(tmp_path / "lab.db") as database:
+        database.execute(
+            "UPDATE study_user_attributes SET value_json = '{}' WHERE key = 'aifs_tune:spec' "
+            "AND study_id = (SELECT study_id FROM studies WHERE study_name = 'junk')"
+        )
+    with Service(url) as running, Client(running.url) as client:
+        assert client.studies() == ["lab"]
+        lab, junk = studies_summary(client)
+        assert (lab["study"], junk["study"]) == ("lab", "junk")
+        assert junk["problem"] == "the sweep file that the study keeps cannot be read"
+        assert running.http().get("/v1/studies/lab").status_code == 200
