@@ -50,11 +50,10 @@ def listening_elsewhere(folder: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_it_listens_on_the_loopback_address_and_needs_its_token(monkeypatch):
+def test_it_listens_on_the_loopback_address_and_needs_its_token():
     import ray
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    before = dict(os.environ)
+    before = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with ray_pool(SearchSpec(workers=1), Resources(), RayConfig()):
         folder = os.environ["AIFS_TUNE_RAY_FOLDER"]
         assert listening_elsewhere(folder) == set()

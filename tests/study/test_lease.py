@@ -11,6 +11,7 @@ import pytest
 from records import open_record
 
 from aifs_tune._util.clock import MonotonicClock
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
@@ -202,6 +203,7 @@ class Spy(optuna.samplers.RandomSampler):
 
 
 def test_the_sampler_does_not_wait_for_what_is_overdue(opened, clock):
+    trust(["test_lease:Spy"])
     study = opened("test_lease:Spy")
     study.ask(lease_s=HOUR)
     study.ask(lease_s=10 * HOUR)

@@ -6,6 +6,7 @@ import pytest
 from sweep_text import BASE, refusal
 
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.errors import ConflictError, RequestError, SweepFileError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import start_study
@@ -81,7 +82,10 @@ def test_a_population_that_is_none_is_refused(wrong, said):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"trainer": "math:sqrt"}, "search.scheduler: pbt: parameters cannot change in a running trial of math:sqrt"),
+        (
+            {"trainer": "processes:start"},
+            "search.scheduler: pbt: parameters cannot change in a running trial of processes:start",
+        ),
         (
             {"trainer": "boosting"},
             "pbt: parameters cannot change in a running trial of boosting; allowed: trainers cnn, .*mlp",
@@ -98,6 +102,7 @@ def test_a_population_that_is_none_is_refused(wrong, said):
     ],
 )
 def test_what_cannot_be_a_population_is_refused_before_anything_runs(wrong, said):
+    trust(["processes:start"])
     with pytest.raises(RequestError, match=said):
         check_trainer(population(**wrong))
 
@@ -108,11 +113,12 @@ def test_what_cannot_be_a_population_is_refused_before_anything_runs(wrong, said
         ({"zoom": 0.1}, "mlp", "replay.0.params.zoom: cannot change in a running trial of the mlp; allowed: learning_"),
         ({"layers": 1}, "mlp", "replay.0.params.layers: cannot change in a running trial of the mlp; allowed: learni"),
         ({"dropout": 2.0}, "mlp", "replay.0.params.dropout: 2.0 is not allowed; allowed: a number from 0"),
-        ({"x": 1.0}, "math:sqrt", "replay: parameters cannot change in a running trial of math:sqrt"),
+        ({"x": 1.0}, "processes:start", "replay: parameters cannot change in a running trial of processes:start"),
         ({"l2": 1.0}, "boosting", "replay: parameters cannot change in a running trial of boosting"),
     ],
 )
 def test_a_schedule_of_what_cannot_change_is_refused_before_anything_runs(params, trainer, said):
+    trust(["processes:start"])
     space = {"leaves": 8} if trainer == "boosting" else {"units": 8}
     with pytest.raises(RequestError, match=said):
         check_trainer(sweep(trainer=trainer, space=space, replay=[{"epoch": 1, "params": params}]))

@@ -18,6 +18,7 @@ from aifs_tune.analysis.noise import find_noise_floor
 from aifs_tune.analysis.test_part import selection_bias_warning
 from aifs_tune.config.cross_validation import CrossValidation
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.trusted_code import trust
 from aifs_tune.data import open_examples
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError, SweepFileError
@@ -203,12 +204,13 @@ def test_a_confirmation_has_trials_of_one_division_each_and_a_noise_of_these_doe
             "trainer.folds: 5 is not allowed for the cnn; allowed: 1, or trainers mlp, boosting",
         ),
         (
-            {"name": "math:sqrt", "folds": 2},
+            {"name": "processes:start", "folds": 2},
             "trainer.folds: 2 is not allowed: a function reads its own data; allowed: 1",
         ),
     ],
 )
 def test_trainers_without_folds_are_named(trainer: dict[str, Any], message: str) -> None:
+    trust(["processes:start"])
     spec = parse_sweep({"name": "few", "trainer": trainer, "space": {"learning_rate": 1e-3}})
     with pytest.raises(RequestError, match=message):
         check_trainer(spec)

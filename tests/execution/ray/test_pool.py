@@ -110,9 +110,18 @@ def test_a_ray_that_does_not_start_twice_is_one_sentence(init):
     assert "Nothing was run or stored" in str(caught.value)
 
 
-def test_a_ray_of_our_own_has_a_token_and_a_folder_of_this_user_whatever_is_inherited(init, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+@pytest.fixture
+def authentication_is_off():
+    """The environment of somebody who has switched Ray's tokens off; Ray keeps what it reads of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.delenv("RAY_AUTH_TOKEN", raising=False)
+        yield
+    cluster._read_environment_again()
+
+
+@pytest.mark.usefixtures("authentication_is_off")
+def test_a_ray_of_our_own_has_a_token_and_a_folder_of_this_user_whatever_is_inherited(init):
     asked = init(0)
     for _ in range(2):
         with ray_pool(SearchSpec(workers=1), Resources(), RayConfig()):
