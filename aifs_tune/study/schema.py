@@ -90,10 +90,6 @@ class _Leased(BaseModel):
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
-def _type(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else _strict(kind)
-
-
 def _strict(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -108,9 +104,9 @@ _USER = {
     "weights": _strict(_Hashes),
     "worker": _strict(_Name),
 }
-_SYSTEM = {
+_SYSTEM: dict[str, TypeAdapter[Any]] = {
     SWEEP: _strict(_Name | None),
-    LEASE: _type(_Leased),
+    LEASE: TypeAdapter(_Leased),
     SUPERSEDED: _strict(_Number),
     "aifs_tune:oom_num_gpus": _strict(_Seconds),
     "aifs_tune:kernel": _strict(Annotated[str, Field(max_length=1_000_000)]),
@@ -121,7 +117,7 @@ _STUDY = {
     f"{FACT}noise": _strict(dict[str, Any] | None),
     "aifs_tune:source_tasks": _strict(list[dict[str, Any]]),
 }
-_MEASURED, _CHANGED, _EXCESS = _type(_Measured), _type(_Changed), _strict(_Finite)
+_MEASURED, _CHANGED, _EXCESS = TypeAdapter(_Measured), TypeAdapter(_Changed), _strict(_Finite)
 
 
 class TrialDocument(BaseModel):

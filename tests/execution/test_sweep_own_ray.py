@@ -55,7 +55,7 @@ def test_it_listens_on_the_loopback_address_and_needs_its_token():
 
     before = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with ray_pool(SearchSpec(workers=1), Resources(), RayConfig()):
-        folder = os.environ["AIFS_TUNE_RAY_FOLDER"]
+        folder = ray._private.worker._global_node.get_temp_dir_path()
         assert listening_elsewhere(folder) == set()
         assert ray.get(ray.remote(lambda: 3).remote()) == 3
         address = ray.get_runtime_context().gcs_address

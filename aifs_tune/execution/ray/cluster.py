@@ -112,10 +112,9 @@ def ray_pool(
         wait = _nothing_to_wait_for
         if ours:
             marks = Path(running.enter_context(TemporaryDirectory()))
-            if not ray_config.address:
-                running.enter_context(_of_this_user_alone())
+            folder = None if ray_config.address else running.enter_context(_of_this_user_alone())
             running.callback(ray.shutdown)
-            wait = _start(search, resources, ray_config, preload, marks)
+            wait = _start(search, resources, ray_config, preload, marks, folder)
         for name in ("ray.tune", "ray.air", "ray._private"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         there = ray.cluster_resources()
@@ -135,9 +134,14 @@ def ray_pool(
 
 
 def _start(
-    search: SearchSpec, resources: Resources, ray_config: RayConfig, preload: Sequence[str], marks: Path
+    search: SearchSpec,
+    resources: Resources,
+    ray_config: RayConfig,
+    preload: Sequence[str],
+    marks: Path,
+    folder: Path | None,
 ) -> Callable[[], None]:
-    """Start or join Ray; returns how to wait for the workers that start with it."""
+    """Start Ray with its files in ``folder``, or join it; returns how to wait for the workers that start with it."""
     address = ray_config.address
     cores = len(os.sched_getaffinity(0))
     cpus = math.ceil(resources.cpu * search.workers) if search.workers else cores
@@ -156,12 +160,10 @@ def _start(
     os.environ[ray_preload.FOLDER_VARIABLE] = str(marks)
     options: dict[str, Any] = {"_system_config": settings} if is_preloading else {}
     if not address:
-        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": os.environ[_FOLDER_VARIABLE]}
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
     try:
         try:
             _init(address, options)
-        except (WorkError, RequestError):
-            raise
         except Exception as error:  # Ray raises plain exceptions, as when a busy machine starts its processes too late
             if address:
                 raise WorkError(f"cannot join Ray at {address}: {_brief(error)}; {_TOKEN_HINT}") from error
@@ -207,28 +209,27 @@ def _brief(error: BaseException) -> str:
 
 _MAX_BRIEF = 300
 _TOKEN_HINT = "its token is looked for in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token"
-_FOLDER_VARIABLE = "AIFS_TUNE_RAY_FOLDER"
 _FOLDER_PREFIX = "aifs_tune_ray_"
 
 
 @contextmanager
-def _of_this_user_alone() -> Iterator[None]:
-    """A Ray of our own that listens on the loopback address alone, with a fresh token and a private folder, whatever
-    the environment says of others."""
+def _of_this_user_alone() -> Iterator[Path]:
+    """Let a Ray of our own listen on the loopback address alone, with a fresh token, whatever the environment says of
+    others; yields the folder for its files, which is private too."""
     if not hasattr(_raylet, "AuthenticationTokenLoader"):
         raise WorkError(f"Ray {ray.__version__} cannot be kept from other users of this machine; allowed: 2.60")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in (*token, _FOLDER_VARIABLE)}
+    before = {name: os.environ.get(name) for name in token}
     is_for_clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # else any address
-    _remove_folders_of_the_dead()
     # a socket's path has at most 107 characters, of which Ray's own names take about 60
     root = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 20 else "/tmp"
+    _remove_folders_of_the_dead(Path(root))
     folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}_", dir=root)
     # Ray makes its folder writable for all, but that of a private one cannot be reached
-    os.environ.update(token, **{_FOLDER_VARIABLE: f"{folder}/ray"})
+    os.environ.update(token)
     _read_environment_again()
     try:
-        yield
+        yield Path(folder) / "ray"
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
@@ -246,9 +247,9 @@ def _read_environment_again() -> None:
     native.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _remove_folders_of_the_dead() -> None:
+def _remove_folders_of_the_dead(root: Path) -> None:
     """Remove the folders of drivers that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*_*"):
+    for folder in root.glob(f"{_FOLDER_PREFIX}*_*"):
         pid = folder.name.removeprefix(_FOLDER_PREFIX).partition("_")[0]
         with suppress(OSError):
             if pid.isdecimal() and folder.stat().st_uid == os.getuid() and not Path(f"/proc/{pid}").exists():
