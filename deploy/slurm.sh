@@ -1,10 +1,10 @@
 #!/bin/bash
 # A sweep in a Slurm allocation: one Ray node on each machine, the driver on the first.
 #
-#   sbatch deploy/slurm.sh run celestial_cnn --data /shared/survey --study celestial-cnn
-#   sbatch deploy/slurm.sh resume celestial-cnn          # after the time limit, or anything else
+#   sbatch deploy/slurm.sh run celestial_cnn --data /shared/survey --study celestial-cnn --finish
 #
-# A minute before the limit Slurm sends SIGTERM, on which the sweep puts its trials in flight back.
+# A minute before the limit Slurm sends SIGTERM, on which the sweep puts its trials in flight back; submit the same line
+# again to go on. A job that another one displaces (preemption) is queued again by itself.
 # Change: the #SBATCH lines, the environment, and /shared, a folder that all machines see.
 #SBATCH --job-name=aifs-tune
 #SBATCH --nodes=2
@@ -30,10 +30,14 @@ node=(ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_PER_TASK")
 srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" "${node[@]}" --head --port="$port" --include-dashboard=false &
 until ray health-check --address "$head:$port" 2>/dev/null; do sleep 1; done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
-  srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks-per-node=1 --overlap --exclude="$head" "${node[@]}" --address="$head:$port" &
+  others=$((SLURM_JOB_NUM_NODES - 1))
+  srun --nodes=$others --ntasks=$others --overlap --exclude="$head" "${node[@]}" --address="$head:$port" &
 fi
 
 aifs-tune "$@" --address "$head:$port" &
 driver=$!
 trap 'kill -TERM $driver' TERM
-wait $driver || wait $driver
+wait $driver || wait $driver && exit 0 || status=$?
+# a job with a higher priority has taken the machines, and Ray with them: the sweep goes on when it is this job's turn again
+if scontrol show job "$SLURM_JOB_ID" | grep -q "PreemptTime=[0-9]"; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit $status
