@@ -116,9 +116,12 @@ class FileLock(WriterLock):
     def _took(self, deadline: float) -> bool:
         """Acquire the lock; return whether its file is still there, so that others see it."""
         try:
-            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise StorageError(f"{self._shown}: cannot create the lock file next to it ({error.strerror})") from error
+            raise StorageError(
+                f"{self._shown}: nothing can be stored here, because the lock file beside it cannot be written "
+                f"({error.strerror}); results can be read, and to add some, copy the file to a folder of yours"
+            ) from error
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,6 +162,8 @@ class FileLock(WriterLock):
     @staticmethod
     def _read(descriptor: int) -> LockHolder | None:
         try:
-            return LockHolder(**json.loads(os.pread(descriptor, 65536, 0)))
+            holder = LockHolder(**json.loads(os.pread(descriptor, 65536, 0)))
         except (ValueError, TypeError):
             return None
+        is_whole = type(holder.pid) is int and holder.pid > 1  # others can write the file, and a signal goes there
+        return holder if is_whole and all(isinstance(vars(holder)[key], str) for key in ("host", "since")) else None
