@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import text
 
 from aifs_tune.errors import StorageError
-from aifs_tune.storage.sqlite import FINAL_STANDS
+from aifs_tune.storage.sqlite import FINAL_STANDS, address_of
 
 _TWICE = text(
     "SELECT s.study_name, s.study_id, t.number, t.trial_id FROM trials t JOIN studies s ON s.study_id = t.study_id "
@@ -24,7 +24,7 @@ _LAST = text("SELECT study_id, max(number), count(*) FROM trials GROUP BY study_
 def damage(file: Path) -> list[str]:
     """What SQLite's own check finds in a database file; empty if it is whole."""
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(address_of(file, "ro"), uri=True)) as database:
             told = [row[0] for row in database.execute("PRAGMA integrity_check")]
             broken = database.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.DatabaseError as error:

@@ -81,7 +81,10 @@ def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStora
         If the tables belong to another version of Optuna.
     """
     try:
-        rdb = RDBStorage(url, engine_kwargs=dict(engine_kwargs), skip_table_creation=True)
+        # Optuna fills in the version of its tables where braces are
+        rdb = RDBStorage(
+            url.replace("{", "{{").replace("}", "}}"), engine_kwargs=dict(engine_kwargs), skip_table_creation=True
+        )
     except RuntimeError as error:  # raised by Optuna for tables of another version
         raise StorageError(f"{shown}: {error}") from error
     rdb.engine.dispose()

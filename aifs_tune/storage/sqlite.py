@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy
 from optuna.storages import RDBStorage
@@ -40,7 +44,8 @@ class SqliteDatabase:
             self._create(wait_s)
         self._opened = _identity(file)
         with translated_database_errors(self.shown):
-            self.rdb = open_rdb(self.url, self.shown, {"connect_args": {"timeout": wait_s}})
+            connect = partial(sqlite3.connect, address_of(file), uri=True, timeout=wait_s, check_same_thread=False)
+            self.rdb = open_rdb(self.url, self.shown, {"creator": connect})  # SQLAlchemy would decode the address
             sqlalchemy.event.listen(self.rdb.engine, "connect", self._on_connect)
 
     def lock(self, study: str | None) -> FileLock:
@@ -129,13 +134,36 @@ changes it in another; with SQLite a result of another process can come between 
 
 def make_tables(file: Path) -> None:
     """Create a database with Optuna's tables that several processes can read while one writes."""
-    rdb = RDBStorage(f"sqlite:///{file}")
+    rdb = RDBStorage(f"sqlite:///{quote(str(file))}")  # braces are quoted, too
     with rdb.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         for statement in FINAL_STANDS:
             connection.exec_driver_sql(statement)
         connection.commit()
     rdb.engine.dispose()
+
+
+def address_of(file: Path, mode: str = "rw") -> str:
+    """Address of a database for SQLite, which is told that nobody changes a file whose folder cannot be written.
+
+    SQLite needs a file beside the database, even to read it, unless it is told so. It then does not read the journal,
+    in which the newest results may be.
+
+    Raises
+    ------
+    StorageError
+        If there is such a journal.
+    """
+    address = f"file:{quote(str(file))}?mode={mode}"
+    journal, index = (file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))
+    if os.access(file.parent, os.W_OK) or (journal.exists() and index.exists()):
+        return address
+    if journal.exists() and journal.stat().st_size:
+        raise StorageError(
+            f"{file}: its folder cannot be written, and the newest results are in {journal.name}, which SQLite reads "
+            "only where it can write; copy both files to a folder of yours and open the copy"
+        )
+    return f"{address}&immutable=1"
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import os
 import signal
+import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,7 @@ from processes import start
 
 from aifs_tune.errors import RequestError, StorageBusyError, StorageError
 from aifs_tune.storage.storage import Storage, given_url, sqlite_file
+from aifs_tune.study.doctor import check_storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
 
@@ -195,6 +199,66 @@ def test_a_full_disk_acknowledges_nothing(url, space):
     assert later.trial(trial).epochs == 0
     later.report(trial, 1, {"value": 0.5})
     assert later.trial(trial).value == 0.5
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(tmp_path, space, monkeypatch):
+    folder = tmp_path / "archive 100% #1 %41"
+    folder.mkdir()
+    url = f"sqlite:///{folder}/lab.db"
+    study = open_study("lab", space=space, storage=url)
+    study.tell(study.ask(), 1.0)
+    journal = folder / "lab.db-wal"
+    written = journal.read_bytes()
+    study.storage.close()
+    assert {file.name for file in folder.glob("lab.db*")} == {"lab.db", "lab.db.lock"}
+    (folder / "lab.db.lock").unlink()
+    opened = os.open
+
+    def refuse(path, flags, *how, **more):
+        if flags & os.O_CREAT and Path(path).parent == folder:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(path, flags, *how, **more)
+
+    monkeypatch.setattr("aifs_tune.storage.sqlite.os.access", lambda path, _: Path(path) != folder)
+    monkeypatch.setattr("aifs_tune.storage.lock.os.open", refuse)
+    archived = get_study(Storage(url), "lab")
+    assert archived.best.value == 1.0
+    assert [file.name for file in folder.iterdir()] == ["lab.db"], "nothing was written to read it"
+    with pytest.raises(StorageError, match=r"nothing can be stored here.*Read-only file system.*copy the file"):
+        archived.ask()
+    assert check_storage(url) == ([], None)
+    journal.write_bytes(written)
+    with pytest.raises(StorageError, match=r"newest results are in lab\.db-wal.*copy both files"):
+        Storage(url)
+
+
+def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path, space):
+    url = f"sqlite:///{tmp_path}/lab.db"
+    study = open_study("lab", space=space, storage=url)
+    study.storage.close()
+    (tmp_path / "precious.txt").write_text("do not lose this")
+    (tmp_path / "lab.db.lock").unlink()
+    (tmp_path / "lab.db.lock").symlink_to("precious.txt")
+    with pytest.raises(StorageError, match="the lock file beside it cannot be written"):
+        get_study(Storage(url), "lab").ask()
+    assert (tmp_path / "precious.txt").read_text() == "do not lose this"
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, "12", None])
+def test_a_lock_that_names_no_process_has_no_holder_to_signal(tmp_path, space, pid):
+    url = f"sqlite:///{tmp_path}/lab.db"
+    study = open_study("lab", space=space, storage=url)
+    with open(tmp_path / "lab.db.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        json.dump({"pid": pid, "host": socket.gethostname(), "command": "x", "since": "now"}, lock)
+        lock.flush()
+        assert study.storage.lock("lab").holder() is None
+
+
+def test_braces_in_a_path_are_part_of_it(tmp_path, space):
+    (tmp_path / "run_{b}").mkdir()
+    study = open_study("lab", space=space, storage=f"sqlite:///{tmp_path}/run_{{b}}/lab.db")
+    assert study.tell(study.ask(), 1.0).state == "complete"
 
 
 def test_a_storage_of_another_version_says_so_and_is_left_alone(url, space):
