@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -127,6 +131,51 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
         prepare_frames(spec(file), strict=True)
     with pytest.raises(DataError, match=r"20 of 20 images cannot be used; allowed: at most half\n  0.fits: has no HDU"):
         prepare_frames(spec(file, hdu="SCI"))
+
+
+def _header(columns: int, rows: int) -> bytes:
+    """Of a FITS file that says it has so many pixels."""
+    axes = (("SIMPLE", "T"), ("BITPIX", -32), ("NAXIS", 2), ("NAXIS1", columns), ("NAXIS2", rows))
+    cards = "".join(f"{name:8}= {value:>20}".ljust(80) for name, value in axes) + "END".ljust(80)
+    return cards.ljust(2880).encode()
+
+
+def test_files_that_lie_about_their_size_cost_no_memory(tmp_path: Path) -> None:
+    rows = stars(tmp_path)
+    (tmp_path / "4.fits").write_bytes(_header(10**6, 10**6) + bytes(2880))
+    (tmp_path / "5.fits").write_bytes(_header(10**15, 10**15) + bytes(2880))
+    with gzip.open(tmp_path / "6.fits.gz", "wb") as bomb:
+        bomb.write(_header(16_000, 16_000))
+        for _ in range(64):
+            bomb.write(bytes(4_000_000))
+    tiles = fits.CompImageHDU(np.zeros((64, 64), np.float32), compression_type="GZIP_1")
+    tiles.writeto(tmp_path / "7.fits", overwrite=True)
+    lie = (tmp_path / "7.fits").read_bytes()
+    for axis in (b"ZNAXIS1", b"ZNAXIS2"):
+        lie = lie.replace(axis + b" =                   64", axis + b" =              1000000")
+    (tmp_path / "7.fits").write_bytes(lie)
+    with h5py.File(tmp_path / "8.h5", "w") as sparse:
+        sparse.create_dataset("image", shape=(10**6, 10**6), dtype="f4", chunks=(1000, 1000), compression="gzip")
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)})
+    (tmp_path / "9.npy").write_bytes(array.getvalue() + bytes(100))
+    for number, suffix in ((6, "fits.gz"), (8, "h5"), (9, "npy")):
+        rows[number]["path"] = f"{number}.{suffix}"
+    tracemalloc.start()
+    prepared = prepare_frames(spec(manifest(tmp_path, rows)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 50e6
+    text = "\n".join(prepared.lines)
+    for name, reason in (
+        ("4.fits", "cannot be read as FITS (File may have been truncated"),
+        ("5.fits", "cannot be read as FITS"),
+        ("6.fits.gz", "has 16000 x 16000 pixels; allowed: at most 64,000,000 in all"),
+        ("7.fits", "has 1000000 x 1000000 pixels; allowed"),
+        ("8.h5", "has 1000000 x 1000000 pixels; allowed"),
+        ("9.npy", "cannot be read as NumPy"),
+    ):
+        assert f"left out: {name}: {reason}" in text
 
 
 def test_processes_read_what_this_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
