@@ -29,7 +29,9 @@ def _gp(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
 
 def _cmaes(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
     _need("cmaes", "cmaes")
-    return optuna.samplers.CmaEsSampler(
+    from aifs_tune.samplers.cmaes import CmaEsSampler
+
+    return CmaEsSampler(
         seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(search_space.space), **_QUIET
     )
 
