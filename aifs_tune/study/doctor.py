@@ -146,10 +146,10 @@ def _findings(storage: Storage) -> Iterator[tuple[Finding, Callable[[], object] 
 def _findings_in(study: StudyRecord) -> Iterator[tuple[Finding, Callable[[], object] | None]]:
     for frozen in study.storage.optuna.get_all_trials(study.id, deepcopy=False):
         number, trial_id = frozen.number, frozen._trial_id
-        if frozen.state is TrialState.WAITING and "seed" not in frozen.user_attrs:
-            if (problem := problem_of_queued(frozen, study.spec)) is not None:
-                finding = Finding(problem, study.name, number, "the trial becomes failed, with this reason")
-                yield finding, partial(study._fail, trial_id, problem)
+        is_queued = frozen.state is TrialState.WAITING
+        if is_queued and (problem := problem_of_queued(frozen, study.spec)) is not None:
+            finding = Finding(problem, study.name, number, "the trial becomes failed, with this reason")
+            yield finding, partial(study._fail, trial_id, problem)
             continue
         bad = _unreadable_attributes(frozen)
         if bad:

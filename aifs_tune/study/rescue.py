@@ -28,7 +28,7 @@ def rescued(study: Study) -> str:
     except (AifsTuneError, KeyError, TypeError, ValueError) as error:
         return f"What this process knew of study {study.name!r} cannot be read any more ({error})"
     name = f"rescued-study-{study._optuna._study_id}-{os.getpid()}.json"
-    folders = [Path.cwd(), Path(tempfile.gettempdir())]
+    folders = [Path(), Path(tempfile.gettempdir())]
     if isinstance(study.storage.artifacts, Path) and study.storage.artifacts.parent.is_dir():
         folders.insert(0, study.storage.artifacts.parent)
     for folder in folders:

@@ -646,7 +646,7 @@ class Study:
     def _refuse_queued(self) -> None:
         """End each waiting trial that another program queued and the study does not allow, with the reason."""
         for frozen in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if "seed" not in frozen.user_attrs and (problem := problem_of_queued(frozen, self.spec)) is not None:
+            if (problem := problem_of_queued(frozen, self.spec)) is not None:
                 self._fail(frozen._trial_id, problem)
 
     def _refusal(self, params: Mapping[str, Scalar]) -> str:

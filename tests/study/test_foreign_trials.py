@@ -257,3 +257,21 @@ def test_the_doctor_of_the_command_line_says_whether_all_is_well(url, run):
     assert "x: 25.0 is not allowed" in told.out
     told = run("doctor", "--repair", "--json", "--storage", url)
     assert [f["is_repaired"] for f in told.json["findings"]] == [True]
+
+
+def test_a_queued_trial_of_another_program_that_claims_to_be_ours_stops_nothing(url, space):
+    study = open_study("lab", space=space, storage=url)
+    foreign = optuna.load_study(study_name="lab", storage=url)
+    foreign.enqueue_trial({"x": "hot"}, user_attrs={"seed": 1})
+    foreign.enqueue_trial({"x": 7.0}, user_attrs={"seed": 1})
+    assert len(check_storage(url)[0]) == 2
+    trial = study.ask()
+    assert study.tell(trial, 1.0).state == "complete"
+    assert [each.state for each in study.all_trials()] == ["complete", "failed", "failed"], "the default came first"
+
+
+def test_notices_that_another_program_wrote_are_left_out(url, space):
+    study = record_of(open_study("lab", space=space, storage=url))
+    for junk in ("abc", 5, [1, {"at": "now"}, {"at": "now", "text": "a node has left"}]):
+        study.record_fact("notices", junk)
+        assert [notice["text"] for notice in study.notices] == (["a node has left"] if isinstance(junk, list) else [])
