@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,8 +32,11 @@ from aifs_tune.cli.options import (
     print_json,
 )
 from aifs_tune.cli.result import out, print_result
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.execution.timing import process_age_s
+
+if TYPE_CHECKING:
+    from aifs_tune.study.record import StudyRecord
 
 
 def run(
@@ -53,6 +56,14 @@ def run(
     warm_start_storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Storage of the studies of --warm-start. Default: --storage.")
     ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            help="If the study exists, finish the trials it was asked for and add none, so that the command may be "
+            "repeated: in a job that a cluster starts again.",
+        ),
+    ] = False,
     strict: StrictOption = False,
     profile: Annotated[bool, typer.Option("--profile", help="Also print how the time was spent.")] = False,
     as_json: JsonOption = False,
@@ -76,6 +87,7 @@ def run(
             strict=strict,
             warm_start=warm_start or None,
             warm_start_storage=warm_start_storage,
+            finish=finish,
             callback=callback,
         )
     result.profile.stages = {"start": began, **result.profile.stages}
@@ -121,12 +133,19 @@ def status(
 ) -> None:
     """Show the progress of a study and the process that runs it.
 
-    With --address it also shows the state of the job that runs the sweep on a Ray cluster.
+    With --address it also shows the state of the job that runs the sweep on a Ray cluster; a job that has not made its
+    study yet is shown alone.
     """
     from aifs_tune.cli.tables import render_status
-    from aifs_tune.publishing.summary import status_summary
+    from aifs_tune.publishing.summary import no_status, status_summary
 
-    answer = status_summary(open_local_study(study, storage))
+    found: StudyRecord | None = None
+    try:
+        found = open_local_study(study, storage)
+    except NotFoundError:
+        if address is None:
+            raise
+    answer = no_status(study) if found is None else status_summary(found)
     if address is not None:
         answer["job"] = cluster.job_summary(cluster.cluster_jobs(address, allow_unauthenticated).newest(study))
     if as_json:
@@ -157,5 +176,8 @@ def stop(
         raise RequestError(f"study {study!r}: no sweep is running")
     if owner.host != socket.gethostname():
         raise RequestError(f"study {study!r}: {owner} runs its sweep; stop it on that machine")
-    os.kill(owner.pid, signal.SIGINT)
+    try:
+        os.kill(owner.pid, signal.SIGINT)
+    except OSError as error:
+        raise RequestError(f"study {study!r}: {owner} cannot be stopped from here ({error.strerror})") from error
     echo_stderr(f"Asked {owner} to stop. Continue with: aifs-tune resume {study}")

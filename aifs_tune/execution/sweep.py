@@ -29,12 +29,12 @@ from aifs_tune.execution.timing import Profile
 from aifs_tune.samplers.proposer import check_sampler
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import get_study, study_names
+from aifs_tune.study.index import find_study, get_study, study_names
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
-from aifs_tune.study.trial import FINAL, Trial
+from aifs_tune.study.trial import Trial
 from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
 
@@ -118,6 +118,7 @@ class Sweep:
         strict: bool = False,
         warm_start: str | Sequence[str] | None = None,
         warm_start_storage: str | None = None,
+        finish: bool = False,
         callback: SweepCallback | None = None,
     ) -> SweepResult:
         """Run more trials of a study on Ray and return when they have ended.
@@ -150,6 +151,9 @@ class Sweep:
             Earlier studies that the sampler learns from; ``"auto"`` for those that are similar.
         warm_start_storage : str, optional
             Storage of the studies in ``warm_start``. Default: ``storage``.
+        finish : bool
+            If the study exists, finish the trials it was asked for and add none, so that the call may be repeated: in a
+            job that a cluster starts again. Default: False.
         callback : SweepCallback, optional
             Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`.
 
@@ -180,12 +184,19 @@ class Sweep:
         with ExitStack() as locks:
             locks.enter_context(_interruptible())
             with opened.writing():  # nobody else takes the name meanwhile
-                name = study or _unused_name(spec.name, study_names(opened))
+                name = study or (spec.name if finish else _unused_name(spec.name, study_names(opened)))
                 locks.enter_context(opened.writing(name))
             warm_start_from = opened if warm_start_storage is None else Storage(warm_start_storage)
             named_sources(warm_start_from, spec, spec.search.warm_start, besides=(opened, name))
             ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
-            return _execute(_Run(opened, name, spec, spec.search.trials, ray_config, strict, told, warm_start_from))
+            n_more = None if finish and _is_requested(opened, name) else spec.search.trials
+            return _execute(_Run(opened, name, spec, n_more, ray_config, strict, told, warm_start_from))
+
+
+def _is_requested(storage: Storage, name: str) -> bool:
+    """Whether a study of this name was asked for trials."""
+    study = find_study(storage, name)
+    return study is not None and study.n_requested > 0
 
 
 def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -351,7 +362,7 @@ def _find_finished(run: _Run) -> StudyRecord | None:
     """The study to resume, if none of its trials is left to run and its data are the same; None otherwise."""
     if run.n_more is not None:
         return None
-    study = get_study(run.storage, run.name)
+    study = _started(run)
     if _n_remaining(study) > 0:
         return None
     undivided = run.spec.model_copy(update={"cross_validation": None})
@@ -370,10 +381,15 @@ def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
     return ray_pool(run.spec.search, run.spec.resources, run.ray_config, preload)
 
 
+def _started(run: _Run) -> StudyRecord:
+    """The study, new or one that asks the same question."""
+    project, short = split_name(run.name)
+    return start_study(run.storage, run.spec, short, project=project)
+
+
 def _open_study(run: _Run, data: SweepData) -> tuple[StudyRecord, str]:
     """The study, led by this sweep and with all trials requested that it is to have; and the id of this sweep."""
-    project, short = split_name(run.name)
-    study = start_study(run.storage, run.spec, short, project=project)
+    study = _started(run)
     remember(run.storage.shown, run.name, run.spec)
     record_data(study, data)
     study.record_fact(ENVIRONMENT, environment())
@@ -421,7 +437,7 @@ def _warm_start(study: StudyRecord, storage: Storage, callback: SweepCallback) -
 
 
 def _n_remaining(study: StudyRecord) -> int:
-    finished = sum(count for state, count in study.counts().items() if state in FINAL)
+    finished = sum(trial.is_finished and trial.problem is None for trial in study.all_trials())
     return study.n_requested - finished
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from aifs_tune.storage.lock import LockHolder
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import UnreadableStudy, each_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
-from aifs_tune.study.trial import Trial
+from aifs_tune.study.trial import State, Trial
 
 if TYPE_CHECKING:
     from aifs_tune.client.client import Client
@@ -48,7 +48,15 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
         "n_trials": counts,
         "writer": _owner(study.storage.lock(study.name).holder()),
         "best": None if (best := study.find_best()) is None else _result(study, best),
+        "notices": study.notices,
     }
+
+
+def no_status(name: str) -> dict[str, Any]:
+    """The answer of :func:`status_summary` for a study that a job has not made yet."""
+    counts = dict.fromkeys(get_args(State), 0)
+    nothing = {"objective": None, "n_requested": 0, "n_trials": counts, "writer": None, "best": None}
+    return {"study": name, **nothing, "notices": []}
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:

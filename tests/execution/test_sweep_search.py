@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from aifs_tune import load_sweep, resume
 from aifs_tune.config.cross_validation import CrossValidation
+from aifs_tune.errors import ConflictError
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.confirm import measure_noise
 from aifs_tune.samplers.learning_curves import KERNEL
@@ -53,6 +55,24 @@ def sweep_file(lab: Path, scheduler: str) -> Path:
     file = lab / f"{scheduler}.yaml"
     file.write_text(SWEEP.replace("SCHEDULER", scheduler))
     return file
+
+
+def test_a_call_that_is_repeated_with_finish_asks_for_nothing_twice(lab):
+    (lab / "search.yaml").write_text(SWEEP.replace("SCHEDULER", "none"))
+    sweep = load_sweep(lab / "search.yaml")
+    how = {"trials": 3, "epochs": 1, "storage": f"sqlite:///{lab}/lab.db", "finish": True}
+    assert sweep.run(**how).study.counts()["complete"] == 3
+    again = sweep.run(**how)
+    assert (again.study.name, again.study.counts()["complete"]) == ("search", 3)
+    more = sweep.run(**how | {"finish": False, "study": "search"})
+    assert more.study.counts()["complete"] == 6
+    other = load_sweep(lab / "search.yaml", overrides=["space.x.high=2"])
+    with pytest.raises(ConflictError, match="another search space"):
+        other.run(**how | {"study": "search"})
+    foreign = optuna.load_study(study_name="search", storage=how["storage"])
+    foreign.add_trial(optuna.trial.create_trial(value=0.5))
+    record_of(more.study).request_trials(8)
+    assert sweep.run(**how).study.counts()["complete"] == 9, "what another program added is none of those asked for"
 
 
 def test_a_sweep_stops_what_has_little_chance_and_finds_the_best(lab, url):
