@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aifs_tune._util.formatting import configuration, duration, number
 from aifs_tune.cli.plain_text import Text
+from aifs_tune.space.parameters import ChoiceParameter
 from aifs_tune.study.lease import Lease
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from aifs_tune.study.doctor import Finding
     from aifs_tune.study.study import Study
     from aifs_tune.study.trial import Trial
+
+_NOTICES_SHOWN = 3
 
 
 def render_best(answer: Mapping[str, Any]) -> RenderableType:
@@ -192,6 +195,7 @@ def render_status(answer: Mapping[str, Any]) -> RenderableType:
         lines.append(f"running in process {writer['pid']} on {writer['host']} since {writer['since']}")
     elif answer["n_requested"] > finished:
         lines.append(f"No sweep is running. Continue with: aifs-tune resume {answer['study']}")
+    lines += [f"{notice['at']}  {notice['text']}" for notice in answer["notices"][-_NOTICES_SHOWN:]]
     if "job" in answer:
         lines.append(f"job {answer['job']['job']} {answer['job']['state']}: {answer['job']['message'] or 'no message'}")
     return Text("\n".join(lines))
@@ -216,7 +220,20 @@ def render_space(spec: SweepSpec) -> RenderableType:
         foot += f"; stops after {duration(search.timeout_s)}"
     constraints = [Text(f"constraint: {constraint}") for constraint in spec.constraints]
     schedule = [_schedule_table([entry.model_dump() for entry in spec.replay])] if spec.replay else []
-    return Group(*lines, table, *constraints, *schedule, Text(foot))
+    return Group(*lines, table, *constraints, *map(Text, _of_instruments(spec)), *schedule, Text(foot))
+
+
+def _of_instruments(spec: SweepSpec) -> Iterator[str]:
+    """What else of a sweep file changes which configurations are proposed."""
+    for name, parameter in spec.space.items():
+        if isinstance(parameter, ChoiceParameter) and parameter.descriptors is not None:
+            yield f"descriptors of {name}: {', '.join(parameter.descriptors)}"
+    search = spec.search
+    if search.shared:
+        yield f"shared by the trials of a batch: {', '.join(search.shared)}"
+    if search.cost is not None:
+        total = f", expected to be {search.budget:g} in all" if search.budget is not None else ""
+        yield f"cost of a trial: {search.cost}{total}"
 
 
 def _objectives_text(objective: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
@@ -226,7 +243,7 @@ def _objectives_text(objective: Mapping[str, str], others: Sequence[Mapping[str,
 def _pairs(left: str, right: str, entries: Mapping[str, Any]) -> Table:
     table = Table(left, right)
     for name, value in entries.items():
-        table.add_row(name, _cell(value))
+        table.add_row(Text(name), Text(_cell(value)))
     return table
 
 

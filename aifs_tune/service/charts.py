@@ -46,6 +46,7 @@ def progress_response(name: str, study: StudyRecord, now: datetime) -> dict[str,
             for trial in running[-100:]
         ],
         "failures": _failures(trials),
+        "notices": study.notices,
         "dashboard": f"/dashboard/studies/{study.id}",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from aifs_tune.study.serialization import (
     FACT,
     FROM_OPTUNA,
     LEADER,
+    NOTICES,
     REQUESTED,
     SPEC,
     SWEEP,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from aifs_tune.samplers.transfer import SourceTask
 
 T = TypeVar("T")
+
+_MOST_NOTICES = 20
 
 
 class StudyRecord(Study):
@@ -251,6 +255,18 @@ class StudyRecord(Study):
         """Store a JSON value that :meth:`fact` returns."""
         self._optuna.set_user_attr(f"{FACT}{name}", value)
 
+    @property
+    def notices(self) -> list[dict[str, str]]:
+        """What :meth:`add_notice` added last, at most 20, the newest last: ``at``, an ISO time, and ``text``."""
+        found = self.fact(NOTICES)
+        stored = found if isinstance(found, list) else []
+        return [{"at": str(each["at"]), "text": str(each["text"])} for each in stored if _is_notice(each)]
+
+    def add_notice(self, text: str) -> None:
+        """Keep a sentence about the sweep that is no trial's result: a node that was lost, trials that wait."""
+        notice = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
+        self.record_fact(NOTICES, [*self.notices, notice][-_MOST_NOTICES:])
+
     @transactional
     def set_source_tasks(self, source_tasks: Sequence[SourceTask]) -> None:
         """Record which results of earlier studies the sampler learns from."""
@@ -276,6 +292,11 @@ class StudyRecord(Study):
             )
         if recorded is None and fingerprint is not None:
             self._optuna.set_user_attr(DATA, fingerprint)
+
+
+def _is_notice(stored: object) -> bool:
+    """Whether it is one, and not what another program put there."""
+    return isinstance(stored, dict) and {"at", "text"} <= set(stored)
 
 
 def record_of(study: Study) -> StudyRecord:

@@ -21,6 +21,7 @@ from aifs_tune.study.serialization import (
     LEADER,
     LEASE,
     LIMIT,
+    NOTICES,
     REQUESTED,
     SPEC,
     SUPERSEDED,
@@ -55,6 +56,12 @@ def _file_name(name: str) -> str:
 _FileName = Annotated[_Name, AfterValidator(_file_name)]
 _Hashes = dict[_FileName, _Sha256]
 _Metrics = dict[_Name, _Finite | None]
+
+
+class _Notice(BaseModel):
+    model_config = _STRICT
+    at: _Name
+    text: _Reason
 
 
 class _Measured(BaseModel):
@@ -115,6 +122,7 @@ _STUDY = {
     REQUESTED: _strict(_Number),
     DATA: _strict(_Name),
     f"{FACT}noise": _strict(dict[str, Any] | None),
+    f"{FACT}{NOTICES}": _strict(list[_Notice]),
     "aifs_tune:source_tasks": _strict(list[dict[str, Any]]),
 }
 _MEASURED, _CHANGED, _EXCESS = TypeAdapter(_Measured), TypeAdapter(_Changed), _strict(_Finite)

@@ -29,6 +29,8 @@ REQUESTED = "aifs_tune:requested"
 DATA = "aifs_tune:data"
 """User attribute of a study: the fingerprint of its data."""
 FACT = "aifs_tune:fact:"
+NOTICES = "notices"
+"""Name of the fact that holds them."""
 """Prefix of further user attributes of a study."""
 
 LIMIT = "constraints:"

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from aifs_tune.cli import main
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
 from aifs_tune.study.open import open_study
 
 
@@ -72,6 +74,17 @@ def test_studies_and_status(lab, run):
     status = run("status", "lab", "--json").json
     assert (status["n_trials"], status["writer"], status["best"]["trial"]) == (COUNTS, None, 1)
     assert "5 trials finished" in run("status", "lab").out
+
+
+def test_status_shows_the_latest_notices(lab, run):
+    study = get_study(Storage(f"sqlite:///{lab}/aifs_tune.db"), "lab")
+    for number in range(25):
+        study.add_notice(f"node {number} has left")
+    notices = run("status", "lab", "--json").json["notices"]
+    assert [notice["text"] for notice in notices] == [f"node {number} has left" for number in range(5, 25)]
+    shown = run("status", "lab").out
+    assert "node 24 has left" in shown
+    assert "node 21 has left" not in shown
     assert "lab" in run("studies").out
 
 
@@ -160,6 +173,30 @@ def test_a_mistyped_result_does_not_fail_its_trial(run, lab, words, said):
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert run("tell", "lab", trial, "0.5", "--metric", "other=3").json["state"] == "complete"
+
+
+def test_space_shows_all_that_changes_what_is_proposed(run, tmp_path):
+    (tmp_path / "dye.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "dye",
+                "objective": {"metric": "gain", "mode": "max"},
+                "search": {"shared": ["heat"], "cost": "1 + hours", "budget": 40},
+                "space": {
+                    "heat": {"type": "float", "low": 300, "high": 400},
+                    "hours": {"type": "float", "low": 1, "high": 8},
+                    "solvent": {"type": "choice", "choices": ["a", "b"], "descriptors": {"polarity": [1.5, 78.5]}},
+                },
+            }
+        )
+    )
+    shown = run("space", "dye.yaml").out
+    for line in (
+        "descriptors of solvent: polarity",
+        "shared by the trials of a batch: heat",
+        "cost of a trial: 1 + hours, expected to be 40 in all",
+    ):
+        assert line in shown
 
 
 def test_an_unfinished_study_has_no_best(run, space, tmp_path):

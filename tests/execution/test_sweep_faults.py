@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 
+import psutil
 import pytest
 import yaml
 from labs import command, ended, finished, storage_of, wait_for
@@ -230,6 +231,38 @@ def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
     _, talk = ran.communicate(timeout=250)
     assert ran.returncode == 1
     assert f"cannot join Ray at 127.0.0.1:{port}" in talk
+
+
+@pytest.mark.parametrize(
+    ("process", "n_kills"),
+    [
+        ("gcs_server", 1),
+        pytest.param("gcs_server", 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
+        pytest.param("raylet", 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
+    ],
+)
+def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process, n_kills):
+    before: dict[int, tuple] = {}
+    for kill in range(n_kills):
+        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(8 * n_kills))
+        driver = command(lab, *words)
+        wait_for(lab, len(before) + 2, driver)
+        for child in psutil.Process(driver.pid).children(recursive=True):
+            if child.name() == process:
+                child.kill()
+        _, talk = driver.communicate(timeout=60)
+        assert driver.returncode == 1, talk
+        assert f"({process}) of Ray has ended, and this sweep with it; finished trials are stored. Continue" in talk
+        now = finished(lab)
+        assert before.items() <= now.items()
+        before = now
+    last = command(lab, "resume", "slow")
+    _, talk = last.communicate(timeout=250)
+    assert last.returncode == 0, talk
+    after = finished(lab)
+    assert before.items() <= after.items()
+    assert sorted(after) == list(range(8 * n_kills))
+    assert sum(n - 1 for n in ended(lab).values()) <= 2 * n_kills, "only what was in flight is repeated"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ from aifs_tune.execution.ray import preload as ray_preload
 
 _MOST_WANTED = 1000
 """Most trials at a time that an autoscaler is asked to make room for."""
+_CORE = {"gcs_server": "control process (gcs_server)", "raylet": "node process (raylet)"}
+_LOOK_S = 0.5
+_MOST_S_WITHOUT_CONTROL = 10
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,30 @@ def ray_pool(
         )
 
 
+@contextmanager
+def end_of_ray_told(tell: Callable[[str], None], command: str) -> Iterator[None]:
+    """While this lasts, tell if a process of the Ray that this one started ends, and ``command`` to go on with.
+
+    Ray then ends this process too, within 20 s and with a message that says nothing of the sweep.
+    """
+    is_over = threading.Event()
+    started = ray._private.worker._global_node.all_processes
+    watched = [(name, info.process) for kind, name in _CORE.items() for info in started.get(kind, ())]
+
+    def look() -> None:
+        while not is_over.wait(_LOOK_S):
+            for name, process in watched:
+                if process.poll() is not None:
+                    tell(f"the {name} of Ray has ended, and this sweep with it; finished trials are stored. {command}")
+                    return
+
+    threading.Thread(target=look, name="aifs-tune end of Ray", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
 def _start(
     search: SearchSpec,
     resources: Resources,
@@ -151,6 +178,7 @@ def _start(
         "preload_python_modules": [*preload, ray_preload.__name__],
         # Ray ends what has idled for a second once a trial's CPUs are reserved, and then starts others for the trial
         "idle_worker_killing_time_threshold_ms": 600_000,
+        "gcs_rpc_server_reconnect_timeout_s": _MOST_S_WITHOUT_CONTROL,  # nobody starts it again
     }
     if address:
         _require_token(ray_config)

@@ -16,6 +16,8 @@ from aifs_tune.errors import WorkError
 _NODE_ID = "ray.io/node-id"
 """A label that Ray gives to each node."""
 _MOST_REPEATED = 100
+NODE_DIED = "its node has died"
+"""What Ray says of an actor that was lost with its node."""
 
 
 class UncountedError(RayActorError):  # type: ignore[misc]

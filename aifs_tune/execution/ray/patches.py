@@ -93,7 +93,7 @@ def _handle_failures_of_sweeps() -> None:
     def process_failure(controller: Any, trial: Any, exception: Any) -> None:
         searcher = searcher_of(controller)
         if searcher is not None:
-            searcher.on_worker_failure(exception)
+            searcher.on_worker_failure(trial.trial_id, exception)
             controller._resetting_trials.discard(trial)  # otherwise Tune believes that the trial has its worker
             if trial.status == Trial.PENDING and trial not in controller._trial_to_actor:
                 return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from aifs_tune._util.hashing import Hashes
@@ -18,9 +19,12 @@ from aifs_tune.execution.callbacks import SweepCallback
 from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
-from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
+from aifs_tune.execution.ray.nodes import NODE_DIED, ExcludedNodes, UncountedError, UnusableNodeError
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
+
+_MOST_NODES_LOST = 10
+"""How often a trial may lose its machine before that counts as its own failure."""
 
 
 class NoExperimentState:
@@ -56,6 +60,9 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
         self.excluded_nodes: ExcludedNodes | None = None
         """Nodes that cannot run trials of the study; None where they are not tracked."""
+        self.is_last_failure_counted = True
+        """Whether the worker that failed last did so by a fault of its trial or its process."""
+        self._n_nodes_lost: Counter[str] = Counter()
         self._has_room: Callable[[], bool] = lambda: True
 
     def limit_concurrency(self, has_room: Callable[[], bool]) -> None:
@@ -81,9 +88,16 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         """End the sweep with this error."""
         self.error = self.error or error
 
-    def on_worker_failure(self, error: Exception) -> None:
-        """Exclude the node of a worker that cannot run trials of the study; end the sweep if no other node is left."""
+    def on_worker_failure(self, trial_id: str, error: Exception) -> None:
+        """Exclude the node of a worker that cannot run trials of the study; end the sweep if no other node is left.
+
+        A worker that was lost with its node does not count as a failure of the trial, several times in a row.
+        """
+        if isinstance(error, RayActorError) and NODE_DIED in str(error):
+            self._n_nodes_lost[trial_id] += 1
+            error._preempted = self._n_nodes_lost[trial_id] <= _MOST_NODES_LOST  # Tune counts no failure then
         cause = getattr(error, "cause", error)
+        self.is_last_failure_counted = not isinstance(cause, UncountedError)
         if self.excluded_nodes is not None and isinstance(cause, UnusableNodeError):
             problem = self.excluded_nodes.add(cause.node, cause.reason)
             if problem is not None:
@@ -170,6 +184,12 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
             else:
                 number = self.running[trial_id].number
                 self._ended(trial_id, self._study.tell(number, state="failed", reason=reason))
+
+    def notice(self, text: str) -> None:
+        """Say what happened to the sweep beside the results of its trials, and keep it with the study."""
+        with self.guarded():
+            self._study.add_notice(text)
+        self._callback.on_status(text)
 
     def _defer(self, trial_id: str, share: float, reason: str) -> None:
         defer_trial(self._study, self.running[trial_id], share)

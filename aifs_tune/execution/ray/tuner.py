@@ -25,7 +25,7 @@ from aifs_tune.execution.context import TrialContext
 from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import oom_num_gpus
 from aifs_tune.execution.ray.callback import TrialMonitor
-from aifs_tune.execution.ray.cluster import Pool
+from aifs_tune.execution.ray.cluster import Pool, end_of_ray_told
 from aifs_tune.execution.ray.fused import WorkerGroup, open_worker_group
 from aifs_tune.execution.ray.nodes import ExcludedNodes, SweepResources, avoid_excluded_nodes
 from aifs_tune.execution.ray.patches import apply_patches, trainable_read_once
@@ -65,6 +65,22 @@ def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, 
     return population
 
 
+class _Places:
+    """How many trials the nodes of a cluster can run, which join and leave."""
+
+    def __init__(self, pool: Pool, searcher: StudySearcher) -> None:
+        self._pool, self._searcher, self._known = pool, searcher, pool.fit()
+
+    def has_room(self) -> bool:
+        """Whether one more trial may be handed out; tells when their number has changed."""
+        fit = self._pool.fit()
+        if fit != self._known:
+            what = "joined" if fit > self._known else "left"
+            self._searcher.notice(f"nodes have {what} the cluster: {fit} trials at a time now, {self._known} before")
+            self._known = fit
+        return len(self._searcher.running) < fit
+
+
 _MOST_MEASURING = 3
 """Most trials that run alone, until one has trained an epoch and shown how much of a GPU it needs."""
 
@@ -89,6 +105,23 @@ def run_trials(
         If a signal stopped it before; the trials in flight wait again. ``search.timeout_s`` ends it in the
         same way, but is no error.
     """
+    with ExitStack() as running:
+        if pool.is_ours:
+            command = f"Continue with: aifs-tune resume {study.name}"
+            running.enter_context(end_of_ray_told(callback.on_status, command))
+        _run_phases(study, context, pool, n_trials, sweep_id, callback, profile)
+
+
+def _run_phases(
+    study: StudyRecord,
+    context: TrialContext,
+    pool: Pool,
+    n_trials: int,
+    sweep_id: str,
+    callback: SweepCallback,
+    profile: Profile,
+) -> None:
+    """All trials, with a share of a GPU that the first ones show to be enough."""
     pool.wait()
     phases = _Phases(study, context, sweep_id, callback, profile, n_trials)
     if context.spec.resources.gpu == "auto" and not pool.gpu:
@@ -184,13 +217,13 @@ class _Phases:
         is_population = isinstance(searcher, PbtSearcher)
         with ExitStack() as running:
             apply_patches()
-            searcher.excluded_nodes = ExcludedNodes(pool.is_room, self._callback.on_status)
+            searcher.excluded_nodes = ExcludedNodes(pool.is_room, searcher.notice)
             running.enter_context(avoid_excluded_nodes(self._sweep_id, searcher.excluded_nodes))
             scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aifs_tune_")))
             grows = pool.grows and not worker_group.fused_actors and not is_population
             if grows:
                 running.enter_context(pool.requesting_nodes(n_trials))
-                searcher.limit_concurrency(lambda: len(searcher.running) < pool.fit())
+                searcher.limit_concurrency(_Places(pool, searcher).has_room)
             self._tell(pool, worker_group)
             trainable = tune.with_parameters(
                 TrialTrainable,

@@ -27,11 +27,19 @@ class RunningTrial(BaseModel):
     started_at: str | None
 
 
+class Notice(BaseModel):
+    """What happened to a sweep beside the results of its trials, such as a node that was lost."""
+
+    at: str
+    text: str
+
+
 class ProgressResponse(BaseModel):
     """Progress of a study.
 
     ``n_requested`` is the number of finished trials that its sweeps request, 0 without a sweep. ``per_min`` is the
-    number of trials that finish in a minute, None before two have finished. ``dashboard`` is the path of its page in
+    number of trials that finish in a minute, None before two have finished. ``notices`` are the last 20, the newest
+    last. ``dashboard`` is the path of its page in
     Optuna Dashboard.
     """
 
@@ -42,6 +50,7 @@ class ProgressResponse(BaseModel):
     per_min: float | None
     running: list[RunningTrial]
     failures: list[Failures]
+    notices: list[Notice]
     dashboard: str
 
 

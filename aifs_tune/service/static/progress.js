@@ -20,7 +20,7 @@ export function progressSummary({ n_trials: counts, n_requested: nRequested, per
 }
 
 export function progressParts(progress, summary, metric) {
-  const { n_trials: counts, n_requested: nRequested, running, failures } = progress;
+  const { n_trials: counts, n_requested: nRequested, running, failures, notices } = progress;
   const finished = counts.complete + counts.pruned + counts.failed;
   const parts = [element("p", { class: "lead" }, summary)];
   if (nRequested) {
@@ -67,6 +67,10 @@ export function progressParts(progress, summary, metric) {
         ),
       ),
     );
+  }
+  if (notices.length) {
+    const rows = notices.toReversed().map(({ at, text }) => [element("span", { class: "moment" }, moment(at)), text]);
+    parts.push(scrollable("Notices", table("Notices", [{ title: "When" }, { title: "What happened" }], rows)));
   }
   return parts;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from aifs_tune.execution.ray.callback import TrialMonitor, cause_of_death
 from aifs_tune.execution.ray.patches import apply_patches
+from aifs_tune.execution.ray.searcher import StudySearcher
+from aifs_tune.execution.ray.tuner import _Places
 from aifs_tune.study.trial import Checkpoint
 
 
@@ -69,15 +72,73 @@ def test_tune_outlives_a_kill_by_rays_memory_monitor(monkeypatch):
 def test_a_trial_whose_worker_is_gone_is_not_taken_for_a_hung_one(monkeypatch):
     killed = []
     monkeypatch.setattr("aifs_tune.execution.ray.callback.ray.kill", killed.append)
-    watch = TrialMonitor(SimpleNamespace(error=None), timeout_s=0.0)
+    told = []
+    searcher = SimpleNamespace(
+        error=None,
+        running={"starts_again": SimpleNamespace(number=7)},
+        is_last_failure_counted=True,
+        notice=told.append,
+    )
+    watch = TrialMonitor(searcher, timeout_s=0.0)
     names = ("paused", "starts_again", "hung")
-    trials = [SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name)) for name in names]
+    trials = [
+        SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=name), error_file=None)
+        for name in names
+    ]
     for trial in trials:
         watch.on_trial_start(1, [], trial)
     watch.on_trial_save(1, [], trials[0])
     watch.on_trial_recover(1, [], trials[1])
     watch.on_step_end(1, trials)
     assert killed == ["hung"]
+    again = "is tried again from its last checkpoint, if it has one: the worker process died: unknown reason"
+    assert told == [f"trial 7 {again}"]
+    searcher.is_last_failure_counted = False
+    watch.on_trial_recover(1, [], trials[1])
+    assert len(told) == 1, "a worker that asked to be replaced is no news"
+
+
+def test_a_sweep_that_finds_no_place_on_the_cluster_says_so_once(monkeypatch):
+    told = []
+    now = [0.0]
+    monkeypatch.setattr("aifs_tune.execution.ray.callback.time.monotonic", lambda: now[0])
+    searcher = SimpleNamespace(error=None, running={"a": None}, notice=told.append)
+    watch = TrialMonitor(searcher, timeout_s=1000.0)
+    for now[0] in (1.0, 50.0, 62.0, 63.0, 100.0):
+        watch.on_step_end(1, [])
+    watch.on_trial_start(1, [], SimpleNamespace(trial_id="a"))
+    for now[0] in (101.0, 102.0):
+        watch.on_step_end(1, [])
+    assert [text.split(":")[0] for text in told] == ["no trial could begin for 60 s", "trials are running again"]
+
+
+def test_a_machine_that_is_taken_away_is_no_failure_of_its_trial():
+    searcher = StudySearcher.__new__(StudySearcher)
+    searcher.excluded_nodes, searcher._n_nodes_lost = None, Counter()
+    said = "The actor died because its node has died. Node Id: 4d85 the actor's node was terminated expectedly: SIGTERM"
+    gone = [RayActorError(error_msg=said) for _ in range(11)]
+    for error in gone:
+        searcher.on_worker_failure("a", error)
+    assert [error.preempted for error in gone] == [True] * 10 + [False], "Tune counts the eleventh"
+    own = RayActorError(error_msg="Worker exit type: SYSTEM_ERROR")
+    searcher.on_worker_failure("b", own)
+    assert not own.preempted
+    assert cause_of_death(f"Failure # 1\n{said}") == (
+        "the machine of its worker was lost, terminated expectedly: SIGTERM",
+        False,
+    )
+
+
+def test_a_sweep_tells_when_nodes_join_or_leave():
+    told = []
+    pool = SimpleNamespace(fit=iter([6, 6, 4, 4, 8]).__next__)
+    searcher = SimpleNamespace(running=dict.fromkeys("abcd"), notice=told.append)
+    places = _Places(pool, searcher)
+    assert [places.has_room() for _ in range(4)] == [True, False, False, True]
+    assert told == [
+        "nodes have left the cluster: 4 trials at a time now, 6 before",
+        "nodes have joined the cluster: 8 trials at a time now, 4 before",
+    ]
 
 
 def test_a_worker_that_takes_over_knows_of_the_newest_checkpoint():
