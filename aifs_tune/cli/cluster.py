@@ -87,11 +87,13 @@ def submit(
     """
     from aifs_tune._util.object_store import is_url, url_problem
     from aifs_tune.config.loading import find_sweep_file, load_sweep_file
+    from aifs_tune.samplers.proposer import check_sampler
     from aifs_tune.trainers.factory import check_trainer
 
     file = find_sweep_file(sweep)
     spec = load_sweep_file(file, overrides or ())
     check_trainer(spec)
+    check_sampler(spec)
     if data is not None and (wrong := url_problem(data) if is_url(data) else None) is not None:
         raise RequestError(f"--data: {wrong}")
     if data is not None and not is_url(data) and not Path(data).is_absolute():
@@ -152,12 +154,17 @@ def resume_as_job(
 
     if address is None or not is_job_address(address):
         return False
+    from aifs_tune.config.trusted_code import check_allowed, code_in
+
     spec = open_local_study(study, storage).spec
+    for name in code_in(spec):
+        check_allowed(name)
     given = {"--workers": workers, "--timeout": timeout}
     arguments = [
         "resume",
         study,
         *(word for key, value in given.items() if value is not None for word in (key, str(value))),
+        *(word for name in code_in(spec) for word in ("--trust-code", name)),  # allowed here: another account runs it
     ]
     submit_command(cluster_jobs(address, allow_unauthenticated), study, arguments, spec, [], storage, as_json=as_json)
     return True
