@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.util.placement_group import placement_group
@@ -18,6 +19,21 @@ _NODE_ID = "ray.io/node-id"
 _MOST_REPEATED = 100
 NODE_DIED = "its node has died"
 """What Ray says of an actor that was lost with its node."""
+
+
+class LeavingNodes:
+    """Nodes that are about to leave the cluster, or have left since the last look."""
+
+    def __init__(self) -> None:
+        self._gone: set[str] = set()
+
+    def are_there(self) -> bool:
+        """Whether there are any: a worker that dies now may have been ended with its machine."""
+        if not ray.is_initialized():
+            return False
+        gone = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+        is_new, self._gone = bool(gone - self._gone), gone
+        return is_new or bool(ray._private.state.state.get_draining_nodes())
 
 
 class UncountedError(RayActorError):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from aifs_tune.execution.callbacks import SweepCallback
 from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
-from aifs_tune.execution.ray.nodes import NODE_DIED, ExcludedNodes, UncountedError, UnusableNodeError
+from aifs_tune.execution.ray.nodes import NODE_DIED, ExcludedNodes, LeavingNodes, UncountedError, UnusableNodeError
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
@@ -63,6 +63,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self.is_last_failure_counted = True
         """Whether the worker that failed last did so by a fault of its trial or its process."""
         self._n_nodes_lost: Counter[str] = Counter()
+        self._leaving_nodes = LeavingNodes()
         self._has_room: Callable[[], bool] = lambda: True
 
     def limit_concurrency(self, has_room: Callable[[], bool]) -> None:
@@ -93,7 +94,8 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
 
         A worker that was lost with its node does not count as a failure of the trial, several times in a row.
         """
-        if isinstance(error, RayActorError) and NODE_DIED in str(error):
+        is_leaving = self._leaving_nodes.are_there()
+        if isinstance(error, RayActorError) and (is_leaving or NODE_DIED in str(error)):
             self._n_nodes_lost[trial_id] += 1
             error._preempted = self._n_nodes_lost[trial_id] <= _MOST_NODES_LOST  # Tune counts no failure then
         cause = getattr(error, "cause", error)

@@ -132,6 +132,8 @@ class Jobs:
     def check(self, n_trials: int, before: dict[int, tuple]) -> None:
         after = self.finished()
         assert before.items() <= after.items()
+        failed = {t.number: t.reason for t in get_study(Storage(self._url), self._study).all_trials() if t.reason}
+        assert not failed, f"{failed} {self.said()}"
         assert [after[number][0] for number in sorted(after)] == ["complete"] * n_trials
         lines = (self._hosts.shared / "ledger.txt").read_text().splitlines()
         ended = [line.split()[0] for line in lines if line.endswith("ended")]

@@ -115,6 +115,8 @@ def test_a_sweep_that_finds_no_place_on_the_cluster_says_so_once(monkeypatch):
 def test_a_machine_that_is_taken_away_is_no_failure_of_its_trial():
     searcher = StudySearcher.__new__(StudySearcher)
     searcher.excluded_nodes, searcher._n_nodes_lost = None, Counter()
+    is_leaving = False
+    searcher._leaving_nodes = SimpleNamespace(are_there=lambda: is_leaving)
     said = "The actor died because its node has died. Node Id: 4d85 the actor's node was terminated expectedly: SIGTERM"
     gone = [RayActorError(error_msg=said) for _ in range(11)]
     for error in gone:
@@ -123,6 +125,10 @@ def test_a_machine_that_is_taken_away_is_no_failure_of_its_trial():
     own = RayActorError(error_msg="Worker exit type: SYSTEM_ERROR")
     searcher.on_worker_failure("b", own)
     assert not own.preempted
+    is_leaving = True
+    taken = RayActorError(error_msg="Worker exit type: SYSTEM_ERROR")
+    searcher.on_worker_failure("b", taken)
+    assert taken.preempted, "the batch system ends machine and worker at once"
     assert cause_of_death(f"Failure # 1\n{said}") == (
         "the machine of its worker was lost, terminated expectedly: SIGTERM",
         False,
