@@ -233,6 +233,21 @@ def test_a_sweep_joins_a_cluster_that_runs_already(lab, monkeypatch):
     assert f"cannot join Ray at 127.0.0.1:{port}" in talk
 
 
+def test_a_worker_that_is_told_to_end_is_no_failure_of_its_trial(lab):
+    """As batch systems do with all processes of a job that loses its machine."""
+    driver = command(lab, "run", "slow.yaml", "--trials", "4", "--epochs", "60", "--set", "search.scheduler=none")
+    wait_for(lab, 1, driver)
+    study, worker = get_study(Storage(storage_of(lab, None)), "slow"), None
+    while worker is None:
+        worker = next((t.worker for t in study.all_trials() if t.state == "running" and t.worker), None)
+        assert driver.poll() is None
+    os.kill(int(worker.split(":")[1]), signal.SIGTERM)
+    _, talk = driver.communicate(timeout=120)
+    assert driver.returncode == 0, talk
+    assert "is tried again from its last checkpoint" in talk
+    assert [trial.state for trial in study.all_trials()] == ["complete"] * 4
+
+
 @pytest.mark.parametrize(
     ("process", "n_kills"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -36,6 +38,9 @@ _TOGETHER_S = 0.05
 """Epochs that end within this many seconds travel to the driver together."""
 
 
+_EXIT_OF_SIGTERM = 128 + signal.SIGTERM
+
+
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """A worker process that Tune keeps and resets from trial to trial."""
 
@@ -53,6 +58,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             allow(context.spec)  # which the driver has checked
             return make_trainer(context.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
 
+        # Ray would raise SystemExit inside the trainer, as if the trial had ended itself
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(_EXIT_OF_SIGTERM))
         self._must_restart = False
         self._runner = Runner(context, make, gpu=gpu)
         self._start(config)
