@@ -11,6 +11,7 @@ from aifs_tune._util.scalars import show
 from aifs_tune.publishing.bundle.citation import Citation
 from aifs_tune.publishing.bundle.files import KERAS, ONNX, WEIGHTS, ModelFiles
 from aifs_tune.publishing.bundle.ro_crate import NO_LICENCE
+from aifs_tune.publishing.report.markdown import escaped
 
 _TASKS = {
     "images": "image-classification",
@@ -57,7 +58,7 @@ def _summary(results: Mapping[str, Any]) -> str:
         f"`{objective['metric']}`. The best trial is trial {best['trial']} with {best['value']:.6g}. Trials: {counts}."
     )
     if results["description"]:
-        text += f"\n\n{results['description']}"
+        text += f"\n\n{escaped(results['description'])}"
     return text + "\n"
 
 
