@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from aifs_tune import load_study
 from aifs_tune.cli import main
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
@@ -227,3 +228,30 @@ def test_data_at_a_url_are_asked_for_as_it_is_typed(run):
     ran = run("run", "celestial_cnn", "--data", "s3://key:secret@lab/survey")
     assert (ran.code, "allowed: a bucket and a path, without secrets" in ran.err) == (2, True), ran.err
     assert "secret@" not in ran.err
+
+
+def test_names_of_metrics_are_no_markup(lab, run):
+    study = load_study("lab", storage=f"sqlite:///{lab}/aifs_tune.db")
+    trial = study.ask()
+    study.report(trial, 1, {"score": 0.875, "[/red]a": 1.0, "\x1b]0;b": 1.0})
+    study.tell(trial)
+    shown = run("best", "lab")
+    assert shown.code == 0
+    assert "[/red]a" in shown.out
+    assert "\x1b" not in shown.out
+
+
+def test_the_sampler_of_a_bundle_is_not_sent_to_a_cluster(run, tmp_path):
+    (tmp_path / "ro-crate-metadata.json").write_text("{}")
+    (tmp_path / "theirs.py").write_text("raise SystemExit('imported')")
+    sweep = {
+        "name": "theirs",
+        "trainer": "mlp",
+        "objective": {"metric": "val_loss", "mode": "min"},
+        "search": {"sampler": "theirs:Mine"},
+        "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2}},
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    refused = run("submit", "sweep.yaml", "--address", "http://127.0.0.1:1")
+    assert refused.code != 0
+    assert "theirs:Mine is code that a study or a bundle names, and nobody has allowed it here" in refused.err
