@@ -105,23 +105,6 @@ def run_trials(
         If a signal stopped it before; the trials in flight wait again. ``search.timeout_s`` ends it in the
         same way, but is no error.
     """
-    with ExitStack() as running:
-        if pool.is_ours:
-            command = f"Continue with: aifs-tune resume {study.name}"
-            running.enter_context(end_of_ray_told(callback.on_status, command))
-        _run_phases(study, context, pool, n_trials, sweep_id, callback, profile)
-
-
-def _run_phases(
-    study: StudyRecord,
-    context: TrialContext,
-    pool: Pool,
-    n_trials: int,
-    sweep_id: str,
-    callback: SweepCallback,
-    profile: Profile,
-) -> None:
-    """All trials, with a share of a GPU that the first ones show to be enough."""
     pool.wait()
     phases = _Phases(study, context, sweep_id, callback, profile, n_trials)
     if context.spec.resources.gpu == "auto" and not pool.gpu:
@@ -252,6 +235,9 @@ class _Phases:
                 run_config=self._run_config(searcher, scratch),
             )
             running.enter_context(trainable_read_once(trainable.__name__))
+            if pool.is_ours:
+                again = f"Continue with: aifs-tune resume {self._study.name}"
+                running.enter_context(end_of_ray_told(self._callback.on_status, again))
             try:
                 tuner.fit()
             except TuneError as error:
