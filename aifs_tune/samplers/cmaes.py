@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,11 @@ class CmaEsSampler(optuna.samplers.CmaEsSampler):
             if own:
                 try:
                     return _StateReader(io.BytesIO(bytes.fromhex(self._concat_optimizer_attrs(own)))).load()
-                except Exception:  # noqa: BLE001  a damaged or forged state fails in any way
+                except Exception as error:  # noqa: BLE001  a damaged or forged state fails in any way
+                    logging.getLogger(__name__).warning(
+                        "the state of CMA-ES in trial %d cannot be used (%s): the search begins anew",
+                        trial.number,
+                        error,
+                    )
                     return None
         return None

@@ -21,7 +21,7 @@ class Payload:
         return os.mkdir, (str(self._folder),)
 
 
-def test_a_forged_state_is_not_executed(tmp_path, monkeypatch):
+def test_a_forged_state_is_not_executed(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(CmaEsSampler, "_attr_key_optimizer", "cma:optimizer")
     sampler = CmaEsSampler.__new__(CmaEsSampler)
     state = pickle.dumps(Payload(tmp_path / "made"))
@@ -31,6 +31,7 @@ def test_a_forged_state_is_not_executed(tmp_path, monkeypatch):
     trial = optuna.trial.create_trial(value=1.0, system_attrs={"cma:optimizer:0": state.hex()})
     assert sampler._restore_optimizer([trial]) is None
     assert not (tmp_path / "made").exists()
+    assert "cannot be used (posix.mkdir is no part of an optimizer): the search begins anew" in caplog.text
     for damaged in ("", "xyz", "80"):
         trial = optuna.trial.create_trial(value=1.0, system_attrs={"cma:optimizer:0": damaged})
         assert sampler._restore_optimizer([trial]) is None
