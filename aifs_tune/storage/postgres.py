@@ -91,10 +91,9 @@ class PostgresDatabase:
             "connect_timeout": max(2, round(wait_s)),
             "tcp_user_timeout": round(1000 * AWAY_S / 3),
         }
-        options = {"pool_pre_ping": True, "connect_args": connecting}
+        options = {"poolclass": _Pool, "pool_pre_ping": True, "connect_args": connecting}
         with translated_database_errors(self.shown):
             engine = sqlalchemy.create_engine(url, **options)
-            sqlalchemy.event.listen(engine, "connect", _without_limits)
             try:
                 _wait_for_a_connection(engine)
                 if _shares_sessions(engine):
@@ -118,7 +117,6 @@ class PostgresDatabase:
             finally:
                 engine.dispose()
             self.rdb = open_rdb(url, self.shown, options)
-            sqlalchemy.event.listen(self.rdb.engine, "connect", _without_limits)
 
     def lock(self, study: str | None) -> StudyLock:
         """Return the lock of a study, or the one for creating studies (None).
@@ -188,6 +186,11 @@ class PostgresDatabase:
         return found
 
 
+class _Pool(sqlalchemy.QueuePool):
+    """Connections that the server's limits on durations do not end, from their first statement on."""
+
+
+@sqlalchemy.event.listens_for(_Pool, "connect")
 def _without_limits(connection: Any, _record: Any) -> None:
     """Lift the limits that a server may set on the duration of statements and on idle sessions, one of which holds a
     lock."""

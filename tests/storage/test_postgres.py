@@ -351,17 +351,34 @@ def test_a_pooler_that_shares_sessions_is_refused(postgres_url, monkeypatch, mod
         Storage(postgres_url).close()
 
 
+HOLD_A_TABLE = """
+    import sys, time
+    import sqlalchemy
+    with sqlalchemy.create_engine(sys.argv[1]).begin() as connection:
+        connection.execute(sqlalchemy.text("LOCK TABLE alembic_version, studies, trials IN ACCESS EXCLUSIVE MODE"))
+        print("held", flush=True)
+        time.sleep(2)
+"""
+
+
 def test_limits_of_the_server_on_statements_and_idle_sessions_do_not_stop_a_writer(postgres, postgres_url, space):
     name = postgres_url.partition("?")[0].rpartition("/")[2]
-    for limit in ("statement_timeout = '1ms'", "idle_session_timeout = '200ms'"):
+    for limit in ("statement_timeout = '500ms'", "idle_session_timeout = '200ms'"):
         postgres.psql(f"ALTER DATABASE {name} SET {limit}")
     study = open_study("lab", space=space, storage=postgres_url)
     with study.storage.writing("lab"):
-        for value in (0.25, 0.5):
-            study.tell(study.ask(), value)
-            time.sleep(0.3)  # longer than the session that holds the lock may be idle
-        study.tell(study.ask(), 0.75)
-    assert [trial.value for trial in get_study(Storage(postgres_url), "lab").all_trials()] == [0.25, 0.5, 0.75]
+        study.tell(study.ask(), 0.25)
+        time.sleep(0.5)  # longer than the session that holds the lock may be idle
+        trial = study.ask()
+        holder = start(HOLD_A_TABLE, postgres_url)
+        assert holder.stdout.readline() == "held\n"
+        study.tell(trial, 0.5)  # waits for longer than a statement may take
+        holder.communicate()
+    holder = start(HOLD_A_TABLE, postgres_url)
+    assert holder.stdout.readline() == "held\n"
+    reader = get_study(Storage(postgres_url), "lab")
+    assert [trial.value for trial in reader.all_trials()] == [0.25, 0.5]
+    holder.communicate()
 
 
 @pytest.mark.soak
