@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -49,7 +50,7 @@ class Limit(RootModel[Annotated[str, StringConstraints(strip_whitespace=True, mi
         value = metrics.get(found["metric"])
         if value is None or not math.isfinite(value):
             return None
-        over = float(value) - float(found["bound"])
+        over = min(max(float(value) - float(found["bound"]), -sys.float_info.max), sys.float_info.max)
         return over if found["sense"] == "<=" else -over
 
 

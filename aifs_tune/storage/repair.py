@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ from aifs_tune.storage.sqlite import FINAL_STANDS, address_of
 
 _TWICE = text(
     "SELECT s.study_name, s.study_id, t.number, t.trial_id FROM trials t JOIN studies s ON s.study_id = t.study_id "
-    "WHERE EXISTS (SELECT 1 FROM trials o WHERE o.study_id = t.study_id AND o.number = t.number "
+    "WHERE t.number IS NULL OR EXISTS (SELECT 1 FROM trials o WHERE o.study_id = t.study_id AND o.number = t.number "
     "AND o.trial_id < t.trial_id) ORDER BY t.trial_id"
 )
 _LAST = text("SELECT study_id, max(number), count(*) FROM trials GROUP BY study_id")
@@ -58,10 +59,10 @@ def add_triggers(rdb: RDBStorage) -> None:
         rdb.scoped_session().connection().exec_driver_sql(statement)
 
 
-def numbers_given_twice(rdb: RDBStorage) -> Iterator[tuple[str, int, int, int]]:
-    """Study, id and number of each trial whose number an earlier one has, and a number that is free."""
+def numbers_given_twice(rdb: RDBStorage) -> Iterator[tuple[str, int, int | None, int]]:
+    """Study, id and number of each trial without a number of its own, and a number that is free."""
     with rdb.engine.connect() as connection:
-        last = {row[0]: max(row[1] + 1, row[2]) for row in connection.execute(_LAST)}
+        last = {row[0]: max(-1 if row[1] is None else row[1], row[2] - 1) + 1 for row in connection.execute(_LAST)}
         twice = connection.execute(_TWICE).fetchall()
     for name, study_id, number, trial_id in twice:
         yield name, trial_id, number, last[study_id]
@@ -74,8 +75,21 @@ def renumber(rdb: RDBStorage, trial_id: int, number: int) -> None:
     rdb.scoped_session().connection().execute(statement, {"number": number, "trial": trial_id})
 
 
-def rename_attribute(rdb: RDBStorage, trial_id: int, key: str, new: str) -> None:
-    """Rename an attribute of a trial, in the session of this thread."""
-    for table in ("trial_user_attributes", "trial_system_attributes"):
-        statement = text(f"UPDATE {table} SET key = :new WHERE trial_id = :trial AND key = :key")
-        rdb.scoped_session().connection().execute(statement, {"new": new, "trial": trial_id, "key": key})
+def set_aside(rdb: RDBStorage, owner: str, owner_id: int, key: str, new: str) -> None:
+    """Rename an attribute of a ``"trial"`` or a ``"study"``, in the session of this thread; a value that is not JSON
+    becomes a text."""
+    connection = rdb.scoped_session().connection()
+    for table in (f"{owner}_user_attributes", f"{owner}_system_attributes"):
+        row = {"owner": owner_id, "key": key}
+        where = f"WHERE {owner}_id = :owner AND key = :key"
+        for (stored,) in connection.execute(text(f"SELECT value_json FROM {table} {where}"), row).fetchall():
+            change = text(f"UPDATE {table} SET key = :new, value_json = :kept {where}")
+            connection.execute(change, row | {"new": new, "kept": _as_json(stored)})
+
+
+def _as_json(stored: object) -> str:
+    try:
+        json.loads(str(stored))
+    except ValueError:
+        return json.dumps(str(stored))
+    return str(stored)

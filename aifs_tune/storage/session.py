@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.storages._rdb import storage as optuna_rdb
 from sqlalchemy import orm, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune.errors import StorageError
+from aifs_tune.storage.tolerant import TolerantRDBStorage
 
 
 class DeferredCommitSession(orm.Session):
@@ -72,8 +73,8 @@ class TableVersion(optuna_rdb._VersionManager):
 optuna_rdb._VersionManager = TableVersion  # type: ignore[misc]  # a class in place of a class
 
 
-def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStorage:
-    """Open Optuna's storage at ``url``, whose tables must exist, with deferred-commit sessions.
+def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> TolerantRDBStorage:
+    """Open the storage at ``url``, whose tables must exist, with deferred-commit sessions.
 
     Raises
     ------
@@ -82,9 +83,7 @@ def open_rdb(url: str, shown: str, engine_kwargs: Mapping[str, Any]) -> RDBStora
     """
     try:
         # Optuna fills in the version of its tables where braces are
-        rdb = RDBStorage(
-            url.replace("{", "{{").replace("}", "}}"), engine_kwargs=dict(engine_kwargs), skip_table_creation=True
-        )
+        rdb = TolerantRDBStorage(url.replace("{", "{{").replace("}", "}}"), dict(engine_kwargs))
     except RuntimeError as error:  # raised by Optuna for tables of another version
         raise StorageError(f"{shown}: {error}") from error
     rdb.engine.dispose()
@@ -101,3 +100,7 @@ def translated_database_errors(shown: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         reason = getattr(cause, "orig", None) or cause or error
         raise StorageError(f"{shown}: {' '.join(str(reason).split())}") from error
+    except KeyError as error:
+        if error.args != (models.NOT_FOUND_MSG,):
+            raise
+        raise StorageError(f"{shown}: another program deleted the study, or a trial of it, meanwhile") from error

@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from optuna.storages import RDBStorage
-
 from aifs_tune._util.clock import MonotonicClock
 from aifs_tune.errors import RequestError, StorageError
 from aifs_tune.storage.cached import CachedStorage
 from aifs_tune.storage.lock import WriterLock
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.sqlite import SqliteDatabase
+from aifs_tune.storage.tolerant import TolerantRDBStorage
 
 DEFAULT_URL = "sqlite:///aifs_tune.db"
 ENVIRONMENT_VARIABLE = "AIFS_TUNE_STORAGE"
@@ -50,7 +49,7 @@ class Database(Protocol):
         ...
 
     @property
-    def rdb(self) -> RDBStorage:
+    def rdb(self) -> TolerantRDBStorage:
         """Optuna's storage."""
         ...
 

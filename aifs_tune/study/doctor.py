@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,12 @@ from aifs_tune.storage.repair import (
     damage,
     missing_triggers,
     numbers_given_twice,
-    rename_attribute,
     renumber,
+    set_aside,
 )
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage, sqlite_file
+from aifs_tune.storage.tolerant import UNDECODABLE
 from aifs_tune.study.foreign import problem_of_queued
 from aifs_tune.study.index import each_study
 from aifs_tune.study.record import StudyRecord
@@ -29,6 +30,7 @@ from aifs_tune.study.schema import check_trial_attributes
 
 UNREADABLE_PREFIX = "unreadable:"
 """Prefix under which a repair keeps an attribute that cannot be read."""
+_KEPT = f"they are kept under the names {UNREADABLE_PREFIX}..."
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,19 @@ def _findings(storage: Storage) -> Iterator[tuple[Finding, Callable[[], object] 
                 partial(add_triggers, storage.rdb),
             )
     for name, trial_id, number, new in numbers_given_twice(storage.rdb):
-        finding = Finding("its number was given twice", name, number, f"the later trial becomes trial {new}")
+        what = "a trial has no number, so it is not read" if number is None else "its number was given twice"
+        finding = Finding(what, name, number, f"the {'later ' * (number is not None)}trial becomes trial {new}")
         yield finding, partial(renumber, storage.rdb, trial_id, new)
     for study in each_study(storage):
         if isinstance(study, StudyRecord):
             yield from _findings_in(study)
+        elif study.attributes:
+            what = f"attributes that cannot be read: {', '.join(study.attributes)}"
+            study_id = storage.optuna.get_study_id_from_name(study.name)
+            yield (
+                Finding(what, study.name, remedy=_KEPT),
+                partial(_set_aside, storage, "study", study_id, study.attributes),
+            )
         elif study.is_damaged:
             yield Finding(study.problem, study.name), None
 
@@ -154,15 +164,15 @@ def _findings_in(study: StudyRecord) -> Iterator[tuple[Finding, Callable[[], obj
         bad = _unreadable_attributes(frozen)
         if bad:
             what = f"attributes that cannot be read: {', '.join(bad)}"
-            remedy = f"they are kept under the names {UNREADABLE_PREFIX}..."
-            yield Finding(what, study.name, number, remedy), partial(_set_aside, study, frozen, bad)
+            mend = partial(_set_aside, study.storage, "trial", trial_id, bad)
+            yield Finding(what, study.name, number, _KEPT), mend
             continue
         if (marked := study._problem(frozen)) is not None:
             yield Finding(f"counts for nothing: {marked}", study.name, number), None
 
 
 def _unreadable_attributes(frozen: FrozenTrial) -> list[str]:
-    bad = []
+    bad: list[str] = list(frozen.system_attrs.get(UNDECODABLE, {}).get("attribute", ()))
     for is_user, attributes in ((True, frozen.user_attrs), (False, frozen.system_attrs)):
         for key, value in attributes.items():
             try:
@@ -172,9 +182,9 @@ def _unreadable_attributes(frozen: FrozenTrial) -> list[str]:
     return bad
 
 
-def _set_aside(study: StudyRecord, frozen: FrozenTrial, bad: list[str]) -> None:
+def _set_aside(storage: Storage, owner: str, owner_id: int, bad: Sequence[str]) -> None:
     for key in bad:
-        rename_attribute(study.storage.rdb, frozen._trial_id, key, f"{UNREADABLE_PREFIX}{key}")
+        set_aside(storage.rdb, owner, owner_id, key, f"{UNREADABLE_PREFIX}{key}")
 
 
 def _conflict_copies(file: Path) -> list[Path]:

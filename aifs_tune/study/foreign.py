@@ -7,13 +7,15 @@ any other. What the study does not allow is marked with a problem: it is listed,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
+from aifs_tune.storage.tolerant import UNDECODABLE
+from aifs_tune.study.schema import check_trial_attributes
 from aifs_tune.study.serialization import SWEEP
 
 QUEUED = "fixed_params"
@@ -22,8 +24,19 @@ UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """Errors of reading attributes that are not as this package writes them."""
 
 
-def problem_of(frozen: FrozenTrial, spec: SweepSpec) -> str | None:
-    """What is wrong with a trial; None if it counts. Only values and parameters are looked at, not the attributes."""
+def problem_of(frozen: FrozenTrial, spec: SweepSpec, earlier: FrozenTrial | None = None) -> str | None:
+    """What is wrong with a trial; None if it counts. ``earlier`` is the same trial as it was read before, if it counted
+    then: attributes that it still has are not checked again."""
+    if (bad := frozen.system_attrs.get(UNDECODABLE)) is not None:
+        return f"it cannot be decoded: {'; '.join(f'{what} {_listed(sorted(names))}' for what, names in bad.items())}"
+    try:
+        check_trial_attributes(
+            _new(frozen.user_attrs, earlier.user_attrs if earlier else {}),
+            _new(frozen.system_attrs, earlier.system_attrs if earlier else {}),
+            "attribute",
+        )
+    except ValueError as error:
+        return f"another program wrote what cannot be read, {error}; set aside by: aifs-tune doctor --repair"
     values = frozen.values or []
     if not all(map(math.isfinite, values)):
         return f"another program told it {_listed(values)}; allowed: finite numbers"
@@ -60,5 +73,9 @@ def problem_of_queued(frozen: FrozenTrial, spec: SweepSpec) -> str | None:
     return None
 
 
-def _listed(values: list[float]) -> str:
+def _new(attributes: Mapping[str, Any], earlier: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in attributes.items() if key not in earlier or earlier[key] is not value}
+
+
+def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))

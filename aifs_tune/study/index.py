@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import optuna
+from optuna.study import StudyDirection
 
 from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.config.loading import parse_sweep
@@ -17,16 +18,21 @@ from aifs_tune.errors import AifsTuneError, DamagedError, NotFoundError
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.schema import unreadable_attributes
 from aifs_tune.study.serialization import SPEC
 
 
 @dataclass(frozen=True)
 class UnreadableStudy:
-    """A study in a storage that this package cannot read, and why; ``is_damaged`` unless another tool made it."""
+    """A study in a storage that this package cannot read, and why; ``is_damaged`` unless another tool made it.
+
+    ``attributes`` are the names of those that cannot be read, if the study can be read without them.
+    """
 
     name: str
     problem: str
     is_damaged: bool
+    attributes: tuple[str, ...] = ()
 
 
 def get_study(storage: Storage, name: str) -> StudyRecord:
@@ -55,24 +61,44 @@ def find_study(storage: Storage, name: str) -> StudyRecord | None:
     Raises
     ------
     DamagedError
-        If its sweep file in the storage cannot be read.
+        If its sweep file in the storage, or another attribute of it, cannot be read.
     """
+    found = _opened(storage, name)
+    if isinstance(found, UnreadableStudy):
+        raise DamagedError(found.problem)
+    return found
+
+
+def _opened(storage: Storage, name: str) -> StudyRecord | UnreadableStudy | None:
     with translated_database_errors(storage.shown):
         try:
             optuna_study = optuna.load_study(study_name=name, storage=storage.optuna)
         except KeyError:
             return None
-        given = optuna_study.user_attrs.get(SPEC)
-    if given is None:
+        attributes, directions = optuna_study.user_attrs, optuna_study.directions
+    bad = unreadable_attributes(attributes)
+    if SPEC not in attributes and SPEC not in bad:
         return None
+    where, others = f"{storage.shown}: study {name!r}", "other studies there are not concerned"
     try:
-        spec = _spec_in(json.dumps(given))
+        spec = _spec_in(json.dumps(attributes.get(SPEC)))
     except (AifsTuneError, TypeError, ValueError, AttributeError) as error:
         reason = "; ".join(str(error).splitlines())
-        raise DamagedError(
-            f"{storage.shown}: the sweep file that study {name!r} keeps cannot be read ({reason}); other studies there "
-            "are not concerned"
-        ) from error
+        problem = f"{where} keeps a sweep file that cannot be read ({reason}); {others}"
+        return UnreadableStudy(name, problem, is_damaged=True)
+    if [direction is StudyDirection.MAXIMIZE for direction in directions] != [
+        objective.mode == "max" for objective in spec.objectives
+    ]:
+        told = ", ".join(getattr(each, "name", str(each)).lower() for each in directions) or "none"
+        wanted = ", ".join(f"{objective.mode}imize" for objective in spec.objectives)
+        problem = f"{where} has the directions {told}, and its sweep file has {wanted}; {others}"
+        return UnreadableStudy(name, problem, is_damaged=True)
+    if bad:
+        problem = (
+            f"{where} has attributes that cannot be read ({'; '.join(bad.values())}); set them aside with: "
+            f"aifs-tune doctor --repair; {others}"
+        )
+        return UnreadableStudy(name, problem, is_damaged=True, attributes=tuple(bad))
     allow_remembered(storage.shown, name, spec)
     return StudyRecord(storage, spec, optuna_study)
 
@@ -80,12 +106,7 @@ def find_study(storage: Storage, name: str) -> StudyRecord | None:
 def each_study(storage: Storage) -> Iterator[StudyRecord | UnreadableStudy]:
     """Each study of a storage by name; in place of one that cannot be read, or that another tool made, why."""
     for name in study_names(storage):
-        try:
-            study = find_study(storage, name)
-        except DamagedError as error:
-            yield UnreadableStudy(name, str(error), is_damaged=True)
-        else:
-            yield study or UnreadableStudy(name, _of_optuna(storage, name), is_damaged=False)
+        yield _opened(storage, name) or UnreadableStudy(name, _of_optuna(storage, name), is_damaged=False)
 
 
 def _of_optuna(storage: Storage, name: str) -> str:
@@ -99,7 +120,7 @@ def _of_optuna(storage: Storage, name: str) -> str:
 def study_names(storage: Storage) -> list[str]:
     """The names of the studies in a storage, sorted."""
     with translated_database_errors(storage.shown):
-        return sorted(optuna.get_all_study_names(storage.optuna))
+        return storage.rdb.study_names()
 
 
 @lru_cache(maxsize=64)

@@ -82,7 +82,7 @@ class StudyRecord(Study):
 
     def _led(self, body: Callable[[], T]) -> T:
         if self._leader is not None and self._n_acquired != self.storage.n_acquired:
-            if self._optuna.user_attrs.get(LEADER) != self._leader:
+            if self._attributes.get(LEADER) != self._leader:
                 raise StorageBusyError(
                     f"study {self.name!r} in {self.storage.shown} was taken over by another sweep while this sweep was "
                     "disconnected or stopped; results of its running trials are not stored"
@@ -233,7 +233,7 @@ class StudyRecord(Study):
     @property
     def n_requested(self) -> int:
         """Number of finished trials that the sweeps so far were asked for."""
-        return int(self._optuna.user_attrs.get(REQUESTED, 0))
+        return int(self._attributes.get(REQUESTED, 0))
 
     @transactional
     def request_trials(self, n_trials: int) -> None:
@@ -248,7 +248,7 @@ class StudyRecord(Study):
 
     def fact(self, name: str) -> Any:
         """The JSON value that :meth:`record_fact` stored under this name; None if there is none."""
-        return self._optuna.user_attrs.get(f"{FACT}{name}")
+        return self._attributes.get(f"{FACT}{name}")
 
     @transactional
     def record_fact(self, name: str, value: Any) -> None:
@@ -278,7 +278,7 @@ class StudyRecord(Study):
     @property
     def fingerprint(self) -> str | None:
         """Fingerprint of the study's data; None before the first sweep, and for a study without data."""
-        found: str | None = self._optuna.user_attrs.get(DATA)
+        found: str | None = self._attributes.get(DATA)
         return found
 
     @transactional

@@ -6,6 +6,7 @@ storage. Attributes of other tools are copied as they are; nothing here reads th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from aifs_tune._util.scalars import Scalar, brief
+from aifs_tune.storage.tolerant import UNDECODABLE
 from aifs_tune.study.serialization import (
     CHANGE,
     DATA,
@@ -53,6 +55,13 @@ def _file_name(name: str) -> str:
     return name
 
 
+def _params_and_mean(pair: list[Any]) -> list[Any]:
+    is_one = len(pair) == 2 and isinstance(pair[0], dict) and type(pair[1]) in (int, float) and math.isfinite(pair[1])
+    if not is_one:
+        raise ValueError(f"{brief(pair)} is not parameters and a number")
+    return pair
+
+
 _FileName = Annotated[_Name, AfterValidator(_file_name)]
 _Hashes = dict[_FileName, _Sha256]
 _Metrics = dict[_Name, _Finite | None]
@@ -62,6 +71,44 @@ class _Notice(BaseModel):
     model_config = _STRICT
     at: _Name
     text: _Reason
+
+
+class _Noise(BaseModel):
+    model_config = _STRICT
+    sd: Annotated[float, Field(ge=0)]
+    freedom: _Number
+    study: _Name
+
+
+class _Candidate(BaseModel):
+    model_config = _STRICT
+    name: _Name
+    trial: _Number | None
+    params: dict[_Name, Scalar]
+
+
+class _Files(BaseModel):
+    model_config = _STRICT
+    entry: _FileName
+    hashes: _Hashes
+
+
+class _SourceTask(BaseModel):
+    model_config = _STRICT
+    study: _Name
+    trials: list[Annotated[list[Any], AfterValidator(_params_and_mean)]]
+
+
+class _WarmStart(BaseModel):
+    model_config = _STRICT
+    study: _Name
+    n_trials: _Number
+    n_outside: _Number
+    first: list[_Number]
+    fingerprint: _Name | None
+    same_data: bool | None
+    epochs: _Number
+    objective: _Name
 
 
 class _Measured(BaseModel):
@@ -121,9 +168,19 @@ _SYSTEM: dict[str, TypeAdapter[Any]] = {
 _STUDY = {
     REQUESTED: _strict(_Number),
     DATA: _strict(_Name),
-    f"{FACT}noise": _strict(dict[str, Any] | None),
     f"{FACT}{NOTICES}": _strict(list[_Notice]),
-    "aifs_tune:source_tasks": _strict(list[dict[str, Any]]),
+    f"{FACT}noise": _strict(_Noise | None),
+    f"{FACT}candidates": _strict(Annotated[list[_Candidate], Field(min_length=1)]),
+    f"{FACT}test_evaluation": TypeAdapter(_Candidate),
+    f"{FACT}files": TypeAdapter(_Files),
+    f"{FACT}data_of": _strict(_Name),
+    f"{FACT}data": _strict(dict[_Name, _Finite | str | bool | None]),
+    f"{FACT}sizes": _strict(list[Annotated[list[_Number], Field(min_length=2, max_length=2)]]),
+    f"{FACT}near_duplicates": _strict(dict[_Name, Any]),
+    f"{FACT}environment": _strict(dict[_Name, Any]),
+    f"{FACT}reproduces": _strict(dict[_Name, Any]),
+    f"{FACT}warm_start": _strict(list[_WarmStart]),
+    "aifs_tune:source_tasks": _strict(list[_SourceTask]),
 }
 _MEASURED, _CHANGED, _EXCESS = TypeAdapter(_Measured), TypeAdapter(_Changed), _strict(_Finite)
 
@@ -180,6 +237,20 @@ def check_trial_attributes(user: Mapping[str, Any], system: Mapping[str, Any], w
             _valid(_EXCESS, value, f"{where}: {key}")
         elif key in _SYSTEM and not (key == LEASE and value is None):
             _valid(_SYSTEM[key], value, f"{where}: {key}")
+
+
+def unreadable_attributes(stored: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of a stored study, by name, that are not what this package writes under it, and why not.
+
+    Notices are not among them: those that cannot be read are left out one by one.
+    """
+    bad = {key: f"{key}: cannot be decoded" for key in stored.get(UNDECODABLE, ())}
+    for key in set(_STUDY) & set(stored) - {f"{FACT}{NOTICES}"}:
+        try:
+            _valid(_STUDY[key], stored[key], key)
+        except ValueError as error:
+            bad[key] = str(error)
+    return bad
 
 
 def checked_attributes(attributes: object) -> dict[str, Any]:

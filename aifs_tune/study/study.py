@@ -27,6 +27,7 @@ from aifs_tune.study.leases import Leases
 from aifs_tune.study.ranking import front, ranked
 from aifs_tune.study.recommendation import Recommendation, recommend
 from aifs_tune.study.results import Result, objectives_in, result_of, values_of
+from aifs_tune.study.schema import MAX_REASON, check_trial_attributes
 from aifs_tune.study.serialization import (
     EPOCH,
     FACT,
@@ -598,7 +599,7 @@ class Study:
     def noise_floor(self) -> tuple[float, int] | None:
         """Standard deviation of one measurement that ``aifs-tune noise`` found, and its degrees of freedom; None if
         the last sweep knew of none."""
-        told = self._optuna.user_attrs.get(f"{FACT}{NOISE}")
+        told = self._attributes.get(f"{FACT}{NOISE}")
         return None if told is None else (float(told["sd"]), int(told["freedom"]))
 
     # -- inside -------------------------------------------------------------------------------
@@ -680,12 +681,14 @@ class Study:
         value = objectives_in(measured.metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
         record = epoch_record(measured.metrics, measured.seconds, measured.checkpoint)
+        told = {} if worker is None or worker == current.worker else {"worker": worker}
+        _check_told(current.number, told, {f"{EPOCH}{epoch:05d}": record})
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
         self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
         if current.lease is not None and current.lease.lease_s is not None:
             self._leases.set(trial_id, current.lease)  # who reports is at work: the lease starts again
-        if worker is not None and worker != current.worker:
-            self.storage.optuna.set_trial_user_attr(trial_id, "worker", worker)
+        for key, entry in told.items():
+            self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
         return self.trial(current.number)
 
     def _tell(
@@ -720,18 +723,20 @@ class Study:
 
     def _store_result(self, current: Trial, result: Result, beside: Mapping[str, Any]) -> None:
         trial_id = self._trial_id(current.number)
-        summary = {
+        told = {
             "metrics": finite_or_none(result.metrics) or None,
             "epochs": current.epochs or None,
-            "reason": result.reason,
+            "reason": result.reason and result.reason[:MAX_REASON],
             "feasible": result.feasible,
             **beside,
         }
+        summary = {key: entry for key, entry in told.items() if entry is not None}
+        excess = {f"{LIMIT}{limit}": by for limit, by in result.excess.items()}
+        _check_told(current.number, summary, excess)
         for key, entry in summary.items():
-            if entry is not None:
-                self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
-        for limit, excess in result.excess.items():
-            self.storage.optuna.set_trial_system_attr(trial_id, f"{LIMIT}{limit}", excess)
+            self.storage.optuna.set_trial_user_attr(trial_id, key, entry)
+        for key, entry in excess.items():
+            self.storage.optuna.set_trial_system_attr(trial_id, key, entry)
         self.storage.optuna.set_trial_state_values(trial_id, TO_OPTUNA[result.state], result.values or None)
 
     def _running(self, trial: Trial | int) -> Trial:
@@ -783,7 +788,8 @@ class Study:
         found = self._problems.get(frozen.number)
         if found is not None and found[0] is frozen:
             return found[1]
-        problem = problem_of(frozen, self.spec)
+        earlier = found[0] if found is not None and found[1] is None else None
+        problem = problem_of(frozen, self.spec, earlier)
         self._problems[frozen.number] = frozen, problem
         return problem
 
@@ -800,7 +806,23 @@ class Study:
         try:
             return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
         except KeyError:
+            with translated_database_errors(self.storage.shown):
+                self.storage.rdb.get_study_name_from_id(self._optuna._study_id)  # raises if the study was deleted
             raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        """The attributes of the study, as they are stored now."""
+        with translated_database_errors(self.storage.shown):
+            return self._optuna.user_attrs
+
+
+def _check_told(number: int, user: Mapping[str, Any], system: Mapping[str, Any]) -> None:
+    """Refuse what a reader of the study would not take."""
+    try:
+        check_trial_attributes(user, system, f"trial {number}")
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 def _listed(values: Sequence[float]) -> str:

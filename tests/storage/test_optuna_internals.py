@@ -37,10 +37,17 @@ MODELS = {
 }
 """Columns that are written, and the columns whose combination is unique."""
 
-IMPORTED = {"optuna.storages._rdb.models", "optuna.storages._rdb.storage"}
+IMPORTED = {"optuna.storages._rdb.models", "optuna.storages._rdb.storage", "optuna.study._frozen.FrozenStudy"}
 """Private modules of Optuna that the package imports."""
 
-ATTRIBUTES = {"_trial_id", "_study_id", "_VersionManager", "_init_alembic"}
+ATTRIBUTES = {
+    "_trial_id",
+    "_study_id",
+    "_VersionManager",
+    "_init_alembic",
+    "_get_trials",
+    "_build_frozen_trial_from_trial_model",
+}
 """Private attributes of Optuna's objects that the storage and the view of a project use."""
 
 
@@ -160,6 +167,26 @@ def test_version_manager_asks_alembic_only_about_tables_of_another_version(rdb: 
     monkeypatch.setattr("optuna.storages._rdb.storage.alembic_migration", None)
     monkeypatch.setattr("optuna.storages._rdb.storage.alembic_script", None)
     RDBStorage(str(rdb.engine.url), skip_table_creation=True).engine.dispose()
+
+
+@pytest.mark.parametrize("part", ["_get_trials", "_build_frozen_trial_from_trial_model"])
+def test_rdb_storage_reads_trials_with(part: str, tmp_path: Path, monkeypatch):
+    file = tmp_path / "study.db"
+    study = optuna.create_study(storage=f"sqlite:///{file}", study_name="lab")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    called = []
+    own = getattr(RDBStorage, part)
+    monkeypatch.setattr(RDBStorage, part, lambda self, *args: called.append(part) or own(self, *args))
+    rdb = open_rdb(f"sqlite:///{file}", str(file), {})
+    assert get_storage(rdb).get_all_trials(study._study_id)[0].value == 1.0
+    assert called == [part]
+
+
+def test_models_not_found_msg(rdb: RDBStorage):
+    for read in (rdb.get_trial, rdb.get_study_name_from_id, rdb.get_study_directions, rdb.get_all_trials):
+        with pytest.raises(KeyError) as raised:
+            read(12345)
+        assert raised.value.args == (models.NOT_FOUND_MSG,)
 
 
 def test_every_private_part_of_optuna_has_a_test_here():

@@ -1,0 +1,208 @@
+"""Optuna's storage for databases in which other programs may have written anything.
+
+Optuna ends with an error of Python at the first row that it cannot decode, and with it every command on the study.
+Here each row is decoded by itself: what cannot be decoded is left out of its trial, and the trial says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from optuna.distributions import json_to_distribution
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import select, types
+from sqlalchemy.dialects import sqlite
+
+UNDECODABLE = "aifs_tune:undecodable"
+"""Attribute of a trial or study as it is read, never stored: the names of what cannot be decoded, of a trial by what
+they are."""
+_ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, AssertionError)
+"""Errors of Optuna when it decodes a row."""
+_value_in = models.TrialValueModel.stored_repr_to_value
+_step_in = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
+
+
+class TolerantRDBStorage(RDBStorage):
+    """Optuna's storage, which also reads trials that it cannot decode, as far as it can. The tables must exist."""
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__(url, engine_kwargs=engine_kwargs, skip_table_creation=True)
+        dialect = self.engine.dialect
+        if dialect.name == "sqlite":  # the others check what is written
+            dialect.colspecs = {**dialect.colspecs, types.DateTime: _DateTime, types.Enum: _Enum}
+
+    def study_names(self) -> list[str]:
+        """Return the names of all studies, sorted, whatever else they hold."""
+        return sorted(str(row.study_name) for row in self._rows(select(models.StudyModel.study_name)))
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the attributes of a study that can be decoded, and under :data:`UNDECODABLE` the names of others."""
+        return self._attributes_of(study_id, models.StudyUserAttributeModel)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As :meth:`get_study_user_attrs`, of those that Optuna itself writes."""
+        return self._attributes_of(study_id, models.StudySystemAttributeModel)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """Return all studies, with the attributes that can be decoded."""
+        rows = self._rows(select(models.StudyModel.study_id, models.StudyModel.study_name))
+        return [
+            FrozenStudy(
+                study_name=row.study_name,
+                direction=None,
+                directions=self.get_study_directions(row.study_id),
+                user_attrs=self.get_study_user_attrs(row.study_id),
+                system_attrs=self.get_study_system_attrs(row.study_id),
+                study_id=row.study_id,
+            )
+            for row in rows
+        ]
+
+    def _attributes_of(self, study_id: int, model: Any) -> dict[str, Any]:
+        self.get_study_name_from_id(study_id)  # raises if there is no such study
+        rows = self._rows(select(model.key, model.value_json).where(model.study_id == study_id))
+        bad: dict[str, list[str]] = {}
+        found = _decoded(bad, UNDECODABLE, "key", rows, lambda row: json.loads(row.value_json))
+        return found | bad
+
+    def _rows(self, statement: Any) -> Sequence[Any]:
+        session = self.scoped_session()
+        try:
+            rows = session.execute(statement).all()
+            session.commit()
+        finally:
+            session.close()
+        return rows
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        found = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        return [trial for trial in found if isinstance(trial.number, int)]
+
+    def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
+        with suppress(*_ERRORS):
+            frozen = super()._build_frozen_trial_from_trial_model(trial)
+            if _is_whole(frozen, trial):
+                return frozen
+        return _as_far_as_possible(trial)
+
+
+def _is_whole(frozen: FrozenTrial, trial: models.TrialModel) -> bool:
+    """Whether everything in a decoded trial has its type, which SQLite does not ensure."""
+    return (
+        isinstance(frozen.state, TrialState)
+        and isinstance(frozen.datetime_start, datetime | None)
+        and isinstance(frozen.datetime_complete, datetime | None)
+        and all(isinstance(row.param_value, float) for row in trial.params)
+        and all(isinstance(value, float) for value in frozen.values or ())
+        and all(isinstance(value, float) for value in frozen.intermediate_values.values())
+    )
+
+
+def _as_far_as_possible(trial: Any) -> FrozenTrial:
+    """The trial without what cannot be decoded."""
+    bad: dict[str, list[str]] = {}
+    take = partial(_decoded, bad)
+    distributions = take(
+        "parameter", "param_name", trial.params, lambda row: json_to_distribution(row.distribution_json)
+    )
+    known = [row for row in trial.params if row.param_name in distributions]
+    params = take(
+        "parameter",
+        "param_name",
+        known,
+        lambda row: distributions[row.param_name].to_external_repr(_of(float, row.param_value)),
+    )
+    values = take("value", "objective", trial.values, lambda row: _of(float, _value_in(row.value, row.value_type)))
+    if sorted(values) != list(range(len(trial.values))):
+        bad.setdefault("value", [str(row.objective) for row in trial.values])
+        values = {}
+    curve = take(
+        "value of epoch",
+        "step",
+        trial.intermediate_values,
+        lambda row: _of(float, _step_in(row.intermediate_value, row.intermediate_value_type)),
+    )
+    user = take("attribute", "key", trial.user_attributes, lambda row: json.loads(row.value_json))
+    system = take("attribute", "key", trial.system_attributes, lambda row: json.loads(row.value_json))
+    columns = {"state": TrialState, "datetime_start": datetime | None, "datetime_complete": datetime | None}
+    told = {}
+    for name, kind in columns.items():
+        try:
+            told[name] = _of(kind, getattr(trial, name))
+        except _ERRORS:
+            bad.setdefault("column", []).append(name)
+    return FrozenTrial(
+        number=trial.number,
+        state=told.get("state", TrialState.FAIL),
+        value=None,
+        values=[values[i] for i in sorted(values)] or None,
+        datetime_start=told.get("datetime_start"),
+        datetime_complete=told.get("datetime_complete"),
+        params=params,
+        distributions={name: distributions[name] for name in params},
+        user_attrs=user,
+        system_attrs={**system, UNDECODABLE: bad},
+        intermediate_values=curve,
+        trial_id=trial.trial_id,
+    )
+
+
+def _decoded(
+    bad: dict[str, list[str]], what: str, column: str, rows: Iterable[Any], decode: Callable[[Any], Any]
+) -> dict[Any, Any]:
+    """What ``decode`` makes of each row, by its name in ``column``; the names of the others go to ``bad``."""
+    found = {}
+    for row in rows:
+        name = getattr(row, column)
+        try:
+            found[name] = decode(row)
+        except _ERRORS:
+            bad.setdefault(what, []).append(str(name))
+    return found
+
+
+def _of(kind: Any, value: object) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(value)
+    return value
+
+
+class _DateTime(sqlite.DATETIME):
+    """Time in SQLite; a text that is none is returned as it is."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> Any:
+        return _or_as_it_is(super().result_processor(dialect, coltype))
+
+
+class _Enum(types.Enum):
+    """Enumeration in SQLite; a text that is not one of its names is returned as it is."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> Any:
+        return _or_as_it_is(super().result_processor(dialect, coltype))  # type: ignore[no-untyped-call]
+
+
+def _or_as_it_is(process: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    if process is None:
+        return None
+
+    def processed(value: Any) -> Any:
+        try:
+            return process(value)
+        except _ERRORS:
+            return value
+
+    return processed
