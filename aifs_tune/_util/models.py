@@ -26,6 +26,18 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Unit = Annotated[str, Field(max_length=40), AfterValidator(_printable)]
+
+
+def _prose(text: str) -> str:
+    bad = next((c for c in text if not (c.isprintable() or c in "\n\t\u200d\u2028\ufeff")), None)
+    if bad is not None:
+        raise problem("", f"control character U+{ord(bad):04X} is not allowed", "printable text and line breaks")
+    return text
+
+
+Prose = Annotated[str, AfterValidator(_prose)]
+"""Text of any length, with line breaks; a sweep file can hold it, and it controls no terminal."""
 
 
 class StrictModel(BaseModel):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from aifs_tune._util.models import FilePath, Name, StrictModel, Text
+from aifs_tune._util.models import FilePath, Name, Prose, StrictModel, Text
 from aifs_tune._util.scalars import Scalar, did_you_mean, problem, show
 from aifs_tune.config.cross_validation import SPLIT, CrossValidation
 from aifs_tune.config.data import DataSpec
@@ -167,7 +167,7 @@ class SweepSpec(StrictModel):
 
     version: int = Field(default=1, ge=1, le=1, description="Version of the file format.")
     name: Name
-    description: str = Field(default="", description="Free text.")
+    description: Prose = Field(default="", description="Free text.")
     trainer: TrainerField | None = Field(
         default=None, description="A trainer's name or module:function; absent for an instrument."
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from aifs_tune._util.models import Prose, Unit
 from aifs_tune._util.scalars import MAX_FLOAT, MAX_INT, Scalar, brief, is_same, number, problem, scalar, show
 from aifs_tune.errors import RequestError
 
@@ -28,7 +29,6 @@ When = Annotated[
         description="Condition: the parameter is active only if each of these earlier parameters has one of the values."
     ),
 ]
-Unit = Annotated[str, Field(max_length=40)]
 Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 
@@ -112,7 +112,7 @@ class FloatParameter(_Parameter):
     prior: Float | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
-    description: str = ""
+    description: Prose = ""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> FloatParameter:
@@ -169,7 +169,7 @@ class IntParameter(_Parameter):
     prior: Int | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
-    description: str = ""
+    description: Prose = ""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> IntParameter:
@@ -221,7 +221,7 @@ class ChoiceParameter(_Parameter):
     prior: ScalarField | None = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
-    description: str = ""
+    description: Prose = ""
 
     @model_validator(mode="after")
     def _are_described(self) -> ChoiceParameter:
@@ -279,7 +279,7 @@ class FixedParameter(_Parameter):
     value: ScalarField
     when: When = {}
     unit: Unit = ""
-    description: str = ""
+    description: Prose = ""
 
     @property
     def default_value(self) -> Scalar | None:

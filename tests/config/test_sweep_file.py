@@ -234,3 +234,15 @@ def test_reading_a_sweep_file_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mred", "bell\x07", "\x9b31m", "\x85", "\ud800"])
+@pytest.mark.parametrize("key", ["description", "space.x.description", "space.x.unit"])
+def test_text_that_no_sweep_file_can_hold_is_refused_from_python_too(text, key):
+    sweep = {"name": "d", "objective": {"metric": "value"}, "space": {"x": {"type": "float", "low": 0, "high": 1}}}
+    owner = sweep
+    for part in key.split(".")[:-1]:
+        owner = owner[part]
+    owner[key.rpartition(".")[2]] = text
+    with pytest.raises(SweepFileError, match=rf"sweep: {key}: .*(control character|'.ud800' is not allowed)"):
+        parse_sweep(sweep)
