@@ -36,6 +36,8 @@ REMARK = "remark"
 """Key in ``attrs`` of a table: why it could not be computed, or a note on how it was; absent if there is none."""
 MIN_EXPLAINED = 0.2
 """Minimum share of the variance of unseen trials that a forest must predict for its shares to be reliable."""
+LARGEST = 1e100
+"""Largest value that is analysed as it is: the squares of larger ones have no sum."""
 _N_RESAMPLED = 100
 _N_GRID = 21
 _NEAR = 0.1
@@ -276,7 +278,10 @@ class Explained:
         return unit_points
 
     def values(self, objective: Objective) -> Array:
-        """Return the values of an objective (n,) of the complete trials."""
+        """Return the values of an objective (n,) of the complete trials, those beyond :data:`LARGEST` as that."""
+        return np.clip(self._measured(objective), -LARGEST, LARGEST)
+
+    def _measured(self, objective: Objective) -> Array:
         index = self._spec.objectives.index(objective)
         return np.array([values_of(t)[index] for t in self.trials], dtype=float)
 
@@ -309,7 +314,8 @@ class Explained:
         if n < min_trials:
             return f"{n} of at least {min_trials} required trials are complete"
         if np.ptp(self.values(objective)) == 0:
-            return f"{objective.metric} is equal in all {n} complete trials"
+            what = "equal" if len(set(self._measured(objective))) == 1 else f"beyond {LARGEST:.0e}"
+            return f"{objective.metric} is {what} in all {n} complete trials"
         return None
 
     def importance(self, evaluator: Evaluator) -> pd.DataFrame:
@@ -412,11 +418,16 @@ class Explained:
 
     def _warnings(self, objective: Objective) -> list[str]:
         forest = self.find_forest(objective)
-        if forest is None or forest.explained >= MIN_EXPLAINED:
+        if forest is None:
             return []
+        n_beyond = int((np.abs(self._measured(objective)) > LARGEST).sum())
+        beyond = [f"{n_beyond} values of {objective.metric} beyond {LARGEST:.0e} are taken as that"] if n_beyond else []
+        if forest.explained >= MIN_EXPLAINED:
+            return beyond
         return [
+            *beyond,
             f"the random forest explains {max(0.0, forest.explained):.0%} of the variance of {objective.metric} in "
-            "unseen trials, so its shares are unreliable"
+            "unseen trials, so its shares are unreliable",
         ]
 
     def _objective(self, metric: str | None) -> Objective:

@@ -108,11 +108,15 @@ def label(text: object) -> str:
     return cut(str(text), MAX_LABEL_CHARS)
 
 
+_LARGEST = 1e290
+"""Largest value that an axis reaches; beyond it, lengths on the axis have no number."""
+
+
 def robust_limits(values: Sequence[float], mode: str) -> tuple[float, float, int]:
     """Limits of an axis that leave out a few far worse values, and the number of values outside."""
     import numpy as np
 
-    known = np.sort(np.asarray(values, dtype=float))
+    known = np.sort(np.clip(np.asarray(values, dtype=float), -_LARGEST, _LARGEST))
     if mode == "max":
         known = -known[::-1]
     best, middle, worst = known[0], float(np.median(known)), known[-1]
