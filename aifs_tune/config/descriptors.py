@@ -15,7 +15,7 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 """Largest CSV file; a library of 10,000 molecules with 100 numbers each has 8 MB."""
 
 
-def read_descriptors(space: Mapping[str, Any], source: str = "sweep") -> dict[str, Any]:
+def read_descriptors(space: Mapping[str, Any], source: str = "sweep", *, reads_files: bool = True) -> dict[str, Any]:
     """Return ``space`` with the numbers of each CSV file that a ``descriptors`` key names.
 
     The first column of a file has the choices, its first row the names of the descriptors. Rows of other choices are
@@ -24,12 +24,16 @@ def read_descriptors(space: Mapping[str, Any], source: str = "sweep") -> dict[st
     Raises
     ------
     SweepFileError
-        If a file cannot be read, lacks a choice or has two rows of one, or holds something that is not a number.
+        If a file cannot be read, lacks a choice or has two rows of one, or holds something that is not a number; or if
+        one is named although ``reads_files`` is false, for the sweep file of a bundle.
     """
     read: dict[str, Any] = {}
     for name, entry in space.items():
         if isinstance(entry, Mapping) and isinstance(entry.get("descriptors"), str | Path):
             try:
+                if not reads_files:
+                    text = f"{brief(str(entry['descriptors']))} is a file, and this sweep file is part of a bundle"
+                    raise _Problem(text, "the numbers themselves, as an exported bundle has them")
                 entry = {**entry, "descriptors": _of_choices(entry.get("choices"), Path(entry["descriptors"]))}
             except _Problem as error:
                 raise SweepFileError(

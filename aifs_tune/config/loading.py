@@ -172,18 +172,19 @@ def load_sweep_file(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpe
         text = "the file is empty" if document.data is None else f"{brief(document.data)} is not a mapping"
         raise SweepFileError(text, source=file, line=1, allowed="a mapping with name and space")
     touched = apply_overrides(document.data, overrides)
+    is_own = not any((folder / BUNDLE_METADATA).exists() for folder in file.absolute().parents)
     space = document.data.get("space")
     if isinstance(space, dict):
-        document.data["space"] = _with_descriptors(space, document, str(file))
+        document.data["space"] = _with_descriptors(space, document, str(file), is_own)
     spec = _checked(document.data, _Origin(str(file), document, touched))
-    if not (file.parent / BUNDLE_METADATA).exists():
+    if is_own:
         allow(spec)  # the code that it names is of the person who names the file
     return spec
 
 
-def _with_descriptors(space: Mapping[str, Any], document: Document, source: str) -> dict[str, Any]:
+def _with_descriptors(space: Mapping[str, Any], document: Document, source: str, reads_files: bool) -> dict[str, Any]:
     try:
-        return read_descriptors(space, source)
+        return read_descriptors(space, source, reads_files=reads_files)
     except SweepFileError as error:
         line = document.lines.get(tuple((error.key or "").split(".")))
         raise SweepFileError(error.problem, source=source, line=line, key=error.key, allowed=error.allowed) from None

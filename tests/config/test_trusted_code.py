@@ -13,7 +13,7 @@ from aifs_tune import export, import_study, open_study, reproduce, resume
 from aifs_tune.cli.main import _without_trust
 from aifs_tune.config import trusted_code
 from aifs_tune.config.loading import load_sweep_file, parse_sweep
-from aifs_tune.errors import DamagedError, RequestError, UntrustedCodeError
+from aifs_tune.errors import DamagedError, RequestError, SweepFileError, UntrustedCodeError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.document import copied_study, study_document
 from aifs_tune.study.index import get_study
@@ -96,15 +96,29 @@ def test_a_sweep_file_that_a_person_names_is_allowed_but_not_one_in_a_bundle(fol
     text = (
         f"name: own\ntrainer: strangelab:train\nobjective: {{metric: value, mode: max}}\nspace: {json.dumps(SPACE)}\n"
     )
-    (folder / "bundle").mkdir()
+    (folder / "bundle" / "sweeps").mkdir(parents=True)
     (folder / "bundle" / "ro-crate-metadata.json").touch()
-    (folder / "bundle" / "sweep.yaml").write_text(text)
     (folder / "own.yaml").write_text(text)
-    load_sweep_file(folder / "bundle" / "sweep.yaml")
-    with pytest.raises(UntrustedCodeError):
-        import_function("strangelab:train")
+    for place in ("bundle", "bundle/sweeps"):
+        (folder / place / "sweep.yaml").write_text(text)
+        load_sweep_file(folder / place / "sweep.yaml")
+        with pytest.raises(UntrustedCodeError):
+            import_function("strangelab:train")
     load_sweep_file(folder / "own.yaml")
     assert import_function("strangelab:train")(3) == 3
+
+
+def test_a_sweep_file_in_a_bundle_reads_no_other_file(folder):
+    (folder / "solvents.csv").write_text("solvent,polarity\nwater,1\nhexane,2\n")
+    choices = {"type": "choice", "choices": ["water", "hexane"], "descriptors": str(folder / "solvents.csv")}
+    text = f"name: own\nobjective: {{metric: value, mode: max}}\nspace: {json.dumps({'solvent': choices})}\n"
+    (folder / "bundle").mkdir()
+    (folder / "bundle" / "ro-crate-metadata.json").touch()
+    for file in (folder / "own.yaml", folder / "bundle" / "sweep.yaml"):
+        file.write_text(text)
+    assert load_sweep_file(folder / "own.yaml").space["solvent"].descriptors == {"polarity": (1.0, 2.0)}
+    with pytest.raises(SweepFileError, match=r"solvents.csv' is a file, and this sweep file is part of a bundle"):
+        load_sweep_file(folder / "bundle" / "sweep.yaml")
 
 
 def forged(folder: Path, change) -> Path:
