@@ -24,7 +24,6 @@ from aifs_tune.publishing.bundle.sweep_files import local_data, read_sweep
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.document import copied_study, spec_in
 from aifs_tune.study.index import study_names
-from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.serialization import FACT
 from aifs_tune.study.study import Study
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry
@@ -255,6 +254,8 @@ def import_study(
     documents = {name: bundle.study} | {
         _renamed(each, bundle.name, name): document for each, document in bundle.related().items()
     }
+    frame = bundle.files()
+    best = None if bundle.weights is None else _best_of(bundle, bundle.weights)
     specs = {each: with_data_at(spec_in(document), data) for each, document in documents.items()}
     opened = Storage(storage, create=True)
     with opened.writing():
@@ -265,7 +266,12 @@ def import_study(
             each: copied_study(opened, each, _imported(document, bundle, name), specs[each])
             for each, document in documents.items()
         }
-    _take_files(made[name], bundle)
+    if frame is not None:
+        keep_files(made[name], frame)
+    if best is not None:
+        TrialArtifacts(made[name].artifacts, best).save_weights(
+            lambda target: shutil.copytree(str(bundle.weights), target, dirs_exist_ok=True)
+        )
     return made[name].as_study()
 
 
@@ -302,13 +308,14 @@ def _imported(document: Mapping[str, Any], bundle: Bundle, name: str) -> dict[st
     return {**document, "attributes": attributes}
 
 
-def _take_files(study: StudyRecord, bundle: Bundle) -> None:
-    frame = bundle.files()
-    if frame is not None:
-        keep_files(study, frame)
-    if bundle.weights is not None:
-        best = study.trial(int(bundle.results["best"]["trial"]))
-        check_hashes(bundle.weights, best.weights)
-        TrialArtifacts(study.artifacts, best.number).save_weights(
-            lambda target: shutil.copytree(str(bundle.weights), target, dirs_exist_ok=True)
-        )
+def _best_of(bundle: Bundle, folder: Path) -> int:
+    """The number of the best trial, whose weights ``folder`` of the bundle must be."""
+    try:
+        number = int(bundle.results["best"]["trial"])
+        hashes = dict(bundle.study["trials"][number]["user"]["weights"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DamagedError(
+            f"{bundle.folder}: has weights, but names no best trial with weights ({type(error).__name__}: {error})"
+        ) from error
+    check_hashes(folder, hashes)
+    return number

@@ -86,6 +86,19 @@ def test_weights_files_and_data_location_are_imported(url: str, tmp_path: Path) 
     assert taken.spec.data.folder == tmp_path / "pictures"
 
 
+@pytest.mark.parametrize("change", [{"trial": 99}, {"trial": "x"}, {"trial": 1}])
+def test_weights_that_are_not_those_of_the_best_trial_leave_no_study_behind(
+    change: dict[str, Any], url: str, tmp_path: Path
+) -> None:
+    trained(url)
+    export("blobs", tmp_path / "bundle", storage=url)
+    edit(tmp_path / "bundle" / "results.json", lambda told: told["best"].update(change))
+    other = f"sqlite:///{tmp_path}/other.db"
+    with pytest.raises(DamagedError):
+        import_study(tmp_path / "bundle", storage=other)
+    assert study_names(Storage(other, create=True)) == []
+
+
 def test_confirmations_are_imported_under_the_new_name(url: str, tmp_path: Path) -> None:
     space = {"x": {"type": "float", "low": 0, "high": 1, "default": 0.5}}
     document = {"name": "trees", "trainer": "lab:grow", "objective": {"metric": "score"}, "space": space}
