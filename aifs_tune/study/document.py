@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune._util.scalars import brief
 from aifs_tune.config.loading import parse_sweep
@@ -18,14 +19,17 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import study_names
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
-from aifs_tune.study.schema import RESERVED, TrialDocument, checked_attributes, checked_trial
+from aifs_tune.study.schema import MAX_REASON, RESERVED, TrialDocument, checked_attributes, checked_trial
 from aifs_tune.study.serialization import FROM_OPTUNA, TO_OPTUNA, in_utc
 
 FORMAT, VERSION = "aifs-tune study", 1
 
 
 def study_document(study: StudyRecord) -> dict[str, Any]:
-    """Everything that the storage holds of ``study``, as JSON, with times in UTC; without the files of its trials."""
+    """Everything that the storage holds of ``study``, as JSON, with times in UTC; without the files of its trials.
+
+    Of a trial that counts for nothing, only its number and what is wrong with it are there.
+    """
     frozen = study.storage.optuna.get_all_trials(study.id, deepcopy=False)
     attributes = study.storage.optuna.get_study_user_attrs(study.id)
     return {
@@ -33,8 +37,8 @@ def study_document(study: StudyRecord) -> dict[str, Any]:
         "version": VERSION,
         "name": study.name,
         "spec": study.spec.model_dump(mode="json"),
-        "attributes": {key: value for key, value in attributes.items() if key not in RESERVED},
-        "trials": [_trial_document(trial) for trial in frozen],
+        "attributes": _finite({key: value for key, value in attributes.items() if key not in RESERVED}),
+        "trials": [_trial_document(trial, study._problem(trial)) for trial in frozen],
     }
 
 
@@ -95,7 +99,22 @@ def spec_in(document: Mapping[str, Any]) -> SweepSpec:
         ) from error
 
 
-def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
+def _trial_document(frozen: FrozenTrial, problem: str | None) -> dict[str, Any]:
+    if problem is not None:
+        left_out = FrozenTrial(
+            number=frozen.number,
+            state=TrialState.FAIL,
+            value=None,
+            datetime_start=frozen.datetime_start or frozen.datetime_complete or datetime.now(),
+            datetime_complete=frozen.datetime_complete or datetime.now(),
+            params={},
+            distributions={},
+            user_attrs={"reason": f"left out when the study was copied: {problem}"[:MAX_REASON]},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=-1,
+        )
+        return _trial_document(left_out, None)
     started, finished = in_utc(frozen.datetime_start), in_utc(frozen.datetime_complete)
     return {
         "number": frozen.number,
@@ -105,9 +124,18 @@ def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
         "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
         "started_at": None if started is None else started.isoformat(),
         "finished_at": None if finished is None else finished.isoformat(),
-        "user": dict(frozen.user_attrs),
-        "system": dict(frozen.system_attrs),
+        "user": _finite(frozen.user_attrs),
+        "system": _finite(frozen.system_attrs),
     }
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value with null in place of numbers that JSON has not, which attributes of other tools may have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
@@ -115,7 +143,8 @@ def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
         raise ValueError(f"trial {entry.number!r} is listed where trial {number} is expected")
     if entry.values is not None and len(entry.values) != len(spec.objectives):
         raise ValueError(f"trial {number} has {len(entry.values)} values; allowed: {len(spec.objectives)}")
-    params = spec.space.check(entry.params)
+    is_refused = entry.state == "failed" and not entry.params  # nothing of it is left but the reason
+    params = {} if is_refused else spec.space.check(entry.params)
     trial = FrozenTrial(
         number=number,
         state=TO_OPTUNA[entry.state],
@@ -124,7 +153,7 @@ def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
         datetime_start=_local(entry.started_at),
         datetime_complete=_local(entry.finished_at),
         params=params,
-        distributions=distributions_of(spec.space, params),
+        distributions=distributions_of(spec.space, params) if params else {},
         user_attrs=entry.user,
         system_attrs=entry.system,
         intermediate_values={int(step): value for step, value in entry.steps.items()},

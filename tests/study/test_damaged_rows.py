@@ -1,4 +1,4 @@
-"""Rows and attributes that no program should have written: each is one marked trial or study, and mended if possible."""
+"""Rows and attributes that no program should have written: each is one marked trial or study, mended if possible."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aifs_tune import check_storage, load_study, open_study
 from aifs_tune.errors import DamagedError, RequestError, StorageError
 from aifs_tune.publishing.summary import best_summary, studies_summary
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.document import copied_study, study_document
 from aifs_tune.study.index import get_study
 from aifs_tune.study.record import record_of
 
@@ -258,6 +259,24 @@ def test_what_no_reader_would_take_is_refused_when_it_is_told(url):
     assert (failed.problem, len(failed.reason)) == (None, 20_000)
     limited = open_study("l", space=SPACE, storage=url, metric="score", limits=["score <= -1.7e308"])
     assert limited.tell(limited.ask(), {"score": 1.7e308}).problem is None
+
+
+def test_a_study_with_damaged_trials_is_copied_without_them(url, tmp_path):
+    study = measured(url)
+    theirs = optuna.load_study(study_name="lab", storage=url)
+    for value in (float("inf"), 99.0):
+        theirs.add_trial(optuna.trial.create_trial(value=value, user_attrs={"note": float("nan")}))
+    mine = study.ask()
+    theirs._storage.set_trial_user_attr(theirs.trials[mine.number]._trial_id, "note", [float("nan"), {"a": 1}])
+    execute(url, (ROWS["a value of text"][0],))
+    study = load_study("lab", storage=url)
+    told = json.loads(json.dumps(study_document(record_of(study)), allow_nan=False))
+    copied = copied_study(Storage(f"sqlite:///{tmp_path}/other.db", create=True), "lab", told)
+    assert [trial.value for trial in copied.all_trials()] == [trial.value for trial in study.all_trials()]
+    left_out = [trial for trial in copied.all_trials() if trial.state == "failed"]
+    assert [trial.number for trial in left_out] == [5, 12, 13]
+    assert left_out[1].reason.startswith("left out when the study was copied: another program told it inf")
+    assert check_storage(f"sqlite:///{tmp_path}/other.db")[0] == []
 
 
 def test_a_damaged_trial_of_a_server_is_marked(postgres_url):
