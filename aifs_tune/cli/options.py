@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +109,8 @@ FindJobAddressOption = Annotated[
 AllowUnauthenticatedOption = Annotated[
     bool, typer.Option("--allow-unauthenticated", help="Use a cluster that asks for no token.")
 ]
+_CONTROL = re.compile("[\x7f-\x9f]")
+"""Control characters that JSON does not escape; in JSON they stand in texts alone."""
 
 
 def echo_stderr(text: str) -> None:
@@ -121,8 +124,9 @@ def print_json(answer: Any) -> None:
 
 
 def json_text(answer: Any) -> str:
-    """Strict JSON, indented."""
-    return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+    """Strict JSON, indented; characters that could control a terminal are escaped."""
+    text = json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def open_local_study(study: str, storage: str | None) -> StudyRecord:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from aifs_tune._util.formatting import printable
 from aifs_tune.cli.options import echo_stderr, json_text, print_json
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.study.trial import FINAL
@@ -67,7 +68,8 @@ def print_table(
     elif output is None and output_format == "parquet":
         raise RequestError("--format parquet writes a file: give --output FILE")
     elif output is None:
-        typer.echo(table().to_csv(index=False), nl=False)
+        text = table().to_csv(index=False)
+        typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
     else:
         from aifs_tune.study.dataframe import write_table
 
