@@ -13,7 +13,8 @@ a proposal in one thread, the mean over the runs.
 With ``--descriptors FOLDER``, ``aifs`` gets the numbers of FOLDER/TABLE.PARAMETER.csv, where there is such a file.
 
 ``aifs`` is the sampler of a sweep file. ``random``, ``tpe`` and ``gp`` are Optuna's own, with their defaults; ``gp``
-needs ``pip install 'aifs-tune[bench]'``.
+needs ``pip install 'aifs-tune[bench]'``. ``botorch`` is BoTorch as Optuna's integration offers it, with its defaults;
+it needs ``pip install botorch optuna-integration``.
 """
 
 from __future__ import annotations
@@ -74,10 +75,18 @@ def _gp(seed: int) -> BaseSampler:
     return optuna.samplers.GPSampler(seed=seed)
 
 
+def _botorch(seed: int) -> BaseSampler:
+    from optuna_integration import BoTorchSampler
+
+    sampler: BaseSampler = BoTorchSampler(seed=seed)
+    return sampler
+
+
 RIVALS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "gp": _gp,
+    "botorch": _botorch,
 }
 METHODS = ["aifs", *RIVALS]
 
