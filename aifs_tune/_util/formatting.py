@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from aifs_tune._util.scalars import Scalar
 
@@ -33,7 +33,13 @@ def duration(seconds: float | None) -> str:
 
 def configuration(params: Mapping[str, Scalar], names: Container[str] | None = None) -> str:
     """Format parameters in one line, optionally only those in ``names``."""
-    return "  ".join(f"{name}={_short(value)}" for name, value in params.items() if names is None or name in names)
+    return "  ".join(assignments({name: x for name, x in params.items() if names is None or name in names}))
+
+
+def assignments(params: Mapping[str, Scalar]) -> Iterator[str]:
+    """Yield ``name=value`` for each parameter."""
+    for name, value in params.items():
+        yield f"{name}={_short(value)}"
 
 
 def _short(value: Scalar) -> str:

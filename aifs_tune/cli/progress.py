@@ -12,6 +12,7 @@ from rich.table import Table
 
 from aifs_tune._util.formatting import configuration, counted, duration, number
 from aifs_tune.cli.plain_text import Text
+from aifs_tune.cli.trial_rows import Column, TrialRows
 from aifs_tune.execution.callbacks import Plan
 from aifs_tune.study.trial import Trial
 
@@ -25,7 +26,8 @@ class ProgressTracker:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.best = plan.best
-        self.n_ended = 0
+        self.n_started = self.n_ended = 0
+        self._is_measured = False
         self._began = time.monotonic()
 
     def ended(self, trial: Trial) -> None:
@@ -36,8 +38,22 @@ class ProgressTracker:
             if self.best is None or self.best.value is None or sign * trial.value > sign * self.best.value:
                 self.best = trial
 
+    def measured(self) -> None:
+        """Note that a trial has measured an epoch."""
+        self._is_measured = True
+
+    def _waits_for(self) -> str:
+        what = "the first trial to end"
+        if not self.n_started:
+            what = "a worker to start"
+        elif not self._is_measured:
+            what = "the first epoch (loading data, compiling)"
+        return f"{duration(time.monotonic() - self._began)} so far, waiting for {what}"
+
     def line(self) -> str:
         """Progress in one line."""
+        if not self.n_ended:
+            return f"0/{self.plan.n_trials} trials   {self._waits_for()}"
         best = "none yet" if self.best is None else f"{number(self.best.value)} (trial {self.best.number})"
         per_s = self.n_ended / max(time.monotonic() - self._began, 1e-3)
         left_s = (self.plan.n_trials - self.n_ended) / per_s if per_s else None
@@ -119,9 +135,13 @@ class LiveTable:
 
     def on_trial_start(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
+        if self._tracker is not None:
+            self._tracker.n_started += 1
 
     def on_trial_result(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
+        if self._tracker is not None:
+            self._tracker.measured()
 
     def on_trial_complete(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
@@ -139,18 +159,22 @@ class LiveTable:
             parts += [self._table(self._tracker), Text(self._tracker.line(), style="bold")]
         return Group(*parts)
 
-    def _table(self, tracker: ProgressTracker) -> Table:
-        table = Table("trial", "state", "epoch", tracker.plan.objective.metric, title=tracker.plan.study)
-        table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+    def _table(self, tracker: ProgressTracker) -> TrialRows:
         shown = sorted(self._trials.values(), key=lambda t: (t.state == "running", t.number))[-_ROWS:]
-        for trial in shown:
-            best = tracker.best is not None and trial.number == tracker.best.number
-            failure = trial.reason if trial.state == "failed" else None
-            table.add_row(
-                str(trial.number),
-                Text(trial.state, style=_STYLE[trial.state]),
-                f"{trial.epochs}/{tracker.plan.epochs}",
-                Text(number(trial.value) + (" best" if best else ""), style="bold" if best else ""),
-                Text(failure or configuration(trial.params, tracker.plan.tuned)),
-            )
-        return table
+        best = None if tracker.best is None else tracker.best.number
+        marks = [" best" if trial.number == best else "" for trial in shown]
+        columns = [
+            Column("trial", [Text(str(trial.number)) for trial in shown]),
+            Column("state", [Text(trial.state, style=_STYLE[trial.state]) for trial in shown]),
+            Column("epoch", [Text(f"{trial.epochs}/{tracker.plan.epochs}") for trial in shown]),
+            Column(
+                tracker.plan.objective.metric,
+                [
+                    Text(number(trial.value) + mark, style="bold" if mark else "")
+                    for trial, mark in zip(shown, marks, strict=True)
+                ],
+            ),
+        ]
+        reasons = {i: trial.reason for i, trial in enumerate(shown) if trial.state == "failed" and trial.reason}
+        params = [trial.params for trial in shown]
+        return TrialRows(columns, params, tuned=tracker.plan.tuned, instead=reasons, title=tracker.plan.study)

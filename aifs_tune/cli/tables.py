@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aifs_tune._util.formatting import configuration, duration, number
 from aifs_tune.cli.plain_text import Text
+from aifs_tune.cli.trial_rows import Column, TrialRows
 from aifs_tune.space.parameters import ChoiceParameter
 from aifs_tune.study.lease import Lease
 
@@ -56,13 +57,17 @@ def render_best(answer: Mapping[str, Any]) -> RenderableType:
 
 def _trials_table(
     trials: Sequence[Mapping[str, Any]], objective: Mapping[str, str], others: Sequence[Mapping[str, str]]
-) -> Table:
-    table = Table("trial", objective["metric"], *(each["metric"] for each in others), "epoch", "configuration")
-    for trial in trials:
-        traded = [number(trial["values"].get(each["metric"])) for each in others]
-        row = [str(trial["trial"]), number(trial["value"]), *traded, _cell(trial["epoch"])]
-        table.add_row(*row, configuration(trial["params"]))
-    return table
+) -> TrialRows:
+    columns = [
+        Column("trial", [Text(str(trial["trial"])) for trial in trials]),
+        Column(objective["metric"], [Text(number(trial["value"])) for trial in trials]),
+        *(
+            Column(each["metric"], [Text(number(trial["values"].get(each["metric"]))) for trial in trials])
+            for each in others
+        ),
+        Column("epoch", [Text(_cell(trial["epoch"])) for trial in trials], is_optional=True),
+    ]
+    return TrialRows(columns, [trial["params"] for trial in trials])
 
 
 def _schedule_table(replay: Sequence[Mapping[str, Any]]) -> Table:
@@ -111,27 +116,34 @@ def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> Render
     """One row for each of these trials; with label, owner and lease if any trial has them."""
     metric, *others = (objective.metric for objective in study.spec.objectives)
     tuned = [name for name, parameter in study.spec.space.items() if parameter.type != "fixed"]
-    leased = ("label", "owner", "due") if any(trial.lease for trial in trials) else ()
-    table = Table("trial", "state", metric, *others, "epochs", "seconds", "configuration", "reason", *leased)
-    for trial in trials:
-        table.add_row(
-            str(trial.number),
-            trial.state,
-            number(trial.value),
-            *(number(trial.values.get(other)) for other in others),
-            str(trial.epochs),
-            number(trial.seconds),
-            Text(configuration(trial.params, tuned)),
-            Text(trial.reason or _changes(trial)),
-            *(_lease_cells(trial.lease or Lease()) if leased else ()),
-        )
-    return table
+    columns = [
+        Column("trial", [Text(str(trial.number)) for trial in trials]),
+        Column("state", [Text(trial.state) for trial in trials]),
+        Column(metric, [Text(number(trial.value)) for trial in trials]),
+        *(Column(other, [Text(number(trial.values.get(other))) for trial in trials]) for other in others),
+    ]
+    if any(trial.lease for trial in trials):
+        columns += _lease_columns([trial.lease or Lease() for trial in trials])
+    columns += [
+        Column("epochs", [Text(str(trial.epochs)) for trial in trials], is_optional=True),
+        Column("seconds", [Text(number(trial.seconds)) for trial in trials], is_optional=True),
+    ]
+    reasons = [trial.reason or _changes(trial) for trial in trials]
+    return TrialRows(columns, [trial.params for trial in trials], reasons, tuned=tuned)
 
 
-def _lease_cells(lease: Lease) -> tuple[Text, Text, Text]:
+def _lease_columns(leases: Sequence[Lease]) -> list[Column]:
     """Label, owner and end of the lease."""
-    due = "" if lease.due_at is None else f"{lease.due_at:%Y-%m-%d %H:%M} UTC"
-    return Text(lease.label or ""), Text(lease.owner or ""), Text(f"{due}, overdue" if lease.is_overdue else due)
+
+    def due(lease: Lease) -> str:
+        moment = "" if lease.due_at is None else f"{lease.due_at:%Y-%m-%d %H:%M} UTC"
+        return f"{moment}, overdue" if lease.is_overdue else moment
+
+    return [
+        Column("label", [Text(lease.label or "") for lease in leases]),
+        Column("owner", [Text(lease.owner or "") for lease in leases], is_optional=True),
+        Column("due", [Text(due(lease)) for lease in leases], is_optional=True),
+    ]
 
 
 def _changes(trial: Trial) -> str:
