@@ -88,11 +88,13 @@ def submit(
     from aifs_tune._util.object_store import is_url, url_problem
     from aifs_tune.config.loading import find_sweep_file, load_sweep_file
     from aifs_tune.samplers.proposer import check_sampler
+    from aifs_tune.trainers.effects import check_effects
     from aifs_tune.trainers.factory import check_trainer
 
     file = find_sweep_file(sweep)
     spec = load_sweep_file(file, overrides or ())
     check_trainer(spec)
+    check_effects(spec)
     check_sampler(spec)
     if data is not None and (wrong := url_problem(data) if is_url(data) else None) is not None:
         raise RequestError(f"--data: {wrong}")

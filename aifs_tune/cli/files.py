@@ -49,7 +49,7 @@ def space(
     overrides: SetOption = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of sweep files.")] = False,
 ) -> None:
-    """Check a sweep file and show its search space."""
+    """Check a sweep file as run does, and show its search space."""
     from aifs_tune.config.loading import find_sweep_file, json_schema, load_sweep_file
 
     if schema:
@@ -58,8 +58,16 @@ def space(
     if sweep is None:
         raise RequestError("space: give a sweep file, or --schema")
     from aifs_tune.cli.tables import render_space
+    from aifs_tune.samplers.proposer import check_sampler
+    from aifs_tune.trainers.effects import check_effects
+    from aifs_tune.trainers.factory import check_trainer
 
-    out().print(render_space(load_sweep_file(find_sweep_file(sweep), overrides or ())))
+    spec = load_sweep_file(find_sweep_file(sweep), overrides or ())
+    out().print(render_space(spec))
+    if spec.trainer is not None:
+        check_trainer(spec)
+        check_effects(spec)
+    check_sampler(spec)
 
 
 def check_data(

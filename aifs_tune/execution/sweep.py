@@ -36,6 +36,7 @@ from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
+from aifs_tune.trainers.effects import check_effects
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Sweep:
         given |= {"seed": seed, "warm_start": warm_start}
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
         check_trainer(spec)
+        check_effects(spec)
         check_sampler(spec)
         opened = Storage(storage, create=True)
         with ExitStack() as locks:

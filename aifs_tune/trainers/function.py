@@ -18,6 +18,8 @@ from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune.config.trusted_code import import_code
 from aifs_tune.errors import RequestError, TrainerError
 
+EXTRA = ("seed", "epochs")
+"""Arguments that a function may have besides the parameters."""
 GPU_PEAK = "gpu_peak_mb"
 """Metric with the peak memory on a GPU in MB of 2**20 bytes."""
 
@@ -92,10 +94,22 @@ class FunctionTrainer:
         return metrics
 
 
+def takes_one_dictionary(function: Callable[..., Any]) -> bool:
+    """Whether the only required argument of ``function``, besides :data:`EXTRA`, is ``params`` or ``config``."""
+    return _required(function) in (["params"], ["config"])
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    return [
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in EXTRA
+    ]
+
+
 def _arguments(function: Callable[..., Any], params: Mapping[str, Scalar], extra: Mapping[str, int]) -> dict[str, Any]:
     signature = inspect.signature(function).parameters
-    required = [p.name for p in signature.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     wanted = {name: value for name, value in extra.items() if name in signature and name not in params}
-    if [name for name in required if name not in wanted] in (["params"], ["config"]):
-        return {next(n for n in required if n in ("params", "config")): dict(params), **wanted}
+    if takes_one_dictionary(function):
+        return {_required(function)[0]: dict(params), **wanted}
     return {**params, **wanted}

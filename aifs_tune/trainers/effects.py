@@ -1,0 +1,117 @@
+"""Checks that everything in a sweep file has an effect, and that a function can be called with the space."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from aifs_tune._util.scalars import did_you_mean
+from aifs_tune.config.data import DataSpec
+from aifs_tune.config.search import SearchSpec
+from aifs_tune.config.sweep import SweepSpec, TrainerSpec
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.function import EXTRA, import_function, takes_one_dictionary
+from aifs_tune.trainers.registry import TRAINERS
+
+_OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name != "name"}
+_OF_SEARCH = {name: field.default for name, field in SearchSpec.model_fields.items()}
+
+
+def check_effects(spec: SweepSpec) -> None:
+    """Check that no setting of ``spec`` is without effect, and that its function takes the parameters of the space.
+
+    Raises
+    ------
+    RequestError
+        If there is such a setting, or the function cannot be called; names it, and the reason.
+    """
+    for key, given, reason in (*_without_effect_in_trainer(spec), *_without_effect_in_search(spec)):
+        raise RequestError(f"{key}: {given} has no effect: {reason}; allowed: leave it out")
+    if spec.trainer is not None and ":" in spec.trainer.name:
+        check_signature(spec, import_function(spec.trainer.name))
+
+
+def _without_effect_in_trainer(spec: SweepSpec) -> Iterator[tuple[str, object, str]]:
+    trainer = spec.trainer
+    if trainer is None:
+        return
+    given = {name: value for name in _OF_TRAINER if (value := getattr(trainer, name)) != _OF_TRAINER[name]}
+    if ":" in trainer.name:
+        reasons = {
+            "patience": "a function ends its trials itself, when it returns",
+            "class_weights": "a function has a loss of its own",
+            "precision": "a function computes as it is written",
+            "checkpoint_s": "a function has no checkpoints",
+            "weights": "a function reads its own files",
+        }
+        yield from ((f"trainer.{name}", given[name], why) for name, why in reasons.items() if name in given)
+        if spec.data is not None:
+            yield "data", _short(spec.data), "a function reads its own data"
+        if spec.evaluate_test:
+            yield "evaluate_test", "true", "the test part of a function is not known here"
+    elif trainer.name in TRAINERS:
+        if "precision" in given and trainer.name == "boosting":
+            yield "trainer.precision", trainer.precision, "trees are not computed in floating-point layers"
+        targets = (spec.data or DataSpec()).targets(TRAINERS[trainer.name].kind)
+        if "class_weights" in given and targets:
+            yield "trainer.class_weights", trainer.class_weights, f"{', '.join(targets)}: numbers, not classes"
+
+
+def _without_effect_in_search(spec: SweepSpec) -> Iterator[tuple[str, object, str]]:
+    search = spec.search
+    given = {name: value for name in _OF_SEARCH if (value := getattr(search, name)) != _OF_SEARCH[name]}
+    stops = search.scheduler in ("aifs", "asha", "hyperband", "median")
+    of_scheduler = f"the scheduler is {search.scheduler}"
+    reasons = {
+        "reduction_factor": None if search.scheduler in ("asha", "hyperband") else of_scheduler,
+        "perturb_epochs": None if search.scheduler == "pbt" else of_scheduler,
+        "grace_epochs": None if stops else of_scheduler,
+        "finalist_seeds": None if search.finalists else "there are no finalists",
+    }
+    yield from ((f"search.{name}", given[name], why) for name, why in reasons.items() if why and name in given)
+
+
+def _short(data: DataSpec) -> str:
+    given = data.model_dump(mode="json", exclude_defaults=True)
+    return ", ".join(f"{key}: {value}" for key, value in given.items())[:80]
+
+
+def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
+    """Check that ``function`` can be called with every configuration of the space of ``spec``.
+
+    Raises
+    ------
+    RequestError
+        If it has a required argument that is no parameter, or only sometimes one; or does not take a parameter.
+    """
+    try:
+        signature = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions of compiled modules have none
+        return
+    if takes_one_dictionary(function):
+        return
+    where, names = f"trainer {spec.trainer.name if spec.trainer else ''}", list(spec.space.root)
+    conditional = {name for name, parameter in spec.space.items() if getattr(parameter, "when", None)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    for p in signature.values():
+        if p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
+            raise RequestError(f"{where}: takes {p.name} by its position only; allowed: arguments with names")
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is not p.empty:
+            continue
+        if p.name not in spec.space and p.name not in EXTRA:
+            raise RequestError(
+                f"{where}: requires the argument {p.name}, which is no parameter of the space"
+                f"{did_you_mean(p.name, names)}; allowed: {', '.join([*names, *EXTRA])}, or a default for it"
+            )
+        if p.name in conditional:
+            raise RequestError(
+                f"{where}: requires the argument {p.name}, which has a value only where its condition holds; "
+                "allowed: a default for it, such as None"
+            )
+    for name in names:
+        if name not in signature and not takes_any:
+            raise RequestError(
+                f"space.{name}: {spec.trainer.name if spec.trainer else ''} takes no such argument"
+                f"{did_you_mean(name, list(signature))}; allowed: {', '.join(signature) or 'none'}, or **parameters"
+            )
