@@ -84,6 +84,8 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         from aifs_tune.data.fetch import fetch
 
         data = data.at(fetch(data.url, with_folder=_has_manifest(data, kind), tell=tell, progress=progress), kind)
+    if _is_simulated(data, kind):
+        tell(f"no data were given, so simulated {_SIMULATED[kind]} are used; give yours with --data")
     if kind != "images":
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
@@ -101,6 +103,19 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         tell(line)
     fingerprint = images.images.fingerprint
     return Prepared(images.location, fingerprint, images.files, report.lines(), report.near_duplicates)
+
+
+_SIMULATED = {"images": "images of a sky", "table": "tables", "series": "series", "frames": "frames of a sky"}
+
+
+def _is_simulated(data: DataSpec, kind: str) -> bool:
+    if kind == "table":
+        return data.table is not None and (data.table.file, data.table.bundled) == (None, None)
+    if kind == "series":
+        return data.series is not None and data.series.path is None
+    if kind == "frames":
+        return data.frames is not None and data.frames.manifest is None
+    return data.folder is None
 
 
 def sizes_of(location: Path, kind: str) -> dict[str, int]:
