@@ -5,7 +5,6 @@ Missing values are ``pandas.NA``, as in :mod:`aifs_tune.study.dataframe`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
@@ -14,17 +13,11 @@ import pandas as pd
 
 from aifs_tune.config.sweep import Objective, SweepSpec
 from aifs_tune.study.dataframe import trials_table
+from aifs_tune.study.failures import failure_groups
 from aifs_tune.study.ranking import ranked
 from aifs_tune.study.results import values_of
 from aifs_tune.study.trial import Measurement, Trial
 
-_NORMALISED = (
-    (re.compile(r"(?:[A-Za-z]:)?(?:[/\\][\w.+-]+){2,}"), "PATH"),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b|\b[0-9a-f]{12,}\b"), "ID"),
-    (re.compile(r"(?<![A-Za-z_])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"), "N"),
-    (re.compile(r"\s+"), " "),
-)
-NO_REASON = "no reason given"
 ALL = "all"
 ESTIMATE = (
     "the time to the last epoch is estimated by the median seconds of the trial's own epochs; "
@@ -91,12 +84,8 @@ def pareto_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
 
 
 def failures_of(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Group failed trials by :func:`normalised` reason, the most frequent first."""
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        if trial.state == "failed":
-            groups.setdefault(normalised(trial.reason), []).append(trial)
-    order = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].number))
+    """Group failed trials by :func:`~aifs_tune.study.failures.normalised` reason, the most frequent first."""
+    order = failure_groups(trials)
     return pd.DataFrame(
         {
             "reason": pd.Series([reason for reason, _ in order], dtype="string"),
@@ -105,14 +94,6 @@ def failures_of(trials: Sequence[Trial]) -> pd.DataFrame:
             "example": pd.Series([group[0].reason for _, group in order], dtype="string"),
         }
     )
-
-
-def normalised(reason: str | None) -> str:
-    """Replace paths, numbers and identifiers of a reason by PATH, N and ID, so that similar reasons are equal."""
-    text = (reason or "").strip()
-    for pattern, word in _NORMALISED:
-        text = pattern.sub(word, text)
-    return text or NO_REASON
 
 
 def _known(trial: Trial, objectives: Sequence[Objective]) -> list[tuple[str, float]]:

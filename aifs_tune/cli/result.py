@@ -14,6 +14,7 @@ import typer
 from aifs_tune._util.formatting import printable
 from aifs_tune.cli.options import echo_stderr, json_text, print_json
 from aifs_tune.errors import RequestError, WorkError
+from aifs_tune.study.failures import commonest_failure
 from aifs_tune.study.trial import FINAL
 
 if TYPE_CHECKING:
@@ -97,8 +98,11 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
         )
     if not counts["complete"]:
         states = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+        why = commonest_failure(study.all_trials())
         raise WorkError(
-            f"study {study.name}: no trial is complete ({states}); see: {program_name()} trials {study.name}"
+            f"study {study.name}: no trial is complete ({states}); "
+            + (f"{why}; " if why else "")
+            + f"see: {program_name()} trials {study.name}"
         )
     answer = best_summary(study)
     if as_json:

@@ -202,6 +202,8 @@ def render_status(answer: Mapping[str, Any]) -> RenderableType:
     if answer["best"] is not None:
         best = answer["best"]
         lines.append(f"best {answer['objective']['metric']}: {number(best['value'])} (trial {best['trial']})")
+    if answer["commonest_failure"] is not None:
+        lines.append(answer["commonest_failure"])
     writer = answer["writer"]
     if writer is not None:
         lines.append(f"running in process {writer['pid']} on {writer['host']} since {writer['since']}")

@@ -144,6 +144,11 @@ class SearchSpec(StrictModel):
         default="never",
         description="When a sweep ends early; gain_below_noise: once the expected gain of a trial is below the noise.",
     )
+    stop_after_failures: int | None = Field(
+        default=5,
+        ge=2,
+        description="Number of trials that fail alike, while none succeeds, after which a sweep stops; null: never.",
+    )
     shared: Annotated[tuple[ParameterName, ...], Field(strict=False, max_length=20)] = Field(
         default=(),
         description="Parameters that all trials of a batch share, such as the temperature of one furnace for eight "

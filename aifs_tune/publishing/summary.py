@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from aifs_tune.storage.lock import LockHolder
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.failures import commonest_failure
 from aifs_tune.study.index import UnreadableStudy, each_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.study import Study
@@ -48,6 +49,7 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
         "n_trials": counts,
         "writer": _owner(study.storage.lock(study.name).holder()),
         "best": None if (best := study.find_best()) is None else _result(study, best),
+        "commonest_failure": commonest_failure(study.all_trials()),
         "notices": study.notices,
     }
 
@@ -56,7 +58,7 @@ def no_status(name: str) -> dict[str, Any]:
     """The answer of :func:`status_summary` for a study that a job has not made yet."""
     counts = dict.fromkeys(get_args(State), 0)
     nothing = {"objective": None, "n_requested": 0, "n_trials": counts, "writer": None, "best": None}
-    return {"study": name, **nothing, "notices": []}
+    return {"study": name, **nothing, "commonest_failure": None, "notices": []}
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:

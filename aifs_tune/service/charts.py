@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from aifs_tune.errors import ServiceError
+from aifs_tune.study.failures import failure_groups
 from aifs_tune.study.importance import METHOD
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
@@ -169,13 +170,9 @@ def _busy_s(trials: Sequence[Trial], now: datetime) -> float:
 
 
 def _failures(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Group failed trials by reason, the most frequent reason first."""
-    by_reason: dict[str | None, list[int]] = defaultdict(list)
-    for trial in trials:
-        if trial.state == "failed":
-            by_reason[trial.reason].append(trial.number)
-    ranked = sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[1][0]))
-    return [{"reason": reason, "n": len(numbers), "first": numbers[0]} for reason, numbers in ranked[:_MAX_REASONS]]
+    """Group failed trials by similar reasons, the most frequent first, each with the reason of its first trial."""
+    groups = failure_groups(trials)[:_MAX_REASONS]
+    return [{"reason": group[0].reason, "n": len(group), "first": group[0].number} for _, group in groups]
 
 
 def _per_min(ends: Sequence[datetime], now: datetime | None) -> float | None:

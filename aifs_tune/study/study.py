@@ -21,6 +21,7 @@ from aifs_tune.samplers.masked import MaskedStudy
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.failures import commonest_failure
 from aifs_tune.study.foreign import QUEUED, UNREADABLE, problem_of, problem_of_queued
 from aifs_tune.study.lease import Lease, check_lease_s, new_lease
 from aifs_tune.study.leases import Leases
@@ -541,7 +542,11 @@ class Study:
         if not found:
             counts = ", ".join(f"{n} {state}" for state, n in self.counts().items() if n) or "none"
             within = f" within {', '.join(map(str, self.spec.limits))}" if self.spec.limits else ""
-            raise NotFoundError(f"study {self.name!r} has no complete trial{within} yet; its trials: {counts}")
+            why = commonest_failure(self.all_trials())
+            raise NotFoundError(
+                f"study {self.name!r} has no complete trial{within} yet; its trials: {counts}"
+                + (f"; {why}" if why else "")
+            )
         return found[:top]
 
     # -- models -------------------------------------------------------------------------------

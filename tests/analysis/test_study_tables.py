@@ -10,9 +10,9 @@ import pytest
 import aifs_tune
 from aifs_tune.analysis.importance import REMARK, fit_forest, shares_of
 from aifs_tune.analysis.study_tables import analyse
-from aifs_tune.analysis.trial_tables import normalised
 from aifs_tune.cli.analyse import TableName
 from aifs_tune.errors import RequestError
+from aifs_tune.study.failures import normalised
 from aifs_tune.study.study import Study
 
 SPACE = {

@@ -20,6 +20,7 @@ from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
 from aifs_tune.execution.ray.nodes import NODE_DIED, ExcludedNodes, LeavingNodes, UncountedError, UnusableNodeError
+from aifs_tune.study.failures import normalised
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
@@ -57,7 +58,10 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self._num_gpus: float | None = None
         self.error: Exception | None = None
         self.is_done = False
-        """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise."""
+        """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise, or all
+        trials fail alike."""
+        self._failed_alike: Counter[str] | None = Counter()
+        """Number of failed trials by reason; None once a trial has succeeded."""
         self.excluded_nodes: ExcludedNodes | None = None
         """Nodes that cannot run trials of the study; None where they are not tracked."""
         self.is_last_failure_counted = True
@@ -204,6 +208,23 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self._monitor.ended()
         self._weights.ended(trial)
         self._callback.on_trial_complete(trial)
+
+        self._look_at_failures(trial)
+
+    def _look_at_failures(self, trial: Trial) -> None:
+        """End the sweep once :attr:`SearchSpec.stop_after_failures` trials have failed alike and none succeeded."""
+        limit = self._study.spec.search.stop_after_failures
+        if trial.state != "failed" or trial.feasible is False:
+            self._failed_alike = None
+        if self._failed_alike is None or limit is None:
+            return
+        self._failed_alike[normalised(trial.reason)] += 1
+        if self._failed_alike.most_common(1)[0][1] >= limit and not self.is_done:
+            self.is_done = True
+            self.notice(
+                f"No further trial is started: {limit} trials failed alike and none succeeded "
+                f"(search.stop_after_failures). The last one: {trial.reason}"
+            )
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         metrics = json.loads(result["metrics"])
