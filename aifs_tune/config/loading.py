@@ -172,7 +172,8 @@ def load_sweep_file(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpe
         text = "the file is empty" if document.data is None else f"{brief(document.data)} is not a mapping"
         raise SweepFileError(text, source=file, line=1, allowed="a mapping with name and space")
     touched = apply_overrides(document.data, overrides)
-    is_own = not any((folder / BUNDLE_METADATA).exists() for folder in file.absolute().parents)
+    folders = {*file.absolute().parents, *file.resolve().parents}  # a link may lead into a bundle
+    is_own = not any((folder / BUNDLE_METADATA).exists() for folder in folders)
     space = document.data.get("space")
     if isinstance(space, dict):
         document.data["space"] = _with_descriptors(space, document, str(file), is_own)

@@ -104,6 +104,12 @@ def test_a_sweep_file_that_a_person_names_is_allowed_but_not_one_in_a_bundle(fol
         load_sweep_file(folder / place / "sweep.yaml")
         with pytest.raises(UntrustedCodeError):
             import_function("strangelab:train")
+    (folder / "link.yaml").symlink_to("bundle/sweep.yaml")
+    (folder / "linked").symlink_to("bundle/sweeps")
+    for place in ("link.yaml", "linked/sweep.yaml"):
+        load_sweep_file(folder / place)
+        with pytest.raises(UntrustedCodeError):
+            import_function("strangelab:train")
     load_sweep_file(folder / "own.yaml")
     assert import_function("strangelab:train")(3) == 3
 
