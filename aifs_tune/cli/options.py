@@ -109,8 +109,8 @@ FindJobAddressOption = Annotated[
 AllowUnauthenticatedOption = Annotated[
     bool, typer.Option("--allow-unauthenticated", help="Use a cluster that asks for no token.")
 ]
-_CONTROL = re.compile("[\x7f-\x9f]")
-"""Control characters that JSON does not escape; in JSON they stand in texts alone."""
+_CONTROL = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that control a terminal, or the direction of its text, and that JSON does not escape."""
 
 
 def echo_stderr(text: str) -> None:

@@ -23,8 +23,10 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Table, bindparam, func, insert, select, update
+from sqlalchemy import Table, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import MultipleResultsFound
+
+from aifs_tune.storage.tolerant import MAX_NUMBER
 
 TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -42,7 +44,10 @@ CHANGE_TRIAL = (
 )
 SET_PARAM = insert(_PARAMS)
 _STUDIES: Table = models.StudyModel.__table__
-_LAST = select(func.count(), func.max(TRIALS.c.number)).where(TRIALS.c.study_id == bindparam("study"))
+_IS_NUMBER = TRIALS.c.number.between(0, MAX_NUMBER)  # in SQLite a text is larger than any number
+_LAST = select(func.count(), func.max(case((_IS_NUMBER, TRIALS.c.number)))).where(
+    TRIALS.c.study_id == bindparam("study")
+)
 _NUMBERED = select(func.max(TRIALS.c.trial_id)).where(
     TRIALS.c.study_id == bindparam("study"), TRIALS.c.number == bindparam("wanted")
 )

@@ -13,13 +13,30 @@ from sqlalchemy import text
 
 from aifs_tune.errors import StorageError
 from aifs_tune.storage.sqlite import FINAL_STANDS, address_of
+from aifs_tune.storage.tolerant import MAX_NUMBER, is_deep
 
+_IS_NUMBER = f"{{0}}.number BETWEEN 0 AND {MAX_NUMBER} AND {{0}}.number = CAST({{0}}.number AS INTEGER)"
 _TWICE = text(
     "SELECT s.study_name, s.study_id, t.number, t.trial_id FROM trials t JOIN studies s ON s.study_id = t.study_id "
-    "WHERE t.number IS NULL OR EXISTS (SELECT 1 FROM trials o WHERE o.study_id = t.study_id AND o.number = t.number "
-    "AND o.trial_id < t.trial_id) ORDER BY t.trial_id"
+    f"WHERE t.number IS NULL OR NOT ({_IS_NUMBER.format('t')}) OR EXISTS (SELECT 1 FROM trials o WHERE "
+    "o.study_id = t.study_id AND o.number = t.number AND o.trial_id < t.trial_id) ORDER BY t.trial_id"
 )
-_LAST = text("SELECT study_id, max(number), count(*) FROM trials GROUP BY study_id")
+_LAST = text(
+    f"SELECT study_id, max(CASE WHEN {_IS_NUMBER.format('trials')} THEN number END), count(*) FROM trials "
+    "GROUP BY study_id"
+)
+_OWNED = {
+    "trials": "study_id",
+    "study_directions": "study_id",
+    "study_user_attributes": "study_id",
+    "study_system_attributes": "study_id",
+    "trial_params": "trial_id",
+    "trial_values": "trial_id",
+    "trial_intermediate_values": "trial_id",
+    "trial_user_attributes": "trial_id",
+    "trial_system_attributes": "trial_id",
+}
+"""Tables, and the column that names the study or trial to which a row belongs."""
 
 
 def damage(file: Path) -> list[str]:
@@ -32,6 +49,20 @@ def damage(file: Path) -> list[str]:
         return [f"{file}: {error}"]
     found = [] if told == ["ok"] else [f"{file}: {line}" for line in told]
     return found + [f"{file}: {len(broken)} rows belong to nothing"] * bool(broken)
+
+
+def rows_without_owner(rdb: RDBStorage) -> Iterator[str]:
+    """What rows name no study or trial to which they belong, nor have a name, so that nothing reads them."""
+    with rdb.engine.connect() as connection:
+        for table, owner in _OWNED.items():
+            name = " OR key IS NULL" if table.endswith("attributes") else ""
+            query = text(f"SELECT count(*) FROM {table} WHERE {owner} IS NULL{name}")
+            if n := int(connection.execute(query).scalar() or 0):
+                yield f"{n} row{'s' * (n > 1)} of the table {table} belong{'s' * (n == 1)} to nothing"
+        names = connection.execute(text("SELECT study_id, study_name FROM studies")).fetchall()
+    for study_id, name in names:
+        if not isinstance(name, str):
+            yield f"the name of study {study_id} is {name!r}, not a text, so the study is not read"
 
 
 def copy_database(file: Path) -> Path:
@@ -59,7 +90,7 @@ def add_triggers(rdb: RDBStorage) -> None:
         rdb.scoped_session().connection().exec_driver_sql(statement)
 
 
-def numbers_given_twice(rdb: RDBStorage) -> Iterator[tuple[str, int, int | None, int]]:
+def numbers_given_twice(rdb: RDBStorage) -> Iterator[tuple[str, int, object, int]]:
     """Study, id and number of each trial without a number of its own, and a number that is free."""
     with rdb.engine.connect() as connection:
         last = {row[0]: max(-1 if row[1] is None else row[1], row[2] - 1) + 1 for row in connection.execute(_LAST)}
@@ -90,6 +121,7 @@ def set_aside(rdb: RDBStorage, owner: str, owner_id: int, key: str, new: str) ->
 def _as_json(stored: object) -> str:
     try:
         json.loads(str(stored))
-    except ValueError:
-        return json.dumps(str(stored))
-    return str(stored)
+        is_read = not is_deep(str(stored))
+    except (ValueError, RecursionError):
+        is_read = False
+    return str(stored) if is_read else json.dumps(str(stored))

@@ -100,7 +100,15 @@ def translated_database_errors(shown: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         reason = getattr(cause, "orig", None) or cause or error
         raise StorageError(f"{shown}: {' '.join(str(reason).split())}") from error
-    except KeyError as error:
-        if error.args != (models.NOT_FOUND_MSG,):
-            raise
-        raise StorageError(f"{shown}: another program deleted the study, or a trial of it, meanwhile") from error
+
+
+@contextmanager
+def translated_study_errors(shown: str) -> Iterator[None]:
+    """As :func:`translated_database_errors`; also if the study, or a trial of it, is no longer there."""
+    with translated_database_errors(shown):
+        try:
+            yield
+        except KeyError as error:
+            if error.args != (models.NOT_FOUND_MSG,):
+                raise
+            raise StorageError(f"{shown}: another program deleted the study, or a trial of it, meanwhile") from error

@@ -19,7 +19,7 @@ from aifs_tune._util.clock import MonotonicClock
 from aifs_tune.errors import RequestError, StorageError
 from aifs_tune.storage.cached import CachedStorage
 from aifs_tune.storage.lock import WriterLock
-from aifs_tune.storage.session import translated_database_errors
+from aifs_tune.storage.session import translated_database_errors, translated_study_errors
 from aifs_tune.storage.sqlite import SqliteDatabase
 from aifs_tune.storage.tolerant import TolerantRDBStorage
 
@@ -304,7 +304,7 @@ class Storage:
             except StorageError:
                 check()  # that the file is gone is the better reason
                 raise
-            entered.enter_context(translated_database_errors(self.shown))
+            entered.enter_context(translated_study_errors(self.shown))
             try:
                 result = self._database.run_transaction(study, partial(self._prepared, body, check))
                 check()

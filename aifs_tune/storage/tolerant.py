@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study._frozen import FrozenStudy
@@ -24,8 +24,11 @@ from sqlalchemy.dialects import sqlite
 UNDECODABLE = "aifs_tune:undecodable"
 """Attribute of a trial or study as it is read, never stored: the names of what cannot be decoded, of a trial by what
 they are."""
-_ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, AssertionError)
+_ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, AssertionError, RecursionError)
 """Errors of Optuna when it decodes a row."""
+MAX_NUMBER = 2**31 - 2
+"""Largest number of a trial."""
+_MAX_STEP, _MAX_DEPTH = 10**9, 100
 _value_in = models.TrialValueModel.stored_repr_to_value
 _step_in = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
 
@@ -41,7 +44,8 @@ class TolerantRDBStorage(RDBStorage):
 
     def study_names(self) -> list[str]:
         """Return the names of all studies, sorted, whatever else they hold."""
-        return sorted(str(row.study_name) for row in self._rows(select(models.StudyModel.study_name)))
+        found = [row.study_name for row in self._rows(select(models.StudyModel.study_name))]
+        return sorted(name for name in found if isinstance(name, str))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the attributes of a study that can be decoded, and under :data:`UNDECODABLE` the names of others."""
@@ -70,7 +74,7 @@ class TolerantRDBStorage(RDBStorage):
         self.get_study_name_from_id(study_id)  # raises if there is no such study
         rows = self._rows(select(model.key, model.value_json).where(model.study_id == study_id))
         bad: dict[str, list[str]] = {}
-        found = _decoded(bad, UNDECODABLE, "key", rows, lambda row: json.loads(row.value_json))
+        found = _decoded(bad, UNDECODABLE, "key", rows, _attribute)
         return found | bad
 
     def _rows(self, statement: Any) -> Sequence[Any]:
@@ -90,7 +94,7 @@ class TolerantRDBStorage(RDBStorage):
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
         found = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        return [trial for trial in found if isinstance(trial.number, int)]
+        return [trial for trial in found if isinstance(trial.number, int) and 0 <= trial.number <= MAX_NUMBER]
 
     def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
         with suppress(*_ERRORS):
@@ -100,16 +104,53 @@ class TolerantRDBStorage(RDBStorage):
         return _as_far_as_possible(trial)
 
 
-def _is_whole(frozen: FrozenTrial, trial: models.TrialModel) -> bool:
-    """Whether everything in a decoded trial has its type, which SQLite does not ensure."""
+def _is_whole(frozen: FrozenTrial, trial: Any) -> bool:
+    """Whether everything in a decoded trial has its type and range, which SQLite does not ensure."""
     return (
         isinstance(frozen.state, TrialState)
-        and isinstance(frozen.datetime_start, datetime | None)
-        and isinstance(frozen.datetime_complete, datetime | None)
-        and all(isinstance(row.param_value, float) for row in trial.params)
+        and all(_is_time(moment) for moment in (trial.datetime_start, trial.datetime_complete))
+        and all(_is_value_of(frozen.distributions[row.param_name], row.param_value) for row in trial.params)
         and all(isinstance(value, float) for value in frozen.values or ())
+        and {row.objective for row in trial.values} == set(range(len(trial.values)))
         and all(isinstance(value, float) for value in frozen.intermediate_values.values())
+        and all(map(_is_step, frozen.intermediate_values))
+        and all(isinstance(row.key, str) for row in (*trial.user_attributes, *trial.system_attributes))
+        and not any(is_deep(row.value_json) for row in (*trial.user_attributes, *trial.system_attributes))
     )
+
+
+def _is_time(moment: object) -> bool:
+    return moment is None or (isinstance(moment, datetime) and 1 < moment.year < 9999)  # of any time zone
+
+
+def _is_step(step: object) -> bool:
+    return isinstance(step, int) and 0 <= step <= _MAX_STEP
+
+
+def _is_value_of(distribution: BaseDistribution, stored: object) -> bool:
+    if not isinstance(stored, float):
+        return False
+    if isinstance(distribution, CategoricalDistribution):
+        return stored.is_integer() and 0 <= stored < len(distribution.choices)
+    return stored.is_integer() if isinstance(distribution, IntDistribution) else True
+
+
+def is_deep(text: str) -> bool:
+    """Whether JSON is nested deeper than anything that is stored; :class:`RecursionError` if it is far deeper."""
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:
+        return False
+    level, at = [json.loads(text)], 0
+    while level and at <= _MAX_DEPTH:
+        inner = [each for each in level if isinstance(each, dict | list)]
+        level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
+        at += 1
+    return at > _MAX_DEPTH
+
+
+def _attribute(row: Any) -> Any:
+    if is_deep(row.value_json):
+        raise ValueError("nested too deeply")
+    return json.loads(row.value_json)
 
 
 def _as_far_as_possible(trial: Any) -> FrozenTrial:
@@ -124,7 +165,7 @@ def _as_far_as_possible(trial: Any) -> FrozenTrial:
         "parameter",
         "param_name",
         known,
-        lambda row: distributions[row.param_name].to_external_repr(_of(float, row.param_value)),
+        lambda row: _param(distributions[row.param_name], row.param_value),
     )
     values = take("value", "objective", trial.values, lambda row: _of(float, _value_in(row.value, row.value_type)))
     if sorted(values) != list(range(len(trial.values))):
@@ -136,14 +177,18 @@ def _as_far_as_possible(trial: Any) -> FrozenTrial:
         trial.intermediate_values,
         lambda row: _of(float, _step_in(row.intermediate_value, row.intermediate_value_type)),
     )
-    user = take("attribute", "key", trial.user_attributes, lambda row: json.loads(row.value_json))
-    system = take("attribute", "key", trial.system_attributes, lambda row: json.loads(row.value_json))
-    columns = {"state": TrialState, "datetime_start": datetime | None, "datetime_complete": datetime | None}
+    user = take("attribute", "key", trial.user_attributes, _attribute)
+    system = take("attribute", "key", trial.system_attributes, _attribute)
     told = {}
-    for name, kind in columns.items():
+    for name in ("state", "datetime_start", "datetime_complete"):
         try:
-            told[name] = _of(kind, getattr(trial, name))
+            value = getattr(trial, name)
+            is_right = isinstance(value, TrialState) if name == "state" else _is_time(value)
         except _ERRORS:
+            is_right = False
+        if is_right:
+            told[name] = value
+        else:
             bad.setdefault("column", []).append(name)
     return FrozenTrial(
         number=trial.number,
@@ -169,10 +214,18 @@ def _decoded(
     for row in rows:
         name = getattr(row, column)
         try:
+            if not (_is_step(name) if column == "step" else isinstance(name, int if column == "objective" else str)):
+                raise TypeError(name)
             found[name] = decode(row)
         except _ERRORS:
             bad.setdefault(what, []).append(str(name))
     return found
+
+
+def _param(distribution: BaseDistribution, stored: float) -> Any:
+    if not _is_value_of(distribution, stored):
+        raise ValueError(stored)
+    return distribution.to_external_repr(stored)
 
 
 def _of(kind: Any, value: object) -> Any:

@@ -18,11 +18,12 @@ from aifs_tune.storage.repair import (
     missing_triggers,
     numbers_given_twice,
     renumber,
+    rows_without_owner,
     set_aside,
 )
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage, sqlite_file
-from aifs_tune.storage.tolerant import UNDECODABLE
+from aifs_tune.storage.tolerant import MAX_NUMBER, UNDECODABLE
 from aifs_tune.study.foreign import problem_of_queued
 from aifs_tune.study.index import each_study
 from aifs_tune.study.record import StudyRecord
@@ -135,9 +136,13 @@ def _findings(storage: Storage) -> Iterator[tuple[Finding, Callable[[], object] 
                 Finding("final results are not protected from other programs", remedy=remedy),
                 partial(add_triggers, storage.rdb),
             )
+    for problem in rows_without_owner(storage.rdb):
+        yield Finding(problem), None
     for name, trial_id, number, new in numbers_given_twice(storage.rdb):
-        what = "a trial has no number, so it is not read" if number is None else "its number was given twice"
-        finding = Finding(what, name, number, f"the {'later ' * (number is not None)}trial becomes trial {new}")
+        is_number = isinstance(number, int) and 0 <= number <= MAX_NUMBER
+        what = "its number was given twice" if is_number else f"a trial has the number {number!r}, so it is not read"
+        remedy = f"the {'later ' * is_number}trial becomes trial {new}"
+        finding = Finding(what, name, number if isinstance(number, int) and is_number else None, remedy)
         yield finding, partial(renumber, storage.rdb, trial_id, new)
     for study in each_study(storage):
         if isinstance(study, StudyRecord):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from aifs_tune.study.schema import MAX_REASON, RESERVED, TrialDocument, checked_
 from aifs_tune.study.serialization import FROM_OPTUNA, TO_OPTUNA, in_utc
 
 FORMAT, VERSION = "aifs-tune study", 1
+_MAX_GAP = 100_000
 
 
 def study_document(study: StudyRecord) -> dict[str, Any]:
@@ -38,8 +39,20 @@ def study_document(study: StudyRecord) -> dict[str, Any]:
         "name": study.name,
         "spec": study.spec.model_dump(mode="json"),
         "attributes": _finite({key: value for key, value in attributes.items() if key not in RESERVED}),
-        "trials": [_trial_document(trial, study._problem(trial)) for trial in frozen],
+        "trials": list(_trial_documents(frozen, study)),
     }
+
+
+def _trial_documents(frozen: Sequence[FrozenTrial], study: StudyRecord) -> Iterator[dict[str, Any]]:
+    """The document of each trial; where no trial has a number, one that says so, as numbers have no gaps."""
+    number = 0
+    for trial in frozen:
+        while number < trial.number <= number + _MAX_GAP:
+            yield _trial_document(_left_out(number, "no trial had this number"))
+            number += 1
+        problem = study._problem(trial)
+        yield _trial_document(trial if problem is None else _left_out(trial.number, problem, trial))
+        number = trial.number + 1
 
 
 def copied_study(
@@ -99,22 +112,24 @@ def spec_in(document: Mapping[str, Any]) -> SweepSpec:
         ) from error
 
 
-def _trial_document(frozen: FrozenTrial, problem: str | None) -> dict[str, Any]:
-    if problem is not None:
-        left_out = FrozenTrial(
-            number=frozen.number,
-            state=TrialState.FAIL,
-            value=None,
-            datetime_start=frozen.datetime_start or frozen.datetime_complete or datetime.now(),
-            datetime_complete=frozen.datetime_complete or datetime.now(),
-            params={},
-            distributions={},
-            user_attrs={"reason": f"left out when the study was copied: {problem}"[:MAX_REASON]},
-            system_attrs={},
-            intermediate_values={},
-            trial_id=-1,
-        )
-        return _trial_document(left_out, None)
+def _left_out(number: int, problem: str, of: FrozenTrial | None = None) -> FrozenTrial:
+    started, finished = (of.datetime_start, of.datetime_complete) if of is not None else (None, None)
+    return FrozenTrial(
+        number=number,
+        state=TrialState.FAIL,
+        value=None,
+        datetime_start=started or finished or datetime.now(),
+        datetime_complete=finished or datetime.now(),
+        params={},
+        distributions={},
+        user_attrs={"reason": f"left out when the study was copied: {problem}"[:MAX_REASON]},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=-1,
+    )
+
+
+def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
     started, finished = in_utc(frozen.datetime_start), in_utc(frozen.datetime_complete)
     return {
         "number": frozen.number,
@@ -123,16 +138,19 @@ def _trial_document(frozen: FrozenTrial, problem: str | None) -> dict[str, Any]:
         "values": None if frozen.values is None else list(frozen.values),
         "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
         "started_at": None if started is None else started.isoformat(),
-        "finished_at": None if finished is None else finished.isoformat(),
+        "finished_at": finished.isoformat() if finished is not None and frozen.state.is_finished() else None,
         "user": _finite(frozen.user_attrs),
         "system": _finite(frozen.system_attrs),
     }
 
 
 def _finite(value: Any) -> Any:
-    """A JSON value with null in place of numbers that JSON has not, which attributes of other tools may have."""
+    """A JSON value that every program can read: attributes of other tools may have numbers and characters that are
+    none, which become null and escaped."""
     if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
+        return {_finite(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, StorageError
 from aifs_tune.samplers.masked import MaskedStudy
 from aifs_tune.space.distributions import distributions_of
-from aifs_tune.storage.session import translated_database_errors
+from aifs_tune.storage.session import translated_study_errors
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.failures import commonest_failure
 from aifs_tune.study.foreign import QUEUED, UNREADABLE, problem_of, problem_of_queued
@@ -453,7 +453,7 @@ class Study:
             If there is no such trial.
         """
         number = trial.number if isinstance(trial, Trial) else trial
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return self._read_now(self.storage.optuna.get_trial(self._trial_id(number)))
 
     def all_trials(self) -> list[Trial]:
@@ -559,7 +559,7 @@ class Study:
         Recommendation
             The recommended trial, the expected gain of another trial, the noise, and whether to stop.
         """
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return recommend(self.spec, self._counted(), self.all_trials(), self.noise_floor)
 
     def importance(self) -> dict[str, dict[str, float]]:
@@ -573,7 +573,7 @@ class Study:
         """
         from aifs_tune.study.importance import importance_in
 
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return importance_in(self._counted(), self.spec)
 
     def posterior_means(self) -> dict[int, float]:
@@ -585,7 +585,7 @@ class Study:
             Posterior mean by the number of each complete or pruned trial: larger is better, without a unit. Empty
             while too few results are known, or with several objectives.
         """
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return {} if self.spec.trade_off else self._new_proposer().posterior_means(self._counted())
 
     def transfer_weights(self) -> dict[str, float]:
@@ -597,7 +597,7 @@ class Study:
             Weight by name of the earlier study, about 0 to 1; 0 where the results of this study contradict it. Empty
             without a warm start and while too few results are known.
         """
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return self._new_proposer().transfer_weights(self._counted())
 
     @property
@@ -683,6 +683,10 @@ class Study:
         current, epoch = self._running(trial), measured.epoch
         if epoch < 1:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
+        given: object = measured.metrics
+        if not isinstance(given, Mapping):
+            allowed = f"metrics by name, such as {{'{self.spec.objective.metric}': 0.5}}"
+            raise RequestError(f"trial {current.number}: {given!r} has no metrics; allowed: {allowed}")
         value = objectives_in(measured.metrics, self.spec.objectives, current.number)[0]
         trial_id = self._trial_id(current.number)
         record = epoch_record(measured.metrics, measured.seconds, measured.checkpoint)
@@ -765,7 +769,7 @@ class Study:
 
     def _frozen(self) -> list[FrozenTrial]:
         self.storage.check_file()
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return self._optuna.get_trials(deepcopy=False)
 
     def _read(self, frozen: FrozenTrial) -> Trial:
@@ -811,14 +815,14 @@ class Study:
         try:
             return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
         except KeyError:
-            with translated_database_errors(self.storage.shown):
+            with translated_study_errors(self.storage.shown):
                 self.storage.rdb.get_study_name_from_id(self._optuna._study_id)  # raises if the study was deleted
             raise NotFoundError(f"study {self.name!r} has no trial {number!r}") from None
 
     @property
     def _attributes(self) -> dict[str, Any]:
         """The attributes of the study, as they are stored now."""
-        with translated_database_errors(self.storage.shown):
+        with translated_study_errors(self.storage.shown):
             return self._optuna.user_attrs
 
 

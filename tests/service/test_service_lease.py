@@ -207,7 +207,7 @@ def test_commands_print_the_same_for_a_sweep_of_another_machine(run, monkeypatch
     here = open_record("swept", space=SPACE, storage=storage, metric="loss", mode="min", sampler="random")
     here.storage.wait_s = 30.0
     first, second = here.ask(sweep="one"), here.ask(sweep="one")
-    here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
+    here.report(first, 1, {"loss": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a" * 32})
     here.report(second, 1, {"loss": 2.0})
     here.change(first, epoch=2, params={"x": 0.5}, source=second)
     here.report(first, 2, {"loss": 0.5}, seconds=0.5)

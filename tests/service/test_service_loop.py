@@ -93,7 +93,7 @@ def _is_the_same_loop(client: Client, tmp_path) -> None:
 def test_nothing_of_a_trial_is_lost_on_the_way(storage, client):
     here = open_record("whole", space=SPACE, storage=storage, metric="yield", sampler="random")
     first, second = here.ask(), here.ask()
-    here.report(first, 1, {"yield": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a"})
+    here.report(first, 1, {"yield": 1.0}, seconds=0.5, worker="here:1", checkpoint={"state.json": "0a" * 32})
     here.report(second, 1, {"yield": 2.0})
     here.change(first, epoch=2, params={"x": 0.5}, source=second)
     here.report(first, 2, {"yield": 3.0}, seconds=0.5)

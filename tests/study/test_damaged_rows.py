@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 
@@ -67,11 +68,35 @@ ATTRIBUTES = {
     "an epoch without metrics": (attribute("system", "aifs_tune:epoch:00001", "{}"), "epoch:00001: metrics"),
     "a change to nowhere": (attribute("system", "aifs_tune:change:00002", "[]"), "change:00002"),
     "superseded by text": (attribute("system", "aifs_tune:superseded_by", '"7"'), "superseded_by: '7'"),
+    "deep JSON": (attribute("user", "metrics", "[" * 50_000), "cannot be decoded: attribute metrics"),
+    "deep JSON of another tool": (
+        attribute("user", "note", "[" * 200 + "]" * 200),
+        "cannot be decoded: attribute note",
+    ),
     "no JSON": (attribute("user", "seed", "{junk"), "cannot be decoded: attribute seed"),
     "no JSON inside": (attribute("system", "aifs_tune:epoch:00001", "{junk"), "attribute aifs_tune:epoch:00001"),
 }
 ROWS = {
     "a time of text": (f"UPDATE trials SET datetime_start = 'soon' WHERE {TRIAL}", "column datetime_start"),
+    "the first year": (f"UPDATE trials SET datetime_complete = '0001-01-01 00:00:00' WHERE {TRIAL}", "_complete"),
+    "the last year": (f"UPDATE trials SET datetime_complete = '9999-12-31 23:59:59' WHERE {TRIAL}", "_complete"),
+    "a choice that is none below": (
+        f"UPDATE trial_params SET param_value = -1 WHERE {TRIAL} AND param_name = 'kind'",
+        "parameter kind",
+    ),
+    "half a choice": (
+        f"UPDATE trial_params SET param_value = 0.5 WHERE {TRIAL} AND param_name = 'kind'",
+        "parameter kind",
+    ),
+    "deep distribution": (f"UPDATE trial_params SET distribution_json = '{'[' * 50_000}' WHERE {TRIAL}", "kind, x"),
+    "a negative objective": (f"UPDATE trial_values SET objective = -1 WHERE {TRIAL}", "value -1"),
+    "the epoch abc": (f"UPDATE trial_intermediate_values SET step = 'abc' WHERE {TRIAL}", "value of epoch abc"),
+    "the epoch -1": (f"UPDATE trial_intermediate_values SET step = -1 WHERE {TRIAL}", "value of epoch -1"),
+    "a huge epoch": (f"UPDATE trial_intermediate_values SET step = 9223372036854775807 WHERE {TRIAL}", "of epoch 922"),
+    "an attribute without a name": (
+        f"UPDATE trial_user_attributes SET key = x'ff' WHERE {TRIAL} AND key = 'seed'",
+        "xff",
+    ),
     "an unknown state": (f"UPDATE trials SET state = 'ASLEEP' WHERE {TRIAL}", "column state"),
     "no value of a parameter": (f"UPDATE trial_params SET param_value = NULL WHERE {TRIAL}", "parameter kind, x"),
     "a parameter of text": (
@@ -156,14 +181,54 @@ def test_a_trial_with_a_damaged_attribute_counts_again_after_a_repair(url, damag
     assert stored[f"unreadable:{kept[0]}"] in (kept[1], json.dumps(kept[1]))
 
 
-def test_a_trial_without_a_number_is_named_and_given_one(url):
-    measured(url)
-    execute(url, (f"UPDATE trials SET number = NULL WHERE {TRIAL}",))
+@pytest.mark.parametrize("number", ["NULL", "'abc'", "9223372036854775807", "-1", "5.5", "4"])
+def test_a_trial_without_a_number_of_its_own_is_named_and_given_one(url, tmp_path, number):
+    before = sorted(trial.value for trial in measured(url).all_trials())
+    execute(url, (f"UPDATE trials SET number = {number} WHERE {TRIAL}",))
     study = load_study("lab", storage=url)
-    assert study.best.value == 11 / 24
+    assert study.ask().number == 12
     found, _ = check_storage(url, repair=True)
-    assert "a trial has no number, so it is not read" in [f.problem for f in found]
-    assert load_study("lab", storage=url).best.value == 0.5
+    told = "its number was given twice" if number == "4" else "a trial has the number .*, so it is not read"
+    assert [f for f in found if re.fullmatch(told, f.problem)]
+    study = load_study("lab", storage=url)
+    assert sorted(trial.value for trial in study.all_trials() if trial.is_finished) == before
+    told = json.loads(json.dumps(study_document(record_of(study)), allow_nan=False))
+    copied = copied_study(Storage(f"sqlite:///{tmp_path}/other.db", create=True), "lab", told)
+    assert sorted(t.value for t in copied.all_trials() if t.state == "complete") == before
+    assert copied.all_trials()[5].reason == "left out when the study was copied: no trial had this number"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (f"UPDATE trials SET study_id = NULL WHERE {TRIAL}", "1 row of the table trials belongs to nothing"),
+        (
+            f"UPDATE trial_user_attributes SET trial_id = NULL WHERE {TRIAL}",
+            "rows of the table trial_user_attributes belong to nothing",
+        ),
+        (f"UPDATE trial_system_attributes SET key = NULL WHERE {TRIAL}", "of the table trial_system_attributes belong"),
+    ],
+)
+def test_rows_that_belong_to_nothing_are_named(url, damage, says):
+    measured(url)
+    execute(url, (damage,))
+    assert [f.problem for f in check_storage(url)[0] if says in f.problem]
+
+
+def test_a_study_whose_name_is_no_text_hides_no_other(url, run):
+    measured(url)
+    open_study("other", space=SPACE, storage=url)
+    execute(url, ("UPDATE studies SET study_name = x'fffe' WHERE study_name = 'lab'",))
+    assert [each["study"] for each in run("studies", "--json", "--storage", url).json] == ["other"]
+    assert [f.problem for f in check_storage(url)[0] if "the name of study 1 is b'" in f.problem]
+
+
+def test_text_that_is_no_unicode_is_escaped_in_a_document(url, tmp_path):
+    measured(url)
+    execute(url, attribute("user", "note", json.dumps({"\ud800": "\ud800"})))
+    study = record_of(load_study("lab", storage=url))
+    (tmp_path / "study.json").write_text(json.dumps(study_document(study), ensure_ascii=False), encoding="utf-8")
+    assert "\\\\ud800" in (tmp_path / "study.json").read_text(encoding="utf-8")
 
 
 def study_attribute(key, text):
@@ -176,6 +241,7 @@ def study_attribute(key, text):
 
 
 STUDY_ATTRIBUTES = {
+    "deep": "[" * 50_000,
     "aifs_tune:requested": '"many"',
     "aifs_tune:data": "7",
     "aifs_tune:fact:noise": '{"sd": "large", "freedom": 3, "study": "x"}',
@@ -251,6 +317,8 @@ def test_what_no_reader_would_take_is_refused_when_it_is_told(url):
     for more in ({"seconds": -1.0}, {"seconds": float("nan")}, {"worker": "x" * 2000}):
         with pytest.raises(RequestError, match=f"trial 0: .*{next(iter(more))}"):
             study.report(trial, 1, {"score": 0.5}, **more)
+    with pytest.raises(RequestError, match=r"trial 0: 0.5 has no metrics; allowed: metrics by name"):
+        study.report(trial, 1, 0.5)
     with pytest.raises(RequestError, match="trial 0: seconds: -1"):
         study.tell(trial, {"score": 0.5}, seconds=-1)
     with pytest.raises(RequestError, match="names no epoch"):
