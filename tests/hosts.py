@@ -145,6 +145,7 @@ class Hosts:
         """Hosts reach a socket file of this machine as ``OUTSIDE:port``."""
         listening = socket.create_server((OUTSIDE, port))
         self._closing.callback(listening.close)
+        self._closing.callback(listening.shutdown, socket.SHUT_RDWR)  # accept() would keep the port otherwise
         threading.Thread(target=_accept, args=(listening, socket_file), daemon=True).start()
 
     def close(self) -> None:

@@ -259,7 +259,7 @@ def test_a_worker_that_is_told_to_end_is_no_failure_of_its_trial(lab):
 def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process, n_kills):
     before: dict[int, tuple] = {}
     for kill in range(n_kills):
-        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(8 * n_kills))
+        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(16 * n_kills))
         driver = command(lab, *words)
         wait_for(lab, len(before) + 2, driver)
         for child in psutil.Process(driver.pid).children(recursive=True):
@@ -276,12 +276,12 @@ def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process
     assert last.returncode == 0, talk
     after = finished(lab)
     assert before.items() <= after.items()
-    assert sorted(after) == list(range(8 * n_kills))
+    assert sorted(after) == list(range(16 * n_kills))
     assert sum(n - 1 for n in ended(lab).values()) <= 2 * n_kills, "only what was in flight is repeated"
 
 
 @pytest.mark.parametrize(
-    ("n_trials", "n_kills"), [pytest.param(200, 50, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+    ("n_trials", "n_kills"), [pytest.param(400, 50, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 )
 def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(lab, n_trials, n_kills):
     """Prints how long each resumed sweep took to its first new result."""

@@ -81,7 +81,7 @@ def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url
         until = time.monotonic() + 280
         while time.monotonic() < until and not killed:
             if _epochs(url) >= 2:
-                killed.extend(_processes_of("ray::Hall"))
+                killed.extend(_processes_of("ray::FusedTrainerActor"))
                 for process in killed:
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.05)

@@ -129,7 +129,7 @@ space: {x: {type: float, low: 0, high: 1}}
 
 @pytest.mark.soak
 def test_finalists_are_trained_again_and_the_best_mean_leads(lab, url):
-    (lab / "searchlab.py").write_text(
+    (lab / "noisylab.py").write_text(
         LAB
         + '''
 def noisy(x, seed, epochs):
@@ -141,7 +141,7 @@ def noisy(x, seed, epochs):
     (lab / "noisy.yaml").write_text(
         """
 name: noisy
-trainer: searchlab:noisy
+trainer: noisylab:noisy
 objective: {metric: score, mode: max}
 search: {trials: 3, epochs: 1, workers: 2, sampler: random, finalists: 2, finalist_seeds: 4}
 space: {x: {type: choice, choices: [0, 1, 2], default: 1}}

@@ -49,7 +49,7 @@ print(json.dumps(told))
 @pytest.mark.soak
 def test_a_trial_on_two_devices_measures_what_it_does_on_one(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)],
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1]), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
