@@ -16,8 +16,8 @@ from aifs_tune.config.sweep import Objective, SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.encoding import Axis
 from aifs_tune.samplers.search_space import SearchSpace
-from aifs_tune.study.importance import MIN_COMPLETE as MIN_TRIALS_PED_ANOVA
-from aifs_tune.study.importance import PedAnova
+from aifs_tune.study.ped_anova import MIN_COMPLETE as MIN_TRIALS_PED_ANOVA
+from aifs_tune.study.ped_anova import PedAnova
 from aifs_tune.study.results import values_of
 from aifs_tune.study.trial import Trial
 

@@ -406,18 +406,6 @@ class RemoteStudy:
 
         return Recommendation(**self._transport.read(f"{self._path}/recommendation"))
 
-    def importance(self) -> dict[str, dict[str, float]]:
-        """Compute the importance of each parameter for each objective (PED-ANOVA).
-
-        Returns
-        -------
-        dict
-            By metric and parameter a share, the largest first; the shares of a metric sum to 1. A metric has no
-            shares while fewer than 4 trials are complete.
-        """
-        objectives = self._transport.read(f"{self._path}/importance")["objectives"]
-        return {objective["metric"]: objective["importance"] for objective in objectives}
-
     def counts(self) -> dict[State, int]:
         """Count the trials in each state.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from aifs_tune.errors import ServiceError
 from aifs_tune.study.failures import failure_groups
-from aifs_tune.study.importance import METHOD
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
@@ -108,16 +108,15 @@ def curves_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any]
     }
 
 
-def importance_response(
-    name: str, study: StudyRecord, n_complete: int, found: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+def importance_response(name: str, study: StudyRecord, n_complete: int, found: Importance) -> dict[str, Any]:
     """Build an :class:`~aifs_tune.service.schemas.charts.ImportanceResponse`."""
     return {
         "study": name,
-        "method": METHOD,
+        "method": "fANOVA",
         "n_complete": n_complete,
+        "remark": found.remark,
         "objectives": [
-            {**objective.model_dump(), "importance": dict(found[objective.metric])}
+            {**objective.model_dump(), "importance": found.rows.get(objective.metric, [])}
             for objective in study.spec.objectives
         ],
     }
@@ -218,7 +217,25 @@ def _seconds(moment: datetime | None) -> float:
 MAX_STUDIES = 100
 WAIT_TIMEOUT_S = 2.0
 """Seconds to wait while the importance of another study is computed."""
-Importance: TypeAlias = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Rows of the importance by metric, and a remark on how it was computed, or why it was not."""
+
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    remark: str | None
+
+    @staticmethod
+    def of(study: StudyRecord) -> Importance:
+        """Compute it as :meth:`aifs_tune.analysis.study_tables.Analysis.importance` does for everybody."""
+        from aifs_tune.analysis.study_tables import analyse
+
+        table = analyse(study).importance()
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in table[["objective", "parameter", "importance", "low", "high"]].to_dict("records"):
+            rows[str(row.pop("objective"))].append({str(key): value for key, value in row.items()})
+        return Importance(rows, table.attrs.get("remark"))
 
 
 class Importances:
@@ -247,7 +264,7 @@ class Importances:
             raise ServiceError("the importance of another study is being computed; try again")
         try:
             self._known.pop(study.id, None)
-            self._known[study.id] = study.counts()["complete"], study.importance()
+            self._known[study.id] = study.counts()["complete"], Importance.of(study)
             while len(self._known) > MAX_STUDIES:
                 del self._known[next(iter(self._known))]
             return self._known[study.id]

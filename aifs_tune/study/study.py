@@ -562,20 +562,6 @@ class Study:
         with translated_study_errors(self.storage.shown):
             return recommend(self.spec, self._counted(), self.all_trials(), self.noise_floor)
 
-    def importance(self) -> dict[str, dict[str, float]]:
-        """Compute the importance of each parameter for each objective (PED-ANOVA).
-
-        Returns
-        -------
-        dict
-            By metric and parameter a share, the largest first; the shares of a metric sum to 1. A metric has no
-            shares while fewer than 4 trials are complete.
-        """
-        from aifs_tune.study.importance import importance_in
-
-        with translated_study_errors(self.storage.shown):
-            return importance_in(self._counted(), self.spec)
-
     def posterior_means(self) -> dict[int, float]:
         """Return what the model of the ``aifs`` sampler expects each trial to be worth at the last epoch.
 

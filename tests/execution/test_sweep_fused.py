@@ -72,7 +72,7 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
 
 @pytest.mark.soak
 def test_a_population_that_dies_is_started_anew_and_its_trials_go_on(survey, url):
-    overrides = [*FIXED, "resources.fused_trials=2", "search.scheduler=none"]
+    overrides = [*FIXED, "resources.fused_trials=2", "search.scheduler=none", "search.grace_epochs=null"]
     overrides += ["trainer.checkpoint_s=0", "trainer.patience=99"]
     sweep = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides)
     killed: list[int] = []

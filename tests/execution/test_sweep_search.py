@@ -150,7 +150,7 @@ space: {x: {type: choice, choices: [0, 1, 2], default: 1}}
     heard = Heard()
     first = load_sweep("noisy.yaml").run(storage=url, study="unknown", callback=heard).study
     assert len(first.all_trials()) == 3
-    assert any("the noise is not known; measure it: aifs-tune noise noisy" in line for line in heard.lines)
+    assert any("noise unknown; measure it with: aifs-tune noise noisy" in line for line in heard.lines)
     noise = measure_noise("noisy.yaml", storage=url, cv=CrossValidation(folds=1, repeats=6))
     assert 0.4 < noise.sd < 2.0
     study = load_sweep("noisy.yaml").run(storage=url, study="known", callback=heard).study

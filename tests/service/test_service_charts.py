@@ -13,11 +13,12 @@ import optuna
 import pytest
 from services import SPACE, Service, storage_in
 
+from aifs_tune.analysis.study_tables import analyse
 from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, ServiceError
 from aifs_tune.publishing.summary import studies_summary
 from aifs_tune.service import sessions
-from aifs_tune.service.charts import Importances
+from aifs_tune.service.charts import Importance, Importances
 from aifs_tune.service.project_view import ProjectView
 from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.tokens import Caller, TokenStore
@@ -183,7 +184,8 @@ def test_charts_show_what_was_measured(service, tokens):
         assert [entry["value"] for entry in answers["history"]["best"]] == [i / 8 for i in range(6)]
         assert [entry["order"] for entry in answers["history"]["trials"]] == [1, 2, 3, 4, 5, 6]
         assert answers["curves"]["curves"][3]["points"] == [[1, 3 / 8]]
-        assert answers["importance"]["objectives"][0]["importance"] == {"x": 1.0}
+        assert answers["importance"]["objectives"][0]["importance"] == []
+        assert answers["importance"]["remark"] == "6 of at least 8 required trials are complete"
         assert [worker["worker"] for worker in answers["workers"]["workers"]] == ["furnace 0", "furnace 1"]
         assert answers["workers"]["n_started"] == 8
         few = http.get("/v1/studies/own-biology/history?limit=2").json()
@@ -193,12 +195,6 @@ def test_charts_show_what_was_measured(service, tokens):
         assert len(http.get("/v1/studies/own-biology/workers?limit=3").json()["workers"][0]["spans"]) < 3
         for chart in ("history", "curves", "workers"):
             assert http.get(f"/v1/studies/own-biology/{chart}?limit=0").status_code == 422
-
-
-def test_importance_is_the_same_through_the_client(service, tokens, storage):
-    with Client(service.url, tokens["biology"]) as client:
-        assert client.study("own-biology").importance() == {"value": {"x": 1.0}}
-    assert get_study(Storage(storage), "biology/own-biology").importance() == {"value": {"x": 1.0}}
 
 
 def test_the_dashboard_shows_only_the_studies_of_the_project_and_is_read_only(service, tokens, storage):
@@ -243,19 +239,19 @@ def test_the_dashboard_shows_only_the_studies_of_the_project_and_is_read_only(se
 def test_importances_are_computed_once_and_one_at_a_time(url):
     storage = Storage(url, create=True)
     study, other = (start_study(storage, _spec(), name) for name in ("lab", "other"))
-    for i in range(5):
-        study.attach({"x": i / 5}, i / 5)
+    for i in range(8):
+        study.attach({"x": i / 8}, i / 8)
     importances = Importances(timeout_s=0.01)
     first = importances.of(study)
-    assert first == (5, {"value": {"x": 1.0}})
+    assert (first[0], [row["parameter"] for row in first[1].rows["value"]]) == (8, ["x"])
     assert importances.of(study) is first
     study.attach({"x": 0.5}, 0.5)
     with importances._computing:
         assert importances.of(study) is first
         with pytest.raises(ServiceError, match="try again"):
             importances.of(other)
-    assert importances.of(study)[0] == 6
-    assert importances.of(other) == (0, {"value": {}})
+    assert importances.of(study)[0] == 9
+    assert importances.of(other) == (0, Importance({}, "0 of at least 8 required trials are complete"))
 
 
 def test_reading_pages_does_not_delay_measurements(service, tokens):
@@ -321,3 +317,18 @@ def test_a_study_that_cannot_be_read_is_named_and_hides_no_other(tmp_path):
         assert (lab["study"], junk["study"]) == ("lab", "junk")
         assert junk["problem"] == "the sweep file that the study keeps cannot be read"
         assert running.http().get("/v1/studies/lab").status_code == 200
+
+
+def test_the_importance_of_the_page_is_that_of_python_and_of_the_command(service, tokens, storage, run):
+    study = get_study(Storage(storage), "own-default")
+    for i in range(6):
+        study.attach({"x": i / 6}, i / 6)
+    expected = analyse(study).importance()
+    assert len(expected) == 1
+    with signed_in(service, tokens["default"]) as http:
+        (told,) = http.get("/v1/studies/own-default/importance").json()["objectives"]
+    assert told["importance"] == expected[["parameter", "importance", "low", "high"]].to_dict("records")
+    printed = run("importance", "own-default", "--json", "--storage", storage).json["importance"]
+    assert [row["importance"] for row in printed] == [row["importance"] for row in told["importance"]]
+    with Client(service.url, tokens["default"]) as client:
+        assert analyse(client.study("own-default")).importance().equals(expected)

@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from aifs_tune import check_storage, import_optuna, load_study, open_study
+from aifs_tune import analyse, check_storage, import_optuna, load_study, open_study
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.publishing.summary import best_summary, studies_summary
 from aifs_tune.study.record import record_of
@@ -76,7 +76,7 @@ def every_answer_is_json(study):
         best_summary(record, top=None),
         [trial.to_json() for trial in study.all_trials()],
         [progress._asdict() for progress in record.trial_progress()],
-        study.importance(),
+        json.loads(analyse(study).importance().to_json()),
         study.recommendation().to_json(),
         study.posterior_means(),
     ):

@@ -110,18 +110,31 @@ class CurvesResponse(BaseModel):
     curves: list[TrialCurve]
 
 
-class ObjectiveImportance(ObjectiveResponse):
-    """Importance of each parameter for an objective: shares that sum to one, or empty if there are too few trials."""
+class ParameterImportance(BaseModel):
+    """Share of the variance of an objective that a parameter explains alone, with its 95 % interval."""
 
-    importance: dict[str, float]
+    parameter: str
+    importance: float
+    low: float
+    high: float
+
+
+class ObjectiveImportance(ObjectiveResponse):
+    """Importance of each parameter for an objective, the largest first; empty where ``remark`` says why."""
+
+    importance: list[ParameterImportance]
 
 
 class ImportanceResponse(BaseModel):
-    """Parameter importance for each objective, computed with ``method`` from ``n_complete`` trials."""
+    """Parameter importance for each objective, computed with ``method`` from ``n_complete`` trials.
+
+    ``remark`` says why there is none, or how reliable it is; None if there is nothing to say.
+    """
 
     study: str
     method: str
     n_complete: int
+    remark: str | None
     objectives: list[ObjectiveImportance]
 
 

@@ -3,31 +3,28 @@
 import { element, table } from "./elements.js";
 import { percent, plural } from "./formats.js";
 
-function bar(share) {
+function bar({ importance: share, low, high }) {
   const inner = element("span", { class: "share" });
   inner.style.width = `${100 * share}%`;
   return element(
     "div",
     { class: "share-cell" },
     element("span", { class: "share-bar", "aria-hidden": "true" }, inner),
-    element("span", { class: "share-text" }, percent(share)),
+    element("span", { class: "share-text" }, `${percent(share)} (${percent(low)} to ${percent(high)})`),
   );
 }
 
-export function importanceTables({ method, n_complete: nComplete, objectives }) {
-  return objectives.map((objective) => {
-    const shares = Object.entries(objective.importance);
-    if (shares.length === 0)
-      return element(
-        "p",
-        { class: "note" },
-        `There are too few complete trials (${nComplete}) to compute the importance for ${objective.metric}.`,
+export function importanceTables({ method, n_complete: nComplete, remark, objectives }) {
+  const notes = remark === null ? [] : [element("p", { class: "note" }, remark)];
+  const tables = objectives
+    .filter((objective) => objective.importance.length > 0)
+    .map((objective) => {
+      const caption = `Importance of each parameter for ${objective.metric} (${method}, ${plural(nComplete, "complete trial")})`;
+      return table(
+        caption,
+        [{ title: "Parameter" }, { title: "Importance (95 % interval)" }],
+        objective.importance.map((row) => [row.parameter, bar(row)]),
       );
-    const caption = `Importance of each parameter for ${objective.metric} (${method}, ${plural(nComplete, "complete trial")})`;
-    return table(
-      caption,
-      [{ title: "Parameter" }, { title: "Importance" }],
-      shares.map(([name, share]) => [name, bar(share)]),
-    );
-  });
+    });
+  return [...tables, ...notes];
 }
