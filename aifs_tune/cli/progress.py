@@ -34,9 +34,9 @@ class ProgressTracker:
         """Count a trial that has ended."""
         self.n_ended += 1
         if trial.state == "complete" and trial.value is not None and trial.feasible is not False:
-            sign = 1 if self.plan.objective.mode == "max" else -1
-            if self.best is None or self.best.value is None or sign * trial.value > sign * self.best.value:
-                self.best = trial
+            sign = -1 if self.plan.objective.mode == "max" else 1
+            others = [] if self.best is None or self.best.value is None else [self.best]
+            self.best = min([*others, trial], key=lambda each: (sign * (each.value or 0.0), each.number))
 
     def measured(self) -> None:
         """Note that a trial has measured an epoch."""

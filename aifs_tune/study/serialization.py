@@ -169,13 +169,16 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
     elif len(objectives) > 1 and best is not None:
         values = values_in(best.metrics, objectives)
     attributes = frozen.user_attrs
+    value = frozen.values[0] if frozen.values else (best.metrics[objective.metric] if best else None)
+    if best is not None and best.metrics[objective.metric] != value:
+        best = None  # another value was told than any that was reported
     times = [m.seconds for m in curve if m.seconds is not None]
     return Trial(
         number=frozen.number,
         state=FROM_OPTUNA[frozen.state],
         params=dict(frozen.params),
         seed=attributes.get("seed", 0),
-        value=frozen.values[0] if frozen.values else (best.metrics[objective.metric] if best else None),
+        value=value,
         epoch=best.epoch if best else None,
         epochs=len(curve),
         metrics=best.metrics if best else attributes.get("metrics", {}),

@@ -248,3 +248,20 @@ def test_a_study_that_has_nothing_in_common_is_no_beginning(url, study):
     with pytest.raises(RequestError, match="'lab': no parameter is searched in both; here y, there x, kind, power"):
         warm_start(record_of(other), record_of(study))
     assert other.all_trials() == []
+
+
+def test_a_value_that_was_told_stands_beside_its_own_metrics(url, space):
+    study = open_study("lab", space=space, storage=url, metric="score")
+    for told in (0.71, {"score": 0.71, "loss": 3.0}, 0.4, None):
+        trial = study.ask()
+        study.report(trial, 1, {"score": 0.2, "loss": 2.0})
+        study.report(trial, 2, {"score": 0.4, "loss": 1.0})
+        study.tell(trial, told)
+    seen = [(trial.value, dict(trial.metrics), trial.epoch, trial.epochs) for trial in study.all_trials()]
+    of_an_epoch = (0.4, {"score": 0.4, "loss": 1.0}, 2, 2)
+    assert seen == [
+        (0.71, {"score": 0.71}, None, 2),
+        (0.71, {"score": 0.71, "loss": 3.0}, None, 2),
+        of_an_epoch,
+        of_an_epoch,
+    ]
