@@ -86,6 +86,7 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
         If no trial is complete.
     """
     from aifs_tune.cli.tables import render_best, render_profile
+    from aifs_tune.publishing.remarks import remarks_on
     from aifs_tune.publishing.summary import best_summary
     from aifs_tune.study.record import record_of
 
@@ -112,7 +113,10 @@ def print_result(result: Any, as_json: bool, *, with_profile: bool = False) -> N
     out().print(render_best(answer))
     if with_profile:
         out().print(render_profile(result.profile.to_json()))
-    echo_stderr(f"\nNext: {program_name()} trials {study.name}{storage_option(study.storage)}")
+    remarks = remarks_on(study)
+    for text in remarks.texts:
+        echo_stderr(f"\n{text}.")
+    echo_stderr(f"\nNext: {next_command(*remarks.next)}{storage_option(study.storage)}")
 
 
 def program_name() -> str:

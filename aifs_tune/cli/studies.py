@@ -67,9 +67,11 @@ def best(
 ) -> None:
     """Print the best configuration of a study."""
     from aifs_tune.cli.tables import render_best
+    from aifs_tune.publishing.remarks import remarks_on
     from aifs_tune.publishing.summary import best_summary
 
-    answer = best_summary(find_target_study(study, storage), top=top)
+    found = find_target_study(study, storage)
+    answer = best_summary(found, top=top)
     if as_json:
         print_json(answer)
     elif as_yaml:
@@ -78,6 +80,8 @@ def best(
         typer.echo(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True), nl=False)
     else:
         out().print(render_best(answer))
+        for text in remarks_on(found).texts:
+            echo_stderr(f"{text}.")
 
 
 def trials(

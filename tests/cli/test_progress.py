@@ -73,6 +73,6 @@ def test_of_equal_trials_the_earlier_one_is_the_best_as_in_the_summary():
     sink = io.StringIO()
     lines = PlainLines(Console(file=sink, width=100))
     lines.on_sweep_start(PLAN)
-    for number in (1, 0, 2):
-        lines.on_trial_complete(trial(number, "complete", 0.5))
+    for n in (1, 0, 2):
+        lines.on_trial_complete(trial(n, "complete", 0.5))
     assert "best score 0.5 (trial 0)" in sink.getvalue().splitlines()[-1]

@@ -211,7 +211,7 @@ def test_commands_print_the_same_for_a_sweep_of_another_machine(run, monkeypatch
     here.report(second, 1, {"loss": 2.0})
     here.change(first, epoch=2, params={"x": 0.5}, source=second)
     here.report(first, 2, {"loss": 0.5}, seconds=0.5)
-    here.tell(first, weights={"best.weights.h5": "0b"})
+    here.tell(first, weights={"best.weights.h5": "0b" * 32})
     here.tell(second, state="pruned", reason="stopped early")
     here.request_trials(8)
     lines = [

@@ -97,7 +97,7 @@ def test_nothing_of_a_trial_is_lost_on_the_way(storage, client):
     here.report(second, 1, {"yield": 2.0})
     here.change(first, epoch=2, params={"x": 0.5}, source=second)
     here.report(first, 2, {"yield": 3.0}, seconds=0.5)
-    here.tell(first, seconds=1.0, weights={"best.weights.h5": "0b"})
+    here.tell(first, seconds=1.0, weights={"best.weights.h5": "0b" * 32})
     there = client.study("whole")
     assert there.all_trials() == here.all_trials()
     assert [there.curve(n) for n in range(2)] == [here.curve(n) for n in range(2)]

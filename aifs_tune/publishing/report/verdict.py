@@ -6,6 +6,7 @@ import json
 
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.analysis.paired import Comparison
+from aifs_tune.publishing.remarks import remarks_on
 from aifs_tune.publishing.report.blocks import Code, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.context import ReportContext, n_finished
 from aifs_tune.publishing.report.formatting import DASH, count, cut, listed, sentence, shown, times
@@ -19,6 +20,7 @@ def verdict_section(context: ReportContext) -> ReportSection:
         Paragraph(_unconfirmed(context) if found is None else confirmed_text(found), "verdict")
     ]
     blocks.append(Paragraph(_best_text(context)))
+    blocks += [Paragraph(f"{text}.", "note") for text in remarks_on(context.study).texts]
     if found is None:
         blocks += _how_to_confirm(context)
     else:
