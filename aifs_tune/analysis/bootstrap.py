@@ -1,8 +1,12 @@
-"""Bootstrap intervals for scores on a test set.
+"""Intervals for scores on a test set.
 
 Where groups are given (fields, patients, plates), whole groups are resampled: examples of one group are similar, and
-resampling single examples would give intervals that are too narrow. Intervals are percentile intervals (Efron and
-Tibshirani 1993, chapter 13).
+resampling single examples would give intervals that are too narrow.
+
+Scores between 0 and 1 have Wilson's interval with the effective number of examples, score (1 - score) / variance, where
+the variance is that of the bootstrap (Wilson 1927; Franco, Little, Louis and Slud, Journal of Survey Statistics and
+Methodology 7, 2019): percentiles of a bootstrap are far too narrow near 1. Other scores have percentile intervals
+(Efron and Tibshirani 1993, chapter 13).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -39,6 +44,17 @@ class ScoreEstimate:
     def to_dict(self) -> dict[str, float | None]:
         """Return plain values for JSON."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """What is known of a score between 0 and 1 besides its bootstrap.
+
+    ``variance`` is the least that it can have, and ``near`` a value near it that is neither 0 nor 1.
+    """
+
+    variance: float
+    near: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,13 @@ class Resampling:
             raise RequestError(f"confidence: {self.confidence!r} is not allowed; allowed: a number between 0 and 1")
 
     def estimates(
-        self, scores: Callable[[Array], Mapping[str, float]], n: int, groups: Sequence[Any] | None
+        self,
+        scores: Callable[[Array], Mapping[str, float]],
+        n: int,
+        groups: Sequence[Any] | None,
+        *,
+        proportions: Mapping[str, Proportion] | None = None,
+        without: Sequence[str] = (),
     ) -> dict[str, ScoreEstimate]:
         """Compute scores with their intervals.
 
@@ -92,6 +114,10 @@ class Resampling:
             Number of examples.
         groups : sequence, optional
             The group of each example (n,). If given, whole groups are resampled.
+        proportions : mapping, optional
+            The scores between 0 and 1, which have Wilson's interval.
+        without : sequence of str, optional
+            Scores that have no interval.
 
         Returns
         -------
@@ -114,17 +140,54 @@ class Resampling:
             drawn = np.bincount(rng.integers(0, n_units, n_units), minlength=n_units).astype(np.float64)
             draws.append([*scores(drawn[units]).values()])
         return {
-            name: self._estimate(value, np.array(column))
+            name: ScoreEstimate(_known(value))
+            if name in without
+            else self._estimate(value, np.array(column), (proportions or {}).get(name))
             for (name, value), column in zip(values.items(), zip(*draws, strict=True), strict=True)
         }
 
-    def _estimate(self, value: float, draws: Array) -> ScoreEstimate:
+    def _estimate(self, value: float, draws: Array, proportion: Proportion | None) -> ScoreEstimate:
         defined = draws[np.isfinite(draws)]
         if not math.isfinite(value) or len(defined) < _MIN_SHARE * len(draws):
             return ScoreEstimate(_known(value))
+        if proportion is not None:
+            variance = max(float(defined.var()), proportion.variance)
+            if not variance:  # such as the area under the curve of a model that always says the same
+                return ScoreEstimate(float(value), float(value), float(value))
+            near = value if 0 < value < 1 else proportion.near
+            return ScoreEstimate(float(value), *wilson_interval(value, near * (1 - near) / variance, self.confidence))
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
         return ScoreEstimate(float(value), float(low), float(high))
+
+
+def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute Wilson's interval of a share of ``n`` examples, which need not be a whole number.
+
+    Parameters
+    ----------
+    share : float
+        The share, from 0 to 1.
+    n : float
+        Number of examples, above 0.
+    confidence : float, default 0.95
+        Confidence of the interval, between 0 and 1.
+
+    Returns
+    -------
+    tuple of float and float
+        Its ends.
+
+    Examples
+    --------
+    >>> from aifs_tune.analysis.bootstrap import wilson_interval
+    >>> [round(end, 3) for end in wilson_interval(1.0, 20)]
+    [0.839, 1.0]
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = ((centre + side * half) / (1 + z**2 / n) for side in (-1, 1))
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def units_of(n: int, groups: Sequence[Any] | None) -> np.ndarray[Any, np.dtype[np.int64]]:

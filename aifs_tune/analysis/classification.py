@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from aifs_tune.analysis.bootstrap import Resampling, ScoreEstimate
+from aifs_tune.analysis.bootstrap import Proportion, Resampling, ScoreEstimate, units_of
 from aifs_tune.analysis.scores import Array
 from aifs_tune.errors import RequestError
 
@@ -138,6 +138,17 @@ class Reliability:
         n, confidence, right = self.sums(weights)
         return float(np.abs(confidence - right).sum() / n.sum())
 
+    def of_calibrated(self, seed: int, n_draws: int = 500) -> tuple[float, float]:
+        """Compute mean and 95 % quantile of the expected calibration error of a calibrated model, by simulation."""
+        rng, n_bins = np.random.default_rng(seed), len(self.edges) - 1
+        confidence = np.bincount(self._bin, weights=self._confidence, minlength=n_bins)
+        errors = []
+        for _ in range(n_draws):
+            right = rng.random(len(self._bin)) < self._confidence
+            drawn = np.bincount(self._bin, weights=right.astype(np.float64), minlength=n_bins)
+            errors.append(np.abs(confidence - drawn).sum() / len(self._bin))
+        return float(np.mean(errors)), float(np.quantile(errors, 0.95))
+
     def bins(self) -> tuple[ReliabilityBin, ...]:
         """Return the bins, each prediction with weight 1."""
         n, confidence, right = self.sums(np.ones(len(self._bin)))
@@ -234,16 +245,20 @@ class HeldOutClasses:
     n : int
         Number of examples.
     scores : mapping of str to ScoreEstimate
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``brier`` and ``calibration_error``, each with its
-        interval. ``auc`` is the mean over classes of one against the rest. ``brier`` is the squared distance between
-        probabilities and true class, summed over classes and averaged over examples (0 to 2; for two classes twice the
-        score of one class). ``calibration_error`` is the expected calibration error over the bins of ``reliability``.
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``brier`` and ``calibration_error``, each but the
+        last with its interval. ``auc`` is the mean over classes of one against the rest. ``brier`` is the squared
+        distance between probabilities and true class, summed over classes and averaged over examples (0 to 2; for two
+        classes twice the score of one class). ``calibration_error`` is the expected calibration error over the bins of
+        ``reliability``.
     report : ClassReport
         Precision, recall and F1 of each class.
     confusion : numpy.ndarray
         Confusion matrix (k, k), with true classes in rows and predicted ones in columns.
     reliability : tuple of ReliabilityBin
         Bins of the reliability diagram.
+    calibrated : tuple of float
+        Expected calibration error of a perfectly calibrated model with these confidences, which is above 0 by chance:
+        mean and 95 % quantile. ``calibration_error`` says something only if it is larger.
     curves : tuple of Curves
         ROC and precision-recall curves, without classes to which all examples or none belong.
     worst : tuple of Mistake
@@ -267,6 +282,7 @@ class HeldOutClasses:
     reliability: tuple[ReliabilityBin, ...]
     curves: tuple[Curves, ...]
     worst: tuple[Mistake, ...]
+    calibrated: tuple[float, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON.
@@ -283,6 +299,7 @@ class HeldOutClasses:
             "report": self.report.to_dict(),
             "confusion": self.confusion.tolist(),
             "reliability": [one.to_dict() for one in self.reliability],
+            "calibration_error_by_chance": {"mean": self.calibrated[0], "quantile_95": self.calibrated[1]},
             "curves": [curves.to_dict() for curves in self.curves],
             "worst": [asdict(mistake) for mistake in self.worst],
         }
@@ -375,13 +392,16 @@ def evaluate_classes(
     predicted = shares.argmax(axis=1)
     is_one = labels[:, None] == np.arange(k)
     reliability = Reliability(shares[np.arange(n), predicted], predicted == labels, n_bins)
-    score = _ClassScores(labels, predicted, shares, reliability)
+    score = ClassScores(labels, predicted, shares, reliability)
     confusion = score.confusion(np.ones(n)).round().astype(np.int64)
     found = [curves_of(name, is_one[:, i], shares[:, i]) for i, name in enumerate(classes)]
     return HeldOutClasses(
         classes=tuple(classes),
         n=n,
-        scores=(resampling or Resampling()).estimates(score, n, groups),
+        scores=(resampling or Resampling()).estimates(
+            score, n, groups, proportions=score.proportions(units_of(n, groups)), without=("calibration_error",)
+        ),
+        calibrated=reliability.of_calibrated((resampling or Resampling()).seed),
         report=class_report(confusion, classes),
         confusion=confusion,
         reliability=reliability.bins(),
@@ -390,7 +410,7 @@ def evaluate_classes(
     )
 
 
-class _ClassScores:
+class ClassScores:
     """Function that computes :data:`SCORES` from the weights of the examples."""
 
     def __init__(
@@ -406,6 +426,31 @@ class _ClassScores:
         """Compute the weighted confusion matrix (k, k)."""
         cells = np.bincount(self._cells, weights=weights, minlength=self._k**2)
         return cells.reshape(self._k, self._k).astype(np.float64)
+
+    def proportions(self, units: NDArray[np.int64]) -> dict[str, Proportion]:
+        """What is known of the scores between 0 and 1 besides their bootstrap.
+
+        A class whose examples are all right, or all wrong, adds nothing to a bootstrap's variance; here it adds that of
+        a share with one more right and one more wrong (Laplace). ``units`` (n,) are the groups of the examples.
+        """
+        confusion = self.confusion(np.ones(len(units)))
+        labels, total = self._cells // self._k, confusion.sum()
+        n_units = len(np.unique(units))
+        right = float(np.trace(confusion))
+        near, variances, nears = (right + 1) / (total + 2), [], []
+        for i in np.flatnonzero(confusion.sum(axis=1) > 0):
+            n_right, n = confusion[i, i], confusion[i].sum()
+            smooth = (n_right + 1) / (n + 2)
+            share = n_right / n if 0 < n_right < n else smooth
+            variances.append(share * (1 - share) / len(np.unique(units[labels == i])))
+            nears.append(smooth)
+        of_classes = Proportion(float(np.sum(variances)) / len(nears) ** 2, float(np.mean(nears)))
+        accuracy = Proportion(near * (1 - near) / n_units if right in (0, total) else 0.0, near)
+        perfect = Proportion(
+            0.0 if any(0 < r.auc(np.ones(len(units))) < 1 for r in self._ranked) else of_classes.variance,
+            of_classes.near,
+        )
+        return {"accuracy": accuracy, "balanced_accuracy": of_classes, "macro_f1": of_classes, "auc": perfect}
 
     def __call__(self, weights: Array) -> dict[str, float]:
         confusion = self.confusion(weights)

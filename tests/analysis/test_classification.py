@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from aifs_tune.analysis.bootstrap import Resampling
+from aifs_tune.analysis.bootstrap import Resampling, wilson_interval
 from aifs_tune.analysis.classification import HeldOutClasses, RankedScores, evaluate_classes
 from aifs_tune.errors import RequestError
 
@@ -208,3 +208,46 @@ def test_a_resampling_that_cannot_be_is_refused() -> None:
         Resampling(confidence=95)
     with pytest.raises(RequestError, match="n_draws: -1 is not allowed"):
         Resampling(-1)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"), [(20, 0, (0.839, 1.0)), (98, 2, (0.930, 0.994)), (0, 10, (0.0, 0.278))]
+)
+def test_the_interval_of_the_accuracy_is_wilsons(right: int, wrong: int, expected: tuple[float, float]) -> None:
+    y_true = np.arange(right + wrong) % 2
+    answers = np.where(np.arange(right + wrong) < right, y_true, 1 - y_true)
+    shares = np.where(answers[:, None] == np.arange(2), 0.9, 0.1)
+    estimate = evaluate_classes(y_true, shares, classes=["a", "b"], resampling=Resampling(4000)).scores["accuracy"]
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.004)
+
+
+def test_scores_of_a_perfect_answer_are_not_certain() -> None:
+    y_true = np.array([0] * 18 + [1] * 2)
+    shares = np.where(y_true[:, None] == np.arange(2), 0.9, 0.1)
+    scores = evaluate_classes(y_true, shares, classes=["a", "b"]).scores
+    assert [scores[name].high for name in ("accuracy", "balanced_accuracy", "macro_f1")] == [1.0] * 3
+    assert scores["auc"].low is None, "in too many resamples a class is missing"
+    assert scores["accuracy"].low == pytest.approx(0.839, abs=0.001)
+    assert all((scores[name].low or 1) < 0.7 for name in ("balanced_accuracy", "macro_f1")), "two examples of b"
+
+
+def test_whole_groups_count_as_one_example_where_all_is_right() -> None:
+    y_true = np.tile([0, 1], 60)
+    shares = np.where(y_true[:, None] == np.arange(2), 0.9, 0.1)
+    groups = np.repeat(np.arange(6), 20)
+    grouped = evaluate_classes(y_true, shares, classes=["a", "b"], groups=groups).scores["accuracy"]
+    assert grouped.low == pytest.approx(wilson_interval(1.0, 6)[0], abs=0.01)
+
+
+def test_the_calibration_error_is_compared_with_that_of_a_calibrated_model() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 0.98, 119)
+    y_true = (rng.random(119) < sure).astype(int)
+    found = evaluate_classes(y_true, np.stack([1 - sure, sure], axis=1), classes=["a", "b"])
+    estimate, (mean, most) = found.scores["calibration_error"], found.calibrated
+    assert (estimate.low, estimate.high) == (None, None)
+    assert 0 < mean < most < 0.2
+    assert (estimate.value or 1) < most, "this model is calibrated"
+    overconfident = evaluate_classes(y_true, np.where(np.arange(2) == 1, 0.99, 0.01)[None].repeat(119, 0), classes="ab")
+    assert (overconfident.scores["calibration_error"].value or 0) > 2 * overconfident.calibrated[1]
+    assert found.to_dict()["calibration_error_by_chance"] == {"mean": mean, "quantile_95": most}

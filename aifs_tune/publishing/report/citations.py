@@ -39,6 +39,8 @@ REFERENCES: dict[str, str] = {
     "Computational Mathematics and Mathematical Physics 7, 1967. doi:10.1016/0041-5553(67)90144-9",
     "watanabe2023": "Watanabe, Bansal, Hutter: PED-ANOVA: efficiently quantifying hyperparameter importance in "
     "arbitrary subspaces. IJCAI 2023. doi:10.24963/ijcai.2023/488",
+    "wilson1927": "Wilson: Probable inference, the law of succession, and statistical inference. Journal of the "
+    "American Statistical Association 22, 1927. doi:10.1080/01621459.1927.10502953",
     "wilcoxon1945": "Wilcoxon: Individual comparisons by ranking methods. Biometrics Bulletin 1, 1945. "
     "doi:10.2307/3001968",
 }

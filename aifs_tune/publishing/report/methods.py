@@ -167,12 +167,19 @@ def _evaluation_text(context: ReportContext) -> str:
     if context.tested is not None:
         texts.append(
             f"Then {context.tested.candidate} was trained once more, and its best epoch was evaluated once on the test "
-            "set, which had not been used before. Intervals of the test scores are from "
-            f"{Resampling().n_draws:,} bootstrap resamples{cited(('efron1993',))}."
+            "set, which had not been used before. Intervals of the test scores have a level of "
+            f"{100 * Resampling().confidence:g} % and are from {Resampling().n_draws:,} bootstrap resamples"
+            f"{cited(('efron1993',))}{_proportions_text(context)}."
         )
         if context.test_set_classes is not None:
             texts.append(f"Calibration is measured in bins of confidence{cited(('naeini2015',))}.")
     return " ".join(texts)
+
+
+def _proportions_text(context: ReportContext) -> str:
+    if context.test_set_classes is None:
+        return ""
+    return f", those of shares Wilson's with the variance of the resamples{cited(('wilson1927',))}"
 
 
 def _confirmation_text(found: Confirmation) -> str:

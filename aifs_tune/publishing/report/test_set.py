@@ -48,6 +48,8 @@ def test_set_section(context: ReportContext) -> ReportSection:
 
 def _scores_table(found: HeldOutClasses) -> Table:
     rows = tuple((_SHOWN.get(name, name), str(estimate)) for name, estimate in found.scores.items())
+    mean, most = found.calibrated
+    rows += (("the same of a calibrated model, by chance", f"{mean:.3f}, 95 % below {most:.3f}"),)
     return Table(f"Scores on the test set, n = {found.n:,}.", ("score", "value [95 % interval]"), rows, "lr")
 
 
