@@ -11,6 +11,7 @@ from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
 from aifs_tune.analysis.confirmation import start_confirmation
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.cross_validation import SIZES, CrossValidation
+from aifs_tune.config.data import DIVISION
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.sources import prepare
 from aifs_tune.execution.confirm import _test_study
@@ -50,6 +51,7 @@ def sky_study(storage: Storage) -> StudyRecord:
     study = start_study(storage, sky_spec(), "sky")
     made = prepare(study.spec.data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None)
     study.match_data(made.fingerprint)
+    study.record_fact(DIVISION, dict(made.division))
     draw = random.Random(0)
     for number in range(16):
         trial = study.ask()

@@ -16,6 +16,10 @@ TO_FORECAST = ("quasi_periodic", "mackey_glass")
 """Simulated data that form one long series to forecast."""
 
 
+DIVISION = "division"
+"""Fact of a study: how its data are divided, see :func:`aifs_tune.data.division.division_of`."""
+
+
 class SimulateSeries(StrictModel):
     """Simulated series, used when no path is given."""
 

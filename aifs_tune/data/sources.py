@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, Simulate, TableSpec
 from aifs_tune.data.digests import Progress
+from aifs_tune.data.division import division_of
 from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates
@@ -58,7 +59,8 @@ class Prepared:
     """Prepared data of any kind.
 
     ``location`` is the argument of ``open_images`` or ``open_examples``, ``lines`` is a readable summary.
-    ``near_duplicates`` is None if they were not searched.
+    ``near_duplicates`` is None if they were not searched. ``division`` is that of
+    :func:`~aifs_tune.data.division.division_of`.
     """
 
     location: Path
@@ -66,6 +68,7 @@ class Prepared:
     files: FileTable
     lines: Sequence[str]
     near_duplicates: CrossSubsetDuplicates | None = None
+    division: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
@@ -90,7 +93,9 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         prepared = _prepared_examples(data, kind, strict, tell, progress)
         for line in prepared.lines:
             tell(line)
-        return Prepared(prepared.location, prepared.examples.fingerprint, prepared.files, prepared.lines)
+        division = division_of(data, kind, has_classes=bool(prepared.examples.classes))
+        fingerprint = prepared.examples.fingerprint
+        return Prepared(prepared.location, fingerprint, prepared.files, prepared.lines, division=division)
     from aifs_tune.data.images.prepare import prepare_images
 
     if data.folder is None:
@@ -101,8 +106,8 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
     report = images.preflight
     for line in report.lines():
         tell(line)
-    fingerprint = images.images.fingerprint
-    return Prepared(images.location, fingerprint, images.files, report.lines(), report.near_duplicates)
+    fingerprint, division = images.images.fingerprint, division_of(data, kind, has_classes=True)
+    return Prepared(images.location, fingerprint, images.files, report.lines(), report.near_duplicates, division)
 
 
 _SIMULATED = {"images": "images of a sky", "table": "tables", "series": "series", "frames": "frames of a sky"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifs_tune.artifacts.data_files import NEAR_DUPLICATES, match_files
 from aifs_tune.config.cross_validation import SIZES
-from aifs_tune.config.data import DataSpec
+from aifs_tune.config.data import DIVISION, DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
@@ -65,6 +65,7 @@ class SweepData:
     splits: tuple[tuple[Path, str], ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    division: Mapping[str, Any] = field(default_factory=dict)
 
 
 def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> SweepData:
@@ -86,7 +87,9 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
         raise DataError("the data have no test set; set data.split.test above 0, or add a test folder")
     if several is None:
         facts = facts_of(made.location, kind)
-        return SweepData(made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts)
+        return SweepData(
+            made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts, division=made.division
+        )
     splits = [
         prepare(
             several.select_split(spec.data, i), kind, strict=strict, tell=_say_nothing, progress=callback.on_progress
@@ -106,6 +109,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
         made.near_duplicates,
         tuple((split.location, split.fingerprint) for split in splits),
         tuple((size["train"], size[measuring]) for size in sizes),
+        division=made.division,
     )
 
 
@@ -125,6 +129,8 @@ def record_data(study: StudyRecord, prepared: SweepData) -> None:
         study.record_fact(NEAR_DUPLICATES, prepared.near_duplicates.to_json())
     if prepared.facts and study.fact(DATA_FACTS) is None:
         study.record_fact(DATA_FACTS, dict(prepared.facts))
+    if prepared.division and study.fact(DIVISION) is None:
+        study.record_fact(DIVISION, dict(prepared.division))
     if prepared.sizes:
         study.record_fact(SIZES, [list(size) for size in prepared.sizes])
 

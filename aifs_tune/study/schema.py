@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -78,6 +78,18 @@ class _Noise(BaseModel):
     sd: Annotated[float, Field(ge=0)]
     freedom: _Number
     study: _Name
+
+
+class _Division(BaseModel):
+    model_config = _STRICT
+    by: Literal["folders", "column", "order", "time", "random"]
+    column: _Name | None
+    groups: _Name | None
+    given: list[_Name]
+    stratified: bool
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None
+    val: Annotated[float, Field(ge=0, le=1)]
+    test: Annotated[float, Field(ge=0, le=1)]
 
 
 class _Candidate(BaseModel):
@@ -175,6 +187,7 @@ _STUDY = {
     f"{FACT}files": TypeAdapter(_Files),
     f"{FACT}data_of": _strict(_Name),
     f"{FACT}data": _strict(dict[_Name, _Finite | str | bool | None]),
+    f"{FACT}division": TypeAdapter(_Division),
     f"{FACT}sizes": _strict(list[Annotated[list[_Number], Field(min_length=2, max_length=2)]]),
     f"{FACT}near_duplicates": _strict(dict[_Name, Any]),
     f"{FACT}environment": _strict(dict[_Name, Any]),

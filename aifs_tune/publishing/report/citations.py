@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 
 REFERENCES: dict[str, str] = {
+    "abadi2016": "Abadi et al.: TensorFlow: a system for large-scale machine learning. OSDI 2016. arXiv:1605.08695",
     "akiba2019": "Akiba, Sano, Yanase, Ohta, Koyama: Optuna: a next-generation hyperparameter optimization framework. "
     "KDD 2019. doi:10.1145/3292500.3330701",
     "bergstra2011": "Bergstra, Bardenet, Bengio, Kégl: Algorithms for hyper-parameter optimization. NIPS 2011.",
+    "chollet2015": "Chollet et al.: Keras. 2015. https://keras.io",
     "deb2002": "Deb, Pratap, Agarwal, Meyarivan: A fast and elitist multiobjective genetic algorithm: NSGA-II. IEEE "
     "Transactions on Evolutionary Computation 6, 2002. doi:10.1109/4235.996017",
     "deb2014": "Deb, Jain: An evolutionary many-objective optimization algorithm using reference-point-based "
@@ -34,6 +36,8 @@ REFERENCES: dict[str, str] = {
     "doi:10.1023/A:1024068626366",
     "naeini2015": "Naeini, Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning. AAAI "
     "2015.",
+    "pedregosa2011": "Pedregosa et al.: Scikit-learn: machine learning in Python. Journal of Machine Learning "
+    "Research 12, 2011.",
     "rasmussen2006": "Rasmussen, Williams: Gaussian processes for machine learning. MIT Press, 2006.",
     "sobol1967": "Sobol: On the distribution of points in a cube and the approximate evaluation of integrals. USSR "
     "Computational Mathematics and Mathematical Physics 7, 1967. doi:10.1016/0041-5553(67)90144-9",
@@ -61,7 +65,8 @@ SAMPLER: dict[str, tuple[str, tuple[str, ...]]] = {
 
 SCHEDULER: dict[str, tuple[str, tuple[str, ...]]] = {
     "aifs": (
-        "stopped early when the same model expected one more epoch to gain less than one epoch of a new configuration",
+        "stopped early because they ranked in the worse half at an epoch, or the same model expected one more epoch to "
+        "gain less than one epoch of a new configuration",
         (),
     ),
     "asha": ("stopped early by asynchronous successive halving", ("li2020",)),

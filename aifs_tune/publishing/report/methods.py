@@ -7,11 +7,12 @@ from aifs_tune.analysis.bootstrap import Resampling
 from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.config.cross_validation import SIZES
-from aifs_tune.config.data import DataSpec
+from aifs_tune.config.data import DIVISION
 from aifs_tune.publishing.report.blocks import Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.citations import SAMPLER, SCHEDULER, cited
 from aifs_tune.publishing.report.context import ReportContext, n_finished
 from aifs_tune.publishing.report.formatting import DASH, count, cut, listed, sentence, shown, times
+from aifs_tune.study.similarity import DATA_FACTS
 from aifs_tune.study.trial import FINAL
 
 ENVIRONMENT = "environment"
@@ -79,11 +80,8 @@ def _training_text(context: ReportContext) -> str:
         text += (
             f" Each trial trained for up to {count(spec.search.epochs, 'epoch')}; its value is that of its best epoch."
         )
-        if spec.search.scheduler in SCHEDULER:
-            action, keys = SCHEDULER[spec.search.scheduler]
-            text += f" Trials were {action} (scheduler {spec.search.scheduler}){cited(keys)}."
-        else:
-            text += " No trial was stopped early."
+        text += _endings_text(context)
+        text += _settings_text(context)
     seconds = sum(trial.seconds or 0.0 for trial in trials)
     if epochs and seconds:
         text += f" {count(epochs, 'epoch')} took {duration(seconds)} in total"
@@ -98,6 +96,65 @@ def _training_text(context: ReportContext) -> str:
     if spec.search.replicates > 1:
         text += f" Each configuration was measured {spec.search.replicates} times."
     return text + _dates_text(context)
+
+
+def _endings_text(context: ReportContext) -> str:
+    """What ended the trials, of those that did not fail."""
+    spec, trials = context.study.spec, context.trials
+    search, complete = spec.search, [trial for trial in trials if trial.state == "complete" and trial.epochs]
+    n_short, n_stopped = sum(t.epochs < search.epochs for t in complete), sum(t.state == "pruned" for t in trials)
+    text = ""
+    if len(complete) > n_short:
+        text += f" {count(len(complete) - n_short, 'trial')} trained to the last epoch."
+    if n_short and spec.trainer is not None and spec.trainer.patience is not None:
+        text += f" {count(n_short, 'trial')} ended after {count(spec.trainer.patience, 'epoch')} without a better value (patience)."
+    elif n_short:
+        text += f" {count(n_short, 'trial')} ended earlier by {'itself' if n_short == 1 else 'themselves'}."
+    if search.scheduler == "pbt":
+        action, keys = SCHEDULER["pbt"]
+        text += f" The trials {action} (scheduler pbt){cited(keys)}."
+    elif n_stopped:
+        action, keys = SCHEDULER.get(search.scheduler, ("stopped early", ()))
+        were = "was" if n_stopped == 1 else "were"
+        text += f" {count(n_stopped, 'trial')} {were} {action} (scheduler {search.scheduler}){cited(keys)}."
+    elif search.scheduler != "none":
+        text += f" The scheduler {search.scheduler} stopped no trial."
+    return text
+
+
+def _settings_text(context: ReportContext) -> str:
+    """What the trainer was, and settings that were the same for all trials."""
+    trainer = context.study.spec.trainer
+    if trainer is None or trainer.name not in NETWORKS:
+        return ""
+    text = (
+        f" The trainer {trainer.name} is {NETWORKS[trainer.name]}{cited(_LIBRARIES.get(trainer.name, _OF_NETWORKS))}."
+    )
+    data = context.study.fact(DATA_FACTS)
+    if data and data.get("classes"):
+        text += (
+            " In the loss, examples were weighted inversely to the frequency of their class."
+            if trainer.class_weights == "balanced"
+            else " In the loss, all examples had the same weight."
+        )
+    if trainer.name != "boosting" and trainer.precision != "auto":
+        text += f" Convolutions were computed in {trainer.precision}."
+    return text
+
+
+NETWORKS = {
+    "cnn": "a convolutional neural network",
+    "residual_cnn": "a residual convolutional neural network",
+    "transfer": "a network with a pretrained backbone",
+    "mlp": "a multi-layer perceptron",
+    "boosting": "histogram-based gradient boosting of decision trees",
+    "rnn": "a recurrent neural network",
+    "cnn1d": "a one-dimensional convolutional neural network",
+    "cnn_values": "a convolutional neural network that predicts numbers",
+}
+"""What each trainer is."""
+_OF_NETWORKS = ("chollet2015", "abadi2016")
+_LIBRARIES = {"boosting": ("pedregosa2011",)}
 
 
 def _dates_text(context: ReportContext) -> str:
@@ -115,7 +172,7 @@ def _data_text(context: ReportContext) -> str:
     spec, data = context.study.spec, context.data
     if spec.data is None:
         return ""
-    text = f"The data were split {_split_text(spec.data)}"
+    text = f"The data were divided {_division_text(context)}"
     if data is not None:
         sizes = (f"{data.sizes[part]:,} {word}" for part, word in _SPLITS.items() if data.sizes.get(part))
         text += f": {listed(sizes)} examples."
@@ -141,17 +198,24 @@ def _data_text(context: ReportContext) -> str:
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
-def _split_text(data: DataSpec) -> str:
-    given = next((each.part for each in (data.table, data.frames) if each is not None and each.part), None)
-    if given:
-        return f"as given by the column {cut(given)}"
-    groups = data.group_by or next((each.group for each in (data.table, data.frames) if each and each.group), None)
-    own_split = "" if data.folder is None else ", unless the folder has a split of its own"
-    text = (
-        f"at random (seed {data.split.seed}) into training, validation ({100 * data.split.val:g} %) and test "
-        f"({100 * data.split.test:g} %) sets, stratified by class{own_split}"
-    )
-    return text + (f", with groups ({cut(groups, 80)}) kept together" if groups else "")
+def _division_text(context: ReportContext) -> str:
+    """How the data were divided, as the sweep recorded it."""
+    found = context.study.fact(DIVISION)
+    if found is None:
+        return "in a way that was not recorded"
+    val, test = f"{100 * found['val']:g} %", f"{100 * found['test']:g} %"
+    how = f"at random (seed {found['seed']}{', each class alike' if found['stratified'] else ''})"
+    column, in_order = cut(found["column"] or ""), f"the first train, the next {val} validate, the last {test} test"
+    text = {
+        "column": f"as the column {column} says",
+        "order": f"by the column {column}: {in_order}",
+        "time": f"in time: {in_order}",
+        "random": f"{how} into training, validation ({val}) and test ({test}) sets",
+        "folders": f"as the folders {listed(found['given'])} say",
+    }[found["by"]]
+    if found["by"] == "folders" and found["seed"] is not None:
+        text += f", with a validation set ({val}) drawn from the training folder {how}"
+    return text + (f", with groups ({cut(found['groups'], 80)}) kept together" if found["groups"] else "")
 
 
 def _evaluation_text(context: ReportContext) -> str:

@@ -1,0 +1,46 @@
+"""How the examples of a sweep are divided into training, validation and test, as a record for reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifs_tune.config.data import DataSpec
+
+
+def division_of(data: DataSpec, kind: str, *, has_classes: bool) -> dict[str, Any]:
+    """Return by what the examples of ``data`` are divided, as JSON values.
+
+    ``by`` is ``folders`` (the data folder has one for each part), ``column`` (a column names the part), ``order`` (by
+    the values of a column, the earliest train), ``time`` (windows of one series) or ``random``. ``column`` is that
+    column, ``groups`` what is kept together, ``given`` the parts that the folders have. Of data that are divided at
+    random, each class is divided alike if ``stratified``.
+    """
+    column, groups, given = None, None, list[str]()
+    by = "random"
+    if kind == "images":
+        groups = data.group_by
+        if data.folder is not None:
+            from aifs_tune.data.images.folder import scan_folder
+
+            given = list(scan_folder(data.folder).subsets)
+            by = "folders" if given else "random"
+    elif kind == "series" and data.series is not None and data.series.forecast is not None:
+        by = "time"
+    else:
+        of = data.table if kind == "table" else data.series if kind == "series" else data.frames
+        order = getattr(of, "order", None)
+        if of is not None:
+            groups = of.group
+            by = "column" if of.part else "order" if order else "random"
+            column = of.part or order
+    drawn = by == "random" or (by == "folders" and "val" not in given)
+    return {
+        "by": by,
+        "column": column,
+        "groups": groups if drawn else None,
+        "given": given,
+        "stratified": has_classes and drawn,
+        "seed": data.split.seed if drawn else None,
+        "val": data.split.val,
+        "test": data.split.test,
+    }
