@@ -107,7 +107,8 @@ def _endings_text(context: ReportContext) -> str:
     if len(complete) > n_short:
         text += f" {count(len(complete) - n_short, 'trial')} trained to the last epoch."
     if n_short and spec.trainer is not None and spec.trainer.patience is not None:
-        text += f" {count(n_short, 'trial')} ended after {count(spec.trainer.patience, 'epoch')} without a better value (patience)."
+        waited = count(spec.trainer.patience, "epoch")
+        text += f" {count(n_short, 'trial')} ended after {waited} without a better value (patience)."
     elif n_short:
         text += f" {count(n_short, 'trial')} ended earlier by {'itself' if n_short == 1 else 'themselves'}."
     if search.scheduler == "pbt":
