@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from aifs_tune._util.formatting import duration
 from aifs_tune.analysis.bootstrap import Resampling
 from aifs_tune.analysis.candidates import BASELINE
@@ -95,7 +97,7 @@ def _training_text(context: ReportContext) -> str:
         text += "."
     if spec.search.replicates > 1:
         text += f" Each configuration was measured {spec.search.replicates} times."
-    return text + _dates_text(context)
+    return text + _repeatability_text(context) + _dates_text(context)
 
 
 def _endings_text(context: ReportContext) -> str:
@@ -156,6 +158,25 @@ NETWORKS = {
 """What each trainer is."""
 _OF_NETWORKS = ("chollet2015", "abadi2016")
 _LIBRARIES = {"boosting": ("pedregosa2011",)}
+
+
+def _repeatability_text(context: ReportContext) -> str:
+    """That the seed alone does not repeat the study, where what was proposed depended on which trial ended when."""
+    search = context.study.spec.search
+    moments = sorted(
+        (moment, step)
+        for trial in context.trials
+        if trial.started_at and trial.finished_at
+        for moment, step in ((trial.started_at, 1), (trial.finished_at, -1))
+    )
+    most = max(accumulate(step for _, step in moments), default=0)
+    depends = search.sampler not in ("random", "qmc", "grid", "brute_force") or search.scheduler != "none"
+    if most < 2 or not depends or context.study.spec.trainer is None:
+        return ""
+    return (
+        f" Up to {most} trials ran at once, and what was proposed and stopped depended on which came first, so "
+        "the seed alone does not repeat the study."
+    )
 
 
 def _dates_text(context: ReportContext) -> str:

@@ -52,7 +52,7 @@ def study_of(tmp_path: Path, trainer: Any, data: Any, metric: str = "val_macro_f
             "trainer": trainer,
             "data": data,
             "objective": {"metric": metric},
-            "search": {"sampler": "random", "epochs": 4, **search},
+            "search": {"sampler": "random", "epochs": 4, "seed": 0, **search},
             "space": SPACE,
         }
     )
@@ -210,3 +210,17 @@ def test_settings_of_the_trainer_are_said_with_what_it_is(sky, trainer, says):
     told = methods_of(study)
     assert "The trainer cnn is a convolutional neural network [chollet2015, abadi2016]." in told
     assert says in told
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "at_once", "is_said"),
+    [("tpe", "none", 2, True), ("tpe", "none", 1, False), ("random", "asha", 2, True), ("random", "none", 2, False)],
+)
+def test_that_the_seed_does_not_repeat_a_study_is_said_where_it_is_so(sky, sampler, scheduler, at_once, is_said):
+    study = sky(sampler=sampler, scheduler=scheduler)
+    for _ in range(2):
+        trials = [study.ask() for _ in range(at_once)]
+        for trial in trials:
+            study.report(trial, 1, {"val_macro_f1": 0.5})
+            study.tell(trial)
+    assert ("the seed alone does not repeat the study" in methods_of(study)) is is_said
