@@ -29,8 +29,9 @@ from aifs_tune.study.record import StudyRecord
 from aifs_tune.trainers.factory import find_trainer_entry
 
 CONFIDENCE = 0.95
-TOLERANCE = 1e-6
-"""Largest absolute or relative difference of two scores that count as the same."""
+TOLERANCE = {"mixed_bfloat16": 2.0**-8}
+"""Largest relative difference of two scores that count as the same, by the precision in which a model was trained."""
+DEFAULT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ReproductionVerdict:
 
     ``same_seed`` is the score with the seed of the recorded trial, None if that training run failed. ``fresh`` has the
     scores of the other seeds whose run was successful. ``noise`` is the recorded noise, else the noise of ``fresh``,
-    else None.
+    else None. ``tolerance`` is the largest relative difference of two scores that count as the same.
     """
 
     metric: str
@@ -47,13 +48,20 @@ class ReproductionVerdict:
     same_seed: float | None
     fresh: Sequence[float]
     noise: RecordedNoise | None
+    tolerance: float = DEFAULT_TOLERANCE
 
     @property
     def is_exact(self) -> bool:
         """Whether the recorded seed gave the recorded score."""
-        return self.same_seed is not None and math.isclose(
-            self.same_seed, self.recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE
-        )
+        return self.same_seed is not None and self._is_same(self.same_seed, self.recorded)
+
+    @property
+    def is_without_chance(self) -> bool:
+        """Whether seeds change nothing: each fresh seed gave exactly the score of the recorded one."""
+        return bool(self.fresh) and all(value == self.same_seed for value in self.fresh)
+
+    def _is_same(self, one: float, other: float) -> bool:
+        return math.isclose(one, other, rel_tol=self.tolerance)
 
     @property
     def mean(self) -> float | None:
@@ -71,7 +79,7 @@ class ReproductionVerdict:
         from scipy.stats import t
 
         quantile = float(t.ppf((1 + CONFIDENCE) / 2, self.noise.n - 1))
-        return quantile * self.noise.sd * math.sqrt(1 + 1 / n) + TOLERANCE * max(1.0, abs(self.recorded))
+        return quantile * self.noise.sd * math.sqrt(1 + 1 / n) + self.tolerance * abs(self.recorded)
 
     @property
     def is_reproduced(self) -> bool:
@@ -95,6 +103,11 @@ class ReproductionVerdict:
             each = ", ".join(f"{value:.4g}" for value in self.fresh)
             seeds = "1 fresh seed" if len(self.fresh) == 1 else f"{len(self.fresh)} fresh seeds"
             lines.append(f"{seeds}: mean {self.mean:.4g} ({each}), {self._difference_text(self.mean, limit)}")
+        if self.is_without_chance:
+            lines.append(
+                "Seeds change nothing here: all trainings gave the same score, so they say nothing about chance. Other "
+                "divisions of the data do: aifs-tune import, then aifs-tune confirm --folds 5"
+            )
         if self.noise is not None:
             lines.append(
                 f"noise: {self.noise.sd:.2g} (standard deviation, {self.noise.n} training runs: {self.noise.of})"
@@ -137,6 +150,7 @@ class ReproductionVerdict:
             "recorded": self.recorded,
             "same_seed": self.same_seed,
             "is_exact": self.is_exact,
+            "is_without_chance": self.is_without_chance,
             "fresh": list(self.fresh),
             "mean": self.mean,
             "noise": None if self.noise is None else self.noise.to_json(),
@@ -333,5 +347,10 @@ def _verdict(bundle: Bundle, study: StudyRecord, seeds: int) -> ReproductionVerd
     fresh = [value for value in scores[1:] if value is not None]
     objective = bundle.results["objective"]
     return ReproductionVerdict(
-        str(objective["metric"]), bundle.value, scores[0], fresh, bundle.noise or noise_of_fresh(fresh)
+        str(objective["metric"]),
+        bundle.value,
+        scores[0],
+        fresh,
+        bundle.noise or noise_of_fresh(fresh),
+        TOLERANCE.get(str(bundle.results.get("precision")), DEFAULT_TOLERANCE),
     )

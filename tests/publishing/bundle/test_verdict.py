@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aifs_tune.publishing.bundle.noise import RecordedNoise
-from aifs_tune.publishing.bundle.reproduce import ReproductionVerdict, noise_of_fresh
+from aifs_tune.publishing.bundle.reproduce import TOLERANCE, ReproductionVerdict, noise_of_fresh
 
 NOISE = RecordedNoise(0.01, 10, "folds")
 T9 = 2.262157
@@ -42,6 +42,27 @@ def test_a_verdict_in_words(
     assert says in verdict.text
     assert verdict.text.splitlines()[-1].startswith("REPRODUCED" if is_reproduced else "NOT REPRODUCED")
     assert verdict.to_json()["is_reproduced"] is is_reproduced
+
+
+def test_results_in_small_units_do_not_match_by_their_unit() -> None:
+    verdict = ReproductionVerdict("resistance_ohm", 3e-8, 9e-7, [5e-7, 8e-7], None)
+    assert not verdict.is_exact
+    assert not verdict.is_reproduced
+    assert ReproductionVerdict("resistance_ohm", 3e-8, 3e-8 * (1 + 1e-7), [], None).is_exact
+    noise = RecordedNoise(0.0, 5, "folds")
+    assert not ReproductionVerdict("resistance_ohm", 3e-8, 9e-7, [], noise).is_reproduced
+
+
+def test_scores_of_a_model_in_bfloat16_differ_by_more() -> None:
+    assert not ReproductionVerdict("score", 0.8, 0.802, [], None).is_exact
+    assert ReproductionVerdict("score", 0.8, 0.802, [], None, TOLERANCE["mixed_bfloat16"]).is_exact
+
+
+def test_seeds_that_change_nothing_are_named() -> None:
+    text = ReproductionVerdict("score", 0.8, 0.8, [0.8, 0.8], RecordedNoise(0.0, 3, "these")).text
+    assert "Seeds change nothing here: all trainings gave the same score, so they say nothing about chance" in text
+    for fresh in ([], [0.8, 0.81]):
+        assert "Seeds change nothing" not in ReproductionVerdict("score", 0.8, 0.8, fresh, NOISE).text
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
