@@ -36,6 +36,7 @@ from aifs_tune.study.similarity import named_sources, sources_for
 from aifs_tune.study.study import Study
 from aifs_tune.study.trial import Trial
 from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
+from aifs_tune.trainers.corners import impossible_corners
 from aifs_tune.trainers.effects import check_effects
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
 
@@ -352,12 +353,23 @@ def _execute(run: _Run) -> SweepResult:
             pool = running.enter_context(_start_ray(run))
         with profile.stage("decode"):
             data = data_for(run.spec, strict=run.strict, callback=run.callback)
+            run = _without_corners(run, data)
         study, sweep_id = _open_study(run, data)
         with profile.trials():
             _run_trials(run, study, sweep_id, data, pool, profile)
         for line in describe_transfer(study):
             run.callback.on_status(line)
     return SweepResult(study.as_study(), time.monotonic() - started, profile)
+
+
+def _without_corners(run: _Run, data: SweepData) -> _Run:
+    """The sweep without the corners of its space that cannot work with its data, each of which is named."""
+    corners = [] if data.location is None else impossible_corners(run.spec, data.location)
+    new = [corner for corner in corners if dict(corner.values) not in run.spec.exclude]
+    for corner in new:
+        run.callback.on_status(f"never proposed, as it cannot work with these data: {corner}")
+    exclude = (*run.spec.exclude, *(dict(corner.values) for corner in new))
+    return replace(run, spec=run.spec.model_copy(update={"exclude": exclude})) if new else run
 
 
 def _find_finished(run: _Run) -> StudyRecord | None:
