@@ -101,7 +101,7 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """The verdict in words: ``trial 17: better than the baseline by 0.031 [0.012, 0.050]``."""
+        """The verdict in words: ``trial 17: better than the baseline by 0.031 [0.012, 0.050] (95 % interval)``."""
         return f"{self.name}: {self._verdict()}" + (f" ({self.remark})" if self.remark else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,9 +127,11 @@ class Comparison:
         if self.verdict in ("better", "worse"):
             sign = 1 if self.verdict == "better" else -1
             ends = sorted((sign * low, sign * high))
-            return f"{self.verdict} than {other} by {_with_interval(sign * self.difference, ends, self.unit)}"
+            by = _with_interval(sign * self.difference, ends, self.unit)
+            return f"{self.verdict} than {other} by {by} ({100 * (self.confidence or 0.0):.4g} % interval)"
         whole = _with_interval(self.difference, (low, high), self.unit)
-        return f"not distinguishable from {other}: difference {whole}"
+        level = f"{100 * (self.confidence or 0.0):.4g} % interval"
+        return f"not distinguishable from {other}: difference {whole} ({level})"
 
 
 def compare(scores: Scores, name: str, baseline: str, *, alpha: float = 0.05) -> Comparison:

@@ -91,24 +91,24 @@ def test_the_interval_of_a_huge_effect_joins_on() -> None:
 
 def test_a_better_one_in_words_and_numbers() -> None:
     found = compare(scores(baseline=BASE, tuned=BASE + GAINS), "tuned", "baseline")
-    assert found.text == "tuned: better than the baseline by 0.031 [0.013, 0.049]"
+    assert found.text == "tuned: better than the baseline by 0.031 [0.013, 0.049] (95 % interval)"
     assert (found.verdict, found.n_pairs, found.df, found.confidence) == ("better", 10, 9, 0.95)
     assert found.signed_rank_p == pytest.approx(stats.wilcoxon(GAINS.round(3)).pvalue)
     turned = compare(scores(baseline=BASE, tuned=BASE + GAINS), "baseline", "tuned")
-    assert turned.text == "baseline: worse than tuned by 0.031 [0.013, 0.049]"
+    assert turned.text == "baseline: worse than tuned by 0.031 [0.013, 0.049] (95 % interval)"
 
 
 def test_what_is_within_chance_is_not_distinguished() -> None:
     noise = np.array([0.02, -0.01, 0.03, -0.02, 0.01, -0.01, 0.02, -0.02, 0.01, 0.01])
     found = compare(scores("min", "mm", old=BASE, new=BASE - noise), "new", "old")
-    assert found.text == "new: not distinguishable from old: difference 0.004 mm [-0.020, 0.028]"
+    assert found.text == "new: not distinguishable from old: difference 0.004 mm [-0.020, 0.028] (95 % interval)"
     assert found.p_adjusted == found.p > 0.05
 
 
 def test_an_end_near_zero_is_shown_with_the_digits_that_tell_it_from_zero() -> None:
     test = resampled_t(GAINS, 0.25)
     shift = test.interval(0.95)[0] - 1e-5
-    assert compare(scores(a=BASE, b=BASE + GAINS - shift), "b", "a").text.endswith("0.01835 [0.00001, 0.03669]")
+    assert compare(scores(a=BASE, b=BASE + GAINS - shift), "b", "a").text.endswith("0.01835 [0.00001, 0.03669] (95 % interval)")
 
 
 def test_plain_values_and_a_table() -> None:

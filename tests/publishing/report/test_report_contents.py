@@ -110,7 +110,7 @@ def test_a_confirmed_study_says_by_how_much_with_its_interval(study: StudyRecord
     best = f"trial {study.best.number}"
     match = re.match(
         rf"Confirmed in val_macro_f1 on 8 fresh splits of the data\. T{best[1:]} is better than the baseline by "
-        r"(0\.\d+) \[(0\.\d+), (0\.\d+)\]\.",
+        r"(0\.\d+) \[(0\.\d+), (0\.\d+)\] \(97\.5 % interval\)\.",
         text,
     )
     assert match is not None, text
