@@ -27,6 +27,19 @@ TEST_EVALUATION = "test_evaluation"
 """Fact of a study that evaluates a test set: the name of the candidate."""
 
 
+def test_examples(study: StudyRecord) -> frozenset[tuple[str, ...]]:
+    """Return what identifies each test example of a study, by content where it has files; empty if not recorded."""
+    files = find_study_files(study)
+    if files is None:
+        return frozenset()
+    kept = files[files["part"] == "test"].astype(object)
+    rows = kept.where(kept.notna(), None)[["sha256", "path", "position"]].itertuples(index=False)
+    return frozenset(
+        (str(study.fingerprint), str(path), str(position)) if sha is None else (str(sha), str(position))
+        for sha, path, position in rows
+    )
+
+
 def selection_bias_warning(spec: SweepSpec) -> str | None:
     """Return a warning if a confirmation uses examples by which a sweep of ``spec`` selected configurations."""
     if spec.trainer is None or spec.trainer.folds == 1:

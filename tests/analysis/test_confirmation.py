@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aifs_tune.analysis.candidates import BASELINE, candidates_of, chosen_candidates
+from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of, chosen_candidates
 from aifs_tune.analysis.confirmation import read_confirmation, start_confirmation
 from aifs_tune.analysis.noise import noise_of
 from aifs_tune.analysis.test_part import TEST_EVALUATION
+from aifs_tune.artifacts.data_files import match_files, share_files
 from aifs_tune.config.cross_validation import SIZES, CrossValidation
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.data import prepare_table
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.execution.confirm import _test_study
 from aifs_tune.storage.storage import Storage
@@ -161,6 +164,34 @@ def test_the_test_set_is_used_once(study: StudyRecord) -> None:
     assert _test_study(study, second).name == "genes-test"
     with pytest.raises(ConflictError, match=r"the test set of study 'genes' was used for trial 2"):
         _test_study(study, first)
+
+
+def on_a_table(tmp_path: Path, url: str, name: str, rows: range, seed: int = 0) -> StudyRecord:
+    """A study with one trial on a table of these rows, whose data are recorded as by a sweep."""
+    table = tmp_path / f"{rows.start}.csv"
+    table.write_text("a,kind\n" + "".join(f"{row / 97},{'ab'[row % 2]}\n" for row in rows))
+    data = {"table": {"file": str(table), "target": "kind"}, "split": {"seed": seed}}
+    document = {"name": "lab", "trainer": "mlp", "data": data, "space": {"dropout": 0.5}}
+    study = start_study(Storage(url, create=True), parse_sweep(document), name, with_default=False)
+    assert study.spec.data is not None
+    prepared = prepare_table(study.spec.data)
+    match_files(study, prepared.examples.fingerprint, prepared.files)
+    study.tell(study.ask(), {"val_macro_f1": 0.7})
+    return study
+
+
+def test_the_rows_of_a_test_set_are_answered_once_whatever_the_study(tmp_path: Path, url: str) -> None:
+    first = on_a_table(tmp_path, url, "first", range(60))
+    candidate = Candidate("trial 0", 0, {"dropout": 0.5})
+    share_files(_test_study(first, candidate), first)
+    again = on_a_table(tmp_path, url, "second", range(60))
+    with pytest.raises(ConflictError, match=r"12 of the 12 test examples of study 'second' were answered already, by"):
+        _test_study(again, candidate)
+    divided_again = on_a_table(tmp_path, url, "third", range(60), seed=1)
+    with pytest.raises(ConflictError, match=r"of the 12 test examples of study 'third' were answered already"):
+        _test_study(divided_again, candidate)
+    new = on_a_table(tmp_path, url, "fourth", range(100, 160))
+    assert _test_study(new, candidate).name == "fourth-test"
 
 
 def test_a_study_of_a_project_is_confirmed_in_its_project(study: StudyRecord) -> None:

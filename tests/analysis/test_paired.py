@@ -108,7 +108,9 @@ def test_what_is_within_chance_is_not_distinguished() -> None:
 def test_an_end_near_zero_is_shown_with_the_digits_that_tell_it_from_zero() -> None:
     test = resampled_t(GAINS, 0.25)
     shift = test.interval(0.95)[0] - 1e-5
-    assert compare(scores(a=BASE, b=BASE + GAINS - shift), "b", "a").text.endswith("0.01835 [0.00001, 0.03669] (95 % interval)")
+    assert compare(scores(a=BASE, b=BASE + GAINS - shift), "b", "a").text.endswith(
+        "0.01835 [0.00001, 0.03669] (95 % interval)"
+    )
 
 
 def test_plain_values_and_a_table() -> None:
