@@ -259,7 +259,7 @@ def test_a_worker_that_is_told_to_end_is_no_failure_of_its_trial(lab):
 def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process, n_kills):
     before: dict[int, tuple] = {}
     for kill in range(n_kills):
-        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(16 * n_kills))
+        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(40 * n_kills))
         driver = command(lab, *words)
         wait_for(lab, len(before) + 2, driver)
         for child in psutil.Process(driver.pid).children(recursive=True):
@@ -272,11 +272,11 @@ def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process
         assert before.items() <= now.items()
         before = now
     last = command(lab, "resume", "slow")
-    _, talk = last.communicate(timeout=250)
+    _, talk = last.communicate(timeout=400)
     assert last.returncode == 0, talk
     after = finished(lab)
     assert before.items() <= after.items()
-    assert sorted(after) == list(range(16 * n_kills))
+    assert sorted(after) == list(range(40 * n_kills))
     assert sum(n - 1 for n in ended(lab).values()) <= 2 * n_kills, "only what was in flight is repeated"
 
 

@@ -30,20 +30,46 @@ def card_text(results: Mapping[str, Any], citation: Citation, model: ModelFiles,
 
 
 def _head(results: Mapping[str, Any], citation: Citation, model: ModelFiles) -> str:
-    best, objective = results["best"], results["objective"]
     kind = results["data"]["kind"]
     task = _TASKS.get(kind or "", "other")
     if model.outputs.startswith("numbers"):
         task = task.replace("classification", "regression")
-    metric = {"type": objective["metric"], "name": objective["metric"], "value": best["value"]}
     result = {"task": {"type": task}, "dataset": {"name": _dataset(results), "type": kind or "other"}}
     head: dict[str, Any] = {} if citation.licence is None else {"license": citation.licence.lower()}
     if KERAS in model.about:
         head["library_name"] = "keras"
     head |= {"pipeline_tag": task} if task.startswith("image-class") else {}
     head["tags"] = ["aifs-tune", "hyperparameter-optimization", "ro-crate"]
-    head["model-index"] = [{"name": results["study"], "results": [{**result, "metrics": [metric]}]}]
+    if metrics := _unbiased(results):
+        head["model-index"] = [{"name": results["study"], "results": [{**result, "metrics": metrics}]}]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _unbiased(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores of the best trial for the model index: those of the test set, else of the newest confirmation, else none.
+
+    The value by which the trial was selected is too good, so it is not among them.
+    """
+    name, test = f"trial {results['best']['trial']}", results["test"]
+    if test is not None and test["candidate"] == name:
+        of_parts = [test["classes"]] if "classes" in test else test["targets"]
+        scores = {
+            f"{each.get('name', '')} {score}".strip(): told["value"] if isinstance(told, Mapping) else told
+            for each in of_parts
+            for score, told in each["scores"].items()
+        }
+        return [
+            {"type": score, "name": f"{score} on the test set", "value": value}
+            for score, value in scores.items()
+            if value is not None
+        ]
+    for confirmation in reversed(results["confirmations"]):
+        for each in confirmation["candidates"]:
+            if each["name"] == name and each["mean"] is not None:
+                metric = results["objective"]["metric"]
+                text = f"{metric}, mean of {confirmation['confirmation']} with fresh seeds and folds"
+                return [{"type": metric, "name": text, "value": each["mean"]}]
+    return []
 
 
 def _dataset(results: Mapping[str, Any]) -> str:

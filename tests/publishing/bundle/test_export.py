@@ -79,14 +79,9 @@ def test_it_names_authors_and_licence(of_images: Path) -> None:
     _, head, page = (of_images / "README.md").read_text().split("---\n", 2)
     content = yaml.safe_load(head)
     assert (content["license"], content["pipeline_tag"]) == ("cc-by-4.0", "image-classification")
-    metric = content["model-index"][0]["results"][0]["metrics"][0]
-    assert (metric["type"], round(metric["value"], 6)) == ("val_macro_f1", round(_value(of_images), 6))
+    assert "model-index" not in content, "it was neither confirmed nor tested"
     for heading in ("Configuration", "Scores", "Model", "Data", "Run it again", "Limits", "Files", "Citation"):
         assert f"## {heading}\n" in page
-
-
-def _value(bundle: Path) -> float:
-    return float(json.loads((bundle / "results.json").read_text())["best"]["value"])
 
 
 def test_the_best_configuration_is_a_sweep_file(of_images: Path) -> None:
