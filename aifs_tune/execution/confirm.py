@@ -109,6 +109,11 @@ def confirm_candidates(
     """Like :func:`confirm`, for the candidates of ``choose``, baseline first, in a study named ``STUDY-suffix``."""
     opened = Storage(storage)
     asked = cv or CrossValidation(folds=5, repeats=2)
+    if asked.n_splits < 2:
+        raise RequestError(
+            "folds, repeats: one training of each configuration gives no verdict, as its noise is not known; allowed: "
+            "at least two in all, such as --folds 5 or --repeats 2"
+        )
     with opened.writing():
         found = get_study(opened, study)
         created = start_confirmation(opened, found.spec, f"{found.name}-{suffix}", choose(found), asked)

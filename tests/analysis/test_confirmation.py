@@ -17,8 +17,9 @@ from aifs_tune.config.cross_validation import SIZES, CrossValidation
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data import prepare_table
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.execution.confirm import _test_study
+from aifs_tune.execution.confirm import _test_study, confirm
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 
@@ -152,6 +153,12 @@ def test_the_noise_is_the_spread_of_one_configuration(study: StudyRecord) -> Non
     assert (found.n, found.low, found.high) == (3, 0.7, 0.74)
     assert found.sd == pytest.approx(0.02)
     assert found.smallest == pytest.approx(2 * 0.02 * (2 * (1 / 3 + 1 / 3)) ** 0.5)
+
+
+def test_one_training_of_each_is_refused_before_it_begins(study: StudyRecord, url: str) -> None:
+    with pytest.raises(RequestError, match="one training of each configuration gives no verdict"):
+        confirm("genes", storage=url, cv=CrossValidation(folds=1, repeats=1))
+    assert find_study(study.storage, "genes-confirm") is None
 
 
 def test_the_test_set_is_used_once(study: StudyRecord) -> None:
