@@ -259,7 +259,8 @@ def test_a_worker_that_is_told_to_end_is_no_failure_of_its_trial(lab):
 def test_a_sweep_whose_ray_dies_says_how_to_go_on_and_loses_nothing(lab, process, n_kills):
     before: dict[int, tuple] = {}
     for kill in range(n_kills):
-        words = ("resume", "slow") if kill else ("run", "slow.yaml", "--trials", str(40 * n_kills))
+        begin = ("run", "slow.yaml", "--trials", str(40 * n_kills), "--set", "search.scheduler=none")
+        words = ("resume", "slow") if kill else begin
         driver = command(lab, *words)
         wait_for(lab, len(before) + 2, driver)
         for child in psutil.Process(driver.pid).children(recursive=True):
