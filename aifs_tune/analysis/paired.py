@@ -177,7 +177,7 @@ def compare_all(scores: Scores, baseline: str, *, alpha: float = 0.05) -> tuple[
     >>> values = {"baseline": [0.80, 0.81, 0.79, 0.80, 0.82], "trial 4": [0.84, 0.86, 0.83, 0.85, 0.85]}
     >>> for comparison in compare_all(Scores("accuracy", "max", splits, values), "baseline"):
     ...     print(comparison.text)
-    trial 4: better than the baseline by 0.042 [0.029, 0.055]
+    trial 4: better than the baseline by 0.042 [0.029, 0.055] (95 % interval)
     """
     scores.of(baseline)
     return _family(scores, [name for name in scores.values if name != baseline], baseline, alpha)
