@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from aifs_tune._util.scalars import brief
@@ -59,7 +60,8 @@ def result_of(
     Raises
     ------
     RequestError
-        If ``told`` is one number and there are several objectives or limits, or if a value is not a number.
+        If ``told`` is one number and there are several objectives or limits, if a value is not a number, or if a metric
+        of nearly the same name is there in place of a needed one.
     """
     if state == "infeasible":
         metrics = told if isinstance(told, Mapping) else {}
@@ -71,6 +73,7 @@ def result_of(
     unlimited = next((limit.metric for limit in limits if excess[str(limit)] is None), None)
     if state == "complete":
         missing = missing or unlimited
+        _check_spelling(trial, told, missing)
     if state == "complete" and missing is not None:
         value = metrics.get(missing)
         state, reason = "failed", reason or f"{'no value' if value is None else f'value {value}'} for {missing}"
@@ -132,6 +135,18 @@ def _check_number(trial: Trial, name: str, value: Any) -> None:
             return
     allowed = f"a number up to 1e308, or None for no value of {name}"
     raise RequestError(f"trial {trial.number}: {brief(value)} is not a value of {name}; allowed: {allowed}")
+
+
+def _check_spelling(trial: Trial, told: object, missing: str | None) -> None:
+    """Refuse metrics that lack one but have another of nearly its name, which would be lost with the trial."""
+    if missing is None or not isinstance(told, Mapping) or missing in told:
+        return
+    near = next(iter(get_close_matches(missing, [str(name) for name in told], n=1)), None)
+    if near is not None:
+        raise RequestError(
+            f"trial {trial.number}: no value for {missing}, but one for {brief(near)}; did you mean {missing}? Nothing "
+            "was stored"
+        )
 
 
 def _metrics_of(

@@ -377,7 +377,8 @@ class Study:
         NotFoundError
             If there is no such trial.
         RequestError
-            If ``value`` is one number and the study has several objectives or limits.
+            If ``value`` is one number and the study has several objectives or limits, or if it has a metric of nearly
+            the name of a needed one that is missing; nothing is stored.
         ConflictError
             If the trial has another final result already, or was superseded.
 

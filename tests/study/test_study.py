@@ -265,3 +265,16 @@ def test_a_value_that_was_told_stands_beside_its_own_metrics(url, space):
         of_an_epoch,
         of_an_epoch,
     ]
+
+
+@pytest.mark.parametrize("told", [{"scor": 0.7}, {"scores": 0.7, "loss": 1.0}])
+def test_a_metric_with_a_typo_costs_no_measurement(url, space, told):
+    study = open_study("lab", space=space, storage=url, metric="score")
+    trial = study.ask()
+    with pytest.raises(
+        RequestError, match=rf"no value for score, but one for '{next(iter(told))}'; did you mean score\?"
+    ):
+        study.tell(trial, told)
+    assert study.trial(trial).state == "running"
+    assert study.tell(trial, {"score": 0.7}).value == 0.7
+    assert study.tell(study.ask(), {"loss": 1.0}).reason == "no value for score"
