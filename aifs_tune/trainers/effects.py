@@ -67,6 +67,7 @@ def _without_effect_in_search(spec: SweepSpec) -> Iterator[tuple[str, object, st
         "reduction_factor": None if search.scheduler in ("asha", "hyperband") else of_scheduler,
         "perturb_epochs": None if search.scheduler == "pbt" else of_scheduler,
         "grace_epochs": None if stops else of_scheduler,
+        "stop_after_failures": "pbt starts all trials together" if search.scheduler == "pbt" else None,
         "finalist_seeds": None if search.finalists else "there are no finalists",
     }
     yield from ((f"search.{name}", given[name], why) for name, why in reasons.items() if why and name in given)

@@ -94,6 +94,7 @@ def test_an_argument_that_is_only_sometimes_given_needs_a_default():
         ({"search": {"scheduler": "none", "grace_epochs": 3}}, "search.grace_epochs: 3 .* scheduler is none"),
         ({"search": {"reduction_factor": 4}}, "search.reduction_factor: 4.0 .* scheduler is aifs"),
         ({"search": {"perturb_epochs": 4}}, "search.perturb_epochs: 4 .* scheduler is aifs"),
+        ({"search": {"scheduler": "pbt", "stop_after_failures": 3}}, "search.stop_after_failures: 3 .* pbt starts all"),
         ({"search": {"finalist_seeds": 4}}, "search.finalist_seeds: 4 has no effect: there are no finalists"),
     ],
 )
