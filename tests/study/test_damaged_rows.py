@@ -9,10 +9,10 @@ from contextlib import closing
 
 import optuna
 import pytest
+from records import every_answer_is_json
 
-from aifs_tune import analyse, check_storage, load_study, open_study
+from aifs_tune import check_storage, load_study, open_study
 from aifs_tune.errors import DamagedError, RequestError, StorageError
-from aifs_tune.publishing.summary import best_summary, studies_summary
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.document import copied_study, study_document
 from aifs_tune.study.index import get_study
@@ -129,22 +129,6 @@ COMMANDS = [
     *(f"analyse lab --table {table}" for table in ("curves", "saved", "failures", "parallel", "slices")),
     "recommend lab",
 ]
-
-
-def every_answer_is_json(study):
-    record = record_of(study)
-    for told in (
-        studies_summary(study.storage),
-        best_summary(record, top=None),
-        [trial.to_json() for trial in study.all_trials()],
-        [progress._asdict() for progress in record.trial_progress()],
-        record.objective_curves(),
-        json.loads(analyse(study).importance().to_json()),
-        study.recommendation().to_json(),
-        study.posterior_means(),
-    ):
-        json.dumps(told, allow_nan=False)
-    assert len(study.trials) == len(study.all_trials())
 
 
 @pytest.mark.parametrize(("damage", "says"), (ATTRIBUTES | ROWS).values(), ids=[*ATTRIBUTES, *ROWS])

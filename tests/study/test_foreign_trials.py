@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 
@@ -10,10 +9,11 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
+from records import every_answer_is_json
 
-from aifs_tune import analyse, check_storage, import_optuna, load_study, open_study
+from aifs_tune import check_storage, import_optuna, load_study, open_study
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.publishing.summary import best_summary, studies_summary
+from aifs_tune.publishing.summary import studies_summary
 from aifs_tune.study.record import record_of
 
 SPACE = {
@@ -67,21 +67,6 @@ def measured(url):
     for i in range(6):
         study.tell(study.ask(), i / 10)
     return study
-
-
-def every_answer_is_json(study):
-    record = record_of(study)
-    for told in (
-        studies_summary(study.storage),
-        best_summary(record, top=None),
-        [trial.to_json() for trial in study.all_trials()],
-        [progress._asdict() for progress in record.trial_progress()],
-        json.loads(analyse(study).importance().to_json()),
-        study.recommendation().to_json(),
-        study.posterior_means(),
-    ):
-        json.dumps(told, allow_nan=False)
-    assert len(study.trials) == len(study.all_trials())
 
 
 @pytest.mark.parametrize(("write", "says"), FOREIGN.values(), ids=FOREIGN)
