@@ -7,6 +7,7 @@ A confirmation is a study of its own. It trains each of a few candidates on each
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
     numbers = list(range(cv.n_splits))
     document["space"][SPLIT] = {"type": "choice", "choices": numbers} if len(numbers) > 1 else 0
     seed = (spec.search.seed + _SEED_OFFSET) % 2**32
-    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None, "seed": seed}
+    document["search"] = spec.search.without_search(seed=seed)
     return parse_sweep(document)
 
 
@@ -174,6 +175,17 @@ def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[
         return study
 
     return storage.transact(create, name)
+
+
+def newest_confirmation(study: StudyRecord) -> Confirmation | None:
+    """Return the newest confirmation of ``study`` that has a result; None if it was never confirmed."""
+    found = None
+    for name in _names(f"{study.name}-confirm"):
+        if find_study(study.storage, name) is None:
+            return found
+        with suppress(NotFoundError):
+            found = read_confirmation(study.storage, name)
+    return found
 
 
 def read_confirmation(storage: Storage, name: str) -> Confirmation:

@@ -166,6 +166,12 @@ class SearchSpec(StrictModel):
         default=(), description="Earlier studies in the storage to start from; auto: the similar ones."
     )
 
+    def without_search(self, **changes: Any) -> dict[str, Any]:
+        """Settings of ``search`` that train given configurations once each: what says how to propose, stop or repeat
+        trials has its default. ``changes`` are other settings."""
+        kept = ("epochs", "seed", "epoch_timeout_s", "workers", "worker_retries", "stop_after_failures")
+        return {name: getattr(self, name) for name in kept} | {"sampler": "random", "scheduler": "none"} | changes
+
     @model_validator(mode="after")
     def _grace_ends(self) -> SearchSpec:
         if self.grace_epochs is not None and self.grace_epochs > self.epochs:

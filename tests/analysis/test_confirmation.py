@@ -161,6 +161,25 @@ def test_one_training_of_each_is_refused_before_it_begins(study: StudyRecord, ur
     assert find_study(study.storage, "genes-confirm") is None
 
 
+def test_what_proposes_stops_or_repeats_trials_is_no_part_of_a_confirmation(study: StudyRecord) -> None:
+    document = study.spec.model_dump(mode="json")
+    document["search"] |= {
+        "cost": "1 + dropout",
+        "budget": 40.0,
+        "finalists": 3,
+        "stop": "gain_below_noise",
+        "timeout_s": 1.0,
+        "trials": 7,
+        "epochs": 9,
+        "workers": 2,
+    }
+    spec = parse_sweep(document)
+    found = start_confirmation(study.storage, spec, "genes-confirm", candidates_of(study, top=1), CV).spec.search
+    assert (found.sampler, found.scheduler, found.cost, found.budget) == ("random", "none", None, None)
+    assert (found.finalists, found.stop, found.timeout_s) == (0, "never", None)
+    assert (found.epochs, found.workers) == (9, 2)
+
+
 def test_the_test_set_is_used_once(study: StudyRecord) -> None:
     first, second, _ = candidates_of(study, top=2)
     created = _test_study(study, second)

@@ -13,18 +13,6 @@ from aifs_tune.config.loading import load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DamagedError, RequestError
 
-_ONE_TRIAL = {
-    "sampler": "random",
-    "scheduler": "none",
-    "grace_epochs": None,
-    "initial": None,
-    "replicates": 1,
-    "stop": "never",
-    "timeout_s": None,
-    "trials": 1,
-}
-"""Settings of ``search`` that train one configuration without a search."""
-
 
 def published(spec: SweepSpec) -> SweepSpec:
     """``spec`` with file names instead of paths: paths of this machine are private, and useless elsewhere."""
@@ -85,7 +73,7 @@ def best_sweep(spec: SweepSpec, summary: Mapping[str, Any]) -> SweepSpec:
     document["space"] = dict(summary["params"])
     document["replay"] = summary.get("replay", document["replay"])
     document |= {"constraints": [], "mixtures": [], "exclude": []}
-    document["search"] |= _ONE_TRIAL
+    document["search"] = spec.search.without_search(trials=1)
     return parse_sweep(document)
 
 
