@@ -16,9 +16,11 @@ from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
     from aifs_tune.analysis import analyse
+    from aifs_tune.analysis.model import load_model
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
+    from aifs_tune.execution.finalize import finalize
     from aifs_tune.publishing.bundle.export import export
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.bundle.reproduce import reproduce
@@ -41,8 +43,10 @@ __all__ = [
     "analyse",
     "check_storage",
     "export",
+    "finalize",
     "import_optuna",
     "import_study",
+    "load_model",
     "load_study",
     "load_sweep",
     "open_study",
@@ -64,8 +68,10 @@ __getattr__, __dir__ = lazy_names(
         "analyse": "analysis",
         "check_storage": "study.doctor",
         "export": "publishing.bundle.export",
+        "finalize": "execution.finalize",
         "import_optuna": "study.optuna_import",
         "import_study": "publishing.bundle.load",
+        "load_model": "analysis.model",
         "load_study": "study",
         "load_sweep": "execution",
         "open_study": "study",

@@ -41,7 +41,7 @@ def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) 
         If no trial is complete.
     """
     if baseline is not None:
-        first = _candidate(BASELINE, study.trial(baseline))
+        first = candidate_of(BASELINE, study.trial(baseline))
     else:
         default = study.spec.space.default_params()
         if default is None:
@@ -50,7 +50,7 @@ def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) 
     found = [first]
     for trial in study.best_trials(study.counts()["complete"]):
         if len(found) <= top and all(dict(trial.params) != dict(each.params) for each in found):
-            found.append(_candidate(f"trial {trial.number}", trial))
+            found.append(candidate_of(f"trial {trial.number}", trial))
     if len(found) < 2:
         raise RequestError(
             f"Study {study.name!r} has no complete trial with another configuration than the baseline. "
@@ -78,7 +78,7 @@ def chosen_candidates(study: StudyRecord, entries: Sequence[str]) -> tuple[Candi
     found = [_entered(study, entry) for entry in entries]
     if entries and not entries[0].isdecimal():
         best = study.best
-        found.insert(0, _candidate(f"{study.name} trial {best.number}", best))
+        found.insert(0, candidate_of(f"{study.name} trial {best.number}", best))
     if len(found) < 2:
         raise RequestError(
             "TRIAL: one trial is not enough; allowed: two or more, of which the first is the baseline, or another study"
@@ -94,12 +94,12 @@ def chosen_candidates(study: StudyRecord, entries: Sequence[str]) -> tuple[Candi
 
 def _entered(study: StudyRecord, entry: str) -> Candidate:
     if entry.isdecimal():
-        return _candidate(f"trial {entry}", study.trial(int(entry)))
+        return candidate_of(f"trial {entry}", study.trial(int(entry)))
     name, _, number = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "")
     other = get_study(study.storage, name)
     _check_comparable(study, other)
     trial = other.trial(int(number)) if number else other.best
-    candidate = _candidate(f"{other.name} trial {trial.number}", trial)
+    candidate = candidate_of(f"{other.name} trial {trial.number}", trial)
     try:
         study.spec.check_params(candidate.params)
     except RequestError as error:
@@ -122,7 +122,8 @@ def _check_comparable(study: StudyRecord, other: StudyRecord) -> None:
         raise ConflictError(f"Studies {study.name!r} and {other.name!r} have different data; allowed: the same data")
 
 
-def _candidate(name: str, trial: Trial) -> Candidate:
+def candidate_of(name: str, trial: Trial) -> Candidate:
+    """Return the configuration of a trial; raise RequestError if it changed during training."""
     if trial.schedule:
         raise RequestError(
             f"The parameters of trial {trial.number} changed during training (population based training). "

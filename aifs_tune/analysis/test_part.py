@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aifs_tune.artifacts.data_files import find_study_files
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.errors import NotFoundError
+from aifs_tune.errors import ConflictError, NotFoundError
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import find_study, get_study
+from aifs_tune.study.index import UnreadableStudy, each_study, find_study, get_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.predictions import Predictions, read_predictions
@@ -40,6 +40,27 @@ def test_examples(study: StudyRecord) -> frozenset[tuple[str, ...]]:
     )
 
 
+def check_test_unused(study: StudyRecord) -> None:
+    """Refuse a test set of which another study of the storage has answered examples, whatever its name.
+
+    Raises
+    ------
+    ConflictError
+        If there is one.
+    """
+    own = test_examples(study)
+    for other in each_study(study.storage) if own else ():
+        if isinstance(other, UnreadableStudy) or (earlier := other.fact(TEST_EVALUATION)) is None:
+            continue
+        shared = own & test_examples(other)
+        if shared:
+            raise ConflictError(
+                f"{len(shared)} of the {len(own)} test examples of study {study.name!r} were answered already, by "
+                f"study {other.name!r} for its {earlier['name']}. A second answer would choose by the test set; use "
+                "new data"
+            )
+
+
 def selection_bias_warning(spec: SweepSpec) -> str | None:
     """Return a warning if a confirmation uses examples by which a sweep of ``spec`` selected configurations."""
     if spec.trainer is None or spec.trainer.folds == 1:
@@ -58,6 +79,11 @@ class HeldOutEvaluation:
     study: StudyRecord
     trial: Trial
     predictions: Predictions
+
+    @property
+    def is_final_model(self) -> bool:
+        """Whether the final model of a study made the predictions, not a training of the candidate for this test."""
+        return self.study.fact(TEST_EVALUATION).get("model") is not None
 
     @property
     def classes(self) -> HeldOutClasses | None:
@@ -111,7 +137,13 @@ class HeldOutEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document of the command line."""
-        document: dict[str, Any] = {"candidate": self.candidate, "study": self.study.name, "trial": self.trial.number}
+        ended = self.trial.finished_at
+        document: dict[str, Any] = {
+            "candidate": self.candidate,
+            "study": self.study.name,
+            "trial": self.trial.number,
+            "evaluated_at": None if ended is None else ended.isoformat(),
+        }
         groups = self.groups
         document["n_groups"] = None if groups is None else len(set(groups))
         if (classes := self.classes) is not None:

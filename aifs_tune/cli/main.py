@@ -23,6 +23,7 @@ from aifs_tune.cli import (
     confirm,
     files,
     instrument,
+    model,
     report,
     service,
     studies,
@@ -56,6 +57,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(studies.doctor, "doctor --storage sqlite:///lab.db"),
         Command(studies.best, "best quick-sky --top 5"),
         Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
+        Command(model.predict, "predict quick-sky new_images/ -o answers.csv"),
         Command(analyse.importance, "importance quick-sky"),
         Command(analyse.analyse, "analyse quick-sky --table contour --first dropout --second learning_rate"),
     ),
@@ -69,6 +71,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(confirm.noise, "noise quick_sky --folds 5 --repeats 2"),
         Command(confirm.confirm, "confirm quick-sky --top 3"),
         Command(confirm.compare, "compare quick-sky 12 7 --folds 5"),
+        Command(model.finalize, "finalize quick-sky --ensemble 3"),
     ),
     "Publishing": (
         Command(report.report, "report quick-sky -o report.html"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aifs_tune.analysis.classification import HeldOutClasses
     from aifs_tune.analysis.confirmation import Confirmation
+    from aifs_tune.analysis.final_model import FinalModel
     from aifs_tune.analysis.test_part import HeldOutEvaluation
     from aifs_tune.client.study import RemoteStudy
     from aifs_tune.config.sweep import SweepSpec
@@ -354,6 +355,35 @@ def render_confirmation(found: Confirmation) -> RenderableType:
             Text(configuration(each.params, tuned)),
         )
     return Group(head, table, *(Text(comparison.text, style="bold") for comparison in found.comparisons))
+
+
+def render_final_model(found: FinalModel) -> RenderableType:
+    """Configurations and epochs of a final model, and the score to expect of it."""
+    spec = found.study.spec
+    tuned = [name for name, parameter in spec.space.items() if parameter.type != "fixed"]
+    table = Table("", "epochs", "configuration")
+    for each, epochs in zip(found.candidates, found.epochs, strict=True):
+        table.add_row(each.name, str(epochs), Text(configuration(each.params, tuned)))
+    n = found.n_members
+    head = f"{found.study.name}: {n} model{'s' * (n > 1)}, trained on the training and validation sets together"
+    parts: list[RenderableType] = [Text(head), table]
+    if found.equal_members:
+        text = "All members are the same model: nothing in their training is random. More seeds change nothing."
+        parts.append(Text(text))
+    if (expected := found.expected) is not None:
+        ends = "" if expected.interval is None else f" [{number(expected.interval[0])}, {number(expected.interval[1])}]"
+        level = "" if expected.interval is None else f" ({expected.confidence:.0%} interval)"
+        text = f"expected {expected.metric}: {number(expected.mean)}{ends}{level}, from {expected.n} trainings of "
+        parts.append(Text(f"{text}{expected.confirmation}", style="bold"))
+    return Group(*parts)
+
+
+def render_answers(answers: pandas.DataFrame) -> RenderableType:
+    """Predictions of files, one row for each."""
+    table = Table(*map(str, answers.columns))
+    for row in answers.itertuples(index=False):
+        table.add_row(*(Text(number(float(cell)) if not isinstance(cell, str) else cell) for cell in row))
+    return table
 
 
 def render_test_results(found: HeldOutEvaluation) -> RenderableType:

@@ -108,6 +108,13 @@ class ReplayEntry(StrictModel):
     params: Annotated[dict[ParameterName, ScalarField], Field(min_length=1, description="Values by parameter name.")]
 
 
+class Refit(StrictModel):
+    """A configuration that trains on the training and validation sets together, up to an epoch that is known before."""
+
+    params: dict[ParameterName, ScalarField] = Field(description="The configuration: a value for each parameter.")
+    epoch: int = Field(ge=1, le=100_000, description="Last epoch, whose weights are kept.")
+
+
 class SweepSpec(StrictModel):
     """The content of a sweep file, checked and frozen.
 
@@ -146,6 +153,9 @@ class SweepSpec(StrictModel):
         Bounds on metrics that the best configuration must satisfy, such as ``pressure <= 3``; default none.
     replay
         Schedule of hyperparameters for all trials; default none.
+    refit
+        Configurations that train on the training and validation sets together, as ``aifs-tune finalize`` writes them;
+        default none. Their metrics ``val_...`` are then those of examples that were trained on.
     evaluate_test
         Whether the best epoch of each finished trial is evaluated on the test part; default False.
     cross_validation
@@ -193,6 +203,11 @@ class SweepSpec(StrictModel):
     )
     replay: Annotated[tuple[ReplayEntry, ...], Field(strict=False, max_length=1000)] = Field(
         default=(), description="Schedule of hyperparameters for all trials, such as one that pbt found."
+    )
+    refit: Annotated[tuple[Refit, ...], Field(strict=False, max_length=1000)] = Field(
+        default=(),
+        description="Configurations that train on the training and validation sets together up to a known epoch, "
+        "instead of a search; val_... is then measured on examples that were trained on.",
     )
     evaluate_test: bool = Field(
         default=False,
@@ -330,6 +345,49 @@ class SweepSpec(StrictModel):
         if parameter is not None and name in first and parameter.convert(first[name]) is None:
             text = f"the first entry has {show(first[name])}, but space.{name} is {show(parameter.value)}"
             raise problem(key, text, f"the same value in both, or no space.{name}")
+
+    @model_validator(mode="after")
+    def _refit_is_no_search(self) -> SweepSpec:
+        if not self.refit:
+            return self
+        trainer, search = self.trainer, self.search
+        reasons = {
+            "there is no trainer": trainer is None,
+            "a function reads its own data": trainer is not None and ":" in trainer.name,
+            "trainer.folds would measure on folds": trainer is not None and trainer.folds > 1,
+            "trainer.patience would end a trial before": trainer is not None and trainer.patience is not None,
+            "cross_validation divides the examples that it joins": self.cross_validation is not None,
+            f"search.scheduler: {search.scheduler} stops trials before": search.scheduler != "none",
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise problem("refit", f"is not possible: {reason}", "a built-in trainer that only trains")
+        for i, each in enumerate(self.refit):
+            if each.epoch > search.epochs:
+                text = f"{each.epoch} is above search.epochs"
+                raise problem(f"refit.{i}.epoch", text, f"1 to {search.epochs}")
+        return self
+
+    def refit_epoch(self, params: Mapping[str, object]) -> int | None:
+        """The last epoch of a configuration in ``refit``; None if it is not there.
+
+        Parameters
+        ----------
+        params
+            The configuration.
+
+        Returns
+        -------
+        int or None
+            The epoch, from 1.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import load_sweep_file
+        >>> load_sweep_file("quick_sky").refit_epoch({}) is None
+        True
+        """
+        return next((each.epoch for each in self.refit if dict(each.params) == dict(params)), None)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -10,7 +10,6 @@ from aifs_tune._util.lazy import lazy_names
 if TYPE_CHECKING:
     from aifs_tune.data.cache import open_images
     from aifs_tune.data.examples import ExampleSet, PreparedExamples, open_examples
-    from aifs_tune.data.frames.files import frames_like
     from aifs_tune.data.frames.prepare import prepare_frames
     from aifs_tune.data.images.decode import ImageSet
     from aifs_tune.data.images.near_duplicates import near_duplicates
@@ -24,7 +23,6 @@ __all__ = [
     "ImageSet",
     "PreparedExamples",
     "PreparedImages",
-    "frames_like",
     "near_duplicates",
     "open_examples",
     "open_images",
@@ -42,7 +40,6 @@ __getattr__, __dir__ = lazy_names(
         "ImageSet": "images.decode",
         "PreparedExamples": "examples",
         "PreparedImages": "images.prepare",
-        "frames_like": "frames.files",
         "near_duplicates": "images.near_duplicates",
         "open_examples": "examples",
         "open_images": "cache",

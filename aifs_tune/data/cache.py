@@ -148,7 +148,7 @@ def open_images(location: Path) -> ImageSet:
     if meta is None:
         raise NotFoundError(f"prepared images {location}: missing or damaged; prepare the images again")
     labels = np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts)
-    return ImageSet(_map(location.parent, meta), labels, meta.classes, train, val, test, fingerprint)
+    return ImageSet(_map(location.parent, meta), labels, meta.classes, train, val, test, fingerprint, meta.range16)
 
 
 def _map(folder: Path, meta: Meta) -> NDArray[np.uint8]:

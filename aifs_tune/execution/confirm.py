@@ -13,9 +13,9 @@ from aifs_tune.analysis.noise import SUFFIX, Noise, noise_of
 from aifs_tune.analysis.test_part import (
     TEST_EVALUATION,
     HeldOutEvaluation,
+    check_test_unused,
     read_evaluation,
     selection_bias_warning,
-    test_examples,
 )
 from aifs_tune.artifacts.data_files import share_files
 from aifs_tune.config.cross_validation import CrossValidation
@@ -27,7 +27,7 @@ from aifs_tune.execution.data import located
 from aifs_tune.execution.sweep import load_sweep
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import UnreadableStudy, each_study, find_study, get_study
+from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 
@@ -166,21 +166,6 @@ def evaluate_test(
     return read_evaluation(opened, created.name)
 
 
-def _check_unused(study: StudyRecord) -> None:
-    """Refuse a test set of which another study of the storage has answered examples, whatever its name."""
-    own = test_examples(study)
-    for other in each_study(study.storage) if own else ():
-        if isinstance(other, UnreadableStudy) or (earlier := other.fact(TEST_EVALUATION)) is None:
-            continue
-        shared = own & test_examples(other)
-        if shared:
-            raise ConflictError(
-                f"{len(shared)} of the {len(own)} test examples of study {study.name!r} were answered already, by "
-                f"study {other.name!r} for its {earlier['name']}. A second answer would choose by the test set; use "
-                "new data"
-            )
-
-
 def _test_study(study: StudyRecord, candidate: Candidate) -> StudyRecord:
     name = f"{study.name}-test"
     there, wanted = find_study(study.storage, name), candidate.to_json()
@@ -188,15 +173,15 @@ def _test_study(study: StudyRecord, candidate: Candidate) -> StudyRecord:
         earlier: Mapping[str, Any] | None = there.fact(TEST_EVALUATION)
         if earlier is None:
             raise ConflictError(f"the name {name!r} is taken by a study of another kind")
-        if dict(earlier["params"]) != dict(wanted["params"]):
+        if earlier.get("model") is not None or dict(earlier["params"]) != dict(wanted["params"]):
             raise ConflictError(
                 f"the test set of study {study.name!r} was used for {earlier['name']} (study {name!r}). "
                 f"Evaluating {candidate.name} too would choose by the test set; use new data"
             )
         return there
-    _check_unused(study)
+    check_test_unused(study)
     document = study.spec.model_dump(mode="json") | {"evaluate_test": True}
-    document["search"] |= {"sampler": "random", "scheduler": "none", "grace_epochs": None}
+    document["search"] = study.spec.search.without_search()
     spec = parse_sweep(document)
 
     def create() -> StudyRecord:

@@ -39,6 +39,7 @@ from aifs_tune.trainers.protocol import (
     NeedsRestart,
     ReportsTimings,
     Resumable,
+    SavesBest,
     SavesPredictions,
     Trainer,
 )
@@ -115,6 +116,7 @@ class Runner:
         self._problem = self._unused = None
         self._kept_epoch = 0
         split, self._own_params = split_of(self._context.spec.cross_validation, params)
+        self._last_epoch = self._context.spec.refit_epoch(params) or self._context.spec.search.epochs
         if split != self._split:
             self._trainer, self._split = None, split
         first = self._trained_with = self._params_at(1)
@@ -239,7 +241,7 @@ class Runner:
         if problem is not None:
             return self._failed(_Failure(problem), started)
         epoch = len(self._results) + 1
-        ended = epoch >= self._context.spec.search.epochs or self._trainer.is_finished
+        ended = epoch >= self._last_epoch or self._trainer.is_finished
         step = EpochResult(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
         self._results.append(step)
         if self._n_begun == 1:
@@ -255,7 +257,7 @@ class Runner:
     def _epoch(self, trainer: Trainer) -> dict[str, float]:
         """Train one epoch; the last one also measures the fold, if the trial has one."""
         metrics, evaluating = trainer.epoch(), cast(object, trainer)
-        cv, is_last = self._context.spec.cross_validation, len(self._results) + 1 >= self._context.spec.search.epochs
+        cv, is_last = self._context.spec.cross_validation, len(self._results) + 1 >= self._last_epoch
         if not metrics or cv is None or not cv.measures_folds or not (is_last or trainer.is_finished):
             return metrics
         assert isinstance(evaluating, Evaluating)
@@ -285,7 +287,7 @@ class Runner:
         for one or the trial may be paused."""
         trainer: object = self._trainer
         spec, search = self._context.spec.trainer, self._context.spec.search
-        if step.ended and (isinstance(trainer, Resumable) or self._context.spec.evaluate_test):
+        if step.ended and (isinstance(trainer, SavesBest) or self._context.spec.evaluate_test):
             return replace(step, weights=self._artifacts.save_weights(self._write_best))
         if step.ended or not isinstance(trainer, Resumable) or spec is None:
             return step
@@ -296,7 +298,7 @@ class Runner:
 
     def _write_best(self, folder: Path) -> None:
         trainer: object = self._trainer
-        if isinstance(trainer, Resumable):
+        if isinstance(trainer, SavesBest):
             trainer.save_best(folder)
         if self._context.spec.evaluate_test and isinstance(trainer, SavesPredictions):
             trainer.save_predictions(folder)

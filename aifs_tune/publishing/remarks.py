@@ -49,6 +49,9 @@ def remarks_on(study: Study | RemoteStudy) -> Remarks:
     best = next(iter(ranked(trials, study.spec)), None)
     if best is None:
         return Remarks((), ("trials", study.name))
+    if study.spec.refit:
+        text = "These values are of examples that the model was trained on; they say nothing of new examples"
+        return Remarks((text,), ("studies",))
     chance = _chance_text(study, best, n_classes)
     noise = _noise_text(trials, best, known_noise(trials, floor))
     failed = _failed_text(trials)

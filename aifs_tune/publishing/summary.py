@@ -72,7 +72,8 @@ def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:
             continue
         best = study.find_best()
         counts = {"n_requested": study.n_requested, "n_trials": study.counts()}
-        summaries.append({**_study_header(study), **counts, "value": best.value if best else None})
+        value = None if best is None or study.spec.refit else best.value  # a final model is measured on what it learnt
+        summaries.append({**_study_header(study), **counts, "value": value})
     return summaries
 
 

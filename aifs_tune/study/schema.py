@@ -99,6 +99,32 @@ class _Candidate(BaseModel):
     params: dict[_Name, Scalar]
 
 
+class _Tested(_Candidate):
+    model: _Name | None = None
+
+
+class _Refitted(_Candidate):
+    epochs: _Epoch
+
+
+class _Expected(BaseModel):
+    model_config = _STRICT
+    metric: _Name
+    mean: _Finite
+    interval: Annotated[list[_Finite], Field(min_length=2, max_length=2)] | None
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    n: Annotated[int, Field(ge=1)]
+    confirmation: _Name
+
+
+class _FinalModel(BaseModel):
+    model_config = _STRICT
+    study: _Name
+    configurations: Annotated[list[_Refitted], Field(min_length=1)]
+    members: Annotated[int, Field(ge=1, le=100)]
+    expected: _Expected | None
+
+
 class _Files(BaseModel):
     model_config = _STRICT
     entry: _FileName
@@ -183,7 +209,8 @@ _STUDY = {
     f"{FACT}{NOTICES}": _strict(list[_Notice]),
     f"{FACT}noise": _strict(_Noise | None),
     f"{FACT}candidates": _strict(Annotated[list[_Candidate], Field(min_length=1)]),
-    f"{FACT}test_evaluation": TypeAdapter(_Candidate),
+    f"{FACT}test_evaluation": TypeAdapter(_Tested),
+    f"{FACT}final_model": TypeAdapter(_FinalModel),
     f"{FACT}files": TypeAdapter(_Files),
     f"{FACT}data_of": _strict(_Name),
     f"{FACT}data": _strict(dict[_Name, _Finite | str | bool | None]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,8 +20,9 @@ from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.feature_selection import KEPT_COLUMNS, n_kept, ranked_columns
 from aifs_tune.trainers.network.examples import ExamplesGoal, default_goal
 from aifs_tune.trainers.network.params import Configuration
-from aifs_tune.trainers.network.trial_state import BestEpochTracker, check_one_of, check_seed
+from aifs_tune.trainers.network.trial_state import BestEpochTracker, Keep, check_one_of, check_seed
 from aifs_tune.trainers.predictions import write_predictions
+from aifs_tune.trainers.trees import write_trees
 
 ALLOWED: dict[str, Parameter] = {
     "learning_rate": FloatParameter(low=1e-6, high=1, description="Factor of each tree's values."),
@@ -55,15 +56,20 @@ _MAX_BINS = 255
 """Largest number of bins of a column in scikit-learn's trees."""
 
 
-def binned(column: NDArray[np.float32], training: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bin of each value of ``column`` (n,), where bins hold equally many values of ``training`` (m,).
+def bin_edges(training: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bounds of bins that hold equally many values of ``training`` (m,).
 
-    Unchanged if ``training`` has no more different values than there are bins.
+    None if ``training`` has no more different values than there are bins.
     """
     if len(np.unique(training)) <= _MAX_BINS:
-        return column
-    edges = np.unique(np.quantile(training, np.arange(1, _MAX_BINS) / _MAX_BINS, method="averaged_inverted_cdf"))
-    return np.searchsorted(edges, column, side="right").astype(np.float32)
+        return np.zeros(0, np.float32)
+    shares = np.arange(1, _MAX_BINS) / _MAX_BINS
+    return np.unique(np.quantile(training, shares, method="averaged_inverted_cdf")).astype(np.float32)
+
+
+def binned(column: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bin of each value of ``column`` (n,); the values themselves without ``edges``."""
+    return np.searchsorted(edges, column, side="right").astype(np.float32) if len(edges) else column
 
 
 class BoostingTrainer:
@@ -96,13 +102,14 @@ class BoostingTrainer:
         class_weights: Literal["balanced", "none"] = "balanced",
         precision: str = "auto",
         epochs: int = 20,
+        keep: Keep = "best",
         threads: int | None = None,
         devices: float = 1,
     ) -> None:
         del precision, epochs, devices
         best = default_goal(examples)
         self._goal = ExamplesGoal(examples, metric or best[0], mode or best[1], patience, class_weights)
-        self._threads = threads
+        self._threads, self._keep = threads, keep
         if not examples.classes and len(examples.targets) != 1:
             names = ", ".join(target.name for target in examples.targets)
             raise RequestError(f"target: {names} are {len(examples.targets)} numbers; allowed for boosting: one number")
@@ -133,8 +140,8 @@ class BoostingTrainer:
         """
         check_seed(seed)
         goal = self._goal
-        self._params = BoostingParams.from_mapping(params)
-        self._progress = BestEpochTracker(goal.metric, goal.mode, goal.patience)
+        self._params, self._seed = BoostingParams.from_mapping(params), seed
+        self._progress = BestEpochTracker(goal.metric, goal.mode, goal.patience, self._keep)
         self._model = self._make_model(seed)
         n_columns = goal.examples.inputs[0].shape[1]
         kept = n_kept(self._params.kept_columns, n_columns)
@@ -187,6 +194,32 @@ class BoostingTrainer:
         check_one_of("part", part, ("train", "val", "test"))
         with self._best_trees():
             return self._measure(part)
+
+    def save_best(self, folder: Path) -> Path:
+        """Write the trees up to the best epoch as ``weights.npz`` and ``weights.json``; return the path of the first.
+
+        Raises
+        ------
+        TrainerError
+            If no epoch was trained yet.
+        """
+        goal, progress = self._goal, self._progress
+        examples = goal.examples
+        facts = {
+            "params": asdict(self._params),
+            "seed": self._seed,
+            "epoch": progress.best_epoch,
+            "metric": goal.metric,
+            "value": progress.best_value,
+            "classes": list(examples.classes),
+            "targets": [asdict(target) for target in examples.targets],
+            "inputs": dict(examples.facts),
+            "n_columns": examples.inputs[0].shape[1],
+            "fingerprint": examples.fingerprint,
+        }
+        with self._best_trees():
+            edges = [self._edges[column] for column in self._columns]
+            return write_trees(folder, self._model, self._columns, edges, facts)
 
     def save_predictions(self, folder: Path) -> Path:
         """Write the predictions of the best epoch for the test part into ``folder``; return the path of the arrays.
@@ -242,7 +275,13 @@ class BoostingTrainer:
         Without this, scikit-learn would search the bins again in the fit of each epoch, and slowly with weights.
         """
         inputs = self._goal.examples.inputs[0]
-        return np.stack([binned(column, column[self._goal.examples.train]) for column in inputs.T], axis=1)
+        return np.stack([binned(*each) for each in zip(inputs.T, self._edges, strict=True)], axis=1)
+
+    @cached_property
+    def _edges(self) -> list[NDArray[np.float32]]:
+        """Bounds of the bins of each column."""
+        examples = self._goal.examples
+        return [bin_edges(column[examples.train]) for column in examples.inputs[0].T]
 
     def _make_model(self, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor

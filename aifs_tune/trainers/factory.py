@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from aifs_tune._util.scalars import Scalar, did_you_mean
 from aifs_tune.config.cross_validation import SPLIT
@@ -221,7 +224,11 @@ def make_trainer(
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images
 
-    opened = [open_images(each) if trainer_entry.kind == "images" else open_examples(each) for each in (data, *folds)]
+    opened: list[Any] = [
+        open_images(each) if trainer_entry.kind == "images" else open_examples(each) for each in (data, *folds)
+    ]
+    if spec.refit:
+        opened = [replace(each, train=np.concatenate([each.train, each.val])) for each in opened]
     options = _task_options(spec) | {"seed": seed, "threads": threads, "devices": gpu or 1}
     if trainer_entry.needs_weights:
         options["weights"] = spec.trainer.weights
@@ -257,4 +264,5 @@ def _task_options(spec: SweepSpec) -> dict[str, Any]:
         "class_weights": spec.trainer.class_weights,
         "precision": spec.trainer.precision,
         "epochs": spec.search.epochs,
+        "keep": "last" if spec.refit else "best",
     }

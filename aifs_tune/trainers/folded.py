@@ -89,6 +89,17 @@ class FoldedTrainer:
         found: dict[str, float] = self._own.evaluate(part)
         return found
 
+    def save_best(self, folder: Path) -> Path:
+        """Write the weights of the best epoch on the sweep's own split into ``folder``; return the path of the arrays.
+
+        Raises
+        ------
+        TrainerError
+            If no epoch had a finite value yet.
+        """
+        written: Path = self._own.save_best(folder)
+        return written
+
     def save_predictions(self, folder: Path) -> Path:
         """Write the predictions of the best epoch for the test part into ``folder``; return the path of the arrays."""
         written: Path = self._own.save_predictions(folder)
@@ -149,17 +160,6 @@ class FoldedNetTrainer(FoldedTrainer):
         """
         for trainer, path in zip(self._all, self._folders(folder), strict=True):
             trainer.load(path)
-
-    def save_best(self, folder: Path) -> Path:
-        """Write the weights of the best epoch on the sweep's own split into ``folder``; return the path of the arrays.
-
-        Raises
-        ------
-        TrainerError
-            If no epoch had a finite value yet.
-        """
-        written: Path = self._own.save_best(folder)
-        return written
 
     def _folders(self, folder: Path) -> list[Path]:
         return [folder, *(folder / f"fold{i}" for i in range(len(self._all) - 1))]

@@ -49,6 +49,11 @@ class Resumable(Protocol):
         """Continue the trial from the files of ``save``."""
         ...
 
+
+@runtime_checkable
+class SavesBest(Protocol):
+    """Trainer that writes its best model; files hold plain arrays and JSON, no pickle."""
+
     def save_best(self, folder: Path) -> Path:
         """Write the weights of the best epoch so far into the existing ``folder``; return the path of the file."""
         ...

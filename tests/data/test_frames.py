@@ -17,7 +17,7 @@ from PIL import Image
 
 from aifs_tune.config.data import DataSpec, MovingSky
 from aifs_tune.data import open_examples
-from aifs_tune.data.frames.files import frames_like, read_frames
+from aifs_tune.data.frames.files import read_frames
 from aifs_tune.data.frames.manifest import load_manifest
 from aifs_tune.data.frames.prepare import prepare_frames
 from aifs_tune.data.simulate.moving_sky import draw_field, simulate_moving_sky, star_image
@@ -67,10 +67,6 @@ def test_positions_of_stars_are_scaled_by_the_training_set_and_groups_stay_toget
     peaks = examples.inputs[0][..., 0].reshape(N, -1).argmax(axis=1)
     assert [divmod(int(peak), 12) for peak in peaks] == [(round(row["y"]), round(row["x"])) for row in rows]
     assert examples.facts["roles"] == ["x", "y", "magnitude"]
-    like = frames_like(examples.facts, [tmp_path / "3.fits"])
-    np.testing.assert_array_equal(like[0], examples.inputs[0][3])
-    with pytest.raises(DataError, match=r"99.fits: does not exist"):
-        frames_like(examples.facts, [tmp_path / "99.fits"])
 
 
 def test_classes_of_many_images_in_one_file_with_given_subsets(tmp_path: Path) -> None:
@@ -101,8 +97,6 @@ def test_frames_of_several_files_and_formats_become_bands_and_are_resized(tmp_pa
     examples = prepare_frames(data).examples
     assert examples.inputs[0].shape == (N, 8, 8, 2)
     assert (examples.facts["native"], examples.facts["shape"]) == ([16, 16], [8, 8, 2])
-    both = frames_like(examples.facts, [[tmp_path / "0.npy", tmp_path / "0.png"]])
-    np.testing.assert_array_equal(both[0], examples.inputs[0][0])
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "7.png")
     lines = prepare_frames(data).lines
     assert any(

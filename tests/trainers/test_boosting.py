@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, log_loss
 from small_tables import clouds, planes
 
 from aifs_tune.errors import RequestError, TrainerError
-from aifs_tune.trainers.boosting import BoostingTrainer, binned
+from aifs_tune.trainers.boosting import BoostingTrainer, bin_edges, binned
 from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
 
@@ -87,10 +87,11 @@ def test_many_different_values_are_told_apart_as_scikit_learn_does() -> None:
 def test_steps_keep_the_order_and_hold_equally_many() -> None:
     random = np.random.default_rng(0)
     training, column = (random.normal(size=n).astype(np.float32) ** 3 for n in (2000, 500))
-    steps, there = binned(column, training), binned(training, training)
+    edges = bin_edges(training)
+    steps, there = binned(column, edges), binned(training, edges)
     assert np.all(np.diff(steps[np.argsort(column)]) >= 0)
     counts = np.unique(there, return_counts=True)[1]
     assert len(counts) == 255
     assert counts.max() - counts.min() <= 1
     few = np.repeat(np.arange(255, dtype=np.float32), 4)
-    assert binned(column, few) is column
+    assert binned(column, bin_edges(few)) is column

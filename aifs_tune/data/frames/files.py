@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,16 @@ from aifs_tune.data.examples import PreparedExamples, open_examples
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.data.frames.formats import Reading, UnreadableError
 from aifs_tune.data.frames.manifest import Manifest
-from aifs_tune.data.frames.read import Frame, FrameSettings, read_files, read_frame, resized
-from aifs_tune.data.frames.stretch import Stretch, filled
+from aifs_tune.data.frames.read import Frame, FrameSettings, read_frame
+from aifs_tune.data.frames.stretch import Stretch
 from aifs_tune.data.images.folder import SkippedFile
 from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError, NotFoundError
 
 _WORKER = "aifs_tune.data.frames.worker"
 _REPORT_EVERY = 100
+_VERSION = 3
+_SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -201,64 +203,6 @@ class _Taken:
                 f"{where}: {first_name} has {first.shape[2]} bands and {name} has {one.shape[2]}; allowed: the "
                 "same number of bands in all images"
             )
-
-
-def frames_like(facts: Mapping[str, Any], files: Sequence[Path | Sequence[Path]]) -> NDArray[np.float16]:
-    """Read new images like the training images, as input for ``predict`` of a trainer.
-
-    Parameters
-    ----------
-    facts : mapping
-        ``facts`` of the :class:`~aifs_tune.data.ExampleSet` that the trainer was trained on.
-    files : sequence of Path, or of sequences of Path
-        File of each image, or files of its frames.
-
-    Returns
-    -------
-    array of float16
-        Stretched images of shape (n, height, width, bands).
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read, or its size or number of bands differs from the training images.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from aifs_tune.config import DataSpec
-    >>> from aifs_tune.data import frames_like, prepare_frames
-    >>> rng = np.random.default_rng(0)
-    >>> rows = ["path,flux"]
-    >>> for i in range(12):
-    ...     np.save(f"{i}.npy", rng.normal(100, 5, (8, 8)) + i)
-    ...     rows.append(f"{i}.npy,{i}")
-    >>> _ = Path("manifest.csv").write_text("\\n".join(rows))
-    >>> frames = {"manifest": "manifest.csv", "targets": {"flux": "electron"}}
-    >>> prepared = prepare_frames(DataSpec(frames=frames))
-    >>> frames_like(prepared.examples.facts, [Path("3.npy"), Path("4.npy")]).shape
-    (2, 8, 8, 1)
-    """
-    height, width, n_bands = facts["shape"]
-    reading = Reading.from_json(facts["reading"])
-    stretch = Stretch.from_json(facts["stretch"])
-    images = []
-    for entry in files:
-        frames = [entry] if isinstance(entry, Path) else list(entry)
-        try:
-            whole, _ = filled(read_files(frames, None, reading), facts["background"])
-        except UnreadableError as error:
-            raise DataError(f"{frames[0]}: {error}") from error
-        if [*whole.shape[:2], whole.shape[2]] != [*facts["native"], n_bands]:
-            shape = " x ".join(map(str, whole.shape))
-            raise DataError(f"{frames[0]}: has {shape} pixels and bands; allowed: {facts['native']} and {n_bands}")
-        images.append(stretch.apply(resized(whole, None if [height, width] == facts["native"] else height)))
-    return np.stack(images)
-
-
-_VERSION = 3
-_SETTLED_NS = 2_000_000_000
 
 
 def find_prepared(root: Path, settings: Any, manifest: Manifest) -> PreparedExamples | None:

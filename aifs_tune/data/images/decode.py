@@ -244,6 +244,8 @@ class ImageSet:
         Indices of the images in each subset. They are disjoint; ``test`` may be empty.
     fingerprint : str
         Hexadecimal digest of the image content, the labels and the split.
+    range16 : tuple of int, optional
+        Pixel values of 16-bit images that became 0 and 255. Default: None, without such images.
 
     Examples
     --------
@@ -270,6 +272,7 @@ class ImageSet:
     val: NDArray[np.int32]
     test: NDArray[np.int32]
     fingerprint: str
+    range16: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

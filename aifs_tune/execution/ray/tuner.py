@@ -148,7 +148,8 @@ class _Phases:
         self._study, self._context, self._sweep_id = study, context, sweep_id
         self._callback, self._profile, self._n_trials = callback, profile, n_trials
         self.monitor = ResourceMonitor(profile, callback)
-        n_kept = study.spec.search.finalists * study.spec.search.finalist_seeds
+        n_kept = study.n_requested if study.spec.refit else 0
+        n_kept += study.spec.search.finalists * study.spec.search.finalist_seeds
         best = best_singly(study.all_trials(), study.spec)[:n_kept] if n_kept else study.front
         self._weights = BestWeights(context.artifacts, study.spec.objectives, best, most=max(1, n_kept))
         self._weights.tidy(study.all_trials())

@@ -15,7 +15,7 @@ from aifs_tune._util.atomic_files import write_folder
 from aifs_tune._util.environment import ENVIRONMENT, environment
 from aifs_tune.errors import ConflictError, StorageError
 from aifs_tune.publishing.bundle.citation import Citation, citation_file, zenodo_metadata
-from aifs_tune.publishing.bundle.files import DataRecord, ModelFiles, data_of, write_model
+from aifs_tune.publishing.bundle.files import DataRecord, ModelFiles, data_of, write_final_model, write_model
 from aifs_tune.publishing.bundle.model_card import card_text
 from aifs_tune.publishing.bundle.noise import RelatedResults, related
 from aifs_tune.publishing.bundle.ro_crate import Provenance, check_bundle, write_metadata
@@ -195,6 +195,8 @@ class _BundleWriter:
         model = write_model(self._study, self._best, folder, self._ended)
         self._about |= model.about
         self.missing |= {f"model, {kind}": why for kind, why in model.missing.items()}
+        if related_results.final is not None:
+            self._about |= write_final_model(related_results.final, folder, self._ended).about
         results = self._results(related_results, data) | {"precision": model.precision}
         self._json(folder, RESULTS, results)
         self._write_texts(folder, results, model)
@@ -215,7 +217,9 @@ class _BundleWriter:
         self._json(folder, STUDY, _published_document(self._study))
         for each in related_results.studies:
             short = each.name.rpartition("/")[2]
-            about = "A related study (confirmation, comparison, noise or test), in the format of study.json."
+            about = (
+                "A related study (confirmation, comparison, noise, test or final model), in the format of study.json."
+            )
             self._json(folder, f"{RELATED}/{short}.json", _published_document(each), (short, about))
         comment = f"Sweep file of the study {self._study.name}, with all defaults."
         self._text(folder, SWEEP, sweep_text(self._spec, comment))

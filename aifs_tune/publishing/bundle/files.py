@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune._util.quiet import silence_stderr
+from aifs_tune.analysis.final_model import FinalModel
 from aifs_tune.artifacts.data_files import find_study_files
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.data.images.folder import SUBSETS
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     import pandas
 
 
-WEIGHTS = "model/weights"
-ONNX, KERAS = "model/model.onnx", "model/model.keras"
+MODEL, FINAL_MODEL = "model", "final_model"
+WEIGHTS = f"{MODEL}/weights"
+ONNX, KERAS = "model.onnx", "model.keras"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ModelFiles:
 
 
 def write_model(study: StudyRecord, trial: Trial, folder: Path, written_at: datetime) -> ModelFiles:
-    """Write the stored weights of ``trial``, and its network for other software, below ``folder``.
+    """Write the stored weights of ``trial``, and its network for other software, into ``model`` below ``folder``.
 
     Raises
     ------
@@ -52,28 +54,42 @@ def write_model(study: StudyRecord, trial: Trial, folder: Path, written_at: date
     StorageError
         If the store of the weights cannot be read.
     """
+    return _written(study, trial, folder, MODEL, written_at)
+
+
+def write_final_model(final: FinalModel, folder: Path, written_at: datetime) -> ModelFiles:
+    """Write the members of a final model like :func:`write_model`, each into ``final_model/NUMBER``."""
+    written = [
+        _written(final.study, trial, folder, f"{FINAL_MODEL}/{number}", written_at)
+        for number, trial in enumerate(final.members)
+    ]
+    about = {path: text for each in written for path, text in each.about.items()}
+    return replace(written[0], about=about)
+
+
+def _written(study: StudyRecord, trial: Trial, folder: Path, below: str, written_at: datetime) -> ModelFiles:
     try:
         kept = kept_weights(study, trial)
     except NotFoundError as error:
         return ModelFiles({}, {"weights": str(error)})
-    shutil.copytree(kept, folder / WEIGHTS)
+    shutil.copytree(kept, folder / below / "weights")
     about = {
-        f"{WEIGHTS}/{path.relative_to(kept).as_posix()}": _about_weights(path.name)
+        f"{below}/weights/{path.relative_to(kept).as_posix()}": _about_weights(path.name)
         for path in sorted(kept.rglob("*"))
         if path.is_file()
     }
-    return _with_exchange_files(study, kept, folder, written_at, about)
+    return _with_exchange_files(study, kept, folder, below, written_at, about)
 
 
 def _with_exchange_files(
-    study: StudyRecord, kept: Path, folder: Path, written_at: datetime, about: dict[str, tuple[str, str]]
+    study: StudyRecord, kept: Path, folder: Path, below: str, written_at: datetime, about: dict[str, tuple[str, str]]
 ) -> ModelFiles:
     name = study.trainer or "none"
     with silence_stderr():
         from aifs_tune.trainers.export import inputs_of, write_keras, write_onnx
         from aifs_tune.trainers.load import NETWORKS, load_network
     if name not in NETWORKS:
-        why = f"the trainer {name} has no built-in network; its own files are in {WEIGHTS}"
+        why = f"the trainer {name} has no built-in network; its own files are in {below}/weights"
         return ModelFiles(about, {"onnx": why, "keras": why})
 
     loaded, missing = load_network(kept, precision="float32"), {}
@@ -91,8 +107,8 @@ def _with_exchange_files(
     }
     for kind, (path, write, text) in writers.items():
         try:
-            write(folder / path)
-            about[path] = (f"Model, {kind}", text)
+            write(folder / below / path)
+            about[f"{below}/{path}"] = (f"Model, {kind}", text)
         except RequestError as error:
             missing[kind] = str(error)
     inputs = [f"{each} {kind} (n{''.join(f', {size}' for size in shape)})" for each, shape, kind in inputs_of(loaded)]

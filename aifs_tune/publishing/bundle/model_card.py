@@ -9,7 +9,7 @@ import yaml
 
 from aifs_tune._util.scalars import show
 from aifs_tune.publishing.bundle.citation import Citation
-from aifs_tune.publishing.bundle.files import KERAS, ONNX, WEIGHTS, ModelFiles
+from aifs_tune.publishing.bundle.files import FINAL_MODEL, KERAS, MODEL, ONNX, WEIGHTS, ModelFiles
 from aifs_tune.publishing.bundle.ro_crate import NO_LICENCE
 from aifs_tune.publishing.report.markdown import escaped
 
@@ -36,7 +36,7 @@ def _head(results: Mapping[str, Any], citation: Citation, model: ModelFiles) -> 
         task = task.replace("classification", "regression")
     result = {"task": {"type": task}, "dataset": {"name": _dataset(results), "type": kind or "other"}}
     head: dict[str, Any] = {} if citation.licence is None else {"license": citation.licence.lower()}
-    if KERAS in model.about:
+    if f"{MODEL}/{KERAS}" in model.about:
         head["library_name"] = "keras"
     head |= {"pipeline_tag": task} if task.startswith("image-class") else {}
     head["tags"] = ["aifs-tune", "hyperparameter-optimization", "ro-crate"]
@@ -50,8 +50,8 @@ def _unbiased(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     The value by which the trial was selected is too good, so it is not among them.
     """
-    name, test = f"trial {results['best']['trial']}", results["test"]
-    if test is not None and test["candidate"] == name:
+    name, test, final = f"trial {results['best']['trial']}", results["test"], results["final_model"]
+    if test is not None and test["candidate"] in (name, final and final["name"]):
         of_parts = [test["classes"]] if "classes" in test else test["targets"]
         scores = {
             f"{each.get('name', '')} {score}".strip(): told["value"] if isinstance(told, Mapping) else told
@@ -121,7 +121,8 @@ def _scores(results: Mapping[str, Any]) -> str:
 def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
     if test is None:
         return ["\nThe test set has not been used yet."]
-    lines = [f"\nEvaluated once on the test set, with {test['candidate']}:\n"]
+    at = "" if test["evaluated_at"] is None else f" on {test['evaluated_at'][:10]},"
+    lines = [f"\nThe test set was used once,{at} to evaluate {test['candidate']}. It has no further use here.\n"]
     for each in [test["classes"]] if "classes" in test else test["targets"]:
         for name, score in each["scores"].items():
             value, low, high = (
@@ -143,13 +144,30 @@ def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
         lines += ["```text", "from pathlib import Path"]
         lines += ["from aifs_tune.trainers.load import load_network", ""]
         lines += [f'load_network(Path("{WEIGHTS}")).predict(inputs)', "```", ""]
-    for path, loader in ((ONNX, "onnxruntime.InferenceSession"), (KERAS, "keras.models.load_model")):
+    for name, loader in ((ONNX, "onnxruntime.InferenceSession"), (KERAS, "keras.models.load_model")):
+        path = f"{MODEL}/{name}"
         if path in model.about:
             lines.append(f'- `{path}`: load it with `{loader}("{path}")`. It computes in float32.')
     lines += [f"- There is no {kind} file: {why}." for kind, why in model.missing.items()]
+    if (final := results["final_model"]) is not None:
+        lines.append(_final_text(final))
     if results["precision"] == "mixed_bfloat16":
         lines.append("- The scores were measured in mixed bfloat16. In float32 the predictions differ slightly.")
     return "\n".join([*lines, ""])
+
+
+def _final_text(final: Mapping[str, Any]) -> str:
+    n = len(final["members"])
+    where = f"`{FINAL_MODEL}/0`" if n == 1 else f"`{FINAL_MODEL}/0` to `{FINAL_MODEL}/{n - 1}`"
+    average = "" if n == 1 else " Its prediction is the mean of their outputs."
+    epochs = " and ".join(sorted({str(each["epochs"]) for each in final["configurations"]}))
+    text = (
+        f"- The {final['name']} is in {where}, with the same files. It was trained on the training and validation sets "
+        f"together, for {epochs} epochs.{average}"
+    )
+    if (expected := final["expected"]) is not None:
+        text += f" The expected {expected['metric']} is {expected['mean']:.4g} (mean of {expected['confirmation']})."
+    return text
 
 
 def _data(results: Mapping[str, Any]) -> str:

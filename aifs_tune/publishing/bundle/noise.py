@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.analysis.final_model import FINAL, FinalModel, find_final_model
 from aifs_tune.analysis.test_part import TEST_EVALUATION, find_evaluation
 from aifs_tune.errors import NotFoundError
 from aifs_tune.storage.projects import split_name
@@ -17,7 +18,7 @@ from aifs_tune.study.index import each_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
-_KINDS = "confirm|compare|noise|test"
+_KINDS = "confirm|compare|noise|test|final"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RecordedNoise:
 
 
 def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
-    """The confirmation, comparison, noise and test studies of ``study``, which share its name, trainer and data."""
+    """The studies of ``study`` that confirm, compare, measure noise, test or finalize, with its trainer and data."""
     project, short = split_name(study.name)
     names = {short, study.spec.name}
     form = re.compile(rf"({'|'.join(map(re.escape, sorted(names)))})-({_KINDS})(-\d+)?")
@@ -53,9 +54,9 @@ def find_related_studies(study: StudyRecord) -> list[StudyRecord]:
 
 
 def _is_same_task(one: StudyRecord, other: StudyRecord) -> bool:
-    if one.fact(CANDIDATES) is None and one.fact(TEST_EVALUATION) is None:
+    if all(one.fact(kind) is None for kind in (CANDIDATES, TEST_EVALUATION, FINAL)):
         return False
-    return one.spec.trainer == other.spec.trainer and one.fingerprint == other.fingerprint
+    return one.trainer == other.trainer and one.fingerprint == other.fingerprint
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class RelatedResults:
     confirmations: Sequence[Confirmation]
     test: Mapping[str, Any] | None
     noise: RecordedNoise | None
+    final: FinalModel | None
 
     def to_json(self) -> dict[str, Any]:
         """The object in ``results.json``."""
@@ -74,7 +76,8 @@ class RelatedResults:
             for found in self.confirmations
         ]
         noise = None if self.noise is None else self.noise.to_json()
-        return {"confirmations": confirmations, "test": self.test, "noise": noise}
+        final = None if self.final is None else self.final.to_json() | {"name": self.final.name}
+        return {"confirmations": confirmations, "test": self.test, "noise": noise, "final_model": final}
 
 
 def related(study: StudyRecord, best: Trial) -> RelatedResults:
@@ -87,9 +90,8 @@ def related(study: StudyRecord, best: Trial) -> RelatedResults:
         except NotFoundError:  # a test study, or a confirmation without a result yet
             continue
     tested = find_evaluation(study.storage, study.name)
-    return RelatedResults(
-        studies, confirmations, None if tested is None else tested.to_json(), _noise_in(confirmations, best)
-    )
+    test = None if tested is None else tested.to_json()
+    return RelatedResults(studies, confirmations, test, _noise_in(confirmations, best), find_final_model(study))
 
 
 def _noise_in(confirmations: Sequence[Confirmation], best: Trial) -> RecordedNoise | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.analysis.final_model import FinalModel, find_final_model
 from aifs_tune.analysis.noise import Noise, noise_of
 from aifs_tune.analysis.test_part import TEST_EVALUATION, HeldOutEvaluation, find_evaluation
 from aifs_tune.config.sweep import Objective
@@ -51,6 +52,7 @@ class ReportContext:
     confirmations: tuple[Confirmation, ...]
     noise: Noise | None
     tested: HeldOutEvaluation | None
+    final: FinalModel | None
     data: ReportData | None
     data_problem: str
 
@@ -146,6 +148,7 @@ def gather(study: StudyRecord, *, with_data: bool = True, tell: Callable[[str], 
         confirmations=tuple(_confirmations(study)),
         noise=_noise_of(study),
         tested=find_evaluation(study.storage, study.name),
+        final=find_final_model(study),
         data=data,
         data_problem=problem,
     )

@@ -8,6 +8,7 @@ from aifs_tune._util.formatting import duration
 from aifs_tune.analysis.bootstrap import Resampling
 from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
+from aifs_tune.analysis.final_model import FinalModel
 from aifs_tune.config.cross_validation import SIZES
 from aifs_tune.config.data import DIVISION
 from aifs_tune.publishing.report.blocks import Paragraph, ReportBlock, ReportSection, Table
@@ -250,16 +251,32 @@ def _evaluation_text(context: ReportContext) -> str:
         )
     if context.confirmation is not None:
         texts.append(_confirmation_text(context.confirmation))
+    if context.final is not None:
+        texts.append(_final_text(context.final))
     if context.tested is not None:
+        what = f"Then {context.tested.candidate} was trained once more, and its best epoch was"
+        if context.tested.is_final_model:
+            what = f"The {context.tested.candidate} was"
         texts.append(
-            f"Then {context.tested.candidate} was trained once more, and its best epoch was evaluated once on the test "
-            "set, which had not been used before. Intervals of the test scores have a level of "
-            f"{100 * Resampling().confidence:g} % and are from {Resampling().n_draws:,} bootstrap resamples"
+            f"{what} evaluated once on the test set, which had not been used before. Intervals of the test scores have "
+            f"a level of {100 * Resampling().confidence:g} % and are from {Resampling().n_draws:,} bootstrap resamples"
             f"{cited(('efron1993',))}{_proportions_text(context)}."
         )
         if context.test_set_classes is not None:
             texts.append(f"Calibration is measured in bins of confidence{cited(('naeini2015',))}.")
     return " ".join(texts)
+
+
+def _final_text(final: FinalModel) -> str:
+    epochs = listed(sorted({str(each) for each in final.epochs}))
+    named = listed("the baseline" if each.name == BASELINE else each.name for each in final.candidates)
+    n = final.n_members
+    seeds = " with different seeds" if n > len(final.candidates) else ""
+    members = "" if n == 1 else f"the mean of {count(n, 'model')}{seeds}, of "
+    return (
+        f"The final model is {members}{named}, trained on the training and validation sets together for {epochs} "
+        "epochs, the median of the epochs that were best before; the weights are those of the last epoch."
+    )
 
 
 def _proportions_text(context: ReportContext) -> str:

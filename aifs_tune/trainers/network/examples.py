@@ -20,7 +20,7 @@ from aifs_tune.trainers.network.params import Precision, TrainingParams
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
-from aifs_tune.trainers.network.trial_state import check_one_of
+from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions, in_target_units, value_metrics
 
 
@@ -131,6 +131,7 @@ class ExamplesTask(ExamplesGoal):
     shape_type: ExampleShapes
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     epochs: int
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +198,7 @@ class ExamplesTrainer(NetTrainer):
         class_weights: Literal["balanced", "none"] = "balanced",
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
+        keep: Keep = "best",
         threads: int | None = None,
         devices: float = 1,
     ) -> None:
@@ -204,7 +206,7 @@ class ExamplesTrainer(NetTrainer):
         self._score = "accuracy" if examples.classes else "mae"
         best = default_goal(examples)
         goal = examples, metric or best[0], mode or best[1], patience, class_weights
-        task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs)
+        task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs, keep)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
 
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:

@@ -20,7 +20,7 @@ from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyper
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
-from aifs_tune.trainers.network.trial_state import check_one_of
+from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions
 
 MAX_VIEWS = 1000
@@ -167,6 +167,7 @@ class ImageTask:
     class_weights: Literal["balanced", "none"] = "balanced"
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     epochs: int = 20
+    keep: Keep = "best"
     params_type: type[ImageParams] = field(kw_only=True)
     shape_type: ImageShapes = field(kw_only=True)
 
@@ -184,8 +185,10 @@ class ImageTask:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Classes in their order, and the fingerprint of the images."""
-        return {"classes": list(self.images.classes), "fingerprint": self.images.fingerprint}
+        """Classes in their order, the fingerprint of the images, and how 16-bit values were scaled."""
+        images = self.images
+        range16 = None if images.range16 is None else list(images.range16)
+        return {"classes": list(images.classes), "fingerprint": images.fingerprint, "range16": range16}
 
     def params_of(self, params: Mapping[str, Scalar]) -> ImageParams:
         """Checked hyperparameters, with the defaults of missing ones."""
@@ -276,6 +279,7 @@ class ImageTrainer(NetTrainer):
         class_weights: Literal["balanced", "none"] = "balanced",
         precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
         epochs: int = 20,
+        keep: Keep = "best",
         threads: int | None = None,
         devices: float = 1,
     ) -> None:
@@ -288,6 +292,7 @@ class ImageTrainer(NetTrainer):
             class_weights,
             precision,
             epochs,
+            keep,
             params_type=self.params_type,
             shape_type=self.shape_type,
         )

@@ -52,6 +52,9 @@ class NetTrainer(ABC):
         Precision of convolutions and dense layers; ``"auto"`` is mixed bfloat16 where the hardware supports it.
     epochs
         Largest number of epochs of a trial, where a cosine schedule ends.
+    keep
+        ``"best"`` (default) keeps the weights of the best epoch, ``"last"`` those of the newest epoch with a finite
+        value.
     threads
         CPU threads of TensorFlow. Default: all. No effect if TensorFlow already runs in this process.
     devices

@@ -21,6 +21,9 @@ from aifs_tune.trainers.predictions import Predictions
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 Sizes: TypeAlias = Mapping[str, tuple[int, ...]]
 
+Keep: TypeAlias = Literal["best", "last"]
+"""Which epoch's weights a trial keeps: that of the best value, or the newest one."""
+
 _STATE_NAME = "state"
 
 
@@ -45,6 +48,11 @@ class Task(Protocol):
     @property
     def epochs(self) -> int:
         """Largest number of epochs of a trial, where a schedule of the learning rate ends."""
+        ...
+
+    @property
+    def keep(self) -> Keep:
+        """Which epoch's weights are kept."""
         ...
 
     @property
@@ -78,19 +86,20 @@ class Task(Protocol):
 
 
 class BestEpochTracker:
-    """Number of finished epochs, and the best one by ``metric``; a value that is not finite is never best."""
+    """Number of finished epochs, and the best one by ``metric``; a value that is not finite is never best.
 
-    def __init__(self, metric: str, mode: Literal["max", "min"], patience: int | None) -> None:
-        self._metric, self._sign, self._patience = metric, 1 if mode == "max" else -1, patience
+    If the last epoch is kept (``keep``), the newest one with a finite value counts as the best.
+    """
+
+    def __init__(self, metric: str, mode: Literal["max", "min"], patience: int | None, keep: Keep = "best") -> None:
+        self._metric, self._sign, self._patience, self._keep = metric, 1 if mode == "max" else -1, patience, keep
         self.epochs_done = 0
         self.best_epoch: int | None = None
         """Best epoch, counted from 1; None before the first finite value."""
         self.best_value: float | None = None
-
-    @property
-    def n_stale(self) -> int:
-        """Epochs since the best epoch."""
-        return self.epochs_done - (self.best_epoch or 0)
+        self._reached: float | None = None
+        self.n_stale = 0
+        """Epochs since the last one with a better value than all before."""
 
     @property
     def is_finished(self) -> bool:
@@ -101,7 +110,12 @@ class BestEpochTracker:
         """Count an epoch; return whether it is the best so far."""
         self.epochs_done += 1
         value, sign = metrics[self._metric], self._sign
-        is_best = math.isfinite(value) and (self.best_value is None or sign * value > sign * self.best_value)
+        is_finite = math.isfinite(value)
+        is_better = is_finite and (self._reached is None or sign * value > sign * self._reached)
+        self.n_stale = 0 if is_better else self.n_stale + 1
+        if is_better:
+            self._reached = value
+        is_best = is_finite if self._keep == "last" else is_better
         if is_best:
             self.best_epoch, self.best_value = self.epochs_done, value
         return is_best
@@ -119,7 +133,7 @@ class TrainState(BestEpochTracker):
     def __init__(self, task: Task, params: Mapping[str, Scalar], *, seed: int, precision: Precision, engine: str):
         """Raise RequestError if params or seed are not allowed, or the network does not fit the data."""
         check_seed(seed)
-        super().__init__(task.metric, task.mode, task.patience)
+        super().__init__(task.metric, task.mode, task.patience, task.keep)
         self.task, self.seed = task, seed
         self.params = task.params_of(params)
         self.shape = task.shape_of(self.params)
@@ -167,6 +181,8 @@ class TrainState(BestEpochTracker):
             "epochs_done": self.epochs_done,
             "best_epoch": self.best_epoch,
             "best_value": self.best_value,
+            "reached": self._reached,
+            "n_stale": self.n_stale,
         }
         parts = {"weight": weights, "slot": slots, "best": best}
         arrays = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
@@ -195,7 +211,7 @@ class TrainState(BestEpochTracker):
                 parts[part][name] = array
             _check_sizes(parts["weight"], sizes)
             self.epochs_done, self.best_epoch = facts["epochs_done"], facts["best_epoch"]
-            self.best_value = facts["best_value"]
+            self.best_value, self._reached, self.n_stale = facts["best_value"], facts["reached"], facts["n_stale"]
         except (KeyError, ValueError) as error:
             raise damaged(folder, error) from error
         return parts["weight"], parts["slot"], parts["best"]

@@ -51,5 +51,6 @@ def test_the_model_index_has_no_value_that_the_trial_was_selected_by(test, confi
         "best": {"trial": 3, "value": 0.99},
         "test": test,
         "confirmations": confirmations,
+        "final_model": None,
     }
     assert {each["name"]: each["value"] for each in _unbiased(results)} == told

@@ -1,0 +1,268 @@
+"""Model of a study that predicts new examples: its final model, else the model of its best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.analysis.final_model import FinalModel, find_final_model
+from aifs_tune.artifacts.trial_artifacts import kept_weights
+from aifs_tune.config.data import DataSpec
+from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.data.images.folder import SkippedFile
+from aifs_tune.data.new_files import Preparation, files_in
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import get_study
+from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.trial import Trial
+from aifs_tune.trainers.factory import find_trainer_entry
+from aifs_tune.trainers.predictions import Predictions
+from aifs_tune.trainers.trees import BOOSTING, LoadedTrees, load_trees
+
+if TYPE_CHECKING:
+    import pandas
+
+    from aifs_tune.data.examples import Target
+    from aifs_tune.trainers.load import LoadedNetwork
+
+
+Member: TypeAlias = "LoadedNetwork | LoadedTrees"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions of files.
+
+    Parameters
+    ----------
+    table
+        One row for each example: ``file``, then for classes the likeliest ``class`` and the probability ``p_NAME`` of
+        each class, or for numbers a column of each target in its unit.
+    skipped
+        Files that could not be read, with the reasons.
+    remarks
+        What in the files differs from the training data.
+    """
+
+    table: pandas.DataFrame
+    skipped: tuple[SkippedFile, ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Trained model of a study, of one or several members whose predictions are averaged.
+
+    :func:`aifs_tune.load_model` makes it.
+
+    Parameters
+    ----------
+    name
+        What it is, such as ``trial 7`` or ``final model of trial 7 (3 seeds)``.
+    members
+        The trained networks or trees.
+    preparation
+        How its training examples were prepared.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    preparation: Preparation
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that it predicts; empty if it predicts numbers."""
+        return self.members[0].classes
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Numbers that it predicts, with their units; empty if it predicts classes."""
+        return self.members[0].targets
+
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Predict examples that were prepared like the training examples.
+
+        Parameters
+        ----------
+        *inputs
+            Images as one uint8 array (n, height, width, channels); tables as one float32 array (n, columns); series as
+            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands).
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets): the means
+            over the members.
+        """
+        each = [member.predict(*inputs) for member in self.members]
+        return np.asarray(np.mean(each, axis=0, dtype=np.float64), np.float32)
+
+    def predict_files(
+        self, files: Sequence[str | Path], *, progress: Callable[[str, int, int], None] | None = None
+    ) -> Answers:
+        """Read new files as the training data were read, and predict them.
+
+        Parameters
+        ----------
+        files
+            Files or folders: images, frames, series, or tables with the columns of the training table.
+        progress
+            Called with ``"predicting"``, the number of files done and that of all files.
+
+        Returns
+        -------
+        Answers
+            A row for each example, and the files that could not be read.
+
+        Raises
+        ------
+        DataError
+            If a file does not exist, a table lacks a column, or no file can be read.
+        """
+        import pandas as pd
+
+        found, tables, names = files_in(files), [], list[str]()
+        skipped, remarks = list[SkippedFile](), list[str]()
+        n_done = 0
+        for batch in self.preparation.batches(found):
+            skipped += batch.skipped
+            remarks += [text for text in batch.remarks if text not in remarks]
+            if batch.names:
+                tables.append(self.predict(*batch.inputs))
+                names += batch.names
+            n_done = len(names) + len(skipped)
+            if progress is not None and self.preparation.kind != "table":
+                progress("predicting", n_done, len(found))
+        values = np.concatenate(tables) if tables else np.zeros((0, len(self.classes or self.targets)), np.float32)
+        columns: dict[str, Any] = {"file": names}
+        if self.classes:
+            columns["class"] = [self.classes[i] for i in values.argmax(axis=1)] if len(values) else []
+            columns |= {f"p_{name}": values[:, i] for i, name in enumerate(self.classes)}
+        else:
+            columns |= {
+                f"{target.name} [{target.unit}]" if target.unit else target.name: values[:, i]
+                for i, target in enumerate(self.targets)
+            }
+        return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
+
+
+def load_model(study: str, *, storage: str | None = None, trial: int | None = None) -> Model:
+    """Load the model of a study, to predict new examples.
+
+    This is the final model that ``finalize`` made, or the model of the best trial if there is none.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    storage : str, optional
+        Storage of the study. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
+    trial : int, optional
+        Number of a trial of the study whose model to take instead.
+
+    Returns
+    -------
+    Model
+        The model, ready to predict.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such study, or no weights of the trial are kept.
+    RequestError
+        If the study has no trainer of this package.
+    DamagedError
+        If the stored weights have changed.
+
+    Examples
+    --------
+    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+    >>> try:
+    ...     aifs_tune.load_model("furnace")
+    ... except aifs_tune.AifsTuneError as error:
+    ...     print(error)
+    Study 'furnace' has no trainer, so it has no model; allowed: a study of a built-in trainer
+    """
+    found = get_study(Storage(storage), study)
+    _check_trained_here(found)
+    made = find_final_model(found) if trial is None else None
+    if made is not None:
+        return model_of(made)
+    chosen = found.best if trial is None else found.trial(trial)
+    return _model(f"trial {chosen.number}", found, (chosen,))
+
+
+def model_of(made: FinalModel) -> Model:
+    """Load a final model, all of its members."""
+    return _model(made.name, made.study, made.members)
+
+
+def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
+    """Predict the test part of the prepared data at ``location`` with a final model."""
+    from aifs_tune.data import open_examples, open_images
+
+    model = model_of(made)
+    if kind == "images":
+        images = open_images(location)
+        rows = images.test
+        return Predictions(rows, images.labels[rows], model.predict(images.images[rows]), images.classes, ())
+    examples = open_examples(location)
+    rows = examples.test
+    y_true, y_pred = examples.y_true[rows], model.predict(*(array[rows] for array in examples.inputs))
+    if examples.classes:
+        return Predictions(rows, y_true, y_pred, examples.classes, ())
+    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+    described = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
+    return Predictions(rows, (y_true * scales + centres).astype(np.float32), y_pred, (), described)
+
+
+def _check_trained_here(study: StudyRecord) -> None:
+    if study.spec.trainer is None:
+        why = "has no trainer, so it has no model"
+    elif find_trainer_entry(study.spec) is None:
+        why = f"is of the function {study.spec.trainer.name}, whose model is its own"
+    else:
+        return
+    raise RequestError(f"Study {study.name!r} {why}; allowed: a study of a built-in trainer")
+
+
+def _model(name: str, study: StudyRecord, trials: Sequence[Trial]) -> Model:
+    members = tuple(_loaded(kept_weights(study, trial), study.trainer) for trial in trials)
+    return Model(name, members, preparation_of(study.spec, members[0]))
+
+
+def _loaded(folder: Path, trainer: str | None) -> Member:
+    if trainer == BOOSTING:
+        return load_trees(folder)
+    from aifs_tune.trainers.load import load_network
+
+    return load_network(folder)
+
+
+def preparation_of(spec: SweepSpec, member: Member) -> Preparation:
+    """How the training examples of a model were prepared: ``spec`` is that of its study.
+
+    Raises
+    ------
+    TrainerError
+        If the weights do not say.
+    """
+    entry = find_trainer_entry(spec)
+    assert entry is not None
+    data, facts = spec.data or DataSpec(), member.facts
+    try:
+        if entry.kind != "images":
+            return Preparation(entry.kind, data, facts["inputs"])
+        image: Any = tuple(member.shape.image) if not isinstance(member, LoadedTrees) else None
+        range16 = facts["range16"]
+        return Preparation(entry.kind, data, {}, image, None if range16 is None else (range16[0], range16[1]))
+    except KeyError as error:
+        raise TrainerError(
+            f"the weights do not say how the training data were prepared ({error} is missing); train the model again"
+        ) from error

@@ -1,0 +1,284 @@
+"""New examples for a trained model: files are read and prepared as those were that it learnt from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec
+from aifs_tune.data.digests import open_regular
+from aifs_tune.data.frames.formats import Reading, UnreadableError
+from aifs_tune.data.frames.read import FrameSettings, read_frame
+from aifs_tune.data.frames.stretch import Stretch
+from aifs_tune.data.images.decode import DecodeSettings, Pixels, decode
+from aifs_tune.data.images.decode_all import scaled
+from aifs_tune.data.images.folder import SkippedFile, shown
+from aifs_tune.data.series.channels import Channels, Column, TimeStepScale, by_itself
+from aifs_tune.data.series.files import Recording, SeriesReader
+from aifs_tune.data.tables import read_frame as read_table
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+_TABLES = (".csv", ".tsv", ".parquet", ".pq")
+_BATCH = 256
+"""Files that are read before the model predicts them."""
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class NewExamples:
+    """Prepared examples.
+
+    ``inputs`` are the arrays that the model takes, ``names`` has the file, or file and row, of each example, and
+    ``skipped`` the files that could not be read. ``remarks`` say what in the files differs from the training data.
+    """
+
+    inputs: tuple[NDArray[Any], ...]
+    names: Sequence[str]
+    skipped: Sequence[SkippedFile] = ()
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a model's training examples were prepared.
+
+    ``kind`` is that of its data, ``data`` the section of its sweep file, ``facts`` what was measured on the training
+    set, and ``image`` the height, width and channels of an image of the kind ``images``. ``range16`` are the 16-bit
+    pixel values that became 0 and 255.
+    """
+
+    kind: str
+    data: DataSpec
+    facts: Mapping[str, Any]
+    image: tuple[int, int, int] | None = None
+    range16: tuple[int, int] | None = None
+
+    def batches(self, files: Sequence[Path]) -> Iterator[NewExamples]:
+        """Read files, some at a time; a batch may be empty if none of its files can be read.
+
+        A table has many examples, and so has a manifest of frames; any other file is one example.
+
+        Raises
+        ------
+        DataError
+            If a table lacks a column that the model learnt from.
+        """
+        if self.kind == "table":
+            yield from (self._rows(file) for file in files)
+            return
+        read = {"images": self._images, "frames": self._frames, "series": self._series}[self.kind]
+        for start in range(0, len(files), _BATCH):
+            yield read(files[start : start + _BATCH])
+
+    def _images(self, files: Sequence[Path]) -> NewExamples:
+        assert self.image is not None
+        size, _, channels = self.image
+        settings = DecodeSettings(size, "rgb" if channels == 3 else "auto", self.data.fit)
+        arrays, names, skipped, coloured = [], list[str](), list[SkippedFile](), list[str]()
+        for file in files:
+            pixels = _decoded(file, settings)
+            if isinstance(pixels, str):
+                skipped.append(SkippedFile(shown(str(file)), pixels))
+                continue
+            if channels == 1 and pixels.shape[2] == 3:
+                coloured.append(shown(str(file)))
+                grey = _decoded(file, DecodeSettings(size, "grey", self.data.fit))
+                assert not isinstance(grey, str)
+                pixels = grey
+            if pixels.dtype == np.uint16:
+                if self.range16 is None:
+                    reason = "has 16 bits a pixel, and the model learnt from images with 8"
+                    skipped.append(SkippedFile(shown(str(file)), reason))
+                    continue
+                pixels = scaled(pixels, self.range16)
+            arrays.append(np.broadcast_to(pixels, self.image))
+            names.append(str(file))
+        remarks = [f"made grey, as the training images were: {_some(coloured)}"] if coloured else []
+        images = np.stack(arrays) if arrays else np.zeros((0, *self.image), np.uint8)
+        return NewExamples((np.asarray(images, np.uint8),), names, skipped, remarks)
+
+    def _rows(self, file: Path) -> NewExamples:
+        where = f"table {shown(str(file))}"
+        frame = read_table(file, where)
+        columns = self.facts["columns"]
+        missing = [each["name"] for each in columns if each["name"] not in frame.columns]
+        if missing:
+            there = _some([str(name) for name in frame.columns])
+            raise DataError(f"{where}: lacks {_some(missing)}, from which the model learnt; found: {there}")
+        remarks, arrays = dict[str, int](), []
+        levels: dict[str, set[str]] = {}
+        for each in columns:
+            if "level" in each:
+                levels.setdefault(each["name"], set()).add(each["level"])
+        for each in columns:
+            name = each["name"]
+            if "level" in each:
+                entries = frame[name].astype(str)
+                arrays.append(np.asarray(entries == each["level"], np.float64) - 0.5)
+                n_new = int((frame[name].notna() & ~entries.isin(levels[name])).sum())
+                text = f"column {shown(name)}: entries that the training rows do not have"
+            else:
+                values, n_new = _numbers(frame[name])
+                filled = np.where(np.isnan(values), each["median"], values)
+                arrays.append((filled - each["centre"]) / each["scale"])
+                text = f"column {shown(name)}: entries that are no numbers, replaced by the median of the training rows"
+            if n_new:
+                remarks[text] = n_new
+        rows = np.stack(arrays, axis=1).astype(np.float32)
+        names = [f"{file} row {number}" for number in range(1, len(frame) + 1)]
+        return NewExamples((rows,), names, remarks=[f"{text} ({n})" for text, n in remarks.items()])
+
+    def _series(self, files: Sequence[Path]) -> NewExamples:
+        spec = self.data.series or SeriesSpec()
+        steps = int(self.facts["steps"])
+        values, lengths, names, skipped = [], [], list[str](), list[SkippedFile]()
+        for file in files:
+            where = f"series {shown(str(file))}"
+            try:
+                made = self._channels_of(file, where, spec)
+            except DataError as error:
+                skipped.append(SkippedFile(shown(str(file)), str(error).removeprefix(f"{where}: ")))
+                continue
+            kept = made[:steps] if self.facts.get("keep") == "first" else made[-steps:]
+            if "forecast" in self.facts and len(kept) < steps:
+                reason = f"has {len(kept)} steps; allowed: at least {steps}, the history that the model looks at"
+                skipped.append(SkippedFile(shown(str(file)), reason))
+                continue
+            row = np.zeros((steps, made.shape[1]), np.float32)
+            row[: len(kept)] = kept
+            values.append(row)
+            lengths.append(len(kept))
+            names.append(str(file))
+        n_channels = len(self.facts["channels"])
+        stacked = np.stack(values) if values else np.zeros((0, steps, n_channels), np.float32)
+        return NewExamples((stacked, np.array(lengths, np.int32)), names, skipped)
+
+    def _channels_of(self, file: Path, where: str, spec: SeriesSpec) -> NDArray[np.float32]:
+        """Channels of a series, shape (steps, channels)."""
+        facts = self.facts["channels"]
+        reader, _ = SeriesReader.like(file, where, columns=spec.columns, time=spec.time)
+        wanted = [fact for fact in facts if fact["role"] == "value"]
+        missing = [fact["name"] for fact in wanted if fact["name"] not in reader.columns]
+        if missing:
+            raise DataError(f"{where}: lacks {_some(missing)}; found: {_some(list(reader.columns))}")
+        known = {field.name for field in fields(Column)}
+        columns = tuple(
+            Column(**{k: v for k, v in fact.items() if k in known} | {"index": reader.columns.index(fact["name"])})
+            for fact in wanted
+        )
+        step = next((fact for fact in facts if fact["role"] == "step"), None)
+        steps = None if step is None else TimeStepScale(step["median"], step["centre"], step["scale"])
+        if steps is not None and reader.time is None:
+            raise DataError(f"{where}: has no column of times, which the model needs; found: {_some(reader.columns)}")
+        recording = reader.read(file, where)
+        alone: Recording = by_itself(recording, self.facts.get("scaling", "set"))
+        return Channels(columns, steps).apply(alone)
+
+    def _frames(self, files: Sequence[Path]) -> NewExamples:
+        spec = self.data.frames or FramesSpec()
+        height, width, bands = (int(size) for size in self.facts["shape"])
+        stretch = Stretch.from_json(self.facts["stretch"])
+        settings = FrameSettings(
+            Reading.from_json(self.facts["reading"]), self.facts["background"], stretch.kind, spec.image_size
+        )
+        has_positions = bool({"x", "y", "vx", "vy", "length"} & set(self.facts["roles"]))
+        native = tuple(self.facts["native"])
+        arrays, names, skipped = [], list[str](), list[SkippedFile]()
+        for name, parts, index in _images_of(files, spec):
+            try:
+                frame = read_frame(parts, index, settings)
+            except UnreadableError as error:
+                skipped.append(SkippedFile(shown(name), str(error)))
+                continue
+            reason = None
+            if frame.pixels.shape != (height, width, bands):
+                found = " x ".join(map(str, frame.pixels.shape))
+                reason = f"has {found} pixels and bands; allowed: {height} x {width} x {bands}, as in training"
+            elif has_positions and frame.native != native:
+                reason = (
+                    f"has {frame.native[0]} x {frame.native[1]} px; allowed where positions are predicted: "
+                    f"{native[0]} x {native[1]} px, as in training"
+                )
+            if reason is not None:
+                skipped.append(SkippedFile(shown(name), reason))
+                continue
+            arrays.append(stretch.apply(frame.pixels))
+            names.append(name)
+        stacked = np.stack(arrays) if arrays else np.zeros((0, height, width, bands), np.float16)
+        return NewExamples((stacked,), names, skipped)
+
+
+def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, tuple[Path, ...], int | None]]:
+    """Name, files and index of each image: a file, or a row of a manifest with the columns ``path`` and ``index``."""
+    for file in files:
+        if file.suffix.lower() not in _TABLES:
+            yield str(file), (file,), None
+            continue
+        where = f"manifest {shown(str(file))}"
+        frame = read_table(file, where)
+        for column in (*spec.path, *filter(None, (spec.index,))):
+            if column not in frame.columns:
+                raise DataError(f"{where}: no column {column!r}; found: {_some([str(n) for n in frame.columns])}")
+        indices = [None] * len(frame) if spec.index is None else frame[spec.index].tolist()
+        for entries, index in zip(frame[list(spec.path)].astype(str).to_numpy().tolist(), indices, strict=True):
+            own = "" if index is None else f" [{int(index)}]"
+            yield " + ".join(entries) + own, tuple(file.parent / each for each in entries), index
+
+
+def files_in(paths: Sequence[str | Path]) -> list[Path]:
+    """Return the files of ``paths``: a folder stands for all files below it, sorted; hidden files are left out.
+
+    Raises
+    ------
+    DataError
+        If a path does not exist, or there is no file.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"{shown(str(path))}: there is no such file or folder")
+    if not found:
+        raise DataError(f"{_some([str(path) for path in paths])}: no file; allowed: files, or folders of files")
+    return found
+
+
+def _decoded(file: Path, settings: DecodeSettings) -> Pixels | str:
+    """Pixels of an image, or why it cannot be used."""
+    try:
+        opened = open_regular(str(file))
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    with opened:
+        found = decode(opened, settings)
+    return found.facts.problem if found.pixels is None else found.pixels
+
+
+def _numbers(column: pandas.Series[Any]) -> tuple[NDArray[np.float64], int]:
+    """The column as numbers, NaN where there is none, and how many entries are neither numbers nor missing."""
+    import pandas
+
+    numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
+    n_strange = int((np.isnan(numbers) & np.asarray(column.notna())).sum())
+    return np.where(np.isfinite(numbers), numbers, np.nan), n_strange
+
+
+def _some(names: Sequence[str]) -> str:
+    text = ", ".join(shown(str(name)) for name in names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{text} and {more} more" if more > 0 else text
