@@ -13,13 +13,20 @@ configurations are compared, not 24: the test part is used once. ``--baseline`` 
 - ``linear``: of tables, series and frames, a ridge regression, of classes a logistic regression, on all numbers of
   an example; the validation part chooses the penalty. It draws nothing at random: one fit stands for all seeds
 - ``trees``: of tables, boosted trees as scikit-learn has them
+- ``plain``: of tables, series and frames, scikit-learn's boosted trees with their defaults, fitted once to the
+  training and validation parts together: the two lines that one types first
 - ``cnn``: of images, the published example's network with a learning rate of 1e-3, for as many epochs
+
+With ``--final K`` the best configuration is also trained as ``aifs-tune finalize`` trains it: on the training and
+validation parts together, for the median of the best epochs of the runs above, and its last epoch is measured
+(``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -30,18 +37,25 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from baselines.by_name import OF_KIND, check_baseline, other_trainer
 from baselines.linear import score_linear
+from baselines.plain import score_plain
+from numpy.typing import NDArray
 from rich.console import Console
 
 import aifs_tune
 from aifs_tune.cli.progress import PlainLines
 from aifs_tune.config.loading import parse_sweep
-from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.sweep import Refit, SweepSpec
+from aifs_tune.data import open_examples, open_images
 from aifs_tune.errors import RequestError
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.data import SweepData, data_for
+from aifs_tune.execution.finalize import final_spec
 from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
+from aifs_tune.trainers.network.metrics import measure, measure_values
+from aifs_tune.trainers.predictions import read_predictions
 
 
 def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: int) -> dict[str, float]:
@@ -55,6 +69,46 @@ def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: i
     return {"epoch": trainer.best_epoch, "val": trainer.best_value, **measured}
 
 
+def predict_final(
+    spec: dict[str, Any], data: SweepData, params: dict[str, Any], epochs: int, seed: int
+) -> NDArray[np.float32]:
+    """Train one configuration on the training and validation parts, and predict the test part."""
+    sweep = final_spec(parse_sweep(spec), (Refit(params=params, epoch=epochs),))
+    trainer: Any = make_trainer(sweep, data.location, params=params, seed=seed, threads=1)
+    for _ in range(epochs):
+        trainer.epoch()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save_predictions(Path(folder))
+        return read_predictions(Path(folder)).y_pred
+
+
+def scores_of(location: Path, kind: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
+    """Metrics of predictions of the test part: probabilities, or numbers in their units."""
+    if kind == "images":
+        images = open_images(location)
+        return measure(images.labels[images.test], np.log(np.maximum(y_pred, np.finfo(np.float32).tiny)))
+    examples = open_examples(location)
+    y_true = examples.y_true[examples.test]
+    if examples.classes:
+        return measure(y_true, np.log(np.maximum(y_pred, np.finfo(np.float32).tiny)))
+    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+    return measure_values(y_true, ((y_pred - centres) / scales).astype(np.float32), examples.targets)
+
+
+def train_final(
+    told: dict[str, Any], data: SweepData, best: dict[str, Any], runs: Sequence[dict[str, float]], size: int, kind: str
+) -> dict[str, list[dict[str, float]]]:
+    """Scores of final models on the test part: alone, and the mean of ``size``, as many of each as there are runs."""
+    assert data.location is not None
+    epochs, n = math.ceil(statistics.median(run["epoch"] for run in runs)), len(runs)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        started = [pool.submit(predict_final, told, data, best, epochs, 2000 + seed) for seed in range(n + size - 1)]
+        found = [run.result() for run in started]
+    means = [np.mean(found[i : i + size], axis=0, dtype=np.float64).astype(np.float32) for i in range(n)]
+    named = {"final": found[:n]} | ({f"final x {size}": means} if size > 1 else {})
+    return {name: [scores_of(data.location, kind, each) for each in these] for name, these in named.items()}
+
+
 def train(
     spec: SweepSpec, data: SweepData, best: dict[str, Any], baselines: Sequence[str], n_seeds: int
 ) -> dict[str, list[dict[str, float]]]:
@@ -64,7 +118,7 @@ def train(
     for name in baselines:
         if name in ("trees", "cnn"):
             compared[name] = other_trainer(name, spec)
-        elif name != "linear":
+        elif name not in ("linear", "plain"):
             compared[name] = told, dict(spec.space.default_params() or {}) if name == "file" else {}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         runs = {
@@ -73,6 +127,8 @@ def train(
         }
         if "linear" in baselines:
             runs["linear"] = [pool.submit(score_linear, told, str(data.location))] * n_seeds
+        if "plain" in baselines:
+            runs["plain"] = [pool.submit(score_plain, str(data.location))] * n_seeds
         return {who: [run.result() for run in started] for who, started in runs.items()}
 
 
@@ -85,6 +141,7 @@ def main() -> None:
     cli.add_argument("--trials", type=int, help="default: what the sweep file has")
     cli.add_argument("--epochs", type=int, help="default: what the sweep file has")
     cli.add_argument("--seeds", type=int, default=5)
+    cli.add_argument("--final", type=int, metavar="K", help="also train final models, alone and as means of K")
     cli.add_argument("--set", action="append", default=[], dest="overrides")
     cli.add_argument("--storage", help="sqlite:///FILE to keep the study; default: thrown away")
     args = cli.parse_args()
@@ -108,6 +165,9 @@ def main() -> None:
         spec = result.study.spec
         data = replace(data_for(spec, strict=False, callback=NullCallback()), files=None, near_duplicates=None)
         runs = train(spec, data, dict(result.best.params), args.baseline, args.seeds)
+        if args.final:
+            told = spec.model_dump(mode="json")
+            runs |= train_final(told, data, dict(result.best.params), runs["best"], args.final, trainer_entry.kind)
     scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
     summary: dict[str, Any] = {
         "sweep": args.sweep,
@@ -128,7 +188,8 @@ def main() -> None:
                 for s in scores
                 if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
             }
-            for name in args.baseline
+            for name in runs
+            if name != "best"
         },
         "runs": runs,
     }

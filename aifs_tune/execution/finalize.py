@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aifs_tune.analysis.final_model import (
@@ -25,7 +26,7 @@ from aifs_tune.analysis.test_part import (
 from aifs_tune.artifacts.data_files import share_files
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.loading import parse_sweep
-from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.sweep import Refit, SweepSpec
 from aifs_tune.errors import ConflictError, RequestError, WorkError
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.confirm import SweepOptions
@@ -38,7 +39,7 @@ from aifs_tune.study.record import StudyRecord
 from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.predictions import write_predictions
 
-_SEED_OFFSET = 2_000_003
+_SEED_OFFSET = 3_000_017
 """Added to the seed of a study, so that its final model repeats no training run."""
 MAX_MEMBERS = 100
 
@@ -214,7 +215,7 @@ def _started(study: StudyRecord, ensemble: int, members: Members) -> StudyRecord
         "members": ensemble,
         "expected": None if expected is None else expected.to_json(),
     }
-    spec = _final_spec(study.spec, refits(candidates, epochs))
+    spec = final_spec(study.spec, refits(candidates, epochs))
     for name in final_names(study.name):
         there = find_study(study.storage, name)
         if there is None:
@@ -224,7 +225,8 @@ def _started(study: StudyRecord, ensemble: int, members: Members) -> StudyRecord
     raise AssertionError("names of final models do not end")
 
 
-def _final_spec(spec: SweepSpec, refit: Any) -> SweepSpec:
+def final_spec(spec: SweepSpec, refit: Sequence[Refit]) -> SweepSpec:
+    """The sweep that trains the configurations of ``refit`` on the training and validation sets of ``spec``."""
     document = spec.model_dump(mode="json")
     document["refit"] = [each.model_dump(mode="json") for each in refit]
     document["trainer"] |= {"folds": 1, "patience": None}

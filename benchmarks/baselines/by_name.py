@@ -7,7 +7,8 @@ from typing import Any
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 
-OF_KIND = {"trees": ("table",), "cnn": ("images",), "linear": ("table", "series", "frames")}
+_ROWS = ("table", "series", "frames")
+OF_KIND = {"trees": ("table",), "plain": _ROWS, "cnn": ("images",), "linear": _ROWS}
 """What each baseline can learn from; those that are not here take what the trainer of the sweep does."""
 
 
