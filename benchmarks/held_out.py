@@ -168,31 +168,31 @@ def main() -> None:
         if args.final:
             told = spec.model_dump(mode="json")
             runs |= train_final(told, data, dict(result.best.params), runs["best"], args.final, trainer_entry.kind)
-    scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
-    summary: dict[str, Any] = {
-        "sweep": args.sweep,
-        "data": args.data.name if args.data else None,
-        "trials": sum(result.study.counts().values()),
-        "epochs": spec.search.epochs,
-        "wall_s": round(result.wall_s, 1),
-        "n_trials": result.study.counts(),
-        "best_trial": result.best.to_json(),
-        "first_trial": result.study.trial(0).to_json(),
-        "test": {
-            who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in scores}
-            for who, rows in runs.items()
-        },
-        "pairs": {
-            name: {
-                s: (statistics.mean(d), statistics.stdev(d))
-                for s in scores
-                if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
-            }
-            for name in runs
-            if name != "best"
-        },
-        "runs": runs,
-    }
+        scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
+        summary: dict[str, Any] = {
+            "sweep": args.sweep,
+            "data": args.data.name if args.data else None,
+            "trials": sum(result.study.counts().values()),
+            "epochs": spec.search.epochs,
+            "wall_s": round(result.wall_s, 1),
+            "n_trials": result.study.counts(),
+            "best_trial": result.best.to_json(),
+            "first_trial": result.study.trial(0).to_json(),
+            "test": {
+                who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in scores}
+                for who, rows in runs.items()
+            },
+            "pairs": {
+                name: {
+                    s: (statistics.mean(d), statistics.stdev(d))
+                    for s in scores
+                    if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
+                }
+                for name in runs
+                if name != "best"
+            },
+            "runs": runs,
+        }
     json.dump(summary, sys.stdout, indent=2)
     print()
 

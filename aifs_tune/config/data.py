@@ -194,6 +194,19 @@ class TableSpec(StrictModel):
     leave_out: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(), description="Columns that are not used as inputs, such as an identifier."
     )
+    keep: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(), description="Columns that are used although they look like row numbers or identifiers."
+    )
+    missing: Annotated[tuple[float | Text, ...], Field(strict=False, max_length=100)] = Field(
+        default=(), description="Entries that mean a missing one, such as -9999, besides empty, NA, NaN, null, - and ?."
+    )
+    decimal: Literal["auto", ".", ","] = Field(
+        default="auto", description="Decimal sign of numbers in text; auto: told from each column."
+    )
+    below_limit: Literal["refuse", "half", "limit", "missing"] = Field(
+        default="refuse", description="What entries such as <0.05 become: half of the limit, the limit, or missing."
+    )
+    header: bool = Field(default=True, description="Whether the first line of a CSV file holds the column names.")
 
 
 class MovingSky(StrictModel):

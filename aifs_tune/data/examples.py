@@ -97,6 +97,9 @@ class PreparedExamples:
         Readable summary: counts, skipped rows and columns, classes or targets.
     files : FileTable
         File that each example came from.
+    columns : sequence of dict
+        What each column of a table was taken for, its range, missing entries, and why it is left out; empty for other
+        data.
 
     Examples
     --------
@@ -111,6 +114,7 @@ class PreparedExamples:
     location: Path
     lines: Sequence[str]
     files: FileTable
+    columns: Sequence[Mapping[str, Any]] = ()
 
 
 def store_examples(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec
+from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, TableSpec
+from aifs_tune.data.columns import EntrySettings, as_numbers
 from aifs_tune.data.digests import open_regular
 from aifs_tune.data.frames.formats import Reading, UnreadableError
 from aifs_tune.data.frames.read import FrameSettings, read_frame
@@ -21,14 +22,14 @@ from aifs_tune.data.images.decode_all import scaled
 from aifs_tune.data.images.folder import SkippedFile, shown
 from aifs_tune.data.series.channels import Channels, Column, TimeStepScale, by_itself
 from aifs_tune.data.series.files import Recording, SeriesReader
-from aifs_tune.data.tables import read_frame as read_table
+from aifs_tune.data.table_columns import entry_settings
+from aifs_tune.data.table_files import PARQUET, read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
 
 
-_TABLES = (".csv", ".tsv", ".parquet", ".pq")
 _BATCH = 256
 """Files that are read before the model predicts them."""
 _MOST_NAMED = 3
@@ -109,7 +110,8 @@ class Preparation:
 
     def _rows(self, file: Path) -> NewExamples:
         where = f"table {shown(str(file))}"
-        frame = read_table(file, where)
+        spec = self.data.table or TableSpec()
+        frame = read_table(file, where, header=spec.header).frame
         columns = self.facts["columns"]
         missing = [each["name"] for each in columns if each["name"] not in frame.columns]
         if missing:
@@ -128,7 +130,7 @@ class Preparation:
                 n_new = int((frame[name].notna() & ~entries.isin(levels[name])).sum())
                 text = f"column {shown(name)}: entries that the training rows do not have"
             else:
-                values, n_new = _numbers(frame[name])
+                values, n_new = _numbers(frame[name], entry_settings(spec))
                 filled = np.where(np.isnan(values), each["median"], values)
                 arrays.append((filled - each["centre"]) / each["scale"])
                 text = f"column {shown(name)}: entries that are no numbers, replaced by the median of the training rows"
@@ -221,11 +223,11 @@ class Preparation:
 def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, tuple[Path, ...], int | None]]:
     """Name, files and index of each image: a file, or a row of a manifest with the columns ``path`` and ``index``."""
     for file in files:
-        if file.suffix.lower() not in _TABLES:
+        if suffix_of(file) not in (".csv", ".tsv", *PARQUET):
             yield str(file), (file,), None
             continue
         where = f"manifest {shown(str(file))}"
-        frame = read_table(file, where)
+        frame = read_table(file, where).frame
         for column in (*spec.path, *filter(None, (spec.index,))):
             if column not in frame.columns:
                 raise DataError(f"{where}: no column {column!r}; found: {_some([str(n) for n in frame.columns])}")
@@ -269,13 +271,12 @@ def _decoded(file: Path, settings: DecodeSettings) -> Pixels | str:
     return found.facts.problem if found.pixels is None else found.pixels
 
 
-def _numbers(column: pandas.Series[Any]) -> tuple[NDArray[np.float64], int]:
+def _numbers(column: pandas.Series[Any], settings: EntrySettings) -> tuple[NDArray[np.float64], int]:
     """The column as numbers, NaN where there is none, and how many entries are neither numbers nor missing."""
-    import pandas
-
-    numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
-    n_strange = int((np.isnan(numbers) & np.asarray(column.notna())).sum())
-    return np.where(np.isfinite(numbers), numbers, np.nan), n_strange
+    found = as_numbers(column, settings)
+    if found is None:
+        return np.full(len(column), np.nan), int(column.notna().sum())
+    return found.values, len(found.strange)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -168,11 +168,11 @@ def _prepared_examples(
     if kind == "table":
         from aifs_tune.data.tables import prepare_table
 
-        return prepare_table(data)
+        return prepare_table(data, strict=strict)
     if kind == "series":
         from aifs_tune.data.series.prepare import prepare_series
 
-        return prepare_series(data)
+        return prepare_series(data, strict=strict)
     from aifs_tune.data.frames.prepare import prepare_frames
 
     if data.frames is not None and data.frames.manifest is None and data.frames.simulate is not None:

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, Genes, TableSpec
+from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers
 from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
+from aifs_tune.data.table_columns import (
+    ReadColumn,
+    contents_of,
+    crossing_text,
+    entry_settings,
+    label_findings,
+    leak_findings,
+    read_column,
+    row_findings,
+)
+from aifs_tune.data.table_files import TableFile, is_number, read_table
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
 
 
-MAX_LEVELS = 20
-"""Largest number of distinct entries of a text column; columns with more, such as identifiers, are left out."""
+_MOST_NOTES = 10
 _MIN_ROWS = 10
+_MAX_CLASSES = 20
 
 
-def prepare_table(data: DataSpec) -> PreparedExamples:
+def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     """Read a table, split its rows, and fill and scale its columns.
 
     Numbers are centred and divided by their standard deviation, and missing numbers become the median. A column of
@@ -38,6 +49,8 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     data : DataSpec
         Section ``data`` of a sweep. Its ``table`` names a file, a bundled table or a simulation; by default genes are
         simulated.
+    strict : bool, default False
+        Raise if an entry of a column of numbers is none, instead of filling it.
 
     Returns
     -------
@@ -56,7 +69,7 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     >>> from pathlib import Path
     >>> from aifs_tune.config import DataSpec
     >>> from aifs_tune.data import prepare_table
-    >>> rows = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(20)]
+    >>> rows = [f"{i * 7 % 20},{i % 7},{'ab'[i % 2]}" for i in range(20)]
     >>> _ = Path("samples.csv").write_text("\\n".join(["mass,age,kind", *rows]))
     >>> prepared = prepare_table(DataSpec(table={"file": "samples.csv", "target": "kind"}))
     >>> for line in prepared.lines:
@@ -66,12 +79,16 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
     train 12, val 4, test 4 rows of 2 inputs; 0 missing values filled with the median
     """
     spec = data.table or TableSpec()
-    frame, where = load_table(spec), name_of(spec)
-    lines = [f"{where}: {len(frame)} rows, {len(frame.columns)} columns"]
-    for column in (spec.target, *filter(None, (spec.group, spec.part)), *spec.leave_out):
+    loaded, where = load_table(spec), name_of(spec)
+    frame = loaded.frame
+    lines = [f"{where}: {len(frame)} rows, {len(frame.columns)} columns", *loaded.notes]
+    named = (spec.target, *filter(None, (spec.group, spec.part)), *spec.leave_out, *spec.keep)
+    for column in named:
         if column not in frame.columns:
-            raise DataError(f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}")
-    is_known = frame[spec.target].notna()
+            raise DataError(
+                f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}{_transposed_hint(frame)}"
+            )
+    is_known = ~_missing_in(frame[spec.target], spec)
     numbers = np.flatnonzero(is_known) + 1
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
@@ -83,25 +100,77 @@ def prepare_table(data: DataSpec) -> PreparedExamples:
         if spec.predict == "classes"
         else None
     )
-    subsets = _subsets(frame, data, spec, labels, where)
-    inputs, columns, dropped = _inputs(frame, spec, subsets["train"], where)
-    lines += [f"left out: {reason}" for reason in dropped]
-    facts = {"columns": columns}
+    values = None if labels is not None else target_numbers(frame[spec.target], where, entry_settings(spec))
+    columns = [read_column(name, frame.iloc[:, at], spec, where) for at, name in _candidates(frame, spec)]
+    usable = [column for column in columns if column.left_out is None]
+    contents = contents_of(usable, len(frame))
+    targets_of_rows = labels if labels is not None else [repr(value) for value in np.asarray(values).tolist()]
+    subsets, group_lines = _subsets(
+        frame, data, spec, labels, where, [f"{a}|{b}" for a, b in zip(contents, targets_of_rows, strict=True)]
+    )
+    inputs, made = _inputs(columns, subsets["train"], where)
+    lines += [f"left out: {reason}" for reason in _shortened(_left_out(columns))]
+    lines += [text for column in columns for text in column.notes][:_MOST_NOTES]
+    lines += group_lines
+    findings = [*label_findings(frame[spec.target], labels), *row_findings(contents, targets_of_rows, subsets, labels)]
+    findings += leak_findings(usable, labels, values, n_rows=len(frame))
+    if strict and (problems := [text for column in columns for text in column.problems]):
+        raise DataError(f"{where}: {problems[0]}; allowed when strict: none")
+    if data.near_duplicates == "refuse" and (crossing := crossing_text(contents, subsets)) is not None:
+        raise DataError(f"{where}: {crossing}; allowed with data.near_duplicates refuse: none")
+    facts = {"columns": made}
     if labels is not None:
         classes = tuple(sorted(set(labels)))
         y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
         location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
     else:
-        values = finite_numbers(frame[spec.target], where)[:, None]
-        y_true, targets = scaled(values, subsets["train"], {spec.target: spec.unit}, where)
+        assert values is not None
+        y_true, targets = scaled(values[:, None], subsets["train"], {spec.target: spec.unit}, where)
         location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
-    n_missing = sum(column["missing"] for column in columns)
+    n_missing = sum(column["missing"] for column in made)
     lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
+    lines += [f"warning: {text}" for text in findings]
     return PreparedExamples(
-        open_examples(location), location, lines, _files(spec, where, numbers, subsets, labels, frame)
+        open_examples(location),
+        location,
+        lines,
+        _files(spec, where, numbers, subsets, labels, frame),
+        [column.to_json() for column in columns],
     )
+
+
+def _candidates(frame: pandas.DataFrame, spec: TableSpec) -> list[tuple[int, str]]:
+    aside = {spec.target, spec.group, spec.part}
+    return [(at, str(name)) for at, name in enumerate(frame.columns) if name not in aside]
+
+
+def _missing_in(column: pandas.Series[Any], spec: TableSpec) -> NDArray[np.bool_]:
+    """Where a target is missing: of numbers all texts that mean so, of classes empty entries alone."""
+    is_missing = np.asarray(column.isna()) | np.asarray(column.isin(list(spec.missing)))
+    if spec.predict == "values" and column.dtype.kind not in "biufmM":
+        is_missing |= np.array([isinstance(entry, str) and entry.lower() in MISSING for entry in column])
+    return np.asarray(is_missing, np.bool_)
+
+
+def _transposed_hint(frame: pandas.DataFrame) -> str:
+    """A hint for a table without names, or whose rows are the variables, such as genes, and columns the samples."""
+    if sum(is_number(str(name)) for name in frame.columns) * 2 > len(frame.columns):
+        return "; if the first line of the file is a row: data.table.header: false, for columns column1, column2, ..."
+    if len(frame) < _MIN_ROWS or len(frame.columns) < 3 or frame.iloc[:, 0].dtype.kind in "biuf":
+        return ""
+    has_names = frame.iloc[:, 0].nunique() == len(frame)
+    is_numeric = all(frame.iloc[:, i].dtype.kind in "biuf" for i in range(1, len(frame.columns)))
+    if not has_names or not is_numeric:
+        return ""
+    return (
+        "; if its rows are genes and its columns samples, transpose it and add a column with the class of each sample"
+    )
+
+
+def _left_out(columns: Sequence[ReadColumn]) -> list[str]:
+    return [f"column {column.shown}, {column.left_out}" for column in columns if column.left_out is not None]
 
 
 def _files(
@@ -130,7 +199,7 @@ def name_of(spec: TableSpec) -> str:
     return f"table {spec.bundled}" if spec.bundled else "simulated genes"
 
 
-def load_table(spec: TableSpec) -> pandas.DataFrame:
+def load_table(spec: TableSpec) -> TableFile:
     """Load the table as it is stored.
 
     Raises
@@ -139,50 +208,12 @@ def load_table(spec: TableSpec) -> pandas.DataFrame:
         If it cannot be read, has no rows or has a duplicate column.
     """
     if spec.file is None:
-        return _bundled() if spec.bundled else simulate_genes(spec.simulate or Genes())
+        return TableFile(_bundled() if spec.bundled else simulate_genes(spec.simulate or Genes()))
     where = name_of(spec)
-    frame = read_frame(spec.file, where)
-    if frame.empty:
+    loaded = read_table(spec.file, where, header=spec.header)
+    if loaded.frame.empty:
         raise DataError(f"{where}: has no rows; allowed: at least {_MIN_ROWS}")
-    return frame
-
-
-def read_frame(file: Path, where: str) -> pandas.DataFrame:
-    """Read a CSV or Parquet file into a DataFrame whose column names are strings.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read or has a duplicate column; the text begins with ``where``.
-    """
-    import pandas
-
-    try:
-        if file.suffix.lower() in (".parquet", ".pq"):
-            frame = pandas.read_parquet(file)
-        else:
-            separator = _separator(file)
-            header = pandas.read_csv(file, nrows=1, header=None, sep=separator, dtype=str)
-            names = [str(name).strip() for name in header.iloc[0]]
-            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-            if twice is not None:
-                raise DataError(f"{where}: column {twice!r} is duplicated; allowed: distinct names in the first line")
-            frame = pandas.read_csv(file, sep=separator, low_memory=False)
-            frame.columns = pandas.Index(names)
-    except FileNotFoundError:
-        raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
-    except (OSError, ValueError, UnicodeError, IndexError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise DataError(f"{where}: cannot be read as a table ({text}); allowed: CSV or Parquet") from error
-    frame.columns = pandas.Index([str(name) for name in frame.columns])
-    return frame
-
-
-def _separator(file: Path) -> str:
-    """Return the most frequent of comma, semicolon and tab in the first line."""
-    with file.open(encoding="utf-8-sig") as opened:
-        first = opened.readline()
-    return max((",", ";", "\t"), key=first.count)
+    return loaded
 
 
 def _bundled() -> pandas.DataFrame:
@@ -230,7 +261,7 @@ def class_labels(column: pandas.Series[Any], where: str, *, otherwise: str) -> l
     n = len(set(labels))
     if n < 2:
         raise DataError(f"{where}: {column.name} has {n} class(es); allowed: at least 2")
-    if n > max(MAX_LEVELS, len(labels) // 5):
+    if n > max(_MAX_CLASSES, len(labels) // 5):
         raise DataError(
             f"{where}: {column.name} has {n} distinct entries in {len(labels)} rows; allowed: classes that repeat, "
             f"or {otherwise} for numbers"
@@ -238,25 +269,34 @@ def class_labels(column: pandas.Series[Any], where: str, *, otherwise: str) -> l
     return labels
 
 
-def finite_numbers(column: pandas.Series[Any], where: str) -> NDArray[np.float64]:
+def target_numbers(
+    column: pandas.Series[Any], where: str, settings: EntrySettings | None = None
+) -> NDArray[np.float64]:
     """Return the column as numbers; raise DataError that names the first row without a finite number."""
-    import pandas
-
-    numbers = np.asarray(pandas.to_numeric(column, errors="coerce"), np.float64)
-    strange = np.flatnonzero(~np.isfinite(numbers))
-    if len(strange):
+    found = as_numbers(column, settings)
+    strange = np.arange(len(column)) if found is None else np.flatnonzero(np.isnan(found.values))
+    if found is None or len(strange):
         row, entry = list(column.items())[int(strange[0])]
         value = entry.item() if isinstance(entry, np.generic) else entry
         raise DataError(f"{where}: {column.name} is {value!r} in row {int(str(row)) + 1}; allowed: finite numbers")
-    return numbers
+    return found.values
 
 
-def _subsets(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: list[str] | None, where: str) -> Subsets:
-    import pandas
-
-    rest = frame.drop(columns=[c for c in (spec.group, *spec.leave_out) if c is not None])
-    contents = [format(code, "x") for code in pandas.util.hash_pandas_object(rest, index=False)]
-    groups = None if spec.group is None else [str(entry) for entry in frame[spec.group]]
+def _subsets(
+    frame: pandas.DataFrame,
+    data: DataSpec,
+    spec: TableSpec,
+    labels: list[str] | None,
+    where: str,
+    contents: Sequence[str],
+) -> tuple[Subsets, list[str]]:
+    groups, lines = None, list[str]()
+    if spec.group is not None:
+        empty = np.asarray(frame[spec.group].isna())
+        entries = enumerate(zip(frame[spec.group].tolist(), empty.tolist(), strict=True))
+        groups = [f"row {row}" if is_empty else str(entry) for row, (entry, is_empty) in entries]
+        if empty.any():
+            lines.append(f"{int(empty.sum())} rows have no {spec.group}: each counts as a group of its own")
     strata = labels or ["all"] * len(frame)
     if spec.part is not None:
         subsets = given_subsets(list(frame[spec.part]), f"{where}: {spec.part}")
@@ -266,58 +306,26 @@ def _subsets(frame: pandas.DataFrame, data: DataSpec, spec: TableSpec, labels: l
             if missing:
                 raise DataError(f"{where}: no {subset} row of class {missing[0]}; allowed: every class in {subset}")
         n = len(frame)
-        return fold_given_subsets(data.split.fold, subsets, n, where, contents=contents, groups=groups, labels=strata)
-    return assign_subsets(data.split, where, contents=contents, groups=groups, labels=strata)
+        folded = fold_given_subsets(data.split.fold, subsets, n, where, contents=contents, groups=groups, labels=strata)
+        return folded, lines
+    return assign_subsets(data.split, where, contents=contents, groups=groups, labels=strata), lines
 
 
 def _inputs(
-    frame: pandas.DataFrame, spec: TableSpec, train: NDArray[np.int32], where: str
-) -> tuple[NDArray[np.float32], list[dict[str, Any]], list[str]]:
-    """Return the inputs (n, columns), how each was made, and the columns left out with reasons."""
-    aside = {spec.target, spec.group, spec.part, *spec.leave_out}
-    arrays, columns, dropped = [], [], list[str]()
-    for name in frame.columns:
-        if name in aside:
-            continue
-        made, reason = _column(frame[name], train)
-        if reason is not None:
-            dropped.append(f"column {shown(name)}, {reason}")
-        for array, how in made:
+    columns: Sequence[ReadColumn], train: NDArray[np.int32], where: str
+) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
+    """Return the inputs (n, columns), and how each was made; a column without information is marked as left out."""
+    arrays, made = [], []
+    for column in columns:
+        for array, how in column.arrays(train):
             arrays.append(array)
-            columns.append({"name": name, **how})
+            made.append({"name": column.name, **how})
     if not arrays:
-        found = "; ".join(dropped) or "only the target"
-        raise DataError(f"{where}: no column to learn from ({found}); allowed: at least one column of numbers")
-    return np.stack(arrays, axis=1).astype(np.float32), columns, _shortened(dropped)
-
-
-def _column(
-    column: pandas.Series[Any], train: NDArray[np.int32]
-) -> tuple[list[tuple[NDArray[np.float64], dict[str, Any]]], str | None]:
-    import pandas
-
-    if column.dtype.kind not in "biuf":
-        levels = sorted({str(entry) for entry in column.iloc[train].dropna()})
-        numbers = pandas.to_numeric(column, errors="coerce")
-        if numbers.notna().sum() < 0.9 * column.notna().sum():
-            if not 2 <= len(levels) <= MAX_LEVELS:
-                return [], f"text with {len(levels)} distinct entries"
-            entries = column.astype(str)
-            ones = [np.asarray(entries == level, np.float64) - 0.5 for level in levels]
-            missing = int(column.isna().sum())
-            return [(one, {"level": level, "missing": missing}) for one, level in zip(ones, levels, strict=True)], None
-        column = numbers
-    values = np.asarray(column, np.float64)
-    values = np.where(np.isfinite(values), values, np.nan)
-    known = values[train][~np.isnan(values[train])]
-    if len(known) == 0:
-        return [], "no value in the training set"
-    centre, spread, median = float(known.mean()), float(known.std()), float(np.median(known))
-    if not spread > 1e-12 * max(1.0, abs(centre)):
-        return [], "constant in the training set"
-    missing = int(np.isnan(values).sum())
-    filled = (np.where(np.isnan(values), median, values) - centre) / spread
-    return [(filled, {"centre": centre, "scale": spread, "median": median, "missing": missing})], None
+        found = "; ".join(_shortened(_left_out(columns))) or "only the target"
+        raise DataError(
+            f"{where}: no column to learn from ({found}); allowed: at least one column of numbers, or data.table.keep"
+        )
+    return np.stack(arrays, axis=1).astype(np.float32), made
 
 
 def _shortened(reasons: Sequence[str], most: int = 5) -> list[str]:

@@ -40,15 +40,57 @@ def test_subset_folders(make_folder: MakeFolder, val: str) -> None:
     assert found == {("train", "a"), ("train", "b"), ("val", "a"), ("test", "b")}
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("training_set", "test_set"),
+        ("train_data", "test_data"),
+        ("train-images", "holdout"),
+        ("TrainSet", "TestSet"),
+        ("seg_train", "seg_test"),
+    ],
+)
+def test_common_spellings_of_the_subsets(make_folder: MakeFolder, train: str, test: str) -> None:
+    scan = scan_folder(make_folder({f"{train}/a": 1, f"{train}/b": 1, f"{test}/a": 1, f"{test}/b": 1}))
+    assert (scan.subsets, scan.classes, scan.notes) == (("train", "test"), ("a", "b"), ())
+
+
+def test_subsets_one_level_deeper(make_folder: MakeFolder) -> None:
+    scan = scan_folder(
+        make_folder({"data/train/train/a": 1, "data/train/train/b": 1, "data/test/a": 1, "data/test/b": 1})
+    )
+    assert (scan.subsets, scan.classes) == (("train", "test"), ("a", "b"))
+    assert scan.notes == ("the data are those in its folder data",)
+    assert {file.name for file in scan.files} >= {"data/train/train/a/0000.png", "data/test/b/0000.png"}
+
+
+@pytest.mark.parametrize("unlabelled", ["test", "test/unknown", "Test_Images"])
+def test_a_test_set_without_classes_is_left_out_and_named(make_folder: MakeFolder, unlabelled: str) -> None:
+    scan = scan_folder(make_folder({"train/a": 2, "train/b": 2, unlabelled: 2}))
+    assert (scan.subsets, scan.classes) == ((), ("a", "b"))
+    assert {(file.subset, file.label) for file in scan.files} == {(None, "a"), (None, "b")}
+    assert "aifs-tune predict can use it" in scan.notes[0]
+    assert scan.notes[1] == "train is divided into training, validation and test sets"
+
+
+def test_folders_beside_the_subsets_are_left_out_and_those_of_systems_ignored(make_folder: MakeFolder) -> None:
+    junk = {"__MACOSX/train/a": 1, "train/@eaDir/x": 1, "annotations": 1}
+    scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1, **junk}))
+    assert (scan.subsets, scan.classes) == (("train", "val"), ("a", "b"))
+    assert scan.notes == ("left out: the folder annotations, which is none of train, val",)
+
+
 def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
     scan = scan_folder(make_folder({"train": 1, "tram": 1}))
     assert (scan.subsets, scan.classes) == ((), ("train", "tram"))
+    assert scan.notes == ("the folder train is taken for a class, as are those beside it",)
 
 
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"train/a": 1, "val/a": 1, "rest": 1}, r"mixes the subsets train, val with other folders \(rest\)"),
+        ({"train": 1, "test": 1}, "train and test|test and train"),
         ({"val/a": 1, "test/a": 1}, "has test, val but no train"),
         ({"train/a": 1, "val/a": 1, "valid/a": 1}, "two names for the same subset"),
     ],

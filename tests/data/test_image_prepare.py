@@ -48,8 +48,8 @@ def test_bad_files_are_left_out_and_named(make_folder: MakeFolder) -> None:
         "a/cut.png": "is damaged (image file is truncated)",
         "a/empty.png": "is empty",
         "b/film.png": "has 3 frames; allowed: 1",
-        r"b/neu\n☆\x1b.png": "is not a JPEG, PNG or TIFF image",
-        "b/notes.txt": "is not a JPEG, PNG or TIFF image",
+        r"b/neu\n☆\x1b.png": "is no image of a known format",
+        "b/notes.txt": "is no image of a known format",
         "b/pipe.png": "is a FIFO, not a file",
     }
     assert len(result.images.images) == 12
@@ -129,7 +129,7 @@ def test_classes_too_small_for_every_subset_are_left_out(make_folder: MakeFolder
         "class none: has 0 " + few.format(0),
         "class one: has 6 " + few.format(1),
     )
-    assert reasons(result) == {"bad/x.png": "is not a JPEG, PNG or TIFF image"}
+    assert reasons(result) == {"bad/x.png": "is no image of a known format"}
     with pytest.raises(DataError, match="class few: has 2 usable images"):
         prepared(folder, strict=True)
     assert prepared(folder, split={"test": 0}).images.classes == ("a", "b", "few")
@@ -141,7 +141,7 @@ def test_fewer_than_two_classes_is_refused(make_folder: MakeFolder, strict: bool
     with pytest.raises(DataError, match=r"usable classes: a; allowed: at least 2; left out:\n  class b: has 1 usable"):
         prepared(folder, strict=strict)
     (folder / "a" / "0000.png").write_text("x")
-    with pytest.raises(DataError, match=r"a/0000\.png: is not a JPEG"):
+    with pytest.raises(DataError, match=r"a/0000\.png: is no image"):
         prepare_images(DataSpec(folder=folder, image_size=8))
 
 
@@ -170,11 +170,16 @@ def test_val_is_split_from_train_and_test_stays(make_folder: MakeFolder) -> None
     assert counts == {"train": {"a": 8, "b": 8}, "val": {"a": 2, "b": 2}, "test": {"a": 3, "b": 3}}
 
 
-@pytest.mark.parametrize("parts", [["train"], ["train", "val"]])
-def test_without_a_test_folder_the_test_is_empty(make_folder: MakeFolder, parts: list[str]) -> None:
-    result = prepared(make_folder({f"{part}/{label}": 5 for part in parts for label in "ab"}))
+def test_without_a_test_folder_the_test_is_empty(make_folder: MakeFolder) -> None:
+    result = prepared(make_folder({f"{part}/{label}": 5 for part in ("train", "val") for label in "ab"}))
     assert len(result.images.test) == 0
     assert len(result.images.val) > 0
+
+
+def test_a_train_folder_alone_is_divided_into_all_three(make_folder: MakeFolder) -> None:
+    result = prepared(make_folder({"train/a": 10, "train/b": 10}))
+    assert [len(part) for part in (result.images.train, result.images.val, result.images.test)] == [12, 4, 4]
+    assert result.preflight.warnings == ("train is divided into training, validation and test sets",)
 
 
 def test_a_class_missing_in_a_subset_folder_is_left_out(make_folder: MakeFolder) -> None:
@@ -303,7 +308,7 @@ def test_the_report_is_plain_json(make_folder: MakeFolder) -> None:
     assert back["counts"]["train"] == {"a": 3, "b": 3}
     assert back["bits"] == {"8": 10}
     assert back["width"] == {"min": 20, "median": 20.0, "max": 20}
-    assert back["skipped_files"] == [{"name": "a/bad\\n.png", "reason": "is not a JPEG, PNG or TIFF image"}]
+    assert back["skipped_files"] == [{"name": "a/bad\\n.png", "reason": "is no image of a known format"}]
     assert all(line.isprintable() for line in found.lines())
 
 

@@ -65,7 +65,7 @@ def test_images_that_differ_from_those_of_the_training(make_folder: Callable[...
     assert found.inputs[0].shape == (2, 8, 8, 1)
     assert [Path(name).name for name in found.names] == ["0000.png", files[0].name]
     assert "made grey, as the training images were" in found.remarks[0]
-    assert "notes.txt: is not a JPEG, PNG or TIFF image" in str(found.skipped[0])
+    assert "notes.txt: is no image of a known format" in str(found.skipped[0])
 
 
 @pytest.fixture

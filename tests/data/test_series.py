@@ -195,7 +195,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no time": (lambda f: None, {"time": "mjd"}, r"mira/0.csv: no column 'mjd'; allowed: time, flux, band"),
     "text": (change(flux="bright"), {}, r"mira/3.csv: flux is 'bright' in row 1; allowed: numbers"),
     "falls": (change(time=[0, 1, 2, 1, 4, 5, 6, 7]), {}, r"mira/3.csv: time decreases in row 4; allowed: times that"),
-    "no times": (change(time="noon"), {}, r"mira/3.csv: time is 'noon' in row 1; allowed: numbers or dates"),
+    "no times": (
+        change(time="noon"),
+        {},
+        r"mira/3.csv: time is 'noon' in row 1; allowed: numbers, or dates such as 2024-03-30T21:05:00",
+    ),
     "short": (lambda f: curve(1, 1).to_csv(f / "mira" / "3.csv", index=False), {}, r"3.csv: 1 step\(s\); allowed: at"),
     "empty": (lambda f: (f / "mira" / "3.csv").write_text(""), {}, r"mira/3.csv: cannot be read as a table"),
     "header": (lambda f: (f / "mira" / "0.csv").write_text("time,flux\n"), {}, r"0.csv: 0 step\(s\)"),
@@ -217,7 +221,30 @@ def test_a_bad_folder_is_refused_by_name(folder: Path, case: str) -> None:
     spoil, given, message = BAD[case]
     spoil(folder)
     with pytest.raises(DataError, match=message):
-        prepared(**{"path": folder} | given)
+        prepare_series(DataSpec(series=SeriesSpec(**{"path": folder} | given)), strict=True)
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_named(folder: Path) -> None:
+    change(flux="bright")(folder)
+    (folder / "rrlyr" / "notes.md").write_text("seen at dusk")
+    found = prepared(folder)
+    assert len(found.examples.y_true) == 19
+    assert any("mira/3.csv: flux is 'bright' in row 1" in line for line in found.lines)
+    assert "left out: 1 files of other kinds, such as rrlyr/notes.md" in found.lines
+
+
+@pytest.mark.parametrize("name", ["Time", "HJD", "BJD", "MJD", "date", "t"])
+def test_times_are_known_by_their_common_names(folder: Path, name: str) -> None:
+    for file in folder.rglob("*.csv"):
+        frame = pandas.read_csv(file).rename(columns={"time": name})
+        frame.assign(**{name: frame[name] * 2 + 2_450_000}).to_csv(file, index=False)
+    assert [fact["name"] for fact in prepared(folder).examples.facts["channels"]] == ["flux"]
+
+
+def test_a_column_of_row_numbers_without_a_name_is_left_out(folder: Path) -> None:
+    for file in folder.rglob("*.csv"):
+        pandas.read_csv(file).to_csv(file)
+    assert [fact["name"] for fact in prepared(folder).examples.facts["channels"]] == ["flux"]
 
 
 def test_one_class_no_numbers_and_nothing_that_varies(folder: Path, tmp_path: Path) -> None:
@@ -229,7 +256,8 @@ def test_one_class_no_numbers_and_nothing_that_varies(folder: Path, tmp_path: Pa
         curve(1).assign(flux=2.0, time=np.arange(8) * (i + 1.0)).to_csv(file, index=False)
     with pytest.raises(DataError, match=r"no column to learn from \(column flux, constant in the training set\)"):
         prepared(folder)
-    curve(1)[["time", "band"]].to_csv(folder / "mira" / "0.csv", index=False)
+    for file in folder.rglob("*.csv"):
+        curve(1)[["time", "band"]].to_csv(file, index=False)
     with pytest.raises(DataError, match=r"mira/0.csv: no column of numbers \(columns other than the time: band\)"):
         prepared(folder)
     (folder / "mira").rename(tmp_path / "away")

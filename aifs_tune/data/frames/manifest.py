@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import FramesSpec
+from aifs_tune.data.columns import MISSING
 from aifs_tune.data.frames.formats import SUFFIXES, format_of
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.tables import class_labels, finite_numbers, listed_names, read_frame
+from aifs_tune.data.table_files import read_table
+from aifs_tune.data.tables import class_labels, listed_names, target_numbers
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ def load_manifest(spec: FramesSpec) -> Manifest:
     if spec.manifest is None:
         raise DataError("data.frames.manifest: no value given; allowed: a CSV or Parquet file")
     where = name_of(spec.manifest)
-    frame = read_frame(spec.manifest, where)
+    loaded = read_table(spec.manifest, where)
+    frame = loaded.frame
     if frame.empty:
         raise DataError(f"{where}: has no rows; allowed: a row for each image")
     wanted = [spec.label_column] if spec.label_column is not None else list(spec.targets)
@@ -73,7 +76,9 @@ def load_manifest(spec: FramesSpec) -> Manifest:
         if column not in frame.columns:
             raise DataError(f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}")
     is_known = frame[wanted].notna().all(axis=1)
-    lines = []
+    if spec.targets:
+        is_known &= ~frame[wanted].map(lambda entry: isinstance(entry, str) and entry.lower() in MISSING).any(axis=1)
+    lines = list(loaded.notes)
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {' or '.join(wanted)}")
     frame = frame[is_known]
@@ -81,7 +86,7 @@ def load_manifest(spec: FramesSpec) -> Manifest:
         raise DataError(f"{where}: {len(frame)} rows with {', '.join(wanted)}; allowed: at least {MIN_IMAGES}")
     columns = [frame[column] for column in spec.path]
     rows = [tuple(_checked(entry, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)]
-    values = [finite_numbers(frame[name], where) for name in spec.targets]
+    values = [target_numbers(frame[name], where) for name in spec.targets]
     indices = [None] * len(frame) if spec.index is None else _indices(frame[spec.index], where)
     return Manifest(
         source=spec.manifest,
@@ -122,7 +127,7 @@ def _checked(entry: Any, where: str, row: int) -> str:
 
 
 def _indices(column: pandas.Series[Any], where: str) -> list[int | None]:
-    numbers = finite_numbers(column, where)
+    numbers = target_numbers(column, where)
     strange = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)))
     if len(strange):
         row, entry = int(column.index[strange[0]]) + 1, float(numbers[strange[0]])

@@ -24,7 +24,11 @@ from PIL import Image, UnidentifiedImageError
 from aifs_tune.data.digests import digest_file, open_regular
 from aifs_tune.data.images.folder import shown
 
-FORMATS = ("JPEG", "PNG", "TIFF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+DECODER = 2
+"""Version of the decoder: images that an earlier one decoded are decoded again."""
+_MOVING = ("GIF", "WEBP")
+"""Formats of which the first of several frames is read."""
 MAX_PIXELS = 64_000_000
 """Largest number of pixels (width times height in the header) of an image that is decoded."""
 LOCK = "large-image.lock"
@@ -33,7 +37,15 @@ _LARGE_PIXELS = 8_000_000
 _BILINEAR = Image.Resampling.BILINEAR
 _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _MODES_16 = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+    b"GIF8": "GIF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+}
 _TIFF_BITS = 258
 MALFORMED = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
@@ -119,7 +131,7 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
         return Decoded(Facts(problem=str(refused)))
     except UnidentifiedImageError:
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-        said = f"is a damaged or unsupported {kind} file" if kind else "is not a JPEG, PNG or TIFF image"
+        said = f"is a damaged or unsupported {kind} file" if kind else "is no image of a known format"
         return Decoded(Facts(problem=said))
     except Image.DecompressionBombError:
         return Decoded(Facts(problem=f"has too many pixels; allowed: at most {MAX_PIXELS:,}"))
@@ -144,7 +156,7 @@ def _facts(image: Image.Image, start: bytes) -> Facts:
     if width * height > MAX_PIXELS:
         raise _Refused(f"has {width} x {height} pixels; allowed: at most {MAX_PIXELS:,}")
     # A camera may append previews to a JPEG; they do not count as frames.
-    n_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    n_frames = 1 if image.format in ("MPO", *_MOVING) else getattr(image, "n_frames", 1)
     if n_frames != 1:
         raise _Refused(f"has {n_frames} frames; allowed: 1")
     if image.mode == "F":

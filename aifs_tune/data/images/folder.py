@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,8 +13,29 @@ from pathlib import Path
 from aifs_tune.errors import DataError
 
 SUBSETS = ("train", "val", "test")
-_SUBSET_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_NOT_DATA = frozenset({"thumbs.db", "desktop.ini"})
+_SUBSET_NAMES = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tests", "holdout", "testset"), "test"),
+}
+"""Words in the names of folders that mean a subset."""
+_FILLERS = frozenset(
+    {"set", "data", "dataset", "images", "image", "imgs", "img", "pics", "pictures", "split", "part", "folder", "seg"}
+)
+"""Words that may stand beside them."""
+_NOT_DATA = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+        "$recycle.bin",
+        "lost+found",
+        "system volume information",
+    }
+)
+"""Files and folders of systems, in lower case, that are no data at any level."""
 MAX_FILE_BYTES = 512 * 2**20
 """Size in bytes of the largest file that is read."""
 _LAYOUT = (
@@ -60,13 +82,15 @@ class SkippedFile:
 class Scan:
     """Content of a data folder; ``subsets`` is empty if its folders are the classes themselves.
 
-    ``files`` and ``skipped_files`` are sorted by name; ``classes`` includes empty class folders.
+    ``files`` and ``skipped_files`` are sorted by name; ``classes`` includes empty class folders. ``notes`` say how the
+    layout was read.
     """
 
     files: tuple[ImageFile, ...]
     skipped_files: tuple[SkippedFile, ...]
     classes: tuple[str, ...]
     subsets: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def shown(name: str) -> str:
@@ -82,19 +106,19 @@ def scan_folder(folder: Path) -> Scan:
     DataError
         If ``folder`` cannot be listed or has neither of the two layouts.
     """
-    tops = _folders_in(folder)
-    by_subset = _subset_folders(folder, tops)
-    found: list[tuple[str, str, str | None]]
-    if by_subset is None:
-        found = [(name, name, None) for name in tops]
-    else:
-        found = [
-            (f"{top}/{name}", name, subset)
-            for subset, top in by_subset.items()
-            for name in _folders_in(folder / top, top)
-        ]
+    inner, tops, notes = _descended(folder)
+    layout = _layout_of(folder / inner, tops)
+    by_subset = layout.by_subset or {}
+    is_whole = list(by_subset) in ([], ["train"])
+    found: list[tuple[str, str, str | None]] = [
+        (f"{inner}{top}/{name}", name, None if is_whole else subset)
+        for subset, top in by_subset.items()
+        for name in _folders_in(folder / inner / top, top)
+    ]
+    if layout.by_subset is None:
+        found = [(f"{inner}{name}", name, None) for name in tops]
     walk = _Walk()
-    for below in (".", *(by_subset or {}).values(), *(name for name, _, _ in found)):
+    for below in (".", *(f"{inner}{top}" for top in by_subset.values()), *(name for name, _, _ in found)):
         walk.reserve(os.path.join(folder, below), below)
     for name, label, subset in found:
         walk.enter(os.path.join(folder, name), name, label=label, subset=subset)
@@ -102,8 +126,23 @@ def scan_folder(folder: Path) -> Scan:
         tuple(sorted(walk.files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
         tuple(sorted({label for _, label, _ in found})),
-        tuple(by_subset or ()),
+        () if is_whole else tuple(by_subset),
+        (*notes, *layout.notes),
     )
+
+
+def _descended(folder: Path) -> tuple[str, list[str], list[str]]:
+    """Name of the folder inside the data folder that has the classes or subsets, with a slash, and its folders.
+
+    It is the only folder there is; the name is empty if the data folder itself has them.
+    """
+    tops = _folders_in(folder)
+    if len(tops) != 1 or subset_in(tops[0]) is not None:
+        return "", tops, []
+    below = _folders_in(folder / tops[0], tops[0])
+    if len(below) < 2:
+        return "", tops, []
+    return f"{tops[0]}/", below, [f"the data are those in its folder {shown(tops[0])}"]
 
 
 def _folders_in(folder: Path, below: str = "") -> list[str]:
@@ -139,28 +178,79 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 
-def _subset_folders(folder: Path, tops: list[str]) -> dict[str, str] | None:
-    """Map subsets to folder names in the order of SUBSETS; None if the folders are classes.
+def subset_in(name: str) -> str | None:
+    """The subset that a folder's name means, such as ``Training_set`` or ``seg_test``; None if it means none."""
+    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    meant = [subset for word in words if (subset := _SUBSET_NAMES.get(word.lower())) is not None]
+    others = [word for word in words if word.lower() not in _SUBSET_NAMES and word.lower() not in _FILLERS]
+    return meant[0] if len(meant) == 1 and not others else None
 
-    A folder named train without sub-folders is a class. So is one beside folders of other names, unless there is a
-    val or test folder too.
+
+@dataclass(frozen=True)
+class _Layout:
+    """Folders of the subsets by subset, relative to the data folder, or None if its folders are the classes."""
+
+    by_subset: dict[str, str] | None
+    notes: tuple[str, ...] = ()
+
+
+def _layout_of(folder: Path, tops: list[str]) -> _Layout:
+    """Tell from the names and content of the top folders whether they are subsets or classes.
+
+    A folder named train without sub-folders is a class beside folders of other names.
+
+    Raises
+    ------
+    DataError
+        If they could be both, or the subsets have no training set or hold files instead of classes.
     """
-    subsets = [name for name in tops if name.lower() in _SUBSET_NAMES and _has_folders(folder / name)]
-    found = {_SUBSET_NAMES[name.lower()]: name for name in subsets}
-    others = [name for name in tops if name not in subsets]
-    if not found or (others and len(found) == 1):
-        return None
     where = shown(str(folder))
-    if others:
+    named = {name: subset for name in tops if (subset := subset_in(name)) is not None}
+    others = [name for name in tops if name not in named]
+    with_classes = {name: subset for name, subset in named.items() if _has_folders(folder / name)}
+    if not named or (others and len(with_classes) < 2 and "train" not in with_classes.values()):
+        notes = [f"the folder {shown(name)} is taken for a class, as are those beside it" for name in named]
+        return _Layout(None, tuple(notes))
+    twice = [name for name, subset in named.items() if list(named.values()).count(subset) > 1]
+    if twice:
         raise DataError(
-            f"data folder {where}: mixes the subsets {', '.join(subsets)} with other folders "
-            f"({', '.join(map(shown, others[:5]))}); {_LAYOUT}"
+            f"data folder {where}: has {', '.join(map(shown, twice))}, two names for the same subset; keep one"
         )
-    if len(found) < len(subsets):
-        raise DataError(f"data folder {where}: has {', '.join(subsets)}, two names for the same subset; keep one")
-    if "train" not in found:
-        raise DataError(f"data folder {where}: has {', '.join(subsets)} but no train; {_LAYOUT}")
-    return {subset: found[subset] for subset in SUBSETS if subset in found}
+    flat = [name for name, subset in named.items() if subset == "train" and name not in with_classes]
+    if flat:
+        raise DataError(
+            f"data folder {where}: {' and '.join(map(shown, named))} hold files, and {shown(flat[0])} has no class "
+            "folders, so the classes are unknown (perhaps they stand in the names of the files, or in a list); sort "
+            f"the files into a folder for each class; {_LAYOUT}"
+        )
+    if "train" not in named.values():
+        raise DataError(f"data folder {where}: has {', '.join(map(shown, named))} but no train; {_LAYOUT}")
+    notes = [f"left out: the folder {shown(name)}, which is none of {', '.join(map(shown, named))}" for name in others]
+    by_subset: dict[str, str] = {}
+    for name, subset in named.items():
+        by_subset[subset] = _inner(folder, name, subset)
+    train = set(_folders_in(folder / by_subset["train"], by_subset["train"]))
+    for subset in [subset for subset in by_subset if subset != "train"]:
+        classes = set(_folders_in(folder / by_subset[subset], by_subset[subset]))
+        if not classes & train:
+            has = (
+                f"classes that train does not have ({', '.join(sorted(map(shown, classes))[:3])})"
+                if classes
+                else "no classes"
+            )
+            notes.append(
+                f"left out: the folder {shown(by_subset[subset])}, which has {has}; aifs-tune predict can use it"
+            )
+            del by_subset[subset]
+    if list(by_subset) == ["train"]:
+        return _Layout(by_subset, (*notes, "train is divided into training, validation and test sets"))
+    return _Layout({subset: by_subset[subset] for subset in SUBSETS if subset in by_subset}, tuple(notes))
+
+
+def _inner(folder: Path, name: str, subset: str) -> str:
+    """The folder of a subset: ``train/train`` if that is all there is in ``train``."""
+    below = _folders_in(folder / name, name)
+    return f"{name}/{below[0]}" if len(below) == 1 and subset_in(below[0]) == subset else name
 
 
 def _has_folders(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from aifs_tune.config.data import DataSpec, Fold, SplitSpec
 from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, open_images, write_entry, write_split
 from aifs_tune.data.digests import DigestIndex, Progress
 from aifs_tune.data.file_table import FileTable, file_table
-from aifs_tune.data.images.decode import LOCK, DecodeSettings, Facts, ImageSet
+from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts, ImageSet
 from aifs_tune.data.images.decode_all import Range, Scratch, decode_all
 from aifs_tune.data.images.folder import SUBSETS, ImageFile, Scan, SkippedFile, scan_folder, shown
 from aifs_tune.data.images.inspect import ImageRow, Preflight, inspect, listed
@@ -69,7 +69,7 @@ class Decoder:
         OSError
             If the cache cannot be written.
         """
-        folder = self._root / self._digest(sources, self._range16)
+        folder = self._root / f"{self._digest(sources, self._range16)}-{DECODER}"
         meta, facts = find_entry(folder), load_facts(folder)
         if meta is None or facts is None or any(source.content not in facts for source in sources):
             facts = {}
@@ -224,7 +224,7 @@ def prepare_images(
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
         images, files = open_images(location), _files(usable.sources, rows)
         near_duplicates = _near_duplicates(images, files, location, data)
-    report = replace(_report(data.folder, usable, subset_of), near_duplicates=near_duplicates)
+    report = replace(_report(data.folder, usable, subset_of, scan.notes), near_duplicates=near_duplicates)
     return PreparedImages(images, report, location, files)
 
 
@@ -391,7 +391,7 @@ def _near_duplicates(
     return found
 
 
-def _report(folder: Path, usable: _Usable, subset_of: Ints) -> Preflight:
+def _report(folder: Path, usable: _Usable, subset_of: Ints, notes: Sequence[str]) -> Preflight:
     rows = [
         ImageRow(source.file.name, source.file.label, SUBSETS[subset], source.content, source.group)
         for source, subset in zip(usable.sources, subset_of.tolist(), strict=True)
@@ -405,5 +405,5 @@ def _report(folder: Path, usable: _Usable, subset_of: Ints) -> Preflight:
         channels=usable.entry.meta.shape[3],
         range16=usable.entry.meta.range16,
         skipped_files=usable.skipped_files,
-        warnings=[f"{one} (left out)" for one in usable.dropped],
+        warnings=[*notes, *(f"{one} (left out)" for one in usable.dropped)],
     )

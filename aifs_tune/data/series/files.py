@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import SeriesSpec
+from aifs_tune.data.columns import as_numbers
+from aifs_tune.data.file_table import name_below
 from aifs_tune.data.images.folder import SUBSETS, shown
-from aifs_tune.data.tables import read_frame
+from aifs_tune.data.table_files import read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
 
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".pq")
+SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat", ".npz", ".parquet", ".pq")
 """Suffixes of files that can hold a series."""
 MIN_STEPS = 2
-_TIME = "time"
+_MOST_NAMED = 5
+_TIMES = ("time", "t", "hjd", "bjd", "mjd", "jd", "btjd", "bkjd", "date", "datetime", "timestamp", "obs_time")
+"""Names of columns that are taken for times, in lower case."""
 
 Floats = NDArray[np.float64]
 
@@ -64,11 +68,11 @@ class SeriesReader:
             If the file cannot be read, lacks a column, or has no column of numbers.
         """
         frame = _read_steps(file, where)
-        times = time if time is not None else (_TIME if _TIME in frame.columns and _TIME not in columns else None)
+        times = time if time is not None else _time_in(frame, columns)
         if columns:
             return cls(tuple(columns), times), []
         others = [str(name) for name in frame.columns if name != times]
-        found = [name for name in others if frame[name].dtype.kind in "biuf"]
+        found = [name for name in others if name and as_numbers(frame[name]) is not None]
         if not found:
             text = ", ".join(others) or "none"
             raise DataError(
@@ -102,8 +106,8 @@ def read_columns(file: Path, where: str) -> pandas.DataFrame:
     DataError
         If it cannot be read; the text begins with ``where``.
     """
-    if file.suffix.lower() != ".npz":
-        return read_frame(file, where)
+    if suffix_of(file) != ".npz":
+        return read_table(file, where).frame
     import pandas
 
     try:
@@ -132,17 +136,23 @@ def _read_steps(file: Path, where: str) -> pandas.DataFrame:
     return frame
 
 
+def _time_in(frame: pandas.DataFrame, columns: Sequence[str]) -> str | None:
+    """The column of times by its name; None if there is none."""
+    named = {str(name).lower(): str(name) for name in reversed(frame.columns) if name not in columns}
+    return next((named[name] for name in _TIMES if name in named), None)
+
+
 def _numbers(column: pandas.Series[Any], where: str) -> Floats:
     """Return the column as numbers; missing and infinite entries become NaN."""
-    import pandas
-
-    values = np.array(pandas.to_numeric(column, errors="coerce"), np.float64)
-    strange = np.flatnonzero(np.isnan(values) & np.asarray(column.notna()))
-    if len(strange):
-        entry = column.iloc[int(strange[0])]
-        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or empty")
-    values[~np.isfinite(values)] = np.nan
-    return values
+    found = as_numbers(column)
+    if found is not None and not found.strange and not found.below:
+        return found.values
+    strange = [] if found is None else [*found.strange, *found.below]
+    alone = (
+        row for row in range(len(column)) if as_numbers(column.iloc[[row]]) is None and column.iloc[row] is not None
+    )
+    row = min(strange) if strange else next(alone, 0)
+    raise DataError(f"{where}: {column.name} is {column.iloc[row]!r} in row {row + 1}; allowed: numbers, or empty")
 
 
 def _times(column: pandas.Series[Any], where: str) -> Floats:
@@ -158,7 +168,10 @@ def _times(column: pandas.Series[Any], where: str) -> Floats:
     strange = np.flatnonzero(~np.isfinite(times))
     if len(strange):
         entry = column.iloc[int(strange[0])]
-        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers or dates")
+        raise DataError(
+            f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or dates such as "
+            "2024-03-30T21:05:00"
+        )
     falls = np.flatnonzero(np.diff(times) < 0)
     if len(falls):
         row = int(falls[0]) + 2
@@ -191,7 +204,7 @@ class Collection:
     manifest: Path | None = None
 
 
-def load_collection(path: Path, spec: SeriesSpec) -> Collection:
+def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False) -> Collection:
     """Read all series of a folder or a manifest.
 
     Raises
@@ -204,13 +217,13 @@ def load_collection(path: Path, spec: SeriesSpec) -> Collection:
     if not path.exists():
         raise DataError(f"{where}: there is no such folder or file; allowed: a folder of series, or a manifest")
     if path.is_file():
-        return _of_manifest(path, spec)
+        return _of_manifest(path, spec, strict=strict)
     if (path / MANIFEST).is_file():
-        return _of_manifest(path / MANIFEST, spec)
-    return _of_folders(path, spec, where)
+        return _of_manifest(path / MANIFEST, spec, strict=strict)
+    return _of_folders(path, spec, where, strict=strict)
 
 
-def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
+def _of_folders(folder: Path, spec: SeriesSpec, where: str, *, strict: bool) -> Collection:
     check_no_manifest(spec, where)
     classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
     if classes and {sub.name.lower() for sub in classes} <= {*SUBSETS, "valid", "validation"}:
@@ -227,9 +240,13 @@ def _of_folders(folder: Path, spec: SeriesSpec, where: str) -> Collection:
             f"{where}: {len(files)} class folder(s) and no {MANIFEST}; allowed: 2 class folders or more, or a manifest"
         )
     pairs = [(file, name) for name, found in files.items() for file in found]
-    columns, recordings, lines = _read([file for file, _ in pairs], spec)
-    labels, read = [name for _, name in pairs], [file for file, _ in pairs]
-    return Collection(where, columns, recordings, labels, lines=lines, files=read, folder=folder)
+    columns, kept, lines = _read([file for file, _ in pairs], spec, strict=strict)
+    others = [file for sub in classes for file in sorted(sub.iterdir()) if not _holds_a_series(file)]
+    others = [file for file in others if file.is_file() and not file.name.startswith(".")]
+    if others:
+        lines.append(f"left out: {len(others)} files of other kinds, such as {shown(name_below(others[0], folder))}")
+    labels, read = [pairs[i][1] for i in kept], [pairs[i][0] for i in kept]
+    return Collection(where, columns, list(kept.values()), labels, lines=lines, files=read, folder=folder)
 
 
 def check_no_manifest(spec: SeriesSpec, where: str) -> None:
@@ -250,12 +267,12 @@ def check_simulated(spec: SeriesSpec, where: str) -> None:
 
 
 def _holds_a_series(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in SUFFIXES
+    return file.is_file() and not file.name.startswith(".") and suffix_of(file) in SUFFIXES
 
 
-def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
+def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
     where = f"manifest {shown(str(file))}"
-    frame = read_frame(file, where)
+    frame = read_table(file, where).frame
     manifest_columns = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
     wanted = list(spec.targets) or [spec.label]
     for column in (_PATH, *wanted, *manifest_columns.values()):
@@ -271,9 +288,10 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
             row = int(np.flatnonzero(frame[column].isna())[0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
     files = [file.parent / str(path) for path in frame[_PATH]]
-    columns, recordings, more = _read(files, spec)
+    columns, kept, more = _read(files, spec, strict=strict)
+    frame, files = frame.iloc[list(kept)].reset_index(drop=True), [files[i] for i in kept]
     found = Collection(
-        where, columns, recordings, lines=[*lines, *more], files=files, folder=file.parent, manifest=file
+        where, columns, list(kept.values()), lines=[*lines, *more], files=files, folder=file.parent, manifest=file
     )
     entries = {name: frame[column].tolist() for name, column in manifest_columns.items()}
     if spec.targets:
@@ -283,11 +301,35 @@ def _of_manifest(file: Path, spec: SeriesSpec) -> Collection:
     return replace(found, labels=labels, manifest_columns=entries)
 
 
-def _read(files: Sequence[Path], spec: SeriesSpec) -> tuple[tuple[str, ...], list[Recording], list[str]]:
+def _read(
+    files: Sequence[Path], spec: SeriesSpec, *, strict: bool
+) -> tuple[tuple[str, ...], dict[int, Recording], list[str]]:
+    """Columns, and the series of each file that can be read by its position; the others are named in the lines.
+
+    Raises
+    ------
+    DataError
+        If more than half of the files cannot be read, or one with ``strict``; with the error of the first.
+    """
     names = [f"series {shown(str(file))}" for file in files]
-    reader, dropped = SeriesReader.like(files[0], names[0], columns=spec.columns, time=spec.time)
-    recordings = [reader.read(file, name) for file, name in zip(files, names, strict=True)]
-    return reader.columns, recordings, [f"left out: column {shown(name)}, text" for name in dropped]
+    reader: SeriesReader | None = None
+    kept: dict[int, Recording] = {}
+    dropped, problems = list[str](), list[DataError]()
+    for i, (file, name) in enumerate(zip(files, names, strict=True)):
+        try:
+            if reader is None:
+                reader, dropped = SeriesReader.like(file, name, columns=spec.columns, time=spec.time)
+            kept[i] = reader.read(file, name)
+        except DataError as error:
+            problems.append(error)
+    if problems and (strict or reader is None or len(problems) > len(files) / 2):
+        raise problems[0]
+    assert reader is not None
+    lines = [f"left out: column {shown(name) or 'without a name'}, text or no name" for name in dropped]
+    lines += [f"left out: {error}" for error in problems[:_MOST_NAMED]]
+    if len(problems) > _MOST_NAMED:
+        lines.append(f"left out: {len(problems) - _MOST_NAMED} more of {len(files)} files")
+    return reader.columns, kept, lines
 
 
 def _targets(column: pandas.Series[Any], where: str) -> Floats:

@@ -22,7 +22,7 @@ from aifs_tune.errors import DataError
 _MIN_SERIES = 10
 
 
-def prepare_series(data: DataSpec) -> PreparedExamples:
+def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     """Read series, split them, fill and scale them, and pad them to one length.
 
     All values are scaled by the training set. With ``series.forecast``, the examples are windows of one long series,
@@ -33,6 +33,8 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     data : DataSpec
         Section ``data`` of a sweep. Its ``series`` names a folder, a manifest, a file or a simulation; by default light
         curves are simulated.
+    strict : bool, default False
+        Raise if a file cannot be read, instead of leaving it out.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def prepare_series(data: DataSpec) -> PreparedExamples:
     if spec.forecast is not None:
         return prepare_windows(spec, spec.forecast, data.split)
     if spec.path is not None:
-        found = load_collection(spec.path, spec)
+        found = load_collection(spec.path, spec, strict=strict)
     else:
         found = simulate_collection(spec.simulate or SimulateSeries())
         check_simulated(spec, found.where)

@@ -1,0 +1,321 @@
+"""Reading of table files: CSV in the forms that labs have, Parquet and Excel. What was not plain is said in notes."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from aifs_tune._util.packages import missing_packages_named
+from aifs_tune.data.images.folder import shown
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+PARQUET = (".parquet", ".pq")
+TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat")
+_PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_EXCEL = (".xlsx",)
+_CONVERT = {
+    ".xls": "save it as .xlsx or CSV",
+    ".ods": "save it as CSV",
+    ".sav": "pandas.read_spss(file).to_parquet(...)",
+    ".dta": "pandas.read_stata(file).to_parquet(...)",
+    ".rds": "in R: write.csv(readRDS(file), ...)",
+    ".h5ad": "anndata.read_h5ad(file).to_df().to_parquet(...)",
+    ".feather": "pandas.read_feather(file).to_parquet(...)",
+    ".json": "pandas.read_json(file).to_parquet(...)",
+    ".arff": "scipy.io.arff.loadarff(file), then to_csv",
+}
+"""How to convert files that are not read."""
+MAX_BYTES = 2**32
+"""Largest size of a text file, unpacked."""
+_SAMPLE = 50
+_PIECE = 2**20
+_CONSISTENT = 0.8
+_SEPARATORS = (",", ";", "\t", "|")
+_NUMBER = re.compile(r"[-+\u2212]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """Content of a table file.
+
+    Entries of text columns are text as it stands in the file, without spaces around it; empty entries are missing.
+    ``notes`` say how the file differs from a plain table, and ``separator`` is that of its columns, empty for Parquet
+    and Excel.
+    """
+
+    frame: pandas.DataFrame
+    notes: tuple[str, ...] = ()
+    separator: str = ""
+
+
+def suffix_of(file: Path) -> str:
+    """Suffix that says what a file holds, in lower case; that of ``a.csv.gz`` is ``.csv``."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in (*_PACKED, ".zip"):
+        return suffixes[-2] if len(suffixes) > 1 else ".csv"
+    return suffixes[-1] if suffixes else ""
+
+
+def read_table(file: Path, where: str, *, header: bool = True) -> TableFile:
+    """Read a table into a DataFrame whose column names are strings.
+
+    A CSV file may be packed (gz, bz2, xz, zip), in UTF-8, UTF-16 or Latin-1, separated by commas, semicolons, tabs,
+    bars or spaces, and have comment lines (``#``), a title or a line of units. Without ``header`` its columns are
+    called ``column1``, ``column2``, ...
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or has a duplicate column; the text begins with ``where``.
+    """
+    suffix = suffix_of(file)
+    try:
+        if suffix in PARQUET:
+            return _parquet(file)
+        if suffix in _EXCEL:
+            return _excel(file)
+        if suffix in _CONVERT:
+            raise DataError(f"{where}: {suffix} files are not read; convert it: {_CONVERT[suffix]}")
+        return _text(file, where, header)
+    except FileNotFoundError:
+        raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
+    except (OSError, ValueError, UnicodeError, IndexError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: cannot be read as a table ({text}); allowed: CSV, Parquet or Excel") from error
+
+
+def _parquet(file: Path) -> TableFile:
+    import pandas
+
+    frame = pandas.read_parquet(file)
+    notes = []
+    if not isinstance(frame.index, pandas.RangeIndex):
+        names = [str(name) for name in frame.index.names if name is not None]
+        if names and not set(names) & {str(name) for name in frame.columns}:
+            frame = frame.reset_index()
+            notes.append(f"the index became a column: {', '.join(map(shown, names))}")
+    frame.columns = pandas.Index([str(name) for name in frame.columns])
+    return TableFile(frame, tuple(notes))
+
+
+def _excel(file: Path) -> TableFile:
+    import pandas
+
+    with missing_packages_named():
+        import_module("openpyxl")  # pandas reads Excel with it
+    sheets = pandas.read_excel(file, sheet_name=None, keep_default_na=False, na_values=[""])
+    name, frame = next(iter(sheets.items()))
+    frame.columns = pandas.Index(["" if str(n).startswith("Unnamed: ") else str(n).strip() for n in frame.columns])
+    others = [shown(each) for each in sheets if each != name]
+    notes = (f"sheet {shown(name)} is read; left out: {', '.join(others)}",) if others else ()
+    return TableFile(frame, notes)
+
+
+def _text(file: Path, where: str, header: bool) -> TableFile:
+    import pandas
+
+    text, notes = _decoded(file, where)
+    body, comments = _without_comments(text)
+    if comments:
+        notes.append(f"{len(comments)} comment line{'s' * (len(comments) > 1)} skipped")
+    if (begins := _first_line(body)).startswith("!"):
+        raise DataError(
+            f"{where}: begins with {shown(begins[:40])!r}, like a GEO series matrix: genes are in rows; allowed: a "
+            "row for each sample, with its class: transpose it"
+        )
+    separator = _separator(body)
+    rows = _sample_rows(body, separator)
+    if not rows:
+        raise DataError(f"{where}: cannot be read as a table (it is empty); allowed: CSV, Parquet or Excel")
+    has_title = len(rows) > 2 and len(rows[0]) == 1 < len(rows[1]) == len(rows[2])
+    if has_title:
+        notes.append(f"the title line is skipped: {shown(rows[0][0][:60])}")
+    names, header = _names(rows[has_title:], comments, separator, where, header, notes)
+    frame = pandas.read_csv(
+        io.StringIO(body),
+        sep=r"\s+" if separator == " " else separator,
+        header=None,
+        skiprows=int(has_title) + int(header),
+        names=list(range(len(names))),
+        index_col=False,
+        keep_default_na=False,
+        na_values=[""],
+        skipinitialspace=True,
+        low_memory=False,
+        engine="c",
+    )
+    frame, units = _without_units(frame)
+    if units:
+        notes.append(f"the line below the names holds units and is no row: {', '.join(map(shown, units[:5]))}")
+    for column in frame.columns:
+        if frame[column].dtype.kind not in "biuf":
+            frame[column] = frame[column].astype(object).map(_stripped)
+    frame.columns = pandas.Index(names)
+    is_used = [bool(name) or not frame.iloc[:, i].isna().all() for i, name in enumerate(names)]
+    return TableFile(frame.loc[:, is_used], tuple(notes), separator)
+
+
+def _names(
+    rows: Sequence[Sequence[str]], comments: Sequence[str], separator: str, where: str, header: bool, notes: list[str]
+) -> tuple[list[str], bool]:
+    """Names of the columns, and whether they stand in the first line."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    if not header:
+        return [f"column{i + 1}" for i in range(width)], False
+    names = [name.strip() for name in rows[0]]
+    last = comments[-1].lstrip("#").strip() if comments else ""
+    named = last.split() if separator == " " else next(csv.reader([last], delimiter=separator), [])
+    is_named = len(named) == width and not any(map(is_number, named))
+    if is_named and any(map(is_number, names)):
+        notes.append("the column names are those of the last comment line")
+        names, header = [name.strip() for name in named], False
+    elif all(map(is_number, names)) and not _rises(names):
+        raise DataError(
+            f"{where}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, ...); allowed: a line of "
+            "column names, or data.table.header: false for columns called column1, column2, ..."
+        )
+    elif len(names) == width - 1:
+        names = ["", *names]
+        notes.append("the first column has no name")
+    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"{where}: column {twice!r} is duplicated; allowed: distinct names in the first line")
+    return names, header
+
+
+def _stripped(entry: Any) -> Any:
+    if not isinstance(entry, str):
+        return entry
+    return entry.strip() or None
+
+
+def _decoded(file: Path, where: str) -> tuple[str, list[str]]:
+    """Text of the file, and notes on its packing and encoding."""
+    content = _unpacked(file, where)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16"), ["read as UTF-16"]
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        if b"\0" in content[:4096]:
+            raise DataError(f"{where}: is no text file; allowed: CSV, Parquet or Excel") from None
+        return content.decode("cp1252", errors="replace"), ["it is not UTF-8, and is read as Latin-1 (Windows-1252)"]
+
+
+def _unpacked(file: Path, where: str) -> bytes:
+    suffix = file.suffix.lower()
+    if suffix in _PACKED:
+        with _PACKED[suffix](file, "rb") as opened:
+            return _limited(opened, where)
+    if suffix == ".zip":
+        with zipfile.ZipFile(file) as archive:
+            members = [m for m in archive.namelist() if not m.endswith("/") and not m.startswith("__MACOSX/")]
+            if len(members) != 1:
+                raise DataError(f"{where}: holds {len(members)} files; allowed in a zip: one table")
+            with archive.open(members[0]) as member:
+                return _limited(member, where)
+    with file.open("rb") as plain:
+        return _limited(plain, where)
+
+
+def _limited(opened: BinaryIO | Any, where: str) -> bytes:
+    pieces, n_bytes = list[bytes](), 0
+    while piece := opened.read(_PIECE):
+        pieces.append(piece)
+        n_bytes += len(piece)
+        if n_bytes > MAX_BYTES:
+            raise DataError(f"{where}: has more than {MAX_BYTES:,} bytes unpacked; allowed: less, or Parquet")
+    return b"".join(pieces)
+
+
+def _without_comments(text: str) -> tuple[str, list[str]]:
+    """The text without lines that begin with ``#``, and these lines."""
+    if not text.lstrip().startswith("#") and "\n#" not in text and "\r#" not in text:
+        return text, []
+    lines = text.splitlines(keepends=True)
+    comments = [line.strip() for line in lines if line.lstrip().startswith("#")]
+    return "".join(line for line in lines if not line.lstrip().startswith("#")), comments
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text[:4096].splitlines() if line.strip()), "")
+
+
+def _separator(text: str) -> str:
+    """The separator that divides most lines of a sample into equally many columns; a comma if there is one column."""
+    found: list[tuple[int, int, int, str]] = []
+    for order, separator in enumerate(_SEPARATORS):
+        head, *rows = _sample_rows(text, separator) or [[]]
+        if rows:
+            width, n = Counter(map(len, rows)).most_common(1)[0]
+            fits = len(head) in (width, width - 1) or (len(head) == 1 and len(rows[0]) == width)
+            if width > 1 and n >= _CONSISTENT * len(rows) and fits:
+                found.append((len(head), width, -order, separator))
+    if found:
+        return max(found)[3]
+    rows = [line.split() for line in _sample_lines(text)]
+    widths = Counter(map(len, rows[1:] or rows))
+    return " " if widths and widths.most_common(1)[0][0] > 1 and len(widths) == 1 else ","
+
+
+def _sample_lines(text: str) -> list[str]:
+    head = text[: 1 << 20]
+    lines = [line for line in head.splitlines() if line.strip()]
+    return lines[: _SAMPLE - 1] if len(head) < len(text) else lines[:_SAMPLE]
+
+
+def _sample_rows(text: str, separator: str) -> list[list[str]]:
+    if separator == " ":
+        return [line.split() for line in _sample_lines(text)]
+    try:
+        return [row for row in csv.reader(_sample_lines(text), delimiter=separator, skipinitialspace=True) if row]
+    except csv.Error:
+        return []
+
+
+def _without_units(frame: pandas.DataFrame) -> tuple[pandas.DataFrame, Sequence[str]]:
+    """The table without a first row of units: text in columns that otherwise hold numbers, and in no other way."""
+    if len(frame) < 3:
+        return frame, ()
+    head = [str(entry) for entry in frame.iloc[0] if isinstance(entry, str)]
+    rest = frame.iloc[1:_SAMPLE]
+    numeric = [
+        column
+        for column in frame.columns
+        if frame[column].dtype.kind not in "biuf" and all(is_number(str(entry)) for entry in rest[column].dropna())
+    ]
+    is_units = bool(numeric) and not any(frame[column].dtype.kind in "biuf" for column in frame.columns)
+    if not is_units or not all(isinstance(entry, str) and not is_number(entry) for entry in frame.loc[0, numeric]):
+        return frame, ()
+    return frame.iloc[1:].reset_index(drop=True), head
+
+
+def _rises(names: Sequence[str]) -> bool:
+    """Whether names are numbers that rise or fall, as those of the channels of a spectrum do."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return False
+    steps = [later - earlier for earlier, later in pairwise(numbers)]
+    return len(steps) > 1 and (all(step > 0 for step in steps) or all(step < 0 for step in steps))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number in any of the usual forms."""
+    return _NUMBER.fullmatch(text.strip()) is not None
