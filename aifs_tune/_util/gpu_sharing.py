@@ -34,7 +34,7 @@ def limit_mb(share: float, total_mb: float) -> int:
     RequestError
         If less than 100 MB would be left.
     """
-    limit = share * total_mb - CONTEXT_MB
+    limit = share * math.floor(total_mb) - CONTEXT_MB
     if limit < _MIN_MB:
         least = math.ceil(1000 * (CONTEXT_MB + _MIN_MB) / total_mb) / 1000
         raise RequestError(

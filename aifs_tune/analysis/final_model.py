@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from aifs_tune.analysis.candidates import Candidate, candidate_of
+from aifs_tune.analysis.candidates import BASELINE, Candidate, candidate_of
 from aifs_tune.analysis.confirmation import Confirmation, newest_confirmation
 from aifs_tune.config.cross_validation import split_of
 from aifs_tune.config.sweep import Refit
@@ -86,9 +86,9 @@ class FinalModel:
     @property
     def name(self) -> str:
         """Name in tables and reports."""
-        named = ", ".join(each.name for each in self.candidates)
+        named = ", ".join("the baseline" if each.name == BASELINE else each.name for each in self.candidates)
         several = f" ({self.n_members} seeds)" if self.n_members > len(self.candidates) else ""
-        return f"final model of {named}{several}"
+        return f"the final model of {named}{several}"
 
     @property
     def equal_members(self) -> bool:

@@ -64,7 +64,7 @@ class Model:
     Parameters
     ----------
     name
-        What it is, such as ``trial 7`` or ``final model of trial 7 (3 seeds)``.
+        What it is, such as ``trial 7`` or ``the final model of trial 7 (3 seeds)``.
     members
         The trained networks or trees.
     preparation

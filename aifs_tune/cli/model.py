@@ -123,9 +123,9 @@ def predict(
         )
     elif output is not None:
         write_table(answers.table, output, "csv" if output.suffix.lower() == ".csv" else "parquet")
-        echo_stderr(f"{len(answers.table)} predictions of the {model.name}: {output}")
+        echo_stderr(f"{len(answers.table)} predictions of {model.name}: {output}")
     else:
         from aifs_tune.cli.tables import render_answers
 
         out().print(render_answers(answers.table))
-        echo_stderr(f"\n{len(answers.table)} predictions of the {model.name}")
+        echo_stderr(f"\n{len(answers.table)} predictions of {model.name}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aifs_tune.study.trial import Trial
 
 _NOTICES_SHOWN = 3
+_COLUMNS_SHOWN = 15
 
 
 def render_best(answer: Mapping[str, Any]) -> RenderableType:
@@ -438,6 +439,7 @@ def data_summary(prepared: Prepared) -> dict[str, Any]:
         "subsets": {part: _of_part(prepared, part) for part in _PARTS},
         "found": list(prepared.lines),
         "near_duplicates": None if near is None else near.to_json(),
+        "columns": [dict(column) for column in prepared.columns],
     }
 
 
@@ -467,4 +469,23 @@ def render_data(prepared: Prepared) -> RenderableType:
         told += [Text(f"  {pair}") for pair in near.worst]
         if not near.n_pairs:
             told.append(Text("No near duplicates between the training, validation and test sets."))
-    return Group(table, *told, Text(f"fingerprint {prepared.fingerprint}"))
+    columns = [_columns_table(prepared.columns)] if prepared.columns else []
+    return Group(table, *told, *columns, Text(f"fingerprint {prepared.fingerprint}"))
+
+
+def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
+    """What each column was taken for: those left out first, as many as fit on a screen."""
+    table = Table("column", "taken for", "range", "missing", "left out because")
+    ordered = sorted(columns, key=lambda column: column["left_out"] is None)
+    for column in ordered[:_COLUMNS_SHOWN]:
+        low, high = column["min"], column["max"]
+        table.add_row(
+            Text(column["column"] or "(no name)"),
+            column["taken_for"],
+            "-" if low is None else f"{number(low)} to {number(high)}",
+            str(column["missing"]),
+            Text(column["left_out"] or ""),
+        )
+    if len(columns) > _COLUMNS_SHOWN:
+        table.add_row(f"and {len(columns) - _COLUMNS_SHOWN} more", "", "", "", "")
+    return table

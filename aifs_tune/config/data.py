@@ -20,6 +20,10 @@ DIVISION = "division"
 """Fact of a study: how its data are divided, see :func:`aifs_tune.data.division.division_of`."""
 
 
+COLUMNS = "columns"
+"""Fact of a study: what each column of its table was taken for, the first ones, and the number of all."""
+
+
 class SimulateSeries(StrictModel):
     """Simulated series, used when no path is given."""
 

@@ -60,7 +60,8 @@ class Prepared:
 
     ``location`` is the argument of ``open_images`` or ``open_examples``, ``lines`` is a readable summary.
     ``near_duplicates`` is None if they were not searched. ``division`` is that of
-    :func:`~aifs_tune.data.division.division_of`.
+    :func:`~aifs_tune.data.division.division_of`, and ``columns`` are those of
+    :class:`~aifs_tune.data.examples.PreparedExamples`.
     """
 
     location: Path
@@ -69,6 +70,7 @@ class Prepared:
     lines: Sequence[str]
     near_duplicates: CrossSubsetDuplicates | None = None
     division: Mapping[str, Any] = field(default_factory=dict)
+    columns: Sequence[Mapping[str, Any]] = ()
 
 
 def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
@@ -95,7 +97,14 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
             tell(line)
         division = division_of(data, kind, has_classes=bool(prepared.examples.classes))
         fingerprint = prepared.examples.fingerprint
-        return Prepared(prepared.location, fingerprint, prepared.files, prepared.lines, division=division)
+        return Prepared(
+            prepared.location,
+            fingerprint,
+            prepared.files,
+            prepared.lines,
+            division=division,
+            columns=prepared.columns,
+        )
     from aifs_tune.data.images.prepare import prepare_images
 
     if data.folder is None:

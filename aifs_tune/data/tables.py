@@ -69,7 +69,7 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     >>> from pathlib import Path
     >>> from aifs_tune.config import DataSpec
     >>> from aifs_tune.data import prepare_table
-    >>> rows = [f"{i * 7 % 20},{i % 7},{'ab'[i % 2]}" for i in range(20)]
+    >>> rows = [f"{i * i % 11 + i / 100},{i * 3 % 7},{'ab'[i % 2]}" for i in range(20)]
     >>> _ = Path("samples.csv").write_text("\\n".join(["mass,age,kind", *rows]))
     >>> prepared = prepare_table(DataSpec(table={"file": "samples.csv", "target": "kind"}))
     >>> for line in prepared.lines:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifs_tune.artifacts.data_files import NEAR_DUPLICATES, match_files
 from aifs_tune.config.cross_validation import SIZES
-from aifs_tune.config.data import DIVISION, DataSpec
+from aifs_tune.config.data import COLUMNS, DIVISION, DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
@@ -53,6 +53,10 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, callback: SweepCallb
     return prepare(asked.data, trainer_entry.kind, strict=strict, tell=_say_nothing, progress=told.on_progress)
 
 
+_MOST_COLUMNS = 200
+"""Largest number of columns that a study records."""
+
+
 @dataclass(frozen=True)
 class SweepData:
     """Location and fingerprint of the prepared data; of several splits, also those of each and the numbers of examples
@@ -66,6 +70,7 @@ class SweepData:
     sizes: tuple[tuple[int, int], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     division: Mapping[str, Any] = field(default_factory=dict)
+    columns: Sequence[Mapping[str, Any]] = ()
 
 
 def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> SweepData:
@@ -88,7 +93,13 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
     if several is None:
         facts = facts_of(made.location, kind)
         return SweepData(
-            made.location, made.fingerprint, made.files, made.near_duplicates, facts=facts, division=made.division
+            made.location,
+            made.fingerprint,
+            made.files,
+            made.near_duplicates,
+            facts=facts,
+            division=made.division,
+            columns=made.columns,
         )
     splits = [
         prepare(
@@ -131,6 +142,9 @@ def record_data(study: StudyRecord, prepared: SweepData) -> None:
         study.record_fact(DATA_FACTS, dict(prepared.facts))
     if prepared.division and study.fact(DIVISION) is None:
         study.record_fact(DIVISION, dict(prepared.division))
+    if prepared.columns and study.fact(COLUMNS) is None:
+        first = [dict(column) for column in prepared.columns[:_MOST_COLUMNS]]
+        study.record_fact(COLUMNS, {"n": len(prepared.columns), "columns": first})
     if prepared.sizes:
         study.record_fact(SIZES, [list(size) for size in prepared.sizes])
 

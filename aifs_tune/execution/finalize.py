@@ -151,7 +151,7 @@ def evaluate_final(made: FinalModel, *, options: SweepOptions | None = None) -> 
             return read_evaluation(opened, name)
         used_for = "a study of another kind" if earlier is None else earlier["name"]
         raise ConflictError(
-            f"the test set of study {made.source!r} was used for {used_for} (study {name!r}). Evaluating the "
+            f"the test set of study {made.source!r} was used for {used_for} (study {name!r}). Evaluating "
             f"{made.name} too would choose by the test set; use new data"
         )
     check_test_unused(made.study)

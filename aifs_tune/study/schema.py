@@ -92,6 +92,22 @@ class _Division(BaseModel):
     test: Annotated[float, Field(ge=0, le=1)]
 
 
+class _Column(BaseModel):
+    model_config = _STRICT
+    column: _Name
+    taken_for: _Name
+    min: _Finite | None
+    max: _Finite | None
+    missing: _Number
+    left_out: _Name | None
+
+
+class _Columns(BaseModel):
+    model_config = _STRICT
+    n: _Number
+    columns: Annotated[list[_Column], Field(max_length=1000)]
+
+
 class _Candidate(BaseModel):
     model_config = _STRICT
     name: _Name
@@ -215,6 +231,7 @@ _STUDY = {
     f"{FACT}data_of": _strict(_Name),
     f"{FACT}data": _strict(dict[_Name, _Finite | str | bool | None]),
     f"{FACT}division": TypeAdapter(_Division),
+    f"{FACT}columns": TypeAdapter(_Columns),
     f"{FACT}sizes": _strict(list[Annotated[list[_Number], Field(min_length=2, max_length=2)]]),
     f"{FACT}near_duplicates": _strict(dict[_Name, Any]),
     f"{FACT}environment": _strict(dict[_Name, Any]),

@@ -195,7 +195,7 @@ def test_the_test_set_is_used_once(study: StudyRecord) -> None:
 def on_a_table(tmp_path: Path, url: str, name: str, rows: range, seed: int = 0) -> StudyRecord:
     """A study with one trial on a table of these rows, whose data are recorded as by a sweep."""
     table = tmp_path / f"{rows.start}.csv"
-    table.write_text("a,kind\n" + "".join(f"{row / 97},{'ab'[row % 2]}\n" for row in rows))
+    table.write_text("a,kind\n" + "".join(f"{row * 7919 % 10007 / 97},{'ab'[row % 2]}\n" for row in rows))
     data = {"table": {"file": str(table), "target": "kind"}, "split": {"seed": seed}}
     document = {"name": "lab", "trainer": "mlp", "data": data, "space": {"dropout": 0.5}}
     study = start_study(Storage(url, create=True), parse_sweep(document), name, with_default=False)

@@ -77,7 +77,7 @@ def test_trees_are_fitted_to_training_and_validation_rows_and_tested_once(url: s
     y_true = examples.y_true[both]
     model.fit(steps[both], y_true, sample_weight=(len(both) / (2 * np.bincount(y_true)))[y_true])
     tested = evaluate_final(made)
-    assert tested.candidate == f"final model of {found.leader.name}"
+    assert tested.candidate == f"the final model of {found.leader.name}"
     assert (tested.predictions.rows == examples.test).all()
     own = tested.predictions.y_pred
     np.testing.assert_allclose(own, model.predict_proba(steps[examples.test]), rtol=1e-4)
@@ -85,7 +85,7 @@ def test_trees_are_fitted_to_training_and_validation_rows_and_tested_once(url: s
     assert stored is not None
     assert stored.is_final_model
     assert evaluate_final(made).to_json() == tested.to_json(), "it is read, not evaluated again"
-    with pytest.raises(ConflictError, match="was used for final model of"):
+    with pytest.raises(ConflictError, match="was used for the final model of"):
         evaluate_test("nuclei", found.leader, storage=url, options=OPTIONS)
 
     rows = bundled_rows(tmp_path)

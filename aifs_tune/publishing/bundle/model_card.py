@@ -159,10 +159,11 @@ def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
 def _final_text(final: Mapping[str, Any]) -> str:
     n = len(final["members"])
     where = f"`{FINAL_MODEL}/0`" if n == 1 else f"`{FINAL_MODEL}/0` to `{FINAL_MODEL}/{n - 1}`"
+    named = f"{final['name'][:1].upper()}{final['name'][1:]}"
     average = "" if n == 1 else " Its prediction is the mean of their outputs."
     epochs = " and ".join(sorted({str(each["epochs"]) for each in final["configurations"]}))
     text = (
-        f"- The {final['name']} is in {where}, with the same files. It was trained on the training and validation sets "
+        f"- {named} is in {where}, with the same files. It was trained on the training and validation sets "
         f"together, for {epochs} epochs.{average}"
     )
     if (expected := final["expected"]) is not None:

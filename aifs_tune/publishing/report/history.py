@@ -130,6 +130,8 @@ def _curves_figure(context: ReportContext) -> Figure | None:
 
     n_drawn = len(others) + (own is not None)
     notes = f" n = {count(len(lines), 'trial')}" + (f", {n_drawn} of them are drawn." if n_drawn < len(lines) else ".")
+    if n_short := sum(1 for trial in context.trials if trial.is_finished and trial.epochs == 1):
+        notes += f" {count(n_short, 'trial')} of one epoch {'has' if n_short == 1 else 'have'} no curve."
     if n_outside:
         notes += f" {count(n_outside, 'far worse value lies', 'far worse values lie')} outside the axis."
     return picture(

@@ -10,7 +10,7 @@ from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.analysis.final_model import FinalModel
 from aifs_tune.config.cross_validation import SIZES
-from aifs_tune.config.data import DIVISION
+from aifs_tune.config.data import COLUMNS, DIVISION
 from aifs_tune.publishing.report.blocks import Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.citations import SAMPLER, SCHEDULER, cited
 from aifs_tune.publishing.report.context import ReportContext, n_finished
@@ -22,11 +22,37 @@ ENVIRONMENT = "environment"
 """Fact of a study: the recorded software and hardware of its trials."""
 
 
+MAX_COLUMN_ROWS = 40
+"""Largest number of columns of the data that are shown."""
+
+
 def methods_section(context: ReportContext) -> ReportSection:
     """Paragraphs about the search, the data and the evaluation, and the search space as a table."""
     texts = (_search_text(context), _data_text(context), _evaluation_text(context), _software_text(context))
     blocks: list[ReportBlock] = [Paragraph(text) for text in texts if text]
-    return ReportSection("Methods", (*blocks, space_table(context)))
+    columns = columns_table(context)
+    return ReportSection("Methods", (*blocks, space_table(context), *([] if columns is None else [columns])))
+
+
+def columns_table(context: ReportContext) -> Table | None:
+    """What each column of a table was taken for, as the sweep recorded it; None for other data."""
+    found = context.study.fact(COLUMNS)
+    if not found:
+        return None
+    rows = tuple(
+        (
+            cut(each["column"] or "(no name)"),
+            each["taken_for"],
+            DASH if each["min"] is None else f"{each['min']:.4g} to {each['max']:.4g}",
+            f"{each['missing']:,}",
+            cut(each["left_out"] or "", 90) or "used",
+        )
+        for each in found["columns"][:MAX_COLUMN_ROWS]
+    )
+    more = found["n"] - len(rows)
+    rest = f" {count(more, 'more column')} {'is' if more == 1 else 'are'} not shown." if more else ""
+    caption = f"Columns of the data, and what each was taken for.{rest}"
+    return Table(caption, ("column", "taken for", "range", "missing", "use"), rows, "llrrl")
 
 
 def space_table(context: ReportContext) -> Table:
@@ -136,11 +162,14 @@ def _settings_text(context: ReportContext) -> str:
     )
     data = context.study.fact(DATA_FACTS)
     if data and data.get("classes"):
+        loss = "focal loss" if "focal_gamma" in context.study.spec.space else "cross-entropy"
         text += (
-            " In the loss, examples were weighted inversely to the frequency of their class."
+            f" The loss was the {loss}, with examples weighted inversely to the frequency of their class."
             if trainer.class_weights == "balanced"
-            else " In the loss, all examples had the same weight."
+            else f" The loss was the {loss}, with the same weight for all examples."
         )
+    elif data and "loss" not in context.study.spec.space:
+        text += " The loss was the mean squared error, in units of the spread of each target."
     if trainer.name != "boosting" and trainer.precision != "auto":
         text += f" Convolutions were computed in {trainer.precision}."
     return text
@@ -256,7 +285,7 @@ def _evaluation_text(context: ReportContext) -> str:
     if context.tested is not None:
         what = f"Then {context.tested.candidate} was trained once more, and its best epoch was"
         if context.tested.is_final_model:
-            what = f"The {context.tested.candidate} was"
+            what = f"{context.tested.candidate[:1].upper()}{context.tested.candidate[1:]} was"
         texts.append(
             f"{what} evaluated once on the test set, which had not been used before. Intervals of the test scores have "
             f"a level of {100 * Resampling().confidence:g} % and are from {Resampling().n_draws:,} bootstrap resamples"

@@ -199,8 +199,8 @@ def test_what_ended_the_trials_is_said_and_nothing_else(sky, ends, trainer, sche
 @pytest.mark.parametrize(
     ("trainer", "says"),
     [
-        ("cnn", "examples were weighted inversely to the frequency of their class."),
-        ({"name": "cnn", "class_weights": "none"}, "all examples had the same weight."),
+        ("cnn", "The loss was the cross-entropy, with examples weighted inversely to the frequency of their class."),
+        ({"name": "cnn", "class_weights": "none"}, "the cross-entropy, with the same weight for all examples."),
         ({"name": "cnn", "precision": "float32"}, "Convolutions were computed in float32."),
     ],
 )
