@@ -62,6 +62,9 @@ class SeriesSpec(StrictModel):
     forecast: Forecast | None = Field(
         default=None, description="Forecast of one long series; absent: each series is one example."
     )
+    id: Text | None = Field(
+        default=None, description="Column of a long table, with a row for each step, that tells the series apart."
+    )
     label: Text = Field(default="label", description="Column of the manifest that holds the class.")
     targets: dict[Text, Text | None] = Field(
         default_factory=dict,
@@ -95,7 +98,7 @@ class SeriesSpec(StrictModel):
 
     @model_validator(mode="after")
     def _is_one_question(self) -> SeriesSpec:
-        of_files = {"group": self.group, "part": self.part, "order": self.order, "length": self.length}
+        of_files = {"id": self.id, "group": self.group, "part": self.part, "order": self.order, "length": self.length}
         given = [name for name, value in of_files.items() if value is not None] + ["targets"] * bool(self.targets)
         if self.forecast is not None and given:
             raise problem(given[0], "cannot be combined with forecast", "leave out one of the two")

@@ -56,7 +56,8 @@ def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str)
     for each in worst:
         row = int(each["file"].split("(row ")[1].rstrip(")")) - 1
         assert labels.target_names[labels.target[row]] == each["truth"], "the row of the table has that class"
-    assert sorted(path.name for path in kept_weights(tested.study, tested.trial).iterdir()) == ["test.json", "test.npz"]
+    kept = {path.name for path in kept_weights(tested.study, tested.trial).iterdir()}
+    assert kept == {"test.json", "test.npz", "weights.json", "weights.npz"}
     again = find_evaluation(study.storage, "nuclei")
     assert again is not None
     assert again.predictions.y_pred.tolist() == tested.predictions.y_pred.tolist()

@@ -68,7 +68,7 @@ class SeriesReader:
             If the file cannot be read, lacks a column, or has no column of numbers.
         """
         frame = _read_steps(file, where)
-        times = time if time is not None else _time_in(frame, columns)
+        times = time if time is not None else time_in(frame, columns)
         if columns:
             return cls(tuple(columns), times), []
         others = [str(name) for name in frame.columns if name != times]
@@ -94,8 +94,8 @@ class SeriesReader:
             if name not in frame.columns:
                 there = ", ".join(map(str, frame.columns[:12]))
                 raise DataError(f"{where}: no column {name!r}; allowed: {there}")
-        values = np.stack([_numbers(frame[name], where) for name in self.columns], axis=1)
-        return Recording(values, None if self.time is None else _times(frame[self.time], where))
+        values = np.stack([column_numbers(frame[name], where) for name in self.columns], axis=1)
+        return Recording(values, None if self.time is None else times_of(frame[self.time], where))
 
 
 def read_columns(file: Path, where: str) -> pandas.DataFrame:
@@ -136,13 +136,13 @@ def _read_steps(file: Path, where: str) -> pandas.DataFrame:
     return frame
 
 
-def _time_in(frame: pandas.DataFrame, columns: Sequence[str]) -> str | None:
+def time_in(frame: pandas.DataFrame, columns: Sequence[str]) -> str | None:
     """The column of times by its name; None if there is none."""
     named = {str(name).lower(): str(name) for name in reversed(frame.columns) if name not in columns}
     return next((named[name] for name in _TIMES if name in named), None)
 
 
-def _numbers(column: pandas.Series[Any], where: str) -> Floats:
+def column_numbers(column: pandas.Series[Any], where: str) -> Floats:
     """Return the column as numbers; missing and infinite entries become NaN."""
     found = as_numbers(column)
     if found is not None and not found.strange and not found.below:
@@ -155,7 +155,7 @@ def _numbers(column: pandas.Series[Any], where: str) -> Floats:
     raise DataError(f"{where}: {column.name} is {column.iloc[row]!r} in row {row + 1}; allowed: numbers, or empty")
 
 
-def _times(column: pandas.Series[Any], where: str) -> Floats:
+def times_of(column: pandas.Series[Any], where: str) -> Floats:
     """Return times: numbers as they are, dates in seconds."""
     import pandas
 
@@ -217,7 +217,9 @@ def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False) -> Co
     if not path.exists():
         raise DataError(f"{where}: there is no such folder or file; allowed: a folder of series, or a manifest")
     if path.is_file():
-        return _of_manifest(path, spec, strict=strict)
+        from aifs_tune.data.series.tables import collection_in
+
+        return collection_in(path, spec) or _of_manifest(path, spec, strict=strict)
     if (path / MANIFEST).is_file():
         return _of_manifest(path / MANIFEST, spec, strict=strict)
     return _of_folders(path, spec, where, strict=strict)
@@ -277,7 +279,11 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
     wanted = list(spec.targets) or [spec.label]
     for column in (_PATH, *wanted, *manifest_columns.values()):
         if column not in frame.columns:
-            raise DataError(f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
+            hint = "; if each row is a step of a series, name the column of the series: data.series.id"
+            raise DataError(
+                f"{where}: no column {column!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}"
+                f"{hint if column == _PATH else ''}"
+            )
     is_known = frame[wanted].notna().all(axis=1)
     lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(wanted)}"]
     frame = frame[is_known].reset_index(drop=True)
