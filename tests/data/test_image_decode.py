@@ -48,6 +48,12 @@ def decoded(image: Image.Image, kind: str = "PNG", settings: DecodeSettings = SE
         ("CMYK", "JPEG", 3),
         ("CMYK", "TIFF", 3),
         ("YCbCr", "TIFF", 3),
+        ("RGB", "BMP", 3),
+        ("L", "BMP", 1),
+        ("RGB", "WEBP", 3),
+        ("RGB", "JPEG2000", 3),
+        ("RGB", "PPM", 3),
+        ("P", "GIF", 3),
     ],
 )
 def test_every_usual_kind_becomes_grey_or_rgb(mode: str, kind: str, channels: int) -> None:
@@ -56,6 +62,16 @@ def test_every_usual_kind_becomes_grey_or_rgb(mode: str, kind: str, channels: in
     assert (result.facts.width, result.facts.height) == (20, 16)
     assert result.pixels is not None
     assert (result.pixels.shape, result.pixels.dtype) == ((8, 8, channels), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_of_a_moving_picture_the_first_frame_is_read(kind: str) -> None:
+    frames = [picture(seed) for seed in range(3)]
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    moving = decoded(frames[0], kind, save_all=True, append_images=frames[1:], **lossless)
+    still = decoded(frames[0], kind, **lossless)
+    assert moving.facts.problem == ""
+    np.testing.assert_array_equal(moving.pixels, still.pixels)
 
 
 def test_three_equal_channels_are_one() -> None:

@@ -21,6 +21,9 @@ Pixels = NDArray[np.float32]
 """One image of shape (height, width, bands); missing pixels are NaN."""
 
 _MAX_AXES = 8
+_FEW_BANDS = 4
+_TIFF_BITS, _TIFF_SAMPLES, _SIGNED = 258, 339, 2
+_COLOUR = ("RGB", "RGBA", "RGBX", "CMYK", "LAB")
 
 Admit = Callable[[int], None]
 
@@ -207,8 +210,28 @@ def _picture(path: Path, index: int | None, reading: Reading, admit: Admit) -> I
             if n > 1:
                 opened.seek(page)
             _check_size((opened.height, opened.width, n), admit)
+            _check_depth(opened)
             pages.append(_image(_values(opened), None, "last", admit))
         yield beside(pages)
+
+
+def _check_depth(page: Any) -> None:
+    """Refuse pages of which Pillow would lose bits or the sign."""
+    tags: Any = getattr(page, "tag_v2", None)
+    if page.format != "TIFF" or tags is None:
+        return
+    bits, kinds = (tags.get(tag, ()) for tag in (_TIFF_BITS, _TIFF_SAMPLES))
+    deepest = max(bits) if isinstance(bits, tuple) and bits else 0
+    if page.mode in _COLOUR and deepest > 8:
+        raise UnreadableError(
+            f"has {deepest} bits in each of several colours, of which 8 would be read; allowed: a page or file for "
+            "each colour, or NumPy, FITS or HDF5"
+        )
+    is_signed = isinstance(kinds, tuple) and _SIGNED in kinds
+    if is_signed and deepest == 8:
+        raise UnreadableError(
+            "has signed numbers of 8 bits, which would be read as 0 to 255; allowed: 16 bits, or NumPy"
+        )
 
 
 def _values(page: Any) -> NDArray[Any]:
@@ -239,6 +262,11 @@ def _image(array: Any, index: int | None, bands: Literal["first", "last"], admit
         raise UnreadableError(f"has pixels of type {values.dtype}; allowed: integers or real numbers")
     if values.ndim == 2:
         values = values[..., np.newaxis]
+    elif bands == "first" and values.shape[2] <= _FEW_BANDS < min(values.shape[:2]):
+        raise UnreadableError(
+            f"has the shape {text}, which would be {values.shape[0]} bands of {values.shape[1]} x {values.shape[2]} "
+            "px; if the bands are along the last axis: data.frames.bands: last"
+        )
     elif bands == "first":
         values = np.moveaxis(values, 0, -1)
     return np.ascontiguousarray(values, np.float32)
