@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import accumulate
 
 from aifs_tune._util.formatting import duration
@@ -9,14 +10,17 @@ from aifs_tune.analysis.bootstrap import Resampling
 from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
 from aifs_tune.analysis.final_model import FinalModel
+from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.config.cross_validation import SIZES
 from aifs_tune.config.data import COLUMNS, DIVISION
+from aifs_tune.errors import AifsTuneError
 from aifs_tune.publishing.report.blocks import Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.citations import SAMPLER, SCHEDULER, cited
 from aifs_tune.publishing.report.context import ReportContext, n_finished
 from aifs_tune.publishing.report.formatting import DASH, count, cut, listed, sentence, shown, times
 from aifs_tune.study.similarity import DATA_FACTS
 from aifs_tune.study.trial import FINAL
+from aifs_tune.trainers.checkpoint import WEIGHTS_NAME
 
 ENVIRONMENT = "environment"
 """Fact of a study: the recorded software and hardware of its trials."""
@@ -170,9 +174,24 @@ def _settings_text(context: ReportContext) -> str:
         )
     elif data and "loss" not in context.study.spec.space:
         text += " The loss was the mean squared error, in units of the spread of each target."
-    if trainer.name != "boosting" and trainer.precision != "auto":
-        text += f" Convolutions were computed in {trainer.precision}."
+    if trainer.name != "boosting" and (precision := _precision_of(context, trainer.precision)) is not None:
+        text += f" Convolutions and dense layers were computed in {_PRECISIONS.get(precision, precision)}."
     return text
+
+
+_PRECISIONS = {"mixed_bfloat16": "bfloat16, with weights in float32 (mixed_bfloat16)"}
+
+
+def _precision_of(context: ReportContext, asked: str) -> str | None:
+    """The precision that was asked for, or for ``auto`` that in which the best trial was computed; None if unknown."""
+    if asked != "auto":
+        return asked
+    try:
+        weights = kept_weights(context.study, context.best)
+        facts = json.loads((weights / f"{WEIGHTS_NAME}.json").read_bytes())
+        return str(facts["precision"])
+    except (AifsTuneError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 NETWORKS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.data import data_for, located, record_data
@@ -201,7 +203,7 @@ def test_what_ended_the_trials_is_said_and_nothing_else(sky, ends, trainer, sche
     [
         ("cnn", "The loss was the cross-entropy, with examples weighted inversely to the frequency of their class."),
         ({"name": "cnn", "class_weights": "none"}, "the cross-entropy, with the same weight for all examples."),
-        ({"name": "cnn", "precision": "float32"}, "Convolutions were computed in float32."),
+        ({"name": "cnn", "precision": "float32"}, "Convolutions and dense layers were computed in float32."),
     ],
 )
 def test_settings_of_the_trainer_are_said_with_what_it_is(sky, trainer, says):
@@ -210,6 +212,20 @@ def test_settings_of_the_trainer_are_said_with_what_it_is(sky, trainer, says):
     told = methods_of(study)
     assert "The trainer cnn is a convolutional neural network [chollet2015, abadi2016]." in told
     assert says in told
+
+
+def test_the_precision_of_auto_is_that_of_the_best_trials_weights(sky):
+    study = sky("cnn")
+    a_trial(study)
+    assert "were computed in" not in methods_of(study), "there are no weights that say"
+    trial = study.ask()
+    study.report(trial, 1, {"val_macro_f1": 0.9})
+
+    def write(folder: Path) -> None:
+        (folder / "weights.json").write_text(json.dumps({"precision": "mixed_bfloat16"}))
+
+    study.tell(trial, weights=TrialArtifacts(study.artifacts, trial.number).save_weights(write))
+    assert "dense layers were computed in bfloat16, with weights in float32 (mixed_bfloat16)." in methods_of(study)
 
 
 @pytest.mark.parametrize(
