@@ -160,6 +160,23 @@ class SplitSpec(StrictModel):
         return self
 
 
+class LabelsSpec(StrictModel):
+    """Table with the class of each image of a folder."""
+
+    file: FilePath = Field(description="CSV, Parquet or Excel file with a row for each image.")
+    name: Text | None = Field(
+        default=None,
+        description="Column of file names, with or without path and suffix; absent: the one called id, image, ...",
+    )
+    label: Text | None = Field(
+        default=None, description="Column of classes; absent: the one called label, class, target, ..."
+    )
+
+
+def _from_file(given: Any) -> Any:
+    return {"file": given} if isinstance(given, str | Path) else given
+
+
 class Simulate(StrictModel):
     """A simulated sky survey, used when no folder is given."""
 
@@ -361,6 +378,9 @@ class DataSpec(StrictModel):
     folder
         Folder of images with one sub-folder per class, or with ``train``, ``val`` and ``test`` folders of these;
         default None.
+    labels
+        Table with the class of each image of ``folder``: a file, or a mapping with ``file``, ``name`` and ``label``;
+        default None.
     simulate
         Simulated images, used when no folder is given; default None.
     image_size
@@ -407,6 +427,9 @@ class DataSpec(StrictModel):
     folder: FilePath | None = Field(
         default=None,
         description="Folder of images with one sub-folder per class, or with train, val and test folders of these.",
+    )
+    labels: Annotated[LabelsSpec, BeforeValidator(_from_file, json_schema_input_type=FilePath | LabelsSpec)] | None = (
+        Field(default=None, description="Table with the class of each image, instead of a sub-folder for each class.")
     )
     simulate: Simulate | None = Field(default=None, description="Simulated images, used when no folder is given.")
     image_size: int = Field(

@@ -20,9 +20,9 @@ def division_of(data: DataSpec, kind: str, *, has_classes: bool) -> dict[str, An
     if kind == "images":
         groups = data.group_by
         if data.folder is not None:
-            from aifs_tune.data.images.folder import scan_folder
+            from aifs_tune.data.images.listed import scan_images
 
-            given = list(scan_folder(data.folder).subsets)
+            given = list(scan_images(data.folder, data.labels).subsets)
             by = "folders" if given else "random"
     elif kind == "series" and data.series is not None and data.series.forecast is not None:
         by = "time"

@@ -47,11 +47,14 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
         return data
-    from aifs_tune.data.images.folder import scan_folder
+    from aifs_tune.data.images.listed import scan_images
 
     folder = data.folder.absolute()
-    scan_folder(folder)
-    return data.at(folder, kind)
+    scan_images(folder, data.labels)
+    found = data.at(folder, kind)
+    if data.labels is None:
+        return found
+    return found.model_copy(update={"labels": data.labels.model_copy(update={"file": data.labels.file.absolute()})})
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,22 @@ def scan_folder(folder: Path) -> Scan:
     )
 
 
+def files_below(folder: Path) -> tuple[list[ImageFile], list[SkippedFile]]:
+    """All files below a folder, without a class, and those that cannot be used; both sorted by name.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise DataError(f"data folder {shown(str(folder))}: is no folder; allowed: a folder of images")
+    walk = _Walk()
+    walk.enter(str(folder), "", label="", subset=None)
+    walk.files.sort(key=lambda file: file.name)
+    return walk.files, walk.skipped_files
+
+
 def _descended(folder: Path) -> tuple[str, list[str], list[str]]:
     """Name of the folder inside the data folder that has the classes or subsets, with a slash, and its folders.
 
@@ -297,7 +313,7 @@ class _Walk:
                     if not _is_ignored(child):
                         path = os.path.join(folder, child)
                         try:
-                            yield path, f"{name}/{child}", os.stat(path)
+                            yield path, f"{name}/{child}".lstrip("/"), os.stat(path)
                         except OSError as error:
                             kind = "is a broken link" if os.path.islink(path) else "cannot be read"
                             self._skip(f"{name}/{child}", f"{kind} ({error.strerror})")

@@ -23,8 +23,9 @@ from aifs_tune.data.digests import DigestIndex, Progress
 from aifs_tune.data.file_table import FileTable, file_table
 from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts, ImageSet
 from aifs_tune.data.images.decode_all import Range, Scratch, decode_all
-from aifs_tune.data.images.folder import SUBSETS, ImageFile, Scan, SkippedFile, scan_folder, shown
+from aifs_tune.data.images.folder import SUBSETS, ImageFile, Scan, SkippedFile, shown
 from aifs_tune.data.images.inspect import ImageRow, Preflight, inspect, listed
+from aifs_tune.data.images.listed import scan_images
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates, find_cross_subset_duplicates
 from aifs_tune.data.split import Ints, refold_subsets, split, units_of, units_per_class
 from aifs_tune.errors import DataError
@@ -215,7 +216,7 @@ def prepare_images(
     if data.folder is None:
         raise DataError("data.folder: no value given; allowed: a folder with a sub-folder for each class")
     root = (cache or cache_root()).absolute()
-    scan = scan_folder(data.folder)
+    scan = scan_images(data.folder, data.labels)
     with storing(root):
         usable = _usable(scan, data, Decoder(data, root, processes, progress), _sources(scan, data, root, progress))
         _check(usable, data.folder, strict=strict)

@@ -28,7 +28,7 @@ def _named(data: DataSpec) -> DataSpec:
     update: dict[str, Any] = {}
     if data.folder is not None:
         update["folder"] = Path(data.folder.name)
-    for section, key in (("table", "file"), ("series", "path"), ("frames", "manifest")):
+    for section, key in (("labels", "file"), ("table", "file"), ("series", "path"), ("frames", "manifest")):
         held = getattr(data, section)
         if held is not None and getattr(held, key) is not None:
             update[section] = held.model_copy(update={key: Path(getattr(held, key).name)})
