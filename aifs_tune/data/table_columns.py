@@ -30,6 +30,8 @@ _IDENTIFIER = re.compile(
 )
 _CAMEL_ID = re.compile(r"[a-z](ID|Id)$")
 _MANY_DIGITS = 6
+_CONSECUTIVE = 1.05
+"""Span of shuffled row numbers as a multiple of the number of rows."""
 _SAME = 0.9999
 
 
@@ -177,7 +179,7 @@ def _order_reason(name: str, column: pandas.Series[Any], found: Numbers) -> str 
         return None
     if _IDENTIFIER.search(name) or _CAMEL_ID.search(name):
         return "a different whole number in each row, like an identifier; data.table.keep uses it"
-    if float(np.ptp(values)) < 2 * len(values) and len(values) >= 2 * _MIN_ROWS_OF_AN_ORDER:
+    if float(np.ptp(values)) < _CONSECUTIVE * len(values) and len(values) >= 2 * _MIN_ROWS_OF_AN_ORDER:
         return "a different whole number in each row, like shuffled row numbers; data.table.keep uses it"
     return None
 
@@ -210,7 +212,7 @@ def label_findings(column: pandas.Series[Any], labels: Sequence[str] | None) -> 
     if labels is None:
         return []
     found, by_lower = [], defaultdict[str, set[str]](set)
-    for label in set(labels):
+    for label in sorted(set(labels)):
         by_lower[label.lower()].add(label)
     for names in by_lower.values():
         if len(names) > 1:

@@ -143,15 +143,17 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
     rows = _sample_rows(body, separator)
     if not rows:
         raise DataError(f"{where}: cannot be read as a table (it is empty); allowed: CSV, Parquet or Excel")
-    has_title = len(rows) > 2 and len(rows[0]) == 1 < len(rows[1]) == len(rows[2])
-    if has_title:
-        notes.append(f"the title line is skipped: {shown(rows[0][0][:60])}")
-    names, header = _names(rows[has_title:], comments, separator, where, header, notes)
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    n_above = _first_of_width(rows, width)
+    if n_above:
+        lines = "the title line is" if n_above == 1 else f"{n_above} lines above the table are"
+        notes.append(f"{lines} skipped: {shown(rows[0][0][:60])}")
+    names, header = _names(rows[n_above:], comments, separator, where, header, notes)
     frame = pandas.read_csv(
         io.StringIO(body),
         sep=r"\s+" if separator == " " else separator,
         header=None,
-        skiprows=int(has_title) + int(header),
+        skiprows=_lines_of(body, n_above) + int(header),
         names=list(range(len(names))),
         index_col=False,
         keep_default_na=False,
@@ -253,25 +255,42 @@ def _without_comments(text: str) -> tuple[str, list[str]]:
     return "".join(line for line in lines if not line.lstrip().startswith("#")), comments
 
 
+def _lines_of(text: str, n_rows: int) -> int:
+    """Number of lines that the first rows take; pandas counts empty lines among those that it skips."""
+    n_seen = 0
+    for number, line in enumerate(text[: 1 << 20].splitlines() if n_rows else ()):
+        if n_seen == n_rows:
+            return number
+        n_seen += bool(line.strip())
+    return 0
+
+
 def _first_line(text: str) -> str:
     return next((line for line in text[:4096].splitlines() if line.strip()), "")
 
 
 def _separator(text: str) -> str:
     """The separator that divides most lines of a sample into equally many columns; a comma if there is one column."""
-    found: list[tuple[int, int, int, str]] = []
+    found: list[tuple[int, int, int, int, str]] = []
     for order, separator in enumerate(_SEPARATORS):
-        head, *rows = _sample_rows(text, separator) or [[]]
-        if rows:
-            width, n = Counter(map(len, rows)).most_common(1)[0]
-            fits = len(head) in (width, width - 1) or (len(head) == 1 and len(rows[0]) == width)
-            if width > 1 and n >= _CONSISTENT * len(rows) and fits:
-                found.append((len(head), width, -order, separator))
+        rows = _sample_rows(text, separator)
+        if len(rows) < 2:
+            continue
+        width, n = Counter(map(len, rows[1:])).most_common(1)[0]
+        at = _first_of_width(rows, width)
+        if width > 1 and n >= _CONSISTENT * (len(rows) - 1 - at) and at < len(rows) - 1:
+            found.append((-at, len(rows[at]), width, -order, separator))
     if found:
-        return max(found)[3]
-    rows = [line.split() for line in _sample_lines(text)]
+        return max(found)[4]
+    rows = _sample_rows(text, " ")
     widths = Counter(map(len, rows[1:] or rows))
-    return " " if widths and widths.most_common(1)[0][0] > 1 and len(widths) == 1 else ","
+    return " " if len(widths) == 1 and next(iter(widths)) > 1 else ","
+
+
+def _first_of_width(rows: Sequence[Sequence[str]], width: int) -> int:
+    """The first row that is about as wide as the table: 0, or the row below a title or a block of other lines."""
+    is_wide = (i for i, row in enumerate(rows) if len(row) in (width, width - 1) and (len(row) > 1 or width <= 2))
+    return next(is_wide, 0)
 
 
 def _sample_lines(text: str) -> list[str]:
@@ -281,10 +300,9 @@ def _sample_lines(text: str) -> list[str]:
 
 
 def _sample_rows(text: str, separator: str) -> list[list[str]]:
-    if separator == " ":
-        return [line.split() for line in _sample_lines(text)]
+    lines = [line.strip() for line in _sample_lines(text)] if separator == " " else _sample_lines(text)
     try:
-        return [row for row in csv.reader(_sample_lines(text), delimiter=separator, skipinitialspace=True) if row]
+        return [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     except csv.Error:
         return []
 

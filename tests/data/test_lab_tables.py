@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import decimal
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,10 @@ FORMS: dict[str, Callable[[Path, pd.DataFrame], Any]] = {
     "spaces.dat": lambda file, frame: file.write_text(frame.to_string(index=False)),
     "comments.csv": lambda file, frame: file.write_text("# by us, in May, 2014\n#\n" + frame.to_csv(index=False)),
     "named_in_comment.csv": lambda file, frame: file.write_text("# x,z,y\n" + frame.to_csv(index=False, header=False)),
+    "block.csv": lambda file, frame: file.write_text(
+        "Instrument 4\nOperator: Ada\n\nRun 17\n" + frame.to_csv(index=False)
+    ),
+    "quoted_by_r.txt": lambda file, frame: frame.to_csv(file, sep=" ", index=False, quoting=csv.QUOTE_NONNUMERIC),
     "title.csv": lambda file, frame: file.write_text("Table 3\n" + frame.to_csv(index=False)),
     "units.csv": lambda file, frame: file.write_text(
         "x,z,y\nmag,km/s,class\n" + frame.to_csv(index=False, header=False)
@@ -101,6 +106,20 @@ def test_a_table_without_names_says_so_and_can_be_read(tmp_path: Path) -> None:
         prepared(tmp_path / "numbers.csv")
     section = TableSpec(file=tmp_path / "bare.csv", target="column3", header=False)
     assert names(prepare_table(DataSpec(table=section))) == ["column1", "column2"]
+
+
+def test_row_names_of_r_are_a_column_without_a_name(tmp_path: Path) -> None:
+    lines = base().to_csv(sep=" ", quoting=csv.QUOTE_NONNUMERIC).splitlines()
+    (tmp_path / "r.txt").write_text("\n".join(['"x" "z" "y"', *lines[1:]]))
+    found = prepared(tmp_path / "r.txt")
+    assert names(found) == ["x", "z"]
+    assert set(left_out(found)) == {""}
+
+
+def test_counts_that_differ_in_each_row_are_no_identifiers(tmp_path: Path) -> None:
+    atoms = np.random.default_rng(7).permutation(np.arange(100, 100 + 3 * N, 3)[:N] // 2)
+    base().assign(number_of_atoms=atoms).to_csv(tmp_path / "t.csv", index=False)
+    assert names(prepared(tmp_path / "t.csv")) == ["x", "z", "number_of_atoms"]
 
 
 def test_row_numbers_and_identifiers_are_left_out_unless_kept(tmp_path: Path) -> None:
