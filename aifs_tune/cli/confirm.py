@@ -20,6 +20,7 @@ from aifs_tune.cli.options import (
     TimeoutOption,
     WorkersOption,
     echo_stderr,
+    open_local_study,
     print_json,
 )
 from aifs_tune.cli.result import out
@@ -68,6 +69,11 @@ def confirm(
     from aifs_tune.execution.confirm import evaluate_test
 
     cv = CrossValidation(folds=folds, repeats=repeats, seed=seed)
+    earlier = find_evaluation(open_local_study(study, storage).storage, study) if test else None
+    if earlier is not None and earlier.is_final_model:
+        raise ConflictError(
+            f"the test set of study {study!r} was used for {earlier.candidate}; allowed: confirm without --test"
+        )
     with progress_callback() as callback:
         options = _options(workers, timeout, address, allow_unauthenticated, callback)
         found = confirm_study(study, storage=storage, top=top, baseline=baseline, cv=cv, options=options)

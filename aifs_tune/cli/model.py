@@ -55,7 +55,9 @@ def finalize(
 
     with progress_callback() as callback:
         options = SweepOptions(workers, timeout, address, allow_unauthenticated, callback)
-        made = finalize_study(study, storage=storage, ensemble=ensemble, members=members, options=options)
+        made = finalize_study(
+            study, storage=storage, ensemble=ensemble, members=members, for_test=test, options=options
+        )
     tested, refused = None, None
     if test:
         try:

@@ -67,10 +67,12 @@ class Numbers:
         return int(np.isnan(self.values).sum())
 
 
-def as_numbers(column: pandas.Series[Any], settings: EntrySettings | None = None) -> Numbers | None:
+def as_numbers(
+    column: pandas.Series[Any], settings: EntrySettings | None = None, *, mostly: float = _MOSTLY
+) -> Numbers | None:
     """Return the column as numbers; None if it holds text or anything else.
 
-    Dates become days since 1970, durations seconds. Text counts as numbers if at least nine in ten entries are.
+    Dates become days since 1970, durations seconds. Text counts as numbers if the share ``mostly`` of the entries is.
     """
     given, kind = settings or EntrySettings(), column.dtype.kind
     if kind == "M":
@@ -80,7 +82,7 @@ def as_numbers(column: pandas.Series[Any], settings: EntrySettings | None = None
     if kind in "biuf":
         values = column.to_numpy(np.float64, na_value=np.nan).copy()
         return _finished(values, given, {}, {}, ())
-    return None if what_else(column) is not None else _of_text(column, given)
+    return None if what_else(column) is not None else _of_text(column, given, mostly)
 
 
 def what_else(column: pandas.Series[Any]) -> str | None:
@@ -99,7 +101,7 @@ def is_missing_text(entry: object, missing: Sequence[float | str]) -> bool:
     return entry is None or entry != entry or entry in missing or str(entry) in {str(one) for one in missing}
 
 
-def _of_text(column: pandas.Series[Any], settings: EntrySettings) -> Numbers | None:
+def _of_text(column: pandas.Series[Any], settings: EntrySettings, mostly: float) -> Numbers | None:
     import pandas
 
     codes, entries = pandas.factorize(column.astype(object))
@@ -109,15 +111,17 @@ def _of_text(column: pandas.Series[Any], settings: EntrySettings) -> Numbers | N
     decimal, notes = _decimal_of(texts, settings.decimal)
     own_missing = {str(one) for one in settings.missing}
     parsed = [_parsed(entry, text, decimal, own_missing) for entry, text in zip(entries, texts, strict=True)]
-    if any(text.endswith("%") for text, found in zip(texts, parsed, strict=True) if isinstance(found, float)):
-        notes.append("per cent signs are left out")
+    signs = [text.endswith("%") for text, found in zip(texts, parsed, strict=True) if isinstance(found, float)]
+    if any(signs):
+        some = "" if all(signs) else "; only a part of the entries has one"
+        notes.append(f"per cent signs are left out{some}")
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))
     fits = [
         not isinstance(found, str) or bool(_BELOW.fullmatch(text)) for found, text in zip(parsed, texts, strict=True)
     ]
     known = [found is not None for found in parsed]
     n_known = int(counts[known].sum())
-    if n_known and counts[np.array(fits) & np.array(known)].sum() < _MOSTLY * n_known:
+    if n_known and counts[np.array(fits) & np.array(known)].sum() < mostly * n_known:
         return None
     numbers = [found if isinstance(found, float) else math.nan for found in parsed]
     strange, below = dict[int, str](), dict[int, str]()

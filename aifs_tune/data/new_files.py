@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas
 
 
+_FAR = 10
 _BATCH = 256
 """Files that are read before the model predicts them."""
 _MOST_NAMED = 3
@@ -133,6 +134,12 @@ class Preparation:
                 values, n_new = _numbers(frame[name], entry_settings(spec))
                 filled = np.where(np.isnan(values), each["median"], values)
                 arrays.append((filled - each["centre"]) / each["scale"])
+                n_missing = int(np.isnan(values).sum()) - n_new
+                if n_missing > 0 and not each["missing"]:
+                    remarks[f"column {shown(name)}: missing entries, of which the training rows have none"] = n_missing
+                if n_far := int((np.abs(arrays[-1]) > _FAR).sum()):
+                    text = f"entries more than {_FAR} standard deviations from the mean of the training rows"
+                    remarks[f"column {shown(name)}: {text}"] = n_far
                 text = f"column {shown(name)}: entries that are no numbers, replaced by the median of the training rows"
             if n_new:
                 remarks[text] = n_new
@@ -273,10 +280,11 @@ def _decoded(file: Path, settings: DecodeSettings) -> Pixels | str:
 
 def _numbers(column: pandas.Series[Any], settings: EntrySettings) -> tuple[NDArray[np.float64], int]:
     """The column as numbers, NaN where there is none, and how many entries are neither numbers nor missing."""
-    found = as_numbers(column, settings)
+    found = as_numbers(column, settings, mostly=0.0)
     if found is None:
         return np.full(len(column), np.nan), int(column.notna().sum())
-    return found.values, len(found.strange)
+    n_below = len(found.below) if settings.below_limit in ("refuse", "missing") else 0
+    return found.values, len(found.strange) + n_below
 
 
 def _some(names: Sequence[str]) -> str:

@@ -193,12 +193,26 @@ def _names(
             "column names, or data.table.header: false for columns called column1, column2, ..."
         )
     elif len(names) == width - 1:
-        names = ["", *names]
-        notes.append("the first column has no name")
+        names = _with_one_more(names, [row for row in rows[1:] if len(row) == width], where, notes)
     twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if twice is not None:
         raise DataError(f"{where}: column {twice!r} is duplicated; allowed: distinct names in the first line")
     return names, header
+
+
+def _with_one_more(names: list[str], rows: Sequence[Sequence[str]], where: str, notes: list[str]) -> list[str]:
+    """Names for rows that have one field more: an empty one at the end, or row names at the beginning."""
+    if all(not row[-1].strip() for row in rows):
+        return [*names, ""]
+    first = [row[0].strip() for row in rows]
+    are_numbers = all(map(is_number, first))
+    if len(set(first)) == len(first) and (not are_numbers or first[:2] in (["1", "2"], ["0", "1"])):
+        notes.append("the first column has no name")
+        return ["", *names]
+    raise DataError(
+        f"{where}: its first line has {len(names)} names and its rows have {len(names) + 1} fields; allowed: a name "
+        "for each column"
+    )
 
 
 def _stripped(entry: Any) -> Any:
@@ -251,8 +265,17 @@ def _without_comments(text: str) -> tuple[str, list[str]]:
     if not text.lstrip().startswith("#") and "\n#" not in text and "\r#" not in text:
         return text, []
     lines = text.splitlines(keepends=True)
-    comments = [line.strip() for line in lines if line.lstrip().startswith("#")]
-    return "".join(line for line in lines if not line.lstrip().startswith("#")), comments
+    head = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    separator = max(_SEPARATORS, key=head.count)
+    n_fields, kept, comments, is_below = head.count(separator), list[str](), list[str](), False
+    for line in lines:
+        is_below = is_below or line is head
+        is_row = is_below and n_fields > 0 and line.count(separator) == n_fields  # such as #DIV/0! in its first field
+        if line.lstrip().startswith("#") and not is_row:
+            comments.append(line.strip())
+        else:
+            kept.append(line)
+    return "".join(kept), comments
 
 
 def _lines_of(text: str, n_rows: int) -> int:

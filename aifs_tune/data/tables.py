@@ -110,7 +110,10 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     )
     inputs, made = _inputs(columns, subsets["train"], where)
     lines += [f"left out: {reason}" for reason in _shortened(_left_out(columns))]
-    lines += [text for column in columns for text in column.notes][:_MOST_NOTES]
+    lines += [
+        *_target_notes(frame[spec.target], spec),
+        *[text for column in columns for text in column.notes][:_MOST_NOTES],
+    ]
     lines += group_lines
     findings = [*label_findings(frame[spec.target], labels), *row_findings(contents, targets_of_rows, subsets, labels)]
     findings += leak_findings(usable, labels, values, n_rows=len(frame))
@@ -167,6 +170,18 @@ def _transposed_hint(frame: pandas.DataFrame) -> str:
     return (
         "; if its rows are genes and its columns samples, transpose it and add a column with the class of each sample"
     )
+
+
+def _target_notes(column: pandas.Series[Any], spec: TableSpec) -> list[str]:
+    """How a target of numbers was read, and a number in it that seems to mean a missing one."""
+    found = as_numbers(column, entry_settings(spec)) if spec.predict == "values" else None
+    if found is None:
+        return []
+    notes = [f"column {shown(spec.target)}: {note}" for note in found.notes]
+    if found.sentinel is not None:
+        asked = f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]"
+        notes.append(f"warning: column {shown(spec.target)}: {asked}")
+    return notes
 
 
 def _left_out(columns: Sequence[ReadColumn]) -> list[str]:

@@ -50,6 +50,7 @@ def finalize(
     storage: str | None = None,
     ensemble: int = 1,
     members: Members = "seeds",
+    for_test: bool = False,
     options: SweepOptions | None = None,
 ) -> FinalModel:
     """Train the final model of a study: its best configuration, on the training and validation sets together.
@@ -69,6 +70,8 @@ def finalize(
         Number of models, from 1 to 100, whose predictions are averaged. Default: 1.
     members : {"seeds", "configurations"}
         Whether the models are the best configuration with different seeds, or as many best configurations.
+    for_test : bool
+        Refuse before training if the test set was used for another model. Default: False.
     options : SweepOptions, optional
         How the training runs.
 
@@ -83,6 +86,8 @@ def finalize(
         If the study has no trainer that keeps its model, or too few configurations.
     NotFoundError
         If there is no such study, or none of its trials is complete.
+    ConflictError
+        With ``for_test``, if the test set was used.
     InterruptedSweepError
         If the training was stopped.
     WorkError
@@ -106,7 +111,7 @@ def finalize(
     with opened.writing():
         found = get_study(opened, study)
         _check_has_model(found)
-        created = _started(found, ensemble, members)
+        created = _started(found, ensemble, members, for_test=for_test)
         share_files(created, found)
     given = options or SweepOptions()
     if given.callback is not None:
@@ -202,7 +207,7 @@ def _check_has_model(study: StudyRecord) -> None:
     raise RequestError(f"Study {study.name!r} {why}; allowed: a study of a built-in trainer")
 
 
-def _started(study: StudyRecord, ensemble: int, members: Members) -> StudyRecord:
+def _started(study: StudyRecord, ensemble: int, members: Members, *, for_test: bool) -> StudyRecord:
     """The study that trains the final model, with all members waiting; an earlier one of the same members goes on."""
     candidates, confirmed = final_candidates(study, ensemble if members == "configurations" else 1)
     epochs = [epochs_of(each, study, confirmed) for each in candidates]
@@ -219,6 +224,12 @@ def _started(study: StudyRecord, ensemble: int, members: Members) -> StudyRecord
     for name in final_names(study.name):
         there = find_study(study.storage, name)
         if there is None:
+            if for_test and (tested := find_study(study.storage, f"{study.name}-test")) is not None:
+                used_for = (tested.fact(TEST_EVALUATION) or {}).get("name", "a study of another kind")
+                raise ConflictError(
+                    f"the test set of study {study.name!r} was used for {used_for} (study {tested.name!r}), so another "
+                    "final model cannot be tested on it; allowed: finalize without --test, or new data"
+                )
             return _created(study, spec, name, wanted)
         if there.fact(FINAL) == wanted:
             return there

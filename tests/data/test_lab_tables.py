@@ -116,6 +116,38 @@ def test_row_names_of_r_are_a_column_without_a_name(tmp_path: Path) -> None:
     assert set(left_out(found)) == {""}
 
 
+def test_a_separator_at_the_end_of_rows_shifts_no_name(tmp_path: Path) -> None:
+    lines = base()[["y", "x", "z"]].to_csv(index=False).splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([lines[0], *(line + "," for line in lines[1:])]))
+    assert names(prepared(tmp_path / "t.csv")) == ["x", "z"]
+    (tmp_path / "t.csv").write_text(
+        "\n".join([lines[0], *(f"{i * 7 % 3}.5," + line for i, line in enumerate(lines[1:]))])
+    )
+    with pytest.raises(DataError, match="its first line has 3 names and its rows have 4 fields"):
+        prepared(tmp_path / "t.csv")
+
+
+def test_a_row_that_begins_with_a_hash_is_a_row(tmp_path: Path) -> None:
+    lines = base().to_csv(index=False).splitlines()
+    lines[5] = "#DIV/0!," + lines[5].split(",", 1)[1]
+    (tmp_path / "t.csv").write_text("\n".join([*lines, "# measured in May"]))
+    found = prepared(tmp_path / "t.csv")
+    assert len(found.examples.y_true) == N
+    assert "1 comment line skipped" in found.lines
+    assert any("'#DIV/0!' in row 5" in line for line in found.lines)
+
+
+def test_a_target_that_seems_to_be_missing_is_asked_about(tmp_path: Path) -> None:
+    frame = base().assign(y=np.random.default_rng(8).normal(5, 1, N).round(3))
+    frame.loc[::12, "y"] = -999
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    asked = "warning: column y: is -999 a missing value? If so: data.table.missing: [-999]"
+    assert asked in prepared(tmp_path / "t.csv", predict="values").lines
+    found = prepared(tmp_path / "t.csv", predict="values", missing=[-999])
+    assert asked not in found.lines
+    assert "left out: 10 rows without y" in found.lines
+
+
 def test_counts_that_differ_in_each_row_are_no_identifiers(tmp_path: Path) -> None:
     atoms = np.random.default_rng(7).permutation(np.arange(100, 100 + 3 * N, 3)[:N] // 2)
     base().assign(number_of_atoms=atoms).to_csv(tmp_path / "t.csv", index=False)
@@ -159,6 +191,7 @@ def test_missing_dates_are_missing(suffix: str, tmp_path: Path) -> None:
         (["1,5", "-2,25", "3", "0,5"], [1.5, -2.25, 3, 0.5], "decimal commas"),
         (["1.234,5", "2,5"], [1234.5, 2.5], "decimal commas"),
         (["5%", "12 %"], [5, 12], "per cent signs are left out"),
+        (["5%", "0.12"], [5, 0.12], "per cent signs are left out; only a part of the entries has one"),
         (["1", "?", "3", "n/a", "NULL", "-", ""], [1, np.nan, 3, np.nan, np.nan, np.nan, np.nan], None),
         (["\u22123", "1e-3", ".5", "+4"], [-3, 1e-3, 0.5, 4], None),
         (["1", "inf", "2"], [1, np.nan, 2], "1 infinite entries count as missing"),

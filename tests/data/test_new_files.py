@@ -100,6 +100,16 @@ def test_rows_of_a_table_without_its_target(table: Path, tmp_path: Path) -> None
         "column v: entries that are no numbers, replaced by the median of the training rows (1)",
         "column colour: entries that the training rows do not have (1)",
     ]
+    few = pd.DataFrame({"u": [5.0, "x", ">9", 4.0], "v": [-1.0, -1.0, None, 50.0], "colour": "red"})
+    few.to_csv(tmp_path / "few.csv", index=False)
+    found = read(preparation, tmp_path / "few.csv")
+    u = examples.facts["columns"][0]
+    np.testing.assert_allclose(found.inputs[0][[0, 3], 0] * u["scale"] + u["centre"], [5, 4], rtol=1e-6)
+    assert found.remarks == [
+        "column u: entries that are no numbers, replaced by the median of the training rows (2)",
+        "column v: missing entries, of which the training rows have none (1)",
+        "column v: entries more than 10 standard deviations from the mean of the training rows (1)",
+    ]
     rows.drop(columns="u").to_csv(tmp_path / "less.csv", index=False)
     with pytest.raises(DataError, match="lacks u, from which the model learnt; found: v, colour"):
         read(preparation, tmp_path / "less.csv")

@@ -26,6 +26,7 @@ from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.confirm import SweepOptions, confirm, evaluate_test
 from aifs_tune.execution.finalize import evaluate_final, finalize
 from aifs_tune.execution.sweep import Sweep
+from aifs_tune.study.record import record_of
 from aifs_tune.trainers.boosting import bin_edges, binned
 
 pytestmark = pytest.mark.usefixtures("one_ray")
@@ -88,6 +89,13 @@ def test_trees_are_fitted_to_training_and_validation_rows_and_tested_once(url: s
     with pytest.raises(ConflictError, match="was used for the final model of"):
         evaluate_test("nuclei", found.leader, storage=url, options=OPTIONS)
 
+    with pytest.raises(ConflictError, match="another final model cannot be tested on it"):
+        finalize("nuclei", storage=url, ensemble=2, for_test=True, options=OPTIONS)
+    assert find_final_model(record_of(study)).study.name == "nuclei-final", "nothing was trained"
+    done = CliRunner().invoke(app, ["confirm", "nuclei", "--test", "--top", "2", "--storage", url])
+    assert isinstance(done.exception, ConflictError)
+    assert "allowed: confirm without --test" in str(done.exception)
+
     rows = bundled_rows(tmp_path)
     answers = load_model("nuclei", storage=url).predict_files([rows])
     np.testing.assert_allclose(answers.table[["p_benign", "p_malignant"]].to_numpy()[examples.test], own, rtol=1e-5)
@@ -103,7 +111,7 @@ def test_an_ensemble_of_networks_from_the_command_line(url: str, tmp_path: Path)
     assert done.exit_code == 0, done.output
     assert "nuclei-final: 3 models, trained on the training and validation sets together" in done.stdout
     assert "the study was not confirmed" in done.stderr
-    made = find_final_model(aifs_tune.study.record.record_of(study))
+    made = find_final_model(record_of(study))
     assert made is not None
     assert len(made.members) == 3, "the weights of all members are kept"
     assert not made.equal_members
