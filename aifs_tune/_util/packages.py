@@ -15,6 +15,7 @@ _REQUIREMENTS = {
     "h5py": "h5py",
     "httpx": "'aifs-tune[service]'",
     "keras": "aifs-tune",
+    "openpyxl": "openpyxl",
     "optuna_dashboard": "'aifs-tune[service]'",
     "PIL": "pillow",
     "pyarrow": "pyarrow",

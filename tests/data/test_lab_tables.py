@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import decimal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from aifs_tune.config.data import DataSpec, TableSpec
 from aifs_tune.data import PreparedExamples, prepare_table
 from aifs_tune.data.columns import EntrySettings, as_numbers
 from aifs_tune.data.table_files import read_table
-from aifs_tune.errors import DataError
+from aifs_tune.errors import DataError, MissingPackageError
 
 N = 120
 
@@ -85,6 +86,26 @@ def test_the_same_table_in_many_forms(name: str, tmp_path: Path) -> None:
         assert found is not None
         np.testing.assert_allclose(found.values, frame[column])
     assert read["y"].tolist() == frame["y"].tolist()
+
+
+def test_of_an_excel_file_the_first_sheet_is_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "cells"
+    for row in [list(base().columns), *base().to_numpy().tolist()]:
+        book.active.append(row)
+    book.create_sheet("notes")
+    book.save(tmp_path / "t.xlsx")
+    found = prepared(tmp_path / "t.xlsx")
+    assert names(found) == ["x", "z"]
+    assert "sheet cells is read; left out: notes" in found.lines
+
+
+def test_what_reads_an_excel_file_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(MissingPackageError, match="openpyxl is not installed; install it with: pip install openpyxl"):
+        prepared(tmp_path / "t.xlsx")
 
 
 def test_names_in_latin_1_and_commas_inside_names(tmp_path: Path) -> None:
