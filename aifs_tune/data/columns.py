@@ -96,11 +96,6 @@ def what_else(column: pandas.Series[Any]) -> str | None:
     return "arrays or lists" if isinstance(first, list | tuple | set | dict | np.ndarray) else None
 
 
-def is_missing_text(entry: object, missing: Sequence[float | str]) -> bool:
-    """Whether an entry of a text column means that there is none: it is empty, or one of the settings ``missing``."""
-    return entry is None or entry != entry or entry in missing or str(entry) in {str(one) for one in missing}
-
-
 def _of_text(column: pandas.Series[Any], settings: EntrySettings, mostly: float) -> Numbers | None:
     import pandas
 

@@ -50,6 +50,10 @@ _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[-+\u2212]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
 
 
+class NamelessError(DataError):
+    """Raised if a table seems to have no line of column names."""
+
+
 @dataclass(frozen=True)
 class TableFile:
     """Content of a table file.
@@ -81,6 +85,8 @@ def read_table(file: Path, where: str, *, header: bool = True) -> TableFile:
 
     Raises
     ------
+    NamelessError
+        If its first line holds numbers, although there is to be a header.
     DataError
         If it cannot be read or has a duplicate column; the text begins with ``where``.
     """
@@ -188,9 +194,9 @@ def _names(
         notes.append("the column names are those of the last comment line")
         names, header = [name.strip() for name in named], False
     elif all(map(is_number, names)) and not _rises(names):
-        raise DataError(
+        raise NamelessError(
             f"{where}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, ...); allowed: a line of "
-            "column names, or data.table.header: false for columns called column1, column2, ..."
+            "column names"
         )
     elif len(names) == width - 1:
         names = _with_one_more(names, [row for row in rows[1:] if len(row) == width], where, notes)

@@ -24,7 +24,7 @@ from aifs_tune.data.table_columns import (
     read_column,
     row_findings,
 )
-from aifs_tune.data.table_files import TableFile, is_number, read_table
+from aifs_tune.data.table_files import NamelessError, TableFile, is_number, read_table
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -225,7 +225,11 @@ def load_table(spec: TableSpec) -> TableFile:
     if spec.file is None:
         return TableFile(_bundled() if spec.bundled else simulate_genes(spec.simulate or Genes()))
     where = name_of(spec)
-    loaded = read_table(spec.file, where, header=spec.header)
+    try:
+        loaded = read_table(spec.file, where, header=spec.header)
+    except NamelessError as error:
+        hint = ", or data.table.header: false for columns called column1, column2, ..."
+        raise DataError(f"{error}{hint}") from error
     if loaded.frame.empty:
         raise DataError(f"{where}: has no rows; allowed: at least {_MIN_ROWS}")
     return loaded

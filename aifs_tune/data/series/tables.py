@@ -14,7 +14,7 @@ from aifs_tune.config.data import SeriesSpec
 from aifs_tune.data.columns import as_numbers
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.files import MIN_STEPS, Collection, Recording, column_numbers, time_in, times_of
-from aifs_tune.data.table_files import read_table, suffix_of
+from aifs_tune.data.table_files import NamelessError, read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def _wide_frame(file: Path, where: str) -> tuple[pandas.DataFrame | None, bool]:
     """The table if it is wide, and whether it has column names; None if it is a manifest."""
     try:
         frame, has_header = read_table(file, where).frame, True
-    except DataError as error:
-        if "data.table.header" not in str(error):
-            raise
+    except NamelessError:
         frame, has_header = read_table(file, where, header=False).frame, False
     is_wide = "path" not in frame.columns and len(frame.columns) > _MIN_WIDE
     numeric = sum(frame.iloc[:, i].dtype.kind in "biuf" for i in range(len(frame.columns)))

@@ -18,6 +18,7 @@ from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
+from aifs_tune.trainers.trees import BOOSTING
 
 if TYPE_CHECKING:
     import pandas
@@ -74,7 +75,7 @@ def _written(study: StudyRecord, trial: Trial, folder: Path, below: str, written
         return ModelFiles({}, {"weights": str(error)})
     shutil.copytree(kept, folder / below / "weights")
     about = {
-        f"{below}/weights/{path.relative_to(kept).as_posix()}": _about_weights(path.name)
+        f"{below}/weights/{path.relative_to(kept).as_posix()}": _about_weights(path.name, study.trainer)
         for path in sorted(kept.rglob("*"))
         if path.is_file()
     }
@@ -117,7 +118,11 @@ def _with_exchange_files(
     return ModelFiles(about, missing, "; ".join(inputs), outputs, str(loaded.facts["precision"]))
 
 
-def _about_weights(name: str) -> tuple[str, str]:
+def _about_weights(name: str, trainer: str | None) -> tuple[str, str]:
+    if trainer == BOOSTING and name == "weights.json":
+        return "Description", "Parameters and training data of the trees; load_trees reads it."
+    if trainer == BOOSTING and name == "weights.npz":
+        return "Trees", "Trees up to the best epoch as plain arrays; load_trees reads them."
     if name == "weights.json":
         return "Architecture", "Architecture, parameters and training data of the network; load_network reads it."
     if name == "weights.npz":
