@@ -200,6 +200,8 @@ def _check_has_model(study: StudyRecord) -> None:
         why = "trains a final model itself"
     elif spec.cross_validation is not None:
         why = "has one model for each split"
+    elif spec.trade_off:
+        why = "has several objectives, and so no single best configuration"
     elif spec.replay or spec.search.scheduler == "pbt":
         why = "changes its parameters during training"
     else:

@@ -15,9 +15,10 @@ from aifs_tune.artifacts.data_files import match_files
 from aifs_tune.cli.main import app
 from aifs_tune.config.cross_validation import CrossValidation
 from aifs_tune.config.loading import parse_sweep
-from aifs_tune.errors import AifsTuneError, ConflictError
+from aifs_tune.errors import AifsTuneError, ConflictError, RequestError
 from aifs_tune.execution.confirm import confirm
 from aifs_tune.execution.data import prepared_data
+from aifs_tune.execution.finalize import finalize
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
@@ -128,3 +129,23 @@ def test_worst_answers_have_their_rows_and_intervals_their_groups(study: StudyRe
     assert worst["file"] == f"t.csv (row {table['row'][rows[3]] + 1})"
     assert tested.groups == [f"p{row // 4}" for row in rows.tolist()]
     assert told["n_groups"] == len(set(tested.groups))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"trainer": None}, "has no trainer, so there is no model to train"),
+        ({"trade_off": [{"metric": "val_loss", "mode": "min"}]}, "has several objectives"),
+        ({"replay": [{"epoch": 1, "params": {"learning_rate": 0.01}}]}, "changes its parameters during training"),
+    ],
+)
+def test_what_has_no_single_model_is_not_finalized(url: str, changes: dict[str, object], why: str) -> None:
+    document = {
+        "name": "cells",
+        "trainer": "mlp",
+        "data": {"table": {"bundled": "breast_cancer"}},
+        "space": {"dropout": {"type": "float", "low": 0, "high": 0.9}},
+    }
+    start_study(Storage(url, create=True), parse_sweep(document | changes), "cells")
+    with pytest.raises(RequestError, match=f"{why}.*; allowed: a study of a built-in trainer"):
+        finalize("cells", storage=url)
