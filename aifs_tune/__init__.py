@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
     from aifs_tune.execution.finalize import finalize
+    from aifs_tune.execution.tune import tune
     from aifs_tune.publishing.bundle.export import export
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.bundle.reproduce import reproduce
@@ -52,6 +53,7 @@ __all__ = [
     "open_study",
     "reproduce",
     "resume",
+    "tune",
     "write_report",
 ]
 
@@ -77,6 +79,7 @@ __getattr__, __dir__ = lazy_names(
         "open_study": "study",
         "reproduce": "publishing.bundle.reproduce",
         "resume": "execution",
+        "tune": "execution.tune",
         "write_report": "publishing.report",
     },
 )

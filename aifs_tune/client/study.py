@@ -482,6 +482,7 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         values=entry.get("values", {}),
         schedule=tuple(Change(**change) for change in entry.get("schedule", ())),
         weights=entry.get("weights", {}),
+        notes=entry.get("notes", {}),
         feasible=entry.get("feasible"),
         replicates=_replicates(entry.get("replicates")),
         lease=Lease.from_json(entry["lease"]) if entry.get("lease") else None,

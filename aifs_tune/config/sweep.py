@@ -62,6 +62,9 @@ class TrainerSpec(StrictModel):
     weights: FilePath | None = Field(
         default=None, description="Backbone weights of the trainer transfer: a file written by save_weights of Keras."
     )
+    nan_epochs: Literal["fail", "skip"] = Field(
+        default="fail", description="A trial whose objective is NaN or infinite in an epoch: fail, or skip the epoch."
+    )
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between two checkpoints of a running trial.")
 
 
@@ -85,6 +88,9 @@ class Resources(StrictModel):
         default="auto",
         description="Number of trials of equal shape that train as one program and share these resources; auto: chosen "
         "for the best throughput on a GPU.",
+    )
+    fresh_process: bool = Field(
+        default=False, description="A new process for each trial, for code that changes the process it runs in."
     )
     growth_mb: float = Field(
         default=2048.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,3 +62,10 @@ class NullCallback:
     def on_trial_result(self, trial: Trial) -> None: ...
 
     def on_trial_complete(self, trial: Trial) -> None: ...
+
+
+class PrintingCallback(NullCallback):
+    """Callback that prints what needs attention, such as the traceback of the first trial that failed."""
+
+    def on_status(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import AifsTuneError, NodeError
@@ -35,6 +37,8 @@ class TrialContext:
     artifacts: Path | str
     folder: Path
     fingerprint: str | None = None
+    function: Callable[..., Any] | None = None
+    """The user's code where it was given in Python; None if the sweep file names what can be imported."""
     splits: tuple[tuple[Path, str], ...] = ()
     """Location of each split's data on the driver, and its fingerprint; empty for one split."""
 

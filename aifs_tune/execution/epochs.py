@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aifs_tune._util.hashing import Hashes, check_hashes, check_hashes_file, hashes_of, write_hashes_file
 from aifs_tune.trainers.protocol import Resumable
@@ -18,15 +18,15 @@ _EPOCHS_FILE = "epochs.json"
 class EpochResult:
     """One epoch of a trial, or its end.
 
-    ``metrics`` is empty when it failed. ``reason`` says why it failed, or what of its files could not be kept or used;
-    ``out_of_memory`` whether it failed for want of memory. ``checkpoint`` and ``weights`` are the hashes of what was
-    written after it.
-    ``spent`` is what this worker's time since its last step went into: seconds by the names of
-    :data:`aifs_tune.execution.timing.WORK`.
+    ``metrics`` is empty when it failed; the objective is None in an epoch that did not measure it. ``reason`` says why
+    it failed, or what of its files could not be kept or used; ``out_of_memory`` whether it failed for want of memory.
+    ``checkpoint`` and ``weights`` are the hashes of what was written after it. ``timings`` is what this worker's time
+    since its last step went into: seconds by the names of :data:`aifs_tune.execution.timing.WORK`. ``notes`` is what
+    the trial has said beside numbers so far, ``error`` the traceback of what failed.
     """
 
     epoch: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]
     seconds: float
     ended: Literal["complete", "failed"] | None
     reason: str | None = None
@@ -34,6 +34,8 @@ class EpochResult:
     out_of_memory: bool = False
     checkpoint: Hashes | None = None
     weights: Hashes | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
 
 
 def write_checkpoint(folder: Path, trainer: Resumable, results: Sequence[EpochResult]) -> None:

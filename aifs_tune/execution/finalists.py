@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aifs_tune.analysis.noise import Noise, find_noise_floor
 from aifs_tune.artifacts.trial_artifacts import BestWeights
 from aifs_tune.execution.callbacks import SweepCallback
@@ -26,6 +28,17 @@ def record_noise_floor(study: StudyRecord, callback: SweepCallback) -> None:
         callback.on_status(
             f"noise: standard deviation {floor.sd:.2g} of {floor.metric} over {floor.n} trainings of {floor.study}"
         )
+
+
+def weights_to_keep(study: StudyRecord, artifacts: Path | str) -> BestWeights:
+    """The weights that a sweep of ``study`` keeps; what crashed sweeps left beside them is removed."""
+    n_kept = study.n_requested if study.spec.refit else 0
+    n_kept += study.spec.search.finalists * study.spec.search.finalist_seeds
+    trials = study.all_trials()
+    best = best_singly(trials, study.spec)[:n_kept] if n_kept else study.front
+    weights = BestWeights(artifacts, study.spec.objectives, best, most=max(1, n_kept))
+    weights.tidy(trials)
+    return weights
 
 
 def retrain_finalists(study: StudyRecord, callback: SweepCallback) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.cross_validation import FOLD, split_of
 from aifs_tune.errors import (
+    AifsTuneError,
     ConflictError,
     DamagedError,
     LostError,
@@ -31,7 +33,9 @@ from aifs_tune.errors import (
 )
 from aifs_tune.execution.context import TrialContext
 from aifs_tune.execution.epochs import EpochResult, load_checkpoint, write_checkpoint
+from aifs_tune.execution.isolation import ProcessState
 from aifs_tune.execution.memory_tracking import MemoryTracker
+from aifs_tune.execution.trial_log import TrialLog, formatted
 from aifs_tune.study.trial import Checkpoint
 from aifs_tune.trainers.protocol import (
     Adaptable,
@@ -41,8 +45,14 @@ from aifs_tune.trainers.protocol import (
     Resumable,
     SavesBest,
     SavesPredictions,
+    Stoppable,
     Trainer,
 )
+from aifs_tune.trainers.returned import is_finite, missing_objective, read_returned
+
+_PACKAGE = str(Path(__file__).parents[1])
+MAX_ERROR = 16_000
+"""Characters of a traceback that are told beside the log of the trial."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class _Failure:
 
     reason: str
     out_of_memory: bool = False
+    traceback: str | None = None
 
 
 class Runner:
@@ -59,13 +70,23 @@ class Runner:
     A trial that raises, ends without its objective or measures NaN ends as failed with the reason; the
     runner is then ready for the next trial. ``make_trainer`` is called with the first trial's params and seed, and
     again where a trial uses another split of the data.
-    ``gpu`` is how many GPUs, or what part of one, this process was given.
+    ``gpu`` is how many GPUs, or what part of one, this process was given. ``is_worker`` is whether the process runs
+    trials alone: all of its output then is the trials'. A user's code finds the state of the process as new in each
+    trial; :meth:`close` restores it.
     """
 
     def __init__(
-        self, context: TrialContext, make_trainer: Callable[[Mapping[str, Scalar], int], Trainer], *, gpu: float = 0.0
+        self,
+        context: TrialContext,
+        make_trainer: Callable[[Mapping[str, Scalar], int], Trainer],
+        *,
+        gpu: float = 0.0,
+        is_worker: bool = True,
     ) -> None:
         self._context = context
+        self._log = TrialLog(context.artifacts, takes_descriptors=is_worker)
+        self._is_worker = is_worker
+        self._skips_nan = context.spec.trainer is not None and context.spec.trainer.nan_epochs == "skip"
         self._memory_tracker = MemoryTracker(gpu=gpu, growth_mb=context.spec.resources.growth_mb)
         self._n_begun = 0
         self.memory_usage: MemoryUsage | None = None
@@ -81,11 +102,26 @@ class Runner:
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
         if context.folder.is_dir():
             os.chdir(context.folder)
+        if is_worker:
+            sys.argv = [sys.argv[0]]  # those of Ray's worker are not the user's
+        is_users = context.spec.trainer is not None and ":" in context.spec.trainer.name
+        self._process_state = ProcessState() if is_users else None
+
+    def close(self) -> None:
+        """End the log of the last trial, and restore the state of the process."""
+        self._log.end()
+        trainer: object = self._trainer
+        if isinstance(trainer, Stoppable):
+            trainer.stop()
+        if self._process_state is not None:
+            self._process_state.end()
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""
         trainer: object = self._trainer
         own = split_of(self._context.spec.cross_validation, params)[1]
+        if self._context.spec.resources.fresh_process:
+            return True
         return self._memory_tracker.needs_restart() or (
             isinstance(trainer, NeedsRestart) and trainer.needs_restart(own)
         )
@@ -120,6 +156,12 @@ class Runner:
         if split != self._split:
             self._trainer, self._split = None, split
         first = self._trained_with = self._params_at(1)
+        trainer: object = self._trainer
+        if isinstance(trainer, Stoppable):
+            trainer.stop()
+        self._log.begin(number)
+        if self._process_state is not None:
+            self._process_state.begin_trial(seed)
         try:
             if self._trainer is None:
                 with self._timed("import"):
@@ -136,6 +178,10 @@ class Runner:
             self._lost = error
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
             self._problem = self._failure(error)
+
+    def _can(self, ability: type, is_able: str) -> bool:
+        """Whether the trainer has an optional ability now: a function has it once it has written files."""
+        return isinstance(self._trainer, ability) and bool(getattr(self._trainer, is_able, True))
 
     def _continue(self, n_stored: int, n_inherited: int, known: Checkpoint | None) -> bool:
         """Load the newest checkpoint, if there is one; False if it is not the one that is ``known``, is damaged, was
@@ -229,23 +275,36 @@ class Runner:
         assert self._trainer is not None
         try:
             self._adapt()
-            with self._timed("train"):
+            with self._timed("train"), self._log.copying():
                 metrics = self._epoch(self._trainer)
         except LostError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and not self._is_worker:
+                raise  # it is the user's, who wants all of this to end
             return self._failed(self._failure(error), started)
-        if not metrics and self._trainer.is_finished and self._results:
-            return EpochResult(len(self._results), {}, time.perf_counter() - started, "complete")
-        problem = self._problem_with(metrics)
+        epoch = len(self._results) + 1
+        ended = epoch >= self._last_epoch or self._is_finished()
+        nothing_left = not metrics and ended and bool(self._results)
+        problem = self._problem_with(metrics, ended, nothing_left)
         if problem is not None:
             return self._failed(_Failure(problem), started)
-        epoch = len(self._results) + 1
-        ended = epoch >= self._last_epoch or self._trainer.is_finished
-        step = EpochResult(epoch, metrics, time.perf_counter() - started, "complete" if ended else None)
+        self._log.trim()
+        seconds, notes = time.perf_counter() - started, dict(getattr(self._trainer, "notes", {}))
+        if nothing_left:
+            step = EpochResult(len(self._results), {}, seconds, "complete", notes=notes)
+            return self._kept(step)
+        step = EpochResult(epoch, metrics, seconds, "complete" if ended else None, notes=notes)
         self._results.append(step)
         if self._n_begun == 1:
             self.memory_usage = self._memory_tracker.memory_usage(self._trainer)
+        return self._kept(step)
+
+    def _is_finished(self) -> bool:
+        return bool(getattr(self._trainer, "is_finished", False))
+
+    def _kept(self, step: EpochResult) -> EpochResult:
+        """``step`` with the hashes of the files that were written after it, or why they were not."""
         try:
             with self._timed("keep"):
                 return self._saved(step)
@@ -254,11 +313,24 @@ class Runner:
         except StorageError as error:  # or an object store
             return replace(step, reason=f"not saved: {error}")
 
-    def _epoch(self, trainer: Trainer) -> dict[str, float]:
-        """Train one epoch; the last one also measures the fold, if the trial has one."""
-        metrics, evaluating = trainer.epoch(), cast(object, trainer)
+    def _epoch(self, trainer: Trainer) -> dict[str, float | None]:
+        """Train one epoch; the last one also measures the fold, if the trial has one.
+
+        The objective is None where the epoch did not measure it.
+        """
+        given: object = trainer.epoch()
+        evaluating = cast(object, trainer)
+        metrics: dict[str, float | None]
+        if isinstance(given, Mapping) and all(type(value) is float for value in given.values()):
+            metrics = dict(given)
+        else:
+            returned = read_returned(given, [o.metric for o in self._context.spec.objectives], type(trainer).__name__)
+            metrics = dict(returned.metrics)
+        objective = self._context.spec.objective.metric
+        if metrics and (objective not in metrics or (self._skips_nan and not is_finite(metrics[objective]))):
+            metrics[objective] = None
         cv, is_last = self._context.spec.cross_validation, len(self._results) + 1 >= self._last_epoch
-        if not metrics or cv is None or not cv.measures_folds or not (is_last or trainer.is_finished):
+        if not metrics or cv is None or not cv.measures_folds or not (is_last or self._is_finished()):
             return metrics
         assert isinstance(evaluating, Evaluating)
         found = evaluating.evaluate("test")
@@ -285,11 +357,10 @@ class Runner:
     def _saved(self, step: EpochResult) -> EpochResult:
         """``step`` with the hashes of what was written after it: weights at the end, else a checkpoint if it is time
         for one or the trial may be paused."""
-        trainer: object = self._trainer
         spec, search = self._context.spec.trainer, self._context.spec.search
-        if step.ended and (isinstance(trainer, SavesBest) or self._context.spec.evaluate_test):
+        if step.ended and (self._can(SavesBest, "has_files") or self._context.spec.evaluate_test):
             return replace(step, weights=self._artifacts.save_weights(self._write_best))
-        if step.ended or not isinstance(trainer, Resumable) or spec is None:
+        if step.ended or not self._can(Resumable, "has_checkpoint") or spec is None:
             return step
         pauses = search.scheduler == "pbt" and step.epoch % search.perturb_epochs == 0
         if pauses or time.monotonic() - self._saved_at >= spec.checkpoint_s:
@@ -308,33 +379,53 @@ class Runner:
         assert isinstance(trainer, Resumable)
         write_checkpoint(folder, trainer, self._results)
 
-    def _problem_with(self, metrics: Mapping[str, float]) -> str | None:
-        for metric in (objective.metric for objective in self._context.spec.objectives):
-            if metric not in metrics:
-                return f"the objective {metric!r} was not reported; reported: {', '.join(metrics) or 'nothing'}"
-            if not math.isfinite(metrics[metric]):
-                return f"{metric} is {metrics[metric]} at epoch {len(self._results) + 1}"
+    def _problem_with(self, metrics: Mapping[str, float | None], ended: bool, nothing_left: bool) -> str | None:
+        """Why the trial fails with these metrics of an epoch; None if it does not.
+
+        One objective may be missing in some epochs, but not in all.
+        """
+        first, *others = (objective.metric for objective in self._context.spec.objectives)
+        for metric in () if nothing_left else (first, *others):
+            value = metrics.get(metric)
+            if value is None and (metric != first or others):
+                return missing_objective(metrics, metric)
+            if value is not None and not math.isfinite(value):
+                return f"{metric} is {value} at epoch {len(self._results) + 1}"
+        if ended and metrics.get(first) is None and all(step.metrics.get(first) is None for step in self._results):
+            seen = {name: value for step in self._results for name, value in step.metrics.items()}
+            return missing_objective({**seen, **metrics}, first)
         return None
 
     def _failed(self, failure: _Failure, started: float) -> EpochResult:
         seconds = time.perf_counter() - started
+        self._log.write(failure.traceback or f"{failure.reason}\n")
+        self._log.trim()
         return EpochResult(
-            len(self._results), {}, seconds, "failed", failure.reason, out_of_memory=failure.out_of_memory
+            len(self._results),
+            {},
+            seconds,
+            "failed",
+            failure.reason,
+            out_of_memory=failure.out_of_memory,
+            notes=dict(getattr(self._trainer, "notes", {})),
+            error=failure.traceback and failure.traceback[-MAX_ERROR:],
         )
 
-    def _failure(self, error: Exception | SystemExit) -> _Failure:
+    def _failure(self, error: BaseException) -> _Failure:
         if not memory.is_out_of_memory(error):
-            return _Failure(describe(error))
+            return _Failure(describe(error), traceback=formatted(error))
         self._memory_tracker.is_out_of_memory = True
         return _Failure(
             f"out of memory with {self._memory_tracker.describe_available(error)}: {describe(error)}",
             out_of_memory=True,
+            traceback=formatted(error),
         )
 
 
 def describe(error: BaseException) -> str:
-    """Reason of a failed trial in one line: the error and where it was raised."""
+    """Reason of a failed trial in one line: the error and where it was raised, outside of this package."""
     text = " ".join(str(error).split())
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_PACKAGE)]
+    is_ours = isinstance(error, AifsTuneError) or not frames
+    where = "" if is_ours else f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     return f"{type(error).__name__}: {text[:300]}{where}" if text else f"{type(error).__name__}{where}"

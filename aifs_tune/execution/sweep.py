@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aifs_tune._util.environment import ENVIRONMENT, environment
 from aifs_tune._util.object_store import is_url, url_problem
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.quiet import quieten
 from aifs_tune.config.data import DataSpec
+from aifs_tune.config.descriptors import read_descriptors
 from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.config.trusted_code import remember, trust
-from aifs_tune.errors import DataError, InterruptedSweepError
+from aifs_tune.config.trusted_code import allow, remember, trust
+from aifs_tune.errors import DataError, InterruptedSweepError, RequestError
 from aifs_tune.execution.callbacks import NullCallback, SweepCallback
 from aifs_tune.execution.context import RayConfig, TrialContext
 from aifs_tune.execution.data import SweepData, data_for, located, record_data
 from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists, settle
+from aifs_tune.execution.local import check_runs_here, run_trials_here
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.timing import Profile
 from aifs_tune.samplers.proposer import check_sampler
@@ -39,11 +42,16 @@ from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
 from aifs_tune.trainers.corners import impossible_corners
 from aifs_tune.trainers.effects import check_effects
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
+from aifs_tune.trainers.function import MAIN, check_callable, code_name, import_function
 
 if TYPE_CHECKING:
     import pandas
 
     from aifs_tune.execution.ray.cluster import Pool
+
+
+_LARGE_FUNCTION = 10_000_000
+"""Bytes of a function, with what it has captured, from which its size is told."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +95,84 @@ class SweepResult:
         return self.study.trials
 
 
-@dataclass(frozen=True)
 class Sweep:
-    """A checked sweep file, ready to run. :func:`load_sweep` makes it.
+    """A checked sweep, ready to run: of a sweep file (:func:`load_sweep`), or of a trainer and a space.
 
     Parameters
     ----------
-    spec : SweepSpec
-        The content of the sweep file.
+    trainer : callable or str
+        A function, method, lambda, class or any other callable, defined anywhere, see
+        :func:`aifs_tune.tune`; or the name of a trainer or ``module:name``.
+    space : mapping
+        Search space, as under ``space`` in a sweep file.
+    name : str, optional
+        Name of the study. Default: the name of the trainer.
+    metric : str
+        Name of the objective. Default: ``value``.
+    mode : str
+        ``max`` or ``min``. Default: ``max``.
+    trade_off : mapping, optional
+        Further objectives with their modes. Default: one objective.
+    constraints : sequence of str
+        Conditions on the parameters. Default: none.
+    search, resources, data : mapping, optional
+        The sections of a sweep file with these names. Default: what a sweep file has without them.
+
+    Raises
+    ------
+    SweepFileError
+        If the space or another argument is not valid.
+    RequestError
+        If ``trainer`` is no callable.
 
     Examples
     --------
     >>> sweep = aifs_tune.load_sweep("quick_sky")
     >>> sweep.spec.name, sweep.spec.objective.metric
     ('quick-sky', 'val_macro_f1')
+    >>> space = {"x": {"type": "float", "low": 0, "high": 1}}
+    >>> sweep = aifs_tune.Sweep(lambda x: x * (1 - x), space, name="parabola", search={"trials": 8, "epochs": 1})
+    >>> sweep.run(in_process=True, storage="sqlite:///lab.db").study.counts()["complete"]
+    8
     """
 
-    spec: SweepSpec
+    def __init__(
+        self,
+        trainer: Callable[..., Any] | str,
+        space: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        metric: str = "value",
+        mode: Literal["max", "min"] = "max",
+        trade_off: Mapping[str, Literal["max", "min"]] | None = None,
+        constraints: Sequence[str] = (),
+        search: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        named = trainer if isinstance(trainer, str) else code_name(trainer)
+        self.function = None if isinstance(trainer, str) else check_callable(trainer, named)
+        """The trainer where it was given in Python; None for one that is named."""
+        document = {
+            "name": _study_name(name or named.rpartition(":")[2]),
+            "trainer": named,
+            "space": read_descriptors(space),
+            "objective": {"metric": metric, "mode": mode},
+            "trade_off": [{"metric": other, "mode": wanted} for other, wanted in (trade_off or {}).items()],
+            "constraints": list(constraints),
+            "search": dict(search or {}),
+            "resources": dict(resources or {}),
+        }
+        self.spec = parse_sweep(document if data is None else {**document, "data": dict(data)})
+        """The content of the sweep file."""
+        allow(self.spec)
+
+    @classmethod
+    def from_spec(cls, spec: SweepSpec, function: Callable[..., Any] | None = None) -> Sweep:
+        """Make a sweep of a checked sweep file; ``function`` is its trainer where it was given in Python."""
+        sweep = cls.__new__(cls)
+        sweep.spec, sweep.function = spec, function
+        return sweep
 
     def run(
         self,
@@ -121,9 +190,10 @@ class Sweep:
         warm_start: str | Sequence[str] | None = None,
         warm_start_storage: str | None = None,
         finish: bool = False,
+        in_process: bool = False,
         callback: SweepCallback | None = None,
     ) -> SweepResult:
-        """Run more trials of a study on Ray and return when they have ended.
+        """Run more trials of a study, on Ray or in this process, and return when they have ended.
 
         Parameters
         ----------
@@ -156,6 +226,9 @@ class Sweep:
         finish : bool
             If the study exists, finish the trials it was asked for and add none, so that the call may be repeated: in a
             job that a cluster starts again. Default: False.
+        in_process : bool
+            Run the trials in this process, one after another, without Ray. ``workers``, ``address``, ``resources``,
+            ``search.epoch_timeout_s`` and ``search.worker_retries`` have no meaning then. Default: False.
         callback : SweepCallback, optional
             Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`.
 
@@ -180,9 +253,12 @@ class Sweep:
         given: dict[str, Any] = {"trials": trials, "epochs": epochs, "workers": workers, "timeout_s": timeout_s}
         given |= {"seed": seed, "warm_start": warm_start}
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
-        check_trainer(spec)
-        check_effects(spec)
+        function = self.function or _function_of_main(spec)
+        check_trainer(spec, function)
+        check_effects(spec, function)
         check_sampler(spec)
+        if in_process:
+            _check_in_process(spec, workers, address)
         opened = Storage(storage, create=True)
         with ExitStack() as locks:
             locks.enter_context(_interruptible())
@@ -193,7 +269,28 @@ class Sweep:
             named_sources(warm_start_from, spec, spec.search.warm_start, besides=(opened, name))
             ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
             n_more = None if finish and _is_requested(opened, name) else spec.search.trials
-            return _execute(_Run(opened, name, spec, n_more, ray_config, strict, told, warm_start_from))
+            where = None if in_process else ray_config
+            return _execute(_Run(opened, name, spec, n_more, where, strict, told, warm_start_from, function))
+
+
+def _function_of_main(spec: SweepSpec) -> Callable[..., Any] | None:
+    """The function of a script or notebook that ``spec`` names, which its workers cannot import."""
+    is_of_main = spec.trainer is not None and spec.trainer.name.startswith(MAIN)
+    return import_function(spec.trainer.name) if is_of_main and spec.trainer is not None else None
+
+
+def _check_in_process(spec: SweepSpec, workers: int | None, address: str | None) -> None:
+    """Refuse what has no meaning without Ray."""
+    for key, value in (("workers", workers), ("address", address)):
+        if value is not None:
+            raise RequestError(f"{key}: {value} has no effect with in_process=True; allowed: leave one of them out")
+    check_runs_here(spec)
+
+
+def _study_name(wanted: str) -> str:
+    """A name that a sweep file may have, made of another one."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", wanted.lower()).strip("-_")[:63]
+    return name if name[:1].isalpha() else f"study-{name}".rstrip("-")
 
 
 def _is_requested(storage: Storage, name: str) -> bool:
@@ -241,7 +338,7 @@ def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: S
             raise DataError(f"data: {wrong}")
         section = (spec.data or DataSpec()).at(location, trainer_entry.kind if trainer_entry else "images")
         spec = spec.model_copy(update={"data": section})
-    return Sweep(spec)
+    return Sweep.from_spec(spec)
 
 
 def resume(
@@ -253,6 +350,8 @@ def resume(
     address: str | None = None,
     allow_unauthenticated: bool = False,
     trust_code: Sequence[str] = (),
+    trainer: Callable[..., Any] | None = None,
+    in_process: bool = False,
     callback: SweepCallback | None = None,
 ) -> SweepResult:
     """Finish the trials that the sweeps of a study were asked for; trials in flight continue from their checkpoints.
@@ -274,6 +373,10 @@ def resume(
     trust_code : sequence of str, optional
         Functions and samplers, as ``module:name``, that the study may run although somebody else may have named them.
         They are remembered for this study; what was started from this account is trusted already.
+    trainer : callable, optional
+        The trainer of a study that was given it in Python and not by its name. Default: what the study names.
+    in_process : bool
+        Run the trials in this process, one after another, without Ray. Default: False.
     callback : SweepCallback, optional
         Told of the sweep's progress.
 
@@ -304,12 +407,26 @@ def resume(
     opened = Storage(storage)
     with opened.writing(study), _interruptible():
         spec = get_study(opened, study).spec
-        check_trainer(spec)
+        if trainer is not None:
+            _check_same_trainer(spec, trainer)
+            allow(spec)
+        trainer = trainer or _function_of_main(spec)
+        check_trainer(spec, trainer)
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
         ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
-        return _execute(_Run(opened, study, spec, None, ray_config, False, told, None))
+        if in_process:
+            _check_in_process(spec, workers, address)
+        where = None if in_process else ray_config
+        return _execute(_Run(opened, study, spec, None, where, False, told, None, trainer))
+
+
+def _check_same_trainer(spec: SweepSpec, trainer: Callable[..., Any]) -> None:
+    """Refuse a trainer of another name than the study's."""
+    given, named = code_name(trainer), spec.trainer.name if spec.trainer is not None else "none"
+    if given != named:
+        raise RequestError(f"trainer: {given} is not the trainer of the study; allowed: {named}")
 
 
 def changed(spec: SweepSpec, search: Mapping[str, Any]) -> SweepSpec:
@@ -331,11 +448,14 @@ class _Run:
     spec: SweepSpec
     n_more: int | None
     """Trials to add; None to finish those that were requested before."""
-    ray_config: RayConfig
+    ray_config: RayConfig | None
+    """Where Ray runs; None to run trials in this process."""
     strict: bool
     callback: SweepCallback
     warm_start_from: Storage | None
     """Where the studies of a warm start are; None for a study that is resumed."""
+    function: Callable[..., Any] | None
+    """The trainer where it was given in Python."""
 
 
 def _execute(run: _Run) -> SweepResult:
@@ -347,10 +467,14 @@ def _execute(run: _Run) -> SweepResult:
         finished = _find_finished(run)
     if finished is not None:
         return SweepResult(finished.as_study(), time.monotonic() - started, profile)
-    quieten()
+    if run.ray_config is not None:
+        quieten()
     with ExitStack() as running:
-        with profile.stage("ray"):  # first, since its workers start while the data are prepared
-            pool = running.enter_context(_start_ray(run))
+        pool: Pool | None = None
+        if run.ray_config is not None:
+            _check_function_travels(run)
+            with profile.stage("ray"):  # first, since its workers start while the data are prepared
+                pool = running.enter_context(_start_ray(run, run.ray_config))
         with profile.stage("decode"):
             data = data_for(run.spec, strict=run.strict, callback=run.callback)
             run = _without_corners(run, data)
@@ -384,7 +508,20 @@ def _find_finished(run: _Run) -> StudyRecord | None:
     return study
 
 
-def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
+def _check_function_travels(run: _Run) -> None:
+    """Refuse a function that cannot be sent to workers; say how large it is, with what it has captured."""
+    if run.function is None:
+        return
+    with missing_packages_named():
+        from aifs_tune.execution.ray.transport import size_of_code
+    n_bytes = size_of_code(run.function)
+    if n_bytes >= _LARGE_FUNCTION:
+        run.callback.on_status(
+            f"the trainer holds {n_bytes / 1e6:,.0f} MB of data; Ray keeps one copy on each machine for its workers"
+        )
+
+
+def _start_ray(run: _Run, ray_config: RayConfig) -> AbstractContextManager[Pool]:
     """Ray, started or joined, with workers that import the trainer while they are idle."""
     with missing_packages_named():
         from aifs_tune.execution.ray.cluster import ray_pool
@@ -392,7 +529,7 @@ def _start_ray(run: _Run) -> AbstractContextManager[Pool]:
 
     run.callback.on_status("starting Ray")
     preload = [run_trials.__module__, *heavy_modules(run.spec)]
-    return ray_pool(run.spec.search, run.spec.resources, run.ray_config, preload)
+    return ray_pool(run.spec.search, run.spec.resources, ray_config, preload)
 
 
 def _started(run: _Run) -> StudyRecord:
@@ -417,12 +554,19 @@ def _open_study(run: _Run, data: SweepData) -> tuple[StudyRecord, str]:
     return study, sweep_id
 
 
-def _run_trials(run: _Run, study: StudyRecord, sweep_id: str, data: SweepData, pool: Pool, profile: Profile) -> None:
+def _run_trials(
+    run: _Run, study: StudyRecord, sweep_id: str, data: SweepData, pool: Pool | None, profile: Profile
+) -> None:
     """All requested trials; then the finalists once more, with what is left of ``search.timeout_s``."""
-    from aifs_tune.execution.ray.tuner import run_trials
+    context = TrialContext(
+        run.spec, data.location, study.artifacts, Path.cwd(), data.fingerprint, run.function, splits=data.splits
+    )
+    train: Callable[..., None] = run_trials_here
+    if pool is not None:
+        from aifs_tune.execution.ray.tuner import run_trials
 
-    context = TrialContext(run.spec, data.location, study.artifacts, Path.cwd(), data.fingerprint, splits=data.splits)
-    train = partial(run_trials, study, pool=pool, sweep_id=sweep_id, callback=run.callback, profile=profile)
+        train = partial(run_trials, pool=pool)
+    train = partial(train, study, sweep_id=sweep_id, callback=run.callback, profile=profile)
     began, timeout_s = time.monotonic(), run.spec.search.timeout_s
     train(context=context, n_trials=_n_remaining(study))
     left_s = None if timeout_s is None else timeout_s - (time.monotonic() - began)

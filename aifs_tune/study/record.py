@@ -136,8 +136,11 @@ class StudyRecord(Study):
         worker: str | None = None,
         checkpoint: Hashes | None = None,
     ) -> Trial:
-        """As :meth:`Study.report`. ``checkpoint`` has the hashes of the checkpoint that was written after the epoch."""
-        return self._report(trial, Measurement(epoch, metrics, seconds, checkpoint), worker)
+        """As :meth:`Study.report`, but one objective may be None: an epoch that did not measure it.
+
+        ``checkpoint`` has the hashes of the checkpoint that was written after the epoch.
+        """
+        return self._report(trial, Measurement(epoch, metrics, seconds, checkpoint), worker, is_partial=True)
 
     @transactional
     def tell(
@@ -149,9 +152,12 @@ class StudyRecord(Study):
         reason: str | None = None,
         seconds: float | None = None,
         weights: Hashes | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> Trial:
-        """As :meth:`Study.tell`. ``weights`` has the hashes of the weights that the trial wrote."""
-        return self._tell(trial, value, state, reason, {"seconds": seconds, "weights": weights and dict(weights)})
+        """As :meth:`Study.tell`. ``weights`` has the hashes of the weights that the trial wrote, ``notes`` what it said
+        beside numbers."""
+        beside = {"seconds": seconds, "weights": weights and dict(weights), "notes": dict(notes or {}) or None}
+        return self._tell(trial, value, state, reason, beside)
 
     @transactional
     def requeue(self, trial: Trial | int) -> Trial:

@@ -62,6 +62,7 @@ def _params_and_mean(pair: list[Any]) -> list[Any]:
     return pair
 
 
+_Note = Annotated[str, Field(max_length=2_000)]
 _FileName = Annotated[_Name, AfterValidator(_file_name)]
 _Hashes = dict[_FileName, _Sha256]
 _Metrics = dict[_Name, _Finite | None]
@@ -211,6 +212,7 @@ _USER = {
     "seconds": _strict(_Seconds),
     "weights": _strict(_Hashes),
     "worker": _strict(_Name),
+    "notes": _strict(Annotated[dict[_Note, Any], Field(max_length=200)]),
 }
 _SYSTEM: dict[str, TypeAdapter[Any]] = {
     SWEEP: _strict(_Name | None),

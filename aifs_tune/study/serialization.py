@@ -190,6 +190,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
         values=values,
         schedule=read_schedule(frozen),
         weights=attributes.get("weights", {}),
+        notes=attributes.get("notes", {}),
         lease=read_lease(frozen, now),
         superseded_by=frozen.system_attrs.get(SUPERSEDED),
         feasible=attributes.get("feasible"),

@@ -666,7 +666,9 @@ class Study:
         self.storage.optuna.set_trial_user_attr(trial_id, "seed", own)
         return self.trial(number)
 
-    def _report(self, trial: Trial | int, measured: Measurement, worker: str | None) -> Trial:
+    def _report(
+        self, trial: Trial | int, measured: Measurement, worker: str | None, *, is_partial: bool = False
+    ) -> Trial:
         current, epoch = self._running(trial), measured.epoch
         if epoch < 1:
             raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
@@ -674,13 +676,15 @@ class Study:
         if not isinstance(given, Mapping):
             allowed = f"metrics by name, such as {{'{self.spec.objective.metric}': 0.5}}"
             raise RequestError(f"trial {current.number}: {given!r} has no metrics; allowed: {allowed}")
-        value = objectives_in(measured.metrics, self.spec.objectives, current.number)[0]
+        is_unmeasured = is_partial and measured.metrics.get(self.spec.objective.metric, 0.0) is None
+        values = [] if is_unmeasured else objectives_in(measured.metrics, self.spec.objectives, current.number)
         trial_id = self._trial_id(current.number)
         record = epoch_record(measured.metrics, measured.seconds, measured.checkpoint)
         told = {} if worker is None or worker == current.worker else {"worker": worker}
         _check_told(current.number, told, {f"{EPOCH}{epoch:05d}": record})
         self.storage.optuna.set_trial_system_attr(trial_id, f"{EPOCH}{epoch:05d}", record)
-        self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, value)
+        if values:
+            self.storage.optuna.set_trial_intermediate_value(trial_id, epoch, values[0])
         if current.lease is not None and current.lease.lease_s is not None:
             self._leases.set(trial_id, current.lease)  # who reports is at work: the lease starts again
         for key, entry in told.items():

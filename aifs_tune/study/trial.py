@@ -210,6 +210,8 @@ class Trial:
         the weights that the trial has now, and may come from the trial that it took them from.
     weights
         SHA-256 hashes by file name of the weights of the best epoch; empty if none were written.
+    notes
+        What the trial said beside numbers, by name: text, lists or other JSON values.
     lease
         Who has the trial, and until when; None without a lease.
     superseded_by
@@ -247,6 +249,7 @@ class Trial:
     values: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[Change, ...] = ()
     weights: Hashes = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     lease: Lease | None = None
     superseded_by: int | None = None
     feasible: bool | None = None
@@ -270,12 +273,14 @@ class Trial:
         -------
         dict
             ``trial`` (the number), ``state``, ``value``, ``epochs``, ``params``, ``metrics``, ``seconds``, ``worker``,
-            ``started_at``, ``finished_at`` and ``reason``. ``values``, ``schedule``, ``weights``, ``lease``,
-            ``superseded_by``, ``feasible``, ``replicates`` and ``problem`` where the trial has them.
+            ``started_at``, ``finished_at`` and ``reason``. ``values``, ``schedule``, ``weights``, ``notes``,
+            ``lease``, ``superseded_by``, ``feasible``, ``replicates`` and ``problem`` where the trial has them.
         """
         several = {"values": dict(self.values)} if self.values else {}
         changed = {"schedule": [change.to_json() for change in self.schedule]} if self.schedule else {}
         written: dict[str, Any] = {"weights": dict(self.weights)} if self.weights else {}
+        if self.notes:
+            written["notes"] = dict(self.notes)
         if self.feasible is not None:
             written["feasible"] = self.feasible
         if self.replicates is not None:

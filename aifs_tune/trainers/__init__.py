@@ -9,14 +9,17 @@ from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.load import load_classifier
+    from aifs_tune.trainers.running_trial import RunningTrial
 
 __all__ = [
+    "RunningTrial",
     "load_classifier",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "RunningTrial": "running_trial",
         "load_classifier": "load",
     },
 )

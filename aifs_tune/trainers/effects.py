@@ -11,28 +11,40 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.config.sweep import SweepSpec, TrainerSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.function import EXTRA, import_function, takes_one_dictionary
+from aifs_tune.trainers.function import (
+    EXTRA,
+    import_function,
+    is_trainer_class,
+    may_have_checkpoints,
+    takes_one_dictionary,
+)
 from aifs_tune.trainers.registry import TRAINERS
 
 _OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name != "name"}
 _OF_SEARCH = {name: field.default for name, field in SearchSpec.model_fields.items()}
 
 
-def check_effects(spec: SweepSpec) -> None:
+def check_effects(spec: SweepSpec, function: Callable[..., Any] | None = None) -> None:
     """Check that no setting of ``spec`` is without effect, and that its function takes the parameters of the space.
+
+    ``function`` is the user's code where it was given in Python.
 
     Raises
     ------
     RequestError
         If there is such a setting, or the function cannot be called; names it, and the reason.
     """
-    for key, given, reason in (*_without_effect_in_trainer(spec), *_without_effect_in_search(spec)):
+    if spec.trainer is not None and ":" in spec.trainer.name and function is None:
+        function = import_function(spec.trainer.name)
+    for key, given, reason in (*_without_effect_in_trainer(spec, function), *_without_effect_in_search(spec)):
         raise RequestError(f"{key}: {given} has no effect: {reason}; allowed: leave it out")
-    if spec.trainer is not None and ":" in spec.trainer.name:
-        check_signature(spec, import_function(spec.trainer.name))
+    if function is not None:
+        check_signature(spec, function)
 
 
-def _without_effect_in_trainer(spec: SweepSpec) -> Iterator[tuple[str, object, str]]:
+def _without_effect_in_trainer(
+    spec: SweepSpec, function: Callable[..., Any] | None
+) -> Iterator[tuple[str, object, str]]:
     trainer = spec.trainer
     if trainer is None:
         return
@@ -42,9 +54,11 @@ def _without_effect_in_trainer(spec: SweepSpec) -> Iterator[tuple[str, object, s
             "patience": "a function ends its trials itself, when it returns",
             "class_weights": "a function has a loss of its own",
             "precision": "a function computes as it is written",
-            "checkpoint_s": "a function has no checkpoints",
+            "checkpoint_s": "checkpoints need a function that takes trial, or a class with save and load",
             "weights": "a function reads its own files",
         }
+        if function is not None and may_have_checkpoints(function):
+            del reasons["checkpoint_s"]
         yield from ((f"trainer.{name}", given[name], why) for name, why in reasons.items() if name in given)
         if spec.data is not None:
             yield "data", _short(spec.data), "a function reads its own data"
@@ -86,6 +100,10 @@ def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
     RequestError
         If it has a required argument that is no parameter, or only sometimes one; or does not take a parameter.
     """
+    if is_trainer_class(function):
+        return
+    if inspect.isclass(function):
+        function = vars(function)["__call__"].__get__(object())
     try:
         signature = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some functions of compiled modules have none

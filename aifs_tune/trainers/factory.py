@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from aifs_tune.config.cross_validation import SPLIT
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.function import FunctionTrainer, import_function
+from aifs_tune.trainers.function import can_change, check_callable, import_function, make_user_trainer
 from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
@@ -67,8 +67,10 @@ def why_not_fused(spec: SweepSpec) -> str | None:
     return None
 
 
-def check_trainer(spec: SweepSpec) -> None:
+def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -> None:
     """Check before the sweep that its trainer exists and allows its parameters, metrics and options.
+
+    ``function`` is the user's code where it was given in Python.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def check_trainer(spec: SweepSpec) -> None:
             "trainer: cnn or trainer: module:function"
         )
     if ":" in spec.trainer.name:
-        import_function(spec.trainer.name)
+        function = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
         if spec.trainer.folds > 1:
             raise RequestError(
                 f"trainer.folds: {spec.trainer.folds} is not allowed: a function reads its own data; allowed: 1"
@@ -96,7 +98,7 @@ def check_trainer(spec: SweepSpec) -> None:
     else:
         _check_options(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
         _check_space(spec, spec.trainer.name, TRAINERS[spec.trainer.name])
-    _check_changes(spec, spec.trainer.name)
+    _check_changes(spec, spec.trainer.name, function)
     if spec.resources.fused_trials not in ("auto", 1) and (reason := why_not_fused(spec)) is not None:
         raise RequestError(
             f"resources.fused_trials: {spec.resources.fused_trials} is not possible: {reason}; allowed: 1"
@@ -152,22 +154,26 @@ def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> Non
         check_weights(spec.trainer.weights, params.backbone)
 
 
-def _check_changes(spec: SweepSpec, name: str) -> None:
+def _check_changes(spec: SweepSpec, name: str, function: Callable[..., Any] | None) -> None:
     """Check that a population or a schedule has parameters that can change in a running trial."""
     trainer_entry = find_trainer_entry(spec)
     is_pbt = spec.search.scheduler == "pbt"
-    if (is_pbt or spec.replay) and (trainer_entry is None or not trainer_entry.is_adaptable):
+    is_users = function is not None and can_change(function)
+    is_adaptable = is_users if trainer_entry is None else trainer_entry.is_adaptable
+    if (is_pbt or spec.replay) and not is_adaptable:
         key = "search.scheduler: pbt" if is_pbt else "replay"
         able = ", ".join(known for known, each in TRAINERS.items() if each.is_adaptable)
-        raise RequestError(f"{key}: parameters cannot change in a running trial of {name}; allowed: trainers {able}")
+        raise RequestError(
+            f"{key}: parameters cannot change in a running trial of {name}; allowed: trainers {able}, or a class with change, save and load"
+        )
+    if is_pbt and spec.search.trials < MIN_PBT_TRIALS:
+        raise RequestError(
+            f"search.trials: {spec.search.trials} are too few for pbt; allowed: {MIN_PBT_TRIALS} or more"
+        )
     if trainer_entry is None:
         return
     changeable = [each for each in trainer_entry.allowed if each not in trainer_entry.static_params]
     if is_pbt:
-        if spec.search.trials < MIN_PBT_TRIALS:
-            raise RequestError(
-                f"search.trials: {spec.search.trials} are too few for pbt; allowed: {MIN_PBT_TRIALS} or more"
-            )
         if all(each in trainer_entry.static_params or spec.space[each].type == "fixed" for each in spec.space.root):
             raise RequestError(
                 f"space: no searched parameter can change in a running trial; allowed: any of {', '.join(changeable)}"
@@ -191,6 +197,7 @@ def make_trainer(
     folds: Sequence[Path] = (),
     threads: int | None = None,
     gpu: float = 0.0,
+    function: Callable[..., Any] | None = None,
 ) -> Trainer:
     """Make the trainer that ``spec`` names.
 
@@ -208,18 +215,24 @@ def make_trainer(
         CPU threads; None for all.
     gpu
         GPUs of this process, or the share of one.
+    function
+        The user's code where it was given in Python; None if ``spec`` names what can be imported.
 
     Raises
     ------
     RequestError
         As of :func:`check_trainer`, or if a trainer that needs data gets none.
     """
-    check_trainer(spec)
+    check_trainer(spec, function)
     assert spec.trainer is not None
     trainer_entry = find_trainer_entry(spec)
     if trainer_entry is None:
-        function = import_function(spec.trainer.name)
-        return FunctionTrainer(function, metric=spec.objective.metric, epochs=spec.search.epochs)
+        return make_user_trainer(
+            function or import_function(spec.trainer.name),
+            objectives=[objective.metric for objective in spec.objectives],
+            mode=spec.objective.mode,
+            epochs=spec.search.epochs,
+        )
     if data is None:
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images

@@ -115,6 +115,15 @@ class Adaptable(Protocol):
 
 
 @runtime_checkable
+class Stoppable(Protocol):
+    """Trainer whose running trial wants to be told that it is over."""
+
+    def stop(self) -> None:
+        """Let the running trial end, if there is one; raises nothing of the trial's own."""
+        ...
+
+
+@runtime_checkable
 class ReportsTimings(Protocol):
     """Trainer that reports where its time goes."""
 

@@ -33,7 +33,7 @@ TREES = {
 
 
 def test_a_winner_is_confirmed_on_folds_and_answers_the_test_part_once(url: str) -> None:
-    study = Sweep(parse_sweep(TREES)).run(storage=url).study
+    study = Sweep.from_spec(parse_sweep(TREES)).run(storage=url).study
     cv, options = CrossValidation(folds=3, repeats=1), SweepOptions(workers=2, callback=NullCallback())
     found = confirm("nuclei", storage=url, top=1, cv=cv, options=options)
     assert found.study.name == "nuclei-confirm"
@@ -83,4 +83,4 @@ def test_a_lab_function_is_measured_with_seeds_alone(lab: Path, monkeypatch: pyt
 def test_data_without_a_test_part_answer_nothing(url: str) -> None:
     data = {"table": {"bundled": "breast_cancer"}, "split": {"test": 0.0}}
     with pytest.raises(DataError, match="the data have no test set"):
-        Sweep(parse_sweep({**TREES, "data": data, "evaluate_test": True})).run(storage=url)
+        Sweep.from_spec(parse_sweep({**TREES, "data": data, "evaluate_test": True})).run(storage=url)

@@ -53,7 +53,7 @@ def bundled_rows(folder: Path) -> Path:
 
 
 def test_trees_are_fitted_to_training_and_validation_rows_and_tested_once(url: str, tmp_path: Path) -> None:
-    study = Sweep(parse_sweep(TREES)).run(storage=url).study
+    study = Sweep.from_spec(parse_sweep(TREES)).run(storage=url).study
     found = confirm("nuclei", storage=url, top=1, cv=CrossValidation(folds=3), options=OPTIONS)
     made = finalize("nuclei", storage=url, options=OPTIONS)
     assert made.study.name == "nuclei-final"
@@ -105,7 +105,7 @@ def test_trees_are_fitted_to_training_and_validation_rows_and_tested_once(url: s
 
 
 def test_an_ensemble_of_networks_from_the_command_line(url: str, tmp_path: Path) -> None:
-    study = Sweep(parse_sweep(NET)).run(storage=url).study
+    study = Sweep.from_spec(parse_sweep(NET)).run(storage=url).study
     run = CliRunner()
     done = run.invoke(app, ["finalize", "nuclei", "--ensemble", "3", "--workers", "2", "--storage", url])
     assert done.exit_code == 0, done.output

@@ -138,7 +138,7 @@ def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
     spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.fused_trials=2"]).spec
     assert "is tuned" in (why_not_fused(spec) or "")
     with pytest.raises(RequestError, match=r"resources.fused_trials: 2 is not possible: .* is tuned; allowed: 1"):
-        aifs_tune.Sweep(spec).run(trials=1)
+        aifs_tune.Sweep.from_spec(spec).run(trials=1)
 
 
 def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):

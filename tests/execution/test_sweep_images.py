@@ -125,7 +125,7 @@ def test_a_worker_that_has_compiled_enough_is_replaced_and_no_trial_notices(surv
     n = MAX_TRAIN_FUNCTIONS + 3
     for filters in range(2, n + 1):  # after the defaults, with one filter
         study.enqueue((spec.space.default_params() or {}) | {"filters": filters})
-    aifs_tune.Sweep(spec).run(trials=n, epochs=1, workers=1, storage=url, study="shapes")
+    aifs_tune.Sweep.from_spec(spec).run(trials=n, epochs=1, workers=1, storage=url, study="shapes")
     trials = study.all_trials()
     assert [t.params["filters"] for t in trials] == list(range(1, n + 1))
     assert [t.state for t in trials] == ["complete"] * n

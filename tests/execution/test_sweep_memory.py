@@ -69,7 +69,7 @@ class Lab(NamedTuple):
         callback = NullCallback()
         callback.on_status = self.lines.append  # type: ignore[method-assign]
         allow(spec)
-        return Sweep(spec).run(trials=len(trials), storage=url, study="lab", callback=callback)
+        return Sweep.from_spec(spec).run(trials=len(trials), storage=url, study="lab", callback=callback)
 
     @property
     def ledger(self) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ class TestGeneratorFunction(TrainerContract):
     second: ClassVar = {"x": 2.0}
 
     def make(self) -> Trainer:
-        return FunctionTrainer(curve, metric="loss", epochs=5)
+        return FunctionTrainer(curve, objectives=["loss"], epochs=5)
 
 
 class TestPlainFunction(TrainerContract):
@@ -88,7 +88,7 @@ class TestPlainFunction(TrainerContract):
     second: ClassVar = {"x": 2.0}
 
     def make(self) -> Trainer:
-        return FunctionTrainer(lambda x: x * x, metric="value", epochs=5)
+        return FunctionTrainer(lambda x: x * x, objectives=["value"], epochs=5)
 
 
 class TestMlpTrainer(CompiledOnce):

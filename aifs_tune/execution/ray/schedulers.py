@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.samplers.stopping import MIN_CONTINUATION_VALUE, is_rung
+from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
 GRACE_EPOCHS = 4
@@ -210,6 +211,16 @@ def make_scheduler(search: SearchSpec, mode: str, history: History, continuation
         ranks=ranks,
         until_known=scheduler,
     )
+
+
+def finished_curves(study: StudyRecord) -> History:
+    """The curves of the finished trials of ``study`` that a scheduler learns from."""
+    metric = study.spec.objective.metric
+    return [
+        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[metric]) is not None])
+        for trial in study.all_trials()
+        if trial.state in ("complete", "pruned") and trial.epochs
+    ]
 
 
 def _percentiles(search: SearchSpec, mode: str, grace: int) -> TrialScheduler:

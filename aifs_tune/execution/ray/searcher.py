@@ -20,7 +20,7 @@ from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import claim_deferred_trials, defer_trial
 from aifs_tune.execution.pbt import Exploit, apply_exploits, next_exploit_epoch, repair
 from aifs_tune.execution.ray.nodes import NODE_DIED, ExcludedNodes, LeavingNodes, UncountedError, UnusableNodeError
-from aifs_tune.study.failures import normalised
+from aifs_tune.execution.stopping import SweepEnd
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 
@@ -45,23 +45,18 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         weights: BestWeights,
         callback: SweepCallback,
         monitor: ResourceMonitor,
-        *,
-        stops: bool = False,
     ) -> None:
         super().__init__(metric="objective", mode=study.spec.objective.mode)
-        self._study, self._sweep_id, self._weights, self._stops = study, sweep_id, weights, stops
+        self._study, self._sweep_id, self._weights = study, sweep_id, weights
         self._callback, self._monitor = callback, monitor
         self.running: dict[str, Trial] = {}
         self.n_handed_out = 0
         self.deferred: list[Trial] = []
         """Trials that ran out of memory and are tried again later with more."""
         self._num_gpus: float | None = None
+        self._is_error_told = False
         self.error: Exception | None = None
-        self.is_done = False
-        """Whether it has ended the sweep by itself: a further trial is expected to gain less than the noise, or all
-        trials fail alike."""
-        self._failed_alike: Counter[str] | None = Counter()
-        """Number of failed trials by reason; None once a trial has succeeded."""
+        self.end = SweepEnd(study, callback.on_status, self.notice)
         self.excluded_nodes: ExcludedNodes | None = None
         """Nodes that cannot run trials of the study; None where they are not tracked."""
         self.is_last_failure_counted = True
@@ -111,18 +106,9 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         with self.guarded():
-            if self._is_enough():
+            if self.end.look():
                 return str(Searcher.FINISHED)
             return self._start(trial_id, self._study.ask(sweep=self._sweep_id)) if self._has_room() else None
-
-    def _is_enough(self) -> bool:
-        """Whether the sweep is to stop by itself, and a further trial is expected to gain less than the noise."""
-        if self._stops and not self.is_done:
-            recommendation = self._study.recommendation()
-            self.is_done = recommendation.should_stop
-            if recommendation.should_stop:
-                self._callback.on_status(f"No further trial. {recommendation.reason}")
-        return self.is_done
 
     def unfinished(self) -> list[Trial]:
         """The trials that are in flight."""
@@ -164,6 +150,9 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
             if result["out_of_memory"] and self._num_gpus is not None:
                 self._defer(trial_id, self._num_gpus, result["reason"])
             else:
+                if result["error"] and not self._is_error_told:
+                    self._is_error_told = True
+                    self._callback.on_status(f"trial {self.running[trial_id].number} failed:\n{result['error']}")
                 self._ended(trial_id, self._study.transact(lambda: self._told(trial_id, result)))
 
     def _record_resources(self, result: dict[str, Any]) -> None:
@@ -174,13 +163,14 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
 
     def _told(self, trial_id: str, result: dict[str, Any]) -> Trial:
         """The trial with its last epoch and its end stored."""
-        number = self.running[trial_id].number
+        number, notes = self.running[trial_id].number, json.loads(result["notes"])
         self._report(trial_id, result)
         if result["ended"] == "failed":
-            return self._study.tell(number, state="failed", reason=result["reason"])
+            return self._study.tell(number, state="failed", reason=result["reason"], notes=notes)
         if result["ended"] == "complete":
-            return self._study.tell(number, reason=result["reason"], weights=_hashes(result["weights"]))
-        return self._study.tell(number, state="pruned", reason=f"stopped early at epoch {result['epoch']}")
+            return self._study.tell(number, reason=result["reason"], weights=_hashes(result["weights"]), notes=notes)
+        reason = f"stopped early at epoch {result['epoch']}"
+        return self._study.tell(number, state="pruned", reason=reason, notes=notes)
 
     def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
         """Tell the study that a trial's worker is gone for good."""
@@ -208,23 +198,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         self._monitor.ended()
         self._weights.ended(trial)
         self._callback.on_trial_complete(trial)
-
-        self._look_at_failures(trial)
-
-    def _look_at_failures(self, trial: Trial) -> None:
-        """End the sweep once :attr:`SearchSpec.stop_after_failures` trials have failed alike and none succeeded."""
-        limit = self._study.spec.search.stop_after_failures
-        if trial.state != "failed" or trial.feasible is False:
-            self._failed_alike = None
-        if self._failed_alike is None or limit is None:
-            return
-        self._failed_alike[normalised(trial.reason)] += 1
-        if self._failed_alike.most_common(1)[0][1] >= limit and not self.is_done:
-            self.is_done = True
-            self.notice(
-                f"No further trial is started: {limit} trials failed alike and none succeeded "
-                f"(search.stop_after_failures). The last one: {trial.reason}"
-            )
+        self.end.ended(trial)
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         metrics = json.loads(result["metrics"])

@@ -56,7 +56,16 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             split, own = split_of(context.spec.cross_validation, params)
             data, folds = context.data_location(split), context.fold_locations()
             allow(context.spec)  # which the driver has checked
-            return make_trainer(context.spec, data, folds=folds, params=own, seed=seed, threads=threads, gpu=gpu)
+            return make_trainer(
+                context.spec,
+                data,
+                folds=folds,
+                params=own,
+                seed=seed,
+                threads=threads,
+                gpu=gpu,
+                function=context.function,
+            )
 
         # Ray would raise SystemExit inside the trainer, as if the trial had ended itself
         signal.signal(signal.SIGTERM, lambda *_: os._exit(_EXIT_OF_SIGTERM))
@@ -108,12 +117,14 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "out_of_memory": step.out_of_memory,
             "checkpoint": step.checkpoint and json.dumps(dict(step.checkpoint)),
             "weights": step.weights and json.dumps(dict(step.weights)),
+            "notes": json.dumps(dict(step.notes)),
+            "error": step.error,
             "timings": json.dumps(dict(step.timings)),
             "memory_usage": json.dumps(asdict(self._runner.memory_usage)) if self._runner.memory_usage else None,
             "worker": self._runner.worker,
             "done": step.ended is not None,
         }
-        if self._objective in step.metrics:
+        if step.metrics.get(self._objective) is not None:
             result["objective"] = step.metrics[self._objective]
         return result
 

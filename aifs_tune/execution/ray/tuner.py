@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from ray.tune.error import TuneError
 
 from aifs_tune._util.gpu_sharing import choose_fraction, describe_gpus, larger_fraction
 from aifs_tune._util.memory import MemoryUsage
-from aifs_tune.artifacts.trial_artifacts import BestWeights
 from aifs_tune.errors import InterruptedSweepError, WorkError
 from aifs_tune.execution.callbacks import Plan, SweepCallback
 from aifs_tune.execution.context import TrialContext
+from aifs_tune.execution.finalists import weights_to_keep
 from aifs_tune.execution.memory_tracking import ResourceMonitor
 from aifs_tune.execution.oom_retry import oom_num_gpus
 from aifs_tune.execution.ray.callback import TrialMonitor
@@ -30,23 +29,12 @@ from aifs_tune.execution.ray.fused import WorkerGroup, open_worker_group
 from aifs_tune.execution.ray.nodes import ExcludedNodes, SweepResources, avoid_excluded_nodes
 from aifs_tune.execution.ray.patches import apply_patches, trainable_read_once
 from aifs_tune.execution.ray.pbt_scheduler import PbtScheduler
-from aifs_tune.execution.ray.schedulers import History, make_scheduler
+from aifs_tune.execution.ray.schedulers import finished_curves, make_scheduler
 from aifs_tune.execution.ray.searcher import PbtSearcher, StudySearcher
 from aifs_tune.execution.ray.trainable import TrialTrainable
 from aifs_tune.execution.timing import Profile
-from aifs_tune.study.ranking import best_singly
 from aifs_tune.study.record import StudyRecord
-from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
-
-
-def _history(study: StudyRecord, trials: Sequence[Trial]) -> History:
-    metric = study.spec.objective.metric
-    return [
-        (trial, [(m.epoch, value) for m in study.curve(trial) if (value := m.metrics[metric]) is not None])
-        for trial in trials
-        if trial.state in ("complete", "pruned") and trial.epochs
-    ]
 
 
 def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, workers: int) -> PbtScheduler:
@@ -148,11 +136,7 @@ class _Phases:
         self._study, self._context, self._sweep_id = study, context, sweep_id
         self._callback, self._profile, self._n_trials = callback, profile, n_trials
         self.monitor = ResourceMonitor(profile, callback)
-        n_kept = study.n_requested if study.spec.refit else 0
-        n_kept += study.spec.search.finalists * study.spec.search.finalist_seeds
-        best = best_singly(study.all_trials(), study.spec)[:n_kept] if n_kept else study.front
-        self._weights = BestWeights(context.artifacts, study.spec.objectives, best, most=max(1, n_kept))
-        self._weights.tidy(study.all_trials())
+        self._weights = weights_to_keep(study, context.artifacts)
         budget_s = context.spec.search.timeout_s
         self._until = float("inf") if budget_s is None else time.monotonic() + budget_s
         self._is_planned = False
@@ -170,8 +154,7 @@ class _Phases:
             return []
         study, search = self._study, self._context.spec.search
         kind = PbtSearcher if search.scheduler == "pbt" else StudySearcher
-        stops = search.stop == "gain_below_noise"
-        searcher = kind(study, self._sweep_id, self._weights, self._callback, self.monitor, stops=stops)
+        searcher = kind(study, self._sweep_id, self._weights, self._callback, self.monitor)
         began = time.monotonic()
         with ExitStack() as running:
             worker_group = running.enter_context(
@@ -186,7 +169,7 @@ class _Phases:
                 unfinished = searcher.unfinished()
                 for trial in (*unfinished, *searcher.deferred):
                     study.requeue(trial)
-        is_whole = not unfinished and (searcher.is_done or searcher.n_handed_out == n_trials)
+        is_whole = not unfinished and (searcher.end.is_reached or searcher.n_handed_out == n_trials)
         if not is_whole and time.monotonic() - began < left_s:
             raise InterruptedSweepError(
                 f"study {study.name} stopped with {len(unfinished)} trials in flight, which are waiting again; "
@@ -266,7 +249,7 @@ class _Phases:
     def _scheduler(self, searcher: StudySearcher, n_trials: int, workers: int) -> Any:
         if isinstance(searcher, PbtSearcher):
             return _pbt_scheduler(searcher, self._context, n_trials, workers)
-        history = _history(self._study, self._study.all_trials())
+        history = finished_curves(self._study)
         return make_scheduler(
             self._context.spec.search, self._study.spec.objective.mode, history, searcher.continuation_value
         )

@@ -66,6 +66,7 @@ class TrialResponse(BaseModel):
     values: dict[str, float] = {}
     schedule: list[ChangeResponse] = []
     weights: dict[str, str] = {}
+    notes: dict[str, Any] = {}
     lease: LeaseResponse | None = None
     superseded_by: int | None = None
     feasible: bool | None = None

@@ -24,6 +24,7 @@ def searcher(url, space):
 
 def result(**entries: Any) -> dict[str, Any]:
     told = {"epoch": 1, "metrics": "{}", "seconds": 1.0, "worker": "here:1", "timings": "{}", "memory_usage": None}
+    told |= {"notes": "{}", "error": None}
     return {
         **told,
         "checkpoint": None,

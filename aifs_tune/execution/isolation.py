@@ -1,0 +1,88 @@
+"""State of a process that a user's code may change, as new for each trial of a warm worker.
+
+What is restored: working folder, environment variables, ``sys.path``, ``sys.argv``, standard streams, warning filters,
+level and handlers of the root logger, signal handlers. The generators of ``random`` and NumPy are seeded, figures of
+matplotlib are closed and the global state of Keras is cleared. Module globals and threads stay as they are:
+``resources.fresh_process`` gives a new process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class ProcessState:
+    """The state of this process when the object was made, to be restored before each trial."""
+
+    def __init__(self) -> None:
+        self._folder = os.getcwd()
+        self._environment = dict(os.environ)
+        self._path, self._argv = list(sys.path), list(sys.argv)
+        self._streams = sys.stdout, sys.stderr, sys.stdin
+        self._filters = list(warnings.filters)
+        root = logging.getLogger()
+        self._logging = root.level, list(root.handlers), logging.root.manager.disable
+        self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._generators = random.getstate(), np.random.get_state()
+
+    def restore(self) -> None:
+        """Restore what trials may have changed."""
+        with suppress(OSError):
+            os.chdir(self._folder)
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        sys.path[:], sys.argv[:] = self._path, self._argv
+        sys.stdout, sys.stderr, sys.stdin = self._streams
+        if warnings.filters != self._filters:
+            warnings.filters[:] = self._filters  # type: ignore[index]
+            warnings._filters_mutated()  # type: ignore[attr-defined]
+        root = logging.getLogger()
+        level, handlers, logging.root.manager.disable = self._logging
+        if root.level != level or root.handlers != handlers:
+            root.setLevel(level)
+            root.handlers[:] = handlers
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._signals.items():
+                if handler is not None and signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
+
+    def begin_trial(self, seed: int) -> None:
+        """Restore, and make the global state of libraries that are loaded that of a new trial with ``seed``."""
+        self.restore()
+        seed_generators(seed)
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if pyplot is not None:
+            pyplot.close("all")
+
+    def end(self) -> None:
+        """Restore everything, the generators too."""
+        self.restore()
+        state, numpy_state = self._generators
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python, NumPy, and of Keras (and so of its backend) and PyTorch where loaded."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    keras: Any = sys.modules.get("keras")
+    if keras is not None and hasattr(keras, "backend"):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(seed % 2**32)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "manual_seed"):
+        torch.manual_seed(seed)

@@ -1,0 +1,128 @@
+"""Tuning of a Python callable in a few lines, in this process or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from aifs_tune.execution.callbacks import PrintingCallback, SweepCallback
+from aifs_tune.execution.sweep import Sweep, SweepResult
+
+
+def tune(
+    function: Callable[..., Any] | str,
+    space: Mapping[str, Any],
+    *,
+    trials: int = 50,
+    epochs: int = 1,
+    metric: str = "value",
+    mode: Literal["max", "min"] = "max",
+    trade_off: Mapping[str, Literal["max", "min"]] | None = None,
+    constraints: Sequence[str] = (),
+    sampler: str = "aifs",
+    scheduler: str | None = None,
+    seed: int = 0,
+    timeout_s: float | None = None,
+    name: str | None = None,
+    storage: str | None = None,
+    finish: bool = False,
+    workers: int | None = None,
+    resources: Mapping[str, Any] | None = None,
+    callback: SweepCallback | None = None,
+) -> SweepResult:
+    """Find the parameters with which a function is best.
+
+    Trials run in this process, one after another, or with ``workers`` on Ray. Every result is stored at once; a call
+    that was interrupted is finished by the same call with ``name`` and ``finish=True``.
+
+    Parameters
+    ----------
+    function
+        A function, method, lambda, class or any other callable, defined anywhere; or ``"module:name"`` or the name of
+        a trainer. It is called with the parameters by name and, if it takes them, with ``seed``, ``epochs`` and
+        ``trial`` (:class:`~aifs_tune.trainers.RunningTrial`). It returns the objective or metrics by name, yields them
+        after each epoch, or reports them with ``trial.report``.
+    space
+        Search space, as under ``space`` in a sweep file: by name of the parameter its ``type`` (float, int, choice)
+        with ``low`` and ``high`` or ``choices``, and optionally ``log``, ``step``, ``unit``, ``default`` and ``when``;
+        or a value that stays as it is.
+    trials
+        Number of trials to add, from 1.
+    epochs
+        Most epochs of a trial, from 1. With more than one, trials that promise little are stopped early.
+    metric, mode
+        Name of the objective, and whether it is to be as large (``max``, the default) or as small (``min``) as
+        possible.
+    trade_off
+        Further objectives with their modes. Default: one objective.
+    constraints
+        Conditions on the parameters, such as ``"layers * units <= 512"``.
+    sampler
+        ``aifs``, ``tpe``, ``gp``, ``cmaes``, ``qmc``, ``nsga2``, ``nsga3``, ``grid``, ``brute_force``, ``random`` or
+        ``module:Class``.
+    scheduler
+        ``aifs``, ``asha``, ``hyperband``, ``median``, ``pbt`` (with workers) or ``none``. Default: ``aifs``, and
+        ``none`` with several objectives.
+    seed
+        Seed of all draws and of the seeds of trials, from 0.
+    timeout_s
+        Seconds after which no trial trains any more. Default: no limit.
+    name
+        Name of the study. One that exists gets more trials. Default: a new study with the name of the function.
+    storage
+        ``sqlite:///FILE`` or ``postgresql+psycopg://...``. Default: ``$AIFS_TUNE_STORAGE``, else
+        ``sqlite:///aifs_tune.db`` in the current folder.
+    finish
+        Finish the trials that an existing study was asked for, and add none.
+    workers
+        Number of trials at the same time, each in a process of Ray. Default: in this process.
+    resources
+        What each trial uses, as in a sweep file: ``cpu``, ``gpu``, ``fresh_process``. Only with ``workers``.
+    callback
+        Told of the progress, see :mod:`aifs_tune.execution.callbacks`. Default: prints what needs attention.
+
+    Returns
+    -------
+    SweepResult
+        The study and its best trial.
+
+    Raises
+    ------
+    RequestError
+        If the function, the space or another argument is not allowed; nothing was run.
+    InterruptedSweepError
+        If it was interrupted; all that was measured is stored.
+
+    Examples
+    --------
+    >>> def yield_of(temperature, hold):
+    ...     return -abs(temperature - 950) / 100 - abs(hold - 3)
+    >>> space = {
+    ...     "temperature": {"type": "float", "low": 600, "high": 1400, "unit": "K"},
+    ...     "hold": {"type": "float", "low": 0.5, "high": 8, "unit": "h"},
+    ... }
+    >>> result = aifs_tune.tune(yield_of, space, trials=20, storage="sqlite:///lab.db")
+    >>> len(result.trials), sorted(result.best.params)
+    (20, ['hold', 'temperature'])
+    """
+    chosen = {} if scheduler is None else {"scheduler": scheduler}
+    sweep = Sweep(
+        function,
+        space,
+        name=name,
+        metric=metric,
+        mode=mode,
+        trade_off=trade_off,
+        constraints=constraints,
+        search={"trials": trials, "epochs": epochs, "sampler": sampler, "seed": seed, **chosen},
+        resources=resources,
+    )
+    return sweep.run(
+        timeout_s=timeout_s,
+        storage=storage,
+        study=name,
+        finish=finish,
+        workers=workers,
+        in_process=workers is None,
+        callback=callback or PrintingCallback(),
+    )
