@@ -164,7 +164,8 @@ def _check_changes(spec: SweepSpec, name: str, function: Callable[..., Any] | No
         key = "search.scheduler: pbt" if is_pbt else "replay"
         able = ", ".join(known for known, each in TRAINERS.items() if each.is_adaptable)
         raise RequestError(
-            f"{key}: parameters cannot change in a running trial of {name}; allowed: trainers {able}, or a class with change, save and load"
+            f"{key}: parameters cannot change in a running trial of {name}; allowed: trainers {able}, or a class with "
+            "change, save and load"
         )
     if is_pbt and spec.search.trials < MIN_PBT_TRIALS:
         raise RequestError(
@@ -173,11 +174,12 @@ def _check_changes(spec: SweepSpec, name: str, function: Callable[..., Any] | No
     if trainer_entry is None:
         return
     changeable = [each for each in trainer_entry.allowed if each not in trainer_entry.static_params]
-    if is_pbt:
-        if all(each in trainer_entry.static_params or spec.space[each].type == "fixed" for each in spec.space.root):
-            raise RequestError(
-                f"space: no searched parameter can change in a running trial; allowed: any of {', '.join(changeable)}"
-            )
+    if is_pbt and all(
+        each in trainer_entry.static_params or spec.space[each].type == "fixed" for each in spec.space.root
+    ):
+        raise RequestError(
+            f"space: no searched parameter can change in a running trial; allowed: any of {', '.join(changeable)}"
+        )
     for i, entry in enumerate(spec.replay):
         for each, value in entry.params.items():
             key = f"replay.{i}.params.{each}"

@@ -96,8 +96,8 @@ def test_trials_that_promise_little_are_stopped_early():
 
 def test_output_warnings_and_tracebacks_are_kept_with_each_trial(capfd):
     def noisy(case):
-        print("case", case)
-        print("to stderr", file=sys.stderr)
+        print("case", case)  # noqa: T201
+        print("to stderr", file=sys.stderr)  # noqa: T201
         logging.getLogger("lamp").warning("hot")
         if case == 1:
             try:
@@ -129,7 +129,7 @@ def test_a_silent_trial_has_no_log():
 def test_a_long_log_keeps_its_end():
     def chatty(x, epochs):
         for epoch in range(epochs):
-            print("\n".join(f"{epoch} {i:06d}" for i in range(20_000)))
+            print("\n".join(f"{epoch} {i:06d}" for i in range(20_000)))  # noqa: T201
             yield x
 
     log = read_log(aifs_tune.tune(chatty, X, trials=1, epochs=2).study, 0)
