@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aifs_tune._util.formatting import printable
 from aifs_tune.cli.options import (
     AllowUnauthenticatedOption,
     EpochsOption,
+    FindJobAddressOption,
     JobAddressOption,
     JsonOption,
     SeedOption,
@@ -30,6 +33,7 @@ from aifs_tune.cli.options import (
     open_local_study,
     print_json,
 )
+from aifs_tune.cli.target import find_service
 from aifs_tune.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
@@ -133,13 +137,36 @@ def _follow(jobs: RayJobs, study: str) -> None:
 
 def logs(
     study: StudyArgument,
-    address: JobAddressOption,
+    trial: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Print what this trial printed, logged and raised.")
+    ] = None,
+    address: FindJobAddressOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Print new lines until the job ends.")] = False,
+    storage: StorageOption = None,
     allow_unauthenticated: AllowUnauthenticatedOption = False,
 ) -> None:
-    """Print the log of the last job of a study."""
+    """Print the log of a trial, or of the last job of a study."""
+    if (trial is None) == (address is None):
+        raise RequestError("logs: allowed: either --trial N, or --address of the cluster whose job is meant")
+    if trial is not None:
+        _print_trial_log(study, trial, storage)
+        return
+    assert address is not None
     for piece in cluster_jobs(address, allow_unauthenticated).logs(study, follow=follow):
         typer.echo(piece, nl=False)
+
+
+def _print_trial_log(study: str, trial: int, storage: str | None) -> None:
+    service = find_service(storage)
+    if service is None:
+        from aifs_tune.artifacts.logs import read_log
+
+        text = read_log(open_local_study(study, storage), trial)
+    else:
+        text = service.study(study).log(trial)
+    if sys.stdout.isatty():
+        text = "\n".join(printable(line) for line in text.splitlines())
+    typer.echo(text, nl=not text.endswith("\n"))
 
 
 def resume_as_job(

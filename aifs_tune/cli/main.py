@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(sweeps.stop, "stop quick-sky"),
         Command(sweeps.resume, "resume quick-sky --workers 2"),
         Command(cluster.submit, "submit celestial_cnn --address http://head:8265 --data s3://lab/survey"),
-        Command(cluster.logs, "logs celestial-cnn --address http://head:8265 --follow"),
+        Command(cluster.logs, "logs quick-sky --trial 3"),
     ),
     "Results": (
         Command(studies.studies, "studies --storage sqlite:///lab.db"),

@@ -317,6 +317,26 @@ class RemoteStudy:
         """
         return [Measurement(**entry) for entry in self._transport.read(self._of(trial))["measurements"]]
 
+    def log(self, trial: Trial | int) -> str:
+        """Return what a trial printed, logged and warned, with the tracebacks of its errors.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+
+        Returns
+        -------
+        str
+            The last 64 kB as text.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial, or it left no output.
+        """
+        return str(self._transport.read(f"{self._of(trial)}/log")["log"])
+
     def all_trials(self) -> list[Trial]:
         """Return all trials in the order of their numbers.
 

@@ -46,9 +46,8 @@ class ProcessState:
             os.environ.update(self._environment)
         sys.path[:], sys.argv[:] = self._path, self._argv
         sys.stdout, sys.stderr, sys.stdin = self._streams
-        if warnings.filters != self._filters:
-            warnings.filters[:] = self._filters  # type: ignore[index]
-            warnings._filters_mutated()  # type: ignore[attr-defined]
+        warnings.filters[:] = self._filters  # type: ignore[index]
+        warnings._filters_mutated()  # type: ignore[attr-defined]  # a warning that was shown once is shown again
         root = logging.getLogger()
         level, handlers, logging.root.manager.disable = self._logging
         if root.level != level or root.handlers != handlers:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune._util.formatting import printable
+from aifs_tune.artifacts.logs import read_log
+from aifs_tune.errors import NotFoundError, StorageError
 from aifs_tune.publishing.report.blocks import Bullets, Code, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.context import ReportContext
 from aifs_tune.publishing.report.formatting import count, cut, format_duration, sentence, shown
@@ -12,6 +15,9 @@ TOP = 20
 """Number of best trials that a report lists."""
 _MAX_COLUMNS = 8
 _MAX_REASONS = 12
+_MAX_LOGS = 3
+"""Number of reasons with the output of a trial."""
+_MAX_LINES = 25
 
 
 def suggestions_section(context: ReportContext) -> ReportSection | None:
@@ -39,7 +45,22 @@ def failures_section(context: ReportContext) -> ReportSection | None:
     )
     rest = f", the first {_MAX_REASONS} of {len(table)} reasons" if len(table) > _MAX_REASONS else ""
     caption = f"{count(n_failed, 'failed trial')} of {len(context.trials):,}, by reason{rest}."
-    return ReportSection("Failures", (Table(caption, ("reason", "n", "trials", "example"), rows, "lrll"),))
+    blocks: list[ReportBlock] = [Table(caption, ("reason", "n", "trials", "example"), rows, "lrll")]
+    for row in table.head(_MAX_LOGS).itertuples():
+        first = int(str(row.trials).split()[0])
+        end = _end_of_log(context, first)
+        if end:
+            blocks += [Paragraph(f"The end of the output of trial {first}:", "note"), Code(end, "text")]
+    return ReportSection("Failures", tuple(blocks))
+
+
+def _end_of_log(context: ReportContext, trial: int) -> str:
+    """The last lines that a trial printed; empty if it left none, or they cannot be read."""
+    try:
+        lines = read_log(context.study, trial).splitlines()
+    except (NotFoundError, StorageError):
+        return ""
+    return "\n".join(printable(cut(line, 200)) for line in lines[-_MAX_LINES:])
 
 
 def _numbers(trials: object) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from aifs_tune.artifacts.logs import read_log
 from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
 from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.strict_json import encoded
@@ -130,3 +131,13 @@ async def get_trial(
     return with_etag(
         request, await context.read_study(project, study, lambda found: schemas.trial_with_curve_response(found, trial))
     )
+
+
+@router.get("/studies/{study}/trials/{trial}/log", response_model=schemas.LogResponse, responses=error_responses(404))
+async def get_log(
+    study: StudyName, trial: TrialNumber, project: ReadAccess, context: ContextDep, request: Request
+) -> Response:
+    """What a trial printed, logged and warned, with the tracebacks of its errors: the last 64 kB. The response has an
+    ETag."""
+    log = await context.read_study(project, study, lambda found: read_log(found, trial))
+    return with_etag(request, {"trial": trial, "log": log})

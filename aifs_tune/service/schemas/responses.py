@@ -89,6 +89,13 @@ class TrialWithCurve(TrialResponse):
     measurements: list[MeasurementResponse]
 
 
+class LogResponse(BaseModel):
+    """Output of a trial as text; characters that are not UTF-8 are replaced."""
+
+    trial: int
+    log: str
+
+
 class TrialsResponse(BaseModel):
     """Trials by number; ``next`` is the ``after`` of the next page, None on the last page."""
 

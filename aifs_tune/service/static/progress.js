@@ -1,6 +1,7 @@
 // Progress of a study: trials by state, rate, running trials and failures.
 
 import { element, scrollable, table } from "./elements.js";
+import { get, ServiceError } from "./service.js";
 import { duration, moment, number, plural } from "./formats.js";
 
 const STATES = ["complete", "pruned", "failed", "running", "waiting"];
@@ -19,7 +20,28 @@ export function progressSummary({ n_trials: counts, n_requested: nRequested, per
   return `${parts.join(", ")}.`;
 }
 
-export function progressParts(progress, summary, metric) {
+/** A place that shows what a trial printed and raised once it is opened. */
+function output(trial, route) {
+  const text = element("pre", { tabindex: 0, "aria-label": `Output of trial ${trial}` });
+  const load = async () => {
+    if (text.textContent) return;
+    text.textContent = "Loading …";
+    try {
+      text.textContent = (await get(`${route}/trials/${trial}/log`)).data.log;
+    } catch (error) {
+      text.textContent = error instanceof ServiceError ? error.message : "The service cannot be reached.";
+    }
+  };
+  const key = `output ${trial}`;
+  return element(
+    "details",
+    { "data-key": key, ontoggle: (event) => event.target.open && load() },
+    element("summary", { "data-key": `${key} summary` }, `Output of trial ${trial}`),
+    text,
+  );
+}
+
+export function progressParts(progress, summary, metric, route) {
   const { n_trials: counts, n_requested: nRequested, running, failures, notices } = progress;
   const finished = counts.complete + counts.pruned + counts.failed;
   const parts = [element("p", { class: "lead" }, summary)];
@@ -66,6 +88,7 @@ export function progressParts(progress, summary, metric) {
           rows,
         ),
       ),
+      ...failures.map((failure) => output(failure.first, route)),
     );
   }
   if (notices.length) {

@@ -47,7 +47,7 @@ const draw = {
   progress() {
     const { objective, best } = parts.study;
     const summary = progressSummary(parts.progress, best, objective.metric);
-    show("progress", progressParts(parts.progress, summary, objective.metric));
+    show("progress", progressParts(parts.progress, summary, objective.metric, route));
     document.getElementById("details").href = parts.progress.dashboard;
     if (Date.now() - announcedAt < ANNOUNCE_MS && parts.progress.n_trials.running) return;
     announcedAt = Date.now();
