@@ -16,12 +16,14 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.data.images.folder import SkippedFile
 from aifs_tune.data.new_files import Preparation, files_in
-from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.errors import DataError, RequestError, TrainerError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
+from aifs_tune.trainers.function import MAIN, import_function
+from aifs_tune.trainers.keras_files import MODEL_NAME, KerasModel, read_inputs
 from aifs_tune.trainers.predictions import Predictions
 from aifs_tune.trainers.trees import BOOSTING, LoadedTrees, load_trees
 
@@ -53,6 +55,92 @@ class Answers:
     table: pandas.DataFrame
     skipped: tuple[SkippedFile, ...]
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UserModel:
+    """Keras model of a study whose trainer is a user's own :class:`~aifs_tune.trainers.KerasTrainer`.
+
+    :func:`aifs_tune.load_model` makes it.
+
+    Parameters
+    ----------
+    name
+        What it is, such as ``trial 7``.
+    member
+        The trained model.
+    read
+        The trainer's reader of files; None if it has none.
+    """
+
+    name: str
+    member: KerasModel
+    read: Callable[[Path], Any] | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that it predicts; empty if they are not known."""
+        return self.member.classes
+
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Outputs of the model.
+
+        Parameters
+        ----------
+        *inputs
+            Inputs of the model, with the axis of examples first.
+
+        Returns
+        -------
+        numpy.ndarray
+            Outputs, shape (n, outputs).
+        """
+        return self.member.predict(*inputs)
+
+    def predict_files(
+        self, files: Sequence[str | Path], *, progress: Callable[[str, int, int], None] | None = None
+    ) -> Answers:
+        """Read new files with the trainer's reader, or arrays without one, and predict them.
+
+        Parameters
+        ----------
+        files
+            Files or folders.
+        progress
+            Called with ``"predicting"``, the number of files done and that of all files.
+
+        Returns
+        -------
+        Answers
+            A row for each example, and the files that could not be read.
+
+        Raises
+        ------
+        DataError
+            If a file does not exist.
+        """
+        import pandas as pd
+
+        found, names, outputs, skipped = files_in(files), list[str](), list[NDArray[np.float32]](), list[SkippedFile]()
+        for i, file in enumerate(found, start=1):
+            try:
+                inputs = read_inputs(file, self.read)
+                outputs.append(self.predict(inputs))
+                names += [str(file)] if len(inputs) == 1 else [f"{file}[{row}]" for row in range(len(inputs))]
+            except DataError as error:
+                skipped.append(SkippedFile(str(file), str(error)))
+            except Exception as error:  # noqa: BLE001 - a user's layers may raise anything
+                skipped.append(SkippedFile(str(file), f"does not fit the model: {' '.join(str(error).split())[:200]}"))
+            if progress is not None:
+                progress("predicting", i, len(found))
+        values = np.concatenate(outputs) if outputs else np.zeros((0, len(self.classes)), np.float32)
+        columns: dict[str, Any] = {"file": names}
+        if len(self.classes) == values.shape[1]:
+            columns["class"] = [self.classes[i] for i in values.argmax(axis=1)] if len(values) else []
+            columns |= {f"p_{name}": values[:, i] for i, name in enumerate(self.classes)}
+        else:
+            columns |= {f"output_{i}": values[:, i] for i in range(values.shape[1])}
+        return Answers(pd.DataFrame(columns), tuple(skipped), ())
 
 
 @dataclass(frozen=True)
@@ -152,7 +240,7 @@ class Model:
         return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
 
 
-def load_model(study: str, *, storage: str | None = None, trial: int | None = None) -> Model:
+def load_model(study: str, *, storage: str | None = None, trial: int | None = None) -> Model | UserModel:
     """Load the model of a study, to predict new examples.
 
     This is the final model that ``finalize`` made, or the model of the best trial if there is none.
@@ -168,7 +256,7 @@ def load_model(study: str, *, storage: str | None = None, trial: int | None = No
 
     Returns
     -------
-    Model
+    Model or UserModel
         The model, ready to predict.
 
     Raises
@@ -176,7 +264,7 @@ def load_model(study: str, *, storage: str | None = None, trial: int | None = No
     NotFoundError
         If there is no such study, or no weights of the trial are kept.
     RequestError
-        If the study has no trainer of this package.
+        If the study has no trainer, or one that keeps no model.
     DamagedError
         If the stored weights have changed.
 
@@ -187,9 +275,11 @@ def load_model(study: str, *, storage: str | None = None, trial: int | None = No
     ...     aifs_tune.load_model("furnace")
     ... except aifs_tune.AifsTuneError as error:
     ...     print(error)
-    Study 'furnace' has no trainer, so it has no model; allowed: a study of a built-in trainer
+    Study 'furnace' has no trainer, so it has no model; allowed: a study of a sweep
     """
     found = get_study(Storage(storage), study)
+    if found.spec.trainer is not None and find_trainer_entry(found.spec) is None:
+        return _users_model(found, found.best if trial is None else found.trial(trial))
     _check_trained_here(found)
     made = find_final_model(found) if trial is None else None
     if made is not None:
@@ -224,12 +314,23 @@ def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
 
 def _check_trained_here(study: StudyRecord) -> None:
     if study.spec.trainer is None:
-        why = "has no trainer, so it has no model"
-    elif find_trainer_entry(study.spec) is None:
-        why = f"is of the function {study.spec.trainer.name}, whose model is its own"
-    else:
-        return
-    raise RequestError(f"Study {study.name!r} {why}; allowed: a study of a built-in trainer")
+        raise RequestError(f"Study {study.name!r} has no trainer, so it has no model; allowed: a study of a sweep")
+
+
+def _users_model(study: StudyRecord, trial: Trial) -> UserModel:
+    """The Keras model that a user's trainer has kept; the trainer is imported only for its reader, and if allowed."""
+    assert study.spec.trainer is not None
+    folder = kept_weights(study, trial)
+    if not (folder / MODEL_NAME).is_file():
+        files = ", ".join(sorted(file.name for file in folder.iterdir())) or "none"
+        raise RequestError(
+            f"Study {study.name!r} is of {study.spec.trainer.name}, which keeps no {MODEL_NAME}; its files are in "
+            f"{folder}: {files}; allowed: a study of a built-in trainer, or a Keras model with get_config"
+        )
+    read = None
+    if not study.spec.trainer.name.startswith(MAIN):
+        read = getattr(import_function(study.spec.trainer.name), "read", None)
+    return UserModel(f"trial {trial.number}", KerasModel(folder), read)
 
 
 def _model(name: str, study: StudyRecord, trials: Sequence[Trial]) -> Model:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from aifs_tune.trainers.keras import KerasTrainer, ReportEpochs
     from aifs_tune.trainers.load import load_classifier
     from aifs_tune.trainers.running_trial import RunningTrial
 
 __all__ = [
+    "KerasTrainer",
+    "ReportEpochs",
     "RunningTrial",
     "load_classifier",
 ]
@@ -19,6 +22,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "KerasTrainer": "keras",
+        "ReportEpochs": "keras",
         "RunningTrial": "running_trial",
         "load_classifier": "load",
     },

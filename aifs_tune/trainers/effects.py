@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aifs_tune._util.scalars import did_you_mean
@@ -13,6 +13,7 @@ from aifs_tune.config.sweep import SweepSpec, TrainerSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.function import (
     EXTRA,
+    call_of,
     import_function,
     is_trainer_class,
     may_have_checkpoints,
@@ -102,14 +103,22 @@ def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
     """
     if is_trainer_class(function):
         return
+    if hasattr(function, "check_space"):
+        function.check_space(list(spec.space.root))
+        return
     if inspect.isclass(function):
-        function = vars(function)["__call__"].__get__(object())
+        function = call_of(function).__get__(object())
     try:
         signature = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some functions of compiled modules have none
         return
     if takes_one_dictionary(function):
         return
+    _check_arguments(spec, function, signature)
+
+
+def _check_arguments(spec: SweepSpec, function: Callable[..., Any], signature: Mapping[str, inspect.Parameter]) -> None:
+    """As :func:`check_signature`, for a function with these arguments."""
     where, names = f"trainer {spec.trainer.name if spec.trainer else ''}", list(spec.space.root)
     conditional = {name for name, parameter in spec.space.items() if getattr(parameter, "when", None)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())

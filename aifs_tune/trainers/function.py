@@ -59,7 +59,7 @@ def check_callable(code: Any, name: str) -> Callable[..., Any]:
     if is_trainer_class(code) or _is_trainer(code):
         return cast(Callable[..., Any], code)
     if inspect.isclass(code):
-        if "__call__" in vars(code) or any("__call__" in vars(base) for base in code.__mro__[1:-1]):
+        if call_of(code) is not None:
             return cast(Callable[..., Any], code)
         missing = [method for method in ("reset", "epoch") if not callable(getattr(code, method, None))]
         raise RequestError(
@@ -77,17 +77,11 @@ def check_callable(code: Any, name: str) -> Callable[..., Any]:
 
 
 def code_name(code: Any) -> str:
-    """The name ``module:name`` of a callable that was given in Python; it may be one that cannot be imported."""
-    while isinstance(code, partial):
-        code = code.func
-    module = getattr(code, "__module__", None) or type(code).__module__
-    if not _is_importable_name(str(module)):
-        module = "__main__"
-    return f"{module}:{re.sub(r'[^A-Za-z0-9_]', '_', name_of(code))}"
-
-
-def _is_importable_name(module: str) -> bool:
-    return all(part.isidentifier() and part.isascii() for part in module.split("."))
+    """The name ``module:name`` of a callable that was given in Python: ``__main__:name`` if no module has it."""
+    module, name = str(getattr(code, "__module__", None)), name_of(code)
+    if module in sys.modules and getattr(sys.modules[module], name, None) is code:
+        return f"{module}:{name}"
+    return f"{MAIN}{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
 
 
 def may_have_checkpoints(code: Callable[..., Any]) -> bool:
@@ -98,6 +92,11 @@ def may_have_checkpoints(code: Callable[..., Any]) -> bool:
 def can_change(code: Any) -> bool:
     """Whether ``code`` is a class of trainers whose running trials can go on with other parameters."""
     return _is_trainer(code) and all(callable(getattr(code, method, None)) for method in ("change", "save", "load"))
+
+
+def call_of(code: type) -> Any:
+    """The ``__call__`` that a class or one of its bases defines; None if its instances cannot be called."""
+    return next((vars(base)["__call__"] for base in code.__mro__ if "__call__" in vars(base)), None)
 
 
 def is_trainer_class(code: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.errors import TrainerError
@@ -149,6 +149,6 @@ def missing_objective(metrics: Mapping[str, float | None], objective: str) -> st
     )
 
 
-def is_finite(value: float | None) -> bool:
+def is_finite(value: float | None) -> TypeGuard[float]:
     """Whether a metric is there and finite."""
     return value is not None and math.isfinite(value)

@@ -23,7 +23,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.function import call_arguments, name_of, note_late_error
-from aifs_tune.trainers.returned import MAX_NOTES, as_note, read_returned
+from aifs_tune.trainers.returned import MAX_NOTES, as_note, is_finite, read_returned
 
 _STATE = "trial.json"
 _CHECKPOINT, _NOW, _BEST = "checkpoint", "files", "best_files"
@@ -63,14 +63,22 @@ class RunningTrial:
     """
 
     def __init__(
-        self, params: Mapping[str, Scalar], *, seed: int, epochs: int, folder: Path, send: Callable[[Any], bool]
+        self,
+        params: Mapping[str, Scalar],
+        *,
+        seed: int,
+        epochs: int,
+        folder: Path,
+        send: Callable[[Any], bool],
+        judge: Callable[[Any], bool],
+        wrote_checkpoint: Callable[[], None],
     ) -> None:
         self.params = dict(params)
         self.seed = seed
         self.epochs = epochs
         self.epoch = 0
         self.notes: dict[str, Any] = {}
-        self._folder, self._send = folder, send
+        self._folder, self._send, self._judge, self._wrote_checkpoint = folder, send, judge, wrote_checkpoint
 
     @property
     def restored(self) -> Path | None:
@@ -119,13 +127,28 @@ class RunningTrial:
             Name of the file, without a folder. A later file of this name replaces it.
         content
             Path of a file or folder, which is copied; an array or a dictionary of arrays (as ``.npy`` or ``.npz``);
-            text or bytes; else a value that JSON can hold.
+            text or bytes; a function that writes the file, called with its path; else a value that JSON can hold.
         """
         if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
             raise TrainerError(f"trial.save: {brief(name)} is not the name of a file; allowed: a name without a folder")
         folder = self._folder / _NOW
         folder.mkdir(exist_ok=True)
         _write(folder / name, content)
+
+    def is_better(self, metrics: float | Mapping[str, Any]) -> bool:
+        """Whether an epoch with these metrics would be the best of the trial so far.
+
+        Parameters
+        ----------
+        metrics
+            What :meth:`report` would be given.
+
+        Returns
+        -------
+        bool
+            True for the first epoch with a finite objective, and for each that is better than all before.
+        """
+        return self._judge(metrics)
 
     def log(self, *text: object, **notes: Any) -> None:
         """Print into the log of the trial, and keep ``notes`` with it.
@@ -143,9 +166,6 @@ class RunningTrial:
             if len(self.notes) < MAX_NOTES or name in self.notes:
                 self.notes[name] = as_note(value)
 
-    def _wrote_checkpoint(self) -> None:
-        """Overwritten by the trainer."""
-
 
 def _write(target: Path, content: Any) -> None:
     if isinstance(content, Path) or (isinstance(content, str) and "\n" not in content and Path(content).exists()):
@@ -154,6 +174,8 @@ def _write(target: Path, content: Any) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, target)
+    elif callable(content):
+        content(target)
     elif isinstance(content, bytes):
         target.write_bytes(content)
     elif isinstance(content, str):
@@ -219,8 +241,15 @@ class TrialFunctionTrainer:
         self._n = self._n_known = self._checkpoint_epoch = 0
         self._best: float | None = None
         self._is_over = self._stopping = self._has_new_checkpoint = False
-        self._trial = RunningTrial(params, seed=seed, epochs=self._epochs, folder=self._folder, send=self._send)
-        self._trial._wrote_checkpoint = self._note_checkpoint  # type: ignore[method-assign]
+        self._trial = RunningTrial(
+            params,
+            seed=seed,
+            epochs=self._epochs,
+            folder=self._folder,
+            send=self._send,
+            judge=self._is_better,
+            wrote_checkpoint=self._note_checkpoint,
+        )
         arguments = call_arguments(
             self._function, self._trial.params, {"seed": seed, "epochs": self._epochs, "trial": self._trial}
         )
@@ -320,16 +349,18 @@ class TrialFunctionTrainer:
         peak = returned.metrics.get("gpu_peak_mb")
         if peak is not None:
             self.gpu_peak_mb = max(self.gpu_peak_mb or 0.0, peak)
-        self._keep_best(returned.metrics.get(self._objectives[0]))
+        self._keep_best(returned.metrics)
         return returned.metrics
 
-    def _keep_best(self, value: float | None) -> None:
-        if value is None or value != value:
-            return
+    def _is_better(self, answer: Any) -> bool:
+        value = read_returned(answer, self._objectives, name_of(self._function)).metrics.get(self._objectives[0])
         sign = 1 if self._mode == "max" else -1
-        if self._best is not None and sign * value <= sign * self._best:
+        return is_finite(value) and (self._best is None or sign * value > sign * self._best)
+
+    def _keep_best(self, metrics: Mapping[str, float]) -> None:
+        if not self._is_better(metrics):
             return
-        self._best = value
+        self._best = metrics[self._objectives[0]]
         shutil.rmtree(self._folder / _BEST, ignore_errors=True)
         if (self._folder / _NOW).is_dir():
             shutil.copytree(self._folder / _NOW, self._folder / _BEST)

@@ -101,7 +101,8 @@ def test_the_command_line_prints_the_log_and_the_first_traceback(tmp_path):
     )
     Path("lamp.yaml").write_text(
         "name: lamp\ntrainer: lamp:shine\nobjective: {metric: value, mode: max}\n"
-        "search: {trials: 2, epochs: 1, workers: 1, sampler: grid}\nspace: {case: {type: choice, choices: [false, true]}}\n"
+        "search: {trials: 2, epochs: 1, workers: 1, sampler: grid}\n"
+        "space: {case: {type: choice, choices: [false, true]}}\n"
     )
     command = [sys.executable, "-m", "aifs_tune"]
     ran = subprocess.run([*command, "run", "lamp.yaml"], capture_output=True, text=True, timeout=120)

@@ -1,0 +1,274 @@
+"""Trainer of a user's own Keras model, and a callback for a ``model.fit`` that exists already."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from aifs_tune._util.scalars import brief, did_you_mean
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.trainers.keras_files import FACTS_NAME, MODEL_NAME
+from aifs_tune.trainers.running_trial import RunningTrial
+
+_WEIGHTS = "model.weights.h5"
+OF_OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "clip_norm")
+"""Parameters that the trainer gives to the optimizer where ``build`` does not take them."""
+OF_FIT = ("batch_size",)
+"""Parameters that the trainer gives to ``fit`` where ``build`` does not take them."""
+
+
+class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keras callback that reports the epochs of ``model.fit`` as those of a trial.
+
+    It stops the training when the trial is to stop, writes a checkpoint after each epoch, and keeps the model of the
+    best epoch. A trial that was interrupted goes on from its checkpoint if ``fit`` is called with
+    ``initial_epoch=trial.epoch``.
+
+    Parameters
+    ----------
+    trial : RunningTrial
+        The trial.
+    checkpoint : bool
+        Whether to write checkpoints. Default: True.
+    save_best : bool
+        Whether to keep the model of the best epoch as ``model.keras``; of a subclass of ``keras.Model`` without
+        ``get_config`` its weights. Default: True.
+
+    Examples
+    --------
+    >>> def run(units, trial):
+    ...     model = build_model(units)
+    ...     model.fit(
+    ...         x,
+    ...         y,
+    ...         validation_data=(x_val, y_val),
+    ...         epochs=trial.epochs,
+    ...         initial_epoch=trial.epoch,
+    ...         callbacks=[ReportEpochs(trial)],
+    ...     )
+    """
+
+    def __init__(self, trial: RunningTrial, *, checkpoint: bool = True, save_best: bool = True) -> None:
+        super().__init__()
+        self._trial, self._checkpoint, self._save_best = trial, checkpoint, save_best
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Continue from the checkpoint of an interrupted trial."""
+        del logs
+        if self._trial.restored is not None:
+            if self.model.optimizer is not None:
+                self.model.optimizer.build(self.model.trainable_variables)
+            self.model.load_weights(self._trial.restored / _WEIGHTS)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Report the epoch."""
+        metrics = dict(logs or {})
+        if self._save_best and self._trial.is_better(metrics):
+            try:
+                self._trial.save(MODEL_NAME, self.model.save)
+            except NotImplementedError:  # a subclass of keras.Model without get_config
+                self._trial.save(_WEIGHTS, self.model.save_weights)
+        if self._checkpoint and epoch + 1 < self._trial.epochs:
+            with self._trial.checkpoint_dir() as folder:
+                self.model.save_weights(folder / _WEIGHTS)
+        if not self._trial.report(metrics):
+            self.model.stop_training = True
+
+
+class KerasTrainer:
+    """Trainer of a user's own Keras model.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the model for the parameters that it takes by name. A compiled model keeps its loss, metrics and
+        optimizer.
+    data : tuple or callable
+        ``((x, y), (x_val, y_val))`` or ``(x, y, x_val, y_val)``; ``(train, val)`` of two ``tf.data.Dataset`` or
+        ``keras.utils.PyDataset``; or a function that returns one of these, called once in each worker.
+    loss, metrics
+        What a model is compiled with that ``build`` did not compile.
+    callbacks : callable, optional
+        Called with the parameters of a trial; returns Keras callbacks for it. Default: none.
+    read : callable, optional
+        Reads one file into one input of the model, an array without the axis of examples, so that
+        ``aifs-tune predict`` can read new files. Default: files ``.npy`` and ``.npz`` with inputs.
+    classes : sequence of str
+        Names of the classes, in the order of the outputs. Default: none.
+    fit : mapping
+        Further arguments of ``fit``, such as ``{"class_weight": {0: 1, 1: 5}}``. Default: none.
+
+    Raises
+    ------
+    RequestError
+        If ``build`` is no function.
+
+    Examples
+    --------
+    >>> def build(units, rate):
+    ...     layers = [keras.Input((4,)), keras.layers.Dense(units, "relu"), keras.layers.Dense(1)]
+    ...     model = keras.Sequential(layers)
+    ...     model.compile(keras.optimizers.Adam(rate), "mse")
+    ...     return model
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(64, 4))
+    >>> trainer = KerasTrainer(build, (x[:48], x[:48, :1], x[48:], x[48:, :1]))
+    >>> space = {"units": {"type": "int", "low": 4, "high": 16}, "rate": 0.01}
+    >>> result = aifs_tune.tune(trainer, space, trials=2, epochs=3, metric="val_loss", mode="min")
+    >>> result.study.counts()["failed"]
+    0
+
+    Notes
+    -----
+    A parameter that ``build`` does not take may be ``batch_size``, or for a model that ``build`` did not compile
+    ``optimizer`` (a name), ``learning_rate``, ``weight_decay`` or ``clip_norm``; ``learning_rate`` also changes the
+    optimizer of a compiled model. Any other is refused before a trial starts.
+
+    An interrupted trial goes on with its weights and optimizer. The order of the batches is drawn anew then.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., keras.Model],
+        data: Any,
+        *,
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
+        callbacks: Callable[[Mapping[str, Any]], Sequence[Any]] | None = None,
+        read: Callable[[Path], Any] | None = None,
+        classes: Sequence[str] = (),
+        fit: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not callable(build):
+            raise RequestError(f"build: {brief(build)} is not a function; allowed: one that returns a keras.Model")
+        self._build, self._data, self._loss, self._metrics = build, data, loss, list(metrics)
+        self._callbacks, self.read, self.classes = callbacks, read, tuple(classes)
+        self._fit = dict(fit or {})
+        self._loaded: tuple[Any, Any] | None = None
+        self.__name__ = getattr(build, "__name__", "build")
+
+    def check_space(self, names: Sequence[str]) -> None:
+        """Check that each parameter of a space has a meaning.
+
+        Parameters
+        ----------
+        names
+            Names of the parameters.
+
+        Raises
+        ------
+        RequestError
+            If one has none, or ``build`` requires another one.
+        """
+        taken, takes_any = self._arguments()
+        others = [*OF_FIT, *OF_OPTIMIZER]
+        for name in names:
+            if name not in taken and name not in others and not takes_any:
+                known = [*taken, *others]
+                raise RequestError(
+                    f"space.{name}: {self.__name__} takes no such argument{did_you_mean(name, known)}; "
+                    f"allowed: {', '.join(known)}"
+                )
+        for name, argument in taken.items():
+            if argument.default is argument.empty and name not in names:
+                raise RequestError(
+                    f"trainer {self.__name__}: requires the argument {name}, which is no parameter of the space"
+                    f"{did_you_mean(name, list(names))}; allowed: {', '.join(names)}, or a default for it"
+                )
+
+    def __call__(self, trial: RunningTrial, **params: Any) -> None:
+        """Train one trial.
+
+        Parameters
+        ----------
+        trial
+            The trial.
+        **params
+            Its parameters.
+
+        Raises
+        ------
+        TrainerError
+            If ``build`` returns no model, or one that is not compiled while the trainer has no loss.
+        """
+        train, val = self._examples()
+        model = self._model(params)
+        own = list(self._callbacks(params)) if self._callbacks is not None else []
+        trial.save(FACTS_NAME, {"classes": list(self.classes)})
+        arguments = {"batch_size": params["batch_size"]} if self._is_left("batch_size", params) else {}
+        model.fit(
+            **_as_arguments(train),
+            validation_data=val,
+            epochs=trial.epochs,
+            initial_epoch=trial.epoch,
+            callbacks=[*own, ReportEpochs(trial)],
+            verbose=0,
+            **arguments,
+            **self._fit,
+        )
+
+    def _arguments(self) -> tuple[dict[str, inspect.Parameter], bool]:
+        signature = inspect.signature(self._build).parameters
+        named = {name: p for name, p in signature.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        return named, any(p.kind is p.VAR_KEYWORD for p in signature.values())
+
+    def _is_left(self, name: str, params: Mapping[str, Any]) -> bool:
+        """Whether the trainer has to give the parameter to somebody else than ``build``."""
+        return name in params and name not in self._arguments()[0]
+
+    def _model(self, params: Mapping[str, Any]) -> keras.Model:
+        taken, takes_any = self._arguments()
+        for_others = (*OF_FIT, *OF_OPTIMIZER)
+        given = {n: v for n, v in params.items() if n in taken or (takes_any and n not in for_others)}
+        model = self._build(**given)
+        if not isinstance(model, keras.Model):
+            raise TrainerError(f"{self.__name__} returned {brief(model)}; allowed: a keras.Model")
+        left = {name: params[name] for name in OF_OPTIMIZER if self._is_left(name, params)}
+        if getattr(model, "compiled", False):
+            rate = left.pop("learning_rate", None)
+            if left:
+                raise TrainerError(
+                    f"{', '.join(left)}: {self.__name__} compiles its model with an optimizer of its own; allowed: "
+                    f"arguments of {self.__name__}, or a model that is not compiled"
+                )
+            if rate is not None:
+                model.optimizer.learning_rate = rate
+            return model
+        if self._loss is None:
+            raise TrainerError(
+                f"{self.__name__} returned a model that is not compiled; allowed: KerasTrainer(..., loss=...), or "
+                f"model.compile in {self.__name__}"
+            )
+        model.compile(_optimizer(left), self._loss, metrics=list(self._metrics))
+        return model
+
+    def _examples(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            given = self._data() if callable(self._data) and not hasattr(self._data, "__iter__") else self._data
+            if isinstance(given, tuple | list) and len(given) == 4:
+                given = (tuple(given[:2]), tuple(given[2:]))
+            if not isinstance(given, tuple | list) or len(given) != 2:
+                what = f"{type(given).__name__} of {len(given)}" if isinstance(given, tuple | list) else brief(given)
+                raise TrainerError(
+                    f"data: {what} is not allowed; allowed: ((x, y), (x_val, y_val)), (x, y, x_val, y_val) or "
+                    "(train, val) of two datasets"
+                )
+            self._loaded = given[0], given[1]
+        return self._loaded
+
+
+def _as_arguments(train: Any) -> dict[str, Any]:
+    if isinstance(train, tuple | list):
+        return dict(zip(("x", "y", "sample_weight"), train, strict=False))
+    return {"x": train}
+
+
+def _optimizer(left: Mapping[str, Any]) -> Any:
+    config = {name: left[name] for name in ("learning_rate", "weight_decay") if name in left}
+    if left.get("clip_norm"):
+        config["global_clipnorm"] = left["clip_norm"]
+    return keras.optimizers.get({"class_name": str(left.get("optimizer", "adam")), "config": config})

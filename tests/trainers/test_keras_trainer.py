@@ -1,0 +1,231 @@
+"""Users' own Keras models: compiled or not, with callbacks, interrupted and continued, and applied to new files."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import aifs_tune
+from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.trainers import KerasTrainer, ReportEpochs
+from aifs_tune.trainers.function import make_user_trainer
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(160, 5)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0).astype("float32")
+DATA = (X[:128], Y[:128], X[128:], Y[128:])
+
+
+def compiled(units, rate=1e-2):
+    layers = [keras.Input((5,)), keras.layers.Dense(units, "relu"), keras.layers.Dense(1, "sigmoid")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def plain(units):
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.Dense(units, "relu")(inputs)))
+
+
+class Subclassed(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.hidden, self.last = keras.layers.Dense(units, "relu"), keras.layers.Dense(1, "sigmoid")
+
+    def call(self, inputs):
+        return self.last(self.hidden(inputs))
+
+
+def running(trainer, params, *, epochs=3, seed=1, metric="val_loss"):
+    made = make_user_trainer(trainer, objectives=[metric], mode="min", epochs=epochs)
+    made.reset(params, seed=seed)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIFS_TUNE_STORAGE", f"sqlite:///{tmp_path}/lab.db")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_each_epoch_of_fit_is_an_epoch_and_the_metrics_are_those_of_plain_keras():
+    keras.utils.set_random_seed(1)
+    expected = compiled(8, 0.05).fit(*DATA[:2], validation_data=DATA[2:], epochs=3, batch_size=16, verbose=0).history
+    trainer = running(KerasTrainer(compiled, DATA), {"units": 8, "rate": 0.05, "batch_size": 16})
+    keras.utils.set_random_seed(1)
+    found = [trainer.epoch() for _ in range(3)]
+    assert trainer.is_finished
+    for name, values in expected.items():
+        np.testing.assert_allclose([each[name] for each in found], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ((X[:128], Y[:128]), (X[128:], Y[128:])),
+        lambda: DATA,
+        "datasets",
+    ],
+)
+def test_data_come_in_the_ways_keras_takes_them(data):
+    if data == "datasets":
+        import tensorflow as tf
+
+        def data():
+            parts = (DATA[:2], DATA[2:])
+            return tuple(tf.data.Dataset.from_tensor_slices(part).batch(32) for part in parts)
+
+    assert running(KerasTrainer(compiled, data), {"units": 4}).epoch()["val_loss"] > 0
+
+
+@pytest.mark.parametrize("build", [plain, Subclassed])
+def test_a_model_that_is_not_compiled_gets_loss_and_optimizer_of_the_trainer(build):
+    trainer = KerasTrainer(build, DATA, loss="binary_crossentropy", metrics=["accuracy"])
+    params = {"units": 4, "optimizer": "adamw", "learning_rate": 0.05, "weight_decay": 0.01, "clip_norm": 1.0}
+    made = running(trainer, params)
+    first, *_, last = (made.epoch() for _ in range(3))
+    assert last["loss"] < first["loss"]
+    assert "val_accuracy" in last
+
+
+def test_the_learning_rate_of_a_compiled_model_can_be_searched_without_being_an_argument():
+    rates = []
+
+    def watched(params):
+        rates.append(params["learning_rate"])
+        return [keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: None)]
+
+    trainer = KerasTrainer(compiled, DATA, callbacks=watched)
+    slow = running(trainer, {"units": 8, "learning_rate": 1e-9}, epochs=2)
+    fast = running(trainer, {"units": 8, "learning_rate": 0.1}, epochs=2)
+    assert abs(slow.epoch()["loss"] - slow.epoch()["loss"]) < 1e-4
+    assert fast.epoch()["loss"] - fast.epoch()["loss"] > 1e-3
+    assert rates == [1e-9, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "params", "words"),
+    [
+        (KerasTrainer(lambda units: "model", DATA), {"units": 4}, "returned 'model'; allowed: a keras.Model"),
+        (KerasTrainer(plain, DATA), {"units": 4}, "plain returned a model that is not compiled; allowed: .*loss="),
+        (KerasTrainer(compiled, DATA), {"units": 4, "clip_norm": 1.0}, "clip_norm: compiled compiles its model"),
+        (KerasTrainer(compiled, (X, Y, X)), {"units": 4}, "data: tuple of 3 is not allowed; allowed:"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(trainer, params, words):
+    with pytest.raises(TrainerError, match=words):
+        running(trainer, params).epoch()
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"units": 4, "unts": 3}, "space.unts: compiled takes no such argument, did you mean units"),
+        ({"rate": 0.1}, "requires the argument units, which is no parameter of the space"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused_before_a_trial(space, words):
+    with pytest.raises(RequestError, match=words):
+        aifs_tune.tune(KerasTrainer(compiled, DATA), space, trials=1, metric="val_loss")
+
+
+def test_an_interrupted_trial_goes_on_with_weights_and_optimizer(tmp_path):
+    weights = []
+
+    class Spy(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            weights.append((epoch, int(self.model.optimizer.iterations.numpy()), self.model.get_weights()[0].copy()))
+
+    trainer = KerasTrainer(compiled, DATA, callbacks=lambda _: [Spy()])
+    first = running(trainer, {"units": 8}, epochs=4)
+    curve = [first.epoch()["val_loss"] for _ in range(3)]
+    first.save(tmp_path)
+    after_two = weights[2]
+    weights.clear()
+    later = running(trainer, {"units": 8}, epochs=4)
+    later.load(tmp_path)
+    assert later.epoch()["val_loss"] < curve[0]
+    epoch, iterations, kernel = weights[0]
+    assert (epoch, iterations) == (3, 3 * 4)
+    assert not np.array_equal(kernel, after_two[2])
+    assert later.is_finished
+
+
+def test_an_existing_script_needs_one_callback():
+    def run(units, trial):
+        model = compiled(units)
+        model.fit(*DATA[:2], validation_data=DATA[2:], epochs=trial.epochs, verbose=0, callbacks=[ReportEpochs(trial)])
+
+    result = aifs_tune.tune(
+        run, {"units": {"type": "int", "low": 2, "high": 16}}, trials=6, epochs=6, metric="val_loss", mode="min"
+    )
+    counts = result.study.counts()
+    assert counts["failed"] == 0
+    assert counts["complete"] + counts["pruned"] == 6
+    stopped = [t for t in result.study.all_trials() if t.state == "pruned"]
+    assert all(t.epochs < 6 for t in stopped)
+
+
+def test_the_best_model_is_kept_and_predicts_new_files(tmp_path):
+    def read(path):
+        return np.array(json.loads(path.read_text())["x"], "float32")
+
+    (tmp_path / "kerlab.py").write_text(
+        "import json, keras, numpy as np\n"
+        "from aifs_tune.trainers import KerasTrainer\n"
+        "rng = np.random.default_rng(0)\n"
+        "x = rng.normal(size=(160, 5)).astype('float32')\n"
+        "y = (x[:, 0] > 0).astype('int32')\n"
+        "def build(units):\n"
+        "    layers = [keras.Input((5,)), keras.layers.Dense(units, 'relu'), keras.layers.Dense(2, 'softmax')]\n"
+        "    model = keras.Sequential(layers)\n"
+        "    model.compile(keras.optimizers.Adam(0.05), 'sparse_categorical_crossentropy', metrics=['accuracy'])\n"
+        "    return model\n"
+        "def read(path):\n"
+        "    return np.array(json.loads(path.read_text())['x'], 'float32')\n"
+        "trainer = KerasTrainer(build, (x[:128], y[:128], x[128:], y[128:]), read=read, classes=['down', 'up'])\n"
+    )
+    import sys
+
+    sys.path.insert(0, str(tmp_path))
+    try:
+        result = aifs_tune.tune(
+            "kerlab:trainer", {"units": {"type": "int", "low": 4, "high": 16}}, trials=2, epochs=8,
+            metric="val_accuracy", scheduler="none", name="kerlab",
+        )  # fmt: skip
+        assert result.best.value > 0.85
+        model = aifs_tune.load_model("kerlab")
+        for name, first in (("up", 2.0), ("down", -2.0)):
+            (tmp_path / f"{name}.json").write_text(json.dumps({"x": [first, 0, 0, 0, 0]}))
+        (tmp_path / "bad.json").write_text("{}")
+        (tmp_path / "short.json").write_text('{"x": [1.0]}')
+        files = [tmp_path / f"{name}.json" for name in ("up", "down", "bad", "short")]
+        answers = model.predict_files(files)
+        assert answers.table["class"].tolist() == ["up", "down"]
+        assert answers.table[["p_down", "p_up"]].sum(axis=1).round(4).tolist() == [1.0, 1.0]
+        assert [each.reason.split("(")[0].split(":")[0] for each in answers.skipped] == [
+            "cannot be read by the trainer's reader ",
+            "has inputs of shape ",
+        ]
+        assert isinstance(answers.table, pd.DataFrame)
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_without_a_reader_arrays_are_predicted(tmp_path):
+    result = aifs_tune.tune(
+        KerasTrainer(compiled, DATA), {"units": 4}, trials=1, epochs=2, metric="val_loss", mode="min"
+    )
+    model = aifs_tune.load_model(result.study.name)
+    np.save(tmp_path / "new.npy", X[:3])
+    np.savez(tmp_path / "two.npz", a=X, b=X)
+    answers = model.predict_files([tmp_path / "new.npy", tmp_path / "two.npz"])
+    assert [name.rpartition("/")[2] for name in answers.table["file"]] == ["new.npy[0]", "new.npy[1]", "new.npy[2]"]
+    np.testing.assert_allclose(answers.table["output_0"], model.predict(X[:3])[:, 0], rtol=1e-6)
+    assert "has the arrays a, b" in answers.skipped[0].reason
