@@ -3,8 +3,8 @@
     python benchmarks/trial_overhead.py --trials 500 --repeats 3
 
 Both run the same function of three parameters, which takes no time, with one SQLite file each on the same disk, and
-take turns. Two samplers each: random ones, which cost next to nothing, and TPE. ``reports`` is the number of values that
-a trial reports before its result. The last row is the sampler that ``aifs_tune.tune`` has by default.
+take turns. Two samplers each: random ones, which cost next to nothing, and TPE. ``reports`` is the number of values
+that a trial reports before its result. The last row is the sampler that ``aifs_tune.tune`` has by default.
 """
 
 from __future__ import annotations

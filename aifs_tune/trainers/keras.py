@@ -40,6 +40,7 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     Examples
     --------
+    >>> from aifs_tune.trainers import ReportEpochs
     >>> def run(units, trial):
     ...     model = build_model(units)
     ...     model.fit(
@@ -57,7 +58,13 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
         self._trial, self._checkpoint, self._save_best = trial, checkpoint, save_best
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Continue from the checkpoint of an interrupted trial."""
+        """Continue from the checkpoint of an interrupted trial.
+
+        Parameters
+        ----------
+        logs
+            Not used.
+        """
         del logs
         if self._trial.restored is not None:
             if self.model.optimizer is not None:
@@ -65,7 +72,15 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.load_weights(self._trial.restored / _WEIGHTS)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Report the epoch."""
+        """Report the epoch.
+
+        Parameters
+        ----------
+        epoch
+            Number of the epoch, from 0.
+        logs
+            Its metrics by name.
+        """
         metrics = dict(logs or {})
         if self._save_best and self._trial.is_better(metrics):
             try:
@@ -109,6 +124,8 @@ class KerasTrainer:
 
     Examples
     --------
+    >>> import keras
+    >>> from aifs_tune.trainers import KerasTrainer
     >>> def build(units, rate):
     ...     layers = [keras.Input((4,)), keras.layers.Dense(units, "relu"), keras.layers.Dense(1)]
     ...     model = keras.Sequential(layers)

@@ -33,6 +33,13 @@ _FILE_NAME = re.compile(r"[^\s/\\.\0][^/\\\0]{0,199}")
 class RunningTrial:
     """The trial that a function is running: ``def run(learning_rate, trial): ...``.
 
+    Parameters
+    ----------
+    params, seed, epochs
+        As the attributes of these names.
+    folder, send, judge, wrote_checkpoint
+        What the worker gives it: a folder for files, and functions for what the trial does.
+
     Attributes
     ----------
     params : dict
@@ -102,11 +109,16 @@ class RunningTrial:
 
     @contextmanager
     def checkpoint_dir(self) -> Iterator[Path]:
-        """Yield an empty folder for everything that the trial needs to go on from here.
+        """Give an empty folder for everything that the trial needs to go on from here.
 
         The files replace those of the checkpoint before when the block ends without an error. Write it before the
         :meth:`report` of the last epoch that it contains; in the folder of :attr:`restored` the files come back, on
         another machine too.
+
+        Yields
+        ------
+        pathlib.Path
+            The folder.
         """
         new = Path(tempfile.mkdtemp(prefix="new_", dir=self._folder))
         try:
