@@ -64,7 +64,7 @@ def test_every_kind_of_failure_is_recorded_and_the_sweep_goes_on(lab, typed):
         "nan": "score is nan at epoch 1",
         "infinite": "score is inf at epoch 1",
         "no metric": "the objective 'score' was not reported; reported: other",
-        "no number": "faulty returned 'very good' for score",
+        "no number": "faulty returned 'very good' (str); allowed: a number",
         "memory": "MemoryError",
         "exits": "SystemExit: 3",
         "dies": "the worker process died",

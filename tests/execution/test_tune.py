@@ -234,7 +234,7 @@ def test_a_time_limit_ends_the_sweep_and_nothing_is_lost():
         for _ in range(epochs):
             yield x
 
-    result = aifs_tune.tune(run, X, trials=10_000, epochs=2, timeout_s=0.5, scheduler="none", name="timed")
+    result = aifs_tune.tune(run, X, trials=10_000, epochs=2, timeout_s=4, scheduler="none", name="timed")
     counts = result.study.counts()
     assert 0 < counts["complete"] < 10_000
     assert counts["waiting"] <= 1
