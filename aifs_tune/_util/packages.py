@@ -9,6 +9,7 @@ from aifs_tune.errors import MissingPackageError
 
 _REQUIREMENTS = {
     "a2wsgi": "'aifs-tune[service]'",
+    "anndata": "'aifs-tune[anndata]'",
     "astropy": "astropy",
     "fastapi": "'aifs-tune[service]'",
     "h11": "'aifs-tune[service]'",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NOTICES_SHOWN = 3
 _COLUMNS_SHOWN = 15
+_NAMES_SHOWN = 2
+_CLASSES_SHOWN = 12
 
 
 def render_best(answer: Mapping[str, Any]) -> RenderableType:
@@ -458,8 +460,11 @@ def render_data(prepared: Prepared) -> RenderableType:
     parts = answer["subsets"]
     table = Table("", *_PARTS)
     classes = sorted({name for part in parts.values() for name in part["classes"]})
-    for name in classes:
+    for name in classes[:_CLASSES_SHOWN]:
         table.add_row(Text(name), *(str(part["classes"].get(name, 0)) for part in parts.values()))
+    if more := classes[_CLASSES_SHOWN:]:
+        others = (str(sum(part["classes"].get(name, 0) for name in more)) for part in parts.values())
+        table.add_row(f"{len(more)} more classes", *others)
     table.add_row("all", *(str(part["examples"]) for part in parts.values()), style="bold")
     if any(part["groups"] for part in parts.values()):
         table.add_row("groups", *(str(part["groups"] or 0) for part in parts.values()))
@@ -474,18 +479,25 @@ def render_data(prepared: Prepared) -> RenderableType:
 
 
 def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
-    """What each column was taken for: those left out first, as many as fit on a screen."""
+    """What each column was taken for, those left out first; of many columns, one row for those that are alike."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for i, column in enumerate(sorted(columns, key=lambda column: column["left_out"] is None)):
+        reason = (column["left_out"] or "").partition(" such as ")[0]
+        key = (column["taken_for"], reason) if len(columns) > _COLUMNS_SHOWN else i
+        groups.setdefault(key, []).append(column)
     table = Table("column", "taken for", "range", "missing", "left out because")
-    ordered = sorted(columns, key=lambda column: column["left_out"] is None)
-    for column in ordered[:_COLUMNS_SHOWN]:
-        low, high = column["min"], column["max"]
+    for alike in list(groups.values())[:_COLUMNS_SHOWN]:
+        lows, highs = ([c[end] for c in alike if c[end] is not None] for end in ("min", "max"))
+        names = ", ".join(column["column"] or "(no name)" for column in alike[:_NAMES_SHOWN])
+        more = f" and {len(alike) - _NAMES_SHOWN} more" if len(alike) > _NAMES_SHOWN else ""
         table.add_row(
-            Text(column["column"] or "(no name)"),
-            column["taken_for"],
-            "-" if low is None else f"{number(low)} to {number(high)}",
-            str(column["missing"]),
-            Text(column["left_out"] or ""),
+            Text(names + more),
+            alike[0]["taken_for"],
+            f"{number(min(lows))} to {number(max(highs))}" if lows else "-",
+            str(sum(column["missing"] for column in alike)),
+            Text(alike[0]["left_out"] or ""),
         )
-    if len(columns) > _COLUMNS_SHOWN:
-        table.add_row(f"and {len(columns) - _COLUMNS_SHOWN} more", "", "", "", "")
+    if len(groups) > _COLUMNS_SHOWN:
+        n = sum(map(len, list(groups.values())[_COLUMNS_SHOWN:]))
+        table.add_row(f"and {n} more", "", "", "", "")
     return table

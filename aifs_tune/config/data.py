@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from aifs_tune._util.models import FilePath, StrictModel, Text
 from aifs_tune._util.object_store import DataUrl
@@ -50,6 +51,21 @@ class Forecast(StrictModel):
     stride: int = Field(default=1, ge=1, le=100_000, description="Time steps from one window to the next.")
 
 
+def _time_format(text: str) -> str:
+    try:
+        found = datetime.strptime(datetime(2024, 3, 30, 21, 5).strftime(text), text)
+    except ValueError as error:
+        raise problem(
+            "", f"{brief(text)} is not a form of times ({error})", "codes of strptime, such as %d/%m/%Y"
+        ) from None
+    if found == datetime(1900, 1, 1):
+        raise problem("", f"{brief(text)} has no part of a date or time", "codes of strptime, such as %d/%m/%Y")
+    return text
+
+
+_TimeFormat = Annotated[str, Field(min_length=2, max_length=100), AfterValidator(_time_format)]
+
+
 class SeriesSpec(StrictModel):
     """Time series, one file each, or one long series to forecast."""
 
@@ -76,6 +92,10 @@ class SeriesSpec(StrictModel):
     time: Text | None = Field(
         default=None,
         description="Column of times, which must not decrease; absent: the column called time, if there is one.",
+    )
+    time_format: _TimeFormat | None = Field(
+        default=None,
+        description="Form of the times in the codes of strptime, such as %d.%m.%Y %H:%M; absent: numbers or ISO 8601.",
     )
     length: int | None = Field(
         default=None, ge=2, le=1_000_000, description="Time steps that longer series are truncated to."
@@ -161,15 +181,17 @@ class SplitSpec(StrictModel):
 
 
 class LabelsSpec(StrictModel):
-    """Table with the class of each image of a folder."""
+    """Table with the class of each image of a folder, or of each sample of a matrix."""
 
-    file: FilePath = Field(description="CSV, Parquet or Excel file with a row for each image.")
+    file: FilePath = Field(description="CSV, Parquet or Excel file with a row for each image or sample.")
     name: Text | None = Field(
         default=None,
-        description="Column of file names, with or without path and suffix; absent: the one called id, image, ...",
+        description="Column of file names, with or without path and suffix, or of samples; absent: told by its name or "
+        "entries.",
     )
     label: Text | None = Field(
-        default=None, description="Column of classes; absent: the one called label, class, target, ..."
+        default=None,
+        description="Column of classes; absent: the one called label, class, ..., or as target of a table.",
     )
 
 
@@ -202,8 +224,29 @@ class TableSpec(StrictModel):
     """A table with one row per example and a column to predict."""
 
     file: FilePath | None = Field(
-        default=None, description="CSV or Parquet file; the first line of a CSV file holds the column names."
+        default=None,
+        description="CSV, Parquet, Excel, NPZ, ARFF, AnnData or 10x HDF5 file, GEO series matrix, or folder of a 10x "
+        "matrix.",
     )
+    labels: Annotated[LabelsSpec, BeforeValidator(_from_file, json_schema_input_type=FilePath | LabelsSpec)] | None = (
+        Field(default=None, description="Table with the target of each row, by the name in its first column.")
+    )
+    orientation: Literal["rows", "columns"] = Field(
+        default="rows", description="Whether each row is an example, or each column, as in tables with genes in rows."
+    )
+    columns: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[tuple[Text, ...], Field(strict=False)] | None = (
+        Field(
+            default=None,
+            description="Columns to learn from, or of genes how many: those that vary most in the training part; "
+            "absent: all, or of a sparse matrix 2000.",
+        )
+    )
+    counts: Literal["auto", "log", "raw"] = Field(
+        default="auto",
+        description="What counts of a matrix become: log, log(1 + 10,000 count / sum of the row); raw, themselves; "
+        "auto: log if all are whole numbers from 0.",
+    )
+    layer: Text | None = Field(default=None, description="Layer of an AnnData file; absent: X.")
     bundled: Literal["breast_cancer"] | None = Field(default=None, description="A table that ships with scikit-learn.")
     simulate: Genes | None = Field(
         default=None, description="Simulated data, used when neither file nor bundled is given."
@@ -224,13 +267,28 @@ class TableSpec(StrictModel):
     missing: Annotated[tuple[float | Text, ...], Field(strict=False, max_length=100)] = Field(
         default=(), description="Entries that mean a missing one, such as -9999, besides empty, NA, NaN, null, - and ?."
     )
-    decimal: Literal["auto", ".", ","] = Field(
-        default="auto", description="Decimal sign of numbers in text; auto: told from each column."
+    decimal: Literal["auto", ".", ","] | dict[Text, Literal[".", ","]] = Field(
+        default="auto",
+        description="Decimal sign of numbers in text, or column: sign; auto: told from each column and the others.",
+    )
+    thousands: Literal["auto", ".", ",", "none"] = Field(
+        default="auto", description="Sign between thousands of numbers in text; none: there is none."
+    )
+    time_format: _TimeFormat | dict[Text, _TimeFormat] | None = Field(
+        default=None,
+        description="Form of dates and times of day in the codes of strptime, such as %d/%m/%Y %H:%M, or column: form; "
+        "absent: ISO 8601.",
     )
     below_limit: Literal["refuse", "half", "limit", "missing"] = Field(
         default="refuse", description="What entries such as <0.05 become: half of the limit, the limit, or missing."
     )
     header: bool = Field(default=True, description="Whether the first line of a CSV file holds the column names.")
+
+    @model_validator(mode="after")
+    def _has_different_signs(self) -> TableSpec:
+        if self.decimal == self.thousands and self.decimal != "auto":
+            raise problem("thousands", f"{self.thousands!r} is the decimal sign too", "another sign, none or auto")
+        return self
 
 
 class MovingSky(StrictModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.times import Times, times_in
 
 if TYPE_CHECKING:
     import pandas
@@ -28,21 +29,58 @@ _MOSTLY = 0.9
 """Share of the entries that must be numbers for a column of numbers."""
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_COMMA_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_POINT_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
+_NUMERIC = re.compile(r"[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?")
 _PERCENT = re.compile(r"(.*\d)\s*%")
 _BELOW = re.compile(r"[<>\u2264\u2265]\s*=?\s*(.+)")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
+_WITH_UNIT = re.compile(r"([-+]?[\d.,]*\d[\d.,]*(?:[eE][-+]?\d+)?)(\s*)([^\W\d_]\S*|\u00b0\S*)")
+_UNITS = frozenset(
+    re.findall(
+        r"\S+",
+        """nm um \u00b5m \u03bcm mm cm dm km ng ug \u00b5g \u03bcg mg kg ns us \u00b5s ms min hr yr days years mV kV
+        mA kA Hz kHz MHz GHz Pa hPa kPa MPa GPa bar mbar ml mL \u00b5l \u00b5L ul uL nM uM \u00b5M mM mol mmol kJ eV keV
+        MeV GeV kW mW MW ppm ppb px deg arcsec mag K \u00b0C \u00b0F \u00b0 \u00c5 m/s km/s mg/l mg/L g/l g/L
+        ng/ml ng/mL g/mol kJ/mol kcal/mol""",
+    )
+)
+"""Units that are known without a space before them, where 12A and 7B may be codes."""
 _SPACES = str.maketrans({"\u2212": "-", "\u2009": None, "\u202f": None, "\u00a0": None, "'": None})
 _DAY = 86_400.0
 
 
+Sign = Literal[",", "."]
+
+
 @dataclass(frozen=True)
 class EntrySettings:
-    """Settings for reading entries; see :class:`aifs_tune.config.data.TableSpec`."""
+    """Settings for reading entries; see :class:`aifs_tune.config.data.TableSpec`.
+
+    ``is_time`` says that numbers such as 20240330 are times in ``time_format``. ``others`` is the decimal sign of the
+    other columns of the file, empty if it is not known, and ``separator`` that of its columns.
+    """
 
     missing: Sequence[float | str] = ()
-    decimal: Literal["auto", ".", ","] = "auto"
+    decimal: Literal["auto", ",", "."] = "auto"
+    thousands: Literal["auto", ",", ".", "none"] = "auto"
     below_limit: Literal["refuse", "half", "limit", "missing"] = "refuse"
+    time_format: str | None = None
+    is_time: bool = False
+    others: Literal["", ",", "."] = ""
+    separator: str = ""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Decimal sign of a column and the sign between its thousands, None for none.
+
+    ``note`` says how they were told, ``doubt`` what else the entries can mean.
+    """
+
+    decimal: Sign = "."
+    thousands: Sign | None = ","
+    note: str | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +89,18 @@ class Numbers:
 
     ``values`` (n,) are NaN where there is none. ``strange`` has the rows, from 0, and entries that are neither numbers
     nor known to mean a missing one, ``below`` those below or above a limit, such as ``<0.05``. ``sentinel`` is a number
-    that seems to mean a missing one. ``notes`` say how the entries were read.
+    that seems to mean a missing one. ``notes`` say how the entries were read, ``doubt`` what else they can mean, and
+    ``signs`` are those of numbers in text.
     """
 
     values: NDArray[np.float64]
-    kind: Literal["numbers", "dates", "durations"] = "numbers"
+    kind: Literal["numbers", "dates", "durations", "times of day"] = "numbers"
     strange: Mapping[int, str] = field(default_factory=dict)
     below: Mapping[int, str] = field(default_factory=dict)
     sentinel: float | None = None
     notes: tuple[str, ...] = ()
+    doubt: str | None = None
+    signs: Signs | None = None
 
     @property
     def n_missing(self) -> int:
@@ -72,13 +113,16 @@ def as_numbers(
 ) -> Numbers | None:
     """Return the column as numbers; None if it holds text or anything else.
 
-    Dates become days since 1970, durations seconds. Text counts as numbers if the share ``mostly`` of the entries is.
+    Dates become days since 1970, times of day hours, durations seconds. Text counts as numbers if the share ``mostly``
+    of the entries is.
     """
     given, kind = settings or EntrySettings(), column.dtype.kind
     if kind == "M":
         return Numbers(_days(column), "dates")
     if kind == "m":
         return Numbers(column.dt.total_seconds().to_numpy(np.float64, na_value=np.nan), "durations")
+    if kind in "iu" and given.is_time and (found := times_in(column.astype(str), given.time_format)) is not None:
+        return of_times(found, {row: str(column.iloc[row]) for row in np.flatnonzero(np.isnan(found.seconds)).tolist()})
     if kind in "biuf":
         values = column.to_numpy(np.float64, na_value=np.nan).copy()
         return _finished(values, given, {}, {}, ())
@@ -101,37 +145,90 @@ def _of_text(column: pandas.Series[Any], settings: EntrySettings, mostly: float)
 
     codes, entries = pandas.factorize(column.astype(object))
     texts = [str(entry).translate(_SPACES).strip() for entry in entries]
-    if (dates := _dates(column, texts)) is not None:
-        return dates
-    decimal, notes = _decimal_of(texts, settings.decimal)
     own_missing = {str(one) for one in settings.missing}
-    parsed = [_parsed(entry, text, decimal, own_missing) for entry, text in zip(entries, texts, strict=True)]
-    signs = [text.endswith("%") for text, found in zip(texts, parsed, strict=True) if isinstance(found, float)]
-    if any(signs):
-        some = "" if all(signs) else "; only a part of the entries has one"
+    if (found := _as_times(column, codes, list(entries), own_missing, settings)) is not None:
+        return found
+    known = [not _is_missing(entry, text, own_missing) for entry, text in zip(entries, texts, strict=True)]
+    unit = common_unit([text for text, is_known in zip(texts, known, strict=True) if is_known])
+    if unit:
+        texts = [
+            text.removesuffix(unit).strip() if is_known else text for text, is_known in zip(texts, known, strict=True)
+        ]
+    signs = signs_of(texts, settings)
+    parsed = [
+        _parsed(entry, text, signs) if is_known else None
+        for entry, text, is_known in zip(entries, texts, known, strict=True)
+    ]
+    notes = [signs.note] if signs.note else []
+    if unit:
+        notes.append(f"the unit {unit} is left out")
+    per_cent = [text.endswith("%") for text, found in zip(texts, parsed, strict=True) if isinstance(found, float)]
+    if any(per_cent):
+        some = "" if all(per_cent) else "; only a part of the entries has one"
         notes.append(f"per cent signs are left out{some}")
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))
-    fits = [
-        not isinstance(found, str) or bool(_BELOW.fullmatch(text)) for found, text in zip(parsed, texts, strict=True)
-    ]
-    known = [found is not None for found in parsed]
+    fits = [not isinstance(each, str) or bool(_BELOW.fullmatch(text)) for each, text in zip(parsed, texts, strict=True)]
     n_known = int(counts[known].sum())
     if n_known and counts[np.array(fits) & np.array(known)].sum() < mostly * n_known:
         return None
-    numbers = [found if isinstance(found, float) else math.nan for found in parsed]
+    numbers = [each if isinstance(each, float) else math.nan for each in parsed]
     strange, below = dict[int, str](), dict[int, str]()
-    for code, (entry, text, found) in enumerate(zip(entries, texts, parsed, strict=True)):
-        if not isinstance(found, str):
+    for code, (entry, text, each) in enumerate(zip(entries, texts, parsed, strict=True)):
+        if not isinstance(each, str):
             continue
         rows = np.flatnonzero(codes == code).tolist()
-        limit = _limit_of(text, decimal)
+        limit = _limit_of(text, signs)
         if limit is None:
             strange |= dict.fromkeys(rows, str(entry))
             continue
         below |= dict.fromkeys(rows, str(entry))
         numbers[code] = {"half": limit / 2, "limit": limit}.get(settings.below_limit, math.nan)
     values = np.array([*numbers, math.nan])[codes]  # a missing entry has the code -1
-    return _finished(values, settings, strange, below, tuple(notes))
+    found = _finished(values, settings, strange, below, tuple(notes))
+    return replace(found, doubt=signs.doubt, signs=signs)
+
+
+def _as_times(
+    column: pandas.Series[Any],
+    codes: NDArray[np.intp],
+    entries: Sequence[Any],
+    missing: set[str],
+    settings: EntrySettings,
+) -> Numbers | None:
+    """The column as dates or times of day, if most of its entries are."""
+    is_known = [not _is_missing(entry, str(entry).strip(), missing) for entry in entries]
+    known = np.array([*is_known, False])[codes]
+    found = times_in(column.where(known), settings.time_format)
+    if found is None:
+        return None
+    strange = {int(row): str(column.iloc[row]) for row in np.flatnonzero(known & np.isnan(found.seconds))}
+    return of_times(found, strange)
+
+
+def of_times(found: Times, strange: Mapping[int, str]) -> Numbers:
+    """Times as numbers: dates in days since 1970, times of day in hours."""
+    values = found.seconds / (_DAY if found.kind == "dates" else 3600.0)
+    return Numbers(values, found.kind, strange, notes=() if found.note is None else (found.note,))
+
+
+def common_unit(texts: Sequence[str]) -> str | None:
+    """The unit that stands behind the number in each entry; None if there is none, or not in each."""
+    units = units_in(texts)
+    return next(iter(units)) if len(units) == 1 and None not in units else None
+
+
+def units_in(texts: Sequence[str]) -> set[str | None]:
+    """The units behind numbers, None for a number without one; empty if an entry is neither."""
+    found = set[str | None]()
+    for text in texts:
+        match = _WITH_UNIT.fullmatch(text)
+        if match is not None and (match[2] or match[3] in _UNITS):
+            found.add(match[3])
+        elif _NUMERIC.fullmatch(text):
+            found.add(None)
+        else:
+            return set()
+    return found
 
 
 def _finished(
@@ -177,62 +274,86 @@ def _days(column: pandas.Series[Any]) -> NDArray[np.float64]:
     return np.array(since, np.float64)
 
 
-def _dates(column: pandas.Series[Any], texts: Sequence[str]) -> Numbers | None:
-    """The column as dates if all of its entries are ISO dates."""
-    known = [text for text in texts if text.lower() not in MISSING]
-    if not known or not all(_DATE.fullmatch(text) for text in known):
-        return None
-    import pandas
-
-    dates = pandas.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-    return Numbers(_days(dates), "dates")
-
-
-def _decimal_of(texts: Sequence[str], asked: Literal["auto", ".", ","]) -> tuple[str, list[str]]:
-    """The decimal sign of a column, and how that was told."""
-    if asked != "auto":
-        return asked, []
-    with_comma = [text for text in texts if "," in text and text.translate(str.maketrans("", "", "<>\u2264\u2265= %"))]
-    plain = [re.sub(r"^[<>\u2264\u2265=\s]+|\s*%$", "", text) for text in with_comma]
-    if not plain:
-        return ".", []
-    are_thousands = all(_THOUSANDS.fullmatch(text) for text in plain)
-    has_point = any("." in text and "," not in text and _PLAIN.fullmatch(text) for text in texts)
-    is_clear = has_point or any("." in text or text.count(",") > 1 for text in plain)
-    if are_thousands and is_clear:
-        return ".", ["commas separate thousands"]
-    if not has_point and all(_COMMA.fullmatch(text) for text in plain):
-        return ",", ["commas are read as decimal commas" if are_thousands else "decimal commas"]
-    return ".", ["commas separate thousands"] if are_thousands else []
+def decimal_sign(texts: Sequence[str]) -> Literal["", ",", ".", "both"]:
+    """The decimal sign of numbers in text; ``both`` if all can be read in two ways, as 1.037, empty if unknown."""
+    plain = [text for text in map(_without_marks, texts) if _NUMERIC.fullmatch(text)]
+    has_comma = any(text.count(".") > 1 or ("," in text and not _COMMA_THOUSANDS.fullmatch(text)) for text in plain)
+    has_point = any(text.count(",") > 1 or ("." in text and not _POINT_THOUSANDS.fullmatch(text)) for text in plain)
+    if has_comma != has_point:
+        return "," if has_comma else "."
+    marked = [text for text in plain if "," in text or "." in text]
+    return "both" if marked and not has_comma else ""
 
 
-def _parsed(entry: object, text: str, decimal: str, missing: set[str]) -> float | str | None:
-    """The number of an entry, None if it is missing, or the text that is no number."""
-    if text.lower() in MISSING or str(entry) in missing or text in missing:
-        return None
-    if isinstance(entry, bool | np.bool_):
+def signs_of(texts: Sequence[str], settings: EntrySettings) -> Signs:
+    """The decimal sign of a column and the sign between thousands, as set, or as its entries and its file tell."""
+    other: dict[str, Sign] = {",": ".", ".": ","}
+    decimal = settings.decimal
+    if decimal == "auto" and settings.thousands in other:
+        decimal = other[settings.thousands]
+    if decimal != "auto":
+        return Signs(decimal, None if settings.thousands == "none" else other[decimal])
+    plain = [text for text in map(_without_marks, texts) if _NUMERIC.fullmatch(text)]
+    commas, points = [t for t in plain if "," in t], [t for t in plain if "." in t and "," not in t]
+    sign = decimal_sign(texts)
+    if sign == ",":
+        some = "decimal commas" if commas else "points separate thousands"
+        also = ", and points separate thousands" if commas and points else ""
+        return Signs(",", ".", some + also)
+    if sign != "both" or (commas and points):
+        return Signs(note="commas separate thousands" if commas and sign else None)
+    return _of_doubtful(list(dict.fromkeys(commas or points)), "," if commas else ".", settings)
+
+
+def _of_doubtful(marked: Sequence[str], mark: Sign, settings: EntrySettings) -> Signs:
+    """How entries such as 1,037 and 1.037, which may be decimals or thousands, are read."""
+    others, separator = settings.others, settings.separator
+    if mark == "." and (others == "." or (not others and (separator != ";" or len(marked) < 2))):
+        return Signs()
+    by_separator: Sign = "," if mark == "," and separator != "," else "."
+    decimal: Sign = others or by_separator
+    name, some = {",": "commas", ".": "points"}, ", ".join(map(repr, marked[:2]))
+    how = f"decimal {name[mark]}" if decimal == mark else "signs between thousands"
+    why = f", as other columns have decimal {name[others]}" if others else ""
+    text = f"the {name[mark]} of {some} are read as {how}{why}"
+    is_sure = mark == "," and others != ""
+    return Signs(decimal, "." if decimal == "," else ",", text if is_sure else None, None if is_sure else text)
+
+
+def _without_marks(text: str) -> str:
+    """A number without a sign for a limit or per cent."""
+    return re.sub(r"^[<>\u2264\u2265=\s]+|\s*%$", "", text)
+
+
+def _is_missing(entry: object, text: str, missing: set[str]) -> bool:
+    return text.lower() in MISSING or str(entry) in missing or text in missing
+
+
+def _parsed(entry: object, text: str, signs: Signs) -> float | str:
+    """The number of an entry, or the text that is no number."""
+    if isinstance(entry, bool | np.bool_ | int | float | np.number | Decimal):
         return float(entry)
-    if isinstance(entry, int | float | np.number | Decimal):
-        return float(entry)
-    number = _number(text, decimal)
+    number = _number(text, signs)
     if number is None and (percent := _PERCENT.fullmatch(text)):
-        number = _number(percent[1], decimal)
+        number = _number(percent[1], signs)
     return text if number is None else number
 
 
-def _number(text: str, decimal: str) -> float | None:
-    if decimal == "," and _COMMA.fullmatch(text):
+def _number(text: str, signs: Signs) -> float | None:
+    pattern = _COMMA_THOUSANDS if signs.thousands == "," else _POINT_THOUSANDS
+    if signs.thousands is not None and pattern.fullmatch(text):
+        text = text.replace(signs.thousands, "")
+        return float(text.replace(signs.decimal, "."))
+    if signs.decimal == "," and _COMMA.fullmatch(text):
         return float(text.replace(".", "").replace(",", "."))
-    if decimal == "." and _THOUSANDS.fullmatch(text):
-        return float(text.replace(",", ""))
     if _PLAIN.fullmatch(text):
         return float(text)
     return {"inf": math.inf, "-inf": -math.inf, "infinity": math.inf, "-infinity": -math.inf}.get(text.lower())
 
 
-def _limit_of(text: str, decimal: str) -> float | None:
+def _limit_of(text: str, signs: Signs) -> float | None:
     found = _BELOW.fullmatch(text)
-    return None if found is None else _number(found[1].strip(), decimal)
+    return None if found is None else _number(found[1].strip(), signs)
 
 
 def examples_text(entries: Mapping[int, str], *, most: int = 2) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from aifs_tune.data.images.folder import SkippedFile, shown
 from aifs_tune.data.series.channels import Channels, Column, TimeStepScale, by_itself
 from aifs_tune.data.series.files import Recording, SeriesReader
 from aifs_tune.data.table_columns import entry_settings
-from aifs_tune.data.table_files import PARQUET, read_table, suffix_of
+from aifs_tune.data.table_files import PARQUET, TableFile, read_table, suffix_of
+from aifs_tune.data.table_rows import rows_that_sum_up
+from aifs_tune.data.tables import load_table
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -112,13 +114,15 @@ class Preparation:
     def _rows(self, file: Path) -> NewExamples:
         where = f"table {shown(str(file))}"
         spec = self.data.table or TableSpec()
-        frame = read_table(file, where, header=spec.header).frame
         columns = self.facts["columns"]
-        missing = [each["name"] for each in columns if each["name"] not in frame.columns]
+        wanted = list(dict.fromkeys(each["name"] for each in columns))
+        table, remarks = self._table(file, spec, wanted, where)
+        frame = table.frame
+        missing = [name for name in wanted if name not in frame.columns]
         if missing:
             there = _some([str(name) for name in frame.columns])
             raise DataError(f"{where}: lacks {_some(missing)}, from which the model learnt; found: {there}")
-        remarks, arrays = dict[str, int](), []
+        arrays = []
         levels: dict[str, set[str]] = {}
         for each in columns:
             if "level" in each:
@@ -131,7 +135,7 @@ class Preparation:
                 n_new = int((frame[name].notna() & ~entries.isin(levels[name])).sum())
                 text = f"column {shown(name)}: entries that the training rows do not have"
             else:
-                values, n_new = _numbers(frame[name], entry_settings(spec))
+                values, n_new = _numbers(frame[name], _settings(spec, each, table))
                 filled = np.where(np.isnan(values), each["median"], values)
                 arrays.append((filled - each["centre"]) / each["scale"])
                 n_missing = int(np.isnan(values).sum()) - n_new
@@ -146,6 +150,25 @@ class Preparation:
         rows = np.stack(arrays, axis=1).astype(np.float32)
         names = [f"{file} row {number}" for number in range(1, len(frame) + 1)]
         return NewExamples((rows,), names, remarks=[f"{text} ({n})" for text, n in remarks.items()])
+
+    def _table(
+        self, file: Path, spec: TableSpec, wanted: Sequence[str], where: str
+    ) -> tuple[TableFile, dict[str, int]]:
+        """The table in a file, with the ``wanted`` columns of its matrix, and remarks."""
+        own = {"file": file, "labels": None, "counts": self.facts.get("counts", "raw")}
+        table, remarks = load_table(spec.model_copy(update=own)), dict[str, int]()
+        _, words = rows_that_sum_up(table.frame)
+        if words:
+            remarks[f"rows at the end that sum up others ({', '.join(words)}), which are predicted too"] = len(words)
+        if table.matrix is None:
+            return table, remarks
+        import pandas
+
+        position = {name: i for i, name in enumerate(table.matrix.names)}
+        found = [name for name in wanted if name in position]
+        dense = pandas.DataFrame(table.matrix.dense([position[name] for name in found], where), columns=found)
+        beside = table.frame[[name for name in table.frame.columns if name not in position]]
+        return replace(table, frame=pandas.concat([beside, dense], axis=1), matrix=None), remarks
 
     def _series(self, files: Sequence[Path]) -> NewExamples:
         spec = self.data.series or SeriesSpec()
@@ -175,7 +198,7 @@ class Preparation:
     def _channels_of(self, file: Path, where: str, spec: SeriesSpec) -> NDArray[np.float32]:
         """Channels of a series, shape (steps, channels)."""
         facts = self.facts["channels"]
-        reader, _ = SeriesReader.like(file, where, columns=spec.columns, time=spec.time)
+        reader, _ = SeriesReader.like(file, where, columns=spec.columns, time=spec.time, time_format=spec.time_format)
         wanted = [fact for fact in facts if fact["role"] == "value"]
         missing = [fact["name"] for fact in wanted if fact["name"] not in reader.columns]
         if missing:
@@ -247,6 +270,8 @@ def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, t
 def files_in(paths: Sequence[str | Path]) -> list[Path]:
     """Return the files of ``paths``: a folder stands for all files below it, sorted; hidden files are left out.
 
+    Of the files of a 10x matrix, which belong together, the matrix stands for all.
+
     Raises
     ------
     DataError
@@ -257,6 +282,7 @@ def files_in(paths: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             for folder, folders, names in os.walk(path):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
+                names = [name for name in names if name.endswith(("matrix.mtx", "matrix.mtx.gz"))] or names
                 found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
         elif path.exists():
             found.append(path)
@@ -276,6 +302,14 @@ def _decoded(file: Path, settings: DecodeSettings) -> Pixels | str:
     with opened:
         found = decode(opened, settings)
     return found.facts.problem if found.pixels is None else found.pixels
+
+
+def _settings(spec: TableSpec, column: Mapping[str, Any], table: TableFile) -> EntrySettings:
+    """Settings for a column, with the decimal sign that it had in training."""
+    found = entry_settings(spec, column["name"], table)
+    if found.decimal != "auto" or "decimal" not in column:
+        return found
+    return replace(found, decimal=column["decimal"])
 
 
 def _numbers(column: pandas.Series[Any], settings: EntrySettings) -> tuple[NDArray[np.float64], int]:

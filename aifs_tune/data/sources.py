@@ -32,6 +32,9 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         table = data.table or TableSpec()
         if table.file is None and table.bundled is None and table.simulate is None:
             raise DataError(f"{asked_by} needs a table; give --data FILE or data.table")
+        if table.labels is not None:
+            labels = table.labels.model_copy(update={"file": table.labels.file.absolute()})
+            data = data.model_copy(update={"table": table.model_copy(update={"labels": labels})})
         return data if table.file is None else data.at(table.file.absolute(), kind)
     if kind == "series":
         series = data.series or SeriesSpec()

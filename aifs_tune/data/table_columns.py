@@ -5,16 +5,28 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import TableSpec
-from aifs_tune.data.columns import EntrySettings, Numbers, as_numbers, examples_text, what_else
+from aifs_tune.data.columns import (
+    MISSING,
+    EntrySettings,
+    Numbers,
+    Signs,
+    as_numbers,
+    examples_text,
+    units_in,
+    what_else,
+)
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.matrix import MOST_VARIABLE
 from aifs_tune.data.split import Subsets
+from aifs_tune.data.table_files import TableFile
+from aifs_tune.data.times import unread_times
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,6 +41,26 @@ _IDENTIFIER = re.compile(
     re.IGNORECASE,
 )
 _CAMEL_ID = re.compile(r"[a-z](ID|Id)$")
+_NO_CLASS = frozenset(
+    {
+        "-9",
+        "-99",
+        "-999",
+        "-9999",
+        "-99999",
+        "unknown",
+        "unk",
+        "unclassified",
+        "not available",
+        "undefined",
+        "unbekannt",
+    }
+)
+_TIME = re.compile(r"(^|[\W_])(?:t|(?i:time|date|datetime|timestamp|m?jd|[hb]jd|epoch|zeit|datum))$")
+"""Names of columns that are times."""
+_EVEN = 1e-3
+"""Largest difference of even steps, as a share of the largest step."""
+_MAX_UNITS = 5
 _MANY_DIGITS = 6
 _CONSECUTIVE = 1.05
 """Span of shuffled row numbers as a multiple of the number of rows."""
@@ -40,7 +72,8 @@ class ReadColumn:
     """A column, and what it is taken for.
 
     ``numbers`` are its numbers, or ``levels`` the entries of a column of text (n,); neither if it is left out, for the
-    reason ``left_out``. ``notes`` say how entries were read, ``problems`` which of them are no numbers.
+    reason ``left_out``. ``notes`` say how entries were read, ``warnings`` what they can also mean, and ``problems``
+    which of them are no numbers.
     """
 
     name: str
@@ -49,7 +82,9 @@ class ReadColumn:
     numbers: NDArray[np.float64] | None = None
     levels: NDArray[Any] | None = None
     left_out: str | None = None
+    signs: Signs | None = None
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -79,7 +114,9 @@ class ReadColumn:
             self.left_out = "constant in the training set"
             return []
         filled = (np.where(np.isnan(self.numbers), median, self.numbers) - centre) / spread
-        how = {"centre": centre, "scale": spread, "median": median, "missing": self.n_missing}
+        how: dict[str, Any] = {"centre": centre, "scale": spread, "median": median, "missing": self.n_missing}
+        if self.signs is not None:
+            how |= {"decimal": self.signs.decimal}
         return [(filled, how)]
 
     def to_json(self) -> dict[str, Any]:
@@ -96,13 +133,24 @@ class ReadColumn:
         }
 
 
-def entry_settings(spec: TableSpec) -> EntrySettings:
-    """Settings for reading the entries of a table."""
-    return EntrySettings(spec.missing, spec.decimal, spec.below_limit)
+def entry_settings(spec: TableSpec, name: str, file: TableFile | None = None) -> EntrySettings:
+    """Settings for reading the entries of a column of a table, which stands in a ``file`` with other columns."""
+    by_column = spec.decimal if isinstance(spec.decimal, dict) else {}
+    decimal: Literal["auto", ",", "."] = "auto"
+    if name in by_column:
+        decimal = by_column[name]
+    elif not isinstance(spec.decimal, dict):
+        decimal = spec.decimal
+    is_time = isinstance(spec.time_format, dict) and name in spec.time_format
+    time_format = spec.time_format.get(name) if isinstance(spec.time_format, dict) else spec.time_format
+    found = EntrySettings(spec.missing, decimal, spec.thousands, spec.below_limit, time_format, is_time)
+    return found if file is None else replace(found, others=file.decimal, separator=file.separator)
 
 
-def read_column(name: str, column: pandas.Series[Any], spec: TableSpec, where: str) -> ReadColumn:
-    """Read a column, and decide what it is taken for.
+def read_column(
+    name: str, column: pandas.Series[Any], spec: TableSpec, where: str, file: TableFile | None = None
+) -> ReadColumn:
+    """Read a column, and decide what it is taken for; the other columns of its ``file`` may tell its decimal sign.
 
     Raises
     ------
@@ -114,7 +162,7 @@ def read_column(name: str, column: pandas.Series[Any], spec: TableSpec, where: s
         return ReadColumn(name, "not read", n_missing, left_out="as data.table.leave_out says")
     if column.dtype.kind == "O" and (other := what_else(column)) is not None:
         return ReadColumn(name, other, n_missing, left_out=f"holds {other}")
-    found = as_numbers(column, entry_settings(spec))
+    found = as_numbers(column, entry_settings(spec, name, file))
     if found is None:
         return _of_text(name, column, spec)
     if found.below and spec.below_limit == "refuse":
@@ -122,25 +170,61 @@ def read_column(name: str, column: pandas.Series[Any], spec: TableSpec, where: s
             f"{where}: column {shown(name)} has {len(found.below)} entries below or above a limit "
             f"({examples_text(found.below)}); allowed: data.table.below_limit: half, limit or missing"
         )
-    made = ReadColumn(name, found.kind, found.n_missing, numbers=found.values)
-    made.notes += [f"column {made.shown}: {note}" for note in (*found.notes, *_dates_note(found))]
+    made = ReadColumn(name, found.kind, found.n_missing, numbers=found.values, signs=found.signs)
+    made.notes += [*found.notes, *_dates_note(found)]
     if found.below:
         how = {"half": "half of the limit", "limit": "the limit"}.get(spec.below_limit, "missing")
-        made.notes.append(
-            f"column {made.shown}: {len(found.below)} entries such as {examples_text(found.below)}: {how}"
-        )
+        made.notes.append(f"{len(found.below)} entries such as {examples_text(found.below)}: {how}")
     if found.strange:
-        text = f"column {made.shown}: {len(found.strange)} entries are no numbers ({examples_text(found.strange)})"
-        made.problems.append(text)
+        text = f"{len(found.strange)} entries are no {found.kind} ({examples_text(found.strange)})"
+        made.problems.append(f"column {made.shown}: {text}")
         made.notes.append(f"{text} and count as missing")
-    if found.sentinel is not None:
-        made.notes.append(
-            f"warning: column {made.shown}: is {found.sentinel:g} a missing value? If so: "
-            f"data.table.missing: [{found.sentinel:g}]"
-        )
+    made.warnings += warnings_of(found, made.shown)
     if name not in spec.keep:
-        made.left_out = _order_reason(name, column, found)
+        made.left_out, warning = _order_reason(name, column, found)
+        made.warnings += [warning] if warning else []
     return made
+
+
+def warnings_of(found: Numbers, name: str) -> list[str]:
+    """What the entries of the column ``name`` can mean besides what they were read as."""
+    made = []
+    if found.doubt is not None:
+        other = "." if found.signs is not None and found.signs.decimal == "," else ","
+        made.append(f"{found.doubt}; if not: data.table.decimal: {{{name}: {other!r}}}")
+    if found.sentinel is not None:
+        made.append(f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]")
+    return made
+
+
+def told(columns: Sequence[ReadColumn], *, most: int) -> list[str]:
+    """Warnings on columns, then notes; what is the same of several columns is said once, and at most ``most`` lines."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for kind in ("warnings", "notes"):
+        for column in columns:
+            for text in getattr(column, kind):
+                texts.setdefault(("warning: " if kind == "warnings" else "", text), []).append(column.shown)
+    lines = [f"{begin}{named(names)}: {text}" for (begin, text), names in texts.items()]
+    return lines[:most] + ([f"and {len(lines) - most} more notes on columns"] if len(lines) > most else [])
+
+
+def left_out_columns(columns: Sequence[ReadColumn], *, most: int) -> list[str]:
+    """Columns that are left out and why, those first that a setting would read; one line for each reason."""
+    reasons: dict[str, list[ReadColumn]] = {}
+    for column in sorted(columns, key=lambda column: "; allowed: " not in (column.left_out or "")):
+        if column.left_out is not None:
+            reasons.setdefault(column.left_out.partition(" such as ")[0], []).append(column)
+    lines = [f"{named([each.shown for each in alike])}, {alike[0].left_out}" for alike in reasons.values()]
+    more = sum(map(len, list(reasons.values())[most:]))
+    return lines[:most] + ([f"{more} more columns"] if more else [])
+
+
+def named(names: Sequence[str], most: int = 3) -> str:
+    """The first names of columns, and the number of the others."""
+    if len(names) == 1:
+        return f"column {names[0]}"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"columns {', '.join(names[:most])}{more}"
 
 
 def _of_text(name: str, column: pandas.Series[Any], spec: TableSpec) -> ReadColumn:
@@ -149,7 +233,9 @@ def _of_text(name: str, column: pandas.Series[Any], spec: TableSpec) -> ReadColu
     n_missing = int(sum(entry is None for entry in entries))
     levels = {entry for entry in entries if entry is not None}
     made = ReadColumn(name, "classes of text", n_missing, levels=entries)
-    if not 2 <= len(levels) <= MAX_LEVELS:
+    if (unread := _unread(column, levels)) is not None:
+        made.taken_for, made.left_out = unread
+    elif not 2 <= len(levels) <= MAX_LEVELS:
         some = ", ".join(shown(entry[:30]) for entry in sorted(levels)[:2])
         such = f" such as {some}" if some else ""
         made.left_out = f"text with {len(levels)} distinct entries{such}"
@@ -160,28 +246,49 @@ def _is_gap(entry: object, missing: set[str]) -> bool:
     return entry is None or entry != entry or str(entry) in missing
 
 
+def _unread(column: pandas.Series[Any], levels: set[str]) -> tuple[str, str] | None:
+    """What a column of text holds that could be read if its form was known, and why it is left out."""
+    if (times := unread_times(column)) is not None:
+        return "text", times.replace("time_format", "data.table.time_format")
+    units = units_in([level for level in levels if level.lower() not in MISSING])
+    if len(units) < 2 or len(units) > _MAX_UNITS:
+        return None
+    named = sorted("none" if unit is None else shown(unit) for unit in units)
+    return "text", f"numbers with different units ({', '.join(named)}); allowed: one unit in all entries, or none"
+
+
 def _dates_note(found: Numbers) -> list[str]:
-    return {"dates": ["dates became days since 1970"], "durations": ["durations became seconds"]}.get(found.kind, [])
+    became = {"dates": "days since 1970", "durations": "seconds", "times of day": "hours"}
+    return [f"{found.kind} became {became[found.kind]}"] if found.kind in became else []
 
 
-def _order_reason(name: str, column: pandas.Series[Any], found: Numbers) -> str | None:
-    """Why a column of numbers is probably no measurement: it has no name, or numbers the rows."""
+def _order_reason(name: str, column: pandas.Series[Any], found: Numbers) -> tuple[str | None, str | None]:
+    """Why a column of numbers is probably no measurement, and a warning if it may be one.
+
+    It has no name, or numbers the rows. A column that rises in uneven steps may be one by which the table was sorted.
+    """
     if not name or name.startswith("Unnamed: "):
-        return "which is often the number of the row; give it a name if it was measured"
+        return "which is often the number of the row; give it a name if it was measured", None
     values = found.values
     if len(values) < _MIN_ROWS_OF_AN_ORDER or np.isnan(values).any():
-        return None
+        return None, None
+    is_whole = column.dtype.kind in "iu" or bool((values == np.floor(values)).all())
     steps = np.diff(values)
     if (steps > 0).all() or (steps < 0).all():
-        return "it rises or falls from row to row, like a row number or a time; data.table.keep uses it"
-    is_whole = column.dtype.kind in "iu" or bool((values == np.floor(values)).all())
+        is_even = bool(np.ptp(steps) <= _EVEN * np.abs(steps).max())
+        if is_whole or is_even or found.kind != "numbers" or _TIME.search(name):
+            return "it rises or falls from row to row, like a row number or a time; data.table.keep uses it", None
+        return None, (
+            "it rises or falls from row to row in uneven steps; if it is a time or a number of the row: "
+            f"data.table.leave_out: [{shown(name)}]"
+        )
     if not is_whole or len(np.unique(values)) < len(values):
-        return None
+        return None, None
     if _IDENTIFIER.search(name) or _CAMEL_ID.search(name):
-        return "a different whole number in each row, like an identifier; data.table.keep uses it"
+        return "a different whole number in each row, like an identifier; data.table.keep uses it", None
     if float(np.ptp(values)) < _CONSECUTIVE * len(values) and len(values) >= 2 * _MIN_ROWS_OF_AN_ORDER:
-        return "a different whole number in each row, like shuffled row numbers; data.table.keep uses it"
-    return None
+        return "a different whole number in each row, like shuffled row numbers; data.table.keep uses it", None
+    return None, None
 
 
 def contents_of(columns: Sequence[ReadColumn], n_rows: int) -> list[str]:
@@ -208,20 +315,26 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def label_findings(column: pandas.Series[Any], labels: Sequence[str] | None) -> list[str]:
-    """Class names that are easily confused: with and without capitals, or like a missing entry."""
+    """Class names that are easily confused: with and without capitals or spaces, or like a missing entry."""
     if labels is None:
         return []
-    found, by_lower = [], defaultdict[str, set[str]](set)
+    found, alike = [], defaultdict[str, set[str]](set)
     for label in sorted(set(labels)):
-        by_lower[label.lower()].add(label)
-    for names in by_lower.values():
+        alike[re.sub(r"[\s_-]+", "", label.lower()) or label].add(label)
+    for names in alike.values():
         if len(names) > 1:
-            found.append(f"the classes {', '.join(sorted(map(shown, names)))} differ in capitals alone")
-    gaps = sorted({"NA", "N/A", "None", "nan", "null"} & set(labels))
+            only = "capitals" if len({name.lower() for name in names}) == 1 else "capitals, spaces or hyphens"
+            found.append(f"the classes {', '.join(sorted(map(shown, names)))} differ in {only} alone")
+    gaps = [label for label in sorted(set(labels)) if label.lower() in MISSING | _NO_CLASS]
     found += [
-        f"{gap} is a class of {column.name}; if it means a missing one: data.table.missing: [{gap}]" for gap in gaps
+        f"{shown(gap)} is a class of {column.name}; if it means a missing one: data.table.missing: [{_in_yaml(gap)}]"
+        for gap in gaps
     ]
     return found
+
+
+def _in_yaml(entry: str) -> str:
+    return entry if re.fullmatch(r"-\d+|\w[\w/ ]*", entry) and entry.lower() != "null" else f'"{entry}"'
 
 
 def row_findings(
@@ -288,3 +401,42 @@ def _gives(column: ReadColumn, codes: NDArray[Any] | None, values: NDArray[np.fl
     if len(changes) > int(codes.max()):
         return False
     return bool((sorted_values[changes] < sorted_values[changes + 1]).all())
+
+
+def matrix_columns(
+    table: TableFile, spec: TableSpec, train: NDArray[np.int32], where: str
+) -> tuple[list[ReadColumn], list[str]]:
+    """Columns of the matrix that are learnt from, chosen by the training rows alone, and lines that say which.
+
+    Raises
+    ------
+    DataError
+        If they are more than fit in memory.
+    """
+    matrix, lines = table.matrix, list[str]()
+    if matrix is None:
+        return [], lines
+    position = {name: i for i, name in enumerate(matrix.names)}
+    wished = spec.columns if spec.columns is not None else MOST_VARIABLE if matrix.is_sparse else None
+    if matrix.is_log:
+        lines.append("counts became log(1 + 10,000 count / sum of the row); data.table.counts: raw keeps them")
+    allowed = np.array([name not in spec.leave_out for name in matrix.names])
+    if isinstance(wished, int) and wished < int(allowed.sum()):
+        places = np.flatnonzero(allowed)
+        part = replace(matrix, values=matrix.values[:, places])
+        chosen = places[part.most_variable(wished, train)].tolist()
+        default = "" if spec.columns is not None else "; data.table.columns: NUMBER, or names"
+        lines.append(
+            f"learnt from: the {wished} of {len(matrix.names)} columns that vary most in the training rows{default}"
+        )
+    elif isinstance(wished, tuple):
+        chosen = [position[name] for name in wished if name in position]
+        lines.append(f"learnt from: {len(chosen)} of {len(matrix.names)} columns, those of data.table.columns")
+    else:
+        chosen = np.flatnonzero(allowed).tolist()
+    values = matrix.dense(chosen, where)
+    columns = []
+    for place, column in zip(chosen, values.T, strict=True):
+        numbers = column.astype(np.float64)
+        columns.append(ReadColumn(matrix.names[place], "numbers", int(np.isnan(numbers).sum()), numbers=numbers))
+    return columns, lines

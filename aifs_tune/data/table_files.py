@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
+from aifs_tune.data.columns import decimal_sign
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.matrix import Matrix
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,14 +36,28 @@ _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".
 _EXCEL = (".xlsx",)
 _CONVERT = {
     ".xls": "save it as .xlsx or CSV",
-    ".ods": "save it as CSV",
+    ".ods": "save it as .xlsx or CSV",
     ".sav": "pandas.read_spss(file).to_parquet(...)",
     ".dta": "pandas.read_stata(file).to_parquet(...)",
+    ".sas7bdat": "pandas.read_sas(file, encoding='utf-8').to_parquet(...)",
+    ".xpt": "pandas.read_sas(file).to_parquet(...)",
     ".rds": "in R: write.csv(readRDS(file), ...)",
-    ".h5ad": "anndata.read_h5ad(file).to_df().to_parquet(...)",
+    ".rdata": "in R: load(file), then write.csv of the table",
+    ".rda": "in R: load(file), then write.csv of the table",
+    ".mat": "scipy.io.loadmat(file), then numpy.savez(..., X=..., y=...)",
     ".feather": "pandas.read_feather(file).to_parquet(...)",
+    ".orc": "pandas.read_orc(file).to_parquet(...)",
     ".json": "pandas.read_json(file).to_parquet(...)",
-    ".arff": "scipy.io.arff.loadarff(file), then to_csv",
+    ".jsonl": "pandas.read_json(file, lines=True).to_parquet(...)",
+    ".ndjson": "pandas.read_json(file, lines=True).to_parquet(...)",
+    ".pkl": "pandas.read_pickle(file).to_parquet(...), where you trust the file",
+    ".pickle": "pandas.read_pickle(file).to_parquet(...), where you trust the file",
+    ".db": "pandas.read_sql('select * from TABLE', sqlite3.connect(file)).to_parquet(...)",
+    ".sqlite": "pandas.read_sql('select * from TABLE', sqlite3.connect(file)).to_parquet(...)",
+    ".sqlite3": "pandas.read_sql('select * from TABLE', sqlite3.connect(file)).to_parquet(...)",
+    ".loom": "anndata.read_loom(file).write_h5ad(...)",
+    ".fits": "astropy.table.Table.read(file).to_pandas().to_parquet(...)",
+    ".npy": "numpy.savez(..., X=..., y=...)",
 }
 """How to convert files that are not read."""
 MAX_BYTES = 2**32
@@ -60,12 +79,17 @@ class TableFile:
 
     Entries of text columns are text as it stands in the file, without spaces around it; empty entries are missing.
     ``notes`` say how the file differs from a plain table, and ``separator`` is that of its columns, empty for Parquet
-    and Excel.
+    and Excel. ``decimal`` is the decimal sign of the columns whose numbers can be read in one way only; empty if there
+    are none, or of both kinds. In a file where 1.037 may mean 1037, a column of such numbers is text. ``matrix`` has
+    further columns, such as genes, with the same rows. ``files`` are those that were read, if there are several.
     """
 
     frame: pandas.DataFrame
     notes: tuple[str, ...] = ()
     separator: str = ""
+    decimal: Literal["", ",", "."] = ""
+    matrix: Matrix | None = None
+    files: tuple[Path, ...] = ()
 
 
 def suffix_of(file: Path) -> str:
@@ -142,8 +166,8 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
         notes.append(f"{len(comments)} comment line{'s' * (len(comments) > 1)} skipped")
     if (begins := _first_line(body)).startswith("!"):
         raise DataError(
-            f"{where}: begins with {shown(begins[:40])!r}, like a GEO series matrix: genes are in rows; allowed: a "
-            "row for each sample, with its class: transpose it"
+            f"{where}: begins with {shown(begins[:40])!r}, like a GEO series matrix, which is read as "
+            "data.table alone; allowed: a table with names in its first line"
         )
     separator = _separator(body)
     rows = _sample_rows(body, separator)
@@ -155,19 +179,26 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
         lines = "the title line is" if n_above == 1 else f"{n_above} lines above the table are"
         notes.append(f"{lines} skipped: {shown(rows[0][0][:60])}")
     names, header = _names(rows[n_above:], comments, separator, where, header, notes)
-    frame = pandas.read_csv(
-        io.StringIO(body),
-        sep=r"\s+" if separator == " " else separator,
-        header=None,
-        skiprows=_lines_of(body, n_above) + int(header),
-        names=list(range(len(names))),
-        index_col=False,
-        keep_default_na=False,
-        na_values=[""],
-        skipinitialspace=True,
-        low_memory=False,
-        engine="c",
-    )
+
+    def read(columns: list[int] | None = None) -> pandas.DataFrame:
+        return pandas.read_csv(
+            io.StringIO(body),
+            sep=r"\s+" if separator == " " else separator,
+            header=None,
+            skiprows=_lines_of(body, n_above) + int(header),
+            names=list(range(len(names))),
+            usecols=columns,
+            dtype=None if columns is None else str,
+            index_col=False,
+            keep_default_na=False,
+            na_values=[""],
+            skipinitialspace=True,
+            low_memory=False,
+            engine="c",
+        )
+
+    frame = read()
+    decimal = _with_spelling(frame, separator, read)
     frame, units = _without_units(frame)
     if units:
         notes.append(f"the line below the names holds units and is no row: {', '.join(map(shown, units[:5]))}")
@@ -176,7 +207,50 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
             frame[column] = frame[column].astype(object).map(_stripped)
     frame.columns = pandas.Index(names)
     is_used = [bool(name) or not frame.iloc[:, i].isna().all() for i, name in enumerate(names)]
-    return TableFile(frame.loc[:, is_used], tuple(notes), separator)
+    return TableFile(frame.loc[:, is_used], tuple(notes), separator, decimal)
+
+
+def _with_spelling(
+    frame: pandas.DataFrame, separator: str, read_text: Callable[[list[int]], pandas.DataFrame]
+) -> Literal["", ",", "."]:
+    """Tell the decimal sign of a file, and put back the text of numbers such as 1.037 where that may mean 1037.
+
+    ``read_text`` reads columns as text.
+    """
+    columns = [int(i) for i in frame.columns]
+    floats = [i for i in columns if frame[i].dtype.kind == "f"]
+    texts = [i for i in columns if frame[i].dtype.kind not in "biufmM"]
+    found = [_sign_in(frame[i]) for i in texts]
+    if separator != ";" and not {",", "both"} & set(found):
+        return ""
+    unclear = [i for i in floats if _may_be_thousands(frame[i].to_numpy())]
+    spelled = read_text(unclear) if unclear else None
+    for i in unclear:
+        assert spelled is not None
+        found.append(sign := _sign_in(spelled[i]))
+        if sign == "both":
+            frame[i] = spelled[i].astype(object)
+    if any(i not in unclear and bool((frame[i] % 1 > 0).any()) for i in floats):
+        found.append(".")
+    has_comma, has_point = "," in found, "." in found
+    if has_comma == has_point:
+        return ""
+    return "," if has_comma else "."
+
+
+def _sign_in(column: pandas.Series[Any]) -> Literal["", ",", ".", "both"]:
+    texts = [str(entry).strip() for entry in column.dropna().unique()]
+    has_digit = [text for text in texts if text[:1].isdigit() or text[1:2].isdigit()]
+    return decimal_sign(texts) if len(has_digit) * 2 > len(texts) else ""
+
+
+def _may_be_thousands(values: NDArray[np.float64]) -> bool:
+    """Whether all numbers may have been written with three digits behind a point, such as 1.037."""
+    known = values[~np.isnan(values)]
+    size = np.abs(known)
+    return len(known) > 0 and bool(
+        ((size < 1000) & ((size >= 1) | (size == 0))).all() and (np.abs(known * 1000 % 1 - 0.5) > 0.499).all()
+    )
 
 
 def _names(
@@ -225,6 +299,24 @@ def _stripped(entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
     return entry.strip() or None
+
+
+def decoded_text(file: Path, where: str) -> str:
+    """Text of a file, which may be packed.
+
+    Raises
+    ------
+    DataError
+        If it is no text, or too long.
+    """
+    return _decoded(file, where)[0]
+
+
+def head_of(file: Path) -> bytes:
+    """The first bytes of a file, unpacked; of a zip those of the archive."""
+    opener = _PACKED.get(file.suffix.lower(), Path.open)
+    with opener(file, "rb") as opened:
+        return bytes(opened.read(64))
 
 
 def _decoded(file: Path, where: str) -> tuple[str, list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +23,16 @@ from aifs_tune.data.table_columns import (
     entry_settings,
     label_findings,
     leak_findings,
+    left_out_columns,
+    matrix_columns,
     read_column,
     row_findings,
+    told,
+    warnings_of,
 )
-from aifs_tune.data.table_files import NamelessError, TableFile, is_number, read_table
+from aifs_tune.data.table_files import NamelessError, TableFile, is_number
+from aifs_tune.data.table_layouts import read_layout
+from aifs_tune.data.table_rows import groups_of, left_out_rows, rows_of, rows_that_sum_up, without_rare
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
 
 
 _MOST_NOTES = 10
+_MOST_REASONS = 5
+_MOST_CLASSES = 12
 _MIN_ROWS = 10
 _MAX_CLASSES = 20
 
@@ -79,54 +89,36 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     train 12, val 4, test 4 rows of 2 inputs; 0 missing values filled with the median
     """
     spec = data.table or TableSpec()
-    loaded, where = load_table(spec), name_of(spec)
-    frame = loaded.frame
-    lines = [f"{where}: {len(frame)} rows, {len(frame.columns)} columns", *loaded.notes]
-    named = (spec.target, *filter(None, (spec.group, spec.part)), *spec.leave_out, *spec.keep)
-    for column in named:
-        if column not in frame.columns:
-            raise DataError(
-                f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}{_transposed_hint(frame)}"
-            )
-    is_known = ~_missing_in(frame[spec.target], spec)
-    numbers = np.flatnonzero(is_known) + 1
-    if not is_known.all():
-        lines.append(f"left out: {int((~is_known).sum())} rows without {spec.target}")
-        frame = frame[is_known].reset_index(drop=True)
-    if len(frame) < _MIN_ROWS:
-        raise DataError(f"{where}: {len(frame)} rows with a {spec.target}; allowed: at least {_MIN_ROWS}")
-    labels = (
-        class_labels(frame[spec.target], where, otherwise="data.table.predict: values")
-        if spec.predict == "classes"
-        else None
-    )
-    values = None if labels is not None else target_numbers(frame[spec.target], where, entry_settings(spec))
-    columns = [read_column(name, frame.iloc[:, at], spec, where) for at, name in _candidates(frame, spec)]
-    usable = [column for column in columns if column.left_out is None]
-    contents = contents_of(usable, len(frame))
+    table, where = load_table(spec), name_of(spec)
+    _check_names(table, spec, where)
+    n_columns = len(table.frame.columns) + (0 if table.matrix is None else len(table.matrix.names))
+    lines = [f"{where}: {len(table.frame)} rows, {n_columns} columns", *table.notes]
+    used = _used_rows(table, data, spec, where, strict=strict)
+    table, labels, values, columns, contents = used.table, used.labels, used.values, used.columns, used.contents
+    findings = list(used.findings)
     targets_of_rows = labels if labels is not None else [repr(value) for value in np.asarray(values).tolist()]
     subsets, group_lines = _subsets(
-        frame, data, spec, labels, where, [f"{a}|{b}" for a, b in zip(contents, targets_of_rows, strict=True)]
+        table.frame, data, spec, labels, where, [f"{a}|{b}" for a, b in zip(contents, targets_of_rows, strict=True)]
     )
+    of_matrix, matrix_lines = matrix_columns(table, spec, subsets["train"], where)
+    columns += of_matrix
     inputs, made = _inputs(columns, subsets["train"], where)
-    lines += [f"left out: {reason}" for reason in _shortened(_left_out(columns))]
-    lines += [
-        *_target_notes(frame[spec.target], spec),
-        *[text for column in columns for text in column.notes][:_MOST_NOTES],
-    ]
-    lines += group_lines
-    findings = [*label_findings(frame[spec.target], labels), *row_findings(contents, targets_of_rows, subsets, labels)]
-    findings += leak_findings(usable, labels, values, n_rows=len(frame))
-    if strict and (problems := [text for column in columns for text in column.problems]):
-        raise DataError(f"{where}: {problems[0]}; allowed when strict: none")
+    lines += left_out_rows(used.left_out)
+    lines += [f"left out: {reason}" for reason in left_out_columns(columns, most=_MOST_REASONS)]
+    lines += [*matrix_lines, *_target_notes(table, spec), *told(columns, most=_MOST_NOTES), *group_lines]
+    findings += row_findings(contents, targets_of_rows, subsets, labels)
+    usable = [column for column in columns if column.left_out is None]
+    findings += leak_findings(usable, labels, values, n_rows=len(table.frame))
     if data.near_duplicates == "refuse" and (crossing := crossing_text(contents, subsets)) is not None:
         raise DataError(f"{where}: {crossing}; allowed with data.near_duplicates refuse: none")
-    facts = {"columns": made}
+    facts: dict[str, Any] = {"columns": made}
+    if table.matrix is not None:
+        facts["counts"] = "log" if table.matrix.is_log else "raw"
     if labels is not None:
         classes = tuple(sorted(set(labels)))
         y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
         location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
-        lines.append("classes: " + ", ".join(f"{shown(c)} {labels.count(c)}" for c in classes))
+        lines.append(_classes_line(labels, classes))
     else:
         assert values is not None
         y_true, targets = scaled(values[:, None], subsets["train"], {spec.target: spec.unit}, where)
@@ -139,9 +131,125 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         open_examples(location),
         location,
         lines,
-        _files(spec, where, numbers, subsets, labels, frame),
+        _files(table, spec, where, used.numbers, subsets, labels),
         [column.to_json() for column in columns],
     )
+
+
+@dataclass(frozen=True)
+class _UsedRows:
+    """Rows that are examples: their ``numbers`` in the file from 1, and how many are ``left_out`` for what reason."""
+
+    table: TableFile
+    numbers: NDArray[np.int64]
+    labels: list[str] | None
+    values: NDArray[np.float64] | None
+    columns: list[ReadColumn]
+    contents: list[str]
+    left_out: Mapping[str, int]
+    findings: Sequence[str]
+
+
+def _used_rows(table: TableFile, data: DataSpec, spec: TableSpec, where: str, *, strict: bool) -> _UsedRows:
+    """Leave out rows that sum up others, those without a target, and those of classes that are too rare."""
+    is_total, words = rows_that_sum_up(table.frame)
+    is_known = ~is_total & ~_missing_in(table.frame[spec.target], spec)
+    left_out = {
+        f"at the end that sum up others ({', '.join(map(shown, words))})": int(is_total.sum()),
+        f"without {spec.target}": int((~is_total & ~is_known).sum()),
+    }
+    found = _read(rows_of(table, is_known), np.flatnonzero(is_known) + 1, spec, where, left_out)
+    if strict and (problems := [text for column in found.columns for text in column.problems]):
+        raise DataError(f"{where}: {problems[0]}; allowed when strict: none")
+    if found.labels is None:
+        return found
+    kept, reasons = without_rare(found.table.frame, data, spec, found.labels, found.contents, where)
+    if not reasons:
+        return found
+    if strict or len(set(np.array(found.labels)[kept].tolist())) < 2:
+        alike = f" ({'; '.join(found.findings)})" if found.findings else ""
+        allowed = "when strict: none of them" if strict else "at least 2 other classes"
+        raise DataError(f"{where}: {'; '.join(_shortened(reasons))}{alike}; allowed {allowed}")
+    left_out["of classes that are too rare"] = int((~kept).sum())
+    less = _read(rows_of(found.table, kept), found.numbers[kept], spec, where, left_out)
+    rare = [f"left out: {reason}" for reason in _shortened(reasons)]
+    return replace(less, findings=[*found.findings, *rare])
+
+
+def _read(
+    table: TableFile, numbers: NDArray[np.int64], spec: TableSpec, where: str, left_out: Mapping[str, int]
+) -> _UsedRows:
+    if len(table.frame) < _MIN_ROWS:
+        also = "; ".join(left_out_rows(left_out))
+        raise DataError(
+            f"{where}: {len(table.frame)} rows with a {spec.target}; allowed: at least {_MIN_ROWS}"
+            f"{f' ({also})' if also else ''}"
+        )
+    labels, values = _targets(table, spec, where)
+    columns = _columns(table, spec, where)
+    findings = label_findings(table.frame[spec.target], labels)
+    return _UsedRows(table, numbers, labels, values, columns, _contents(table, columns), left_out, findings)
+
+
+def _check_names(table: TableFile, spec: TableSpec, where: str) -> None:
+    """Raise DataError if a column that the sweep file names is not there."""
+    frame = table.frame
+    of_matrix = () if table.matrix is None else table.matrix.names
+    asked = [spec.target, *filter(None, (spec.group, spec.part))]
+    chosen = spec.columns if isinstance(spec.columns, tuple) else ()
+    for column in (*asked, *spec.leave_out, *spec.keep, *chosen):
+        if column not in frame.columns and (column in asked or column not in of_matrix):
+            raise DataError(
+                f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}{_transposed_hint(frame)}"
+            )
+    if isinstance(spec.columns, int) and table.matrix is None:
+        raise DataError(
+            f"{where}: data.table.columns is {spec.columns}; allowed for a table whose columns are of different kinds: "
+            "names of columns"
+        )
+
+
+def _targets(table: TableFile, spec: TableSpec, where: str) -> tuple[list[str] | None, NDArray[np.float64] | None]:
+    column = table.frame[spec.target]
+    if spec.predict == "classes":
+        return class_labels(column, where, otherwise="data.table.predict: values"), None
+    return None, target_numbers(column, where, entry_settings(spec, spec.target, table))
+
+
+def _columns(table: TableFile, spec: TableSpec, where: str) -> list[ReadColumn]:
+    """Columns of the table; those beside a matrix are used only if they are to be kept."""
+    made = []
+    for at, name in _candidates(table.frame, spec):
+        column = read_column(name, table.frame.iloc[:, at], spec, where, table)
+        if column.left_out is None and name not in spec.keep:
+            if table.matrix is not None:
+                column.left_out = "not one of the matrix; data.table.keep uses it"
+            elif isinstance(spec.columns, tuple) and name not in spec.columns:
+                column.left_out = "not in data.table.columns"
+        if column.left_out is not None and (table.matrix is not None or isinstance(spec.columns, tuple)):
+            column.notes.clear()
+            column.warnings.clear()
+        made.append(column)
+    return made
+
+
+def _contents(table: TableFile, columns: Sequence[ReadColumn]) -> list[str]:
+    """What identifies the content of each row."""
+    usable = [column for column in columns if column.left_out is None]
+    if table.matrix is None:
+        return contents_of(usable, len(table.frame))
+    of_matrix = table.matrix.digests()
+    if not usable:
+        return of_matrix
+    return [f"{a}|{b}" for a, b in zip(of_matrix, contents_of(usable, len(table.frame)), strict=True)]
+
+
+def _classes_line(labels: Sequence[str], classes: Sequence[str]) -> str:
+    counts = Counter(labels)
+    some = ", ".join(f"{shown(name)} {counts[name]}" for name in classes[:_MOST_CLASSES])
+    if len(classes) <= _MOST_CLASSES:
+        return f"classes: {some}"
+    return f"{len(classes)} classes of {min(counts.values())} to {max(counts.values())} rows: {some}, ..."
 
 
 def _candidates(frame: pandas.DataFrame, spec: TableSpec) -> list[tuple[int, str]]:
@@ -167,43 +275,42 @@ def _transposed_hint(frame: pandas.DataFrame) -> str:
     is_numeric = all(frame.iloc[:, i].dtype.kind in "biuf" for i in range(1, len(frame.columns)))
     if not has_names or not is_numeric:
         return ""
-    return (
-        "; if its rows are genes and its columns samples, transpose it and add a column with the class of each sample"
-    )
+    return "; if its rows are genes and its columns samples: data.table.orientation: columns, and data.table.labels"
 
 
-def _target_notes(column: pandas.Series[Any], spec: TableSpec) -> list[str]:
+def _target_notes(table: TableFile, spec: TableSpec) -> list[str]:
     """How a target of numbers was read, and a number in it that seems to mean a missing one."""
-    found = as_numbers(column, entry_settings(spec)) if spec.predict == "values" else None
+    settings = entry_settings(spec, spec.target, table)
+    found = as_numbers(table.frame[spec.target], settings) if spec.predict == "values" else None
     if found is None:
         return []
-    notes = [f"column {shown(spec.target)}: {note}" for note in found.notes]
-    if found.sentinel is not None:
-        asked = f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]"
-        notes.append(f"warning: column {shown(spec.target)}: {asked}")
-    return notes
-
-
-def _left_out(columns: Sequence[ReadColumn]) -> list[str]:
-    return [f"column {column.shown}, {column.left_out}" for column in columns if column.left_out is not None]
+    name = shown(spec.target)
+    notes = [f"column {name}: {note}" for note in found.notes]
+    return notes + [f"warning: column {name}: {warning}" for warning in warnings_of(found, name)]
 
 
 def _files(
+    table: TableFile,
     spec: TableSpec,
     where: str,
     numbers: NDArray[np.int64],
     subsets: Subsets,
     labels: Sequence[str] | None,
-    frame: pandas.DataFrame,
 ) -> FileTable:
     """Return the table of files; ``numbers`` are the row numbers below the header, from 1."""
-    name = where if spec.file is None else shown(spec.file.name)
+    read = table.files or (() if spec.file is None else (spec.file,))
+    hashes: dict[str, str | None] = {shown(file.name): sha256_of(file) for file in read}
+    if spec.file is not None and spec.file.is_file():
+        hashes[shown(spec.file.name)] = sha256_of(spec.file)
+    name = shown(read[0].name) if read and spec.file not in read else where
+    name = shown(spec.file.name) if spec.file is not None and spec.file.is_file() else name
     return file_table(
         [([name], f"row {number}") for number in numbers.tolist()],
-        {name: None if spec.file is None else sha256_of(spec.file)},
+        hashes or {name: None},
         subsets,
         labels=None if labels is None else [shown(label) for label in labels],
-        groups=None if spec.group is None else [shown(str(entry)) for entry in frame[spec.group]],
+        groups=None if spec.group is None else [shown(str(entry)) for entry in table.frame[spec.group]],
+        lists=[each for each in hashes if each != name],
     )
 
 
@@ -226,13 +333,17 @@ def load_table(spec: TableSpec) -> TableFile:
         return TableFile(_bundled() if spec.bundled else simulate_genes(spec.simulate or Genes()))
     where = name_of(spec)
     try:
-        loaded = read_table(spec.file, where, header=spec.header)
+        loaded = read_layout(spec.file, spec, where)
     except NamelessError as error:
         hint = ", or data.table.header: false for columns called column1, column2, ..."
         raise DataError(f"{error}{hint}") from error
     if loaded.frame.empty:
-        raise DataError(f"{where}: has no rows; allowed: at least {_MIN_ROWS}")
-    return loaded
+        names = listed_names(loaded.frame.columns)
+        raise DataError(f"{where}: has a line of column names ({names}) and no rows; allowed: at least {_MIN_ROWS}")
+    matrix = loaded.matrix
+    if matrix is None or spec.counts == "raw" or (spec.counts == "auto" and not matrix.seems_counted):
+        return loaded
+    return replace(loaded, matrix=matrix.log_normalised())
 
 
 def _bundled() -> pandas.DataFrame:
@@ -309,21 +420,12 @@ def _subsets(
     where: str,
     contents: Sequence[str],
 ) -> tuple[Subsets, list[str]]:
-    groups, lines = None, list[str]()
-    if spec.group is not None:
-        empty = np.asarray(frame[spec.group].isna())
-        entries = enumerate(zip(frame[spec.group].tolist(), empty.tolist(), strict=True))
-        groups = [f"row {row}" if is_empty else str(entry) for row, (entry, is_empty) in entries]
-        if empty.any():
-            lines.append(f"{int(empty.sum())} rows have no {spec.group}: each counts as a group of its own")
+    groups, lines = groups_of(frame, spec), list[str]()
+    if spec.group is not None and (n_empty := int(frame[spec.group].isna().sum())):
+        lines.append(f"{n_empty} rows have no {spec.group}: each counts as a group of its own")
     strata = labels or ["all"] * len(frame)
     if spec.part is not None:
         subsets = given_subsets(list(frame[spec.part]), f"{where}: {spec.part}")
-        for subset in ("train", "val") if labels is not None else ():
-            assert labels is not None
-            missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
-            if missing:
-                raise DataError(f"{where}: no {subset} row of class {missing[0]}; allowed: every class in {subset}")
         n = len(frame)
         folded = fold_given_subsets(data.split.fold, subsets, n, where, contents=contents, groups=groups, labels=strata)
         return folded, lines
@@ -340,7 +442,7 @@ def _inputs(
             arrays.append(array)
             made.append({"name": column.name, **how})
     if not arrays:
-        found = "; ".join(_shortened(_left_out(columns))) or "only the target"
+        found = "; ".join(left_out_columns(columns, most=_MOST_REASONS)) or "only the target"
         raise DataError(
             f"{where}: no column to learn from ({found}); allowed: at least one column of numbers, or data.table.keep"
         )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -80,6 +81,29 @@ def test_the_command_shows_subsets_duplicates_and_the_fingerprint(folder: Path) 
     assert answer["subsets"]["train"] == {"examples": 16, "classes": {"cell": 8, "debris": 8}, "groups": None}
     assert answer["near_duplicates"]["n_pairs"] == 1
     assert answer["fingerprint"] in shown
+
+
+@pytest.mark.parametrize(("n_columns", "n_classes"), [(2000, 3), (20, 60)])
+def test_a_wide_table_and_many_classes_fit_on_a_screen(
+    n_columns: int, n_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(600, n_columns)).round(3)).add_prefix("gene")
+    more = {f"same{i}": np.ones(600) for i in range(20)}
+    more |= {f"text{i}": [f"entry {i} {j}" for j in range(600)] for i in range(20)}
+    more |= {f"gap{i}": np.where(random.random(600) < 0.2, -9999, random.normal(size=600)) for i in range(20)}
+    target = [f"kind{j % n_classes:02d}" for j in range(600)]
+    pd.concat([frame, pd.DataFrame(more | {"target": target})], axis=1).to_csv(tmp_path / "t.csv", index=False)
+    done = CliRunner().invoke(app, ["check-data", "gene_expression", "--data", str(tmp_path / "t.csv")])
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) <= 45
+    shown = " ".join(done.stdout.split())
+    assert "left out: columns same0, same1, same2 and 17 more, constant in the training set" in shown
+    assert "left out: columns text0, text1, text2 and 17 more, text with 600 distinct entries such as" in shown
+    assert "warning: columns gap0, gap1, gap2 and 17 more: is -9999 a missing value?" in shown
+    assert f"gene0, gene1 and {n_columns + 18} more" in shown
+    assert ("│ 48 more classes │ 288" in shown) is (n_classes == 60)
 
 
 def test_the_command_refuses_what_has_no_data(folder: Path) -> None:

@@ -198,7 +198,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no times": (
         change(time="noon"),
         {},
-        r"mira/3.csv: time is 'noon' in row 1; allowed: numbers, or dates such as 2024-03-30T21:05:00",
+        r"mira/3.csv: time is 'noon' in row 1; allowed: numbers, ISO 8601 such as 2024-03-30T21:05:00",
     ),
     "short": (lambda f: curve(1, 1).to_csv(f / "mira" / "3.csv", index=False), {}, r"3.csv: 1 step\(s\); allowed: at"),
     "empty": (lambda f: (f / "mira" / "3.csv").write_text(""), {}, r"mira/3.csv: cannot be read as a table"),

@@ -151,7 +151,12 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], s
     "numbers as classes": (lambda f: f.assign(target=f["u"]), {}, "60 distinct entries in 60 rows"),
     "classes as numbers": (lambda f: f, {"predict": "values"}, "target is 'a' in row 1; allowed: finite numbers"),
     "a constant": (lambda f: f.assign(target=1.0), {"predict": "values"}, "target is constant in"),
-    "a rare class": (lambda f: f.assign(target=["x", *["y", "z"] * 29, "y"]), {}, "class x has 1 different rows"),
+    "rare classes": (
+        lambda f: f.assign(target=["x", "X", *["y"] * 58]),
+        {},
+        "class X has 1 different rows; .*; class x .*"
+        r"the classes X, x differ in capitals alone\); allowed at least 2 other classes",
+    ),
     "nothing to learn from": (lambda f: f[["id", "target"]], {}, "no column to learn from .*60 different|no column to"),
     "too few rows": (lambda f: f.head(8), {}, "8 rows with a target; allowed: at least 10"),
     "a strange part": (
@@ -159,7 +164,11 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], s
         {"part": "part"},
         "'training' is not a subset; allowed: train",
     ),
-    "no rows": (lambda f: f.head(0), {}, "has no rows"),
+    "no rows": (
+        lambda f: f.head(0),
+        {},
+        r"has a line of column names \(id, u, v, .*\) and no rows; allowed: at least 10",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from aifs_tune.data.columns import as_numbers
 from aifs_tune.data.file_table import name_below
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.table_files import read_table, suffix_of
+from aifs_tune.data.times import EXAMPLE, seconds_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ class SeriesReader:
 
     columns: tuple[str, ...]
     time: str | None
+    time_format: str | None = None
 
     @classmethod
     def like(
-        cls, file: Path, where: str, *, columns: Sequence[str], time: str | None
+        cls, file: Path, where: str, *, columns: Sequence[str], time: str | None, time_format: str | None = None
     ) -> tuple[SeriesReader, list[str]]:
         """Make a reader for the columns of ``file``, and return it with the text columns left out.
 
@@ -70,7 +72,7 @@ class SeriesReader:
         frame = _read_steps(file, where)
         times = time if time is not None else time_in(frame, columns)
         if columns:
-            return cls(tuple(columns), times), []
+            return cls(tuple(columns), times, time_format), []
         others = [str(name) for name in frame.columns if name != times]
         found = [name for name in others if name and as_numbers(frame[name]) is not None]
         if not found:
@@ -78,7 +80,7 @@ class SeriesReader:
             raise DataError(
                 f"{where}: no column of numbers (columns other than the time: {text}); allowed: at least one"
             )
-        return cls(tuple(found), times), [name for name in others if name not in found]
+        return cls(tuple(found), times, time_format), [name for name in others if name not in found]
 
     def read(self, file: Path, where: str) -> Recording:
         """Read the series in ``file``.
@@ -95,7 +97,7 @@ class SeriesReader:
                 there = ", ".join(map(str, frame.columns[:12]))
                 raise DataError(f"{where}: no column {name!r}; allowed: {there}")
         values = np.stack([column_numbers(frame[name], where) for name in self.columns], axis=1)
-        return Recording(values, None if self.time is None else times_of(frame[self.time], where))
+        return Recording(values, None if self.time is None else times_of(frame[self.time], where, self.time_format))
 
 
 def read_columns(file: Path, where: str) -> pandas.DataFrame:
@@ -155,23 +157,19 @@ def column_numbers(column: pandas.Series[Any], where: str) -> Floats:
     raise DataError(f"{where}: {column.name} is {column.iloc[row]!r} in row {row + 1}; allowed: numbers, or empty")
 
 
-def times_of(column: pandas.Series[Any], where: str) -> Floats:
+def times_of(column: pandas.Series[Any], where: str, time_format: str | None = None) -> Floats:
     """Return times: numbers as they are, dates in seconds."""
-    import pandas
-
-    if column.dtype.kind in "biuf":
+    if column.dtype.kind in "biuf" and time_format is None:
         times = np.array(column, np.float64)
     else:
-        dates = pandas.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-        since = (dates - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(seconds=1)
-        times = np.array(since, np.float64)
+        times = seconds_of(column, time_format)
     strange = np.flatnonzero(~np.isfinite(times))
     if len(strange):
         entry = column.iloc[int(strange[0])]
-        raise DataError(
-            f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: numbers, or dates such as "
-            "2024-03-30T21:05:00"
-        )
+        allowed = f"times as data.series.time_format says ({time_format})"
+        if time_format is None:
+            allowed = f"numbers, ISO 8601 such as {EXAMPLE}, or their form in data.series.time_format, such as %d/%m/%Y"
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: {allowed}")
     falls = np.flatnonzero(np.diff(times) < 0)
     if len(falls):
         row = int(falls[0]) + 2
@@ -324,7 +322,9 @@ def _read(
     for i, (file, name) in enumerate(zip(files, names, strict=True)):
         try:
             if reader is None:
-                reader, dropped = SeriesReader.like(file, name, columns=spec.columns, time=spec.time)
+                reader, dropped = SeriesReader.like(
+                    file, name, columns=spec.columns, time=spec.time, time_format=spec.time_format
+                )
             kept[i] = reader.read(file, name)
         except DataError as error:
             problems.append(error)

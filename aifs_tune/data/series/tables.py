@@ -95,7 +95,7 @@ def _of_long_table(frame: pandas.DataFrame, spec: SeriesSpec, file: Path, where:
     for key, rows in frame.groupby(spec.id, sort=False):
         at = f"{where}, {spec.id} {shown(str(key))}"
         values = np.stack([column_numbers(rows[name], at) for name in names], axis=1)
-        recordings.append(Recording(values, None if time is None else times_of(rows[time], at)))
+        recordings.append(Recording(values, None if time is None else times_of(rows[time], at, spec.time_format)))
         of_it = [rows[column].dropna().unique() for column in wanted]
         several = next((column for column, found in zip(wanted, of_it, strict=True) if len(found) != 1), None)
         if several is not None:

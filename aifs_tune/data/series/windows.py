@@ -78,7 +78,9 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
     where = f"series {shown(str(spec.path))}"
     if spec.path.is_dir():
         raise DataError(f"{where}: is a folder; allowed for a forecast: one CSV, Parquet or NPZ file")
-    reader, text = SeriesReader.like(spec.path, where, columns=spec.columns, time=spec.time)
+    reader, text = SeriesReader.like(
+        spec.path, where, columns=spec.columns, time=spec.time, time_format=spec.time_format
+    )
     whole = SeriesReader(tuple(dict.fromkeys([*reader.columns, asked.target])), reader.time).read(spec.path, where)
     n = len(reader.columns)
     y_true = whole.values[:, reader.columns.index(asked.target) if asked.target in reader.columns else n]

@@ -1,0 +1,379 @@
+"""Tables in other layouts: arrays, genes in rows, GEO series matrices, 10x matrices and AnnData."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.packages import missing_packages_named
+from aifs_tune.config.data import LabelsSpec, TableSpec
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.matrix import Matrix, distinct_names
+from aifs_tune.data.table_files import TableFile, decoded_text, head_of, read_table, suffix_of
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_X = ("x", "x_train", "data", "features", "values")
+_Y = ("y", "y_train", "labels", "label", "target", "targets")
+_NAMES = ("feature_names", "features_names", "column_names", "columns", "var_names", "names")
+_HDF = (".h5", ".hdf5", ".hdf")
+_ARRAYS = "X (rows, columns) and y (rows,)"
+_MOST_NAMED = 3
+
+
+def read_layout(file: Path, spec: TableSpec, where: str) -> TableFile:
+    """Read a table in any layout that is known.
+
+    Genes of a matrix are columns in its ``matrix``, and what is known of each sample is its ``frame``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read; the text begins with ``where``.
+    MissingPackageError
+        If a package is missing that reads it.
+    """
+    suffix = suffix_of(file)
+    if not file.exists():
+        raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file")
+    reader: Callable[[Path, TableSpec, str], TableFile] = _of_text
+    if file.is_dir() or suffix == ".mtx":
+        reader = _of_10x
+    elif suffix == ".npz":
+        reader = _of_npz
+    elif suffix == ".h5ad":
+        reader = _of_anndata
+    elif suffix in _HDF:
+        reader = _of_hdf
+    elif suffix == ".arff":
+        reader = _of_arff
+    with _readable(where):
+        found = reader(file, spec, where)
+    return found if spec.labels is None else _labelled(found, spec.labels, spec, where)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, EOFError, BadZipFile) as error:
+        text = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: cannot be read ({text}); allowed: a file as its program writes it") from error
+
+
+def _of_text(file: Path, spec: TableSpec, where: str) -> TableFile:
+    if suffix_of(file) in (".csv", ".tsv", ".txt", ".tab", ".dat", "") and head_of(file).lstrip().startswith(b"!"):
+        return _of_series_matrix(file, where)
+    found = read_table(file, where, header=spec.header)
+    return _transposed(found, where) if spec.orientation == "columns" else found
+
+
+def _transposed(found: TableFile, where: str) -> TableFile:
+    """A table whose rows are the variables: their names stand in its first column, and each other column is a row."""
+    import pandas
+
+    frame = found.frame
+    if frame.shape[1] < 2:
+        raise DataError(f"{where}: {frame.shape[1]} column; allowed with orientation columns: a name and a column each")
+    names, n_changed = distinct_names(["" if e is None or e != e else str(e) for e in frame.iloc[:, 0]])
+    notes = [*found.notes, f"its {frame.shape[1] - 1} columns became rows, and its {len(frame)} rows columns"]
+    notes += _renamed(n_changed)
+    samples = pandas.DataFrame({"sample": [str(name) for name in frame.columns[1:]]})
+    rest = frame.iloc[:, 1:]
+    if all(rest.iloc[:, i].dtype.kind in "biuf" for i in range(rest.shape[1])):
+        values = np.ascontiguousarray(rest.to_numpy(np.float64).T)
+        return TableFile(samples, tuple(notes), matrix=Matrix(values, names))
+    table = pandas.DataFrame({name: rest.iloc[i].tolist() for i, name in enumerate(names)})
+    table.insert(0, "sample" if "sample" not in names else "", samples["sample"])
+    return TableFile(table, tuple(notes), found.separator, found.decimal)
+
+
+def _of_series_matrix(file: Path, where: str) -> TableFile:
+    """Series matrix of the Gene Expression Omnibus: facts about samples, then a table with genes in rows."""
+    import pandas
+
+    about, table, is_table = dict[str, list[list[str]]](), list[str](), False
+    for line in decoded_text(file, where).splitlines():
+        if line.lower().startswith("!series_matrix_table"):
+            is_table = line.lower().startswith("!series_matrix_table_begin")
+        elif is_table:
+            table.append(line)
+        elif line.startswith("!Sample_"):
+            name, *cells = next(csv.reader([line], delimiter="\t"))
+            about.setdefault(name.removeprefix("!Sample_"), []).append([cell.strip() for cell in cells])
+    if len(table) < 2:
+        raise DataError(
+            f"{where}: is a GEO series matrix without values, which then stand in a supplementary file of the series; "
+            "allowed: that file, with orientation: columns and labels"
+        )
+    values = pandas.read_csv(io.StringIO("\n".join(table)), sep="\t", na_values=["null", "NULL"], index_col=0)
+    samples = [str(name) for name in values.columns]
+    frame = pandas.DataFrame({"sample": samples})
+    for key, entries in _of_samples(about, len(samples)).items():
+        frame[key] = entries
+    names, n_changed = distinct_names([str(name) for name in values.index])
+    note = f"a GEO series matrix: {len(samples)} samples of {len(names)} genes; known of each sample: "
+    notes = (note + _some(list(frame.columns), 8), *_renamed(n_changed))
+    return TableFile(frame, notes, matrix=Matrix(np.ascontiguousarray(values.to_numpy(np.float64).T), names))
+
+
+def _of_samples(about: Mapping[str, list[list[str]]], n: int) -> dict[str, list[str | None]]:
+    """What a series matrix tells of each of ``n`` samples: title, source and its characteristics, ``key: value``."""
+    told: dict[str, list[str | None]] = {}
+    for name in ("title", "source_name_ch1"):
+        if name in about and len(about[name][0]) == n:
+            told[name] = [*about[name][0]]
+    for cells in about.get("characteristics_ch1", []):
+        for i, cell in enumerate(cells[:n]):
+            key, sign, value = cell.partition(":")
+            if sign:
+                told.setdefault(key.strip(), [None] * n)[i] = value.strip() or None
+    return told
+
+
+def _of_10x(file: Path, spec: TableSpec, where: str) -> TableFile:
+    """Matrix of 10x Genomics: ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` or ``genes.tsv``, also packed."""
+    from scipy.io import mmread
+    from scipy.sparse import csr_array
+
+    folder = file if file.is_dir() else file.parent
+    found = [file] if file.is_file() else _ending(folder, "matrix.mtx")
+    if len(found) != 1:
+        raise DataError(f"{where}: {len(found)} files matrix.mtx or matrix.mtx.gz; allowed in a folder: one")
+    prefix = found[0].name.partition("matrix.mtx")[0] if "matrix.mtx" in found[0].name else ""
+    barcodes = _beside(folder, prefix, ("barcodes.tsv", "barcodes.txt"), where)
+    features = _beside(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"), where)
+    cells = [line.split("\t")[0].strip() for line in decoded_text(barcodes, where).splitlines() if line.strip()]
+    genes = [line.split("\t") for line in decoded_text(features, where).splitlines() if line.strip()]
+    values = mmread(found[0], spmatrix=False)
+    if values.shape == (len(genes), len(cells)):
+        values = values.T
+    elif values.shape != (len(cells), len(genes)):
+        raise DataError(
+            f"{where}: {found[0].name} has {values.shape[0]} x {values.shape[1]} entries; allowed: "
+            f"{len(genes)} genes ({features.name}) x {len(cells)} cells ({barcodes.name})"
+        )
+    return _of_cells(csr_array(values, dtype=np.float32), cells, genes, (found[0], barcodes, features))
+
+
+def _of_cells(
+    values: Any, cells: Sequence[str], genes: Sequence[Sequence[str]], files: tuple[Path, ...] = ()
+) -> TableFile:
+    import pandas
+
+    names, n_changed = distinct_names([gene[1 if len(gene) > 1 else 0].strip() for gene in genes])
+    values.sort_indices()
+    note = f"a 10x matrix: {len(cells)} cells of {len(genes)} genes"
+    frame = pandas.DataFrame({"barcode": list(cells)})
+    return TableFile(frame, (note, *_renamed(n_changed)), matrix=Matrix(values, names), files=files)
+
+
+def _ending(folder: Path, name: str) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.name.endswith((name, f"{name}.gz")) and not f.name.startswith("."))
+
+
+def _beside(folder: Path, prefix: str, names: Sequence[str], where: str) -> Path:
+    places = [folder / f"{prefix}{name}{packed}" for name in names for packed in ("", ".gz")]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise DataError(f"{where}: no {prefix}{names[0]} beside the matrix; allowed: {', '.join(names)}, also as .gz")
+    return found
+
+
+def _of_npz(file: Path, spec: TableSpec, where: str) -> TableFile:
+    arrays, pickled = dict[str, NDArray[Any]](), list[str]()
+    with np.load(file, allow_pickle=False) as archive:
+        for name in archive.files:
+            try:
+                arrays[name] = np.asarray(archive[name])
+            except ValueError:
+                pickled.append(name)
+    if {"indices", "indptr", "format"} <= set(arrays):
+        raise DataError(f"{where}: is a sparse matrix without names and classes; allowed: {_ARRAYS}, or AnnData")
+    return _of_arrays(arrays, pickled, spec, where)
+
+
+def _of_arrays(arrays: Mapping[str, NDArray[Any]], pickled: Sequence[str], spec: TableSpec, where: str) -> TableFile:
+    import pandas
+
+    by_lower = {name.lower(): array for name, array in arrays.items()}
+    x = next((by_lower[name] for name in _X if name in by_lower), None)
+    y = next((by_lower[name] for name in _Y if name in by_lower), None)
+    shapes = ", ".join(f"{shown(name)} {array.shape}" for name, array in arrays.items())
+    lost = f"; not read, as they hold Python objects: {_some(pickled)}" if pickled else ""
+    if x is None or x.ndim != 2 or x.dtype.kind not in "biuf":
+        raise DataError(f"{where}: holds {shapes or 'no arrays'}{lost}; allowed: {_ARRAYS}")
+    named = next((by_lower[name] for name in _NAMES if name in by_lower and by_lower[name].shape == x.shape[1:]), None)
+    columns = [f"x{i}" for i in range(x.shape[1])] if named is None else [_text(name) for name in named.tolist()]
+    columns_of = dict(zip(distinct_names(columns)[0], x.T, strict=True))
+    notes = [f"arrays: {shapes}{lost}"]
+    if y is not None:
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.shape != x.shape[:1]:
+            raise DataError(f"{where}: holds {shapes}; allowed: {_ARRAYS}")
+        columns_of[spec.target] = np.array([_text(e) for e in y.tolist()], object) if y.dtype.kind in "SUO" else y
+    for name in filter(None, (spec.group, spec.part)):
+        if name in arrays and arrays[name].shape == x.shape[:1]:
+            columns_of[name] = np.array([_text(entry) for entry in arrays[name].tolist()], object)
+    if "x_test" in by_lower:
+        notes.append("left out: x_test; the rows of x_train are divided into training, validation and test sets")
+    return TableFile(pandas.DataFrame(columns_of), tuple(notes))
+
+
+def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
+    with missing_packages_named():
+        import h5py
+
+    with h5py.File(file, "r") as opened:
+        if {"obs", "var", "X"} <= set(opened):
+            return _of_anndata(file, spec, where)
+        if {"barcodes", "data", "indices", "indptr", "shape"} <= set(opened.get("matrix", ())):
+            return _of_10x_hdf(opened["matrix"])
+        if any("pandas_type" in opened[key].attrs for key in opened):
+            raise DataError(
+                f"{where}: was written by pandas, which stores Python objects in it that would be executed; convert "
+                "it where you trust it: pandas.read_hdf(file).to_parquet(...)"
+            )
+        arrays = {key: opened[key][()] for key in opened if isinstance(opened[key], h5py.Dataset)}
+    return _of_arrays({key: np.asarray(array) for key, array in arrays.items()}, (), spec, where)
+
+
+def _of_10x_hdf(group: Any) -> TableFile:
+    from scipy.sparse import csr_array
+
+    n_genes, n_cells = (int(n) for n in group["shape"][()])
+    values = csr_array(
+        (group["data"][()].astype(np.float32), group["indices"][()], group["indptr"][()]), (n_cells, n_genes)
+    )
+    features = group["features"]
+    genes = [[_text(one), _text(two)] for one, two in zip(features["id"][()], features["name"][()], strict=True)]
+    return _of_cells(values, [_text(cell) for cell in group["barcodes"][()]], genes)
+
+
+def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
+    with missing_packages_named():
+        import anndata.io
+        import h5py
+    from scipy.sparse import csr_array, issparse
+
+    with h5py.File(file, "r") as opened:
+        layers = sorted(opened.get("layers", ()))
+        if spec.layer is not None and spec.layer not in layers:
+            raise DataError(f"{where}: no layer {spec.layer!r}; allowed: {', '.join(layers) or 'none, there are none'}")
+        _check_encoding(
+            opened if spec.layer is None else opened["layers"], "X" if spec.layer is None else spec.layer, where
+        )
+        for name in ("obs", "var"):
+            _check_encoding(opened, name, where)
+        obs, var = anndata.io.read_elem(opened["obs"]), anndata.io.read_elem(opened["var"])
+        values = anndata.io.read_elem(opened["X"] if spec.layer is None else opened["layers"][spec.layer])
+    names, n_changed = distinct_names([str(name) for name in var.index])
+    cells = [str(name) for name in obs.index]
+    frame = obs.reset_index(drop=True)
+    frame.columns = [str(name) for name in frame.columns]
+    for name in frame.columns:
+        if frame[name].dtype.name == "category":
+            frame[name] = frame[name].astype(object)
+    frame.insert(0, "cell" if "cell" not in frame.columns else "", cells)
+    if issparse(values):
+        values = csr_array(values, dtype=np.float32)
+        values.sort_indices()
+    else:
+        values = np.asarray(values, np.float64)
+    part = "X" if spec.layer is None else f"layer {shown(spec.layer)}"
+    note = f"AnnData: {len(cells)} observations of {len(names)} variables from {part}; obs has {_some(list(frame), 8)}"
+    return TableFile(frame, (note, *_renamed(n_changed)), matrix=Matrix(values, names))
+
+
+def _check_encoding(group: Any, name: str, where: str) -> None:
+    """Raise DataError if a part of an AnnData file is in a form that is not read, such as that before version 0.7."""
+    found = str(group[name].attrs.get("encoding-type", "none")) if name in group else "nothing"
+    allowed = ("dataframe",) if name in ("obs", "var") else ("array", "csr_matrix", "csc_matrix")
+    if found not in allowed:
+        raise DataError(
+            f"{where}: {name} is stored as {shown(found)}; allowed: {', '.join(allowed)}; to convert it: "
+            "anndata.read_h5ad(file).write_h5ad(...)"
+        )
+
+
+def _of_arff(file: Path, spec: TableSpec, where: str) -> TableFile:
+    import pandas
+    from scipy.io import arff
+
+    try:
+        rows, _ = arff.loadarff(io.StringIO(decoded_text(file, where)))
+    except StopIteration:
+        raise DataError(f"{where}: cannot be read (it has no line @data); allowed: an ARFF file") from None
+    frame = pandas.DataFrame({name: rows[name] for name in rows.dtype.names})
+    for name in frame.columns:
+        if frame[name].dtype.kind == "O":
+            frame[name] = [None if (text := _text(entry).strip()) in ("?", "") else text for entry in frame[name]]
+    return TableFile(frame)
+
+
+def _labelled(found: TableFile, labels: LabelsSpec, spec: TableSpec, where: str) -> TableFile:
+    """The table with the target and other columns that a second one has, by the names of its samples."""
+    place = f"labels {shown(str(labels.file))}"
+    table = read_table(labels.file, place).frame
+    there = ", ".join(shown(str(name)) for name in list(table.columns)[:12])
+    for given in (labels.name, labels.label):
+        if given is not None and given not in table.columns:
+            raise DataError(f"{place}: no column {given!r}; allowed: {there}")
+    samples = [_text(entry) for entry in found.frame.iloc[:, 0]]
+    name = labels.name or max(table.columns, key=lambda each: len(set(map(_text, table[each])) & set(samples)))
+    rows_of_name: dict[str, list[int]] = {}
+    for row, entry in enumerate(table[name]):
+        rows_of_name.setdefault(_text(entry), []).append(row)
+    rows = [rows_of_name[one][0] if len(rows_of_name.get(one, ())) == 1 else None for one in samples]
+    if all(row is None for row in rows):
+        raise DataError(
+            f"{place}: no entry of {name!r} ({_some(list(rows_of_name))}) is a name of {where} ({_some(samples)}); "
+            "allowed: the same names, in the column that data.table.labels.name gives"
+        )
+    frame, target = found.frame.copy(), labels.label or spec.target
+    wanted = {spec.target: target} | {each: each for each in (spec.group, spec.part, *spec.keep) if each}
+    for own, its in wanted.items():
+        if its in table.columns:
+            entries = table[its].tolist()
+            frame[own] = [None if row is None else entries[row] for row in rows]
+    if spec.target not in frame.columns:
+        raise DataError(f"{place}: no column {target!r}; allowed: {there}; name it in data.table.labels.label")
+    notes = [f"{shown(spec.target)} is {shown(target)} of {shown(labels.file.name)}, by {shown(str(name))}"]
+    twice = [one for one in samples if len(rows_of_name.get(one, ())) > 1]
+    missing = [one for one in samples if one not in rows_of_name]
+    other = [one for one in rows_of_name if one not in set(samples)]
+    for found_, text in ((missing, "rows are not in"), (twice, "rows are several times in")):
+        if found_:
+            notes.append(f"{len(found_)} {text} {shown(labels.file.name)} ({_some(found_)})")
+    if other:
+        notes.append(f"{len(other)} entries of {shown(labels.file.name)} are no rows ({_some(other)})")
+    files = (*found.files, labels.file)
+    return TableFile(frame, (*found.notes, *notes), found.separator, found.decimal, found.matrix, files)
+
+
+def _renamed(n_changed: int) -> list[str]:
+    return [f"{n_changed} names occur several times, and got a number: NAME-1, NAME-2"] if n_changed else []
+
+
+def _text(entry: Any) -> str:
+    if isinstance(entry, bytes):
+        return entry.decode("utf-8", errors="replace")
+    return str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry)
+
+
+def _some(entries: Sequence[str], most: int = _MOST_NAMED) -> str:
+    text = ", ".join(shown(str(entry)) for entry in entries[:most])
+    return f"{text}, ..." if len(entries) > most else text

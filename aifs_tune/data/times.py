@@ -1,0 +1,152 @@
+"""Dates and times of day in text: which form they have, and the numbers that they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas
+
+
+_ISO = re.compile(r"\d{4}-(0[1-9]|1[0-2])(-\d{2}([T ]\d{2}:\d{2}.*)?)?")
+_DOTTED = re.compile(r"(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])\.\d{4}([ ,]+\d{1,2}:\d{2}(:\d{2})?)?")
+_SLASHED = re.compile(r"(\d{1,2})([/-])(\d{1,2})\2(\d{4}|\d{2})( \d{1,2}:\d{2}(:\d{2})?)?")
+_YEAR_FIRST = re.compile(r"\d{4}([/.])\d{1,2}\1\d{1,2}( \d{1,2}:\d{2}(:\d{2})?)?")
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?")
+_NAMED_MONTH = re.compile(
+    r"\d{1,2}[ .-]+(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .-]+(\d{4}|\d{2})"
+    r"( \d{1,2}:\d{2}(:\d{2})?)?",
+    re.IGNORECASE,
+)
+_DATE_PARTS = re.compile(r"%[aAwdbBmyYjUWcxGuVDFs]")
+EXAMPLE = "2024-03-30T21:05:00"
+"""A time in ISO 8601, for messages."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times as ``seconds`` (n,): since 1970 in UTC, or of times of day since midnight; NaN where an entry is none."""
+
+    seconds: NDArray[np.float64]
+    kind: Literal["dates", "times of day"]
+    note: str | None = None
+
+
+def times_in(column: pandas.Series[Any], time_format: str | None) -> Times | None:
+    """Return the times of a column of text; None if most of its entries are none.
+
+    They are read in ISO 8601, as ``30.03.2024 21:05`` (day first), or as ``time_format`` says, in the codes of
+    ``strptime``.
+    """
+    texts = _texts(column)
+    if not texts:
+        return None
+    if time_format is not None and (found := _with_format(column, time_format)) is not None:
+        return found
+    if _most(_ISO, texts):
+        return Times(_seconds(column, "ISO8601"), "dates")
+    if not _most(_DOTTED, texts):
+        return None
+    clock = "" if ":" not in texts[0] else " %H:%M" + ":%S" * (texts[0].count(":") > 1)
+    plain = column.astype(object).map(lambda entry: re.sub(r"[ ,]+", " ", entry.strip()) if _is_text(entry) else None)
+    seconds = _seconds(plain, f"%d.%m.%Y{clock}")
+    if np.isnan(seconds).sum() > column.isna().sum() + 0.1 * len(texts):
+        return None
+    return Times(seconds, "dates", f"dates such as {texts[0]} are read as day.month.year")
+
+
+def seconds_of(column: pandas.Series[Any], time_format: str | None) -> NDArray[np.float64]:
+    """Return the times (n,) of a column in seconds since 1970 in UTC, NaN where an entry is none."""
+    if column.dtype.kind == "M":
+        return _seconds(column, None)
+    found = times_in(column, time_format)
+    return _seconds(column, time_format or "ISO8601") if found is None else found.seconds
+
+
+def unread_times(column: pandas.Series[Any]) -> str | None:
+    """What dates or times of day in another form look like, and how to say their form; None if there are none."""
+    texts = _texts(column)
+    if not texts:
+        return None
+    asked = _asked_format(texts)
+    if asked is None:
+        return None
+    what, allowed = asked
+    return f"{what} such as {texts[0]!r}; allowed: ISO 8601 such as {EXAMPLE}, or {allowed}"
+
+
+def _asked_format(texts: Sequence[str]) -> tuple[str, str] | None:
+    clock = " %H:%M" + ":%S" * (texts[0].count(":") > 1) if ":" in texts[0] else ""
+    if _most(_CLOCK, texts):
+        return "times of day", f'time_format: "{clock.strip()}"'
+    if _most(_YEAR_FIRST, texts):
+        sign = texts[0][4]
+        return "dates", f'time_format: "%Y{sign}%m{sign}%d{clock}"'
+    if _most(_NAMED_MONTH, texts):
+        return "dates", 'time_format, such as "%d %b %Y"'
+    if not _most(_SLASHED, texts) or _is_fraction(texts):
+        return None
+    found = [match for text in texts if (match := _SLASHED.fullmatch(text))]
+    first, second = max(int(match[1]) for match in found), max(int(match[3]) for match in found)
+    if first > 31 or second > 31 or (first > 12 and second > 12):
+        return None
+    sign, year = found[0][2], "%Y" if len(found[0][4]) == 4 else "%y"
+    day_first, month_first = (f'"%{a}{sign}%{b}{sign}{year}{clock}"' for a, b in ("dm", "md"))
+    if first > 12:
+        return "dates", f"time_format: {day_first}"
+    return "dates", f"time_format: {month_first}" + ("" if second > 12 else f" or {day_first}")
+
+
+def _is_fraction(texts: Sequence[str]) -> bool:
+    """Whether entries such as 12-10-20 differ too little in form from codes: no year of four digits, and hyphens."""
+    return not any(re.search(r"\d{4}|/", text) for text in texts)
+
+
+def _with_format(column: pandas.Series[Any], time_format: str) -> Times | None:
+    texts = column.astype(object).map(lambda entry: str(entry).strip() if _is_known(entry) else None)
+    seconds = _seconds(texts, time_format)
+    n_known = sum(_is_known(entry) for entry in column)
+    if np.isfinite(seconds).sum() < max(1.0, 0.9 * n_known):
+        return None
+    if _DATE_PARTS.search(time_format):
+        return Times(seconds, "dates", f"read as {time_format}")
+    return Times(seconds % 86_400, "times of day", f"read as {time_format}")
+
+
+def _seconds(column: pandas.Series[Any], time_format: str | None) -> NDArray[np.float64]:
+    import pandas
+
+    try:
+        dates = pandas.to_datetime(column, errors="coerce", utc=True, format=time_format)
+    except ValueError:  # a code that strptime does not know
+        return np.full(len(column), np.nan)
+    since = (dates - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(seconds=1)
+    return np.array(since, np.float64)
+
+
+def _texts(column: pandas.Series[Any]) -> list[str]:
+    """Different entries that are not missing, those with a digit at the beginning first; none if one is no text."""
+    entries = [entry for entry in column.dropna().unique() if entry != ""]
+    if not all(map(_is_text, entries)):
+        return []
+    return sorted((entry.strip() for entry in entries), key=lambda text: not text[:1].isdigit())
+
+
+def _most(pattern: re.Pattern[str], texts: Sequence[str]) -> bool:
+    """Whether nine of ten entries have a form, the first among them."""
+    n = sum(pattern.fullmatch(text) is not None for text in texts)
+    return n >= 0.9 * len(texts) and pattern.fullmatch(texts[0]) is not None
+
+
+def _is_text(entry: object) -> bool:
+    return isinstance(entry, str)
+
+
+def _is_known(entry: object) -> bool:
+    return entry is not None and entry == entry

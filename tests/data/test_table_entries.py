@@ -1,0 +1,325 @@
+"""Entries, rows and classes of tables that can mean two things: each is read right, or said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from aifs_tune.config.data import DataSpec, SeriesSpec, TableSpec
+from aifs_tune.data import PreparedExamples, prepare_series, prepare_table
+from aifs_tune.data.columns import EntrySettings, as_numbers
+from aifs_tune.data.new_files import Preparation
+from aifs_tune.errors import DataError
+
+N = 60
+RANDOM = np.random.default_rng(0)
+X = [f"{value:.4f}" for value in RANDOM.normal(size=N)]
+Y = ["uv"[i % 2] for i in range(N)]
+
+
+def written(folder: Path, columns: dict[str, Sequence[Any]], separator: str = ",", tail: str = "") -> Path:
+    """A file with a row for each entry; entries with the separator are quoted."""
+    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
+    quoted = [[f'"{entry}"' if separator in str(entry) else str(entry) for entry in row] for row in rows]
+    (folder / "t.csv").write_text("\n".join(separator.join(row) for row in quoted) + tail)
+    return folder / "t.csv"
+
+
+def prepared(file: Path, *, strict: bool = False, **section: Any) -> PreparedExamples:
+    return prepare_table(DataSpec(table=TableSpec(file=file, **({"target": "y"} | section))), strict=strict)
+
+
+def row_of(found: PreparedExamples, column: str) -> Any:
+    return next(row for row in found.columns if row["column"] == column)
+
+
+def thousands(sign: str) -> list[str]:
+    return [f"{1 + i % 9}{sign}{100 + i * 13 % 900}" for i in range(N)]
+
+
+def test_points_beside_decimal_commas_separate_thousands_and_it_is_said(tmp_path: Path) -> None:
+    comma = [text.replace(".", ",") for text in X]
+    file = written(tmp_path, {"x": comma, "mass": thousands("."), "y": Y}, ";")
+    found = prepared(file)
+    assert (row_of(found, "mass")["min"], row_of(found, "mass")["max"]) == (1100, 9789)
+    (line,) = [line for line in found.lines if "column mass" in line]
+    assert line == (
+        "warning: column mass: the points of '1.100', '2.113' are read as signs between thousands, as other columns "
+        "have decimal commas; if not: data.table.decimal: {mass: '.'}"
+    )
+    told = prepared(file, decimal={"mass": "."})
+    assert 1 < row_of(told, "mass")["min"] < row_of(told, "mass")["max"] < 10
+    assert not [line for line in told.lines if "column mass" in line]
+    assert row_of(told, "x")["max"] < 5
+
+
+def test_points_that_may_separate_thousands_are_asked_about(tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": range(N), "mass": thousands("."), "y": Y}, ";")
+    assert any(
+        "column mass: the points of '1.100', '2.113' are read as decimal points; if not" in line
+        for line in prepared(file).lines
+    )
+    for section in ({"decimal": ","}, {"thousands": "."}):
+        found = prepared(file, **section)
+        assert row_of(found, "mass")["max"] == 9789
+        assert not any("column mass" in line for line in found.lines)
+    plain = written(tmp_path, {"x": X, "mass": [f"{i % 9}.{i * 13 % 900:03d}" for i in range(N)], "y": Y})
+    assert not any("column mass" in line for line in prepared(plain).lines), "nothing says decimal comma"
+
+
+def test_commas_beside_decimal_points_separate_thousands(tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "mass": thousands(","), "y": Y}))
+    assert row_of(found, "mass")["max"] == 9789
+    assert any(
+        "the commas of '1,100', '2,113' are read as signs between thousands, as other" in line for line in found.lines
+    )
+    alone = prepared(written(tmp_path, {"n": [i * 7 % 11 for i in range(N)], "mass": thousands(","), "y": Y}))
+    assert row_of(alone, "mass")["max"] == 9789, "separated by commas"
+    assert any(line.startswith("warning: column mass: the commas of") for line in alone.lines)
+    assert prepared(tmp_path / "t.csv", thousands="none", decimal=",").columns[1]["max"] == 9.789
+    tab = prepared(written(tmp_path, {"x": X, "mass": thousands(","), "y": Y}, "\t"))
+    assert row_of(tab, "mass")["max"] == 9789
+
+
+@pytest.mark.parametrize(
+    ("entries", "settings", "expected"),
+    [
+        (["1.234,5", "1.234"], {}, [1234.5, 1234]),
+        (["1.234.567", "1.037"], {}, [1234567, 1037]),
+        (["0,123", "0,456"], {"separator": ","}, [0.123, 0.456]),
+        (["0.037", "0.120"], {"others": ","}, [0.037, 0.120]),
+        (["1.037", "12.5"], {"others": ","}, [1.037, 12.5]),
+        (["1,037", "2,541"], {"others": ","}, [1.037, 2.541]),
+        (["1.037", "2.541"], {"others": "."}, [1.037, 2.541]),
+        (["1,037", "2.541"], {}, [1037, 2.541]),
+    ],
+)
+def test_the_signs_of_numbers(entries: list[str], settings: dict[str, Any], expected: list[float]) -> None:
+    found = as_numbers(pd.Series(entries, dtype=object), EntrySettings(**settings))
+    assert found is not None
+    assert found.values.tolist() == expected
+
+
+def test_new_rows_have_the_decimal_sign_of_the_training_rows(tmp_path: Path) -> None:
+    comma = [text.replace(".", ",") for text in X]
+    file = written(tmp_path, {"x": comma, "mass": thousands("."), "y": Y}, ";")
+    data = DataSpec(table=TableSpec(file=file, target="y"))
+    examples = prepare_table(data).examples
+    (tmp_path / "new.csv").write_text(
+        "x;mass\n" + "\n".join(f"{a};{b}" for a, b in zip(comma[:2], thousands(".")[:2], strict=True))
+    )
+    (new,) = Preparation("table", data, examples.facts).batches([tmp_path / "new.csv"])
+    np.testing.assert_array_equal(new.inputs[0], examples.inputs[0][:2])
+
+
+def test_equal_signs_are_refused() -> None:
+    with pytest.raises(ValidationError, match="is the decimal sign too"):
+        TableSpec(decimal=",", thousands=",")
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"),
+    [("\nTotal,33.2,\nMean:,2.2,u\n", "Total, Mean:"), ("\nSumme,4.5,v\n", "Summe"), ("\nØ,1,v", None)],
+)
+def test_rows_that_sum_up_are_left_out(tail: str, words: str | None, tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"sample": [f"s{i}" for i in range(N)], "x": X, "y": Y}, tail=tail))
+    lines = [line for line in found.lines if "sum up others" in line]
+    n = 0 if words is None else words.count(",") + 1
+    assert lines == ([] if words is None else [f"left out: {n} rows at the end that sum up others ({words})"])
+    assert len(found.examples.y_true) == N + (words is None)
+
+
+def test_a_class_of_such_a_name_is_kept(tmp_path: Path) -> None:
+    kinds = [["mean", "total"][i % 2] for i in range(N)]
+    found = prepared(written(tmp_path, {"kind": kinds, "x": X, "y": Y}))
+    assert len(found.examples.y_true) == N
+
+
+def test_rows_are_counted_by_reason_in_one_line(tmp_path: Path) -> None:
+    classes = ["rare", "", "", *Y[3:]]
+    found = prepared(written(tmp_path, {"sample": range(N), "x": X, "y": classes}, tail="\nTotal,3,\n"))
+    assert (
+        "left out: 4 rows: 1 at the end that sum up others (Total), 2 without y, 1 of classes that are too rare"
+        in found.lines
+    )
+
+
+@pytest.mark.parametrize("entry", ["-9", "-9999", "?", "unknown", "n/a", "Missing"])
+def test_a_class_that_seems_to_be_missing_is_asked_about(entry: str, tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": X, "y": [entry if i % 3 == 2 else str(i % 3) for i in range(N)]})
+    found = prepared(file)
+    assert entry in found.examples.classes, "nothing is guessed"
+    (line,) = [line for line in found.lines if "is a class of y" in line]
+    assert line.startswith(f"warning: {entry} is a class of y; if it means a missing one: data.table.missing: [")
+    number = int(entry) if entry.startswith("-") else entry
+    assert prepared(file, missing=[number]).examples.classes == ("0", "1")
+
+
+def test_a_class_that_is_too_rare_is_left_out_and_named_after_its_likely_cause(tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": X, "y": ["U ", *["u v"] * 2, "u-v", *Y[4:]]})
+    found = prepared(file)
+    assert found.examples.classes == ("u", "v")
+    warnings = [line for line in found.lines if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: the classes U, u differ in capitals alone",
+        "warning: the classes u v, u-v differ in capitals, spaces or hyphens alone",
+        "warning: left out: class U has 1 different rows; allowed: at least 3, one for each subset",
+        "warning: left out: class u v has 2 different rows; allowed: at least 3, one for each subset",
+        "warning: left out: class u-v has 1 different rows; allowed: at least 3, one for each subset",
+    ]
+    with pytest.raises(DataError, match=r"class U has 1 .*differ in capitals alone.*allowed when strict: none"):
+        prepared(file, strict=True)
+
+
+def test_a_class_that_a_part_lacks_is_left_out(tmp_path: Path) -> None:
+    part = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    file = written(tmp_path, {"x": X, "part": part, "y": ["w", "w", *Y[2:]]})
+    found = prepared(file, part="part")
+    assert found.examples.classes == ("u", "v")
+    assert "warning: left out: class w has no row in val" in found.lines
+    assert len(found.examples.train) == 38
+
+
+def dates(form: str) -> list[str]:
+    days = pd.date_range("2024-03-01 20:05", periods=20, freq="29h").strftime(form)
+    return [days[i * 7 % 20] for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("form", "note"),
+    [
+        ("%Y-%m-%d", None),
+        ("%Y-%m-%dT%H:%M:%S", None),
+        ("%d.%m.%Y", "are read as day.month.year"),
+        ("%d.%m.%Y %H:%M", "are read as day.month.year"),
+    ],
+)
+def test_dates_with_few_different_entries_are_dates(form: str, note: str | None, tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "day": dates(form), "y": Y}))
+    assert row_of(found, "day")["taken_for"] == "dates"
+    first = (pd.Timestamp("2024-03-01") - pd.Timestamp(0)).days
+    assert first <= row_of(found, "day")["min"] < first + 1
+    assert note is None or any(note in line for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    ("form", "what", "advice"),
+    [
+        ("%m/%d/%Y", "dates", "%m/%d/%Y"),
+        ("%d/%m/%Y %H:%M", "dates", "%d/%m/%Y %H:%M"),
+        ("%Y/%m/%d", "dates", "%Y/%m/%d"),
+        ("%H:%M", "times of day", "%H:%M"),
+    ],
+)
+def test_times_in_another_form_are_named_with_the_setting_that_reads_them(
+    form: str, what: str, advice: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, {"x": X, "when": dates(form), "y": Y})
+    reason = str(row_of(prepared(file), "when")["left_out"])
+    assert reason.startswith(f"{what} such as ")
+    assert f'ISO 8601 such as 2024-03-30T21:05:00, or data.table.time_format: "{advice}"' in reason
+    found = prepared(file, time_format=advice)
+    assert (row_of(found, "when")["taken_for"], row_of(found, "when")["left_out"]) == (what, None)
+    low, high = row_of(found, "when")["min"], row_of(found, "when")["max"]
+    assert (0 <= low < high < 24) if what == "times of day" else (19_700 < low < high < 19_900)
+    data = DataSpec(table=TableSpec(file=file, target="y", time_format=advice))
+    (new,) = Preparation("table", data, found.examples.facts).batches([file])
+    np.testing.assert_array_equal(new.inputs[0], found.examples.inputs[0])
+
+
+def test_times_may_be_numbers_and_some_entries_none(tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": X, "day": dates("%Y%m%d"), "y": Y})
+    found = prepared(file, time_format={"day": "%Y%m%d"})
+    assert row_of(found, "day")["taken_for"] == "dates"
+    assert row_of(prepared(file), "day")["taken_for"] == "numbers"
+    days = ["soon", *dates("%Y-%m-%d")[1:]]
+    odd = prepared(written(tmp_path, {"x": X, "day": days, "y": Y}))
+    assert any(
+        "column day: 1 entries are no dates ('soon' in row 1) and count as missing" in line for line in odd.lines
+    )
+
+
+@pytest.mark.parametrize("form", ["no codes", "%Q", "%%"])
+def test_a_form_of_times_that_is_none_is_refused(form: str) -> None:
+    for section in (TableSpec, SeriesSpec):
+        with pytest.raises(ValidationError, match="codes of strptime"):
+            section(time_format=form)
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M"])
+def test_series_have_times_in_other_forms(form: str, tmp_path: Path) -> None:
+    when = pd.date_range("2024-03-01", periods=12, freq="7h").strftime(form)
+    for label in "ab":
+        (tmp_path / "s" / label).mkdir(parents=True)
+        for i in range(6):
+            frame = pd.DataFrame({"time": when, "flux": np.random.default_rng(i).normal(size=12)})
+            frame.to_csv(tmp_path / "s" / label / f"{i}.csv", index=False)
+    if "/" in form:
+        with pytest.raises(
+            DataError, match=r"'03/01/2024 00:00' in row 1; allowed: .*ISO 8601.*data.series.time_format"
+        ):
+            prepare_series(DataSpec(series={"path": tmp_path / "s"}))
+    found = prepare_series(DataSpec(series={"path": tmp_path / "s", "time_format": form}))
+    assert len(found.examples.y_true) == 12
+    for label in "ab":
+        for file in (tmp_path / "s" / label).iterdir():
+            frame = pd.read_csv(file)
+            frame.assign(time=pd.date_range("2024-03-01", periods=12, freq="7h")).to_csv(file, index=False)
+    iso = prepare_series(DataSpec(series={"path": tmp_path / "s"}))
+    for made, expected in zip(found.examples.inputs, iso.examples.inputs, strict=True):
+        np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize(("unit", "space"), [("mm", " "), ("mm", ""), ("mg/l", " "), ("°C", "")])
+def test_a_unit_in_each_entry_is_left_out(unit: str, space: str, tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "size": [f"{text}{space}{unit}" for text in X], "y": Y}))
+    assert row_of(found, "size")["max"] == max(map(float, X))
+    assert f"column size: the unit {unit} is left out" in found.lines
+
+
+def test_different_units_are_named_and_codes_are_text(tmp_path: Path) -> None:
+    sizes = [f"{i % 9} {'mm' if i % 2 else 'cm'}" for i in range(N)]
+    found = prepared(written(tmp_path, {"x": X, "size": sizes, "seat": [f"{i % 9}A" for i in range(N)], "y": Y}))
+    assert "numbers with different units (cm, mm); allowed: one unit" in str(row_of(found, "size")["left_out"])
+    assert row_of(found, "seat")["taken_for"] == "classes of text"
+
+
+ORDERS: dict[str, Callable[[], Any]] = {
+    "row numbers": lambda: range(N),
+    "identifiers with gaps": lambda: np.cumsum(1 + RANDOM.integers(0, 5, N)),
+    "even steps": lambda: [f"{0.5 * i:.1f}" for i in range(N)],
+}
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_columns_that_number_the_rows_are_left_out(kind: str, tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "first": list(ORDERS[kind]()), "y": Y}))
+    assert "it rises or falls from row to row" in str(row_of(found, "first")["left_out"])
+
+
+@pytest.mark.parametrize(("name", "is_used"), [("T", True), ("pressure", True), ("t", False), ("mjd", False)])
+def test_a_table_that_is_sorted_by_a_measurement_keeps_it_with_a_warning(
+    name: str, is_used: bool, tmp_path: Path
+) -> None:
+    values = np.sort(np.random.default_rng(3).uniform(20, 90, N)).round(3)
+    found = prepared(written(tmp_path, {"x": X, name: values.tolist(), "y": Y}))
+    assert (row_of(found, name)["left_out"] is None) is is_used
+    text = f"warning: column {name}: it rises or falls from row to row in uneven steps; if it is a time or a number"
+    assert any(line.startswith(text) for line in found.lines) is is_used
+
+
+def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": X, "z": X[::-1], "w": X, "y": Y})
+    found = prepared(file, columns=["z"])
+    assert [column["name"] for column in found.examples.facts["columns"]] == ["z"]
+    assert row_of(found, "x")["left_out"] == "not in data.table.columns"
+    with pytest.raises(DataError, match="no column 'q'; allowed: x, z, w, y"):
+        prepared(file, columns=["q"])
+    with pytest.raises(DataError, match=r"data.table.columns is 2; allowed for a table whose columns are of different"):
+        prepared(file, columns=2)

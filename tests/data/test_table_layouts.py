@@ -1,0 +1,349 @@
+"""Tables in other layouts than rows of a CSV file: arrays, genes in rows, GEO, 10x, AnnData."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import scipy.sparse
+from pydantic import ValidationError
+
+from aifs_tune.config.data import DataSpec, LabelsSpec, TableSpec
+from aifs_tune.data import PreparedExamples, prepare_table
+from aifs_tune.data.matrix import Matrix, distinct_names
+from aifs_tune.data.new_files import NewExamples, Preparation, files_in
+from aifs_tune.data.table_files import read_table
+from aifs_tune.errors import DataError, MissingPackageError
+
+N, GENES = 90, 40
+RANDOM = np.random.default_rng(0)
+COUNTS = RANDOM.poisson(4, (N, GENES))
+COUNTS[:, 7] *= 9 * (1 + np.arange(N) % 2)
+TISSUE = [["liver", "lung"][i % 2] for i in range(N)]
+CELLS = [f"AAAC{i}-1" for i in range(N)]
+NAMES = [f"G{i}" for i in range(GENES)]
+
+
+def prepared(file: Path, **section: Any) -> PreparedExamples:
+    return prepare_table(DataSpec(table=TableSpec(file=file, **({"target": "tissue"} | section))))
+
+
+def new_rows(found: PreparedExamples, file: Path, **section: Any) -> NewExamples:
+    data = DataSpec(table=TableSpec(file=file, **({"target": "tissue"} | section)))
+    (batch,) = Preparation("table", data, found.examples.facts).batches(files_in([file]))
+    return batch
+
+
+def log_counts() -> Any:
+    return np.log1p(1e4 * COUNTS / COUNTS.sum(axis=1, keepdims=True))
+
+
+def values(found: PreparedExamples) -> tuple[list[str], Any]:
+    """Names of the inputs and their values before they were scaled."""
+    columns = found.examples.facts["columns"]
+    scale, centre = ([column[key] for column in columns] for key in ("scale", "centre"))
+    return [column["name"] for column in columns], found.examples.inputs[0] * np.array(scale) + np.array(centre)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    frame = pd.DataFrame({"cell": CELLS, "age": RANDOM.integers(20, 80, N), "kind": TISSUE})
+    frame.sample(frac=1, random_state=1).to_csv(tmp_path / "labels.csv", index=False)
+    return tmp_path / "labels.csv"
+
+
+def genes_in_rows(folder: Path) -> Path:
+    pd.DataFrame(COUNTS.T, NAMES, CELLS).to_csv(folder / "genes.tsv", sep="\t")
+    return folder / "genes.tsv"
+
+
+def tenx(folder: Path) -> Path:
+    (folder / "tenx").mkdir()
+    scipy.io.mmwrite(folder / "tenx" / "matrix.mtx", scipy.sparse.coo_array(COUNTS.T))
+    (folder / "tenx" / "barcodes.tsv").write_text("\n".join(CELLS) + "\n")
+    (folder / "tenx" / "genes.tsv").write_text("\n".join(f"ENS{i}\t{name}" for i, name in enumerate(NAMES)))
+    return folder / "tenx"
+
+
+def tenx_packed(folder: Path) -> Path:
+    plain = tenx(folder)
+    (plain / "genes.tsv").rename(plain / "features.tsv")
+    for file in list(plain.iterdir()):
+        (plain / f"GSM1_{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    return plain
+
+
+def tenx_hdf(folder: Path) -> Path:
+    cells = scipy.sparse.csr_array(COUNTS)
+    with h5py.File(folder / "filtered.h5", "w") as file:
+        group = file.create_group("matrix")
+        group["data"], group["indices"], group["indptr"] = cells.data, cells.indices, cells.indptr
+        group["shape"], group["barcodes"] = [GENES, N], np.array(CELLS, "S")
+        group["features/id"] = np.array([f"ENS{i}" for i in range(GENES)], "S")
+        group["features/name"] = np.array(NAMES, "S")
+    return folder / "filtered.h5"
+
+
+def of_anndata(folder: Path, x: Any, name: str = "cells.h5ad") -> Path:
+    with pd.option_context("future.infer_string", False):
+        obs = pd.DataFrame({"tissue": pd.Categorical(TISSUE), "n": COUNTS.sum(axis=1)}, index=CELLS)
+        made = anndata.AnnData(x, obs, pd.DataFrame(index=NAMES))
+        made.layers["counts"] = scipy.sparse.csr_array(COUNTS.astype(np.float32))
+        made.write_h5ad(folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("make", [genes_in_rows, tenx, tenx_packed, tenx_hdf])
+def test_counts_of_genes_with_labels_in_a_second_file(
+    make: Callable[[Path], Path], labels: Path, tmp_path: Path
+) -> None:
+    section: dict[str, Any] = {"labels": {"file": labels, "label": "kind"}, "columns": 5}
+    section |= {"orientation": "columns"} if make is genes_in_rows else {}
+    file = make(tmp_path)
+    found = prepared(file, **section)
+    names, made = values(found)
+    train = log_counts()[found.examples.train]
+    best = np.sort(np.argsort(-train.var(axis=0))[:5])
+    assert names == [NAMES[i] for i in best]
+    np.testing.assert_allclose(made, log_counts()[:, best], atol=1e-4)
+    assert [found.examples.classes[i] for i in found.examples.y_true] == TISSUE
+    assert "learnt from: the 5 of 40 columns that vary most in the training rows" in found.lines
+    assert "counts became log(1 + 10,000 count / sum of the row); data.table.counts: raw keeps them" in found.lines
+    np.testing.assert_allclose(new_rows(found, file, **section).inputs[0], found.examples.inputs[0], atol=1e-5)
+    raw = prepared(file, **section | {"counts": "raw", "columns": ["G3", "G1"]})
+    assert values(raw)[0] == ["G3", "G1"]
+    np.testing.assert_allclose(values(raw)[1], COUNTS[:, [3, 1]], atol=1e-4)
+    assert "labels.csv" in found.files.path
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_anndata(is_sparse: bool, tmp_path: Path) -> None:
+    x = np.log2(COUNTS + 1.0)
+    file = of_anndata(tmp_path, scipy.sparse.csr_array(x) if is_sparse else x)
+    found = prepared(file)
+    np.testing.assert_allclose(values(found)[1], x, atol=1e-4)
+    assert values(found)[0] == NAMES, "fewer than 2000"
+    assert not any("counts became" in line for line in found.lines)
+    np.testing.assert_allclose(new_rows(found, file).inputs[0], found.examples.inputs[0], atol=1e-5)
+    layer = prepared(file, layer="counts", columns=["G7"], keep=["n"], leave_out=["G2"])
+    assert values(layer)[0] == ["n", "G7"]
+    np.testing.assert_allclose(values(layer)[1][:, 1], log_counts()[:, 7], atol=1e-4)
+    beside = {row["column"]: row["left_out"] for row in found.columns if row["column"] == "n"}
+    assert beside == {"n": "not one of the matrix; data.table.keep uses it"}
+    with pytest.raises(DataError, match=r"no layer 'raw'; allowed: counts"):
+        prepared(file, layer="raw")
+
+
+def test_anndata_of_another_version_is_refused(tmp_path: Path) -> None:
+    for place in ("obs", "X"):
+        file = of_anndata(tmp_path, COUNTS.astype(np.float32), f"{place}.h5ad")
+        with h5py.File(file, "a") as opened:
+            opened[place].attrs["encoding-type"] = "odd"
+        with pytest.raises(DataError, match=rf"{place} is stored as odd; allowed: .*read_h5ad\(file\).write_h5ad"):
+            prepared(file)
+
+
+def test_columns_are_chosen_by_the_training_part_alone(tmp_path: Path) -> None:
+    part = np.array(["train"] * 50 + ["val"] * 20 + ["test"] * 20)
+    x = RANDOM.normal(size=(N, GENES))
+    x[:50, 3] *= 5
+    x[50:, 8] *= 50
+    with pd.option_context("future.infer_string", False):
+        obs = pd.DataFrame({"tissue": TISSUE, "part": part}, index=CELLS)
+        anndata.AnnData(x, obs, pd.DataFrame(index=NAMES)).write_h5ad(tmp_path / "a.h5ad")
+    found = prepared(tmp_path / "a.h5ad", part="part", columns=1)
+    assert values(found)[0] == ["G3"]
+
+
+def test_what_reads_anndata_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = of_anndata(tmp_path, COUNTS.astype(np.float32))
+    for name in [name for name in sys.modules if name.split(".")[0] == "anndata"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    with pytest.raises(MissingPackageError, match=r"anndata is not installed; .*pip install 'aifs-tune\[anndata\]'"):
+        prepared(file)
+
+
+def series_matrix(folder: Path, *, has_values: bool = True) -> Path:
+    def line(name: str, cells: list[str]) -> str:
+        return "\t".join([name, *(f'"{cell}"' for cell in cells)])
+
+    lines = [
+        '!Series_title\t"Tumours"',
+        line("!Sample_title", [f"sample {i}" for i in range(N)]),
+        line("!Sample_geo_accession", [f"GSM{i}" for i in range(N)]),
+        line("!Sample_characteristics_ch1", [f"tissue: {tissue}" for tissue in TISSUE]),
+        line("!Sample_characteristics_ch1", [f"age: {i * 7 % 50}" if i % 3 else f"sex: {i % 2}" for i in range(N)]),
+        "!series_matrix_table_begin",
+        line('"ID_REF"', [f"GSM{i}" for i in range(N)]),
+    ]
+    for gene, row in zip(NAMES, np.log2(COUNTS.T + 1), strict=True):
+        entries = ["null" if gene == "G2" and i == 4 else f"{value:.4f}" for i, value in enumerate(row)]
+        lines += ["\t".join([f'"{gene}"', *entries])] * has_values
+    lines.append("!series_matrix_table_end")
+    (folder / "GSE1_series_matrix.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder / "GSE1_series_matrix.txt.gz"
+
+
+def test_a_geo_series_matrix_with_the_characteristics_of_its_samples(tmp_path: Path) -> None:
+    file = series_matrix(tmp_path)
+    found = prepared(file, keep=["age"])
+    names, made = values(found)
+    assert names == ["age", *NAMES]
+    np.testing.assert_allclose(made[:, 8], np.log2(COUNTS[:, 7] + 1), atol=1e-3)
+    assert found.examples.facts["columns"][3]["missing"] == 1
+    line = "a GEO series matrix: 90 samples of 40 genes; known of each sample: sample, title, tissue, sex, age"
+    assert line in found.lines
+    np.testing.assert_allclose(new_rows(found, file, keep=["age"]).inputs[0], found.examples.inputs[0], atol=1e-5)
+    with pytest.raises(DataError, match=r"no column 'grade'; allowed: sample, title, tissue, sex, age"):
+        prepared(file, target="grade")
+    with pytest.raises(DataError, match=r"without values, which then stand in a supplementary file"):
+        prepared(series_matrix(tmp_path, has_values=False))
+
+
+def test_genes_in_rows_with_the_classes_in_a_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame(COUNTS.T.astype(object), NAMES, CELLS)
+    frame.loc["tissue"] = TISSUE
+    frame.to_csv(tmp_path / "t.csv")
+    found = prepared(tmp_path / "t.csv", orientation="columns")
+    assert values(found)[0] == NAMES
+    np.testing.assert_allclose(values(found)[1], COUNTS, atol=1e-3)
+    assert found.examples.classes == ("liver", "lung")
+
+
+def test_names_that_do_not_match_are_told(labels: Path, tmp_path: Path) -> None:
+    file = genes_in_rows(tmp_path)
+    frame = pd.read_csv(labels)
+    more = pd.concat([frame[frame["cell"] != CELLS[0]], frame.head(1), pd.DataFrame({"cell": ["X"], "kind": ["lung"]})])
+    more.to_csv(labels, index=False)
+    section: dict[str, Any] = {"orientation": "columns", "labels": {"file": labels, "label": "kind"}}
+    lines = prepared(file, **section).lines
+    assert "1 rows are not in labels.csv (AAAC0-1)" in lines or frame["cell"][0] == CELLS[0]
+    assert any("1 rows are several times in labels.csv" in line for line in lines)
+    assert "1 entries of labels.csv are no rows (X)" in lines
+    assert "left out: 2 rows without tissue" in lines
+    with pytest.raises(DataError, match=r"no entry of 'age' .* is a name of table .*data.table.labels.name"):
+        prepared(file, **section | {"labels": LabelsSpec(file=labels, name="age", label="kind")})
+    with pytest.raises(DataError, match=r"no column 'tissue'; allowed: cell, age, kind; name it in data.table.labels"):
+        prepared(file, **section | {"labels": labels})
+
+
+def test_damaged_and_incomplete_matrices_are_refused(tmp_path: Path, labels: Path) -> None:
+    folder = tenx(tmp_path)
+    (folder / "barcodes.tsv").write_text("one\n")
+    with pytest.raises(DataError, match=r"matrix.mtx has 40 x 90 entries; allowed: 40 genes .* x 1 cells"):
+        prepared(folder, labels=labels)
+    (folder / "barcodes.tsv").unlink()
+    with pytest.raises(DataError, match=r"no barcodes.tsv beside the matrix; allowed: barcodes.tsv"):
+        prepared(folder, labels=labels)
+    (folder / "matrix.mtx").unlink()
+    with pytest.raises(DataError, match=r"0 files matrix.mtx or matrix.mtx.gz"):
+        prepared(folder, labels=labels)
+    for name in ("a.h5ad", "a.h5", "a.npz", "a.arff"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(DataError, match=rf"{name}: cannot be read \("):
+            prepared(tmp_path / name)
+
+
+def test_more_than_fits_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("aifs_tune.data.matrix.MAX_VALUES", 1000)
+    file = of_anndata(tmp_path, scipy.sparse.csr_array(COUNTS.astype(np.float32)))
+    with pytest.raises(
+        DataError, match=r"90 rows of 40 columns are more than 1,000 values; .*data.table.columns: 2000"
+    ):
+        prepared(file)
+    assert values(prepared(file, columns=11))[0].__len__() == 11
+
+
+def test_of_a_sparse_matrix_2000_columns_are_chosen_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("aifs_tune.data.table_columns.MOST_VARIABLE", 6)
+    found = prepared(of_anndata(tmp_path, scipy.sparse.csr_array(COUNTS.astype(np.float32))))
+    assert len(values(found)[0]) == 6
+    assert any(
+        "the 6 of 40 columns that vary most in the training rows; data.table.columns: " in x for x in found.lines
+    )
+
+
+def test_genotypes_are_no_counts_and_names_become_distinct() -> None:
+    assert not Matrix(RANDOM.integers(0, 3, (9, 4)).astype(float), ("a",) * 4).seems_counted
+    assert not Matrix(RANDOM.normal(size=(9, 4)) + 20, ("a",) * 4).seems_counted
+    assert Matrix(scipy.sparse.csr_array(COUNTS.astype(float)), tuple(NAMES)).seems_counted
+    assert distinct_names(["a", "b", "a", "a-1", "a"]) == (("a", "b", "a-2", "a-1", "a-3"), 2)
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("x_train", "y_train"), ("data", "labels")])
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_arrays(names: tuple[str, str], kind: str, tmp_path: Path) -> None:
+    x, y, group = COUNTS + 0.5, np.array(TISSUE, "S"), np.arange(N) // 3
+    arrays = {names[0]: x, names[1]: y, "feature_names": np.array(NAMES, "S"), "patient": group}
+    file = tmp_path / f"t.{kind}"
+    if kind == "npz":
+        np.savez(file, **arrays)
+    else:
+        with h5py.File(file, "w") as opened:
+            for name, array in arrays.items():
+                opened[name] = array
+    found = prepared(file)
+    assert values(found)[0] == NAMES
+    np.testing.assert_allclose(values(found)[1], x, atol=1e-3)
+    assert [found.examples.classes[i] for i in found.examples.y_true] == TISSUE
+    grouped = prepared(file, group="patient")
+    parts = [set(group[getattr(grouped.examples, part)]) for part in ("train", "val", "test")]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    assert values(grouped)[0] == NAMES
+
+
+def test_arrays_of_other_shapes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", X=np.zeros((9, 8, 8)), y=np.arange(9))
+    with pytest.raises(DataError, match=r"holds X \(9, 8, 8\), y \(9,\); allowed: X \(rows, columns\) and y \(rows,\)"):
+        prepared(tmp_path / "images.npz")
+    np.savez(tmp_path / "t.npz", X=COUNTS, y=TISSUE, feature_names=np.array(NAMES, object), x_test=COUNTS)
+    found = prepared(tmp_path / "t.npz")
+    assert values(found)[0][0] == "x0"
+    assert any("not read, as they hold Python objects: feature_names" in line for line in found.lines)
+    assert any(line.startswith("left out: x_test; the rows of x_train") for line in found.lines)
+
+
+def test_a_file_of_pandas_is_not_executed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_group("df").attrs["pandas_type"] = b"frame"
+    with pytest.raises(DataError, match=r"was written by pandas, .* executed; convert it where you trust it: pandas"):
+        prepared(tmp_path / "t.h5")
+
+
+@pytest.mark.parametrize("declared", ["{liver,lung}", "{'liver','lung'}"])
+def test_arff(declared: str, tmp_path: Path) -> None:
+    rows = [f"{i * 7 % 11}.5,{'?' if i == 3 else 'rb'[i % 2]},{tissue}" for i, tissue in enumerate(TISSUE)]
+    head = f"@relation r\n@attribute size numeric\n@attribute colour {{r,b}}\n@attribute tissue {declared}\n@data\n"
+    (tmp_path / "t.arff").write_text(head + "\n".join(rows))
+    found = prepared(tmp_path / "t.arff")
+    assert [column["name"] for column in found.examples.facts["columns"]] == ["size", "colour", "colour"]
+    assert found.examples.facts["columns"][1]["missing"] == 1
+    assert found.examples.classes == ("liver", "lung")
+
+
+CONVERTED = "sav dta rds RData ods mat feather orc json jsonl sas7bdat xls db sqlite pkl loom"
+
+
+@pytest.mark.parametrize("suffix", CONVERTED.split())
+def test_a_format_that_is_not_read_is_refused_with_what_converts_it(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"t.{suffix}").write_bytes(b"\x00\x01")
+    for read in (lambda file: read_table(file, "t"), prepared):
+        with pytest.raises(DataError, match=rf"\.{suffix.lower()} files are not read; convert it: "):
+            read(tmp_path / f"t.{suffix}")
+
+
+def test_settings_of_other_kinds_are_refused() -> None:
+    for wrong in ({"columns": 0}, {"orientation": "across"}, {"counts": "cpm"}):
+        with pytest.raises(ValidationError):
+            TableSpec(**wrong)
