@@ -25,7 +25,7 @@ from aifs_tune.data.columns import (
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import MOST_VARIABLE
 from aifs_tune.data.split import Subsets
-from aifs_tune.data.table_files import TableFile
+from aifs_tune.data.table_files import TableFile, is_number
 from aifs_tune.data.times import unread_times
 from aifs_tune.errors import DataError
 
@@ -320,7 +320,7 @@ def label_findings(column: pandas.Series[Any], labels: Sequence[str] | None) -> 
         return []
     found, alike = [], defaultdict[str, set[str]](set)
     for label in sorted(set(labels)):
-        alike[re.sub(r"[\s_-]+", "", label.lower()) or label].add(label)
+        alike[label if is_number(label) else re.sub(r"[\s_-]+", "", label.lower()) or label].add(label)
     for names in alike.values():
         if len(names) > 1:
             only = "capitals" if len({name.lower() for name in names}) == 1 else "capitals, spaces or hyphens"

@@ -261,6 +261,8 @@ def _names(
     if not header:
         return [f"column{i + 1}" for i in range(width)], False
     names = [name.strip() for name in rows[0]]
+    if len(names) == width + 1 and not names[-1]:
+        names.pop()
     last = comments[-1].lstrip("#").strip() if comments else ""
     named = last.split() if separator == " " else next(csv.reader([last], delimiter=separator), [])
     is_named = len(named) == width and not any(map(is_number, named))
@@ -410,7 +412,8 @@ def _separator(text: str) -> str:
 
 def _first_of_width(rows: Sequence[Sequence[str]], width: int) -> int:
     """The first row that is about as wide as the table: 0, or the row below a title or a block of other lines."""
-    is_wide = (i for i, row in enumerate(rows) if len(row) in (width, width - 1) and (len(row) > 1 or width <= 2))
+    sizes = [len(row) - (len(row) == width + 1 and not row[-1].strip()) for row in rows]  # a separator at the end
+    is_wide = (i for i, size in enumerate(sizes) if size in (width, width - 1) and (size > 1 or width <= 2))
     return next(is_wide, 0)
 
 

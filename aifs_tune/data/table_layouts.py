@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,13 +274,18 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
         layers = sorted(opened.get("layers", ()))
         if spec.layer is not None and spec.layer not in layers:
             raise DataError(f"{where}: no layer {spec.layer!r}; allowed: {', '.join(layers) or 'none, there are none'}")
-        _check_encoding(
-            opened if spec.layer is None else opened["layers"], "X" if spec.layer is None else spec.layer, where
-        )
-        for name in ("obs", "var"):
-            _check_encoding(opened, name, where)
-        obs, var = anndata.io.read_elem(opened["obs"]), anndata.io.read_elem(opened["var"])
-        values = anndata.io.read_elem(opened["X"] if spec.layer is None else opened["layers"][spec.layer])
+        source, key = (opened, "X") if spec.layer is None else (opened["layers"], spec.layer)
+        elements = (opened["obs"], opened["var"], source[key])
+        is_old = not any("encoding-type" in element.attrs for element in elements[2:])
+        for name, element in zip(("obs", "var", key), elements, strict=True):
+            _check_encoding(element, name, where, is_old=is_old)
+        if not is_old:
+            obs, var, values = (anndata.io.read_elem(element) for element in elements)
+    if is_old:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the age of the file, which is read all the same
+            made = anndata.io.read_h5ad(file)
+        obs, var, values = made.obs, made.var, made.X if spec.layer is None else made.layers[spec.layer]
     names, n_changed = distinct_names([str(name) for name in var.index])
     cells = [str(name) for name in obs.index]
     frame = obs.reset_index(drop=True)
@@ -298,11 +304,11 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
     return TableFile(frame, (note, *_renamed(n_changed)), matrix=Matrix(values, names))
 
 
-def _check_encoding(group: Any, name: str, where: str) -> None:
-    """Raise DataError if a part of an AnnData file is in a form that is not read, such as that before version 0.7."""
-    found = str(group[name].attrs.get("encoding-type", "none")) if name in group else "nothing"
+def _check_encoding(element: Any, name: str, where: str, *, is_old: bool) -> None:
+    """Raise DataError if a part of an AnnData file is in a form that is not read; before version 0.7 it has no name."""
+    found = str(element.attrs.get("encoding-type", "an unknown form"))
     allowed = ("dataframe",) if name in ("obs", "var") else ("array", "csr_matrix", "csc_matrix")
-    if found not in allowed:
+    if found not in allowed and not (is_old and "encoding-type" not in element.attrs):
         raise DataError(
             f"{where}: {name} is stored as {shown(found)}; allowed: {', '.join(allowed)}; to convert it: "
             "anndata.read_h5ad(file).write_h5ad(...)"

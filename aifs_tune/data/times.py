@@ -24,6 +24,10 @@ _NAMED_MONTH = re.compile(
     r"( \d{1,2}:\d{2}(:\d{2})?)?",
     re.IGNORECASE,
 )
+_MONTH_FIRST = re.compile(
+    r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .-]+\d{1,2}[ ,.-]+\d{4}( \d{1,2}:\d{2}(:\d{2})?)?",
+    re.IGNORECASE,
+)
 _DATE_PARTS = re.compile(r"%[aAwdbBmyYjUWcxGuVDFs]")
 EXAMPLE = "2024-03-30T21:05:00"
 """A time in ISO 8601, for messages."""
@@ -90,6 +94,8 @@ def _asked_format(texts: Sequence[str]) -> tuple[str, str] | None:
         return "dates", f'time_format: "%Y{sign}%m{sign}%d{clock}"'
     if _most(_NAMED_MONTH, texts):
         return "dates", 'time_format, such as "%d %b %Y"'
+    if _most(_MONTH_FIRST, texts):
+        return "dates", 'time_format, such as "%b %d %Y"'
     if not _most(_SLASHED, texts) or _is_fraction(texts):
         return None
     found = [match for text in texts if (match := _SLASHED.fullmatch(text))]

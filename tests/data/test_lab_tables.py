@@ -148,6 +148,15 @@ def test_a_separator_at_the_end_of_rows_shifts_no_name(tmp_path: Path) -> None:
         prepared(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("above", ["", "Series: LNS14\nAge: 16 and over\n\n"])
+def test_a_separator_at_the_end_of_the_names_alone_loses_no_name(above: str, tmp_path: Path) -> None:
+    lines = base().to_csv(index=False).splitlines()
+    (tmp_path / "t.csv").write_text(above + "\n".join([lines[0] + ",", *lines[1:]]))
+    found = prepared(tmp_path / "t.csv")
+    assert names(found) == ["x", "z"]
+    assert len(found.examples.y_true) == N
+
+
 def test_a_row_that_begins_with_a_hash_is_a_row(tmp_path: Path) -> None:
     lines = base().to_csv(index=False).splitlines()
     lines[5] = "#DIV/0!," + lines[5].split(",", 1)[1]

@@ -233,6 +233,19 @@ def test_times_in_another_form_are_named_with_the_setting_that_reads_them(
     np.testing.assert_array_equal(new.inputs[0], found.examples.inputs[0])
 
 
+@pytest.mark.parametrize(("form", "advice"), [("%b-%d-%Y", "%b %d %Y"), ("%d %b %Y", "%d %b %Y")])
+def test_months_with_a_name_are_named(form: str, advice: str, tmp_path: Path) -> None:
+    file = written(tmp_path, {"x": X, "when": dates(form), "y": Y})
+    assert f'or data.table.time_format, such as "{advice}"' in str(row_of(prepared(file), "when")["left_out"])
+    assert row_of(prepared(file, time_format=form), "when")["taken_for"] == "dates"
+
+
+def test_classes_that_are_numbers_do_not_differ_in_hyphens_alone(tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "y": [1 - 2 * (i % 2) for i in range(N)]}))
+    assert found.examples.classes == ("-1", "1")
+    assert not any("differ in" in line for line in found.lines)
+
+
 def test_times_may_be_numbers_and_some_entries_none(tmp_path: Path) -> None:
     file = written(tmp_path, {"x": X, "day": dates("%Y%m%d"), "y": Y})
     found = prepared(file, time_format={"day": "%Y%m%d"})

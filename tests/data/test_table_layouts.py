@@ -144,6 +144,24 @@ def test_anndata(is_sparse: bool, tmp_path: Path) -> None:
         prepared(file, layer="raw")
 
 
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_anndata_from_before_its_forms_had_names(is_sparse: bool, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "old.h5ad", "w") as file:
+        if is_sparse:
+            cells = scipy.sparse.csr_array(COUNTS.astype(np.float32))
+            group = file.create_group("X")
+            group.attrs["h5sparse_format"], group.attrs["h5sparse_shape"] = "csr", cells.shape
+            group["data"], group["indices"], group["indptr"] = cells.data, cells.indices, cells.indptr
+        else:
+            file["X"] = COUNTS.astype(np.float32)
+        about = list(zip(np.array(CELLS, "S20"), np.array(TISSUE, "S9"), strict=True))
+        file["obs"] = np.array(about, [("index", "S20"), ("tissue", "S9")])
+        file["var"] = np.array([(name,) for name in np.array(NAMES, "S9")], [("index", "S9")])
+    found = prepared(tmp_path / "old.h5ad")
+    np.testing.assert_allclose(values(found)[1], log_counts(), atol=1e-4)
+    assert found.examples.classes == ("liver", "lung")
+
+
 def test_anndata_of_another_version_is_refused(tmp_path: Path) -> None:
     for place in ("obs", "X"):
         file = of_anndata(tmp_path, COUNTS.astype(np.float32), f"{place}.h5ad")
