@@ -16,6 +16,7 @@ _REQUIREMENTS = {
     "h5py": "h5py",
     "httpx": "'aifs-tune[service]'",
     "keras": "aifs-tune",
+    "obspy": "'aifs-tune[seismology]'",
     "openpyxl": "openpyxl",
     "optuna_dashboard": "'aifs-tune[service]'",
     "PIL": "pillow",

@@ -483,7 +483,7 @@ def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
     groups: dict[Any, list[Mapping[str, Any]]] = {}
     for i, column in enumerate(sorted(columns, key=lambda column: column["left_out"] is None)):
         reason = (column["left_out"] or "").partition(" such as ")[0]
-        key = (column["taken_for"], reason) if len(columns) > _COLUMNS_SHOWN else i
+        key = (column["taken_for"], reason, column.get("unit")) if len(columns) > _COLUMNS_SHOWN else i
         groups.setdefault(key, []).append(column)
     table = Table("column", "taken for", "range", "missing", "left out because")
     for alike in list(groups.values())[:_COLUMNS_SHOWN]:
@@ -493,7 +493,7 @@ def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             Text(names + more),
             alike[0]["taken_for"],
-            f"{number(min(lows))} to {number(max(highs))}" if lows else "-",
+            f"{number(min(lows))} to {number(max(highs))} {alike[0].get('unit') or ''}".strip() if lows else "-",
             str(sum(column["missing"] for column in alike)),
             Text(alike[0]["left_out"] or ""),
         )

@@ -66,6 +66,38 @@ def _time_format(text: str) -> str:
 _TimeFormat = Annotated[str, Field(min_length=2, max_length=100), AfterValidator(_time_format)]
 
 
+def _as_tuple(given: Any) -> Any:
+    return (given,) if isinstance(given, int) else tuple(given) if isinstance(given, list) else given
+
+
+class QualitySpec(StrictModel):
+    """Flags that say which rows of a series are good."""
+
+    column: Text | None = Field(
+        default=None, description="Column of flags; absent: SAP_QUALITY or QUALITY of a FITS table."
+    )
+    keep: Annotated[
+        Annotated[tuple[int, ...], Field(strict=False)] | Literal["all"],
+        BeforeValidator(_as_tuple, json_schema_input_type=int | tuple[int, ...] | Literal["all"]),
+    ] = Field(default=(0,), description="Flag or flags of rows that are used, or all.")
+    bad_bits: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**62,
+        description="Bits of which any makes a row bad, as their sum; not with keep.",
+    )
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> QualitySpec:
+        if self.bad_bits is not None and self.keep != (0,):
+            raise problem("bad_bits", "cannot be combined with keep", "one of the two")
+        return self
+
+
+def _as_quality(given: Any) -> Any:
+    return {"column": given} if isinstance(given, str) else given
+
+
 class SeriesSpec(StrictModel):
     """Time series, one file each, or one long series to forecast."""
 
@@ -114,6 +146,22 @@ class SeriesSpec(StrictModel):
     )
     order: Text | None = Field(
         default=None, description="Column of the manifest to sort by; the first series train, the last ones test."
+    )
+    quality: Annotated[QualitySpec | None, BeforeValidator(_as_quality, json_schema_input_type=Text | QualitySpec)] = (
+        Field(default=None, description="Flags that say which rows are used; of FITS tables 0 by default.")
+    )
+    sort: bool = Field(
+        default=False, description="Sort rows whose times decrease, instead of leaving out their series."
+    )
+    missing: Annotated[tuple[float | Text, ...], Field(strict=False, max_length=100)] = Field(
+        default=(), description="Entries that mean a missing one, such as -99, besides empty, NA, NaN, null, - and ?."
+    )
+    below_limit: Literal["refuse", "half", "limit", "missing"] = Field(
+        default="refuse", description="What entries such as >14.5 become: half of the limit, the limit, or missing."
+    )
+    header: bool = Field(default=True, description="Whether the first line of a CSV file holds the column names.")
+    hdu: int | Text | None = Field(
+        default=None, description="Number or name of the table in FITS files; absent: the first with a column of times."
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,9 @@ from aifs_tune.data.images.decode import DecodeSettings, Pixels, decode
 from aifs_tune.data.images.decode_all import scaled
 from aifs_tune.data.images.folder import SkippedFile, shown
 from aifs_tune.data.series.channels import Channels, Column, TimeStepScale, by_itself
-from aifs_tune.data.series.files import Recording, SeriesReader
+from aifs_tune.data.series.formats import RawSeries
+from aifs_tune.data.series.reader import SeriesReader
+from aifs_tune.data.series.tables import new_series
 from aifs_tune.data.table_columns import entry_settings
 from aifs_tune.data.table_files import PARQUET, TableFile, read_table, suffix_of
 from aifs_tune.data.table_rows import rows_that_sum_up
@@ -177,44 +179,52 @@ class Preparation:
         for file in files:
             where = f"series {shown(str(file))}"
             try:
-                made = self._channels_of(file, where, spec)
+                found = new_series(file, spec, str(self.facts.get("layout", "files")), where)
             except DataError as error:
                 skipped.append(SkippedFile(shown(str(file)), str(error).removeprefix(f"{where}: ")))
                 continue
-            kept = made[:steps] if self.facts.get("keep") == "first" else made[-steps:]
-            if "forecast" in self.facts and len(kept) < steps:
-                reason = f"has {len(kept)} steps; allowed: at least {steps}, the history that the model looks at"
-                skipped.append(SkippedFile(shown(str(file)), reason))
-                continue
-            row = np.zeros((steps, made.shape[1]), np.float32)
-            row[: len(kept)] = kept
-            values.append(row)
-            lengths.append(len(kept))
-            names.append(str(file))
+            for each in found:
+                name = str(file) if each.name is None else f"{file} {each.name}"
+                try:
+                    made = self._channels_of(each, where, spec)
+                except DataError as error:
+                    skipped.append(SkippedFile(shown(name), str(error).removeprefix(f"{where}: ")))
+                    continue
+                kept = made[:steps] if self.facts.get("keep") == "first" else made[-steps:]
+                if "forecast" in self.facts and len(kept) < steps:
+                    reason = f"has {len(kept)} steps; allowed: at least {steps}, the history that the model looks at"
+                    skipped.append(SkippedFile(shown(name), reason))
+                    continue
+                row = np.zeros((steps, made.shape[1]), np.float32)
+                row[: len(kept)] = kept
+                values.append(row)
+                lengths.append(len(kept))
+                names.append(name)
         n_channels = len(self.facts["channels"])
         stacked = np.stack(values) if values else np.zeros((0, steps, n_channels), np.float32)
         return NewExamples((stacked, np.array(lengths, np.int32)), names, skipped)
 
-    def _channels_of(self, file: Path, where: str, spec: SeriesSpec) -> NDArray[np.float32]:
+    def _channels_of(self, raw: RawSeries, where: str, spec: SeriesSpec) -> NDArray[np.float32]:
         """Channels of a series, shape (steps, channels)."""
         facts = self.facts["channels"]
-        reader, _ = SeriesReader.like(file, where, columns=spec.columns, time=spec.time, time_format=spec.time_format)
         wanted = [fact for fact in facts if fact["role"] == "value"]
-        missing = [fact["name"] for fact in wanted if fact["name"] not in reader.columns]
+        missing = [fact["name"] for fact in wanted if fact["name"] not in raw.frame.columns]
         if missing:
-            raise DataError(f"{where}: lacks {_some(missing)}; found: {_some(list(reader.columns))}")
+            raise DataError(f"{where}: lacks {_some(missing)}; found: {_some([str(n) for n in raw.frame.columns])}")
+        read = tuple(self.facts.get("columns") or [fact["name"] for fact in wanted])
         known = {field.name for field in fields(Column)}
         columns = tuple(
-            Column(**{k: v for k, v in fact.items() if k in known} | {"index": reader.columns.index(fact["name"])})
+            Column(**{k: v for k, v in fact.items() if k in known} | {"index": read.index(fact["name"])})
             for fact in wanted
         )
         step = next((fact for fact in facts if fact["role"] == "step"), None)
         steps = None if step is None else TimeStepScale(step["median"], step["centre"], step["scale"])
-        if steps is not None and reader.time is None:
-            raise DataError(f"{where}: has no column of times, which the model needs; found: {_some(reader.columns)}")
-        recording = reader.read(file, where)
-        alone: Recording = by_itself(recording, self.facts.get("scaling", "set"))
-        return Channels(columns, steps).apply(alone)
+        chosen = SeriesReader.like([raw], spec, where, as_gaps="forecast" in self.facts)
+        if steps is not None and chosen.time is None:
+            found = _some([str(name) for name in raw.frame.columns])
+            raise DataError(f"{where}: has no column of times, which the model needs; found: {found}")
+        recording, _ = replace(chosen, columns=read).read(raw, where)
+        return Channels(columns, steps).apply(by_itself(recording, self.facts.get("scaling", "set")))
 
     def _frames(self, files: Sequence[Path]) -> NewExamples:
         spec = self.data.frames or FramesSpec()

@@ -97,6 +97,7 @@ class _Column(BaseModel):
     model_config = _STRICT
     column: _Name
     taken_for: _Name
+    unit: _Name | None = None
     min: _Finite | None
     max: _Finite | None
     missing: _Number

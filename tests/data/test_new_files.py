@@ -138,7 +138,7 @@ def test_series(scaling: str, length: int | None, tmp_path: Path) -> None:
     pd.read_csv(files[0]).drop(columns="flux").to_csv(tmp_path / "dark.csv", index=False)
     skipped = read(preparation, tmp_path / "timeless.csv", tmp_path / "dark.csv").skipped
     assert "has no column of times, which the model needs" in str(skipped[0])
-    assert "lacks flux; found: flat" in str(skipped[1])
+    assert "lacks flux; found: note, flat, time" in str(skipped[1])
 
 
 def test_a_forecast_looks_at_the_end_of_a_series(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(folder: Path) -> None:
     (folder / "rrlyr" / "notes.md").write_text("seen at dusk")
     found = prepared(folder)
     assert len(found.examples.y_true) == 19
-    assert any("mira/3.csv: flux is 'bright' in row 1" in line for line in found.lines)
+    assert any(line.startswith("left out: 1 of 20 series: flux is 'bright' in row 1") for line in found.lines)
+    assert any("(mira/3.csv)" in line for line in found.lines)
     assert "left out: 1 files of other kinds, such as rrlyr/notes.md" in found.lines
 
 
@@ -270,7 +271,7 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], d
     "no label": (lambda m: m, {"label": "kind"}, "no column 'kind'"),
     "no target": (lambda m: m, {"targets": {"mass": None}}, "no column 'mass'"),
     "text": (lambda m: m.assign(period="long"), {"targets": {"period": None}}, "period is 'long' in row 1"),
-    "gone": (lambda m: m.assign(path="gone.csv"), {}, "gone.csv: there is no such file"),
+    "gone": (lambda m: m.assign(path=[f"gone{i}.csv" for i in range(20)]), {}, r"gone0.csv: there is no such file.*\(20 of 20 series cannot be read\)"),
     "one class": (lambda m: m.assign(label="a"), {}, "all series are of class a; allowed: at least 2 classes"),
     "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row for val"),
     "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is not a subset; allowed: train, val, test"),

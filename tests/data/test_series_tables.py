@@ -52,12 +52,16 @@ def test_a_long_table(long_table: Path) -> None:
     np.testing.assert_allclose(mass, np.arange(N) / 10, atol=1e-6)
 
 
-def test_a_long_table_with_two_classes_for_a_series_is_refused(long_table: Path) -> None:
+def test_a_series_of_a_long_table_with_two_classes_is_left_out(long_table: Path) -> None:
     frame = pd.read_csv(long_table)
     frame.loc[3, "label"] = "b"
     frame.to_csv(long_table, index=False)
     with pytest.raises(DataError, match="object_id 0: label has several entries or none; allowed: one for each series"):
-        prepared(long_table, id="object_id")
+        prepare_series(DataSpec(series={"path": long_table, "id": "object_id"}), strict=True)
+    found = prepared(long_table, id="object_id")
+    assert len(found.examples.y_true) == N - 1
+    reason = "label has several entries or none; allowed: one for each series"
+    assert f"left out: 1 of {N} series: {reason} (object_id 0)" in found.lines
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv"])
@@ -98,6 +102,3 @@ def test_arrays_of_other_shapes_and_other_files_are_refused(tmp_path: Path) -> N
     np.savez(tmp_path / "bad.npz", X=curves(), y=np.arange(3))
     with pytest.raises(DataError, match=r"holds X \(24, 12\), y \(3,\); allowed: X \(series, steps\)"):
         prepared(tmp_path / "bad.npz")
-    (tmp_path / "a.ts").write_text("@relation x")
-    with pytest.raises(DataError, match=r"\.ts files are not read; allowed: the \.tsv of the same archive"):
-        prepared(tmp_path / "a.ts")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.series.files import Floats, Recording
+from aifs_tune.data.series.reader import Floats, Recording
 from aifs_tune.errors import DataError
 
 MAX_NUMBERS = 2**30
@@ -52,8 +52,8 @@ class Channels:
     @classmethod
     def fit(
         cls, names: Sequence[str], train: Sequence[Recording], everything: Sequence[Recording], where: str
-    ) -> tuple[Channels, list[str]]:
-        """Fit the scaling to the training series; return it with the columns left out and the reasons.
+    ) -> tuple[Channels, dict[str, str]]:
+        """Fit the scaling to the training series; return it with the reason why each other column is left out.
 
         Raises
         ------
@@ -61,17 +61,18 @@ class Channels:
             If all columns are constant in the training set.
         """
         seen = np.concatenate([recording.values for recording in train])
-        columns, dropped = list[Column](), list[str]()
+        columns, dropped = list[Column](), dict[str, str]()
         for index, name in enumerate(names):
             known = seen[~np.isnan(seen[:, index]), index]
             centre, spread = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
             if not spread > 1e-12 * max(1.0, abs(centre)):
-                dropped.append(f"column {name}, {'constant' if len(known) else 'no value'} in the training set")
+                dropped[name] = f"{'constant' if len(known) else 'no value'} in the training set"
                 continue
             has_gaps = any(np.isnan(recording.values[:, index]).any() for recording in everything)
             columns.append(Column(name, index, centre, spread, has_gaps))
         if not columns:
-            raise DataError(f"{where}: no column to learn from ({'; '.join(dropped)}); allowed: one that varies")
+            reasons = "; ".join(f"column {name}, {reason}" for name, reason in dropped.items())
+            raise DataError(f"{where}: no column to learn from ({reasons}); allowed: one that varies")
         return cls(tuple(columns), _steps(train, everything)), dropped
 
     def apply(self, recording: Recording) -> NDArray[np.float32]:

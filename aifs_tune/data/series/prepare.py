@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,23 @@ from aifs_tune.data.examples import PreparedExamples, open_examples, store_examp
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, by_itself
-from aifs_tune.data.series.files import Collection, Recording, check_simulated, load_collection
+from aifs_tune.data.series.files import Collection, check_simulated, load_collection
+from aifs_tune.data.series.findings import (
+    columns_table,
+    contents_of,
+    copy_findings,
+    crossing_text,
+    leak_findings,
+    shape_findings,
+)
+from aifs_tune.data.series.reader import Recording
 from aifs_tune.data.series.windows import prepare_windows
 from aifs_tune.data.simulate.series import simulate_collection
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, forward_folds, given_subsets, scaled
 from aifs_tune.errors import DataError
 
 _MIN_SERIES = 10
+_MOST_NAMED = 5
 
 
 def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
@@ -68,15 +79,23 @@ def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         check_simulated(spec, found.where)
     if len(found.recordings) < _MIN_SERIES:
         raise DataError(f"{found.where}: {len(found.recordings)} series; allowed: at least {_MIN_SERIES}")
+    found, rare = _without_rare_classes(found, data.split, strict=strict)
     classes = tuple(sorted(set(found.labels)))
     if found.labels and len(classes) < 2:
         raise DataError(f"{found.where}: all series are of class {classes[0]}; allowed: at least 2 classes")
-    subsets = _subsets(found, data.split)
+    contents = contents_of(found.recordings)
+    subsets = _subsets(found, data.split, contents)
+    if data.near_duplicates == "refuse" and (crossing := crossing_text(found, contents, subsets)) is not None:
+        raise DataError(f"{found.where}: {crossing}; allowed with data.near_duplicates refuse: none")
     recordings = [by_itself(recording, spec.scaling) for recording in found.recordings]
     kept = [_cut(recording, spec) for recording in recordings]
     channels, dropped = Channels.fit(found.columns, [kept[i] for i in subsets["train"]], kept, found.where)
     values, lengths = _padded([channels.apply(recording) for recording in recordings], spec, found.where)
     facts = {"channels": channels.facts, "scaling": spec.scaling, "steps": values.shape[1], "keep": spec.keep}
+    if found.layout != "files":
+        facts["layout"] = found.layout
+    if spec.scaling == "series" and dropped:  # they are in the spread that a series is divided by
+        facts["columns"] = list(found.columns)
     if classes:
         y_true: NDArray[Any] = np.array([classes.index(label) for label in found.labels], np.int32)
         location = store_examples([values, lengths], y_true, subsets, classes=classes, facts=facts)
@@ -85,17 +104,54 @@ def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         y_true, targets = scaled(found.numbers, subsets["train"], spec.targets, found.where)
         location = store_examples([values, lengths], y_true, subsets, targets=targets, facts=facts)
         about = "targets: " + ", ".join(map(shown, spec.targets))
-    lines = [f"{found.where}: {len(lengths)} series of {lengths.min()} to {lengths.max()} steps"]
-    lines += [*found.lines, *(f"left out: {reason}" for reason in dropped), about]
+    has_steps = channels.steps is not None
+    span = f"{lengths.min()} to {lengths.max()}" if lengths.min() < lengths.max() else f"{lengths.max()}"
+    lines = [f"{found.where}: {len(lengths)} series of {span} steps"]
+    lines += [*found.lines, *rare]
+    lines += [*(f"left out: column {shown(name)}, {reason}" for name, reason in dropped.items()), about]
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines.append(f"{counts} series of {values.shape[2]} channels: {channels_text(channels)}")
-    return PreparedExamples(open_examples(location), location, lines, _files(found, subsets))
+    findings = [*copy_findings(found, contents, subsets), *shape_findings(replace(found, recordings=kept))]
+    findings += leak_findings(found, has_steps=has_steps)
+    lines += [f"warning: {text}" for text in findings]
+    columns = columns_table(found, dropped, has_steps=has_steps)
+    return PreparedExamples(open_examples(location), location, lines, _files(found, subsets), columns)
+
+
+def _without_rare_classes(found: Collection, split: SplitSpec, *, strict: bool) -> tuple[Collection, list[str]]:
+    """Leave out classes with too few series to be in every set; unchanged if fewer than two would stay."""
+    if not found.labels:
+        return found, []
+    labels = np.asarray(found.labels)
+    if "part" in found.manifest_columns or found.parts:
+        entries = [str(e).strip().lower() for e in found.manifest_columns.get("part", found.parts)]
+        needed = [part for part in ("train", "val") if part in entries or "part" in found.manifest_columns]
+        by_class = {name: {entries[i] for i in np.flatnonzero(labels == name)} for name in set(found.labels)}
+        rare = {name: f"none in {m[0]}" for name, of in by_class.items() if (m := [p for p in needed if p not in of])}
+    else:
+        n_sets = 3 if split.test > 0 else 2
+        groups = found.manifest_columns.get("group")
+        keys = [r.digest for r in found.recordings] if groups is None else [str(entry) for entry in groups]
+        seen = {name: len({keys[i] for i in np.flatnonzero(labels == name)}) for name in set(found.labels)}
+        what = "different series" if groups is None else "groups"
+        rare = {name: f"{n} {what}" for name, n in seen.items() if n < n_sets and "order" not in found.manifest_columns}
+    if not rare or len(set(found.labels)) - len(rare) < 2:
+        return found, []
+    some = ", ".join(f"{shown(name)} ({reason})" for name, reason in sorted(rare.items())[:_MOST_NAMED])
+    more = f" and {len(rare) - _MOST_NAMED} more" if len(rare) > _MOST_NAMED else ""
+    text = f"too few series to be in every set: {some}{more}"
+    if strict:
+        raise DataError(f"{found.where}: classes with {text}; allowed: more of each, or without --strict")
+    return found.picked(np.flatnonzero(~np.isin(labels, list(rare))).tolist()), [
+        f"warning: classes left out with {text}"
+    ]
 
 
 def _files(found: Collection, subsets: Subsets) -> FileTable:
     n = len(found.recordings)
     names = [name_below(file, found.folder) for file in found.files]
-    origins: list[tuple[list[str], str | None]] = [([name], None) for name in names]
+    positions = found.positions or [None] * len(names)
+    origins: list[tuple[list[str], str | None]] = [([n], at) for n, at in zip(names, positions, strict=True)]
     lists = [] if found.manifest is None else [found.manifest]
     hashes = {name_below(file, found.folder): sha256_of(file) for file in {*found.files, *lists}}
     return file_table(
@@ -116,11 +172,12 @@ def channels_text(channels: Channels) -> str:
     return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
 
 
-def _subsets(found: Collection, split: SplitSpec) -> Subsets:
+def _subsets(found: Collection, split: SplitSpec, contents: Sequence[str]) -> Subsets:
     labels = list(found.labels) or ["all"] * len(found.recordings)
-    contents = [recording.digest for recording in found.recordings]
     if "part" in found.manifest_columns:
         subsets = given_subsets([str(entry) for entry in found.manifest_columns["part"]], f"{found.where}: part")
+    elif found.parts:
+        subsets = _of_files(found, split, contents, labels)
     elif "order" in found.manifest_columns:
         subsets = _in_order(found.manifest_columns["order"], split, found.where)
     else:
@@ -140,6 +197,24 @@ def _subsets(found: Collection, split: SplitSpec) -> Subsets:
     return fold_given_subsets(
         split.fold, subsets, len(labels), found.where, contents=contents, groups=None, labels=labels
     )
+
+
+def _of_files(found: Collection, split: SplitSpec, contents: Sequence[str], labels: Sequence[str]) -> Subsets:
+    """The sets of train and test files; without one for validation, it is split off the training set."""
+    parts = np.asarray(found.parts)
+    if "val" in found.parts:
+        return given_subsets(found.parts, found.where)
+    train = np.flatnonzero(parts == "train")
+    rows = train.tolist()
+    inner = assign_subsets(
+        SplitSpec(val=split.val, test=0, seed=split.seed),
+        f"{found.where}, its training part",
+        contents=[contents[i] for i in rows],
+        groups=None,
+        labels=[labels[i] for i in rows],
+    )
+    of_test = np.flatnonzero(parts == "test").astype(np.int32)
+    return {**{part: train[inner[part]].astype(np.int32) for part in ("train", "val")}, "test": of_test}
 
 
 def _in_order(order: Sequence[Any], split: SplitSpec, where: str) -> Subsets:

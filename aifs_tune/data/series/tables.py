@@ -1,34 +1,52 @@
-"""Series that stand together in one file: a long table, a wide table, or arrays of an npz file."""
+"""Series that stand together in one file: a long table, a wide table, arrays, or a file of the UCR and UEA archives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import SeriesSpec
-from aifs_tune.data.columns import as_numbers
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.series.files import MIN_STEPS, Collection, Recording, column_numbers, time_in, times_of
-from aifs_tune.data.table_files import NamelessError, read_table, suffix_of
+from aifs_tune.data.series.archives import Archive, Case, read_archive
+from aifs_tune.data.series.files import Collection, Source, check_no_manifest, label_texts, read_sources
+from aifs_tune.data.series.formats import ARCHIVES, RawSeries, load_npy, load_npz, read_raw
+from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
 
 
-_VALUES = ("x", "x_train", "data", "series", "values")
-_LABELS = ("y", "y_train", "labels", "label", "target")
+_VALUES = ("x", "data", "series", "values")
+_LABELS = ("y", "labels", "label", "target")
+_PARTS = ("train", "val", "valid", "test")
 _MIN_WIDE = 8
 """Smallest number of values in a row of a wide table."""
 
 
-def collection_in(file: Path, spec: SeriesSpec) -> Collection | None:
-    """Read the series that stand together in ``file``; None if it seems to be a manifest.
+@dataclass(frozen=True)
+class Together:
+    """Series of one file. ``entries`` (n,) are their classes, or rows of numbers; empty if the file has none."""
+
+    layout: str
+    raw: Sequence[Callable[[], RawSeries]]
+    names: Sequence[str]
+    entries: Sequence[Any] = ()
+    has_numbers: bool = False
+    lines: Sequence[str] = ()
+    parts: Sequence[str] = ()
+    aside: Sequence[str] = field(default_factory=tuple)
+
+
+def collection_in(
+    files: Sequence[tuple[Path, str | None]], spec: SeriesSpec, where: str, *, strict: bool
+) -> Collection | None:
+    """Read the series that stand together in files, each with its part or None; None if they seem to be a manifest.
 
     In a long table (``data.series.id``) each row is a step, in a wide one each row is a series: its class, then its
     values, as in the UCR archive. An npz file has ``X`` (n, steps) or (n, steps, columns) and ``y`` (n,).
@@ -36,20 +54,125 @@ def collection_in(file: Path, spec: SeriesSpec) -> Collection | None:
     Raises
     ------
     DataError
-        If the file cannot be read, or holds something else.
+        If a file cannot be read, or holds something else.
     """
-    where = f"series {shown(str(file))}"
-    if suffix_of(file) == ".npz":
-        return _of_arrays(file, where)
-    if suffix_of(file) in (".ts", ".arff"):
+    found: list[tuple[Path, str | None, Together]] = []
+    for file, part in files:
+        together = together_in(file, spec, f"series {shown(str(file))}")
+        if together is None:
+            return None
+        found.append((file, part, together))
+    first = found[0][2]
+    if any(not each.entries for _, _, each in found):
+        raise DataError(f"{where}: its series have no classes; allowed: a class for each series{_missing_hint(first)}")
+    if first.layout != "long":
+        check_no_manifest(spec.model_copy(update={"targets": {}}), where)
+    has_numbers = _has_numbers(first, spec, where)
+    sources, entries, parts, origins = list[Source](), list[Any](), list[str](), list[tuple[Path, str]]()
+    for file, part, each in found:
+        for load, name, entry in zip(each.raw, each.names, each.entries, strict=True):
+            label = f"{shown(file.name)} {name}" if len(found) > 1 else name
+            sources.append(Source(label, f"series {shown(str(file))}, {name}", _alone(load)))
+            entries.append(entry)
+            origins.append((file, name))
+        parts += each.parts or ([part] * len(each.raw) if part is not None else [])
+    read = read_sources(sources, spec, strict=strict, aside=first.aside)
+    kept = [entries[i] for i in read.sources]
+    made = Collection(
+        where,
+        read.reader.columns,
+        read.recordings,
+        names=[sources[i].name for i in read.sources],
+        parts=[parts[i] for i in read.sources] if parts else (),
+        lines=[*dict.fromkeys(line for _, _, each in found for line in each.lines), *read.lines],
+        files=[origins[i][0] for i in read.sources],
+        positions=[origins[i][1] for i in read.sources],
+        folder=files[0][0].parent,
+        reader=read.reader,
+        layout=first.layout,
+    )
+    if not has_numbers:
+        return replace(made, labels=label_texts(kept))
+    try:
+        numbers = np.array(kept, np.float64).reshape(len(kept), -1)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: a number to predict is none ({error}); allowed: numbers") from None
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+        raise DataError(f"{where}: {made.names[row]} has no number to predict; allowed: finite numbers")
+    return replace(made, numbers=numbers)
+
+
+def _alone(load: Callable[[], RawSeries]) -> Callable[[], Sequence[RawSeries]]:
+    return lambda: [load()]
+
+
+def _missing_hint(found: Together) -> str:
+    if found.layout == "array":
+        return " in a file y.npy beside it"
+    return ", or data.series.forecast for a single long one" if found.layout == "archive" else ""
+
+
+def _has_numbers(found: Together, spec: SeriesSpec, where: str) -> bool:
+    """Whether numbers are predicted; DataError if the file and the sweep file do not agree."""
+    if found.has_numbers and not spec.targets:
         raise DataError(
-            f"{where}: {file.suffix} files are not read; allowed: the .tsv of the same archive, or a table that sktime "
-            "or scipy.io.arff makes of it"
+            f"{where}: has a number to predict for each series; allowed: data.series.targets: {{NAME: UNIT}}, "
+            "with a name for it, and null without a unit"
         )
+    if found.layout != "long" and len(spec.targets) > 1:
+        raise DataError(f"{where}: has one number for each series; allowed: one name in data.series.targets")
+    return bool(spec.targets)
+
+
+def new_series(file: Path, spec: SeriesSpec, layout: str, where: str) -> list[RawSeries]:
+    """The series of a file to predict, whose classes are not needed; ``layout`` is that of the training data.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    suffix = suffix_of(file)
+    if layout == "long" and spec.id is not None and suffix in (*TEXT, *PARQUET):
+        frame = read_table(file, where).frame
+        if spec.id not in frame.columns:
+            raise DataError(f"{where}: no column {spec.id!r}; allowed: {', '.join(map(shown, frame.columns[:12]))}")
+        grouped = frame.groupby(spec.id, sort=False)
+        return [RawSeries(rows.reset_index(drop=True), f"{spec.id} {shown(str(key))}") for key, rows in grouped]
+    is_table = layout == "wide" and suffix in (*TEXT, *PARQUET)
+    is_arrays = layout in ("arrays", "array") and suffix in (".npz", ".npy")
+    if not (is_table or is_arrays or suffix in ARCHIVES):
+        return read_raw(file, where, header=spec.header, hdu=spec.hdu)
+    found = together_in(file, spec, where, is_new=True)
+    if found is None:
+        raise DataError(f"{where}: is no wide table; allowed: a row for each series, as in the training data")
+    return [replace(load(), name=name) for load, name in zip(found.raw, found.names, strict=True)]
+
+
+def together_in(file: Path, spec: SeriesSpec, where: str, *, is_new: bool = False) -> Together | None:
+    """The series of a file with many of them; None if it seems to be a manifest, or to hold one series.
+
+    A wide table that ``is_new`` may have column names and no column of classes.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or holds something else.
+    """
+    suffix = suffix_of(file)
+    if suffix == ".npz":
+        return _of_npz(file, where)
+    if suffix == ".npy":
+        return _of_npy(file, where)
+    if suffix in ARCHIVES:
+        return _of_archive(read_archive(file, where, spec.label), file)
+    if suffix not in (*TEXT, *PARQUET):
+        raise DataError(f"{where}: holds one series; allowed: a folder of such files for each class, or a manifest")
     if spec.id is not None:
-        return _of_long_table(read_table(file, where).frame, spec, file, where)
+        return _of_long_table(read_table(file, where).frame, spec, where)
     frame, has_header = _wide_frame(file, where)
-    return None if frame is None else _of_wide_table(frame, spec, file, where, has_header)
+    return None if frame is None else _of_wide_table(frame, spec, where, has_header, is_new)
 
 
 def _wide_frame(file: Path, where: str) -> tuple[pandas.DataFrame | None, bool]:
@@ -63,95 +186,150 @@ def _wide_frame(file: Path, where: str) -> tuple[pandas.DataFrame | None, bool]:
     return (frame if is_wide and numeric >= len(frame.columns) - 1 else None), has_header
 
 
-def _of_wide_table(frame: pandas.DataFrame, spec: SeriesSpec, file: Path, where: str, has_header: bool) -> Collection:
-    label = spec.label if has_header else str(frame.columns[0])
-    if label not in frame.columns:
+def _of_wide_table(frame: pandas.DataFrame, spec: SeriesSpec, where: str, has_header: bool, is_new: bool) -> Together:
+    label = (next(iter(spec.targets), spec.label)) if has_header else str(frame.columns[0])
+    if label not in frame.columns and not is_new:
         raise DataError(
             f"{where}: no column {label!r} with the class of each series; found: "
             f"{', '.join(shown(str(name)) for name in frame.columns[:4])}, ...; name it in data.series.label"
         )
-    values = np.stack([column_numbers(frame[name], where) for name in frame.columns if name != label], axis=1)
-    recordings = [Recording(_without_tail(row)[:, None], None) for row in values]
+    values = frame.drop(columns=label, errors="ignore").to_numpy(np.float64)
     line = f"a wide table: each row is a series, {label} its class"
-    return _checked(where, ("value",), recordings, _labels(frame[label].tolist()), file, [line])
+    names = [f"row {number}" for number in range(1, len(frame) + 1)]
+    entries = frame[label].tolist() if label in frame.columns else ()
+    return Together("wide", [_row(row) for row in values], names, entries, lines=[line])
 
 
-def _of_long_table(frame: pandas.DataFrame, spec: SeriesSpec, file: Path, where: str) -> Collection:
+def _of_long_table(frame: pandas.DataFrame, spec: SeriesSpec, where: str) -> Together:
     wanted = list(spec.targets) or [spec.label]
     for column in (str(spec.id), *wanted):
         if column not in frame.columns:
             there = ", ".join(shown(str(name)) for name in frame.columns[:12])
             raise DataError(f"{where}: no column {column!r}; allowed: {there}")
-    time = spec.time if spec.time is not None else time_in(frame, spec.columns)
-    aside = {spec.id, time, *wanted}
-    names = spec.columns or tuple(
-        str(name) for name in frame.columns if name not in aside and as_numbers(frame[name]) is not None
-    )
-    if not names:
-        raise DataError(
-            f"{where}: no column of numbers besides {', '.join(sorted(map(str, aside)))}; allowed: one or more"
-        )
-    recordings, entries = list[Recording](), list[list[Any]]()
+    raw, names, entries = list[Callable[[], RawSeries]](), list[str](), list[Any]()
     for key, rows in frame.groupby(spec.id, sort=False):
-        at = f"{where}, {spec.id} {shown(str(key))}"
-        values = np.stack([column_numbers(rows[name], at) for name in names], axis=1)
-        recordings.append(Recording(values, None if time is None else times_of(rows[time], at, spec.time_format)))
+        name = f"{spec.id} {shown(str(key))}"
         of_it = [rows[column].dropna().unique() for column in wanted]
         several = next((column for column, found in zip(wanted, of_it, strict=True) if len(found) != 1), None)
-        if several is not None:
-            raise DataError(f"{at}: {several} has several entries or none; allowed: one for each series")
-        entries.append([found[0] for found in of_it])
+        own = rows.reset_index(drop=True)
+        raw.append(_frame(own) if several is None else _refused(f"{where}, {name}", several))
+        names.append(name)
+        entries.append([found[0] if len(found) else None for found in of_it])
     line = f"a long table: each row is a step, {spec.id} tells the series apart"
-    if not spec.targets:
-        return _checked(where, names, recordings, _labels([each[0] for each in entries]), file, [line])
-    found = _checked(where, names, recordings, (), file, [line])
-    numbers = np.array(entries, np.float64)
-    return Collection(where, names, found.recordings, numbers=numbers, lines=found.lines, folder=file.parent)
+    aside = (str(spec.id), *wanted)
+    flat = entries if spec.targets else [each[0] for each in entries]
+    return Together("long", raw, names, flat, lines=[line], aside=aside)
 
 
-def _of_arrays(file: Path, where: str) -> Collection:
+def _frame(frame: pandas.DataFrame) -> Callable[[], RawSeries]:
+    return lambda: RawSeries(frame)
+
+
+def _refused(where: str, column: str) -> Callable[[], RawSeries]:
+    def refuse() -> RawSeries:
+        raise DataError(f"{where}: {column} has several entries or none; allowed: one for each series")
+
+    return refuse
+
+
+def _row(values: NDArray[np.float64], times: Sequence[str] | None = None) -> Callable[[], RawSeries]:
+    """A series of values (steps,) or (steps, columns); missing ones at its end pad shorter series."""
+
+    def load() -> RawSeries:
+        import pandas
+
+        both = values[:, None] if values.ndim == 1 else values
+        known = np.flatnonzero(~np.isnan(both).all(axis=1))
+        n_steps = int(known[-1]) + 1 if len(known) else 0
+        names = ["value"] if both.shape[1] == 1 else [f"value{i}" for i in range(both.shape[1])]
+        frame = pandas.DataFrame(both[:n_steps], columns=names)
+        if times is not None:
+            frame.insert(0, "time", list(times[:n_steps]))
+            frame["time"] = frame["time"].map(_as_number)
+        return RawSeries(frame)
+
+    return load
+
+
+def _as_number(text: str) -> float | str:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays: Mapping[str, NDArray[Any]] = {name: np.asarray(archive[name]) for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"{where}: there is no such file") from None
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise DataError(f"{where}: cannot be read as NPZ ({error}); allowed: arrays of numbers") from error
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _of_archive(found: Archive, file: Path) -> Together:
+    raw = [_case(case) for case in found.cases]
+    names = [f"series {number}" for number in range(1, len(raw) + 1)]
+    targets = [case.target for case in found.cases]
+    n_dimensions = max((case.values.shape[1] for case in found.cases), default=0)
+    lines = [f"{suffix_of(file)} of the UCR and UEA archives: {n_dimensions} dimension(s)"]
+    known = targets if all(target is not None for target in targets) else ()
+    return Together("archive", raw, names, known, found.has_numbers, lines)
+
+
+def _case(case: Case) -> Callable[[], RawSeries]:
+    return _row(case.values, case.times)
+
+
+def _of_npy(file: Path, where: str) -> Together:
+    x = load_npy(file, where)
+    beside = [file.with_name(file.name.replace(file.stem, stem)) for stem in _stems_of_labels(file.stem)]
+    y_file = next((each for each in beside if each.is_file()), None)
+    y = None if y_file is None else load_npy(y_file, f"series {shown(str(y_file))}")
+    arrays = {file.stem: x} if y is None or y_file is None else {file.stem: x, y_file.stem: y}
+    return replace(_stacked(x, y, where, _shapes(arrays)), layout="array")
+
+
+def _stems_of_labels(stem: str) -> list[str]:
+    for values in _VALUES:
+        if stem.lower() == values or stem.lower().startswith(f"{values}_"):
+            return [f"{label}{stem[len(values) :]}" for label in (*_LABELS, "Y")]
+    return list(_LABELS)
+
+
+def _of_npz(file: Path, where: str) -> Together:
+    arrays = load_npz(file, where)
     by_lower = {name.lower(): array for name, array in arrays.items()}
-    x = next((by_lower[name] for name in _VALUES if name in by_lower), None)
-    y = next((by_lower[name] for name in _LABELS if name in by_lower), None)
-    shapes = ", ".join(f"{shown(name)} {array.shape}" for name, array in arrays.items())
-    if x is None or y is None or x.ndim not in (2, 3) or y.ndim != 1 or len(x) != len(y) or x.dtype.kind not in "biuf":
+    x, y = _first(by_lower, _VALUES), _first(by_lower, _LABELS)
+    if x is not None or _first(by_lower, [f"{name}_train" for name in _VALUES]) is None:
+        return replace(_stacked(x, y, where, _shapes(arrays)), layout="arrays")
+    made = []
+    for part in _PARTS:
+        x = _first(by_lower, [f"{name}_{part}" for name in _VALUES])
+        y = _first(by_lower, [f"{name}_{part}" for name in _LABELS])
+        if x is not None:
+            each = _stacked(x, y, where, _shapes(arrays))
+            names = [f"{part} {name}" for name in each.names]
+            made.append(replace(each, names=names, parts=["val" if part == "valid" else part] * len(names)))
+    parts = [part for each in made for part in each.parts] if len(made) > 1 else ()
+    return Together(
+        "arrays",
+        [load for each in made for load in each.raw],
+        [name for each in made for name in each.names],
+        [entry for each in made for entry in each.entries],
+        lines=[f"arrays: {_shapes(arrays)}"],
+        parts=parts,
+    )
+
+
+def _first(arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> NDArray[Any] | None:
+    return next((arrays[name] for name in names if name in arrays), None)
+
+
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> str:
+    return ", ".join(f"{shown(name)} {array.shape}" for name, array in arrays.items())
+
+
+def _stacked(x: NDArray[Any] | None, y: NDArray[Any] | None, where: str, shapes: str) -> Together:
+    if y is not None and y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    is_fit = x is not None and x.ndim in (2, 3) and x.dtype.kind in "biuf"
+    if not is_fit or (y is not None and (y.ndim != 1 or x is None or len(x) != len(y))):
         raise DataError(
             f"{where}: holds {shapes}; allowed: X (series, steps) or (series, steps, columns), and y (series,)"
         )
-    values = x.astype(np.float64).reshape(len(x), x.shape[1], -1)
-    names = ("value",) if values.shape[2] == 1 else tuple(f"value{i}" for i in range(values.shape[2]))
-    lines = [f"arrays: {shapes}"]
-    if "x_test" in by_lower:
-        lines.append("left out: x_test; x_train is divided into training, validation and test sets")
-    return _checked(where, names, [Recording(row, None) for row in values], _labels(y.tolist()), file, lines)
-
-
-def _checked(
-    where: str,
-    names: Sequence[str],
-    recordings: Sequence[Recording],
-    labels: Sequence[str],
-    file: Path,
-    lines: list[str],
-) -> Collection:
-    short = [i for i, recording in enumerate(recordings) if len(recording.values) < MIN_STEPS]
-    if short:
-        raise DataError(f"{where}: series {short[0]} has fewer than {MIN_STEPS} steps; allowed: at least {MIN_STEPS}")
-    return Collection(where, tuple(names), recordings, labels, lines=lines, folder=file.parent)
-
-
-def _without_tail(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A row without the missing values at its end, which pad shorter series."""
-    known = np.flatnonzero(~np.isnan(row))
-    return row[: known[-1] + 1] if len(known) else row[:0]
-
-
-def _labels(entries: Sequence[Any]) -> list[str]:
-    return [str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry) for entry in entries]
+    assert x is not None
+    raw = [_row(np.asarray(each, np.float64)) for each in x]
+    names = [f"series {number}" for number in range(1, len(raw) + 1)]
+    return Together("arrays", raw, names, () if y is None else y.tolist(), lines=[f"arrays: {shapes}"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,11 @@ from aifs_tune.data.examples import PreparedExamples, open_examples, store_examp
 from aifs_tune.data.file_table import file_table, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.series.channels import MAX_NUMBERS, Channels, carried
-from aifs_tune.data.series.files import Floats, Recording, SeriesReader, check_simulated
+from aifs_tune.data.series.files import Collection, check_simulated, columns_lines
+from aifs_tune.data.series.findings import columns_table
+from aifs_tune.data.series.formats import read_raw
+from aifs_tune.data.series.reader import Floats, Recording, SeriesReader
+from aifs_tune.data.series.tally import Tally
 from aifs_tune.data.simulate.series import simulate_long
 from aifs_tune.data.split import Subsets, forward_folds, scaled
 from aifs_tune.errors import DataError
@@ -30,7 +36,9 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     StorageError
         If the cache cannot be written.
     """
-    where, names, long, y_true, lines = _load(spec, asked)
+    found, y_true = _load(spec, asked)
+    where, names, lines = found.where, found.columns, list(found.lines)
+    long = found.recordings[0]
     n_steps = len(long.values)
     starts = np.arange(0, n_steps - asked.history - asked.horizon + 1, asked.stride)
     starts = starts[~np.isnan(y_true[starts + asked.history - 1 + asked.horizon])]
@@ -54,7 +62,7 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     repeated = float(np.nanmean((unchanged - numbers[:, 0])[subsets["val"]] ** 2))
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines += [
-        *(f"left out: {reason}" for reason in dropped),
+        *(f"left out: column {shown(name)}, {reason}" for name, reason in dropped.items()),
         f"{counts} windows of {asked.history} steps and {made.shape[1]} channels, {asked.target} {asked.horizon} ahead",
         f"predicting the last known {asked.target} has a val_loss of {repeated:.4g}",
     ]
@@ -62,11 +70,12 @@ def prepare_windows(spec: SeriesSpec, asked: Forecast, split: SplitSpec) -> Prep
     ends = zip(starts.tolist(), target_steps.tolist(), strict=True)
     origins = [([name], f"steps {start} to {start + asked.history - 1} for {step}") for start, step in ends]
     files = file_table(origins, {name: None if spec.path is None else sha256_of(spec.path)}, subsets)
-    return PreparedExamples(open_examples(location), location, lines, files)
+    columns = columns_table(found, dropped, has_steps=channels.steps is not None)
+    return PreparedExamples(open_examples(location), location, lines, files, columns)
 
 
-def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Recording, Floats, list[str]]:
-    """Load the series: its name in messages, its columns, its values, its target at each step, and a summary."""
+def _load(spec: SeriesSpec, asked: Forecast) -> tuple[Collection, Floats]:
+    """Load the series, a collection of one, and its target at each step."""
     if spec.path is None:
         simulated = spec.simulate or SimulateSeries()
         where = f"simulated {simulated.what.replace('_', ' ')} series"
@@ -74,20 +83,27 @@ def _load(spec: SeriesSpec, asked: Forecast) -> tuple[str, tuple[str, ...], Reco
         names, long = simulate_long(simulated)
         if asked.target not in names:
             raise DataError(f"{where}: no column {asked.target!r}; allowed: {', '.join(names)}")
-        return where, names, long, long.values[:, names.index(asked.target)], [f"{where}: {len(long.values)} steps"]
+        found = Collection(where, names, [long], lines=[f"{where}: {len(long.values)} steps"])
+        return found, long.values[:, names.index(asked.target)]
     where = f"series {shown(str(spec.path))}"
     if spec.path.is_dir():
-        raise DataError(f"{where}: is a folder; allowed for a forecast: one CSV, Parquet or NPZ file")
-    reader, text = SeriesReader.like(
-        spec.path, where, columns=spec.columns, time=spec.time, time_format=spec.time_format
-    )
-    whole = SeriesReader(tuple(dict.fromkeys([*reader.columns, asked.target])), reader.time).read(spec.path, where)
+        raise DataError(f"{where}: is a folder; allowed for a forecast: one CSV, Parquet, NPZ, FITS or miniSEED file")
+    raw = read_raw(spec.path, where, header=spec.header, hdu=spec.hdu)
+    if len(raw) > 1:
+        names_of = ", ".join(shown(str(each.name)) for each in raw[:5])
+        raise DataError(f"{where}: holds {len(raw)} series ({names_of}); allowed for a forecast: one")
+    reader = SeriesReader.like(raw, spec, where, as_gaps=True)
+    both = replace(reader, columns=tuple(dict.fromkeys([*reader.columns, asked.target])))
+    whole, notes = both.read(raw[0], where)
     n = len(reader.columns)
     y_true = whole.values[:, reader.columns.index(asked.target) if asked.target in reader.columns else n]
-    lines = [f"{where}: {len(y_true)} steps", *(f"left out: column {shown(name)}, text" for name in text)]
+    tally = Tally(1)
+    tally.note("", notes)
+    lines = [f"{where}: {len(y_true)} steps", *columns_lines(reader), *tally.lines()]
     if not np.isfinite(y_true).any():
         raise DataError(f"{where}: {asked.target} has no value; allowed: a column of numbers")
-    return where, reader.columns, Recording(whole.values[:, :n], whole.times), y_true, lines
+    long = Recording(whole.values[:, :n], whole.times)
+    return Collection(where, reader.columns, [long], lines=lines, reader=reader), y_true
 
 
 def _in_time(starts: NDArray[np.int64], asked: Forecast, split: SplitSpec, n_steps: int, where: str) -> Subsets:

@@ -9,7 +9,8 @@ from types import MappingProxyType
 import numpy as np
 
 from aifs_tune.config.data import SimulateSeries
-from aifs_tune.data.series.files import Collection, Floats, Recording
+from aifs_tune.data.series.files import Collection
+from aifs_tune.data.series.reader import Floats, Recording
 
 _LIGHT_CURVE = ("magnitude", "error")
 _SEISMOGRAM = ("vertical", "north", "east")

@@ -39,7 +39,7 @@ def methods_section(context: ReportContext) -> ReportSection:
 
 
 def columns_table(context: ReportContext) -> Table | None:
-    """What each column of a table was taken for, as the sweep recorded it; None for other data."""
+    """What each column of a table or of series was taken for, as the sweep recorded it; None for other data."""
     found = context.study.fact(COLUMNS)
     if not found:
         return None
@@ -47,7 +47,7 @@ def columns_table(context: ReportContext) -> Table | None:
         (
             cut(each["column"] or "(no name)"),
             each["taken_for"],
-            DASH if each["min"] is None else f"{each['min']:.4g} to {each['max']:.4g}",
+            DASH if each["min"] is None else f"{each['min']:.4g} to {each['max']:.4g} {each.get('unit') or ''}".strip(),
             f"{each['missing']:,}",
             cut(each["left_out"] or "", 90) or "used",
         )

@@ -1,0 +1,341 @@
+"""Series from what stands in files: which columns are read, which rows are left out, and the times."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifs_tune._util.hashing import digest_of
+from aifs_tune.config.data import QualitySpec, SeriesSpec
+from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers, what_else
+from aifs_tune.data.images.folder import shown
+from aifs_tune.data.series.formats import Noted, RawSeries
+from aifs_tune.data.times import EXAMPLE, seconds_of
+from aifs_tune.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+MIN_STEPS = 2
+N_LOOKED_AT = 12
+"""Series that are looked at to choose the columns."""
+_TIMES = ("time", "t", "hjd", "bjd", "mjd", "jd", "btjd", "bkjd", "date", "datetime", "timestamp", "obs_time")
+"""Names of columns that are taken for times, in lower case."""
+_FLAGS = ("SAP_QUALITY", "QUALITY")
+"""Columns of quality flags in FITS tables of Kepler and TESS; 0 means good."""
+_FLUXES = ("PDCSAP_FLUX", "KSPSAP_FLUX", "DET_FLUX", "SAP_FLUX")
+"""Columns of fluxes in FITS tables of Kepler and TESS, the corrected ones first."""
+_DAYLIGHT_SAVING_S = 3600
+_FEW_SERIES = 5
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A series: ``values`` (steps, columns) with NaN for gaps, and ``times`` (steps,), not decreasing, or None."""
+
+    values: Floats
+    times: Floats | None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        times = b"" if self.times is None else self.times.tobytes()
+        return digest_of(self.values.tobytes() + b"|" + times)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A column that is not read: what it was taken for, and why."""
+
+    taken_for: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SeriesReader:
+    """Reads series that have the same columns; ``time`` is the column of times or None.
+
+    ``units`` are those of the first file that was looked at, and ``left_out`` has its other columns. ``as_gaps`` keeps
+    rows with bad quality flags, without their values, so that each step stays one.
+    """
+
+    columns: tuple[str, ...]
+    time: str | None
+    spec: SeriesSpec = field(default_factory=SeriesSpec)
+    units: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    as_gaps: bool = False
+
+    @classmethod
+    def like(
+        cls, raw: Sequence[RawSeries], spec: SeriesSpec, where: str, *, as_gaps: bool = False, aside: Sequence[str] = ()
+    ) -> SeriesReader:
+        """Make a reader for series such as ``raw``; ``aside`` names columns that are not of a series.
+
+        By default it reads all columns of numbers in most of them, and a column called ``time`` as times.
+
+        Raises
+        ------
+        DataError
+            If there is no column of numbers.
+        """
+        names = list(dict.fromkeys(str(name) for each in raw for name in each.frame.columns if name not in aside))
+        time = spec.time if spec.time is not None else _most(time_in(each.frame, spec.columns) for each in raw)
+        units = dict(raw[0].units)
+        if spec.columns:
+            unasked = [name for name in names if name not in spec.columns and name != time]
+            left_out = dict.fromkeys(unasked, LeftOut("not read", "not among data.series.columns"))
+            return cls(spec.columns, time, spec, units, left_out, as_gaps)
+        flags = _flags_of(raw[0], spec)
+        left_out, found = {}, list[str]()
+        for name in names:
+            if name == time:
+                continue
+            why = LeftOut("quality flags", "they say which rows are used") if name == flags else _reason(name, raw)
+            if why is None:
+                found.append(name)
+            else:
+                left_out[name] = why
+        if not found:
+            text = ", ".join(shown(name) for name in left_out) or "none"
+            raise DataError(
+                f"{where}: no column of numbers (columns other than the time: {text}); allowed: at least one"
+            )
+        flux = next((name for name in _FLUXES if name in found and raw[0].is_fits and _has_values(name, raw)), None)
+        if flux is not None and time is not None:
+            reason = f"{flux} is read; data.series.columns names others"
+            left_out |= {name: LeftOut("numbers", reason) for name in found if name != flux}
+            found = [flux]
+        return cls(tuple(found), time, spec, units, left_out, as_gaps)
+
+    def read(self, raw: RawSeries, where: str) -> tuple[Recording, Mapping[str, Noted]]:
+        """Make a series of what stands in a file, and count what was noticed.
+
+        Raises
+        ------
+        DataError
+            If it is too short, lacks a column or has no value, or has text or decreasing times; the text begins with
+            ``where``.
+        """
+        frame, notes = raw.frame, dict(raw.notes)
+        for name in (*self.columns, *filter(None, (self.time,))):
+            if name not in frame.columns:
+                there = ", ".join(map(str, frame.columns[:12]))
+                raise DataError(f"{where}: no column {name!r}; allowed: {there}")
+        if self.time is not None and (unit := raw.units.get(self.time)) != self.units.get(self.time):
+            raise DataError(
+                f"{where}: {self.time} is in {unit or 'no unit'}, in the first file in "
+                f"{self.units.get(self.time, 'no unit')}; allowed: one unit"
+            )
+        if len(frame) < MIN_STEPS:
+            raise DataError(f"{where}: {len(frame)} step(s); allowed: at least {MIN_STEPS}")
+        columns = [column_numbers(frame[name], where, self.spec, notes) for name in self.columns]
+        values = np.stack(columns, axis=1)
+        is_used = self._is_good(raw, values, where, notes)
+        times = None if self.time is None else times_of(frame[self.time], where, self.spec.time_format)
+        if times is not None:
+            is_used = _with_times(times, is_used, str(self.time), where, notes)
+        rows = np.flatnonzero(is_used)
+        if len(rows) < MIN_STEPS:
+            raise DataError(f"{where}: {len(rows)} step(s) that can be used; allowed: at least {MIN_STEPS}")
+        if times is not None:
+            rows = self._in_order(times, rows, where, notes, is_text=frame[self.time].dtype.kind not in "biuf")
+            times = times[rows]
+        values = values[rows]
+        if np.isnan(values).all():
+            raise DataError(f"{where}: no value in {', '.join(map(shown, self.columns))}; allowed: numbers")
+        return Recording(values, times), notes
+
+    def _is_good(self, raw: RawSeries, values: Floats, where: str, notes: dict[str, Noted]) -> NDArray[np.bool_]:
+        """Rows (steps,) that are used by their quality flags; with ``as_gaps`` all, and bad ones lose their values."""
+        is_used = np.ones(len(values), np.bool_)
+        name = _flags_of(raw, self.spec)
+        if name is None:
+            return is_used
+        if name not in raw.frame.columns:
+            there = ", ".join(map(str, raw.frame.columns[:12]))
+            raise DataError(f"{where}: no column {name!r} of quality flags; allowed: {there}")
+        flags = as_numbers(raw.frame[name])
+        if flags is None:
+            raise DataError(f"{where}: {name} holds no numbers; allowed: quality flags")
+        is_good = _good(flags.values, self.spec.quality or QualitySpec())
+        if not is_good.all():
+            what = "values" if self.as_gaps else "rows"
+            notes[f"left out: {what} by their flags in {shown(name)}"] = Noted(int((~is_good).sum()))
+        if self.as_gaps:
+            values[~is_good] = np.nan
+            return is_used
+        return is_good
+
+    def _in_order(
+        self, times: Floats, rows: NDArray[np.int64], where: str, notes: dict[str, Noted], *, is_text: bool
+    ) -> NDArray[np.int64]:
+        """The rows in an order in which times do not decrease."""
+        steps = np.diff(times[rows])
+        falls = np.flatnonzero(steps < 0)
+        if len(falls):
+            row = int(rows[falls[0] + 1]) + 1
+            if not self.spec.sort:
+                allowed = "times that do not decrease, or data.series.sort: true"
+                if is_text and len(falls) == 1 and -_DAYLIGHT_SAVING_S <= steps[falls[0]] <= -_DAYLIGHT_SAVING_S / 2:
+                    allowed = "UTC, or times with their offset; daylight saving time seems to end there"
+                raise DataError(f"{where}: {self.time} decreases in row {row}; allowed: {allowed}")
+            rows = rows[np.argsort(times[rows], kind="stable")]
+            notes[f"rows were sorted by {self.time}; places where it decreased"] = Noted(len(falls), row)
+        equal = np.flatnonzero(np.diff(times[rows]) == 0)
+        if len(equal):
+            row = int(rows[equal[0] + 1]) + 1
+            notes[f"warning: rows with the same {self.time} as another one"] = Noted(len(equal), row)
+        return rows
+
+
+def _with_times(
+    times: Floats, is_used: NDArray[np.bool_], name: str, where: str, notes: dict[str, Noted]
+) -> NDArray[np.bool_]:
+    """Which of the used rows have a time; DataError if half of them have none."""
+    is_there = np.isfinite(times)
+    lacking = np.flatnonzero(is_used & ~is_there)
+    if len(lacking) * 2 > is_used.sum():
+        raise DataError(f"{where}: {name} is empty in {len(lacking)} of {int(is_used.sum())} rows; allowed: times")
+    if len(lacking):
+        notes[f"left out: rows without {shown(name)}"] = Noted(len(lacking), int(lacking[0]) + 1)
+    return np.asarray(is_used & is_there)
+
+
+def _good(flags: Floats, quality: QualitySpec) -> NDArray[np.bool_]:
+    if quality.keep == "all":
+        return np.ones(len(flags), np.bool_)
+    if quality.bad_bits is not None:
+        whole = np.nan_to_num(flags).astype(np.int64)
+        return np.asarray((whole & quality.bad_bits) == 0)
+    return np.isin(flags, quality.keep)
+
+
+def _flags_of(raw: RawSeries, spec: SeriesSpec) -> str | None:
+    """The column of quality flags: the one that is asked for, or of FITS the one with a usual name."""
+    if spec.quality is not None and spec.quality.column is not None:
+        return spec.quality.column
+    if not raw.is_fits:
+        return None
+    return next((n for n in _FLAGS if n in raw.frame.columns and raw.frame[n].dtype.kind in "biuf"), None)
+
+
+def _reason(name: str, raw: Sequence[RawSeries]) -> LeftOut | None:
+    """Why a column is no input: it is not in most series, holds no numbers, or counts steps or series."""
+    there = [each.frame[name] for each in raw if name in each.frame.columns]
+    if 2 * len(there) <= len(raw):
+        return LeftOut("not read", f"in {len(there)} of {len(raw)} series that were looked at")
+    if not name or name.startswith("Unnamed: "):
+        return LeftOut("not read", "which is often the number of the row; give it a name if it was measured")
+    found = [None if what_else(column) is not None else as_numbers(column) for column in there]
+    numbers = [each.values for each in found if each is not None]
+    if 2 * len(numbers) <= len(there):
+        other = next((what for column in there if (what := what_else(column)) is not None), None)
+        return LeftOut(other or "text", f"holds {other}" if other else "text")
+    if all(_counts(values) for values in numbers):
+        return LeftOut("numbers", "it counts the steps; data.series.columns uses it")
+    if len(numbers) < _FEW_SERIES or not all(_is_one_whole(values) for values in numbers):
+        return None
+    if len({float(values[0]) for values in numbers}) < len(numbers):
+        return None
+    return LeftOut("numbers", "one whole number for each series, like an identifier; data.series.columns uses it")
+
+
+def _counts(values: Floats) -> bool:
+    return len(values) > MIN_STEPS and bool((np.diff(values) == 1).all() and values[0] == np.floor(values[0]))
+
+
+def _is_one_whole(values: Floats) -> bool:
+    return len(values) > 0 and bool((values == values[0]).all() and values[0] == np.floor(values[0]))
+
+
+def _has_values(name: str, raw: Sequence[RawSeries]) -> bool:
+    return any(name in each.frame.columns and each.frame[name].notna().any() for each in raw)
+
+
+def _most(names: Any) -> str | None:
+    counted = Counter(names)
+    return counted.most_common(1)[0][0] if counted else None
+
+
+def is_time(name: str) -> bool:
+    """Whether a column of this name is taken for times."""
+    return name.lower() in _TIMES
+
+
+def time_in(frame: pandas.DataFrame, columns: Sequence[str]) -> str | None:
+    """The column of times by its name; None if there is none."""
+    named = {str(name).lower(): str(name) for name in reversed(frame.columns) if name not in columns}
+    return next((named[name] for name in _TIMES if name in named), None)
+
+
+def column_numbers(column: pandas.Series[Any], where: str, spec: SeriesSpec, notes: dict[str, Noted]) -> Floats:
+    """Return the column as numbers; missing and infinite entries become NaN.
+
+    Raises
+    ------
+    DataError
+        If an entry is neither a number nor missing; the text names its row.
+    """
+    found = as_numbers(column, EntrySettings(spec.missing, below_limit=spec.below_limit))
+    name = shown(str(column.name))
+    if found is None:
+        row = next((row for row in range(len(column)) if as_numbers(column.iloc[[row]]) is None), 0)
+        raise DataError(f"{where}: {name} is {column.iloc[row]!r} in row {row + 1}; allowed: numbers, or empty")
+    if found.strange:
+        row, entry = next(iter(found.strange.items()))
+        raise DataError(
+            f"{where}: {name} is {entry!r} in row {row + 1}; allowed: numbers, or empty, or "
+            f"data.series.missing: [{entry}]"
+        )
+    if found.below and spec.below_limit == "refuse":
+        row, entry = next(iter(found.below.items()))
+        raise DataError(
+            f"{where}: {name} is {entry!r} in row {row + 1}; allowed: numbers, or data.series.below_limit: missing, "
+            "limit or half"
+        )
+    for note in found.notes:
+        notes[f"column {name}: {note}"] = Noted()
+    if found.below:
+        text = f"column {name}: entries below or above a limit became {spec.below_limit}"
+        notes[text] = Noted(len(found.below), min(found.below) + 1)
+    if found.sentinel is not None:
+        text = f"warning: column {name}: is {found.sentinel:g} a missing value? If so: data.series.missing: "
+        notes[f"{text}[{found.sentinel:g}]"] = Noted(int((found.values == found.sentinel).sum()))
+    return found.values
+
+
+def times_of(column: pandas.Series[Any], where: str, time_format: str | None = None) -> Floats:
+    """Return times: numbers as they are, dates in seconds, NaN where there is none.
+
+    Dates are in ISO 8601, or day.month.year, or as ``time_format`` says.
+
+    Raises
+    ------
+    DataError
+        If an entry is neither; the text names its row.
+    """
+    if time_format is None:
+        if column.dtype.kind in "biuf":
+            return np.array(column, np.float64)
+        numbers = as_numbers(column, mostly=1.0)
+        if numbers is not None and numbers.kind == "numbers" and np.isfinite(numbers.values).any():
+            return numbers.values
+    times = seconds_of(column, time_format)
+    is_empty = column.isna() | column.map(lambda entry: str(entry).strip().lower() in MISSING)
+    strange = np.flatnonzero(~np.isfinite(times) & ~np.asarray(is_empty))
+    if len(strange):
+        entry = column.iloc[int(strange[0])]
+        allowed = f"times as data.series.time_format says ({time_format})"
+        if time_format is None:
+            allowed = f"numbers, ISO 8601 such as {EXAMPLE}, or their form in data.series.time_format, such as %d/%m/%Y"
+        raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: {allowed}")
+    return times
