@@ -271,7 +271,11 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], d
     "no label": (lambda m: m, {"label": "kind"}, "no column 'kind'"),
     "no target": (lambda m: m, {"targets": {"mass": None}}, "no column 'mass'"),
     "text": (lambda m: m.assign(period="long"), {"targets": {"period": None}}, "period is 'long' in row 1"),
-    "gone": (lambda m: m.assign(path=[f"gone{i}.csv" for i in range(20)]), {}, r"gone0.csv: there is no such file.*\(20 of 20 series cannot be read\)"),
+    "gone": (
+        lambda m: m.assign(path=[f"gone{i}.csv" for i in range(20)]),
+        {},
+        r"gone0.csv: there is no such file.*\(20 of 20 series cannot be read\)",
+    ),
     "one class": (lambda m: m.assign(label="a"), {}, "all series are of class a; allowed: at least 2 classes"),
     "no val": (lambda m: m[m["part"] != "val"], {"part": "part"}, "no row for val"),
     "strange part": (lambda m: m.assign(part="x"), {"part": "part"}, "'x' is not a subset; allowed: train, val, test"),

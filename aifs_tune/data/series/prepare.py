@@ -31,6 +31,7 @@ from aifs_tune.errors import DataError
 
 _MIN_SERIES = 10
 _MOST_NAMED = 5
+_MOST_CHANNELS = 12
 
 
 def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
@@ -167,9 +168,10 @@ def _files(found: Collection, subsets: Subsets) -> FileTable:
 
 
 def channels_text(channels: Channels) -> str:
-    """Return the channels as readable text."""
+    """Return the channels as readable text, the first of many."""
     roles = {"value": "{name}", "step": "time step", "measured": "{name} measured"}
-    return ", ".join(roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts)
+    names = [roles[fact["role"]].format(name=shown(str(fact.get("name")))) for fact in channels.facts]
+    return ", ".join(names) if len(names) <= _MOST_CHANNELS else f"{', '.join(names[:_MOST_CHANNELS])}, ..."
 
 
 def _subsets(found: Collection, split: SplitSpec, contents: Sequence[str]) -> Subsets:
