@@ -147,9 +147,9 @@ class SeriesSpec(StrictModel):
     order: Text | None = Field(
         default=None, description="Column of the manifest to sort by; the first series train, the last ones test."
     )
-    quality: Annotated[QualitySpec | None, BeforeValidator(_as_quality, json_schema_input_type=Text | QualitySpec)] = (
-        Field(default=None, description="Flags that say which rows are used; of FITS tables 0 by default.")
-    )
+    quality: Annotated[
+        QualitySpec | None, BeforeValidator(_as_quality, json_schema_input_type=Text | QualitySpec | None)
+    ] = Field(default=None, description="Flags that say which rows are used; of FITS tables 0 by default.")
     sort: bool = Field(
         default=False, description="Sort rows whose times decrease, instead of leaving out their series."
     )

@@ -52,7 +52,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnusedColumn:
     """A column that is not read: what it was taken for, and why."""
 
     taken_for: str
@@ -71,7 +71,7 @@ class SeriesReader:
     time: str | None
     spec: SeriesSpec = field(default_factory=SeriesSpec)
     units: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    left_out: Mapping[str, UnusedColumn] = field(default_factory=dict)
     as_gaps: bool = False
 
     @classmethod
@@ -92,14 +92,14 @@ class SeriesReader:
         units = dict(raw[0].units)
         if spec.columns:
             unasked = [name for name in names if name not in spec.columns and name != time]
-            left_out = dict.fromkeys(unasked, LeftOut("not read", "not among data.series.columns"))
+            left_out = dict.fromkeys(unasked, UnusedColumn("not read", "not among data.series.columns"))
             return cls(spec.columns, time, spec, units, left_out, as_gaps)
         flags = _flags_of(raw[0], spec)
         left_out, found = {}, list[str]()
         for name in names:
             if name == time:
                 continue
-            why = LeftOut("quality flags", "they say which rows are used") if name == flags else _reason(name, raw)
+            why = UnusedColumn("quality flags", "they say which rows are used") if name == flags else _reason(name, raw)
             if why is None:
                 found.append(name)
             else:
@@ -112,7 +112,7 @@ class SeriesReader:
         flux = next((name for name in _FLUXES if name in found and raw[0].is_fits and _has_values(name, raw)), None)
         if flux is not None and time is not None:
             reason = f"{flux} is read; data.series.columns names others"
-            left_out |= {name: LeftOut("numbers", reason) for name in found if name != flux}
+            left_out |= {name: UnusedColumn("numbers", reason) for name in found if name != flux}
             found = [flux]
         return cls(tuple(found), time, spec, units, left_out, as_gaps)
 
@@ -228,25 +228,25 @@ def _flags_of(raw: RawSeries, spec: SeriesSpec) -> str | None:
     return next((n for n in _FLAGS if n in raw.frame.columns and raw.frame[n].dtype.kind in "biuf"), None)
 
 
-def _reason(name: str, raw: Sequence[RawSeries]) -> LeftOut | None:
+def _reason(name: str, raw: Sequence[RawSeries]) -> UnusedColumn | None:
     """Why a column is no input: it is not in most series, holds no numbers, or counts steps or series."""
     there = [each.frame[name] for each in raw if name in each.frame.columns]
     if 2 * len(there) <= len(raw):
-        return LeftOut("not read", f"in {len(there)} of {len(raw)} series that were looked at")
+        return UnusedColumn("not read", f"in {len(there)} of {len(raw)} series that were looked at")
     if not name or name.startswith("Unnamed: "):
-        return LeftOut("not read", "which is often the number of the row; give it a name if it was measured")
+        return UnusedColumn("not read", "which is often the number of the row; give it a name if it was measured")
     found = [None if what_else(column) is not None else as_numbers(column) for column in there]
     numbers = [each.values for each in found if each is not None]
     if 2 * len(numbers) <= len(there):
         other = next((what for column in there if (what := what_else(column)) is not None), None)
-        return LeftOut(other or "text", f"holds {other}" if other else "text")
+        return UnusedColumn(other or "text", f"holds {other}" if other else "text")
     if all(_counts(values) for values in numbers):
-        return LeftOut("numbers", "it counts the steps; data.series.columns uses it")
+        return UnusedColumn("numbers", "it counts the steps; data.series.columns uses it")
     if len(numbers) < _FEW_SERIES or not all(_is_one_whole(values) for values in numbers):
         return None
     if len({float(values[0]) for values in numbers}) < len(numbers):
         return None
-    return LeftOut("numbers", "one whole number for each series, like an identifier; data.series.columns uses it")
+    return UnusedColumn("numbers", "one whole number for each series, like an identifier; data.series.columns uses it")
 
 
 def _counts(values: Floats) -> bool:
