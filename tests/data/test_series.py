@@ -259,7 +259,9 @@ def test_one_class_no_numbers_and_nothing_that_varies(folder: Path, tmp_path: Pa
         prepared(folder)
     for file in folder.rglob("*.csv"):
         curve(1)[["time", "band"]].to_csv(file, index=False)
-    with pytest.raises(DataError, match=r"mira/0.csv: no column of numbers \(columns other than the time: band\)"):
+    with pytest.raises(
+        DataError, match=r"mira/0.csv: no column of numbers \(columns other than the time: band: text\)"
+    ):
         prepared(folder)
     (folder / "mira").rename(tmp_path / "away")
     with pytest.raises(DataError, match=r"1 class folder\(s\) and no manifest.csv"):

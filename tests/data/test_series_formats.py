@@ -335,6 +335,20 @@ def test_each_station_of_a_miniseed_file_is_a_series(tmp_path: Path) -> None:
     assert "left out: 1 of 6 series: cannot be read as miniSEED" in told(prepared(tmp_path))
 
 
+def test_records_years_apart_are_not_joined(tmp_path: Path) -> None:
+    obspy = pytest.importorskip("obspy")
+    for i in range(N):
+        seismogram(tmp_path / "ab"[i % 2] / f"{i}.mseed", seed=i)
+    stream = obspy.read(str(tmp_path / "a" / "0.mseed"))
+    later = stream.copy()
+    for trace in later:
+        trace.stats.starttime += 3e8
+    (stream + later).write(str(tmp_path / "a" / "0.mseed"), format="MSEED")
+    found = prepared(tmp_path)
+    assert len(found.examples.y_true) == N - 1
+    assert "steps with the gaps; allowed: at most 20,000,000; write a file for each record (a/0.mseed)" in told(found)
+
+
 def test_miniseed_without_obspy_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(N):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)

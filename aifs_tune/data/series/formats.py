@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
+from aifs_tune.data.images.decode import MALFORMED
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, read_table, suffix_of
 from aifs_tune.errors import DataError
@@ -46,8 +47,10 @@ _CONVERT = {
     **dict.fromkeys((".vot", ".xml", ".ecsv"), "astropy.table.Table.read(file).write('a.fits')"),
 }
 """How to convert files that are not read."""
+_MOST_STEPS = 20_000_000
+"""Largest number of steps from the begin to the end of a seismogram: a day at 200 samples per second."""
 _T = TypeVar("_T")
-_MALFORMED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, BadZipFile, AttributeError)
+_MALFORMED = (*MALFORMED, BadZipFile, AttributeError, EOFError)
 
 
 class Noted(NamedTuple):
@@ -232,15 +235,21 @@ def _station(name: str, traces: Sequence[Any], where: str, has_others: bool) -> 
     if len(rates) > 1 or rates[0] <= 0:
         text = " and ".join(f"{rate:g}" for rate in rates)
         raise DataError(f"{where}: its channels have {text} samples per second; allowed: one rate in a series")
+    begins, ends = min(t.stats.starttime for t in traces), max(t.stats.endtime for t in traces)
+    if (span := (ends - begins) * rates[0]) > _MOST_STEPS:
+        raise DataError(
+            f"{where}: lasts from {begins} to {ends}, {span:.3g} steps with the gaps; allowed: at most {_MOST_STEPS:,}; "
+            "write a file for each record"
+        )
     merged = obspy.Stream(traces).copy()
     n_gaps = sum(gap[6] > 0 for gap in merged.get_gaps())
     for trace in merged:
         trace.data = np.asarray(trace.data, np.float64)
     merged.merge(method=0, fill_value=None)
-    merged.trim(min(t.stats.starttime for t in merged), max(t.stats.endtime for t in merged), pad=True)
-    codes = [str(trace.stats.channel) for trace in merged]
-    ends = [code[-1:] for code in codes]
-    names = ends if len(set(ends)) == len(ends) and all(ends) else codes
+    merged.trim(begins, ends, pad=True)
+    codes = [str(trace.stats.channel) or "value" for trace in merged]
+    directions = [code[-1:] for code in codes]
+    names = directions if len(set(directions)) == len(codes) and "value" not in codes else codes
     n_steps = min(len(trace.data) for trace in merged)
     columns: dict[str, Any] = {"time": np.arange(n_steps) / rates[0]}
     for code, trace in sorted(zip(names, merged, strict=True), key=lambda pair: "ZNE".find(pair[0])):

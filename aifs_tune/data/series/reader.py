@@ -33,6 +33,7 @@ _FLUXES = ("PDCSAP_FLUX", "KSPSAP_FLUX", "DET_FLUX", "SAP_FLUX")
 """Columns of fluxes in FITS tables of Kepler and TESS, the corrected ones first."""
 _DAYLIGHT_SAVING_S = 3600
 _FEW_SERIES = 5
+_MOST_NAMED = 5
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +106,8 @@ class SeriesReader:
             else:
                 left_out[name] = why
         if not found:
-            text = ", ".join(shown(name) for name in left_out) or "none"
+            some = [f"{shown(name)}: {why.reason}" for name, why in list(left_out.items())[:_MOST_NAMED]]
+            text = "; ".join(some) + ("; ..." if len(left_out) > _MOST_NAMED else "") or "none"
             raise DataError(
                 f"{where}: no column of numbers (columns other than the time: {text}); allowed: at least one"
             )
