@@ -238,8 +238,8 @@ def _station(name: str, traces: Sequence[Any], where: str, has_others: bool) -> 
     begins, ends = min(t.stats.starttime for t in traces), max(t.stats.endtime for t in traces)
     if (span := (ends - begins) * rates[0]) > _MOST_STEPS:
         raise DataError(
-            f"{where}: lasts from {begins} to {ends}, {span:.3g} steps with the gaps; allowed: at most {_MOST_STEPS:,}; "
-            "write a file for each record"
+            f"{where}: lasts from {begins} to {ends}, {span:.3g} steps with the gaps; allowed: at most "
+            f"{_MOST_STEPS:,}; write a file for each record"
         )
     merged = obspy.Stream(traces).copy()
     n_gaps = sum(gap[6] > 0 for gap in merged.get_gaps())
