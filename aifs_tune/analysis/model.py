@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.analysis.final_model import FinalModel, find_final_model
+from aifs_tune.analysis.final_model import FINAL, FinalModel, find_final_model, read_final_model
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
@@ -281,8 +281,10 @@ def load_model(study: str, *, storage: str | None = None, trial: int | None = No
     if found.spec.trainer is not None and find_trainer_entry(found.spec) is None:
         return _users_model(found, found.best if trial is None else found.trial(trial))
     _check_trained_here(found)
-    made = find_final_model(found) if trial is None else None
-    if made is not None:
+    made = None
+    if trial is None:
+        made = find_final_model(found) if found.fact(FINAL) is None else read_final_model(found)
+    if made is not None and len(made.members) == made.n_members:
         return model_of(made)
     chosen = found.best if trial is None else found.trial(trial)
     return _model(f"trial {chosen.number}", found, (chosen,))

@@ -24,7 +24,7 @@ from aifs_tune.trainers.models.transfer import TransferNetwork, TransferParams, 
 from aifs_tune.trainers.network.images import ImageNetwork
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import Precision, TrainingParams
-from aifs_tune.trainers.network.runtime import resident
+from aifs_tune.trainers.network.runtime import import_quietly, resident
 from aifs_tune.trainers.predictions import in_target_units
 
 _TYPES: dict[str, tuple[Any, Any, Any]] = {
@@ -131,6 +131,7 @@ def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Preci
         measured_in = facts["precision"]
         if measured_in not in get_args(Precision):
             raise ValueError(f"precision {measured_in!r} is unknown")
+        import_quietly()
         network = network_type(shape, *(() if trainer == "rnn" else (precision or measured_in,)))
     except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json does not describe a network ({error})") from error

@@ -129,6 +129,9 @@ def test_an_ensemble_of_networks_from_the_command_line(url: str, tmp_path: Path)
     examples = open_examples(prepare_table(study.spec.data).location)
     each = [member.predict(examples.inputs[0]) for member in model.members]
     np.testing.assert_allclose(table[["p_benign", "p_malignant"]], np.mean(each, axis=0), rtol=1e-4, atol=1e-6)
+    by_its_own_name = load_model("nuclei-final", storage=url)
+    assert by_its_own_name.name == model.name == f"the final model of trial {study.best.number} (3 seeds)"
+    assert len(by_its_own_name.members) == 3
     alone = load_model("nuclei", storage=url, trial=study.best.number)
     assert (alone.name, len(alone.members)) == (f"trial {study.best.number}", 1)
 

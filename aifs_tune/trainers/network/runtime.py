@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util import memory
 from aifs_tune._util.gpu_sharing import limit_mb
+from aifs_tune._util.quiet import silence_stderr
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.network.params import Precision
 
@@ -23,7 +25,7 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi and Ray n
 # With a memory limit on a GPU, TensorFlow allocates all of it at once unless this is set.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
-__all__ = ["configure", "gpu_peak_mb", "keras", "native_precision", "resident", "tf"]
+__all__ = ["configure", "gpu_peak_mb", "import_quietly", "keras", "native_precision", "resident", "tf"]
 
 
 class _LazyModule:
@@ -43,6 +45,15 @@ class _LazyModule:
 
 tf: Any = _LazyModule("tensorflow")
 keras: Any = _LazyModule("keras")
+
+
+def import_quietly() -> None:
+    """Import TensorFlow and Keras without the messages that they write to stderr."""
+    if "tensorflow" not in sys.modules:
+        with silence_stderr():
+            import_module("tensorflow")
+            import_module("keras")
+
 
 _ALIGNMENT = 64
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
