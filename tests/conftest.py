@@ -36,6 +36,7 @@ STARTS_RAY = {
     "test_sweep_frames",
     "test_sweep_images",
     "test_sweep_memory",
+    "test_sweep_optuna",
     "test_sweep_pbt",
     "test_sweep_fused",
     "test_sweep_own_ray",

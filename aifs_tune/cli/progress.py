@@ -82,7 +82,7 @@ class PlainLines:
 
     def on_sweep_start(self, plan: Plan) -> None:
         self._tracker = ProgressTracker(plan)
-        trials = f"{plan.n_trials} trials of up to {plan.epochs} epochs"
+        trials = f"{plan.n_trials} trials" + ("" if plan.epochs is None else f" of up to {plan.epochs} epochs")
         self._print(f"study {plan.study}: {trials}, {plan.workers} at a time")
 
     def on_trial_start(self, trial: Trial) -> None:
@@ -162,11 +162,12 @@ class LiveTable:
     def _table(self, tracker: ProgressTracker) -> TrialRows:
         shown = sorted(self._trials.values(), key=lambda t: (t.state == "running", t.number))[-_ROWS:]
         best = None if tracker.best is None else tracker.best.number
+        of_all = "" if tracker.plan.epochs is None else f"/{tracker.plan.epochs}"
         marks = [" best" if trial.number == best else "" for trial in shown]
         columns = [
             Column("trial", [Text(str(trial.number)) for trial in shown]),
             Column("state", [Text(trial.state, style=_STYLE[trial.state]) for trial in shown]),
-            Column("epoch", [Text(f"{trial.epochs}/{tracker.plan.epochs}") for trial in shown]),
+            Column("epoch", [Text(f"{trial.epochs}{of_all}") for trial in shown]),
             Column(
                 tracker.plan.objective.metric,
                 [

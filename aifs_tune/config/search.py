@@ -12,6 +12,8 @@ from aifs_tune.space.costs import Cost
 from aifs_tune.space.search_space import ParameterName
 
 MAX_POINTS = 1000
+MAX_EPOCHS = 100_000
+"""Largest number of epochs of a trial. It stands for trials that end by themselves, after an unknown number."""
 
 Levels = Annotated[int, Field(ge=2, le=20)]
 
@@ -104,7 +106,7 @@ class SearchSpec(StrictModel):
         default="aifs", description="Decides which running trials stop early; none: no early stopping."
     )
     trials: int = Field(default=32, ge=1, le=1_000_000, description="Number of trials.")
-    epochs: int = Field(default=20, ge=1, le=100_000, description="Maximum number of epochs of a trial.")
+    epochs: int = Field(default=20, ge=1, le=MAX_EPOCHS, description="Maximum number of epochs of a trial.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the study.")
     grace_epochs: int | None = Field(
         default=None,
@@ -165,6 +167,11 @@ class SearchSpec(StrictModel):
     warm_start: WarmStarts = Field(
         default=(), description="Earlier studies in the storage to start from; auto: the similar ones."
     )
+
+    @property
+    def last_epoch(self) -> int | None:
+        """Last epoch of a trial that is not stopped early; None if it is not known."""
+        return None if self.epochs == MAX_EPOCHS else self.epochs
 
     def without_search(self, **changes: Any) -> dict[str, Any]:
         """Settings of ``search`` that train given configurations once each: what says how to propose, stop or repeat

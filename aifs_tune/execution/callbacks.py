@@ -14,14 +14,15 @@ from aifs_tune.study.trial import Trial
 class Plan:
     """Plan of a sweep that is about to run.
 
-    ``best`` is the study's best trial so far, ``tuned`` the parameters that are not fixed.
+    ``epochs`` is the last epoch of a trial, None if trials end by themselves. ``best`` is the study's best trial so
+    far, ``tuned`` the parameters that are not fixed.
     """
 
     study: str
     objective: Objective
     n_trials: int
     workers: int
-    epochs: int
+    epochs: int | None
     best: Trial | None
     tuned: tuple[str, ...]
 

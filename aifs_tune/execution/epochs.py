@@ -18,17 +18,18 @@ _EPOCHS_FILE = "epochs.json"
 class EpochResult:
     """One epoch of a trial, or its end.
 
-    ``metrics`` is empty when it failed; the objective is None in an epoch that did not measure it. ``reason`` says why
-    it failed, or what of its files could not be kept or used; ``out_of_memory`` whether it failed for want of memory.
-    ``checkpoint`` and ``weights`` are the hashes of what was written after it. ``timings`` is what this worker's time
-    since its last step went into: seconds by the names of :data:`aifs_tune.execution.timing.WORK`. ``notes`` is what
-    the trial has said beside numbers so far, ``error`` the traceback of what failed.
+    ``metrics`` is empty when it failed; the objective is None in an epoch that did not measure it. ``final`` has the
+    objectives of a trial that is not worth its best epoch, but what its code returned. ``reason`` says why it failed
+    or was pruned by its code, or what of its files could not be kept or used; ``out_of_memory`` whether it failed for
+    want of memory. ``checkpoint`` and ``weights`` are the hashes of what was written after it. ``timings`` is what
+    this worker's time since its last step went into: seconds by the names of :data:`aifs_tune.execution.timing.WORK`.
+    ``notes`` is what the trial has said beside numbers so far, ``error`` the traceback of what failed.
     """
 
     epoch: int
     metrics: Mapping[str, float | None]
     seconds: float
-    ended: Literal["complete", "failed"] | None
+    ended: Literal["complete", "pruned", "failed"] | None
     reason: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
     out_of_memory: bool = False
@@ -36,6 +37,7 @@ class EpochResult:
     weights: Hashes | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    final: Mapping[str, float] | None = None
 
 
 def write_checkpoint(folder: Path, trainer: Resumable, results: Sequence[EpochResult]) -> None:

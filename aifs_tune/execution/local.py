@@ -85,7 +85,7 @@ class _LocalSweep:
         self._profile.workers = 1
         tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
         objective, best = study.spec.objective, study.find_best()
-        self._callback.on_sweep_start(Plan(study.name, objective, n_trials, 1, search.epochs, best, tuned))
+        self._callback.on_sweep_start(Plan(study.name, objective, n_trials, 1, search.last_epoch, best, tuned))
         runner = Runner(self._context, self._make, is_worker=False)
         try:
             for _ in range(n_trials):
@@ -160,9 +160,9 @@ class _LocalSweep:
         def told() -> Trial:
             if step.metrics:
                 self._report(trial, step)
-            if step.ended == "failed":
-                return self._study.tell(trial, state="failed", reason=step.reason, notes=step.notes)
-            return self._study.tell(trial, reason=step.reason, weights=step.weights, notes=step.notes)
+            if step.ended in ("failed", "pruned"):
+                return self._study.tell(trial, state=step.ended, reason=step.reason, notes=step.notes)
+            return self._study.tell(trial, step.final, reason=step.reason, weights=step.weights, notes=step.notes)
 
         return self._study.transact(told)
 

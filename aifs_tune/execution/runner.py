@@ -41,8 +41,10 @@ from aifs_tune.trainers.protocol import (
     Adaptable,
     Evaluating,
     NeedsRestart,
+    Numbered,
     ReportsTimings,
     Resumable,
+    ReturnsResult,
     SavesBest,
     SavesPredictions,
     Stoppable,
@@ -166,6 +168,9 @@ class Runner:
             if self._trainer is None:
                 with self._timed("import"):
                     self._trainer = self._make_trainer(params, seed)
+            numbered: object = self._trainer
+            if isinstance(numbered, Numbered):
+                numbered.trial_number = number
             with self._timed("switch"):
                 self._trainer.reset(first, seed=seed)
                 if not self._continue(n_stored, n_inherited, checkpoint):
@@ -285,20 +290,28 @@ class Runner:
             return self._failed(self._failure(error), started)
         epoch = len(self._results) + 1
         ended = epoch >= self._last_epoch or self._is_finished()
-        nothing_left = not metrics and ended and bool(self._results)
-        problem = self._problem_with(metrics, ended, nothing_left)
+        final, pruned = self._told_by_code() if ended else (None, None)
+        nothing_left = not metrics and ended and (bool(self._results) or pruned is not None)
+        problem = None if pruned is not None else self._problem_with(metrics, final, ended, nothing_left)
         if problem is not None:
             return self._failed(_Failure(problem), started)
         self._log.trim()
         seconds, notes = time.perf_counter() - started, dict(getattr(self._trainer, "notes", {}))
+        if ended and pruned is not None:
+            return EpochResult(len(self._results), {}, seconds, "pruned", pruned, notes=notes)
         if nothing_left:
-            step = EpochResult(len(self._results), {}, seconds, "complete", notes=notes)
+            step = EpochResult(len(self._results), {}, seconds, "complete", notes=notes, final=final)
             return self._kept(step)
-        step = EpochResult(epoch, metrics, seconds, "complete" if ended else None, notes=notes)
+        step = EpochResult(epoch, metrics, seconds, "complete" if ended else None, notes=notes, final=final)
         self._results.append(step)
         if self._n_begun == 1:
             self.memory_usage = self._memory_tracker.memory_usage(self._trainer)
         return self._kept(step)
+
+    def _told_by_code(self) -> tuple[dict[str, float] | None, str | None]:
+        """What the trial is worth, and why it is pruned, as far as the user's code has said so."""
+        trainer: object = self._trainer
+        return (trainer.final, trainer.pruned) if isinstance(trainer, ReturnsResult) else (None, None)
 
     def _is_finished(self) -> bool:
         return bool(getattr(self._trainer, "is_finished", False))
@@ -379,7 +392,13 @@ class Runner:
         assert isinstance(trainer, Resumable)
         write_checkpoint(folder, trainer, self._results)
 
-    def _problem_with(self, metrics: Mapping[str, float | None], ended: bool, nothing_left: bool) -> str | None:
+    def _problem_with(
+        self,
+        metrics: Mapping[str, float | None],
+        final: Mapping[str, float] | None,
+        ended: bool,
+        nothing_left: bool,
+    ) -> str | None:
         """Why the trial fails with these metrics of an epoch; None if it does not.
 
         One objective may be missing in some epochs, but not in all.
@@ -391,6 +410,11 @@ class Runner:
                 return missing_objective(metrics, metric)
             if value is not None and not math.isfinite(value):
                 return f"{metric} is {value} at epoch {len(self._results) + 1}"
+        for metric, value in (final or {}).items():
+            if not math.isfinite(value):
+                return f"{metric} is {value} at the end"
+        if final is not None:
+            return None
         if ended and metrics.get(first) is None and all(step.metrics.get(first) is None for step in self._results):
             seen = {name: value for step in self._results for name, value in step.metrics.items()}
             return missing_objective({**seen, **metrics}, first)

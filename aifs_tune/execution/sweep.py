@@ -261,7 +261,7 @@ class Sweep:
             _check_in_process(spec, workers, address)
         opened = Storage(storage, create=True)
         with ExitStack() as locks:
-            locks.enter_context(_interruptible())
+            locks.enter_context(interruptible())
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or (spec.name if finish else _unused_name(spec.name, study_names(opened)))
                 locks.enter_context(opened.writing(name))
@@ -405,7 +405,7 @@ def resume(
     """
     trust(trust_code)
     opened = Storage(storage)
-    with opened.writing(study), _interruptible():
+    with opened.writing(study), interruptible():
         spec = get_study(opened, study).spec
         if trainer is not None:
             _check_same_trainer(spec, trainer)
@@ -600,11 +600,14 @@ def _n_remaining(study: StudyRecord) -> int:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible(
+    message: str = "interrupted; continue a study that has begun with: aifs-tune resume",
+) -> Iterator[None]:
+    """Turn an interrupt from the keyboard into an :class:`InterruptedSweepError` with this message."""
     try:
         yield
     except KeyboardInterrupt:
-        raise InterruptedSweepError("interrupted; continue a study that has begun with: aifs-tune resume") from None
+        raise InterruptedSweepError(message) from None
 
 
 def _unused_name(wanted: str, taken: Sequence[str]) -> str:

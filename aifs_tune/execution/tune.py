@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from aifs_tune.config.search import MAX_EPOCHS
+from aifs_tune.errors import RequestError
 from aifs_tune.execution.callbacks import PrintingCallback, SweepCallback
-from aifs_tune.execution.sweep import Sweep, SweepResult
+from aifs_tune.execution.sweep import Sweep, SweepResult, interruptible
+from aifs_tune.storage.storage import Storage
+from aifs_tune.study.index import find_study
+from aifs_tune.trainers.optuna_objective import is_objective, read_space
 
 
 def tune(
     function: Callable[..., Any] | str,
-    space: Mapping[str, Any],
+    space: Mapping[str, Any] | None = None,
     *,
     trials: int = 50,
-    epochs: int = 1,
+    epochs: int | None = None,
     metric: str = "value",
     mode: Literal["max", "min"] = "max",
     trade_off: Mapping[str, Literal["max", "min"]] | None = None,
@@ -41,15 +46,20 @@ def tune(
         A function, method, lambda, class or any other callable, defined anywhere; or ``"module:name"`` or the name of
         a trainer. It is called with the parameters by name and, if it takes them, with ``seed``, ``epochs`` and
         ``trial`` (:class:`~aifs_tune.trainers.RunningTrial`). It returns the objective or metrics by name, yields them
-        after each epoch, or reports them with ``trial.report``.
+        after each epoch, or reports them with ``trial.report``. A function whose only argument is ``trial`` is an
+        objective of Optuna, and gets a trial with the methods of Optuna's
+        (:class:`~aifs_tune.trainers.ObjectiveTrial`).
     space
         Search space, as under ``space`` in a sweep file: by name of the parameter its ``type`` (float, int, choice)
         with ``low`` and ``high`` or ``choices``, and optionally ``log``, ``step``, ``unit``, ``default`` and ``when``;
-        or a value that stays as it is.
+        or a value that stays as it is. It may be left out for an objective of Optuna: that of the existing study with
+        ``name``; for a new one it is read from what the objective asks for, which runs the objective
+        (:func:`~aifs_tune.trainers.read_space`).
     trials
         Number of trials to add, from 1.
     epochs
-        Most epochs of a trial, from 1. With more than one, trials that promise little are stopped early.
+        Most epochs of a trial, from 1. With more than one, trials that promise little are stopped early. Default: 1;
+        for an objective of Optuna as many as it reports.
     metric, mode
         Name of the objective, and whether it is to be as large (``max``, the default) or as small (``min``) as
         possible.
@@ -105,6 +115,11 @@ def tune(
     >>> len(result.trials), sorted(result.best.params)
     (20, ['hold', 'temperature'])
     """
+    told = callback or PrintingCallback()
+    if space is None:
+        space = _space_of(function, name, storage, told)
+    if epochs is None:
+        epochs = MAX_EPOCHS if is_objective(function) else 1
     chosen = {} if scheduler is None else {"scheduler": scheduler}
     sweep = Sweep(
         function,
@@ -124,5 +139,22 @@ def tune(
         finish=finish,
         workers=workers,
         in_process=workers is None,
-        callback=callback or PrintingCallback(),
+        callback=told,
     )
+
+
+def _space_of(
+    function: Callable[..., Any] | str, name: str | None, storage: str | None, callback: SweepCallback
+) -> Mapping[str, Any]:
+    """The space of the existing study with this name, or what the objective asks for."""
+    if isinstance(function, str) or not is_objective(function):
+        raise RequestError(
+            "space: missing; allowed: the search space, such as {'x': {'type': 'float', 'low': 0, 'high': 1}}; or as "
+            "function an objective of Optuna, whose only argument is called trial"
+        )
+    study = None if name is None else find_study(Storage(storage, create=True), name)
+    if study is not None:
+        known: Mapping[str, Any] = study.spec.space.model_dump(mode="json")
+        return known
+    with interruptible("interrupted while the objective was run to find its search space; nothing was stored"):
+        return read_space(function, callback.on_status)

@@ -170,7 +170,7 @@ class Proposer:
     def _aifs(self) -> AifsSampler:
         return AifsSampler(
             seed=self._spec.search.seed,
-            last_epoch=None if self._spec.trainer is None else self._spec.search.epochs,
+            last_epoch=None if self._spec.trainer is None else self._spec.search.last_epoch,
             space=self._search_space.space,
             conditions=self._search_space.conditions,
             user_prior={

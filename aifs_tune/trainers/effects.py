@@ -19,6 +19,7 @@ from aifs_tune.trainers.function import (
     may_have_checkpoints,
     takes_one_dictionary,
 )
+from aifs_tune.trainers.optuna_objective import is_objective
 from aifs_tune.trainers.registry import TRAINERS
 
 _OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name != "name"}
@@ -101,7 +102,7 @@ def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
     RequestError
         If it has a required argument that is no parameter, or only sometimes one; or does not take a parameter.
     """
-    if is_trainer_class(function):
+    if is_trainer_class(function) or is_objective(function):
         return
     if hasattr(function, "check_space"):
         function.check_space(list(spec.space.root))

@@ -19,6 +19,7 @@ from aifs_tune.trainers.function import can_change, check_callable, import_funct
 from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
+from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.registry import TRAINERS, TrainerEntry
 
@@ -229,12 +230,15 @@ def make_trainer(
     assert spec.trainer is not None
     trainer_entry = find_trainer_entry(spec)
     if trainer_entry is None:
-        return make_user_trainer(
-            function or import_function(spec.trainer.name),
-            objectives=[objective.metric for objective in spec.objectives],
-            mode=spec.objective.mode,
-            epochs=spec.search.epochs,
-        )
+        function = function or import_function(spec.trainer.name)
+        of_user: dict[str, Any] = {
+            "objectives": [objective.metric for objective in spec.objectives],
+            "mode": spec.objective.mode,
+            "epochs": spec.search.epochs,
+        }
+        if is_objective(function):
+            return ObjectiveTrainer(function, space=spec.space, **of_user)
+        return make_user_trainer(function, **of_user)
     if data is None:
         raise RequestError(f"trainer {spec.trainer.name} needs data; give --data")
     from aifs_tune.data import open_examples, open_images

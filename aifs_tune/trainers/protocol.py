@@ -124,6 +124,24 @@ class Stoppable(Protocol):
 
 
 @runtime_checkable
+class Numbered(Protocol):
+    """Trainer whose user's code may ask for the number of its trial."""
+
+    trial_number: int
+    """Number of the trial that the next ``reset`` starts."""
+
+
+@runtime_checkable
+class ReturnsResult(Protocol):
+    """Trainer of code that says itself what its trial is worth, or that it is pruned, after it has measured epochs."""
+
+    final: dict[str, float] | None
+    """The objectives of the trial that has ended; None if its best epoch counts."""
+    pruned: str | None
+    """Why the code has pruned the trial; None if it has not."""
+
+
+@runtime_checkable
 class ReportsTimings(Protocol):
     """Trainer that reports where its time goes."""
 

@@ -44,6 +44,8 @@ class RunningTrial:
     ----------
     params : dict
         Values of the parameters by name.
+    number : int
+        Number of the trial in its study, from 0.
     seed : int
         Seed of everything random in this trial.
     epochs : int
@@ -71,8 +73,9 @@ class RunningTrial:
 
     def __init__(
         self,
-        params: Mapping[str, Scalar],
+        params: Mapping[str, Any],
         *,
+        number: int,
         seed: int,
         epochs: int,
         folder: Path,
@@ -81,6 +84,7 @@ class RunningTrial:
         wrote_checkpoint: Callable[[], None],
     ) -> None:
         self.params = dict(params)
+        self.number = number
         self.seed = seed
         self.epochs = epochs
         self.epoch = 0
@@ -219,6 +223,8 @@ class TrialFunctionTrainer:
         self._scratch = tempfile.TemporaryDirectory(prefix="aifs_tune_trial_")
         self._running: greenlet | None = None
         self._started = self._is_over = self._is_told = False
+        self.trial_number = 0
+        """Number of the next trial, which :meth:`reset` starts."""
         self.gpu_peak_mb: float | None = None
         """Largest ``gpu_peak_mb`` that the function has reported."""
 
@@ -253,18 +259,8 @@ class TrialFunctionTrainer:
         self._n = self._n_known = self._checkpoint_epoch = 0
         self._best: float | None = None
         self._is_over = self._stopping = self._has_new_checkpoint = False
-        self._trial = RunningTrial(
-            params,
-            seed=seed,
-            epochs=self._epochs,
-            folder=self._folder,
-            send=self._send,
-            judge=self._is_better,
-            wrote_checkpoint=self._note_checkpoint,
-        )
-        arguments = call_arguments(
-            self._function, self._trial.params, {"seed": seed, "epochs": self._epochs, "trial": self._trial}
-        )
+        self._trial = self._made_trial(params, seed)
+        arguments = self._arguments(seed)
         self._running = greenlet(lambda _: self._function(**arguments))
 
     def epoch(self) -> dict[str, float]:
@@ -273,12 +269,11 @@ class TrialFunctionTrainer:
         if self._is_over and self._n == 0 and found is not None:
             return self._took(found)
         if self._is_over:
-            if found is not None:
-                self._trial.notes["returned"] = as_note(found)
+            self._took_returned(found)
             return {}
         metrics = self._took(found)
         if self._n >= self._epochs:
-            self.stop()  # what follows the last report is done too
+            self._after_last_epoch()
         return metrics
 
     def stop(self) -> None:
@@ -291,8 +286,7 @@ class TrialFunctionTrainer:
             except Exception as error:  # noqa: BLE001 - a user's code may raise anything
                 note_late_error(self._trial.notes, error)
             else:
-                if answer is not None and not isinstance(answer, GreenletExit):
-                    self._trial.notes["returned"] = as_note(answer)
+                self._note_returned(answer)
         self._running, self._started, self._is_over = None, False, True
 
     def save(self, folder: Path) -> None:
@@ -321,6 +315,40 @@ class TrialFunctionTrainer:
         if self.has_files:
             shutil.copytree(self._folder / _BEST, folder, dirs_exist_ok=True)
         return folder
+
+    # -- what differs between kinds of functions --------------------------------------------------
+
+    def _made_trial(self, params: Mapping[str, Scalar], seed: int) -> RunningTrial:
+        return RunningTrial(params, **self._running_options(seed))
+
+    def _running_options(self, seed: int) -> dict[str, Any]:
+        """Arguments of any running trial."""
+        return {
+            "number": self.trial_number,
+            "seed": seed,
+            "epochs": self._epochs,
+            "folder": self._folder,
+            "send": self._send,
+            "judge": self._is_better,
+            "wrote_checkpoint": self._note_checkpoint,
+        }
+
+    def _arguments(self, seed: int) -> dict[str, Any]:
+        """What the function is called with."""
+        extra = {"seed": seed, "epochs": self._epochs, "trial": self._trial}
+        return call_arguments(self._function, self._trial.params, extra)
+
+    def _after_last_epoch(self) -> None:
+        """End the function; what follows its last report is done too."""
+        self.stop()
+
+    def _took_returned(self, answer: Any) -> None:
+        """The function has returned this after its reports."""
+        self._note_returned(answer)
+
+    def _note_returned(self, answer: Any) -> None:
+        if answer is not None and not isinstance(answer, GreenletExit):
+            self._trial.notes["returned"] = as_note(answer)
 
     # -- the function's side ----------------------------------------------------------------------
 

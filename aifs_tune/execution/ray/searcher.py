@@ -165,10 +165,11 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         """The trial with its last epoch and its end stored."""
         number, notes = self.running[trial_id].number, json.loads(result["notes"])
         self._report(trial_id, result)
-        if result["ended"] == "failed":
-            return self._study.tell(number, state="failed", reason=result["reason"], notes=notes)
+        if result["ended"] in ("failed", "pruned"):
+            return self._study.tell(number, state=result["ended"], reason=result["reason"], notes=notes)
         if result["ended"] == "complete":
-            return self._study.tell(number, reason=result["reason"], weights=_hashes(result["weights"]), notes=notes)
+            final, weights = result["final"] and json.loads(result["final"]), _hashes(result["weights"])
+            return self._study.tell(number, final, reason=result["reason"], weights=weights, notes=notes)
         reason = f"stopped early at epoch {result['epoch']}"
         return self._study.tell(number, state="pruned", reason=reason, notes=notes)
 

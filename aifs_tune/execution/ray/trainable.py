@@ -118,6 +118,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "checkpoint": step.checkpoint and json.dumps(dict(step.checkpoint)),
             "weights": step.weights and json.dumps(dict(step.weights)),
             "notes": json.dumps(dict(step.notes)),
+            "final": None if step.final is None else json.dumps(dict(step.final)),
             "error": step.error,
             "timings": json.dumps(dict(step.timings)),
             "memory_usage": json.dumps(asdict(self._runner.memory_usage)) if self._runner.memory_usage else None,

@@ -241,7 +241,7 @@ class _Phases:
         self._is_planned = True
         best = study.find_best()
         tuned = tuple(name for name, parameter in study.spec.space.items() if parameter.type != "fixed")
-        epochs = self._context.spec.search.epochs
+        epochs = self._context.spec.search.last_epoch
         self._callback.on_sweep_start(
             Plan(study.name, study.spec.objective, self._n_trials, worker_group.workers, epochs, best, tuned)
         )

@@ -110,9 +110,11 @@ def _training_text(context: ReportContext) -> str:
     spec, trials = context.study.spec, context.trials
     text, epochs = "", sum(trial.epochs for trial in trials)
     if spec.trainer is not None:
-        text += (
-            f" Each trial trained for up to {count(spec.search.epochs, 'epoch')}; its value is that of its best epoch."
-        )
+        if spec.search.last_epoch is None:
+            text += " Each trial went on until its code ended it; its value is what the code returned."
+        else:
+            most = count(spec.search.epochs, "epoch")
+            text += f" Each trial trained for up to {most}; its value is that of its best epoch."
         text += _endings_text(context)
         text += _settings_text(context)
     seconds = sum(trial.seconds or 0.0 for trial in trials)
@@ -142,7 +144,7 @@ def _endings_text(context: ReportContext) -> str:
     if n_short and spec.trainer is not None and spec.trainer.patience is not None:
         waited = count(spec.trainer.patience, "epoch")
         text += f" {count(n_short, 'trial')} ended after {waited} without a better value (patience)."
-    elif n_short:
+    elif n_short and search.last_epoch is not None:
         text += f" {count(n_short, 'trial')} ended earlier by {'itself' if n_short == 1 else 'themselves'}."
     if search.scheduler == "pbt":
         action, keys = SCHEDULER["pbt"]
