@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aifs_tune.study import Study, Trial, load_study, open_study
     from aifs_tune.study.doctor import check_storage
     from aifs_tune.study.optuna_import import import_optuna
+    from aifs_tune.study.ray_tune_import import import_ray_tune
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "export",
     "finalize",
     "import_optuna",
+    "import_ray_tune",
     "import_study",
     "load_model",
     "load_study",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazy_names(
         "export": "publishing.bundle.export",
         "finalize": "execution.finalize",
         "import_optuna": "study.optuna_import",
+        "import_ray_tune": "study.ray_tune_import",
         "import_study": "publishing.bundle.load",
         "load_model": "analysis.model",
         "load_study": "study",

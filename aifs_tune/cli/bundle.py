@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,7 +28,8 @@ ImportArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder that export wrote, the JSON document of a study, or with --optuna-study a storage of Optuna.",
+        help="Folder that export wrote, the JSON document of a study, the folder of an experiment of Ray Tune, or with "
+        "--optuna-study a storage of Optuna.",
     ),
 ]
 BundleDataOption = Annotated[
@@ -123,10 +124,16 @@ def import_bundle(
         str | None,
         typer.Option("--optuna-study", metavar="NAME", help="Study to copy from SOURCE, a storage URL or SQLite file."),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Objective among the results of Ray Tune. Default: its own.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="max or min: whether a large or a small objective is good.")
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import the study of a bundle into a storage, or a study that Optuna made.
+    """Import the study of a bundle into a storage, a study that Optuna made, or results of Ray Tune.
 
     The study has the same trials, and its search can be continued.
     """
@@ -134,21 +141,38 @@ def import_bundle(
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.summary import status_summary
     from aifs_tune.study.optuna_import import import_optuna
+    from aifs_tune.study.ray_tune_import import import_ray_tune, is_ray_tune_folder
     from aifs_tune.study.record import record_of
 
-    left_out: dict[int, str] = {}
-    if optuna_study is None:
-        made = import_study(source, storage=storage, study=study, data=data)
-    elif data is not None:
-        raise RequestError("--data: a study of Optuna has no data; allowed: no --data")
-    else:
+    left_out: dict[str, str] = {}
+    is_of_ray_tune = optuna_study is None and is_ray_tune_folder(Path(source))
+    if data is not None and (is_of_ray_tune or optuna_study is not None):
+        raise RequestError("--data: a study of Optuna or Ray Tune has no data; allowed: no --data")
+    for option, value in (("--metric", metric), ("--mode", mode)):
+        if value is not None and not is_of_ray_tune:
+            raise RequestError(f"{option}: {value} is for the folder of an experiment of Ray Tune; {source} is none")
+    if is_of_ray_tune:
+        made, left_out = import_ray_tune(source, metric=metric, mode=_mode(mode), study=study, storage=storage)
+    elif optuna_study is not None:
         made, left_out = import_optuna(optuna_study, source, study=study, storage=storage)
+    else:
+        made = import_study(source, storage=storage, study=study, data=data)
     answer = status_summary(record_of(made))
     if as_json:
         print_json(answer)
     else:
         out().print(render_status(answer))
-    for number, reason in left_out.items():
-        echo_stderr(f"trial {number} was not copied: {reason}")
+    for what, reason in left_out.items():
+        echo_stderr(f"{what}: {reason}")
     if not as_json:
         echo_stderr(f"\nNext: {next_command('best', made.name)}{storage_option(made.storage)}")
+
+
+def _mode(given: str | None) -> Literal["max", "min"] | None:
+    if given is None:
+        return None
+    if given == "max":
+        return "max"
+    if given == "min":
+        return "min"
+    raise RequestError(f"--mode: {given!r} is no mode; allowed: max, min")

@@ -43,3 +43,49 @@ def test_an_objective_runs_unchanged_on_workers():
             assert (trial.reason, trial.epochs) == ("x is too large", 0)
     assert {t.params["kind"] for t in trials} == {"up", "None"}
     assert all(("n" in t.params) == (t.params["kind"] == "None") for t in trials)
+
+
+@pytest.mark.parametrize("has_files", [True, False])
+def test_an_experiment_of_ray_tune_becomes_a_study(tmp_path, monkeypatch, has_files):
+    from ray import tune
+
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "" if has_files else "1")
+    if has_files:
+        monkeypatch.delenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")
+
+    def train(config):
+        for epoch in range(1, 4):
+            tune.report({"loss": config["net"]["width"] * config["rate"] / epoch, "epoch/even": epoch % 2 == 0})
+        if config["rate"] == 0.3:
+            raise ValueError("too fast")
+
+    experiment = tune.Tuner(
+        tune.with_resources(train, {"cpu": 1}),
+        param_space={
+            "rate": tune.grid_search([0.1, 0.2, 0.3]),
+            "net": {"width": tune.randint(8, 65), "bias": tune.choice([True, False])},
+            "layers": [4, 4],
+        },
+        tune_config=tune.TuneConfig(metric="loss", mode="min", max_concurrent_trials=2),
+        run_config=tune.RunConfig(name="demo", storage_path=str(tmp_path), verbose=0),
+    )
+    results = experiment.fit()
+    study, left_out = aifs_tune.import_ray_tune(tmp_path / "demo", mode="min")
+    trials = study.all_trials()
+    assert [t.state for t in trials] == ["complete", "complete", "failed"]
+    assert "ValueError: too fast" in trials[2].reason
+    for ours, other in zip(trials, results, strict=True):
+        config = other.config
+        assert ours.params == {
+            "rate": config["rate"],
+            "net_width": config["net"]["width"],
+            "net_bias": config["net"]["bias"],
+            "layers": "[4, 4]",
+        }
+        losses = [m.metrics["loss"] for m in study.curve(ours)]
+        assert losses == [pytest.approx(config["rate"] * config["net"]["width"] / n) for n in (1, 2, 3)][-len(losses) :]
+        assert len(losses) == (3 if has_files else 1)
+    assert study.best.value == min(r.metrics["loss"] for r in results if r.error is None)
+    assert study.spec.objective.metric == "loss"
+    assert "the values of layers" in left_out
+    assert study.ask().params["layers"] == "[4, 4]"

@@ -179,7 +179,7 @@ def test_a_study_of_optuna_is_copied_and_searched_on(url, tmp_path):
     )
     theirs.enqueue_trial({"rate": 0.5})
     copy, left_out = import_optuna("theirs", str(tmp_path / "lab.db"), study="ours", storage=url)
-    assert left_out == {6: "has the value inf; allowed: finite numbers", 7: "is waiting"}
+    assert left_out == {"trial 6": "has the value inf; allowed: finite numbers", "trial 7": "is waiting"}
     assert [(t.params, t.value) for t in copy.all_trials()] == [(t.params, t.value) for t in theirs.trials[:6]]
     assert copy.best.value == theirs.best_value == min(t.value for t in theirs.trials[:6])
     assert copy.spec.space["rate"].log
@@ -191,6 +191,67 @@ def test_a_study_of_optuna_is_copied_and_searched_on(url, tmp_path):
     with pytest.raises(NotFoundError, match="no such file"):
         import_optuna("theirs", str(tmp_path / "nowhere.db"))
     assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_curves_states_notes_and_conditions_of_optuna_are_kept(url):
+    theirs = optuna.create_study(study_name="theirs", storage=url, direction="maximize")
+    theirs.set_user_attr("lab", "B12")
+    theirs.set_user_attr("aifs_tune:leader", "nobody")
+
+    def objective(trial):
+        shape = trial.suggest_categorical("net.shape", ["wide", None])
+        rate = trial.suggest_float("rate", 0, trial.number + 1)
+        depth = trial.suggest_int("depth", 1, 9, step=4) if shape is None else 0
+        trial.set_user_attr("depth", [depth])
+        for step in range(0, 30, 10):
+            trial.report(float("nan") if step == 10 else rate + step, step)
+        if trial.number == 6:
+            raise optuna.TrialPruned
+        if trial.number == 7:
+            raise ValueError("no data")
+        return 7.0 * trial.number
+
+    theirs.optimize(objective, n_trials=8, catch=(ValueError,))
+    copy, left_out = import_optuna("theirs", url, study="ours", storage=url)
+    trials = copy.all_trials()
+    assert [t.state for t in trials] == ["complete"] * 6 + ["pruned", "failed"]
+    assert [t.value for t in trials[:6]] == [7.0 * n for n in range(6)]
+    assert [m.metrics for m in copy.curve(2)] == [
+        {"value": theirs.trials[2].params["rate"]},
+        {"value": None, "step": 10.0},
+        {"value": theirs.trials[2].params["rate"] + 20, "step": 20.0},
+    ]
+    for ours, other in zip(trials, theirs.trials, strict=True):
+        assert ours.notes == other.user_attrs
+        assert ours.params["net_shape"] == str(other.params["net.shape"])
+        assert ours.started_at == other.datetime_start.astimezone()
+        assert ours.epochs == 3
+    assert (trials[6].reason, trials[7].reason) == ("pruned in Optuna", "failed in Optuna")
+    assert copy.spec.space["depth"].when == {"net_shape": ("None",)}
+    assert (copy.spec.space["depth"].step, copy.spec.space["rate"].high) == (4, 8.0)
+    assert optuna.load_study(study_name="ours", storage=url).user_attrs["lab"] == "B12"
+    assert set(left_out) == {
+        "the name 'net.shape'",
+        "the choices None of net_shape",
+        "the smaller ranges of rate",
+        "attribute aifs_tune:leader",
+    }
+    assert copy.ask().params["net_shape"] in ("None", "wide")
+
+
+def test_several_objectives_of_optuna_and_a_space_that_is_given(url):
+    theirs = optuna.create_study(study_name="theirs", storage=url, directions=["minimize", "maximize"])
+    theirs.set_metric_names(["loss", "speed!"])
+    theirs.optimize(lambda trial: (x := trial.suggest_float("x", 0, 1), 1 - x), n_trials=4)
+    copy, left_out = import_optuna("theirs", url, study="a", storage=url)
+    assert [o.metric for o in copy.spec.objectives] == ["loss", "speed_"]
+    assert [t.values["speed_"] for t in copy.all_trials()] == [t.values[1] for t in theirs.trials]
+    assert left_out == {}
+    low = sorted(t.params["x"] for t in theirs.trials)[0]
+    space = {"x": {"type": "float", "low": low + 1e-6, "high": 2}}
+    copy, left_out = import_optuna("theirs", url, study="b", space=space, storage=url)
+    assert len(copy.all_trials()) == 3
+    assert "x: " in next(iter(left_out.values()))
 
 
 def test_the_doctor_names_what_is_wrong_and_mends_what_it_can(url, tmp_path):
