@@ -229,9 +229,10 @@ def render_space(spec: SweepSpec) -> RenderableType:
     lines = [Text(f"{spec.name}: {_objectives_text(objective, others)}", style="bold")]
     if spec.description:
         lines.append(Text(spec.description.strip()))
+    options = "".join(f" {key}={value}" for key, value in search.sampler.options.items())
     up_to = "" if search.last_epoch is None else f" of up to {search.epochs} epochs"
     foot = (
-        f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler}, scheduler "
+        f"trainer {spec.trainer.name if spec.trainer else 'none'}; sampler {search.sampler.name}{options}, scheduler "
         f"{search.scheduler}, {search.trials} trials{up_to}; a trial uses "
         f"{spec.resources.cpu:g} CPU and {_cell(spec.resources.gpu)} GPU"
     )

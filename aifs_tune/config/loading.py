@@ -306,7 +306,7 @@ def spec_document(
     metric: str,
     mode: Literal["max", "min"],
     trade_off: Mapping[str, Literal["max", "min"]] | None,
-    sampler: str | None,
+    sampler: str | Mapping[str, Any] | None,
     seed: int,
     constraints: Sequence[str],
     mixtures: Sequence[Mapping[str, Any]] = (),
@@ -319,7 +319,7 @@ def spec_document(
     budget: float | None = None,
 ) -> dict[str, Any]:
     """Build the document of a sweep from the arguments of :func:`aifs_tune.study.open.open_study`."""
-    chosen = {} if sampler is None else {"sampler": sampler}
+    chosen = {} if sampler is None else {"sampler": sampler if isinstance(sampler, str) else dict(sampler)}
     designed = {} if initial is None else {"initial": dict(initial)}
     priced = {name: value for name, value in (("cost", cost), ("budget", budget)) if value is not None}
     batched = {"shared": [shared] if isinstance(shared, str) else list(shared)} if shared else {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from aifs_tune._util.models import StrictModel, Text
 from aifs_tune._util.scalars import problem
@@ -87,6 +88,43 @@ SamplerName = Annotated[
 ]
 
 
+def _from_name(given: Any) -> Any:
+    return {"name": given} if isinstance(given, str) else given
+
+
+OptionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+
+
+class SamplerSpec(StrictModel):
+    """The sampler that proposes configurations, and its options."""
+
+    name: SamplerName = "aifs"
+    options: dict[OptionName, Any] = Field(
+        default={},
+        description="Arguments of the sampler's class, such as n_startup_trials: 20 of tpe; those that are not given "
+        "have the values that this package or the class chooses.",
+    )
+
+    @model_validator(mode="after")
+    def _has_options(self) -> SamplerSpec:
+        if self.name == "aifs" and self.options:
+            text = f"{', '.join(self.options)}: the sampler aifs has no options"
+            raise problem("options", text, "another sampler; settings of aifs are keys of search, such as initial")
+        try:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            allowed = "numbers, texts, true, false, null, lists and mappings"
+            raise problem("options", f"cannot be stored ({error})", allowed) from None
+        return self
+
+    @model_serializer(mode="wrap")
+    def _plain(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        return serialize(self) if self.options else self.name
+
+
+SamplerField = Annotated[SamplerSpec, BeforeValidator(_from_name, json_schema_input_type=SamplerName | SamplerSpec)]
+
+
 def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
@@ -101,7 +139,7 @@ WarmStarts = Annotated[
 class SearchSpec(StrictModel):
     """How the space is searched: sampler, scheduler, and the number and length of trials."""
 
-    sampler: SamplerName = "aifs"
+    sampler: SamplerField = SamplerSpec()
     scheduler: Literal["aifs", "asha", "hyperband", "median", "pbt", "none"] = Field(
         default="aifs", description="Decides which running trials stop early; none: no early stopping."
     )

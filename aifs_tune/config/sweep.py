@@ -249,9 +249,11 @@ class SweepSpec(StrictModel):
                 f"trade_off.{twice - 1}.metric", f"{metrics[twice]} is already an objective", "another metric"
             )
         search = self.search
-        if self.trade_off and search.sampler in ONE_OBJECTIVE:
+        if self.trade_off and search.sampler.name in ONE_OBJECTIVE:
             others = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
-            raise problem("search.sampler", f"{search.sampler} supports one objective only", f"{others}, module:Class")
+            raise problem(
+                "search.sampler", f"{search.sampler.name} supports one objective only", f"{others}, module:Class"
+            )
         if self.trade_off and search.scheduler != "none":
             does = "compares" if search.scheduler == "pbt" else "stops"
             text = f"{search.scheduler} {does} trials by one objective, which would miss a part of the Pareto front"
@@ -264,8 +266,8 @@ class SweepSpec(StrictModel):
     def _batches_and_costs_fit(self) -> SweepSpec:
         search = self.search
         for key, is_given in (("shared", bool(search.shared)), ("cost", search.cost is not None)):
-            if is_given and search.sampler != "aifs":
-                raise problem(f"search.{key}", f"{search.sampler} does not support it", "sampler: aifs")
+            if is_given and search.sampler.name != "aifs":
+                raise problem(f"search.{key}", f"{search.sampler.name} does not support it", "sampler: aifs")
         if search.cost is not None:
             search.cost.check_fits("search.cost", self.space, self.allows)
         if search.shared and self.trainer is not None:
@@ -292,7 +294,7 @@ class SweepSpec(StrictModel):
             raise problem("search.replicates", text, "1, or a trainer that is a function")
         if self.search.finalists:
             self._finalists_can_be_trained()
-        if self.limits and self.search.sampler == "cmaes":
+        if self.limits and self.search.sampler.name == "cmaes":
             raise problem("search.sampler", "cmaes does not support limits", "aifs, tpe, gp, nsga2, nsga3, random, qmc")
         if self.resources.gpu == "auto" and self.search.scheduler == "pbt":
             text = "auto needs one trial to run before the others, but pbt starts all trials together"

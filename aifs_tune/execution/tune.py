@@ -24,7 +24,7 @@ def tune(
     mode: Literal["max", "min"] = "max",
     trade_off: Mapping[str, Literal["max", "min"]] | None = None,
     constraints: Sequence[str] = (),
-    sampler: str = "aifs",
+    sampler: str | Mapping[str, Any] = "aifs",
     scheduler: str | None = None,
     seed: int = 0,
     timeout_s: float | None = None,
@@ -69,7 +69,7 @@ def tune(
         Conditions on the parameters, such as ``"layers * units <= 512"``.
     sampler
         ``aifs``, ``tpe``, ``gp``, ``cmaes``, ``qmc``, ``nsga2``, ``nsga3``, ``grid``, ``brute_force``, ``random`` or
-        ``module:Class``.
+        ``module:Class``; or a mapping with one of these as ``name``, and ``options``: arguments of its class.
     scheduler
         ``aifs``, ``asha``, ``hyperband``, ``median``, ``pbt`` (with workers) or ``none``. Default: ``aifs``, and
         ``none`` with several objectives.
@@ -129,7 +129,13 @@ def tune(
         mode=mode,
         trade_off=trade_off,
         constraints=constraints,
-        search={"trials": trials, "epochs": epochs, "sampler": sampler, "seed": seed, **chosen},
+        search={
+            "trials": trials,
+            "epochs": epochs,
+            "sampler": sampler if isinstance(sampler, str) else dict(sampler),
+            "seed": seed,
+            **chosen,
+        },
         resources=resources,
     )
     return sweep.run(

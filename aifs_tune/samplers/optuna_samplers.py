@@ -3,72 +3,110 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.config.search import SAMPLERS
 from aifs_tune.config.trusted_code import import_code
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.search_space import SearchSpace
 
 
-def _tpe(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    return optuna.samplers.TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)
+@dataclass(frozen=True)
+class _Draw:
+    """What samplers of one proposal are made from: the seeds of the study and of this proposal, the space, options."""
+
+    of_study: int
+    of_trial: int
+    search_space: SearchSpace
+    options: Mapping[str, Any]
+
+    @property
+    def independent(self) -> BaseSampler:
+        """Sampler of what a sampler cannot propose together."""
+        return RandomSampler(seed=self.of_trial)
 
 
-def _gp(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+Made: TypeAlias = tuple[type[BaseSampler], dict[str, Any]]
+"""Class of a sampler, and its arguments."""
+
+
+def _tpe(draw: _Draw) -> Made:
+    grouped = draw.options.get("multivariate", True)
+    return optuna.samplers.TPESampler, {
+        "seed": draw.of_trial,
+        "multivariate": True,
+        "group": grouped,
+        "constant_liar": True,
+    }
+
+
+def _gp(draw: _Draw) -> Made:
     _need("gp", "torch")
-    return optuna.samplers.GPSampler(seed=draw, independent_sampler=RandomSampler(seed=draw), **_QUIET)
+    return optuna.samplers.GPSampler, {"seed": draw.of_trial, "independent_sampler": draw.independent, **_QUIET}
 
 
-def _cmaes(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+def _cmaes(draw: _Draw) -> Made:
     _need("cmaes", "cmaes")
     from aifs_tune.samplers.cmaes import CmaEsSampler
 
-    return CmaEsSampler(
-        seed=draw, independent_sampler=RandomSampler(seed=draw), with_margin=_has_steps(search_space.space), **_QUIET
-    )
+    with_margin = _has_steps(draw.search_space.space)
+    return CmaEsSampler, {
+        "seed": draw.of_trial,
+        "independent_sampler": draw.independent,
+        "with_margin": with_margin,
+        **_QUIET,
+    }
 
 
-def _qmc(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+def _qmc(draw: _Draw) -> Made:
     # all proposals of a study share one sequence, so its scrambling has the seed of the study
-    independent = RandomSampler(seed=draw)
-    return optuna.samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=independent, **_QUIET)
+    return optuna.samplers.QMCSampler, {
+        "seed": draw.of_study,
+        "scramble": True,
+        "independent_sampler": draw.independent,
+        **_QUIET,
+    }
 
 
-def _nsga2(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    return optuna.samplers.NSGAIISampler(seed=draw)
+def _nsga2(draw: _Draw) -> Made:
+    return optuna.samplers.NSGAIISampler, {"seed": draw.of_trial}
 
 
-def _nsga3(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    return optuna.samplers.NSGAIIISampler(seed=draw)
+def _nsga3(draw: _Draw) -> Made:
+    return optuna.samplers.NSGAIIISampler, {"seed": draw.of_trial}
 
 
-def _grid(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    return optuna.samplers.GridSampler(
-        {name: _grid_values(name, d) for name, d in search_space.space.items()}, seed=seed
-    )
+def _grid(draw: _Draw) -> Made:
+    grid = {name: _grid_values(name, d) for name, d in draw.search_space.space.items()}
+    return optuna.samplers.GridSampler, {"search_space": grid, "seed": draw.of_study}
 
 
-def _brute_force(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    for name, distribution in search_space.space.items():
+def _brute_force(draw: _Draw) -> Made:
+    for name, distribution in draw.search_space.space.items():
         _grid_values(name, distribution)
-    return optuna.samplers.BruteForceSampler(seed=draw)
+    return optuna.samplers.BruteForceSampler, {"seed": draw.of_trial}
 
 
-def _random(seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
-    return RandomSampler(seed=draw)
+def _random(draw: _Draw) -> Made:
+    return RandomSampler, {"seed": draw.of_trial}
 
 
 _QUIET: dict[str, Any] = {"warn_independent_sampling": False}
+_OURS = ("seed", "search_space", "independent_sampler")
+"""Arguments that cannot be options: the study has the first two."""
 
-OPTUNA_SAMPLERS: dict[str, Callable[[int, int, SearchSpace], BaseSampler]] = {
+OPTUNA_SAMPLERS: dict[str, Callable[[_Draw], Made]] = {
     "tpe": _tpe,
     "gp": _gp,
     "cmaes": _cmaes,
@@ -79,10 +117,12 @@ OPTUNA_SAMPLERS: dict[str, Callable[[int, int, SearchSpace], BaseSampler]] = {
     "brute_force": _brute_force,
     "random": _random,
 }
-"""Functions that make a sampler from the seed of the study, the seed of this proposal and the search space."""
+"""Functions that say the class of a sampler, and the arguments that it gets where no option says otherwise."""
 
 
-def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: SearchSpace) -> BaseSampler:
+def make_optuna_sampler(
+    name: str, *, seed: int, draw: int, search_space: SearchSpace, options: Mapping[str, Any] | None = None
+) -> BaseSampler:
     """Make one of Optuna's samplers by name, or a user's own from ``module:Class``.
 
     Parameters
@@ -95,6 +135,8 @@ def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: Search
         Seed of this proposal.
     search_space : SearchSpace
         The space to search.
+    options : mapping, optional
+        Arguments of the sampler's class.
 
     Returns
     -------
@@ -104,23 +146,88 @@ def make_optuna_sampler(name: str, *, seed: int, draw: int, search_space: Search
     Raises
     ------
     RequestError
-        If there is no such sampler, it is not installed, or it cannot search this space.
+        If there is no such sampler, it is not installed, it cannot search this space, or an option is unknown or not
+        allowed.
     """
+    drawn = _Draw(seed, draw, search_space, options or {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name in OPTUNA_SAMPLERS:
-            return OPTUNA_SAMPLERS[name](seed, draw, search_space)
-        if ":" in name:
-            return _imported(name, draw)
-    raise RequestError(f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class")
+            made, arguments = OPTUNA_SAMPLERS[name](drawn)
+        elif ":" in name:
+            made, arguments = _imported(name, draw)
+        else:
+            raise RequestError(
+                f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class"
+            )
+        check_options(made, drawn.options, name)
+        try:
+            return made(**{**arguments, **drawn.options})
+        except (TypeError, ValueError, NotImplementedError) as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in drawn.options.items()) or "no options"
+            raise RequestError(
+                f"search.sampler: {name} cannot be made with {given} ({type(error).__name__}: {error})"
+            ) from error
 
 
-def _imported(name: str, draw: int) -> BaseSampler:
+def check_options(made: type[BaseSampler], options: Mapping[str, Any], name: str) -> None:
+    """Check options by the arguments of a sampler's class: their names, and their types where it says them.
+
+    Raises
+    ------
+    RequestError
+        If there is no such argument, it is one that the study sets, or the value has another type.
+    """
+    arguments = inspect.signature(made).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in arguments.values())
+    known = [key for key, p in arguments.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    allowed = [key for key in known if key not in _OURS]
+    for key, value in options.items():
+        if key in _OURS or (key not in known and not takes_any):
+            why = "is set by the study" if key in _OURS else f"is no option of {name}{did_you_mean(key, allowed)}"
+            raise RequestError(f"search.sampler.options.{key}: {why}; allowed: {', '.join(allowed) or 'no options'}")
+        hint = _hint(made, arguments[key]) if key in arguments else None
+        if hint is not None and not _is_of(hint, value):
+            raise RequestError(
+                f"search.sampler.options.{key}: {brief(value)} ({type(value).__name__}) is not allowed; allowed: "
+                f"{_shown(arguments[key].annotation)}"
+            )
+
+
+def _hint(made: type[BaseSampler], argument: inspect.Parameter) -> Any:
+    """The type of an argument; None if the class does not say one, or its name is not known here."""
+    if argument.annotation is inspect.Parameter.empty:
+        return None
+    if not isinstance(argument.annotation, str):
+        return argument.annotation
+    home = vars(sys.modules[made.__module__])
+    names = {"Any": Any, "Callable": Callable, "Sequence": Sequence, "Mapping": Mapping}
+    try:
+        return eval(argument.annotation, {**names, **home})  # noqa: S307 - written in the class, not by a user
+    except (NameError, TypeError, SyntaxError):
+        return None
+
+
+def _shown(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value has a type, as far as pydantic knows it."""
+    try:
+        TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError:
+        return False
+    except PydanticSchemaGenerationError:
+        return True
+    return True
+
+
+def _imported(name: str, draw: int) -> Made:
     made = import_code(name, "search.sampler")
     if not (inspect.isclass(made) and issubclass(made, BaseSampler)):
         raise RequestError(f"search.sampler: {name!r} is {made!r}; allowed: a subclass of optuna.samplers.BaseSampler")
-    options: dict[str, Any] = {"seed": draw} if "seed" in inspect.signature(made).parameters else {}
-    return made(**options)
+    return made, {"seed": draw} if "seed" in inspect.signature(made).parameters else {}
 
 
 def _need(sampler: str, package: str) -> None:

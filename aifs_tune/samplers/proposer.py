@@ -51,19 +51,25 @@ class Proposer:
 
     def _sampler(self, n_trials: int) -> BaseSampler:
         search = self._spec.search
-        if search.sampler == "aifs":
+        if search.sampler.name == "aifs":
             return self._aifs
         draw = int(np.random.SeedSequence([search.seed, n_trials]).generate_state(1)[0])
-        sampler = make_optuna_sampler(search.sampler, seed=search.seed, draw=draw, search_space=self._search_space)
+        sampler = make_optuna_sampler(
+            search.sampler.name,
+            options=search.sampler.options,
+            seed=search.seed,
+            draw=draw,
+            search_space=self._search_space,
+        )
         if not (self._spec.constraints or self._spec.mixtures or self._spec.exclude or self._repeats):
             return sampler
-        return ConstrainedSampler(sampler, self._spec, draw, is_even=search.sampler in ("random", "qmc"))
+        return ConstrainedSampler(sampler, self._spec, draw, is_even=search.sampler.name in ("random", "qmc"))
 
     @cached_property
     def _repeats(self) -> bool:
         """Whether the sampler may propose a configuration twice, because no parameter is continuous."""
         ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
-        return not ranges and self._spec.search.sampler not in ("grid", "brute_force")
+        return not ranges and self._spec.search.sampler.name not in ("grid", "brute_force")
 
     @single_blas_thread()
     def continuation_value(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
@@ -108,7 +114,7 @@ class Proposer:
 
         None if the sampler has no start-up sequence, or if the configuration is not allowed.
         """
-        if self._spec.search.sampler != "aifs" or self._spec.search.initial is not None:
+        if self._spec.search.sampler.name != "aifs" or self._spec.search.initial is not None:
             return None
         encoding = self._search_space.encoding()
         params = configuration(self._spec, encoding, self._aifs.startup_point(encoding, number))
@@ -141,7 +147,7 @@ class Proposer:
         It is empty while fewer than :data:`~aifs_tune.samplers.aifs.N_CURVES` trials have reported.
         """
         space = {name: d for name, d in self._search_space.space.items() if not d.single()}
-        if self._spec.search.sampler != "aifs" or not space:
+        if self._spec.search.sampler.name != "aifs" or not space:
             return {}
         trials = study.get_trials(deepcopy=False)
         model = self._aifs.model(study, space)

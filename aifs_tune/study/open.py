@@ -47,7 +47,7 @@ def open_study(
     metric: str = "value",
     mode: Literal["max", "min"] = "max",
     trade_off: Mapping[str, Literal["max", "min"]] | None = None,
-    sampler: str | None = None,
+    sampler: str | Mapping[str, Any] | None = None,
     seed: int = 0,
     constraints: Sequence[str] = (),
     mixtures: Sequence[Mapping[str, Any]] = (),
@@ -85,7 +85,7 @@ def open_study(
         Further objectives with their modes, such as ``{"cost": "min"}``. Every result is then told with all
         objectives, and :attr:`Study.front` is the Pareto front. Default: one objective.
     sampler
-        Name of the sampler. Default: ``aifs``.
+        Name of the sampler, or a mapping with its ``name`` and ``options``. Default: ``aifs``.
     seed
         Seed of the sampler and of the trials' seeds. Default: 0.
     constraints
@@ -163,6 +163,10 @@ def open_study(
         document["search"]["warm_start"] = [warm_start] if isinstance(warm_start, str) else list(warm_start)
     opened, spec = Storage(storage, create=True), instrument_spec(name, document)
     allow(spec)
+    if spec.search.sampler.options:
+        from aifs_tune.samplers.proposer import check_sampler  # loads SciPy
+
+        check_sampler(spec)
     remember(opened.shown, name, spec)
     named_sources(opened, spec, spec.search.warm_start, besides=(opened, name))
     study = start_study(opened, spec, name)

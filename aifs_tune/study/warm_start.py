@@ -202,7 +202,7 @@ def _store(
     taken = [
         WarmStartRecord(
             study=earlier.name,
-            n_trials=len(source_task.params) if study.spec.search.sampler == "aifs" else 0,
+            n_trials=len(source_task.params) if study.spec.search.sampler.name == "aifs" else 0,
             n_outside=n_outside,
             first=tuple(numbers[earlier.name]),
             fingerprint=earlier.fingerprint,

@@ -81,13 +81,15 @@ def _search_text(context: ReportContext) -> str:
     what = f"the trainer {spec.trainer.name}" if spec.trainer is not None else "an instrument"
     goal = listed(f"{'maximise' if each.mode == 'max' else 'minimise'} {each.metric}" for each in spec.objectives)
     is_measured_once = spec.trainer is None and not any(trial.epochs > 1 for trial in context.trials)
-    sampler, keys = SAMPLER.get(spec.search.sampler, ("a custom sampler", ()))
+    sampler, keys = SAMPLER.get(spec.search.sampler.name, ("a custom sampler", ()))
     if is_measured_once:
         sampler = sampler.replace(" over configurations and epochs", "")
+    options = "".join(f", {key} {value}" for key, value in spec.search.sampler.options.items())
+    named = f"{spec.search.sampler.name}{options}"
     text = (
         f"{count(len(context.tuned), 'parameter')} of {what} {'was' if len(context.tuned) == 1 else 'were'} tuned to "
-        f"{goal} with aifs_tune. Configurations were proposed by {sampler} (sampler {spec.search.sampler}, seed "
-        f"{spec.search.seed}){cited(keys)}"
+        f"{goal} with aifs_tune. Configurations were proposed by {sampler} (sampler {named}, "
+        f"seed {spec.search.seed}){cited(keys)}"
     )
     if spec.constraints or spec.mixtures or spec.limits or spec.exclude:
         text += _constraints_text(context)
@@ -221,7 +223,7 @@ def _repeatability_text(context: ReportContext) -> str:
         for moment, step in ((trial.started_at, 1), (trial.finished_at, -1))
     )
     most = max(accumulate(step for _, step in moments), default=0)
-    depends = search.sampler not in ("random", "qmc", "grid", "brute_force") or search.scheduler != "none"
+    depends = search.sampler.name not in ("random", "qmc", "grid", "brute_force") or search.scheduler != "none"
     if most < 2 or not depends or context.study.spec.trainer is None:
         return ""
     return (

@@ -36,7 +36,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 class Search(SearchSpec):
     """Search settings of a study without a trainer: a built-in sampler and no scheduler."""
 
-    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")
+    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")  # type: ignore[assignment]
     scheduler: Literal["none"] = "none"
     warm_start: Annotated[tuple[Text, ...], Field(strict=False, max_length=0)] = ()
 
@@ -142,8 +142,10 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
     search = spec.search
     if search.scheduler != "none":
         raise _refusal(("search", "scheduler"), f"{search.scheduler} needs a trainer", "none, or leave it out")
-    if ":" in search.sampler:
-        raise _refusal(("search", "sampler"), f"{brief(search.sampler)} is a class", "the name of a built-in sampler")
+    if ":" in search.sampler.name:
+        raise _refusal(
+            ("search", "sampler"), f"{brief(search.sampler.name)} is a class", "the name of a built-in sampler"
+        )
     if search.warm_start:
         raise _refusal(
             ("search", "warm_start"), "a study of a service cannot use earlier studies", "none, or leave it out"
