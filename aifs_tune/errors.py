@@ -187,6 +187,10 @@ class NodeError(LostError):
 class InterruptedSweepError(WorkError):
     """The sweep stopped before its last trial; ``aifs-tune resume`` continues it."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback: who interrupted a sweep knows where."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 PROBLEM_TYPES: dict[type[AifsTuneError], tuple[str, str]] = {
     NotFoundError: ("urn:aifs-tune:not-found", "Not found"),

@@ -27,6 +27,7 @@ quieten()  # before a test module imports Ray, which would say on stdout why a w
 STARTS_RAY = {
     "test_clock",
     "test_confirm_refusals",
+    "test_notebook",
     "test_preload",
     "test_tuner",
     "test_service_sweeps",

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aifs_tune._util.environment import ENVIRONMENT, environment
+from aifs_tune._util.formatting import duration
+from aifs_tune._util.html import paragraph
 from aifs_tune._util.object_store import is_url, url_problem
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.quiet import quieten
@@ -26,12 +28,14 @@ from aifs_tune.execution.callbacks import NullCallback, SweepCallback
 from aifs_tune.execution.context import RayConfig, TrialContext
 from aifs_tune.execution.data import SweepData, data_for, located, record_data
 from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists, settle
+from aifs_tune.execution.live import live_view
 from aifs_tune.execution.local import check_runs_here, run_trials_here
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.timing import Profile
 from aifs_tune.samplers.proposer import check_sampler
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.html import study_html
 from aifs_tune.study.index import find_study, get_study, study_names
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
@@ -42,7 +46,7 @@ from aifs_tune.study.warm_start import WARM_START, describe_transfer, warm_start
 from aifs_tune.trainers.corners import impossible_corners
 from aifs_tune.trainers.effects import check_effects
 from aifs_tune.trainers.factory import check_trainer, find_trainer_entry, heavy_modules
-from aifs_tune.trainers.function import MAIN, check_callable, code_name, import_function
+from aifs_tune.trainers.function import MAIN, check_callable, code_name, import_function, name_of
 
 if TYPE_CHECKING:
     import pandas
@@ -88,6 +92,9 @@ class SweepResult:
     def best(self) -> Trial:
         """Complete trial with the best value."""
         return self.study.best
+
+    def _repr_html_(self) -> str:
+        return study_html(self.study) + paragraph(f"took {duration(self.wall_s)}")
 
     @property
     def trials(self) -> pandas.DataFrame:
@@ -230,7 +237,8 @@ class Sweep:
             Run the trials in this process, one after another, without Ray. ``workers``, ``address``, ``resources``,
             ``search.epoch_timeout_s`` and ``search.worker_retries`` have no meaning then. Default: False.
         callback : SweepCallback, optional
-            Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`.
+            Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`. Default: a display that follows the
+            sweep in a notebook, one line in a terminal, and nothing elsewhere.
 
         Returns
         -------
@@ -265,9 +273,12 @@ class Sweep:
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or (spec.name if finish else _unused_name(spec.name, study_names(opened)))
                 locks.enter_context(opened.writing(name))
+            if self.function is not None:
+                locks.enter_context(_continued_in_python(name, self.function, in_process))
+            told = callback or locks.enter_context(live_view(NullCallback()))
             warm_start_from = opened if warm_start_storage is None else Storage(warm_start_storage)
             named_sources(warm_start_from, spec, spec.search.warm_start, besides=(opened, name))
-            ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
+            ray_config = RayConfig(address, allow_unauthenticated)
             n_more = None if finish and _is_requested(opened, name) else spec.search.trials
             where = None if in_process else ray_config
             return _execute(_Run(opened, name, spec, n_more, where, strict, told, warm_start_from, function))
@@ -378,7 +389,7 @@ def resume(
     in_process : bool
         Run the trials in this process, one after another, without Ray. Default: False.
     callback : SweepCallback, optional
-        Told of the sweep's progress.
+        Told of the sweep's progress. Default: as of :meth:`Sweep.run`.
 
     Returns
     -------
@@ -405,9 +416,10 @@ def resume(
     """
     trust(trust_code)
     opened = Storage(storage)
-    with opened.writing(study), interruptible():
+    with opened.writing(study), interruptible(), ExitStack() as shown:
         spec = get_study(opened, study).spec
         if trainer is not None:
+            shown.enter_context(_continued_in_python(study, trainer, in_process))
             _check_same_trainer(spec, trainer)
             allow(spec)
         trainer = trainer or _function_of_main(spec)
@@ -415,7 +427,8 @@ def resume(
         given = {"workers": workers, "timeout_s": timeout_s}
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
-        ray_config, told = RayConfig(address, allow_unauthenticated), callback or NullCallback()
+        ray_config = RayConfig(address, allow_unauthenticated)
+        told = callback or shown.enter_context(live_view(NullCallback()))
         if in_process:
             _check_in_process(spec, workers, address)
         where = None if in_process else ray_config
@@ -608,6 +621,20 @@ def interruptible(
         yield
     except KeyboardInterrupt:
         raise InterruptedSweepError(message) from None
+
+
+@contextmanager
+def _continued_in_python(name: str, function: Callable[..., Any], in_process: bool) -> Iterator[None]:
+    """Say how a sweep goes on whose function no command can import."""
+    try:
+        yield
+    except (KeyboardInterrupt, InterruptedSweepError):
+        here, known = ", in_process=True" if in_process else "", name_of(function)
+        raise InterruptedSweepError(
+            f"interrupted; what was measured is stored in study {name}. Finish it with the same call and "
+            f"name={name!r}, finish=True, or with aifs_tune.resume({name!r}, trainer={known}{here}). "
+            f"If {known} can be imported, so does: aifs-tune resume {name}"
+        ) from None
 
 
 def _unused_name(wanted: str, taken: Sequence[str]) -> str:

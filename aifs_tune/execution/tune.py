@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 from aifs_tune.config.search import MAX_EPOCHS
 from aifs_tune.errors import RequestError
 from aifs_tune.execution.callbacks import PrintingCallback, SweepCallback
+from aifs_tune.execution.live import live_view
 from aifs_tune.execution.sweep import Sweep, SweepResult, interruptible
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study
@@ -89,7 +91,8 @@ def tune(
     resources
         What each trial uses, as in a sweep file: ``cpu``, ``gpu``, ``fresh_process``. Only with ``workers``.
     callback
-        Told of the progress, see :mod:`aifs_tune.execution.callbacks`. Default: prints what needs attention.
+        Told of the progress, see :mod:`aifs_tune.execution.callbacks`. Default: a display that follows the sweep in a
+        notebook, one line in a terminal, and elsewhere only what needs attention.
 
     Returns
     -------
@@ -115,38 +118,32 @@ def tune(
     >>> len(result.trials), sorted(result.best.params)
     (20, ['hold', 'temperature'])
     """
-    told = callback or PrintingCallback()
-    if space is None:
-        space = _space_of(function, name, storage, told)
     if epochs is None:
         epochs = MAX_EPOCHS if is_objective(function) else 1
     chosen = {} if scheduler is None else {"scheduler": scheduler}
-    sweep = Sweep(
-        function,
-        space,
-        name=name,
-        metric=metric,
-        mode=mode,
-        trade_off=trade_off,
-        constraints=constraints,
-        search={
-            "trials": trials,
-            "epochs": epochs,
-            "sampler": sampler if isinstance(sampler, str) else dict(sampler),
-            "seed": seed,
-            **chosen,
-        },
-        resources=resources,
-    )
-    return sweep.run(
-        timeout_s=timeout_s,
-        storage=storage,
-        study=name,
-        finish=finish,
-        workers=workers,
-        in_process=workers is None,
-        callback=told,
-    )
+    named = sampler if isinstance(sampler, str) else dict(sampler)
+    with ExitStack() as shown:
+        told = callback or shown.enter_context(live_view(PrintingCallback()))
+        sweep = Sweep(
+            function,
+            _space_of(function, name, storage, told) if space is None else space,
+            name=name,
+            metric=metric,
+            mode=mode,
+            trade_off=trade_off,
+            constraints=constraints,
+            search={"trials": trials, "epochs": epochs, "sampler": named, "seed": seed, **chosen},
+            resources=resources,
+        )
+        return sweep.run(
+            timeout_s=timeout_s,
+            storage=storage,
+            study=name,
+            finish=finish,
+            workers=workers,
+            in_process=workers is None,
+            callback=told,
+        )
 
 
 def _space_of(

@@ -123,6 +123,11 @@ class Study:
         """Name of the study in its storage."""
         return self._optuna.study_name
 
+    def _repr_html_(self) -> str:
+        from aifs_tune.study.html import study_html
+
+        return study_html(self)
+
     @property
     def trainer(self) -> str | None:
         """Name of the trainer; None for a study without one, such as an instrument's."""

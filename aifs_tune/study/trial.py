@@ -256,6 +256,11 @@ class Trial:
     replicates: Replicates | None = None
     problem: str | None = None
 
+    def _repr_html_(self) -> str:
+        from aifs_tune.study.html import trial_html  # which needs this module
+
+        return trial_html(self)
+
     @property
     def latest_params(self) -> Mapping[str, Scalar]:
         """Parameters that the trial trains with now: ``params`` until the schedule changes them."""
