@@ -54,16 +54,16 @@ def chart(points: Sequence[tuple[float, float]], best: Sequence[tuple[float, flo
     xs, ys = [x for x, _ in shown], [y for _, y in shown]
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         across = (x - left) / (right - left) if right > left else 0.5
         up = (y - low) / (high - low) if high > low else 0.5
         return _EDGE + across * (_WIDTH - 2 * _EDGE), _HEIGHT - _EDGE - up * (_HEIGHT - 2 * _EDGE)
 
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#888"/>' for x, y in (place(*point) for point in shown)
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#888"/>' for x, y in (position(*point) for point in shown)
     )
     corners: list[str] = []
-    for x, y in (place(*point) for point in best if isfinite(point[1])):
+    for x, y in (position(*point) for point in best if isfinite(point[1])):
         if corners:
             corners.append(f"{x:.1f},{corners[-1].split(',')[1]}")
         corners.append(f"{x:.1f},{y:.1f}")

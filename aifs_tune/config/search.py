@@ -118,7 +118,7 @@ class SamplerSpec(StrictModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _plain(self, serialize: SerializerFunctionWrapHandler) -> Any:
+    def _name_alone(self, serialize: SerializerFunctionWrapHandler) -> Any:
         return serialize(self) if self.options else self.name
 
 

@@ -203,7 +203,7 @@ class _Experiment:
 
     def trials(self) -> list[_TuneTrial]:
         """The trials that have ended, in the order in which they were made."""
-        folders = sorted((each for each in self._folder.iterdir() if each.is_dir()), key=self._place)
+        folders = sorted((each for each in self._folder.iterdir() if each.is_dir()), key=self._order)
         found = []
         for folder in folders:
             status, _, last = self._known.get(folder.name, (None, {}, {}))
@@ -223,7 +223,7 @@ class _Experiment:
         }
         return found
 
-    def _place(self, folder: Path) -> tuple[str, ...]:
+    def _order(self, folder: Path) -> tuple[str, ...]:
         """Where a trial stands: by its id, which counts, in the name of its folder."""
         parts = folder.name.split("_")
         return tuple(part for part in parts[:4] if part) or (folder.name,)
