@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -251,7 +252,7 @@ class TrainerContract:
         assert later.epoch() == expected
 
     def test_files_are_plain_arrays_and_json(self, trainer: Trainer, tmp_path: Path) -> None:
-        """Check that files hold JSON and arrays without pickle.
+        """Check that files hold JSON and arrays without pickle; a file of skops is an archive of these.
 
         Parameters
         ----------
@@ -270,8 +271,15 @@ class TrainerContract:
             assert best.parent == tmp_path
             assert best.is_file()
         for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+            if file.suffix == ".skops":
+                with zipfile.ZipFile(file) as members:
+                    members.extractall(tmp_path / "skops")
+                file.unlink()
+        for file in (path for path in tmp_path.rglob("*") if path.is_file()):
             if file.suffix == ".json":
                 json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+            elif file.suffix == ".npy":
+                assert np.load(file, allow_pickle=False).dtype != object
             else:
                 with np.load(file, allow_pickle=False) as archive:
                     assert all(archive[name].dtype != object for name in archive.files)

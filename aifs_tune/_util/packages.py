@@ -23,6 +23,7 @@ _REQUIREMENTS = {
     "pyarrow": "pyarrow",
     "ray": "aifs-tune",
     "sklearn": "scikit-learn",
+    "skops": "'aifs-tune[sklearn]'",
     "starlette": "'aifs-tune[service]'",
     "tensorflow": "aifs-tune",
     "uvicorn": "'aifs-tune[service]'",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.analysis.final_model import FINAL, FinalModel, find_final_model, read_final_model
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.config.data import DataSpec
@@ -25,6 +26,7 @@ from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.function import MAIN, import_function
 from aifs_tune.trainers.keras_files import MODEL_NAME, KerasModel, read_inputs
 from aifs_tune.trainers.predictions import Predictions
+from aifs_tune.trainers.sklearn_files import LoadedEstimator, load_estimator
 from aifs_tune.trainers.trees import BOOSTING, LoadedTrees, load_trees
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from aifs_tune.trainers.load import LoadedNetwork
 
 
-Member: TypeAlias = "LoadedNetwork | LoadedTrees"
+Member: TypeAlias = "LoadedNetwork | LoadedTrees | LoadedEstimator"
 
 
 @dataclass(frozen=True)
@@ -336,12 +338,16 @@ def _users_model(study: StudyRecord, trial: Trial) -> UserModel:
 
 
 def _model(name: str, study: StudyRecord, trials: Sequence[Trial]) -> Model:
-    members = tuple(_loaded(kept_weights(study, trial), study.trainer) for trial in trials)
+    members = tuple(_loaded(study, trial) for trial in trials)
     return Model(name, members, preparation_of(study.spec, members[0]))
 
 
-def _loaded(folder: Path, trainer: str | None) -> Member:
-    if trainer == BOOSTING:
+def _loaded(study: StudyRecord, trial: Trial) -> Member:
+    if study.spec.is_of_estimator:
+        with missing_packages_named():
+            return load_estimator(kept_weights(study, trial))
+    folder = kept_weights(study, trial)
+    if study.trainer == BOOSTING:
         return load_trees(folder)
     from aifs_tune.trainers.load import load_network
 
@@ -362,7 +368,7 @@ def preparation_of(spec: SweepSpec, member: Member) -> Preparation:
     try:
         if entry.kind != "images":
             return Preparation(entry.kind, data, facts["inputs"])
-        image: Any = tuple(member.shape.image) if not isinstance(member, LoadedTrees) else None
+        image = None if isinstance(member, LoadedTrees | LoadedEstimator) else tuple(member.shape.image)
         range16 = facts["range16"]
         return Preparation(entry.kind, data, {}, image, None if range16 is None else (range16[0], range16[1]))
     except KeyError as error:

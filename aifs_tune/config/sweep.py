@@ -41,6 +41,10 @@ TrainerName = Annotated[
 ]
 
 
+LIBRARIES = ("sklearn", "xgboost", "lightgbm")
+"""Packages whose estimators a sweep file may name without anybody's trust."""
+
+
 class TrainerSpec(StrictModel):
     """The trainer that runs each trial, and settings that are the same for all trials."""
 
@@ -119,6 +123,11 @@ class Refit(StrictModel):
 
     params: dict[ParameterName, ScalarField] = Field(description="The configuration: a value for each parameter.")
     epoch: int = Field(ge=1, le=100_000, description="Last epoch, whose weights are kept.")
+
+
+def _is_estimator(trainer: str, *, has_table: bool) -> bool:
+    """Whether a trainer of this name is an estimator: one of a known library, or made by a function for a table."""
+    return ":" in trainer and (has_table or trainer.partition(":")[0].partition(".")[0] in LIBRARIES)
 
 
 class SweepSpec(StrictModel):
@@ -233,6 +242,19 @@ class SweepSpec(StrictModel):
         search = given.get("search", {})
         return {**given, "search": TRADE_OFF_SEARCH | dict(search)} if isinstance(search, Mapping) else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_an_estimator(cls, given: Any) -> Any:
+        """Fill in ``epochs`` if it is absent and the trainer is an estimator, which is fitted in one epoch."""
+        if not isinstance(given, Mapping):
+            return given
+        trainer, data, search = given.get("trainer"), given.get("data"), given.get("search", {})
+        name = trainer.get("name") if isinstance(trainer, Mapping) else trainer
+        has_table = isinstance(data, Mapping) and data.get("table") is not None
+        if not isinstance(name, str) or not _is_estimator(name, has_table=has_table) or not isinstance(search, Mapping):
+            return given
+        return {**given, "search": {"epochs": 1, **search}}
+
     @model_validator(mode="after")
     def _constraints_fit(self) -> SweepSpec:
         check_mixtures(self.space, self.mixtures)
@@ -289,7 +311,7 @@ class SweepSpec(StrictModel):
     def _choices_fit_together(self) -> SweepSpec:
         if self.search.stop != "never" and self.search.scheduler == "pbt":
             raise problem("search.stop", "pbt starts all trials before the first one ends", "never")
-        if self.search.replicates > 1 and self.trainer is not None and ":" not in self.trainer.name:
+        if self.search.replicates > 1 and self.trainer is not None and not self.is_of_function:
             text = f"{self.trainer.name} keeps the weights of the best single trial, which replicates do not determine"
             raise problem("search.replicates", text, "1, or a trainer that is a function")
         if self.search.finalists:
@@ -361,7 +383,7 @@ class SweepSpec(StrictModel):
         trainer, search = self.trainer, self.search
         reasons = {
             "there is no trainer": trainer is None,
-            "a function reads its own data": trainer is not None and ":" in trainer.name,
+            "a function reads its own data": self.is_of_function,
             "trainer.folds would measure on folds": trainer is not None and trainer.folds > 1,
             "trainer.patience would end a trial before": trainer is not None and trainer.patience is not None,
             "cross_validation divides the examples that it joins": self.cross_validation is not None,
@@ -401,6 +423,17 @@ class SweepSpec(StrictModel):
     def objectives(self) -> tuple[Objective, ...]:
         """``objective``, which learning curves and the ranking use, followed by the objectives of ``trade_off``."""
         return (self.objective, *self.trade_off)
+
+    @property
+    def is_of_function(self) -> bool:
+        """Whether the trainer is a user's function or class of trainers, which reads its own data."""
+        return self.trainer is not None and ":" in self.trainer.name and not self.is_of_estimator
+
+    @property
+    def is_of_estimator(self) -> bool:
+        """Whether the trainer is an estimator of scikit-learn's kind, which learns from ``data.table``."""
+        has_table = self.data is not None and self.data.table is not None
+        return self.trainer is not None and _is_estimator(self.trainer.name, has_table=has_table)
 
     @property
     def cv(self) -> CrossValidation | None:

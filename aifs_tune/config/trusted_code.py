@@ -3,6 +3,7 @@
 A sweep file may name a function as its trainer and a class as its sampler, both as ``module:name``. What a person names
 here, in a sweep file or in Python, runs. What a study of a storage or a bundle names may come from somebody else, so it
 runs only once a person has said so with its name: then it is remembered for this study, in a file of this account.
+An estimator class of scikit-learn, XGBoost or LightGBM runs without that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune._util.atomic_files import write_file
-from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.sweep import LIBRARIES, SweepSpec
 from aifs_tune.errors import RequestError, UntrustedCodeError
 
 BUNDLE_METADATA = "ro-crate-metadata.json"
@@ -106,7 +107,7 @@ def import_code(name: str, kind: str) -> Any:
     Raises
     ------
     UntrustedCodeError
-        If nobody has allowed it.
+        If nobody has allowed it, and it is no estimator of scikit-learn, XGBoost or LightGBM.
     RequestError
         If it cannot be imported, or is not meant to be named in a sweep file: Python's own modules and what is only
         passed on from elsewhere.
@@ -117,8 +118,10 @@ def import_code(name: str, kind: str) -> Any:
             f"{kind}: {name} is of Python itself, not made for this; allowed: {'cnn, or ' if kind == 'trainer' else ''}"
             "module:name of a module of yours"
         )
-    check_allowed(name)
-    if (here := os.getcwd()) not in sys.path:  # a lab's own modules lie where the command is typed
+    is_library = name not in _allowed and module_name.partition(".")[0] in LIBRARIES
+    if not is_library:
+        check_allowed(name)
+    if not is_library and (here := os.getcwd()) not in sys.path:  # a lab's own modules lie where the command is typed
         sys.path.insert(0, here)  # not before: any other import would look there too, also in a stranger's folder
     try:
         module = importlib.import_module(module_name)
@@ -128,6 +131,8 @@ def import_code(name: str, kind: str) -> Any:
             "module:name that can be imported from the current folder or the environment"
         ) from error
     found = getattr(module, attribute, None)
+    if is_library and not is_estimator_class(found):
+        check_allowed(name)
     if found is None:
         functions = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_"))
         raise RequestError(f"{kind}: {module_name} has no {attribute!r}; its functions: {functions or 'none'}")
@@ -138,6 +143,13 @@ def import_code(name: str, kind: str) -> Any:
             f"defines{'' if _is_pythons(home) else f', or its own name, {home}:{attribute}'}"
         )
     return found
+
+
+def is_estimator_class(found: Any) -> bool:
+    """Whether ``found`` is a class of scikit-learn's estimators; does not load scikit-learn."""
+    if not inspect.isclass(found) or not all(callable(getattr(found, name, None)) for name in ("fit", "get_params")):
+        return False
+    return any((base.__module__, base.__name__) == ("sklearn.base", "BaseEstimator") for base in found.__mro__)
 
 
 def _home(found: Any) -> str | None:

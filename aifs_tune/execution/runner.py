@@ -106,7 +106,7 @@ class Runner:
             os.chdir(context.folder)
         if is_worker:
             sys.argv = [sys.argv[0]]  # those of Ray's worker are not the user's
-        is_users = context.spec.trainer is not None and ":" in context.spec.trainer.name
+        is_users = context.spec.is_of_function or context.spec.is_of_estimator
         self._process_state = ProcessState() if is_users else None
 
     def close(self) -> None:

@@ -107,15 +107,16 @@ class Sweep:
 
     Parameters
     ----------
-    trainer : callable or str
+    trainer : callable, estimator or str
         A function, method, lambda, class or any other callable, defined anywhere, see
-        :func:`aifs_tune.tune`; or the name of a trainer or ``module:name``.
+        :func:`aifs_tune.tune`; an estimator of scikit-learn, as a class or an object; or the name of a trainer or
+        ``module:name``.
     space : mapping
         Search space, as under ``space`` in a sweep file.
     name : str, optional
         Name of the study. Default: the name of the trainer.
-    metric : str
-        Name of the objective. Default: ``value``.
+    metric : str, optional
+        Name of the objective. Default: ``value``; with ``data`` ``val_macro_f1`` of classes, ``val_r2`` of numbers.
     mode : str
         ``max`` or ``min``. Default: ``max``.
     trade_off : mapping, optional
@@ -149,7 +150,7 @@ class Sweep:
         space: Mapping[str, Any],
         *,
         name: str | None = None,
-        metric: str = "value",
+        metric: str | None = None,
         mode: Literal["max", "min"] = "max",
         trade_off: Mapping[str, Literal["max", "min"]] | None = None,
         constraints: Sequence[str] = (),
@@ -164,7 +165,7 @@ class Sweep:
             "name": _study_name(name or named.rpartition(":")[2]),
             "trainer": named,
             "space": read_descriptors(space),
-            "objective": {"metric": metric, "mode": mode},
+            "objective": {"metric": metric or _default_metric(data), "mode": mode},
             "trade_off": [{"metric": other, "mode": wanted} for other, wanted in (trade_off or {}).items()],
             "constraints": list(constraints),
             "search": dict(search or {}),
@@ -284,6 +285,13 @@ class Sweep:
             return _execute(_Run(opened, name, spec, n_more, where, strict, told, warm_start_from, function))
 
 
+def _default_metric(data: Mapping[str, Any] | None) -> str:
+    table = None if data is None else data.get("table")
+    if data is None:
+        return "value"
+    return "val_r2" if isinstance(table, Mapping) and table.get("predict") == "values" else "val_macro_f1"
+
+
 def _function_of_main(spec: SweepSpec) -> Callable[..., Any] | None:
     """The function of a script or notebook that ``spec`` names, which its workers cannot import."""
     is_of_main = spec.trainer is not None and spec.trainer.name.startswith(MAIN)
@@ -347,7 +355,8 @@ def load_sweep(file: str | Path, *, data: str | Path | None = None, overrides: S
         location = data if isinstance(data, str) and is_url(data) else Path(data)
         if isinstance(location, str) and (wrong := url_problem(location)) is not None:
             raise DataError(f"data: {wrong}")
-        section = (spec.data or DataSpec()).at(location, trainer_entry.kind if trainer_entry else "images")
+        kind = trainer_entry.kind if trainer_entry else "table" if spec.is_of_function else "images"
+        section = (spec.data or DataSpec()).at(location, kind)
         spec = spec.model_copy(update={"data": section})
     return Sweep.from_spec(spec)
 

@@ -17,12 +17,12 @@ from aifs_tune.trainers.optuna_objective import is_objective, read_space
 
 
 def tune(
-    function: Callable[..., Any] | str,
+    function: Any,
     space: Mapping[str, Any] | None = None,
     *,
     trials: int = 50,
     epochs: int | None = None,
-    metric: str = "value",
+    metric: str | None = None,
     mode: Literal["max", "min"] = "max",
     trade_off: Mapping[str, Literal["max", "min"]] | None = None,
     constraints: Sequence[str] = (),
@@ -35,6 +35,7 @@ def tune(
     finish: bool = False,
     workers: int | None = None,
     resources: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     callback: SweepCallback | None = None,
 ) -> SweepResult:
     """Find the parameters with which a function is best.
@@ -50,7 +51,8 @@ def tune(
         ``trial`` (:class:`~aifs_tune.trainers.RunningTrial`). It returns the objective or metrics by name, yields them
         after each epoch, or reports them with ``trial.report``. A function whose only argument is ``trial`` is an
         objective of Optuna, and gets a trial with the methods of Optuna's
-        (:class:`~aifs_tune.trainers.ObjectiveTrial`).
+        (:class:`~aifs_tune.trainers.ObjectiveTrial`). With ``data``: an estimator
+        of scikit-learn, as a class or an object, or a function that returns one.
     space
         Search space, as under ``space`` in a sweep file: by name of the parameter its ``type`` (float, int, choice)
         with ``low`` and ``high`` or ``choices``, and optionally ``log``, ``step``, ``unit``, ``default`` and ``when``;
@@ -64,7 +66,7 @@ def tune(
         for an objective of Optuna as many as it reports.
     metric, mode
         Name of the objective, and whether it is to be as large (``max``, the default) or as small (``min``) as
-        possible.
+        possible. Default: ``value``; with ``data`` ``val_macro_f1`` of classes, ``val_r2`` of numbers.
     trade_off
         Further objectives with their modes. Default: one objective.
     constraints
@@ -90,6 +92,9 @@ def tune(
         Number of trials at the same time, each in a process of Ray. Default: in this process.
     resources
         What each trial uses, as in a sweep file: ``cpu``, ``gpu``, ``fresh_process``. Only with ``workers``.
+    data
+        Table that an estimator or a built-in trainer learns from, as under ``data`` in a sweep file. Default: none; a
+        function reads its own data.
     callback
         Told of the progress, see :mod:`aifs_tune.execution.callbacks`. Default: a display that follows the sweep in a
         notebook, one line in a terminal, and elsewhere only what needs attention.
@@ -134,6 +139,7 @@ def tune(
             constraints=constraints,
             search={"trials": trials, "epochs": epochs, "sampler": named, "seed": seed, **chosen},
             resources=resources,
+            data=data,
         )
         return sweep.run(
             timeout_s=timeout_s,

@@ -116,7 +116,9 @@ def _next(
     if study.trainer is None:
         return ("recommend", study.name)
     n_complete = sum(trial.state == "complete" for trial in trials)
-    can_be_confirmed = ":" not in study.trainer and not study.spec.trade_off and study.spec.cross_validation is None
+    can_be_confirmed = (
+        not study.spec.is_of_function and not study.spec.trade_off and study.spec.cross_validation is None
+    )
     if is_result and n_complete >= _FEW and can_be_confirmed:
         return ("confirm", study.name)
     return ("trials", study.name)

@@ -101,7 +101,7 @@ def _counts_replicates(spec: SweepSpec) -> bool:
     With a trainer, the weights of the best single trial are kept, so its trials are ranked one by one unless finalists
     are trained again.
     """
-    return spec.trainer is None or ":" in spec.trainer.name or spec.search.finalists > 0
+    return spec.trainer is None or spec.is_of_function or spec.search.finalists > 0
 
 
 def _mean(trial: Trial) -> float:

@@ -21,6 +21,7 @@ from aifs_tune.trainers.function import (
 )
 from aifs_tune.trainers.optuna_objective import is_objective
 from aifs_tune.trainers.registry import TRAINERS
+from aifs_tune.trainers.sklearn import effects_of_weights
 
 _OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name != "name"}
 _OF_SEARCH = {name: field.default for name, field in SearchSpec.model_fields.items()}
@@ -38,9 +39,14 @@ def check_effects(spec: SweepSpec, function: Callable[..., Any] | None = None) -
     """
     if spec.trainer is not None and ":" in spec.trainer.name and function is None:
         function = import_function(spec.trainer.name)
-    for key, given, reason in (*_without_effect_in_trainer(spec, function), *_without_effect_in_search(spec)):
+    of_trainer = (
+        _without_effect_in_estimator(spec, function)
+        if spec.is_of_estimator and function is not None
+        else _without_effect_in_trainer(spec, function)
+    )
+    for key, given, reason in (*of_trainer, *_without_effect_in_search(spec)):
         raise RequestError(f"{key}: {given} has no effect: {reason}; allowed: leave it out")
-    if function is not None:
+    if function is not None and spec.is_of_function:
         check_signature(spec, function)
 
 
@@ -72,6 +78,24 @@ def _without_effect_in_trainer(
         targets = (spec.data or DataSpec()).targets(TRAINERS[trainer.name].kind)
         if "class_weights" in given and targets:
             yield "trainer.class_weights", trainer.class_weights, f"{', '.join(targets)}: numbers, not classes"
+
+
+def _without_effect_in_estimator(spec: SweepSpec, function: Callable[..., Any]) -> Iterator[tuple[str, object, str]]:
+    assert spec.trainer is not None
+    reasons = {
+        "patience": "an estimator is fitted in one epoch",
+        "precision": "an estimator computes in its own precision",
+        "checkpoint_s": "an estimator is fitted in one epoch, without checkpoints",
+        "weights": "an estimator does not start from weights",
+    }
+    if spec.trainer.class_weights != _OF_TRAINER["class_weights"]:
+        why = effects_of_weights(spec, function)
+        reasons |= {} if why is None else {"class_weights": why}
+    for name, reason in reasons.items():
+        if (value := getattr(spec.trainer, name)) != _OF_TRAINER[name]:
+            yield f"trainer.{name}", value, reason
+    if spec.search.epochs > 1:
+        yield "search.epochs", spec.search.epochs, "an estimator is fitted in one epoch"
 
 
 def _without_effect_in_search(spec: SweepSpec) -> Iterator[tuple[str, object, str]]:

@@ -22,6 +22,7 @@ from aifs_tune.trainers.network.params import CLASS_LOSS
 from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.registry import TRAINERS, TrainerEntry
+from aifs_tune.trainers.sklearn import EstimatorEntry, EstimatorRecipe, check_estimator, is_estimator
 
 if TYPE_CHECKING:
     from aifs_tune.trainers.fused.fused import FusedTrainer
@@ -31,8 +32,10 @@ MIN_PBT_TRIALS = 4
 """Smallest number of trials of ``pbt``: a quarter of fewer is less than one trial."""
 
 
-def find_trainer_entry(spec: SweepSpec) -> TrainerEntry | None:
+def find_trainer_entry(spec: SweepSpec) -> TrainerEntry | EstimatorEntry | None:
     """Registry entry of the trainer of ``spec``; None for an instrument or a function."""
+    if spec.trainer is not None and spec.is_of_estimator:
+        return EstimatorEntry(spec.trainer.name)
     return None if spec.trainer is None else TRAINERS.get(spec.trainer.name)
 
 
@@ -86,10 +89,7 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
         )
     if ":" in spec.trainer.name:
         function = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
-        if spec.trainer.folds > 1:
-            raise RequestError(
-                f"trainer.folds: {spec.trainer.folds} is not allowed: a function reads its own data; allowed: 1"
-            )
+        _check_code(spec, function)
     elif spec.trainer.name not in TRAINERS:
         known = ", ".join(TRAINERS)
         raise RequestError(
@@ -103,6 +103,22 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
     if spec.resources.fused_trials not in ("auto", 1) and (reason := why_not_fused(spec)) is not None:
         raise RequestError(
             f"resources.fused_trials: {spec.resources.fused_trials} is not possible: {reason}; allowed: 1"
+        )
+
+
+def _check_code(spec: SweepSpec, code: Callable[..., Any]) -> None:
+    """Check an estimator and its table, or that a function needs neither table nor folds."""
+    assert spec.trainer is not None
+    if spec.is_of_estimator:
+        check_estimator(spec, code)
+    elif is_estimator(code):
+        raise RequestError(
+            f"data: missing: {spec.trainer.name} learns from a table; allowed: a table, such as "
+            "data: {table: {file: FILE, target: COLUMN}}"
+        )
+    elif spec.trainer.folds > 1:
+        raise RequestError(
+            f"trainer.folds: {spec.trainer.folds} is not allowed: a function reads its own data; allowed: 1"
         )
 
 
@@ -251,6 +267,10 @@ def make_trainer(
     options = _task_options(spec) | {"seed": seed, "threads": threads, "devices": gpu or 1}
     if trainer_entry.needs_weights:
         options["weights"] = spec.trainer.weights
+    if isinstance(trainer_entry, EstimatorEntry):
+        code = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
+        kept = ("metric", "mode", "class_weights", "keep", "seed", "threads")
+        options = {name: options[name] for name in kept} | {"estimator": EstimatorRecipe(spec.trainer.name, code)}
     own, *others = (trainer_entry.trainer_type(one, params, **options) for one in opened)
     if others:
         from aifs_tune.trainers.folded import folded

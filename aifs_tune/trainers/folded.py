@@ -38,6 +38,16 @@ class FoldedTrainer:
         return bool(self._own.is_finished)
 
     @property
+    def has_files(self) -> bool:
+        """Whether the model of the best epoch can be kept."""
+        return bool(getattr(self._own, "has_files", True))
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the trainer notes beside its metrics."""
+        return dict(getattr(self._own, "notes", {}))
+
+    @property
     def best_epoch(self) -> int | None:
         """Best epoch, counted from 1; None before the first finite value."""
         found: int | None = self._own.best_epoch

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from aifs_tune._util.scalars import Scalar, brief
-from aifs_tune.config.trusted_code import import_code
+from aifs_tune.config.trusted_code import import_code, is_estimator_class
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.returned import as_note, read_returned
@@ -49,14 +49,18 @@ def import_function(name: str) -> Callable[..., Any]:
 
 
 def check_callable(code: Any, name: str) -> Callable[..., Any]:
-    """Return ``code`` if it can be a trainer.
+    """Return ``code`` if it can be a trainer; of an estimator, such as a pipeline, a function that copies it.
 
     Raises
     ------
     RequestError
         If it cannot: no callable, ``async``, or a class with neither ``reset`` and ``epoch`` nor ``__call__``.
     """
-    if is_trainer_class(code) or _is_trainer(code):
+    if is_estimator_class(type(code)):
+        from sklearn.base import clone
+
+        return partial(clone, code)
+    if is_trainer_class(code) or _is_trainer(code) or is_estimator_class(code):
         return cast(Callable[..., Any], code)
     if inspect.isclass(code):
         if call_of(code) is not None:
@@ -77,8 +81,14 @@ def check_callable(code: Any, name: str) -> Callable[..., Any]:
 
 
 def code_name(code: Any) -> str:
-    """The name ``module:name`` of a callable that was given in Python: ``__main__:name`` if no module has it."""
+    """The name ``module:name`` of a callable that was given in Python: ``__main__:name`` if no module has it.
+
+    Private modules are left out where a package passes the name on: ``sklearn.ensemble:RandomForestClassifier``.
+    """
     module, name = str(getattr(code, "__module__", None)), name_of(code)
+    above, _, last = module.rpartition(".")
+    if last.startswith("_") and getattr(sys.modules.get(above), name, None) is code:
+        module = above
     if module in sys.modules and getattr(sys.modules[module], name, None) is code:
         return f"{module}:{name}"
     return f"{MAIN}{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
