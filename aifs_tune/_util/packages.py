@@ -21,6 +21,7 @@ _REQUIREMENTS = {
     "optuna_dashboard": "'aifs-tune[service]'",
     "PIL": "pillow",
     "pyarrow": "pyarrow",
+    "pytorch_lightning": "'aifs-tune[torch]'",
     "ray": "aifs-tune",
     "sklearn": "scikit-learn",
     "skops": "'aifs-tune[sklearn]'",
