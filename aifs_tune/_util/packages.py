@@ -16,6 +16,7 @@ _REQUIREMENTS = {
     "h5py": "h5py",
     "httpx": "'aifs-tune[service]'",
     "keras": "aifs-tune",
+    "mlflow": "'aifs-tune[mlflow]'",
     "obspy": "'aifs-tune[seismology]'",
     "openpyxl": "openpyxl",
     "optuna_dashboard": "'aifs-tune[service]'",
@@ -26,7 +27,9 @@ _REQUIREMENTS = {
     "sklearn": "scikit-learn",
     "skops": "'aifs-tune[sklearn]'",
     "starlette": "'aifs-tune[service]'",
+    "tensorboardX": "'aifs-tune[tensorboard]'",
     "tensorflow": "aifs-tune",
+    "wandb": "'aifs-tune[wandb]'",
     "uvicorn": "'aifs-tune[service]'",
 }
 """Argument of ``pip install`` for each package, by the name that Python imports."""

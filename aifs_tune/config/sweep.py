@@ -16,6 +16,7 @@ from aifs_tune._util.scalars import Scalar, did_you_mean, problem, show
 from aifs_tune.config.cross_validation import SPLIT, CrossValidation
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.search import ONE_OBJECTIVE, SAMPLERS, TRADE_OFF_SEARCH, SearchSpec
+from aifs_tune.config.trackers import TrackerField
 from aifs_tune.errors import RequestError
 from aifs_tune.space.constraints import Constraint, check_constraints
 from aifs_tune.space.exclusions import Excluded, check_excluded, is_excluded
@@ -173,6 +174,9 @@ class SweepSpec(StrictModel):
         default none. Their metrics ``val_...`` are then those of examples that were trained on.
     evaluate_test
         Whether the best epoch of each finished trial is evaluated on the test part; default False.
+    trackers
+        Trackers of experiments in which each trial becomes a run: ``tensorboard``, ``mlflow``, ``wandb``, by name or as
+        a mapping with options; default none.
     cross_validation
         Cross-validation across trials; default None. The space then has a parameter ``split``.
 
@@ -228,6 +232,9 @@ class SweepSpec(StrictModel):
         default=False,
         description="Whether the best epoch of each finished trial is evaluated on the test part, for reports; the "
         "search does not use the result.",
+    )
+    trackers: Annotated[tuple[TrackerField, ...], Field(strict=False, max_length=10)] = Field(
+        default=(), description="Trackers of experiments, where each trial becomes a run: tensorboard, mlflow, wandb."
     )
     cross_validation: CrossValidation | None = Field(
         default=None, description="Cross-validation across trials; the space must then have the parameter split."

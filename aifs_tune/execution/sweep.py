@@ -32,6 +32,7 @@ from aifs_tune.execution.live import live_view
 from aifs_tune.execution.local import check_runs_here, run_trials_here
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.timing import Profile
+from aifs_tune.execution.trackers import CallbackGroup, together
 from aifs_tune.samplers.proposer import check_sampler
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
@@ -199,7 +200,7 @@ class Sweep:
         warm_start_storage: str | None = None,
         finish: bool = False,
         in_process: bool = False,
-        callback: SweepCallback | None = None,
+        callback: SweepCallback | Sequence[SweepCallback] | None = None,
     ) -> SweepResult:
         """Run more trials of a study, on Ray or in this process, and return when they have ended.
 
@@ -237,9 +238,10 @@ class Sweep:
         in_process : bool
             Run the trials in this process, one after another, without Ray. ``workers``, ``address``, ``resources``,
             ``search.epoch_timeout_s`` and ``search.worker_retries`` have no meaning then. Default: False.
-        callback : SweepCallback, optional
-            Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks`. Default: a display that follows the
-            sweep in a notebook, one line in a terminal, and nothing elsewhere.
+        callback : SweepCallback or sequence of SweepCallback, optional
+            Told of the sweep's progress, see :mod:`aifs_tune.execution.callbacks` and, for MLflow, TensorBoard and
+            Weights & Biases, :mod:`aifs_tune.execution.trackers`. Default: a display that follows the sweep in a
+            notebook, one line in a terminal, and nothing elsewhere.
 
         Returns
         -------
@@ -276,7 +278,7 @@ class Sweep:
                 locks.enter_context(opened.writing(name))
             if self.function is not None:
                 locks.enter_context(_continued_in_python(name, self.function, in_process))
-            told = callback or locks.enter_context(live_view(NullCallback()))
+            told = together(callback or locks.enter_context(live_view(NullCallback())), spec.trackers)
             warm_start_from = opened if warm_start_storage is None else Storage(warm_start_storage)
             named_sources(warm_start_from, spec, spec.search.warm_start, besides=(opened, name))
             ray_config = RayConfig(address, allow_unauthenticated)
@@ -372,7 +374,7 @@ def resume(
     trust_code: Sequence[str] = (),
     trainer: Callable[..., Any] | None = None,
     in_process: bool = False,
-    callback: SweepCallback | None = None,
+    callback: SweepCallback | Sequence[SweepCallback] | None = None,
 ) -> SweepResult:
     """Finish the trials that the sweeps of a study were asked for; trials in flight continue from their checkpoints.
 
@@ -397,7 +399,7 @@ def resume(
         The trainer of a study that was given it in Python and not by its name. Default: what the study names.
     in_process : bool
         Run the trials in this process, one after another, without Ray. Default: False.
-    callback : SweepCallback, optional
+    callback : SweepCallback or sequence of SweepCallback, optional
         Told of the sweep's progress. Default: as of :meth:`Sweep.run`.
 
     Returns
@@ -437,7 +439,7 @@ def resume(
         spec = changed(spec, {key: value for key, value in given.items() if value is not None})
         check_sampler(spec)
         ray_config = RayConfig(address, allow_unauthenticated)
-        told = callback or shown.enter_context(live_view(NullCallback()))
+        told = together(callback or shown.enter_context(live_view(NullCallback())), spec.trackers)
         if in_process:
             _check_in_process(spec, workers, address)
         where = None if in_process else ray_config
@@ -473,7 +475,7 @@ class _Run:
     ray_config: RayConfig | None
     """Where Ray runs; None to run trials in this process."""
     strict: bool
-    callback: SweepCallback
+    callback: CallbackGroup
     warm_start_from: Storage | None
     """Where the studies of a warm start are; None for a study that is resumed."""
     function: Callable[..., Any] | None
@@ -488,6 +490,8 @@ def _execute(run: _Run) -> SweepResult:
         run = replace(run, spec=located(run.spec))
         finished = _find_finished(run)
     if finished is not None:
+        with run.callback.tracking(finished):
+            pass
         return SweepResult(finished.as_study(), time.monotonic() - started, profile)
     if run.ray_config is not None:
         quieten()
@@ -501,7 +505,7 @@ def _execute(run: _Run) -> SweepResult:
             data = data_for(run.spec, strict=run.strict, callback=run.callback)
             run = _without_corners(run, data)
         study, sweep_id = _open_study(run, data)
-        with profile.trials():
+        with run.callback.tracking(study), profile.trials():
             _run_trials(run, study, sweep_id, data, pool, profile)
         for line in describe_transfer(study):
             run.callback.on_status(line)

@@ -11,6 +11,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.execution.callbacks import PrintingCallback, SweepCallback
 from aifs_tune.execution.live import live_view
 from aifs_tune.execution.sweep import Sweep, SweepResult, interruptible
+from aifs_tune.execution.trackers import together
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study
 from aifs_tune.trainers.optuna_objective import is_objective, read_space
@@ -36,7 +37,7 @@ def tune(
     workers: int | None = None,
     resources: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
-    callback: SweepCallback | None = None,
+    callback: SweepCallback | Sequence[SweepCallback] | None = None,
 ) -> SweepResult:
     """Find the parameters with which a function is best.
 
@@ -96,8 +97,9 @@ def tune(
         Table that an estimator or a built-in trainer learns from, as under ``data`` in a sweep file. Default: none; a
         function reads its own data.
     callback
-        Told of the progress, see :mod:`aifs_tune.execution.callbacks`. Default: a display that follows the sweep in a
-        notebook, one line in a terminal, and elsewhere only what needs attention.
+        Told of the progress, see :mod:`aifs_tune.execution.callbacks`; or several of these, such as the trackers of
+        :mod:`aifs_tune.execution.trackers`. Default: a display that follows the sweep in a notebook, one line in a
+        terminal, and elsewhere only what needs attention.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def tune(
     chosen = {} if scheduler is None else {"scheduler": scheduler}
     named = sampler if isinstance(sampler, str) else dict(sampler)
     with ExitStack() as shown:
-        told = callback or shown.enter_context(live_view(PrintingCallback()))
+        told = together(callback or shown.enter_context(live_view(PrintingCallback())), ())
         sweep = Sweep(
             function,
             _space_of(function, name, storage, told) if space is None else space,

@@ -24,7 +24,7 @@ BEST_NAME = "model.ckpt"
 """File with the weights of the best epoch."""
 
 
-class ReportEpochs(Callback):
+class ReportEpochs(Callback):  # type: ignore[misc]
     """Lightning callback that reports the epochs of ``Trainer.fit`` as those of a trial.
 
     It stops the training when the trial is to stop, writes a checkpoint after each epoch, and keeps the weights of the
