@@ -87,7 +87,7 @@ def test_an_argument_that_is_only_sometimes_given_needs_a_default():
         ({"trainer": {"patience": 5}}, "trainer.patience: 5 has no effect: a function ends its trials itself"),
         ({"trainer": {"class_weights": "none"}}, "trainer.class_weights: none has no effect"),
         ({"trainer": {"precision": "float32"}}, "trainer.precision: float32 has no effect"),
-        ({"trainer": {"checkpoint_s": 5}}, "trainer.checkpoint_s: 5.* has no effect: a function has no checkpoints"),
+        ({"trainer": {"checkpoint_s": 5}}, "trainer.checkpoint_s: 5.* has no effect: checkpoints need a function"),
         ({"trainer": {"weights": "w.h5"}}, "trainer.weights: w.h5 has no effect"),
         ({"data": {"folder": "pictures"}}, "data: folder: pictures has no effect: a function reads its own data"),
         ({"evaluate_test": True}, "evaluate_test: true has no effect"),
