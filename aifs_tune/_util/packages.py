@@ -22,6 +22,7 @@ _REQUIREMENTS = {
     "optuna_dashboard": "'aifs-tune[service]'",
     "PIL": "pillow",
     "pyarrow": "pyarrow",
+    "pydicom": "'aifs-tune[dicom]'",
     "pytorch_lightning": "'aifs-tune[torch]'",
     "ray": "aifs-tune",
     "sklearn": "scikit-learn",
@@ -29,6 +30,7 @@ _REQUIREMENTS = {
     "starlette": "'aifs-tune[service]'",
     "tensorboardX": "'aifs-tune[tensorboard]'",
     "tensorflow": "aifs-tune",
+    "tifffile": "tifffile",
     "wandb": "'aifs-tune[wandb]'",
     "uvicorn": "'aifs-tune[service]'",
 }

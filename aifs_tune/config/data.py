@@ -381,6 +381,7 @@ _Columns = Annotated[
     Field(strict=False, min_length=1, max_length=64),
     BeforeValidator(_listed, json_schema_input_type=Text | tuple[Text, ...]),
 ]
+_Axis = Annotated[str, Field(pattern=r"^[A-Z][0-9]?$", description="the letter of an axis, such as Z")]
 _Hdu = Annotated[int, Field(ge=0, le=10_000)] | Text
 _Hdus = Annotated[
     tuple[_Hdu, ...],
@@ -398,19 +399,34 @@ class FramesSpec(StrictModel):
         default=("path",),
         description="Column of file names, relative to the manifest; several columns are frames, which become bands.",
     )
+    folder: FilePath | None = Field(
+        default=None, description="Folder of the files, relative to the manifest; absent: that of the manifest."
+    )
+    suffix: (
+        Annotated[str, Field(pattern=r"^\.[A-Za-z0-9.]{1,15}$", description="a dot and letters, such as .jpg")] | None
+    ) = Field(default=None, description="Suffix that is added to the entries of the manifest, such as .jpg.")
     index: Text | None = Field(default=None, description="Column; which image of a file with many, from 0.")
     targets: dict[Text, _Target] = Field(default={}, description="Column: unit, or unit and role.")
     label: Text | None = Field(default=None, description="Column of classes; absent: label, if there are no targets.")
     group: Text | None = Field(default=None, description="Column; images with the same entry stay in one part.")
     part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
     hdu: _Hdus = Field(
-        default=(), description="HDUs of FITS files, by number or name, or all; absent: the first with an image."
+        default=(),
+        description="HDUs of FITS files, by number or name, or all; absent: the first with an image that is no mask, "
+        "weight or error.",
     )
     dataset: Text | None = Field(
-        default=None, description="Dataset in HDF5 and npz files; absent: the only one with an image."
+        default=None,
+        description="Dataset in HDF5 and npz files, or column of images in a FITS table; absent: the only one with an "
+        "image.",
     )
-    bands: Literal["first", "last"] = Field(
-        default="first", description="Axis of the bands in FITS, HDF5 and NumPy files."
+    bands: Literal["auto", "first", "last"] = Field(
+        default="auto", description="Axis of the bands in FITS, HDF5 and NumPy files; auto: told from the shape."
+    )
+    planes: dict[_Axis, Annotated[int, Field(ge=0)] | Literal["max", "mean", "all"]] = Field(
+        default={},
+        description="What is read along a named axis of a TIFF stack, such as Z or T: the number of a plane from 0, "
+        "max or mean of all planes, or all as bands.",
     )
     stretch: Literal["asinh", "zscale", "linear"] = Field(default="asinh", description="How pixel values are scaled.")
     background: Literal["keep", "subtract"] = Field(
@@ -496,7 +512,8 @@ class DataSpec(StrictModel):
     fit
         How images are made square: ``"stretch"`` (default), ``"crop"`` or ``"pad"``.
     range16
-        Two pixel values of 16-bit images that are mapped to 0 and 255; default ``"auto"``, measured on the images.
+        Two pixel values of images with more than 8 bits that are mapped to 0 and 255; default ``"auto"``, the 0.1 and
+        99.9 percentiles of the training part.
     table
         Table for the trainers ``mlp`` and ``boosting``; default None.
     series
@@ -545,9 +562,10 @@ class DataSpec(StrictModel):
         default="auto", description="Colour channels; auto: grey if all images are grey."
     )
     fit: Literal["stretch", "crop", "pad"] = Field(default="stretch", description="How images are made square.")
-    range16: Literal["auto"] | Annotated[tuple[int, int], Field(strict=False)] = Field(
+    range16: Literal["auto"] | Annotated[tuple[float, float], Field(strict=False)] = Field(
         default="auto",
-        description="Pixel values of 16-bit images that are mapped to 0 and 255; auto: measured on the images.",
+        description="Pixel values of images with more than 8 bits that are mapped to 0 and 255; auto: percentiles of "
+        "the training part.",
     )
     table: TableSpec | None = Field(default=None, description="Table for the trainers mlp and boosting.")
     series: SeriesSpec | None = Field(default=None, description="Time series for the trainers rnn and cnn1d.")
@@ -589,11 +607,10 @@ class DataSpec(StrictModel):
 
     @field_validator("range16")
     @classmethod
-    def _rises(cls, bounds: Literal["auto"] | tuple[int, int]) -> Literal["auto"] | tuple[int, int]:
-        if bounds != "auto" and not 0 <= bounds[0] < bounds[1] <= 65535:
-            raise problem(
-                "", f"{list(bounds)} is not increasing", "auto, or two increasing whole numbers from 0 to 65535"
-            )
+    def _rises(cls, bounds: Literal["auto"] | tuple[float, float]) -> Literal["auto"] | tuple[float, float]:
+        if bounds != "auto" and not bounds[0] < bounds[1]:
+            found = ", ".join(map(show, bounds))
+            raise problem("", f"[{found}] is not increasing", "auto, or two increasing numbers")
         return bounds
 
     def targets(self, kind: str) -> tuple[str, ...]:

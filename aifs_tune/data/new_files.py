@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, TableSpec
 from aifs_tune.data.columns import EntrySettings, as_numbers
 from aifs_tune.data.digests import open_regular
-from aifs_tune.data.frames.formats import Reading, UnreadableError
-from aifs_tune.data.frames.read import FrameSettings, read_frame
+from aifs_tune.data.frames.formats import ImageReader
+from aifs_tune.data.frames.manifest import folder_of, with_suffix
+from aifs_tune.data.frames.read import Frame, FrameSettings, read_frame
 from aifs_tune.data.frames.stretch import Stretch
+from aifs_tune.data.image_files.arrays import Reading, UnreadableError
 from aifs_tune.data.images.decode import DecodeSettings, Pixels, decode
 from aifs_tune.data.images.decode_all import scaled
 from aifs_tune.data.images.folder import SkippedFile, shown
@@ -59,15 +61,15 @@ class Preparation:
     """How a model's training examples were prepared.
 
     ``kind`` is that of its data, ``data`` the section of its sweep file, ``facts`` what was measured on the training
-    set, and ``image`` the height, width and channels of an image of the kind ``images``. ``range16`` are the 16-bit
-    pixel values that became 0 and 255.
+    set, and ``image`` the height, width and channels of an image of the kind ``images``. ``range16`` are the pixel
+    values of images with more than 8 bits that became 0 and 255.
     """
 
     kind: str
     data: DataSpec
     facts: Mapping[str, Any]
     image: tuple[int, int, int] | None = None
-    range16: tuple[int, int] | None = None
+    range16: tuple[float, float] | None = None
 
     def batches(self, files: Sequence[Path]) -> Iterator[NewExamples]:
         """Read files, some at a time; a batch may be empty if none of its files can be read.
@@ -101,9 +103,10 @@ class Preparation:
                 grey = _decoded(file, DecodeSettings(size, "grey", self.data.fit))
                 assert not isinstance(grey, str)
                 pixels = grey
-            if pixels.dtype == np.uint16:
+            if pixels.dtype != np.uint8:
                 if self.range16 is None:
-                    reason = "has 16 bits a pixel, and the model learnt from images with 8"
+                    bits = "16" if pixels.dtype == np.uint16 else "more than 8"
+                    reason = f"has {bits} bits a pixel, and the model learnt from images with 8"
                     skipped.append(SkippedFile(shown(str(file)), reason))
                     continue
                 pixels = scaled(pixels, self.range16)
@@ -230,17 +233,14 @@ class Preparation:
         spec = self.data.frames or FramesSpec()
         height, width, bands = (int(size) for size in self.facts["shape"])
         stretch = Stretch.from_json(self.facts["stretch"])
-        settings = FrameSettings(
-            Reading.from_json(self.facts["reading"]), self.facts["background"], stretch.kind, spec.image_size
-        )
+        reading = Reading.from_json(self.facts["reading"])
+        settings = FrameSettings(reading, self.facts["background"], stretch.kind, spec.image_size)
         has_positions = bool({"x", "y", "vx", "vy", "length"} & set(self.facts["roles"]))
         native = tuple(self.facts["native"])
         arrays, names, skipped = [], list[str](), list[SkippedFile]()
-        for name, parts, index in _images_of(files, spec):
-            try:
-                frame = read_frame(parts, index, settings)
-            except UnreadableError as error:
-                skipped.append(SkippedFile(shown(name), str(error)))
+        for name, frame in _read_frames(_images_of(files, spec), settings):
+            if isinstance(frame, str):
+                skipped.append(SkippedFile(shown(name), frame))
                 continue
             reason = None
             if frame.pixels.shape != (height, width, bands):
@@ -260,6 +260,18 @@ class Preparation:
         return NewExamples((stacked,), names, skipped)
 
 
+def _read_frames(
+    images: Iterator[tuple[str, tuple[Path, ...], int | None]], settings: FrameSettings
+) -> Iterator[tuple[str, Frame | str]]:
+    """Name of each image and the image, or why it cannot be used."""
+    with ImageReader(settings.reading) as reader:
+        for name, files, index in images:
+            try:
+                yield name, read_frame(files, index, settings, reader)
+            except UnreadableError as error:
+                yield name, str(error)
+
+
 def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, tuple[Path, ...], int | None]]:
     """Name, files and index of each image: a file, or a row of a manifest with the columns ``path`` and ``index``."""
     for file in files:
@@ -274,7 +286,8 @@ def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, t
         indices = [None] * len(frame) if spec.index is None else frame[spec.index].tolist()
         for entries, index in zip(frame[list(spec.path)].astype(str).to_numpy().tolist(), indices, strict=True):
             own = "" if index is None else f" [{int(index)}]"
-            yield " + ".join(entries) + own, tuple(file.parent / each for each in entries), index
+            paths = [with_suffix(entry, spec) for entry in entries]
+            yield " + ".join(paths) + own, tuple(folder_of(spec, file) / path for path in paths), index
 
 
 def files_in(paths: Sequence[str | Path]) -> list[Path]:

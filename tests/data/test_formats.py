@@ -12,8 +12,9 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from aifs_tune.data.frames.formats import Reading, UnreadableError, format_of, read_image
+from aifs_tune.data.frames.formats import format_of, read_image
 from aifs_tune.data.frames.stretch import Stretch, filled, fit_stretch, image_statistics
+from aifs_tune.data.image_files.arrays import Reading, UnreadableError
 from aifs_tune.errors import DataError
 
 ONE = np.arange(12 * 9, dtype=np.float32).reshape(12, 9) / 7

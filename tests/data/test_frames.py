@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import re
-import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from PIL import Image
 from aifs_tune.config.data import DataSpec, MovingSky
 from aifs_tune.data import open_examples
 from aifs_tune.data.frames.files import read_frames
-from aifs_tune.data.frames.formats import Reading, UnreadableError, read_image
 from aifs_tune.data.frames.manifest import load_manifest
 from aifs_tune.data.frames.prepare import prepare_frames
 from aifs_tune.data.simulate.moving_sky import draw_field, simulate_moving_sky, star_image
@@ -323,43 +321,3 @@ def test_a_simulated_sky_is_drawn_once_and_read_as_fits(tmp_path: Path, monkeypa
     with fits.open(file.parent / "frames" / "000000.fits") as opened:
         assert [hdu.name for hdu in opened] == ["PRIMARY", "FRAME1", "FRAME2", "FRAME3"]
         assert opened["FRAME3"].header["TSTART"] == 120
-
-
-def test_arrays_and_tiffs_that_would_be_read_wrongly_are_refused_in_words(tmp_path: Path) -> None:
-    reading = Reading()
-    np.save(tmp_path / "last.npy", np.zeros((16, 20, 3)))
-    with pytest.raises(UnreadableError, match=r"16 bands of 20 x 3 px; .* last axis: data\.frames"):
-        read_image(tmp_path / "last.npy", None, reading)
-    assert read_image(tmp_path / "last.npy", None, Reading(bands="last")).shape == (16, 20, 3)
-    np.save(tmp_path / "few.npy", np.zeros((3, 16, 20)))
-    assert read_image(tmp_path / "few.npy", None, reading).shape == (16, 20, 3)
-    colour16 = tiff(np.zeros((4, 5, 3), "<u2"), bits=16, signed=False)
-    (tmp_path / "colour.tif").write_bytes(colour16)
-    with pytest.raises(UnreadableError, match="has 16 bits in each of several colours, of which 8 would be read"):
-        read_image(tmp_path / "colour.tif", None, reading)
-    (tmp_path / "signed.tif").write_bytes(tiff(np.zeros((4, 5, 1), "i1"), bits=8, signed=True))
-    with pytest.raises(UnreadableError, match="has signed numbers of 8 bits"):
-        read_image(tmp_path / "signed.tif", None, reading)
-
-
-def tiff(pixels: np.ndarray, *, bits: int, signed: bool) -> bytes:
-    """A TIFF file without compression, of one strip."""
-    height, width, channels = pixels.shape
-    data = pixels.tobytes()
-    extra = struct.pack(f"<{channels}H", *[bits] * channels) + struct.pack(f"<{channels}H", *[1 + signed] * channels)
-    at = 8 + len(data)
-    inline = channels == 1
-    entries = [
-        (256, 3, 1, width),
-        (257, 3, 1, height),
-        (258, 3, channels, bits if inline else at),
-        (259, 3, 1, 1),
-        (262, 3, 1, 1 if inline else 2),
-        (273, 4, 1, 8),
-        (277, 3, 1, channels),
-        (278, 3, 1, height),
-        (279, 4, 1, len(data)),
-        (339, 3, channels, 1 + signed if inline else at + 2 * channels),
-    ]
-    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    return struct.pack("<2sHI", b"II", 42, at + len(extra)) + data + extra + table + struct.pack("<I", 0)

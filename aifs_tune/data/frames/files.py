@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,19 @@ from aifs_tune.config.data import FramesSpec
 from aifs_tune.data.digests import Progress, digest_of_array
 from aifs_tune.data.examples import PreparedExamples, open_examples
 from aifs_tune.data.file_table import FileTable
-from aifs_tune.data.frames.formats import Reading, UnreadableError
+from aifs_tune.data.forecast import Forecast
+from aifs_tune.data.frames.formats import ImageReader
 from aifs_tune.data.frames.manifest import Manifest
 from aifs_tune.data.frames.read import Frame, FrameSettings, read_frame
 from aifs_tune.data.frames.stretch import Stretch
+from aifs_tune.data.image_files.arrays import Reading, UnreadableError
 from aifs_tune.data.images.folder import SkippedFile
 from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError, NotFoundError
 
 _WORKER = "aifs_tune.data.frames.worker"
 _REPORT_EVERY = 100
-_VERSION = 3
+_VERSION = 4
 _SETTLED_NS = 2_000_000_000
 
 
@@ -40,7 +43,7 @@ class Frames:
 
     ``rows`` are their rows in the manifest, ``offsets`` their positions in ``raw``, ``contents`` their digests, and
     ``statistics`` (n, 6, bands) the values from which the stretch is fitted. ``native`` is the height and width of the
-    images in the files, of the first image if they differ.
+    images in the files, of the first image if they differ. ``notes`` say what was chosen in reading them.
     """
 
     raw: Path
@@ -53,17 +56,20 @@ class Frames:
     statistics: NDArray[np.float64]
     skipped_files: Sequence[SkippedFile]
     n_missing: int
+    notes: Sequence[str]
 
-    def stretched(self, stretch: Stretch, path: Path) -> NDArray[np.float16]:
+    def stretched(self, stretch: Stretch, path: Path, progress: Progress | None) -> NDArray[np.float16]:
         """Stretch all images into ``path``, one at a time, remove the raw file and return the memory-mapped array."""
         n_bytes = 4 * int(np.prod(self.shape))
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
         with open(self.raw, "rb") as raw, open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for offset in self.offsets:
+            for n_done, offset in enumerate(self.offsets, start=1):
                 raw.seek(offset)
                 pixels = np.frombuffer(raw.read(n_bytes), np.float32).reshape(self.shape)
                 file.write(stretch.apply(pixels).astype("<f2").tobytes())
+                if progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(self.offsets)):
+                    progress("stretching", n_done, len(self.offsets))
         self.raw.unlink()
         mapped: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
@@ -76,24 +82,26 @@ def read_frames(
     progress: Progress | None,
     *,
     lock_file: Path,
+    tell: Callable[[str], None] | None = None,
     processes: int | None = None,
     worker: str = _WORKER,
 ) -> Frames:
     """Read all images into a file in ``scratch``; unusable images are left out.
 
-    ``lock_file`` is the lock for large images, ``processes`` the argument of
-    :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that each process runs.
+    ``lock_file`` is the lock for large images, ``tell`` gets a forecast of much space or time, ``processes`` is the
+    argument of :func:`~aifs_tune.data.worker_pool.n_workers`, and ``worker`` the module that each process runs.
 
     Raises
     ------
     DataError
         If images differ in size or bands where they must agree; the text names the first image and the first that
         differs.
+    StorageError
+        If the images need more space than is free.
     """
-    settings = FrameSettings(
-        Reading(spec.hdu, spec.dataset, spec.bands), spec.background, spec.stretch, spec.image_size
-    )
-    taken = _Taken(manifest, spec)
+    settings = FrameSettings(reading_of(spec), spec.background, spec.stretch, spec.image_size)
+    taken, notes = _Taken(manifest, spec), Counter[str]()
+    forecast = Forecast(scratch.parent, len(manifest), "data.frames.image_size, or fewer images", tell)
     n = n_workers(len(manifest), processes)
     command = [worker, json.dumps(settings.to_json()), str(lock_file)]
     found = _read_in_workers(manifest, command, n) if n else _read(manifest, settings)
@@ -102,6 +110,8 @@ def read_frames(
             if isinstance(frame, Frame):
                 taken.take(row, _Known.of(frame, raw.tell()))
                 raw.write(frame.pixels.data)
+                notes.update(frame.notes)
+                forecast.update(n_done, frame.pixels.shape, most=6 * frame.pixels.size, kept=2 * frame.pixels.size)
             else:
                 taken.take(row, frame)
             if progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(manifest)):
@@ -118,7 +128,13 @@ def read_frames(
         np.array([one.statistics for one in known]),
         taken.skipped_files,
         sum(one.n_missing for one in known),
+        [f"{n} images: {note}" for note, n in sorted(notes.items())],
     )
+
+
+def reading_of(spec: FramesSpec) -> Reading:
+    """Return how files are read."""
+    return Reading(spec.hdu, spec.dataset, spec.bands, tuple(spec.planes.items()))
 
 
 _Found = Generator[tuple[int, Frame | str], None, None]
@@ -126,17 +142,27 @@ _Found = Generator[tuple[int, Frame | str], None, None]
 
 
 def _read(manifest: Manifest, settings: FrameSettings) -> _Found:
-    for row, (files, index) in enumerate(zip(manifest.files, manifest.indices, strict=True)):
-        try:
-            yield row, read_frame(files, index, settings)
-        except UnreadableError as error:
-            yield row, str(error)
+    with ImageReader(settings.reading) as reader:
+        for row in _in_order_of_files(manifest):
+            try:
+                yield row, read_frame(manifest.files[row], manifest.indices[row], settings, reader)
+            except UnreadableError as error:
+                yield row, str(error)
+
+
+def _in_order_of_files(manifest: Manifest) -> Sequence[int]:
+    """Rows so that the images of a file follow each other from its beginning to its end, which unpacks it once."""
+    if all(index is None for index in manifest.indices):
+        return range(len(manifest))
+    return sorted(range(len(manifest)), key=lambda row: (manifest.files[row], manifest.indices[row] or 0))
 
 
 def _read_in_workers(manifest: Manifest, command: Sequence[str], n: int) -> _Found:
-    requests = [[list(map(str, files)), index] for files, index in zip(manifest.files, manifest.indices, strict=True)]
+    rows = _in_order_of_files(manifest)
+    requests = [[list(map(str, manifest.files[row])), manifest.indices[row]] for row in rows]
     with closing(run_requests(requests, command, n, does="reads images")) as answers:
-        for row, answer in answers:
+        for position, answer in answers:
+            row = rows[position]
             if isinstance(answer, WorkerDied):
                 yield row, f"crashes the process that reads it ({answer.how})"
                 continue
@@ -145,7 +171,8 @@ def _read_in_workers(manifest: Manifest, command: Sequence[str], n: int) -> _Fou
                 yield row, header["problem"]
                 continue
             pixels = np.frombuffer(payload, np.float32).reshape(header["shape"])
-            yield row, Frame(pixels, tuple(header["native"]), np.array(header["statistics"]), header["n_missing"])
+            statistics, notes = np.array(header["statistics"]), tuple(header["notes"])
+            yield row, Frame(pixels, tuple(header["native"]), statistics, header["n_missing"], notes)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aifs_tune.config.data import FramesSpec
 from aifs_tune.data.columns import MISSING
 from aifs_tune.data.frames.formats import SUFFIXES, format_of
+from aifs_tune.data.image_files.unread import unread_advice
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.table_files import read_table
 from aifs_tune.data.tables import class_labels, listed_names, target_numbers
@@ -84,14 +85,17 @@ def load_manifest(spec: FramesSpec) -> Manifest:
     frame = frame[is_known]
     if len(frame) < MIN_IMAGES:
         raise DataError(f"{where}: {len(frame)} rows with {', '.join(wanted)}; allowed: at least {MIN_IMAGES}")
+    folder = folder_of(spec, spec.manifest)
     columns = [frame[column] for column in spec.path]
-    rows = [tuple(_checked(entry, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)]
+    rows = [
+        tuple(_checked(entry, spec, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)
+    ]
     values = [target_numbers(frame[name], where) for name in spec.targets]
     indices = [None] * len(frame) if spec.index is None else _indices(frame[spec.index], where)
     return Manifest(
         source=spec.manifest,
         where=where,
-        files=[tuple(spec.manifest.parent / entry for entry in entries) for entries in rows],
+        files=[tuple(folder / entry for entry in entries) for entries in rows],
         names=[_shown(entries, index) for entries, index in zip(rows, indices, strict=True)],
         indices=indices,
         values=np.stack(values, axis=1) if values else np.zeros((len(frame), 0)),
@@ -109,20 +113,37 @@ def _numbered(frame: pandas.DataFrame, columns: Sequence[pandas.Series[Any]]) ->
     return zip((int(row) + 1 for row in frame.index), *columns, strict=True)
 
 
-def _checked(entry: Any, where: str, row: int) -> str:
-    """Return the path of an entry if it is below the folder of the manifest and its suffix is known."""
+def folder_of(spec: FramesSpec, manifest: Path) -> Path:
+    """Return the folder in which the entries of a manifest are paths."""
+    return manifest.parent if spec.folder is None else manifest.parent / spec.folder
+
+
+def with_suffix(entry: str, spec: FramesSpec) -> str:
+    """Return the path of an entry, with the suffix of ``spec`` unless it ends so; back slashes count as slashes."""
+    path = os.path.normpath(entry.strip().replace("\\", "/"))
+    return path if spec.suffix is None or path.endswith(spec.suffix) else path + spec.suffix
+
+
+def _checked(entry: Any, spec: FramesSpec, where: str, row: int) -> str:
+    """Return the path of an entry if it is below the folder of the files and its suffix is known."""
+    if isinstance(entry, int) and spec.suffix is not None:
+        entry = str(entry)
     if not isinstance(entry, str) or not entry.strip():
         raise DataError(f"{where}: row {row} has the path {entry!r}; allowed: the path of an image file")
-    path = os.path.normpath(entry.strip())
+    path = with_suffix(entry, spec)
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path:
+        outside = "the folder of the manifest" if spec.folder is None else "data.frames.folder"
         raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r}, outside the folder of the manifest; allowed: a "
-            "relative path below it"
+            f"{where}: row {row} has the path {shown(entry)!r}, outside {outside}; allowed: a relative path below it"
         )
     if format_of(path) is None:
-        raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r} with an unknown suffix; allowed: {', '.join(SUFFIXES)}"
+        what = (
+            f"the path {shown(path)!r} with an unknown suffix" if Path(path).suffix else f"{shown(path)!r}, no suffix"
         )
+        advice = unread_advice(path) or (
+            f"{', '.join(SUFFIXES)}" + ("" if spec.suffix else "; if the entries lack theirs: data.frames.suffix")
+        )
+        raise DataError(f"{where}: row {row} has {what}; allowed: {advice}")
     return path
 
 

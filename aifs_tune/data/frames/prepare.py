@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,12 @@ from aifs_tune.errors import DataError
 
 
 def prepare_frames(
-    data: DataSpec, *, strict: bool = False, processes: int | None = None, progress: Progress | None = None
+    data: DataSpec,
+    *,
+    strict: bool = False,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> PreparedExamples:
     """Read the images of a manifest, split them and stretch their pixel values.
 
@@ -46,7 +51,9 @@ def prepare_frames(
         Number of processes that read; 0 reads in this process. By default one per CPU, at most 8, and 0 for fewer
         than 200 images.
     progress : callable, optional
-        Called with ``"reading"``, the number of images done and the number of all images.
+        Called with ``"reading"`` or ``"stretching"``, the number of images done and the number of all images.
+    tell : callable, optional
+        Called with a forecast, after the first images, of the disk space and the time if they are much.
 
     Returns
     -------
@@ -59,7 +66,7 @@ def prepare_frames(
         If the manifest or too many images cannot be used; the text names the manifest, row or file, what was found
         and what is allowed.
     StorageError
-        If the cache cannot be written.
+        If the cache cannot be written, or the images need more space than is free.
 
     Examples
     --------
@@ -86,9 +93,11 @@ def prepare_frames(
     if known is not None:
         return known
     with storing(root), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=root) as scratch:
-        frames = read_frames(manifest, spec, Path(scratch), progress, lock_file=root / LOCK, processes=processes)
+        frames = read_frames(
+            manifest, spec, Path(scratch), progress, lock_file=root / LOCK, tell=tell, processes=processes
+        )
         _check_skipped_files(frames, manifest.where, strict=strict)
-        prepared = _stored(frames, manifest, data, spec, Path(scratch))
+        prepared = _stored(frames, manifest, data, Path(scratch), progress)
         save_prepared(root, key, manifest, prepared)
     return prepared
 
@@ -104,14 +113,16 @@ def _check_skipped_files(frames: Frames, where: str, *, strict: bool) -> None:
         raise DataError(f"{where}: {len(frames.rows)} images can be used; allowed: at least {MIN_IMAGES}{reasons}")
 
 
-def _stored(frames: Frames, manifest: Manifest, data: DataSpec, spec: FramesSpec, scratch: Path) -> PreparedExamples:
-    where, rows = manifest.where, frames.rows
+def _stored(
+    frames: Frames, manifest: Manifest, data: DataSpec, scratch: Path, progress: Progress | None
+) -> PreparedExamples:
+    spec, where, rows = data.frames or FramesSpec(), manifest.where, frames.rows
     subsets = _subsets(frames, manifest, data)
     stretch = fit_stretch(spec.stretch, frames.statistics[subsets["train"]], where)
-    inputs = frames.stretched(stretch, scratch / "stretched.npy")
+    inputs = frames.stretched(stretch, scratch / "stretched.npy", progress)
     facts = _facts(frames, spec, stretch)
     lines = [f"{where}: {len(manifest)} images of {frames.native[0]} x {frames.native[1]} px, {frames.shape[2]} bands"]
-    lines += manifest.lines
+    lines += [*manifest.lines, *frames.notes]
     lines += [f"left out: {one}" for one in listed(frames.skipped_files)]
     if manifest.labels is not None:
         labels = [manifest.labels[row] for row in rows]

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.frames.formats import Admit, Pixels, Reading, UnreadableError, beside, read_image
+from aifs_tune.data.frames.formats import ImageReader
 from aifs_tune.data.frames.stretch import StretchKind, filled, image_statistics
+from aifs_tune.data.image_files.arrays import Pixels, Reading, Request
 from aifs_tune.data.images.decode import exclusive
 
 _LARGE_PIXELS = 20_000_000
@@ -44,47 +45,45 @@ class FrameSettings:
 class Frame:
     """An image: its ``pixels``, and the ``native`` height and width in its files.
 
-    ``statistics`` (6, bands) come from :func:`~aifs_tune.data.frames.stretch.image_statistics`.
+    ``statistics`` (6, bands) come from :func:`~aifs_tune.data.frames.stretch.image_statistics`. ``notes`` say what was
+    chosen in reading it.
     """
 
     pixels: Pixels
     native: tuple[int, int]
     statistics: NDArray[np.float64]
     n_missing: int
+    notes: tuple[str, ...] = ()
 
 
-def read_frame(files: Sequence[Path], index: int | None, settings: FrameSettings, *, lock: int | None = None) -> Frame:
+def read_frame(
+    files: Sequence[Path],
+    index: int | None,
+    settings: FrameSettings,
+    reader: ImageReader,
+    *,
+    lock: int | None = None,
+) -> Frame:
     """Read the image in ``files``, or the image at ``index`` of the files.
 
-    ``lock`` is the descriptor of a lock file. Among the processes that share the file, one at a time reads a large
-    image, which limits their total memory.
+    ``reader`` reads with the settings' ``reading``. ``lock`` is the descriptor of a lock file. Among the processes that
+    share the file, one at a time reads a large image, which limits their total memory.
 
     Raises
     ------
     UnreadableError
         If the image cannot be used.
     """
+    notes: dict[str, None] = {}
     with ExitStack() as held:
 
         def admit(n_pixels: int) -> None:
             held.enter_context(exclusive(lock if n_pixels >= _LARGE_PIXELS else None))
 
-        whole, n_missing = filled(read_files(files, index, settings.reading, admit), settings.background)
+        whole, n_missing = filled(reader.read(files, Request(index, admit, notes.setdefault)), settings.background)
         pixels = resized(whole, settings.image_size)
-        return Frame(pixels, (whole.shape[0], whole.shape[1]), image_statistics(pixels, settings.stretch), n_missing)
-
-
-def read_files(
-    files: Sequence[Path], index: int | None, reading: Reading, admit: Admit = lambda n_pixels: None
-) -> Pixels:
-    """Read the images in ``files`` as the bands of one image, see :func:`read_image`."""
-    images = []
-    for file in files:
-        try:
-            images.append(read_image(file, index, reading, admit))
-        except UnreadableError as error:
-            raise UnreadableError(f"{file.name}: {error}" if len(files) > 1 else str(error)) from error
-    return images[0] if len(images) == 1 else beside(images)
+        statistics = image_statistics(pixels, settings.stretch)
+        return Frame(pixels, (whole.shape[0], whole.shape[1]), statistics, n_missing, tuple(notes))
 
 
 def resized(pixels: Pixels, edge: int | None) -> Pixels:

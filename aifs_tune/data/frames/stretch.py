@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
-from aifs_tune.data.frames.formats import Pixels, UnreadableError
+from aifs_tune.data.image_files.arrays import Pixels, UnreadableError
 from aifs_tune.errors import DataError
 
 _BRIGHT = 0.999

@@ -9,20 +9,21 @@ import json
 import sys
 from pathlib import Path
 
-from aifs_tune.data.frames.formats import UnreadableError
+from aifs_tune.data.frames.formats import ImageReader
 from aifs_tune.data.frames.read import FrameSettings, read_frame
+from aifs_tune.data.image_files.arrays import UnreadableError
 from aifs_tune.data.worker_loop import Response, open_lock, serve_requests
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
     settings = FrameSettings.from_json(json.loads(sys.argv[1]))
-    lock = open_lock(sys.argv[2])
+    lock, reader = open_lock(sys.argv[2]), ImageReader(settings.reading)
 
     def answer(request: tuple[list[str], int | None]) -> Response:
         files, index = request
         try:
-            frame = read_frame([Path(file) for file in files], index, settings, lock=lock)
+            frame = read_frame([Path(file) for file in files], index, settings, reader, lock=lock)
         except UnreadableError as error:
             return {"problem": str(error)}, b""
         header = {
@@ -30,6 +31,7 @@ def main() -> None:
             "native": frame.native,
             "statistics": frame.statistics.tolist(),
             "n_missing": frame.n_missing,
+            "notes": frame.notes,
         }
         return header, frame.pixels.tobytes()
 
