@@ -474,7 +474,7 @@ def render_data(prepared: Prepared) -> RenderableType:
     near = prepared.near_duplicates
     if near is not None:
         told += [Text(f"  {pair}") for pair in near.worst]
-        if not near.n_pairs:
+        if not near.n_pairs and not near.limits:
             told.append(Text("No near duplicates between the training, validation and test sets."))
     columns = [_columns_table(prepared.columns)] if prepared.columns else []
     return Group(table, *told, *columns, Text(f"fingerprint {prepared.fingerprint}"))

@@ -35,14 +35,14 @@ class Meta:
     """Description of an entry, whose rows in ``images.npy`` are sorted by class.
 
     ``counts`` has the number of images of each class, ``shape`` is the shape of the array, and ``content`` a digest
-    of the decoded images and labels. ``range16`` are the 16-bit values that became 0 and 255; None without 16-bit
-    images.
+    of the decoded images and labels. ``range16`` are the values of images with more than 8 bits that became 0 and
+    255; None without such images, or if the entry has them as they are.
     """
 
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     shape: tuple[int, int, int, int]
-    range16: tuple[int, int] | None
+    range16: tuple[float, float] | None
     content: str
 
     def to_json(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def find_entry(folder: Path) -> Meta | None:
             return None
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
         meta = Meta(**fields)
-        _map(folder, meta)
+        map_images(folder, meta)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return meta
@@ -148,12 +148,21 @@ def open_images(location: Path) -> ImageSet:
     if meta is None:
         raise NotFoundError(f"prepared images {location}: missing or damaged; prepare the images again")
     labels = np.repeat(np.arange(len(meta.counts), dtype=np.int32), meta.counts)
-    return ImageSet(_map(location.parent, meta), labels, meta.classes, train, val, test, fingerprint, meta.range16)
+    images = map_images(location.parent, meta)
+    return ImageSet(images, labels, meta.classes, train, val, test, fingerprint, meta.range16)
 
 
-def _map(folder: Path, meta: Meta) -> NDArray[np.uint8]:
+def map_images(folder: Path, meta: Meta) -> NDArray[Any]:
+    """Map the images of an entry into memory: uint8, or uint16 and float32 where they are not scaled yet.
+
+    Raises
+    ------
+    ValueError
+        If they are not what ``meta`` says.
+    """
     images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
-    if images.dtype != np.uint8 or images.shape != meta.shape or sum(meta.counts) != len(images):
+    is_known = images.dtype in (np.uint8, np.uint16, np.float32)
+    if not is_known or images.shape != meta.shape or sum(meta.counts) != len(images):
         raise ValueError(f"{folder}: images.npy is not what meta.json says")
     return np.asarray(images)
 

@@ -79,8 +79,19 @@ class Prepared:
     columns: Sequence[Mapping[str, Any]] = ()
 
 
-def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], None], progress: Progress) -> Prepared:
+def prepare(
+    data: DataSpec,
+    kind: str,
+    *,
+    strict: bool,
+    tell: Callable[[str], None],
+    progress: Progress,
+    tell_early: Callable[[str], None] | None = None,
+) -> Prepared:
     """Prepare ``data`` for training; ``tell`` gets readable lines.
+
+    ``tell_early`` gets what should be known before the data are ready, such as a forecast of much disk space; by
+    default it is ``tell``.
 
     Raises
     ------
@@ -98,7 +109,7 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
     if _is_simulated(data, kind):
         tell(f"no data were given, so simulated {_SIMULATED[kind]} are used; give yours with --data")
     if kind != "images":
-        prepared = _prepared_examples(data, kind, strict, tell, progress)
+        prepared = _prepared_examples(data, kind, strict, tell, tell_early or tell, progress)
         for line in prepared.lines:
             tell(line)
         division = division_of(data, kind, has_classes=bool(prepared.examples.classes))
@@ -117,7 +128,7 @@ def prepare(data: DataSpec, kind: str, *, strict: bool, tell: Callable[[str], No
         data = data.at(_simulated(data.simulate or Simulate(), tell, progress), kind)
         data = data.model_copy(update={"near_duplicates": "ignore"})  # each image is drawn independently
     tell(f"reading {data.folder}")
-    images = prepare_images(data, strict=strict, progress=progress)
+    images = prepare_images(data, strict=strict, progress=progress, tell=tell_early or tell)
     report = images.preflight
     for line in report.lines():
         tell(line)
@@ -178,7 +189,12 @@ def _has_manifest(data: DataSpec, kind: str) -> bool:
 
 
 def _prepared_examples(
-    data: DataSpec, kind: str, strict: bool, tell: Callable[[str], None], progress: Progress
+    data: DataSpec,
+    kind: str,
+    strict: bool,
+    tell: Callable[[str], None],
+    tell_early: Callable[[str], None],
+    progress: Progress,
 ) -> PreparedExamples:
     if kind == "table":
         from aifs_tune.data.tables import prepare_table
@@ -196,7 +212,7 @@ def _prepared_examples(
         sky = data.frames.simulate
         tell(f"simulated sky: {sky.images} fields, {sky.frames} frames of {sky.size} px each")
         data = data.at(simulate_moving_sky(sky, progress), kind)
-    return prepare_frames(data, strict=strict, progress=progress)
+    return prepare_frames(data, strict=strict, progress=progress, tell=tell_early)
 
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:

@@ -50,7 +50,14 @@ def prepared_data(spec: SweepSpec, *, strict: bool = False, callback: SweepCallb
         raise RequestError(f"{spec.name}: its trainer takes no data, so there is nothing to check")
     from aifs_tune.data.sources import prepare
 
-    return prepare(asked.data, trainer_entry.kind, strict=strict, tell=_say_nothing, progress=told.on_progress)
+    return prepare(
+        asked.data,
+        trainer_entry.kind,
+        strict=strict,
+        tell=_say_nothing,
+        progress=told.on_progress,
+        tell_early=told.on_status,
+    )
 
 
 _MOST_COLUMNS = 200

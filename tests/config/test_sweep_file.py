@@ -166,7 +166,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
             "resources: {growth_mb: 0}",
             "2: resources.growth_mb: 0 is too small; allowed: a number above 0",
         ),
-        ("trainer: cnn", "data: {range16: [1, x]}", "2: data.range16.1: 'x' is not a whole number; allowed: a whole"),
+        ("trainer: cnn", "data: {range16: [1, x]}", "2: data.range16.1: 'x' is not a number; allowed: a number"),
         ("trainer: cnn", "data: {range16: 3}", "2: data.range16: 3 is not allowed; allowed: auto or a list of 2"),
         ("trainer: cnn", "data: {range16: [9, 3]}", "2: data.range16: [9, 3] is not increasing; allowed: auto, or two"),
         ("trainer: cnn", "data: {folder: 3}", "2: data.folder: 3 is not a path; allowed: a path"),

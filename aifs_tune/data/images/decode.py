@@ -1,8 +1,8 @@
 """Decoder of one image file into pixels of a fixed size.
 
-It runs in worker processes and therefore imports nothing heavier than Pillow and NumPy. The EXIF orientation is
-ignored: pixels keep their stored order. Transparent images get a black background. Of colour images with 16 bits
-per channel, Pillow reads the upper 8 bits.
+It runs in worker processes and therefore imports nothing heavier than Pillow and NumPy; the readers of other formats
+are imported when a file needs them. The EXIF orientation is ignored: pixels keep their stored order. Transparent images
+get a black background. Of colour PNG files with 16 bits per channel, Pillow reads the upper 8 bits.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,11 @@ from PIL import Image, UnidentifiedImageError
 from aifs_tune.data.digests import digest_file, open_regular
 from aifs_tune.data.images.folder import shown
 
+if TYPE_CHECKING:
+    from aifs_tune.data.images.deep import Deep
+
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-DECODER = 2
+DECODER = 3
 """Version of the decoder: images that an earlier one decoded are decoded again."""
 _MOVING = ("GIF", "WEBP")
 """Formats of which the first of several frames is read."""
@@ -36,6 +39,8 @@ LOCK = "large-image.lock"
 _LARGE_PIXELS = 8_000_000
 _BILINEAR = Image.Resampling.BILINEAR
 _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in grey (ITU-R 601)."""
 _MODES_16 = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -46,14 +51,19 @@ _MAGIC = {
     b"GIF8": "GIF",
     b"\0\0\0\x0cjP": "JPEG 2000",
 }
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NPY = b"\x93NUMPY"
+_DICOM_AT, _DICOM = 128, b"DICM"
 _TIFF_BITS = 258
+UNKNOWN = "is no image of a known format"
+"""Problem of a file whose content is not recognised."""
 MALFORMED = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
     EOFError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
 """Exceptions that Pillow raises on malformed files."""
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,8 @@ class DecodeSettings:
 class Facts:
     """Properties of the content of an image file; ``problem`` is empty if the file can be used.
 
-    ``mode`` is the image mode of Pillow, ``bits`` the number of bits per channel.
+    ``mode`` is the image mode of Pillow, or one like it for files that Pillow does not read. ``bits`` is the number of
+    bits per channel. ``note`` says what was chosen in reading it.
     """
 
     width: int = 0
@@ -77,13 +88,20 @@ class Facts:
     mode: str = ""
     bits: int = 0
     problem: str = ""
+    note: str = ""
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the decoded pixels have more than 8 bits and are to be scaled."""
+        return bool(self.mode) and self.mode not in _MODES_8
 
 
 @dataclass(frozen=True)
 class Decoded:
     """Pixels of shape (size, size, channels); None if ``facts`` has a problem.
 
-    There is one channel if all channels are equal, else three. 16-bit grey images are uint16.
+    There is one channel if all channels are equal, else three. Images of 16 bits are uint16, signed and floating-point
+    ones float32.
     """
 
     facts: Facts
@@ -121,7 +139,7 @@ def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int |
 
 def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
     """Decode an image; an image that cannot be used is reported as ``facts.problem``."""
-    start = file.read(32)
+    start = file.read(_DICOM_AT + len(_DICOM))
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -131,7 +149,7 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
         return Decoded(Facts(problem=str(refused)))
     except UnidentifiedImageError:
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-        said = f"is a damaged or unsupported {kind} file" if kind else "is no image of a known format"
+        said = f"is a damaged or unsupported {kind} file" if kind else UNKNOWN
         return Decoded(Facts(problem=said))
     except Image.DecompressionBombError:
         return Decoded(Facts(problem=f"has too many pixels; allowed: at most {MAX_PIXELS:,}"))
@@ -140,6 +158,20 @@ def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None)
 
 
 def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | None) -> Decoded:
+    if start.startswith((*_TIFF, _NPY)) or start[_DICOM_AT:] == _DICOM:
+        from aifs_tune.data.images.deep import read_deep
+
+        with ExitStack() as held:
+
+            def admit(n_pixels: int) -> None:
+                held.enter_context(exclusive(lock if n_pixels >= _LARGE_PIXELS else None))
+
+            found = read_deep(file, start, admit)
+            if isinstance(found, str):
+                raise _Refused(found)
+            if found is not None:
+                return _deep(found, settings)
+        file.seek(0)
     with Image.open(file, formats=FORMATS) as image:
         facts = _facts(image, start)
         # The JPEG decoder shrinks by 2, 4 or 8 while it reads; an antialiased resize does the rest.
@@ -159,8 +191,6 @@ def _facts(image: Image.Image, start: bytes) -> Facts:
     n_frames = 1 if image.format in ("MPO", *_MOVING) else getattr(image, "n_frames", 1)
     if n_frames != 1:
         raise _Refused(f"has {n_frames} frames; allowed: 1")
-    if image.mode == "F":
-        raise _Refused("has floating-point pixels; convert it to 8 or 16 bits")
     if image.mode not in _MODES_8 | _MODES_16:
         raise _Refused(f"has the pixel mode {image.mode}; convert it to grey or RGB with 8 or 16 bits")
     return Facts(width, height, image.mode, _bits(image, start))
@@ -218,6 +248,30 @@ def _pixels8(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint8]:
     return pixels[..., :1] if is_grey else pixels
 
 
+def _deep(found: Deep, settings: DecodeSettings) -> Decoded:
+    """Fit an image that Pillow does not read in full."""
+    height, width, channels = found.pixels.shape
+    if channels not in (1, 3):
+        raise _Refused(f"has {channels} channels; allowed: 1 or 3 (others in a manifest: data.frames)")
+    facts = Facts(width, height, found.mode, found.bits, note=found.note)
+    if found.pixels.dtype == np.uint8:
+        values = found.pixels[..., 0] if channels == 1 else found.pixels
+        return Decoded(facts, _pixels8(Image.fromarray(np.ascontiguousarray(values)), settings))
+    values = found.pixels.astype(np.float32)
+    is_known = np.isfinite(values)
+    if not is_known.any():
+        raise _Refused("has no finite pixel")
+    values = np.where(is_known, values, np.median(values[is_known]))
+    if channels == 3 and (settings.channels == "grey" or bool((values[..., :1] == values).all())):
+        values = np.asarray(values @ _LUMA, np.float32)[..., np.newaxis]
+    darkest = float(values.min())
+    bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(values - darkest, -1, 0)]
+    fitted = np.stack([np.asarray(_fit(band, settings)) for band in bands], axis=-1) + np.float32(darkest)
+    if found.pixels.dtype == np.uint16:
+        return Decoded(facts, np.rint(fitted.clip(0, 65535)).astype(np.uint16))
+    return Decoded(facts, np.asarray(fitted, np.float32))
+
+
 def _as(mode: str, image: Image.Image) -> Image.Image:
     """Convert ``image`` to ``mode``, without a copy if it has that mode."""
     return image if image.mode == mode else image.convert(mode)
@@ -256,8 +310,8 @@ class ImageSet:
         Indices of the images in each subset. They are disjoint; ``test`` may be empty.
     fingerprint : str
         Hexadecimal digest of the image content, the labels and the split.
-    range16 : tuple of int, optional
-        Pixel values of 16-bit images that became 0 and 255. Default: None, without such images.
+    range16 : tuple of float, optional
+        Pixel values of images with more than 8 bits that became 0 and 255. Default: None, without such images.
 
     Examples
     --------
@@ -284,7 +338,7 @@ class ImageSet:
     val: NDArray[np.int32]
     test: NDArray[np.int32]
     fingerprint: str
-    range16: tuple[int, int] | None = None
+    range16: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -76,10 +76,11 @@ def _changed(path: str, how: str) -> DataError:
 
 
 _PERCENTILES = 0.1, 99.9
-_GREY8, _COLOUR8, _GREY16 = 1, 2, 3
+_MOST_SAMPLED = 10_000_000
+_KINDS = tuple((np.dtype(name), channels) for name in ("u1", "u2", "f4") for channels in (1, 3))
 
-Range = tuple[int, int]
-"""16-bit pixel values that become 0 and 255."""
+Range = tuple[float, float]
+"""Pixel values of images with more than 8 bits that become 0 and 255."""
 
 
 class Scratch:
@@ -95,7 +96,7 @@ class Scratch:
 
     def put(self, row: int, pixels: Pixels) -> None:
         """Store the pixels of one image."""
-        kind = _GREY16 if pixels.dtype == np.uint16 else _COLOUR8 if pixels.shape[2] == 3 else _GREY8
+        kind = _KINDS.index((pixels.dtype, pixels.shape[2]))
         if kind not in self._files:
             self._files[kind] = open(self._folder / f"kind-{kind}", "w+b")  # noqa: SIM115 - closed by close
         self._kinds[row] = kind
@@ -105,30 +106,19 @@ class Scratch:
     @property
     def has_colour(self) -> bool:
         """Whether an image has channels that differ."""
-        return bool((self._kinds == _COLOUR8).any())
+        return any(_KINDS[kind][1] == 3 for kind in self._files)
 
-    def measured_range(self) -> Range | None:
-        """Return the 0.1 and 99.9 percentiles of the pixels of all 16-bit images; None without such images."""
-        rows: list[int] = np.flatnonzero(self._kinds == _GREY16).tolist()
-        if not rows:
-            return None
-        counts = np.zeros(65536, np.int64)
-        for row in rows:
-            counts += np.bincount(self._read(row).ravel(), minlength=65536)
-        ranks = np.cumsum(counts) / counts.sum()
-        low, high = (int(np.searchsorted(ranks, share / 100)) for share in _PERCENTILES)
-        return (low, high) if low < high else (min(low, 65534), min(low, 65534) + 1)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type that holds the pixels of all images."""
+        return max((_KINDS[kind][0] for kind in self._files), key=lambda one: one.itemsize, default=np.dtype("u1"))
 
-    def write_npy(self, path: Path, rows: Sequence[int], channels: int, range16: Range | None) -> None:
-        """Write ``rows`` as a uint8 array (n, size, size, channels) with data aligned to 64 bytes."""
-        shape = (len(rows), self._size, self._size, channels)
-        with open(path, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    def write_npy(self, path: Path, rows: Sequence[int], channels: int) -> None:
+        """Write ``rows`` as an array (n, size, size, channels) of :attr:`dtype`, with data aligned to 64 bytes."""
+        dtype = self.dtype.newbyteorder("<")
+        with NpyWriter(path, (len(rows), self._size, self._size, channels), dtype) as file:
             for row in rows:
-                pixels = self._read(row)
-                if pixels.dtype == np.uint16 and range16 is not None:
-                    pixels = scaled(pixels, range16)
-                file.write(np.broadcast_to(pixels, shape[1:]).tobytes())
+                file.write(self._read(row))
 
     def close(self) -> None:
         """Close and remove the files."""
@@ -137,15 +127,52 @@ class Scratch:
             (self._folder / f"kind-{kind}").unlink()
 
     def _read(self, row: int) -> Pixels:
-        kind = int(self._kinds[row])
-        shape = (self._size, self._size, 3 if kind == _COLOUR8 else 1)
-        dtype = np.dtype(np.uint16 if kind == _GREY16 else np.uint8)
+        dtype, channels = _KINDS[int(self._kinds[row])]
+        shape = (self._size, self._size, channels)
         n_bytes = int(np.prod(shape)) * dtype.itemsize
-        self._files[kind].seek(row * n_bytes)
-        return np.frombuffer(self._files[kind].read(n_bytes), dtype).reshape(shape)
+        self._files[int(self._kinds[row])].seek(row * n_bytes)
+        return np.frombuffer(self._files[int(self._kinds[row])].read(n_bytes), dtype).reshape(shape)
 
 
-def scaled(pixels: Pixels, range16: Range) -> NDArray[np.uint8]:
-    """Scale 16-bit pixels linearly to 8 bits: ``range16`` becomes 0 and 255, values outside are clipped."""
+class NpyWriter:
+    """Writer of an array of images, one at a time; a context manager."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> None:
+        self._file, self._shape, self._dtype = open(path, "wb"), shape[1:], dtype  # noqa: SIM115 - closed by __exit__
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> NpyWriter:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._file.close()
+
+    def write(self, pixels: NDArray[Any]) -> None:
+        """Write an image; one channel is repeated where the array has three."""
+        self._file.write(np.broadcast_to(pixels.astype(self._dtype, copy=False), self._shape).tobytes())
+
+
+def measured_range(images: NDArray[Any], rows: Sequence[int]) -> Range:
+    """Return the 0.1 and 99.9 percentiles of the pixels of ``rows``, which are not empty.
+
+    All pixels of 16-bit images are counted, and of others at most ten million, evenly spaced.
+    """
+    if images.dtype == np.uint16:
+        counts = np.zeros(65536, np.int64)
+        for row in rows:
+            counts += np.bincount(images[row].ravel(), minlength=65536)
+        ranks = np.cumsum(counts) / counts.sum()
+        low, high = (int(np.searchsorted(ranks, share / 100)) for share in _PERCENTILES)
+        return (low, high) if low < high else (min(low, 65534), min(low, 65534) + 1)
+    stride = len(rows) * int(np.prod(images.shape[1:])) // _MOST_SAMPLED + 1
+    values = np.concatenate([images[row].ravel()[i % stride :: stride] for i, row in enumerate(rows)])
+    bottom, top = (float(value) for value in np.percentile(values, _PERCENTILES))
+    return bottom, top if bottom < top else bottom + max(abs(bottom), 1.0) * 1e-3
+
+
+def scaled(pixels: NDArray[Any], range16: Range) -> NDArray[np.uint8]:
+    """Scale pixels linearly to 8 bits: ``range16`` becomes 0 and 255, values outside are clipped."""
     low, high = range16
-    return np.rint((pixels.astype(np.float32) - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
+    wide: NDArray[Any] = pixels.astype(np.float64 if pixels.dtype == np.float32 else np.float32)
+    return np.asarray(np.rint((wide - low).clip(0, high - low) * (255 / (high - low))), np.uint8)

@@ -55,8 +55,8 @@ class Preflight:
     """Report on a data folder before training; all names are printable.
 
     ``counts`` has the number of images by subset and class; ``modes`` (of Pillow) and ``bits`` count images.
-    ``n_groups`` is None without ``group_by``. ``range16`` are the 16-bit values that became 0 and 255; None without
-    16-bit images. ``near_duplicates`` is None if they were not searched.
+    ``n_groups`` is None without ``group_by``. ``range16`` are the values of images with more than 8 bits that became 0
+    and 255; None without such images. ``near_duplicates`` is None if they were not searched.
     """
 
     folder: str
@@ -67,7 +67,7 @@ class Preflight:
     modes: Mapping[str, int]
     bits: Mapping[int, int]
     channels: int
-    range16: tuple[int, int] | None
+    range16: tuple[float, float] | None
     duplicates: Duplicates
     n_groups: int | None
     skipped_files: tuple[SkippedFile, ...]
@@ -107,7 +107,10 @@ class Preflight:
     def _pixels(self) -> str:
         kinds = ", ".join(f"{n} {mode}" for mode, n in self.modes.items())
         bits = ", ".join(f"{n} with {bits} bits" for bits, n in self.bits.items())
-        scaling = f"; 16-bit values {self.range16[0]} to {self.range16[1]} become 0 to 255" if self.range16 else ""
+        scaling = ""
+        if self.range16 is not None:
+            kind = "16-bit values" if max(self.bits) == 16 else "values"
+            scaling = f"; {kind} {self.range16[0]:.6g} to {self.range16[1]:.6g} become 0 to 255"
         return f"modes: {kinds}; {bits}; used as {'grey' if self.channels == 1 else 'RGB'}{scaling}"
 
 
@@ -124,7 +127,7 @@ def inspect(
     *,
     subsets: Sequence[str],
     channels: int,
-    range16: tuple[int, int] | None,
+    range16: tuple[float, float] | None,
     skipped_files: Sequence[SkippedFile],
     warnings: Sequence[str],
 ) -> Preflight:
@@ -191,13 +194,16 @@ def _straddling(rows: Sequence[ImageRow]) -> list[str]:
 
 
 def _depths(known: Sequence[Facts]) -> list[str]:
-    n_colour16 = sum(one.bits == 16 and not one.mode.startswith("I") for one in known)
-    n_grey16 = sum(one.mode.startswith("I") for one in known)
+    n_colour16 = sum(one.bits == 16 and not one.is_deep for one in known)
+    deep = Counter("floating-point" if one.mode.endswith("F") else f"{one.bits}-bit" for one in known if one.is_deep)
     warnings = []
     if n_colour16:
         found = f"{n_colour16} 16-bit {_plural(n_colour16, 'image')} with colour or alpha"
         warnings.append(f"{found}: only the upper 8 bits are used")
-    if 0 < n_grey16 < len(known):
-        found = f"{n_grey16} 16-bit {_plural(n_grey16, 'image')} mixed with 8-bit images"
-        warnings.append(f"{found}: brightness may differ")
-    return warnings
+    n_shallow = len(known) - sum(deep.values())
+    kinds = [f"{n} {kind} {_plural(n, 'image')}" for kind, n in sorted(deep.items())]
+    kinds += ["8-bit images"] if n_shallow else []
+    if deep and len(kinds) > 1:
+        warnings.append(f"{' mixed with '.join(kinds)}: brightness may differ")
+    notes = Counter(one.note for one in known if one.note)
+    return warnings + [f"{n} {_plural(n, 'image')}: {note}" for note, n in sorted(notes.items())]

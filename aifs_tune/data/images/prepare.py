@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,101 +13,19 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.atomic_files import write_file
 from aifs_tune._util.cache import cache_root, storing
-from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import DataSpec, Fold, SplitSpec
-from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, open_images, write_entry, write_split
+from aifs_tune.data.cache import open_images, write_split
 from aifs_tune.data.digests import DigestIndex, Progress
 from aifs_tune.data.file_table import FileTable, file_table
-from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts, ImageSet
-from aifs_tune.data.images.decode_all import Range, Scratch, decode_all
-from aifs_tune.data.images.folder import SUBSETS, ImageFile, Scan, SkippedFile, shown
+from aifs_tune.data.image_files.unread import unread_advice
+from aifs_tune.data.images.decode import UNKNOWN, ImageSet
+from aifs_tune.data.images.decoder import Decoder, Entry, ImageSource
+from aifs_tune.data.images.folder import SUBSETS, Scan, SkippedFile, shown
 from aifs_tune.data.images.inspect import ImageRow, Preflight, inspect, listed
 from aifs_tune.data.images.listed import scan_images
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates, find_cross_subset_duplicates
 from aifs_tune.data.split import Ints, refold_subsets, split, units_of, units_per_class
 from aifs_tune.errors import DataError
-
-_REPORT_EVERY = 16
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """A readable file with its content digest, SHA-256 and group; ``group`` is None if files are not grouped."""
-
-    file: ImageFile
-    content: str
-    sha256: str
-    group: str | None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Decoded images in ``folder``, with the facts about each content by digest."""
-
-    folder: Path
-    meta: Meta
-    facts: Mapping[str, Facts]
-
-
-class Decoder:
-    """Decodes images into the cache at ``root`` with the settings in ``data``."""
-
-    def __init__(self, data: DataSpec, root: Path, processes: int | None, progress: Progress | None) -> None:
-        self._settings = DecodeSettings(data.image_size, data.channels, data.fit)
-        self._range16, self._root = data.range16, root
-        self._processes, self._progress = processes, progress
-
-    def entry(self, sources: Sequence[ImageSource]) -> Entry:
-        """Return the cache entry of ``sources``, sorted by class and content; its rows are the usable images.
-
-        Raises
-        ------
-        DataError
-            If a file changed after its digest was computed.
-        OSError
-            If the cache cannot be written.
-        """
-        folder = self._root / f"{self._digest(sources, self._range16)}-{DECODER}"
-        meta, facts = find_entry(folder), load_facts(folder)
-        if meta is None or facts is None or any(source.content not in facts for source in sources):
-            facts = {}
-            meta = write_entry(folder, lambda partial: self._fill(partial, sources, facts))
-        return Entry(folder, meta, facts)
-
-    def _fill(self, folder: Path, sources: Sequence[ImageSource], facts: dict[str, Facts]) -> Meta:
-        scratch = Scratch(folder, len(sources), self._settings.size)
-        self._decode(sources, scratch, facts)
-        kept = [row for row, source in enumerate(sources) if not facts[source.content].problem]
-        wants_rgb = self._settings.channels == "rgb" or scratch.has_colour
-        channels = 3 if wants_rgb else 1
-        measured = scratch.measured_range()
-        range16 = measured if measured is None or self._range16 == "auto" else self._range16
-        scratch.write_npy(folder / "images.npy", kept, channels, range16)
-        scratch.close()
-        (folder / "facts.json").write_text(json.dumps({digest: asdict(one) for digest, one in facts.items()}))
-        counts = Counter(sources[row].file.label for row in kept)
-        return Meta(
-            classes=tuple(sorted(counts)),
-            counts=tuple(counts[label] for label in sorted(counts)),
-            shape=(len(kept), self._settings.size, self._settings.size, channels),
-            range16=range16,
-            content=self._digest([sources[row] for row in kept], range16),
-        )
-
-    def _decode(self, sources: Sequence[ImageSource], scratch: Scratch, facts: dict[str, Facts]) -> None:
-        files = [(source.file.path, source.content) for source in sources]
-        decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
-        with closing(decoding):
-            for n_done, (row, decoded) in enumerate(decoding, start=1):
-                facts[sources[row].content] = decoded.facts
-                if decoded.pixels is not None:
-                    scratch.put(row, decoded.pixels)
-                if self._progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(sources)):
-                    self._progress("decoding", n_done, len(sources))
-
-    def _digest(self, sources: Sequence[ImageSource], range16: Range | str | None) -> str:
-        rows = [[source.file.label, source.content] for source in sources]
-        return digest_of(json.dumps([VERSION, asdict(self._settings), range16, rows]).encode())
 
 
 @dataclass(frozen=True)
@@ -160,6 +75,7 @@ def prepare_images(
     cache: Path | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> PreparedImages:
     """Decode the images of a folder into the cache and split them.
 
@@ -180,6 +96,8 @@ def prepare_images(
         fewer than 200 files.
     progress : callable, optional
         Called with ``"reading"`` or ``"decoding"``, the number of files done and the number of all files.
+    tell : callable, optional
+        Called with a forecast, after the first images, of the disk space and the time if they are much.
 
     Returns
     -------
@@ -192,7 +110,7 @@ def prepare_images(
         If fewer than two usable classes remain, no split has every class in each subset, ``strict`` is violated, or
         there are near duplicates and ``data.near_duplicates`` is ``refuse``.
     StorageError
-        If the cache cannot be written.
+        If the cache cannot be written, or the images need more space than is free.
 
     Examples
     --------
@@ -218,10 +136,12 @@ def prepare_images(
     root = (cache or cache_root()).absolute()
     scan = scan_images(data.folder, data.labels)
     with storing(root):
-        usable = _usable(scan, data, Decoder(data, root, processes, progress), _sources(scan, data, root, progress))
+        decoder = Decoder(data, root, processes, progress, tell)
+        usable = _usable(scan, data, decoder, _sources(scan, data, root, progress))
         _check(usable, data.folder, strict=strict)
         subset_of = _divide(usable.sources, scan, data)
         rows = {subset: np.flatnonzero(subset_of == i).astype(np.int32) for i, subset in enumerate(SUBSETS)}
+        usable = replace(usable, entry=decoder.scaled(usable.entry, usable.sources, rows["train"].tolist()))
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
         images, files = open_images(location), _files(usable.sources, rows)
         near_duplicates = _near_duplicates(images, files, location, data)
@@ -279,7 +199,7 @@ def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> 
     while True:
         entry = decoder.entry(found)
         problems = {source.file.name: entry.facts[source.content].problem for source in found}
-        skipped_files += [SkippedFile(shown(name), problem) for name, problem in problems.items() if problem]
+        skipped_files += [SkippedFile(shown(name), _advised(name, why)) for name, why in problems.items() if why]
         found = [source for source in found if not problems[source.file.name]]
         lacking = _lacking(classes, found, scan, data)
         dropped += [SkippedFile(f"class {shown(label)}", reason) for label, reason in lacking.items()]
@@ -287,6 +207,12 @@ def _usable(scan: Scan, data: DataSpec, decoder: Decoder, sources: _Sources) -> 
         if len(classes) < 2 or classes == entry.meta.classes:
             return _Usable(entry, found, classes, sorted(skipped_files, key=lambda one: one.name), dropped)
         found = [source for source in found if source.file.label in classes]
+
+
+def _advised(name: str, problem: str) -> str:
+    """A problem with the command that makes a file of this suffix readable, if its content is not known."""
+    advice = unread_advice(name) if problem == UNKNOWN else None
+    return problem if advice is None else f"{problem}; {advice}"
 
 
 def _check(usable: _Usable, folder: Path, *, strict: bool) -> None:
