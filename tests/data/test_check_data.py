@@ -115,3 +115,66 @@ def test_the_command_refuses_what_has_no_data(folder: Path) -> None:
     refused = CliRunner().invoke(app, ["check-data", "celestial_cnn", "--data", str(folder)])
     assert isinstance(refused.exception, DataError)
     assert "usable classes: debris; allowed: at least 2" in str(refused.exception)
+
+
+def radio_sources(n: int, *, seed: int, classes: int = 2, size: int = 48) -> list[tuple[str, np.ndarray]]:
+    """Images like those of the FIRST survey: black, with one or two blobs in the middle."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] - size / 2
+    found = []
+    for i in range(n):
+        n_blobs, image = 1 + i % classes, np.zeros((size, size))
+        for _ in range(n_blobs):
+            (dx, dy), width = random.normal(0, 1.5 * n_blobs**1.7, 2), random.uniform(1.6, 3)
+            image += random.uniform(0.5, 1) * np.exp(-((x - dx) ** 2 + (y - dy) ** 2) / 2 / width**2)
+        noisy = 250 * image / image.max() + random.normal(0, 3, image.shape)
+        found.append((("compact", "double")[i % classes], noisy.clip(0, 255).astype(np.uint8)))
+    return found
+
+
+def galaxies(n: int, *, seed: int, size: int = 48) -> list[tuple[str, np.ndarray]]:
+    """Pictures of coarse structures, no two alike."""
+    random = np.random.default_rng(seed)
+    coarse = [Image.fromarray(random.integers(0, 255, (6, 6), np.uint8)) for _ in range(n)]
+    return [(("spiral", "merger")[i % 2], np.asarray(one.resize((size, size)))) for i, one in enumerate(coarse)]
+
+
+def saved(folder: Path, pictures: list[tuple[str, np.ndarray]], n_copies: int) -> Path:
+    """Pictures as files, of which the first are also there as JPEG files."""
+    for i, (label, pixels) in enumerate(pictures):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / label / f"{i:04d}.png")
+        if i < n_copies:
+            Image.fromarray(pixels).save(folder / label / f"{i:04d}.jpg", quality=80)
+    return folder
+
+
+@pytest.mark.parametrize(("seed", "classes"), [(1, 2), (2, 2)])
+def test_where_any_two_images_look_alike_no_pairs_are_listed_and_one_line_says_so(
+    tmp_path: Path, seed: int, classes: int
+) -> None:
+    folder = saved(tmp_path / "first", radio_sources(500, seed=seed, classes=classes), 0)
+    report = prepare_images(DataSpec(folder=folder, image_size=48)).preflight
+    found = report.near_duplicates
+    assert found is not None
+    assert (found.n_pairs, found.worst) == (0, ())
+    (line,) = [line for line in report.lines() if "alike" in line]
+    assert "look as alike as copies do (correlation 0.95), so likeness tells nothing of copies" in line
+    refusing = DataSpec(folder=folder, image_size=48, near_duplicates="refuse")
+    assert prepare_images(refusing).preflight.near_duplicates == found
+    shown = CliRunner().invoke(
+        app, ["check-data", "celestial_cnn", "--data", str(folder), "--set", "data.image_size=48"]
+    )
+    assert "No near duplicates" not in shown.stdout
+
+
+@pytest.mark.parametrize(("seed", "n_copies"), [(1, 12), (2, 250)])
+def test_copies_of_pictures_are_listed_however_many(tmp_path: Path, seed: int, n_copies: int) -> None:
+    folder = saved(tmp_path / "sky", galaxies(300, seed=seed), n_copies)
+    prepared = prepare_images(DataSpec(folder=folder, image_size=48))
+    part = dict(zip(prepared.files.path, prepared.files.part, strict=True))
+    apart = sum(part[path] != part.get(path.replace(".jpg", ".png")) for path in part if path.endswith(".jpg"))
+    found = prepared.preflight.near_duplicates
+    assert found is not None
+    assert found.limits == ""
+    assert 0 < apart == found.n_pairs

@@ -223,10 +223,18 @@ def _check(images: Images, subsets: Sequence[str] | None, distance: int, similar
         raise RequestError(f"similarity: {similarity} is not allowed; allowed: above 0 and up to 1")
 
 
-_VERSION = 2
+_VERSION = 3
 _NAMED, _KEPT = 3, 20
 _SMALL_SHARE = 0.05
 """Share of the images; if more of them are in pairs, most pairs show objects of one kind, not the same object."""
+
+_SAMPLED = 10_000
+"""Number of random pairs from which is judged what likeness tells."""
+_ALIKE, _NEARLY = 0.95, 0.9
+_CHANCE_OTHERS, _CHANCE_SAME = 0.0005, 0.05
+"""Shares of random pairs of different classes, and of one class, that are alike where likeness tells nothing."""
+_FEW, _MANY = 5, 100
+"""Number of alike pairs in the sample, and expected in all images, below which all are searched and listed."""
 
 Found = tuple[int, int, float]
 """Two examples and their similarity."""
@@ -252,7 +260,8 @@ class CrossSubsetDuplicates:
     """Near duplicates in different subsets, without exact copies.
 
     There are ``n_pairs`` pairs among ``n_images`` images, out of ``n_all``; ``worst`` has the 20 most similar pairs.
-    ``limits`` says what was not compared in a large set; it is empty if all was compared.
+    ``limits`` says what was not compared in a large set, or that likeness tells nothing; it is empty if all was
+    compared.
     """
 
     n_pairs: int
@@ -303,6 +312,9 @@ def find_cross_subset_duplicates(images: NDArray[np.uint8], files: FileTable, ke
 
 def _search(images: NDArray[np.uint8], files: FileTable) -> dict[str, Any]:
     used = np.array([i for i, subset in enumerate(files.part) if subset is not None], np.int64)
+    told = _alike_by_chance(images, files, used)
+    if told:
+        return {"pairs": [], "limits": told}
     looked_at = images if len(used) == len(images) else images[used]
     found = near_duplicates(looked_at, subsets=[str(files.part[i]) for i in used.tolist()])
     limits = []
@@ -314,6 +326,47 @@ def _search(images: NDArray[np.uint8], files: FileTable) -> dict[str, Any]:
         limits.append("only the nearest of many candidate pairs were checked")
     pairs: Sequence[Found] = [(int(used[pair.first]), int(used[pair.second]), pair.similarity) for pair in found.pairs]
     return {"pairs": pairs, "limits": ", ".join(limits)}
+
+
+def _alike_by_chance(images: NDArray[np.uint8], files: FileTable, used: NDArray[np.int64]) -> str:
+    """Return text if likeness tells nothing in these images; empty if it tells copies from others.
+
+    Copies have one class, so pairs of different classes that are as alike as copies are so by chance. Images of one
+    class are by chance if many of them are alike, and as many again nearly so; copies of a few have nothing between.
+    """
+    random = np.random.default_rng(0)
+    pairs = used[random.integers(0, max(len(used), 1), (_SAMPLED, 2) if len(used) else (0, 2))]
+    parts, labels, content = (
+        np.unique([str(each) for each in column], return_inverse=True)[1]
+        for column in (files.part, files.label, files.sha256)
+    )
+    first, second = pairs.T
+    pairs = pairs[(parts[first] != parts[second]) & (content[first] != content[second])]
+    shown = np.zeros(len(images), bool)
+    needed = np.unique(pairs)
+    for i in range(0, len(needed), _CHUNK):
+        shown[needed[i : i + _CHUNK]] = _has_contrast(images[needed[i : i + _CHUNK]])
+    pairs = pairs[shown[pairs].all(axis=1)]
+    if not len(pairs):
+        return ""
+    similarity = np.concatenate([_similarities(images, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK)])
+    alike, nearly = similarity >= _ALIKE, (similarity >= _NEARLY) & (similarity < _ALIKE)
+    counts = np.bincount(parts[used])
+    n_pairs = (counts.sum() ** 2 - (counts**2).sum()) / 2
+    is_other = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    for which, share, what in (
+        (is_other, _CHANCE_OTHERS, "of different classes"),
+        (~is_other, _CHANCE_SAME, "of one class"),
+    ):
+        n, n_alike, n_nearly = which.sum(), int(alike[which].sum()), int(nearly[which].sum())
+        is_many = n_alike >= max(_FEW, share * n) and n_alike / len(pairs) * n_pairs >= _MANY
+        if is_many and n_nearly >= n_alike / 2:
+            return (
+                f"{n_alike / n:.2g} of random pairs {what} look as alike as copies do (correlation {_ALIKE}), so "
+                "likeness tells nothing of copies in these images, and no pairs are listed; equal files are found all "
+                "the same"
+            )
+    return ""
 
 
 def _load(file: Path) -> Mapping[str, Any] | None:
