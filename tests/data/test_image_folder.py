@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aifs_tune.data.images.folder import SkippedFile, scan_folder, shown
+from aifs_tune.data.images.folder import SkippedFile, scan_folder, shown, subset_in
 from aifs_tune.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -79,6 +79,58 @@ def test_folders_beside_the_subsets_are_left_out_and_those_of_systems_ignored(ma
     scan = scan_folder(make_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1, **junk}))
     assert (scan.subsets, scan.classes) == (("train", "val"), ("a", "b"))
     assert scan.notes == ("left out: the folder annotations, which is none of train, val",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "subsets"),
+    [
+        ({"a/train": 2, "a/test": 1, "b/train": 2, "b/test": 1}, ("train", "test")),
+        ({"a/Training": 2, "a/valid": 1, "a/holdout": 1, "b/train": 2, "b/val": 1}, ("train", "val", "test")),
+        ({"x/a/train": 2, "x/a/val": 1, "x/b/train": 2, "x/b/val": 1}, ("train", "val")),
+    ],
+)
+def test_parts_inside_classes_are_the_parts(
+    make_folder: MakeFolder, counts: dict[str, int], subsets: tuple[str, ...]
+) -> None:
+    scan = scan_folder(make_folder(counts))
+    assert (scan.subsets, scan.classes) == (subsets, ("a", "b"))
+    assert len(scan.files) == sum(counts.values())
+    for file in scan.files:
+        assert file.subset == subset_in(file.name.split("/")[-2])
+        assert file.label in file.name.split("/")[:-2]
+    assert any("the parts are the folders inside the classes (a/" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (
+            {"a/train": 1, "a/test": 1, "b": 2},
+            r"a has parts inside \(test, train\), and b has no folders; allowed",
+        ),
+        ({"a/train": 1, "a/test": 1, "b/test": 2}, "and b has test; allowed"),
+        ({"a/train": 1, "a/test": 1, "b/train": 1, "b/far": 2}, "and b has far, train; allowed"),
+        ({"a/train": 1, "a/val": 1, "a/valid": 1, "b/train": 1, "b/val": 1}, "and a has train, val, valid; allowed"),
+    ],
+)
+def test_parts_inside_some_classes_are_refused(make_folder: MakeFolder, counts: dict[str, int], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        scan_folder(make_folder(counts))
+
+
+def test_folders_inside_classes_and_twins_in_capitals_are_named(make_folder: MakeFolder) -> None:
+    scan = scan_folder(make_folder({"Star": 1, "star/near": 1, "star/far": 2, "galaxy": 1}))
+    assert scan.notes == (
+        "classes that differ in capitals alone are taken for different ones: Star and star",
+        "images in folders inside a class folder (star/far, star/near) count as images of that class",
+    )
+    assert scan_folder(make_folder({"galaxy": 1, "star": 1}, "plain")).notes == ()
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_classes_that_differ_between_parts_in_capitals_are_refused_as_such(make_folder: MakeFolder, part: str) -> None:
+    with pytest.raises(DataError, match=f"the class cat of train is called Cat in {part}; give both folders one name"):
+        scan_folder(make_folder({"train/cat": 1, "train/dog": 1, f"{part}/Cat": 1, f"{part}/dog": 1}))
 
 
 def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,20 +115,77 @@ def scan_folder(folder: Path) -> Scan:
         for subset, top in by_subset.items()
         for name in _folders_in(folder / inner / top, top)
     ]
+    subsets = () if is_whole else tuple(by_subset)
     if layout.by_subset is None:
-        found = [(f"{inner}{name}", name, None) for name in tops]
+        inside, subsets, said = _parts_in_classes(folder / inner, tops)
+        notes += said
+        found = [(f"{inner}{below}", name, subset) for below, name, subset in inside]
     walk = _Walk()
     for below in (".", *(f"{inner}{top}" for top in by_subset.values()), *(name for name, _, _ in found)):
         walk.reserve(os.path.join(folder, below), below)
     for name, label, subset in found:
         walk.enter(os.path.join(folder, name), name, label=label, subset=subset)
+    classes = tuple(sorted({label for _, label, _ in found}))
+    notes = [*notes, *layout.notes, *_twins(classes), *_nested(walk.files, [name for name, _, _ in found])]
     return Scan(
         tuple(sorted(walk.files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
-        tuple(sorted({label for _, label, _ in found})),
-        () if is_whole else tuple(by_subset),
-        (*notes, *layout.notes),
+        classes,
+        subsets,
+        tuple(notes),
     )
+
+
+def _parts_in_classes(
+    folder: Path, tops: list[str]
+) -> tuple[list[tuple[str, str, str | None]], tuple[str, ...], list[str]]:
+    """Folders below class folders with their class and subset, the subsets there are, and notes.
+
+    A class folder may have ``train``, ``val`` and ``test`` inside, if every one has.
+
+    Raises
+    ------
+    DataError
+        If some classes have such folders and others none, or one has no train or two names for the same subset.
+    """
+    inside = {name: {below: subset_in(below) for below in _folders_in(folder / name, name)} for name in tops}
+    with_parts = [name for name, below in inside.items() if {"train"} < set(below.values()) - {None}]
+    if not with_parts:
+        return [(name, name, None) for name in tops], (), []
+    where = f"data folder {shown(str(folder))}"
+    for name, below in inside.items():
+        named = [subset for subset in below.values() if subset is not None]
+        if "train" not in named or len(named) < len(below) or len(set(named)) < len(named):
+            has = ", ".join(map(shown, below)) or "no folders"
+            raise DataError(
+                f"{where}: the class folder {shown(with_parts[0])} has parts inside "
+                f"({', '.join(map(shown, inside[with_parts[0]]))}), and {shown(name)} has {has}; allowed: train, val "
+                f"and test in every class folder, or no such names; {_LAYOUT}"
+            )
+    found = [(f"{name}/{below}", name, subset) for name in tops for below, subset in inside[name].items()]
+    there = {subset for _, _, subset in found}
+    example = ", ".join(f"{shown(tops[0])}/{shown(below)}" for below in inside[tops[0]])
+    notes = [f"the parts are the folders inside the classes ({example}); files beside them are left out"]
+    return found, tuple(subset for subset in SUBSETS if subset in there), notes
+
+
+def _twins(classes: Sequence[str]) -> list[str]:
+    """Note on classes whose names differ in capitals alone."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(name.casefold(), []).append(shown(name))
+    twins = [" and ".join(names) for names in spellings.values() if len(names) > 1]
+    return [f"classes that differ in capitals alone are taken for different ones: {', '.join(twins)}"] if twins else []
+
+
+def _nested(files: Sequence[ImageFile], roots: Sequence[str]) -> list[str]:
+    """Note on folders inside class folders, whose images are taken together."""
+    known = set(roots)
+    below = {folder for file in files if (folder := file.name.rpartition("/")[0]) not in known}
+    if not below:
+        return []
+    named = ", ".join(map(shown, sorted(below)[:3])) + (", ..." if len(below) > 3 else "")
+    return [f"images in folders inside a class folder ({named}) count as images of that class"]
 
 
 def files_below(folder: Path) -> tuple[list[ImageFile], list[SkippedFile]]:
@@ -246,8 +303,15 @@ def _layout_of(folder: Path, tops: list[str]) -> _Layout:
     for name, subset in named.items():
         by_subset[subset] = _inner(folder, name, subset)
     train = set(_folders_in(folder / by_subset["train"], by_subset["train"]))
+    lower = {name.casefold(): name for name in train}
     for subset in [subset for subset in by_subset if subset != "train"]:
         classes = set(_folders_in(folder / by_subset[subset], by_subset[subset]))
+        for name in sorted(classes - train):
+            if name.casefold() in lower:
+                raise DataError(
+                    f"data folder {where}: the class {shown(lower[name.casefold()])} of {shown(by_subset['train'])} is "
+                    f"called {shown(name)} in {shown(by_subset[subset])}; give both folders one name"
+                )
         if not classes & train:
             has = (
                 f"classes that train does not have ({', '.join(sorted(map(shown, classes))[:3])})"
