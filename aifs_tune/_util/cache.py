@@ -15,7 +15,7 @@ from aifs_tune.errors import StorageError
 
 UNUSED_DAYS = 30
 """Days without use after which a copy in the cache is removed."""
-_COPIES = ("fetched-", "artifacts-")
+_COPIES = ("fetched-", "artifacts-", "arrays-")
 _LOCKED = (*_COPIES, "decoding-")
 _DAY_S = 24 * 3600
 

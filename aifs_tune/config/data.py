@@ -498,8 +498,8 @@ class DataSpec(StrictModel):
         URL of the folder or file in an object store (``s3://``, ``gs://``, ``az://``), or ``file:///...``; default
         None. Cannot be combined with a path.
     folder
-        Folder of images with one sub-folder per class, or with ``train``, ``val`` and ``test`` folders of these;
-        default None.
+        Folder of images with one sub-folder per class, or with ``train``, ``val`` and ``test`` folders of these; or an
+        npz file with arrays ``X`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``. Default None.
     labels
         Table with the class of each image of ``folder``: a file, or a mapping with ``file``, ``name`` and ``label``;
         default None.
@@ -549,7 +549,8 @@ class DataSpec(StrictModel):
     )
     folder: FilePath | None = Field(
         default=None,
-        description="Folder of images with one sub-folder per class, or with train, val and test folders of these.",
+        description="Folder of images with one sub-folder per class, or with train, val and test folders of these; or "
+        "an .npz file with arrays X and y, or x_train, y_train, x_test, y_test.",
     )
     labels: Annotated[LabelsSpec, BeforeValidator(_from_file, json_schema_input_type=FilePath | LabelsSpec)] | None = (
         Field(default=None, description="Table with the class of each image, instead of a sub-folder for each class.")

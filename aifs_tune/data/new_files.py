@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,7 @@ from aifs_tune.data.frames.manifest import folder_of, with_suffix
 from aifs_tune.data.frames.read import Frame, FrameSettings, read_frame
 from aifs_tune.data.frames.stretch import Stretch
 from aifs_tune.data.image_files.arrays import Reading, UnreadableError
+from aifs_tune.data.images.arrays import images_in
 from aifs_tune.data.images.decode import DecodeSettings, Pixels, decode
 from aifs_tune.data.images.decode_all import scaled
 from aifs_tune.data.images.folder import SkippedFile, shown
@@ -93,25 +95,25 @@ class Preparation:
         size, _, channels = self.image
         settings = DecodeSettings(size, "rgb" if channels == 3 else "auto", self.data.fit)
         arrays, names, skipped, coloured = [], list[str](), list[SkippedFile](), list[str]()
-        for file in files:
-            pixels = _decoded(file, settings)
+        for name, file, image in images_in(files):
+            pixels = _decoded(file, image, settings)
             if isinstance(pixels, str):
-                skipped.append(SkippedFile(shown(str(file)), pixels))
+                skipped.append(SkippedFile(shown(name), pixels))
                 continue
             if channels == 1 and pixels.shape[2] == 3:
-                coloured.append(shown(str(file)))
-                grey = _decoded(file, DecodeSettings(size, "grey", self.data.fit))
+                coloured.append(shown(name))
+                grey = _decoded(file, image, DecodeSettings(size, "grey", self.data.fit))
                 assert not isinstance(grey, str)
                 pixels = grey
             if pixels.dtype != np.uint8:
                 if self.range16 is None:
                     bits = "16" if pixels.dtype == np.uint16 else "more than 8"
                     reason = f"has {bits} bits a pixel, and the model learnt from images with 8"
-                    skipped.append(SkippedFile(shown(str(file)), reason))
+                    skipped.append(SkippedFile(shown(name), reason))
                     continue
                 pixels = scaled(pixels, self.range16)
             arrays.append(np.broadcast_to(pixels, self.image))
-            names.append(str(file))
+            names.append(name)
         remarks = [f"made grey, as the training images were: {_some(coloured)}"] if coloured else []
         images = np.stack(arrays) if arrays else np.zeros((0, *self.image), np.uint8)
         return NewExamples((np.asarray(images, np.uint8),), names, skipped, remarks)
@@ -316,8 +318,14 @@ def files_in(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _decoded(file: Path, settings: DecodeSettings) -> Pixels | str:
-    """Pixels of an image, or why it cannot be used."""
+def _decoded(file: Path, image: NDArray[Any] | None, settings: DecodeSettings) -> Pixels | str:
+    """Pixels of an image in a file, or of the image itself if it is there; or why it cannot be used."""
+    if image is not None:
+        stored = io.BytesIO()
+        np.save(stored, image, allow_pickle=False)
+        stored.seek(0)
+        of_array = decode(stored, settings)
+        return of_array.facts.problem if of_array.pixels is None else of_array.pixels
     try:
         opened = open_regular(str(file))
     except OSError as error:

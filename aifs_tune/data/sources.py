@@ -50,10 +50,14 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
         return data
+    from aifs_tune.data.images.arrays import check_arrays, is_arrays
     from aifs_tune.data.images.listed import scan_images
 
     folder = data.folder.absolute()
-    scan_images(folder, data.labels)
+    if is_arrays(folder):
+        check_arrays(folder)
+    else:
+        scan_images(folder, data.labels)
     found = data.at(folder, kind)
     if data.labels is None:
         return found

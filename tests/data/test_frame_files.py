@@ -17,10 +17,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from aifs_tune.config.data import DataSpec
-from aifs_tune.data.frames.containers import NpzArray
 from aifs_tune.data.frames.formats import ImageReader, read_image
 from aifs_tune.data.frames.prepare import prepare_frames
 from aifs_tune.data.image_files.arrays import Reading, Request, UnreadableError
+from aifs_tune.data.image_files.npz import NpzArray
 from aifs_tune.data.new_files import Preparation
 from aifs_tune.errors import DataError, StorageError
 

@@ -104,6 +104,11 @@ class Scratch:
         self._files[kind].write(pixels.tobytes())
 
     @property
+    def n_kinds(self) -> int:
+        """Number of kinds of pixels so far."""
+        return len(self._files)
+
+    @property
     def has_colour(self) -> bool:
         """Whether an image has channels that differ."""
         return any(_KINDS[kind][1] == 3 for kind in self._files)

@@ -17,7 +17,7 @@ from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, map_images, write_entry
 from aifs_tune.data.digests import Progress
-from aifs_tune.data.forecast import Forecast
+from aifs_tune.data.forecast import TIMED, Forecast
 from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts
 from aifs_tune.data.images.decode_all import NpyWriter, Range, Scratch, decode_all, measured_range, scaled
 from aifs_tune.data.images.folder import ImageFile
@@ -132,18 +132,23 @@ class Decoder:
     def _decode(self, sources: Sequence[ImageSource], scratch: Scratch, facts: dict[str, Facts]) -> None:
         files = [(source.file.path, source.content) for source in sources]
         forecast = Forecast(self._root, len(sources), "a smaller data.image_size", self._tell)
+        n_kinds = 0
         decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
         with closing(decoding):
             for n_done, (row, decoded) in enumerate(decoding, start=1):
                 facts[sources[row].content] = decoded.facts
                 if decoded.pixels is not None:
                     scratch.put(row, decoded.pixels)
-                    shape = (self._settings.size, self._settings.size, self._channels(scratch))
-                    n, n_bytes = int(np.prod(shape)), scratch.dtype.itemsize
-                    kept = n * n_bytes + (n if n_bytes > 1 else 0)
-                    forecast.update(n_done, shape, most=2 * n * n_bytes, kept=kept)
+                    if n_done <= TIMED or scratch.n_kinds > n_kinds:
+                        n_kinds = scratch.n_kinds
+                        self._foresee(forecast, n_done, scratch)
                 if self._progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(sources)):
                     self._progress("decoding", n_done, len(sources))
+
+    def _foresee(self, forecast: Forecast, n_done: int, scratch: Scratch) -> None:
+        shape = (self._settings.size, self._settings.size, self._channels(scratch))
+        n, n_bytes = int(np.prod(shape)), scratch.dtype.itemsize
+        forecast.update(n_done, shape, most=2 * n * n_bytes, kept=n * n_bytes + (n if n_bytes > 1 else 0))
 
     def _digest(self, sources: Sequence[ImageSource], range16: Range | None) -> str:
         rows = [[source.file.label, source.content] for source in sources]

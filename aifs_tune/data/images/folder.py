@@ -226,7 +226,7 @@ def _folders_in(folder: Path, below: str = "") -> list[str]:
     where = shown(str(folder))
     try:
         with os.scandir(folder) as entries:
-            listed = sorted((entry for entry in entries if not _is_ignored(entry.name)), key=lambda entry: entry.name)
+            listed = sorted((entry for entry in entries if not is_ignored(entry.name)), key=lambda entry: entry.name)
             folders = [entry.name for entry in listed if _is_folder(entry)]
     except FileNotFoundError:
         raise DataError(f"data folder {where}: does not exist; {_LAYOUT}") from None
@@ -247,7 +247,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is no data at any level."""
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 
@@ -336,7 +337,7 @@ def _inner(folder: Path, name: str, subset: str) -> str:
 def _has_folders(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            return any(_is_folder(entry) for entry in entries if not _is_ignored(entry.name))
+            return any(_is_folder(entry) for entry in entries if not is_ignored(entry.name))
     except OSError:
         return False
 
@@ -374,7 +375,7 @@ class _Walk:
             status = os.stat(folder)
             if self._is_new(name, status):
                 for child in sorted(os.listdir(folder)):
-                    if not _is_ignored(child):
+                    if not is_ignored(child):
                         path = os.path.join(folder, child)
                         try:
                             yield path, f"{name}/{child}".lstrip("/"), os.stat(path)

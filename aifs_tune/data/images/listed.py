@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from aifs_tune.config.data import LabelsSpec
+from aifs_tune.data.digests import Progress
+from aifs_tune.data.images.arrays import is_arrays, scan_arrays
 from aifs_tune.data.images.folder import ImageFile, Scan, SkippedFile, files_below, scan_folder, shown
 from aifs_tune.data.table_files import read_table
 from aifs_tune.errors import DataError
@@ -21,14 +23,21 @@ _LABELS = ("label", "labels", "class", "class_name", "target", "category", "type
 _MOST_NAMED = 3
 
 
-def scan_images(folder: Path, labels: LabelsSpec | None) -> Scan:
-    """Scan a folder whose classes are those of ``labels``, or without them its sub-folders.
+def scan_images(folder: Path, labels: LabelsSpec | None, progress: Progress | None = None) -> Scan:
+    """Scan a folder whose classes are those of ``labels``, or without them its sub-folders, or the arrays of a file.
 
     Raises
     ------
     DataError
-        As of :func:`scan_listed` and :func:`~aifs_tune.data.images.folder.scan_folder`.
+        As of :func:`scan_listed`, :func:`~aifs_tune.data.images.arrays.scan_arrays` and
+        :func:`~aifs_tune.data.images.folder.scan_folder`.
+    StorageError
+        If the images of a file cannot be unpacked.
     """
+    if is_arrays(folder):
+        if labels is not None:
+            raise DataError(f"data file {shown(str(folder))}: has its own classes; allowed: no data.labels")
+        return scan_arrays(folder, progress)
     return scan_folder(folder) if labels is None else scan_listed(folder, labels)
 
 

@@ -95,7 +95,8 @@ def prepare_images(
         Number of processes that decode; 0 decodes in this process. By default one per CPU, at most 8, and 0 for
         fewer than 200 files.
     progress : callable, optional
-        Called with ``"reading"`` or ``"decoding"``, the number of files done and the number of all files.
+        Called with ``"unpacking"``, ``"reading"`` or ``"decoding"``, the number of files done and the number of all
+        files.
     tell : callable, optional
         Called with a forecast, after the first images, of the disk space and the time if they are much.
 
@@ -134,7 +135,7 @@ def prepare_images(
     if data.folder is None:
         raise DataError("data.folder: no value given; allowed: a folder with a sub-folder for each class")
     root = (cache or cache_root()).absolute()
-    scan = scan_images(data.folder, data.labels)
+    scan = scan_images(data.folder, data.labels, progress)
     with storing(root):
         decoder = Decoder(data, root, processes, progress, tell)
         usable = _usable(scan, data, decoder, _sources(scan, data, root, progress))
