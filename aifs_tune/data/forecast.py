@@ -14,8 +14,8 @@ SPOKEN_BYTES = 10**9
 """Bytes of disk space from which a forecast is told."""
 SPOKEN_S = 60.0
 """Seconds from which a forecast is told."""
-TIMED = 64
-"""Number of images from whose time that of all is forecast."""
+TIMED_S = 2.0
+"""Seconds after the first image at which a forecast is made."""
 
 
 class Forecast:
@@ -34,7 +34,8 @@ class Forecast:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root, self._n, self._advice, self._tell, self._clock = root, n, advice, tell, clock
-        self._checked_bytes, self._started = 0, clock()
+        self._checked_bytes, self._first_s, self._first = 0, 0.0, 0
+        self.is_told = tell is None
 
     def update(self, n_done: int, shape: tuple[int, ...], *, most: int, kept: int) -> None:
         """Check the space after ``n_done`` images, of which one has this shape.
@@ -46,7 +47,7 @@ class Forecast:
         StorageError
             If more space is needed than is free.
         """
-        n_bytes = self._n * most
+        n_bytes, now = self._n * most, self._clock()
         if n_bytes > self._checked_bytes:
             self._checked_bytes = n_bytes
             free = shutil.disk_usage(self._root).free
@@ -55,11 +56,15 @@ class Forecast:
                     f"cache {self._root}: {self._text(shape, n_bytes, kept)}, and {in_bytes(free)} are free; allowed: "
                     f"{self._advice}, or AIFS_TUNE_CACHE on a larger disk"
                 )
-        if n_done == min(TIMED, self._n) and self._tell is not None:
-            seconds = (self._clock() - self._started) * self._n / n_done
-            if n_bytes >= SPOKEN_BYTES or seconds >= SPOKEN_S:
-                free = shutil.disk_usage(self._root).free
-                self._tell(f"{self._text(shape, n_bytes, kept)} of {in_bytes(free)} free; about {duration(seconds)}")
+        if not self._first:  # the processes have started
+            self._first, self._first_s = n_done, now
+        if self.is_told or self._tell is None or (now - self._first_s < TIMED_S and n_done < self._n):
+            return
+        self.is_told = True
+        seconds = (now - self._first_s) * (self._n - self._first) / max(n_done - self._first, 1)
+        if n_bytes >= SPOKEN_BYTES or seconds >= SPOKEN_S:
+            free = shutil.disk_usage(self._root).free
+            self._tell(f"{self._text(shape, n_bytes, kept)} of {in_bytes(free)} free; about {duration(seconds)}")
 
     def _text(self, shape: tuple[int, ...], n_bytes: int, kept: int) -> str:
         size = " x ".join(map(str, shape))

@@ -17,7 +17,7 @@ from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, map_images, write_entry
 from aifs_tune.data.digests import Progress
-from aifs_tune.data.forecast import TIMED, Forecast
+from aifs_tune.data.forecast import Forecast
 from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts
 from aifs_tune.data.images.decode_all import NpyWriter, Range, Scratch, decode_all, measured_range, scaled
 from aifs_tune.data.images.folder import ImageFile
@@ -139,7 +139,7 @@ class Decoder:
                 facts[sources[row].content] = decoded.facts
                 if decoded.pixels is not None:
                     scratch.put(row, decoded.pixels)
-                    if n_done <= TIMED or scratch.n_kinds > n_kinds:
+                    if not forecast.is_told or scratch.n_kinds > n_kinds:
                         n_kinds = scratch.n_kinds
                         self._foresee(forecast, n_done, scratch)
                 if self._progress is not None and (n_done % _REPORT_EVERY == 0 or n_done == len(sources)):
