@@ -408,3 +408,44 @@ def test_a_png_of_deep_colours_says_that_half_its_bits_are_read(tmp_path: Path) 
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "grey.png")
     assert [noted(tmp_path / f"{name}.png")[1] for name in ("plain", "grey")] == [[], []]
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_of_a_moving_picture_the_first_frame_is_read_and_it_is_said(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), (250 * (i == 0), 250 * (i == 1), 250 * (i == 2))) for i in range(3)]
+    frames[0].save(tmp_path / f"moving.{kind}", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / f"still.{kind}")
+    moving, notes = noted(tmp_path / f"moving.{kind}")
+    assert notes == ["a moving picture, of which the first frame is read (data.frames.index)"]
+    still, notes = noted(tmp_path / f"still.{kind}")
+    assert notes == []
+    np.testing.assert_allclose(moving, still, atol=8)
+    assert read_image(tmp_path / f"moving.{kind}", 2, Reading())[8, 8].argmax() == 2
+
+
+def test_colours_of_a_palette_and_a_header_that_is_no_number_in_dicom(tmp_path: Path) -> None:
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for i, colour in enumerate(("Red", "Green", "Blue")):
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        palette[f"{colour}PaletteColorLookupTableData"] = (np.arange(256, dtype=np.uint16) * (i + 1)).tobytes()
+    stored = np.arange(63, dtype=np.uint16).reshape(9, 7)
+    found = read_image(dicom(tmp_path / "a.dcm", stored, **palette), None, Reading())
+    np.testing.assert_array_equal(found, stored[..., np.newaxis] * np.arange(1, 4))
+    file = dicom(tmp_path / "b.dcm", CT, NumberOfFrames=1)
+    file.write_bytes(file.read_bytes().replace(b"(\0\x08\0IS\x02\x001 ", b"(\0\x08\0IS\x02\x00Do"))
+    with pytest.raises(UnreadableError) as refused:
+        read_image(file, None, Reading())
+    assert str(refused.value) == "cannot be read as DICOM (ValueError)"
+
+
+def test_small_pictures_are_not_called_deep(tmp_path: Path) -> None:
+    for size in ((16, 16), (16, 160)):
+        Image.new("RGB", size).save(tmp_path / "a.png")
+        assert noted(tmp_path / "a.png")[1] == []
+
+
+def test_old_fits_groups_are_refused_in_words(tmp_path: Path) -> None:
+    groups = fits.GroupData(np.zeros((3, 1, 1, 2), np.float32), bitpix=-32, parnames=["U"], pardata=[np.arange(3.0)])
+    fits.HDUList([fits.GroupsHDU(groups)]).writeto(tmp_path / "groups.fits")
+    with pytest.raises(UnreadableError, match="has no HDU with an image; found: 0 PRIMARY"):
+        read_image(tmp_path / "groups.fits", None, Reading())

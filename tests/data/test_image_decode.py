@@ -71,6 +71,7 @@ def test_of_a_moving_picture_the_first_frame_is_read(kind: str) -> None:
     moving = decoded(frames[0], kind, save_all=True, append_images=frames[1:], **lossless)
     still = decoded(frames[0], kind, **lossless)
     assert moving.facts.problem == ""
+    assert (moving.facts.note, still.facts.note) == ("a moving picture, of which the first frame is read", "")
     np.testing.assert_array_equal(moving.pixels, still.pixels)
 
 

@@ -132,7 +132,7 @@ def _column(hdu: Any, key: int | str, opened: Any, column: str | None) -> NDArra
 def _of_images(hdu: Any) -> list[str]:
     """Names of the columns with an image in each row."""
     columns = getattr(hdu, "columns", None) or ()
-    return [column.name for column in columns if len(column.dim.split(",") if column.dim else ()) >= 2]
+    return [column.name for column in columns if isinstance(column.dim, str) and "," in column.dim]
 
 
 def _image_columns(opened: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Readers of image files by suffix: FITS, HDF5, NumPy, TIFF, DICOM, JPEG and PNG."""
+"""Readers of image files by suffix: FITS, HDF5, NumPy, TIFF, DICOM, JPEG, PNG, GIF, WebP and BMP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aifs_tune.data.image_files.arrays import (
 )
 from aifs_tune.data.image_files.dicom import opened_dicom
 from aifs_tune.data.image_files.tiff import opened_stack
-from aifs_tune.data.images.decode import MALFORMED
+from aifs_tune.data.images.decode import MALFORMED, MOVING
 from aifs_tune.data.images.folder import shown
 
 
@@ -131,12 +131,15 @@ def _picture(path: Path, reading: Reading) -> Iterator[Read]:
     with missing_packages_named():
         from PIL import Image
 
-    with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as opened:
+    with Image.open(path, formats=("JPEG", "PNG", "TIFF", *MOVING, "BMP")) as opened:
         yield partial(_pages, opened)
 
 
 def _pages(opened: Any, request: Request) -> Pixels:
     n = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+    if n > 1 and opened.format in MOVING and request.index is None:
+        request.note("a moving picture, of which the first frame is read (data.frames.index)")
+        n = 1
     _note_depth(opened, request)
     pages = []
     for page in range(n) if request.index is None else [checked_index(request.index, n)]:
@@ -149,7 +152,7 @@ def _pages(opened: Any, request: Request) -> Pixels:
 
 def _note_depth(opened: Any, request: Request) -> None:
     """Say of which colours Pillow reads the upper half of the bits."""
-    if opened.format == "PNG" and not opened.mode.startswith("I") and "16" in str(opened.tile[:1]):
+    if opened.format == "PNG" and not opened.mode.startswith("I") and ";16" in str(opened.tile[0][3]):
         request.note("16 bits in each of several colours, of which the upper 8 are read; TIFF is read in full")
 
 
@@ -177,6 +180,9 @@ _OPENERS: dict[str, Callable[[Path, Reading], AbstractContextManager[Read]]] = {
     "DICOM": _dicom,
     "JPEG": _picture,
     "PNG": _picture,
+    "GIF": _picture,
+    "WebP": _picture,
+    "BMP": _picture,
 }
 SUFFIXES: Mapping[str, str] = {
     **dict.fromkeys((".fits", ".fit", ".fts", ".fz"), "FITS"),
@@ -187,5 +193,8 @@ SUFFIXES: Mapping[str, str] = {
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
     ".png": "PNG",
+    ".gif": "GIF",
+    ".webp": "WebP",
+    ".bmp": "BMP",
 }
 """Format of each suffix; a FITS suffix may be followed by ``.gz``."""

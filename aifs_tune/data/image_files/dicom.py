@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.image_files.arrays import Pixels, Read, Request, UnreadableError, check_size, checked_index
 from aifs_tune.data.images.decode import MALFORMED
 
+_PALETTE = "PALETTE COLOR"
 MAGIC_AT = 128
 MAGIC = b"DICM"
 """Bytes at :data:`MAGIC_AT` of a DICOM file."""
@@ -42,7 +44,14 @@ def opened_dicom(file: Path | BinaryIO) -> Iterator[Read]:
         raise
     except (*MALFORMED, pydicom.errors.InvalidDicomError, NotImplementedError) as error:
         raise UnreadableError(f"cannot be read as DICOM ({type(error).__name__})") from None
-    yield lambda request: _image(dataset, request)
+    yield partial(_read, dataset)
+
+
+def _read(dataset: Any, request: Request) -> Pixels:
+    try:
+        return _image(dataset, request)
+    except MALFORMED as error:  # its text may quote the header
+        raise UnreadableError(f"cannot be read as DICOM ({type(error).__name__})") from None
 
 
 def _image(dataset: Any, request: Request) -> Pixels:
@@ -58,9 +67,10 @@ def _image(dataset: Any, request: Request) -> Pixels:
     number = 0 if request.index is None else checked_index(request.index, n_frames)
     check_size((rows, columns, samples), request.admit)
     values = _frame(dataset, number if n_frames > 1 else None)
-    if values.ndim != 2 + (samples > 1):
+    is_colour = samples > 1 or _text(dataset, "PhotometricInterpretation") == _PALETTE
+    if values.ndim != 2 + is_colour:
         raise UnreadableError(f"has pixels of the shape {' x '.join(map(str, values.shape))}; allowed: one image")
-    if samples > 1:
+    if is_colour:
         return np.ascontiguousarray(values, np.float32)
     rescaled = _rescaling(dataset, number)
     found = rescaled(values.astype(np.float64))
@@ -77,7 +87,7 @@ def _frame(dataset: Any, number: int | None) -> NDArray[Any]:
 
     try:
         values = np.asarray(pixel_array(dataset, index=number))
-        if _text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
+        if _text(dataset, "PhotometricInterpretation") == _PALETTE:
             return np.asarray(apply_color_lut(values, dataset))
     except (*MALFORMED, NotImplementedError) as error:
         syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)

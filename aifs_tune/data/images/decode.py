@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 DECODER = 3
 """Version of the decoder: images that an earlier one decoded are decoded again."""
-_MOVING = ("GIF", "WEBP")
+MOVING = ("GIF", "WEBP")
 """Formats of which the first of several frames is read."""
 MAX_PIXELS = 64_000_000
 """Largest number of pixels (width times height in the header) of an image that is decoded."""
@@ -188,12 +188,14 @@ def _facts(image: Image.Image, start: bytes) -> Facts:
     if width * height > MAX_PIXELS:
         raise _Refused(f"has {width} x {height} pixels; allowed: at most {MAX_PIXELS:,}")
     # A camera may append previews to a JPEG; they do not count as frames.
-    n_frames = 1 if image.format in ("MPO", *_MOVING) else getattr(image, "n_frames", 1)
+    n_frames = 1 if image.format in ("MPO", *MOVING) else getattr(image, "n_frames", 1)
     if n_frames != 1:
         raise _Refused(f"has {n_frames} frames; allowed: 1")
     if image.mode not in _MODES_8 | _MODES_16:
         raise _Refused(f"has the pixel mode {image.mode}; convert it to grey or RGB with 8 or 16 bits")
-    return Facts(width, height, image.mode, _bits(image, start))
+    is_moving = image.format in MOVING and getattr(image, "n_frames", 1) > 1
+    note = "a moving picture, of which the first frame is read" if is_moving else ""
+    return Facts(width, height, image.mode, _bits(image, start), note=note)
 
 
 def _bits(image: Image.Image, start: bytes) -> int:
