@@ -40,7 +40,7 @@ def read_deep(file: BinaryIO, start: bytes, admit: Admit) -> Deep | str | None:
         return str(error)
     try:
         return _tiff(file, admit)
-    except UnreadableError as error:
+    except (UnreadableError, MissingPackageError) as error:
         return str(error)
     except MALFORMED:  # Pillow says what is wrong with it
         return None
