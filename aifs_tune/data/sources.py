@@ -50,18 +50,23 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
         return data
-    from aifs_tune.data.images.arrays import check_arrays, is_arrays
-    from aifs_tune.data.images.listed import scan_images
-
     folder = data.folder.absolute()
-    if is_arrays(folder):
-        check_arrays(folder)
-    else:
-        scan_images(folder, data.labels)
+    _check_images(folder, data)
     found = data.at(folder, kind)
     if data.labels is None:
         return found
     return found.model_copy(update={"labels": data.labels.model_copy(update={"file": data.labels.file.absolute()})})
+
+
+def _check_images(folder: Path, data: DataSpec) -> None:
+    """Check the layout of a folder or file of images, which is quick."""
+    from aifs_tune.data.images.arrays import check_arrays, is_arrays
+    from aifs_tune.data.images.listed import scan_images
+
+    if is_arrays(folder):
+        check_arrays(folder)
+    else:
+        scan_images(folder, data.labels)
 
 
 @dataclass(frozen=True)
