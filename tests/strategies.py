@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, coded, is_same
 from aifs_tune.space.search_space import Space
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
@@ -20,6 +20,11 @@ texts = st.text(st.characters(categories=["L", "N", "P", "S"], include_character
 scalars = st.one_of(
     st.booleans(), st.integers(-(2**53), 2**53), st.floats(-1e300, 1e300, allow_nan=False).map(lambda x: x + 0.0), texts
 )
+
+
+lists = st.lists(scalars | st.none(), max_size=3) | st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2)
+values = scalars | lists | st.none()
+"""Values of a choice, null and lists included."""
 
 
 @st.composite
@@ -52,9 +57,14 @@ def ints(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def choices(draw: st.DrawFn) -> dict[str, Any]:
-    """A choice of scalars that are pairwise unequal."""
-    values = draw(st.lists(scalars, min_size=1, max_size=5, unique_by=lambda value: value))
-    return {"type": "choice", "choices": values, "default": draw(st.none() | st.sampled_from(values))}
+    """A choice of values that are pairwise unequal."""
+    some = draw(st.lists(values, min_size=1, max_size=5))
+    different: list[Any] = []
+    for value in some:
+        if not any(is_same(value, other) or coded(value) == coded(other) for other in different):
+            different.append(value)
+    given = {} if draw(st.booleans()) else {"default": draw(st.sampled_from(different))}
+    return {"type": "choice", "choices": different, **given}
 
 
 entries = st.one_of(floats(), ints(), choices(), scalars)
@@ -70,7 +80,7 @@ def space_entries(draw: st.DrawFn) -> dict[str, Any]:
         parents = [n for n, e in space.items() if isinstance(e, dict) and e["type"] == "choice"]
         if isinstance(entry, dict) and parents and draw(st.booleans()):
             parent = draw(st.sampled_from(parents))
-            entry = entry | {"when": {parent: draw(st.sampled_from(space[parent]["choices"]))}}
+            entry = entry | {"when": {parent: [draw(st.sampled_from(space[parent]["choices"]))]}}
         space[name] = entry
     return space
 

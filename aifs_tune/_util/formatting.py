@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, coded
 
 
 def number(value: float | None) -> str:
@@ -45,7 +45,7 @@ def assignments(params: Mapping[str, Scalar]) -> Iterator[str]:
 def _short(value: Scalar) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(coded(value))
 
 
 def printable(text: str) -> str:

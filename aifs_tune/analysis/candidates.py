@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import decoded_params
 from aifs_tune.errors import ConflictError, RequestError
 from aifs_tune.study.index import get_study
 from aifs_tune.study.record import StudyRecord
@@ -21,7 +21,7 @@ class Candidate:
 
     name: str
     trial: int | None
-    params: Mapping[str, Scalar]
+    params: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that the confirmation stores."""
@@ -46,7 +46,7 @@ def candidates_of(study: StudyRecord, *, top: int, baseline: int | None = None) 
         default = study.spec.space.default_params()
         if default is None:
             raise RequestError(f"Study {study.name!r} has no default configuration. Give a baseline: --baseline TRIAL")
-        first = Candidate(BASELINE, None, default)
+        first = Candidate(BASELINE, None, decoded_params(default))
     found = [first]
     for trial in study.best_trials(study.counts()["complete"]):
         if len(found) <= top and all(dict(trial.params) != dict(each.params) for each in found):

@@ -311,7 +311,7 @@ def _drop(spec: SweepSpec, best_first: Sequence[Trial], explained: Explained) ->
     for i in nominal:
         name = explained.names[i]
         active = [t for t in best_first if name in t.params]
-        values, scores = [t.params[name] for t in active], oriented(active, spec)
+        values, scores = [t.coded_params[name] for t in active], oriented(active, spec)
         n, k = len(values), n_best(len(values))
         for choice in explained.axis(i).choices:
             n_chosen = values.count(choice)
@@ -399,8 +399,8 @@ def _failing_choices(
     found = []
     n = len(failed) + len(others)
     for choice in choices:
-        n_failed = sum(t.params[name] == choice for t in failed)
-        n_others = sum(t.params[name] == choice for t in others)
+        n_failed = sum(t.coded_params[name] == choice for t in failed)
+        n_others = sum(t.coded_params[name] == choice for t in others)
         p = at_least(n_failed, n=n, n_marked=n_failed + n_others, n_best=len(failed)) * n_parameters * len(choices)
         if n_failed and p <= ALPHA:
             evidence = (

@@ -28,7 +28,7 @@ ESTIMATE = (
 def slices_of(trials: Sequence[Trial], spec: SweepSpec) -> pd.DataFrame:
     """Return one row for each trial with a result so far, parameter and objective."""
     rows = [
-        (trial.number, name, trial.params[name], metric, value, trial.state)
+        (trial.number, name, trial.coded_params[name], metric, value, trial.state)
         for trial in trials
         for name, parameter in spec.space.items()
         if parameter.type != "fixed" and name in trial.params

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune._util.scalars import coded_params
 from aifs_tune.cli.plain_text import Text
 from aifs_tune.cli.trial_rows import Column, TrialRows
 from aifs_tune.space.parameters import ChoiceParameter
@@ -51,7 +52,7 @@ def render_best(answer: Mapping[str, Any]) -> RenderableType:
         return Group(head, front, _trials_table(answer["front"], objective, others))
     where = f" at epoch {answer['epoch']}" if answer["epoch"] is not None else ""
     title = Text(f"best: trial {answer['trial']}, {objective['metric']} {number(answer['value'])}{where}", style="bold")
-    parts: list[RenderableType] = [head, title, _pairs("parameter", "value", answer["params"])]
+    parts: list[RenderableType] = [head, title, _pairs("parameter", "value", coded_params(answer["params"]))]
     if "replay" in answer:
         parts.append(_schedule_table(answer["replay"]))
     if answer["metrics"]:

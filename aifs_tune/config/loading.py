@@ -21,6 +21,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.config.trusted_code import BUNDLE_METADATA, allow
 from aifs_tune.config.yaml import Data, Document, KeyPath, dotted, read_yaml
 from aifs_tune.errors import NotFoundError, SweepFileError
+from aifs_tune.space.search_space import fixed_entry
 
 SET = "--set"
 """Source of an override in error messages."""
@@ -101,10 +102,16 @@ def _known_parameter(sweep: dict[str, Data], path: KeyPath, value: Data) -> Data
             f"{', '.join(space)}; or a new parameter as a mapping, {{type: fixed, value: ...}}",
         )
     entry = space[name]
-    if len(path) > 2 or not isinstance(entry, dict) or isinstance(value, list | dict):
+    if len(path) > 2 or not isinstance(entry, dict) or isinstance(value, dict):
+        return value
+    if isinstance(value, list) and not any(is_same(value, choice) for choice in _listed(entry.get("choices"))):
         return value
     kept = {key: kept for key, kept in entry.items() if key in ("when", "unit", "description")}
     return {"type": "fixed", "value": _of_kind(entry, path, value), **kept}
+
+
+def _listed(choices: Data) -> list[Data]:
+    return choices if isinstance(choices, list) else []
 
 
 def _of_kind(entry: dict[str, Data], path: KeyPath, value: Data) -> Data:
@@ -300,6 +307,12 @@ def _read_text(file: Path) -> str:
         raise SweepFileError(text, source=file, line=line, allowed="text in UTF-8") from None
 
 
+def python_space(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a space that was given in Python as a sweep file has it: None is the fixed value null."""
+    entries = {name: fixed_entry(None) if entry is None else entry for name, entry in space.items()}
+    return read_descriptors(entries)
+
+
 def spec_document(
     *,
     space: Mapping[str, Any],
@@ -324,7 +337,7 @@ def spec_document(
     priced = {name: value for name, value in (("cost", cost), ("budget", budget)) if value is not None}
     batched = {"shared": [shared] if isinstance(shared, str) else list(shared)} if shared else {}
     return {
-        "space": read_descriptors(space),
+        "space": python_space(space),
         "constraints": list(constraints),
         "objective": {"metric": metric, "mode": mode},
         "trade_off": [{"metric": name, "mode": wanted} for name, wanted in (trade_off or {}).items()],

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from aifs_tune._util.models import FilePath, Name, Prose, StrictModel, Text
-from aifs_tune._util.scalars import Scalar, did_you_mean, problem, show
+from aifs_tune._util.scalars import Scalar, coded_params, did_you_mean, problem, show
 from aifs_tune.config.cross_validation import SPLIT, CrossValidation
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.search import ONE_OBJECTIVE, SAMPLERS, TRADE_OFF_SEARCH, SearchSpec
@@ -424,7 +424,7 @@ class SweepSpec(StrictModel):
         >>> load_sweep_file("quick_sky").refit_epoch({}) is None
         True
         """
-        return next((each.epoch for each in self.refit if dict(each.params) == dict(params)), None)
+        return next((each.epoch for each in self.refit if coded_params(each.params) == coded_params(params)), None)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aifs_tune._util.scalars import decoded_params
 from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
 from aifs_tune.analysis.confirmation import Confirmation, read_confirmation, start_confirmation
 from aifs_tune.analysis.noise import SUFFIX, Noise, noise_of
@@ -240,6 +241,8 @@ def measure_noise(
     opened = Storage(storage, create=True)
     with opened.writing():
         asked = cv or CrossValidation(folds=5, repeats=2)
-        created = start_confirmation(opened, spec, f"{spec.name}{SUFFIX}", [Candidate(BASELINE, None, default)], asked)
+        created = start_confirmation(
+            opened, spec, f"{spec.name}{SUFFIX}", [Candidate(BASELINE, None, decoded_params(default))], asked
+        )
     (options or SweepOptions()).finish(created)
     return noise_of(read_confirmation(opened, created.name))

@@ -121,7 +121,7 @@ def _varied(
         if name in params and name in static_params:
             varied[name] = params[name]
         elif name not in params or rng.random() < RESAMPLED:
-            varied[name] = parameter.take(name, parameter.suggest(name, source))
+            varied[name] = parameter.take(name, parameter.suggest(name, source), is_stored=True)
         else:
             varied[name] = _moved(parameter, params[name], rng)
     return varied

@@ -18,7 +18,7 @@ from typing import cast
 from aifs_tune._util import memory
 from aifs_tune._util.hashing import Hashes
 from aifs_tune._util.memory import MemoryUsage
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, decoded_params
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.cross_validation import FOLD, split_of
 from aifs_tune.errors import (
@@ -244,7 +244,7 @@ class Runner:
     def _params_at(self, epoch: int) -> dict[str, Scalar]:
         """Parameters that ``epoch`` trains with, counted from 1."""
         replayed = [each.params for each in self._context.spec.replay if each.epoch <= epoch]
-        return {**self._own_params, **replayed[-1]} if replayed else self._own_params
+        return decoded_params({**self._own_params, **replayed[-1]} if replayed else self._own_params)
 
     def _adapt(self) -> None:
         """Give the trainer the parameters of the next epoch."""

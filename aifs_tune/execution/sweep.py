@@ -19,8 +19,7 @@ from aifs_tune._util.object_store import is_url, url_problem
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.quiet import quieten
 from aifs_tune.config.data import DataSpec
-from aifs_tune.config.descriptors import read_descriptors
-from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep
+from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep, python_space
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.config.trusted_code import allow, remember, trust
 from aifs_tune.errors import DataError, InterruptedSweepError, RequestError
@@ -165,7 +164,7 @@ class Sweep:
         document = {
             "name": _study_name(name or named.rpartition(":")[2]),
             "trainer": named,
-            "space": read_descriptors(space),
+            "space": python_space(space),
             "objective": {"metric": metric or _default_metric(data), "mode": mode},
             "trade_off": [{"metric": other, "mode": wanted} for other, wanted in (trade_off or {}).items()],
             "constraints": list(constraints),

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, coded_params
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.samplers.search_space import SearchSpace, configuration
@@ -47,19 +47,20 @@ class ConstrainedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         inner = self._sampler.infer_relative_search_space(study, trial)
+        space = self._spec.space
         trials = study._get_trials(deepcopy=False, use_cache=True)
-        taken = {_key(t.params) for t in trials if t.number != trial.number and t.params}
+        taken = {_key(space.loaded(t.params)) for t in trials if t.number != trial.number and t.params}
         repeated: dict[str, Any] | None = None
         for draw, params in enumerate(chain(self._proposed(study, trial, inner), self._uniform())):
             if repeated is not None and draw > DRAWS + NEW_DRAWS:
-                return repeated
+                return space.stored(repeated)
             is_new = _key(params) not in taken
             if (is_new or repeated is None) and self._spec.allows(params):
                 if is_new:
-                    return params
+                    return space.stored(params)
                 repeated = params
         if repeated is not None:
-            return repeated
+            return space.stored(repeated)
         raise RequestError(f"constraints, exclude: none of {UNIFORM_DRAWS:,} random configurations satisfies them")
 
     def _proposed(
@@ -94,7 +95,7 @@ class ConstrainedSampler(BaseSampler):
 
 
 def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
-    return frozenset(params.items())
+    return frozenset(coded_params(params).items())
 
 
 class _SamplerTrial:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from aifs_tune._util.scalars import coded
 from aifs_tune.samplers.simplex import Simplex
 
 Array: TypeAlias = NDArray[np.float64]
@@ -83,7 +84,7 @@ class Axis:
         return min(max(float((raw - self._low) / (self._high - self._low)), 0.0), 1.0)
 
     def _index(self, value: Any) -> int:
-        return int(self.distribution.to_internal_repr(value))
+        return int(self.distribution.to_internal_repr(coded(value)))
 
     def values(self, unit_points: Array) -> list[Any]:
         """Return the allowed values nearest to ``unit_points`` (m,)."""

@@ -47,7 +47,7 @@ def configuration(spec: SweepSpec, encoding: Encoding, unit_point: Array) -> dic
     found, params = encoding.params(unit_point), dict[str, Scalar]()
     for name, parameter in spec.space.items():
         if spec.space.is_active(name, params):
-            params[name] = parameter.take(name, found.get(name, parameter.extremes[0]))
+            params[name] = parameter.take(name, found.get(name, parameter.extremes[0]), is_stored=True)
     return params
 
 

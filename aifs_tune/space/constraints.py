@@ -139,7 +139,7 @@ def _check_leaves_some(space: Space, constraints: Sequence[Constraint], mixtures
         params: dict[str, Scalar] = {}
         for name, parameter in mentioned.items():
             if space.is_active(name, params):
-                params[name] = parameter.take(name, parameter.suggest(name, source))
+                params[name] = parameter.take(name, parameter.suggest(name, source), is_stored=True)
         for mixture in mixed:
             params = mixture.projected(params, space)
         n_drawn += 1

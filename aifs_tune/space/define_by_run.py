@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from aifs_tune._util.scalars import MAX_TEXT_LENGTH, Scalar, brief, is_same, scalar, show
 from aifs_tune.errors import RequestError
+from aifs_tune.space.steps import Steps
 
 MAX_VALUES = 16
 """Number of values up to which all values of an integer are tried."""
@@ -53,7 +54,7 @@ def parameter_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def choice_value(choice: object) -> Scalar:
-    """A choice as a search space holds it: itself, or its ``repr`` where it is None, a tuple or another object."""
+    """A choice as a search space holds it: itself, the JSON text of None or a list, or else its ``repr``."""
     try:
         return scalar(choice)
     except PydanticCustomError:
@@ -62,10 +63,10 @@ def choice_value(choice: object) -> Scalar:
 
 
 def float_entry(low: float, high: float, *, step: float | None = None, log: bool = False) -> dict[str, Any]:
-    """A float as under ``space`` in a sweep file; ``high`` is lowered to the last step, as Optuna does."""
+    """A float as under ``space`` in a sweep file; ``high`` is lowered to the last step, unless it fits to rounding."""
     if low == high:
         return {"type": "fixed", "value": float(low)}
-    if step is not None:
+    if step is not None and Steps(low, high, step).nearest_ends():
         high = float(_last_step(low, high, step))
     return {"type": "float", "low": float(low), "high": float(high), **_scale(log), **({"step": step} if step else {})}
 

@@ -37,8 +37,8 @@ class FixedTrial:
 
 
 def distributions_of(space: Space, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
-    """Return Optuna's distribution of each parameter that is active in ``params``."""
-    replay = FixedTrial(params)
+    """Return Optuna's distribution of each parameter that is active in a checked configuration."""
+    replay = FixedTrial(space.stored(params))
     space.suggest(replay)
     return replay.distributions
 

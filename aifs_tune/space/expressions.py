@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
-from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, number, problem, scalar
+from aifs_tune._util.scalars import Scalar, brief, coded, did_you_mean, is_same, number, problem, scalar
 
 Evaluator: TypeAlias = Callable[[Mapping[str, object]], Scalar]
 
@@ -208,6 +208,7 @@ def _real(node: ast.expr) -> Callable[[Mapping[str, object]], float]:
 
 
 def _scalar(given: object) -> Scalar:
+    given = coded(given)
     if isinstance(given, bool | str):
         return given
     found = number(given)

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from aifs_tune._util.models import Prose, Unit
-from aifs_tune._util.scalars import MAX_FLOAT, MAX_INT, Scalar, brief, is_same, number, problem, scalar, show
+from aifs_tune._util.scalars import (
+    MAX_FLOAT,
+    MAX_INT,
+    JsonText,
+    Scalar,
+    brief,
+    decoded,
+    is_same,
+    number,
+    number_in,
+    problem,
+    scalar,
+    show,
+    without_numpy,
+)
 from aifs_tune.errors import RequestError
+from aifs_tune.space.steps import Steps
 
 
 def _as_lists(when: Any) -> Any:
@@ -20,17 +44,39 @@ def _as_lists(when: Any) -> Any:
     return {name: tuple(v) if isinstance(v, list | tuple) else (v,) for name, v in when.items()}
 
 
-ScalarField = Annotated[Scalar, BeforeValidator(scalar, json_schema_input_type=Scalar)]
-Scalars = Annotated[tuple[ScalarField, ...], Field(min_length=1, max_length=1000, strict=False)]
+JsonValue: TypeAlias = Scalar | list[Any] | None
+"""Value of a parameter as a sweep file and JSON have it."""
+NULL = JsonText("null")
+
+
+def _scalar_or_none(value: object) -> Scalar | None:
+    return None if value is None else scalar(value)
+
+
+ScalarField = Annotated[
+    Scalar,
+    PlainValidator(scalar, json_schema_input_type=JsonValue),
+    PlainSerializer(decoded, return_type=JsonValue),
+]
+_Default = Annotated[
+    Scalar | None,
+    PlainValidator(_scalar_or_none, json_schema_input_type=JsonValue),
+    PlainSerializer(decoded, return_type=JsonValue),
+]
+Scalars = Annotated[
+    tuple[ScalarField, ...], Field(min_length=1, max_length=1000, strict=False), BeforeValidator(without_numpy)
+]
 When = Annotated[
     dict[str, Scalars],
-    BeforeValidator(_as_lists, json_schema_input_type=dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]]),
+    BeforeValidator(
+        _as_lists, json_schema_input_type=dict[str, Scalar | Annotated[list[Any], Field(min_length=1)] | None]
+    ),
     Field(
         description="Condition: the parameter is active only if each of these earlier parameters has one of the values."
     ),
 ]
-Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
-Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
+Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT), BeforeValidator(number_in)]
+Float = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT), BeforeValidator(number_in)]
 
 
 Descriptors = Annotated[
@@ -81,11 +127,19 @@ class _Parameter(BaseModel):
 
     @abstractmethod
     def suggest(self, name: str, source: TrialLike) -> object:
-        """Ask ``source`` for a value."""
+        """Ask ``source`` for a value, in the form in which Optuna stores it."""
 
-    def take(self, name: str, value: object) -> Scalar:
-        """:meth:`convert`, or :class:`RequestError` with name, value and what is allowed."""
-        taken = self.convert(value)
+    def store(self, value: Scalar) -> Scalar:
+        """Return the form in which Optuna stores an allowed value."""
+        return value
+
+    def load(self, stored: object) -> Scalar | None:
+        """Return the value that Optuna stores as ``stored``; None if it is not allowed."""
+        return self.convert(stored)
+
+    def take(self, name: str, value: object, *, is_stored: bool = False) -> Scalar:
+        """:meth:`convert`, or :meth:`load` of what Optuna has; :class:`RequestError` with what is allowed if None."""
+        taken = self.load(value) if is_stored else self.convert(value)
         if taken is None:
             raise RequestError(f"{name}: {brief(value)} is not allowed; allowed: {self.kind} {self.range_text}")
         return taken
@@ -102,7 +156,7 @@ class FloatParameter(_Parameter):
     log: bool = Field(
         default=False, description="Whether to search on a logarithmic scale; needs low above 0 and no step."
     )
-    step: float | None = Field(
+    step: Annotated[float | None, BeforeValidator(number_in)] = Field(
         default=None,
         gt=0,
         le=MAX_FLOAT,
@@ -139,13 +193,25 @@ class FloatParameter(_Parameter):
         real = float(given)
         if self.step is None:
             return real if self.low <= real <= self.high else None
-        steps, last = (real - self.low) / self.step, round((self.high - self.low) / self.step)
-        if not -0.5 < steps < last + 0.5 or abs(steps - round(steps)) > 1e-8:
-            return None
-        return min(max(real, self.low), self.high)
+        return self._steps.nearest(real)
+
+    @property
+    def _steps(self) -> Steps:
+        assert self.step is not None
+        return Steps(self.low, self.high, self.step)
 
     def suggest(self, name: str, source: TrialLike) -> object:
-        return source.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        if self.step is None:
+            return source.suggest_float(name, self.low, self.high, log=self.log)
+        stored = self._steps.stored
+        return source.suggest_float(name, stored.low, stored.high, step=stored.step)
+
+    def store(self, value: Scalar) -> Scalar:
+        return value if self.step is None else self._steps.store(float(value))
+
+    def load(self, stored: object) -> float | None:
+        given = number(stored)
+        return self.convert(stored) if self.step is None or given is None else self._steps.load(float(given))
 
 
 class IntParameter(_Parameter):
@@ -159,7 +225,7 @@ class IntParameter(_Parameter):
     log: bool = Field(
         default=False, description="Whether to search on a logarithmic scale; needs low above 0 and no step."
     )
-    step: int = Field(
+    step: Annotated[int, BeforeValidator(number_in)] = Field(
         default=1,
         ge=1,
         le=MAX_INT,
@@ -217,11 +283,24 @@ class ChoiceParameter(_Parameter):
         "in the order of the choices; or the path of a CSV file with the choices in its first column. The sampler aifs "
         "then treats choices with similar numbers as similar.",
     )
-    default: ScalarField | None = None
-    prior: ScalarField | None = Field(default=None, description=PRIOR)
+    default: _Default = None
+    prior: _Default = Field(default=None, description=PRIOR)
     when: When = {}
     unit: Unit = ""
     description: Prose = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_may_be_the_default(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not _has_null(given.get("choices")):
+            return given
+        return {**given, **{key: NULL for key in ("default", "prior") if key in given and given[key] is None}}
+
+    @model_serializer(mode="wrap")
+    def _absent_is_not_null(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        absent = {key for key in ("default", "prior") if NULL in self.choices and getattr(self, key) is None}
+        return {key: value for key, value in written.items() if key not in absent}
 
     @model_validator(mode="after")
     def _are_described(self) -> ChoiceParameter:
@@ -242,8 +321,9 @@ class ChoiceParameter(_Parameter):
         # Plain equality, not is_same: Optuna finds a choice by ==, so it cannot distinguish 1 and true.
         seen: dict[Scalar, Scalar] = {}
         for i, choice in enumerate(self.choices):
-            if choice in seen:
-                text = f"{show(choice)} is equal to the earlier choice {show(seen[choice])}"
+            equal = next((each for each in self.choices[:i] if is_same(each, choice)), seen.get(choice))
+            if equal is not None:
+                text = f"{show(choice)} is equal to the earlier choice {show(equal)}"
                 raise problem(f"choices.{i}", text, "different values")
             seen[choice] = choice
         for key, value in (("default", self.default), ("prior", self.prior)):
@@ -300,9 +380,16 @@ class FixedParameter(_Parameter):
         return source.suggest_categorical(name, (self.value,))
 
 
+def _has_null(choices: Any) -> bool:
+    return isinstance(choices, list | tuple) and any(choice is None or choice is NULL for choice in choices)
+
+
 def _check_range(parameter: FloatParameter | IntParameter, *, has_step: bool) -> None:
     low, high, step = parameter.low, parameter.high, parameter.step
-    if not low < high:
+    if low == high:
+        text = f"{show(high)} is also low, so there is one value and no range"
+        raise problem("high", text, f"a number above {show(low)}; for one value write {show(low)} for the parameter")
+    if low > high:
         raise problem("high", f"{show(high)} is not greater than low ({show(low)})", f"a number above {show(low)}")
     if parameter.log and low <= 0:
         raise problem("low", f"{show(low)} has no logarithm", "a number above 0 because log is true")
@@ -310,11 +397,9 @@ def _check_range(parameter: FloatParameter | IntParameter, *, has_step: bool) ->
         raise problem("step", f"{show(step)} cannot be combined with log: true", "either log or step")
     if isinstance(step, float) and step < (finest := max(abs(low), abs(high)) / 1e6):
         raise problem("step", f"{show(step)} is too small for this range", f"{finest:g} or more")
-    # Exact decimals, as in Optuna, which would silently lower a high that is off the grid.
-    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)) != 0:
-        raise problem(
-            "high", f"{show(high)} is not low plus a multiple of step", f"{show(low)} plus a multiple of {show(step)}"
-        )
+    if step is not None and (nearest := Steps(low, high, step).nearest_ends()):
+        text = f"{show(high)} is not {show(low)} (low) plus a multiple of {show(step)} (step)"
+        raise problem("high", text, f"low plus a multiple of step, such as {' or '.join(map(show, nearest))}")
     for key, value in (("default", parameter.default), ("prior", parameter.prior)):
         if value is not None and parameter.convert(value) is None:
             raise problem(key, f"{show(value)} is out of range", f"{parameter.kind} {parameter.range_text}")

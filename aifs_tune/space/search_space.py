@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
-from aifs_tune._util.scalars import Scalar, brief, did_you_mean, is_same, problem, show
+from aifs_tune._util.scalars import Scalar, brief, decoded, did_you_mean, is_same, problem, show
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import (
     ChoiceParameter,
@@ -33,7 +33,18 @@ __all__ = [
 
 
 def _from_scalar(entry: Any) -> Any:
+    if entry is None:
+        allowed = "true, false, a number, text, a mapping with type, or {type: fixed, value: null}"
+        raise problem("", "no value given", allowed)
+    if isinstance(entry, list | tuple):
+        ways = f"{{type: choice, choices: {show(entry)}}} to search them, or {{type: fixed, value: {show(entry)}}}"
+        raise problem("", f"{brief(entry)} may be choices or one value", ways)
     return {"type": "fixed", "value": entry} if isinstance(entry, bool | Real | str) else entry
+
+
+def fixed_entry(value: Any) -> Any:
+    """Return how a sweep file fixes a parameter at ``value``: the value alone, unless it is null or a list."""
+    return {"type": "fixed", "value": value} if value is None or isinstance(value, list | tuple) else value
 
 
 _Tagged = Annotated[Parameter, Field(discriminator="type")]
@@ -97,7 +108,7 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
         params: dict[str, Scalar] = {}
         for name, parameter in self.root.items():
             if self.is_active(name, params):
-                params[name] = parameter.take(name, parameter.suggest(name, source))
+                params[name] = parameter.take(name, parameter.suggest(name, source), is_stored=True)
         return params
 
     def check(self, params: Mapping[str, object]) -> dict[str, Scalar]:
@@ -123,6 +134,21 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
                     raise RequestError(f"{name}: missing; allowed: {parameter.kind} {parameter.range_text}")
                 checked[name] = parameter.take(name, params[name])
         return checked
+
+    def stored(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return a checked configuration in the form in which Optuna stores it."""
+        return {name: self.root[name].store(value) for name, value in params.items()}
+
+    def loaded(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a configuration that Optuna stores as a user has it: null and lists are themselves.
+
+        A value that this space does not allow, which another program wrote, is left as it is.
+        """
+        params: dict[str, Any] = {}
+        for name, value in stored.items():
+            found = self.root[name].load(value) if name in self.root else None
+            params[name] = value if found is None else decoded(found)
+        return params
 
     def default_params(self) -> dict[str, Scalar] | None:
         """Return the configuration of defaults and fixed values; None if an active parameter has no default."""

@@ -15,7 +15,7 @@ column                    dtype                meaning
 ``seed``                  Int64                seed of everything random in the trial
 ``reason``                string               why it failed or was pruned
 ``params_<name>``         Float64, Int64,      the configuration; missing where inactive
-                          boolean or string
+                          boolean or string    (null and lists as JSON text)
 ``metrics_<name>``        Float64              all metrics of ``epoch``
 ``label``, ``owner``      string               name of the sample, and who has it; these and the
                                                next three only if any trial has a lease
@@ -64,7 +64,7 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
         "reason": pd.Series([t.reason for t in trials], dtype="string"),
     }
     for name in parameters:
-        columns[f"params_{name}"] = _column([t.params.get(name) for t in trials])
+        columns[f"params_{name}"] = _column([t.coded_params.get(name) for t in trials])
     for name in dict.fromkeys(name for t in trials for name in t.metrics):
         columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
     if any(t.lease is not None for t in trials):

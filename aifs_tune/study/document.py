@@ -14,6 +14,7 @@ from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, DamagedError, RequestError
 from aifs_tune.space.distributions import distributions_of
+from aifs_tune.space.search_space import Space
 from aifs_tune.storage.projects import split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import study_names
@@ -48,10 +49,10 @@ def _trial_documents(frozen: Sequence[FrozenTrial], study: StudyRecord) -> Itera
     number = 0
     for trial in frozen:
         while number < trial.number <= number + _MAX_GAP:
-            yield _trial_document(_left_out(number, "no trial had this number"))
+            yield _trial_document(_left_out(number, "no trial had this number"), study.spec.space)
             number += 1
         problem = study._problem(trial)
-        yield _trial_document(trial if problem is None else _left_out(trial.number, problem, trial))
+        yield _trial_document(trial if problem is None else _left_out(trial.number, problem, trial), study.spec.space)
         number = trial.number + 1
 
 
@@ -129,12 +130,12 @@ def _left_out(number: int, problem: str, of: FrozenTrial | None = None) -> Froze
     )
 
 
-def _trial_document(frozen: FrozenTrial) -> dict[str, Any]:
+def _trial_document(frozen: FrozenTrial, space: Space) -> dict[str, Any]:
     started, finished = in_utc(frozen.datetime_start), in_utc(frozen.datetime_complete)
     return {
         "number": frozen.number,
         "state": FROM_OPTUNA[frozen.state],
-        "params": dict(frozen.params),
+        "params": space.loaded(frozen.params),
         "values": None if frozen.values is None else list(frozen.values),
         "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
         "started_at": None if started is None else started.isoformat(),
@@ -170,7 +171,7 @@ def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
         values=entry.values,
         datetime_start=_local(entry.started_at),
         datetime_complete=_local(entry.finished_at),
-        params=params,
+        params=spec.space.stored(params),
         distributions=distributions_of(spec.space, params) if params else {},
         user_attrs=entry.user,
         system_attrs=entry.system,

@@ -49,7 +49,7 @@ def problem_of(frozen: FrozenTrial, spec: SweepSpec, earlier: FrozenTrial | None
     if SWEEP in frozen.system_attrs or frozen.state is TrialState.WAITING or is_refused:
         return None  # this package proposed it, or has yet to look at it, or nothing of it is left to look at
     try:
-        spec.check_params(frozen.params)
+        spec.check_params(spec.space.loaded(frozen.params))
     except RequestError as error:
         told = f" (it told {_listed(values)})" if values else ""
         return f"another program wrote it: {error}{told}"
@@ -58,7 +58,7 @@ def problem_of(frozen: FrozenTrial, spec: SweepSpec, earlier: FrozenTrial | None
 
 def problem_of_queued(frozen: FrozenTrial, spec: SweepSpec) -> str | None:
     """What is wrong with a waiting trial; None if it may run. Parameters that are not given are proposed."""
-    given: Mapping[str, Any] = frozen.system_attrs.get(QUEUED, frozen.params)
+    given: Mapping[str, Any] = spec.space.loaded(frozen.system_attrs.get(QUEUED, frozen.params))
     try:
         if not set(spec.space.root) - set(given):
             spec.check_params(given)

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, is_same
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.space.define_by_run import choice_entry, choice_value, float_entry, int_entry, parameter_names
 from aifs_tune.storage.projects import split_name
@@ -164,7 +164,7 @@ def _parameter(name: str, distributions: list[BaseDistribution], left_out: dict[
         for each in distributions:
             assert isinstance(each, CategoricalDistribution)
             choices += [choice for choice in each.choices if choice not in choices]
-        texts = [choice for choice in choices if choice_value(choice) is not choice and choice_value(choice) != choice]
+        texts = [choice for choice in choices if not is_same(choice_value(choice), choice)]
         if texts:
             left_out[f"the choices {', '.join(map(repr, texts))} of {name}"] = "are texts here"
         return choice_entry(choices)

@@ -13,7 +13,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, coded_params
 from aifs_tune.space.distributions import distributions_of
 from aifs_tune.space.search_space import Space
 from aifs_tune.storage.optuna_logging import quietly
@@ -31,8 +31,8 @@ class PedAnova:
     def __init__(self, space: Space, configurations: Sequence[Mapping[str, Scalar]], losses: Sequence[float]) -> None:
         self._space = space
         self._trials = [
-            create_trial(params=dict(params), distributions=distributions_of(space, params), value=float(loss))
-            for params, loss in zip(configurations, losses, strict=True)
+            create_trial(params=space.stored(params), distributions=distributions_of(space, params), value=float(loss))
+            for params, loss in zip(map(coded_params, configurations), losses, strict=True)
         ]
 
     def importances(self, chosen: Sequence[int]) -> dict[str, float]:

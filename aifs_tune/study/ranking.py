@@ -80,7 +80,7 @@ def replicates_in(trials: Sequence[Trial]) -> list[list[Trial]]:
     """``trials`` grouped by configuration; groups and their members keep the order of ``trials``."""
     groups: dict[frozenset[tuple[str, object]], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(frozenset(trial.params.items()), []).append(trial)
+        groups.setdefault(frozenset(trial.coded_params.items()), []).append(trial)
     return list(groups.values())
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from aifs_tune._util.scalars import MAX_INT, Scalar, brief, did_you_mean
+from aifs_tune._util.scalars import MAX_INT, Scalar, brief, did_you_mean, is_same
 from aifs_tune.config.descriptors import read_descriptors
 from aifs_tune.errors import NotFoundError, RequestError
 from aifs_tune.space.define_by_run import choice_entry, choice_value, float_entry, int_entry, parameter_names
@@ -323,7 +323,7 @@ def _configuration(trial: _TuneTrial, names: Mapping[str, str], left_out: dict[s
     found: dict[str, Scalar] = {}
     for name, value in trial.params.items():
         found[names[name]] = choice_value(value)
-        if not isinstance(value, bool | int | float | str):
+        if not is_same(found[names[name]], value):
             left_out[f"the values of {names[name]}"] = f"are texts here, such as {brief(found[names[name]])}"
     return found
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import optuna
 
 from aifs_tune._util.hashing import Hashes
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, decoded_params
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
 from aifs_tune.storage.storage import Storage
@@ -181,7 +181,7 @@ class StudyRecord(Study):
             If the trial is not running.
         """
         current, donor = self._running(trial), self.trial(source)
-        wanted = Change(epoch, self.spec.check_params(params), donor.number)
+        wanted = Change(epoch, decoded_params(self.spec.check_params(params)), donor.number)
         if wanted in current.schedule:
             return current
         frozen = self.storage.optuna.get_trial(self._trial_id(donor.number))

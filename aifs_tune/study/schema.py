@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from aifs_tune._util.scalars import Scalar, brief
+from aifs_tune._util.scalars import brief
+from aifs_tune.space.parameters import JsonValue
 from aifs_tune.storage.tolerant import UNDECODABLE
 from aifs_tune.study.serialization import (
     CHANGE,
@@ -114,7 +115,7 @@ class _Candidate(BaseModel):
     model_config = _STRICT
     name: _Name
     trial: _Number | None
-    params: dict[_Name, Scalar]
+    params: dict[_Name, JsonValue]
 
 
 class _Tested(_Candidate):
@@ -182,7 +183,7 @@ class _BestBefore(BaseModel):
 
 class _Changed(BaseModel):
     model_config = _STRICT
-    params: dict[_Name, Scalar]
+    params: dict[_Name, JsonValue]
     source: _Number
     best: _BestBefore | None
 

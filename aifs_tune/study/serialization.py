@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune._util.hashing import Hashes
 from aifs_tune._util.scalars import Scalar
-from aifs_tune.config.sweep import Objective
+from aifs_tune.config.sweep import Objective, SweepSpec
+from aifs_tune.space.search_space import Space
 from aifs_tune.study.lease import Lease, moment
 from aifs_tune.study.trial import Change, Measurement, State, Trial, TrialProgress
 
@@ -80,9 +81,10 @@ def change_record(params: Mapping[str, Scalar], source: int, inherited: Measurem
     return {"params": dict(params), "source": source, "best": best}
 
 
-def read_schedule(frozen: FrozenTrial) -> tuple[Change, ...]:
+def read_schedule(frozen: FrozenTrial, space: Space) -> tuple[Change, ...]:
     """The changes of a trial while it trained, the earliest first."""
-    return tuple(Change(epoch, entry["params"], entry["source"]) for epoch, entry in _changes(frozen))
+    changes = _changes(frozen)
+    return tuple(Change(epoch, space.loaded(entry["params"]), entry["source"]) for epoch, entry in changes)
 
 
 def read_weights_curve(frozen: FrozenTrial) -> list[Measurement]:
@@ -158,9 +160,9 @@ def read_marked(frozen: FrozenTrial, problem: str) -> Trial:
     )
 
 
-def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float) -> Trial:
+def read_trial(frozen: FrozenTrial, spec: SweepSpec, now: float) -> Trial:
     """The trial at time ``now``; the first objective decides which epoch is its best."""
-    objective = objectives[0]
+    objectives, objective = spec.objectives, spec.objective
     curve = read_curve(frozen)
     best = best_of(read_weights_curve(frozen), objective)
     values = {}
@@ -176,7 +178,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
     return Trial(
         number=frozen.number,
         state=FROM_OPTUNA[frozen.state],
-        params=dict(frozen.params),
+        params=spec.space.loaded(frozen.params),
         seed=attributes.get("seed", 0),
         value=value,
         epoch=best.epoch if best else None,
@@ -188,7 +190,7 @@ def read_trial(frozen: FrozenTrial, objectives: Sequence[Objective], now: float)
         finished_at=in_utc(frozen.datetime_complete),
         reason=attributes.get("reason"),
         values=values,
-        schedule=read_schedule(frozen),
+        schedule=read_schedule(frozen, spec.space),
         weights=attributes.get("weights", {}),
         notes=attributes.get("notes", {}),
         lease=read_lease(frozen, now),

@@ -622,7 +622,7 @@ class Study:
         incomplete = [t for t in trials if t.state is not TrialState.COMPLETE and t.number not in marked]
         overdue = self._leases.next_overdue(incomplete)
         if overdue is not None:
-            self._enqueue(overdue.params, None)
+            self._enqueue(self.spec.space.loaded(overdue.params), None)
         self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._leases.not_pending(incomplete) | marked)
         asked = self._optuna.ask()
         params = self.spec.space.suggest(asked)
@@ -633,7 +633,7 @@ class Study:
         if "seed" not in asked.user_attrs:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
             for _ in range(self.spec.search.replicates - 1):
-                self._enqueue(asked.params, None)
+                self._enqueue(params, None)
         self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
         if overdue is not None:
             self._leases.supersede(overdue, asked._trial_id, asked.number, lease)
@@ -662,7 +662,7 @@ class Study:
         checked = self.spec.check_params(params)
         waiting = optuna.trial.create_trial(
             state=optuna.trial.TrialState.WAITING,
-            params=checked,
+            params=self.spec.space.stored(checked),
             distributions=distributions_of(self.spec.space, checked),
         )
         trial_id = self.storage.optuna.create_new_trial(self._optuna._study_id, waiting)
@@ -782,7 +782,7 @@ class Study:
         problem = self._problem(frozen)
         if problem is None:
             try:
-                return read_trial(frozen, self.spec.objectives, self.storage.clock())
+                return read_trial(frozen, self.spec, self.storage.clock())
             except UNREADABLE as error:
                 problem = f"another program wrote attributes that cannot be read ({type(error).__name__}: {error})"
                 self._problems[frozen.number] = frozen, problem

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aifs_tune._util.hashing import Hashes
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, coded_params
 from aifs_tune.errors import ConflictError
 from aifs_tune.study.lease import Lease
 
@@ -124,7 +124,7 @@ class Change:
     that trial ``source`` had before."""
 
     epoch: int
-    params: Mapping[str, Scalar]
+    params: Mapping[str, Any]
     source: int
 
     def to_json(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class Trial:
     state
         ``waiting``, ``running``, ``complete``, ``pruned`` or ``failed``.
     params
-        Values of the parameters when the trial began.
+        Values of the parameters when the trial began. Null is None, and a tuple is a list.
     seed
         Seed of everything random in the trial.
     value
@@ -235,7 +235,7 @@ class Trial:
 
     number: int
     state: State
-    params: Mapping[str, Scalar]
+    params: Mapping[str, Any]
     seed: int
     value: float | None = None
     epoch: int | None = None
@@ -262,9 +262,14 @@ class Trial:
         return trial_html(self)
 
     @property
-    def latest_params(self) -> Mapping[str, Scalar]:
+    def latest_params(self) -> Mapping[str, Any]:
         """Parameters that the trial trains with now: ``params`` until the schedule changes them."""
         return self.schedule[-1].params if self.schedule else self.params
+
+    @property
+    def coded_params(self) -> dict[str, Scalar]:
+        """``params`` with the JSON text of null and of lists, to compare with choices and to hash."""
+        return coded_params(self.params)
 
     @property
     def is_finished(self) -> bool:

@@ -162,7 +162,7 @@ def _read(study: StudyRecord, earlier: StudyRecord) -> _Read:
     space, posterior_means = study.spec.space, earlier.posterior_means()
     params, values, n_outside, reason = list[dict[str, Scalar]](), list[float](), 0, ""
     for number, posterior_mean in _sample(posterior_means):
-        shared = _shared(earlier.trial(number).params, space)
+        shared = _shared(earlier.trial(number).coded_params, space)
         if shared is None:
             n_outside += 1
         else:
@@ -171,7 +171,7 @@ def _read(study: StudyRecord, earlier: StudyRecord) -> _Read:
     best = list[dict[str, Scalar]]()
     for trial in earlier.best_trials(earlier.counts()["complete"]):
         try:
-            best.append(study.spec.check_params(_adapted(trial.params, space)))
+            best.append(study.spec.check_params(_adapted(trial.coded_params, space)))
         except RequestError as error:
             reason = reason or f"trial {trial.number}: {error}"
     return SourceTask(earlier.name, tuple(params), standardised(values)), n_outside, best, reason
@@ -191,12 +191,12 @@ def _store(
     study: StudyRecord, sources: Sequence[StudyRecord], read: Sequence[_Read], max_first: int
 ) -> list[WarmStartRecord]:
     numbers: dict[str, list[int]] = {earlier.name: [] for earlier in sources}
-    known = [dict(trial.params) for trial in study.all_trials()]
+    known = [trial.coded_params for trial in study.all_trials()]
     chosen = _chosen(study.spec, sources, [best for _, _, best, _ in read], known, max_first)
     for i, (name, params) in enumerate(chosen):
         own = Proposer(study.spec).startup_params(len(study.all_trials())) if i else None
         if own is not None and own not in known:
-            known.append(dict(study.enqueue(own).params))
+            known.append(study.enqueue(own).coded_params)
         numbers[name].append(study.enqueue(params).number)
     study.set_source_tasks([source_task for source_task, _, _, _ in read])
     taken = [

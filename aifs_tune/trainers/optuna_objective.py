@@ -156,8 +156,8 @@ class ObjectiveTrial(RunningTrial):
         Parameters
         ----------
         name, choices
-            Name of the parameter, and its values. In the study, a value that is no text, number, True or False is known
-            by its ``repr``.
+            Name of the parameter, and its values. In the study, a value that is no text, number, True, False, None or
+            list of these is known by its ``repr``.
 
         Returns
         -------

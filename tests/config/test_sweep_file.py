@@ -97,7 +97,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ("default: 1e-4", "default: 1e-4, prior: 1", "6: space.rate.prior: 1 is out of range; allowed: a number from"),
         ("[adam, sgd]", "[]", "7: space.optimizer.choices: [] has too few entries; allowed: a list of 1 or more"),
         ("[adam, sgd]", "adam", "7: space.optimizer.choices: 'adam' is not a list; allowed: a list of 1 or more"),
-        ("[adam, sgd]", "[adam, [x]]", "7: space.optimizer.choices.1: ['x'] is not a valid parameter value"),
+        ("[adam, sgd]", "[adam, {x: 1}]", "7: space.optimizer.choices.1: {'x': 1} is not a valid parameter value"),
         (
             "[adam, sgd]",
             "[1, true]",
@@ -108,8 +108,12 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         ("optimizer: sgd", "optimizer: rms", "12: space.momentum.when.optimizer: 'rms' is not a value of optimizer;"),
         ("optimizer: sgd", "width: 3", "12: space.momentum.when.width: no earlier parameter has this name;"),
         ("{optimizer: sgd}", "sgd", "12: space.momentum.when: 'sgd' is not a mapping; allowed: a mapping"),
-        ("width: 3", "width:", "13: space.width: no value given; allowed: true or false, a number, text or a mapping"),
-        ("width: 3", "width: [3, 5]", "13: space.width: [3, 5] is neither a value nor a mapping; allowed: true or fal"),
+        (
+            "width: 3",
+            "width:",
+            "13: space.width: no value given; allowed: true, false, a number, text, a mapping with type",
+        ),
+        ("width: 3", "width: [3, 5]", "13: space.width: [3, 5] may be choices or one value; allowed: {type: choice, c"),
         (
             "width: 3",
             "wi dth: 3",

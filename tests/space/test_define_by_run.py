@@ -126,7 +126,7 @@ def test_entries_are_as_optuna_means_them():
     assert float_entry(2, 2) == {"type": "fixed", "value": 2.0}
     assert int_entry(1, 3, step=5) == {"type": "fixed", "value": 1}
     assert choice_entry(["one"]) == {"type": "fixed", "value": "one"}
-    assert choice_entry([None, (8, 16), True, 2]) == {"type": "choice", "choices": ["None", "(8, 16)", True, 2]}
+    assert choice_entry([None, (8, 16), True, 2]) == {"type": "choice", "choices": ["null", "[8, 16]", True, 2]}
     assert choice_value("a\nb") == "'a\\nb'"
 
 

@@ -12,6 +12,7 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import load_sweep_file, parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import DamagedError, RequestError
+from aifs_tune.space.search_space import fixed_entry
 
 
 def published(spec: SweepSpec) -> SweepSpec:
@@ -70,7 +71,7 @@ def best_sweep(spec: SweepSpec, summary: Mapping[str, Any]) -> SweepSpec:
     All parameters are fixed, inactive ones are left out, and changes by population-based training are replayed.
     """
     document = spec.model_dump(mode="json")
-    document["space"] = dict(summary["params"])
+    document["space"] = {name: fixed_entry(value) for name, value in summary["params"].items()}
     document["replay"] = summary.get("replay", document["replay"])
     document |= {"constraints": [], "mixtures": [], "exclude": []}
     document["search"] = spec.search.without_search(trials=1)
@@ -88,7 +89,7 @@ def sweep_text(spec: SweepSpec, comment: str) -> str:
 def _short(entry: Mapping[str, Any]) -> Any:
     """A parameter of a sweep file; a fixed one without other settings as its value alone."""
     others = [value for key, value in entry.items() if key not in ("type", "value")]
-    return entry["value"] if entry["type"] == "fixed" and not any(others) else entry
+    return fixed_entry(entry["value"]) if entry["type"] == "fixed" and not any(others) else entry
 
 
 def read_sweep(file: Path) -> SweepSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aifs_tune._util.scalars import is_same
 from aifs_tune.analysis.importance import MIN_EXPLAINED
 from aifs_tune.errors import RequestError
 from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection
@@ -131,7 +132,8 @@ class _Axis:
             return float("nan")
         if self.choices is None:
             return float(value)
-        return next((float(position) for position, one in enumerate(self.choices) if one == value), float("nan"))
+        found = (float(position) for position, one in enumerate(self.choices) if is_same(one, value))
+        return next(found, float("nan"))
 
     @property
     def title(self) -> str:
@@ -172,7 +174,7 @@ def _slices_figure(context: ReportContext, names: list[str]) -> Figure | None:
                 axes.plot(
                     [axis.position(each) for each in own["value"]], own["metric_value"], marker, color=colour, ms=3.5
                 )
-            best = context.best.params.get(name)
+            best = context.best.coded_params.get(name)
             if best is not None:
                 axes.plot([axis.position(best)], [context.best.value], "D", color=ORANGE, ms=6, mfc="none", mew=1.6)
             axes.set(xlabel=axis.title, ylim=(low, high))

@@ -91,7 +91,7 @@ def top_table(context: ReportContext, *, max_chars: int = 20) -> Table:
         row = [str(trial.number), shown(trial.value), *(shown(trial.values.get(each.metric)) for each in others)]
         row += [f"{trial.epoch} of {trial.epochs}"] if has_epochs else []
         row += [format_duration(trial.seconds)] if has_epochs else []
-        rows.append((*row, *(cut(shown(trial.params.get(name)), max_chars) for name in tuned)))
+        rows.append((*row, *(cut(shown(trial.coded_params.get(name)), max_chars) for name in tuned)))
     header = ["trial", context.metric, *(each.metric for each in others)]
     header += ["epoch", "time"] if has_epochs else []
     header += [cut(_titled(context, name), max_chars + 4) for name in tuned]

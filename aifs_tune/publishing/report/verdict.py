@@ -11,6 +11,7 @@ from aifs_tune.publishing.report.blocks import Code, Paragraph, ReportBlock, Rep
 from aifs_tune.publishing.report.context import ReportContext, n_finished
 from aifs_tune.publishing.report.formatting import DASH, count, cut, listed, sentence, shown, times
 from aifs_tune.publishing.summary import best_summary
+from aifs_tune.space.search_space import fixed_entry
 
 
 def verdict_section(context: ReportContext) -> ReportSection:
@@ -181,7 +182,8 @@ def _snippet(summary: dict[str, object]) -> str:
     """``space`` of a sweep file, and ``replay`` if parameters changed during training; JSON scalars are valid YAML."""
     params, replay = summary["params"], summary.get("replay")
     assert isinstance(params, dict)
-    lines = ["space:", *(f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in params.items())]
+    entries = {name: fixed_entry(value) for name, value in params.items()}
+    lines = ["space:", *(f"  {name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in entries.items())]
     if isinstance(replay, list):
         lines += ["replay:", *(f"  - {json.dumps(entry, ensure_ascii=False)}" for entry in replay)]
     return "\n".join(lines)
@@ -194,7 +196,7 @@ def _front_table(context: ReportContext) -> Table:
         (
             str(trial.number),
             *(shown(trial.values.get(each.metric)) for each in objectives),
-            *(cut(shown(trial.params.get(name)), 24) for name in tuned[:6]),
+            *(cut(shown(trial.coded_params.get(name)), 24) for name in tuned[:6]),
         )
         for trial in front
     )

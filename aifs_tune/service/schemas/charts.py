@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from aifs_tune._util.scalars import Scalar
 from aifs_tune.service.schemas.responses import ObjectiveResponse
+from aifs_tune.space.parameters import JsonValue
 from aifs_tune.study.trial import State
 
 
@@ -62,7 +62,7 @@ class TriedTrial(BaseModel):
     state: State
     value: float | None
     finished_at: str | None
-    params: dict[str, Scalar]
+    params: dict[str, JsonValue]
 
 
 class BestSoFar(BaseModel):

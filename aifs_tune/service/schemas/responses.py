@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from aifs_tune._util.scalars import Scalar
+from aifs_tune.space.parameters import JsonValue
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import State, Trial
 
@@ -23,7 +23,7 @@ class ChangeResponse(BaseModel):
     """Change of a running trial (PBT): the new parameters, and the trial ``source`` whose weights it continues from."""
 
     epoch: int
-    params: dict[str, Scalar]
+    params: dict[str, JsonValue]
     source: int
 
 
@@ -54,7 +54,7 @@ class TrialResponse(BaseModel):
     state: State
     value: float | None
     epochs: int
-    params: dict[str, Scalar]
+    params: dict[str, JsonValue]
     metrics: dict[str, float | None]
     seconds: float | None
     worker: str | None
@@ -144,7 +144,7 @@ class StudyResponse(StudySummary):
     space: dict[str, Any]
     constraints: list[str]
     mixtures: list[dict[str, Any]]
-    exclude: list[dict[str, Scalar]]
+    exclude: list[dict[str, JsonValue]]
     limits: list[str]
     search: dict[str, Any]
     best: TrialResponse | None

@@ -1,7 +1,7 @@
 // Table of the best trials with their parameters, which can be copied into a sweep file.
 
 import { element, scrollable, table } from "./elements.js";
-import { number } from "./formats.js";
+import { number, parameterValue } from "./formats.js";
 import { configuration } from "./yaml.js";
 
 const dialog = document.getElementById("yaml");
@@ -49,7 +49,7 @@ export function bestTable({ study, objective, trade_off: tradeOff, best, front }
     trial.trial,
     ...metrics.map((metric) => number(tradeOff.length ? trial.values[metric] : trial.value)),
     ...(tradeOff.length ? [inFront.has(trial.trial) ? "yes" : "–"] : []),
-    ...names.map((name) => number(trial.params[name])),
+    ...names.map((name) => parameterValue(trial.params[name])),
     element(
       "button",
       {

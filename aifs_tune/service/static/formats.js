@@ -10,6 +10,11 @@ export function number(value) {
   return size >= 1e9 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
 }
 
+/** Format the value of a parameter; null and lists are values, undefined is none. */
+export function parameterValue(value) {
+  return value === null || Array.isArray(value) ? JSON.stringify(value) : number(value);
+}
+
 /** Format seconds as `45 s`, `3 min 20 s` or `2 h 05 min`. */
 export function duration(seconds) {
   if (seconds > 0 && seconds < 1) return "under 1 s";

@@ -2,7 +2,7 @@
 
 import { figure, scrollable, shape as mark, table } from "./elements.js";
 import { domainOf, drawing, path, scale, ticks } from "./scales.js";
-import { number, plural } from "./formats.js";
+import { number, parameterValue, plural } from "./formats.js";
 
 const [HEIGHT, TOP, BOTTOM, SIDE, MIN_SPACING] = [340, 44, 40, 64, 104];
 const FOOT = HEIGHT - BOTTOM;
@@ -12,8 +12,9 @@ const LETTER_WIDTH = 7;
 function axisOf(name, parameter, values) {
   if (parameter.type === "choice") {
     const at = scale(0, Math.max(1, parameter.choices.length - 1), FOOT, TOP);
-    const marks = parameter.choices.map((choice, i) => [at(i), String(choice)]);
-    return { name, position: (value) => at(parameter.choices.indexOf(value)), marks };
+    const texts = parameter.choices.map((choice) => JSON.stringify(choice));
+    const marks = parameter.choices.map((choice, i) => [at(i), typeof choice === "string" ? choice : texts[i]]);
+    return { name, position: (value) => at(texts.indexOf(JSON.stringify(value))), marks };
   }
   const isBounded = Number.isFinite(parameter.low) && Number.isFinite(parameter.high);
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values, parameter.always);
@@ -77,7 +78,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const summary = `${plural(complete.length, "complete trial")}.${blue}${best}`;
   const rows = ranked
     .slice(0, 100)
-    .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => number(trial.params[name]))]);
+    .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => parameterValue(trial.params[name]))]);
   const heads = [
     { title: "Trial", number: true },
     { title: objective.metric, number: true },

@@ -12,6 +12,7 @@ function quoted(text) {
 }
 
 function scalar(value) {
+  if (value === null || Array.isArray(value)) return `{type: fixed, value: ${JSON.stringify(value)}}`;
   if (typeof value === "string") return quoted(value);
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
   const text = String(value);
