@@ -13,6 +13,7 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.config.trusted_code import allow, remember
 from aifs_tune.errors import ConflictError
 from aifs_tune.samplers.initial_design import initial_design
+from aifs_tune.space.differences import differences
 from aifs_tune.storage.optuna_logging import quietly
 from aifs_tune.storage.projects import DEFAULT_PROJECT, check_project, check_study_name, stored_name
 from aifs_tune.storage.storage import Storage
@@ -243,9 +244,9 @@ def start_study(
     study = get_study(storage, stored)
     for part, differs in _OTHER.items():
         if attrgetter(part)(study.spec) != attrgetter(part)(spec):
+            named = differences(spec.space, study.spec.space) if part == "space" else ""
             raise ConflictError(
-                f"study {stored!r} exists in {storage.shown} with {differs}; "
-                f"choose another name with --study, or continue it with: aifs-tune resume {stored}"
+                f"study {stored!r} exists in {storage.shown} with {differs}{named and f' ({named})'}; {_instead(study)}"
             )
     if spec.search.budget is None and study.spec.search.budget is not None:
         search = spec.search.model_copy(update={"budget": study.spec.search.budget})
@@ -253,6 +254,15 @@ def start_study(
     if study.spec != spec:
         study.replace_spec(spec)
     return study
+
+
+def _instead(study: StudyRecord) -> str:
+    """What to do where a sweep file does not fit a study that exists."""
+    if study.trainer is None:
+        new = f"open_study('NEW', ..., warm_start={study.name!r})"
+        return f"start a new study that learns from it: {new}; or continue it as it is: load_study({study.name!r})"
+    new = f"--study NEW --warm-start {study.name}"
+    return f"start a new study that learns from it: {new}; or continue it with: aifs-tune resume {study.name}"
 
 
 def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) -> StudyRecord:
