@@ -13,6 +13,7 @@ from aifs_tune.study.ranking import ranked
 from aifs_tune.study.recommendation import known_noise
 from aifs_tune.study.similarity import DATA_FACTS
 from aifs_tune.study.trial import Trial
+from aifs_tune.study.used_up import used_up
 
 if TYPE_CHECKING:
     from aifs_tune.client.study import RemoteStudy
@@ -55,7 +56,7 @@ def remarks_on(study: Study | RemoteStudy) -> Remarks:
     chance = _chance_text(study, best, n_classes)
     noise = _noise_text(trials, best, known_noise(trials, floor))
     failed = _failed_text(trials)
-    texts = tuple(text for text in (chance, noise, failed) if text is not None)
+    texts = tuple(text for text in (chance, noise, failed, used_up(study.spec, trials)) if text is not None)
     return Remarks(texts, _next(study, trials, is_result=chance is None and noise is None, has_failures=bool(failed)))
 
 

@@ -193,25 +193,26 @@ class FloatParameter(_Parameter):
         real = float(given)
         if self.step is None:
             return real if self.low <= real <= self.high else None
-        return self._steps.nearest(real)
+        return self.steps.nearest(real)
 
     @property
-    def _steps(self) -> Steps:
+    def steps(self) -> Steps:
+        """The values, of a parameter with a step."""
         assert self.step is not None
         return Steps(self.low, self.high, self.step)
 
     def suggest(self, name: str, source: TrialLike) -> object:
         if self.step is None:
             return source.suggest_float(name, self.low, self.high, log=self.log)
-        stored = self._steps.stored
+        stored = self.steps.stored
         return source.suggest_float(name, stored.low, stored.high, step=stored.step)
 
     def store(self, value: Scalar) -> Scalar:
-        return value if self.step is None else self._steps.store(float(value))
+        return value if self.step is None else self.steps.store(float(value))
 
     def load(self, stored: object) -> float | None:
         given = number(stored)
-        return self.convert(stored) if self.step is None or given is None else self._steps.load(float(given))
+        return self.convert(stored) if self.step is None or given is None else self.steps.load(float(given))
 
 
 class IntParameter(_Parameter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import cached_property, lru_cache
@@ -35,6 +36,12 @@ class Steps:
     low: float
     high: float
     step: float
+
+    def __len__(self) -> int:
+        return self.n + 1
+
+    def __iter__(self) -> Iterator[float]:
+        return map(self.value, range(self.n + 1))
 
     @property
     def n(self) -> int:
