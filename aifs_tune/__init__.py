@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aifs_tune.storage import Storage
     from aifs_tune.study import Study, Trial, load_study, open_study
     from aifs_tune.study.doctor import check_storage
+    from aifs_tune.study.manage import copy_study, delete_study, rename_study
     from aifs_tune.study.optuna_import import import_optuna
     from aifs_tune.study.ray_tune_import import import_ray_tune
 
@@ -44,6 +45,8 @@ __all__ = [
     "Trial",
     "analyse",
     "check_storage",
+    "copy_study",
+    "delete_study",
     "export",
     "finalize",
     "import_optuna",
@@ -53,6 +56,7 @@ __all__ = [
     "load_study",
     "load_sweep",
     "open_study",
+    "rename_study",
     "reproduce",
     "resume",
     "tune",
@@ -71,6 +75,8 @@ __getattr__, __dir__ = lazy_names(
         "Trial": "study",
         "analyse": "analysis",
         "check_storage": "study.doctor",
+        "copy_study": "study.manage",
+        "delete_study": "study.manage",
         "export": "publishing.bundle.export",
         "finalize": "execution.finalize",
         "import_optuna": "study.optuna_import",
@@ -80,6 +86,7 @@ __getattr__, __dir__ = lazy_names(
         "load_study": "study",
         "load_sweep": "execution",
         "open_study": "study",
+        "rename_study": "study.manage",
         "reproduce": "publishing.bundle.reproduce",
         "resume": "execution",
         "tune": "execution.tune",

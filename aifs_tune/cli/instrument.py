@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from aifs_tune._util.scalars import did_you_mean
+from aifs_tune._util.scalars import decoded_params, did_you_mean
 from aifs_tune.cli.options import JsonOption, StorageOption, StudyArgument, complete_sweep, print_json
 from aifs_tune.cli.target import find_service, find_target_study
 from aifs_tune.errors import RequestError
@@ -77,6 +77,48 @@ def _started(study: str, sweep: str, storage: str | None) -> Study | RemoteStudy
     return start_study(opened, spec, study)
 
 
+ParamsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME=VALUE...", help="A value for each parameter; fixed parameters may be left out."),
+]
+
+
+def enqueue(study: StudyArgument, params: ParamsArgument, storage: StorageOption = None) -> None:
+    """Add a configuration to try next; ask prints it before any new proposal."""
+    opened = find_target_study(study, storage)
+    print_json(opened.enqueue(_params(params, opened.spec)).to_json())
+
+
+def attach(
+    study: StudyArgument,
+    params: ParamsArgument,
+    value: Annotated[float | None, typer.Option("--value", metavar="VALUE", help="Value of the objective.")] = None,
+    metric: MetricOption = None,
+    failed: Annotated[str | None, typer.Option(metavar="REASON", help="The trial failed, for this reason.")] = None,
+    infeasible: Annotated[
+        str | None, typer.Option(metavar="REASON", help="The trial broke a limit and has no value.")
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Store a result that was measured elsewhere, as a new trial."""
+    opened = find_target_study(study, storage)
+    metrics, state = _told("attach", opened.spec, value, metric, failed, infeasible)
+    if state == "complete" and not metrics:
+        raise RequestError("attach: no value; allowed: --value, --metric NAME=VALUE, --failed or --infeasible REASON")
+    told = opened.attach(_params(params, opened.spec), metrics, state=state, reason=failed or infeasible)
+    print_json(told.to_json())
+
+
+def cancel(
+    study: StudyArgument,
+    trial: TrialArgument,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it is cancelled.")] = "cancelled",
+    storage: StorageOption = None,
+) -> None:
+    """Cancel a waiting or running trial; the sampler learns nothing from it."""
+    print_json(find_target_study(study, storage).cancel(trial, reason).to_json())
+
+
 def renew(study: StudyArgument, trial: TrialArgument, lease: LeaseOption = None, storage: StorageOption = None) -> None:
     """Extend the lease of a running trial.
 
@@ -112,25 +154,14 @@ def tell(
     storage: StorageOption = None,
 ) -> None:
     """Store the final result of a trial."""
-    if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
-        raise RequestError("tell: give only one of a value, --failed REASON and --infeasible REASON")
     opened = find_target_study(study, storage)
-    metrics = _metrics(metric)
-    if metrics and value is not None:
-        objective = opened.spec.objective.metric
-        if metrics.setdefault(objective, value) != value:
-            raise RequestError(f"tell: {value:g} and --metric {objective}={metrics[objective]:g}; allowed: one value")
-    state: ToldState = "complete" if failed is None else "failed"
-    if infeasible is not None:
-        state = "infeasible"
-    if state == "complete" and (metrics or value is not None):
-        _check_result(metrics or {opened.spec.objective.metric: value}, opened.spec, typed=set(metrics))
-    elif state == "complete" and opened.trial(trial).state == "running" and not opened.curve(trial):
+    metrics, state = _told("tell", opened.spec, value, metric, failed, infeasible)
+    if metrics is None and state == "complete" and opened.trial(trial).state == "running" and not opened.curve(trial):
         raise RequestError(
             f"tell: no value, and nothing was reported for trial {trial}; allowed: a value, --metric NAME=VALUE, "
             "--failed REASON or --infeasible REASON"
         )
-    told = opened.tell(trial, metrics or value, state=state, reason=failed or infeasible)
+    told = opened.tell(trial, metrics, state=state, reason=failed or infeasible)
     print_json(told.to_json())
 
 
@@ -146,7 +177,54 @@ def recommend(study: StudyArgument, storage: StorageOption = None, as_json: Json
         typer.echo(f"Recommended: trial {found.recommended}, {value}. See: aifs-tune trials {study}")
 
 
-def _check_result(metrics: Mapping[str, float | None], spec: SweepSpec, typed: set[str]) -> None:
+def _told(
+    command: str,
+    spec: SweepSpec,
+    value: float | None,
+    metric: list[str] | None,
+    failed: str | None,
+    infeasible: str | None,
+) -> tuple[float | dict[str, float | None] | None, ToldState]:
+    """The result that was typed, and its state."""
+    if sum([value is not None or bool(metric), failed is not None, infeasible is not None]) > 1:
+        raise RequestError(f"{command}: give only one of a value, --failed REASON and --infeasible REASON")
+    metrics = _metrics(metric)
+    objective = spec.objective.metric
+    if metrics and value is not None and metrics.setdefault(objective, value) != value:
+        raise RequestError(f"{command}: {value:g} and --metric {objective}={metrics[objective]:g}; allowed: one value")
+    if failed is not None:
+        return None, "failed"
+    if infeasible is not None:
+        return None, "infeasible"
+    if metrics or value is not None:
+        _check_result(command, metrics or {objective: value}, spec, typed=set(metrics))
+    return metrics or value, "complete"
+
+
+def _params(given: list[str], spec: SweepSpec) -> dict[str, Any]:
+    """The configuration of words such as ``temperature=900``, with the fixed parameters that were left out."""
+    params: dict[str, Any] = {}
+    for word in given:
+        name, sign, text = word.partition("=")
+        if not sign or name in params:
+            said = "is given twice" if sign else "is not a parameter with its value"
+            raise RequestError(f"{word!r} {said}; allowed: NAME=VALUE, once for each of {', '.join(spec.space.root)}")
+        params[name] = _value_of(name, text, spec)
+    fixed = {name: each.value for name, each in spec.space.items() if each.type == "fixed" and not each.when}
+    return {**decoded_params(fixed), **params}
+
+
+def _value_of(name: str, text: str, spec: SweepSpec) -> Any:
+    """The value that ``text`` is in YAML; the text itself where the parameter has that as a choice."""
+    from aifs_tune.config.yaml import read_yaml
+
+    value = read_yaml(text, source=name).data
+    parameter = spec.space.root.get(name)
+    is_text = parameter is not None and parameter.convert(value) is None and parameter.convert(text) is not None
+    return text if is_text else value
+
+
+def _check_result(command: str, metrics: Mapping[str, float | None], spec: SweepSpec, typed: set[str]) -> None:
     """Refuse a result that would fail its trial for good: without an objective or limit, or not a number."""
     needed = list(dict.fromkeys([o.metric for o in spec.objectives] + [limit.metric for limit in spec.limits]))
     for name in needed if typed else list(metrics):
@@ -157,7 +235,7 @@ def _check_result(metrics: Mapping[str, float | None], spec: SweepSpec, typed: s
         near = next((f" ({other}: did you mean {name}?)" for other in others if did_you_mean(other, [name])), "")
         text = f"no value for {name}{near}" if value is None else f"{value} is not a result for {name}"
         raise RequestError(
-            f"tell: {text}; allowed: a finite number for each of {', '.join(needed)}; or --failed REASON"
+            f"{command}: {text}; allowed: a finite number for each of {', '.join(needed)}; or --failed REASON"
         )
 
 

@@ -23,6 +23,7 @@ from aifs_tune.cli import (
     confirm,
     files,
     instrument,
+    manage,
     model,
     report,
     service,
@@ -52,9 +53,15 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(cluster.submit, "submit celestial_cnn --address http://head:8265 --data s3://lab/survey"),
         Command(cluster.logs, "logs quick-sky --trial 3"),
     ),
-    "Results": (
+    "Studies": (
         Command(studies.studies, "studies --storage sqlite:///lab.db"),
         Command(studies.doctor, "doctor --storage sqlite:///lab.db"),
+        Command(manage.note, 'note quick-sky "the lid was open" --trial 3'),
+        Command(manage.copy, "copy quick-sky quick-sky-2"),
+        Command(manage.rename, "rename quick-sky first-sky"),
+        Command(manage.delete, "delete quick-sky --yes"),
+    ),
+    "Results": (
         Command(studies.best, "best quick-sky --top 5"),
         Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
         Command(model.predict, "predict quick-sky new_images/ -o answers.csv"),
@@ -64,6 +71,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "Instruments": (
         Command(instrument.ask, "ask crystals --sweep crystal_growth --owner furnace-2 --lease 3d"),
         Command(instrument.tell, "tell crystals 0 0.82"),
+        Command(instrument.enqueue, "enqueue crystals temperature_K=900 time_h=24"),
+        Command(instrument.attach, "attach crystals temperature_K=900 time_h=24 --value 0.7"),
+        Command(instrument.cancel, 'cancel crystals 3 --reason "no sample left"'),
         Command(instrument.renew, "renew crystals 0 --lease 2d"),
         Command(instrument.recommend, "recommend crystals"),
     ),

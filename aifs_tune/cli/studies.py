@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from aifs_tune.study.trial import State, selected
 if TYPE_CHECKING:
     import pandas
     from rich.console import RenderableType
+
+    from aifs_tune.client.study import RemoteStudy
+    from aifs_tune.study.study import Study
 
 
 def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
@@ -106,6 +109,17 @@ def trials(
     def table() -> pandas.DataFrame:
         from aifs_tune.study.dataframe import trials_table
 
-        return trials_table(chosen, list(opened.spec.space.root))
+        return trials_table(chosen, list(opened.spec.space.root), _notes(opened))
 
-    print_table(output_format, output, render=render, rows=lambda: [trial.to_json() for trial in chosen], table=table)
+    def rows() -> list[dict[str, Any]]:
+        notes = _notes(opened)
+        return [trial.to_json() | ({"note": notes[n]} if (n := trial.number) in notes else {}) for trial in chosen]
+
+    print_table(output_format, output, render=render, rows=rows, table=table)
+
+
+def _notes(study: Study | RemoteStudy) -> dict[int, str]:
+    """The notes of trials, which a service does not tell."""
+    from aifs_tune.study.study import Study
+
+    return study.trial_notes if isinstance(study, Study) else {}

@@ -133,7 +133,14 @@ def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> Render
         Column("epochs", [Text(str(trial.epochs)) for trial in trials], is_optional=True),
         Column("seconds", [Text(number(trial.seconds)) for trial in trials], is_optional=True),
     ]
-    reasons = [trial.reason or _changes(trial) for trial in trials]
+    from aifs_tune.study.study import Study
+
+    notes = study.trial_notes if isinstance(study, Study) else {}
+    noted = [f"note: {notes[trial.number]}" if trial.number in notes else "" for trial in trials]
+    reasons = [
+        "; ".join(filter(None, (trial.reason or _changes(trial), text)))
+        for trial, text in zip(trials, noted, strict=True)
+    ]
     return TrialRows(columns, [trial.params for trial in trials], reasons, tuned=tuned)
 
 
@@ -204,6 +211,8 @@ def render_status(answer: Mapping[str, Any]) -> RenderableType:
         + (f"of {answer['n_requested']} trials finished" if answer["n_requested"] else "trials finished"),
         ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no trials yet",
     ]
+    if answer["note"] is not None:
+        lines.append(f"note: {answer['note']}")
     if answer["best"] is not None:
         best = answer["best"]
         lines.append(f"best {answer['objective']['metric']}: {number(best['value'])} (trial {best['trial']})")

@@ -182,7 +182,7 @@ class RemoteStudy:
         self,
         trial: Trial | int,
         epoch: int,
-        metrics: Mapping[str, float | None],
+        metrics: float | Mapping[str, float | None],
         *,
         seconds: float | None = None,
         worker: str | None = None,
@@ -196,7 +196,7 @@ class RemoteStudy:
         epoch
             Number of the epoch, from 1.
         metrics
-            Metrics by name. They must contain every objective as a finite number.
+            Metrics by name, with every objective as a finite number; or the value of the only objective.
         seconds
             Time spent on this epoch. Default: not known.
         worker
@@ -214,7 +214,8 @@ class RemoteStudy:
         ConflictError
             If the trial is not running.
         """
-        body = {"epoch": epoch, "metrics": _finite(metrics), "seconds": seconds, "worker": worker}
+        named = metrics if isinstance(metrics, Mapping) else {self.spec.objective.metric: metrics}
+        body = {"epoch": epoch, "metrics": _finite(named), "seconds": seconds, "worker": worker}
         return _trial(self._transport.write(f"{self._of(trial)}/report", body))
 
     def tell(

@@ -51,6 +51,7 @@ def status_summary(study: StudyRecord) -> dict[str, Any]:
         "best": None if (best := study.find_best()) is None else _result(study, best),
         "commonest_failure": commonest_failure(study.all_trials()),
         "notices": study.notices,
+        "note": study.note,
     }
 
 
@@ -58,7 +59,7 @@ def no_status(name: str) -> dict[str, Any]:
     """The answer of :func:`status_summary` for a study that a job has not made yet."""
     counts = dict.fromkeys(get_args(State), 0)
     nothing = {"objective": None, "n_requested": 0, "n_trials": counts, "writer": None, "best": None}
-    return {"study": name, **nothing, "commonest_failure": None, "notices": []}
+    return {"study": name, **nothing, "commonest_failure": None, "notices": [], "note": None}
 
 
 def studies_summary(storage: Storage | Client) -> list[dict[str, Any]]:

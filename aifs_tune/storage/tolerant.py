@@ -18,7 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import select, types
+from sqlalchemy import select, types, update
 from sqlalchemy.dialects import sqlite
 
 UNDECODABLE = "aifs_tune:undecodable"
@@ -46,6 +46,12 @@ class TolerantRDBStorage(RDBStorage):
         """Return the names of all studies, sorted, whatever else they hold."""
         found = [row.study_name for row in self._rows(select(models.StudyModel.study_name))]
         return sorted(name for name in found if isinstance(name, str))
+
+    def rename_study(self, study_id: int, name: str) -> None:
+        """Give a study another name, within the open transaction."""
+        self.scoped_session().execute(
+            update(models.StudyModel).where(models.StudyModel.study_id == study_id).values(study_name=name)
+        )
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the attributes of a study that can be decoded, and under :data:`UNDECODABLE` the names of others."""

@@ -22,6 +22,7 @@ column                    dtype                meaning
 ``due_at``                datetime64[us, UTC]  when its lease runs out
 ``is_overdue``            boolean              whether its lease has run out
 ``superseded_by``         Int64                trial that took over its configuration
+``note``                  string               what was noted of the trial; only if any has a note
 ========================= ==================== ===================================================
 
 Missing values are ``pandas.NA`` (``NaT`` in times).
@@ -30,7 +31,7 @@ Missing values are ``pandas.NA`` (``NaT`` in times).
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -45,10 +46,13 @@ from aifs_tune.errors import StorageError
 from aifs_tune.study.trial import Trial
 
 
-def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataFrame:
+def trials_table(
+    trials: Sequence[Trial], parameters: Sequence[str], notes: Mapping[int, str] | None = None
+) -> pd.DataFrame:
     """One row for each trial, with the columns and dtypes listed at the top of this module.
 
-    ``parameters`` are the names of the space in its order; each is a column, even if no trial has it.
+    ``parameters`` are the names of the space in its order; each is a column, even if no trial has it. ``notes`` are
+    those of trials by their number.
     """
     columns: dict[str, pd.Series] = {
         "trial": pd.Series([t.number for t in trials], dtype="Int64"),
@@ -69,6 +73,8 @@ def trials_table(trials: Sequence[Trial], parameters: Sequence[str]) -> pd.DataF
         columns[f"metrics_{name}"] = pd.Series([t.metrics.get(name) for t in trials], dtype="Float64")
     if any(t.lease is not None for t in trials):
         columns |= _lease_columns(trials)
+    if notes:
+        columns["note"] = pd.Series([notes.get(t.number) for t in trials], dtype="string")
     return pd.DataFrame(columns)
 
 

@@ -169,7 +169,7 @@ def _frozen(number: int, entry: TrialDocument, spec: SweepSpec) -> FrozenTrial:
         state=TO_OPTUNA[entry.state],
         value=None,
         values=entry.values,
-        datetime_start=_local(entry.started_at),
+        datetime_start=_local(entry.started_at or entry.finished_at),
         datetime_complete=_local(entry.finished_at),
         params=spec.space.stored(params),
         distributions=distributions_of(spec.space, params) if params else {},

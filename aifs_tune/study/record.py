@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import optuna
 
@@ -21,7 +20,6 @@ from aifs_tune.study.serialization import (
     FACT,
     FROM_OPTUNA,
     LEADER,
-    NOTICES,
     REQUESTED,
     SPEC,
     SWEEP,
@@ -130,7 +128,7 @@ class StudyRecord(Study):
         self,
         trial: Trial | int,
         epoch: int,
-        metrics: Mapping[str, float | None],
+        metrics: float | Mapping[str, float | None],
         *,
         seconds: float | None = None,
         worker: str | None = None,
@@ -140,7 +138,7 @@ class StudyRecord(Study):
 
         ``checkpoint`` has the hashes of the checkpoint that was written after the epoch.
         """
-        return self._report(trial, Measurement(epoch, metrics, seconds, checkpoint), worker, is_partial=True)
+        return self._report(trial, Measurement(epoch, cast(Any, metrics), seconds, checkpoint), worker, is_partial=True)
 
     @transactional
     def tell(
@@ -264,14 +262,12 @@ class StudyRecord(Study):
     @property
     def notices(self) -> list[dict[str, str]]:
         """What :meth:`add_notice` added last, at most 20, the newest last: ``at``, an ISO time, and ``text``."""
-        found = self.fact(NOTICES)
-        stored = found if isinstance(found, list) else []
-        return [{"at": str(each["at"]), "text": str(each["text"])} for each in stored if _is_notice(each)]
+        return self._notices
 
+    @transactional
     def add_notice(self, text: str) -> None:
         """Keep a sentence about the sweep that is no trial's result: a node that was lost, trials that wait."""
-        notice = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
-        self.record_fact(NOTICES, [*self.notices, notice][-_MOST_NOTICES:])
+        self._add_notice(text)
 
     @transactional
     def set_source_tasks(self, source_tasks: Sequence[SourceTask]) -> None:
@@ -298,11 +294,6 @@ class StudyRecord(Study):
             )
         if recorded is None and fingerprint is not None:
             self._optuna.set_user_attr(DATA, fingerprint)
-
-
-def _is_notice(stored: object) -> bool:
-    """Whether it is one, and not what another program put there."""
-    return isinstance(stored, dict) and {"at", "text"} <= set(stored)
 
 
 def record_of(study: Study) -> StudyRecord:

@@ -126,7 +126,29 @@ def objectives_in(metrics: Mapping[str, float | None], objectives: Sequence[Obje
     return values
 
 
-def _check_number(trial: Trial, name: str, value: Any) -> None:
+def reported_metrics(reported: object, objectives: Sequence[Objective], number: int) -> Mapping[str, float | None]:
+    """Return what trial ``number`` reported for an epoch as metrics by name.
+
+    Raises
+    ------
+    RequestError
+        If a value is not a number, or if one number does not say which of several objectives it is.
+    """
+    if isinstance(reported, Mapping):
+        for name, value in reported.items():
+            _check_number(number, str(name), value)
+        return reported
+    first, *others = (objective.metric for objective in objectives)
+    if others:
+        names = ", ".join((first, *others))
+        raise RequestError(f"trial {number}: {brief(reported)} has no metrics; allowed: a value for each of {names}")
+    if reported is None:
+        raise RequestError(f"trial {number}: None is not a value of {first}; allowed: a finite number")
+    _check_number(number, first, reported)
+    return {first: float(reported)}  # type: ignore[arg-type]
+
+
+def _check_number(trial: int, name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, str | bytes):
@@ -134,7 +156,7 @@ def _check_number(trial: Trial, name: str, value: Any) -> None:
             float(value)
             return
     allowed = f"a number up to 1e308, or None for no value of {name}"
-    raise RequestError(f"trial {trial.number}: {brief(value)} is not a value of {name}; allowed: {allowed}")
+    raise RequestError(f"trial {trial}: {brief(value)} is not a value of {name}; allowed: {allowed}")
 
 
 def _check_spelling(trial: Trial, told: object, missing: str | None) -> None:
@@ -158,10 +180,10 @@ def _metrics_of(
 ) -> Mapping[str, float | None]:
     if isinstance(told, Mapping):
         for name, value in told.items():
-            _check_number(trial, name, value)
+            _check_number(trial.number, name, value)
         return told
     if told is not None:
-        _check_number(trial, objectives[0].metric, told)
+        _check_number(trial.number, objectives[0].metric, told)
     if told is None:
         best = best_of(curve, objectives[0])
         return best.metrics if best else trial.metrics

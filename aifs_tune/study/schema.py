@@ -17,6 +17,7 @@ from aifs_tune._util.scalars import brief
 from aifs_tune.space.parameters import JsonValue
 from aifs_tune.storage.tolerant import UNDECODABLE
 from aifs_tune.study.serialization import (
+    CANCELLED,
     CHANGE,
     DATA,
     EPOCH,
@@ -27,8 +28,10 @@ from aifs_tune.study.serialization import (
     NOTICES,
     REQUESTED,
     SPEC,
+    STUDY_NOTE,
     SUPERSEDED,
     SWEEP,
+    TRIAL_NOTES,
 )
 from aifs_tune.study.trial import State
 
@@ -211,6 +214,7 @@ _USER = {
     "epochs": _strict(_Number),
     "reason": _strict(_Reason),
     "feasible": _strict(bool),
+    CANCELLED: _strict(bool),
     "seconds": _strict(_Seconds),
     "weights": _strict(_Hashes),
     "worker": _strict(_Name),
@@ -227,6 +231,8 @@ _STUDY = {
     REQUESTED: _strict(_Number),
     DATA: _strict(_Name),
     f"{FACT}{NOTICES}": _strict(list[_Notice]),
+    f"{FACT}{STUDY_NOTE}": _strict(_Note | None),
+    f"{FACT}{TRIAL_NOTES}": _strict(dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], _Note]),
     f"{FACT}noise": _strict(_Noise | None),
     f"{FACT}candidates": _strict(Annotated[list[_Candidate], Field(min_length=1)]),
     f"{FACT}test_evaluation": TypeAdapter(_Tested),

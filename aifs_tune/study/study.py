@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property, wraps
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from aifs_tune._util.object_store import below
-from aifs_tune._util.scalars import Scalar
+from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune._util.seeds import trial_seed
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError, StorageError
@@ -27,15 +29,19 @@ from aifs_tune.study.lease import Lease, check_lease_s, new_lease
 from aifs_tune.study.leases import Leases
 from aifs_tune.study.ranking import front, ranked
 from aifs_tune.study.recommendation import Recommendation, recommend
-from aifs_tune.study.results import Result, objectives_in, result_of, values_of
+from aifs_tune.study.results import Result, objectives_in, reported_metrics, result_of, values_of
 from aifs_tune.study.schema import MAX_REASON, check_trial_attributes
 from aifs_tune.study.serialization import (
+    CANCELLED,
     EPOCH,
     FACT,
     FROM_OPTUNA,
     LIMIT,
+    NOTICES,
+    STUDY_NOTE,
     SWEEP,
     TO_OPTUNA,
+    TRIAL_NOTES,
     epoch_record,
     finite_or_none,
     read_curve,
@@ -44,6 +50,7 @@ from aifs_tune.study.serialization import (
     read_weights_curve,
 )
 from aifs_tune.study.trial import STATES, Measurement, State, ToldState, Trial, check_transition
+from aifs_tune.study.used_up import is_countable, used_up
 
 if TYPE_CHECKING:
     import pandas
@@ -68,6 +75,9 @@ def transactional(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenat
     return transacted
 
 
+_MOST_NOTICES = 20
+MAX_NOTE = 2_000
+"""Largest length of a note in characters."""
 MAX_BATCH = 1000
 """Maximum number of trials that are asked for at once."""
 
@@ -296,7 +306,7 @@ class Study:
         self,
         trial: Trial | int,
         epoch: int,
-        metrics: Mapping[str, float | None],
+        metrics: float | Mapping[str, float | None],
         *,
         seconds: float | None = None,
         worker: str | None = None,
@@ -312,7 +322,7 @@ class Study:
         epoch
             Number of the epoch, from 1.
         metrics
-            Metrics by name. They must contain every objective as a finite number.
+            Metrics by name, with every objective as a finite number; or the value of the only objective.
         seconds
             Time spent on this epoch. Default: not known.
         worker
@@ -342,7 +352,7 @@ class Study:
         >>> study.report(trial, 2, {"accuracy": 0.6, "loss": 1.1}).epoch  # the best epoch so far
         1
         """
-        return self._report(trial, Measurement(epoch, metrics, seconds), worker)
+        return self._report(trial, Measurement(epoch, cast(Any, metrics), seconds), worker)
 
     @transactional
     def tell(
@@ -438,6 +448,87 @@ class Study:
         self.storage.optuna.set_trial_state_values(self._trial_id(number), TO_OPTUNA["running"])
         return self.tell(number, value, state=state, reason=reason, seconds=seconds)
 
+    @transactional
+    def cancel(self, trial: Trial | int, reason: str = "cancelled") -> Trial:
+        """Cancel a waiting or running trial: it becomes failed.
+
+        The sampler learns nothing from it, and may propose its configuration again.
+
+        Parameters
+        ----------
+        trial
+            The trial or its number.
+        reason
+            Why it was cancelled. Default: ``cancelled``.
+
+        Returns
+        -------
+        Trial
+            The failed trial.
+
+        Raises
+        ------
+        ConflictError
+            If the trial has ended already.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> study.cancel(study.enqueue({"heat": 900.0}), "no sample left").reason
+        'no sample left'
+        """
+        current = self.trial(trial)
+        check_transition(current.number, current.state, "failed")
+        return self._tell(current, None, "failed", reason, {CANCELLED: True})
+
+    # -- notes --------------------------------------------------------------------------------
+
+    @property
+    def note(self) -> str | None:
+        """What was noted of the study; None without a note."""
+        told = self._attributes.get(f"{FACT}{STUDY_NOTE}")
+        return told or None
+
+    @property
+    def trial_notes(self) -> dict[int, str]:
+        """What was noted of trials, by their number."""
+        told = self._attributes.get(f"{FACT}{TRIAL_NOTES}", {})
+        return {int(number): text for number, text in sorted(told.items(), key=lambda entry: int(entry[0]))}
+
+    @transactional
+    def set_note(self, text: str, trial: Trial | int | None = None) -> None:
+        """Note something of the study or of one of its trials, in place of an earlier note.
+
+        Parameters
+        ----------
+        text
+            The note, at most 2,000 characters. An empty text removes it.
+        trial : Trial or int, optional
+            The trial or its number. Default: the note is of the study.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        RequestError
+            If the note is too long.
+
+        Examples
+        --------
+        >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
+        >>> study.set_note("first run with the new crucible")
+        >>> study.set_note("the lid was open", study.ask())
+        >>> study.note, study.trial_notes
+        ('first run with the new crucible', {0: 'the lid was open'})
+        """
+        if not isinstance(text, str) or len(text) > MAX_NOTE:
+            raise RequestError(f"note: {brief(text)} is not a note; allowed: text of at most {MAX_NOTE:,} characters")
+        if trial is None:
+            self._optuna.set_user_attr(f"{FACT}{STUDY_NOTE}", text or None)
+            return
+        notes = {**self.trial_notes, self.trial(trial).number: text}
+        self._optuna.set_user_attr(f"{FACT}{TRIAL_NOTES}", {str(n): each for n, each in notes.items() if each})
+
     # -- trials -------------------------------------------------------------------------------
 
     def trial(self, trial: Trial | int) -> Trial:
@@ -510,7 +601,7 @@ class Study:
         """All trials as a pandas table; its columns are listed in :mod:`aifs_tune.study.dataframe`."""
         from aifs_tune.study.dataframe import trials_table
 
-        return trials_table(self.all_trials(), list(self.spec.space.root))
+        return trials_table(self.all_trials(), list(self.spec.space.root), self.trial_notes)
 
     @property
     def best(self) -> Trial:
@@ -634,12 +725,34 @@ class Study:
             asked.set_user_attr("seed", trial_seed(self.spec.search.seed, asked.number))
             for _ in range(self.spec.search.replicates - 1):
                 self._enqueue(params, None)
+            self._notice_used_up(params)
         self.storage.optuna.set_trial_system_attr(asked._trial_id, SWEEP, sweep)
         if overdue is not None:
             self._leases.supersede(overdue, asked._trial_id, asked.number, lease)
         else:
             self._leases.set(asked._trial_id, lease)
         return self.trial(asked.number)
+
+    def _notice_used_up(self, params: Mapping[str, Scalar]) -> None:
+        """Add a notice when a proposal repeats a configuration for the first time since all were tried."""
+        if not is_countable(self.spec):
+            return
+        known = [trial.coded_params for trial in self.all_trials()]
+        if known.count(dict(params)) < 2:
+            return
+        text = used_up(self.spec, self.all_trials())
+        if text is not None and all(notice["text"] != text for notice in self._notices):
+            self._add_notice(text)
+
+    @property
+    def _notices(self) -> list[dict[str, str]]:
+        found = self._attributes.get(f"{FACT}{NOTICES}")
+        stored = found if isinstance(found, list) else []
+        return [{"at": str(each["at"]), "text": str(each["text"])} for each in stored if _is_notice(each)]
+
+    def _add_notice(self, text: str) -> None:
+        notice = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
+        self._optuna.set_user_attr(f"{FACT}{NOTICES}", [*self._notices, notice][-_MOST_NOTICES:])
 
     def _refuse_queued(self) -> None:
         """End each waiting trial that another program queued and the study does not allow, with the reason."""
@@ -675,12 +788,12 @@ class Study:
         self, trial: Trial | int, measured: Measurement, worker: str | None, *, is_partial: bool = False
     ) -> Trial:
         current, epoch = self._running(trial), measured.epoch
-        if epoch < 1:
-            raise RequestError(f"trial {current.number}: epoch {epoch!r} is not an epoch; allowed: 1, 2, ...")
-        given: object = measured.metrics
-        if not isinstance(given, Mapping):
-            allowed = f"metrics by name, such as {{'{self.spec.objective.metric}': 0.5}}"
-            raise RequestError(f"trial {current.number}: {given!r} has no metrics; allowed: {allowed}")
+        given: Any = epoch
+        if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < 1:
+            raise RequestError(f"trial {current.number}: epoch {brief(given)} is not an epoch; allowed: 1, 2, ...")
+        metrics = reported_metrics(measured.metrics, self.spec.objectives, current.number)
+        measured = replace(measured, epoch=int(epoch), metrics=metrics)
+        epoch = measured.epoch
         is_unmeasured = is_partial and measured.metrics.get(self.spec.objective.metric, 0.0) is None
         values = [] if is_unmeasured else objectives_in(measured.metrics, self.spec.objectives, current.number)
         trial_id = self._trial_id(current.number)
@@ -799,8 +912,8 @@ class Study:
         return problem
 
     def _marked(self, trials: Sequence[FrozenTrial]) -> frozenset[int]:
-        """Numbers of the trials that count for nothing."""
-        return frozenset(frozen.number for frozen in trials if self._problem(frozen) is not None)
+        """Numbers of the trials that count for nothing: another program's that are not allowed, and cancelled ones."""
+        return frozenset(t.number for t in trials if self._problem(t) is not None or t.user_attrs.get(CANCELLED))
 
     def _counted(self) -> optuna.Study:
         """The study in Optuna without the trials that count for nothing."""
@@ -820,6 +933,11 @@ class Study:
         """The attributes of the study, as they are stored now."""
         with translated_study_errors(self.storage.shown):
             return self._optuna.user_attrs
+
+
+def _is_notice(stored: object) -> bool:
+    """Whether it is one, and not what another program put there."""
+    return isinstance(stored, dict) and {"at", "text"} <= set(stored)
 
 
 def _check_told(number: int, user: Mapping[str, Any], system: Mapping[str, Any]) -> None:

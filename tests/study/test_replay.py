@@ -45,7 +45,7 @@ def test_a_schedule_and_a_population_are_read():
         ),
         ("[{epoch: 1, params: {}}]", "base.yaml:3: replay.0.params: {} has too few entries"),
         ("[{epoch: 1, parms: {zoom: 1}}]", "base.yaml:3: replay.0.parms: unknown key 'parms', did you mean params?"),
-        ("[{epoch: 1, params: {zoom: [1]}}]", "base.yaml:3: replay.0.params.zoom: [1] is not a valid parameter value"),
+        ("[{epoch: 1, params: {zoom: {a: 1}}}]", "base.yaml:3: replay.0.params.zoom: {'a': 1} is not a valid parame"),
         (
             "[{epoch: 1, params: {rate: 1e-4}}]",
             "replay.0.params.rate: is also searched in space; allowed: remove",

@@ -21,6 +21,9 @@ def verdict_section(context: ReportContext) -> ReportSection:
         Paragraph(_unconfirmed(context) if found is None else confirmed_text(found), "verdict")
     ]
     blocks.append(Paragraph(_best_text(context)))
+    if context.study.note is not None:
+        blocks.append(Paragraph(f"Note of the study: {context.study.note}", "note"))
+    blocks += [Paragraph(f"Note of trial {n}: {text}", "note") for n, text in context.study.trial_notes.items()]
     blocks += [Paragraph(f"{text}.", "note") for text in remarks_on(context.study).texts]
     if found is None:
         blocks += _how_to_confirm(context)

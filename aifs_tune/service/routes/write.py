@@ -199,7 +199,7 @@ async def cancel(
     return await context.write(
         make_write_request(project, request, key),
         study,
-        lambda found: schemas.trial_response(found.tell(trial, state="failed", reason=body.reason)),
+        lambda found: schemas.trial_response(found.cancel(trial, body.reason)),
     )
 
 
