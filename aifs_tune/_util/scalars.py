@@ -139,7 +139,7 @@ def scalar(value: object) -> Scalar:
     """Return ``value`` as a parameter has it, null and lists as :class:`JsonText`; a validation error if none can."""
     if isinstance(value, JsonText):
         return value
-    plain = _plain(value)
+    plain = _json_value(value)
     text = json.dumps(plain) if plain is None or isinstance(plain, list) else ""
     if len(text) > MAX_LIST_LENGTH:
         text = f"a list of {len(text)} characters"
@@ -147,13 +147,13 @@ def scalar(value: object) -> Scalar:
     return JsonText(text) if text else plain
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return ``value`` as JSON has it, with lists for tuples and arrays."""
     value = without_numpy(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_json_value(each) for each in value]
     if isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and value.isprintable():
         return str(value)
     found = number(value)
