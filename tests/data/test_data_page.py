@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from astropy.io import fits
 from PIL import Image
+from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
 from aifs_tune.cli.main import app
@@ -71,6 +74,45 @@ def frames_of_classes(at: Path) -> None:
         np.save(at / f"{i}.npy", np.random.default_rng(i).normal(size=(16, 16)))
     table = {"path": [f"{i}.npy" for i in range(N)], "label": ["ab"[i % 2] for i in range(N)]}
     pd.DataFrame(table).to_csv(at / "sky.csv", index=False)
+
+
+def arrays_of_images(at: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (3 * N, 12, 12), np.uint8)
+    labels = np.arange(3 * N) % 2
+    parts = {"x_train": images[:60], "y_train": labels[:60], "x_test": images[60:], "y_test": labels[60:]}
+    np.savez(at / "digits.npz", **parts)
+
+
+def stacks(at: Path) -> None:
+    for i in range(N):
+        planes = np.random.default_rng(i).integers(0, 4096, (5, 16, 16), np.uint16)
+        tifffile.imwrite(at / f"{i}.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    table = {"path": [f"{i}.tif" for i in range(N)], "label": ["ab"[i % 2] for i in range(N)]}
+    pd.DataFrame(table).to_csv(at / "cells.csv", index=False)
+
+
+def counts() -> np.ndarray:
+    return np.random.default_rng(0).poisson(3.0, (N, 80)) * 4
+
+
+def genes_in_rows(at: Path) -> None:
+    samples = [f"s{i}" for i in range(N)]
+    frame = pd.DataFrame(counts().T, columns=samples)
+    frame.insert(0, "gene", [f"G{i}" for i in range(len(frame))])
+    frame.to_csv(at / "counts.tsv", sep="\t", index=False)
+    labels = {"sample": samples, "tissue": [("liver", "lung")[i % 2] for i in range(N)]}
+    pd.DataFrame(labels).to_csv(at / "samples.csv", index=False)
+
+
+def cells(at: Path) -> None:
+    with pd.option_context("future.infer_string", False):  # anndata does not write pandas' own text
+        obs = pd.DataFrame({"tissue": [("liver", "lung")[i % 2] for i in range(N)]}, index=[f"c{i}" for i in range(N)])
+        found = anndata.AnnData(csr_matrix(counts().astype(np.float32)), obs=obs)
+        found.write_h5ad(at / "cells.h5ad")
+
+
+def array_of_rows(at: Path) -> None:
+    np.savez(at / "table.npz", X=np.random.default_rng(0).normal(size=(N, 4)), y=np.arange(N) % 2)
 
 
 def table(target: str, file: str) -> Callable[[Path], None]:
@@ -136,10 +178,15 @@ TREES: dict[tuple[str, str], Callable[[Path], None]] = {
     ("Images", "A folder for each class"): classes_of_images,
     ("Images", "Folders for the parts"): parts_of_images,
     ("Images", "One folder and a list"): listed_images,
+    ("Images", "Arrays"): arrays_of_images,
     ("Images", "A manifest: numbers to predict"): frames_of_numbers,
     ("Images", "A manifest: classes"): frames_of_classes,
+    ("Images", "Stacks and deep colours in TIFF, DICOM"): stacks,
     ("Tables", "Rows and a column of classes"): table("tissue", "cells.csv"),
     ("Tables", "Rows and a column of numbers"): table("dose", "cells.parquet"),
+    ("Tables", "Genes in rows, and a list of samples"): genes_in_rows,
+    ("Tables", "AnnData, 10x folders, GEO series matrices"): cells,
+    ("Tables", "Arrays"): array_of_rows,
     ("Series", "A folder for each class"): classes_of_series,
     ("Series", "The same in FITS, miniSEED, NumPy"): lambda at: classes_of_series(at, as_fits),
     ("Series", "A manifest"): listed_series,
