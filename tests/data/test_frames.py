@@ -85,6 +85,13 @@ def test_classes_of_many_images_in_one_file_with_given_subsets(tmp_path: Path) -
     assert examples.facts["roles"] == []
 
 
+def test_rows_of_one_file_need_the_number_of_their_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", np.random.default_rng(0).normal(size=(N, 8, 8)))
+    file = manifest(tmp_path, [{"path": "all.npy", "label": "ab"[i % 2]} for i in range(N)])
+    with pytest.raises(DataError, match=rf"{N} rows name 1 different files, such as all.npy; .*: data.frames.index"):
+        prepare_frames(spec(file, targets={}))
+
+
 def test_frames_of_several_files_and_formats_become_bands_and_are_resized(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     rows = []

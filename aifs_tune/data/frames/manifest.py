@@ -90,6 +90,11 @@ def load_manifest(spec: FramesSpec) -> Manifest:
     rows = [
         tuple(_checked(entry, spec, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)
     ]
+    if spec.index is None and 2 * len(set(rows)) <= len(rows):
+        raise DataError(
+            f"{where}: {len(rows)} rows name {len(set(rows))} different files, such as {_shown(rows[0], None)}; "
+            "allowed: one row for each file, or the column with the number of the image in its file: data.frames.index"
+        )
     values = [target_numbers(frame[name], where) for name in spec.targets]
     indices = [None] * len(frame) if spec.index is None else _indices(frame[spec.index], where)
     return Manifest(
