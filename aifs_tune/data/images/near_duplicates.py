@@ -184,16 +184,24 @@ def _nearest(keys: NDArray[np.int64], bits: NDArray[np.int64]) -> tuple[NDArray[
 
 
 def _has_contrast(images: Images) -> NDArray[np.bool_]:
-    """Whether each reduced image has contrast: at least 1/255 of the range."""
-    grey = reduced(images, _SIZE, _SIZE).reshape(len(images), -1)
-    return np.asarray(np.ptp(grey, axis=1) >= np.iinfo(images.dtype).max / 255)
+    """Whether each image has contrast when reduced."""
+    return _differs(reduced(images, _SIZE, _SIZE), np.iinfo(images.dtype).max)
+
+
+def _differs(grey: Grey, most: int) -> NDArray[np.bool_]:
+    """Whether each reduced image has contrast: at least 1/255 of the range up to ``most``."""
+    return np.asarray(np.ptp(grey.reshape(len(grey), -1), axis=1) >= most / 255)
 
 
 def _similarities(images: Images, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the largest correlation (m,) of each pair over all shifts of up to ``_REACH`` of ``_SIZE`` pixels."""
     needed, positions = np.unique(pairs, return_inverse=True)
-    grey = reduced(images[needed], _SIZE, _SIZE)
-    first, second = grey[positions.reshape(pairs.shape)].swapaxes(0, 1)
+    return _similarities_of(reduced(images[needed], _SIZE, _SIZE), positions.reshape(pairs.shape))
+
+
+def _similarities_of(grey: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the largest correlation (m,) of each pair of reduced images."""
+    first, second = grey[pairs].swapaxes(0, 1)
     inner = _SIZE - 2 * _REACH
     middle = _standard(first[:, _REACH:-_REACH, _REACH:-_REACH])
     best = np.full(len(pairs), -1.0)
@@ -228,8 +236,8 @@ _NAMED, _KEPT = 3, 20
 _SMALL_SHARE = 0.05
 """Share of the images; if more of them are in pairs, most pairs show objects of one kind, not the same object."""
 
-_SAMPLED = 10_000
-"""Number of random pairs from which is judged what likeness tells."""
+_LOOKED_AT, _SAMPLED = 2000, 10_000
+"""Numbers of random images, and of random pairs among them, from which is judged what likeness tells."""
 _ALIKE, _NEARLY = 0.95, 0.9
 _CHANCE_OTHERS, _CHANCE_SAME = 0.0005, 0.05
 """Shares of random pairs of different classes, and of one class, that are alike where likeness tells nothing."""
@@ -335,25 +343,29 @@ def _alike_by_chance(images: NDArray[np.uint8], files: FileTable, used: NDArray[
     class are by chance if many of them are alike, and as many again nearly so; copies of a few have nothing between.
     """
     random = np.random.default_rng(0)
-    pairs = used[random.integers(0, max(len(used), 1), (_SAMPLED, 2) if len(used) else (0, 2))]
+    looked_at = np.sort(random.permutation(used)[:_LOOKED_AT])
+    grey = np.concatenate(
+        [reduced(images[looked_at[i : i + _CHUNK]], _SIZE, _SIZE) for i in range(0, len(looked_at), _CHUNK)]
+        or [np.empty((0, _SIZE, _SIZE), np.float32)]
+    )
+    shown = np.flatnonzero(_differs(grey, 255))
+    if not len(shown):
+        return ""
+    pairs = random.choice(shown, (_SAMPLED, 2))
     parts, labels, content = (
         np.unique([str(each) for each in column], return_inverse=True)[1]
         for column in (files.part, files.label, files.sha256)
     )
-    first, second = pairs.T
+    first, second = looked_at[pairs].T
     pairs = pairs[(parts[first] != parts[second]) & (content[first] != content[second])]
-    shown = np.zeros(len(images), bool)
-    needed = np.unique(pairs)
-    for i in range(0, len(needed), _CHUNK):
-        shown[needed[i : i + _CHUNK]] = _has_contrast(images[needed[i : i + _CHUNK]])
-    pairs = pairs[shown[pairs].all(axis=1)]
     if not len(pairs):
         return ""
-    similarity = np.concatenate([_similarities(images, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK)])
+    similarity = np.concatenate([_similarities_of(grey, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK)])
     alike, nearly = similarity >= _ALIKE, (similarity >= _NEARLY) & (similarity < _ALIKE)
     counts = np.bincount(parts[used])
     n_pairs = (counts.sum() ** 2 - (counts**2).sum()) / 2
-    is_other = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    first, second = looked_at[pairs].T
+    is_other = labels[first] != labels[second]
     for which, share, what in (
         (is_other, _CHANCE_OTHERS, "of different classes"),
         (~is_other, _CHANCE_SAME, "of one class"),
