@@ -76,8 +76,8 @@ def test_others_run_with_each_choice_up_to_their_first_report():
         return 0.5
 
     space, told = space_of(objective)
-    assert space["kind"] == {"type": "choice", "choices": ["a", "None"]}
-    assert space["n"]["when"] == {"kind": ["None"]}
+    assert space["kind"] == {"type": "choice", "choices": ["a", "null"]}
+    assert space["n"]["when"] == {"kind": ["null"]}
     assert reported == []
     assert seen.count("a") == 1
     assert len(told) == 1
@@ -137,8 +137,8 @@ def test_the_trial_has_optunas_methods():
         seen.update(x=x, shape=shape, params=dict(trial.params), number=trial.number, notes=trial.user_attrs)
         return x
 
-    space = X | {"my_shape": {"type": "choice", "choices": ["(8, 8)", "(16, 16)"]}}
-    trainer = made(objective, space, params={"x": 0.5, "my_shape": "(16, 16)"})
+    space = X | {"my_shape": {"type": "choice", "choices": [(8, 8), (16, 16)]}}
+    trainer = made(objective, space, params={"x": 0.5, "my_shape": [16, 16]})
     assert trainer.epoch() == {"value": 0.5}
     assert seen["before"] == {}
     assert seen["shape"] == (16, 16)
