@@ -23,6 +23,7 @@ MISSING = frozenset(
     {"", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", "n.a.", "n.d.", "nd", "missing"}
 )
 """Texts, in lower case, that mean a missing number."""
+_ONE_DIGIT = re.compile(r"(7{2,}|8{2,}|9{2,})(\.(7+|8+|9+))?")
 _SENTINELS = (-99999.0, -9999.0, -999.0, -99.0, 999.0, 9999.0, 99999.0, 1e20, -1e20, 1e30)
 """Numbers that instruments write for a missing one; they are asked about, never replaced unasked."""
 _MOSTLY = 0.9
@@ -255,7 +256,7 @@ def _sentinel(values: NDArray[np.float64]) -> float | None:
     known = values[~np.isnan(values)]
     if len(known) < 10:
         return None
-    for number in _SENTINELS:
+    for number in (*_SENTINELS, *(end for end in (float(known.min()), float(known.max())) if _is_marker(end))):
         is_it = known == number
         others = known[~is_it]
         if is_it.sum() < 2 or len(others) < 5:
@@ -264,6 +265,11 @@ def _sentinel(values: NDArray[np.float64]) -> float | None:
         if number < low - (high - low) or number > high + (high - low):
             return number
     return None
+
+
+def _is_marker(number: float) -> bool:
+    """Whether a number is written with one digit alone, such as 99.999 or -777."""
+    return _ONE_DIGIT.fullmatch(f"{abs(number):.10g}") is not None
 
 
 def _days(column: pandas.Series[Any]) -> NDArray[np.float64]:

@@ -63,6 +63,8 @@ _EVEN = 1e-3
 _MAX_UNITS = 5
 _MANY_DIGITS = 6
 _CONSECUTIVE = 1.05
+_MIN_ROWS_OF_AN_ID, _LEAST_ID = 50, 1e5
+"""Rows and smallest number from which different whole numbers may be identifiers, whatever their name."""
 """Span of shuffled row numbers as a multiple of the number of rows."""
 _SAME = 0.9999
 
@@ -288,6 +290,9 @@ def _order_reason(name: str, column: pandas.Series[Any], found: Numbers) -> tupl
         return "a different whole number in each row, like an identifier; data.table.keep uses it", None
     if float(np.ptp(values)) < _CONSECUTIVE * len(values) and len(values) >= 2 * _MIN_ROWS_OF_AN_ORDER:
         return "a different whole number in each row, like shuffled row numbers; data.table.keep uses it", None
+    if len(values) >= _MIN_ROWS_OF_AN_ID and float(values.min()) >= _LEAST_ID:
+        text = "a large and different whole number in each row; if it is an identifier: data.table.leave_out: "
+        return None, f"{text}[{shown(name)}]"
     return None, None
 
 

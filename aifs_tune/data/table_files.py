@@ -274,6 +274,10 @@ def _names(
             f"{where}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, ...); allowed: a line of "
             "column names"
         )
+    elif 2 * len(numeric := [name for name in names if is_number(name)]) >= len(names) and not _rises(numeric):
+        notes.append(
+            f"warning: the column names {shown(numeric[0])}, ... are numbers; if they are a row: header: false"
+        )
     elif len(names) == width - 1:
         names = _with_one_more(names, [row for row in rows[1:] if len(row) == width], where, notes)
     twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)

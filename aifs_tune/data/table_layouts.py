@@ -90,16 +90,29 @@ def _transposed(found: TableFile, where: str) -> TableFile:
     if frame.shape[1] < 2:
         raise DataError(f"{where}: {frame.shape[1]} column; allowed with orientation columns: a name and a column each")
     names, n_changed = distinct_names(["" if e is None or e != e else str(e) for e in frame.iloc[:, 0]])
-    notes = [*found.notes, f"its {frame.shape[1] - 1} columns became rows, and its {len(frame)} rows columns"]
-    notes += _renamed(n_changed)
+    notes = list(found.notes)
     samples = pandas.DataFrame({"sample": [str(name) for name in frame.columns[1:]]})
     rest = frame.iloc[:, 1:]
+    is_text = [_is_annotation(rest.iloc[:, i]) for i in range(rest.shape[1])]
+    if any(is_text) and not all(is_text):
+        about = [str(name) for name, left_out in zip(rest.columns, is_text, strict=True) if left_out]
+        notes.append(f"left out: {_some(about, 5)}, which describe the rows of the file and are no samples")
+        rest = rest.iloc[:, [i for i, left_out in enumerate(is_text) if not left_out]]
+        samples = pandas.DataFrame({"sample": [str(name) for name in rest.columns]})
+    notes += [f"its {rest.shape[1]} columns became rows, and its {len(frame)} rows columns", *_renamed(n_changed)]
     if all(rest.iloc[:, i].dtype.kind in "biuf" for i in range(rest.shape[1])):
         values = np.ascontiguousarray(rest.to_numpy(np.float64).T)
         return TableFile(samples, tuple(notes), matrix=Matrix(values, names))
     table = pandas.DataFrame({name: rest.iloc[i].tolist() for i, name in enumerate(names)})
     table.insert(0, "sample" if "sample" not in names else "", samples["sample"])
     return TableFile(table, tuple(notes), found.separator, found.decimal)
+
+
+def _is_annotation(column: Any) -> bool:
+    """Whether a column holds text alone, as of names and descriptions of genes."""
+    import pandas
+
+    return bool(column.dtype.kind not in "biufM" and not pandas.to_numeric(column, errors="coerce").notna().any())
 
 
 def _of_series_matrix(file: Path, where: str) -> TableFile:

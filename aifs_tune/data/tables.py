@@ -341,6 +341,8 @@ def load_table(spec: TableSpec) -> TableFile:
         names = listed_names(loaded.frame.columns)
         raise DataError(f"{where}: has a line of column names ({names}) and no rows; allowed: at least {_MIN_ROWS}")
     matrix = loaded.matrix
+    if spec.counts == "log" and matrix is None:
+        raise DataError(f"{where}: data.table.counts: log needs numbers alone; allowed: a table of counts, or auto")
     if matrix is None or spec.counts == "raw" or (spec.counts == "auto" and not matrix.seems_counted):
         return loaded
     return replace(loaded, matrix=matrix.log_normalised())

@@ -138,9 +138,10 @@ def _seconds(column: pandas.Series[Any], time_format: str | None) -> NDArray[np.
 
 def _texts(column: pandas.Series[Any]) -> list[str]:
     """Different entries that are not missing, those with a digit at the beginning first; none if one is no text."""
-    entries = [entry for entry in column.dropna().unique() if entry != ""]
-    if not all(map(_is_text, entries)):
+    known = column.dropna()
+    if not known.map(_is_text).all():
         return []
+    entries = [entry for entry in known.unique() if entry != ""]
     return sorted((entry.strip() for entry in entries), key=lambda text: not text[:1].isdigit())
 
 

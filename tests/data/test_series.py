@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,3 +327,27 @@ def test_the_data_section_leads_to_what_workers_open(folder: Path, monkeypatch: 
     assert (made.location / "facts.json").is_file()
     assert made.fingerprint == prepared(folder).examples.fingerprint
     assert any("classes: mira 10, rrlyr 10" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            lambda i: f"{i % 12 + 1:02d}/20/2023 12:00",
+            "dates such as .*data.series.time_format.*data.series.time: charttime",
+        ),
+        (
+            lambda i: f"2023-02-{i % 28 + 1:02d}",
+            "dates that are not the time; if they are: data.series.time: charttime",
+        ),
+    ],
+)
+def test_dates_under_another_name_are_no_input_and_named(tmp_path: Path, entry: Any, words: str) -> None:
+    for i in range(24):
+        file = tmp_path / "curves" / "ab"[i % 2] / f"{i}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(i).normal(size=10)
+        rows = "\n".join(f"{entry(i + 3 * k)},{v}" for k, v in enumerate(values))
+        file.write_text(f"charttime,flux\n{rows}\n")
+    lines = prepare_series(DataSpec(series={"path": tmp_path / "curves"})).lines
+    assert any(re.search(words, line) for line in lines), lines

@@ -336,3 +336,27 @@ def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
         prepared(file, columns=["q"])
     with pytest.raises(DataError, match=r"data.table.columns is 2; allowed for a table whose columns are of different"):
         prepared(file, columns=2)
+
+
+@pytest.mark.parametrize("marker", [99.999, -777.0, 88.88, 9999.0])
+def test_a_marker_of_one_digit_far_outside_is_asked_about(tmp_path: Path, marker: float) -> None:
+    values = [12 + i / 40 for i in range(60)]
+    values[5] = values[20] = values[33] = marker
+    rows = "\n".join(f"{v},{'ab'[i % 2]},{(i * 7919) % 61}" for i, v in enumerate(values))
+    (tmp_path / "t.csv").write_text(f"mag,y,z\n{rows}\n")
+    lines = prepare_table(DataSpec(table={"file": tmp_path / "t.csv", "target": "y"})).lines
+    assert any(f"column mag: is {marker:g} a missing value?" in line for line in lines)
+
+
+def test_large_different_whole_numbers_are_asked_about(tmp_path: Path) -> None:
+    rows = "\n".join(f"{1_000_000 + (i * 7919) % 99_991},{'ab'[i % 2]},{(i * 31) % 17}" for i in range(60))
+    (tmp_path / "t.csv").write_text(f"MRN,y,z\n{rows}\n")
+    lines = prepare_table(DataSpec(table={"file": tmp_path / "t.csv", "target": "y"})).lines
+    assert any("MRN" in line and "if it is an identifier: data.table.leave_out: [MRN]" in line for line in lines)
+
+
+def test_names_that_are_numbers_are_asked_about(tmp_path: Path) -> None:
+    rows = "\n".join(f"{(i * 37) % 11 / 7},{(i * 53) % 13 / 3},{'ab'[i % 2]}" for i in range(60))
+    (tmp_path / "t.csv").write_text(f"1.42,-0.32,ctl\n{rows}\n")
+    lines = prepare_table(DataSpec(table={"file": tmp_path / "t.csv", "target": "ctl"})).lines
+    assert any("the column names 1.42, ... are numbers; if they are a row: header: false" in line for line in lines)

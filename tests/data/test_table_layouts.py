@@ -365,3 +365,19 @@ def test_settings_of_other_kinds_are_refused() -> None:
     for wrong in ({"columns": 0}, {"orientation": "across"}, {"counts": "cpm"}):
         with pytest.raises(ValidationError):
             TableSpec(**wrong)
+
+
+def test_columns_that_describe_the_genes_are_no_samples(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(20, (40, 30))
+    frame = pd.DataFrame(counts, columns=[f"s{i}" for i in range(30)])
+    frame.insert(0, "gene_id", [f"E{i}" for i in range(40)])
+    frame.insert(1, "gene_name", [f"G{i}" for i in range(40)])
+    frame.to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    labels = pd.DataFrame({"sample": [f"s{i}" for i in range(30)], "tissue": ["ab"[i % 2] for i in range(30)]})
+    labels.to_csv(tmp_path / "samples.csv", index=False)
+    spec = {"file": tmp_path / "t.tsv", "orientation": "columns", "target": "tissue"}
+    found = prepare_table(DataSpec(table={**spec, "labels": {"file": tmp_path / "samples.csv", "label": "tissue"}}))
+    lines = found.lines
+    assert any("left out: gene_name, which describe the rows of the file" in line for line in lines)
+    assert any("counts became log" in line for line in lines)
+    assert len(found.examples.y_true) == 30

@@ -15,7 +15,7 @@ from aifs_tune.config.data import QualitySpec, SeriesSpec
 from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers, what_else
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.formats import Noted, RawSeries
-from aifs_tune.data.times import EXAMPLE, seconds_of
+from aifs_tune.data.times import EXAMPLE, seconds_of, unread_times
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -227,7 +227,8 @@ def _flags_of(raw: RawSeries, spec: SeriesSpec) -> str | None:
         return spec.quality.column
     if not raw.is_fits:
         return None
-    return next((n for n in _FLAGS if n in raw.frame.columns and raw.frame[n].dtype.kind in "biuf"), None)
+    named = {str(n).upper(): str(n) for n in raw.frame.columns if raw.frame[n].dtype.kind in "biuf"}
+    return next((named[n] for n in _FLAGS if n in named), None)
 
 
 def _reason(name: str, raw: Sequence[RawSeries]) -> UnusedColumn | None:
@@ -241,7 +242,13 @@ def _reason(name: str, raw: Sequence[RawSeries]) -> UnusedColumn | None:
     numbers = [each.values for each in found if each is not None]
     if 2 * len(numbers) <= len(there):
         other = next((what for column in there if (what := what_else(column)) is not None), None)
+        times = next((what for column in there if (what := unread_times(column)) is not None), None)
+        if times is not None:
+            reason = times.replace("time_format", "data.series.time_format")
+            return UnusedColumn("text", f"{reason}; if it is the time: data.series.time: {shown(name)}")
         return UnusedColumn(other or "text", f"holds {other}" if other else "text")
+    if all(each is None or each.kind in ("dates", "times of day") for each in found):
+        return UnusedColumn("dates", f"dates that are not the time; if they are: data.series.time: {shown(name)}")
     if all(_counts(values) for values in numbers):
         return UnusedColumn("numbers", "it counts the steps; data.series.columns uses it")
     if len(numbers) < _FEW_SERIES or not all(_is_one_whole(values) for values in numbers):
