@@ -87,9 +87,18 @@ def total_of(table: str, visible: str | None) -> float | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` or one of its causes is an out-of-memory error, of a GPU or of main memory."""
     return any(
-        _OOM_CLASSES & {cls.__name__ for cls in type(each).__mro__} or _OOM_MESSAGES.search(str(each))
+        _OOM_CLASSES & {cls.__name__ for cls in type(each).__mro__} or _OOM_MESSAGES.search(text_of(each))
         for each in _causes(error)
     )
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an error, in characters that can be stored; what its class says if that raises itself."""
+    try:
+        text = str(error)
+    except Exception as problem:  # noqa: BLE001 - a user's class may raise anything
+        text = f"its message cannot be made: {type(problem).__name__}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

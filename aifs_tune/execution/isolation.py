@@ -35,6 +35,8 @@ class ProcessState:
         root = logging.getLogger()
         self._logging = root.level, list(root.handlers), logging.root.manager.disable
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        self._figures = frozenset(pyplot.get_fignums() if pyplot is not None else ())
         self._generators = random.getstate(), np.random.get_state()
 
     def restore(self) -> None:
@@ -64,7 +66,8 @@ class ProcessState:
         seed_generators(seed)
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is not None:
-            pyplot.close("all")
+            for number in set(pyplot.get_fignums()) - self._figures:
+                pyplot.close(number)
 
     def end(self) -> None:
         """Restore everything, the generators too."""

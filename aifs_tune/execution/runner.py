@@ -6,10 +6,11 @@ import math
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from typing import cast
 
 from aifs_tune._util import memory
 from aifs_tune._util.hashing import Hashes
-from aifs_tune._util.memory import MemoryUsage
+from aifs_tune._util.memory import MemoryUsage, text_of
 from aifs_tune._util.scalars import Scalar, decoded_params
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.cross_validation import FOLD, split_of
@@ -52,6 +53,8 @@ from aifs_tune.trainers.protocol import (
 )
 from aifs_tune.trainers.returned import is_finite, missing_objective, read_returned
 
+_ALONE = threading.Lock()
+"""Held by the one runner in this process that keeps the output of its trials and the state of the process."""
 _PACKAGE = str(Path(__file__).parents[1])
 MAX_ERROR = 16_000
 """Characters of a traceback that are told beside the log of the trial."""
@@ -107,7 +110,9 @@ class Runner:
         if is_worker:
             sys.argv = [sys.argv[0]]  # those of Ray's worker are not the user's
         is_users = context.spec.is_of_function or context.spec.is_of_estimator
-        self._process_state = ProcessState() if is_users else None
+        # two sweeps in threads of one process would restore each other's state
+        self._is_alone = is_worker or _ALONE.acquire(blocking=False)
+        self._process_state = ProcessState() if is_users and self._is_alone else None
 
     def close(self) -> None:
         """End the log of the last trial, and restore the state of the process."""
@@ -117,6 +122,8 @@ class Runner:
             trainer.stop()
         if self._process_state is not None:
             self._process_state.end()
+        if self._is_alone and not self._is_worker:
+            _ALONE.release()
 
     def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this process should be replaced before a trial with these parameters."""
@@ -181,7 +188,9 @@ class Runner:
                 )
         except LostError as error:
             self._lost = error
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a trainer may raise anything
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not self._is_worker:
+                raise
             self._problem = self._failure(error)
 
     def _can(self, ability: type, is_able: str) -> bool:
@@ -280,11 +289,11 @@ class Runner:
         assert self._trainer is not None
         try:
             self._adapt()
-            with self._timed("train"), self._log.copying():
+            with self._timed("train"), self._log.copying() if self._is_alone else nullcontext():
                 metrics = self._epoch(self._trainer)
         except LostError:
             raise
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and not self._is_worker:
                 raise  # it is the user's, who wants all of this to end
             return self._failed(self._failure(error), started)
@@ -292,6 +301,8 @@ class Runner:
         ended = epoch >= self._last_epoch or self._is_finished()
         final, pruned = self._told_by_code() if ended else (None, None)
         nothing_left = not metrics and ended and (bool(self._results) or pruned is not None)
+        if not metrics and not nothing_left:
+            metrics = {self._context.spec.objective.metric: None}
         problem = None if pruned is not None else self._problem_with(metrics, final, ended, nothing_left)
         if problem is not None:
             return self._failed(_Failure(problem), started)
@@ -448,7 +459,7 @@ class Runner:
 
 def describe(error: BaseException) -> str:
     """Reason of a failed trial in one line: the error and where it was raised, outside of this package."""
-    text = " ".join(str(error).split())
+    text = " ".join(text_of(error).split())
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_PACKAGE)]
     is_ours = isinstance(error, AifsTuneError) or not frames
     where = "" if is_ours else f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

@@ -105,11 +105,26 @@ class TrialLog:
             yield
             return
         out, err = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = _Copy(out, self.write), _Copy(err, self.write)
+        if out is not None:
+            sys.stdout = _copy_of(out, self.write)
+        if err is not None:
+            sys.stderr = _copy_of(err, self.write)
         try:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
+
+
+_COPIES: dict[int, _Copy] = {}
+"""Copies by the stream that they are of. They are kept: another thread may be printing into one at any time."""
+
+
+def _copy_of(stream: TextIO, write: Callable[[str], None]) -> Any:
+    found = _COPIES.get(id(stream))
+    if found is None or found._stream is not stream:
+        found = _COPIES[id(stream)] = _Copy(stream, write)
+    found._write = write
+    return found
 
 
 class _Copy:
@@ -123,6 +138,8 @@ class _Copy:
         return self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # as copy asks for, before there is a stream
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 

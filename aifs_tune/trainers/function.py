@@ -89,7 +89,8 @@ def code_name(code: Any) -> str:
     above, _, last = module.rpartition(".")
     if last.startswith("_") and getattr(sys.modules.get(above), name, None) is code:
         module = above
-    if module in sys.modules and getattr(sys.modules[module], name, None) is code:
+    is_plain = f"{module}{name}".isascii() and name.isidentifier()
+    if is_plain and module in sys.modules and getattr(sys.modules[module], name, None) is code:
         return f"{module}:{name}"
     return f"{MAIN}{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
 

@@ -89,11 +89,11 @@ def as_float(value: Any, what: str) -> float | None:
 def as_note(value: Any) -> Any:
     """Return a value that JSON can hold: the value itself if it can, else its ``repr``; long ones are cut."""
     try:
-        if len(json.dumps(value, allow_nan=False)) <= MAX_NOTE:
+        if len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode()) <= MAX_NOTE:
             return value
     except (TypeError, ValueError, RecursionError):
         pass
-    text = value if isinstance(value, str) else _repr(value)
+    text = (value if isinstance(value, str) else _repr(value)).encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_NOTE else f"{text[: MAX_NOTE - 3]}..."
 
 
@@ -109,7 +109,7 @@ def _flat(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}".encode(errors="backslashreplace").decode(), value
 
 
 def _split(given: Mapping[str, Any], objectives: Sequence[str], who: str) -> Returned:

@@ -27,6 +27,7 @@ from aifs_tune.trainers.returned import MAX_NOTES, as_note, is_finite, read_retu
 
 _STATE = "trial.json"
 _CHECKPOINT, _NOW, _BEST = "checkpoint", "files", "best_files"
+_MAX_NAME = 200
 _FILE_NAME = re.compile(r"[^\s/\\.\0][^/\\\0]{0,199}")
 
 
@@ -142,10 +143,11 @@ class RunningTrial:
         name
             Name of the file, without a folder. A later file of this name replaces it.
         content
-            Path of a file or folder, which is copied; an array or a dictionary of arrays (as ``.npy`` or ``.npz``);
-            text or bytes; a function that writes the file, called with its path; else a value that JSON can hold.
+            ``pathlib.Path`` of a file or folder, or text that is the path of a file, which is copied; an array or a
+            dictionary of arrays (as ``.npy`` or ``.npz``); other text or bytes; a function that writes the file, called
+            with its path; else a value that JSON can hold.
         """
-        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME:
             raise TrainerError(f"trial.save: {brief(name)} is not the name of a file; allowed: a name without a folder")
         folder = self._folder / _NOW
         folder.mkdir(exist_ok=True)
@@ -183,8 +185,19 @@ class RunningTrial:
                 self.notes[name] = as_note(value)
 
 
+def _names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
+
+
 def _write(target: Path, content: Any) -> None:
-    if isinstance(content, Path) or (isinstance(content, str) and "\n" not in content and Path(content).exists()):
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    elif target.is_dir():
+        shutil.rmtree(target)
+    if isinstance(content, Path) or (isinstance(content, str) and _names_a_file(content)):
         source = Path(content)
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
@@ -223,6 +236,7 @@ class TrialFunctionTrainer:
         self._scratch = tempfile.TemporaryDirectory(prefix="aifs_tune_trial_")
         self._running: greenlet | None = None
         self._started = self._is_over = self._is_told = False
+        self._n_trials = 0
         self.trial_number = 0
         """Number of the next trial, which :meth:`reset` starts."""
         self.gpu_peak_mb: float | None = None
@@ -328,7 +342,7 @@ class TrialFunctionTrainer:
             "seed": seed,
             "epochs": self._epochs,
             "folder": self._folder,
-            "send": self._send,
+            "send": self._sender(),
             "judge": self._is_better,
             "wrote_checkpoint": self._note_checkpoint,
         }
@@ -351,6 +365,18 @@ class TrialFunctionTrainer:
             self._trial.notes["returned"] = as_note(answer)
 
     # -- the function's side ----------------------------------------------------------------------
+
+    def _sender(self) -> Callable[[Any], bool]:
+        """What the trial that is being made reports with; once another one has begun, its reports are refused."""
+        self._n_trials += 1
+        own = self._n_trials
+
+        def send(metrics: Any) -> bool:
+            if own != self._n_trials or (self._running is None and self._started is False):
+                raise TrainerError("trial.report was called on a trial that is over; allowed: the function's own trial")
+            return self._send(metrics)
+
+        return send
 
     def _send(self, metrics: Any) -> bool:
         if threading.get_ident() != self._thread or getcurrent() is not self._running:

@@ -34,7 +34,9 @@ def test_closures_with_large_arrays_and_processes_of_their_own(capfd):
         os.write(1, b"written below Python\n")
         return {"value": table[3] * x, "pid": os.getpid()}
 
+    handler = signal.getsignal(signal.SIGINT)
     result = aifs_tune.tune(run, X, trials=3, workers=2, resources={"fresh_process": True})
+    assert signal.getsignal(signal.SIGINT) is handler
     assert result.study.counts()["complete"] == 3
     assert len({t.metrics["pid"] for t in result.study.all_trials()}) == 3
     assert "the trainer holds 16 MB of data" in capfd.readouterr().err

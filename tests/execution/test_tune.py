@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -298,3 +299,76 @@ def test_a_script_is_named_where_its_function_cannot_be_found(tmp_path):
     record_of(study).replace_spec(spec)
     with pytest.raises(RequestError, match="gone was given in Python, in a script or notebook, and cannot be imported"):
         aifs_tune.resume("nb", trust_code=["__main__:gone"])
+
+
+class Panic(BaseException):
+    """As some compiled libraries raise it."""
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("\ud800"), r"ValueError: \ud800"),
+        (Mute(), "Mute: its message cannot be made: ZeroDivisionError"),
+        (Panic("core"), "Panic: core"),
+        (GeneratorExit(), "GeneratorExit"),
+    ],
+)
+def test_whatever_a_trial_raises_fails_that_trial_alone(error, words):
+    def run(case):
+        if case == 1:
+            raise error
+        return {"value": case, "\ud800": 1.0, "note": "\ud801"}
+
+    space = {"case": {"type": "int", "low": 0, "high": 2}}
+    study = aifs_tune.tune(run, space, trials=3, sampler="grid").study
+    states = {t.params["case"]: t for t in study.all_trials()}
+    assert [states[case].state for case in (0, 1, 2)] == ["complete", "failed", "complete"]
+    assert words in states[1].reason
+    assert states[0].notes == {"note": "\\ud801"}
+
+
+def test_sweeps_in_threads_that_print_do_not_disturb_each_other(tmp_path):
+    def run(x):
+        for _ in range(4):
+            print("busy")  # noqa: T201
+        return x
+
+    def sweep(n):
+        done.append(aifs_tune.tune(run, X, trials=15, name=f"t{n}", storage=f"sqlite:///{tmp_path}/{n}.db"))
+
+    done: list = []
+    before = sys.stdout
+    threads = [threading.Thread(target=sweep, args=[n]) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.study.counts()["complete"] for r in done] == [15, 15, 15]
+    assert sys.stdout is before
+
+
+def test_figures_that_were_there_stay_and_those_of_trials_are_closed():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    own = pyplot.figure().number
+
+    def run(x):
+        pyplot.figure()
+        return len(pyplot.get_fignums())
+
+    study = aifs_tune.tune(run, X, trials=3).study
+    assert [t.value for t in study.all_trials()] == [2.0, 2.0, 2.0]
+    assert own in pyplot.get_fignums()
+    pyplot.close("all")
+
+
+def test_a_function_with_a_name_of_other_letters():
+    def fünktion(x):
+        return x
+
+    assert aifs_tune.tune(fünktion, X, trials=1).study.counts()["complete"] == 1

@@ -123,3 +123,18 @@ def test_an_interrupt_while_the_space_is_read_stores_nothing():
         aifs_tune.tune(objective, name="never")
     with pytest.raises(aifs_tune.AifsTuneError):
         aifs_tune.load_study("never")
+
+
+def test_a_report_of_nan_is_a_step_without_a_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def objective(trial):
+        x = trial.suggest_float("a", 0, 1)
+        trial.report(5, 0)
+        trial.report(float("nan"), 1)
+        return 2 + x
+
+    study = aifs_tune.tune(objective, trials=2, storage=f"sqlite:///{tmp_path}/lab.db").study
+    assert [(t.state, t.value) for t in study.all_trials()] == [
+        ("complete", 2 + t.params["a"]) for t in study.all_trials()
+    ]

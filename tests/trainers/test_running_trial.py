@@ -250,3 +250,53 @@ def test_a_parameter_called_trial_is_the_parameter():
     trainer = make_user_trainer(lambda trial: trial * 2, objectives=["score"], mode="max", epochs=1)
     trainer.reset({"trial": 3}, seed=0)
     assert trainer.epoch() == {"score": 6.0}
+
+
+def test_a_trial_that_is_over_cannot_report_into_the_next_one():
+    kept = []
+
+    def run(trial):
+        kept.append(trial)
+        if len(kept) == 2:
+            kept[0].report(99.0)
+        trial.report(1.0)
+
+    trainer = made(run)
+    trainer.epoch()
+    trainer.reset({}, seed=2)
+    with pytest.raises(TrainerError, match="a trial that is over"):
+        trainer.epoch()
+
+
+def test_text_is_written_as_it_is_and_paths_of_files_are_copied(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+
+    def run(trial):
+        trial.save("empty.txt", "")
+        trial.save("long.txt", "a" * 3000)
+        trial.save("name.txt", "folder")
+        trial.save("kept.pt", "model.pt")
+        trial.save("again", tmp_path / "folder")
+        trial.save("again", "a file now\n")
+        trial.save("link", lambda path: path.symlink_to(victim))
+        trial.save("link", "other\n")
+        trial.report(1.0)
+
+    trainer = made(run, epochs=1)
+    trainer.epoch()
+    out = tmp_path / "out"
+    out.mkdir()
+    trainer.save_best(out)
+    assert {f.name: f.read_text() for f in out.iterdir()} == {
+        "empty.txt": "",
+        "long.txt": "a" * 3000,
+        "name.txt": "folder",
+        "kept.pt": "weights",
+        "again": "a file now\n",
+        "link": "other\n",
+    }
+    assert victim.read_text() == "mine"

@@ -6,9 +6,12 @@ experiment state is thrown away.
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,18 @@ def _pbt_scheduler(searcher: PbtSearcher, context: TrialContext, n_trials: int, 
     )
     searcher.limit_concurrency(population.has_room)
     return population
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Give this process its handler of SIGINT back, which Ray Tune replaces for good."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if is_main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 class _Places:
@@ -222,6 +237,7 @@ class _Phases:
             if pool.is_ours:
                 again = f"Continue with: aifs-tune resume {self._study.name}"
                 running.enter_context(end_of_ray_told(self._callback.on_status, again))
+            running.enter_context(_own_interrupts())
             try:
                 tuner.fit()
             except TuneError as error:
