@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from services import SPACE, Service, read_problem, request_head, run_cli, storage_in, token
 
+from aifs_tune.artifacts.logs import log_name
 from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
 from aifs_tune.service.application import routes
 from aifs_tune.service.server import resolve_bind_address, serve
 from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.open import load_study
 
 BODIES = {
     "/v1/studies": {"name": "fresh", "space": SPACE},
@@ -68,6 +70,9 @@ def service(storage, tokens, tmp_path_factory):
         with Client(running.url, tokens["manage"]) as client:
             study = client.open_study("secret", space=SPACE, sampler="random")
             study.tell(study.ask(), 0.5)
+            log = Path(load_study("biology/secret", storage).artifacts) / log_name(0)
+            log.parent.mkdir(parents=True)
+            log.write_text("measured\n")
             running.sweep = client.start_sweep("broken").id
         yield running
 
