@@ -115,6 +115,7 @@ def read_table(file: Path, where: str, *, header: bool = True) -> TableFile:
         If it cannot be read or has a duplicate column; the text begins with ``where``.
     """
     suffix = suffix_of(file)
+    check_regular(file, where)
     try:
         if suffix in PARQUET:
             return _parquet(file)
@@ -336,6 +337,12 @@ def _decoded(file: Path, where: str) -> tuple[str, list[str]]:
         if b"\0" in content[:4096]:
             raise DataError(f"{where}: is no text file; allowed: CSV, Parquet or Excel") from None
         return content.decode("cp1252", errors="replace"), ["it is not UTF-8, and is read as Latin-1 (Windows-1252)"]
+
+
+def check_regular(file: Path, where: str) -> None:
+    """Raise DataError if ``file`` is a pipe or a device, whose end may never come; a missing file passes."""
+    if file.exists() and not file.is_file():
+        raise DataError(f"{where}: is no regular file; allowed: a file")
 
 
 def _unpacked(file: Path, where: str) -> bytes:

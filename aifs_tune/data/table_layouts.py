@@ -70,7 +70,11 @@ def _readable(where: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, EOFError, BadZipFile) as error:
+    except MemoryError as error:
+        raise DataError(
+            f"{where}: says that it holds more than fits in memory ({error}); allowed: a whole file"
+        ) from error
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError, BadZipFile) as error:
         text = " ".join(str(error).split())[:200]
         raise DataError(f"{where}: cannot be read ({text}); allowed: a file as its program writes it") from error
 
@@ -272,6 +276,7 @@ def _of_10x_hdf(group: Any) -> TableFile:
     values = csr_array(
         (group["data"][()].astype(np.float32), group["indices"][()], group["indptr"][()]), (n_cells, n_genes)
     )
+    values.check_format(full_check=True)
     features = group["features"]
     genes = [[_text(one), _text(two)] for one, two in zip(features["id"][()], features["name"][()], strict=True)]
     return _of_cells(values, [_text(cell) for cell in group["barcodes"][()]], genes)
@@ -308,6 +313,7 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
             frame[name] = frame[name].astype(object)
     frame.insert(0, "cell" if "cell" not in frame.columns else "", cells)
     if issparse(values):
+        values.check_format(full_check=True)  # indices out of range would read other memory
         values = csr_array(values, dtype=np.float32)
         values.sort_indices()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -351,3 +352,14 @@ def test_dates_under_another_name_are_no_input_and_named(tmp_path: Path, entry: 
         file.write_text(f"charttime,flux\n{rows}\n")
     lines = prepare_series(DataSpec(series={"path": tmp_path / "curves"})).lines
     assert any(re.search(words, line) for line in lines), lines
+
+
+def test_a_pipe_among_the_series_is_left_out_and_not_waited_for(tmp_path: Path) -> None:
+    for i in range(24):
+        file = tmp_path / "curves" / "ab"[i % 2] / f"{i}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = "\n".join(f"{k},{v}" for k, v in enumerate(np.random.default_rng(i).normal(size=10)))
+        file.write_text(f"time,flux\n{rows}\n")
+    os.mkfifo(tmp_path / "curves" / "a" / "z.csv")
+    lines = prepare_series(DataSpec(series={"path": tmp_path / "curves"})).lines
+    assert any("is no regular file" in line for line in lines), lines

@@ -381,3 +381,15 @@ def test_columns_that_describe_the_genes_are_no_samples(tmp_path: Path) -> None:
     assert any("left out: gene_name, which describe the rows of the file" in line for line in lines)
     assert any("counts became log" in line for line in lines)
     assert len(found.examples.y_true) == 30
+
+
+@pytest.mark.parametrize(("at", "index"), [(0, -3), (5, 1000)])
+def test_indices_out_of_range_are_refused(tmp_path: Path, at: int, index: int) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, (30, 20)).astype(np.float32)
+    with pd.option_context("future.infer_string", False):
+        obs = pd.DataFrame({"y": ["ab"[i % 2] for i in range(30)]}, index=[f"c{i}" for i in range(30)])
+        anndata.AnnData(scipy.sparse.csr_matrix(counts), obs=obs).write_h5ad(tmp_path / "t.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "r+") as opened:
+        opened["X/indices"][at] = index
+    with pytest.raises(DataError, match="cannot be read"):
+        prepare_table(DataSpec(table={"file": tmp_path / "t.h5ad", "target": "y"}))

@@ -131,7 +131,11 @@ def _picture(path: Path, reading: Reading) -> Iterator[Read]:
     with missing_packages_named():
         from PIL import Image
 
-    with Image.open(path, formats=("JPEG", "PNG", "TIFF", *MOVING, "BMP")) as opened:
+    try:
+        picture = Image.open(path, formats=("JPEG", "PNG", "TIFF", *MOVING, "BMP"))
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"says that it has too many pixels ({error})") from error
+    with picture as opened:
         yield partial(_pages, opened)
 
 

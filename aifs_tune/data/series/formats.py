@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.images.decode import MALFORMED
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, read_table, suffix_of
+from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, check_regular, read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def read_raw(file: Path, where: str, *, header: bool = True, hdu: int | str | No
         If a package that reads such files is not installed.
     """
     suffix = suffix_of(file)
+    check_regular(file, where)
     if suffix in _CONVERT:
         raise DataError(f"{where}: {suffix} files are not read; convert it: {_CONVERT[suffix]}")
     if suffix in FITS:
