@@ -175,7 +175,7 @@ def test_what_proposes_stops_or_repeats_trials_is_no_part_of_a_confirmation(stud
     }
     spec = parse_sweep(document)
     found = start_confirmation(study.storage, spec, "genes-confirm", candidates_of(study, top=1), CV).spec.search
-    assert (found.sampler, found.scheduler, found.cost, found.budget) == ("random", "none", None, None)
+    assert (found.sampler.name, found.scheduler, found.cost, found.budget) == ("random", "none", None, None)
     assert (found.finalists, found.stop, found.timeout_s) == (0, "never", None)
     assert (found.epochs, found.workers) == (9, 2)
 

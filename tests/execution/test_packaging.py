@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.config.search import SamplerSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.execution import packaging
 from aifs_tune.execution.packaging import pack
@@ -68,7 +69,7 @@ def test_own_modules_are_found_in_the_current_folder_alone(tmp_path, sent, monke
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("trainer:f", "spaced.inner:f", "package:f", "numpy:f")):
         (sent / str(number)).mkdir()
-        spec = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"sampler": name})})
+        spec = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"sampler": SamplerSpec(name=name)})})
         pack(sent / str(number), spec, [])
     found = [str(file.relative_to(sent)) for file in sorted(sent.rglob("*.py"))]
     assert found == ["0/trainer.py", "1/spaced/inner.py", "2/package/__init__.py"]

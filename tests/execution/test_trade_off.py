@@ -114,7 +114,7 @@ def test_samplers_of_several_objectives(url, sampler):
 )
 def test_what_knows_one_objective_is_refused(search, said):
     sweep = {"name": "two", "space": X, "trade_off": [{"metric": "cost", "mode": "min"}]}
-    assert parse_sweep(sweep).search.sampler == "aifs"
+    assert parse_sweep(sweep).search.sampler.name == "aifs"
     assert parse_sweep(sweep).search.scheduler == "none"
     with pytest.raises(RequestError, match=said):
         parse_sweep({**sweep, "search": search})
