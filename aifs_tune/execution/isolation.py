@@ -37,7 +37,15 @@ class ProcessState:
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
         pyplot = sys.modules.get("matplotlib.pyplot")
         self._figures = frozenset(pyplot.get_fignums() if pyplot is not None else ())
+        self._keras_policy: Any = None
+        self.remember_keras()
         self._generators = random.getstate(), np.random.get_state()
+
+    def remember_keras(self) -> None:
+        """Remember the precision that Keras computes in now, as that of each new trial."""
+        keras = _loaded_keras()
+        if keras is not None:
+            self._keras_policy = keras.config.dtype_policy()
 
     def restore(self) -> None:
         """Restore what trials may have changed."""
@@ -63,6 +71,11 @@ class ProcessState:
     def begin_trial(self, seed: int) -> None:
         """Restore, and make the global state of libraries that are loaded that of a new trial with ``seed``."""
         self.restore()
+        keras = _loaded_keras()
+        if keras is not None:
+            keras.backend.clear_session()
+            if self._keras_policy is not None:  # which the line above resets too
+                keras.config.set_dtype_policy(self._keras_policy)
         seed_generators(seed)
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is not None:
@@ -77,13 +90,18 @@ class ProcessState:
         np.random.set_state(numpy_state)
 
 
+def _loaded_keras() -> Any:
+    """Keras, if this process has loaded it."""
+    keras = sys.modules.get("keras")
+    return keras if hasattr(keras, "backend") and hasattr(keras, "config") else None
+
+
 def seed_generators(seed: int) -> None:
     """Seed the global generators of Python, NumPy, and of Keras (and so of its backend) and PyTorch where loaded."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    keras: Any = sys.modules.get("keras")
-    if keras is not None and hasattr(keras, "backend"):
-        keras.backend.clear_session()
+    keras = _loaded_keras()
+    if keras is not None:
         keras.utils.set_random_seed(seed % 2**32)
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "manual_seed"):

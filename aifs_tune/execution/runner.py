@@ -175,6 +175,8 @@ class Runner:
             if self._trainer is None:
                 with self._timed("import"):
                     self._trainer = self._make_trainer(params, seed)
+                if self._process_state is not None:
+                    self._process_state.remember_keras()  # the user's module may have set it when it was imported
             numbered: object = self._trainer
             if isinstance(numbered, Numbered):
                 numbered.trial_number = number

@@ -372,3 +372,19 @@ def test_a_function_with_a_name_of_other_letters():
         return x
 
     assert aifs_tune.tune(fünktion, X, trials=1).study.counts()["complete"] == 1
+
+
+def test_the_precision_that_a_script_gave_keras_stays():
+    keras = pytest.importorskip("keras")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+
+        def run(x):
+            found = keras.config.dtype_policy().name
+            keras.config.set_dtype_policy("float64")
+            return {"value": x, "policy": found}
+
+        study = aifs_tune.tune(run, X, trials=3).study
+        assert [t.notes["policy"] for t in study.all_trials()] == ["mixed_bfloat16"] * 3
+    finally:
+        keras.config.set_dtype_policy("float32")
