@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -47,7 +48,7 @@ def live_view(otherwise: SweepCallback) -> Iterator[SweepCallback]:
         view.close()
 
 
-class _View(NullCallback):
+class _View(NullCallback, ABC):
     """Callback that draws the state of a sweep again when something has changed, but not too often."""
 
     def __init__(self) -> None:
@@ -99,8 +100,9 @@ class _View(NullCallback):
             self._drawn_s = now
             self._draw()
 
+    @abstractmethod
     def _draw(self) -> None:
-        raise NotImplementedError
+        """Draw the current state."""
 
 
 class NotebookView(_View):
