@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.keras_files import FACTS_NAME, MODEL_NAME
+from aifs_tune.trainers.keras_warm import WarmModel, WarmModels
+from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.running_trial import RunningTrial
 
 _WEIGHTS = "model.weights.h5"
+_STATE = "state.npz"
+_BATCH_SIZE = 32
+"""Examples in a batch, as of ``fit``."""
 OF_OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "clip_norm")
 """Parameters that the trainer gives to the optimizer where ``build`` does not take them."""
 OF_FIT = ("batch_size",)
@@ -67,9 +73,7 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
         """
         del logs
         if self._trial.restored is not None:
-            if self.model.optimizer is not None:
-                self.model.optimizer.build(self.model.trainable_variables)
-            self.model.load_weights(self._trial.restored / _WEIGHTS)
+            self.restore(self._trial.restored)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Report the epoch.
@@ -89,9 +93,46 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]
                 self._trial.save(_WEIGHTS, self.model.save_weights)
         if self._checkpoint and epoch + 1 < self._trial.epochs:
             with self._trial.checkpoint_dir() as folder:
-                self.model.save_weights(folder / _WEIGHTS)
+                self.write(folder)
         if not self._trial.report(metrics):
             self.model.stop_training = True
+
+    def write(self, folder: Path) -> None:
+        """Write the checkpoint.
+
+        Parameters
+        ----------
+        folder
+            An empty folder.
+        """
+        self.model.save_weights(folder / _WEIGHTS)
+
+    def restore(self, folder: Path) -> None:
+        """Continue from the checkpoint.
+
+        Parameters
+        ----------
+        folder
+            The folder of :meth:`write`.
+        """
+        if self.model.optimizer is not None:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(folder / _WEIGHTS)
+
+
+class _ReportWarm(ReportEpochs):
+    """Report of a model that trials share, whose checkpoint holds random generators too."""
+
+    def __init__(self, trial: RunningTrial, warm: WarmModel) -> None:
+        super().__init__(trial)
+        self._warm = warm
+
+    def write(self, folder: Path) -> None:
+        np.savez(folder / _STATE, **self._warm.state())  # type: ignore[arg-type]
+
+    def restore(self, folder: Path) -> None:
+        with np.load(folder / _STATE, allow_pickle=False) as state:
+            self._warm.restore(state)
 
 
 class KerasTrainer:
@@ -145,7 +186,15 @@ class KerasTrainer:
     ``optimizer`` (a name), ``learning_rate``, ``weight_decay`` or ``clip_norm``; ``learning_rate`` also changes the
     optimizer of a compiled model. Any other is refused before a trial starts.
 
-    An interrupted trial goes on with its weights and optimizer. The order of the batches is drawn anew then.
+    Trials whose models have the same layers, loss, metrics and optimizer share one compiled model; what ``build``
+    returns gives its weights. Rates of dropout and noise layers, learning rate, weight decay and ``global_clipnorm``
+    may differ between them. A model, layer or loss of a class or function of the user's is compiled for each set of
+    arguments of ``build``.
+
+    Arrays are trained many batches at a time in one compiled program, with the values of ``fit``; the order of the
+    examples depends on seed and epoch, so that an interrupted trial goes on as if it had not been interrupted.
+    Datasets, further arguments of ``fit``, callbacks that are called at each batch, a ``train_step`` of the user's and
+    ``run_eagerly`` have Keras' own loop; after an interruption it draws the order of the batches anew.
     """
 
     def __init__(
@@ -165,7 +214,8 @@ class KerasTrainer:
         self._build, self._data, self._loss, self._metrics = build, data, loss, list(metrics)
         self._callbacks, self.read, self.classes = callbacks, read, tuple(classes)
         self._fit = dict(fit or {})
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: _Examples | None = None
+        self._warm = WarmModels()
         self.__name__ = getattr(build, "__name__", "build")
 
     def check_space(self, names: Sequence[str]) -> None:
@@ -212,21 +262,33 @@ class KerasTrainer:
         TrainerError
             If ``build`` returns no model, or one that is not compiled while the trainer has no loss.
         """
-        train, val = self._examples()
-        model = self._model(params)
+        examples = self._examples()
+        warm = self._warm.take(lambda: self._model(params), self._given(params), examples.batch, seed=trial.seed)
         own = list(self._callbacks(params)) if self._callbacks is not None else []
         trial.save(FACTS_NAME, {"classes": list(self.classes)})
-        arguments = {"batch_size": params["batch_size"]} if self._is_left("batch_size", params) else {}
-        model.fit(
-            **_as_arguments(train),
-            validation_data=val,
-            epochs=trial.epochs,
-            initial_epoch=trial.epoch,
-            callbacks=[*own, ReportEpochs(trial)],
-            verbose=0,
-            **arguments,
-            **self._fit,
-        )
+        fit = self._fit | ({"batch_size": params["batch_size"]} if self._is_left("batch_size", params) else {})
+        epochs = {"epochs": trial.epochs, "initial_epoch": trial.epoch}
+        callbacks = [*own, _ReportWarm(trial, warm)]
+        if examples.tensors is not None and fit.keys() <= {"batch_size"} and warm.runs_in_graph(callbacks):
+            size = int(fit.get("batch_size") or _BATCH_SIZE)
+            train, val = examples.tensors
+            warm.fit(train, val, batch_size=size, seed=trial.seed, callbacks=callbacks, **epochs)
+        else:
+            warm.model.fit(
+                **_as_arguments(examples.train),
+                validation_data=examples.val,
+                callbacks=callbacks,
+                verbose=0,
+                **epochs,
+                **fit,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: no compiled models."""
+        return self.__dict__ | {"_warm": None, "_loaded": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_warm": WarmModels()}
 
     def _arguments(self) -> tuple[dict[str, inspect.Parameter], bool]:
         signature = inspect.signature(self._build).parameters
@@ -237,11 +299,14 @@ class KerasTrainer:
         """Whether the trainer has to give the parameter to somebody else than ``build``."""
         return name in params and name not in self._arguments()[0]
 
-    def _model(self, params: Mapping[str, Any]) -> keras.Model:
+    def _given(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that ``build`` is called with."""
         taken, takes_any = self._arguments()
         for_others = (*OF_FIT, *OF_OPTIMIZER)
-        given = {n: v for n, v in params.items() if n in taken or (takes_any and n not in for_others)}
-        model = self._build(**given)
+        return {n: v for n, v in params.items() if n in taken or (takes_any and n not in for_others)}
+
+    def _model(self, params: Mapping[str, Any]) -> keras.Model:
+        model = self._build(**self._given(params))
         if not isinstance(model, keras.Model):
             raise TrainerError(f"{self.__name__} returned {brief(model)}; allowed: a keras.Model")
         left = {name: params[name] for name in OF_OPTIMIZER if self._is_left(name, params)}
@@ -263,7 +328,12 @@ class KerasTrainer:
         model.compile(_optimizer(left), self._loss, metrics=list(self._metrics))
         return model
 
-    def _examples(self) -> tuple[Any, Any]:
+    @property
+    def n_compiled(self) -> int:
+        """Architectures that this process has compiled so far."""
+        return self._warm.n_compiled
+
+    def _examples(self) -> _Examples:
         if self._loaded is None:
             given = self._data() if callable(self._data) and not hasattr(self._data, "__iter__") else self._data
             if isinstance(given, tuple | list) and len(given) == 4:
@@ -274,8 +344,43 @@ class KerasTrainer:
                     f"data: {what} is not allowed; allowed: ((x, y), (x_val, y_val)), (x, y, x_val, y_val) or "
                     "(train, val) of two datasets"
                 )
-            self._loaded = given[0], given[1]
+            self._loaded = _Examples(given[0], given[1])
         return self._loaded
+
+
+class _Examples:
+    """Training and validation examples as a user gives them, and as tensors if they are arrays."""
+
+    def __init__(self, train: Any, val: Any) -> None:
+        self.train, self.val = train, val
+        self.tensors: tuple[Any, Any] | None = None
+        if keras.backend.backend() == "tensorflow" and _are_arrays(train) and _are_arrays(val):
+            self.tensors = tf.nest.map_structure(_as_tensor, (tuple(train), tuple(val)))
+
+    def batch(self) -> Any:
+        """A small batch."""
+        if self.tensors is not None:
+            return tf.nest.map_structure(lambda values: values[:2], self.tensors[0])
+        if _are_arrays(self.train):
+            return tf.nest.map_structure(lambda values: np.asarray(values)[:2], tuple(self.train))
+        found = self.train[0] if isinstance(self.train, keras.utils.PyDataset) else next(iter(self.train))
+        return tuple(found) if isinstance(found, list) else found
+
+
+def _are_arrays(part: Any) -> bool:
+    """Whether a part is (x, y) or (x, y, weights) of arrays of numbers."""
+    if not isinstance(part, tuple | list):
+        return False
+    leaves = tf.nest.flatten(tuple(part))
+    return bool(leaves) and all(
+        hasattr(leaf, "__array__") and getattr(leaf, "ndim", 0) > 0 and np.asarray(leaf).dtype.kind in "fiub"
+        for leaf in leaves
+    )
+
+
+def _as_tensor(values: Any) -> Any:
+    array = np.asarray(values)
+    return resident(np.ascontiguousarray(array, keras.config.floatx() if array.dtype.kind == "f" else array.dtype))
 
 
 def _as_arguments(train: Any) -> dict[str, Any]:

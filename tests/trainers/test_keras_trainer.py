@@ -54,15 +54,50 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def test_each_epoch_of_fit_is_an_epoch_and_the_metrics_are_those_of_plain_keras():
+def plain_fit(model, seed, epochs, batch_size):
+    """Metrics of Keras' own loop on the batches that a trial of ``seed`` has."""
+    found = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch + 1]).permutation(128)
+        options = {"validation_data": DATA[2:], "batch_size": batch_size, "shuffle": False, "verbose": 0}
+        found.append({name: one[0] for name, one in model.fit(X[order], Y[order], **options).history.items()})
+    return found
+
+
+def noisy(rate, sigma, decay, norm):
+    layers = [
+        keras.Input((5,)),
+        keras.layers.GaussianNoise(sigma),
+        keras.layers.Dense(8, "relu"),
+        keras.layers.Dropout(rate),
+        keras.layers.Dense(1, "sigmoid"),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.AdamW(0.05, decay, global_clipnorm=norm), "binary_crossentropy", metrics=["auc"])
+    return model
+
+
+@pytest.mark.parametrize("batch_size", [16, 30])
+def test_the_metrics_are_those_of_plain_keras_on_the_same_batches(batch_size):
     keras.utils.set_random_seed(1)
-    expected = compiled(8, 0.05).fit(*DATA[:2], validation_data=DATA[2:], epochs=3, batch_size=16, verbose=0).history
-    trainer = running(KerasTrainer(compiled, DATA), {"units": 8, "rate": 0.05, "batch_size": 16})
-    keras.utils.set_random_seed(1)
+    expected = plain_fit(compiled(8, 0.05), 1, 3, batch_size)
+    trainer = running(KerasTrainer(compiled, DATA), {"units": 8, "rate": 0.05, "batch_size": batch_size})
     found = [trainer.epoch() for _ in range(3)]
     assert trainer.is_finished
-    for name, values in expected.items():
-        np.testing.assert_allclose([each[name] for each in found], values, rtol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_settings_that_are_variables_give_what_plain_keras_gives():
+    trainer = KerasTrainer(noisy, DATA)
+    made = make_user_trainer(trainer, objectives=["val_loss"], mode="min", epochs=2)
+    for params in [(0.0, 0.1, 0.1, 5.0), (0.4, 0.0, 0.01, 0.05), (0.2, 0.3, 0.5, 0.2)]:
+        keras.utils.set_random_seed(7)
+        expected = plain_fit(noisy(*params), 7, 2, 16)
+        made.reset(dict(zip(("rate", "sigma", "decay", "norm"), params, strict=True)) | {"batch_size": 16}, seed=7)
+        for other in expected:
+            assert made.epoch() == pytest.approx(other, rel=1e-4)
+    assert trainer.n_compiled == 1
 
 
 @pytest.mark.parametrize(
@@ -155,6 +190,70 @@ def test_an_interrupted_trial_goes_on_with_weights_and_optimizer(tmp_path):
     assert (epoch, iterations) == (3, 3 * 4)
     assert not np.array_equal(kernel, after_two[2])
     assert later.is_finished
+
+
+def test_an_interrupted_trial_has_the_metrics_of_one_that_was_not(tmp_path):
+    params = {"rate": 0.3, "sigma": 0.1, "decay": 0.01, "norm": 1.0}
+    whole = running(KerasTrainer(noisy, DATA), params, epochs=4)
+    expected = [whole.epoch() for _ in range(4)]
+    first = running(KerasTrainer(noisy, DATA), params, epochs=4)
+    for _ in range(2):
+        first.epoch()
+    first.save(tmp_path)
+    epoch = json.loads((tmp_path / "trial.json").read_text())["epoch"]
+    later = running(KerasTrainer(noisy, DATA), params, epochs=4)
+    later.load(tmp_path)
+    later.epoch()
+    assert [later.epoch() for _ in range(4 - epoch - 1)] == expected[epoch + 1 :]
+
+
+class Plateau(keras.Model):
+    """A model whose steps are the user's own."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.last = keras.layers.Dense(1, "sigmoid")
+        self.units = units
+        self.compile("adam", "binary_crossentropy")
+
+    def call(self, inputs):
+        return self.last(inputs) * self.units / 10
+
+    def train_step(self, data):
+        return super().train_step(data) | {"mine": 3.0}
+
+
+def test_code_of_the_user_is_compiled_for_each_configuration_and_has_keras_own_loop():
+    trainer = KerasTrainer(Plateau, DATA)
+    made = running(trainer, {"units": 4})
+    assert made.epoch()["mine"] == 3.0
+    small = made.epoch()["val_loss"]
+    made.reset({"units": 9}, seed=1)
+    made.epoch()
+    assert made.epoch()["val_loss"] != pytest.approx(small)
+    assert trainer.n_compiled == 2
+    made.reset({"units": 4, "learning_rate": 0.5}, seed=2)
+    made.epoch()
+    assert trainer.n_compiled == 2
+
+
+def test_layers_that_a_callback_unfreezes_are_frozen_again_in_the_next_trial():
+    class Unfreeze(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            self.model.layers[0].trainable = True
+
+    def frozen(units):
+        model = compiled(units)
+        model.layers[0].trainable = False
+        model.compile("adam", "binary_crossentropy")
+        return model
+
+    trainer = KerasTrainer(frozen, DATA, callbacks=lambda _: [Unfreeze()])
+    made = running(trainer, {"units": 4}, epochs=1)
+    first = made.epoch()
+    made.reset({"units": 4}, seed=1)
+    assert made.epoch() == first
+    assert trainer.n_compiled == 1
 
 
 def test_an_existing_script_needs_one_callback():

@@ -1,0 +1,406 @@
+"""Keras models that trials of equal architecture share, so that each architecture is compiled once."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+from numpy.typing import NDArray
+
+from aifs_tune.trainers.network.devices import ChunkSizer
+from aifs_tune.trainers.network.runtime import tf
+
+MAX_WARM_MODELS = 8
+"""Architectures whose compiled models a process keeps; the one that was not used for longest is dropped."""
+_LAYER_NAMES = "object_name_uids"
+_STRENGTHS: Mapping[type, str] = {
+    keras.layers.Dropout: "rate",
+    keras.layers.SpatialDropout1D: "rate",
+    keras.layers.SpatialDropout2D: "rate",
+    keras.layers.SpatialDropout3D: "rate",
+    keras.layers.GaussianDropout: "rate",
+    keras.layers.GaussianNoise: "stddev",
+}
+"""Layers whose strength becomes a variable, and its name."""
+_RATES = ("learning_rate", "weight_decay", "global_clipnorm")
+"""Settings of an optimizer that become variables if they are numbers."""
+_PLAIN = ("__tensor__", "__numpy__", "__ellipsis__", "__typespec__")
+"""Names in a configuration for what is no class."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one trial of an architecture begins with.
+
+    Parameters
+    ----------
+    values
+        Values of :func:`variables_of` the model.
+    strengths
+        Strengths of its dropout and noise layers, in their order.
+    optimizer
+        Those of ``learning_rate``, ``weight_decay`` and ``global_clipnorm`` that its optimizer has as a number.
+    """
+
+    values: list[NDArray[Any]]
+    strengths: list[float]
+    optimizer: dict[str, float]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Start:
+        """The start that a newly built model gives."""
+        strengths = [float(getattr(layer, _STRENGTHS[type(layer)])) for layer in _tunable(model)]
+        return cls([np.array(variable) for variable in variables_of(model)], strengths, _rates(model.optimizer))
+
+
+@contextmanager
+def fresh_names() -> Iterator[None]:
+    """Count the automatic names of layers from 0, so that equal models have equal names."""
+    kept = global_state.get_global_attribute(_LAYER_NAMES)
+    global_state.set_global_attribute(_LAYER_NAMES, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_LAYER_NAMES, kept)
+
+
+def architecture_of(model: keras.Model, params: Mapping[str, Any]) -> str:
+    """Text that is the same for models which can share a compiled program.
+
+    It is made of the configuration of all layers, loss, metrics and optimizer, without learning rate and without the
+    strengths of dropout and noise. Code that Keras does not know, such as a class of the user's, may do anything with
+    the ``params`` of the trial; then these are part of the text.
+    """
+    try:
+        described = {"model": model.get_config(), "compiled": model.get_compile_config()}
+        text = json.dumps(_without_strengths(described), sort_keys=True, default=repr)
+        is_known = _is_of_keras(type(model)) and _consists_of_keras(described)
+    except Exception:  # noqa: BLE001 - a user's get_config may raise anything
+        text, is_known = type(model).__qualname__, False
+    shapes = [(variable.path, tuple(variable.shape), bool(variable.trainable)) for variable in _weights(model)]
+    own = None if is_known else sorted((name, repr(value)) for name, value in params.items())
+    return json.dumps([text, shapes, own, keras.config.dtype_policy().name])
+
+
+def variables_of(model: keras.Model) -> list[Any]:
+    """Weights and states of the layers of a model, then its random generators in the order of their layers."""
+    return [*_weights(model), *_generators(model)]
+
+
+def _weights(model: keras.Model) -> list[Any]:
+    generators = {id(state) for state in _generators(model)}
+    return [variable for variable in model.variables if id(variable) not in generators]
+
+
+def _generators(model: keras.Model) -> list[Any]:
+    layers = model._flatten_layers(include_self=True)
+    return [generator.state for layer in layers for generator in layer._seed_generators]
+
+
+class WarmModels:
+    """The compiled models of a process, by architecture."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, WarmModel] = OrderedDict()
+        self.n_compiled = 0
+        """Architectures compiled so far."""
+
+    def take(
+        self, build: Callable[[], keras.Model], params: Mapping[str, Any], batch: Callable[[], Any], *, seed: int
+    ) -> WarmModel:
+        """Compiled model for what ``build`` returns, with the weights of ``build`` and the ``seed``.
+
+        ``batch`` returns an example of a batch, (x, y) or (x, y, weights), for models that are built by their first.
+        """
+        keras.utils.set_random_seed(seed % 2**32)
+        with fresh_names():
+            model = build()
+            if not all(layer.built for layer in model._flatten_layers()):
+                model._symbolic_build(data_batch=batch())
+            _add_generators(model)
+        key, start = architecture_of(model, params), Start.of(model)
+        if key not in self._models:
+            self._models[key] = WarmModel(model, batch)
+            self.n_compiled += 1
+        self._models.move_to_end(key)
+        while len(self._models) > MAX_WARM_MODELS:
+            self._models.popitem(last=False)
+        warm = self._models[key]
+        warm.begin(start)
+        return warm
+
+
+class WarmModel:
+    """A Keras model with the compiled training of its architecture.
+
+    Parameters
+    ----------
+    model
+        A compiled ``keras.Model``.
+    batch
+        Returns an example of a batch: (x, y) or (x, y, weights).
+    """
+
+    def __init__(self, model: keras.Model, batch: Callable[[], Any]) -> None:
+        self.model, self._batch = model, batch
+        self._tuned = [_with_variable(layer) for layer in _tunable(model)]
+        self._trainable = [(layer, layer.trainable) for layer in model._flatten_layers()]
+        optimizer = model.optimizer
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._rates = _with_variables(optimizer)
+        self._slots = [(slot, np.array(slot)) for slot in optimizer.variables]
+        self._chunks = {"train": ChunkSizer(), "test": ChunkSizer()}
+        self._programs: dict[str, Any] = {}
+
+    def begin(self, start: Start) -> None:
+        """Begin a trial: set weights, optimizer and strengths."""
+        model = self.model
+        for layer, is_trainable in self._trainable:
+            if layer.trainable != is_trainable:
+                layer.trainable = is_trainable
+        for variable, value in zip(variables_of(model), start.values, strict=True):
+            variable.assign(value)
+        for slot, value in self._slots:
+            slot.assign(value)
+        for name, rate in start.optimizer.items():
+            setattr(model.optimizer, name, rate)
+            if name in self._rates:
+                self._rates[name].assign(rate)
+        for (layer, variable), strength in zip(self._tuned, start.strengths, strict=True):
+            setattr(layer, _STRENGTHS[type(layer)], strength)
+            variable.assign(strength)
+        model.reset_metrics()
+        model.stop_training = False
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that training changes: weights, states of layers and of random generators, and the optimizer."""
+        kept = {f"model/{i}": np.array(variable) for i, variable in enumerate(variables_of(self.model))}
+        return kept | {f"optimizer/{i}": np.array(slot) for i, (slot, _) in enumerate(self._slots)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Set what :meth:`state` returned."""
+        for i, variable in enumerate(variables_of(self.model)):
+            variable.assign(state[f"model/{i}"])
+        for i, (slot, _) in enumerate(self._slots):
+            slot.assign(state[f"optimizer/{i}"])
+
+    def runs_in_graph(self, callbacks: Sequence[Any]) -> bool:
+        """Whether :meth:`fit` gives what Keras' own loop gives.
+
+        Keras' own loop is needed where code of the user's is called at each batch, or an optimizer averages weights.
+        """
+        model = self.model
+        is_own_step = type(model).train_step is not keras.Model.train_step
+        is_own_test = type(model).test_step is not keras.Model.test_step
+        per_batch = any(_is_called_per_batch(callback) for callback in callbacks)
+        return (
+            keras.backend.backend() == "tensorflow"
+            and not (is_own_step or is_own_test or per_batch or model.run_eagerly)
+            and not getattr(model.optimizer, "use_ema", False)
+        )
+
+    def fit(
+        self,
+        train: Any,
+        val: Any,
+        *,
+        batch_size: int,
+        epochs: int,
+        initial_epoch: int,
+        seed: int,
+        callbacks: Sequence[Any],
+    ) -> None:
+        """Train like ``model.fit`` on tensors, many batches in one call of a compiled program.
+
+        The order of the examples depends on ``seed`` and the number of the epoch alone.
+        """
+        model, n = self.model, _length(train)
+        called = keras.callbacks.CallbackList(
+            list(callbacks), add_history=True, model=model, epochs=epochs, steps=-(-n // batch_size)
+        )
+        logs: dict[str, float] = {}
+        model.stop_training = False
+        called.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            called.on_epoch_begin(epoch)
+            order = np.random.default_rng([seed, epoch + 1]).permutation(n).astype(np.int32)
+            logs = self._run("train", train, order, batch_size)
+            if val is not None:
+                called.on_test_begin()
+                measured = self._run("test", val, np.arange(_length(val), dtype=np.int32), batch_size)
+                called.on_test_end(measured)
+                logs |= {f"val_{name}": value for name, value in measured.items()}
+            called.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        called.on_train_end(logs)
+
+    def _run(self, what: str, data: Any, order: NDArray[np.int32], batch_size: int) -> dict[str, float]:
+        """Run all batches of ``data`` in this ``order``; returns the model's metrics."""
+        if what not in self._programs:
+            self.model._symbolic_build(data_batch=self._batch())
+            step = self.model.train_step if what == "train" else self.model.test_step
+            self._programs[what] = _looped(_as_compiled(self.model, step))
+        self.model.reset_metrics()
+        picked, size = tf.constant(order), tf.constant(batch_size)
+        for first, last in self._chunks[what].slices(-(-len(order) // batch_size)):
+            int(self._programs[what](data, picked, size, tf.constant(first), tf.constant(last)))  # waits for its end
+        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+
+def _looped(step: Callable[[Any], Any]) -> Any:
+    """Compiled function that takes batches ``first`` to ``last`` (exclusive) of the data through ``step``."""
+
+    def run(data: Any, order: Any, size: Any, first: Any, last: Any) -> Any:
+        n = tf.shape(order)[0]
+
+        def one(i: Any) -> Any:
+            picked = order[i * size : tf.minimum((i + 1) * size, n)]
+            step(tf.nest.map_structure(lambda values: tf.gather(values, picked), data))
+            return (i + 1,)
+
+        return tf.while_loop(lambda i: i < last, one, (first,))[0]
+
+    return tf.function(run, autograph=False, reduce_retracing=True)
+
+
+def _as_compiled(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``step``, by XLA if the user's ``compile`` asks for it."""
+    wants_xla = getattr(getattr(model, "_compile_config", None), "config", {}).get("jit_compile") is True
+    return tf.function(step, jit_compile=True, reduce_retracing=True) if wants_xla else step
+
+
+def _tunable(model: keras.Model) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if type(layer) in _STRENGTHS]
+
+
+def _add_generators(model: keras.Model) -> None:
+    """Give layers of strength 0, which draw nothing, a random generator like all others."""
+    for layer in _tunable(model):
+        if not hasattr(layer, "seed_generator"):
+            layer._tracker.unlock()
+            layer.seed_generator = keras.random.SeedGenerator(layer.seed)
+            layer._tracker.lock()
+
+
+def _with_variable(layer: Any) -> tuple[Any, Any]:
+    """Let ``layer`` read its strength from a variable, so that a compiled program serves every strength."""
+    variable = keras.Variable(0.0, trainable=False, dtype="float32", name="strength")
+
+    def strength(inputs: Any) -> Any:
+        return keras.ops.cast(variable, inputs.dtype)
+
+    def dropped(inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        sizes = keras.ops.shape(inputs)
+        noise_shape = layer._get_noise_shape(inputs) if hasattr(layer, "_get_noise_shape") else layer.noise_shape
+        wanted = (
+            sizes if noise_shape is None else [a if b is None else b for a, b in zip(sizes, noise_shape, strict=True)]
+        )
+        drawn = keras.random.uniform(wanted, dtype=inputs.dtype, seed=layer.seed_generator)
+        share = strength(inputs)
+        return keras.ops.where(drawn >= share, inputs * (1 / (1 - share)), keras.ops.zeros_like(inputs))
+
+    def noisy(inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        drawn = keras.random.normal(keras.ops.shape(inputs), dtype=inputs.dtype, seed=layer.seed_generator)
+        if isinstance(layer, keras.layers.GaussianNoise):
+            return inputs + drawn * strength(inputs)
+        share = strength(inputs)
+        return inputs * (1 + drawn * keras.ops.sqrt(share / (1 - share)))
+
+    is_noise = isinstance(layer, keras.layers.GaussianNoise | keras.layers.GaussianDropout)
+    object.__setattr__(layer, "call", noisy if is_noise else dropped)
+    return layer, variable
+
+
+def _without_strengths(found: Any) -> Any:
+    """Copy of a configuration without what a variable holds."""
+    if isinstance(found, list | tuple):
+        return [_without_strengths(one) for one in found]
+    if not isinstance(found, Mapping):
+        return found
+    copied = {name: _without_strengths(value) for name, value in found.items()}
+    config = copied.get("config")
+    if isinstance(config, dict) and copied.get("module") in ("keras.layers", "keras.optimizers"):
+        tuned = [name for layer, name in _STRENGTHS.items() if layer.__name__ == copied.get("class_name")]
+        if copied["module"] == "keras.optimizers":
+            tuned = [name for name in _RATES if isinstance(config.get(name), int | float)]
+        copied["config"] = {name: value for name, value in config.items() if name not in tuned}
+    return copied
+
+
+def _consists_of_keras(found: Any) -> bool:
+    """Whether a configuration names classes and functions of Keras alone."""
+    if isinstance(found, list | tuple):
+        return all(_consists_of_keras(one) for one in found)
+    if not isinstance(found, Mapping):
+        return isinstance(found, str | int | float | bool | None)
+    if "class_name" in found and not _is_standard(found):
+        return False
+    return all(_consists_of_keras(value) for value in found.values())
+
+
+def _is_standard(found: Mapping[str, Any]) -> bool:
+    module = str(found.get("module") or "")
+    name = found["class_name"]
+    return name in _PLAIN or (module.partition(".")[0] == "keras" and name not in ("Lambda", "function"))
+
+
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "keras"
+
+
+def _is_called_per_batch(callback: Any) -> bool:
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    more = ("on_test_batch_begin", "on_test_batch_end")
+    base = keras.callbacks.Callback
+    return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in (*hooks, *more))
+
+
+def _rates(optimizer: Any) -> dict[str, float]:
+    """Those settings of :data:`_RATES` that are numbers."""
+    if not _is_of_keras(type(optimizer)):
+        return {}
+    rates = {name: getattr(optimizer, name, None) for name in _RATES[1:]}
+    if isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+        rates["learning_rate"] = optimizer.learning_rate
+    return {name: float(value) for name, value in rates.items() if value is not None}
+
+
+def _with_variables(optimizer: Any) -> dict[str, Any]:
+    """Let ``optimizer`` read weight decay and clipping from variables."""
+    names = [name for name in _rates(optimizer) if name != "learning_rate"]
+    held = {name: keras.Variable(0.0, trainable=False, dtype="float32", name=name) for name in names}
+
+    def decayed(variables: Sequence[Any]) -> None:
+        for variable in variables:
+            if optimizer._use_weight_decay(variable):
+                share = keras.ops.cast(held["weight_decay"] * optimizer.learning_rate, variable.dtype)
+                variable.assign(variable - variable * share)
+
+    def clipped(gradients: Sequence[Any]) -> list[Any]:
+        squares = [keras.ops.sum(keras.ops.square(one)) for one in gradients if one is not None]
+        norm, limit = keras.ops.sqrt(sum(squares)), held["global_clipnorm"]
+        factor = keras.ops.where((limit > 0) & (norm > limit), limit / keras.ops.maximum(norm, 1e-12), 1.0)
+        return [one if one is None else one * keras.ops.cast(factor, one.dtype) for one in gradients]
+
+    if "weight_decay" in held:
+        object.__setattr__(optimizer, "_apply_weight_decay", decayed)
+    if "global_clipnorm" in held and not (optimizer.clipnorm or optimizer.clipvalue):
+        object.__setattr__(optimizer, "_clip_gradients", clipped)
+    return held
+
+
+def _length(data: Any) -> int:
+    return int(tf.nest.flatten(data)[0].shape[0])
