@@ -14,6 +14,11 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
+def share_of(n: int, total: int | None) -> str:
+    """Return a count with its share of a total, such as ``12 (0.3 %)``; alone if it is 0 or there is no total."""
+    return f"{n:,} ({100 * n / total:.2g} %)" if n and total else f"{n:,}"
+
+
 def counted(n: int, word: str) -> str:
     """Return ``1 epoch``, ``2 epochs``."""
     return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from aifs_tune._util.formatting import configuration, duration, number
+from aifs_tune._util.formatting import configuration, duration, number, share_of
 from aifs_tune._util.scalars import coded_params
 from aifs_tune.cli.plain_text import Text
 from aifs_tune.cli.trial_rows import Column, TrialRows
@@ -497,16 +497,17 @@ def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
         reason = (column["left_out"] or "").partition(" such as ")[0]
         key = (column["taken_for"], reason, column.get("unit")) if len(columns) > _COLUMNS_SHOWN else i
         groups.setdefault(key, []).append(column)
-    table = Table("column", "taken for", "range", "missing", "left out because")
+    what = "band" if any("of" in column for column in columns) else "column"
+    table = Table(what, "taken for", "range", "missing", "left out because")
     for alike in list(groups.values())[:_COLUMNS_SHOWN]:
         lows, highs = ([c[end] for c in alike if c[end] is not None] for end in ("min", "max"))
         names = ", ".join(column["column"] or "(no name)" for column in alike[:_NAMES_SHOWN])
         more = f" and {len(alike) - _NAMES_SHOWN} more" if len(alike) > _NAMES_SHOWN else ""
         table.add_row(
             Text(names + more),
-            alike[0]["taken_for"],
+            Text(alike[0]["taken_for"]),
             f"{number(min(lows))} to {number(max(highs))} {alike[0].get('unit') or ''}".strip() if lows else "-",
-            str(sum(column["missing"] for column in alike)),
+            share_of(sum(column["missing"] for column in alike), sum(column.get("of") or 0 for column in alike)),
             Text(alike[0]["left_out"] or ""),
         )
     if len(groups) > _COLUMNS_SHOWN:

@@ -109,6 +109,25 @@ class Numbers:
         return int(np.isnan(self.values).sum())
 
 
+def column_row(
+    name: str,
+    taken_for: str,
+    *,
+    unit: str | None = None,
+    ends: tuple[float, float] | None = None,
+    missing: int = 0,
+    of: int | None = None,
+    left_out: str | None = None,
+) -> dict[str, Any]:
+    """Row of the table of columns, bands or channels of data, with its range, missing entries and why it is left out.
+
+    ``of`` is the number of entries in all, where the share of missing ones is of interest.
+    """
+    low, high = ends or (None, None)
+    row = {"column": shown(name), "taken_for": taken_for, "unit": unit, "min": low, "max": high, "missing": missing}
+    return row | ({} if of is None else {"of": of}) | {"left_out": left_out}
+
+
 def as_numbers(
     column: pandas.Series[Any], settings: EntrySettings | None = None, *, mostly: float = _MOSTLY
 ) -> Numbers | None:

@@ -98,8 +98,8 @@ class PreparedExamples:
     files : FileTable
         File that each example came from.
     columns : sequence of dict
-        What each column of a table was taken for, its range, missing entries, and why it is left out; empty for other
-        data.
+        What each column of a table or of series, or band of images, was taken for, its unit, range, missing entries,
+        and why it is left out.
 
     Examples
     --------

@@ -142,7 +142,9 @@ def prepare(
     for line in report.lines():
         tell(line)
     fingerprint, division = images.images.fingerprint, division_of(data, kind, has_classes=True)
-    return Prepared(images.location, fingerprint, images.files, report.lines(), report.near_duplicates, division)
+    return Prepared(
+        images.location, fingerprint, images.files, report.lines(), report.near_duplicates, division, report.columns
+    )
 
 
 _SIMULATED = {"images": "images of a sky", "table": "tables", "series": "series", "frames": "frames of a sky"}

@@ -18,6 +18,7 @@ from aifs_tune.data.columns import (
     Numbers,
     Signs,
     as_numbers,
+    column_row,
     examples_text,
     units_in,
     what_else,
@@ -124,15 +125,8 @@ class ReadColumn:
     def to_json(self) -> dict[str, Any]:
         """Row of the table of columns: name, what it was taken for, range, missing entries and why it is left out."""
         known = None if self.numbers is None else self.numbers[~np.isnan(self.numbers)]
-        low, high = (None, None) if known is None or not len(known) else (float(known.min()), float(known.max()))
-        return {
-            "column": shown(self.name),
-            "taken_for": self.taken_for,
-            "min": low,
-            "max": high,
-            "missing": self.n_missing,
-            "left_out": self.left_out,
-        }
+        ends = None if known is None or not len(known) else (float(known.min()), float(known.max()))
+        return column_row(self.name, self.taken_for, ends=ends, missing=self.n_missing, left_out=self.left_out)
 
 
 def entry_settings(spec: TableSpec, name: str, file: TableFile | None = None) -> EntrySettings:

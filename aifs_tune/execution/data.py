@@ -128,6 +128,7 @@ def data_for(spec: SweepSpec, *, strict: bool, callback: SweepCallback) -> Sweep
         tuple((split.location, split.fingerprint) for split in splits),
         tuple((size["train"], size[measuring]) for size in sizes),
         division=made.division,
+        columns=made.columns,
     )
 
 

@@ -50,6 +50,7 @@ _Epoch = Annotated[int, Field(ge=1, le=MAX_EPOCH)]
 _Number = Annotated[int, Field(ge=0, le=MAX_EPOCH)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Reason = Annotated[str, Field(max_length=MAX_REASON)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Name = Annotated[str, Field(max_length=1000)]
 
 
@@ -104,7 +105,8 @@ class _Column(BaseModel):
     unit: _Name | None = None
     min: _Finite | None
     max: _Finite | None
-    missing: _Number
+    missing: _Count
+    of: _Count | None = None
     left_out: _Name | None
 
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 from PIL import Image
 
 from aifs_tune.data.frames.formats import format_of, read_image
-from aifs_tune.data.frames.stretch import Stretch, filled, fit_stretch, image_statistics
+from aifs_tune.data.frames.stretch import Stretch, filled, fit_stretch, image_statistics, ranges_of
 from aifs_tune.data.image_files.arrays import Reading, UnreadableError
 from aifs_tune.errors import DataError
 
@@ -168,11 +168,14 @@ def test_missing_pixels_become_the_median_of_their_band() -> None:
     pixels = np.moveaxis(CUBE, 0, -1).copy()
     pixels[0, 0, 1] = np.nan
     pixels[3, 3, 2] = np.inf
-    found, n_missing = filled(pixels, "keep")
-    assert n_missing == 2
+    found = filled(pixels, "keep")
+    low, high, n_missing = ranges_of(pixels)
+    assert n_missing.tolist() == [0, 1, 1]
+    known = np.where(np.isfinite(pixels), pixels, np.nan)
+    assert (low.tolist(), high.tolist()) == (np.nanmin(known, (0, 1)).tolist(), np.nanmax(known, (0, 1)).tolist())
     assert found[0, 0, 1] == pytest.approx(np.nanmedian(pixels[..., 1]))
     assert np.array_equal(found[..., 0], pixels[..., 0])
-    level, _ = filled(pixels, "subtract")
+    level = filled(pixels, "subtract")
     np.testing.assert_allclose(np.median(level, axis=(0, 1)), 0, atol=1e-6)
     pixels[..., 1] = np.nan
     with pytest.raises(UnreadableError, match="a band without a finite pixel"):

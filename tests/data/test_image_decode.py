@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import picture
+from pictures import deep_png, picture
 from PIL import Image
 
 from aifs_tune.data.images.decode import MAX_PIXELS, Decoded, DecodeSettings, decode
@@ -106,16 +106,20 @@ def test_16_bit_grey_keeps_its_values(kind: str) -> None:
     assert np.array_equal(result.pixels[..., 0], values)
 
 
-def test_16_bit_colour_is_said_to_be() -> None:
-    rows = b"".join(b"\0" + bytes([200, 1, 100, 2, 50, 3]) * 4 for _ in range(4))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
-    result = decode(io.BytesIO(png), SETTINGS)
-    assert (result.facts.mode, result.facts.bits) == ("RGB", 16)
+@pytest.mark.parametrize(
+    ("channels", "colour_type", "mode"), [(3, 2, "RGB;16"), (4, 6, "RGB;16"), (2, 4, "I;16")], ids=["RGB", "RGBA", "LA"]
+)
+def test_16_bit_colour_keeps_all_bits(channels: int, colour_type: int, mode: str) -> None:
+    values = np.random.default_rng(channels).integers(0, 65536, (8, 8, channels), np.uint16)
+    if channels != 3:
+        values[..., -1] = 65535
+        values[:4, :, -1] = 0
+    result = decode(io.BytesIO(deep_png(values, colour_type)), SETTINGS)
+    assert (result.facts.mode, result.facts.bits, result.facts.has_alpha) == (mode, 16, channels != 3)
     assert result.pixels is not None
-    assert result.pixels[0, 0].tolist() == [200, 100, 50]
+    seen = values if channels == 3 else np.where(values[..., -1:] > 0, values, 0)[..., :-1]
+    assert np.array_equal(result.pixels, seen)
+    assert result.facts.ends == [[low, high] for low, high in zip(seen.min((0, 1)), seen.max((0, 1)), strict=True)]
 
 
 def test_fit_says_what_becomes_of_the_longer_side() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from aifs_tune._util.packages import missing_packages_named
-from aifs_tune.data.image_files.arrays import Read, Reading, UnreadableError, image_of
+from aifs_tune.data.image_files.arrays import Band, Pixels, Read, Reading, Request, UnreadableError, image_of
 from aifs_tune.data.image_files.npz import NpzArray, arrays_named
 from aifs_tune.data.images.folder import shown
 
 _CHUNK_CACHE = 64 * 2**20
 """Bytes of unpacked chunks that are kept of an HDF5 file, so that images in one chunk are unpacked once."""
+_MOST_OF_UNIT = 40
+"""Characters that are shown of a unit."""
 
 
 @contextmanager
@@ -40,7 +42,10 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
             raise UnreadableError(
                 f"its dataset {shown(dataset.name)} is kept in another file; allowed: values in the file itself"
             )
-        yield lambda request: image_of(dataset, request, reading.bands)
+        name, unit = shown(dataset.name.strip("/")), dataset.attrs.get("units", dataset.attrs.get("unit"))
+        unit = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else unit
+        known_unit = shown(unit[:_MOST_OF_UNIT]) if isinstance(unit, str) and unit else None
+        yield lambda request: image_of(dataset, request, reading.bands, name=name, unit=known_unit)
 
 
 @contextmanager
@@ -59,7 +64,14 @@ def opened_npz(path: Path, reading: Reading) -> Iterator[Read]:
         if not wanted:
             raise UnreadableError(f"has no dataset {reading.dataset!r}; allowed: {', '.join(map(shown, names))}")
         array = _named({name: NpzArray(archive, name) for name in wanted}, reading.dataset)
-        yield lambda request: image_of(array, request, reading.bands)
+
+        def read(request: Request) -> Pixels:
+            for name in names:
+                if name != array.name:
+                    request.band(Band(shown(name), "array", None, f"{shown(array.name)} is read (data.frames.dataset)"))
+            return image_of(array, request, reading.bands, name=shown(array.name))
+
+        yield read
 
 
 def _named(found: Mapping[str, Any], wanted: str | None) -> Any:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +22,19 @@ from aifs_tune.data.digests import Progress, digest_of_array
 from aifs_tune.data.examples import PreparedExamples, open_examples
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.data.forecast import Forecast
+from aifs_tune.data.frames.bands import band_rows
 from aifs_tune.data.frames.formats import ImageReader
 from aifs_tune.data.frames.manifest import Manifest
 from aifs_tune.data.frames.read import Frame, FrameSettings, read_frame
 from aifs_tune.data.frames.stretch import Stretch
-from aifs_tune.data.image_files.arrays import Reading, UnreadableError
+from aifs_tune.data.image_files.arrays import Band, Reading, UnreadableError
 from aifs_tune.data.images.folder import SkippedFile
 from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError, NotFoundError
 
 _WORKER = "aifs_tune.data.frames.worker"
 _REPORT_EVERY = 100
-_VERSION = 4
+_VERSION = 5
 _SETTLED_NS = 2_000_000_000
 
 
@@ -43,7 +44,8 @@ class Frames:
 
     ``rows`` are their rows in the manifest, ``offsets`` their positions in ``raw``, ``contents`` their digests, and
     ``statistics`` (n, 6, bands) the values from which the stretch is fitted. ``native`` is the height and width of the
-    images in the files, of the first image if they differ. ``notes`` say what was chosen in reading them.
+    images in the files, of the first image if they differ. ``notes`` say what was chosen in reading them. ``columns``
+    are the rows of the table of bands.
     """
 
     raw: Path
@@ -57,6 +59,7 @@ class Frames:
     skipped_files: Sequence[SkippedFile]
     n_missing: int
     notes: Sequence[str]
+    columns: Sequence[Mapping[str, Any]]
 
     def stretched(self, stretch: Stretch, path: Path, progress: Progress | None) -> NDArray[np.float16]:
         """Stretch all images into ``path``, one at a time, remove the raw file and return the memory-mapped array."""
@@ -100,7 +103,7 @@ def read_frames(
         If the images need more space than is free.
     """
     settings = FrameSettings(reading_of(spec), spec.background, spec.stretch, spec.image_size)
-    taken, notes = _Taken(manifest, spec), Counter[str]()
+    taken, notes, described = _Taken(manifest, spec), Counter[str](), Counter[tuple[Band, ...]]()
     forecast = Forecast(scratch.parent, len(manifest), "data.frames.image_size, or fewer images", tell)
     n = n_workers(len(manifest), processes)
     command = [worker, json.dumps(settings.to_json()), str(lock_file)]
@@ -111,6 +114,7 @@ def read_frames(
                 taken.take(row, _Known.of(frame, raw.tell()))
                 raw.write(frame.pixels.data)
                 notes.update(frame.notes)
+                described[frame.bands] += 1
                 forecast.update(n_done, frame.pixels.shape, most=6 * frame.pixels.size, kept=2 * frame.pixels.size)
             else:
                 taken.take(row, frame)
@@ -127,8 +131,9 @@ def read_frames(
         [one.content for one in known],
         np.array([one.statistics for one in known]),
         taken.skipped_files,
-        sum(one.n_missing for one in known),
+        int(sum(one.ranges[2].sum() for one in known)),
         [f"{n} images: {note}" for note, n in sorted(notes.items())],
+        band_rows(described, [one.ranges for one in known], sum(one.native[0] * one.native[1] for one in known)),
     )
 
 
@@ -171,8 +176,9 @@ def _read_in_workers(manifest: Manifest, command: Sequence[str], n: int) -> _Fou
                 yield row, header["problem"]
                 continue
             pixels = np.frombuffer(payload, np.float32).reshape(header["shape"])
-            statistics, notes = np.array(header["statistics"]), tuple(header["notes"])
-            yield row, Frame(pixels, tuple(header["native"]), statistics, header["n_missing"], notes)
+            statistics, ranges = np.array(header["statistics"]), np.array(header["ranges"])
+            bands = tuple(Band(*band) for band in header["bands"])
+            yield row, Frame(pixels, tuple(header["native"]), statistics, ranges, tuple(header["notes"]), bands)
 
 
 @dataclass(frozen=True)
@@ -184,13 +190,13 @@ class _Known:
     native: tuple[int, int]
     content: str
     statistics: NDArray[np.float64]
-    n_missing: int
+    ranges: NDArray[np.float64]
 
     @classmethod
     def of(cls, frame: Frame, offset: int) -> _Known:
         height, width, n_bands = frame.pixels.shape
         content = digest_of_array(frame.pixels)
-        return cls(offset, (height, width, n_bands), frame.native, content, frame.statistics, frame.n_missing)
+        return cls(offset, (height, width, n_bands), frame.native, content, frame.statistics, frame.ranges)
 
 
 class _Taken:
@@ -237,7 +243,8 @@ def find_prepared(root: Path, settings: Any, manifest: Manifest) -> PreparedExam
     try:
         stored = json.loads(_index_file(root, settings, manifest).read_bytes())
         location = Path(stored["location"])
-        return PreparedExamples(open_examples(location), location, stored["lines"], FileTable(**stored["files"]))
+        files = FileTable(**stored["files"])
+        return PreparedExamples(open_examples(location), location, stored["lines"], files, stored["columns"])
     except (OSError, ValueError, KeyError, TypeError, NotFoundError):
         return None
 
@@ -245,7 +252,12 @@ def find_prepared(root: Path, settings: Any, manifest: Manifest) -> PreparedExam
 def save_prepared(root: Path, settings: Any, manifest: Manifest, prepared: PreparedExamples) -> None:
     """Store the result, unless a file is so new that it can change again within one tick of the file system's clock."""
     if max((times[2] for times in _statuses(manifest)), default=0) < time.time_ns() - _SETTLED_NS:
-        stored = {"location": str(prepared.location), "lines": list(prepared.lines), "files": prepared.files.to_json()}
+        stored = {
+            "location": str(prepared.location),
+            "lines": list(prepared.lines),
+            "files": prepared.files.to_json(),
+            "columns": list(prepared.columns),
+        }
         write_file(_index_file(root, settings, manifest), json.dumps(stored).encode())
 
 

@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
-from aifs_tune.data.image_files.arrays import FEW_BANDS, Read, Reading, UnreadableError, beside, image_of, text_of
+from aifs_tune.data.image_files.arrays import (
+    FEW_BANDS,
+    Band,
+    Pixels,
+    Read,
+    Reading,
+    Request,
+    UnreadableError,
+    beside,
+    image_of,
+    text_of,
+)
 from aifs_tune.data.images.folder import shown
 
 _ABOUT_PIXELS = frozenset(
@@ -41,12 +52,25 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
 
     warnings.filterwarnings("error", message=".*truncated.*")
     with fits.open(path, memmap=False, lazy_load_hdus=True) as opened:
-        arrays, said = _chosen(opened, reading)
+        arrays: dict[bool, tuple[list[_Section | _Column], str]] = {}
 
-        def read(request: Any) -> Any:
+        def read(request: Request) -> Pixels:
+            has_index = request.index is not None
+            if has_index not in arrays:
+                arrays[has_index] = _chosen(opened, reading, has_index=has_index)
+            chosen, said = arrays[has_index]
             if said:
                 request.note(said)
-            return beside([image_of(array, request, _bands(reading, tuple(array.shape))) for array in arrays])
+            images = [
+                image_of(each, request, _bands(reading, each.shape), name=each.name, unit=each.unit) for each in chosen
+            ]
+            for each in chosen:
+                if isinstance(each, _Column) and each.n_empty:
+                    request.note(f"{each.n_empty} of {each.n} images in {each.name} have no finite pixel: left out")
+            if path.suffix.lower() != ".gz":  # of which all would be unpacked
+                for band in _left_out(opened, chosen):
+                    request.band(band)
+            return beside(images)
 
         yield read
 
@@ -57,21 +81,72 @@ def _bands(reading: Reading, shape: tuple[int, ...]) -> Any:
 
 
 class _Section:
-    """Array of an HDU that reads and scales only the requested section."""
+    """Array of an HDU that reads and scales only the requested section; ``unit`` is that of its values."""
 
     def __init__(self, hdu: Any) -> None:
         self.shape: tuple[int, ...] = tuple(hdu.shape)
-        self._hdu = hdu
+        self.name, self.unit, self.hdu = _name(hdu), _text_in(hdu.header.get("BUNIT")), hdu
 
     def __getitem__(self, picked: Any) -> Any:
-        return self._hdu.section[picked]
+        return self.hdu.section[picked]
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         del dtype, copy
-        return np.asarray(self._hdu.data)
+        return np.asarray(self.hdu.data)
 
 
-def _chosen(opened: Any, reading: Reading) -> tuple[list[Any], str]:
+class _Column:
+    """Images in a column of a table, one for each row, as in target pixel files; ``index`` says that one is read.
+
+    Otherwise those without a finite pixel are left out, and ``n_empty`` is their number.
+    """
+
+    def __init__(self, hdu: Any, column: str, *, has_index: bool) -> None:
+        values = np.asarray(hdu.data.field(column))
+        self.n_empty, self.n = 0, len(values)
+        if not has_index and values.ndim > 2 and values.dtype.kind == "f":
+            is_known = np.isfinite(values).any(axis=tuple(range(1, values.ndim)))
+            self.n_empty = int((~is_known).sum())
+            values = values[is_known] if is_known.any() else values
+        self.name, self.unit, self.hdu = shown(column), _text_in(hdu.columns[column].unit), hdu
+        self.shape: tuple[int, ...] = values.shape
+        self._values = values
+
+    def __getitem__(self, picked: Any) -> Any:
+        return self._values[picked]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        del dtype, copy
+        return self._values
+
+
+def _name(hdu: Any) -> str:
+    return shown(hdu.name) or "image"
+
+
+def _text_in(card: Any) -> str | None:
+    """Text of a card of a header; None without any."""
+    return shown(card.strip()) or None if isinstance(card, str) else None
+
+
+def _left_out(opened: Any, chosen: Sequence[_Section | _Column]) -> list[Band]:
+    """The HDUs that are not read."""
+    bands = []
+    for hdu in opened:
+        if any(hdu is each.hdu for each in chosen) or (hdu.is_image and not hdu.shape):
+            continue
+        if not hdu.is_image:
+            bands.append(Band(_name(hdu), "table", None, "a table (data.frames.hdu and dataset read a column)"))
+        elif _is_about_pixels(hdu):
+            reason = "by its name a mask, weight or error (data.frames.hdu reads it)"
+            bands.append(Band(_name(hdu), "mask, weight or error", None, reason))
+        else:
+            read = ", ".join(each.name for each in chosen)
+            bands.append(Band(_name(hdu), "image", None, f"{read} is read (data.frames.hdu)"))
+    return bands
+
+
+def _chosen(opened: Any, reading: Reading, *, has_index: bool) -> tuple[list[_Section | _Column], str]:
     """Arrays of the HDUs that are read, and what is to be said about the choice."""
     if not reading.hdu:
         return _first_image(opened)
@@ -79,18 +154,22 @@ def _chosen(opened: Any, reading: Reading) -> tuple[list[Any], str]:
         found = [_Section(hdu) for hdu in opened if _is_image(hdu)]
         if not found:
             raise UnreadableError(f"has no HDU with an image; found: {_hdus(opened)}")
-        return found, ""
-    chosen = []
+        return [*found], ""
+    chosen: list[_Section | _Column] = []
     for key in reading.hdu:
         try:
             hdu = opened[key]
         except (KeyError, IndexError):
             raise UnreadableError(f"has no HDU {key!r}; allowed: {_hdus(opened)}") from None
-        chosen.append(_Section(hdu) if _is_image(hdu) else _column(hdu, key, opened, reading.dataset))
+        if _is_image(hdu):
+            chosen.append(_Section(hdu))
+        else:
+            column = _checked_column(hdu, key, opened, reading.dataset)
+            chosen.append(_Column(hdu, column, has_index=has_index))
     return chosen, ""
 
 
-def _first_image(opened: Any) -> tuple[list[Any], str]:
+def _first_image(opened: Any) -> tuple[list[_Section | _Column], str]:
     passed_over: list[Any] = []
     for hdu in opened:
         if _is_image(hdu) and not _is_about_pixels(hdu):
@@ -118,15 +197,15 @@ def _is_about_pixels(hdu: Any) -> bool:
     return not _ABOUT_PIXELS.isdisjoint(words)
 
 
-def _column(hdu: Any, key: int | str, opened: Any, column: str | None) -> NDArray[Any]:
-    """Images in a column of a table, one for each row, as in target pixel files."""
+def _checked_column(hdu: Any, key: int | str, opened: Any, column: str | None) -> str:
+    """Name of the column of a table that is read."""
     names: Sequence[str] = getattr(getattr(hdu, "columns", None), "names", ())
     if column is None or column not in names:
         raise UnreadableError(
             f"HDU {key!r} is not an image; found: {_hdus(opened)}"
             + (f"; columns of images in data.frames.dataset: {', '.join(_of_images(hdu)) or 'none'}" if names else "")
         )
-    return np.asarray(hdu.data.field(column))
+    return column
 
 
 def _of_images(hdu: Any) -> list[str]:

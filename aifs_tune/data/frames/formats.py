@@ -17,6 +17,8 @@ from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.frames.containers import opened_hdf5, opened_npy, opened_npz
 from aifs_tune.data.frames.fits_files import opened_fits
 from aifs_tune.data.image_files.arrays import (
+    COLOURS,
+    Band,
     Pixels,
     Read,
     Reading,
@@ -26,9 +28,11 @@ from aifs_tune.data.image_files.arrays import (
     check_size,
     checked_index,
     image_of,
+    name_of_type,
     stack_of,
 )
 from aifs_tune.data.image_files.dicom import opened_dicom
+from aifs_tune.data.image_files.png import is_deep_colour, read_deep_colour
 from aifs_tune.data.image_files.tiff import opened_stack
 from aifs_tune.data.images.decode import MALFORMED, MOVING
 from aifs_tune.data.images.folder import shown
@@ -118,7 +122,9 @@ def _tiff(path: Path, reading: Reading) -> Iterator[Read]:
     """Open a TIFF file: with tifffile where Pillow would lose bits, signs or the meaning of the pages."""
     with opened_stack(path) as stack:
         if not stack.is_plain or reading.planes:
-            yield lambda request: stack_of(stack.axes, stack.shape, stack.plane, reading, request)
+            yield lambda request: stack_of(
+                stack.axes, stack.shape, stack.plane, reading, request, channels=stack.channels
+            )
             return
     with _picture(path, reading) as read:
         yield read
@@ -143,28 +149,33 @@ def _pages(opened: Any, request: Request) -> Pixels:
     n = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
     if n > 1 and opened.format in MOVING and request.index is None:
         request.note("a moving picture, of which the first frame is read (data.frames.index)")
+        request.band(Band("other frames", "frames", None, "the first frame is read (data.frames.index)"))
         n = 1
-    _note_depth(opened, request)
     pages = []
     for page in range(n) if request.index is None else [checked_index(request.index, n)]:
         if n > 1:
             opened.seek(page)
         check_size((opened.height, opened.width, n), request.admit)
-        pages.append(image_of(_values(opened), Request(), "last"))
+        has_alpha = opened.has_transparency_data
+        values = _values(opened)
+        pages.append(image_of(values, Request(), "last"))
+        of_page = f"page {page} " if n > 1 and request.index is None else ""
+        n_channels, of_one = pages[-1].shape[2], name_of_type(values.dtype)
+        for name in COLOURS.get(n_channels, [f"channel {i}" for i in range(n_channels)]):
+            request.band(Band(of_page + name, f"{'colour' if n_channels > 2 else 'grey'}, {of_one}"))
+        if has_alpha:
+            request.band(Band("alpha", "transparency", None, "the image gets a black background"))
     return beside(pages)
-
-
-def _note_depth(opened: Any, request: Request) -> None:
-    """Say of which colours Pillow reads the upper half of the bits."""
-    if opened.format == "PNG" and not opened.mode.startswith("I") and ";16" in str(opened.tile[0][3]):
-        request.note("16 bits in each of several colours, of which the upper 8 are read; TIFF is read in full")
 
 
 def _values(page: Any) -> NDArray[Any]:
     """Pixels of a page; transparency gets a black background."""
+    if is_deep_colour(page):
+        with open(page.filename, "rb") as file:
+            return read_deep_colour(page, file)
     if page.has_transparency_data:
         values = np.asarray(page.convert("RGBA"), np.float32)
-        return np.asarray(values[..., :3] * (values[..., 3:] / 255))
+        return np.rint(values[..., :3] * (values[..., 3:] / 255)).astype(np.uint8)
     return np.asarray(page.convert("RGB") if page.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV") else page)
 
 

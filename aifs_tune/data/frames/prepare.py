@@ -138,7 +138,8 @@ def _stored(
         lines.append(f"targets: {', '.join(texts)}")
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines.append(f"{counts} images; {frames.n_missing:,} missing pixels filled with the median of their image")
-    return PreparedExamples(open_examples(location), location, lines, _files(manifest, rows, subsets))
+    files = _files(manifest, rows, subsets)
+    return PreparedExamples(open_examples(location), location, lines, files, frames.columns)
 
 
 def _files(manifest: Manifest, rows: Sequence[int], subsets: Subsets) -> FileTable:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.frames.formats import ImageReader
-from aifs_tune.data.frames.stretch import StretchKind, filled, image_statistics
-from aifs_tune.data.image_files.arrays import Pixels, Reading, Request
+from aifs_tune.data.frames.stretch import StretchKind, filled, image_statistics, ranges_of
+from aifs_tune.data.image_files.arrays import Band, Pixels, Reading, Request
 from aifs_tune.data.images.decode import exclusive
 
 _LARGE_PIXELS = 20_000_000
@@ -45,15 +45,17 @@ class FrameSettings:
 class Frame:
     """An image: its ``pixels``, and the ``native`` height and width in its files.
 
-    ``statistics`` (6, bands) come from :func:`~aifs_tune.data.frames.stretch.image_statistics`. ``notes`` say what was
-    chosen in reading it.
+    ``statistics`` (6, bands) come from :func:`~aifs_tune.data.frames.stretch.image_statistics`, and ``ranges``
+    (3, bands) from :func:`~aifs_tune.data.frames.stretch.ranges_of`. ``notes`` say what was chosen in reading it, and
+    ``bands`` what each band was taken for, and what is left out beside them.
     """
 
     pixels: Pixels
     native: tuple[int, int]
     statistics: NDArray[np.float64]
-    n_missing: int
+    ranges: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    bands: tuple[Band, ...] = ()
 
 
 def read_frame(
@@ -75,15 +77,18 @@ def read_frame(
         If the image cannot be used.
     """
     notes: dict[str, None] = {}
+    bands: list[Band] = []
     with ExitStack() as held:
 
         def admit(n_pixels: int) -> None:
             held.enter_context(exclusive(lock if n_pixels >= _LARGE_PIXELS else None))
 
-        whole, n_missing = filled(reader.read(files, Request(index, admit, notes.setdefault)), settings.background)
+        read = reader.read(files, Request(index, admit, notes.setdefault, bands.append))
+        ranges = ranges_of(read)
+        whole = filled(read, settings.background)
         pixels = resized(whole, settings.image_size)
         statistics = image_statistics(pixels, settings.stretch)
-        return Frame(pixels, (whole.shape[0], whole.shape[1]), statistics, n_missing, tuple(notes))
+        return Frame(pixels, (whole.shape[0], whole.shape[1]), statistics, ranges, tuple(notes), tuple(bands))
 
 
 def resized(pixels: Pixels, edge: int | None) -> Pixels:

@@ -69,8 +69,19 @@ class Stretch:
         return np.asarray(values.clip(-_MAX_VALUE, _MAX_VALUE), np.float16)
 
 
-def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pixels, int]:
-    """Replace pixels that are not finite by the median of their band, and count them.
+def ranges_of(pixels: Pixels) -> NDArray[np.float64]:
+    """Return the smallest and the largest finite value of each band, and how many are missing, shape (3, bands)."""
+    flat = pixels.reshape(-1, pixels.shape[2])
+    low, high, missing = flat.min(axis=0), flat.max(axis=0), np.zeros(flat.shape[1])
+    for band in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))).tolist():
+        known = flat[np.isfinite(flat[:, band]), band]
+        missing[band] = len(flat) - len(known)
+        low[band], high[band] = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+    return np.array([low, high, missing], np.float64)
+
+
+def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> Pixels:
+    """Replace pixels that are not finite by the median of their band.
 
     With the background ``subtract``, the median is also subtracted from the band.
 
@@ -80,14 +91,13 @@ def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> tuple[Pix
         If a band has no finite pixel.
     """
     is_known = np.isfinite(pixels)
-    n_missing = int((~is_known).sum())
     if not is_known.any(axis=(0, 1)).all():
         raise UnreadableError("has a band without a finite pixel")
-    if n_missing == 0 and background == "keep":
-        return pixels, 0
+    if background == "keep" and is_known.all():
+        return pixels
     medians = np.nanmedian(np.where(is_known, pixels, np.nan), axis=(0, 1))
     whole = np.where(is_known, pixels, medians)
-    return np.asarray(whole - medians if background == "subtract" else whole, np.float32), n_missing
+    return np.asarray(whole - medians if background == "subtract" else whole, np.float32)
 
 
 def image_statistics(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 from aifs_tune.data.frames.formats import ImageReader
@@ -30,8 +31,9 @@ def main() -> None:
             "shape": frame.pixels.shape,
             "native": frame.native,
             "statistics": frame.statistics.tolist(),
-            "n_missing": frame.n_missing,
+            "ranges": frame.ranges.tolist(),
             "notes": frame.notes,
+            "bands": [astuple(band) for band in frame.bands],
         }
         return header, frame.pixels.tobytes()
 

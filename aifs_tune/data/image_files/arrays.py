@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,15 +53,27 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Band:
+    """What a band of an image is taken for, or with ``left_out`` why something beside it in the file is not used."""
+
+    name: str
+    taken_for: str
+    unit: str | None = None
+    left_out: str | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """The image that is wanted of a file: the one at ``index`` of several, or with None the only one.
 
-    ``note`` is called with a sentence about anything that was chosen, without the name of the file.
+    ``note`` is called with a sentence about anything that was chosen, without the name of the file. ``band`` is called
+    for each band of the image in their order, and for what is left out beside them.
     """
 
     index: int | None = None
     admit: Admit = lambda n_pixels: None
     note: Callable[[str], None] = lambda text: None
+    band: Callable[[Band], None] = lambda band: None
 
 
 Read = Callable[[Request], Pixels]
@@ -99,10 +112,18 @@ def checked_index(index: int, n: int) -> int:
     return index
 
 
-def image_of(array: Any, request: Request, bands: Literal["auto", "first", "last"]) -> Pixels:
+def image_of(
+    array: Any,
+    request: Request,
+    bands: Literal["auto", "first", "last"],
+    *,
+    name: str = "",
+    unit: str | None = None,
+) -> Pixels:
     """Return the image in an array, or the image at ``request.index`` along its first axis.
 
-    ``array`` needs a shape, ``array[index]`` and ``numpy.asarray(array)``; nothing else is read.
+    ``array`` needs a shape, ``array[index]`` and ``numpy.asarray(array)``; nothing else is read. ``name`` is what the
+    file calls it, and ``unit`` that of its values.
 
     Raises
     ------
@@ -131,7 +152,16 @@ def image_of(array: Any, request: Request, bands: Literal["auto", "first", "last
         values = values[..., np.newaxis]
     elif not _are_bands_last(values.shape, bands, request):
         values = np.moveaxis(values, 0, -1)
+    n = values.shape[2]
+    for i in range(n):
+        called = f"{name} plane {i}".strip() if n > 1 else name or "image"
+        request.band(Band(called, f"{'plane' if n > 1 else 'image'}, {name_of_type(values.dtype)}", unit))
     return np.ascontiguousarray(values, np.float32)
+
+
+def name_of_type(dtype: Any) -> str:
+    """Return the name of a type of numbers without its byte order, such as ``uint16``."""
+    return str(np.dtype(dtype).newbyteorder("=").name)
 
 
 def _are_bands_last(shape: tuple[int, ...], bands: Literal["auto", "first", "last"], request: Request) -> bool:
@@ -147,7 +177,13 @@ def _are_bands_last(shape: tuple[int, ...], bands: Literal["auto", "first", "las
 
 
 def stack_of(
-    axes: str, shape: tuple[int, ...], plane: Callable[[tuple[int, ...]], NDArray[Any]], reading: Reading, it: Request
+    axes: str,
+    shape: tuple[int, ...],
+    plane: Callable[[tuple[int, ...]], NDArray[Any]],
+    reading: Reading,
+    it: Request,
+    *,
+    channels: Sequence[str] = (),
 ) -> Pixels:
     """Return an image from a stack whose axes have names, as in OME-TIFF and ImageJ.
 
@@ -163,6 +199,8 @@ def stack_of(
         Its ``planes`` say what is read along axes that are no bands.
     it : Request
         With an index, it counts along the one axis for which ``planes`` says nothing.
+    channels : sequence of str, optional
+        Names of the channels, where the file has them.
 
     Raises
     ------
@@ -178,6 +216,10 @@ def stack_of(
         if one in ("max", "mean"):
             values = getattr(values, one)(axis=axis, keepdims=True)
     rows, columns = names.index("Y"), names.index("X")
+    kind = name_of_type(values.dtype)
+    for band in _bands_of_stack(names, shape, wanted, kind, channels):
+        if it.index is None or band.left_out is None:  # other rows of a manifest may ask for the other planes
+            it.band(band)
     values = np.moveaxis(values, (rows, columns), (0, 1))
     return np.ascontiguousarray(values.reshape(*values.shape[:2], -1), np.float32)
 
@@ -218,6 +260,35 @@ def _wanted(names: list[str], shape: tuple[int, ...], planes: dict[str, Plane], 
             "or max, mean, or all (as bands)"
         )
     return wanted
+
+
+def _bands_of_stack(
+    names: list[str], shape: tuple[int, ...], wanted: list[Plane], kind: str, channels: Sequence[str]
+) -> Iterator[Band]:
+    """Bands in the order of the axes, and the planes that are not read."""
+    said, together = list[list[str]](), list[str]()
+    for name, n, one in zip(names, shape, wanted, strict=True):
+        if name in "YX" or n == 1:
+            continue
+        if one == "all":
+            known = COLOURS.get(n, ()) if name == "S" else channels if name == "C" and len(channels) == n else ()
+            said.append(list(known) or [f"{name}={i}" for i in range(n)])
+        elif isinstance(one, int):
+            yield Band(f"{name} other than {one}", f"{n - 1} planes", None, f"plane {one} of {n} is read")
+        else:
+            together.append(f"{one} of {n} planes along {name}, ")
+    for parts in itertools.product(*said):
+        what = "colour" if parts and parts[-1] in ("R", "G", "B") else "plane" if parts else "image"
+        yield Band(" ".join(parts) or "image", f"{what}, {''.join(together)}{kind}")
+
+
+COLOURS: Mapping[int, tuple[str, ...]] = {
+    1: ("grey",),
+    2: ("grey", "alpha"),
+    3: ("R", "G", "B"),
+    4: ("R", "G", "B", "A"),
+}
+"""Names of so many samples of a pixel."""
 
 
 def _read_planes(

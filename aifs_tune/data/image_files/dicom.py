@@ -16,10 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
-from aifs_tune.data.image_files.arrays import Pixels, Read, Request, UnreadableError, check_size, checked_index
+from aifs_tune.data.image_files.arrays import (
+    COLOURS,
+    Band,
+    Pixels,
+    Read,
+    Request,
+    UnreadableError,
+    check_size,
+    checked_index,
+    name_of_type,
+)
 from aifs_tune.data.images.decode import MALFORMED
 
 _PALETTE = "PALETTE COLOR"
+_UNITS = frozenset({"HU", "OD", "MGML", "PCT", "HU_MOD", "Z_EFF", "ED", "EDW", "IA"})
+"""Values of RescaleType that are units; others may be any text."""
 MAGIC_AT = 128
 MAGIC = b"DICM"
 """Bytes at :data:`MAGIC_AT` of a DICOM file."""
@@ -71,6 +83,8 @@ def _image(dataset: Any, request: Request) -> Pixels:
     if values.ndim != 2 + is_colour:
         raise UnreadableError(f"has pixels of the shape {' x '.join(map(str, values.shape))}; allowed: one image")
     if is_colour:
+        for name in COLOURS.get(values.shape[2], ()):
+            request.band(Band(name, f"colour, {name_of_type(values.dtype)}"))
         return np.ascontiguousarray(values, np.float32)
     rescaled = _rescaling(dataset, number)
     found = rescaled(values.astype(np.float64))
@@ -78,6 +92,9 @@ def _image(dataset: Any, request: Request) -> Pixels:
         ends = rescaled(_ends(dataset))
         found = ends.sum() - found
         request.note("white is zero (MONOCHROME1): inverted, so that bright is large")
+    unit = _text(dataset, "RescaleType")
+    bits = f"{_whole(dataset, 'BitsStored', 16)} bits stored"
+    request.band(Band("grey", f"grey, {bits}", unit if unit in _UNITS else None))
     return np.ascontiguousarray(found[..., np.newaxis], np.float32)
 
 

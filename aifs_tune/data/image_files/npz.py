@@ -26,6 +26,7 @@ class NpzArray:
     """
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self.name = name
         self._file = archive.open(f"{name}.npy")
         version = np.lib.format.read_magic(self._file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

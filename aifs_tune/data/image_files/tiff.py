@@ -6,6 +6,7 @@ Pillow reads 16-bit colours as 8 bits and signed numbers as unsigned ones.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.image_files.arrays import UnreadableError
+from aifs_tune.data.images.folder import shown
 
 _GREY_OR_RGB = (0, 1, 2)
 """Values of PhotometricInterpretation: white is zero, black is zero, RGB."""
+_MOST_OF_OME = 1_000_000
 _UNSIGNED, _FLOATING, _UNDEFINED = 1, 3, 4
 
 
@@ -28,6 +31,7 @@ class Stack:
     """Image in a TIFF file, with a letter of ``axes`` for each entry of ``shape``.
 
     ``is_plain`` says that Pillow reads its pages in full, which are the only axis besides rows, columns and samples.
+    ``channels`` are their names, where the file has them.
     """
 
     axes: str
@@ -35,6 +39,7 @@ class Stack:
     is_plain: bool
     dtype: np.dtype[Any]
     has_alpha: bool
+    channels: tuple[str, ...]
     _series: Any
     _mapped: NDArray[Any] | None
 
@@ -90,7 +95,15 @@ def opened_stack(file: Path | BinaryIO) -> Iterator[Stack]:
         if isinstance(file, Path) and series[0].dataoffset is not None and not is_plain:
             mapped = tifffile.memmap(file, series=0, mode="r")
         has_alpha = bool(page.extrasamples)
-        yield Stack(series[0].axes, tuple(series[0].shape), is_plain, page.dtype, has_alpha, series[0], mapped)
+        shape, channels = tuple(series[0].shape), _channels(opened)
+        yield Stack(series[0].axes, shape, is_plain, page.dtype, has_alpha, channels, series[0], mapped)
+
+
+def _channels(opened: Any) -> tuple[str, ...]:
+    """Names of the channels in the metadata of OME."""
+    stored = opened.ome_metadata if opened.is_ome else None
+    found = re.findall(r'<Channel\b[^>]*?\bName="([^"]{1,60})"', stored[:_MOST_OF_OME] if stored else "")
+    return tuple(shown(name) for name in found)
 
 
 def _is_plain(opened: Any, series: Any) -> bool:

@@ -2,7 +2,7 @@
 
 It runs in worker processes and therefore imports nothing heavier than Pillow and NumPy; the readers of other formats
 are imported when a file needs them. The EXIF orientation is ignored: pixels keep their stored order. Transparent images
-get a black background. Of colour PNG files with 16 bits per channel, Pillow reads the upper 8 bits.
+get a black background.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import signal
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aifs_tune.data.images.deep import Deep
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-DECODER = 3
+DECODER = 4
 """Version of the decoder: images that an earlier one decoded are decoded again."""
 MOVING = ("GIF", "WEBP")
 """Formats of which the first of several frames is read."""
@@ -63,6 +63,9 @@ MALFORMED = (
 )  # fmt: skip
 """Exceptions that Pillow raises on malformed files."""
 
+Ends = Sequence[Sequence[float]]
+"""Smallest and largest value of each channel."""
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 
@@ -80,7 +83,9 @@ class Facts:
     """Properties of the content of an image file; ``problem`` is empty if the file can be used.
 
     ``mode`` is the image mode of Pillow, or one like it for files that Pillow does not read. ``bits`` is the number of
-    bits per channel. ``note`` says what was chosen in reading it.
+    bits per channel. ``note`` says what was chosen in reading it. Of the pixels that are used, ``ends`` has the
+    smallest and largest value of each channel, in the numbers of the file, and ``n_missing`` counts those without a
+    value. ``has_alpha`` says that the file has transparency.
     """
 
     width: int = 0
@@ -89,6 +94,9 @@ class Facts:
     bits: int = 0
     problem: str = ""
     note: str = ""
+    ends: Sequence[Sequence[float]] = ()
+    n_missing: int = 0
+    has_alpha: bool = False
 
     @property
     def is_deep(self) -> bool:
@@ -178,8 +186,14 @@ def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | 
         image.draft(image.mode, (2 * settings.size, 2 * settings.size))
         with exclusive(lock if image.width * image.height >= _LARGE_PIXELS else None):
             if image.mode in _MODES_16:
-                return Decoded(facts, _grey16(image, settings))
-            return Decoded(facts, _pixels8(image, settings))
+                pixels: Pixels = _grey16(image, settings)
+                return Decoded(replace(facts, ends=_ends(pixels)), pixels)
+            if facts.bits == 16 and image.format == "PNG":
+                from aifs_tune.data.images.deep import deep_png
+
+                return _deep(deep_png(image, file), settings)
+            pixels, ends = _pixels8(image, settings)
+            return Decoded(replace(facts, ends=ends, has_alpha=image.has_transparency_data), pixels)
 
 
 def _facts(image: Image.Image, start: bytes) -> Facts:
@@ -234,7 +248,14 @@ def _grey16(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint16]:
     return values.clip(0, 65535).astype(np.uint16)[:, :, np.newaxis]
 
 
-def _pixels8(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint8]:
+def _ends(pixels: NDArray[Any]) -> Ends:
+    """Smallest and largest value of each channel."""
+    flat = pixels.reshape(-1, pixels.shape[2])
+    return [[float(low), float(high)] for low, high in zip(flat.min(axis=0), flat.max(axis=0), strict=True)]
+
+
+def _pixels8(image: Image.Image, settings: DecodeSettings) -> tuple[NDArray[np.uint8], Ends]:
+    """Pixels that fit, and the smallest and largest value of each channel."""
     if image.has_transparency_data:
         values = np.asarray(_fit(_as("RGBA", image), settings)).astype(np.uint16)
         fitted = Image.fromarray(((values[..., :3] * values[..., 3:] + 127) // 255).astype(np.uint8))
@@ -242,12 +263,13 @@ def _pixels8(image: Image.Image, settings: DecodeSettings) -> NDArray[np.uint8]:
         fitted = _fit(_as("L" if image.mode in ("1", "L") else "RGB", image), settings)
     if settings.channels == "grey":
         fitted = fitted.convert("L")
-    pixels = np.array(fitted)
+    pixels, extrema = np.asarray(fitted), fitted.getextrema()
     if pixels.ndim == 2:
-        return pixels[:, :, np.newaxis]
+        return pixels[:, :, np.newaxis], [list(extrema)]  # type: ignore[arg-type]
+    ends: Ends = [list(each) for each in extrema]  # type: ignore[arg-type]
     # The first row is enough to recognise most colour images, in a hundredth of the time.
     is_grey = all(bool((rows[..., :1] == rows).all()) for rows in (pixels[:1], pixels))
-    return pixels[..., :1] if is_grey else pixels
+    return (pixels[..., :1], ends[:1]) if is_grey else (pixels, ends)
 
 
 def _deep(found: Deep, settings: DecodeSettings) -> Decoded:
@@ -255,23 +277,27 @@ def _deep(found: Deep, settings: DecodeSettings) -> Decoded:
     height, width, channels = found.pixels.shape
     if channels not in (1, 3):
         raise _Refused(f"has {channels} channels; allowed: 1 or 3 (others in a manifest: data.frames)")
-    facts = Facts(width, height, found.mode, found.bits, note=found.note)
+    facts = Facts(width, height, found.mode, found.bits, note=found.note, has_alpha=found.has_alpha)
     if found.pixels.dtype == np.uint8:
         values = found.pixels[..., 0] if channels == 1 else found.pixels
-        return Decoded(facts, _pixels8(Image.fromarray(np.ascontiguousarray(values)), settings))
+        fitted8, ends = _pixels8(Image.fromarray(np.ascontiguousarray(values)), settings)
+        return Decoded(replace(facts, ends=ends), fitted8)
     values = found.pixels.astype(np.float32)
     is_known = np.isfinite(values)
     if not is_known.any():
         raise _Refused("has no finite pixel")
-    values = np.where(is_known, values, np.median(values[is_known]))
+    n_missing = int((~is_known).any(axis=-1).sum())
+    if n_missing:
+        values = np.where(is_known, values, np.median(values[is_known]))
     if channels == 3 and (settings.channels == "grey" or bool((values[..., :1] == values).all())):
         values = np.asarray(values @ _LUMA, np.float32)[..., np.newaxis]
     darkest = float(values.min())
     bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(values - darkest, -1, 0)]
     fitted = np.stack([np.asarray(_fit(band, settings)) for band in bands], axis=-1) + np.float32(darkest)
     if found.pixels.dtype == np.uint16:
-        return Decoded(facts, np.rint(fitted.clip(0, 65535)).astype(np.uint16))
-    return Decoded(facts, np.asarray(fitted, np.float32))
+        fitted = np.rint(fitted.clip(0, 65535)).astype(np.uint16)
+    facts = replace(facts, ends=_ends(fitted), n_missing=n_missing)
+    return Decoded(facts, fitted if found.pixels.dtype == np.uint16 else np.asarray(fitted, np.float32))
 
 
 def _as(mode: str, image: Image.Image) -> Image.Image:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from aifs_tune.data.image_files.arrays import Admit, Reading, Request, UnreadableError, check_size, image_of, stack_of
 from aifs_tune.data.image_files.dicom import MAGIC, MAGIC_AT, opened_dicom
+from aifs_tune.data.image_files.png import read_deep_colour
 from aifs_tune.data.image_files.tiff import opened_stack
 from aifs_tune.data.images.decode import MALFORMED, Pixels
 from aifs_tune.errors import MissingPackageError
@@ -24,6 +26,7 @@ class Deep:
     mode: str
     bits: int
     note: str = ""
+    has_alpha: bool = False
 
 
 def read_deep(file: BinaryIO, start: bytes, admit: Admit) -> Deep | str | None:
@@ -79,10 +82,18 @@ def _tiff(file: BinaryIO, admit: Admit) -> Deep | None:
             text = ", ".join(f"{axis} {n}" for axis, n in zip(stack.axes, stack.shape, strict=True))
             raise UnreadableError(f"has the axes {text}; allowed: one image (others in a manifest: data.frames.planes)")
         pixels = stack_of(stack.axes, stack.shape, stack.plane, Reading(), Request(admit=admit))
-        if stack.has_alpha and pixels.shape[2] in (2, 4) and stack.dtype.kind == "u":
+        has_alpha = stack.has_alpha and pixels.shape[2] in (2, 4) and stack.dtype.kind == "u"
+        if has_alpha:
             opaque = pixels[..., -1:] / np.iinfo(stack.dtype).max
             pixels = np.asarray(pixels[..., :-1] * opaque, np.float32)
-        return _as_stored(pixels, stack.dtype)
+        return replace(_as_stored(pixels, stack.dtype), has_alpha=has_alpha)
+
+
+def deep_png(image: Image.Image, file: BinaryIO) -> Deep:
+    """Read a colour PNG of 16 bits, which Pillow has opened from ``file``."""
+    has_alpha = image.has_transparency_data
+    pixels = read_deep_colour(image, file)
+    return Deep(pixels, "I;16" if pixels.shape[2] == 1 else "RGB;16", 16, has_alpha=has_alpha)
 
 
 def _as_stored(pixels: Pixels, dtype: np.dtype[np.generic], notes: list[str] | None = None) -> Deep:

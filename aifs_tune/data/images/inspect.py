@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
+from aifs_tune.data.columns import column_row
 from aifs_tune.data.images.decode import Facts
 from aifs_tune.data.images.folder import SkippedFile, shown
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates
@@ -56,7 +57,8 @@ class Preflight:
 
     ``counts`` has the number of images by subset and class; ``modes`` (of Pillow) and ``bits`` count images.
     ``n_groups`` is None without ``group_by``. ``range16`` are the values of images with more than 8 bits that became 0
-    and 255; None without such images. ``near_duplicates`` is None if they were not searched.
+    and 255; None without such images. ``near_duplicates`` is None if they were not searched. ``columns`` are the rows
+    of the table of channels.
     """
 
     folder: str
@@ -73,6 +75,7 @@ class Preflight:
     skipped_files: tuple[SkippedFile, ...]
     warnings: tuple[str, ...]
     near_duplicates: CrossSubsetDuplicates | None = None
+    columns: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def n_images(self) -> int:
@@ -151,7 +154,28 @@ def inspect(
         n_groups=len(groups) if groups else None,
         skipped_files=tuple(skipped_files),
         warnings=(*warnings, *repeated, *_straddling(rows), *_depths(known)),
+        columns=tuple(_channel_rows(known, channels)),
     )
+
+
+def _channel_rows(known: Sequence[Facts], channels: int) -> list[dict[str, Any]]:
+    """What each channel was taken for, its range and missing pixels, and what is left out beside them."""
+    kinds = sorted({"floating-point numbers" if one.mode.endswith("F") else f"{one.bits} bits" for one in known})
+    n_grey, n_pixels = sum(len(one.ends) == 1 for one in known), sum(one.width * one.height for one in known)
+    what = "grey" if channels == 1 else "colour"
+    some = f"; {n_grey} grey images, the same in each" if channels == 3 and n_grey else ""
+    rows = []
+    for i, name in enumerate(("grey",) if channels == 1 else ("R", "G", "B")):
+        ends = [one.ends[i if len(one.ends) > 1 else 0] for one in known]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        missing = sum(one.n_missing for one in known)
+        taken_for = f"{what}, {' and '.join(kinds)}{some}"
+        rows.append(column_row(name, taken_for, ends=(low, high), missing=missing, of=n_pixels))
+    n_alpha = sum(one.has_alpha for one in known)
+    if n_alpha:
+        images = f"{n_alpha} {_plural(n_alpha, 'image')}"
+        rows.append(column_row("alpha", f"transparency of {images}", left_out="such an image gets a black background"))
+    return rows
 
 
 def _spread(values: Sequence[int]) -> Spread:
@@ -194,12 +218,8 @@ def _straddling(rows: Sequence[ImageRow]) -> list[str]:
 
 
 def _depths(known: Sequence[Facts]) -> list[str]:
-    n_colour16 = sum(one.bits == 16 and not one.is_deep for one in known)
     deep = Counter("floating-point" if one.mode.endswith("F") else f"{one.bits}-bit" for one in known if one.is_deep)
     warnings = []
-    if n_colour16:
-        found = f"{n_colour16} 16-bit {_plural(n_colour16, 'image')} with colour or alpha"
-        warnings.append(f"{found}: only the upper 8 bits are used")
     n_shallow = len(known) - sum(deep.values())
     kinds = [f"{n} {kind} {_plural(n, 'image')}" for kind, n in sorted(deep.items())]
     kinds += ["8-bit images"] if n_shallow else []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.data.columns import column_row
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.files import Collection
 from aifs_tune.data.series.reader import Floats, Recording
@@ -190,33 +191,19 @@ def columns_table(found: Collection, dropped: Mapping[str, str], *, has_steps: b
     for index, name in enumerate(found.columns):
         columns = [recording.values[:, index] for recording in found.recordings]
         known = [ends for column in columns if (ends := _range(column)) is not None]
-        rows.append(
-            {
-                "column": shown(name),
-                "taken_for": "numbers",
-                "unit": units.get(name),
-                "min": min((low for low, _ in known), default=None),
-                "max": max((high for _, high in known), default=None),
-                "missing": int(sum(np.isnan(column).sum() for column in columns)),
-                "left_out": dropped.get(name),
-            }
-        )
+        ends = (min(low for low, _ in known), max(high for _, high in known)) if known else None
+        missing = int(sum(np.isnan(column).sum() for column in columns))
+        row = column_row(name, "numbers", unit=units.get(name), ends=ends, missing=missing, left_out=dropped.get(name))
+        rows.append(row)
     if found.reader is None:
         return rows
     times = [recording.times for recording in found.recordings if recording.times is not None]
     if found.reader.time is not None and times:
-        rows.insert(0, {
-            "column": shown(found.reader.time),
-            "taken_for": "times, their steps an input" if has_steps else "times, in even steps",
-            "unit": units.get(found.reader.time),
-            "min": float(min(each[0] for each in times)),
-            "max": float(max(each[-1] for each in times)),
-            "missing": 0,
-            "left_out": None,
-        })  # fmt: skip
+        taken_for = "times, their steps an input" if has_steps else "times, in even steps"
+        ends = float(min(each[0] for each in times)), float(max(each[-1] for each in times))
+        rows.insert(0, column_row(found.reader.time, taken_for, unit=units.get(found.reader.time), ends=ends))
     for name, why in found.reader.left_out.items():
-        nothing = {"unit": units.get(name), "min": None, "max": None, "missing": 0}
-        rows.append({"column": shown(name), "taken_for": why.taken_for, **nothing, "left_out": why.reason})
+        rows.append(column_row(name, why.taken_for, unit=units.get(name), left_out=why.reason))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import accumulate
 
-from aifs_tune._util.formatting import duration
+from aifs_tune._util.formatting import duration, share_of
 from aifs_tune.analysis.bootstrap import Resampling
 from aifs_tune.analysis.candidates import BASELINE
 from aifs_tune.analysis.confirmation import Confirmation
@@ -39,7 +39,7 @@ def methods_section(context: ReportContext) -> ReportSection:
 
 
 def columns_table(context: ReportContext) -> Table | None:
-    """What each column of a table or of series was taken for, as the sweep recorded it; None for other data."""
+    """What each column or band of the data was taken for, as the sweep recorded it; None without data."""
     found = context.study.fact(COLUMNS)
     if not found:
         return None
@@ -48,15 +48,18 @@ def columns_table(context: ReportContext) -> Table | None:
             cut(each["column"] or "(no name)"),
             each["taken_for"],
             DASH if each["min"] is None else f"{each['min']:.4g} to {each['max']:.4g} {each.get('unit') or ''}".strip(),
-            f"{each['missing']:,}",
+            share_of(each["missing"], each.get("of")),
             cut(each["left_out"] or "", 90) or "used",
         )
         for each in found["columns"][:MAX_COLUMN_ROWS]
     )
     more = found["n"] - len(rows)
-    rest = f" {count(more, 'more column')} {'is' if more == 1 else 'are'} not shown." if more else ""
-    caption = f"Columns of the data, and what each was taken for.{rest}"
-    return Table(caption, ("column", "taken for", "range", "missing", "use"), rows, "llrrl")
+    is_images = any("of" in each for each in found["columns"])
+    what = "band" if is_images else "column"
+    rest = f" {count(more, f'more {what}')} {'is' if more == 1 else 'are'} not shown." if more else ""
+    data = "images" if is_images else "data"
+    caption = f"{what.capitalize()}s of the {data}, and what each was taken for.{rest}"
+    return Table(caption, (what, "taken for", "range", "missing", "use"), rows, "llrrl")
 
 
 def space_table(context: ReportContext) -> Table:
