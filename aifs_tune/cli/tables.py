@@ -34,6 +34,7 @@ _NOTICES_SHOWN = 3
 _COLUMNS_SHOWN = 15
 _NAMES_SHOWN = 2
 _CLASSES_SHOWN = 12
+_PAIRS_SHOWN = 5
 
 
 def render_best(answer: Mapping[str, Any]) -> RenderableType:
@@ -483,7 +484,7 @@ def render_data(prepared: Prepared) -> RenderableType:
     told = [Text(line) for line in answer["found"] if not line.startswith(tuple(f"{part}: " for part in _PARTS))]
     near = prepared.near_duplicates
     if near is not None:
-        told += [Text(f"  {pair}") for pair in near.worst]
+        told += [Text(f"  {pair}") for pair in near.worst[:_PAIRS_SHOWN]]
         if not near.n_pairs and not near.limits:
             told.append(Text("No near duplicates between the training, validation and test sets."))
     columns = [_columns_table(prepared.columns)] if prepared.columns else []

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aifs_tune.config.data import DataSpec
 
 
-def division_of(data: DataSpec, kind: str, *, has_classes: bool) -> dict[str, Any]:
+def division_of(
+    data: DataSpec, kind: str, *, has_classes: bool, given: Sequence[str] = (), groups: str | None = None
+) -> dict[str, Any]:
     """Return by what the examples of ``data`` are divided, as JSON values.
 
     ``by`` is ``folders`` (the data folder has one for each part), ``column`` (a column names the part), ``order`` (by
     the values of a column, the earliest train), ``time`` (windows of one series) or ``random``. ``column`` is that
     column, ``groups`` what is kept together, ``given`` the parts that the folders have. Of data that are divided at
-    random, each class is divided alike if ``stratified``.
+    random, each class is divided alike if ``stratified``. Of images, ``given`` and ``groups`` are what was found.
     """
-    column, groups, given = None, None, list[str]()
-    by = "random"
+    column, by = None, "random"
     if kind == "images":
-        groups = data.group_by
-        if data.folder is not None:
-            from aifs_tune.data.images.listed import scan_images
-
-            given = list(scan_images(data.folder, data.labels).subsets)
-            by = "folders" if given else "random"
+        by = "folders" if given else "random"
     elif kind == "series" and data.series is not None and data.series.forecast is not None:
         by = "time"
     else:
@@ -38,7 +35,7 @@ def division_of(data: DataSpec, kind: str, *, has_classes: bool) -> dict[str, An
         "by": by,
         "column": column,
         "groups": groups if drawn else None,
-        "given": given,
+        "given": list(given),
         "stratified": has_classes and drawn,
         "seed": data.split.seed if drawn else None,
         "val": data.split.val,

@@ -141,7 +141,8 @@ def prepare(
     report = images.preflight
     for line in report.lines():
         tell(line)
-    fingerprint, division = images.images.fingerprint, division_of(data, kind, has_classes=True)
+    fingerprint = images.images.fingerprint
+    division = division_of(data, kind, has_classes=True, given=report.given, groups=report.grouped_by)
     return Prepared(
         images.location, fingerprint, images.files, report.lines(), report.near_duplicates, division, report.columns
     )

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import tifffile
 from astropy.io import fits
-from PIL import Image
 from pictures import picture
+from PIL import Image
 from typer.testing import CliRunner
 
 from aifs_tune.cli.main import app

@@ -130,7 +130,10 @@ def test_unreadable_images_are_left_out_and_named_and_too_many_are_an_error(tmp_
         DataError, match=r"3 images cannot be used; allowed when strict: none\n  4.fits: cannot be read"
     ):
         prepare_frames(spec(file), strict=True)
-    with pytest.raises(DataError, match=r"20 of 20 images cannot be used; allowed: at most half\n  0.fits: has no HDU"):
+    with pytest.raises(
+        DataError,
+        match=r"20 of 20 images cannot be used; allowed: at most half\n  18 such as 0.fits and 1.fits: has no HDU",
+    ):
         prepare_frames(spec(file, hdu="SCI"))
 
 
@@ -171,9 +174,7 @@ def test_files_that_lie_about_their_size_cost_no_memory(tmp_path: Path) -> None:
     for name, reason in (
         ("4.fits", "cannot be read as FITS (File may have been truncated"),
         ("5.fits", "cannot be read as FITS"),
-        ("6.fits.gz", "has 16000 x 16000 pixels; allowed: at most 64,000,000 in all"),
-        ("7.fits", "has 1000000 x 1000000 pixels; allowed"),
-        ("8.h5", "has 1000000 x 1000000 pixels; allowed"),
+        ("3 such as 6.fits.gz and 7.fits", "has 16000 x 16000 pixels; allowed: at most 64,000,000 in all"),
         ("9.npy", "cannot be read as NumPy"),
     ):
         assert f"left out: {name}: {reason}" in text

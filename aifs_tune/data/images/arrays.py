@@ -107,7 +107,7 @@ def scan_arrays(file: Path, progress: Progress | None = None) -> Scan:
     root = cache_root().absolute()
     folder = kept_copy(root, f"arrays-{key[:24]}", lambda partial: _unpack(file, partial, root, progress))
     scan = scan_folder(folder)
-    return Scan(scan.files, scan.skipped_files, scan.classes, scan.subsets, (*notes, *scan.notes))
+    return Scan(scan.files, scan.skipped_files, scan.classes, scan.subsets, (*notes, *scan.notes), scan.beside)
 
 
 def check_arrays(file: Path) -> None:

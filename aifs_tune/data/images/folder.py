@@ -10,6 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifs_tune.data.images.beside import (
+    are_folds,
+    are_images_and_masks,
+    is_about_images,
+    mask_classes,
+    masks_among,
+    some,
+)
 from aifs_tune.errors import DataError
 
 SUBSETS = ("train", "val", "test")
@@ -55,7 +63,7 @@ class ImageFile:
     """A regular file in a class folder; it was not opened, so it may not be an image.
 
     ``name`` is the path relative to the data folder, with ``/``; ``subset`` is None if the folder has no subset
-    folders. Times are in nanoseconds.
+    folders, and ``group`` if it has no folds. Times are in nanoseconds.
     """
 
     name: str
@@ -65,6 +73,20 @@ class ImageFile:
     size: int
     mtime_ns: int
     ctime_ns: int
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Files or a folder that lie beside images and are left out, with the reason; ``is_class`` of a class folder."""
+
+    name: str
+    taken_for: str
+    reason: str
+    is_class: bool = False
+
+    def __str__(self) -> str:
+        return f"left out: {'the folder ' if self.is_class else ''}{shown(self.name)}, {self.taken_for}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,7 @@ class Scan:
     """Content of a data folder; ``subsets`` is empty if its folders are the classes themselves.
 
     ``files`` and ``skipped_files`` are sorted by name; ``classes`` includes empty class folders. ``notes`` say how the
-    layout was read.
+    layout was read, and ``beside`` what is left out because it is no image of a class.
     """
 
     files: tuple[ImageFile, ...]
@@ -91,6 +113,7 @@ class Scan:
     classes: tuple[str, ...]
     subsets: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
 
 def shown(name: str) -> str:
@@ -107,6 +130,7 @@ def scan_folder(folder: Path) -> Scan:
         If ``folder`` cannot be listed or has neither of the two layouts.
     """
     inner, tops, notes = _descended(folder)
+    _check_classes(folder, tops)
     layout = _layout_of(folder / inner, tops)
     by_subset = layout.by_subset or {}
     is_whole = list(by_subset) in ([], ["train"])
@@ -115,25 +139,74 @@ def scan_folder(folder: Path) -> Scan:
         for subset, top in by_subset.items()
         for name in _folders_in(folder / inner / top, top)
     ]
-    subsets = () if is_whole else tuple(by_subset)
+    subsets, is_folded = () if is_whole else tuple(by_subset), False
     if layout.by_subset is None:
-        inside, subsets, said = _parts_in_classes(folder / inner, tops)
+        inside, is_folded, said = _folds_in(folder / inner, tops)
+        if not inside:
+            inside, subsets, said = _parts_in_classes(folder / inner, tops)
         notes += said
         found = [(f"{inner}{below}", name, subset) for below, name, subset in inside]
+    _check_classes(folder, sorted({name for _, name, _ in found}))
     walk = _Walk()
     for below in (".", *(f"{inner}{top}" for top in by_subset.values()), *(name for name, _, _ in found)):
         walk.reserve(os.path.join(folder, below), below)
     for name, label, subset in found:
-        walk.enter(os.path.join(folder, name), name, label=label, subset=subset)
-    classes = tuple(sorted({label for _, label, _ in found}))
-    notes = [*notes, *layout.notes, *_twins(classes), *_nested(walk.files, [name for name, _, _ in found])]
+        fold = name.split("/")[-2] if is_folded else None
+        walk.enter(os.path.join(folder, name), name, label=label, subset=subset, group=fold)
+    roots = [name for name, _, _ in found]
+    files, beside = _without_masks(walk.files, roots)
+    classes = tuple(sorted({label for _, label, _ in found} - {one.name for one in beside if one.is_class}))
+    notes = [*notes, *layout.notes, *map(str, beside), *_twins(classes), *_nested(files, roots)]
     return Scan(
-        tuple(sorted(walk.files, key=lambda file: file.name)),
+        tuple(sorted(files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
         classes,
         subsets,
         tuple(notes),
+        tuple(beside),
     )
+
+
+def _check_classes(folder: Path, names: Sequence[str]) -> None:
+    """Refuse folders that are no classes but images with their masks, labels or boxes."""
+    if are_images_and_masks(names):
+        raise DataError(
+            f"data folder {shown(str(folder))}: {' and '.join(map(shown, names))} are images and what is known of "
+            "their pixels or boxes, not classes, and only classes or numbers of whole images are learnt; allowed: a "
+            "folder for each class, or the folder of the images alone with a list of their classes: data.labels"
+        )
+
+
+def _without_masks(files: list[ImageFile], roots: list[str]) -> tuple[list[ImageFile], list[Beside]]:
+    """Leave out masks beside the images of a class, and class folders that hold masks of the others."""
+    masks = masks_among([file.name for file in files], roots)
+    beside = []
+    if masks:
+        text = f"{len(masks)} files such as {shown(min(masks))}"
+        beside.append(Beside(text, "masks or labels", "they are named after the images beside them"))
+        files = [file for file in files if file.name not in masks]
+    by_class: dict[str, list[str]] = {}
+    for file in files:
+        by_class.setdefault(file.label, []).append(file.name)
+    for label in mask_classes(by_class):
+        beside.append(Beside(label, "masks or labels", "its files are named as the images in other folders", True))
+        files = [file for file in files if file.label != label]
+    return files, beside
+
+
+def _folds_in(folder: Path, tops: list[str]) -> tuple[list[tuple[str, str, str | None]], bool, list[str]]:
+    """Class folders in numbered folders that all have the same, whether those are groups, and notes.
+
+    They are groups if there is one for each part of the data. Empty if the folders are no folds.
+    """
+    inside = {name: _folders_in(folder / name, name) for name in tops}
+    if not are_folds(inside) or any(subset_in(below) for below in inside[tops[0]]):
+        return [], False, []
+    is_enough = len(tops) >= len(SUBSETS)
+    how = "images of one stay in one part" if is_enough else "too few to keep each in one part, so they are mixed"
+    example = f"{shown(tops[0])}/{shown(inside[tops[0]][0])}"
+    notes = [f"the {len(tops)} folders {some(list(map(shown, tops)))} have the same classes ({example}): folds, {how}"]
+    return [(f"{name}/{below}", below, None) for name in tops for below in inside[name]], is_enough, notes
 
 
 def _parts_in_classes(
@@ -254,7 +327,7 @@ def is_ignored(name: str) -> bool:
 
 def subset_in(name: str) -> str | None:
     """The subset that a folder's name means, such as ``Training_set`` or ``seg_test``; None if it means none."""
-    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])|\d+$", name) if word]
     meant = [subset for word in words if (subset := _SUBSET_NAMES.get(word.lower())) is not None]
     others = [word for word in words if word.lower() not in _SUBSET_NAMES and word.lower() not in _FILLERS]
     return meant[0] if len(meant) == 1 and not others else None
@@ -280,7 +353,8 @@ def _layout_of(folder: Path, tops: list[str]) -> _Layout:
     """
     where = shown(str(folder))
     named = {name: subset for name in tops if (subset := subset_in(name)) is not None}
-    others = [name for name in tops if name not in named]
+    beside = [name for name in tops if name not in named]
+    others = [name for name in beside if not is_about_images(name)]
     with_classes = {name: subset for name, subset in named.items() if _has_folders(folder / name)}
     if not named or (others and len(with_classes) < 2 and "train" not in with_classes.values()):
         notes = [f"the folder {shown(name)} is taken for a class, as are those beside it" for name in named]
@@ -299,7 +373,7 @@ def _layout_of(folder: Path, tops: list[str]) -> _Layout:
         )
     if "train" not in named.values():
         raise DataError(f"data folder {where}: has {', '.join(map(shown, named))} but no train; {_LAYOUT}")
-    notes = [f"left out: the folder {shown(name)}, which is none of {', '.join(map(shown, named))}" for name in others]
+    notes = [f"left out: the folder {shown(name)}, which is none of {', '.join(map(shown, named))}" for name in beside]
     by_subset: dict[str, str] = {}
     for name, subset in named.items():
         by_subset[subset] = _inner(folder, name, subset)
@@ -356,7 +430,7 @@ class _Walk:
             status = os.stat(path)
             self._seen.setdefault((status.st_dev, status.st_ino), name)
 
-    def enter(self, path: str, name: str, *, label: str, subset: str | None) -> None:
+    def enter(self, path: str, name: str, *, label: str, subset: str | None, group: str | None = None) -> None:
         """Walk everything below the class folder ``path``."""
         waiting = [(path, name)]
         while waiting:
@@ -365,7 +439,7 @@ class _Walk:
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append((child, child_name))
                 elif stat.S_ISREG(status.st_mode):
-                    self._take(child, child_name, status, label, subset)
+                    self._take(child, child_name, status, label, subset, group)
                 else:
                     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
                     self._skip(child_name, f"is {kind}, not a file")
@@ -385,14 +459,16 @@ class _Walk:
         except OSError as error:
             self._skip(f"{name}/", f"cannot be listed ({error.strerror})")
 
-    def _take(self, path: str, name: str, status: os.stat_result, label: str, subset: str | None) -> None:
+    def _take(
+        self, path: str, name: str, status: os.stat_result, label: str, subset: str | None, group: str | None
+    ) -> None:
         if status.st_size == 0:
             self._skip(name, "is empty")
         elif status.st_size > MAX_FILE_BYTES:
             self._skip(name, f"has {status.st_size:,} bytes; allowed: at most {MAX_FILE_BYTES:,}")
         elif self._is_new(name, status):
             self.files.append(
-                ImageFile(name, path, label, subset, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                ImageFile(name, path, label, subset, status.st_size, status.st_mtime_ns, status.st_ctime_ns, group)
             )
 
     def _is_new(self, name: str, status: os.stat_result) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,11 +11,12 @@ from typing import Any, NamedTuple
 
 from aifs_tune.data.columns import column_row
 from aifs_tune.data.images.decode import Facts
-from aifs_tune.data.images.folder import SkippedFile, shown
+from aifs_tune.data.images.folder import Beside, SkippedFile, shown
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates
 
 _NAMED = 3
-_LISTED = 20
+_LISTED = 10
+_TOGETHER = 3
 
 
 class ImageRow(NamedTuple):
@@ -58,7 +60,7 @@ class Preflight:
     ``counts`` has the number of images by subset and class; ``modes`` (of Pillow) and ``bits`` count images.
     ``n_groups`` is None without ``group_by``. ``range16`` are the values of images with more than 8 bits that became 0
     and 255; None without such images. ``near_duplicates`` is None if they were not searched. ``columns`` are the rows
-    of the table of channels.
+    of the table of channels, ``given`` the parts that the folder has, and ``grouped_by`` says what groups were made of.
     """
 
     folder: str
@@ -76,6 +78,8 @@ class Preflight:
     warnings: tuple[str, ...]
     near_duplicates: CrossSubsetDuplicates | None = None
     columns: tuple[Mapping[str, Any], ...] = ()
+    given: tuple[str, ...] = ()
+    grouped_by: str | None = None
 
     @property
     def n_images(self) -> int:
@@ -87,7 +91,7 @@ class Preflight:
         return asdict(self) | {"bits": {str(bits): count for bits, count in self.bits.items()}}
 
     def lines(self) -> list[str]:
-        """Return the report as readable lines, which name the first 20 skipped files."""
+        """Return the report as readable lines, which name the skipped files by reason."""
         lines = [f"{self.folder}: {self.n_images} images in {len(self.classes)} classes"]
         for subset, by_class in self.counts.items():
             total = sum(by_class.values())
@@ -118,9 +122,19 @@ class Preflight:
 
 
 def listed(skipped_files: Sequence[SkippedFile]) -> list[str]:
-    """Return the first 20 files as text, and the number of the others."""
-    more = len(skipped_files) - _LISTED
-    return [*map(str, skipped_files[:_LISTED]), *([f"and {more} more"] if more > 0 else [])]
+    """Return the files as text, three and more with the same reason together, and the number of those not named.
+
+    Reasons that differ in numbers alone are the same; the first one is given.
+    """
+    together: dict[str, list[SkippedFile]] = {}
+    for one in skipped_files:
+        together.setdefault(re.sub(r"\d[\d,]*", "0", one.reason), []).append(one)
+    many = sorted((each for each in together.values() if len(each) >= _TOGETHER), key=len, reverse=True)
+    few = [one for each in together.values() if len(each) < _TOGETHER for one in each]
+    said = [(f"{len(each)} such as {each[0].name} and {each[1].name}: {each[0].reason}", len(each)) for each in many]
+    said += [(str(one), 1) for one in few]
+    more = sum(n for _, n in said[_LISTED:])
+    return [*(text for text, _ in said[:_LISTED]), *([f"and {more} more"] if more else [])]
 
 
 def inspect(
@@ -132,6 +146,7 @@ def inspect(
     channels: int,
     range16: tuple[float, float] | None,
     skipped_files: Sequence[SkippedFile],
+    beside: Sequence[Beside] = (),
     warnings: Sequence[str],
 ) -> Preflight:
     """Make the report for the images in use, of which there is at least one."""
@@ -154,7 +169,10 @@ def inspect(
         n_groups=len(groups) if groups else None,
         skipped_files=tuple(skipped_files),
         warnings=(*warnings, *repeated, *_straddling(rows), *_depths(known)),
-        columns=tuple(_channel_rows(known, channels)),
+        columns=(
+            *_channel_rows(known, channels),
+            *(column_row(one.name, one.taken_for, left_out=one.reason) for one in beside),
+        ),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -58,20 +59,29 @@ def scan_listed(folder: Path, labels: LabelsSpec) -> Scan:
     name, label = _columns(frame, labels, where)
     files, skipped = files_below(folder)
     found = _Index(files)
-    classes = defaultdict[str, set[str]](set)
-    missing, unclear = list[str](), list[str]()
+    classes, folders = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    missing, unclear, elsewhere, n_without = list[str](), list[str](), list[str](), 0
     for entry, value in zip(frame[name].tolist(), frame[label].tolist(), strict=True):
         if value is None or value != value or not str(value):
+            n_without += 1
             continue
         text = _text(entry)
         matches = found.named(text)
         if len(matches) == 1:
             classes[matches[0].name].add(_text(value))
+            folders[matches[0].name].add(_folder_in(text))
+            elsewhere += [] if _agree(text, matches[0]) else [text]
         else:
             (unclear if matches else missing).append(text)
-    several = [each for each, of_it in classes.items() if len(of_it) > 1]
-    skipped += [SkippedFile(shown(each), f"is listed with {len(classes[each])} classes") for each in several]
-    kept = {each: next(iter(of_it)) for each, of_it in classes.items() if len(of_it) == 1}
+    problems = {
+        each: f"is listed with {len(of_it)} classes"
+        if len(of_it) > 1
+        else f"could be the file of {len(folders[each])} entries with this name, in the folders {_some(folders[each])}"
+        for each, of_it in classes.items()
+        if len(of_it) > 1 or len(folders[each]) > 1
+    }
+    skipped += [SkippedFile(shown(each), problem) for each, problem in problems.items()]
+    kept = {each: next(iter(of_it)) for each, of_it in classes.items() if each not in problems}
     if not kept:
         raise DataError(
             f"{where}: none of its {len(frame)} entries in {name!r} ({_some(missing)}) names a file below "
@@ -79,6 +89,13 @@ def scan_listed(folder: Path, labels: LabelsSpec) -> Scan:
         )
     listed = [_labelled(each, kept[each.name]) for each in files if each.name in kept]
     notes = [f"the classes are those of {shown(file.name)}: {label} by {name}"]
+    if elsewhere:
+        notes.append(
+            f"{len(elsewhere)} entries name another folder, and are taken by the name alone ({_some(elsewhere)})"
+        )
+    notes += _several_in_one(set(kept.values()))
+    if n_without:
+        notes.append(f"left out: {n_without} entries of {shown(file.name)} without a class")
     if missing:
         notes.append(f"left out: {len(missing)} entries of {shown(file.name)} without a file ({_some(missing)})")
     if unclear:
@@ -130,12 +147,46 @@ def _columns(frame: pandas.DataFrame, labels: LabelsSpec, where: str) -> tuple[s
         label = others[0]
     if name is None and label is not None and len(others) == 1:
         name = others[0]
+    if label is None and (classes := _one_hot(frame, others)):
+        raise DataError(
+            f"{where}: {_some(classes)} have 0 and 1, a column for each class; allowed: one column with the class of "
+            "each image: data.labels.label"
+        )
     if name is None or label is None:
         raise DataError(
             f"{where}: which columns hold the files and the classes is not clear; found: {there}; name them in "
             "data.labels: {file: ..., name: ..., label: ...}"
         )
     return name, label
+
+
+def _folder_in(entry: str) -> str:
+    return str(PurePosixPath(entry.replace("\\", "/").lstrip("/")).parent)
+
+
+def _agree(entry: str, file: ImageFile) -> bool:
+    """Whether the folders of an entry can be those of the file; data that were moved lack the first ones."""
+    named, there = PurePosixPath(_folder_in(entry)).parts, PurePosixPath(file.name).parent.parts
+    n = min(len(named), len(there))
+    return ".." not in named and (n == 0 or named[-n:] == there[-n:])
+
+
+def _several_in_one(classes: set[str]) -> list[str]:
+    """Warn of classes that are several others in one entry, such as ``rust scab``."""
+    found = []
+    for name in sorted(classes):
+        parts = [part for part in re.split(r"[\s,;|]+", name) if part]
+        if len(parts) > 1 and all(part in classes for part in parts):
+            found.append(name)
+    if not found:
+        return []
+    return [f"{_some(found)} look like several classes of one image; each combination is taken for a class of its own"]
+
+
+def _one_hot(frame: pandas.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns of 0 and 1, one for each class."""
+    found = [each for each in names if frame[each].dtype.kind in "biuf" and set(frame[each].unique()) <= {0, 1}]
+    return found if len(found) > 1 else []
 
 
 def _labelled(file: ImageFile, label: str) -> ImageFile:
@@ -146,6 +197,7 @@ def _text(entry: object) -> str:
     return str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry)
 
 
-def _some(entries: Sequence[str]) -> str:
+def _some(found: Collection[str]) -> str:
+    entries = sorted(found) if isinstance(found, set) else list(found)
     text = ", ".join(shown(entry) for entry in entries[:_MOST_NAMED])
     return f"{text}, ..." if len(entries) > _MOST_NAMED else text

@@ -146,7 +146,12 @@ def prepare_images(
         location = write_split(usable.entry.folder, usable.entry.meta, rows)
         images, files = open_images(location), _files(usable.sources, rows)
         near_duplicates = _near_duplicates(images, files, location, data)
-    report = replace(_report(data.folder, usable, subset_of, scan.notes), near_duplicates=near_duplicates)
+    report = replace(
+        _report(data.folder, usable, subset_of, scan),
+        near_duplicates=near_duplicates,
+        given=scan.subsets,
+        grouped_by=data.group_by or ("the folds" if any(source.group for source in usable.sources) else None),
+    )
     return PreparedImages(images, report, location, files)
 
 
@@ -177,7 +182,7 @@ def _sources(scan: Scan, data: DataSpec, root: Path, progress: Progress | None) 
     skipped_files = [*scan.skipped_files, *unread]
     found = []
     for file in scan.files:
-        group = _group(file.name, data.group_by)
+        group = file.group if data.group_by is None else _group(file.name, data.group_by)
         if file.name in digests and (data.group_by is None or group is not None):
             found.append(ImageSource(file, digests[file.name].cached, digests[file.name].sha256, group))
         elif file.name in digests:
@@ -243,6 +248,10 @@ def _units(sources: Sequence[ImageSource]) -> Ints:
     return units_of([source.content for source in sources], groups or None)
 
 
+def _what(sources: Sequence[ImageSource]) -> str:
+    return "different images" if all(source.group is None for source in sources) else "groups"
+
+
 def _lacking(classes: Sequence[str], sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> dict[str, str]:
     """Return the classes that cannot be in every subset, with the reason."""
     shares = _shares(scan, data.split)
@@ -252,7 +261,7 @@ def _lacking(classes: Sequence[str], sources: Sequence[ImageSource], scan: Scan,
     counts = np.bincount(labels, minlength=len(classes))
     n_units = units_per_class(labels, _units(assigned), len(classes))
     n_subsets = sum(share > 0 for share in shares)
-    what = "different images" if data.group_by is None else "groups"
+    what = _what(sources)
     lacking = {}
     for label, n_images, n in zip(classes, counts, n_units, strict=True):
         given = [subset for subset in scan.subsets if subset != "train" or not shares]
@@ -278,9 +287,11 @@ def _divide(sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> Ints:
         subsets = np.array(used)[split(labels, units, [shares[i] for i in used], data.split.seed)]
         if len(np.unique(np.stack([subsets, labels]), axis=1).T) < len(used) * len(names):
             n = len(np.unique(units))
+            named = "the folds" if data.group_by is None else f"data.group_by {data.group_by!r}"
             raise DataError(
-                f"data.group_by {data.group_by!r}: {n} groups (copies of an image count as one) cannot be split so "
-                f"that {', '.join(SUBSETS[i] for i in used)} each have every class; allowed: a pattern with more groups"
+                f"{named}: {n} groups (copies of an image count as one) cannot be split so that "
+                f"{', '.join(SUBSETS[i] for i in used)} each have every class; allowed: more groups"
+                + ("" if data.group_by is None else ", by another pattern")
             )
         subset_of[assigned] = subsets
     return subset_of if data.split.fold is None else _folded(data.split.fold, sources, subset_of, data)
@@ -288,7 +299,7 @@ def _divide(sources: Sequence[ImageSource], scan: Scan, data: DataSpec) -> Ints:
 
 def _folded(fold: Fold, sources: Sequence[ImageSource], subset_of: Ints, data: DataSpec) -> Ints:
     names, labels = np.unique([source.file.label for source in sources], return_inverse=True)
-    what = "different images" if data.group_by is None else "groups"
+    what = _what(sources)
     units, where = _units(sources), f"data folder {shown(str(data.folder))}"
     return refold_subsets(fold, subset_of, labels.astype(np.int64), units, where=where, names=names.tolist(), what=what)
 
@@ -319,7 +330,7 @@ def _near_duplicates(
     return found
 
 
-def _report(folder: Path, usable: _Usable, subset_of: Ints, notes: Sequence[str]) -> Preflight:
+def _report(folder: Path, usable: _Usable, subset_of: Ints, scan: Scan) -> Preflight:
     rows = [
         ImageRow(source.file.name, source.file.label, SUBSETS[subset], source.content, source.group)
         for source, subset in zip(usable.sources, subset_of.tolist(), strict=True)
@@ -333,5 +344,6 @@ def _report(folder: Path, usable: _Usable, subset_of: Ints, notes: Sequence[str]
         channels=usable.entry.meta.shape[3],
         range16=usable.entry.meta.range16,
         skipped_files=usable.skipped_files,
-        warnings=[*notes, *(f"{one} (left out)" for one in usable.dropped)],
+        beside=scan.beside,
+        warnings=[*scan.notes, *(f"{one} (left out)" for one in usable.dropped)],
     )
