@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -22,6 +23,7 @@ from aifs_tune.data.images.folder import ImageFile, SkippedFile, shown
 _VERSION = 2
 _SETTLED_NS = 2_000_000_000
 _BATCH = 512
+_EACH = 32
 _THREADS = 4
 _PIECE = 2**20
 
@@ -58,6 +60,19 @@ def digest_file(file: BufferedReader) -> str:
     return digest
 
 
+def status_of(status: os.stat_result) -> list[int]:
+    """Return the size and times of a file, which tell a changed one; see :func:`is_settled`."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def is_settled(file: ImageFile) -> bool:
+    """Whether a file is so old that another change would change its times.
+
+    One that has just changed can change again within one tick of the file system's clock.
+    """
+    return file.ctime_ns < time.time_ns() - _SETTLED_NS
+
+
 class Digests(NamedTuple):
     """Digests of a content: ``cached`` is the key in the cache, ``sha256`` the hash shown to users."""
 
@@ -68,7 +83,8 @@ class Digests(NamedTuple):
 def digests_of(file: BufferedReader) -> Digests:
     """Return both digests of ``file`` in one pass."""
     cached, sha256 = hashlib.blake2b(digest_size=20), hashlib.sha256()
-    while piece := file.read(_PIECE):
+    n_bytes = min(_PIECE, os.fstat(file.fileno()).st_size + 1)  # no more memory than a small file needs
+    while piece := file.read(n_bytes):
         cached.update(piece)
         sha256.update(piece)
     return Digests(cached.hexdigest(), sha256.hexdigest())
@@ -91,7 +107,9 @@ class DigestIndex:
         with ThreadPoolExecutor(_THREADS) as threads:
             for start in range(0, len(unread), _BATCH):
                 batch = unread[start : start + _BATCH]
-                for file, found in zip(batch, threads.map(_digest_or_error, batch), strict=True):
+                parts = [batch[first : first + _EACH] for first in range(0, len(batch), _EACH)]
+                digested = itertools.chain.from_iterable(threads.map(_digests_or_errors, parts))
+                for file, found in zip(batch, digested, strict=True):
                     if isinstance(found, Digests):
                         digests[file.name] = found
                     else:
@@ -110,17 +128,19 @@ class DigestIndex:
         return Digests(str(known[3]), str(known[4])) if known is not None and known[:3] == _status(file) else None
 
     def _update(self, files: Sequence[ImageFile], digests: dict[str, Digests]) -> None:
-        # A file that has just changed can change again within one tick of the file system's clock.
-        settled = time.time_ns() - _SETTLED_NS
         self._known = {
             file.name: [*_status(file), *digests[file.name]]
             for file in files
-            if file.name in digests and file.ctime_ns < settled
+            if file.name in digests and is_settled(file)
         }
 
 
 def _status(file: ImageFile) -> list[int | str]:
     return [file.size, file.mtime_ns, file.ctime_ns]
+
+
+def _digests_or_errors(files: Sequence[ImageFile]) -> list[Digests | OSError]:
+    return [_digest_or_error(file) for file in files]
 
 
 def _digest_or_error(file: ImageFile) -> Digests | OSError:

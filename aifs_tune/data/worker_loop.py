@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 LENGTHS = struct.Struct(">IQ")
 REQUEST_TIMEOUT_S = 60
 
-Response = tuple[dict[str, Any], bytes]
+Payload = bytes | bytearray | memoryview
+Response = tuple[dict[str, Any], Payload]
 """Header of JSON values, and bytes."""
 
 

@@ -11,7 +11,8 @@ import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from io import FileIO
+from typing import Any, cast
 
 from aifs_tune.data.worker_loop import LENGTHS, REQUEST_TIMEOUT_S, Response
 from aifs_tune.errors import WorkError
@@ -164,7 +165,7 @@ class _Worker:
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._requests, self._answers = self.process.stdin, self.process.stdout
+        self._requests, self._answers = self.process.stdin, cast(FileIO, self.process.stdout)  # without a buffer
         self.descriptor = self._answers.fileno()
 
     def send(self, chunk: Sequence[int]) -> None:
@@ -194,8 +195,10 @@ class _Worker:
         self.process.kill()
         self.process.wait()
 
-    def _read(self, size: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < size and (subset := self._answers.read(size - len(parts))):
-            parts += subset
-        return bytes(parts)
+    def _read(self, size: int) -> bytearray:
+        content, n = bytearray(size), 0
+        view = memoryview(content)
+        while n < size and (more := self._answers.readinto(view[n:])):
+            n += more
+        view.release()
+        return content if n == size else content[:n]

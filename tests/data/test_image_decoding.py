@@ -14,8 +14,8 @@ import pytest
 from pictures import picture
 
 from aifs_tune._util.hashing import digest_of
-from aifs_tune.data.images.decode import Decoded, DecodeSettings
-from aifs_tune.data.images.decode_all import ImageFileDigest, decode_all
+from aifs_tune.data.images.decode import Decoded, DecodeSettings, ImageFileDigest
+from aifs_tune.data.images.decode_all import decode_all
 from aifs_tune.errors import DataError, WorkError
 
 SETTINGS = DecodeSettings(size=16, channels="auto", fit="stretch")
@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> Callable[..., list[ImageFileDigest]]:
     def make(*names: str) -> list[ImageFileDigest]:
         for i, name in enumerate(names):
             picture(i).save(tmp_path / name, "PNG")
-        return [(str(tmp_path / name), digest_of((tmp_path / name).read_bytes())) for name in names]
+        return [(str(tmp_path / name), digest_of((tmp_path / name).read_bytes()), None) for name in names]
 
     return make
 
@@ -38,7 +38,7 @@ def decoded(sources: list[ImageFileDigest], tmp_path: Path, **options: object) -
 def test_processes_and_this_one_decode_equally(files: Callable[..., list[ImageFileDigest]], tmp_path: Path) -> None:
     sources = files(*(f"{i}.png" for i in range(40)))
     (tmp_path / "7.png").write_bytes(b"no image")
-    sources[7] = (sources[7][0], digest_of(b"no image"))
+    sources[7] = (sources[7][0], digest_of(b"no image"), None)
     here, there = decoded(sources, tmp_path), decoded(sources, tmp_path, processes=2)
     assert sorted(here) == sorted(there) == list(range(40))
     assert here[7].facts.problem == there[7].facts.problem == "is no image of a known format"

@@ -16,6 +16,7 @@ _OF_IMAGE = re.compile(
     r"(?P<image>.+?)[_\-. ]+(mask|masks|seg|segm|segmentation|label|labels|annotation|gt|groundtruth)([_\-. ]?\d+)?",
     re.IGNORECASE,
 )
+_HINT = re.compile("mask|seg|label|annotation|gt|truth|box|contour", re.IGNORECASE)
 _ORIGINALS = ("", "_image", "_img", "_orig", "_original", "-image", "-img")
 _FOLD = re.compile(r"(fold|split|cv|part)?[_\- ]*\d+", re.IGNORECASE)
 _MOST_NAMED = 2
@@ -37,6 +38,8 @@ def masks_among(files: Sequence[str], classes: Sequence[str]) -> set[str]:
 
     ``files`` are paths, and ``classes`` the paths of the class folders.
     """
+    if not any(map(_HINT.search, files)):
+        return set()
     stems = {(str(path.parent), path.stem.lower()) for path in map(PurePosixPath, files)}
     roots, folders = set(classes), {parent for parent, _ in stems}
     of_masks = {folder for folder in folders if _is_of_masks(folder, roots, folders)}

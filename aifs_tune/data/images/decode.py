@@ -8,6 +8,8 @@ get a black background.
 from __future__ import annotations
 
 import fcntl
+import io
+import os
 import signal
 import struct
 import warnings
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from aifs_tune.data.digests import digest_file, open_regular
+from aifs_tune.data.digests import digest_file, open_regular, status_of
 from aifs_tune.data.images.folder import shown
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ MAX_PIXELS = 64_000_000
 LOCK = "large-image.lock"
 """Name of the lock file in the cache folder; a process holds it while it decodes a large image."""
 _LARGE_PIXELS = 8_000_000
+_SMALL_BYTES = 4_000_000
+"""Size of a file up to which it is read at once."""
 _BILINEAR = Image.Resampling.BILINEAR
 _MODES_8 = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -116,6 +120,10 @@ class Decoded:
     pixels: Pixels | None = None
 
 
+ImageFileDigest = tuple[str, str, Sequence[int] | None]
+"""Path and content digest of a file, and its size and times if they tell whether it changed."""
+
+
 class ChangedFileError(Exception):
     """Raised if a file changed after its digest was computed; the text says how."""
 
@@ -124,11 +132,14 @@ class _Refused(Exception):
     """Raised if an image cannot be used; the text is the problem."""
 
 
-def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
+def decode_file(
+    path: str, digest: str, settings: DecodeSettings, *, known: Sequence[int] | None = None, lock: int | None = None
+) -> Decoded:
     """Decode the file at ``path``, whose content has ``digest``.
 
-    ``lock`` is the descriptor of a lock file. Among the processes that share the file, one at a time decodes a large
-    image, which limits their total memory.
+    ``known`` has the size and times of the file with this content, as :func:`~aifs_tune.data.digests.status_of` gives
+    them; without them the content is read once more. ``lock`` is the descriptor of a lock file. Among the processes
+    that share the file, one at a time decodes a large image, which limits their total memory.
 
     Raises
     ------
@@ -140,9 +151,12 @@ def decode_file(path: str, digest: str, settings: DecodeSettings, *, lock: int |
     except OSError as error:
         raise ChangedFileError(f"can no longer be read ({error.strerror})") from None
     with file:
-        if digest_file(file) != digest:
+        status = os.fstat(file.fileno())
+        is_same = list(known) == status_of(status) if known is not None else digest_file(file) == digest
+        if not is_same:
             raise ChangedFileError("changed while it was read")
-        return decode(file, settings, lock=lock)
+        whole = io.BytesIO(file.read()) if status.st_size <= _SMALL_BYTES else file
+        return decode(whole, settings, lock=lock)
 
 
 def decode(file: BinaryIO, settings: DecodeSettings, *, lock: int | None = None) -> Decoded:
@@ -267,8 +281,8 @@ def _pixels8(image: Image.Image, settings: DecodeSettings) -> tuple[NDArray[np.u
     if pixels.ndim == 2:
         return pixels[:, :, np.newaxis], [list(extrema)]  # type: ignore[arg-type]
     ends: Ends = [list(each) for each in extrema]  # type: ignore[arg-type]
-    # The first row is enough to recognise most colour images, in a hundredth of the time.
-    is_grey = all(bool((rows[..., :1] == rows).all()) for rows in (pixels[:1], pixels))
+    # The ends and the first row are enough to recognise most colour images, in a hundredth of the time.
+    is_grey = ends[0] == ends[1] == ends[2] and all(bool((it[..., :1] == it).all()) for it in (pixels[:1], pixels))
     return (pixels[..., :1], ends[:1]) if is_grey else (pixels, ends)
 
 
@@ -309,6 +323,8 @@ def _fit(image: Image.Image, settings: DecodeSettings) -> Image.Image:
     """Resize ``image``, antialiased, to a square of ``settings.size`` pixels."""
     width, height = image.size
     size = settings.size
+    if width == height == size:
+        return image
     if settings.fit == "crop":
         edge = min(width, height)
         left, top = (width - edge) / 2, (height - edge) / 2

@@ -12,15 +12,21 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.images.decode import ChangedFileError, Decoded, DecodeSettings, Facts, Pixels, decode_file
+from aifs_tune.data.images.decode import (
+    ChangedFileError,
+    Decoded,
+    DecodeSettings,
+    Facts,
+    ImageFileDigest,
+    Pixels,
+    decode_file,
+)
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.worker_loop import Payload
 from aifs_tune.data.worker_pool import WorkerDied, n_workers, run_requests
 from aifs_tune.errors import DataError
 
 _WORKER = "aifs_tune.data.images.decode_worker"
-
-ImageFileDigest = tuple[str, str]
-"""Path and content digest of a file."""
 
 
 def decode_all(
@@ -45,9 +51,9 @@ def decode_all(
     """
     n = n_workers(len(sources), processes)
     if n == 0:
-        for i, (path, digest) in enumerate(sources):
+        for i, (path, digest, known) in enumerate(sources):
             try:
-                yield i, decode_file(path, digest, settings)
+                yield i, decode_file(path, digest, settings, known=known)
             except ChangedFileError as error:
                 raise _changed(path, str(error)) from None
         return
@@ -63,7 +69,7 @@ def decode_all(
             yield i, _decoded(header, payload)
 
 
-def _decoded(header: dict[str, Any], payload: bytes) -> Decoded:
+def _decoded(header: dict[str, Any], payload: Payload) -> Decoded:
     facts = Facts(**header["facts"])
     if header["pixels"] is None:
         return Decoded(facts)
@@ -101,7 +107,7 @@ class Scratch:
             self._files[kind] = open(self._folder / f"kind-{kind}", "w+b")  # noqa: SIM115 - closed by close
         self._kinds[row] = kind
         self._files[kind].seek(row * pixels.nbytes)
-        self._files[kind].write(pixels.tobytes())
+        self._files[kind].write(np.ascontiguousarray(pixels).data)
 
     @property
     def n_kinds(self) -> int:
@@ -155,7 +161,8 @@ class NpyWriter:
 
     def write(self, pixels: NDArray[Any]) -> None:
         """Write an image; one channel is repeated where the array has three."""
-        self._file.write(np.broadcast_to(pixels.astype(self._dtype, copy=False), self._shape).tobytes())
+        whole = np.broadcast_to(pixels.astype(self._dtype, copy=False), self._shape)
+        self._file.write(np.ascontiguousarray(whole).data)
 
 
 def measured_range(images: NDArray[Any], rows: Sequence[int]) -> Range:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.hashing import digest_of
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data.cache import VERSION, Meta, find_entry, load_facts, map_images, write_entry
-from aifs_tune.data.digests import Progress
+from aifs_tune.data.digests import Progress, is_settled
 from aifs_tune.data.forecast import Forecast
 from aifs_tune.data.images.decode import DECODER, LOCK, DecodeSettings, Facts
 from aifs_tune.data.images.decode_all import NpyWriter, Range, Scratch, decode_all, measured_range, scaled
@@ -130,7 +130,7 @@ class Decoder:
         return 3 if self._settings.channels == "rgb" or scratch.has_colour else 1
 
     def _decode(self, sources: Sequence[ImageSource], scratch: Scratch, facts: dict[str, Facts]) -> None:
-        files = [(source.file.path, source.content) for source in sources]
+        files = [(source.file.path, source.content, _known(source.file)) for source in sources]
         forecast = Forecast(self._root, len(sources), "a smaller data.image_size", self._tell)
         n_kinds = 0
         decoding = decode_all(files, self._settings, lock_file=self._root / LOCK, processes=self._processes)
@@ -155,8 +155,13 @@ class Decoder:
         return digest_of(json.dumps([VERSION, asdict(self._settings), range16, rows]).encode())
 
 
+def _known(file: ImageFile) -> Sequence[int] | None:
+    """Size and times that tell whether the file changes from now on; None if they might not."""
+    return [file.size, file.mtime_ns, file.ctime_ns] if is_settled(file) else None
+
+
 def _write_facts(folder: Path, facts: Mapping[str, Facts]) -> None:
-    (folder / "facts.json").write_text(json.dumps({digest: asdict(one) for digest, one in facts.items()}))
+    (folder / "facts.json").write_text(json.dumps({digest: vars(one) for digest, one in facts.items()}))
 
 
 def _fill_scaled(folder: Path, meta: Meta, entry: Entry, images: NDArray[Any], is_deep: NDArray[np.bool_]) -> Meta:
