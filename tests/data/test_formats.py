@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
+from pictures import deep_png
 from PIL import Image
 
 from aifs_tune.data.frames.formats import format_of, read_image
@@ -200,3 +205,53 @@ def test_a_stretch_puts_the_sky_at_0_and_keeps_order(kind: Any) -> None:
         assert light[16, 16, 0] / light[8, 8, 0] == pytest.approx(4800 / 700, rel=0.02)
     with pytest.raises(DataError, match="here: no pixel of the training set is brighter"):
         fit_stretch(kind, np.array([image_statistics(np.ones((8, 8, 1), np.float32), kind)]), "here")
+
+
+def _npz(file: Path, header: bytes) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("X.npy", header + bytes(4000))
+
+
+def _header_of(shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+ENDLESS = b"\x93NUMPY\x02\x00" + (2**31 - 1).to_bytes(4, "little") + b" " * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        (
+            "a.npz",
+            lambda file: _npz(file, _header_of((-5, 10))),
+            r"its shape is \(-5, 10\); allowed: no negative lengths",
+        ),
+        ("a.npz", lambda file: _npz(file, ENDLESS), r"its header has 2,147,483,647 bytes; allowed: at most 10,000"),
+        ("a.npz", lambda file: _npz(file, _header_of((20_000, 20_000))), r"has 20000 x 20000 pixels; allowed: at most"),
+        ("a.png", lambda file: file.write_bytes(deep_png(np.zeros((8, 8, 3), np.uint16), 2, says=8000)), "x 8000 x 3 "),
+        ("a.fits", lambda file: file.write_bytes(bz2.compress(bytes(2880))), "is packed, and not as gzip"),
+        (
+            "a.fits.gz",
+            lambda file: file.write_bytes(gzip.compress(b"SIMPLE  =" + b" " * 99_000)),
+            "a header of more than",
+        ),
+        (
+            "a.fits.gz",
+            lambda file: file.write_bytes(gzip.compress(bytes(200_000))),
+            "unpacks to more than 100,000 bytes",
+        ),
+    ],
+    ids=["negative", "header", "array", "PNG", "bzip2", "FITS header", "FITS"],
+)
+def test_what_would_unpack_to_more_than_an_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path], object], said: str
+) -> None:
+    monkeypatch.setattr("aifs_tune.data.frames.fits_files._MOST_BLOCKS", 10)
+    monkeypatch.setattr("aifs_tune.data.frames.fits_files._MOST_BYTES", 100_000)
+    monkeypatch.setattr("aifs_tune.data.frames.fits_files._PIECE", 10_000)
+    write(tmp_path / name)
+    with pytest.raises(UnreadableError, match=said):
+        read_image(tmp_path / name, None, Reading())

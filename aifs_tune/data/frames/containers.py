@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _CHUNK_CACHE = 64 * 2**20
 """Bytes of unpacked chunks that are kept of an HDF5 file, so that images in one chunk are unpacked once."""
 _MOST_OF_UNIT = 40
 """Characters that are shown of a unit."""
+_MOST_NAMED = 12
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def opened_npz(path: Path, reading: Reading) -> Iterator[Read]:
         names = arrays_named(archive)
         wanted = [name for name in names if reading.dataset in (None, name)]
         if not wanted:
-            raise UnreadableError(f"has no dataset {reading.dataset!r}; allowed: {', '.join(map(shown, names))}")
+            raise UnreadableError(f"has no dataset {reading.dataset!r}; allowed: {_listed(names)}")
         array = _named({name: NpzArray(archive, name) for name in wanted}, reading.dataset)
 
         def read(request: Request) -> Pixels:
@@ -79,13 +81,17 @@ def _named(found: Mapping[str, Any], wanted: str | None) -> Any:
     if wanted is not None:
         name = wanted.strip("/")
         if name not in found:
-            listed = ", ".join(map(shown, found)) or "none found"
-            raise UnreadableError(f"has no dataset {wanted!r}; allowed: {listed}")
+            raise UnreadableError(f"has no dataset {wanted!r}; allowed: {_listed(found) or 'none found'}")
         return found[name]
     images = [name for name, array in found.items() if array.ndim >= 2]
     if len(images) != 1:
-        listed = ", ".join(map(shown, images)) or "none"
         raise UnreadableError(
-            f"has {len(images)} datasets with two or more axes ({listed}); allowed: one, or set data.frames.dataset"
+            f"has {len(images)} datasets with two or more axes ({_listed(images) or 'none'}); allowed: one, or set "
+            "data.frames.dataset"
         )
     return found[images[0]]
+
+
+def _listed(names: Collection[str]) -> str:
+    text = ", ".join(map(shown, itertools.islice(names, _MOST_NAMED)))
+    return f"{text} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else text

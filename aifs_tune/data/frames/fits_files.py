@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,12 @@ _ABOUT_PIXELS = frozenset(
 """Words in the names of HDUs that hold something about the pixels of an image, not the image."""
 
 
+_GZIP, _PACKED = b"\x1f\x8b", (b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x1f\x9d")
+_BLOCK, _MOST_BLOCKS = 2880, 10_000
+"""Bytes of a block of a header, and how many a header may have."""
+_PIECE, _MOST_BYTES = 2**20, 2 * 10**9
+
+
 @contextmanager
 def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
     """Open a FITS file; several HDUs are the bands of one image.
@@ -51,7 +59,13 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
         from astropy.io import fits
 
     warnings.filterwarnings("error", message=".*truncated.*")
-    with fits.open(path, memmap=False, lazy_load_hdus=True) as opened:
+    with open(path, "rb") as file, ExitStack() as held:
+        start = file.read(4)
+        if start.startswith(_PACKED):
+            raise UnreadableError("is packed, and not as gzip; allowed: FITS, or FITS in gzip; unpack it")
+        is_packed = start.startswith(_GZIP)
+        source = held.enter_context(_Unpacked(file)) if is_packed else path
+        opened = held.enter_context(fits.open(source, memmap=False, lazy_load_hdus=True))
         arrays: dict[bool, tuple[list[_Section | _Column], str]] = {}
 
         def read(request: Request) -> Pixels:
@@ -67,7 +81,7 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
             for each in chosen:
                 if isinstance(each, _Column) and each.n_empty:
                     request.note(f"{each.n_empty} of {each.n} images in {each.name} have no finite pixel: left out")
-            if path.suffix.lower() != ".gz":  # of which all would be unpacked
+            if not is_packed:  # all of it would be unpacked
                 for band in _left_out(opened, chosen):
                     request.band(band)
             return beside(images)
@@ -78,6 +92,50 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
 def _bands(reading: Reading, shape: tuple[int, ...]) -> Any:
     """Planes are the first axis of a cube in FITS, unless they would be of a few columns."""
     return "first" if reading.bands == "auto" and shape[-1] > FEW_BANDS else reading.bands
+
+
+class _Unpacked:
+    """File in gzip that refuses to unpack more than an image can need, and headers without an end."""
+
+    mode = "rb"
+
+    def __init__(self, packed: BinaryIO) -> None:
+        packed.seek(0)
+        self._file = gzip.GzipFile(fileobj=packed)
+        self.name, self.closed, self._n_blocks = str(packed.name), False, 0
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._file.close()
+
+    def read(self, n: int = -1) -> bytes:
+        self._n_blocks = self._n_blocks + 1 if n == _BLOCK else 0
+        if self._n_blocks > _MOST_BLOCKS:
+            raise UnreadableError(
+                f"has a header of more than {_MOST_BLOCKS * _BLOCK:,} bytes; allowed: one with an end"
+            )
+        return self._file.read(n)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._n_blocks = 0
+        if whence != os.SEEK_END:
+            return self._file.seek(offset, whence)
+        while self._file.read(_PIECE):
+            if self._file.tell() > _MOST_BYTES:
+                raise UnreadableError(f"unpacks to more than {_MOST_BYTES:,} bytes; allowed: at most so many")
+        return self._file.seek(self._file.tell() + offset)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self._file.close()
 
 
 class _Section:

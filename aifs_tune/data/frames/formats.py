@@ -34,7 +34,7 @@ from aifs_tune.data.image_files.arrays import (
 from aifs_tune.data.image_files.dicom import opened_dicom
 from aifs_tune.data.image_files.png import is_deep_colour, read_deep_colour
 from aifs_tune.data.image_files.tiff import opened_stack
-from aifs_tune.data.images.decode import MALFORMED, MOVING
+from aifs_tune.data.images.decode import MALFORMED, MAX_PIXELS, MOVING
 from aifs_tune.data.images.folder import shown
 
 
@@ -140,7 +140,7 @@ def _picture(path: Path, reading: Reading) -> Iterator[Read]:
     try:
         picture = Image.open(path, formats=("JPEG", "PNG", "TIFF", *MOVING, "BMP"))
     except Image.DecompressionBombError as error:
-        raise UnreadableError(f"says that it has too many pixels ({error})") from error
+        raise UnreadableError(f"has too many pixels; allowed: at most {MAX_PIXELS:,} in all bands") from error
     with picture as opened:
         yield partial(_pages, opened)
 
@@ -155,7 +155,7 @@ def _pages(opened: Any, request: Request) -> Pixels:
     for page in range(n) if request.index is None else [checked_index(request.index, n)]:
         if n > 1:
             opened.seek(page)
-        check_size((opened.height, opened.width, n), request.admit)
+        check_size((opened.height, opened.width, len(opened.getbands()) * n), request.admit)
         has_alpha = opened.has_transparency_data
         values = _values(opened)
         pages.append(image_of(values, Request(), "last"))

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MOST_OF_HEADER = 10_000
 
 
 def arrays_named(archive: zipfile.ZipFile) -> list[str]:
     """Return the names of the arrays."""
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape of an array in a NumPy file, whether its first axis varies fastest, and its type.
+
+    Raises
+    ------
+    ValueError
+        If there is no header, it is too long, or the shape is none.
+    """
+    version = np.lib.format.read_magic(file)
+    n_bytes = 2 if version == (1, 0) else 4
+    length = int.from_bytes(stored := file.read(n_bytes), "little")
+    if length > _MOST_OF_HEADER:
+        raise ValueError(f"its header has {length:,} bytes; allowed: at most {_MOST_OF_HEADER:,}")
+    header = io.BytesIO(stored + file.read(length))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(header)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}; allowed: no negative lengths")
+    return shape, is_fortran, dtype
 
 
 class NpzArray:
@@ -28,8 +52,6 @@ class NpzArray:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self.name = name
         self._file = archive.open(f"{name}.npy")
-        version = np.lib.format.read_magic(self._file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         self.shape, self._is_fortran, self.dtype = read_header(self._file)
         self.ndim = len(self.shape)
         if self.dtype.hasobject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from aifs_tune.errors import DataError
 _IMAGES = frozenset({"x", "image", "images", "img", "imgs", "data"})
 _CLASSES = frozenset({"y", "label", "labels", "target", "targets", "class", "classes"})
 _CHANNELS = (1, 3)
+_MOST_NAMED = 12
 _BLOCK = 4096
 _REPORT_EVERY = 1000
 _VERSION = 1
@@ -155,7 +157,10 @@ def _parts(arrays: dict[str, NpzArray], where: str) -> list[LabelledImages]:
                     raise DataError(f"{where}: {shown(found[part])} and {shown(name)} could both be it; {_LAYOUT}")
                 found[part] = name
     if not images or (None in images and len(images) > 1):
-        there = ", ".join(f"{shown(name)} ({' x '.join(map(str, array.shape))})" for name, array in arrays.items())
+        there = ", ".join(
+            f"{shown(name)} ({' x '.join(map(str, array.shape))})"
+            for name, array in itertools.islice(arrays.items(), _MOST_NAMED)
+        )
         raise DataError(f"{where}: has {there or 'no arrays'}; {_LAYOUT}")
     parts = []
     for part, name in images.items():

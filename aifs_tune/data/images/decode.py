@@ -203,9 +203,13 @@ def _decode(file: BinaryIO, start: bytes, settings: DecodeSettings, lock: int | 
                 pixels: Pixels = _grey16(image, settings)
                 return Decoded(replace(facts, ends=_ends(pixels)), pixels)
             if facts.bits == 16 and image.format == "PNG":
+                from aifs_tune.data.image_files.arrays import UnreadableError
                 from aifs_tune.data.images.deep import deep_png
 
-                return _deep(deep_png(image, file), settings)
+                try:
+                    return _deep(deep_png(image, file), settings)
+                except UnreadableError as error:
+                    raise _Refused(str(error)) from None
             pixels, ends = _pixels8(image, settings)
             return Decoded(replace(facts, ends=ends, has_alpha=image.has_transparency_data), pixels)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from aifs_tune.data.image_files.arrays import Admit, Reading, Request, UnreadableError, check_size, image_of, stack_of
 from aifs_tune.data.image_files.dicom import MAGIC, MAGIC_AT, opened_dicom
+from aifs_tune.data.image_files.npz import read_header
 from aifs_tune.data.image_files.png import read_deep_colour
 from aifs_tune.data.image_files.tiff import opened_stack
 from aifs_tune.data.images.decode import MALFORMED, Pixels
@@ -51,8 +52,6 @@ def read_deep(file: BinaryIO, start: bytes, admit: Admit) -> Deep | str | None:
 
 def _npy(file: BinaryIO, admit: Admit) -> Deep:
     file.seek(0)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(file)
     if dtype.hasobject or dtype.kind not in "biuf":
         raise UnreadableError(f"has pixels of type {dtype}; allowed: integers or real numbers")
@@ -90,7 +89,14 @@ def _tiff(file: BinaryIO, admit: Admit) -> Deep | None:
 
 
 def deep_png(image: Image.Image, file: BinaryIO) -> Deep:
-    """Read a colour PNG of 16 bits, which Pillow has opened from ``file``."""
+    """Read a colour PNG of 16 bits, which Pillow has opened from ``file``.
+
+    Raises
+    ------
+    UnreadableError
+        If it has too many pixels in all channels.
+    """
+    check_size((image.height, image.width, len(image.getbands())), lambda n_pixels: None)
     has_alpha = image.has_transparency_data
     pixels = read_deep_colour(image, file)
     return Deep(pixels, "I;16" if pixels.shape[2] == 1 else "RGB;16", 16, has_alpha=has_alpha)
