@@ -218,6 +218,11 @@ def _header_of(shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
+def _gzip(file: Path, content: bytes) -> None:
+    file.write_bytes(gzip.compress(content))
+
+
+ENDLESS_FITS = f"{'SIMPLE  =                    T':<80}".encode() + b" " * (40 * 2880 - 80)
 ENDLESS = b"\x93NUMPY\x02\x00" + (2**31 - 1).to_bytes(4, "little") + b" " * 1000
 
 
@@ -233,16 +238,8 @@ ENDLESS = b"\x93NUMPY\x02\x00" + (2**31 - 1).to_bytes(4, "little") + b" " * 1000
         ("a.npz", lambda file: _npz(file, _header_of((20_000, 20_000))), r"has 20000 x 20000 pixels; allowed: at most"),
         ("a.png", lambda file: file.write_bytes(deep_png(np.zeros((8, 8, 3), np.uint16), 2, says=8000)), "x 8000 x 3 "),
         ("a.fits", lambda file: file.write_bytes(bz2.compress(bytes(2880))), "is packed, and not as gzip"),
-        (
-            "a.fits.gz",
-            lambda file: file.write_bytes(gzip.compress(b"SIMPLE  =" + b" " * 99_000)),
-            "a header of more than",
-        ),
-        (
-            "a.fits.gz",
-            lambda file: file.write_bytes(gzip.compress(bytes(200_000))),
-            "unpacks to more than 100,000 bytes",
-        ),
+        ("a.fits.gz", lambda file: _gzip(file, ENDLESS_FITS), "a header of more than 28,800 bytes"),
+        ("a.fits.gz", lambda file: _gzip(file, bytes(200_000)), "unpacks to more than 150,000 bytes"),
     ],
     ids=["negative", "header", "array", "PNG", "bzip2", "FITS header", "FITS"],
 )
@@ -250,7 +247,7 @@ def test_what_would_unpack_to_more_than_an_image_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path], object], said: str
 ) -> None:
     monkeypatch.setattr("aifs_tune.data.frames.fits_files._MOST_BLOCKS", 10)
-    monkeypatch.setattr("aifs_tune.data.frames.fits_files._MOST_BYTES", 100_000)
+    monkeypatch.setattr("aifs_tune.data.frames.fits_files._MOST_BYTES", 150_000)
     monkeypatch.setattr("aifs_tune.data.frames.fits_files._PIECE", 10_000)
     write(tmp_path / name)
     with pytest.raises(UnreadableError, match=said):

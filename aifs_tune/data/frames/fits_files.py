@@ -179,7 +179,8 @@ class _Column:
 
 
 def _name(hdu: Any) -> str:
-    return shown(hdu.name) or "image"
+    """Name of an HDU, with its version if it is not the first of this name."""
+    return (shown(hdu.name) or "image") + (f",{hdu.ver}" if hdu.ver > 1 else "")
 
 
 def _text_in(card: Any) -> str | None:

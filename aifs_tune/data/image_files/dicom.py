@@ -30,8 +30,10 @@ from aifs_tune.data.image_files.arrays import (
 from aifs_tune.data.images.decode import MALFORMED
 
 _PALETTE = "PALETTE COLOR"
-_UNITS = frozenset({"HU", "OD", "MGML", "PCT", "HU_MOD", "Z_EFF", "ED", "EDW", "IA"})
-"""Values of RescaleType that are units; others may be any text."""
+_UNITS = frozenset(
+    {"HU", "OD", "MGML", "PCT", "HU_MOD", "Z_EFF", "ED", "EDW", "GY", "RELATIVE", "BQML", "CNTS", "CPS", "PROPCPS"}
+)
+"""Values of RescaleType, DoseUnits and Units that are units; others may be any text."""
 MAGIC_AT = 128
 MAGIC = b"DICM"
 """Bytes at :data:`MAGIC_AT` of a DICOM file."""
@@ -92,9 +94,9 @@ def _image(dataset: Any, request: Request) -> Pixels:
         ends = rescaled(_ends(dataset))
         found = ends.sum() - found
         request.note("white is zero (MONOCHROME1): inverted, so that bright is large")
-    unit = _text(dataset, "RescaleType")
-    bits = f"{_whole(dataset, 'BitsStored', 16)} bits stored"
-    request.band(Band("grey", f"grey, {bits}", unit if unit in _UNITS else None))
+    known = (_text(dataset, name) for name in ("DoseUnits", "RescaleType", "Units"))
+    unit = next((each for each in known if each in _UNITS), None)
+    request.band(Band("grey", f"grey, stored bits: {_whole(dataset, 'BitsStored', 16)}", unit))
     return np.ascontiguousarray(found[..., np.newaxis], np.float32)
 
 
@@ -128,6 +130,9 @@ def _rescaling(dataset: Any, number: int) -> Callable[[NDArray[np.float64]], NDA
     holder = holders[-1]
     if "ModalityLUTSequence" in holder:
         return lambda values: np.asarray(apply_modality_lut(values.astype(np.int64), holder), np.float64)
+    if "DoseGridScaling" in dataset:
+        dose = float(dataset.DoseGridScaling)
+        return lambda values: values * dose
     slope, offset = (float(holder.get(name) or other) for name, other in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
     return lambda values: values * slope + offset
 
