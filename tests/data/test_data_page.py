@@ -55,6 +55,11 @@ def parts_of_images(at: Path) -> None:
         image(at / "survey" / ("train", "train", "test")[i % 3] / ("galaxy", "star")[i % 2] / f"{i}.png", i)
 
 
+def folds_of_images(at: Path) -> None:
+    for i in range(N):
+        image(at / "sounds" / f"fold{1 + i // 2 % 5}" / ("dog", "siren")[i % 2] / f"{i}.png", i)
+
+
 def listed_images(at: Path) -> None:
     for i in range(N):
         image(at / "images" / f"{i}.png", i)
@@ -177,6 +182,7 @@ def river(at: Path) -> None:
 TREES: dict[tuple[str, str], Callable[[Path], None]] = {
     ("Images", "A folder for each class"): classes_of_images,
     ("Images", "Folders for the parts"): parts_of_images,
+    ("Images", "Folders for folds"): folds_of_images,
     ("Images", "One folder and a list"): listed_images,
     ("Images", "Arrays"): arrays_of_images,
     ("Images", "A manifest: numbers to predict"): frames_of_numbers,

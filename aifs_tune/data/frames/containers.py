@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
 
     with open(path, "rb") as file, h5py.File(file, "r", rdcc_nbytes=_CHUNK_CACHE) as opened:
         dataset = None if reading.dataset is None else opened.get(reading.dataset)
+        found: dict[str, Any] = {}
         if not isinstance(dataset, h5py.Dataset):
-            found: dict[str, Any] = {}
 
             def note(name: str, thing: Any) -> None:
                 if isinstance(thing, h5py.Dataset):
@@ -47,7 +47,19 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
         name, unit = shown(dataset.name.strip("/")), dataset.attrs.get("units", dataset.attrs.get("unit"))
         unit = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else unit
         known_unit = shown(unit[:_MOST_OF_UNIT]) if isinstance(unit, str) and unit else None
-        yield lambda request: image_of(dataset, request, reading.bands, name=name, unit=known_unit)
+        others = [other for other in found if other != dataset.name.strip("/")]
+
+        def read(request: Request) -> Pixels:
+            _tell_others(others, name, request)
+            return image_of(dataset, request, reading.bands, name=name, unit=known_unit)
+
+        yield read
+
+
+def _tell_others(others: Sequence[str], read: str, request: Request) -> None:
+    """Name the first arrays that are not read."""
+    for other in others[:_MOST_NAMED]:
+        request.band(Band(shown(other), "array", None, f"{read} is read (data.frames.dataset)"))
 
 
 @contextmanager
@@ -68,9 +80,7 @@ def opened_npz(path: Path, reading: Reading) -> Iterator[Read]:
         array = _named({name: NpzArray(archive, name) for name in wanted}, reading.dataset)
 
         def read(request: Request) -> Pixels:
-            for name in names:
-                if name != array.name:
-                    request.band(Band(shown(name), "array", None, f"{shown(array.name)} is read (data.frames.dataset)"))
+            _tell_others([name for name in names if name != array.name], shown(array.name), request)
             return image_of(array, request, reading.bands, name=shown(array.name))
 
         yield read
