@@ -85,7 +85,7 @@ def read_frame(
 
         read = reader.read(files, Request(index, admit, notes.setdefault, bands.append))
         ranges = ranges_of(read)
-        whole = filled(read, settings.background)
+        whole = filled(read, settings.background, n_missing=int(ranges[2].sum()))
         pixels = resized(whole, settings.image_size)
         statistics = image_statistics(pixels, settings.stretch)
         return Frame(pixels, (whole.shape[0], whole.shape[1]), statistics, ranges, tuple(notes), tuple(bands))

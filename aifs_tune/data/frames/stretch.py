@@ -71,17 +71,19 @@ class Stretch:
 
 def ranges_of(pixels: Pixels) -> NDArray[np.float64]:
     """Return the smallest and the largest finite value of each band, and how many are missing, shape (3, bands)."""
-    flat = pixels.reshape(-1, pixels.shape[2])
-    low, high, missing = flat.min(axis=0), flat.max(axis=0), np.zeros(flat.shape[1])
-    for band in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))).tolist():
-        known = flat[np.isfinite(flat[:, band]), band]
-        missing[band] = len(flat) - len(known)
-        low[band], high[band] = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
-    return np.array([low, high, missing], np.float64)
+    found = np.zeros((3, pixels.shape[2]))
+    for i, band in enumerate(np.moveaxis(pixels, -1, 0)):
+        low, high = band.min(), band.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            known = band[np.isfinite(band)]
+            low, high = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+            found[2, i] = band.size - len(known)
+        found[:2, i] = low, high
+    return found
 
 
-def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> Pixels:
-    """Replace pixels that are not finite by the median of their band.
+def filled(pixels: Pixels, background: Literal["keep", "subtract"], *, n_missing: int | None = None) -> Pixels:
+    """Replace pixels that are not finite by the median of their band; ``n_missing`` is their number, if it is known.
 
     With the background ``subtract``, the median is also subtracted from the band.
 
@@ -90,6 +92,8 @@ def filled(pixels: Pixels, background: Literal["keep", "subtract"]) -> Pixels:
     UnreadableError
         If a band has no finite pixel.
     """
+    if background == "keep" and n_missing == 0:
+        return pixels
     is_known = np.isfinite(pixels)
     if not is_known.any(axis=(0, 1)).all():
         raise UnreadableError("has a band without a finite pixel")
@@ -105,16 +109,20 @@ def image_statistics(pixels: Pixels, kind: StretchKind) -> NDArray[np.float64]:
 
     These are the median, the noise, the 99.9th percentile, the maximum and the two limits of zscale.
     """
-    median = np.median(pixels, axis=(0, 1))
-    noise = _SIGMA * np.median(np.abs(pixels - median), axis=(0, 1))
-    bright, brightest = np.quantile(pixels, _BRIGHT, axis=(0, 1)), pixels.max(axis=(0, 1))
+    found = np.zeros((4, pixels.shape[2]))
+    for i, band in enumerate(np.moveaxis(pixels, -1, 0)):
+        values = band.flatten()
+        median = np.median(values, overwrite_input=True)  # sorts in part, which the next ones gain from
+        bright, brightest = np.quantile(values, _BRIGHT, overwrite_input=True), values.max()
+        noise = _SIGMA * np.median(np.abs(values - median), overwrite_input=True)
+        found[:, i] = median, noise, bright, brightest
     limits = np.zeros((2, pixels.shape[2]))
     if kind == "zscale":
         with missing_packages_named():
             from astropy.visualization import ZScaleInterval
 
         limits = np.array([ZScaleInterval().get_limits(band) for band in np.moveaxis(pixels, -1, 0)]).T
-    return np.array([median, noise, bright, brightest, *limits], np.float64)
+    return np.concatenate([found, limits])
 
 
 def fit_stretch(kind: StretchKind, images: NDArray[np.float64], where: str) -> Stretch:
