@@ -24,12 +24,12 @@ _MOST_NAMED = 2
 
 def is_about_images(name: str) -> bool:
     """Whether a folder of this name holds masks, labels or boxes of images in other folders."""
-    return _plain(name) in _MASKS
+    return _letters_of(name) in _MASKS
 
 
 def are_images_and_masks(names: Sequence[str]) -> bool:
     """Whether folders are images of unknown classes with their masks or labels, not classes."""
-    plain = {_plain(name) for name in names}
+    plain = {_letters_of(name) for name in names}
     return bool(plain & _IMAGES) and bool(plain & (_MASKS | {"mask"})) and plain <= _IMAGES | _MASKS | {"mask"}
 
 
@@ -92,14 +92,14 @@ def some(names: Sequence[str]) -> str:
     return f"{text} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else text
 
 
-def _plain(name: str) -> str:
+def _letters_of(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def _is_of_masks(folder: str, roots: set[str], folders: set[str]) -> bool:
     """Whether a folder inside a class folder is called masks, and has images beside it."""
     path = PurePosixPath(folder)
-    if folder in roots or _plain(path.name) not in _MASKS | {"mask"}:
+    if folder in roots or _letters_of(path.name) not in _MASKS | {"mask"}:
         return False
     beside = {str(path.parent), *(other for other in folders if PurePosixPath(other).parent == path.parent)}
     return any(other in folders and other != folder for other in beside)

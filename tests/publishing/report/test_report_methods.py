@@ -18,8 +18,10 @@ from aifs_tune.publishing.report.blocks import Paragraph
 from aifs_tune.publishing.report.context import gather
 from aifs_tune.publishing.report.methods import methods_section
 from aifs_tune.storage.storage import Storage
+from aifs_tune.study.document import study_document
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
+from aifs_tune.study.schema import checked_attributes
 
 SPACE = {"learning_rate": {"type": "float", "low": 0.001, "high": 0.1}}
 
@@ -151,6 +153,16 @@ def sky(tmp_path, monkeypatch):
     return lambda trainer="cnn", **search: study_of(
         tmp_path, trainer, {"simulate": {"images": 60, "size": 16}}, **search
     )
+
+
+def test_the_channels_of_images_are_kept_with_the_study_and_stand_in_the_report(sky):
+    study = sky()
+    a_trial(study)
+    blocks = methods_section(gather(study, with_data=False)).blocks
+    table = next(block for block in blocks if getattr(block, "caption", "").startswith("Bands of the images"))
+    assert table.header == ("band", "taken for", "range", "missing", "use")
+    assert [row[:2] for row in table.rows] == [(name, "colour, 8 bits") for name in "RGB"]
+    assert checked_attributes(study_document(study)["attributes"])["aifs_tune:fact:columns"]["n"] == 3
 
 
 def test_a_division_that_was_not_recorded_is_not_invented(sky):
