@@ -353,6 +353,11 @@ class _Examples:
 
     def __init__(self, train: Any, val: Any) -> None:
         self.train, self.val = train, val
+        for name, part in (("train", train), ("val", val)):
+            sizes = {len(leaf) for leaf in tf.nest.flatten(tuple(part))} if _are_arrays(part) else {1}
+            if len(sizes) > 1 or 0 in sizes:
+                listed = " and ".join(map(str, sorted(sizes)))
+                raise TrainerError(f"data: {name} has arrays of {listed} examples; allowed: one number, from 1")
         self.tensors: tuple[Any, Any] | None = None
         if keras.backend.backend() == "tensorflow" and _are_arrays(train) and _are_arrays(val):
             self.tensors = tf.nest.map_structure(_as_tensor, (tuple(train), tuple(val)))

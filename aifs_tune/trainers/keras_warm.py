@@ -76,12 +76,13 @@ def architecture_of(model: keras.Model, params: Mapping[str, Any]) -> str:
 
     It is made of the configuration of all layers, loss, metrics and optimizer, without learning rate and without the
     strengths of dropout and noise. Code that Keras does not know, such as a class of the user's, may do anything with
-    the ``params`` of the trial; then these are part of the text.
+    the ``params`` of the trial; then these are part of the text, as with layers that were adapted to data.
     """
     try:
         described = {"model": model.get_config(), "compiled": model.get_compile_config()}
         text = json.dumps(_without_strengths(described), sort_keys=True, default=repr)
         is_known = _is_of_keras(type(model)) and _consists_of_keras(described)
+        is_known &= not any(hasattr(layer, "adapt") for layer in model._flatten_layers())
     except Exception:  # noqa: BLE001 - a user's get_config may raise anything
         text, is_known = type(model).__qualname__, False
     shapes = [(variable.path, tuple(variable.shape), bool(variable.trainable)) for variable in _weights(model)]
@@ -126,7 +127,7 @@ class WarmModels:
                 model._symbolic_build(data_batch=batch())
             _add_generators(model)
         key, start = architecture_of(model, params), Start.of(model)
-        if key not in self._models:
+        if key not in self._models or not self._models[key].is_intact:
             self._models[key] = WarmModel(model, batch)
             self.n_compiled += 1
         self._models.move_to_end(key)
@@ -149,7 +150,7 @@ class WarmModel:
     """
 
     def __init__(self, model: keras.Model, batch: Callable[[], Any]) -> None:
-        self.model, self._batch = model, batch
+        self.model, self._batch, self._optimizer = model, batch, model.optimizer
         self._tuned = [_with_variable(layer) for layer in _tunable(model)]
         self._trainable = [(layer, layer.trainable) for layer in model._flatten_layers()]
         optimizer = model.optimizer
@@ -159,6 +160,11 @@ class WarmModel:
         self._slots = [(slot, np.array(slot)) for slot in optimizer.variables]
         self._chunks = {"train": ChunkSizer(), "test": ChunkSizer()}
         self._programs: dict[str, Any] = {}
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether no callback has compiled the model anew."""
+        return self.model.optimizer is self._optimizer
 
     def begin(self, start: Start) -> None:
         """Begin a trial: set weights, optimizer and strengths."""
@@ -205,6 +211,7 @@ class WarmModel:
             keras.backend.backend() == "tensorflow"
             and not (is_own_step or is_own_test or per_batch or model.run_eagerly)
             and not getattr(model.optimizer, "use_ema", False)
+            and getattr(model, "_distribute_strategy", None) is None
         )
 
     def fit(

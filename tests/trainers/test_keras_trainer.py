@@ -151,6 +151,8 @@ def test_the_learning_rate_of_a_compiled_model_can_be_searched_without_being_an_
         (KerasTrainer(plain, DATA), {"units": 4}, "plain returned a model that is not compiled; allowed: .*loss="),
         (KerasTrainer(compiled, DATA), {"units": 4, "clip_norm": 1.0}, "clip_norm: compiled compiles its model"),
         (KerasTrainer(compiled, (X, Y, X)), {"units": 4}, "data: tuple of 3 is not allowed; allowed:"),
+        (KerasTrainer(compiled, (X, Y[:90], X, Y)), {"units": 4}, "data: train has arrays of 90 and 160 examples"),
+        (KerasTrainer(compiled, (X, Y, X[:0], Y[:0])), {"units": 4}, "data: val has arrays of 0 examples"),
     ],
 )
 def test_what_cannot_be_trained_is_named(trainer, params, words):
@@ -235,6 +237,35 @@ def test_code_of_the_user_is_compiled_for_each_configuration_and_has_keras_own_l
     made.reset({"units": 4, "learning_rate": 0.5}, seed=2)
     made.epoch()
     assert trainer.n_compiled == 2
+
+
+def test_layers_that_were_adapted_to_data_are_compiled_for_each_configuration():
+    def adapted(shift):
+        normal = keras.layers.Normalization()
+        normal.adapt(X + shift)
+        model = keras.Sequential([keras.Input((5,)), normal, keras.layers.Dense(1, "sigmoid")])
+        model.compile("adam", "binary_crossentropy")
+        return model
+
+    shared = running(KerasTrainer(adapted, DATA), {"shift": 0.0})
+    near = shared.epoch()
+    shared.reset({"shift": 50.0}, seed=1)
+    alone = running(KerasTrainer(adapted, DATA), {"shift": 50.0})
+    far = alone.epoch()
+    assert shared.epoch() == far
+    assert far["loss"] != pytest.approx(near["loss"])
+
+
+def test_a_model_that_a_callback_compiles_anew_is_not_used_again():
+    class Recompile(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            self.model.compile(keras.optimizers.SGD(10.0), "mse")
+
+    trainer = KerasTrainer(compiled, DATA, callbacks=lambda _: [Recompile()])
+    made = running(trainer, {"units": 4}, epochs=1)
+    first = made.epoch()
+    made.reset({"units": 4}, seed=1)
+    assert made.epoch() == first
 
 
 def test_layers_that_a_callback_unfreezes_are_frozen_again_in_the_next_trial():
