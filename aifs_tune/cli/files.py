@@ -60,13 +60,15 @@ def space(
     from aifs_tune.cli.tables import render_space
     from aifs_tune.samplers.proposer import check_sampler
     from aifs_tune.trainers.effects import check_effects
-    from aifs_tune.trainers.factory import check_trainer
+    from aifs_tune.trainers.factory import check_trainer, compiled_anew
 
     spec = load_sweep_file(find_sweep_file(sweep), overrides or ())
     out().print(render_space(spec))
     if spec.trainer is not None:
         check_trainer(spec)
         check_effects(spec)
+        if names := compiled_anew(spec):
+            out().print(f"compiled anew for each value of: {', '.join(names)}")
     check_sampler(spec)
 
 

@@ -71,6 +71,15 @@ def why_not_fused(spec: SweepSpec) -> str | None:
     return None
 
 
+def compiled_anew(spec: SweepSpec) -> list[str]:
+    """Searched parameters of which each value needs a compiled program of its own."""
+    entry, name = find_trainer_entry(spec), "" if spec.trainer is None else spec.trainer.name
+    searched = {key for key, parameter in spec.space.items() if len(set(parameter.extremes)) > 1}
+    if entry is None and ":" in name and (find := getattr(import_function(name), "compiled_anew", None)) is not None:
+        return [key for key in find(spec.space) if key in searched]
+    return [key for key in (entry.static_params if entry is not None else ()) if key in searched]
+
+
 def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -> None:
     """Check before the sweep that its trainer exists and allows its parameters, metrics and options.
 

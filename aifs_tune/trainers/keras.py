@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.space.parameters import Parameter
+from aifs_tune.space.search_space import Space
 from aifs_tune.trainers.keras_files import FACTS_NAME, MODEL_NAME
-from aifs_tune.trainers.keras_warm import WarmModel, WarmModels
+from aifs_tune.trainers.keras_warm import WarmModel, WarmModels, built
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.running_trial import RunningTrial
 
@@ -247,6 +250,33 @@ class KerasTrainer:
                     f"{did_you_mean(name, list(names))}; allowed: {', '.join(names)}, or a default for it"
                 )
 
+    def compiled_anew(self, space: Space) -> list[str]:
+        """Parameters of which each value may need a compiled model of its own.
+
+        Found by building the models at both ends of each parameter, with the defaults of all others.
+
+        Parameters
+        ----------
+        space
+            The search space.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
+        usual = {name: _usual(each) for name, each in space.items() if not each.when}
+        names = []
+        for name, parameter in space.items():
+            models = []
+            for value in parameter.extremes:
+                params = usual | {name: value}
+                build, own = partial(self._model, params), self._given(params)
+                models.append(built(build, own, lambda: self._examples().batch(), seed=0)[1])
+            if len(set(models)) > 1:
+                names.append(name)
+        return names
+
     def __call__(self, trial: RunningTrial, **params: Any) -> None:
         """Train one trial.
 
@@ -348,6 +378,11 @@ class KerasTrainer:
         return self._loaded
 
 
+def _usual(parameter: Parameter) -> Any:
+    """Default of a parameter, or its smallest or first value if it has none."""
+    return parameter.extremes[0] if parameter.default_value is None else parameter.default_value
+
+
 class _Examples:
     """Training and validation examples as a user gives them, and as tensors if they are arrays."""
 
@@ -396,6 +431,6 @@ def _as_arguments(train: Any) -> dict[str, Any]:
 
 def _optimizer(left: Mapping[str, Any]) -> Any:
     config = {name: left[name] for name in ("learning_rate", "weight_decay") if name in left}
-    if left.get("clip_norm"):
+    if "clip_norm" in left:  # 0: none, as a value of the variable that it becomes
         config["global_clipnorm"] = left["clip_norm"]
     return keras.optimizers.get({"class_name": str(left.get("optimizer", "adam")), "config": config})

@@ -105,6 +105,22 @@ def _generators(model: keras.Model) -> list[Any]:
     return [generator.state for layer in layers for generator in layer._seed_generators]
 
 
+def built(
+    build: Callable[[], keras.Model], params: Mapping[str, Any], batch: Callable[[], Any], *, seed: int
+) -> tuple[keras.Model, str]:
+    """Model that ``build`` returns, with weights of this ``seed``, and its :func:`architecture_of`.
+
+    ``batch`` returns an example of a batch, (x, y) or (x, y, weights), for models that are built by their first.
+    """
+    keras.utils.set_random_seed(seed % 2**32)
+    with fresh_names():
+        model = build()
+        if not all(layer.built for layer in model._flatten_layers()):
+            model._symbolic_build(data_batch=batch())
+        _add_generators(model)
+    return model, architecture_of(model, params)
+
+
 class WarmModels:
     """The compiled models of a process, by architecture."""
 
@@ -116,17 +132,9 @@ class WarmModels:
     def take(
         self, build: Callable[[], keras.Model], params: Mapping[str, Any], batch: Callable[[], Any], *, seed: int
     ) -> WarmModel:
-        """Compiled model for what ``build`` returns, with the weights of ``build`` and the ``seed``.
-
-        ``batch`` returns an example of a batch, (x, y) or (x, y, weights), for models that are built by their first.
-        """
-        keras.utils.set_random_seed(seed % 2**32)
-        with fresh_names():
-            model = build()
-            if not all(layer.built for layer in model._flatten_layers()):
-                model._symbolic_build(data_batch=batch())
-            _add_generators(model)
-        key, start = architecture_of(model, params), Start.of(model)
+        """Compiled model for what ``build`` returns, with the weights of ``build``; see :func:`built`."""
+        model, key = built(build, params, batch, seed=seed)
+        start = Start.of(model)
         if key not in self._models or not self._models[key].is_intact:
             self._models[key] = WarmModel(model, batch)
             self.n_compiled += 1

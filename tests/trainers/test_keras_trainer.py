@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import aifs_tune
+from aifs_tune.cli.main import app
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers import KerasTrainer, ReportEpochs
 from aifs_tune.trainers.function import make_user_trainer
@@ -237,6 +239,34 @@ def test_code_of_the_user_is_compiled_for_each_configuration_and_has_keras_own_l
     made.reset({"units": 4, "learning_rate": 0.5}, seed=2)
     made.epoch()
     assert trainer.n_compiled == 2
+
+
+def test_the_parameters_that_are_compiled_anew_are_found_and_shown(tmp_path):
+    (tmp_path / "anewlab.py").write_text(
+        "import keras, numpy as np\n"
+        "from aifs_tune.trainers import KerasTrainer\n"
+        "def build(units, dropout, depth=1):\n"
+        "    hidden = [keras.layers.Dense(units, 'relu') for _ in range(depth)]\n"
+        "    layers = [*hidden, keras.layers.Dropout(dropout), keras.layers.Dense(1)]\n"
+        "    return keras.Sequential(layers)\n"
+        "x = np.zeros((8, 3), 'float32')\n"
+        "trainer = KerasTrainer(build, (x, x[:, :1], x, x[:, :1]), loss='mse')\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "name: own\ntrainer: anewlab:trainer\nobjective: {metric: val_loss, mode: min}\n"
+        "search: {trials: 3, epochs: 2}\nspace:\n"
+        "  units: {type: choice, choices: [4, 8]}\n"
+        "  dropout: {type: float, low: 0.0, high: 0.5}\n"
+        "  depth: {type: int, low: 1, high: 2}\n"
+        "  optimizer: {type: choice, choices: [adam, sgd]}\n"
+        "  learning_rate: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}\n"
+        "  weight_decay: {type: float, low: 0.0, high: 0.1}\n"
+        "  clip_norm: {type: float, low: 0, high: 5}\n"
+        "  batch_size: {type: choice, choices: [2, 4]}\n"
+    )
+    shown = CliRunner().invoke(app, ["space", "own.yaml"])
+    assert shown.exit_code == 0, shown.output
+    assert "compiled anew for each value of: units, depth, optimizer\n" in shown.output
 
 
 def test_layers_that_were_adapted_to_data_are_compiled_for_each_configuration():
