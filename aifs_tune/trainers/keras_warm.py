@@ -284,7 +284,9 @@ def _looped(step: Callable[[Any], Any]) -> Any:
 
         return tf.while_loop(lambda i: i < last, one, (first,))[0]
 
-    return tf.function(run, autograph=False, reduce_retracing=True)
+    compiled = tf.function(run, autograph=False, reduce_retracing=True)
+    compiled._omit_frequent_tracing_warning = True  # each architecture is traced once, which looks like too often
+    return compiled
 
 
 def _as_compiled(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:

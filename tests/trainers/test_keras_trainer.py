@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import aifs_tune
 from aifs_tune.cli.main import app
 from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers import KerasTrainer, ReportEpochs
 from aifs_tune.trainers.function import make_user_trainer
 
@@ -389,3 +391,55 @@ def test_without_a_reader_arrays_are_predicted(tmp_path):
     assert [name.rpartition("/")[2] for name in answers.table["file"]] == ["new.npy[0]", "new.npy[1]", "new.npy[2]"]
     np.testing.assert_allclose(answers.table["output_0"], model.predict(X[:3])[:, 0], rtol=1e-6)
     assert "has the arrays a, b" in answers.skipped[0].reason
+
+
+class _ContractOfKeras(TrainerContract):
+    first: ClassVar = {"units": 4, "dropout": 0.2}
+    second: ClassVar = {"units": 9, "dropout": 0.4}
+    build: ClassVar = None
+    kept: ClassVar = "model.keras"
+
+    def make(self):
+        trainer = KerasTrainer(type(self).build, DATA, loss="binary_crossentropy")
+        return make_user_trainer(trainer, objectives=["val_loss"], mode="min", epochs=4)
+
+    def test_files_are_plain_arrays_and_json(self, trainer, tmp_path):
+        """The checkpoint holds arrays; the model is in the format of Keras."""
+        trainer.epoch()
+        trainer.save(tmp_path)
+        with np.load(tmp_path / "checkpoint" / "state.npz", allow_pickle=False) as arrays:
+            assert all(arrays[name].dtype != object for name in arrays.files)
+        assert (trainer.save_best(tmp_path / "kept") / self.kept).stat().st_size > 1000
+
+
+def sequential(units, dropout):
+    layers = [keras.layers.Dense(units, "relu"), keras.layers.Dropout(dropout), keras.layers.Dense(1, "sigmoid")]
+    return keras.Sequential(layers)
+
+
+def functional(units, dropout):
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dropout(dropout)(keras.layers.Dense(units, "relu")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.BatchNormalization()(hidden)))
+
+
+class Mine(Subclassed):
+    def __init__(self, units, dropout):
+        super().__init__(units)
+        self.drop = keras.layers.Dropout(dropout)
+
+    def call(self, inputs):
+        return self.last(self.drop(self.hidden(inputs)))
+
+
+class TestSequential(_ContractOfKeras):
+    build = staticmethod(sequential)
+
+
+class TestFunctional(_ContractOfKeras):
+    build = staticmethod(functional)
+
+
+class TestSubclassed(_ContractOfKeras):
+    build = Mine
+    kept = "model.weights.h5"  # it has no get_config
