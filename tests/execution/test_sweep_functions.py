@@ -85,27 +85,25 @@ LOGS = {
 }
 
 
-def test_each_case_gives_what_a_user_expects(tmp_path, monkeypatch):
+@pytest.mark.parametrize("forks", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_each_case_gives_what_a_user_expects(forks, tmp_path, monkeypatch):
     for file in ("trainer_cases.py", "trainer_cases.yaml"):
         shutil.copy(CASES / file, tmp_path)
     (tmp_path / "relative.txt").write_text("0.4")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.syspath_prepend(tmp_path)
-    cases = [
-        *VALUES,
-        *REASONS,
-        "random",
-        "np_random",
-    ]  # without mp_fork: a fork beside the threads of a worker may hang
+    # A fork beside the threads of a worker may hang, the more so on a loaded machine.
+    values = {case: value for case, value in VALUES.items() if forks or case != "mp_pool"}
+    cases = [*values, *REASONS, "random", "np_random"]
     overrides = ["search.stop_after_failures=null", "search.epoch_timeout_s=60"]
     overrides += [f"space.case.choices={json.dumps(cases)}", f"search.trials={len(cases)}"]
     sweep = aifs_tune.load_sweep("trainer_cases.yaml", overrides=overrides)
     study = sweep.run(storage=f"sqlite:///{tmp_path}/lab.db").study
     trials = {t.params["case"]: t for t in study.all_trials()}
     assert set(trials) == set(cases)
-    found = {case: trials[case].value for case in VALUES}
-    assert found == {case: pytest.approx(value, abs=1e-7) for case, value in VALUES.items()}
+    found = {case: trials[case].value for case in values}
+    assert found == {case: pytest.approx(value, abs=1e-7) for case, value in values.items()}
     for case, reason in REASONS.items():
         assert trials[case].state == "failed", case
         assert reason in trials[case].reason, case
