@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.csv"
 _PATH = "path"
-_MANIFEST_COLUMNS = ("group", "part", "order")
+MANIFEST_COLUMNS = ("group", "part", "order")
+"""Settings that name columns of a manifest, or of a table of series, that control the split."""
 _NOT_DATA = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
 
 
@@ -310,7 +311,7 @@ def columns_lines(reader: SeriesReader) -> list[str]:
 
 def check_no_manifest(spec: SeriesSpec, where: str) -> None:
     """Raise DataError if ``spec`` names a column of a manifest, since there is none."""
-    asked = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    asked = {name: column for name in MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
     if spec.targets:
         asked["targets"] = next(iter(spec.targets))
     for name, column in asked.items():
@@ -332,8 +333,9 @@ def _source(file: Path, folder: Path, spec: SeriesSpec) -> Source:
 
 def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
     where = f"manifest {shown(str(file))}"
-    frame = read_table(file, where).frame
-    manifest_columns = {name: column for name in _MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
+    loaded = read_table(file, where)
+    frame = loaded.frame
+    manifest_columns = {name: column for name in MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None}
     wanted = list(spec.targets) or [spec.label]
     for column in (_PATH, *wanted, *manifest_columns.values()):
         if column not in frame.columns:
@@ -343,7 +345,9 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
                 f"{hint if column == _PATH else ''}"
             )
     is_known = frame[wanted].notna().all(axis=1)
-    lines = [] if is_known.all() else [f"left out: {int((~is_known).sum())} series without {' or '.join(wanted)}"]
+    lines = list(loaded.notes)
+    if not is_known.all():
+        lines.append(f"left out: {int((~is_known).sum())} series without {' or '.join(wanted)}")
     frame = frame[is_known].reset_index(drop=True)
     if frame.empty:
         raise DataError(f"{where}: no row with {' and '.join(wanted)}; allowed: one for each series")

@@ -13,9 +13,18 @@ from numpy.typing import NDArray
 from aifs_tune.config.data import SeriesSpec
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.archives import Archive, Case, read_archive
-from aifs_tune.data.series.files import Collection, Source, check_no_manifest, label_texts, read_sources
+from aifs_tune.data.series.files import (
+    MANIFEST_COLUMNS,
+    Collection,
+    Source,
+    check_no_manifest,
+    columns_lines,
+    label_texts,
+    read_sources,
+)
 from aifs_tune.data.series.formats import ARCHIVES, RawSeries, load_npy, load_npz, read_raw
-from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, read_table, suffix_of
+from aifs_tune.data.series.wide import WideTable, read_wide
+from aifs_tune.data.table_files import PARQUET, TEXT, TableFile, read_table, suffix_of
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,13 +34,15 @@ if TYPE_CHECKING:
 _VALUES = ("x", "data", "series", "values")
 _LABELS = ("y", "labels", "label", "target")
 _PARTS = ("train", "val", "valid", "test")
-_MIN_WIDE = 8
-"""Smallest number of values in a row of a wide table."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """Series of one file. ``entries`` (n,) are their classes, or rows of numbers; empty if the file has none."""
+    """Series of one file. ``entries`` (n,) are their classes, or rows of numbers; empty if the file has none.
+
+    ``manifest_columns`` has the columns that control the split, ``aside`` names those of a long table that are no
+    measurements.
+    """
 
     layout: str
     raw: Sequence[Callable[[], RawSeries]]
@@ -41,6 +52,7 @@ class Together:
     lines: Sequence[str] = ()
     parts: Sequence[str] = ()
     aside: Sequence[str] = field(default_factory=tuple)
+    manifest_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def collection_in(
@@ -65,7 +77,7 @@ def collection_in(
     first = found[0][2]
     if any(not each.entries for _, _, each in found):
         raise DataError(f"{where}: its series have no classes; allowed: a class for each series{_missing_hint(first)}")
-    if first.layout != "long":
+    if first.layout not in ("long", "wide"):
         check_no_manifest(spec.model_copy(update={"targets": {}}), where)
     has_numbers = _has_numbers(first, spec, where)
     sources, entries, parts, origins = list[Source](), list[Any](), list[str](), list[tuple[Path, str]]()
@@ -76,20 +88,24 @@ def collection_in(
             entries.append(entry)
             origins.append((file, name))
         parts += each.parts or ([part] * len(each.raw) if part is not None else [])
-    read = read_sources(sources, spec, strict=strict, aside=first.aside)
+    own = spec.model_copy(update={"columns": ()}) if first.layout == "wide" else spec  # there they name the steps
+    read = read_sources(sources, own, strict=strict, aside=first.aside)
+    beside = {name: [e for _, _, each in found for e in each.manifest_columns[name]] for name in first.manifest_columns}
     kept = [entries[i] for i in read.sources]
+    about = columns_lines(read.reader) if first.layout == "long" else []
     made = Collection(
         where,
         read.reader.columns,
         read.recordings,
         names=[sources[i].name for i in read.sources],
         parts=[parts[i] for i in read.sources] if parts else (),
-        lines=[*dict.fromkeys(line for _, _, each in found for line in each.lines), *read.lines],
+        lines=[*dict.fromkeys(line for _, _, each in found for line in each.lines), *about, *read.lines],
         files=[origins[i][0] for i in read.sources],
         positions=[origins[i][1] for i in read.sources],
         folder=files[0][0].parent,
         reader=read.reader,
         layout=first.layout,
+        manifest_columns={name: [column[i] for i in read.sources] for name, column in beside.items()},
     )
     if not has_numbers:
         return replace(made, labels=label_texts(kept))
@@ -170,55 +186,69 @@ def together_in(file: Path, spec: SeriesSpec, where: str, *, is_new: bool = Fals
     if suffix not in (*TEXT, *PARQUET):
         raise DataError(f"{where}: holds one series; allowed: a folder of such files for each class, or a manifest")
     if spec.id is not None:
-        return _of_long_table(read_table(file, where).frame, spec, where)
-    frame, has_header = _wide_frame(file, where)
-    return None if frame is None else _of_wide_table(frame, spec, where, has_header, is_new)
+        return _of_long_table(read_table(file, where, header=spec.header), spec, where)
+    wide = read_wide(file, spec, where, is_new=is_new)
+    return None if wide is None else _of_wide_table(wide, spec, where)
 
 
-def _wide_frame(file: Path, where: str) -> tuple[pandas.DataFrame | None, bool]:
-    """The table if it is wide, and whether it has column names; None if it is a manifest."""
-    try:
-        frame, has_header = read_table(file, where).frame, True
-    except NamelessError:
-        frame, has_header = read_table(file, where, header=False).frame, False
-    is_wide = "path" not in frame.columns and len(frame.columns) > _MIN_WIDE
-    numeric = sum(frame.iloc[:, i].dtype.kind in "biuf" for i in range(len(frame.columns)))
-    return (frame if is_wide and numeric >= len(frame.columns) - 1 else None), has_header
+def _of_wide_table(found: WideTable, spec: SeriesSpec, where: str) -> Together:
+    names = [f"row {number}" for number in range(1, len(found.frame) + 1)]
+    entries = found.frame[found.label].tolist() if found.label in found.frame.columns else ()
+    beside = _beside(spec, where, {column: found.frame[column].tolist() for column in found.frame.columns})
+    raw = [_row(row, found.times) for row in found.values]
+    return Together("wide", raw, names, entries, lines=found.lines, manifest_columns=beside)
 
 
-def _of_wide_table(frame: pandas.DataFrame, spec: SeriesSpec, where: str, has_header: bool, is_new: bool) -> Together:
-    label = (next(iter(spec.targets), spec.label)) if has_header else str(frame.columns[0])
-    if label not in frame.columns and not is_new:
-        raise DataError(
-            f"{where}: no column {label!r} with the class of each series; found: "
-            f"{', '.join(shown(str(name)) for name in frame.columns[:4])}, ...; name it in data.series.label"
-        )
-    values = frame.drop(columns=label, errors="ignore").to_numpy(np.float64)
-    line = f"a wide table: each row is a series, {label} its class"
-    names = [f"row {number}" for number in range(1, len(frame) + 1)]
-    entries = frame[label].tolist() if label in frame.columns else ()
-    return Together("wide", [_row(row) for row in values], names, entries, lines=[line])
+def _beside(spec: SeriesSpec, where: str, entries: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The columns that control the split, with an entry for each series."""
+    found = dict[str, Sequence[Any]]()
+    for name in MANIFEST_COLUMNS:
+        column = getattr(spec, name)
+        if column is None:
+            continue
+        if column not in entries:
+            there = ", ".join(shown(str(each)) for each in list(entries)[:12])
+            raise DataError(f"{where}: no column {column!r}; allowed for data.series.{name}: {there}")
+        row = next((i for i, entry in enumerate(entries[column]) if entry is None or entry != entry), None)
+        if row is not None:
+            raise DataError(f"{where}: {column} is empty for series {row + 1}; allowed: an entry for each series")
+        found[name] = entries[column]
+    return found
 
 
-def _of_long_table(frame: pandas.DataFrame, spec: SeriesSpec, where: str) -> Together:
-    wanted = list(spec.targets) or [spec.label]
-    for column in (str(spec.id), *wanted):
+def _of_long_table(table: TableFile, spec: SeriesSpec, where: str) -> Together:
+    frame, wanted = table.frame, list(spec.targets) or [spec.label]
+    split_by = [column for name in MANIFEST_COLUMNS if (column := getattr(spec, name)) is not None]
+    for column in (str(spec.id), *wanted, *split_by):
         if column not in frame.columns:
             there = ", ".join(shown(str(name)) for name in frame.columns[:12])
             raise DataError(f"{where}: no column {column!r}; allowed: {there}")
+    if len(frame) > 1 and not frame[spec.id].duplicated().any():
+        raise DataError(
+            f"{where}: each row has its own {spec.id}; allowed: several rows, its steps, for each series; if each row "
+            "is a series: without data.series.id"
+        )
+    n_without = int(frame[spec.id].isna().sum())
     raw, names, entries = list[Callable[[], RawSeries]](), list[str](), list[Any]()
+    beside: dict[str, list[Any]] = {column: [] for column in split_by}
     for key, rows in frame.groupby(spec.id, sort=False):
         name = f"{spec.id} {shown(str(key))}"
-        of_it = [rows[column].dropna().unique() for column in wanted]
-        several = next((column for column, found in zip(wanted, of_it, strict=True) if len(found) != 1), None)
+        of_it = [rows[column].dropna().unique() for column in (*wanted, *split_by)]
+        several = next((c for c, found in zip((*wanted, *split_by), of_it, strict=True) if len(found) != 1), None)
         own = rows.reset_index(drop=True)
         raw.append(_frame(own) if several is None else _refused(f"{where}, {name}", several))
         names.append(name)
-        entries.append([found[0] if len(found) else None for found in of_it])
-    line = f"a long table: each row is a step, {spec.id} tells the series apart"
-    aside = (str(spec.id), *wanted)
+        firsts = [found[0] if len(found) else None for found in of_it]
+        entries.append(firsts[: len(wanted)])
+        for column, entry in zip(split_by, firsts[len(wanted) :], strict=True):
+            beside[column].append("" if entry is None else entry)  # such a series is refused
+    lines = [*table.notes, f"a long table: each row is a step, {spec.id} tells the series apart"]
+    if n_without:
+        lines.append(f"left out: {n_without} rows without {spec.id}")
+    aside = (str(spec.id), *wanted, *split_by)
     flat = entries if spec.targets else [each[0] for each in entries]
-    return Together("long", raw, names, flat, lines=[line], aside=aside)
+    columns = _beside(spec, where, beside)
+    return Together("long", raw, names, flat, lines=lines, aside=aside, manifest_columns=columns)
 
 
 def _frame(frame: pandas.DataFrame) -> Callable[[], RawSeries]:
@@ -232,17 +262,17 @@ def _refused(where: str, column: str) -> Callable[[], RawSeries]:
     return refuse
 
 
-def _row(values: NDArray[np.float64], times: Sequence[str] | None = None) -> Callable[[], RawSeries]:
+def _row(values: NDArray[Any], times: Sequence[str] | None = None) -> Callable[[], RawSeries]:
     """A series of values (steps,) or (steps, columns); missing ones at its end pad shorter series."""
 
     def load() -> RawSeries:
         import pandas
 
         both = values[:, None] if values.ndim == 1 else values
-        known = np.flatnonzero(~np.isnan(both).all(axis=1))
+        known = np.flatnonzero(~pandas.isna(both).all(axis=1))
         n_steps = int(known[-1]) + 1 if len(known) else 0
         names = ["value"] if both.shape[1] == 1 else [f"value{i}" for i in range(both.shape[1])]
-        frame = pandas.DataFrame(both[:n_steps], columns=names)
+        frame = pandas.DataFrame(both[:n_steps], columns=names).infer_objects()
         if times is not None:
             frame.insert(0, "time", list(times[:n_steps]))
             frame["time"] = frame["time"].map(_as_number)
