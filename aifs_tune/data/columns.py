@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.times import Times, times_in
+from aifs_tune.data.times import FOREVER_S, Times, packed_format, perhaps_packed, since_1970, times_in
 
 if TYPE_CHECKING:
     import pandas
@@ -58,7 +58,8 @@ class EntrySettings:
     """Settings for reading entries; see :class:`aifs_tune.config.data.TableSpec`.
 
     ``is_time`` says that numbers such as 20240330 are times in ``time_format``. ``others`` is the decimal sign of the
-    other columns of the file, empty if it is not known, and ``separator`` that of its columns.
+    other columns of the file, empty if it is not known, and ``separator`` that of its columns. Without
+    ``reads_packed`` numbers such as 20240330 are dates only where ``is_time`` says so.
     """
 
     missing: Sequence[float | str] = ()
@@ -69,6 +70,7 @@ class EntrySettings:
     is_time: bool = False
     others: Literal["", ",", "."] = ""
     separator: str = ""
+    reads_packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Numbers:
     ``values`` (n,) are NaN where there is none. ``strange`` has the rows, from 0, and entries that are neither numbers
     nor known to mean a missing one, ``below`` those below or above a limit, such as ``<0.05``. ``sentinel`` is a number
     that seems to mean a missing one. ``notes`` say how the entries were read, ``doubt`` what else they can mean, and
-    ``signs`` are those of numbers in text.
+    ``signs`` are those of numbers in text. ``packed`` is the form in which numbers were
+    read as dates, ``perhaps_dates`` one in which they can be.
     """
 
     values: NDArray[np.float64]
@@ -102,6 +105,8 @@ class Numbers:
     notes: tuple[str, ...] = ()
     doubt: str | None = None
     signs: Signs | None = None
+    packed: str | None = None
+    perhaps_dates: str | None = None
 
     @property
     def n_missing(self) -> int:
@@ -133,16 +138,34 @@ def as_numbers(
 ) -> Numbers | None:
     """Return the column as numbers; None if it holds text or anything else.
 
-    Dates become days since 1970, times of day hours, durations seconds. Text counts as numbers if the share ``mostly``
-    of the entries is.
+    Dates become days since 1970, also numbers such as 20240330; times of day hours, durations seconds. Text counts as
+    numbers if the share ``mostly`` of the entries is.
     """
-    given, kind = settings or EntrySettings(), column.dtype.kind
+    given = settings or EntrySettings()
+    found = _as_numbers(column, given, mostly)
+    if not given.reads_packed or found is None or found.kind != "numbers" or found.strange or found.below:
+        return found
+    import pandas
+
+    name = str(column.name)
+    form = packed_format(found.values, name)
+    if form is not None and (times := times_in(pandas.Series(found.values), form)) is not None:
+        note = f"numbers such as {found.values[~np.isnan(found.values)][0]:.0f} are read as dates, {form}"
+        return replace(of_times(times, {}), notes=(*found.notes, note), packed=form)
+    form = perhaps_packed(found.values, name)
+    return found if form is None else replace(found, perhaps_dates=form)
+
+
+def _as_numbers(column: pandas.Series[Any], given: EntrySettings, mostly: float) -> Numbers | None:
+    kind = column.dtype.kind
     if kind == "M":
-        return Numbers(_days(column), "dates")
+        return _of_dates(column)
     if kind == "m":
         return Numbers(column.dt.total_seconds().to_numpy(np.float64, na_value=np.nan), "durations")
-    if kind in "iu" and given.is_time and (found := times_in(column.astype(str), given.time_format)) is not None:
-        return of_times(found, {row: str(column.iloc[row]) for row in np.flatnonzero(np.isnan(found.seconds)).tolist()})
+    if kind in "iuf" and given.is_time and (found := times_in(column, given.time_format)) is not None:
+        known = np.asarray(column.notna() & ~column.isin([one for one in given.missing if not isinstance(one, str)]))
+        rows = np.flatnonzero(np.isnan(found.seconds) & known).tolist()
+        return of_times(found, {row: str(column.iloc[row]) for row in rows})
     if kind in "biuf":
         values = column.to_numpy(np.float64, na_value=np.nan).copy()
         return _finished(values, given, {}, {}, ())
@@ -291,12 +314,12 @@ def _is_marker(number: float) -> bool:
     return _ONE_DIGIT.fullmatch(f"{abs(number):.10g}") is not None
 
 
-def _days(column: pandas.Series[Any]) -> NDArray[np.float64]:
-    import pandas
-
-    dates = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
-    since = (dates - pandas.Timestamp(0)) / pandas.Timedelta(days=1)
-    return np.array(since, np.float64)
+def _of_dates(column: pandas.Series[Any]) -> Numbers:
+    seconds = since_1970(column)
+    is_forever = seconds >= FOREVER_S
+    note = f"{int(is_forever.sum())} dates from the year 9000 on, such as 9999-12-31, count as missing"
+    seconds[is_forever] = np.nan
+    return Numbers(seconds / _DAY, "dates", notes=(note,) if is_forever.any() else ())
 
 
 def decimal_sign(texts: Sequence[str]) -> Literal["", ",", ".", "both"]:

@@ -336,8 +336,10 @@ def _decoded(file: Path, image: NDArray[Any] | None, settings: DecodeSettings) -
 
 
 def _settings(spec: TableSpec, column: Mapping[str, Any], table: TableFile) -> EntrySettings:
-    """Settings for a column, with the decimal sign that it had in training."""
-    found = entry_settings(spec, column["name"], table)
+    """Settings for a column, with the decimal sign and the form of dates that it had in training."""
+    found = replace(entry_settings(spec, column["name"], table), reads_packed=False)
+    if "time_format" in column:
+        found = replace(found, time_format=column["time_format"], is_time=True)
     if found.decimal != "auto" or "decimal" not in column:
         return found
     return replace(found, decimal=column["decimal"])

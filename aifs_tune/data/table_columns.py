@@ -75,8 +75,8 @@ class ReadColumn:
     """A column, and what it is taken for.
 
     ``numbers`` are its numbers, or ``levels`` the entries of a column of text (n,); neither if it is left out, for the
-    reason ``left_out``. ``notes`` say how entries were read, ``warnings`` what they can also mean, and ``problems``
-    which of them are no numbers.
+    reason ``left_out``. ``packed`` is the form of numbers that are dates. ``notes`` say how entries were read,
+    ``warnings`` what they can also mean, and ``problems`` which of them are no numbers.
     """
 
     name: str
@@ -86,6 +86,7 @@ class ReadColumn:
     levels: NDArray[Any] | None = None
     left_out: str | None = None
     signs: Signs | None = None
+    packed: str | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -120,6 +121,8 @@ class ReadColumn:
         how: dict[str, Any] = {"centre": centre, "scale": spread, "median": median, "missing": self.n_missing}
         if self.signs is not None:
             how |= {"decimal": self.signs.decimal}
+        if self.packed is not None:
+            how |= {"time_format": self.packed}
         return [(filled, how)]
 
     def to_json(self) -> dict[str, Any]:
@@ -166,7 +169,7 @@ def read_column(
             f"{where}: column {shown(name)} has {len(found.below)} entries below or above a limit "
             f"({examples_text(found.below)}); allowed: data.table.below_limit: half, limit or missing"
         )
-    made = ReadColumn(name, found.kind, found.n_missing, numbers=found.values, signs=found.signs)
+    made = ReadColumn(name, found.kind, found.n_missing, numbers=found.values, signs=found.signs, packed=found.packed)
     made.notes += [*found.notes, *_dates_note(found)]
     if found.below:
         how = {"half": "half of the limit", "limit": "the limit"}.get(spec.below_limit, "missing")
@@ -188,6 +191,8 @@ def warnings_of(found: Numbers, name: str) -> list[str]:
     if found.doubt is not None:
         other = "." if found.signs is not None and found.signs.decimal == "," else ","
         made.append(f"{found.doubt}; if not: data.table.decimal: {{{name}: {other!r}}}")
+    if found.perhaps_dates is not None:
+        made.append(f'are its numbers dates? If so: data.table.time_format: {{{name}: "{found.perhaps_dates}"}}')
     if found.sentinel is not None:
         made.append(f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]")
     return made

@@ -159,7 +159,5 @@ def test_a_long_table_can_be_divided_by_its_own_columns(tmp_path: Path) -> None:
     assert sum(map(len, fields)) == 6
     with pytest.raises(DataError, match=r"no column 'fields'; allowed: star, label, field, flux"):
         of(tmp_path, long, id="star", group="fields")
-    with pytest.raises(
-        DataError, match=r"each row has its own star; .*row is a series: without data.series.id"
-    ):
+    with pytest.raises(DataError, match=r"each row has its own star; .*row is a series: without data.series.id"):
         of(tmp_path, frame, id="star")

@@ -250,7 +250,7 @@ def test_times_may_be_numbers_and_some_entries_none(tmp_path: Path) -> None:
     file = written(tmp_path, {"x": X, "day": dates("%Y%m%d"), "y": Y})
     found = prepared(file, time_format={"day": "%Y%m%d"})
     assert row_of(found, "day")["taken_for"] == "dates"
-    assert row_of(prepared(file), "day")["taken_for"] == "numbers"
+    assert row_of(prepared(file), "day")["taken_for"] == "dates", "all of its numbers are days"
     days = ["soon", *dates("%Y-%m-%d")[1:]]
     odd = prepared(written(tmp_path, {"x": X, "day": days, "y": Y}))
     assert any(

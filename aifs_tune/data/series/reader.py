@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,15 @@ from aifs_tune.config.data import QualitySpec, SeriesSpec
 from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers, what_else
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.formats import Noted, RawSeries
-from aifs_tune.data.times import EXAMPLE, seconds_of, unread_times
+from aifs_tune.data.times import (
+    EXAMPLE,
+    clock_seconds,
+    packed_format,
+    perhaps_packed,
+    seconds_of,
+    times_in,
+    unread_times,
+)
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +41,9 @@ _FLAGS = ("SAP_QUALITY", "QUALITY")
 """Columns of quality flags in FITS tables of Kepler and TESS; 0 means good."""
 _FLUXES = ("PDCSAP_FLUX", "KSPSAP_FLUX", "DET_FLUX", "SAP_FLUX")
 """Columns of fluxes in FITS tables of Kepler and TESS, the corrected ones first."""
+_DATE_NAME = re.compile(r"date|day|datum|fecha", re.IGNORECASE)
+_CLOCK_NAME = re.compile(r"time|clock|hour|uhr|zeit|hora|heure", re.IGNORECASE)
+_DAY_S = 86_400.0
 _DAYLIGHT_SAVING_S = 3600
 _FEW_SERIES = 5
 _MOST_NAMED = 5
@@ -64,8 +77,9 @@ class UnusedColumn:
 class SeriesReader:
     """Reads series that have the same columns; ``time`` is the column of times or None.
 
-    ``units`` are those of the first file that was looked at, and ``left_out`` has its other columns. ``as_gaps`` keeps
-    rows with bad quality flags, without their values, so that each step stays one.
+    ``clock`` is the column of times of day if ``time`` has dates alone. ``packed`` is the form of times such as
+    20240330. ``units`` are those of the first file that was looked at, and ``left_out`` has its other columns.
+    ``as_gaps`` keeps rows with bad quality flags, without their values, so that each step stays one.
     """
 
     columns: tuple[str, ...]
@@ -74,6 +88,8 @@ class SeriesReader:
     units: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, UnusedColumn] = field(default_factory=dict)
     as_gaps: bool = False
+    clock: str | None = None
+    packed: str | None = None
 
     @classmethod
     def like(
@@ -90,15 +106,17 @@ class SeriesReader:
         """
         names = list(dict.fromkeys(str(name) for each in raw for name in each.frame.columns if name not in aside))
         time = spec.time if spec.time is not None else _most(time_in(each.frame, spec.columns) for each in raw)
-        units = dict(raw[0].units)
+        time, clock = _with_clock(time, raw, spec)
+        packed = None if spec.time_format is not None else _packed_in(raw, time)
+        made = partial(cls, time=time, spec=spec, units=dict(raw[0].units), as_gaps=as_gaps, clock=clock, packed=packed)
         if spec.columns:
-            unasked = [name for name in names if name not in spec.columns and name != time]
+            unasked = [name for name in names if name not in (*spec.columns, time, clock)]
             left_out = dict.fromkeys(unasked, UnusedColumn("not read", "not among data.series.columns"))
-            return cls(spec.columns, time, spec, units, left_out, as_gaps)
+            return made(spec.columns, left_out=left_out)
         flags = _flags_of(raw[0], spec)
         left_out, found = {}, list[str]()
         for name in names:
-            if name == time:
+            if name in (time, clock):
                 continue
             why = UnusedColumn("quality flags", "they say which rows are used") if name == flags else _reason(name, raw)
             if why is None:
@@ -116,7 +134,7 @@ class SeriesReader:
             reason = f"{flux} is read; data.series.columns names others"
             left_out |= {name: UnusedColumn("numbers", reason) for name in found if name != flux}
             found = [flux]
-        return cls(tuple(found), time, spec, units, left_out, as_gaps)
+        return made(tuple(found), left_out=left_out)
 
     def read(self, raw: RawSeries, where: str) -> tuple[Recording, Mapping[str, Noted]]:
         """Make a series of what stands in a file, and count what was noticed.
@@ -128,7 +146,7 @@ class SeriesReader:
             ``where``.
         """
         frame, notes = raw.frame, dict(raw.notes)
-        for name in (*self.columns, *filter(None, (self.time,))):
+        for name in (*self.columns, *filter(None, (self.time, self.clock))):
             if name not in frame.columns:
                 there = ", ".join(map(str, frame.columns[:12]))
                 raise DataError(f"{where}: no column {name!r}; allowed: {there}")
@@ -142,7 +160,7 @@ class SeriesReader:
         columns = [column_numbers(frame[name], where, self.spec, notes) for name in self.columns]
         values = np.stack(columns, axis=1)
         is_used = self._is_good(raw, values, where, notes)
-        times = None if self.time is None else times_of(frame[self.time], where, self.spec.time_format)
+        times = None if self.time is None else self._times(frame, where, notes)
         if times is not None:
             is_used = _with_times(times, is_used, str(self.time), where, notes)
         rows = np.flatnonzero(is_used)
@@ -155,6 +173,30 @@ class SeriesReader:
         if np.isnan(values).all():
             raise DataError(f"{where}: no value in {', '.join(map(shown, self.columns))}; allowed: numbers")
         return Recording(values, times), notes
+
+    def _times(self, frame: pandas.DataFrame, where: str, notes: dict[str, Noted]) -> Floats:
+        """The times (steps,) in the column of times, and that of times of day."""
+        time_format, column = self.spec.time_format, frame[self.time]
+        if self.packed is not None:
+            notes[f"{shown(str(self.time))}: numbers such as {column.iloc[0]:.0f} are dates, {self.packed}"] = Noted()
+        if self.clock is None:
+            times = times_of(column, where, time_format or self.packed)
+            form = None if time_format or self.packed else perhaps_packed(times, "time")
+            if form is not None and column.dtype.kind in "iuf":
+                text = f"warning: are the numbers of {shown(str(self.time))} dates? If so: "
+                notes[f'{text}data.series.time_format: "{form}"'] = Noted()
+            return times
+        notes[f"the time is that of {shown(str(self.time))} and {shown(self.clock)} together"] = Noted()
+        if time_format is not None and re.search("%[HI]", time_format):
+            both = column.astype(str).str.strip() + " " + frame[self.clock].astype(str).str.strip()
+            is_known = column.notna() & frame[self.clock].notna()
+            return times_of(both.where(is_known, None).rename(self.time), where, time_format)
+        days, since = times_of(column, where, time_format or self.packed), clock_seconds(frame[self.clock])
+        if since is None:
+            raise DataError(
+                f"{where}: {shown(self.clock)} holds other entries than times of day; allowed: such as 21:05"
+            )
+        return days + since
 
     def _is_good(self, raw: RawSeries, values: Floats, where: str, notes: dict[str, Noted]) -> NDArray[np.bool_]:
         """Rows (steps,) that are used by their quality flags; with ``as_gaps`` all, and bad ones lose their values."""
@@ -219,6 +261,44 @@ def _good(flags: Floats, quality: QualitySpec) -> NDArray[np.bool_]:
         whole = np.nan_to_num(flags).astype(np.int64)
         return np.asarray((whole & quality.bad_bits) == 0)
     return np.isin(flags, quality.keep)
+
+
+def _with_clock(time: str | None, raw: Sequence[RawSeries], spec: SeriesSpec) -> tuple[str | None, str | None]:
+    """The column of times, and that of times of day that belongs to it: of dates and times of day, both are needed."""
+    if time is None:
+        return time, None
+    first = raw[0].frame
+    named = [str(name) for name in first.columns if _CLOCK_NAME.search(str(name)) or _DATE_NAME.search(str(name))]
+    clocks = [name for name in named if clock_seconds(first[name]) is not None]
+    days = [name for name in dict.fromkeys((time, *named)) if name in first.columns and _holds_days(first[name], spec)]
+    if not days:
+        days = [name for name in named if name not in clocks and unread_times(first[name]) is not None]
+    if not clocks or not days or time not in (*clocks, *days) or spec.time in clocks:
+        return time, None
+    return days[0], clocks[0]
+
+
+def _holds_days(column: pandas.Series[Any], spec: SeriesSpec) -> bool:
+    """Whether a column has dates without a time of day."""
+    form = spec.time_format
+    if form is not None and re.search("%[HI]", form):
+        return clock_seconds(column) is None and column.dtype.kind not in "f"
+    found = times_in(column, form)
+    if found is None and column.dtype.kind in "iuf":
+        packed = packed_format(np.array(column, np.float64), "date")
+        found = None if packed is None else times_in(column, packed)
+    if column.dtype.kind == "M":
+        return bool((seconds_of(column, None) % _DAY_S == 0).all())
+    return found is not None and found.kind == "dates" and bool((np.nan_to_num(found.seconds) % _DAY_S == 0).all())
+
+
+def _packed_in(raw: Sequence[RawSeries], time: str | None) -> str | None:
+    """The form of times such as 20240330 that are numbers in all series."""
+    columns = [each.frame[time] for each in raw if time in each.frame.columns]
+    if not columns or any(column.dtype.kind not in "iuf" for column in columns):
+        return None
+    forms = {packed_format(np.array(column, np.float64), "time") for column in columns}
+    return next(iter(forms)) if len(forms) == 1 else None
 
 
 def _flags_of(raw: RawSeries, spec: SeriesSpec) -> str | None:
@@ -345,6 +425,9 @@ def times_of(column: pandas.Series[Any], where: str, time_format: str | None = N
         entry = column.iloc[int(strange[0])]
         allowed = f"times as data.series.time_format says ({time_format})"
         if time_format is None:
+            known = unread_times(column)
             allowed = f"numbers, ISO 8601 such as {EXAMPLE}, or their form in data.series.time_format, such as %d/%m/%Y"
+            if known is not None:
+                allowed = known.partition("; allowed: ")[2].replace("time_format", "data.series.time_format")
         raise DataError(f"{where}: {column.name} is {entry!r} in row {strange[0] + 1}; allowed: {allowed}")
     return times
