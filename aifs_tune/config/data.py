@@ -295,6 +295,11 @@ class TableSpec(StrictModel):
         "auto: log if all are whole numbers from 0.",
     )
     layer: Text | None = Field(default=None, description="Layer of an AnnData file; absent: X.")
+    feature_types: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Types of a 10x matrix to learn from, such as Antibody Capture; absent: Gene Expression, or all if "
+        "there is none.",
+    )
     bundled: Literal["breast_cancer"] | None = Field(default=None, description="A table that ships with scikit-learn.")
     simulate: Genes | None = Field(
         default=None, description="Simulated data, used when neither file nor bundled is given."

@@ -27,6 +27,7 @@ from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import MOST_VARIABLE
 from aifs_tune.data.split import Subsets
 from aifs_tune.data.table_files import TableFile, is_number
+from aifs_tune.data.table_layouts import NO_GENES
 from aifs_tune.data.times import unread_times
 from aifs_tune.errors import DataError
 
@@ -159,6 +160,10 @@ def read_column(
     n_missing = int(column.isna().sum())
     if name in spec.leave_out:
         return ReadColumn(name, "not read", n_missing, left_out="as data.table.leave_out says")
+    if name in NO_GENES and name not in spec.keep:
+        return ReadColumn(
+            name, "not read", n_missing, left_out="counts of reads without a gene; data.table.keep uses it"
+        )
     if column.dtype.kind == "O" and (other := what_else(column)) is not None:
         return ReadColumn(name, other, n_missing, left_out=f"holds {other}")
     found = as_numbers(column, entry_settings(spec, name, file))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -31,6 +33,14 @@ _NAMES = ("feature_names", "features_names", "column_names", "columns", "var_nam
 _HDF = (".h5", ".hdf5", ".hdf")
 _ARRAYS = "X (rows, columns) and y (rows,)"
 _MOST_NAMED = 3
+NO_GENES = frozenset(
+    {"__no_feature", "__ambiguous", "__too_low_aQual", "__not_aligned", "__alignment_not_unique"}
+    | {"N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"}
+)
+"""Names beside the genes in counts of HTSeq and STAR: reads that belong to none."""
+_OF_GENES = frozenset({"Chr", "Start", "End", "Strand", "Length"})
+"""Columns of featureCounts that describe genes; they are no samples."""
+_GENE = "Gene Expression"
 
 
 def read_layout(file: Path, spec: TableSpec, where: str) -> TableFile:
@@ -93,11 +103,16 @@ def _transposed(found: TableFile, where: str) -> TableFile:
     frame = found.frame
     if frame.shape[1] < 2:
         raise DataError(f"{where}: {frame.shape[1]} column; allowed with orientation columns: a name and a column each")
-    names, n_changed = distinct_names(["" if e is None or e != e else str(e) for e in frame.iloc[:, 0]])
     notes = list(found.notes)
+    of_rows = ["" if e is None or e != e else str(e).strip() for e in frame.iloc[:, 0]]
+    if no_genes := [name for name in of_rows if name in NO_GENES]:
+        notes.append(_counts_line(no_genes))
+        frame = frame[[name not in NO_GENES for name in of_rows]].reset_index(drop=True)
+    names, n_changed = distinct_names([name for name in of_rows if name not in NO_GENES])
     samples = pandas.DataFrame({"sample": [str(name) for name in frame.columns[1:]]})
     rest = frame.iloc[:, 1:]
-    is_text = [_is_annotation(rest.iloc[:, i]) for i in range(rest.shape[1])]
+    of_genes = _OF_GENES if set(rest.columns) >= _OF_GENES else frozenset()
+    is_text = [_is_annotation(rest.iloc[:, i]) or rest.columns[i] in of_genes for i in range(rest.shape[1])]
     if any(is_text) and not all(is_text):
         about = [str(name) for name, left_out in zip(rest.columns, is_text, strict=True) if left_out]
         notes.append(f"left out: {_some(about, 5)}, which describe the rows of the file and are no samples")
@@ -184,19 +199,52 @@ def _of_10x(file: Path, spec: TableSpec, where: str) -> TableFile:
             f"{where}: {found[0].name} has {values.shape[0]} x {values.shape[1]} entries; allowed: "
             f"{len(genes)} genes ({features.name}) x {len(cells)} cells ({barcodes.name})"
         )
-    return _of_cells(csr_array(values, dtype=np.float32), cells, genes, (found[0], barcodes, features))
+    made = _of_cells(csr_array(values, dtype=np.float32), cells, genes, spec, where)
+    return replace(made, files=(found[0], barcodes, features))
 
 
 def _of_cells(
-    values: Any, cells: Sequence[str], genes: Sequence[Sequence[str]], files: tuple[Path, ...] = ()
+    values: Any, cells: Sequence[str], genes: Sequence[Sequence[str]], spec: TableSpec, where: str
 ) -> TableFile:
+    """A 10x matrix; of each gene its identifier, name and type, of which only the first must be there."""
     import pandas
 
-    names, n_changed = distinct_names([gene[1 if len(gene) > 1 else 0].strip() for gene in genes])
+    types = [gene[2].strip() for gene in genes if len(gene) > 2]
+    kept, notes = _genes_among([gene[min(1, len(gene) - 1)].strip() for gene in genes], types, spec, where)
+    names, n_changed = distinct_names([genes[i][min(1, len(genes[i]) - 1)].strip() for i in kept])
+    if len(kept) < len(genes):
+        values = values[:, kept]
     values.sort_indices()
     note = f"a 10x matrix: {len(cells)} cells of {len(genes)} genes"
     frame = pandas.DataFrame({"barcode": list(cells)})
-    return TableFile(frame, (note, *_renamed(n_changed)), matrix=Matrix(values, names), files=files)
+    return TableFile(frame, (note, *notes, *_renamed(n_changed)), matrix=Matrix(values, names))
+
+
+def _genes_among(
+    names: Sequence[str], types: Sequence[str], spec: TableSpec, where: str
+) -> tuple[list[int], list[str]]:
+    """Places of the genes, or what else ``spec`` asks for, among the variables of a matrix, and what is left out.
+
+    ``types`` are theirs in the words of 10x, such as Gene Expression and Antibody Capture; empty if they are not told.
+    """
+    is_gene = [name not in NO_GENES for name in names]
+    notes = [] if all(is_gene) else [_counts_line([name for name in names if name in NO_GENES])]
+    kept = [i for i, is_it in enumerate(is_gene) if is_it]
+    counts = Counter(types) if len(types) == len(names) else Counter[str]()
+    if (unknown := next((each for each in spec.feature_types if each not in counts), None)) is not None:
+        there = ", ".join(map(shown, counts)) or "none, as the file has no types"
+        raise DataError(f"{where}: no features of type {unknown!r}; allowed in data.table.feature_types: {there}")
+    wanted = spec.feature_types or ((_GENE,) if _GENE in counts else tuple(counts))
+    others = {name: n for name, n in counts.items() if name not in wanted}
+    if others:
+        some = ", ".join(f"{n} of type {shown(name)}" for name, n in others.items())
+        notes.append(f"left out: {some}, which are no genes; data.table.feature_types keeps them")
+        kept = [i for i in kept if types[i] in wanted]
+    return kept, notes
+
+
+def _counts_line(names: Sequence[str]) -> str:
+    return f"left out: {_some(names)}, counts of reads without a gene"
 
 
 def _ending(folder: Path, name: str) -> list[Path]:
@@ -259,7 +307,7 @@ def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
         if {"obs", "var", "X"} <= set(opened):
             return _of_anndata(file, spec, where)
         if {"barcodes", "data", "indices", "indptr", "shape"} <= set(opened.get("matrix", ())):
-            return _of_10x_hdf(opened["matrix"])
+            return _of_10x_hdf(opened["matrix"], spec, where)
         if any("pandas_type" in opened[key].attrs for key in opened):
             raise DataError(
                 f"{where}: was written by pandas, which stores Python objects in it that would be executed; convert "
@@ -269,7 +317,7 @@ def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
     return _of_arrays({key: np.asarray(array) for key, array in arrays.items()}, (), spec, where)
 
 
-def _of_10x_hdf(group: Any) -> TableFile:
+def _of_10x_hdf(group: Any, spec: TableSpec, where: str) -> TableFile:
     from scipy.sparse import csr_array
 
     n_genes, n_cells = (int(n) for n in group["shape"][()])
@@ -278,8 +326,9 @@ def _of_10x_hdf(group: Any) -> TableFile:
     )
     values.check_format(full_check=True)
     features = group["features"]
-    genes = [[_text(one), _text(two)] for one, two in zip(features["id"][()], features["name"][()], strict=True)]
-    return _of_cells(values, [_text(cell) for cell in group["barcodes"][()]], genes)
+    about = [features[key][()] for key in ("id", "name", "feature_type") if key in features]
+    genes = [[_text(entry) for entry in each] for each in zip(*about, strict=True)]
+    return _of_cells(values, [_text(cell) for cell in group["barcodes"][()]], genes, spec, where)
 
 
 def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
@@ -304,7 +353,9 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
             warnings.simplefilter("ignore")  # of the age of the file, which is read all the same
             made = anndata.io.read_h5ad(file)
         obs, var, values = made.obs, made.var, made.X if spec.layer is None else made.layers[spec.layer]
-    names, n_changed = distinct_names([str(name) for name in var.index])
+    types = [str(each) for each in var["feature_types"]] if "feature_types" in var.columns else []
+    kept, notes = _genes_among([str(name) for name in var.index], types, spec, where)
+    names, n_changed = distinct_names([str(var.index[i]) for i in kept])
     cells = [str(name) for name in obs.index]
     frame = obs.reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
@@ -318,9 +369,10 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
         values.sort_indices()
     else:
         values = np.asarray(values, np.float64)
+    values = values if len(kept) == len(var) else values[:, kept]
     part = "X" if spec.layer is None else f"layer {shown(spec.layer)}"
-    note = f"AnnData: {len(cells)} observations of {len(names)} variables from {part}; obs has {_some(list(frame), 8)}"
-    return TableFile(frame, (note, *_renamed(n_changed)), matrix=Matrix(values, names))
+    note = f"AnnData: {len(cells)} observations of {len(var)} variables from {part}; obs has {_some(list(frame), 8)}"
+    return TableFile(frame, (note, *notes, *_renamed(n_changed)), matrix=Matrix(values, names))
 
 
 def _check_encoding(element: Any, name: str, where: str, *, is_old: bool) -> None:

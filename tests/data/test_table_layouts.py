@@ -393,3 +393,91 @@ def test_indices_out_of_range_are_refused(tmp_path: Path, at: int, index: int) -
         opened["X/indices"][at] = index
     with pytest.raises(DataError, match="cannot be read"):
         prepare_table(DataSpec(table={"file": tmp_path / "t.h5ad", "target": "y"}))
+
+
+def ten_x(folder: Path, types: list[str], form: str) -> Path:
+    """A 10x matrix whose last features are proteins, of which one has the name of a gene."""
+    names = [*NAMES[:-2], "G0", "CD4"]
+    if form == "mtx":
+        (folder / "mtx").mkdir()
+        scipy.io.mmwrite(folder / "mtx" / "matrix.mtx", scipy.sparse.coo_matrix(COUNTS.T))
+        (folder / "mtx" / "barcodes.tsv").write_text("\n".join(CELLS))
+        lines = [f"E{i}\t{name}\t{kind}" for i, (name, kind) in enumerate(zip(names, types, strict=True))]
+        (folder / "mtx" / "features.tsv").write_text("\n".join(lines))
+        return folder / "mtx"
+    if form == "h5ad":
+        with pd.option_context("future.infer_string", False):
+            var = pd.DataFrame({"feature_types": types}, index=names)
+            cells = pd.DataFrame(index=CELLS)
+        with pytest.warns(UserWarning, match="Variable names are not unique"):
+            made = anndata.AnnData(scipy.sparse.csr_matrix(COUNTS, dtype=np.float32), cells, var)
+        made.write_h5ad(folder / "t.h5ad")
+        return folder / "t.h5ad"
+    sparse = scipy.sparse.csr_matrix(COUNTS)
+    with h5py.File(folder / "t.h5", "w") as file:
+        group = file.create_group("matrix")
+        group["data"], group["indices"], group["indptr"] = sparse.data, sparse.indices, sparse.indptr
+        group["shape"], group["barcodes"] = [GENES, N], np.array(CELLS, "S")
+        about = {"id": [f"E{i}" for i in range(GENES)], "name": names, "feature_type": types}
+        for key, entries in about.items():
+            group[f"features/{key}"] = np.array(entries, "S")
+    return folder / "t.h5"
+
+
+@pytest.mark.parametrize("form", ["mtx", "h5", "h5ad"])
+def test_antibodies_are_no_genes(form: str, labels: Path, tmp_path: Path) -> None:
+    types = ["Gene Expression"] * (GENES - 2) + ["Antibody Capture"] * 2
+    file = ten_x(tmp_path, types, form)
+    section = {"labels": {"file": labels, "label": "kind"}, "counts": "raw"}
+    names, found = values(prepared(file, **section))
+    assert names == NAMES[:-2]
+    np.testing.assert_allclose(found, COUNTS[:, :-2], atol=1e-4)
+    told = "left out: 2 of type Antibody Capture, which are no genes; data.table.feature_types keeps them"
+    assert told in prepared(file, **section).lines
+    names, found = values(prepared(file, feature_types=["Antibody Capture"], **section))
+    assert names == ["G0", "CD4"]
+    np.testing.assert_allclose(found, COUNTS[:, -2:], atol=1e-4)
+    with pytest.raises(DataError, match=r"no features of type 'Peaks'; allowed .*: Gene Expression, Antibody Capture"):
+        prepared(file, feature_types=["Peaks"], **section)
+
+
+def test_features_of_one_other_type_are_all_used(labels: Path, tmp_path: Path) -> None:
+    file = ten_x(tmp_path, ["Peaks"] * GENES, "mtx")
+    found = prepared(file, labels={"file": labels, "label": "kind"})
+    assert len(values(found)[0]) == GENES
+    assert not any("no genes" in line for line in found.lines)
+
+
+@pytest.mark.parametrize("names", [["__no_feature", "__ambiguous"], ["N_unmapped", "N_noFeature"]])
+@pytest.mark.parametrize("orientation", ["columns", "rows"])
+def test_reads_without_a_gene_are_no_genes(names: list[str], orientation: str, labels: Path, tmp_path: Path) -> None:
+    counts = np.concatenate([COUNTS, RANDOM.poisson(5000, (N, 2))], axis=1)
+    frame = pd.DataFrame(counts, index=CELLS, columns=[*NAMES, *names])
+    file = tmp_path / "counts.tsv"
+    if orientation == "columns":
+        frame.T.to_csv(file, sep="\t", index_label="gene")
+        found = prepared(file, orientation="columns", labels={"file": labels, "label": "kind"}, counts="raw")
+        assert f"left out: {', '.join(names)}, counts of reads without a gene" in found.lines
+    else:
+        frame.assign(tissue=TISSUE).to_csv(file, sep="\t", index=False)
+        found = prepared(file)
+        assert any(f"{', '.join(names)}, counts of reads without a gene" in line for line in found.lines)
+        assert set(names) <= set(values(prepared(file, keep=names))[0])
+    assert values(found)[0] == NAMES
+    np.testing.assert_allclose(values(found)[1], COUNTS, atol=1e-3)
+
+
+def test_columns_of_feature_counts_that_describe_genes_are_no_samples(tmp_path: Path) -> None:
+    frame = pd.DataFrame(COUNTS.T, index=NAMES, columns=CELLS)
+    about = {"Chr": range(GENES), "Start": range(GENES), "End": range(9, GENES + 9), "Strand": "+", "Length": 10}
+    for i, (name, entries) in enumerate(about.items()):
+        frame.insert(i, name, entries)
+    frame.to_csv(tmp_path / "counts.txt", sep="\t", index_label="Geneid")
+    head = '# Program:featureCounts v2.0.1; Command:"featureCounts" "-a" "genes.gtf"\n'
+    (tmp_path / "counts.txt").write_text(head + (tmp_path / "counts.txt").read_text())
+    pd.DataFrame({"cell": CELLS, "kind": TISSUE}).to_csv(tmp_path / "kinds.csv", index=False)
+    found = prepared(
+        tmp_path / "counts.txt", orientation="columns", labels={"file": tmp_path / "kinds.csv", "label": "kind"}
+    )
+    assert len(found.examples.y_true) == N
+    assert any("Chr, Start, End, Strand, Length, which describe the rows of the file" in line for line in found.lines)
