@@ -16,7 +16,6 @@ from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
     from aifs_tune.analysis import analyse
-    from aifs_tune.analysis.model import load_model
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from aifs_tune.execution.tune import tune
     from aifs_tune.publishing.bundle.export import export
     from aifs_tune.publishing.bundle.load import import_study
+    from aifs_tune.publishing.bundle.model import load_model
     from aifs_tune.publishing.bundle.reproduce import reproduce
     from aifs_tune.publishing.report import write_report
     from aifs_tune.storage import Storage
@@ -82,7 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "import_optuna": "study.optuna_import",
         "import_ray_tune": "study.ray_tune_import",
         "import_study": "publishing.bundle.load",
-        "load_model": "analysis.model",
+        "load_model": "publishing.bundle.model",
         "load_study": "study",
         "load_sweep": "execution",
         "open_study": "study",

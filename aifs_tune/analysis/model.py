@@ -20,8 +20,6 @@ from aifs_tune.data.new_files import Preparation, files_in
 from aifs_tune.errors import DataError, RequestError, TrainerError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
-from aifs_tune.study.record import StudyRecord
-from aifs_tune.study.trial import Trial
 from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.function import MAIN, import_function
 from aifs_tune.trainers.keras_files import MODEL_NAME, KerasModel, read_inputs
@@ -242,59 +240,45 @@ class Model:
         return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
 
 
-def load_model(study: str, *, storage: str | None = None, trial: int | None = None) -> Model | UserModel:
-    """Load the model of a study, to predict new examples.
-
-    This is the final model that ``finalize`` made, or the model of the best trial if there is none.
-
-    Parameters
-    ----------
-    study : str
-        Name of the study.
-    storage : str, optional
-        Storage of the study. Default: ``$AIFS_TUNE_STORAGE``, else ``sqlite:///aifs_tune.db``.
-    trial : int, optional
-        Number of a trial of the study whose model to take instead.
-
-    Returns
-    -------
-    Model or UserModel
-        The model, ready to predict.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such study, or no weights of the trial are kept.
-    RequestError
-        If the study has no trainer, or one that keeps no model.
-    DamagedError
-        If the stored weights have changed.
-
-    Examples
-    --------
-    >>> study = aifs_tune.open_study("furnace", space={"heat": {"type": "float", "low": 600, "high": 1400}})
-    >>> try:
-    ...     aifs_tune.load_model("furnace")
-    ... except aifs_tune.AifsTuneError as error:
-    ...     print(error)
-    Study 'furnace' has no trainer, so it has no model; allowed: a study of a sweep
-    """
+def model_of_study(study: str, *, storage: str | None = None, trial: int | None = None) -> Model | UserModel:
+    """Load the model of a study: see :func:`aifs_tune.load_model`, which reads bundles too."""
     found = get_study(Storage(storage), study)
-    if found.spec.trainer is not None and find_trainer_entry(found.spec) is None:
-        return _users_model(found, found.best if trial is None else found.trial(trial))
-    _check_trained_here(found)
+    if found.spec.is_of_function:
+        chosen = found.best if trial is None else found.trial(trial)
+        return model_in(f"trial {chosen.number}", found.spec, (kept_weights(found, chosen),), found.name)
+    if found.spec.trainer is None:
+        raise RequestError(f"Study {found.name!r} has no trainer, so it has no model; allowed: a study of a sweep")
     made = None
     if trial is None:
         made = find_final_model(found) if found.fact(FINAL) is None else read_final_model(found)
     if made is not None and len(made.members) == made.n_members:
         return model_of(made)
     chosen = found.best if trial is None else found.trial(trial)
-    return _model(f"trial {chosen.number}", found, (chosen,))
+    return model_in(f"trial {chosen.number}", found.spec, (kept_weights(found, chosen),), found.name)
 
 
 def model_of(made: FinalModel) -> Model:
     """Load a final model, all of its members."""
-    return _model(made.name, made.study, made.members)
+    folders = [kept_weights(made.study, trial) for trial in made.members]
+    found = model_in(made.name, made.study.spec, folders, made.study.name)
+    assert isinstance(found, Model)  # models of users' functions are not finalized
+    return found
+
+
+def model_in(name: str, spec: SweepSpec, folders: Sequence[Path], study: str) -> Model | UserModel:
+    """Load a model from the folders with the weights of its members; ``spec`` is that of its study.
+
+    Raises
+    ------
+    RequestError
+        If its trainer keeps no model.
+    TrainerError
+        If a file is missing or damaged.
+    """
+    if spec.is_of_function:
+        return _users_model(name, spec, folders[0], study)
+    members = tuple(_loaded(spec, folder) for folder in folders)
+    return Model(name, members, preparation_of(spec, members[0]))
 
 
 def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
@@ -316,38 +300,27 @@ def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
     return Predictions(rows, (y_true * scales + centres).astype(np.float32), y_pred, (), described)
 
 
-def _check_trained_here(study: StudyRecord) -> None:
-    if study.spec.trainer is None:
-        raise RequestError(f"Study {study.name!r} has no trainer, so it has no model; allowed: a study of a sweep")
-
-
-def _users_model(study: StudyRecord, trial: Trial) -> UserModel:
+def _users_model(name: str, spec: SweepSpec, folder: Path, study: str) -> UserModel:
     """The Keras model that a user's trainer has kept; the trainer is imported only for its reader, and if allowed."""
-    assert study.spec.trainer is not None
-    folder = kept_weights(study, trial)
+    assert spec.trainer is not None
     if not (folder / MODEL_NAME).is_file():
         files = ", ".join(sorted(file.name for file in folder.iterdir())) or "none"
         raise RequestError(
-            f"Study {study.name!r} is of {study.spec.trainer.name}, which keeps no {MODEL_NAME}; its files are in "
+            f"Study {study!r} is of {spec.trainer.name}, which keeps no {MODEL_NAME}; its files are in "
             f"{folder}: {files}; allowed: a study of a built-in trainer, or a Keras model with get_config"
         )
     read = None
-    if not study.spec.trainer.name.startswith(MAIN):
-        read = getattr(import_function(study.spec.trainer.name), "read", None)
-    return UserModel(f"trial {trial.number}", KerasModel(folder), read)
+    if not spec.trainer.name.startswith(MAIN):
+        read = getattr(import_function(spec.trainer.name), "read", None)
+    return UserModel(name, KerasModel(folder), read)
 
 
-def _model(name: str, study: StudyRecord, trials: Sequence[Trial]) -> Model:
-    members = tuple(_loaded(study, trial) for trial in trials)
-    return Model(name, members, preparation_of(study.spec, members[0]))
-
-
-def _loaded(study: StudyRecord, trial: Trial) -> Member:
-    if study.spec.is_of_estimator:
+def _loaded(spec: SweepSpec, folder: Path) -> Member:
+    assert spec.trainer is not None
+    if spec.is_of_estimator:
         with missing_packages_named():
-            return load_estimator(kept_weights(study, trial))
-    folder = kept_weights(study, trial)
-    if study.trainer == BOOSTING:
+            return load_estimator(folder)
+    if spec.trainer.name == BOOSTING:
         return load_trees(folder)
     from aifs_tune.trainers.load import load_network
 

@@ -14,6 +14,7 @@ from aifs_tune.cli.options import (
     JsonOption,
     StorageOption,
     StudyArgument,
+    StudyOrBundleArgument,
     TimeoutOption,
     WorkersOption,
     echo_stderr,
@@ -80,7 +81,7 @@ def finalize(
 
 
 def predict(
-    study: StudyArgument,
+    study: StudyOrBundleArgument,
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Files or folders of new examples, as the study's data are.")
     ],
@@ -95,11 +96,11 @@ def predict(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict new files with the model of a study.
+    """Predict new files with the model of a study or a bundle.
 
     They are read as the training data were: the same size, scaling and columns. Files that cannot be read are named.
     """
-    from aifs_tune.analysis.model import load_model
+    from aifs_tune.publishing.bundle.model import load_model
     from aifs_tune.study.dataframe import write_table
 
     if output is not None and (as_json or output.suffix.lower() not in (".csv", ".parquet")):

@@ -49,6 +49,12 @@ SweepArgument = Annotated[
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="Name of the study.", autocompletion=complete_study)
 ]
+StudyOrBundleArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="Name of the study, or the folder of a bundle.", autocompletion=complete_study
+    ),
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(

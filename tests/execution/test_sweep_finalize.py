@@ -13,8 +13,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from typer.testing import CliRunner
 
 import aifs_tune
+from aifs_tune import load_model
 from aifs_tune.analysis.final_model import FINAL, find_final_model
-from aifs_tune.analysis.model import load_model
 from aifs_tune.analysis.test_part import find_evaluation
 from aifs_tune.artifacts.trial_artifacts import kept_weights
 from aifs_tune.cli.main import app
