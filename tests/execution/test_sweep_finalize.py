@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,7 @@ TREES = {
 }
 NET = {
     **TREES,
-    "trainer": {"name": "mlp", "patience": 3},
+    "trainer": {"name": "mlp", "patience": 3, "precision": "float32"},
     "space": {"units": {"type": "int", "low": 4, "high": 16, "default": 8}, "layers": 1},
 }
 
@@ -140,6 +142,13 @@ def test_an_ensemble_of_networks_from_the_command_line(url: str, tmp_path: Path)
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "is in `final_model/0` to `final_model/2`" in card
     assert "Its prediction is the mean of their outputs." in card
+    asked = [sys.executable, str(tmp_path / "bundle" / "predict_onnx.py"), str(rows), "-o", str(tmp_path / "again.csv")]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+    assert f"569 predictions of the final model of trial {study.best.number} (3 seeds)" in said
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), table, rtol=1e-5, atol=1e-5)
+    of_bundle = load_model(tmp_path / "bundle")
+    assert (of_bundle.name, len(of_bundle.members)) == (model.name, 3)
+    pd.testing.assert_frame_equal(of_bundle.predict_files([rows]).table, model.predict_files([rows]).table)
     copy = aifs_tune.import_study(tmp_path / "bundle", storage=f"sqlite:///{tmp_path}/other.db", study="copy")
     assert copy.counts()["complete"] == 3
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MIN_STEPS = 2
 N_LOOKED_AT = 12
 """Series that are looked at to choose the columns."""
-_TIMES = ("time", "t", "hjd", "bjd", "mjd", "jd", "btjd", "bkjd", "date", "datetime", "timestamp", "obs_time")
+TIME_NAMES = ("time", "t", "hjd", "bjd", "mjd", "jd", "btjd", "bkjd", "date", "datetime", "timestamp", "obs_time")
 """Names of columns that are taken for times, in lower case."""
 _FLAGS = ("SAP_QUALITY", "QUALITY")
 """Columns of quality flags in FITS tables of Kepler and TESS; 0 means good."""
@@ -357,13 +357,13 @@ def _most(names: Any) -> str | None:
 
 def is_time(name: str) -> bool:
     """Whether a column of this name is taken for times."""
-    return name.lower() in _TIMES
+    return name.lower() in TIME_NAMES
 
 
 def time_in(frame: pandas.DataFrame, columns: Sequence[str]) -> str | None:
     """The column of times by its name; None if there is none."""
     named = {str(name).lower(): str(name) for name in reversed(frame.columns) if name not in columns}
-    return next((named[name] for name in _TIMES if name in named), None)
+    return next((named[name] for name in TIME_NAMES if name in named), None)
 
 
 def column_numbers(column: pandas.Series[Any], where: str, spec: SeriesSpec, notes: dict[str, Noted]) -> Floats:

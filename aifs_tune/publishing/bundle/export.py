@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +13,22 @@ from typing import Any, Literal
 
 from aifs_tune._util.atomic_files import write_folder
 from aifs_tune._util.environment import ENVIRONMENT, environment
+from aifs_tune.analysis.final_model import FinalModel
 from aifs_tune.errors import ConflictError, StorageError
 from aifs_tune.publishing.bundle.citation import Citation, citation_file, zenodo_metadata
-from aifs_tune.publishing.bundle.files import DataRecord, ModelFiles, data_of, write_final_model, write_model
+from aifs_tune.publishing.bundle.files import (
+    FINAL_MODEL,
+    MODEL,
+    DataRecord,
+    ModelFiles,
+    data_of,
+    write_final_model,
+    write_model,
+)
 from aifs_tune.publishing.bundle.model_card import card_text
 from aifs_tune.publishing.bundle.noise import RelatedResults, related
 from aifs_tune.publishing.bundle.ro_crate import Provenance, check_bundle, write_metadata
+from aifs_tune.publishing.bundle.script import SCRIPT, write_script
 from aifs_tune.publishing.bundle.sweep_files import best_sweep, data_name, local_data, published, sweep_text
 from aifs_tune.publishing.summary import best_summary
 from aifs_tune.storage.storage import Storage
@@ -192,11 +202,8 @@ class _BundleWriter:
         related_results, data = related(self._study, self._best), data_of(self._study)
         self._write_study(folder, related_results)
         self._write_tables(folder, data)
-        model = write_model(self._study, self._best, folder, self._ended)
-        self._about |= model.about
+        model = self._write_models(folder, related_results.final)
         self.missing |= {f"model, {kind}": why for kind, why in model.missing.items()}
-        if related_results.final is not None:
-            self._about |= write_final_model(related_results.final, folder, self._ended).about
         results = self._results(related_results, data) | {"precision": model.precision}
         self._json(folder, RESULTS, results)
         self._write_texts(folder, results, model)
@@ -204,6 +211,20 @@ class _BundleWriter:
         write_metadata(folder, self._about, self._citation, provenance)
         for path in folder.rglob("*"):  # a bundle is made to be shared, so everybody may read it
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def _write_models(self, folder: Path, final: FinalModel | None) -> ModelFiles:
+        """Write the best trial's model, a final model of which all members are trained, and the script."""
+        model = write_model(self._study, self._best, folder, self._ended)
+        self._about |= model.about
+        members, name = [MODEL], f"trial {self._best.number}"
+        if final is not None and len(final.members) == final.n_members:
+            self._about |= write_final_model(final, folder, self._ended).about
+            members, name = [f"{FINAL_MODEL}/{number}" for number in range(final.n_members)], final.name
+        if "weights" in model.missing:
+            return model
+        script = write_script(folder, self._spec, members, name)
+        self._about |= script.about
+        return model if script.missing is None else replace(model, missing={**model.missing, SCRIPT: script.missing})
 
     @property
     def _description(self) -> str:

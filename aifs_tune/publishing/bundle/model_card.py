@@ -11,6 +11,7 @@ from aifs_tune._util.scalars import show
 from aifs_tune.publishing.bundle.citation import Citation
 from aifs_tune.publishing.bundle.files import FINAL_MODEL, KERAS, MODEL, ONNX, WEIGHTS, ModelFiles
 from aifs_tune.publishing.bundle.ro_crate import NO_LICENCE
+from aifs_tune.publishing.bundle.script import SCRIPT
 from aifs_tune.publishing.report.markdown import escaped
 
 _TASKS = {
@@ -24,7 +25,13 @@ _TASKS = {
 def card_text(results: Mapping[str, Any], citation: Citation, model: ModelFiles, about: Mapping[str, Any]) -> str:
     """Text of the model card; ``results`` is ``results.json``, ``about`` has the name and description of each file."""
     parts = [_head(results, citation, model), f"# {citation.title}\n", _summary(results)]
-    parts += [_configuration(results), _scores(results), _model(model, results), _data(results), _commands(results)]
+    parts += [
+        _configuration(results),
+        _scores(results),
+        _model(model, results, about),
+        _data(results),
+        _commands(results),
+    ]
     parts += [_limits(results), _files(about), _citation(citation)]
     return "\n".join(part for part in parts if part)
 
@@ -136,8 +143,10 @@ def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
-def _model(model: ModelFiles, results: Mapping[str, Any]) -> str:
+def _model(model: ModelFiles, results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     lines = ["## Model\n"]
+    if SCRIPT in about:
+        lines += [f"Predict new files without aifs-tune: `python {SCRIPT} FILES -o answers.csv`.\n"]
     if model.inputs:
         lines += [f"Input: {model.inputs}, prepared as in training. Output: {model.outputs}.\n"]
     if f"{WEIGHTS}/weights.npz" in model.about and model.inputs:
