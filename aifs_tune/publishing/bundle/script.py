@@ -80,6 +80,7 @@ def _not_written_for(kind: str, data: DataSpec, facts: Mapping[str, Any]) -> str
             "data.table.decimal": table.decimal != "auto",
             "data.table.thousands": table.thousands != "auto",
             "data.table.time_format": table.time_format is not None,
+            "columns of dates": any("time_format" in column for column in facts["inputs"].get("columns", ())),
         }
     elif kind == "series":
         series, layout = data.series or SeriesSpec(), facts["inputs"].get("layout", "files")

@@ -39,6 +39,8 @@ def times_in(columns, separator, settings):
         times = np.array(columns[name], "datetime64[s]").astype(np.float64)
     else:
         times = numbers(columns, separator, name, settings)
+        if ((times >= 18000101) & (times <= 21001231)).all():
+            raise UnreadableError(f"has times such as {times[0]:.0f} in the column {name}, which may be dates")
     if np.isnan(times).any() or (np.diff(times) < 0).any():
         raise UnreadableError(f"has missing or decreasing times in the column {name}")
     return times
