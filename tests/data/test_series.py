@@ -294,6 +294,21 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[pandas.DataFrame], pandas.DataFrame], d
         "too few distinct entries in the column order",
     ),
     "empty group": (lambda m: m.assign(star=None), {"group": "star"}, "star is empty in row 1"),
+    "above": (
+        lambda m: m.assign(path=[f"{i}.csv" for i in range(19)] + ["a/../../19.csv"]),
+        {},
+        r"row 20 has the path 'a/../../19.csv', outside the folder of the manifest; allowed: a relative path below it",
+    ),
+    "absolute": (
+        lambda m: m.assign(path=["/0.csv", *m["path"][1:]]),
+        {},
+        "row 1 has the path '/0.csv', outside the folder of the manifest; allowed: a relative path below it",
+    ),
+    "row of the file": (
+        lambda m: m.assign(label=[None, *m["label"][1:]], path=[*m["path"][:4], "..\\4.csv", *m["path"][5:]]),
+        {},
+        r"row 5 has the path '\.\.\\+4.csv', outside the folder",
+    ),
     "few": (lambda m: m[:9], {}, "9 series; allowed: at least 10"),
     "constant": (lambda m: m.assign(period=1.0), {"targets": {"period": None}}, "period is constant in"),
 }
@@ -305,6 +320,41 @@ def test_a_bad_manifest_is_refused_by_name(manifest: Path, case: str) -> None:
     spoil(pandas.read_csv(manifest / "manifest.csv")).to_csv(manifest / "manifest.csv", index=False)
     with pytest.raises(DataError, match=message):
         prepared(manifest, **given)
+
+
+@pytest.mark.parametrize("linked", ["3.csv", "deep"])
+def test_links_out_of_the_folder_of_a_manifest_are_refused(manifest: Path, linked: str) -> None:
+    folder, outside = manifest / "inner", manifest / "3.csv"
+    folder.mkdir()
+    for file in manifest.glob("*.csv"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "3.csv").unlink()
+    entry = "3.csv" if linked == "3.csv" else "deep/3.csv"
+    (folder / linked).symlink_to(outside if linked == "3.csv" else manifest)
+    listed = pandas.read_csv(folder / "manifest.csv")
+    listed.assign(path=listed["path"].replace("3.csv", entry)).to_csv(folder / "manifest.csv", index=False)
+    with pytest.raises(DataError, match=f"row 4 has the path '{entry}', a link to '.*3.csv', outside the folder of"):
+        prepared(folder)
+
+
+def test_links_within_the_folder_of_a_manifest_are_read(manifest: Path) -> None:
+    (manifest / "kept").mkdir()
+    (manifest / "3.csv").rename(manifest / "kept" / "3.csv")
+    (manifest / "3.csv").symlink_to("kept/3.csv")
+    plain = prepared(manifest).examples
+    (manifest.parent / "link").symlink_to(manifest)
+    again = prepared(manifest.parent / "link").examples
+    assert len(plain.y_true) == 20
+    np.testing.assert_array_equal(plain.inputs[0], again.inputs[0])
+
+
+def test_paths_of_one_file_in_two_forms_are_read_once(manifest: Path) -> None:
+    listed = pandas.read_csv(manifest / "manifest.csv")
+    again = listed[:2].assign(path=["./0.csv", "a\\..\\1.csv"])
+    pandas.concat([listed, again]).to_csv(manifest / "manifest.csv", index=False)
+    found = prepared(manifest)
+    assert "2 rows list a file again; each is read once" in found.lines
+    assert len(found.examples.y_true) == 20
 
 
 def test_series_without_a_label_are_left_out(manifest: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.config.data import FramesSpec
 from aifs_tune.data.columns import MISSING
+from aifs_tune.data.file_table import leads_out
 from aifs_tune.data.frames.formats import SUFFIXES, format_of
 from aifs_tune.data.image_files.unread import unread_advice
 from aifs_tune.data.images.folder import shown
@@ -136,7 +137,7 @@ def _checked(entry: Any, spec: FramesSpec, where: str, row: int) -> str:
     if not isinstance(entry, str) or not entry.strip():
         raise DataError(f"{where}: row {row} has the path {entry!r}; allowed: the path of an image file")
     path = with_suffix(entry, spec)
-    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path:
+    if leads_out(path):
         outside = "the folder of the manifest" if spec.folder is None else "data.frames.folder"
         raise DataError(
             f"{where}: row {row} has the path {shown(entry)!r}, outside {outside}; allowed: a relative path below it"

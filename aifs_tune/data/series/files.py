@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aifs_tune.config.data import SeriesSpec
-from aifs_tune.data.file_table import name_below
+from aifs_tune.data.file_table import leads_out, name_below
 from aifs_tune.data.images.folder import shown, subset_in
 from aifs_tune.data.series.formats import SUFFIXES, RawSeries, conversion_of, read_raw
 from aifs_tune.data.series.reader import N_LOOKED_AT, Floats, Recording, SeriesReader
@@ -348,15 +348,16 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
     lines = list(loaded.notes)
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} series without {' or '.join(wanted)}")
-    frame = frame[is_known].reset_index(drop=True)
+    frame = frame[is_known]
     if frame.empty:
         raise DataError(f"{where}: no row with {' and '.join(wanted)}; allowed: one for each series")
     for column in (_PATH, *manifest_columns.values()):
         if not frame[column].notna().all():
-            row = int(np.flatnonzero(frame[column].isna())[0]) + 1
+            row = int(frame.index[frame[column].isna()][0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
+    frame = frame.assign(**{_PATH: [_path_below(file.parent, e, where, row + 1) for row, e in frame[_PATH].items()]})
     frame, more = _listed_once(frame, wanted, where, strict=strict)
-    files = [file.parent / str(path) for path in frame[_PATH]]
+    files = [file.parent / path for path in frame[_PATH]]
     read = read_sources([_source(each, file.parent, spec) for each in files], spec, strict=strict)
     frame, files = frame.iloc[list(read.sources)].reset_index(drop=True), [files[i] for i in read.sources]
     names = [name_below(each, file.parent) for each in files]
@@ -378,6 +379,23 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
             found, numbers=np.stack([target_column(frame[column], where) for column in spec.targets], axis=1)
         )
     return replace(found, labels=label_texts(frame[spec.label].tolist()))
+
+
+def _path_below(folder: Path, entry: object, where: str, row: int) -> str:
+    """The path of an entry if it is below the folder of the manifest; back slashes count as slashes."""
+    path = os.path.normpath(str(entry).strip().replace("\\", "/"))
+    if leads_out(path):
+        raise DataError(
+            f"{where}: row {row} has the path {shown(str(entry))!r}, outside the folder of the manifest; allowed: a "
+            "relative path below it"
+        )
+    top, real = os.path.realpath(folder), os.path.realpath(folder / path)
+    if leads_out(os.path.relpath(real, top)):
+        raise DataError(
+            f"{where}: row {row} has the path {shown(str(entry))!r}, a link to {shown(real)!r}, outside the folder of "
+            "the manifest; allowed: a relative path below it"
+        )
+    return path
 
 
 def _listed_once(
