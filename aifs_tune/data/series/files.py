@@ -355,7 +355,8 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
         if not frame[column].notna().all():
             row = int(frame.index[frame[column].isna()][0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
-    frame = frame.assign(**{_PATH: [_path_below(file.parent, e, where, row + 1) for row, e in frame[_PATH].items()]})
+    numbered = zip(frame.index.tolist(), frame[_PATH].tolist(), strict=True)
+    frame = frame.assign(**{_PATH: [_path_below(file.parent, each, where, row + 1) for row, each in numbered]})
     frame, more = _listed_once(frame, wanted, where, strict=strict)
     files = [file.parent / path for path in frame[_PATH]]
     read = read_sources([_source(each, file.parent, spec) for each in files], spec, strict=strict)
