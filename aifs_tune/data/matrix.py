@@ -102,6 +102,20 @@ class Matrix:
         return np.asarray(chosen.toarray() if self.is_sparse else chosen, np.float32)
 
 
+def classes_of_one_hot(y: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Classes (n,) from 0 of an array (n, classes) with a single 1 in each row and 0 elsewhere; None if it is none."""
+    if y.ndim != 2 or y.shape[1] < 2 or len(y) == 0 or y.dtype.kind not in "biuf":
+        return None
+    if not np.isin(y, (0, 1)).all() or not (y.sum(axis=1) == 1).all():
+        return None
+    return np.asarray(np.argmax(y, axis=1), np.int64)
+
+
+def one_hot_note(y: NDArray[Any]) -> str:
+    """What is said of an array that ``classes_of_one_hot`` read."""
+    return f"y {y.shape} has a single 1 in each row (one-hot): its position, from 0, is the class"
+
+
 def distinct_names(names: Sequence[str]) -> tuple[tuple[str, ...], int]:
     """Names that differ, as AnnData makes them (``TBCE``, ``TBCE-1``), and how many had to be changed."""
     seen, made, n_changed = set(names), list[str](), 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.config.data import LabelsSpec, TableSpec
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.matrix import Matrix, distinct_names
+from aifs_tune.data.matrix import Matrix, classes_of_one_hot, distinct_names, one_hot_note
 from aifs_tune.data.table_files import TableFile, decoded_text, head_of, read_table, suffix_of
 from aifs_tune.errors import DataError
 
@@ -288,6 +288,9 @@ def _of_arrays(arrays: Mapping[str, NDArray[Any]], pickled: Sequence[str], spec:
     notes = [f"arrays: {shapes}{lost}"]
     if y is not None:
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if spec.predict == "classes" and (classes := classes_of_one_hot(y)) is not None:
+            notes.append(one_hot_note(y))
+            y = classes
         if y.shape != x.shape[:1]:
             raise DataError(f"{where}: holds {shapes}; allowed: {_ARRAYS}")
         columns_of[spec.target] = np.array([_text(e) for e in y.tolist()], object) if y.dtype.kind in "SUO" else y

@@ -98,6 +98,32 @@ def test_arrays_x_and_y(channels: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(values_of(found), curves(), atol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "n_classes"), [(np.float32, 3), (bool, 2)])
+@pytest.mark.parametrize("form", ["npz", "npy", "parts"])
+def test_one_hot_classes_of_arrays(form: str, dtype: Any, n_classes: int, tmp_path: Path) -> None:
+    kinds = np.arange(N) % n_classes
+    x, y, file = curves(), np.eye(n_classes, dtype=dtype)[kinds], tmp_path / f"x.{form}"
+    if form == "npy":
+        np.save(file, x)
+        np.save(tmp_path / "y.npy", y)
+    else:
+        file = tmp_path / "x.npz"
+        arrays = {"x_train": x[:15], "y_train": y[:15], "x_test": x[15:], "y_test": y[15:]}
+        np.savez(file, **({"X": x, "y": y} if form == "npz" else arrays))
+    found = prepared(file)
+    assert found.examples.classes == tuple(map(str, range(n_classes)))
+    assert found.examples.y_true.tolist() == kinds.tolist()
+    assert any("a single 1 in each row (one-hot): its position, from 0, is the class" in line for line in found.lines)
+
+
+@pytest.mark.parametrize(("y", "section"), [(np.eye(2)[np.arange(N) % 2], {"targets": {"mass": None}}), (None, {})])
+def test_arrays_of_two_axes_that_are_no_classes_are_refused(y: Any, section: dict[str, Any], tmp_path: Path) -> None:
+    several = np.ones((N, 3), int)  # three 1 in each row are several classes of one series
+    np.savez(tmp_path / "bad.npz", X=curves(), y=several if y is None else y)
+    with pytest.raises(DataError, match=r"y \(24, [23]\); allowed: X \(series, steps\)"):
+        prepared(tmp_path / "bad.npz", **section)
+
+
 def test_arrays_of_other_shapes_and_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", X=curves(), y=np.arange(3))
     with pytest.raises(DataError, match=r"holds X \(24, 12\), y \(3,\); allowed: X \(series, steps\)"):

@@ -321,6 +321,35 @@ def test_arrays(names: tuple[str, str], kind: str, tmp_path: Path) -> None:
     assert values(grouped)[0] == NAMES
 
 
+@pytest.mark.parametrize(("dtype", "n_classes"), [(np.float64, 2), (np.uint8, 3)])
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_one_hot_classes_of_arrays(kind: str, dtype: Any, n_classes: int, tmp_path: Path) -> None:
+    kinds = np.arange(N) % n_classes
+    y, file = np.eye(n_classes, dtype=dtype)[kinds], tmp_path / f"t.{kind}"
+    if kind == "npz":
+        np.savez(file, X=COUNTS + 0.5, y=y)
+    else:
+        with h5py.File(file, "w") as opened:
+            opened["X"], opened["y"] = COUNTS + 0.5, y
+    found = prepared(file)
+    assert found.examples.classes == tuple(map(str, range(n_classes)))
+    assert found.examples.y_true.tolist() == kinds.tolist()
+    assert (
+        f"y ({N}, {n_classes}) has a single 1 in each row (one-hot): its position, from 0, is the class" in found.lines
+    )
+
+
+@pytest.mark.parametrize(("spoilt", "section"), [((0, 0, 0), {}), ((1, 0, 1), {}), ((0, 0, 1), {"predict": "values"})])
+def test_arrays_of_two_axes_that_are_no_classes_are_refused(
+    spoilt: tuple[int, ...], section: dict[str, Any], tmp_path: Path
+) -> None:
+    y = np.eye(3, dtype=int)[np.arange(N) % 3]
+    y[4] = spoilt
+    np.savez(tmp_path / "t.npz", X=COUNTS, y=y)
+    with pytest.raises(DataError, match=r"y \(90, 3\); allowed: X \(rows, columns\) and y \(rows,\)"):
+        prepared(tmp_path / "t.npz", **section)
+
+
 def test_arrays_of_other_shapes_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", X=np.zeros((9, 8, 8)), y=np.arange(9))
     with pytest.raises(DataError, match=r"holds X \(9, 8, 8\), y \(9,\); allowed: X \(rows, columns\) and y \(rows,\)"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.config.data import SeriesSpec
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.matrix import classes_of_one_hot, one_hot_note
 from aifs_tune.data.series.archives import Archive, Case, read_archive
 from aifs_tune.data.series.files import (
     MANIFEST_COLUMNS,
@@ -178,9 +179,9 @@ def together_in(file: Path, spec: SeriesSpec, where: str, *, is_new: bool = Fals
     """
     suffix = suffix_of(file)
     if suffix == ".npz":
-        return _of_npz(file, where)
+        return _of_npz(file, spec, where)
     if suffix == ".npy":
-        return _of_npy(file, where)
+        return _of_npy(file, spec, where)
     if suffix in ARCHIVES:
         return _of_archive(read_archive(file, where, spec.label), file)
     if suffix not in (*TEXT, *PARQUET):
@@ -302,13 +303,13 @@ def _case(case: Case) -> Callable[[], RawSeries]:
     return _row(case.values, case.times)
 
 
-def _of_npy(file: Path, where: str) -> Together:
+def _of_npy(file: Path, spec: SeriesSpec, where: str) -> Together:
     x = load_npy(file, where)
     beside = [file.with_name(file.name.replace(file.stem, stem)) for stem in _stems_of_labels(file.stem)]
     y_file = next((each for each in beside if each.is_file()), None)
     y = None if y_file is None else load_npy(y_file, f"series {shown(str(y_file))}")
     arrays = {file.stem: x} if y is None or y_file is None else {file.stem: x, y_file.stem: y}
-    return replace(_stacked(x, y, where, _shapes(arrays)), layout="array")
+    return replace(_stacked(x, y, spec, where, _shapes(arrays)), layout="array")
 
 
 def _stems_of_labels(stem: str) -> list[str]:
@@ -318,18 +319,18 @@ def _stems_of_labels(stem: str) -> list[str]:
     return list(_LABELS)
 
 
-def _of_npz(file: Path, where: str) -> Together:
+def _of_npz(file: Path, spec: SeriesSpec, where: str) -> Together:
     arrays = load_npz(file, where)
     by_lower = {name.lower(): array for name, array in arrays.items()}
     x, y = _first(by_lower, _VALUES), _first(by_lower, _LABELS)
     if x is not None or _first(by_lower, [f"{name}_train" for name in _VALUES]) is None:
-        return replace(_stacked(x, y, where, _shapes(arrays)), layout="arrays")
+        return replace(_stacked(x, y, spec, where, _shapes(arrays)), layout="arrays")
     made = []
     for part in _PARTS:
         x = _first(by_lower, [f"{name}_{part}" for name in _VALUES])
         y = _first(by_lower, [f"{name}_{part}" for name in _LABELS])
         if x is not None:
-            each = _stacked(x, y, where, _shapes(arrays))
+            each = _stacked(x, y, spec, where, _shapes(arrays))
             names = [f"{part} {name}" for name in each.names]
             made.append(replace(each, names=names, parts=["val" if part == "valid" else part] * len(names)))
     parts = [part for each in made for part in each.parts] if len(made) > 1 else ()
@@ -338,7 +339,7 @@ def _of_npz(file: Path, where: str) -> Together:
         [load for each in made for load in each.raw],
         [name for each in made for name in each.names],
         [entry for each in made for entry in each.entries],
-        lines=[f"arrays: {_shapes(arrays)}"],
+        lines=list(dict.fromkeys(line for each in made for line in each.lines)),
         parts=parts,
     )
 
@@ -351,9 +352,13 @@ def _shapes(arrays: Mapping[str, NDArray[Any]]) -> str:
     return ", ".join(f"{shown(name)} {array.shape}" for name, array in arrays.items())
 
 
-def _stacked(x: NDArray[Any] | None, y: NDArray[Any] | None, where: str, shapes: str) -> Together:
+def _stacked(x: NDArray[Any] | None, y: NDArray[Any] | None, spec: SeriesSpec, where: str, shapes: str) -> Together:
     if y is not None and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    lines = [f"arrays: {shapes}"]
+    if y is not None and not spec.targets and (classes := classes_of_one_hot(y)) is not None:
+        lines.append(one_hot_note(y))
+        y = classes
     is_fit = x is not None and x.ndim in (2, 3) and x.dtype.kind in "biuf"
     if not is_fit or (y is not None and (y.ndim != 1 or x is None or len(x) != len(y))):
         raise DataError(
@@ -362,4 +367,4 @@ def _stacked(x: NDArray[Any] | None, y: NDArray[Any] | None, where: str, shapes:
     assert x is not None
     raw = [_row(np.asarray(each, np.float64)) for each in x]
     names = [f"series {number}" for number in range(1, len(raw) + 1)]
-    return Together("arrays", raw, names, () if y is None else y.tolist(), lines=[f"arrays: {shapes}"])
+    return Together("arrays", raw, names, () if y is None else y.tolist(), lines=lines)
