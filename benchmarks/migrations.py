@@ -1,6 +1,7 @@
 """Four programs before and after they use aifs_tune: lines changed, and time for a trial.
 
     python benchmarks/migrations.py --trials 12 --repeats 3
+    python benchmarks/migrations.py --only keras_tuner model_fit
 
 Runs each pair of examples/migrations in turns, each program in a process and a folder of its own. The time for a trial
 is that of the whole program, imports and the start of Ray included, divided by its trials. Needs keras-tuner for its
@@ -59,8 +60,9 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--trials", type=int, default=12)
     cli.add_argument("--repeats", type=int, default=3)
+    cli.add_argument("--only", choices=PAIRS, nargs="+", default=PAIRS, help="the pairs to run")
     given = cli.parse_args()
-    for pair in PAIRS:
+    for pair in given.only:
         found: dict[str, list[tuple[float, float]]] = {"before": [], "after": []}
         try:
             for _ in range(given.repeats):
