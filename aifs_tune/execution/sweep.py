@@ -18,6 +18,7 @@ from aifs_tune._util.html import paragraph
 from aifs_tune._util.object_store import is_url, url_problem
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune._util.quiet import quieten
+from aifs_tune._util.scalars import brief
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import find_sweep_file, load_sweep_file, parse_sweep, python_space
 from aifs_tune.config.sweep import SweepSpec
@@ -158,6 +159,8 @@ class Sweep:
         resources: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
+        mappings = {"space": space, "trade_off": trade_off, "search": search, "resources": resources, "data": data}
+        _check_arguments(name, constraints, mappings)
         named = trainer if isinstance(trainer, str) else code_name(trainer)
         self.function = None if isinstance(trainer, str) else check_callable(trainer, named)
         """The trainer where it was given in Python; None for one that is named."""
@@ -305,6 +308,20 @@ def _check_in_process(spec: SweepSpec, workers: int | None, address: str | None)
         if value is not None:
             raise RequestError(f"{key}: {value} has no effect with in_process=True; allowed: leave one of them out")
     check_runs_here(spec)
+
+
+def _check_arguments(name: object, constraints: object, mappings: Mapping[str, object]) -> None:
+    """Raise :class:`RequestError` for an argument of :class:`Sweep` of which no sweep file can be made."""
+    if name is not None and not isinstance(name, str):
+        raise RequestError(f"name: {brief(name)} is not text; allowed: the name of the study, as text, or None")
+    if isinstance(constraints, str) or not isinstance(constraints, Sequence):
+        raise RequestError(
+            f"constraints: {brief(constraints)} is not a list; allowed: a list of conditions, such as ['a <= b']"
+        )
+    for argument, value in mappings.items():
+        if not isinstance(value, Mapping) and (value is not None or argument == "space"):
+            allowed = "a mapping" if argument == "space" else "a mapping or None"
+            raise RequestError(f"{argument}: {brief(value)} is not a mapping; allowed: {allowed}")
 
 
 def _study_name(wanted: str) -> str:

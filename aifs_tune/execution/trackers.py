@@ -20,6 +20,7 @@ from typing import Any
 
 from aifs_tune._util.atomic_files import write_file
 from aifs_tune._util.packages import missing_packages_named
+from aifs_tune._util.scalars import brief
 from aifs_tune.config.trackers import TrackerSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.execution.callbacks import NullCallback, Plan, SweepCallback
@@ -434,4 +435,9 @@ def _ms(moment: Any) -> int | None:
 def together(callback: SweepCallback | Sequence[SweepCallback] | None, specs: Sequence[TrackerSpec]) -> CallbackGroup:
     """The callbacks that were given, and the trackers of a sweep file, as one."""
     given = [] if callback is None else list(callback) if isinstance(callback, Sequence) else [callback]
+    for each in given:
+        if not hasattr(each, "on_sweep_start"):
+            raise RequestError(
+                f"callback: {brief(each)} is not a callback; allowed: a SweepCallback or a list of these"
+            )
     return CallbackGroup([*given, *make_trackers(specs)])

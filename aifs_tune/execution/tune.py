@@ -128,7 +128,7 @@ def tune(
     if epochs is None:
         epochs = MAX_EPOCHS if is_objective(function) else 1
     chosen = {} if scheduler is None else {"scheduler": scheduler}
-    named = sampler if isinstance(sampler, str) else dict(sampler)
+    named = dict(sampler) if isinstance(sampler, Mapping) else sampler
     with ExitStack() as shown:
         told = together(callback or shown.enter_context(live_view(PrintingCallback())), ())
         sweep = Sweep(

@@ -76,6 +76,8 @@ class Database(Protocol):
 
 def given_url(url: str | None) -> str:
     """Return ``url``, else ``$AIFS_TUNE_STORAGE``, else the URL of a file in the current folder."""
+    if url is not None and not isinstance(url, str):
+        raise RequestError(f"storage: {url!r} is not text; allowed: a URL, such as {DEFAULT_URL}, or None")
     return url or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
 
 

@@ -388,3 +388,37 @@ def test_the_precision_that_a_script_gave_keras_stays():
         assert [t.notes["policy"] for t in study.all_trials()] == ["mixed_bfloat16"] * 3
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("name", 5),
+        ("space", [1]),
+        ("space", None),
+        ("space", {}),
+        ("sampler", None),
+        ("sampler", 5),
+        ("sampler", [1]),
+        ("scheduler", 5),
+        ("trials", "10"),
+        ("trials", -1),
+        ("trials", None),
+        ("epochs", "3"),
+        ("workers", 0),
+        ("storage", 5),
+        ("mode", "up"),
+        ("metric", 5),
+        ("trade_off", ["loss"]),
+        ("constraints", "x < 1"),
+        ("constraints", None),
+        ("resources", 5),
+        ("data", 5),
+        ("callback", 5),
+        ("seed", "x"),
+        ("timeout_s", "1h"),
+    ],
+)
+def test_an_argument_that_is_not_allowed_is_named_with_what_is(argument, value):
+    with pytest.raises(RequestError, match=rf"{argument}\b.*allowed: "):
+        aifs_tune.tune(lambda x: x, **{"space": X, "trials": 1, argument: value})
