@@ -57,6 +57,13 @@ def node_mb() -> float | None:
     return min(found, default=None)
 
 
+def free_mb() -> float | None:
+    """Return the main memory that is free on this node, or in this container if it has less; None if it is unknown."""
+    limit = _container_mb()
+    left = None if limit is None else max(0.0, limit - (_group_mb("memory.current") or 0.0))
+    return min((mb for mb in (_listed_mb("/proc/meminfo", "MemAvailable"), left) if mb is not None), default=None)
+
+
 @lru_cache(maxsize=1)
 def gpu_mb() -> float | None:
     """Return the total memory of the first GPU that this process may use, from nvidia-smi.
@@ -125,7 +132,11 @@ def _listed_mb(file: str, name: str) -> float | None:
 
 def _container_mb() -> float | None:
     """Return the limit of the control group (version 2) of a container."""
+    return _group_mb("memory.max")
+
+
+def _group_mb(name: str) -> float | None:
     try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text()) / 2**20
+        return int(Path("/sys/fs/cgroup", name).read_text()) / 2**20
     except (OSError, ValueError):
         return None

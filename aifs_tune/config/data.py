@@ -336,6 +336,7 @@ class TableSpec(StrictModel):
         default="refuse", description="What entries such as <0.05 become: half of the limit, the limit, or missing."
     )
     header: bool = Field(default=True, description="Whether the first line of a CSV file holds the column names.")
+    sheet: Text | None = Field(default=None, description="Sheet of an Excel file; absent: the first.")
 
     @model_validator(mode="after")
     def _has_different_signs(self) -> TableSpec:

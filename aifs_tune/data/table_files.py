@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import lzma
+import os
 import re
 import zipfile
 from collections import Counter
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune._util.memory import free_mb
 from aifs_tune._util.packages import missing_packages_named
-from aifs_tune.data.columns import decimal_sign
+from aifs_tune.data.columns import MISSING, decimal_sign
+from aifs_tune.data.forecast import in_bytes
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import Matrix
 from aifs_tune.errors import DataError
@@ -62,9 +65,14 @@ _CONVERT = {
 """How to convert files that are not read."""
 MAX_BYTES = 2**32
 """Largest size of a text file, unpacked."""
+_SHARE = 0.25
+"""Largest share of the memory that the text of a file may take; the table that is made of it takes more."""
 _SAMPLE = 50
 _PIECE = 2**20
+_CHECKED = 64
+"""Pieces after which the free memory is looked at."""
 _CONSISTENT = 0.8
+_MIN_RISING = 6
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[-+\u2212]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
 
@@ -82,6 +90,7 @@ class TableFile:
     and Excel. ``decimal`` is the decimal sign of the columns whose numbers can be read in one way only; empty if there
     are none, or of both kinds. In a file where 1.037 may mean 1037, a column of such numbers is text. ``matrix`` has
     further columns, such as genes, with the same rows. ``files`` are those that were read, if there are several.
+    ``sheets`` are those of an Excel file that were not read.
     """
 
     frame: pandas.DataFrame
@@ -90,6 +99,7 @@ class TableFile:
     decimal: Literal["", ",", "."] = ""
     matrix: Matrix | None = None
     files: tuple[Path, ...] = ()
+    sheets: tuple[str, ...] = ()
 
 
 def suffix_of(file: Path) -> str:
@@ -100,12 +110,12 @@ def suffix_of(file: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def read_table(file: Path, where: str, *, header: bool = True) -> TableFile:
+def read_table(file: Path, where: str, *, header: bool = True, sheet: str | None = None) -> TableFile:
     """Read a table into a DataFrame whose column names are strings.
 
     A CSV file may be packed (gz, bz2, xz, zip), in UTF-8, UTF-16 or Latin-1, separated by commas, semicolons, tabs,
     bars or spaces, and have comment lines (``#``), a title or a line of units. Without ``header`` its columns are
-    called ``column1``, ``column2``, ...
+    called ``column1``, ``column2``, ... Of an Excel file the first sheet is read, or the one called ``sheet``.
 
     Raises
     ------
@@ -120,7 +130,7 @@ def read_table(file: Path, where: str, *, header: bool = True) -> TableFile:
         if suffix in PARQUET:
             return _parquet(file)
         if suffix in _EXCEL:
-            return _excel(file)
+            return _excel(file, where, sheet)
         if suffix in _CONVERT:
             raise DataError(f"{where}: {suffix} files are not read; convert it: {_CONVERT[suffix]}")
         return _text(file, where, header)
@@ -145,17 +155,53 @@ def _parquet(file: Path) -> TableFile:
     return TableFile(frame, tuple(notes))
 
 
-def _excel(file: Path) -> TableFile:
+def _excel(file: Path, where: str, sheet: str | None) -> TableFile:
     import pandas
 
     with missing_packages_named():
         import_module("openpyxl")  # pandas reads Excel with it
-    sheets = pandas.read_excel(file, sheet_name=None, keep_default_na=False, na_values=[""])
-    name, frame = next(iter(sheets.items()))
+    check_unpacked(file, where)
+    with pandas.ExcelFile(file, engine="openpyxl") as book:
+        sheets = [str(name) for name in book.sheet_names]
+        if sheet is not None and sheet not in sheets:
+            raise DataError(f"{where}: no sheet {sheet!r}; allowed: {', '.join(map(shown, sheets))}")
+        name = sheets[0] if sheet is None else sheet
+        head = book.parse(name, header=None, nrows=_SAMPLE, dtype=object)
+        rows = [["" if e is None or e != e else str(e) for e in row] for row in head.to_numpy(object).tolist()]
+        n_above = next((i for i, row in enumerate(rows) if any(row)), 0)
+        n_above += _padded_titles(rows[n_above:])
+        frame = book.parse(name, header=n_above, keep_default_na=False, na_values=[""])
     frame.columns = pandas.Index(["" if str(n).startswith("Unnamed: ") else str(n).strip() for n in frame.columns])
-    others = [shown(each) for each in sheets if each != name]
-    notes = (f"sheet {shown(name)} is read; left out: {', '.join(others)}",) if others else ()
-    return TableFile(frame, notes)
+    notes = [f"{n_above} lines above the table are skipped: {shown(_title(rows))}"] if _title(rows[:n_above]) else []
+    notes += _formulas(file, name, frame)
+    others = tuple(each for each in sheets if each != name)
+    if others:
+        notes.append(f"sheet {shown(name)} is read; left out: {', '.join(map(shown, others))}")
+    return TableFile(frame, tuple(notes), sheets=others)
+
+
+def _formulas(file: Path, sheet: str, frame: pandas.DataFrame) -> list[str]:
+    """A warning of formulas whose results are not stored in the file, where entries are missing."""
+    if not frame.isna().to_numpy().any():
+        return []
+    found: dict[bool, list[str]] = {}
+    for as_results in (True, False):
+        book = import_module("openpyxl").load_workbook(file, read_only=True, data_only=as_results)
+        cells = (cell for row in book[sheet].iter_rows() for cell in row if cell.value is not None)
+        found[as_results] = [cell.coordinate for cell in cells if as_results or cell.data_type == "f"]
+        book.close()
+    lost = sorted(set(found[False]) - set(found[True]))
+    if not lost:
+        return []
+    text = f"{len(lost)} formulas, such as in {lost[0]}, have no result in the file and are missing entries"
+    return [f"warning: {text}; open it in Excel or LibreOffice and save it again"]
+
+
+def check_unpacked(file: Path, where: str) -> None:
+    """Raise DataError if the members of a zip file, which an Excel file is too, need more memory than there is."""
+    with zipfile.ZipFile(file) as archive:
+        n_bytes = sum(member.file_size for member in archive.infolist())
+    check_memory(n_bytes, where)
 
 
 def _text(file: Path, where: str, header: bool) -> TableFile:
@@ -176,9 +222,10 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
         raise DataError(f"{where}: cannot be read as a table (it is empty); allowed: CSV, Parquet or Excel")
     width = Counter(map(len, rows)).most_common(1)[0][0]
     n_above = _first_of_width(rows, width)
+    n_above += _padded_titles(rows[n_above:]) if header else 0
     if n_above:
         lines = "the title line is" if n_above == 1 else f"{n_above} lines above the table are"
-        notes.append(f"{lines} skipped: {shown(rows[0][0][:60])}")
+        notes.append(f"{lines} skipped: {shown(_title(rows))}")
     names, header = _names(rows[n_above:], comments, separator, where, header, notes)
 
     def read(columns: list[int] | None = None) -> pandas.DataFrame:
@@ -331,12 +378,30 @@ def _decoded(file: Path, where: str) -> tuple[str, list[str]]:
     content = _unpacked(file, where)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16"), ["read as UTF-16"]
+    notes = list[str]()
+    if b"\0" in content:
+        encoding = _utf16_of(content)
+        if encoding is not None:
+            return content.decode(encoding, errors="replace"), ["read as UTF-16"]
+        whole = content.rstrip(b"\0")
+        if b"\0" in whole or not whole:
+            line = whole.count(b"\n", 0, max(whole.find(b"\0"), 0)) + 1
+            raise DataError(f"{where}: is no text file (line {line} has a NUL byte); allowed: CSV, Parquet or Excel")
+        n_bytes = len(content) - len(whole)
+        notes.append(f"warning: {n_bytes} NUL bytes at its end are left out; was its recording interrupted?")
+        content = whole
     try:
-        return content.decode("utf-8-sig"), []
+        return content.decode("utf-8-sig"), notes
     except UnicodeDecodeError:
-        if b"\0" in content[:4096]:
-            raise DataError(f"{where}: is no text file; allowed: CSV, Parquet or Excel") from None
-        return content.decode("cp1252", errors="replace"), ["it is not UTF-8, and is read as Latin-1 (Windows-1252)"]
+        latin = "it is not UTF-8, and is read as Latin-1 (Windows-1252)"
+        return content.decode("cp1252", errors="replace"), [*notes, latin]
+
+
+def _utf16_of(content: bytes) -> str | None:
+    """The form of UTF-16 without a mark at its beginning, in which every second byte of English text is NUL."""
+    head = np.frombuffer(content[:4096], np.uint8) == 0
+    even, odd = float(head[::2].mean()), float(head[1::2].mean())
+    return "utf-16-le" if odd > 0.8 > 0.2 > even else "utf-16-be" if even > 0.8 > 0.2 > odd else None
 
 
 def check_regular(file: Path, where: str) -> None:
@@ -347,6 +412,8 @@ def check_regular(file: Path, where: str) -> None:
 
 def _unpacked(file: Path, where: str) -> bytes:
     suffix = file.suffix.lower()
+    if suffix not in (".zip", ".bz2", ".xz"):
+        check_memory(_least_bytes(file, suffix), where)
     if suffix in _PACKED:
         with _PACKED[suffix](file, "rb") as opened:
             return _limited(opened, where)
@@ -355,10 +422,21 @@ def _unpacked(file: Path, where: str) -> bytes:
             members = [m for m in archive.namelist() if not m.endswith("/") and not m.startswith("__MACOSX/")]
             if len(members) != 1:
                 raise DataError(f"{where}: holds {len(members)} files; allowed in a zip: one table")
+            check_memory(archive.getinfo(members[0]).file_size, where)
             with archive.open(members[0]) as member:
                 return _limited(member, where)
     with file.open("rb") as plain:
         return _limited(plain, where)
+
+
+def _least_bytes(file: Path, suffix: str) -> int:
+    """Bytes that a file has at least, unpacked; the end of a gz file tells those of its last part."""
+    size = file.stat().st_size
+    if suffix != ".gz" or size < 4:
+        return size
+    with file.open("rb") as opened:
+        opened.seek(-4, os.SEEK_END)
+        return int.from_bytes(opened.read(4), "little")
 
 
 def _limited(opened: BinaryIO | Any, where: str) -> bytes:
@@ -368,7 +446,19 @@ def _limited(opened: BinaryIO | Any, where: str) -> bytes:
         n_bytes += len(piece)
         if n_bytes > MAX_BYTES:
             raise DataError(f"{where}: has more than {MAX_BYTES:,} bytes unpacked; allowed: less, or Parquet")
+        if n_bytes % (_CHECKED * _PIECE) < _PIECE:
+            check_memory(n_bytes, where)
     return b"".join(pieces)
+
+
+def check_memory(n_bytes: int, where: str) -> None:
+    """Raise DataError if content of ``n_bytes``, unpacked, takes more than a quarter of the memory that is free."""
+    free = free_mb()
+    if free is not None and n_bytes > _SHARE * free * 2**20:
+        raise DataError(
+            f"{where}: is {in_bytes(n_bytes)} or more unpacked, of which a table takes several times as much, and "
+            f"{in_bytes(free * 2**20)} of memory are free; allowed: a quarter of that, or Parquet with fewer columns"
+        )
 
 
 def _without_comments(text: str) -> tuple[str, list[str]]:
@@ -428,6 +518,31 @@ def _first_of_width(rows: Sequence[Sequence[str]], width: int) -> int:
     return next(is_wide, 0)
 
 
+def _padded_titles(rows: Sequence[Sequence[str]]) -> int:
+    """Number of title lines that are as wide as the table, but empty in at least half of it.
+
+    Below them is a line of column names: full in more than half, and with text above numbers.
+    """
+    is_full = [2 * sum(bool(entry.strip()) for entry in row) > len(row) for row in rows]
+    if not rows or len(rows[0]) < 2 or is_full[0] or any(map(is_number, rows[0])):
+        return 0
+    return next((at for at in np.flatnonzero(is_full).tolist() if _is_above_numbers(rows[at], rows[at + 1 :])), 0)
+
+
+def _is_above_numbers(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether in a column a name stands above numbers alone."""
+    below = [row for row in rows if len(row) >= len(names)]
+    for i, name in enumerate(names):
+        entries = [row[i] for row in below if row[i].strip()]
+        if name.strip() and not is_number(name) and entries and all(map(is_number, entries)):
+            return True
+    return False
+
+
+def _title(rows: Sequence[Sequence[str]]) -> str:
+    return next((entry.strip()[:60] for row in rows for entry in row if entry.strip()), "")
+
+
 def _sample_lines(text: str) -> list[str]:
     head = text[: 1 << 20]
     lines = [line for line in head.splitlines() if line.strip()]
@@ -454,19 +569,27 @@ def _without_units(frame: pandas.DataFrame) -> tuple[pandas.DataFrame, Sequence[
         if frame[column].dtype.kind not in "biuf" and all(is_number(str(entry)) for entry in rest[column].dropna())
     ]
     is_units = bool(numeric) and not any(frame[column].dtype.kind in "biuf" for column in frame.columns)
-    if not is_units or not all(isinstance(entry, str) and not is_number(entry) for entry in frame.loc[0, numeric]):
+    if not is_units or not all(isinstance(entry, str) and _is_unit(entry) for entry in frame.loc[0, numeric]):
         return frame, ()
     return frame.iloc[1:].reset_index(drop=True), head
 
 
+def _is_unit(entry: str) -> bool:
+    return not is_number(entry) and entry.strip().lower() not in MISSING
+
+
 def _rises(names: Sequence[str]) -> bool:
-    """Whether names are numbers that rise or fall, as those of the channels of a spectrum do."""
+    """Whether names are numbers that rise or fall, as those of the channels of a spectrum do.
+
+    Few numbers of a row may do so by chance, unless they count.
+    """
     try:
         numbers = [float(name) for name in names]
     except ValueError:
         return False
     steps = [later - earlier for earlier, later in pairwise(numbers)]
-    return len(steps) > 1 and (all(step > 0 for step in steps) or all(step < 0 for step in steps))
+    is_count = len(steps) > 1 and all(step == 1 for step in steps) and numbers[0] in (0, 1)
+    return is_count or (len(steps) >= _MIN_RISING and (all(s > 0 for s in steps) or all(s < 0 for s in steps)))
 
 
 def is_number(text: str) -> bool:

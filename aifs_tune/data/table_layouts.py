@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.config.data import LabelsSpec, TableSpec
+from aifs_tune.data.arff import frame_of
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import Matrix, classes_of_one_hot, distinct_names, one_hot_note
 from aifs_tune.data.table_files import TableFile, decoded_text, head_of, read_table, suffix_of
@@ -92,7 +93,7 @@ def _readable(where: str) -> Iterator[None]:
 def _of_text(file: Path, spec: TableSpec, where: str) -> TableFile:
     if suffix_of(file) in (".csv", ".tsv", ".txt", ".tab", ".dat", "") and head_of(file).lstrip().startswith(b"!"):
         return _of_series_matrix(file, where)
-    found = read_table(file, where, header=spec.header)
+    found = read_table(file, where, header=spec.header, sheet=spec.sheet)
     return _transposed(found, where) if spec.orientation == "columns" else found
 
 
@@ -390,18 +391,7 @@ def _check_encoding(element: Any, name: str, where: str, *, is_old: bool) -> Non
 
 
 def _of_arff(file: Path, spec: TableSpec, where: str) -> TableFile:
-    import pandas
-    from scipy.io import arff
-
-    try:
-        rows, _ = arff.loadarff(io.StringIO(decoded_text(file, where)))
-    except StopIteration:
-        raise DataError(f"{where}: cannot be read (it has no line @data); allowed: an ARFF file") from None
-    frame = pandas.DataFrame({name: rows[name] for name in rows.dtype.names})
-    for name in frame.columns:
-        if frame[name].dtype.kind == "O":
-            frame[name] = [None if (text := _text(entry).strip()) in ("?", "") else text for entry in frame[name]]
-    return TableFile(frame)
+    return TableFile(frame_of(decoded_text(file, where), where))
 
 
 def _labelled(found: TableFile, labels: LabelsSpec, spec: TableSpec, where: str) -> TableFile:

@@ -44,6 +44,7 @@ _MOST_REASONS = 5
 _MOST_CLASSES = 12
 _MIN_ROWS = 10
 _MAX_CLASSES = 20
+_MOST_LETTERS = 80
 
 
 def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
@@ -201,6 +202,7 @@ def _check_names(table: TableFile, spec: TableSpec, where: str) -> None:
         if column not in frame.columns and (column in asked or column not in of_matrix):
             raise DataError(
                 f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}{_transposed_hint(frame)}"
+                f"{_sheets_hint(table)}"
             )
     if isinstance(spec.columns, int) and table.matrix is None:
         raise DataError(
@@ -276,6 +278,10 @@ def _transposed_hint(frame: pandas.DataFrame) -> str:
     if not has_names or not is_numeric:
         return ""
     return "; if its rows are genes and its columns samples: data.table.orientation: columns, and data.table.labels"
+
+
+def _sheets_hint(table: TableFile) -> str:
+    return f"; of another sheet ({listed_names(table.sheets)}): data.table.sheet" if table.sheets else ""
 
 
 def _target_notes(table: TableFile, spec: TableSpec) -> list[str]:
@@ -459,6 +465,6 @@ def _shortened(reasons: Sequence[str], most: int = 5) -> list[str]:
 
 def listed_names(names: Iterable[str], most: int = 12) -> str:
     """Return the first names as text, and the number of all if there are more."""
-    some = ", ".join(shown(str(name)) for name in list(names)[:most])
+    some = ", ".join(shown(str(name)[:_MOST_LETTERS]) for name in list(names)[:most])
     n = len(list(names))
     return some if n <= most else f"{some}, ... ({n} in all)"

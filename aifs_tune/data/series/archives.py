@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.data.arff import attribute_of, fields_of
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.table_files import TEXT, suffix_of
 from aifs_tune.errors import DataError
@@ -142,13 +143,11 @@ def _arff(lines: Sequence[str], where: str, label: str) -> Archive:
         if text.lower().startswith("@end"):
             is_inside = False
         elif text.lower().startswith("@attribute"):
-            found = re.match(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)", text, re.IGNORECASE)
-            if found is None:
-                raise DataError(f"{where}: line {number + 1} is {shown(text[:40])!r}; allowed: @attribute NAME TYPE")
+            attribute = attribute_of(text, where, number + 1)
             if not is_inside:
-                names.append(found[1].strip("'\""))
-                has_numbers = found[2].lower().startswith(("numeric", "real", "integer"))
-            is_inside = is_inside or found[2].lower().startswith("relational")
+                names.append(attribute.name)
+                has_numbers = attribute.is_numeric
+            is_inside = is_inside or attribute.type.lower().startswith("relational")
         elif text.lower().startswith("@data"):
             begins = number + 1
             break
@@ -165,17 +164,17 @@ def _arff(lines: Sequence[str], where: str, label: str) -> Archive:
 def _arff_case(text: str, at: int, n_fields: int, where: str, line: int) -> Case:
     if text.startswith("{"):
         raise DataError(f"{where}: line {line} is a sparse row; allowed: all values of a row")
-    if text[0] in "'\"" and text.count(text[0]) >= 2:
+    if n_fields == 2 and text[0] in "'\"" and text.count(text[0]) >= 2:
         inside, _, rest = text[1:].partition(text[0])
         dimensions = [
             _numbers(each.split(","), where, line) for each in inside.replace("\\n", "\n").split("\n") if each
         ]
-        return Case(_beside(dimensions, where, line), None, rest.strip(" ,'\""))
-    fields = [entry.strip().strip("'\"") for entry in text.split(",")]
+        return Case(_beside(dimensions, where, line), None, fields_of(rest.strip(" ,"), where, line)[-1])
+    fields = fields_of(text, where, line)
     if len(fields) != n_fields:
         raise DataError(f"{where}: line {line} has {len(fields)} values; allowed: {n_fields}, one for each attribute")
     target = fields.pop(at)
-    return Case(_numbers(fields, where, line)[:, None], None, target)
+    return Case(_numbers([entry or "" for entry in fields], where, line)[:, None], None, target)
 
 
 def _repeats(targets: Sequence[str | None]) -> bool:

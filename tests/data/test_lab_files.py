@@ -1,0 +1,194 @@
+"""Files of tables as labs have them: padded titles, sheets, quotes of ARFF, NUL bytes and too large ones."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aifs_tune.config.data import DataSpec
+from aifs_tune.data import PreparedExamples, prepare_table, table_files
+from aifs_tune.data.table_files import read_table
+from aifs_tune.errors import DataError
+
+N = 60
+RANDOM = np.random.default_rng(0)
+FRAME = pd.DataFrame(
+    {"x": RANDOM.normal(size=N).round(3), "k": RANDOM.integers(0, 99, N), "z": -1.5, "y": ["a", "b"] * (N // 2)}
+)
+
+
+def prepared(file: Path, **section: Any) -> PreparedExamples:
+    return prepare_table(DataSpec(table={"file": file, "target": "y", **section}))
+
+
+@pytest.mark.parametrize(
+    ("above", "separator", "told"),
+    [
+        ("Titel der Messung;;;\n", ";", "the title line is skipped: Titel der Messung"),
+        ("Created by X,,,\n,,,\n", ",", "2 lines above the table are skipped: Created by X"),
+        (",Report 2024,,\n", ",", "the title line is skipped: Report 2024"),
+        ("Run\t\t\t\nDate\t2024-03-01\t\t\nOperator\tAda\t\t\n", "\t", "3 lines above the table are skipped: Run"),
+        ('"Created by X, Y",,,\nOperator,Ada,Lab,\n', ",", "2 lines above the table are skipped: Created by X, Y"),
+        ("left,,right,\n", ",", "the title line is skipped: left"),
+    ],
+)
+def test_padded_lines_above_a_table_are_titles(above: str, separator: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(above + FRAME.to_csv(index=False, sep=separator))
+    found = read_table(tmp_path / "t.csv", "table")
+    assert list(found.frame.columns) == list(FRAME.columns)
+    assert found.frame["x"].tolist() == FRAME["x"].tolist()
+    assert told in found.notes
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ",,y\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(20)),  # two columns without a name
+        ",,y\n" + "".join(f"s{i},t{i % 7},{'ab'[i % 2]}\n" for i in range(20)),
+        "x,,\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(20)),
+    ],
+)
+def test_names_of_some_columns_alone_are_no_title(lines: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(lines)
+    found = read_table(tmp_path / "t.csv", "table")
+    assert len(found.frame) == 20
+    assert [name for name in found.frame.columns if name] == [lines[0] if lines[0] != "," else "y"]
+
+
+def book(file: Path, sheets: dict[str, list[list[Any]]]) -> Path:
+    made = pytest.importorskip("openpyxl").Workbook()
+    made.remove(made.active)
+    for name, rows in sheets.items():
+        sheet = made.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    made.save(file)
+    return file
+
+
+ROWS = [list(FRAME.columns), *FRAME.to_numpy(object).tolist()]
+
+
+def test_another_sheet_of_an_excel_file(tmp_path: Path) -> None:
+    file = book(tmp_path / "t.xlsx", {"about": [["note"], ["made by us"]], "cells": ROWS, "old": [["y"], ["a"]]})
+    with pytest.raises(DataError, match=r"no column 'y'; .*; of another sheet \(cells, old\): data.table.sheet"):
+        prepared(file)
+    found = prepared(file, sheet="cells")
+    assert "sheet cells is read; left out: about, old" in found.lines
+    assert len(found.examples.y_true) == N
+    with pytest.raises(DataError, match="no sheet 'cell'; allowed: about, cells, old"):
+        prepared(file, sheet="cell")
+
+
+def test_titles_and_formulas_without_results_in_an_excel_file(tmp_path: Path) -> None:
+    rows = [["Report"], [], [*ROWS[0], "twice"], *([*row, f"=A{i + 4}*2"] for i, row in enumerate(ROWS[1:]))]
+    found = prepared(book(tmp_path / "t.xlsx", {"cells": rows}))
+    assert len(found.examples.y_true) == N
+    assert "2 lines above the table are skipped: Report" in found.lines
+    assert any(
+        line.startswith("warning: 60 formulas, such as in E10, have no result in the file and are missing entries")
+        for line in found.lines
+    )
+
+
+HEAD = """% made here
+@RELATION 'r s'
+@attribute x numeric
+@attribute 'my col' {'lo, w', "hi gh", 'it\\'s', plain}
+@attribute y{'a b', "c d"}
+@DATA
+"""
+
+
+def test_arff_with_spaces_commas_and_quotes(tmp_path: Path) -> None:
+    levels = ["'lo, w'", '"hi gh"', "'it\\'s'", "plain", "?"]
+    classes = ['"a b"', "'c d'"]
+    rows = [f"{i * i % 17}, {levels[i % 5]} ,{classes[i % 2]}" for i in range(40)]
+    (tmp_path / "t.arff").write_text(HEAD + "\n".join(rows))
+    found = prepared(tmp_path / "t.arff")
+    assert found.examples.classes == ("a b", "c d")
+    columns = found.examples.facts["columns"]
+    assert [c["level"] for c in columns if c["name"] == "my col"] == ["hi gh", "it's", "lo, w", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,plain,a b", "line 8: y is 'a c'; allowed: a b, c d"),
+        ("1,'lo, w", r"line 8 has quotes that do not end"),
+        ("1,plain", r"line 8 has 2 values; allowed: 3, one for each attribute"),
+        ("{0 1}", r"line 8 is a sparse row; allowed: all values of a row"),
+    ],
+)
+def test_a_bad_row_of_arff_is_named(row: str, message: str, tmp_path: Path) -> None:
+    row = "1,plain,'a c'" if "a c" in message else row
+    (tmp_path / "t.arff").write_text(f"{HEAD}1,plain,'a b'\n{row}\n")
+    with pytest.raises(DataError, match=message):
+        prepared(tmp_path / "t.arff")
+
+
+def test_nul_bytes(tmp_path: Path) -> None:
+    text = FRAME.to_csv(index=False).encode()
+    (tmp_path / "end.csv").write_bytes(text + b"\0" * 4000)
+    found = prepared(tmp_path / "end.csv")
+    assert len(found.examples.y_true) == N
+    assert "warning: 4000 NUL bytes at its end are left out; was its recording interrupted?" in found.lines
+    (tmp_path / "inside.csv").write_bytes(text.replace(b"-1.5", b"-1\0.5", 3))
+    (tmp_path / "alone.csv").write_bytes(b"\0" * 5000)
+    for name, line in (("inside", 2), ("alone", 1)):
+        with pytest.raises(DataError, match=rf"is no text file \(line {line} has a NUL byte\)"):
+            prepared(tmp_path / f"{name}.csv")
+    for encoding in ("utf-16-le", "utf-16-be"):
+        (tmp_path / "wide.csv").write_bytes(text.decode().encode(encoding))
+        assert "read as UTF-16" in prepared(tmp_path / "wide.csv").lines
+
+
+def test_a_first_row_of_missing_numbers_is_no_line_of_units(tmp_path: Path) -> None:
+    frame = FRAME.astype(object)
+    frame.loc[0, ["x", "k", "z"]] = "NA"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert len(read_table(tmp_path / "t.csv", "table").frame) == N
+
+
+@pytest.mark.parametrize("row", ["-3,12,1024,walk", "901,35,-4,sit"])
+def test_a_first_row_whose_numbers_happen_to_rise_is_asked_about(row: str, tmp_path: Path) -> None:
+    rows = [f"{a},{b},{c},{'walk' if a > b else 'sit'}" for a, b, c in RANDOM.integers(-999, 999, (40, 3)).tolist()]
+    (tmp_path / "imu.csv").write_text("\n".join([row, *rows]))
+    notes = read_table(tmp_path / "imu.csv", "table").notes
+    assert any("are numbers; if they are a row: header: false" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.zip"])
+def test_a_file_that_takes_more_than_the_free_memory_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = FRAME.to_csv(index=False).encode() * 300
+    if name == "t.zip":
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("t.csv", text)
+    else:
+        packed = {".csv": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+        (tmp_path / name).write_bytes(packed[Path(name).suffix](text))
+    monkeypatch.setattr(table_files, "_PIECE", 2**12)
+    monkeypatch.setattr(table_files, "_CHECKED", 4)
+    assert len(read_table(tmp_path / name, "table").frame) > N
+    monkeypatch.setattr(table_files, "free_mb", lambda: 0.1)
+    with pytest.raises(DataError, match=r"or more unpacked, .* and 105 kB of memory are free; allowed: a quarter"):
+        read_table(tmp_path / name, "table")
+
+
+def test_an_excel_file_that_unpacks_to_more_than_the_free_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = book(tmp_path / "t.xlsx", {"cells": ROWS})
+    monkeypatch.setattr(table_files, "free_mb", lambda: 0.01)
+    with pytest.raises(DataError, match=r"of memory are free"):
+        prepared(file)
