@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _NOTICES_SHOWN = 3
 _COLUMNS_SHOWN = 15
 _NAMES_SHOWN = 2
+_SCREEN, _SCREEN_WIDTH = 40, 100
+"""Lines and letters of a screen on which the findings on data are to fit."""
+_FRAME = 4
+"""Lines of a table around its rows."""
+_LEAST_TOLD = 8
 _CLASSES_SHOWN = 12
 _PAIRS_SHOWN = 5
 
@@ -488,7 +493,28 @@ def render_data(prepared: Prepared) -> RenderableType:
         if not near.n_pairs and not near.limits:
             told.append(Text("No near duplicates between the training, validation and test sets."))
     columns = [_columns_table(prepared.columns)] if prepared.columns else []
+    frames = sum(each.row_count + _FRAME for each in (table, *columns))
+    told = _most_important(told, max(_SCREEN - frames - 2, _LEAST_TOLD))
     return Group(table, *told, *columns, Text(f"fingerprint {prepared.fingerprint}"))
+
+
+def _most_important(told: Sequence[Text], room: int) -> list[Text]:
+    """The findings in so many lines of a screen, in their order: the first, warnings, what is left out, then others."""
+    order = sorted(range(len(told)), key=lambda i: (_rank(told[i].plain) if i else 0, i))
+    kept, n_lines = set[int](), 0
+    for i in order:
+        n_lines += -(-len(told[i]) // _SCREEN_WIDTH)
+        if n_lines > room and kept:
+            break
+        kept.add(i)
+    more = [Text(f"and {len(told) - len(kept)} more findings: --json lists all")] if len(kept) < len(told) else []
+    return [*(told[i] for i in sorted(kept)), *more]
+
+
+def _rank(line: str) -> int:
+    if line.startswith("warning: "):
+        return 1
+    return 2 if line.startswith("left out: ") or line.endswith("count as missing") else 3
 
 
 def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
@@ -509,7 +535,7 @@ def _columns_table(columns: Sequence[Mapping[str, Any]]) -> Table:
             Text(alike[0]["taken_for"]),
             f"{number(min(lows))} to {number(max(highs))} {alike[0].get('unit') or ''}".strip() if lows else "-",
             share_of(sum(column["missing"] for column in alike), sum(column.get("of") or 0 for column in alike)),
-            Text(alike[0]["left_out"] or ""),
+            Text((alike[0]["left_out"] or "").partition(";")[0]),
         )
     if len(groups) > _COLUMNS_SHOWN:
         n = sum(map(len, list(groups.values())[_COLUMNS_SHOWN:]))

@@ -204,13 +204,17 @@ def warnings_of(found: Numbers, name: str) -> list[str]:
 
 
 def told(columns: Sequence[ReadColumn], *, most: int) -> list[str]:
-    """Warnings on columns, then notes; what is the same of several columns is said once, and at most ``most`` lines."""
+    """Warnings on columns, entries that count as missing, then notes, at most ``most`` lines.
+
+    What is the same of several columns is said once.
+    """
     texts: dict[tuple[str, str], list[str]] = {}
     for kind in ("warnings", "notes"):
         for column in columns:
             for text in getattr(column, kind):
                 texts.setdefault(("warning: " if kind == "warnings" else "", text), []).append(column.shown)
-    lines = [f"{begin}{named(names)}: {text}" for (begin, text), names in texts.items()]
+    ranked = sorted(texts.items(), key=lambda each: not each[0][0] and not each[0][1].endswith("count as missing"))
+    lines = [f"{begin}{named(names)}: {text}" for (begin, text), names in ranked]
     return lines[:most] + ([f"and {len(lines) - most} more notes on columns"] if len(lines) > most else [])
 
 

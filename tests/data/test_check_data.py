@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,26 @@ def test_copies_of_pictures_are_listed_however_many(tmp_path: Path, seed: int, n
     assert found is not None
     assert found.limits == ""
     assert 0 < apart == found.n_pairs
+
+
+def test_many_findings_fit_on_a_screen_and_json_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    random, n, units = np.random.default_rng(0), 120, ["mg", "kg", "ms"]
+    columns: dict[str, object] = {"target": ["a", "b", "c"] * (n // 3), "id": random.permutation(n) + 1000}
+    columns |= {"free": [f"text {i}" for i in range(n)], "const": 5, "inf": [np.inf, *random.normal(size=n - 1)]}
+    columns |= {"m9": np.where(random.random(n) < 0.1, -9999, random.normal(size=n))}
+    columns |= {f"share{i}": [f"{v}.{i} %" for v in random.integers(0, 100, n)] for i in range(2)}
+    columns |= {f"mass{i}": [f"{v} {unit}" for v in random.integers(0, 100, n)] for i, unit in enumerate(units)}
+    columns |= {f"many{i}": [f"{v:,}" for v in random.integers(1000, 99999, n)] for i in range(2)}
+    columns |= {"odd": ["broken", *random.normal(size=n - 1)], "size": random.choice(["low", "Low"], n)}
+    pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
+    words = ["check-data", "gene_expression", "--data", str(tmp_path / "t.csv")]
+    told = CliRunner().invoke(app, words).stdout
+    assert len(told.splitlines()) <= 40
+    assert "warning: column m9: is -9999 a missing value?" in told
+    assert "left out: column id, a different whole number in each row" in told
+    assert "('broken' in row 1) and count as missing" in told
+    more = re.search(r"and (\d+) more findings: --json lists all", told)
+    assert more is not None
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["found"]
+    assert sum("".join(line.split())[:60] not in "".join(told.split()) for line in found) == int(more[1])
