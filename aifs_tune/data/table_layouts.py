@@ -19,9 +19,18 @@ from numpy.typing import NDArray
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.config.data import LabelsSpec, TableSpec
 from aifs_tune.data.arff import frame_of
+from aifs_tune.data.hdf import check_contained
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import Matrix, classes_of_one_hot, distinct_names, one_hot_note
-from aifs_tune.data.table_files import TableFile, decoded_text, head_of, read_table, suffix_of
+from aifs_tune.data.table_files import (
+    TableFile,
+    check_memory,
+    check_unpacked,
+    decoded_text,
+    head_of,
+    read_table,
+    suffix_of,
+)
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -262,6 +271,7 @@ def _beside(folder: Path, prefix: str, names: Sequence[str], where: str) -> Path
 
 def _of_npz(file: Path, spec: TableSpec, where: str) -> TableFile:
     arrays, pickled = dict[str, NDArray[Any]](), list[str]()
+    check_unpacked(file, where)
     with np.load(file, allow_pickle=False) as archive:
         for name in archive.files:
             try:
@@ -308,6 +318,7 @@ def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
         import h5py
 
     with h5py.File(file, "r") as opened:
+        check_contained(opened, where)
         if {"obs", "var", "X"} <= set(opened):
             return _of_anndata(file, spec, where)
         if {"barcodes", "data", "indices", "indptr", "shape"} <= set(opened.get("matrix", ())):
@@ -317,7 +328,9 @@ def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
                 f"{where}: was written by pandas, which stores Python objects in it that would be executed; convert "
                 "it where you trust it: pandas.read_hdf(file).to_parquet(...)"
             )
-        arrays = {key: opened[key][()] for key in opened if isinstance(opened[key], h5py.Dataset)}
+        datasets = {key: opened[key] for key in opened if isinstance(opened[key], h5py.Dataset)}
+        check_memory(sum(dataset.size * dataset.dtype.itemsize for dataset in datasets.values()), where)
+        arrays = {key: dataset[()] for key, dataset in datasets.items()}
     return _of_arrays({key: np.asarray(array) for key, array in arrays.items()}, (), spec, where)
 
 
@@ -342,6 +355,7 @@ def _of_anndata(file: Path, spec: TableSpec, where: str) -> TableFile:
     from scipy.sparse import csr_array, issparse
 
     with h5py.File(file, "r") as opened:
+        check_contained(opened, where)
         layers = sorted(opened.get("layers", ()))
         if spec.layer is not None and spec.layer not in layers:
             raise DataError(f"{where}: no layer {spec.layer!r}; allowed: {', '.join(layers) or 'none, there are none'}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from aifs_tune.config.data import DataSpec
-from aifs_tune.data import PreparedExamples, prepare_table, table_files
+from aifs_tune.data import PreparedExamples, prepare_series, prepare_table, table_files
 from aifs_tune.data.table_files import read_table
 from aifs_tune.errors import DataError
 
@@ -192,3 +194,54 @@ def test_an_excel_file_that_unpacks_to_more_than_the_free_memory_is_refused(
     monkeypatch.setattr(table_files, "free_mb", lambda: 0.01)
     with pytest.raises(DataError, match=r"of memory are free"):
         prepared(file)
+
+
+def of_parts(folder: Path, form: str) -> Path:
+    """An HDF5 file whose X stands in another file."""
+    x = RANDOM.normal(size=(N, 4))
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["X"] = x
+    (folder / "raw.bin").write_bytes(x.tobytes())
+    with h5py.File(folder / "t.h5", "w") as file:
+        file["y"] = np.arange(N) % 2
+        if form == "link":
+            file["X"] = h5py.ExternalLink("other.h5", "X")
+        elif form == "virtual":
+            layout = h5py.VirtualLayout((N, 4), "f8")
+            layout[:] = h5py.VirtualSource("other.h5", "X", (N, 4))
+            file.create_virtual_dataset("X", layout)
+        else:
+            file.create_dataset("X", (N, 4), "f8", external=[(str(folder / "raw.bin"), 0, x.nbytes)])
+    return folder / "t.h5"
+
+
+@pytest.mark.parametrize("form", ["link", "virtual", "raw"])
+def test_values_of_an_hdf5_file_that_stand_in_another_file_are_refused(form: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its dataset X is kept in another file; allowed: values in the file itself"):
+        prepared(of_parts(tmp_path, form))
+
+
+def test_arrays_that_are_far_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("X", (N, 10**9), "f8", chunks=(1, 10**6))
+        file["y"] = np.arange(N) % 2
+    with pytest.raises(DataError, match=r"is 480 GB or more unpacked"):
+        prepared(tmp_path / "t.h5")
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 12)})
+    (tmp_path / "X.npy").write_bytes(head.getvalue() + b"1234")
+    np.save(tmp_path / "y.npy", np.arange(N) % 2)
+    with pytest.raises(DataError, match="cannot be read as NPY"):
+        prepare_series(DataSpec(series={"path": tmp_path / "X.npy"}))
+
+
+@pytest.mark.parametrize("section", ["table", "series"])
+def test_an_npz_file_that_unpacks_to_more_than_the_free_memory_is_refused(
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "t.npz", X=np.zeros((N, 20_000)), y=np.arange(N) % 2)
+    monkeypatch.setattr(table_files, "free_mb", lambda: 1.0)
+    with pytest.raises(DataError, match=r"is 9.6 MB or more unpacked"):
+        prepared(tmp_path / "t.npz") if section == "table" else prepare_series(
+            DataSpec(series={"path": tmp_path / "t.npz"})
+        )

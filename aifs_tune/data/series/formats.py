@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.images.decode import MALFORMED
 from aifs_tune.data.images.folder import shown
-from aifs_tune.data.table_files import PARQUET, TEXT, NamelessError, check_regular, read_table, suffix_of
+from aifs_tune.data.table_files import (
+    PARQUET,
+    TEXT,
+    NamelessError,
+    check_regular,
+    check_unpacked,
+    read_table,
+    suffix_of,
+)
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -125,11 +133,12 @@ def _guarded(read: Callable[[], _T], where: str, form: str) -> _T:
 def load_npz(file: Path, where: str) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file; DataError, which begins with ``where``, if it cannot be read."""
     try:
+        check_unpacked(file, where)
         with np.load(file, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{where}: there is no such file; allowed: a CSV, Parquet or NPZ file") from None
-    except (OSError, ValueError, BadZipFile, EOFError, AttributeError) as error:
+    except (OSError, ValueError, BadZipFile, EOFError, AttributeError, MemoryError) as error:
         raise DataError(f"{where}: cannot be read as NPZ ({error}); allowed: arrays of numbers") from error
 
 
@@ -139,7 +148,7 @@ def load_npy(file: Path, where: str) -> NDArray[Any]:
         found = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{where}: there is no such file; allowed: a CSV, Parquet, NPZ or NPY file") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise DataError(f"{where}: cannot be read as NPY ({error}); allowed: an array of numbers") from error
     if not isinstance(found, np.ndarray):
         raise DataError(f"{where}: holds several arrays; allowed: one array, or the suffix .npz")
