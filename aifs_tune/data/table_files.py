@@ -76,6 +76,8 @@ _MIN_RISING = 6
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[-+\u2212]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
 
+_UNEVEN = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+
 
 class NamelessError(DataError):
     """Raised if a table seems to have no line of column names."""
@@ -138,6 +140,8 @@ def read_table(file: Path, where: str, *, header: bool = True, sheet: str | None
         raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
     except (OSError, ValueError, UnicodeError, IndexError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
         text = " ".join(str(error).split())[:200]
+        if (uneven := _UNEVEN.search(text)) is not None:
+            text = f"line {uneven[2]} has {uneven[3]} fields, and lines above it {uneven[1]}"
         raise DataError(f"{where}: cannot be read as a table ({text}); allowed: CSV, Parquet or Excel") from error
 
 
@@ -322,12 +326,13 @@ def _names(
             f"{where}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, ...); allowed: a line of "
             "column names"
         )
-    elif 2 * len(numeric := [name for name in names if is_number(name)]) >= len(names) and not _rises(numeric):
-        notes.append(
-            f"warning: the column names {shown(numeric[0])}, ... are numbers; if they are a row: header: false"
-        )
-    elif len(names) == width - 1:
-        names = _with_one_more(names, [row for row in rows[1:] if len(row) == width], where, notes)
+    else:
+        numeric = [name for name in names if is_number(name)]
+        if numeric and not _rises(numeric):
+            some = ", ".join(map(shown, numeric[:3]))
+            notes.append(f"warning: numbers are column names ({some}); if the first line is a row: header: false")
+        if len(names) == width - 1:
+            names = _with_one_more(names, [row for row in rows[1:] if len(row) == width], where, notes)
     twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if twice is not None:
         raise DataError(f"{where}: column {twice!r} is duplicated; allowed: distinct names in the first line")
@@ -412,8 +417,7 @@ def check_regular(file: Path, where: str) -> None:
 
 def _unpacked(file: Path, where: str) -> bytes:
     suffix = file.suffix.lower()
-    if suffix not in (".zip", ".bz2", ".xz"):
-        check_memory(_least_bytes(file, suffix), where)
+    check_packed(file, where)
     if suffix in _PACKED:
         with _PACKED[suffix](file, "rb") as opened:
             return _limited(opened, where)
@@ -429,14 +433,14 @@ def _unpacked(file: Path, where: str) -> bytes:
         return _limited(plain, where)
 
 
-def _least_bytes(file: Path, suffix: str) -> int:
-    """Bytes that a file has at least, unpacked; the end of a gz file tells those of its last part."""
+def check_packed(file: Path, where: str) -> None:
+    """Raise DataError if a file, which may be packed, needs too much memory; the end of a gz file tells its size."""
     size = file.stat().st_size
-    if suffix != ".gz" or size < 4:
-        return size
-    with file.open("rb") as opened:
-        opened.seek(-4, os.SEEK_END)
-        return int.from_bytes(opened.read(4), "little")
+    if file.suffix.lower() == ".gz" and size >= 4:
+        with file.open("rb") as opened:
+            opened.seek(-4, os.SEEK_END)
+            size = int.from_bytes(opened.read(4), "little")
+    check_memory(size, where)
 
 
 def _limited(opened: BinaryIO | Any, where: str) -> bytes:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data import PreparedExamples, prepare_series, prepare_table, table_files
@@ -165,7 +166,7 @@ def test_a_first_row_whose_numbers_happen_to_rise_is_asked_about(row: str, tmp_p
     rows = [f"{a},{b},{c},{'walk' if a > b else 'sit'}" for a, b, c in RANDOM.integers(-999, 999, (40, 3)).tolist()]
     (tmp_path / "imu.csv").write_text("\n".join([row, *rows]))
     notes = read_table(tmp_path / "imu.csv", "table").notes
-    assert any("are numbers; if they are a row: header: false" in note for note in notes)
+    assert any("numbers are column names" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.zip"])
@@ -235,6 +236,22 @@ def test_arrays_that_are_far_larger_than_their_file_are_refused(tmp_path: Path) 
         prepare_series(DataSpec(series={"path": tmp_path / "X.npy"}))
 
 
+def test_a_packed_light_curve_that_takes_more_than_the_free_memory_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(12):
+        file = tmp_path / "s" / "ab"[i % 2] / f"{i}.fits.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        n = 200_000 if i == 3 else 50
+        columns = {"TIME": np.arange(n), "RATE": RANDOM.normal(size=n)}
+        table = fits.BinTableHDU.from_columns([fits.Column(k, "D", array=v) for k, v in columns.items()])
+        table.writeto(file)
+    monkeypatch.setattr(table_files, "free_mb", lambda: 8.0)
+    found = prepare_series(DataSpec(series={"path": tmp_path / "s"}))
+    assert len(found.examples.y_true) == 11
+    assert any("left out: 1 of 12 series: is 3.21 MB or more unpacked" in line for line in found.lines)
+
+
 @pytest.mark.parametrize("section", ["table", "series"])
 def test_an_npz_file_that_unpacks_to_more_than_the_free_memory_is_refused(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,3 +262,13 @@ def test_an_npz_file_that_unpacks_to_more_than_the_free_memory_is_refused(
         prepared(tmp_path / "t.npz") if section == "table" else prepare_series(
             DataSpec(series={"path": tmp_path / "t.npz"})
         )
+
+
+def test_counts_in_the_first_line_and_lines_of_text_above_are_told(tmp_path: Path) -> None:
+    rows = [f"{i}.5,{i * i % 7},{i % 3},0.2,{i % 2}" for i in range(20)]
+    (tmp_path / "iris.csv").write_text("\n".join(["20,4,setosa,versicolor,virginica", *rows]))
+    told = "warning: numbers are column names (20, 4); if the first line is a row: header: false"
+    assert told in read_table(tmp_path / "iris.csv", "table").notes
+    (tmp_path / "text.csv").write_text("One\ntwo\nthree lines\n" + "\n".join(rows[:2]))
+    with pytest.raises(DataError, match=r"\(line 4 has 5 fields, and lines above it 1\)"):
+        read_table(tmp_path / "text.csv", "table")

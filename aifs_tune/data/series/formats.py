@@ -19,6 +19,7 @@ from aifs_tune.data.table_files import (
     PARQUET,
     TEXT,
     NamelessError,
+    check_packed,
     check_regular,
     check_unpacked,
     read_table,
@@ -182,6 +183,7 @@ def _fits(file: Path, where: str, wanted: int | str | None) -> RawSeries:
         from astropy.io import fits
     import pandas
 
+    check_packed(file, where)
     with fits.open(file, memmap=False, lazy_load_hdus=False) as opened:
         tables = [(i, hdu) for i, hdu in enumerate(opened) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         found = ", ".join(f"{i} {shown(hdu.name)}".strip() for i, hdu in enumerate(opened))
