@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.bundle.model import load_model
     from aifs_tune.publishing.bundle.reproduce import reproduce
+    from aifs_tune.publishing.explanation.write import explain
     from aifs_tune.publishing.report import write_report
     from aifs_tune.storage import Storage
     from aifs_tune.study import Study, Trial, load_study, open_study
@@ -47,6 +48,7 @@ __all__ = [
     "check_storage",
     "copy_study",
     "delete_study",
+    "explain",
     "export",
     "finalize",
     "import_optuna",
@@ -77,6 +79,7 @@ __getattr__, __dir__ = lazy_names(
         "check_storage": "study.doctor",
         "copy_study": "study.manage",
         "delete_study": "study.manage",
+        "explain": "publishing.explanation.write",
         "export": "publishing.bundle.export",
         "finalize": "execution.finalize",
         "import_optuna": "study.optuna_import",

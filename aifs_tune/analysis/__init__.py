@@ -7,6 +7,7 @@ from aifs_tune._util.lazy import lazy_names
 if TYPE_CHECKING:
     from aifs_tune.analysis.bootstrap import Resampling
     from aifs_tune.analysis.classification import HeldOutClasses, evaluate_classes
+    from aifs_tune.analysis.explanation import Explanation, Explanations
     from aifs_tune.analysis.paired import Comparison, compare_all
     from aifs_tune.analysis.regression import HeldOutTarget, evaluate_values
     from aifs_tune.analysis.scores import Scores, Split
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Analysis",
     "Comparison",
+    "Explanation",
+    "Explanations",
     "HeldOutClasses",
     "HeldOutTarget",
     "Resampling",
@@ -32,6 +35,8 @@ __getattr__, __dir__ = lazy_names(
     {
         "Analysis": "study_tables",
         "Comparison": "paired",
+        "Explanation": "explanation",
+        "Explanations": "explanation",
         "HeldOutClasses": "classification",
         "HeldOutTarget": "regression",
         "Resampling": "bootstrap",

@@ -30,6 +30,7 @@ from aifs_tune.trainers.trees import BOOSTING, LoadedTrees, load_trees
 if TYPE_CHECKING:
     import pandas
 
+    from aifs_tune.analysis.explanation import Explanations
     from aifs_tune.data.examples import Target
     from aifs_tune.trainers.load import LoadedNetwork
 
@@ -142,6 +143,45 @@ class UserModel:
             columns |= {f"output_{i}": values[:, i] for i in range(values.shape[1])}
         return Answers(pd.DataFrame(columns), tuple(skipped), ())
 
+    def explain_files(
+        self,
+        files: Sequence[str | Path],
+        *,
+        of: str | None = None,
+        most: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Explanations:
+        """Read new files, and attribute the model's output to the parts of its inputs, by integrated gradients.
+
+        An attribution says what the model looked at. It is not a cause.
+
+        Parameters
+        ----------
+        files
+            Files or folders, as for :meth:`predict_files`.
+        of
+            Class, or ``output_0`` and so on, to explain. Default: the largest output of each example.
+        most
+            Number of examples to explain, the first ones. Default: 20.
+        progress
+            Called with ``"explaining"``, the number of steps done and that of all steps.
+
+        Returns
+        -------
+        Explanations
+            The contributions for each example, and the files that could not be read.
+
+        Raises
+        ------
+        DataError
+            If a file does not exist.
+        RequestError
+            If ``of`` is not predicted, the inputs have more than 3 axes, or the model has no gradient.
+        """
+        from aifs_tune.analysis.explanation import explain_users_files
+
+        return explain_users_files(self, files, of=of, most=most, progress=progress)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -238,6 +278,47 @@ class Model:
                 for i, target in enumerate(self.targets)
             }
         return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
+
+    def explain_files(
+        self,
+        files: Sequence[str | Path],
+        *,
+        of: str | None = None,
+        most: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Explanations:
+        """Read new files, and attribute each answer to pixels, time steps or columns.
+
+        Networks of images, frames and series are explained by integrated gradients, models of tables by Shapley values.
+
+        An attribution says what the model looked at. It is not a cause.
+
+        Parameters
+        ----------
+        files
+            Files or folders, as for :meth:`predict_files`.
+        of
+            Class or target to explain. Default: the likeliest class of each example, or the first target.
+        most
+            Number of examples to explain, the first ones. Default: 20 images or series, 200 rows.
+        progress
+            Called with ``"explaining"``, the number of steps done and that of all steps.
+
+        Returns
+        -------
+        Explanations
+            The contributions for each example, and the files that could not be read.
+
+        Raises
+        ------
+        DataError
+            If a file does not exist, or a table lacks a column.
+        RequestError
+            If ``of`` is not predicted.
+        """
+        from aifs_tune.analysis.explanation import explain_files
+
+        return explain_files(self, files, of=of, most=most, progress=progress)
 
 
 def model_of_study(study: str, *, storage: str | None = None, trial: int | None = None) -> Model | UserModel:

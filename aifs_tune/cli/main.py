@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(studies.best, "best quick-sky --top 5"),
         Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
         Command(model.predict, "predict quick-sky new_images/ -o answers.csv"),
+        Command(model.explain, "explain quick-sky new_images/ -o explained"),
         Command(analyse.importance, "importance quick-sky"),
         Command(analyse.analyse, "analyse quick-sky --table contour --first dropout --second learning_rate"),
     ),

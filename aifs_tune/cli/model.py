@@ -132,3 +132,48 @@ def predict(
 
         out().print(render_answers(answers.table))
         echo_stderr(f"\n{len(answers.table)} predictions of {model.name}")
+
+
+def explain(
+    study: StudyOrBundleArgument,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files or folders of new examples, as the study's data are.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write; it must be new or empty.")
+    ],
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Class or target to explain. Default: the likeliest class, or first target."),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Examples to explain at most. Default: 20 images or series, 200 rows."),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Trial whose model to use. Default: final model, or best."),
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Show what the answers of a model for new files come from.
+
+    Pixels, time steps or columns that raised or lowered each answer, as pictures and tables. They are no causes.
+    """
+    from aifs_tune.publishing.explanation.write import explain as write_explanations
+
+    with progress_callback() as callback:
+        found = write_explanations(
+            study, files, output, storage=storage, trial=trial, of=of, most=most, progress=callback.on_progress
+        )
+    for remark in found.remarks:
+        echo_stderr(f"note: {remark}")
+    for skipped in found.skipped[:_MOST_SKIPPED]:
+        echo_stderr(f"left out: {skipped}")
+    if len(found.skipped) > _MOST_SKIPPED:
+        echo_stderr(f"left out: {len(found.skipped) - _MOST_SKIPPED} more files")
+    if found.importance:
+        from aifs_tune.cli.tables import render_contributions
+
+        out().print(render_contributions(found.importance, found.unit))
+    echo_stderr(f"{len(found.each)} answers of {found.model} explained: {output}; start with its README.md")

@@ -407,6 +407,16 @@ def render_answers(answers: pandas.DataFrame) -> RenderableType:
     return table
 
 
+def render_contributions(importance: Mapping[str, float], unit: str) -> RenderableType:
+    """Mean absolute contributions of columns, the largest first."""
+    table = Table("column")
+    table.add_column(Text(f"mean absolute contribution{f' [{unit}]' if unit else ''}"))
+    for name, value in list(importance.items())[:_COLUMNS_SHOWN]:
+        table.add_row(Text(name), number(value))
+    more = len(importance) - _COLUMNS_SHOWN
+    return Group(table, Text(f"and {more} more columns: columns.csv")) if more > 0 else table
+
+
 def render_test_results(found: HeldOutEvaluation) -> RenderableType:
     """Scores on the test set with intervals, the classification report and the confusion matrix."""
     n = len(found.predictions.rows)

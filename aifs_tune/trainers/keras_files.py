@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.errors import DataError, TrainerError
+from aifs_tune.errors import DataError, RequestError, TrainerError
+from aifs_tune.trainers.attribution import Attribution, integrated_gradients
 
 MODEL_NAME = "model.keras"
 """File with the model of the best epoch, in Keras' own format."""
@@ -57,6 +58,42 @@ class KerasModel:
         found = self._model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0)
         outputs = [np.asarray(one, np.float32) for one in (found if isinstance(found, list | tuple) else [found])]
         return np.concatenate([one.reshape(len(one), -1) for one in outputs], axis=1)
+
+    def attributions(self, inputs: NDArray[Any], references: NDArray[Any], of: NDArray[np.int64]) -> Attribution:
+        """Contributions of the inputs of each example to one output, by integrated gradients.
+
+        Parameters
+        ----------
+        inputs, references
+            The examples and what they are compared with, shape (n, ...).
+        of
+            Number of the output that is explained, shape (n,).
+
+        Returns
+        -------
+        Attribution
+            Contributions to the output.
+
+        Raises
+        ------
+        RequestError
+            If Keras uses another backend than TensorFlow, or the model takes whole numbers.
+        """
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            raise RequestError(
+                f"explain: KERAS_BACKEND {keras.backend.backend()!r} is not allowed for a Keras model; "
+                "allowed: tensorflow"
+            )
+
+        def outputs(line: Any, example: int) -> Any:
+            del example
+            found = self._model(line, training=False)
+            several = found if isinstance(found, list | tuple) else [found]
+            return keras.ops.concatenate([keras.ops.reshape(one, (len(line), -1)) for one in several], axis=1)
+
+        return integrated_gradients(outputs, inputs, references, of)
 
 
 def read_inputs(file: Path, read: Callable[[Path], Any] | None) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.hashing import Hashes, check_hashes
 from aifs_tune.data.examples import Target
 from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.trainers.attribution import Attribution, integrated_gradients
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.models.cnn1d import Cnn1dNetwork, Cnn1dParams, Cnn1dShape
@@ -24,7 +25,7 @@ from aifs_tune.trainers.models.transfer import TransferNetwork, TransferParams, 
 from aifs_tune.trainers.network.images import ImageNetwork
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import Precision, TrainingParams
-from aifs_tune.trainers.network.runtime import import_quietly, resident
+from aifs_tune.trainers.network.runtime import import_quietly, resident, tf
 from aifs_tune.trainers.predictions import in_target_units
 
 _TYPES: dict[str, tuple[Any, Any, Any]] = {
@@ -88,6 +89,46 @@ class LoadedNetwork:
         raw = stored[0] if self.trainer in IMAGE_CLASSIFIERS else stored
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
         return in_target_units(y_pred, self.targets)
+
+    def attributions(
+        self, inputs: Sequence[NDArray[Any]], references: NDArray[Any], of: NDArray[np.int64]
+    ) -> Attribution:
+        """Contributions of the first input of each example to its answer, by integrated gradients in float32.
+
+        Parameters
+        ----------
+        inputs
+            The arrays that :meth:`predict` takes.
+        references
+            What the first of them is compared with, shape (n, ...); the others stay as they are.
+        of
+            Number of the class or target that is explained, shape (n,).
+
+        Returns
+        -------
+        Attribution
+            Contributions to the probability, or to the number in its unit.
+        """
+        network_type = _TYPES[self.trainer][2]
+        network = network_type(self.shape, *(() if self.trainer == "rnn" else ("float32",)))
+        network.assign(self.network.values())
+        is_alone = self.trainer in IMAGE_CLASSIFIERS
+        rest = [np.asarray(array) for array in inputs[1:]]
+
+        def outputs(line: Any, example: int) -> Any:
+            others = [tf.repeat(tf.constant(array[example : example + 1]), len(line), axis=0) for array in rest]
+            y_pred = network.activation(
+                network.outputs(line if len(inputs) == 1 else (line, *others), lambda values: values, is_training=False)
+            )
+            if not self.targets:
+                return tf.exp(y_pred)
+            scales, centres = ([getattr(one, name) for one in self.targets] for name in ("scale", "centre"))
+            return y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32)
+
+        given, start = np.asarray(inputs[0], np.float32), np.asarray(references, np.float32)
+        if len(inputs) == 1:
+            given, start = (np.array(network.preprocess(each if is_alone else (each,))) for each in (given, start))
+        return integrated_gradients(outputs, given, start, of)
 
 
 def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Precision | None = None) -> LoadedNetwork:

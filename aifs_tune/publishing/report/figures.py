@@ -1,4 +1,4 @@
-"""Drawing of figures as SVG with matplotlib, reproducible to the byte.
+"""Drawing of figures as SVG or PNG with matplotlib, reproducible to the byte.
 
 No other module imports matplotlib to draw. Text in a figure stays text, so a page shows any script and can be searched.
 """
@@ -9,7 +9,8 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aifs_tune.errors import RequestError
@@ -54,6 +55,7 @@ _STYLE: Any = {
     "path.simplify": True,
     "figure.facecolor": "white",
 }
+_DOTS_PER_IN = 150
 _FONTS = "'DejaVu Sans', Verdana, sans-serif"
 
 
@@ -67,25 +69,50 @@ def picture(
     RequestError
         If matplotlib is not installed.
     """
+    written = io.BytesIO()
+    with _styled() as make:
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        _drawn(make, draw, (width_in, height_in)).savefig(written, format="svg", metadata=nothing)
+    return Figure(_small(written.getvalue().decode(), alt), caption, alt, 72 * width_in, 72 * height_in)
+
+
+def png(draw: Callable[[Any], None], *, width_in: float, height_in: float) -> bytes:
+    """Draw a figure as PNG: ``draw`` is called with an empty matplotlib figure.
+
+    Raises
+    ------
+    RequestError
+        If matplotlib is not installed.
+    """
+    written = io.BytesIO()
+    with _styled() as make:
+        _drawn(make, draw, (width_in, height_in)).savefig(
+            written, format="png", dpi=_DOTS_PER_IN, metadata={"Software": None}
+        )
+    return written.getvalue()
+
+
+def _drawn(make: Any, draw: Callable[[Any], None], size_in: tuple[float, float]) -> Any:
+    canvas = make(figsize=size_in, layout="constrained")
+    draw(canvas)
+    return canvas
+
+
+@contextmanager
+def _styled() -> Iterator[Any]:
+    """The class of matplotlib's figures, in the style of all figures."""
     try:
         import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure as Canvas
     except ImportError:
         raise RequestError(
-            "reports need matplotlib, which is not installed; install it with: pip install 'aifs-tune[report]'"
+            "figures need matplotlib, which is not installed; install it with: pip install 'aifs-tune[report]'"
         ) from None
-    written = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # readers have other fonts
-        canvas = Canvas(figsize=(width_in, height_in), layout="constrained")
-        draw(canvas)
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        writer: Any = FigureCanvasSVG(canvas)
-        writer.print_svg(written, metadata=nothing)
-    return Figure(_small(written.getvalue().decode(), alt), caption, alt, 72 * width_in, 72 * height_in)
+        yield Canvas
 
 
 def _small(svg: str, alt: str) -> str:

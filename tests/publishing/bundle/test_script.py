@@ -30,6 +30,13 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 NOISE = np.random.default_rng(0)
+START = NOISE.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_noise() -> None:
+    """Let each test draw the same, alone or after others."""
+    NOISE.bit_generator.state = START
 
 
 def answers_of_script(bundle: Path, new: Path) -> tuple[pd.DataFrame, str]:
