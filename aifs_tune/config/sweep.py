@@ -42,6 +42,13 @@ TrainerName = Annotated[
 ]
 
 
+CodeName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", description="module:function")
+]
+
+KERAS = "keras"
+"""Name of the trainer of a user's own Keras model."""
+
 LIBRARIES = ("sklearn", "xgboost", "lightgbm")
 """Packages whose estimators a sweep file may name without anybody's trust."""
 
@@ -64,6 +71,10 @@ class TrainerSpec(StrictModel):
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto", description="Precision of convolutions; auto: mixed bfloat16 if the hardware supports it."
     )
+    model: CodeName | None = Field(
+        default=None,
+        description="Function that returns the keras.Model which the trainer keras trains, as module:function.",
+    )
     weights: FilePath | None = Field(
         default=None, description="Backbone weights of the trainer transfer: a file written by save_weights of Keras."
     )
@@ -71,6 +82,20 @@ class TrainerSpec(StrictModel):
         default="fail", description="A trial whose objective is NaN or infinite in an epoch: fail, or skip the epoch."
     )
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between two checkpoints of a running trial.")
+
+    @model_validator(mode="after")
+    def _keras_has_a_model(self) -> TrainerSpec:
+        if self.name == KERAS and self.model is None:
+            raise problem("model", "missing: keras trains a model of yours", "module:function that returns it")
+        if self.name != KERAS and self.model is not None:
+            text = f"has no effect: {self.name} has a model of its own"
+            raise problem("model", text, f"leave it out, or name: {KERAS}")
+        return self
+
+    @property
+    def code(self) -> str | None:
+        """The user's code that it names, as ``module:name``: the trainer itself or its model."""
+        return self.name if ":" in self.name else self.model
 
 
 def _from_name(given: Any) -> Any:

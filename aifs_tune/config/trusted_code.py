@@ -36,7 +36,7 @@ _said: set[str] = set()
 
 def code_in(spec: SweepSpec) -> tuple[str, ...]:
     """The code that a sweep file names: its trainer and its sampler, where they are not this package's own."""
-    named = (None if spec.trainer is None else spec.trainer.name, spec.search.sampler.name)
+    named = (None if spec.trainer is None else spec.trainer.code, spec.search.sampler.name)
     return tuple(name for name in named if name is not None and ":" in name)
 
 

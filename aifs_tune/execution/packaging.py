@@ -32,7 +32,7 @@ def pack(folder: Path, spec: SweepSpec, files: Sequence[Path]) -> None:
         If a file does not exist, is not a plain one or a link that leads out of its folder, if two have the same name,
         or all are larger than 100 MB.
     """
-    named = [spec.trainer.name if spec.trainer else "", spec.search.sampler.name]
+    named = [(spec.trainer.code or "") if spec.trainer else "", spec.search.sampler.name]
     modules = {name.partition(":")[0].partition(".")[0] for name in named if ":" in name}
     wanted = [*files, *(path for module in sorted(modules) if (path := _own(module)) is not None)]
     for path in wanted:

@@ -109,7 +109,7 @@ class Runner:
             os.chdir(context.folder)
         if is_worker:
             sys.argv = [sys.argv[0]]  # those of Ray's worker are not the user's
-        is_users = context.spec.is_of_function or context.spec.is_of_estimator
+        is_users = context.spec.trainer is not None and context.spec.trainer.code is not None
         # two sweeps in threads of one process would restore each other's state
         self._is_alone = is_worker or _ALONE.acquire(blocking=False)
         self._process_state = ProcessState() if is_users and self._is_alone else None

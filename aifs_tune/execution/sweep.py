@@ -298,8 +298,8 @@ def _default_metric(data: Mapping[str, Any] | None) -> str:
 
 def _function_of_main(spec: SweepSpec) -> Callable[..., Any] | None:
     """The function of a script or notebook that ``spec`` names, which its workers cannot import."""
-    is_of_main = spec.trainer is not None and spec.trainer.name.startswith(MAIN)
-    return import_function(spec.trainer.name) if is_of_main and spec.trainer is not None else None
+    code = None if spec.trainer is None else spec.trainer.code
+    return import_function(code) if code is not None and code.startswith(MAIN) else None
 
 
 def _check_in_process(spec: SweepSpec, workers: int | None, address: str | None) -> None:
@@ -464,7 +464,7 @@ def resume(
 
 def _check_same_trainer(spec: SweepSpec, trainer: Callable[..., Any]) -> None:
     """Refuse a trainer of another name than the study's."""
-    given, named = code_name(trainer), spec.trainer.name if spec.trainer is not None else "none"
+    given, named = code_name(trainer), (spec.trainer.code if spec.trainer is not None else None) or "none"
     if given != named:
         raise RequestError(f"trainer: {given} is not the trainer of the study; allowed: {named}")
 

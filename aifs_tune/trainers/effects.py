@@ -11,6 +11,7 @@ from aifs_tune.config.data import DataSpec
 from aifs_tune.config.search import SearchSpec
 from aifs_tune.config.sweep import SweepSpec, TrainerSpec
 from aifs_tune.errors import RequestError
+from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.function import (
     EXTRA,
     call_of,
@@ -20,10 +21,9 @@ from aifs_tune.trainers.function import (
     takes_one_dictionary,
 )
 from aifs_tune.trainers.optuna_objective import is_objective
-from aifs_tune.trainers.registry import TRAINERS
 from aifs_tune.trainers.sklearn import effects_of_weights
 
-_OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name != "name"}
+_OF_TRAINER = {name: field.default for name, field in TrainerSpec.model_fields.items() if name not in ("name", "model")}
 _OF_SEARCH = {name: field.default for name, field in SearchSpec.model_fields.items()}
 
 
@@ -37,8 +37,8 @@ def check_effects(spec: SweepSpec, function: Callable[..., Any] | None = None) -
     RequestError
         If there is such a setting, or the function cannot be called; names it, and the reason.
     """
-    if spec.trainer is not None and ":" in spec.trainer.name and function is None:
-        function = import_function(spec.trainer.name)
+    if spec.trainer is not None and spec.trainer.code is not None and function is None:
+        function = import_function(spec.trainer.code)
     of_trainer = (
         _without_effect_in_estimator(spec, function)
         if spec.is_of_estimator and function is not None
@@ -72,10 +72,10 @@ def _without_effect_in_trainer(
             yield "data", _short(spec.data), "a function reads its own data"
         if spec.evaluate_test:
             yield "evaluate_test", "true", "the test part of a function is not known here"
-    elif trainer.name in TRAINERS:
+    elif (entry := find_trainer_entry(spec)) is not None:
         if "precision" in given and trainer.name == "boosting":
             yield "trainer.precision", trainer.precision, "trees are not computed in floating-point layers"
-        targets = (spec.data or DataSpec()).targets(TRAINERS[trainer.name].kind)
+        targets = (spec.data or DataSpec()).targets(entry.kind)
         if "class_weights" in given and targets:
             yield "trainer.class_weights", trainer.class_weights, f"{', '.join(targets)}: numbers, not classes"
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from aifs_tune.config.sweep import KERAS as KERAS_MODEL
 from aifs_tune.errors import RequestError
-from aifs_tune.trainers.load import IMAGE_CLASSIFIERS, LoadedNetwork
+from aifs_tune.trainers.load import LoadedNetwork
 from aifs_tune.trainers.models.residual import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
 from aifs_tune.trainers.network.runtime import keras, tf
 
-KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp")
+KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp", KERAS_MODEL)
 """Trainers whose networks consist of standard Keras layers."""
 _OPSET = 18
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -42,7 +43,7 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     network, targets = loaded.network, loaded.targets
 
     def predict(*inputs: Any) -> Any:
-        prepared = network.preprocess(inputs[0] if loaded.trainer in IMAGE_CLASSIFIERS else inputs)
+        prepared = network.preprocess(inputs[0] if loaded.is_of_images else inputs)
         y_pred = network.activation(network.outputs(prepared, lambda values: values, is_training=False))
         if not targets:
             return tf.identity(tf.exp(y_pred), "probabilities")
@@ -70,14 +71,16 @@ def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
         If the trainer's inputs are not known here.
     """
     shape = loaded.shape
-    if loaded.trainer in IMAGE_CLASSIFIERS:
+    kind = getattr(shape, "kind", "")
+    if loaded.is_of_images:
         return [("images", shape.image, "uint8")]
-    if loaded.trainer == "cnn_values":
+    if loaded.trainer == "cnn_values" or kind == "frames":
         return [("images", shape.image, "float32")]
-    if loaded.trainer == "mlp":
-        return [("columns", (shape.n_inputs,), "float32")]
-    if loaded.trainer in ("rnn", "cnn1d"):
-        return [("values", (shape.steps, shape.channels), "float32"), ("lengths", (), "int32")]
+    if loaded.trainer == "mlp" or kind == "table":
+        return [("columns", shape.inputs if kind else (shape.n_inputs,), "float32")]
+    if loaded.trainer in ("rnn", "cnn1d") or kind == "series":
+        steps = shape.inputs if kind else (shape.steps, shape.channels)
+        return [("values", steps, "float32"), ("lengths", (), "int32")]
     raise RequestError(f"trainer: the inputs of a {loaded.trainer} network are not known; add them to inputs_of")
 
 
@@ -128,6 +131,8 @@ def _model(loaded: LoadedNetwork) -> Any:
             f"a Keras file of the {loaded.trainer} would need more than standard layers; allowed: {', '.join(KERAS)}"
         )
     name, shape, kind = inputs_of(loaded)[0]
+    if loaded.trainer == KERAS_MODEL:
+        return _own_model(loaded)
     keras.backend.clear_session(free_memory=False)  # gives layers the same names each time
     given = keras.Input(shape, dtype=kind, name=name)
     values = keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given
@@ -139,6 +144,19 @@ def _model(loaded: LoadedNetwork) -> Any:
     for layer, names in made.items():
         model.get_layer(layer).set_weights([np.array(weights[one]) for one in names])
     return model
+
+
+def _own_model(loaded: LoadedNetwork) -> Any:
+    """The user's model, after scaling of images to 0 to 1 and before the units of numbers."""
+    network: Any = loaded.network
+    model, (name, shape, kind) = network.model, inputs_of(loaded)[0]
+    if loaded.shape.kind == "series":
+        raise RequestError("a Keras file of a model of series would need the lengths; allowed: the ONNX file")
+    given = keras.Input(shape, dtype=kind, name=name)
+    outputs = model(keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given)
+    if loaded.targets or not network.ends_with_probabilities:
+        outputs = _activated(loaded, outputs)
+    return keras.Model(given, outputs, name=KERAS_MODEL)
 
 
 def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:

@@ -13,13 +13,15 @@ import numpy as np
 from aifs_tune._util.scalars import Scalar, did_you_mean
 from aifs_tune.config.cross_validation import SPLIT
 from aifs_tune.config.data import DataSpec
-from aifs_tune.config.sweep import SweepSpec
+from aifs_tune.config.sweep import KERAS, SweepSpec
 from aifs_tune.errors import RequestError
+from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.function import can_change, check_callable, import_function, make_user_trainer
 from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
 from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
+from aifs_tune.trainers.own_model.entry import ModelEntry, kind_of_data
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.registry import TRAINERS, TrainerEntry
 from aifs_tune.trainers.sklearn import EstimatorEntry, EstimatorRecipe, check_estimator, is_estimator
@@ -32,10 +34,12 @@ MIN_PBT_TRIALS = 4
 """Smallest number of trials of ``pbt``: a quarter of fewer is less than one trial."""
 
 
-def find_trainer_entry(spec: SweepSpec) -> TrainerEntry | EstimatorEntry | None:
+def find_trainer_entry(spec: SweepSpec) -> TrainerEntry | EstimatorEntry | ModelEntry | None:
     """Registry entry of the trainer of ``spec``; None for an instrument or a function."""
     if spec.trainer is not None and spec.is_of_estimator:
         return EstimatorEntry(spec.trainer.name)
+    if spec.trainer is not None and spec.trainer.model is not None:
+        return ModelEntry(spec.trainer.model, kind_of_data(spec.data))
     return None if spec.trainer is None else TRAINERS.get(spec.trainer.name)
 
 
@@ -77,6 +81,8 @@ def compiled_anew(spec: SweepSpec) -> list[str]:
     searched = {key for key, parameter in spec.space.items() if len(set(parameter.extremes)) > 1}
     if entry is None and ":" in name and (find := getattr(import_function(name), "compiled_anew", None)) is not None:
         return [key for key in find(spec.space) if key in searched]
+    if isinstance(entry, ModelEntry):
+        return [key for key in entry.compiled_anew(spec) if key in searched]
     return [key for key in (entry.static_params if entry is not None else ()) if key in searched]
 
 
@@ -99,8 +105,15 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
     if ":" in spec.trainer.name:
         function = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
         _check_code(spec, function)
+    elif isinstance(entry := find_trainer_entry(spec), ModelEntry):
+        _check_options(spec, KERAS, entry)
+        entry.recipe(function).check_space(
+            [name for name in spec.space.root if name != SPLIT or spec.cross_validation is None],
+            entry.parameters(spec.data or DataSpec()),
+        )
+        _check_values(spec, entry.recipe(function).of_training)
     elif spec.trainer.name not in TRAINERS:
-        known = ", ".join(TRAINERS)
+        known = ", ".join([*TRAINERS, KERAS])
         raise RequestError(
             f"trainer: {spec.trainer.name!r} is unknown{did_you_mean(spec.trainer.name, list(TRAINERS))}; "
             f"allowed: {known}, module:function"
@@ -131,7 +144,14 @@ def _check_code(spec: SweepSpec, code: Callable[..., Any]) -> None:
         )
 
 
-def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
+def _check_values(spec: SweepSpec, allowed: Mapping[str, Parameter]) -> None:
+    """Check that parameters of the training have allowed values."""
+    for key, parameter in spec.space.items():
+        for value in parameter.extremes if key in allowed else ():
+            allowed[key].take(f"space.{key}", value)
+
+
+def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry | ModelEntry) -> None:
     """Check ``weights``, ``folds`` and the metrics of the objectives."""
     assert spec.trainer is not None
     if spec.trainer.weights is not None and not trainer_entry.needs_weights:
@@ -159,7 +179,7 @@ def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> Non
     """Check that the trainer has each parameter of the space and allows its values."""
     assert spec.trainer is not None
     allowed = trainer_entry.parameters(spec.data or DataSpec())
-    for key, parameter in spec.space.items():
+    for key in spec.space.root:
         if key == SPLIT and spec.cross_validation is not None:
             continue
         if key in trainer_entry.allowed and key not in allowed:
@@ -172,8 +192,7 @@ def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> Non
                 f"space.{key}: the {name} has no such parameter{did_you_mean(key, list(allowed))}; "
                 f"allowed: {', '.join(allowed)}"
             )
-        for value in parameter.extremes:
-            allowed[key].take(f"space.{key}", value)
+    _check_values(spec, allowed)
     if trainer_entry.needs_weights:
         named = spec.space["backbone"].default_value if "backbone" in spec.space else None
         params = TransferParams.from_mapping({} if named is None else {"backbone": named})
@@ -280,6 +299,8 @@ def make_trainer(
         code = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
         kept = ("metric", "mode", "class_weights", "keep", "seed", "threads")
         options = {name: options[name] for name in kept} | {"estimator": EstimatorRecipe(spec.trainer.name, code)}
+    if isinstance(trainer_entry, ModelEntry):
+        options["model"] = trainer_entry.recipe(function)
     own, *others = (trainer_entry.trainer_type(one, params, **options) for one in opened)
     if others:
         from aifs_tune.trainers.folded import folded

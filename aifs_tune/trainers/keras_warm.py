@@ -31,7 +31,7 @@ _STRENGTHS: Mapping[type, str] = {
 """Layers whose strength becomes a variable, and its name."""
 _RATES = ("learning_rate", "weight_decay", "global_clipnorm")
 """Settings of an optimizer that become variables if they are numbers."""
-_PLAIN = ("__tensor__", "__numpy__", "__ellipsis__", "__typespec__")
+_PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__typespec__")
 """Names in a configuration for what is no class."""
 
 
@@ -56,8 +56,9 @@ class Start:
     @classmethod
     def of(cls, model: keras.Model) -> Start:
         """The start that a newly built model gives."""
-        strengths = [float(getattr(layer, _STRENGTHS[type(layer)])) for layer in _tunable(model)]
-        return cls([np.array(variable) for variable in variables_of(model)], strengths, _rates(model.optimizer))
+        values = [np.array(variable) for variable in variables_of(model)]
+        strengths = [float(getattr(layer, _STRENGTHS[type(layer)])) for layer in tunable(model)]
+        return cls(values, strengths, _rates(getattr(model, "optimizer", None)))
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def architecture_of(model: keras.Model, params: Mapping[str, Any]) -> str:
     try:
         described = {"model": model.get_config(), "compiled": model.get_compile_config()}
         text = json.dumps(_without_strengths(described), sort_keys=True, default=repr)
-        is_known = _is_of_keras(type(model)) and _consists_of_keras(described)
+        is_known = _is_of_keras(type(model)) and consists_of_keras(described)
         is_known &= not any(hasattr(layer, "adapt") for layer in model._flatten_layers())
     except Exception:  # noqa: BLE001 - a user's get_config may raise anything
         text, is_known = type(model).__qualname__, False
@@ -116,7 +117,10 @@ def built(
     with fresh_names():
         model = build()
         if not all(layer.built for layer in model._flatten_layers()):
-            model._symbolic_build(data_batch=batch())
+            if model.compiled:
+                model._symbolic_build(data_batch=batch())
+            else:
+                model(batch()[0])
         _add_generators(model)
     return model, architecture_of(model, params)
 
@@ -159,7 +163,7 @@ class WarmModel:
 
     def __init__(self, model: keras.Model, batch: Callable[[], Any]) -> None:
         self.model, self._batch, self._optimizer = model, batch, model.optimizer
-        self._tuned = [_with_variable(layer) for layer in _tunable(model)]
+        self._tuned = [with_variable(layer) for layer in tunable(model)]
         self._trainable = [(layer, layer.trainable) for layer in model._flatten_layers()]
         optimizer = model.optimizer
         if not optimizer.built:
@@ -188,9 +192,7 @@ class WarmModel:
             setattr(model.optimizer, name, rate)
             if name in self._rates:
                 self._rates[name].assign(rate)
-        for (layer, variable), strength in zip(self._tuned, start.strengths, strict=True):
-            setattr(layer, _STRENGTHS[type(layer)], strength)
-            variable.assign(strength)
+        set_strengths(self._tuned, start.strengths)
         model.reset_metrics()
         model.stop_training = False
 
@@ -295,20 +297,28 @@ def _as_compiled(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[An
     return tf.function(step, jit_compile=True, reduce_retracing=True) if wants_xla else step
 
 
-def _tunable(model: keras.Model) -> list[Any]:
+def set_strengths(tuned: Sequence[tuple[Any, Any]], strengths: Sequence[float]) -> None:
+    """Set the strengths of layers of dropout and noise, which :func:`with_variable` returned."""
+    for (layer, variable), strength in zip(tuned, strengths, strict=True):
+        setattr(layer, _STRENGTHS[type(layer)], strength)
+        variable.assign(strength)
+
+
+def tunable(model: keras.Model) -> list[Any]:
+    """Layers of dropout and noise of a model, in its order."""
     return [layer for layer in model._flatten_layers() if type(layer) in _STRENGTHS]
 
 
 def _add_generators(model: keras.Model) -> None:
     """Give layers of strength 0, which draw nothing, a random generator like all others."""
-    for layer in _tunable(model):
+    for layer in tunable(model):
         if not hasattr(layer, "seed_generator"):
             layer._tracker.unlock()
             layer.seed_generator = keras.random.SeedGenerator(layer.seed)
             layer._tracker.lock()
 
 
-def _with_variable(layer: Any) -> tuple[Any, Any]:
+def with_variable(layer: Any) -> tuple[Any, Any]:
     """Let ``layer`` read its strength from a variable, so that a compiled program serves every strength."""
     variable = keras.Variable(0.0, trainable=False, dtype="float32", name="strength")
 
@@ -357,15 +367,15 @@ def _without_strengths(found: Any) -> Any:
     return copied
 
 
-def _consists_of_keras(found: Any) -> bool:
+def consists_of_keras(found: Any) -> bool:
     """Whether a configuration names classes and functions of Keras alone."""
     if isinstance(found, list | tuple):
-        return all(_consists_of_keras(one) for one in found)
+        return all(consists_of_keras(one) for one in found)
     if not isinstance(found, Mapping):
         return isinstance(found, str | int | float | bool | None)
     if "class_name" in found and not _is_standard(found):
         return False
-    return all(_consists_of_keras(value) for value in found.values())
+    return all(consists_of_keras(value) for value in found.values())
 
 
 def _is_standard(found: Mapping[str, Any]) -> bool:

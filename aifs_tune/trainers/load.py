@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune._util.hashing import Hashes, check_hashes
+from aifs_tune.config.sweep import KERAS
 from aifs_tune.data.examples import Target
-from aifs_tune.errors import RequestError, TrainerError
+from aifs_tune.errors import RequestError, TrainerError, UntrustedCodeError
 from aifs_tune.trainers.attribution import Attribution, integrated_gradients
 from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
@@ -26,6 +27,7 @@ from aifs_tune.trainers.network.images import ImageNetwork
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import Precision, TrainingParams
 from aifs_tune.trainers.network.runtime import import_quietly, resident, tf
+from aifs_tune.trainers.own_model.recipe import PARAMS
 from aifs_tune.trainers.predictions import in_target_units
 
 _TYPES: dict[str, tuple[Any, Any, Any]] = {
@@ -37,10 +39,9 @@ _TYPES: dict[str, tuple[Any, Any, Any]] = {
     "cnn1d": (Cnn1dParams, Cnn1dShape, Cnn1dNetwork),
     "cnn_values": (CnnValuesParams, CnnValuesShape, CnnValuesNetwork),
 }
-NETWORKS = tuple(_TYPES)
+NETWORKS = (*_TYPES, KERAS)
 """Trainers whose weights are those of a network."""
-IMAGE_CLASSIFIERS = ("cnn", "residual_cnn", "transfer")
-"""Trainers that classify images with pixel values of 0 to 255."""
+_IMAGE_CLASSIFIERS = ("cnn", "residual_cnn", "transfer")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class LoadedNetwork:
         Classes or numbers that it predicts; the other of the two is empty.
     facts
         Content of ``weights.json``.
+    make
+        Makes the same network without its weights, in another precision.
     """
 
     trainer: str
@@ -70,6 +73,12 @@ class LoadedNetwork:
     classes: tuple[str, ...]
     targets: tuple[Target, ...]
     facts: Mapping[str, Any]
+    make: Callable[[Precision], Network]
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether it classifies images with pixel values of 0 to 255."""
+        return self.trainer in _IMAGE_CLASSIFIERS or getattr(self.shape, "kind", "") == "images"
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Predict examples that were prepared like the training examples.
@@ -86,7 +95,7 @@ class LoadedNetwork:
             Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
         """
         stored = tuple(resident(np.array(array)) for array in inputs)
-        raw = stored[0] if self.trainer in IMAGE_CLASSIFIERS else stored
+        raw = stored[0] if self.is_of_images else stored
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
         return in_target_units(y_pred, self.targets)
 
@@ -109,10 +118,9 @@ class LoadedNetwork:
         Attribution
             Contributions to the probability, or to the number in its unit.
         """
-        network_type = _TYPES[self.trainer][2]
-        network = network_type(self.shape, *(() if self.trainer == "rnn" else ("float32",)))
+        network = self.make("float32")
         network.assign(self.network.values())
-        is_alone = self.trainer in IMAGE_CLASSIFIERS
+        is_alone = self.is_of_images
         rest = [np.asarray(array) for array in inputs[1:]]
 
         def outputs(line: Any, example: int) -> Any:
@@ -163,17 +171,17 @@ def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Preci
     arrays, facts = read_state(folder, WEIGHTS_NAME)
     try:
         trainer = facts.get("trainer", "cnn")
-        if not isinstance(trainer, str) or trainer not in _TYPES:
-            raise ValueError(f"trainer {trainer!r} is unknown; allowed: {', '.join(_TYPES)}")
-        params_type, shape_type, network_type = _TYPES[trainer]
-        params = _read_params(facts["params"], params_type)
-        shape = _read_shape(facts["architecture"], shape_type, params)
+        if not isinstance(trainer, str) or trainer not in NETWORKS:
+            raise ValueError(f"trainer {trainer!r} is unknown; allowed: {', '.join(NETWORKS)}")
+        params, shape, make = _read_own_model(folder, facts) if trainer == KERAS else _read_built_in(facts, trainer)
         classes, targets = tuple(facts["classes"]), tuple(Target(**one) for one in facts.get("targets", ()))
         measured_in = facts["precision"]
         if measured_in not in get_args(Precision):
             raise ValueError(f"precision {measured_in!r} is unknown")
         import_quietly()
-        network = network_type(shape, *(() if trainer == "rnn" else (precision or measured_in,)))
+        network = make(precision or measured_in)
+    except UntrustedCodeError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, RequestError) as error:
         raise TrainerError(f"{folder}/{WEIGHTS_NAME}.json does not describe a network ({error})") from error
     if {name: array.shape for name, array in arrays.items()} != network.sizes:
@@ -181,7 +189,38 @@ def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Preci
             f"{folder}/{WEIGHTS_NAME}.npz: its arrays do not fit the network that {WEIGHTS_NAME}.json describes"
         )
     network.assign(arrays)
-    return LoadedNetwork(trainer, network, params, shape, classes, targets, facts)
+    return LoadedNetwork(trainer, network, params, shape, classes, targets, facts, make)
+
+
+def _read_built_in(facts: Mapping[str, Any], trainer: str) -> tuple[Any, Any, Callable[[Precision], Network]]:
+    """Hyperparameters and shape of a network, and what makes it."""
+    params_type, shape_type, network_type = _TYPES[trainer]
+    params = _read_params(facts["params"], params_type)
+    shape = _read_shape(facts["architecture"], shape_type, params)
+
+    def make(precision: Precision) -> Network:
+        made: Network = network_type(shape, *(() if trainer == "rnn" else (precision,)))
+        return made
+
+    return params, shape, make
+
+
+def _read_own_model(folder: Path, facts: Mapping[str, Any]) -> tuple[Any, Any, Callable[[Precision], Network]]:
+    """As :func:`_read_built_in`, for a user's Keras model; its function is imported only if it has layers of its own.
+
+    Raises
+    ------
+    UntrustedCodeError
+        If the function has to be imported and nobody has allowed that.
+    """
+    import_quietly()
+    from aifs_tune.trainers.own_model.load import network_maker, read_shape
+
+    stored = facts["params"]
+    kind = facts["architecture"]["kind"]
+    params = replace(_read_params(stored, PARAMS[kind]), model=dict(stored["model"]))
+    shape = read_shape(facts["architecture"])
+    return params, shape, network_maker(folder, shape)
 
 
 def _read_params(stored: Mapping[str, Any], params_type: Any) -> Any:
@@ -242,10 +281,10 @@ def load_classifier(folder: Path, *, hashes: Hashes | None = None) -> Classifier
     With the files of a trial, ``load_classifier(folder).predict(images)`` returns probabilities of shape (n, classes).
     """
     loaded = load_network(folder, hashes=hashes)
-    if loaded.trainer not in IMAGE_CLASSIFIERS:
+    if not loaded.is_of_images:
         raise TrainerError(
-            f"{folder}/{WEIGHTS_NAME}.json: {loaded.trainer} is not allowed; allowed: {', '.join(IMAGE_CLASSIFIERS)}; "
-            "load_network loads every network"
+            f"{folder}/{WEIGHTS_NAME}.json: {loaded.trainer} is not allowed; allowed: {', '.join(_IMAGE_CLASSIFIERS)}, "
+            f"{KERAS} on images; load_network loads every network"
         )
     return Classifier(cast(ImageNetwork, loaded.network), loaded.classes, loaded.params.hyperparameters())
 

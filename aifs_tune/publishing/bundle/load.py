@@ -192,10 +192,10 @@ def check_trainer_here(spec: SweepSpec) -> None:
     except UntrustedCodeError:
         raise
     except RequestError as error:
-        if spec.trainer is not None and ":" in spec.trainer.name:
+        if spec.trainer is not None and spec.trainer.code is not None:
             raise RequestError(
-                f"{error}\nA bundle contains no code, and {spec.trainer.name} is a custom trainer. Put its module into "
-                "the current folder, or install it"
+                f"{error}\nA bundle contains no code, and {spec.trainer.code} is code of its author. Put its module "
+                "into the current folder, or install it"
             ) from error
         raise
 

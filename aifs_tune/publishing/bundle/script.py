@@ -96,7 +96,11 @@ def _not_written_for(kind: str, data: DataSpec, facts: Mapping[str, Any]) -> str
 
 
 def _of_images(data: DataSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"image": facts["architecture"]["image"], "fit": data.fit, "range16": facts["range16"]}
+    return {
+        "image": facts["architecture"].get("image") or facts["architecture"]["inputs"],
+        "fit": data.fit,
+        "range16": facts["range16"],
+    }
 
 
 def _of_table(data: DataSpec, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,9 +168,8 @@ def _settings_text(context: ReportContext) -> str:
     trainer = context.study.spec.trainer
     if trainer is None or trainer.name not in NETWORKS:
         return ""
-    text = (
-        f" The trainer {trainer.name} is {NETWORKS[trainer.name]}{cited(_LIBRARIES.get(trainer.name, _OF_NETWORKS))}."
-    )
+    what = NETWORKS[trainer.name] + (f" of {trainer.model}" if trainer.model is not None else "")
+    text = f" The trainer {trainer.name} is {what}{cited(_LIBRARIES.get(trainer.name, _OF_NETWORKS))}."
     data = context.study.fact(DATA_FACTS)
     if data and data.get("classes"):
         loss = "focal loss" if "focal_gamma" in context.study.spec.space else "cross-entropy"
@@ -210,6 +209,7 @@ NETWORKS = {
     "rnn": "a recurrent neural network",
     "cnn1d": "a one-dimensional convolutional neural network",
     "cnn_values": "a convolutional neural network that predicts numbers",
+    "keras": "the Keras model",
 }
 """What each trainer is."""
 _OF_NETWORKS = ("chollet2015", "abadi2016")

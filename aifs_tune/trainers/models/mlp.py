@@ -165,10 +165,12 @@ class MlpTrainer(ExamplesTrainer):
 
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """Inputs with Gaussian noise of standard deviation ``noise``."""
-        noise = hyperparameters["noise"]
-        return tf.cond(
-            noise > 0, lambda: inputs + tf.random.stateless_normal(inputs.shape, seed) * noise, lambda: inputs
-        )
+        return with_noise(inputs, hyperparameters["noise"], seed)
 
     def _make_network(self, shape: Any) -> Network:
         return MlpNetwork(shape, self.precision)
+
+
+def with_noise(inputs: Any, noise: Any, seed: Any) -> Any:
+    """Inputs with Gaussian noise of standard deviation ``noise``."""
+    return tf.cond(noise > 0, lambda: inputs + tf.random.stateless_normal(inputs.shape, seed) * noise, lambda: inputs)

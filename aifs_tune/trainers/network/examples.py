@@ -183,7 +183,7 @@ class ExamplesTrainer(NetTrainer):
     All other parameters are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
     """
 
-    params_type: ClassVar[type[TrainingParams]]
+    params_type: ClassVar[Any]
     shape_type: ClassVar[ExampleShapes]
 
     def __init__(

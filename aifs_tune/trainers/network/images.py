@@ -39,8 +39,10 @@ class ImageNetwork(Network):
         precision: Precision,
         sizes: Mapping[str, tuple[int, ...]],
         states: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        made: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(sizes, states)
+        super().__init__(sizes, states, made=made)
         self.shape, self.precision = shape, precision
         self._dtype = dtype_of(precision)
         self._view: Any = None
@@ -264,7 +266,7 @@ class ImageTrainer(NetTrainer):
     All other parameters are those of :class:`~aifs_tune.trainers.network.trainer.NetTrainer`.
     """
 
-    params_type: ClassVar[type[ImageParams]]
+    params_type: ClassVar[Any]
     shape_type: ClassVar[ImageShapes]
 
     def __init__(

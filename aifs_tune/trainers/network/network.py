@@ -17,7 +17,7 @@ from aifs_tune.trainers.network.runtime import tf
 
 def is_kernel(name: str) -> bool:
     """Whether the weight ``name`` is a kernel, which weight decay applies to; biases and scales are not."""
-    return name.endswith((".kernel", ".recurrent"))
+    return name.endswith(("kernel", ".recurrent"))
 
 
 PRETRAINED = "backbone."
@@ -70,14 +70,26 @@ Inputs = Any
 class Network(ABC):
     """A network of one shape.
 
-    ``weights`` are trained; ``states``, such as running means, are updated in training without gradients.
+    ``weights`` are trained; ``states``, such as running means, are updated in training without gradients. ``made`` are
+    variables that exist already, by name.
     """
 
-    def __init__(self, sizes: Mapping[str, tuple[int, ...]], states: Mapping[str, tuple[int, ...]] | None = None):
+    def __init__(
+        self,
+        sizes: Mapping[str, tuple[int, ...]],
+        states: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        made = made or {}
         self.sizes = {**sizes, **(states or {})}
-        self.weights: dict[str, Any] = {name: tf.Variable(tf.zeros(size)) for name, size in sizes.items()}
+        self.weights: dict[str, Any] = {
+            name: made[name] if name in made else tf.Variable(tf.zeros(size)) for name, size in sizes.items()
+        }
         self.states: dict[str, Any] = {
-            name: tf.Variable(tf.zeros(size), trainable=False, aggregation=tf.VariableAggregation.MEAN)
+            name: made[name]
+            if name in made
+            else tf.Variable(tf.zeros(size), trainable=False, aggregation=tf.VariableAggregation.MEAN)
             for name, size in (states or {}).items()
         }
         self._predict: Any = None
@@ -95,6 +107,13 @@ class Network(ABC):
     def activation(self, outputs: Any) -> Any:
         """Predictions from outputs; by default the outputs themselves."""
         return outputs
+
+    def penalty(self) -> Any:
+        """Term of the loss that depends on the weights alone, after :meth:`outputs`; None for none."""
+        return None
+
+    def constrain(self) -> None:  # noqa: B027 - most networks have no constraints
+        """Change the weights after an update; by default not at all."""
 
     def predict(self, stored: Inputs, picked: NDArray[np.int32]) -> NDArray[np.float32]:
         """Predict the ``picked`` ones of the ``stored`` examples without dropout, shape (n, outputs).

@@ -182,6 +182,8 @@ class TrainFunction:
         with tf.GradientTape(persistent=True) as tape:  # two gradients, if some weights may be frozen
             outputs = network.outputs(inputs, drops, is_training=True)
             loss = tf.reduce_sum(loss_function.compute_loss(outputs, y_true, hyperparameters) * shares)
+            if (penalty := network.penalty()) is not None:
+                loss += penalty / devices.n
         gradients = devices.sum_gradients(_gradients(tape, loss, network.weights, hyperparameters))
         clipped = tf.cond(
             hyperparameters["clip_norm"] > 0,
@@ -189,6 +191,7 @@ class TrainFunction:
             lambda: gradients,
         )
         self._optimizer.apply(dict(zip(network.weights, clipped, strict=True)), step_number + 1, hyperparameters)
+        network.constrain()
         return loss, tf.reduce_sum(loss_function.scores(outputs, y_true) * shares)
 
 
@@ -214,10 +217,10 @@ def _gradients(tape: Any, loss: Any, weights: Mapping[str, Any], hyperparameters
     new = {name: weight for name, weight in weights.items() if not is_pretrained(name)}
 
     def all_gradients() -> list[Any]:
-        return list(tape.gradient(loss, list(weights.values())))
+        return _dense(tape, loss, weights)
 
     def new_gradients() -> list[Any]:
-        found = dict(zip(new, tape.gradient(loss, list(new.values())), strict=True))
+        found = dict(zip(new, _dense(tape, loss, new), strict=True))
         return [found[name] if name in new else tf.zeros_like(weight) for name, weight in weights.items()]
 
     return (
@@ -225,6 +228,12 @@ def _gradients(tape: Any, loss: Any, weights: Mapping[str, Any], hyperparameters
         if len(new) == len(weights)
         else tf.cond(hyperparameters["backbone_rate"] > 0, all_gradients, new_gradients)
     )
+
+
+def _dense(tape: Any, loss: Any, weights: Mapping[str, Any]) -> list[Any]:
+    """Gradients as tensors; 0 for weights that the loss does not depend on."""
+    found = tape.gradient(loss, list(weights.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(gradient) for gradient in found]
 
 
 def _clipped(gradients: list[Any], max_norm: Any) -> list[Any]:

@@ -1,0 +1,317 @@
+"""Network of a user's Keras model: its variables by name, and outputs before softmax."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from aifs_tune.errors import TrainerError
+from aifs_tune.trainers.keras_warm import (
+    Start,
+    built,
+    consists_of_keras,
+    fresh_names,
+    set_strengths,
+    tunable,
+    variables_of,
+    with_variable,
+)
+from aifs_tune.trainers.network.images import ImageNetwork, to_unit_scale
+from aifs_tune.trainers.network.params import Loss, Optimizer, Precision
+from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.series import present
+from aifs_tune.trainers.own_model.recipe import Kind, ModelRecipe
+
+_MODULES = {
+    "keras",
+    "keras.layers",
+    "keras.models",
+    "keras.initializers",
+    "keras.regularizers",
+    "keras.constraints",
+    "keras.src.models.functional",
+}
+"""Modules that the configuration of a model of Keras' own layers names."""
+_TINY = 1e-7
+"""Smallest probability of a class, where a model returns probabilities that are not a softmax or sigmoid at its end."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """All that a compiled program depends on.
+
+    Parameters
+    ----------
+    kind
+        Kind of the data.
+    inputs
+        Shape of one example.
+    n_outputs
+        Number of classes or of targets.
+    is_classes
+        Whether classes are predicted.
+    architecture
+        Digest of the layers of the model, without strengths of dropout and noise.
+    optimizer, batch_size, loss
+        As in the hyperparameters.
+    """
+
+    kind: Kind
+    inputs: tuple[int, ...]
+    n_outputs: int
+    is_classes: bool
+    architecture: str
+    optimizer: Optimizer
+    batch_size: int
+    loss: Loss
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """Height, width and channels of an image."""
+        return self.inputs
+
+    @property
+    def n_classes(self) -> int:
+        """Number of outputs."""
+        return self.n_outputs
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A new model, what a trial begins with, and the digest of its architecture."""
+
+    model: Any
+    start: Start
+    architecture: str
+
+
+def build_model(
+    recipe: ModelRecipe, given: Mapping[str, Any], inputs: tuple[int, ...], n_outputs: int, *, seed: int, precision: str
+) -> BuiltModel:
+    """Build the model of a trial, with weights of this ``seed``.
+
+    Raises
+    ------
+    TrainerError
+        If the function returns no model, or a compiled one.
+    """
+
+    def make() -> Any:
+        found = recipe.make(given, inputs, n_outputs)
+        if not isinstance(found, keras.Model):
+            raise TrainerError(f"{recipe.name} returned {type(found).__name__}; allowed: a keras.Model")
+        if found.compiled:
+            raise TrainerError(
+                f"{recipe.name} returned a model that it has compiled, but the trainer keras trains with an optimizer "
+                "and a loss of its own; allowed: a model that is not compiled, or KerasTrainer, which keeps both"
+            )
+        return found
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        example = (np.zeros((2, *inputs), np.float32),)
+        model, text = built(make, given, lambda: example, seed=seed)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    return BuiltModel(model, Start.of(model), hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+class ModelNetwork(ImageNetwork):
+    """Network of a user's model, from inputs of its kind to logits (n, classes) or scaled numbers (n, targets).
+
+    Images are given to the model as float32 of 0 to 1; of series, steps after the end are 0. A model may end with a
+    softmax, with one sigmoid for two classes, or with logits.
+
+    Raises
+    ------
+    TrainerError
+        If the outputs of the model have another shape.
+    """
+
+    def __init__(self, shape: ModelShape, new: BuiltModel, precision: Precision) -> None:
+        self.model, self._new = new.model, new
+        self._strengths = [with_variable(layer) for layer in tunable(self.model)]
+        variables = list(variables_of(self.model))
+        names = _names(variables)
+        made = {name: variable.value for name, variable in zip(names, variables, strict=True)}
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        sizes = {name: tuple(made[name].shape) for name in names}
+        is_trained = {name: id(variable) in trained for name, variable in zip(names, variables, strict=True)}
+        self._names = names
+        super().__init__(
+            shape,
+            precision,
+            {name: sizes[name] for name in names if is_trained[name]},
+            {name: sizes[name] for name in names if not is_trained[name]},
+            made=made,
+        )
+        self._end = _end_of(self.model) if shape.is_classes else None
+        self._gives_probabilities = False
+        self._check_outputs()
+
+    @property
+    def ends_with_probabilities(self) -> bool:
+        """Whether the model itself returns probabilities, one for each class."""
+        return self._gives_probabilities or (self._end is not None and self.model.outputs[0].shape[-1] > 1)
+
+    def begin_with(self, new: BuiltModel) -> None:
+        """The weights that :meth:`initialise` sets, and strengths of dropout and noise."""
+        self._new = new
+        self.set_strengths(new.start)
+
+    def set_strengths(self, start: Start) -> None:
+        """Set the strengths of dropout and noise."""
+        set_strengths(self._strengths, start.strengths)
+
+    def initialise(self, seed: int) -> None:
+        """Set the weights of the model that was built with this ``seed``."""
+        del seed
+        self.assign(dict(zip(self._names, self._new.start.values, strict=True)))
+
+    def preprocess(self, raw: Any) -> Any:
+        """Inputs of the model, as float32."""
+        if self.shape.kind == "images":
+            return to_unit_scale(raw)
+        if self.shape.kind == "series":
+            return raw
+        return tf.cast(raw[0], tf.float32)
+
+    def activation(self, outputs: Any) -> Any:
+        """Log-probabilities of classes, or the numbers themselves."""
+        return tf.nn.log_softmax(outputs) if self.shape.is_classes else outputs
+
+    def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
+        """Outputs of the model, before a softmax or sigmoid at its end."""
+        del drop
+        if self.shape.kind == "series":
+            values, lengths = inputs
+            inputs = values * present(lengths, values.shape[1])[:, :, tf.newaxis]
+        with self._without_end():
+            found = tf.cast(self.model(inputs, training=is_training), tf.float32)
+        if self._gives_probabilities:
+            found = tf.math.log(tf.maximum(found, _TINY))
+        if found.shape[-1] == 1 and self.shape.is_classes:
+            found = tf.concat([tf.zeros_like(found), found], axis=1)
+        return found
+
+    def penalty(self) -> Any:
+        """Sum of the regularization losses of the layers."""
+        losses = self.model.losses
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else None
+
+    def constrain(self) -> None:
+        """Apply the constraints of the weights."""
+        for variable in self.model.trainable_variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    def _check_outputs(self) -> None:
+        shape, example = self.shape, tf.random.stateless_uniform((4, *self.shape.inputs), (1, 2))
+        found = self.model(example, training=False)
+        sizes = tuple(found.shape) if tf.is_tensor(found) else None
+        n_outputs = (shape.n_outputs, 1) if shape.is_classes and shape.n_outputs == 2 else (shape.n_outputs,)
+        if sizes is None or len(sizes) != 2 or sizes[1] not in n_outputs:
+            came = "several outputs" if sizes is None else f"outputs of shape (n, {', '.join(map(str, sizes[1:]))})"
+            what = "classes" if shape.is_classes else "targets"
+            raise TrainerError(
+                f"the model has {came}; allowed: (n, {shape.n_outputs}), for {shape.n_outputs} {what}: "
+                "use the argument n_outputs of the function"
+            )
+        if shape.is_classes and self._end is None and sizes[1] > 1:
+            total = np.array(tf.cast(tf.reduce_sum(found, axis=1), tf.float32))
+            is_share = bool(tf.reduce_all(found >= 0)) and bool(np.all(np.abs(total - 1) < 1e-2))
+            self._gives_probabilities = is_share
+
+    @contextmanager
+    def _without_end(self) -> Iterator[None]:
+        """Leave out the softmax or sigmoid at the end of the model."""
+        if self._end is None:
+            yield
+            return
+        layer, name, replacement = self._end
+        kept = getattr(layer, name)
+        object.__setattr__(layer, name, replacement)
+        try:
+            yield
+        finally:
+            if name == "call":
+                object.__delattr__(layer, name)
+            else:
+                object.__setattr__(layer, name, kept)
+
+
+def written_model(model: Any) -> Any:
+    """Configuration of a model of Keras' own layers, from which :func:`read_model` makes it; None for another one."""
+    try:
+        found = keras.saving.serialize_keras_object(model)
+        text = json.dumps(found)
+    except Exception:  # noqa: BLE001 - a user's get_config may raise anything
+        return None
+    return json.loads(text) if consists_of_keras(found) else None
+
+
+def read_model(config: Mapping[str, Any], precision: Precision) -> Any:
+    """The model of :func:`written_model`, with layers of this ``precision``.
+
+    Raises
+    ------
+    TrainerError
+        If the configuration names other code than Keras' layers, or is damaged.
+    """
+    if not consists_of_keras(config) or not _modules_of(config) <= _MODULES:
+        raise TrainerError("the configuration of the model names code that is not of Keras' layers")
+    try:
+        with fresh_names():
+            return keras.saving.deserialize_keras_object(_in_precision(config, precision), safe_mode=True)
+    except Exception as error:
+        raise TrainerError(f"the configuration of the model cannot be read ({error})") from error
+
+
+def _modules_of(found: Any) -> set[str]:
+    """Modules that a configuration names."""
+    inner: Iterable[Any] = found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ()
+    named = {str(found["module"])} if isinstance(found, Mapping) and found.get("module") is not None else set()
+    return named.union(*(_modules_of(each) for each in inner))
+
+
+def _in_precision(found: Any, precision: Precision) -> Any:
+    """Copy of a configuration in which mixed_bfloat16, which training may have used, is ``precision``."""
+    if isinstance(found, list | tuple):
+        return [_in_precision(one, precision) for one in found]
+    if not isinstance(found, Mapping):
+        return found
+    if found.get("class_name") == "DTypePolicy" and found.get("config") == {"name": "mixed_bfloat16"}:
+        return {**found, "config": {"name": precision}}
+    return {name: _in_precision(value, precision) for name, value in found.items()}
+
+
+def _end_of(model: Any) -> tuple[Any, str, Any] | None:
+    """Layer, attribute and replacement that leave out the softmax or sigmoid at the end of a model; None if unknown."""
+    try:
+        layer = model.outputs[0]._keras_history.operation
+    except (AttributeError, IndexError, TypeError):  # a subclass of keras.Model
+        return None
+    if sum(one is layer for one in model.layers) != 1:  # the end of a model within the model
+        return None
+    ends = (keras.activations.softmax, *([keras.activations.sigmoid] if model.outputs[0].shape[-1] == 1 else []))
+    if getattr(layer, "activation", None) in ends:
+        return layer, "activation", keras.activations.linear
+    if type(layer) is keras.layers.Softmax and layer.axis == -1:
+        return layer, "call", lambda inputs, mask=None: inputs
+    return None
+
+
+def _names(variables: list[Any]) -> list[str]:
+    """A name for each variable; those of kernels end with ``kernel``, as weight decay needs it.
+
+    The beginning of a path depends on how a model was built, so only layer and variable are taken from it.
+    """
+    return [f"model.{i}.{'.'.join(variable.path.split('/')[-2:])}" for i, variable in enumerate(variables)]
