@@ -23,6 +23,7 @@ from aifs_tune.trainers.load import load_network
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.own_model.network import build_model
 from aifs_tune.trainers.own_model.recipe import ModelRecipe
+from aifs_tune.trainers.own_model.rewrites import fuse_pooling
 from aifs_tune.trainers.own_model.trainer import ImageModelTrainer, SeriesModelTrainer, TableModelTrainer
 from aifs_tune.trainers.protocol import Trainer
 
@@ -139,6 +140,40 @@ def test_a_strength_changes_in_a_running_trial_and_a_size_does_not() -> None:
     trainer.change({"units": 6, "rate": 0.1})
     with pytest.raises(RequestError, match=r"units: \{'units': 7.*makes another model; allowed while a trial runs"):
         trainer.change({"units": 7, "rate": 0.1})
+
+
+def in_a_row(input_shape: Any, filters: int = 3) -> Any:
+    layers = keras.layers
+    convolutions = [layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D()]
+    more = [layers.Conv2D(filters, 3, activation="relu", padding="same"), layers.MaxPooling2D(), layers.Flatten()]
+    return keras.Sequential([keras.Input(input_shape), *convolutions, *more, layers.Dense(3)])
+
+
+def in_two_ways(input_shape: Any, filters: int = 3) -> Any:
+    """Only the second convolution is followed by its pooling alone."""
+    given = keras.Input(input_shape)
+    wide = keras.layers.Conv2D(filters, 3, activation="relu")(given)
+    values = keras.layers.Conv2D(filters, 3, activation="relu")(keras.layers.MaxPooling2D()(wide))
+    flat = keras.layers.Flatten()(keras.layers.MaxPooling2D()(values))
+    beside = keras.layers.GlobalAveragePooling2D()(wide)
+    return keras.Model(given, keras.layers.Dense(3)(keras.layers.Concatenate()([flat, beside])))
+
+
+@pytest.mark.parametrize("code", [in_a_row, in_two_ways])
+def test_fused_pooling_leaves_values_and_gradients_as_they_are(code: Any) -> None:
+    model = code((15, 14, 2))
+    x = tf.random.stateless_normal((5, 15, 14, 2), (1, 2))
+
+    def found() -> list[Any]:
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            loss = tf.reduce_sum(outputs**2)
+        return [outputs, *tape.gradient(loss, model.trainable_weights)]
+
+    before = found()
+    assert fuse_pooling(model) == 1
+    for one, other in zip(found(), before, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def one_sigmoid(input_shape: Any) -> Any:

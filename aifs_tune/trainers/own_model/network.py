@@ -28,6 +28,7 @@ from aifs_tune.trainers.network.params import Loss, Optimizer, Precision
 from aifs_tune.trainers.network.runtime import tf
 from aifs_tune.trainers.network.series import present
 from aifs_tune.trainers.own_model.recipe import Kind, ModelRecipe
+from aifs_tune.trainers.own_model.rewrites import fuse_pooling
 
 _MODULES = {
     "keras",
@@ -138,6 +139,7 @@ class ModelNetwork(ImageNetwork):
 
     def __init__(self, shape: ModelShape, new: BuiltModel, precision: Precision) -> None:
         self.model, self._new = new.model, new
+        fuse_pooling(self.model)
         self._strengths = [with_variable(layer) for layer in tunable(self.model)]
         variables = list(variables_of(self.model))
         names = _names(variables)
