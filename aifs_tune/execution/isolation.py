@@ -8,6 +8,7 @@ matplotlib are closed and the global state of Keras is cleared. Module globals a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -21,6 +22,9 @@ from typing import Any
 import numpy as np
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+
+_FROZEN = 2
+"""Trials before which the collector leaves all that there is alone: the second finds the libraries of the first."""
 
 
 class ProcessState:
@@ -39,6 +43,7 @@ class ProcessState:
         self._figures = frozenset(pyplot.get_fignums() if pyplot is not None else ())
         self._keras_policy: Any = None
         self.remember_keras()
+        self._n_begun = 0
         self._generators = random.getstate(), np.random.get_state()
 
     def remember_keras(self) -> None:
@@ -71,9 +76,11 @@ class ProcessState:
     def begin_trial(self, seed: int) -> None:
         """Restore, and make the global state of libraries that are loaded that of a new trial with ``seed``."""
         self.restore()
+        self._n_begun += 1
         keras = _loaded_keras()
         if keras is not None:
-            keras.backend.clear_session()
+            keras.backend.clear_session(free_memory=False)
+            self._collect_garbage()
             if self._keras_policy is not None:  # which the line above resets too
                 keras.config.set_dtype_policy(self._keras_policy)
         seed_generators(seed)
@@ -82,9 +89,16 @@ class ProcessState:
             for number in set(pyplot.get_fignums()) - self._figures:
                 pyplot.close(number)
 
+    def _collect_garbage(self) -> None:
+        """Free the models of the trials before; not by looking through all that the libraries have made each time."""
+        gc.collect()
+        if self._n_begun <= _FROZEN:
+            gc.freeze()
+
     def end(self) -> None:
         """Restore everything, the generators too."""
         self.restore()
+        gc.unfreeze()
         state, numpy_state = self._generators
         random.setstate(state)
         np.random.set_state(numpy_state)

@@ -218,7 +218,7 @@ class KerasTrainer:
         self._callbacks, self.read, self.classes = callbacks, read, tuple(classes)
         self._fit = dict(fit or {})
         self._loaded: _Examples | None = None
-        self._warm = WarmModels()
+        self._warm = WarmModels(is_private=callbacks is None)
         self.__name__ = getattr(build, "__name__", "build")
 
     def check_space(self, names: Sequence[str]) -> None:
@@ -318,7 +318,7 @@ class KerasTrainer:
         return self.__dict__ | {"_warm": None, "_loaded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"_warm": WarmModels()}
+        self.__dict__ |= state | {"_warm": WarmModels(is_private=state["_callbacks"] is None)}
 
     def _arguments(self) -> tuple[dict[str, inspect.Parameter], bool]:
         signature = inspect.signature(self._build).parameters

@@ -14,6 +14,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 from numpy.typing import NDArray
 
+from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.network.devices import ChunkSizer
 from aifs_tune.trainers.network.runtime import tf
 
@@ -126,9 +127,14 @@ def built(
 
 
 class WarmModels:
-    """The compiled models of a process, by architecture."""
+    """The compiled models of a process, by architecture.
 
-    def __init__(self) -> None:
+    ``is_private`` is whether only training and saving use the models, so that parts of them may be computed in faster
+    forms; see :func:`~aifs_tune.trainers.keras_rewrites.fuse_pooling`.
+    """
+
+    def __init__(self, *, is_private: bool = False) -> None:
+        self._is_private = is_private
         self._models: OrderedDict[str, WarmModel] = OrderedDict()
         self.n_compiled = 0
         """Architectures compiled so far."""
@@ -140,6 +146,8 @@ class WarmModels:
         model, key = built(build, params, batch, seed=seed)
         start = Start.of(model)
         if key not in self._models or not self._models[key].is_intact:
+            if self._is_private:
+                fuse_pooling(model)
             self._models[key] = WarmModel(model, batch)
             self.n_compiled += 1
         self._models.move_to_end(key)

@@ -23,7 +23,7 @@ from aifs_tune.trainers.load import load_network
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.own_model.network import build_model
 from aifs_tune.trainers.own_model.recipe import ModelRecipe
-from aifs_tune.trainers.own_model.rewrites import fuse_pooling
+from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.own_model.trainer import ImageModelTrainer, SeriesModelTrainer, TableModelTrainer
 from aifs_tune.trainers.protocol import Trainer
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from aifs_tune.errors import TrainerError
+from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.keras_warm import (
     Start,
     built,
@@ -28,7 +29,6 @@ from aifs_tune.trainers.network.params import Loss, Optimizer, Precision
 from aifs_tune.trainers.network.runtime import tf
 from aifs_tune.trainers.network.series import present
 from aifs_tune.trainers.own_model.recipe import Kind, ModelRecipe
-from aifs_tune.trainers.own_model.rewrites import fuse_pooling
 
 _MODULES = {
     "keras",

@@ -15,7 +15,7 @@ def fuse_pooling(model: Any) -> int:
 
     See :func:`~aifs_tune.trainers.network.convolution.conv_block`.
     """
-    if not getattr(model, "outputs", None):  # a subclass of keras.Model
+    if keras.backend.backend() != "tensorflow" or not getattr(model, "outputs", None):  # a subclass of keras.Model
         return 0
     pairs = [(layer, after) for layer in model.layers if _is_plain(layer) and (after := _only_pooling(model, layer))]
     for layer, pooling in pairs:
