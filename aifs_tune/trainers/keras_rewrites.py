@@ -15,7 +15,7 @@ def fuse_pooling(model: Any) -> int:
 
     See :func:`~aifs_tune.trainers.network.convolution.conv_block`.
     """
-    if keras.backend.backend() != "tensorflow" or not getattr(model, "outputs", None):  # a subclass of keras.Model
+    if not _is_rewritable(model):
         return 0
     pairs = [(layer, after) for layer in model.layers if _is_plain(layer) and (after := _only_pooling(model, layer))]
     for layer, pooling in pairs:
@@ -66,3 +66,56 @@ def _only_next(model: Any, layer: Any) -> Any:
         return None
     following = after[0].operation
     return following if len(following._inbound_nodes) == 1 else None
+
+
+def fuse_normalization(model: Any) -> int:
+    """Let each batch normalization of images be one operation (Ioffe and Szegedy 2015); return how many there are.
+
+    As in Keras, the variance of a batch, and so the running variance, is the mean square without Bessel's correction.
+    """
+    found = [layer for layer in model.layers if _is_of_images(layer)] if _is_rewritable(model) else []
+    for layer in found:
+        object.__setattr__(layer, "call", _normalized(layer))
+    return len(found)
+
+
+def _normalized(layer: Any) -> Any:
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        del mask
+        is_training = bool(training) and layer.trainable
+        mean, variance = layer.moving_mean.value, layer.moving_variance.value
+        fused = tf.raw_ops.FusedBatchNormV3(
+            x=tf.cast(inputs, tf.float32),
+            scale=layer.gamma.value,
+            offset=layer.beta.value,
+            mean=tf.constant([]) if is_training else mean,
+            variance=tf.constant([]) if is_training else variance,
+            epsilon=layer.epsilon,
+            is_training=is_training,
+        )
+        if is_training:
+            n = tf.cast(tf.size(inputs) / tf.shape(inputs)[3], tf.float32)
+            mean.assign_add((fused.batch_mean - mean) * (1 - layer.momentum))
+            # The operation returns the sample variance, which is n / (n - 1) times the mean square.
+            variance.assign_add((fused.batch_variance * ((n - 1) / n) - variance) * (1 - layer.momentum))
+        return tf.cast(fused.y, layer.compute_dtype)
+
+    return call
+
+
+def _is_of_images(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.input_spec is not None
+        and layer.input_spec.ndim == 4
+        and layer.axis in (-1, 3)
+        and layer.center
+        and layer.scale
+        and not layer.synchronized
+        and not layer.renorm
+    )
+
+
+def _is_rewritable(model: Any) -> bool:
+    """Whether a model is of TensorFlow and its layers are known: no subclass of keras.Model."""
+    return keras.backend.backend() == "tensorflow" and bool(getattr(model, "outputs", None))

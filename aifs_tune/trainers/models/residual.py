@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
+from aifs_tune.trainers.network.layers import NORM, make_model, outputs_of, variables_of
 from aifs_tune.trainers.network.params import (
     IMAGE_CLASSES,
     ImageParams,
@@ -18,7 +19,7 @@ from aifs_tune.trainers.network.params import (
     check_n_weights,
     check_static_params,
 )
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras
 
 KERNEL = 3
 """Kernel size in px, except for shortcuts, whose kernels have 1 px."""
@@ -172,40 +173,36 @@ class ResidualNetwork(ImageNetwork):
     """
 
     def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
-        super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes)
+        self.model = make_model(lambda: residual_model(shape), precision)
+        made = variables_of(self.model)
+        super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes, made=made)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the pooled features."""
+        return outputs_of(self.model, inputs, drop, is_training=is_training)
 
-        def normal(values: Any, one: Convolution) -> Any:
-            return self._normal(values, one, is_training)
 
-        values = tf.nn.relu(normal(inputs, self.shape.stem))
-        for block in self.shape.all_blocks:
-            inner = normal(tf.nn.relu(normal(values, block.first)), block.second)
-            values = tf.nn.relu(inner + (values if block.shortcut is None else normal(values, block.shortcut)))
-        kept = drop(tf.reduce_mean(values, axis=(1, 2)))
-        return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
+def residual_model(shape: ResidualShape) -> Any:
+    """The ``keras.Model`` of a shape, from images of 0 to 1 to logits."""
+    layers = keras.layers
 
-    def _normal(self, values: Any, one: Convolution, is_training: bool) -> Any:
-        """A convolution and its batch norm; the result is float32."""
-        wide = tf.nn.conv2d(tf.cast(values, self._dtype), self._weight(f"{one.name}.kernel"), one.stride, "SAME")
-        mean, variance = self.states[f"{one.name}.mean"], self.states[f"{one.name}.variance"]
-        fused = tf.raw_ops.FusedBatchNormV3(
-            x=tf.cast(wide, tf.float32),
-            scale=self.weights[f"{one.name}.scale"],
-            offset=self.weights[f"{one.name}.offset"],
-            mean=tf.constant([]) if is_training else mean,
-            variance=tf.constant([]) if is_training else variance,
-            epsilon=BATCH_NORM_EPSILON,
-            is_training=is_training,
-        )
-        if is_training:
-            n = int(wide.shape[0] * wide.shape[1] * wide.shape[2])
-            mean.assign_add((fused.batch_mean - mean) * (1 - BATCH_NORM_MOMENTUM))
-            # The operation returns the sample variance, which is n / (n - 1) times the mean square.
-            variance.assign_add((fused.batch_variance * ((n - 1) / n) - variance) * (1 - BATCH_NORM_MOMENTUM))
-        return fused.y
+    def normal(values: Any, one: Convolution) -> Any:
+        wide = layers.Conv2D(one.after, one.edge, one.stride, "same", use_bias=False, name=one.name)(values)
+        constants = {"momentum": BATCH_NORM_MOMENTUM, "epsilon": BATCH_NORM_EPSILON}
+        return layers.BatchNormalization(**constants, name=one.name + NORM, dtype="float32")(wide)
+
+    def positive(values: Any) -> Any:
+        return layers.ReLU(dtype="float32")(values)
+
+    images = keras.Input(shape.image)
+    values = positive(normal(images, shape.stem))
+    for block in shape.all_blocks:
+        inner = normal(positive(normal(values, block.first)), block.second)
+        beside = values if block.shortcut is None else normal(values, block.shortcut)
+        values = positive(layers.Add(dtype="float32")([inner, beside]))
+    values = layers.GlobalAveragePooling2D(dtype="float32")(values)
+    kept = layers.Dropout(0.0, name="dropout", dtype="float32")(values)
+    return keras.Model(images, layers.Dense(shape.n_classes, name="classes", dtype="float32")(kept))
 
 
 class ResidualCnnTrainer(ImageTrainer):

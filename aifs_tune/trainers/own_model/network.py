@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from aifs_tune.errors import TrainerError
-from aifs_tune.trainers.keras_rewrites import fuse_pooling
+from aifs_tune.trainers.keras_rewrites import fuse_normalization, fuse_pooling
 from aifs_tune.trainers.keras_warm import (
     Start,
     built,
@@ -140,6 +140,7 @@ class ModelNetwork(ImageNetwork):
     def __init__(self, shape: ModelShape, new: BuiltModel, precision: Precision) -> None:
         self.model, self._new = new.model, new
         fuse_pooling(self.model)
+        fuse_normalization(self.model)
         self._strengths = [with_variable(layer) for layer in tunable(self.model)]
         variables = list(variables_of(self.model))
         names = _names(variables)
