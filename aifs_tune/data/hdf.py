@@ -1,4 +1,4 @@
-"""Checks of HDF5 files before anything in them is read."""
+"""What an HDF5 file is, before anything in it is read."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ def check_contained(opened: Any, where: str) -> None:
         raise DataError(
             f"{where}: its dataset {shown(found)} is kept in another file; allowed: values in the file itself"
         )
+
+
+def pandas_key(opened: Any) -> str | None:
+    """Key of the first table that ``to_hdf`` of pandas wrote into an HDF5 file; None if there is none.
+
+    Such a table is several arrays, of which some may be Python objects. ``opened`` is a ``h5py.File``.
+    """
+    found: str | None = opened.visititems(lambda name, thing: name if "pandas_type" in thing.attrs else None)
+    return found
+
+
+def pandas_advice(key: str) -> str:
+    """Return the command that converts a table which pandas wrote under ``key``."""
+    return f"convert it where you trust it: pandas.read_hdf(file, {shown(key)!r}).to_parquet(...)"

@@ -25,7 +25,7 @@ from aifs_tune._util.memory import free_mb
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.columns import MISSING, decimal_sign
 from aifs_tune.data.forecast import in_bytes
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import is_zarr, shown
 from aifs_tune.data.matrix import Matrix
 from aifs_tune.errors import DataError
 
@@ -61,6 +61,9 @@ _CONVERT = {
     ".loom": "anndata.read_loom(file).write_h5ad(...)",
     ".fits": "astropy.table.Table.read(file).to_pandas().to_parquet(...)",
     ".npy": "numpy.savez(..., X=..., y=...)",
+    ".zarr": "xarray.open_zarr(file).to_dataframe().reset_index().to_parquet(...), or of AnnData: "
+    "anndata.io.read_zarr(file).write_h5ad(...)",
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), "pandas.read_hdf(file).to_parquet(...), where you trust the file"),
 }
 """How to convert files that are not read."""
 MAX_BYTES = 2**32
@@ -127,14 +130,13 @@ def read_table(file: Path, where: str, *, header: bool = True, sheet: str | None
         If it cannot be read or has a duplicate column; the text begins with ``where``.
     """
     suffix = suffix_of(file)
+    check_kind(file, where)
     check_regular(file, where)
     try:
         if suffix in PARQUET:
             return _parquet(file)
         if suffix in _EXCEL:
             return _excel(file, where, sheet)
-        if suffix in _CONVERT:
-            raise DataError(f"{where}: {suffix} files are not read; convert it: {_CONVERT[suffix]}")
         return _text(file, where, header)
     except FileNotFoundError:
         raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file") from None
@@ -407,6 +409,13 @@ def _utf16_of(content: bytes) -> str | None:
     head = np.frombuffer(content[:4096], np.uint8) == 0
     even, odd = float(head[::2].mean()), float(head[1::2].mean())
     return "utf-16-le" if odd > 0.8 > 0.2 > even else "utf-16-be" if even > 0.8 > 0.2 > odd else None
+
+
+def check_kind(file: Path, where: str) -> None:
+    """Raise DataError, with the command that converts it, if ``file`` is of a kind that is not read."""
+    suffix = ".zarr" if is_zarr(file) else suffix_of(file)
+    if suffix in _CONVERT:
+        raise DataError(f"{where}: {suffix} files are not read; convert it: {_CONVERT[suffix]}")
 
 
 def check_regular(file: Path, where: str) -> None:

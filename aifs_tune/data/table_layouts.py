@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.config.data import LabelsSpec, TableSpec
 from aifs_tune.data.arff import frame_of
-from aifs_tune.data.hdf import check_contained
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.hdf import check_contained, pandas_advice, pandas_key
+from aifs_tune.data.images.folder import is_zarr, shown
 from aifs_tune.data.matrix import Matrix, classes_of_one_hot, distinct_names, one_hot_note
 from aifs_tune.data.table_files import (
     TableFile,
+    check_kind,
     check_memory,
     check_unpacked,
     decoded_text,
@@ -69,6 +70,8 @@ def read_layout(file: Path, spec: TableSpec, where: str) -> TableFile:
     if not file.exists():
         raise DataError(f"{where}: there is no such file; allowed: a CSV or Parquet file")
     reader: Callable[[Path, TableSpec, str], TableFile] = _of_text
+    if is_zarr(file):
+        check_kind(file, where)
     if file.is_dir() or suffix == ".mtx":
         reader = _of_10x
     elif suffix == ".npz":
@@ -323,10 +326,10 @@ def _of_hdf(file: Path, spec: TableSpec, where: str) -> TableFile:
             return _of_anndata(file, spec, where)
         if {"barcodes", "data", "indices", "indptr", "shape"} <= set(opened.get("matrix", ())):
             return _of_10x_hdf(opened["matrix"], spec, where)
-        if any("pandas_type" in opened[key].attrs for key in opened):
+        if (key := pandas_key(opened)) is not None:
             raise DataError(
-                f"{where}: was written by pandas, which stores Python objects in it that would be executed; convert "
-                "it where you trust it: pandas.read_hdf(file).to_parquet(...)"
+                f"{where}: was written by pandas, which stores Python objects in it that would be executed; "
+                f"{pandas_advice(key)}"
             )
         datasets = {key: opened[key] for key in opened if isinstance(opened[key], h5py.Dataset)}
         check_memory(sum(dataset.size * dataset.dtype.itemsize for dataset in datasets.values()), where)

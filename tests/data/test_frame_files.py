@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pydicom
 import pytest
@@ -371,6 +372,16 @@ def test_the_manifest_of_a_competition_names_files_without_suffix_in_another_fol
     outside = with_frames(manifest(tmp_path, ["../1"] * N), folder=Path("train"), suffix=".png")
     with pytest.raises(DataError, match=r"'../1', outside data.frames.folder; allowed: a relative path below it"):
         prepare_frames(outside)
+
+
+def test_a_table_of_pandas_in_hdf5_is_no_image_unless_its_array_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        made = file.create_group("df")
+        made.attrs["pandas_type"] = np.bytes_(b"frame")
+        made["block0_values"] = np.zeros((20, 12))
+    with pytest.raises(UnreadableError, match=r"holds a table of pandas \(df\), which is no image; convert it"):
+        read_image(tmp_path / "t.h5", None, Reading())
+    assert read_image(tmp_path / "t.h5", None, Reading(dataset="df/block0_values")).shape == (20, 12, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,16 @@ import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse
+import zarr
 from pydantic import ValidationError
 
-from aifs_tune.config.data import DataSpec, LabelsSpec, TableSpec
+from aifs_tune.config.data import DataSpec, FramesSpec, LabelsSpec, SeriesSpec, TableSpec
 from aifs_tune.data import PreparedExamples, prepare_table
+from aifs_tune.data.frames.manifest import load_manifest
+from aifs_tune.data.images.folder import scan_folder
 from aifs_tune.data.matrix import Matrix, distinct_names
 from aifs_tune.data.new_files import NewExamples, Preparation, files_in
+from aifs_tune.data.series.files import load_collection
 from aifs_tune.data.table_files import read_table
 from aifs_tune.errors import DataError, MissingPackageError
 
@@ -377,6 +381,43 @@ def test_arff(declared: str, tmp_path: Path) -> None:
     assert [column["name"] for column in found.examples.facts["columns"]] == ["size", "colour", "colour"]
     assert found.examples.facts["columns"][1]["missing"] == 1
     assert found.examples.classes == ("liver", "lung")
+
+
+def test_tables_that_pandas_wrote_into_hdf5_are_refused_with_their_key(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        made = file.create_group("runs/may")
+        made.attrs["pandas_type"] = np.bytes_(b"frame")
+        made["block0_values"] = np.zeros((20, 2))
+    said = r"was written by pandas, .*: pandas\.read_hdf\(file, 'runs/may'\)\.to_parquet"
+    with pytest.raises(DataError, match=said):
+        prepared(tmp_path / "t.h5")
+    for place in ("labels", "manifest"):
+        with pytest.raises(DataError, match=r"\.h5 files are not read; convert it: pandas\.read_hdf"):
+            read_table(tmp_path / "t.h5", place)
+
+
+@pytest.mark.parametrize("name", ["t.zarr", "store"])
+def test_zarr_stores_are_refused_with_the_commands_that_convert_them(name: str, tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / name, mode="w")
+    for each in ("X", "y"):
+        group.create_array(each, data=np.zeros((20, 2)))
+    with pytest.raises(DataError, match=r"\.zarr files are not read; convert it: xarray.* anndata\.io\.read_zarr"):
+        prepared(tmp_path / name)
+    with pytest.raises(DataError, match=r"manifest .*: \.zarr files are not read"):
+        load_manifest(FramesSpec(manifest=tmp_path / name))
+    with pytest.raises(DataError, match=r"\.zarr is not read; convert it: .*zarr\.open_group"):
+        load_collection(tmp_path / name, SeriesSpec())
+    with pytest.raises(DataError, match=r"is a Zarr store, no folder of images; of arrays, make an npz file"):
+        scan_folder(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".mat", ".npy"])
+def test_a_file_of_arrays_instead_of_a_folder_of_images_names_the_form_that_is_read(
+    suffix: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"is a file, not a folder; of arrays, make an npz file: numpy\.savez"):
+        scan_folder(tmp_path / f"a{suffix}")
 
 
 CONVERTED = "sav dta rds RData ods mat feather orc json jsonl sas7bdat xls db sqlite pkl loom"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aifs_tune._util.packages import missing_packages_named
+from aifs_tune.data.hdf import pandas_advice, pandas_key
 from aifs_tune.data.image_files.arrays import Band, Pixels, Read, Reading, Request, UnreadableError, image_of
 from aifs_tune.data.image_files.npz import NpzArray, arrays_named
 from aifs_tune.data.images.folder import shown
@@ -39,6 +40,11 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
                     found[name] = thing
 
             opened.visititems(note)
+            if reading.dataset is None and (key := pandas_key(opened)) is not None:
+                raise UnreadableError(
+                    f"holds a table of pandas ({shown(key)}), which is no image; {pandas_advice(key)}, or name the "
+                    "array that is an image: data.frames.dataset"
+                )
             dataset = _named(found, reading.dataset)
         if dataset.is_virtual or dataset.external or dataset.file != opened:  # could name any file of the machine
             raise UnreadableError(

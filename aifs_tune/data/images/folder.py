@@ -44,12 +44,14 @@ _NOT_DATA = frozenset(
     }
 )
 """Files and folders of systems, in lower case, that are no data at any level."""
+_OF_ZARR = ("zarr.json", ".zgroup", ".zarray")
 MAX_FILE_BYTES = 512 * 2**20
 """Size in bytes of the largest file that is read."""
 _LAYOUT = (
     "expected FOLDER/<class>/*.jpg with at least two classes, or FOLDER/train/<class>/*.jpg with folders val and, "
     "optionally, test beside train"
 )
+_ARRAYS = "of arrays, make an npz file: numpy.savez('images.npz', X=images, y=classes)"
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -121,6 +123,11 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store, by its name or the files in it."""
+    return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _OF_ZARR))
+
+
 def scan_folder(folder: Path) -> Scan:
     """Walk the class folders below ``folder``; a file or folder with several links is visited once.
 
@@ -129,6 +136,8 @@ def scan_folder(folder: Path) -> Scan:
     DataError
         If ``folder`` cannot be listed or has neither of the two layouts.
     """
+    if is_zarr(folder):
+        raise DataError(f"data folder {shown(str(folder))}: is a Zarr store, no folder of images; {_ARRAYS}")
     inner, tops, notes = _descended(folder)
     _check_classes(folder, tops)
     layout = _layout_of(folder / inner, tops)
@@ -304,7 +313,9 @@ def _folders_in(folder: Path, below: str = "") -> list[str]:
     except FileNotFoundError:
         raise DataError(f"data folder {where}: does not exist; {_LAYOUT}") from None
     except NotADirectoryError:
-        raise DataError(f"data folder {where}: is a file, not a folder; {_LAYOUT}") from None
+        of_arrays = folder.suffix.lower() in (".h5", ".hdf5", ".hdf", ".mat", ".npy", ".pkl", ".pickle")
+        layout = _ARRAYS if of_arrays else _LAYOUT
+        raise DataError(f"data folder {where}: is a file, not a folder; {layout}") from None
     except OSError as error:
         raise DataError(f"data folder {where}: cannot be listed ({error.strerror})") from None
     if not folders and not below:

@@ -14,7 +14,7 @@ import numpy as np
 from aifs_tune.config.data import SeriesSpec
 from aifs_tune.data.file_table import leads_out, name_below
 from aifs_tune.data.images.folder import shown, subset_in
-from aifs_tune.data.series.formats import SUFFIXES, RawSeries, conversion_of, read_raw
+from aifs_tune.data.series.formats import SUFFIXES, RawSeries, conversion_of, kind_of, read_raw
 from aifs_tune.data.series.reader import N_LOOKED_AT, Floats, Recording, SeriesReader
 from aifs_tune.data.series.tally import Tally
 from aifs_tune.data.table_files import read_table, suffix_of
@@ -174,7 +174,7 @@ def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False) -> Co
     if not path.exists():
         raise DataError(f"{where}: there is no such folder or file; allowed: a folder of series, or a manifest")
     if (hint := conversion_of(path)) is not None:
-        raise DataError(f"{where}: {suffix_of(path)} is not read; convert it: {hint}")
+        raise DataError(f"{where}: {kind_of(path)} is not read; convert it: {hint}")
     if path.is_file():
         found = collection_in([(path, None)], spec, where, strict=strict)
         if found is None:
@@ -260,7 +260,7 @@ def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """Files below a folder that can hold a series, and others; folders of a kind that is not read count as files."""
     held, others = list[Path](), list[Path]()
     for place, folders, names in os.walk(folder):
-        units = [name for name in folders if conversion_of(Path(name)) is not None]
+        units = [name for name in folders if conversion_of(Path(place, name)) is not None]
         folders[:] = sorted(
             n for n in folders if not n.startswith(".") and n not in units and n.lower() not in _NOT_DATA
         )
@@ -275,7 +275,7 @@ def _others_lines(others: Sequence[Path], folder: Path) -> list[str]:
     """A line for each kind of file that is not read, with the command that converts it if one is known."""
     by_suffix = defaultdict[str, list[Path]](list)
     for file in others:
-        by_suffix[suffix_of(file)].append(file)
+        by_suffix[kind_of(file)].append(file)
     lines, unknown = [], [file for suffix, found in by_suffix.items() for file in found if not conversion_of(found[0])]
     for suffix, found in by_suffix.items():
         if (command := conversion_of(found[0])) is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.images.decode import MALFORMED
-from aifs_tune.data.images.folder import shown
+from aifs_tune.data.images.folder import is_zarr, shown
 from aifs_tune.data.table_files import (
     PARQUET,
     TEXT,
@@ -84,9 +84,14 @@ class RawSeries:
     is_fits: bool = False
 
 
+def kind_of(file: Path) -> str:
+    """Suffix that says what a file or folder holds; of a Zarr store ``.zarr``, also without it."""
+    return ".zarr" if is_zarr(file) else suffix_of(file)
+
+
 def conversion_of(file: Path) -> str | None:
-    """The command that converts a file which is not read; None if its suffix is not known."""
-    return _CONVERT.get(suffix_of(file))
+    """The command that converts a file which is not read; None if its kind is not known."""
+    return _CONVERT.get(kind_of(file))
 
 
 def read_raw(file: Path, where: str, *, header: bool = True, hdu: int | str | None = None) -> list[RawSeries]:
