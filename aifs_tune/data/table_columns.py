@@ -28,7 +28,7 @@ from aifs_tune.data.matrix import MOST_VARIABLE
 from aifs_tune.data.split import Subsets
 from aifs_tune.data.table_files import TableFile, is_number
 from aifs_tune.data.table_layouts import NO_GENES
-from aifs_tune.data.times import unread_times
+from aifs_tune.data.times import perhaps_clock, unread_times
 from aifs_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ _MIN_ROWS_OF_AN_ID, _LEAST_ID = 50, 1e5
 """Rows and smallest number from which different whole numbers may be identifiers, whatever their name."""
 """Span of shuffled row numbers as a multiple of the number of rows."""
 _SAME = 0.9999
+_SPELLED = {"%H%M%S": "HHMMSS", "%H%M": "HHMM"}
+"""Forms of times of day as they are read out."""
 
 
 @dataclass
@@ -201,6 +203,24 @@ def warnings_of(found: Numbers, name: str) -> list[str]:
     if found.sentinel is not None:
         made.append(f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]")
     return made
+
+
+def ask_for_clocks(columns: Sequence[ReadColumn]) -> None:
+    """Mark numbers such as 93015, which look like times of day; the settings say whether they are."""
+    beside_dates = any(
+        column.taken_for == "dates" or (column.left_out or "").startswith("dates such as") for column in columns
+    )
+    for column in columns:
+        if column.taken_for != "numbers" or column.numbers is None:
+            continue
+        form = perhaps_clock(column.numbers, column.name, beside_dates=beside_dates)
+        if form is not None:
+            spelled = _SPELLED[form]
+            column.taken_for = "numbers, or times of day?"
+            column.warnings.append(
+                f'looks like times of day {spelled}; if so: data.table.time_format: {{{column.shown}: "{form}"}}, '
+                f"or data.table.leave_out: [{column.shown}]"
+            )
 
 
 def told(columns: Sequence[ReadColumn], *, most: int) -> list[str]:

@@ -18,6 +18,7 @@ from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
 from aifs_tune.data.table_columns import (
     ReadColumn,
+    ask_for_clocks,
     contents_of,
     crossing_text,
     entry_settings,
@@ -232,6 +233,7 @@ def _columns(table: TableFile, spec: TableSpec, where: str) -> list[ReadColumn]:
             column.notes.clear()
             column.warnings.clear()
         made.append(column)
+    ask_for_clocks(made)
     return made
 
 

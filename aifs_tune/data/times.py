@@ -34,6 +34,9 @@ _PACKED = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _PERHAPS_PACKED = {8: ("%d%m%Y", "%m%d%Y"), 7: ("%Y%j",), 6: ("%Y%m", "%y%m%d", "%d%m%y")}
 """Forms that are asked about, since other numbers have them too."""
 _DATE_NAME = re.compile(r"date|datum|fecha|time|day|month|monat|period|yyyy|dob|birth|doy", re.IGNORECASE)
+CLOCK_NAME = re.compile(r"time|clock|hour|uhr|zeit|hora|heure|hhmm|utc", re.IGNORECASE)
+"""Names of columns that may be times of day."""
+_FEWEST_MINUTES = 5
 _WIDTHS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3, "H": 2, "M": 2, "S": 2}
 """Digits of the codes of a form that is written without signs between them."""
 FOREVER_S = 2.2e11
@@ -180,6 +183,22 @@ def perhaps_packed(values: NDArray[np.float64], name: str) -> str | None:
     n_digits = _n_digits(known[[len(known) // 2]])
     forms = (*((_PACKED[n_digits],) if n_digits in _PACKED else ()), *_PERHAPS_PACKED.get(n_digits, ()))
     return next((form for form in forms if _share_of_dates(known, form) >= 0.9), None)
+
+
+def perhaps_clock(values: NDArray[np.float64], name: str, *, beside_dates: bool) -> str | None:
+    """The form in which all numbers of a column are times of day, such as 93015; None if there is none.
+
+    The name must be that of a time, or the column stand beside dates, since other whole numbers have this form too.
+    """
+    known = np.unique(values[~np.isnan(values)])
+    is_named = CLOCK_NAME.search(name) is not None
+    if len(known) < _MIN_DISTINCT or not (is_named or beside_dates) or (known != np.floor(known)).any() or known[0] < 0:
+        return None
+    form, hours, clock = ("%H%M%S", 10_000, known) if known[-1] >= 10_000 else ("%H%M", 100, known * 100)
+    minutes, seconds = clock // 100 % 100, clock % 100
+    is_clock = clock[-1] < 240_000 and known[-1] >= hours and minutes.max() < 60 and seconds.max() < 60
+    is_spread = len(np.unique(minutes)) >= _FEWEST_MINUTES
+    return form if is_clock and is_spread and (is_named or form == "%H%M%S") else None
 
 
 def _n_digits(known: NDArray[np.float64]) -> int:

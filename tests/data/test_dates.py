@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,41 @@ def test_other_numbers_stay_numbers(tmp_path: Path) -> None:
     found = table(tmp_path, **columns)
     assert {row_of(found, name)["taken_for"] for name in columns} == {"numbers"}
     assert not any("dates?" in line for line in found.lines)
+
+
+CLOCKS = pd.Series([(i * 7919 % 86400) for i in range(N)])
+HHMMSS = CLOCKS // 3600 * 10_000 + CLOCKS % 3600 // 60 * 100 + CLOCKS % 60
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "form", "spelled"),
+    [("obs", HHMMSS, "%H%M%S", "HHMMSS"), ("time", HHMMSS // 100, "%H%M", "HHMM")],
+)
+def test_numbers_that_look_like_times_of_day_beside_dates_are_asked_about(
+    name: str, entries: pd.Series, form: str, spelled: str, tmp_path: Path
+) -> None:
+    found = table(tmp_path, day=DAYS.dt.strftime("%Y-%m-%d"), **{name: entries})
+    assert (row_of(found, name)["taken_for"], row_of(found, name)["max"]) == (
+        "numbers, or times of day?",
+        entries.max(),
+    )
+    asked = f'if so: data.table.time_format: {{{name}: "{form}"}}, or data.table.leave_out: [{name}]'
+    assert f"warning: column {name}: looks like times of day {spelled}; {asked}" in found.lines
+    row = row_of(table(tmp_path, day=DAYS.dt.strftime("%Y-%m-%d"), time_format={name: form}, **{name: entries}), name)
+    assert row["taken_for"] == "times of day"
+    assert row["max"] == pytest.approx(CLOCKS.max() / 3600, abs=1 / 60)
+
+
+def test_numbers_beside_dates_that_are_no_times_of_day_are_not_asked_about(tmp_path: Path) -> None:
+    columns = {
+        "price": 10_000 * np.arange(1, N + 1),
+        "depth": HHMMSS // 100,
+        "time": np.arange(N) % 50,
+        "code": np.random.default_rng(3).integers(10**4, 235_959, N),
+    }
+    found = table(tmp_path, day=DAYS.dt.strftime("%Y-%m-%d"), **columns)
+    assert not any("times of day" in line for line in found.lines)
+    assert not any("times of day" in line for line in table(tmp_path, obs=HHMMSS).lines), "no dates, and no name"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -162,6 +198,21 @@ def test_date_and_time_of_day_in_two_columns_are_one_time(
     assert roles(found) == ["value"], "the steps are even"
     assert any(line.startswith(f"the time is that of {names[0]} and {names[1]} together") for line in found.lines)
     row = row_of(found, names[0])
+    assert row["max"] - row["min"] == (STEPS - 1) * 37 * 60
+
+
+@pytest.mark.parametrize(("day", "clock"), [("%Y-%m-%d", "%H%M%S"), ("%d.%m.%Y", "%H%M"), ("%Y%m%d", "%H%M%S")])
+def test_times_of_day_that_are_numbers_beside_dates_are_asked_about(day: str, clock: str, tmp_path: Path) -> None:
+    columns = {"date": HOURS.dt.strftime(day), "time": HOURS.dt.strftime(clock).astype(int)}
+    asked = f'looks like times of day .* beside the dates; if so: data.series.time_format: "{day} {clock}"'
+    with pytest.raises(DataError, match=f"time decreases in row [0-9]+, and {asked}"):
+        series(tmp_path, **columns)
+    found = series(tmp_path, settings={"time": "date"}, **columns)
+    assert any(re.match(f"warning: time {asked}", line) for line in found.lines)
+    assert row_of(found, "time")["taken_for"] == "numbers, or times of day?"
+    found = series(tmp_path, settings={"time_format": f"{day} {clock}"}, **columns)
+    assert roles(found) == ["value"], "the steps are even"
+    row = row_of(found, "date")
     assert row["max"] - row["min"] == (STEPS - 1) * 37 * 60
 
 

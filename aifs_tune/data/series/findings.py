@@ -193,7 +193,9 @@ def columns_table(found: Collection, dropped: Mapping[str, str], *, has_steps: b
         known = [ends for column in columns if (ends := _range(column)) is not None]
         ends = (min(low for low, _ in known), max(high for _, high in known)) if known else None
         missing = int(sum(np.isnan(column).sum() for column in columns))
-        row = column_row(name, "numbers", unit=units.get(name), ends=ends, missing=missing, left_out=dropped.get(name))
+        is_clock = found.reader is not None and name in found.reader.perhaps_clocks
+        kind = "numbers, or times of day?" if is_clock else "numbers"
+        row = column_row(name, kind, unit=units.get(name), ends=ends, missing=missing, left_out=dropped.get(name))
         rows.append(row)
     if found.reader is None:
         return rows

@@ -18,9 +18,11 @@ from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers, what_else
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.series.formats import Noted, RawSeries
 from aifs_tune.data.times import (
+    CLOCK_NAME,
     EXAMPLE,
     clock_seconds,
     packed_format,
+    perhaps_clock,
     perhaps_packed,
     seconds_of,
     times_in,
@@ -42,7 +44,6 @@ _FLAGS = ("SAP_QUALITY", "QUALITY")
 _FLUXES = ("PDCSAP_FLUX", "KSPSAP_FLUX", "DET_FLUX", "SAP_FLUX")
 """Columns of fluxes in FITS tables of Kepler and TESS, the corrected ones first."""
 _DATE_NAME = re.compile(r"date|day|datum|fecha", re.IGNORECASE)
-_CLOCK_NAME = re.compile(r"time|clock|hour|uhr|zeit|hora|heure", re.IGNORECASE)
 _DAY_S = 86_400.0
 _DAYLIGHT_SAVING_S = 3600
 _FEW_SERIES = 5
@@ -79,6 +80,7 @@ class SeriesReader:
 
     ``clock`` is the column of times of day if ``time`` has dates alone. ``packed`` is the form of times such as
     20240330. ``units`` are those of the first file that was looked at, and ``left_out`` has its other columns.
+    ``perhaps_clocks`` has the form of dates with times of day for columns of numbers that look like the latter.
     ``as_gaps`` keeps rows with bad quality flags, without their values, so that each step stays one.
     """
 
@@ -90,6 +92,7 @@ class SeriesReader:
     as_gaps: bool = False
     clock: str | None = None
     packed: str | None = None
+    perhaps_clocks: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def like(
@@ -108,7 +111,17 @@ class SeriesReader:
         time = spec.time if spec.time is not None else _most(time_in(each.frame, spec.columns) for each in raw)
         time, clock = _with_clock(time, raw, spec)
         packed = None if spec.time_format is not None else _packed_in(raw, time)
-        made = partial(cls, time=time, spec=spec, units=dict(raw[0].units), as_gaps=as_gaps, clock=clock, packed=packed)
+        perhaps = {name: form for name, form in _clocks_of_numbers(raw).items() if name != clock}
+        made = partial(
+            cls,
+            time=time,
+            spec=spec,
+            units=dict(raw[0].units),
+            as_gaps=as_gaps,
+            clock=clock,
+            packed=packed,
+            perhaps_clocks=perhaps,
+        )
         if spec.columns:
             unasked = [name for name in names if name not in (*spec.columns, time, clock)]
             left_out = dict.fromkeys(unasked, UnusedColumn("not read", "not among data.series.columns"))
@@ -158,6 +171,9 @@ class SeriesReader:
         if len(frame) < MIN_STEPS:
             raise DataError(f"{where}: {len(frame)} step(s); allowed: at least {MIN_STEPS}")
         columns = [column_numbers(frame[name], where, self.spec, notes) for name in self.columns]
+        for name, form in self.perhaps_clocks.items():
+            if name in (*self.columns, self.time):
+                notes[f"warning: {shown(name)} {_like_a_clock(form)}"] = Noted()
         values = np.stack(columns, axis=1)
         is_used = self._is_good(raw, values, where, notes)
         times = None if self.time is None else self._times(frame, where, notes)
@@ -188,7 +204,7 @@ class SeriesReader:
             return times
         notes[f"the time is that of {shown(str(self.time))} and {shown(self.clock)} together"] = Noted()
         if time_format is not None and re.search("%[HI]", time_format):
-            both = column.astype(str).str.strip() + " " + frame[self.clock].astype(str).str.strip()
+            both = column.astype(str).str.strip() + " " + _clock_texts(frame[self.clock], time_format)
             is_known = column.notna() & frame[self.clock].notna()
             return times_of(both.where(is_known, None).rename(self.time), where, time_format)
         days, since = times_of(column, where, time_format or self.packed), clock_seconds(frame[self.clock])
@@ -229,6 +245,8 @@ class SeriesReader:
             row = int(rows[falls[0] + 1]) + 1
             if not self.spec.sort:
                 allowed = "times that do not decrease, or data.series.sort: true"
+                if (form := self.perhaps_clocks.get(str(self.time))) is not None:
+                    raise DataError(f"{where}: {self.time} decreases in row {row}, and {_like_a_clock(form)}")
                 if is_text and len(falls) == 1 and -_DAYLIGHT_SAVING_S <= steps[falls[0]] <= -_DAYLIGHT_SAVING_S / 2:
                     allowed = "UTC, or times with their offset; daylight saving time seems to end there"
                 raise DataError(f"{where}: {self.time} decreases in row {row}; allowed: {allowed}")
@@ -239,6 +257,22 @@ class SeriesReader:
             row = int(rows[equal[0] + 1]) + 1
             notes[f"warning: rows with the same {self.time} as another one"] = Noted(len(equal), row)
         return rows
+
+
+def _clock_texts(column: pandas.Series[Any], time_format: str) -> pandas.Series[Any]:
+    """Times of day as text; numbers with the zeros that a form without signs, such as %H%M%S, begins with."""
+    if column.dtype.kind not in "iuf":
+        return column.astype(str).str.strip()
+    width = 6 if time_format.endswith("%H%M%S") else 4
+    return column.map(lambda entry: "" if entry != entry else f"{int(entry):0{width}d}")
+
+
+def _like_a_clock(form: str) -> str:
+    """What numbers that look like times of day need to be read so."""
+    return (
+        f"looks like times of day {'HHMMSS' if form.endswith('%S') else 'HHMM'} beside the dates; if so: "
+        f'data.series.time_format: "{form}"'
+    )
 
 
 def _with_times(
@@ -268,14 +302,39 @@ def _with_clock(time: str | None, raw: Sequence[RawSeries], spec: SeriesSpec) ->
     if time is None:
         return time, None
     first = raw[0].frame
-    named = [str(name) for name in first.columns if _CLOCK_NAME.search(str(name)) or _DATE_NAME.search(str(name))]
+    named = [str(name) for name in first.columns if CLOCK_NAME.search(str(name)) or _DATE_NAME.search(str(name))]
     clocks = [name for name in named if clock_seconds(first[name]) is not None]
-    days = [name for name in dict.fromkeys((time, *named)) if name in first.columns and _holds_days(first[name], spec)]
+    if not clocks and spec.time_format is not None:
+        forms = _clocks_of_numbers(raw)
+        clocks = [name for name in named if name in forms and spec.time_format.endswith(forms[name].split()[1])]
+    days = [
+        name
+        for name in dict.fromkeys((time, *named))
+        if name in first.columns and name not in clocks and _holds_days(first[name], spec)
+    ]
     if not days:
         days = [name for name in named if name not in clocks and unread_times(first[name]) is not None]
     if not clocks or not days or time not in (*clocks, *days) or spec.time in clocks:
         return time, None
     return days[0], clocks[0]
+
+
+def _clocks_of_numbers(raw: Sequence[RawSeries]) -> dict[str, str]:
+    """The form of dates with times of day, for columns of numbers that look like these; none without dates."""
+    first = raw[0].frame
+    names = [str(name) for name in first.columns if first[name].dtype.kind in "iuf"]
+    days = next((first[name] for name in first.columns if _holds_days(first[name], SeriesSpec())), None)
+    if days is None:
+        return {}
+    entry = str(days.iloc[0])
+    day, found = "%Y%m%d" if entry.isdigit() else "%d.%m.%Y" if "." in entry else "%Y-%m-%d", dict[str, str]()
+    for name in names:
+        columns = [each.frame[name] for each in raw if name in each.frame.columns]
+        if all(column.dtype.kind in "iuf" for column in columns):
+            values = np.concatenate([np.array(column, np.float64) for column in columns])
+            if (form := perhaps_clock(values, name, beside_dates=True)) is not None:
+                found[name] = f"{day} {form}"
+    return found
 
 
 def _holds_days(column: pandas.Series[Any], spec: SeriesSpec) -> bool:
