@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aifs_tune.config.data import DataSpec
+from aifs_tune.config.data import DataSpec, SeriesSpec
 from aifs_tune.data import PreparedExamples, prepare_series, prepare_table
 from aifs_tune.data.new_files import Preparation
+from aifs_tune.data.series.formats import read_raw
+from aifs_tune.data.series.reader import SeriesReader
 from aifs_tune.errors import DataError
 
 N, STEPS = 60, 40
@@ -214,6 +216,12 @@ def test_times_of_day_that_are_numbers_beside_dates_are_asked_about(day: str, cl
     assert roles(found) == ["value"], "the steps are even"
     row = row_of(found, "date")
     assert row["max"] - row["min"] == (STEPS - 1) * 37 * 60
+    new = pd.DataFrame({**columns, "value": np.arange(STEPS) % 2}).head(3)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    read, _ = SeriesReader.like(
+        raw := read_raw(tmp_path / "new.csv", "new"), SeriesSpec(time_format=f"{day} {clock}"), "new"
+    ).read(raw[0], "new")
+    assert np.diff(read.times).tolist() == [37 * 60] * 2, "few rows suffice"
 
 
 def test_date_and_time_that_are_objects_are_one_time(tmp_path: Path) -> None:

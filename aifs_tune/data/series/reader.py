@@ -304,9 +304,9 @@ def _with_clock(time: str | None, raw: Sequence[RawSeries], spec: SeriesSpec) ->
     first = raw[0].frame
     named = [str(name) for name in first.columns if CLOCK_NAME.search(str(name)) or _DATE_NAME.search(str(name))]
     clocks = [name for name in named if clock_seconds(first[name]) is not None]
-    if not clocks and spec.time_format is not None:
-        forms = _clocks_of_numbers(raw)
-        clocks = [name for name in named if name in forms and spec.time_format.endswith(forms[name].split()[1])]
+    if not clocks and spec.time_format is not None and re.search(" %H%M(%S)?$", spec.time_format):
+        numeric = [name for name in named if CLOCK_NAME.search(name) and first[name].dtype.kind in "iuf"]
+        clocks = [name for name in numeric if first[name].between(0, 240_000, inclusive="left").all()]
     days = [
         name
         for name in dict.fromkeys((time, *named))
