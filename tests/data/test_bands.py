@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,32 @@ def test_of_fits_it_has_the_unit_and_the_hdus_that_are_passed_over(tmp_path: Pat
     assert "by its name a mask" in found["ERR"][-1]
     assert found["CAT"][0] == "table"
     assert list(frames(tmp_path, [f"{i}.fits" for i in range(N)]).columns) == list(prepared.columns)
+
+
+def test_the_hdus_behind_the_image_of_a_packed_file_are_listed_too(tmp_path: Path) -> None:
+    names = survey(tmp_path)
+    expected = list(frames(tmp_path, names).columns)
+    for name in names:
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    assert list(frames(tmp_path, [f"{name}.gz" for name in names]).columns) == expected
+
+
+def test_the_other_arrays_of_hdf5_are_listed_where_one_is_named(tmp_path: Path) -> None:
+    for i in range(N):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            for name in ("image", "flat", "log/exposure"):
+                file[name] = RANDOM.normal(size=(8, 8))
+    found = rows_of(frames(tmp_path, [f"{i}.h5" for i in range(N)], dataset="image").columns)
+    assert {name: row[-1] for name, row in found.items()} == {
+        "image": None,
+        **dict.fromkeys(("flat", "log/exposure"), "image is read (data.frames.dataset)"),
+    }
+    with h5py.File(tmp_path / "0.h5", "a") as file:
+        for i in range(40):
+            file[f"more/{i}"] = np.zeros(1)
+    found = rows_of(frames(tmp_path, [f"{i}.h5" for i in range(N)], dataset="image").columns)
+    assert "and more" in found
+    assert len(found) <= 16
 
 
 def test_processes_and_this_one_find_the_same_bands(tmp_path: Path) -> None:

@@ -33,13 +33,15 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
     with open(path, "rb") as file, h5py.File(file, "r", rdcc_nbytes=_CHUNK_CACHE) as opened:
         dataset = None if reading.dataset is None else opened.get(reading.dataset)
         found: dict[str, Any] = {}
+        is_given = isinstance(dataset, h5py.Dataset)
+
+        def note(name: str, thing: Any) -> bool | None:
+            if isinstance(thing, h5py.Dataset):
+                found[name] = thing
+            return True if is_given and len(found) > _MOST_NAMED + 1 else None  # so many are not named in any case
+
+        opened.visititems(note)
         if not isinstance(dataset, h5py.Dataset):
-
-            def note(name: str, thing: Any) -> None:
-                if isinstance(thing, h5py.Dataset):
-                    found[name] = thing
-
-            opened.visititems(note)
             if reading.dataset is None and (key := pandas_key(opened)) is not None:
                 raise UnreadableError(
                     f"holds a table of pandas ({shown(key)}), which is no image; {pandas_advice(key)}, or name the "
@@ -66,6 +68,8 @@ def _tell_others(others: Sequence[str], read: str, request: Request) -> None:
     """Name the first arrays that are not read."""
     for other in others[:_MOST_NAMED]:
         request.band(Band(shown(other), "array", None, f"{read} is read (data.frames.dataset)"))
+    if len(others) > _MOST_NAMED:
+        request.band(Band("and more", "arrays", None, f"{read} is read (data.frames.dataset)"))
 
 
 @contextmanager

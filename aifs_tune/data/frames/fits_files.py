@@ -67,6 +67,7 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
         source = held.enter_context(_Unpacked(file)) if is_packed else path
         opened = held.enter_context(fits.open(source, memmap=False, lazy_load_hdus=True))
         arrays: dict[bool, tuple[list[_Section | _Column], str]] = {}
+        others: list[Band] = []
 
         def read(request: Request) -> Pixels:
             has_index = request.index is not None
@@ -81,9 +82,10 @@ def opened_fits(path: Path, reading: Reading) -> Iterator[Read]:
             for each in chosen:
                 if isinstance(each, _Column) and each.n_empty:
                     request.note(f"{each.n_empty} of {each.n} images in {each.name} have no finite pixel: left out")
-            if not is_packed:  # all of it would be unpacked
-                for band in _left_out(opened, chosen):
-                    request.band(band)
+            if not others:
+                others.extend(_left_out(opened, chosen))
+            for band in others:
+                request.band(band)
             return beside(images)
 
         yield read
