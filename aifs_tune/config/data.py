@@ -532,6 +532,9 @@ class DataSpec(StrictModel):
         Regular expression for file names; images with the same match stay in the same part. Default None.
     near_duplicates
         What to do if images in different parts look alike: ``"warn"`` (default), ``"refuse"`` or ``"ignore"``.
+    follow_links
+        Whether links are followed that lead out of the folder of the data, or of the DataLad or git-annex data set
+        that has it; default False.
 
     Examples
     --------
@@ -586,6 +589,11 @@ class DataSpec(StrictModel):
     near_duplicates: Literal["warn", "refuse", "ignore"] = Field(
         default="warn",
         description="What to do if images in different parts look alike: warn, refuse the data, or ignore (no check).",
+    )
+    follow_links: bool = Field(
+        default=False,
+        description="Whether links are followed that lead out of the folder of the data, or of the DataLad or "
+        "git-annex data set that has it.",
     )
 
     @model_validator(mode="after")

@@ -86,11 +86,6 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def leads_out(path: str) -> bool:
-    """Whether a path that ``os.path.normpath`` returned is absolute, begins with ``..``, or can be no path."""
-    return os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path
-
-
 def name_below(file: Path, folder: Path) -> str:
     """Return the path of ``file`` relative to ``folder``, printable and with ``/``."""
     return shown(os.path.relpath(file, folder).replace(os.sep, "/"))

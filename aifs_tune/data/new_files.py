@@ -24,6 +24,7 @@ from aifs_tune.data.images.arrays import images_in
 from aifs_tune.data.images.decode import DecodeSettings, Pixels, decode
 from aifs_tune.data.images.decode_all import scaled
 from aifs_tune.data.images.folder import SkippedFile, shown
+from aifs_tune.data.links import Links, check_below, check_links
 from aifs_tune.data.series.channels import Channels, Column, TimeStepScale, by_itself
 from aifs_tune.data.series.formats import RawSeries
 from aifs_tune.data.series.reader import SeriesReader
@@ -240,7 +241,7 @@ class Preparation:
         has_positions = bool({"x", "y", "vx", "vy", "length"} & set(self.facts["roles"]))
         native = tuple(self.facts["native"])
         arrays, names, skipped = [], list[str](), list[SkippedFile]()
-        for name, frame in _read_frames(_images_of(files, spec), settings):
+        for name, frame in _read_frames(_images_of(files, spec, follow_links=self.data.follow_links), settings):
             if isinstance(frame, str):
                 skipped.append(SkippedFile(shown(name), frame))
                 continue
@@ -274,7 +275,9 @@ def _read_frames(
                 yield name, str(error)
 
 
-def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, tuple[Path, ...], int | None]]:
+def _images_of(
+    files: Sequence[Path], spec: FramesSpec, *, follow_links: bool
+) -> Iterator[tuple[str, tuple[Path, ...], int | None]]:
     """Name, files and index of each image: a file, or a row of a manifest with the columns ``path`` and ``index``."""
     for file in files:
         if suffix_of(file) not in (".csv", ".tsv", *PARQUET):
@@ -286,10 +289,15 @@ def _images_of(files: Sequence[Path], spec: FramesSpec) -> Iterator[tuple[str, t
             if column not in frame.columns:
                 raise DataError(f"{where}: no column {column!r}; found: {_some([str(n) for n in frame.columns])}")
         indices = [None] * len(frame) if spec.index is None else frame[spec.index].tolist()
+        folder = folder_of(spec, file)
+        links = Links.of(folder, follow=follow_links)
         for entries, index in zip(frame[list(spec.path)].astype(str).to_numpy().tolist(), indices, strict=True):
             own = "" if index is None else f" [{int(index)}]"
             paths = [with_suffix(entry, spec) for entry in entries]
-            yield " + ".join(paths) + own, tuple(folder_of(spec, file) / path for path in paths), index
+            for path in paths:
+                check_below(path, f"{where}: has the path {shown(path)!r}", "the folder of its files")
+                check_links(folder / path, links, f"{where}: has the path {shown(path)!r}")
+            yield " + ".join(paths) + own, tuple(folder / path for path in paths), index
 
 
 def files_in(paths: Sequence[str | Path]) -> list[Path]:

@@ -66,7 +66,7 @@ def _check_images(folder: Path, data: DataSpec) -> None:
     if is_arrays(folder):
         check_arrays(folder)
     else:
-        scan_images(folder, data.labels)
+        scan_images(folder, data.labels, follow_links=data.follow_links)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from aifs_tune.data.image_files.png import is_deep_colour, read_deep_colour
 from aifs_tune.data.image_files.tiff import opened_stack
 from aifs_tune.data.images.decode import MALFORMED, MAX_PIXELS, MOVING
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.links import absence_of
 
 
 def format_of(name: str) -> str | None:
@@ -95,7 +96,7 @@ class ImageReader:
         except UnreadableError:
             raise
         except FileNotFoundError:
-            raise UnreadableError("does not exist") from None
+            raise UnreadableError(absence_of(file) or "does not exist") from None
         except (*MALFORMED, zipfile.BadZipFile, Warning) as error:
             text = shown(" ".join(str(error).split())[:160]) or type(error).__name__
             raise UnreadableError(f"cannot be read as {kind} ({text})") from error

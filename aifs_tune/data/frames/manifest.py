@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from aifs_tune.config.data import FramesSpec
 from aifs_tune.data.columns import MISSING
-from aifs_tune.data.file_table import leads_out
 from aifs_tune.data.frames.formats import SUFFIXES, format_of
 from aifs_tune.data.image_files.unread import unread_advice
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.links import Links, check_below, check_links
 from aifs_tune.data.table_files import read_table
 from aifs_tune.data.tables import class_labels, listed_names, target_numbers
 from aifs_tune.errors import DataError
@@ -57,8 +57,8 @@ def name_of(file: Path) -> str:
     return f"manifest {shown(str(file))}"
 
 
-def load_manifest(spec: FramesSpec) -> Manifest:
-    """Read and check the manifest of ``spec``, without opening the images.
+def load_manifest(spec: FramesSpec, *, follow_links: bool = False) -> Manifest:
+    """Read and check the manifest of ``spec``, without opening the images; ``follow_links`` is that of the data.
 
     Raises
     ------
@@ -87,9 +87,10 @@ def load_manifest(spec: FramesSpec) -> Manifest:
     if len(frame) < MIN_IMAGES:
         raise DataError(f"{where}: {len(frame)} rows with {', '.join(wanted)}; allowed: at least {MIN_IMAGES}")
     folder = folder_of(spec, spec.manifest)
-    columns = [frame[column] for column in spec.path]
+    columns, links = [frame[column] for column in spec.path], Links.of(folder, follow=follow_links)
     rows = [
-        tuple(_checked(entry, spec, where, row) for entry in entries) for row, *entries in _numbered(frame, columns)
+        tuple(_checked(entry, spec, where, row, (folder, links)) for entry in entries)
+        for row, *entries in _numbered(frame, columns)
     ]
     if spec.index is None and 2 * len(set(rows)) <= len(rows):
         raise DataError(
@@ -130,18 +131,16 @@ def with_suffix(entry: str, spec: FramesSpec) -> str:
     return path if spec.suffix is None or path.endswith(spec.suffix) else path + spec.suffix
 
 
-def _checked(entry: Any, spec: FramesSpec, where: str, row: int) -> str:
-    """Return the path of an entry if it is below the folder of the files and its suffix is known."""
+def _checked(entry: Any, spec: FramesSpec, where: str, row: int, place: tuple[Path, Links]) -> str:
+    """Return the path of an entry if it is below the folder of the files, also as a link, and its suffix is known."""
     if isinstance(entry, int) and spec.suffix is not None:
         entry = str(entry)
     if not isinstance(entry, str) or not entry.strip():
         raise DataError(f"{where}: row {row} has the path {entry!r}; allowed: the path of an image file")
     path = with_suffix(entry, spec)
-    if leads_out(path):
-        outside = "the folder of the manifest" if spec.folder is None else "data.frames.folder"
-        raise DataError(
-            f"{where}: row {row} has the path {shown(entry)!r}, outside {outside}; allowed: a relative path below it"
-        )
+    begin, (folder, links) = f"{where}: row {row} has the path {shown(entry)!r}", place
+    check_below(path, begin, "the folder of the manifest" if spec.folder is None else "data.frames.folder")
+    check_links(folder / path, links, begin)
     if format_of(path) is None:
         what = (
             f"the path {shown(path)!r} with an unknown suffix" if Path(path).suffix else f"{shown(path)!r}, no suffix"

@@ -86,7 +86,7 @@ def prepare_frames(
     ((12, 8, 8, 1), 'electron')
     """
     spec = data.frames or FramesSpec()
-    manifest = load_manifest(spec)
+    manifest = load_manifest(spec, follow_links=data.follow_links)
     root = cache_root().absolute()
     key = [spec.model_dump(mode="json"), data.split.model_dump(mode="json"), strict]
     known = find_prepared(root, key, manifest)

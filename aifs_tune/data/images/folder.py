@@ -18,6 +18,7 @@ from aifs_tune.data.images.beside import (
     masks_among,
     some,
 )
+from aifs_tune.data.links import ALLOWED, Links, absence_of
 from aifs_tune.errors import DataError
 
 SUBSETS = ("train", "val", "test")
@@ -128,8 +129,10 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _OF_ZARR))
 
 
-def scan_folder(folder: Path) -> Scan:
+def scan_folder(folder: Path, *, follow_links: bool = False) -> Scan:
     """Walk the class folders below ``folder``; a file or folder with several links is visited once.
+
+    Links that lead out of it, or of its DataLad or git-annex data set, are left out without ``follow_links``.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def scan_folder(folder: Path) -> Scan:
         notes += said
         found = [(f"{inner}{below}", name, subset) for below, name, subset in inside]
     _check_classes(folder, sorted({name for _, name, _ in found}))
-    walk = _Walk()
+    walk = _Walk(Links.of(folder, follow=follow_links))
     for below in (".", *(f"{inner}{top}" for top in by_subset.values()), *(name for name, _, _ in found)):
         walk.reserve(os.path.join(folder, below), below)
     for name, label, subset in found:
@@ -270,7 +273,7 @@ def _nested(files: Sequence[ImageFile], roots: Sequence[str]) -> list[str]:
     return [f"images in folders inside a class folder ({named}) count as images of that class"]
 
 
-def files_below(folder: Path) -> tuple[list[ImageFile], list[SkippedFile]]:
+def files_below(folder: Path, *, follow_links: bool = False) -> tuple[list[ImageFile], list[SkippedFile]]:
     """All files below a folder, without a class, and those that cannot be used; both sorted by name.
 
     Raises
@@ -280,7 +283,7 @@ def files_below(folder: Path) -> tuple[list[ImageFile], list[SkippedFile]]:
     """
     if not folder.is_dir():
         raise DataError(f"data folder {shown(str(folder))}: is no folder; allowed: a folder of images")
-    walk = _Walk()
+    walk = _Walk(Links.of(folder, follow=follow_links))
     walk.enter(str(folder), "", label="", subset=None)
     walk.files.sort(key=lambda file: file.name)
     return walk.files, walk.skipped_files
@@ -430,7 +433,8 @@ def _has_folders(folder: Path) -> bool:
 class _Walk:
     """Collects the files below class folders; remembers the device and inode of all that it has visited."""
 
-    def __init__(self) -> None:
+    def __init__(self, links: Links) -> None:
+        self._links = links
         self.files: list[ImageFile] = []
         self.skipped_files: list[SkippedFile] = []
         self._seen: dict[tuple[int, int], str] = {}
@@ -443,17 +447,20 @@ class _Walk:
 
     def enter(self, path: str, name: str, *, label: str, subset: str | None, group: str | None = None) -> None:
         """Walk everything below the class folder ``path``."""
-        waiting = [(path, name)]
+        waiting = [(path, name)] if self._may_read(path, name) else []
         while waiting:
             here, here_name = waiting.pop()
             for child, child_name, status in self._children(here, here_name):
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append((child, child_name))
-                elif stat.S_ISREG(status.st_mode):
-                    self._take(child, child_name, status, label, subset, group)
-                else:
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if not is_folder and not stat.S_ISREG(status.st_mode):
                     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
                     self._skip(child_name, f"is {kind}, not a file")
+                elif not self._may_read(child, child_name):
+                    continue
+                elif is_folder:
+                    waiting.append((child, child_name))
+                else:
+                    self._take(child, child_name, status, label, subset, group)
 
     def _children(self, folder: str, name: str) -> Iterator[tuple[str, str, os.stat_result]]:
         try:
@@ -466,9 +473,15 @@ class _Walk:
                             yield path, f"{name}/{child}".lstrip("/"), os.stat(path)
                         except OSError as error:
                             kind = "is a broken link" if os.path.islink(path) else "cannot be read"
-                            self._skip(f"{name}/{child}", f"{kind} ({error.strerror})")
+                            self._skip(f"{name}/{child}", absence_of(path) or f"{kind} ({error.strerror})")
         except OSError as error:
             self._skip(f"{name}/", f"cannot be listed ({error.strerror})")
+
+    def _may_read(self, path: str, name: str) -> bool:
+        real = self._links.outside(path)
+        if real is not None:
+            self._skip(name, f"is a link to {shown(real)}, outside the data folder; allowed: {ALLOWED}")
+        return real is None
 
     def _take(
         self, path: str, name: str, status: os.stat_result, label: str, subset: str | None, group: str | None

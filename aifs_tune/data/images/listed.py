@@ -24,7 +24,9 @@ _LABELS = ("label", "labels", "class", "class_name", "target", "category", "type
 _MOST_NAMED = 3
 
 
-def scan_images(folder: Path, labels: LabelsSpec | None, progress: Progress | None = None) -> Scan:
+def scan_images(
+    folder: Path, labels: LabelsSpec | None, progress: Progress | None = None, *, follow_links: bool = False
+) -> Scan:
     """Scan a folder whose classes are those of ``labels``, or without them its sub-folders, or the arrays of a file.
 
     Raises
@@ -39,10 +41,12 @@ def scan_images(folder: Path, labels: LabelsSpec | None, progress: Progress | No
         if labels is not None:
             raise DataError(f"data file {shown(str(folder))}: has its own classes; allowed: no data.labels")
         return scan_arrays(folder, progress)
-    return scan_folder(folder) if labels is None else scan_listed(folder, labels)
+    if labels is None:
+        return scan_folder(folder, follow_links=follow_links)
+    return scan_listed(folder, labels, follow_links=follow_links)
 
 
-def scan_listed(folder: Path, labels: LabelsSpec) -> Scan:
+def scan_listed(folder: Path, labels: LabelsSpec, *, follow_links: bool = False) -> Scan:
     """Scan the files below ``folder`` that a table gives a class to.
 
     An entry names a file by its path in the folder, or by its name, with or without suffix. Files that are not listed
@@ -57,7 +61,7 @@ def scan_listed(folder: Path, labels: LabelsSpec) -> Scan:
     where = f"labels {shown(str(file))}"
     frame = read_table(file, where).frame
     name, label = _columns(frame, labels, where)
-    files, skipped = files_below(folder)
+    files, skipped = files_below(folder, follow_links=follow_links)
     found = _Index(files)
     classes, folders = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     missing, unclear, elsewhere, n_without = list[str](), list[str](), list[str](), 0

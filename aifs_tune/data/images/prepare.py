@@ -135,7 +135,7 @@ def prepare_images(
     if data.folder is None:
         raise DataError("data.folder: no value given; allowed: a folder with a sub-folder for each class")
     root = (cache or cache_root()).absolute()
-    scan = scan_images(data.folder, data.labels, progress)
+    scan = scan_images(data.folder, data.labels, progress, follow_links=data.follow_links)
     with storing(root):
         decoder = Decoder(data, root, processes, progress, tell)
         usable = _usable(scan, data, decoder, _sources(scan, data, root, progress))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aifs_tune.config.data import SeriesSpec
-from aifs_tune.data.file_table import leads_out, name_below
+from aifs_tune.data.file_table import name_below
 from aifs_tune.data.images.folder import shown, subset_in
+from aifs_tune.data.links import ALLOWED, Links, absence_of, check_below, check_links
 from aifs_tune.data.series.formats import SUFFIXES, RawSeries, conversion_of, kind_of, read_raw
 from aifs_tune.data.series.reader import N_LOOKED_AT, Floats, Recording, SeriesReader
 from aifs_tune.data.series.tally import Tally
@@ -158,8 +159,8 @@ def _reader(sources: Sequence[Source], spec: SeriesSpec, aside: Sequence[str]) -
     return SeriesReader.like(raw, spec, where, aside=aside)
 
 
-def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False) -> Collection:
-    """Read all series of a folder, a manifest or a file with many of them.
+def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False, follow_links: bool = False) -> Collection:
+    """Read all series of a folder, a manifest or a file with many of them; ``follow_links`` is that of the data.
 
     Raises
     ------
@@ -178,21 +179,21 @@ def load_collection(path: Path, spec: SeriesSpec, *, strict: bool = False) -> Co
     if path.is_file():
         found = collection_in([(path, None)], spec, where, strict=strict)
         if found is None:
-            return _of_manifest(path, spec, strict=strict)
+            return _of_manifest(path, spec, strict=strict, follow_links=follow_links)
         archive = [file for file, _ in archive_in(path.parent) or ()]
         others = [file for file in archive if file != path] if path in archive else []
         hint = f"{', '.join(shown(o.name) for o in others)} beside it is not read; a folder as the path reads both"
         return replace(found, lines=[*found.lines, *([hint] if others else [])])
     if (path / MANIFEST).is_file():
-        return _of_manifest(path / MANIFEST, spec, strict=strict)
+        return _of_manifest(path / MANIFEST, spec, strict=strict, follow_links=follow_links)
     if (parts := archive_in(path)) is not None:
         found = collection_in(parts, spec, where, strict=strict)
         if found is not None:
             return found
-    return _of_folders(path, spec, where, strict=strict)
+    return _of_folders(path, spec, where, strict=strict, follow_links=follow_links)
 
 
-def _of_folders(folder: Path, spec: SeriesSpec, where: str, *, strict: bool) -> Collection:
+def _of_folders(folder: Path, spec: SeriesSpec, where: str, *, strict: bool, follow_links: bool) -> Collection:
     check_no_manifest(spec, where)
     parts = _part_folders(folder, where)
     places = [(part, sub) for part, inner in parts for sub in _folders_in(inner)]
@@ -213,7 +214,8 @@ def _of_folders(folder: Path, spec: SeriesSpec, where: str, *, strict: bool) -> 
             f"manifest{_beside(folder)}"
         )
     listed = [(file, part, name) for (part, name), found in files.items() for file in found]
-    read = read_sources([_source(file, folder, spec) for file, _, _ in listed], spec, strict=strict)
+    links = Links.of(folder, follow=follow_links)
+    read = read_sources([_source(file, folder, spec, links) for file, _, _ in listed], spec, strict=strict)
     lines = [f"left out: the folder {shown(name)}, which holds no series" for name in empty]
     lines += [*columns_lines(read.reader), *read.lines, *hint]
     picked = [listed[i] for i in read.sources]
@@ -326,12 +328,20 @@ def check_simulated(spec: SeriesSpec, where: str) -> None:
             raise DataError(f"{where}: {name} is for files; allowed: absent, or with data.series.path")
 
 
-def _source(file: Path, folder: Path, spec: SeriesSpec) -> Source:
+def _source(file: Path, folder: Path, spec: SeriesSpec, links: Links) -> Source:
     where = f"series {shown(str(file))}"
-    return Source(name_below(file, folder), where, lambda: read_raw(file, where, header=spec.header, hdu=spec.hdu))
+
+    def load() -> Sequence[RawSeries]:
+        if (real := links.outside(str(file))) is not None:
+            raise DataError(f"{where}: is a link to {shown(real)!r}, outside the data folder; allowed: {ALLOWED}")
+        if (absence := absence_of(file)) is not None:
+            raise DataError(f"{where}: {absence}")
+        return read_raw(file, where, header=spec.header, hdu=spec.hdu)
+
+    return Source(name_below(file, folder), where, load)
 
 
-def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
+def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool, follow_links: bool) -> Collection:
     where = f"manifest {shown(str(file))}"
     loaded = read_table(file, where)
     frame = loaded.frame
@@ -356,10 +366,11 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
             row = int(frame.index[frame[column].isna()][0]) + 1
             raise DataError(f"{where}: {column} is empty in row {row}; allowed: an entry for each series")
     numbered = zip(frame.index.tolist(), frame[_PATH].tolist(), strict=True)
-    frame = frame.assign(**{_PATH: [_path_below(file.parent, each, where, row + 1) for row, each in numbered]})
+    links = Links.of(file.parent, follow=follow_links)
+    frame = frame.assign(**{_PATH: [_path_below(file.parent, each, where, row + 1, links) for row, each in numbered]})
     frame, more = _listed_once(frame, wanted, where, strict=strict)
     files = [file.parent / path for path in frame[_PATH]]
-    read = read_sources([_source(each, file.parent, spec) for each in files], spec, strict=strict)
+    read = read_sources([_source(each, file.parent, spec, links) for each in files], spec, strict=strict)
     frame, files = frame.iloc[list(read.sources)].reset_index(drop=True), [files[i] for i in read.sources]
     names = [name_below(each, file.parent) for each in files]
     found = Collection(
@@ -382,20 +393,11 @@ def _of_manifest(file: Path, spec: SeriesSpec, *, strict: bool) -> Collection:
     return replace(found, labels=label_texts(frame[spec.label].tolist()))
 
 
-def _path_below(folder: Path, entry: object, where: str, row: int) -> str:
+def _path_below(folder: Path, entry: object, where: str, row: int, links: Links) -> str:
     """The path of an entry if it is below the folder of the manifest; back slashes count as slashes."""
     path = os.path.normpath(str(entry).strip().replace("\\", "/"))
-    if leads_out(path):
-        raise DataError(
-            f"{where}: row {row} has the path {shown(str(entry))!r}, outside the folder of the manifest; allowed: a "
-            "relative path below it"
-        )
-    top, real = os.path.realpath(folder), os.path.realpath(folder / path)
-    if leads_out(os.path.relpath(real, top)):
-        raise DataError(
-            f"{where}: row {row} has the path {shown(str(entry))!r}, a link to {shown(real)!r}, outside the folder of "
-            "the manifest; allowed: a relative path below it"
-        )
+    check_below(path, f"{where}: row {row} has the path {shown(str(entry))!r}", "the folder of the manifest")
+    check_links(folder / path, links, f"{where}: row {row} has the path {shown(str(entry))!r}")
     return path
 
 

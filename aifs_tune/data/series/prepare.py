@@ -74,7 +74,7 @@ def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     if spec.forecast is not None:
         return prepare_windows(spec, spec.forecast, data.split)
     if spec.path is not None:
-        found = load_collection(spec.path, spec, strict=strict)
+        found = load_collection(spec.path, spec, strict=strict, follow_links=data.follow_links)
     else:
         found = simulate_collection(spec.simulate or SimulateSeries())
         check_simulated(spec, found.where)
