@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import TableSpec
+from aifs_tune.data.class_names import alike_classes
 from aifs_tune.data.columns import (
     MISSING,
     EntrySettings,
@@ -26,7 +27,7 @@ from aifs_tune.data.columns import (
 from aifs_tune.data.images.folder import shown
 from aifs_tune.data.matrix import MOST_VARIABLE
 from aifs_tune.data.split import Subsets
-from aifs_tune.data.table_files import TableFile, is_number
+from aifs_tune.data.table_files import TableFile
 from aifs_tune.data.table_layouts import NO_GENES
 from aifs_tune.data.times import perhaps_clock, unread_times
 from aifs_tune.errors import DataError
@@ -351,19 +352,12 @@ def label_findings(column: pandas.Series[Any], labels: Sequence[str] | None) -> 
     """Class names that are easily confused: with and without capitals or spaces, or like a missing entry."""
     if labels is None:
         return []
-    found, alike = [], defaultdict[str, set[str]](set)
-    for label in sorted(set(labels)):
-        alike[label if is_number(label) else re.sub(r"[\s_-]+", "", label.lower()) or label].add(label)
-    for names in alike.values():
-        if len(names) > 1:
-            only = "capitals" if len({name.lower() for name in names}) == 1 else "capitals, spaces or hyphens"
-            found.append(f"the classes {', '.join(sorted(map(shown, names)))} differ in {only} alone")
     gaps = [label for label in sorted(set(labels)) if label.lower() in MISSING | _NO_CLASS]
-    found += [
+    asked = [
         f"{shown(gap)} is a class of {column.name}; if it means a missing one: data.table.missing: [{_in_yaml(gap)}]"
         for gap in gaps
     ]
-    return found
+    return [*alike_classes(labels), *asked]
 
 
 def _in_yaml(entry: str) -> str:

@@ -121,7 +121,7 @@ def test_parts_inside_some_classes_are_refused(make_folder: MakeFolder, counts: 
 def test_folders_inside_classes_and_twins_in_capitals_are_named(make_folder: MakeFolder) -> None:
     scan = scan_folder(make_folder({"Star": 1, "star/near": 1, "star/far": 2, "galaxy": 1}))
     assert scan.notes == (
-        "classes that differ in capitals alone are taken for different ones: Star and star",
+        "the classes Star, star differ in capitals alone",
         "images in folders inside a class folder (star/far, star/near) count as images of that class",
     )
     assert scan_folder(make_folder({"galaxy": 1, "star": 1}, "plain")).notes == ()

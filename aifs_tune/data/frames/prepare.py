@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.atomic_files import PARTIAL
 from aifs_tune._util.cache import cache_root, storing
 from aifs_tune.config.data import DataSpec, FramesSpec
+from aifs_tune.data.class_names import alike_classes, in_parentheses
 from aifs_tune.data.digests import Progress
 from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
@@ -130,6 +131,7 @@ def _stored(
         y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
         location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
         lines.append("classes: " + ", ".join(f"{name} {labels.count(name)}" for name in classes))
+        lines += [f"warning: {text}" for text in alike_classes(classes)]
     else:
         units = {name: target.unit for name, target in spec.targets.items()}
         y_true, targets = scaled(manifest.values[rows], subsets["train"], units, where)
@@ -176,7 +178,10 @@ def _subsets(frames: Frames, manifest: Manifest, data: DataSpec) -> Subsets:
         assert labels is not None
         missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
-            raise DataError(f"{where}: no {subset} image of class {missing[0]}; allowed: every class in {subset}")
+            raise DataError(
+                f"{where}: no {subset} image of class {missing[0]}{in_parentheses(labels)}; allowed: every class in "
+                f"{subset}"
+            )
     strata, n = labels or ["all"] * len(rows), len(rows)
     return fold_given_subsets(
         data.split.fold, subsets, n, where, contents=frames.contents, groups=groups, labels=strata

@@ -108,7 +108,11 @@ def scan_arrays(file: Path, progress: Progress | None = None) -> Scan:
     notes = _described(file)
     root = cache_root().absolute()
     folder = kept_copy(root, f"arrays-{key[:24]}", lambda partial: _unpack(file, partial, root, progress))
-    scan = scan_folder(folder)
+    try:
+        scan = scan_folder(folder)
+    except DataError as error:
+        unpacked, given = f"data folder {shown(str(folder))}", f"data file {shown(str(file))}"
+        raise DataError(str(error).replace(unpacked, given)) from None
     return Scan(scan.files, scan.skipped_files, scan.classes, scan.subsets, (*notes, *scan.notes), scan.beside)
 
 

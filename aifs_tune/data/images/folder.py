@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifs_tune.data.class_names import alike_classes
 from aifs_tune.data.images.beside import (
     are_folds,
     are_images_and_masks,
@@ -168,7 +169,7 @@ def scan_folder(folder: Path, *, follow_links: bool = False) -> Scan:
     roots = [name for name, _, _ in found]
     files, beside = _without_masks(walk.files, roots)
     classes = tuple(sorted({label for _, label, _ in found} - {one.name for one in beside if one.is_class}))
-    notes = [*notes, *layout.notes, *map(str, beside), *_twins(classes), *_nested(files, roots)]
+    notes = [*notes, *layout.notes, *map(str, beside), *alike_classes(classes), *_nested(files, roots)]
     return Scan(
         tuple(sorted(files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
@@ -252,15 +253,6 @@ def _parts_in_classes(
     example = ", ".join(f"{shown(tops[0])}/{shown(below)}" for below in inside[tops[0]])
     notes = [f"the parts are the folders inside the classes ({example}); files beside them are left out"]
     return found, tuple(subset for subset in SUBSETS if subset in there), notes
-
-
-def _twins(classes: Sequence[str]) -> list[str]:
-    """Note on classes whose names differ in capitals alone."""
-    spellings: dict[str, list[str]] = {}
-    for name in classes:
-        spellings.setdefault(name.casefold(), []).append(shown(name))
-    twins = [" and ".join(names) for names in spellings.values() if len(names) > 1]
-    return [f"classes that differ in capitals alone are taken for different ones: {', '.join(twins)}"] if twins else []
 
 
 def _nested(files: Sequence[ImageFile], roots: Sequence[str]) -> list[str]:

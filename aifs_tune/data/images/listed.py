@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from aifs_tune.config.data import LabelsSpec
+from aifs_tune.data.class_names import alike_classes
 from aifs_tune.data.digests import Progress
 from aifs_tune.data.images.arrays import is_arrays, scan_arrays
 from aifs_tune.data.images.folder import ImageFile, Scan, SkippedFile, files_below, scan_folder, shown
@@ -97,7 +98,7 @@ def scan_listed(folder: Path, labels: LabelsSpec, *, follow_links: bool = False)
         notes.append(
             f"{len(elsewhere)} entries name another folder, and are taken by the name alone ({_some(elsewhere)})"
         )
-    notes += _several_in_one(set(kept.values()))
+    notes += [*alike_classes(kept.values()), *_several_in_one(set(kept.values()))]
     if n_without:
         notes.append(f"left out: {n_without} entries of {shown(file.name)} without a class")
     if missing:

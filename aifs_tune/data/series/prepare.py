@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, SeriesSpec, SimulateSeries, SplitSpec
+from aifs_tune.data.class_names import alike_classes, in_parentheses
 from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
@@ -80,6 +81,7 @@ def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         check_simulated(spec, found.where)
     if len(found.recordings) < _MIN_SERIES:
         raise DataError(f"{found.where}: {len(found.recordings)} series; allowed: at least {_MIN_SERIES}")
+    alike = alike_classes(found.labels)
     found, rare = _without_rare_classes(found, data.split, strict=strict)
     classes = tuple(sorted(set(found.labels)))
     if found.labels and len(classes) < 2:
@@ -113,7 +115,7 @@ def prepare_series(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     lines.append(f"{counts} series of {values.shape[2]} channels: {channels_text(channels)}")
     findings = [*copy_findings(found, contents, subsets), *shape_findings(replace(found, recordings=kept))]
-    findings += leak_findings(found, has_steps=has_steps)
+    findings += [*leak_findings(found, has_steps=has_steps), *alike]
     lines += [f"warning: {text}" for text in findings]
     columns = columns_table(found, dropped, has_steps=has_steps)
     return PreparedExamples(open_examples(location), location, lines, _files(found, subsets), columns)
@@ -191,7 +193,8 @@ def _subsets(found: Collection, split: SplitSpec, contents: Sequence[str]) -> Su
         missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
             raise DataError(
-                f"{found.where}: no {subset} series of class {missing[0]}; allowed: every class in {subset}"
+                f"{found.where}: no {subset} series of class {missing[0]}{in_parentheses(labels)}; allowed: every class "
+                f"in {subset}"
             )
     if "order" in found.manifest_columns:
         ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
