@@ -46,6 +46,8 @@ _UNITS = frozenset(
     )
 )
 """Units that are known without a space before them, where 12A and 7B may be codes."""
+_FEWEST_MARKED = 5
+"""Different entries such as 1.037 from which they are no chance."""
 _SPACES = str.maketrans({"\u2212": "-", "\u2009": None, "\u202f": None, "\u00a0": None, "'": None})
 _DAY = 86_400.0
 
@@ -77,13 +79,15 @@ class EntrySettings:
 class Signs:
     """Decimal sign of a column and the sign between its thousands, None for none.
 
-    ``note`` says how they were told, ``doubt`` what else the entries can mean.
+    ``note`` says how they were told, ``doubt`` what else the entries can mean. ``perhaps_thousands`` is an entry such
+    as 1.037 of a column in which every point may separate thousands.
     """
 
     decimal: Sign = "."
     thousands: Sign | None = ","
     note: str | None = None
     doubt: str | None = None
+    perhaps_thousands: str | None = None
 
 
 @dataclass(frozen=True)
@@ -357,7 +361,7 @@ def _of_doubtful(marked: Sequence[str], mark: Sign, settings: EntrySettings) -> 
     """How entries such as 1,037 and 1.037, which may be decimals or thousands, are read."""
     others, separator = settings.others, settings.separator
     if mark == "." and (others == "." or (not others and (separator != ";" or len(marked) < 2))):
-        return Signs()
+        return Signs(perhaps_thousands=None if others or len(marked) < _FEWEST_MARKED else marked[0])
     by_separator: Sign = "," if mark == "," and separator != "," else "."
     decimal: Sign = others or by_separator
     name, some = {",": "commas", ".": "points"}, ", ".join(map(repr, marked[:2]))

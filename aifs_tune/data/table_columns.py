@@ -186,6 +186,9 @@ def read_column(
         text = f"{len(found.strange)} entries are no {found.kind} ({examples_text(found.strange)})"
         made.problems.append(f"column {made.shown}: {text}")
         made.notes.append(f"{text} and count as missing")
+    if (hint := thousands_hint(found)) is not None:
+        made.taken_for = "numbers, or thousands?"
+        made.notes.append(hint)
     made.warnings += warnings_of(found, made.shown)
     if name not in spec.keep:
         made.left_out, warning = _order_reason(name, column, found)
@@ -204,6 +207,14 @@ def warnings_of(found: Numbers, name: str) -> list[str]:
     if found.sentinel is not None:
         made.append(f"is {found.sentinel:g} a missing value? If so: data.table.missing: [{found.sentinel:g}]")
     return made
+
+
+def thousands_hint(found: Numbers) -> str | None:
+    """What to set if the points of all entries separate thousands; None if they cannot."""
+    if found.signs is None or found.signs.perhaps_thousands is None:
+        return None
+    entry = found.signs.perhaps_thousands
+    return f'if all entries, such as {entry!r}, have points between thousands: data.table.thousands: "."'
 
 
 def ask_for_clocks(columns: Sequence[ReadColumn]) -> None:

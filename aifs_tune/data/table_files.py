@@ -252,7 +252,7 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
         )
 
     frame = read()
-    decimal = _with_spelling(frame, separator, read)
+    decimal = _with_spelling(frame, separator, read, rows[n_above + int(header) :])
     frame, units = _without_units(frame)
     if units:
         notes.append(f"the line below the names holds units and is no row: {', '.join(map(shown, units[:5]))}")
@@ -265,19 +265,24 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
 
 
 def _with_spelling(
-    frame: pandas.DataFrame, separator: str, read_text: Callable[[list[int]], pandas.DataFrame]
+    frame: pandas.DataFrame,
+    separator: str,
+    read_text: Callable[[list[int]], pandas.DataFrame],
+    sample: Sequence[Sequence[str]],
 ) -> Literal["", ",", "."]:
     """Tell the decimal sign of a file, and put back the text of numbers such as 1.037 where that may mean 1037.
 
-    ``read_text`` reads columns as text.
+    ``read_text`` reads columns as text, and ``sample`` are the first rows.
     """
     columns = [int(i) for i in frame.columns]
     floats = [i for i in columns if frame[i].dtype.kind == "f"]
     texts = [i for i in columns if frame[i].dtype.kind not in "biufmM"]
     found = [_sign_in(frame[i]) for i in texts]
-    if separator != ";" and not {",", "both"} & set(found):
-        return ""
-    unclear = [i for i in floats if _may_be_thousands(frame[i].to_numpy())]
+    has_points_alone = separator != ";" and not {",", "both"} & set(found)
+    unclear = [i for i in floats if decimal_sign([row[i].strip() for row in sample if len(row) > i]) == "both"]
+    unclear = [i for i in unclear if _may_be_thousands(frame[i].to_numpy())]
+    if has_points_alone:  # 1.000 and 2.000 alone are rather whole numbers
+        unclear = [i for i in unclear if bool((frame[i] % 1 > 0).any())]
     spelled = read_text(unclear) if unclear else None
     for i in unclear:
         assert spelled is not None

@@ -28,6 +28,7 @@ from aifs_tune.data.table_columns import (
     matrix_columns,
     read_column,
     row_findings,
+    thousands_hint,
     told,
     warnings_of,
 )
@@ -294,6 +295,7 @@ def _target_notes(table: TableFile, spec: TableSpec) -> list[str]:
         return []
     name = shown(spec.target)
     notes = [f"column {name}: {note}" for note in found.notes]
+    notes += [f"column {name}: {hint}"] if (hint := thousands_hint(found)) is not None else []
     return notes + [f"warning: column {name}: {warning}" for warning in warnings_of(found, name)]
 
 

@@ -73,6 +73,42 @@ def test_points_that_may_separate_thousands_are_asked_about(tmp_path: Path) -> N
     assert not any("column mass" in line for line in prepared(plain).lines), "nothing says decimal comma"
 
 
+@pytest.mark.parametrize("separator", [",", "\t", " "])
+@pytest.mark.parametrize("whole", [False, True])
+def test_points_of_all_entries_that_may_separate_thousands_are_named_in_the_table_of_columns(
+    separator: str, whole: bool, tmp_path: Path
+) -> None:
+    entries = [text if i % 2 or not whole else str(i % 7 + 500) for i, text in enumerate(thousands("."))]
+    file = written(tmp_path, {"n": [i * 7 % 11 for i in range(N)], "mass": entries, "y": Y}, separator)
+    found = prepared(file)
+    first = next(entry for entry in entries if "." in entry)
+    assert row_of(found, "mass")["taken_for"] == "numbers, or thousands?"
+    assert row_of(found, "mass")["min"] < 10
+    hint = f"column mass: if all entries, such as '{first}', have points between thousands: data.table.thousands: "
+    assert f'{hint}"."' in found.lines
+    for section in ({"thousands": "."}, {"decimal": {"mass": ","}}):
+        row = row_of(told := prepared(file, **section), "mass")
+        assert (row["taken_for"], row["max"]) == ("numbers", 9789 if not whole else row["max"])
+        assert row["max"] > 1000
+        assert not any("column mass" in line for line in told.lines)
+
+
+@pytest.mark.parametrize(
+    ("others", "entries"),
+    [
+        ([f"{i * 7 % 11}.5" for i in range(N)], thousands(".")),
+        (range(N), [f"{i % 9}.{i * 13 % 900:03d}" for i in range(N)]),
+        (range(N), [f"{1 + i % 9}.{i % 9}0" for i in range(N)]),
+        (range(N), [f"{1 + i % 9}.000" for i in range(N)]),
+        (range(N), ["1.037", "2.541", "4.125"] * (N // 3)),
+    ],
+)
+def test_points_that_are_decimal_points_are_not_asked_about(others: Any, entries: list[str], tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": others, "mass": entries, "y": Y}))
+    assert row_of(found, "mass")["taken_for"] == "numbers"
+    assert not any("thousands" in line for line in found.lines)
+
+
 def test_commas_beside_decimal_points_separate_thousands(tmp_path: Path) -> None:
     found = prepared(written(tmp_path, {"x": X, "mass": thousands(","), "y": Y}))
     assert row_of(found, "mass")["max"] == 9789

@@ -193,8 +193,8 @@ def _subsets(found: Collection, split: SplitSpec, contents: Sequence[str]) -> Su
         missing = sorted(set(labels) - {labels[i] for i in subsets[subset]})
         if missing:
             raise DataError(
-                f"{found.where}: no {subset} series of class {missing[0]}{in_parentheses(labels)}; allowed: every class "
-                f"in {subset}"
+                f"{found.where}: no {subset} series of class {missing[0]}{in_parentheses(labels)}; allowed: every "
+                f"class in {subset}"
             )
     if "order" in found.manifest_columns:
         ranks = np.unique(np.asarray(found.manifest_columns["order"]), return_inverse=True)[1].astype(np.float64)
