@@ -6,6 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Collection
 
+_PARTS = re.compile(r"(?:^|[^a-z])(part|batch|chunk|shard|split|volume|archive|images|imgs|dataset|set)s?[\W_]*#", re.I)
+"""Words with a number behind them that mean a part of a data set."""
+
 
 def alike_classes(names: Collection[str]) -> list[str]:
     """Sentences on classes whose names differ in capitals, spaces or hyphens alone, such as ``Cat`` and ``cat``."""
@@ -25,3 +28,15 @@ def alike_classes(names: Collection[str]) -> list[str]:
 def in_parentheses(names: Collection[str]) -> str:
     """What to add to a message that says that a class is missing; empty if no names are alike."""
     return f" ({'; '.join(alike)})" if (alike := alike_classes(names)) else ""
+
+
+def numbered_parts(names: Collection[str]) -> str | None:
+    """A sentence on classes that look like numbered parts of one data set, such as ``images_part_1``; None if none."""
+    stems = {re.sub(r"\d+", "#", name) for name in names}
+    if len(names) < 2 or len(stems) > 1 or not _PARTS.search(next(iter(stems))):
+        return None
+    first = sorted(names)[:2]
+    return (
+        f"the classes {' and '.join(first)} look like parts of one data set, not classes; if the classes stand in a "
+        "list: data.labels"
+    )

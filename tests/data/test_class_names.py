@@ -91,3 +91,22 @@ def test_in_an_npz_file_the_file_is_named(tmp_path: Path) -> None:
 )
 def test_what_is_alike(names: list[str], found: list[str]) -> None:
     assert alike_classes(names) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "is_said"),
+    [
+        (["HAM10000_images_part_1", "HAM10000_images_part_2"], True),
+        (["batch1", "batch2", "batch3"], True),
+        (["n01440764", "n01443537"], False),
+        (["grade 1", "grade 2"], False),
+        (["sunset1", "sunset2"], False),
+        (["part_1", "other"], False),
+    ],
+)
+def test_folders_that_are_numbered_parts_are_asked_about(names: list[str], is_said: bool, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.fromarray(RANDOM.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / name / "1.png")
+    notes = scan_images(tmp_path, None).notes
+    assert any("look like parts of one data set, not classes; if the classes stand in" in n for n in notes) == is_said

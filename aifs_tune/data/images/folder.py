@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aifs_tune.data.class_names import alike_classes
+from aifs_tune.data.class_names import alike_classes, numbered_parts
 from aifs_tune.data.images.beside import (
     are_folds,
     are_images_and_masks,
@@ -169,7 +169,15 @@ def scan_folder(folder: Path, *, follow_links: bool = False) -> Scan:
     roots = [name for name, _, _ in found]
     files, beside = _without_masks(walk.files, roots)
     classes = tuple(sorted({label for _, label, _ in found} - {one.name for one in beside if one.is_class}))
-    notes = [*notes, *layout.notes, *map(str, beside), *alike_classes(classes), *_nested(files, roots)]
+    parts = numbered_parts(classes)
+    notes = [
+        *notes,
+        *layout.notes,
+        *map(str, beside),
+        *alike_classes(classes),
+        *([parts] if parts else []),
+        *_nested(files, roots),
+    ]
     return Scan(
         tuple(sorted(files, key=lambda file: file.name)),
         tuple(sorted(walk.skipped_files, key=lambda one: one.name)),
