@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 MISSING = frozenset(
     {"", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", "n.a.", "n.d.", "nd", "missing"}
+    | {"'-", "'--", "\u2013", "\u2014"}
 )
 """Texts, in lower case, that mean a missing number."""
 _ONE_DIGIT = re.compile(r"(7{2,}|8{2,}|9{2,})(\.(7+|8+|9+))?")
 _SENTINELS = (-99999.0, -9999.0, -999.0, -99.0, 999.0, 9999.0, 99999.0, 1e20, -1e20, 1e30)
 """Numbers that instruments write for a missing one; they are asked about, never replaced unasked."""
+_LEAST_SPREAD = 1e-12
+"""Smallest standard deviation, as a share of the largest number, that is no rounding error."""
 _MOSTLY = 0.9
 """Share of the entries that must be numbers for a column of numbers."""
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -48,7 +51,9 @@ _UNITS = frozenset(
 """Units that are known without a space before them, where 12A and 7B may be codes."""
 _FEWEST_MARKED = 5
 """Different entries such as 1.037 from which they are no chance."""
-_SPACES = str.maketrans({"\u2212": "-", "\u2009": None, "\u202f": None, "\u00a0": None, "'": None})
+_SPACES = str.maketrans({"\u2212": "-", "\u2009": None, "\u202f": None, "\u00a0": None})
+_APOSTROPHES = re.compile(r"(?<=\d)['\u2019](?=\d{3}(?!\d))")
+"""Between thousands, as in 1'234, and not between feet and inches, as in 5'11."""
 _DAY = 86_400.0
 
 
@@ -137,6 +142,22 @@ def column_row(
     return row | ({} if of is None else {"of": of}) | {"left_out": left_out}
 
 
+def scale_of(known: NDArray[np.float64]) -> tuple[float, float, str | None]:
+    """Mean and standard deviation of numbers (n,) of any size, and why they cannot be scaled by them, or None."""
+    if len(known) == 0:
+        return 0.0, 0.0, "no value in the training set"
+    largest = float(np.abs(known).max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, spread = float(known.mean()), float(known.std())
+    if largest > 0 and not (math.isfinite(centre) and 0 < spread < math.inf):  # its square is no float
+        centre, spread = float((known / largest).mean()) * largest, float((known / largest).std()) * largest
+    if not spread > _LEAST_SPREAD * largest:
+        is_constant = bool((known == known[0]).all())
+        reason = "constant" if is_constant else f"varying by less than {_LEAST_SPREAD:g} of its size"
+        return centre, spread, f"{reason} in the training set"
+    return centre, spread, None
+
+
 def as_numbers(
     column: pandas.Series[Any], settings: EntrySettings | None = None, *, mostly: float = _MOSTLY
 ) -> Numbers | None:
@@ -191,7 +212,7 @@ def _of_text(column: pandas.Series[Any], settings: EntrySettings, mostly: float)
     import pandas
 
     codes, entries = pandas.factorize(column.astype(object))
-    texts = [str(entry).translate(_SPACES).strip() for entry in entries]
+    texts = [_APOSTROPHES.sub("", str(entry).translate(_SPACES)).strip() for entry in entries]
     own_missing = {str(one) for one in settings.missing}
     if (found := _as_times(column, codes, list(entries), own_missing, settings)) is not None:
         return found

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import Fold, SplitSpec
+from aifs_tune.data.columns import scale_of
 from aifs_tune.data.examples import Target
 from aifs_tune.data.images.folder import SUBSETS
 from aifs_tune.errors import DataError
@@ -311,10 +312,11 @@ def scaled(
     DataError
         If a target is constant in the training set.
     """
-    centres, scales = values[train].mean(axis=0), values[train].std(axis=0)
-    for name, spread in zip(named, scales, strict=True):
-        if not spread > 0:
-            raise DataError(f"{where}: {name} is constant in the training set; allowed: values that vary")
+    found = [scale_of(column) for column in values[train].T]
+    for name, (_, _, problem) in zip(named, found, strict=True):
+        if problem is not None:
+            raise DataError(f"{where}: {name} is {problem}; allowed: values that vary")
+    centres, scales = (np.array([each[i] for each in found]) for i in (0, 1))
     targets = tuple(
         Target(name, unit, float(centre), float(scale))
         for (name, unit), centre, scale in zip(named.items(), centres, scales, strict=True)

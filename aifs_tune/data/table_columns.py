@@ -21,6 +21,7 @@ from aifs_tune.data.columns import (
     as_numbers,
     column_row,
     examples_text,
+    scale_of,
     units_in,
     what_else,
 )
@@ -114,13 +115,10 @@ class ReadColumn:
             return [(one, {"level": level, "missing": self.n_missing}) for one, level in zip(ones, levels, strict=True)]
         assert self.numbers is not None
         known = self.numbers[train][~np.isnan(self.numbers[train])]
-        if len(known) == 0:
-            self.left_out = "no value in the training set"
+        centre, spread, self.left_out = scale_of(known)
+        if self.left_out is not None:
             return []
-        centre, spread, median = float(known.mean()), float(known.std()), float(np.median(known))
-        if not spread > 1e-12 * max(1.0, abs(centre)):
-            self.left_out = "constant in the training set"
-            return []
+        median = float(np.median(known))
         filled = (np.where(np.isnan(self.numbers), median, self.numbers) - centre) / spread
         how: dict[str, Any] = {"centre": centre, "scale": spread, "median": median, "missing": self.n_missing}
         if self.signs is not None:
@@ -189,11 +187,20 @@ def read_column(
     if (hint := thousands_hint(found)) is not None:
         made.taken_for = "numbers, or thousands?"
         made.notes.append(hint)
-    made.warnings += warnings_of(found, made.shown)
+    made.warnings += [*warnings_of(found, made.shown), *_codes_warning(column, found, made.shown)]
     if name not in spec.keep:
         made.left_out, warning = _order_reason(name, column, found)
         made.warnings += [warning] if warning else []
     return made
+
+
+def _codes_warning(column: pandas.Series[Any], found: Numbers, name: str) -> list[str]:
+    """A warning of numbers that are written with zeros before them, as codes are."""
+    if column.dtype.kind != "O" or found.kind != "numbers":
+        return []
+    texts = (entry for entry in column if isinstance(entry, str))
+    code = next((entry for entry in texts if entry.isdigit() and entry.startswith("0") and len(entry) > 1), None)
+    return [] if code is None else [f"{code!r} looks like a code; if it is no number: data.table.leave_out: [{name}]"]
 
 
 def warnings_of(found: Numbers, name: str) -> list[str]:
@@ -421,9 +428,11 @@ def _gives(column: ReadColumn, codes: NDArray[Any] | None, values: NDArray[np.fl
         if column.numbers is None:
             return False
         both = ~np.isnan(column.numbers)
-        if both.sum() < 3 or np.std(column.numbers[both]) == 0 or np.std(values[both]) == 0:
+        pairs = [(each[both], *scale_of(each[both])) for each in (column.numbers, values)]
+        if both.sum() < 3 or any(problem is not None for *_, problem in pairs):
             return False
-        return bool(abs(np.corrcoef(column.numbers[both], values[both])[0, 1]) > _SAME)
+        one, other = ((known - centre) / spread for known, centre, spread, _ in pairs)
+        return bool(abs(np.mean(one * other)) > _SAME)
     assert codes is not None
     if column.levels is not None:
         seen = defaultdict[Any, set[int]](set)

@@ -79,6 +79,8 @@ _MIN_RISING = 6
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[-+\u2212]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
 
+_ZEROS = re.compile(r"(?m)(?:^|[,;\t| \"])0\d+(?=[,;\t| \"\r\n]|$)")
+_POINTERS = {"version https://git-lfs": "git lfs pull", "/annex/objects/": "datalad get, or git annex get"}
 _UNEVEN = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
@@ -180,6 +182,7 @@ def _excel(file: Path, where: str, sheet: str | None) -> TableFile:
     frame.columns = pandas.Index(["" if str(n).startswith("Unnamed: ") else str(n).strip() for n in frame.columns])
     notes = [f"{n_above} lines above the table are skipped: {shown(_title(rows))}"] if _title(rows[:n_above]) else []
     notes += _formulas(file, name, frame)
+    notes += _beside(list(frame.columns), [bool(n) or not frame.iloc[:, i].isna().all() for i, n in enumerate(frame)])
     others = tuple(each for each in sheets if each != name)
     if others:
         notes.append(f"sheet {shown(name)} is read; left out: {', '.join(map(shown, others))}")
@@ -214,6 +217,8 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
     import pandas
 
     text, notes = _decoded(file, where)
+    if (pointer := next((how for begin, how in _POINTERS.items() if text.startswith(begin)), None)) is not None:
+        raise DataError(f"{where}: is a pointer to the file, which is not on this machine; get it: {pointer}")
     body, comments = _without_comments(text)
     if comments:
         notes.append(f"{len(comments)} comment line{'s' * (len(comments) > 1)} skipped")
@@ -252,6 +257,8 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
         )
 
     frame = read()
+    if _ZEROS.search(body):
+        _with_zeros(frame, read)
     decimal = _with_spelling(frame, separator, read, rows[n_above + int(header) :])
     frame, units = _without_units(frame)
     if units:
@@ -261,7 +268,29 @@ def _text(file: Path, where: str, header: bool) -> TableFile:
             frame[column] = frame[column].astype(object).map(_stripped)
     frame.columns = pandas.Index(names)
     is_used = [bool(name) or not frame.iloc[:, i].isna().all() for i, name in enumerate(names)]
+    notes += _beside(names, is_used)
     return TableFile(frame.loc[:, is_used], tuple(notes), separator, decimal)
+
+
+def _beside(names: Sequence[str], is_used: Sequence[bool]) -> list[str]:
+    """A warning of columns behind an empty one, which may be those of another table."""
+    begin = next((i for i, used in enumerate(is_used) if used), len(names))
+    gap = next((i for i in range(begin, len(names)) if not is_used[i]), len(names))
+    behind = [name for name, used in zip(names[gap:], is_used[gap:], strict=True) if used]
+    if not behind:
+        return []
+    some = ", ".join(map(shown, behind[:3])) + (f" and {len(behind) - 3} more" if len(behind) > 3 else "")
+    return [f"warning: {some} stand behind an empty column without a name: are they another table? Then leave them out"]
+
+
+def _with_zeros(frame: pandas.DataFrame, read_text: Callable[[list[int]], pandas.DataFrame]) -> None:
+    """Put back the text of codes of one length such as 00501 and 10037, which are other codes without their zeros."""
+    numeric = [i for i in map(int, frame.columns) if frame[i].dtype.kind in "iuf"]
+    spelled = read_text(numeric)
+    for i in numeric:
+        known = spelled[i].dropna().str.strip()
+        if known.str.fullmatch(r"\d+").all() and known.str.len().nunique() == 1 and known.str.startswith("0").any():
+            frame[i] = spelled[i].astype(object) if known.str.len().iloc[0] > 1 else frame[i]
 
 
 def _with_spelling(

@@ -203,9 +203,13 @@ def test_date_and_time_of_day_in_two_columns_are_one_time(
     assert row["max"] - row["min"] == (STEPS - 1) * 37 * 60
 
 
+@pytest.mark.parametrize("has_zeros", [False, True])
 @pytest.mark.parametrize(("day", "clock"), [("%Y-%m-%d", "%H%M%S"), ("%d.%m.%Y", "%H%M"), ("%Y%m%d", "%H%M%S")])
-def test_times_of_day_that_are_numbers_beside_dates_are_asked_about(day: str, clock: str, tmp_path: Path) -> None:
-    columns = {"date": HOURS.dt.strftime(day), "time": HOURS.dt.strftime(clock).astype(int)}
+def test_times_of_day_that_are_numbers_beside_dates_are_asked_about(
+    day: str, clock: str, has_zeros: bool, tmp_path: Path
+) -> None:
+    clocks = HOURS.dt.strftime(clock)
+    columns = {"date": HOURS.dt.strftime(day), "time": clocks if has_zeros else clocks.astype(int)}
     asked = f'looks like times of day .* beside the dates; if so: data.series.time_format: "{day} {clock}"'
     with pytest.raises(DataError, match=f"time decreases in row [0-9]+, and {asked}"):
         series(tmp_path, **columns)

@@ -456,3 +456,10 @@ def test_old_fits_groups_are_refused_in_words(tmp_path: Path) -> None:
     fits.HDUList([fits.GroupsHDU(groups)]).writeto(tmp_path / "groups.fits")
     with pytest.raises(UnreadableError, match="has no HDU with an image; found: 0 PRIMARY"):
         read_image(tmp_path / "groups.fits", None, Reading())
+
+
+def test_entries_that_are_numbers_with_zeros_before_them_name_their_files(tmp_path: Path) -> None:
+    for i in range(N):
+        np.save(tmp_path / f"{i:05d}.npy", RANDOM.normal(size=(8, 8)))
+    found = prepare_frames(with_frames(manifest(tmp_path, [f"{i:05d}" for i in range(N)]), suffix=".npy"))
+    assert len(found.examples.inputs[0]) == N

@@ -396,3 +396,84 @@ def test_names_that_are_numbers_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"1.42,-0.32,ctl\n{rows}\n")
     lines = prepare_table(DataSpec(table={"file": tmp_path / "t.csv", "target": "ctl"})).lines
     assert any("numbers are column names (1.42" in line for line in lines)
+
+
+def test_codes_keep_their_zeros_as_classes_and_are_asked_about_as_inputs(tmp_path: Path) -> None:
+    codes = [["001", "007", "100"][i % 3] for i in range(N)]
+    found = prepared(written(tmp_path, {"x": X, "y": codes}))
+    assert found.examples.classes == ("001", "007", "100")
+    found = prepared(written(tmp_path, {"x": X, "site": codes, "y": Y}))
+    asked = "warning: column site: '001' looks like a code; if it is no number: data.table.leave_out: [site]"
+    assert asked in found.lines
+    assert (row_of(found, "site")["taken_for"], row_of(found, "site")["max"]) == ("numbers", 100)
+    plain = prepared(written(tmp_path, {"x": X, "site": [["0", "7", "10"][i % 3] for i in range(N)], "y": Y}))
+    assert not any("looks like a code" in line for line in plain.lines)
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (["1'234.5", "2'000'000"], [1234.5, 2e6]),
+        (["1\u2019234", "12"], [1234, 12]),
+        (["5'11", "6'2"], None),
+        (["5'110'", "6'2"], None),
+    ],
+)
+def test_apostrophes_separate_thousands_and_nothing_else(entries: list[str], expected: list[float] | None) -> None:
+    found = as_numbers(pd.Series(entries, dtype=object))
+    assert (None if found is None else found.values.tolist()) == expected
+
+
+def test_dashes_of_other_programs_mean_a_missing_number(tmp_path: Path) -> None:
+    gaps = ["'--", "\u2014", "\u2013"]
+    found = prepared(
+        written(tmp_path, {"x": X, "z": [gaps[i // 3 % 3] if i % 3 == 0 else X[i] for i in range(N)], "y": Y})
+    )
+    assert (row_of(found, "z")["taken_for"], row_of(found, "z")["missing"]) == ("numbers", N // 3)
+
+
+@pytest.mark.parametrize("size", [1e-19, 1e-200, 1e200])
+def test_numbers_of_any_size_are_learnt_from(size: float, tmp_path: Path) -> None:
+    plain = prepared(written(tmp_path, {"x": X, "y": Y}))
+    found = prepared(written(tmp_path, {"x": [repr(float(text) * size) for text in X], "y": Y}))
+    np.testing.assert_allclose(found.examples.inputs[0], plain.examples.inputs[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        (["3"] * N, "constant in the training set"),
+        ([str(2**62 + 1024 * (i % 3)) for i in range(N)], "varying by less than 1e-12 of its size in the training set"),
+    ],
+)
+def test_numbers_that_cannot_be_scaled_are_left_out(entries: list[str], reason: str, tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "z": entries, "y": Y}))
+    assert row_of(found, "z")["left_out"] == reason
+    assert found.examples.inputs[0].shape[1] == 1
+
+
+def test_targets_of_any_size_are_scaled(tmp_path: Path) -> None:
+    found = prepared(written(tmp_path, {"x": X, "y": [f"{1 + i % 7}e200" for i in range(N)]}), predict="values")
+    assert float(found.examples.y_true.std()) == pytest.approx(1, abs=0.3)
+
+
+def test_columns_behind_an_empty_one_are_asked_about(tmp_path: Path) -> None:
+    lines = [f"{X[i]},{Y[i]},,{i if i < 5 else ''},{i if i < 5 else ''}" for i in range(N)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,,p,q", *lines]))
+    asked = "warning: p, q stand behind an empty column without a name: are they another table? Then leave them out"
+    assert asked in prepared(tmp_path / "t.csv").lines
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,", *(f"{x},{y}," for x, y in zip(X, Y, strict=True))]))
+    assert not any("another table" in line for line in prepared(tmp_path / "t.csv").lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        ("/annex/objects/SHA256E-s12345--4d7a.csv\n", "datalad get, or git annex get"),
+    ],
+)
+def test_pointers_to_files_that_are_elsewhere_name_the_command(content: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=f"is a pointer to the file, which is not on this machine; get it: {command}"):
+        prepared(tmp_path / "t.csv")

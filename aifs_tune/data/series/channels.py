@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aifs_tune.data.columns import scale_of
 from aifs_tune.data.series.reader import Floats, Recording
 from aifs_tune.errors import DataError
 
@@ -64,9 +65,9 @@ class Channels:
         columns, dropped = list[Column](), dict[str, str]()
         for index, name in enumerate(names):
             known = seen[~np.isnan(seen[:, index]), index]
-            centre, spread = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
-            if not spread > 1e-12 * max(1.0, abs(centre)):
-                dropped[name] = f"{'constant' if len(known) else 'no value'} in the training set"
+            centre, spread, problem = scale_of(known)
+            if problem is not None:
+                dropped[name] = problem
                 continue
             has_gaps = any(np.isnan(recording.values[:, index]).any() for recording in everything)
             columns.append(Column(name, index, centre, spread, has_gaps))

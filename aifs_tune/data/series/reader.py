@@ -261,10 +261,13 @@ class SeriesReader:
 
 def _clock_texts(column: pandas.Series[Any], time_format: str) -> pandas.Series[Any]:
     """Times of day as text; numbers with the zeros that a form without signs, such as %H%M%S, begins with."""
-    if column.dtype.kind not in "iuf":
+    if (digits := _digits(column)) is None:
         return column.astype(str).str.strip()
     width = 6 if time_format.endswith("%H%M%S") else 4
-    return column.map(lambda entry: "" if entry != entry else f"{int(entry):0{width}d}")
+    import pandas
+
+    texts = ["" if np.isnan(each) else f"{int(each):0{width}d}" for each in digits]
+    return pandas.Series(texts, index=column.index, dtype=object)
 
 
 def _like_a_clock(form: str) -> str:
@@ -305,8 +308,8 @@ def _with_clock(time: str | None, raw: Sequence[RawSeries], spec: SeriesSpec) ->
     named = [str(name) for name in first.columns if CLOCK_NAME.search(str(name)) or _DATE_NAME.search(str(name))]
     clocks = [name for name in named if clock_seconds(first[name]) is not None]
     if not clocks and spec.time_format is not None and re.search(" %H%M(%S)?$", spec.time_format):
-        numeric = [name for name in named if CLOCK_NAME.search(name) and first[name].dtype.kind in "iuf"]
-        clocks = [name for name in numeric if first[name].between(0, 240_000, inclusive="left").all()]
+        digits = {name: _digits(first[name]) for name in named if CLOCK_NAME.search(name)}
+        clocks = [name for name, each in digits.items() if each is not None and each.max(initial=0) < 240_000]
     days = [
         name
         for name in dict.fromkeys((time, *named))
@@ -322,19 +325,28 @@ def _with_clock(time: str | None, raw: Sequence[RawSeries], spec: SeriesSpec) ->
 def _clocks_of_numbers(raw: Sequence[RawSeries]) -> dict[str, str]:
     """The form of dates with times of day, for columns of numbers that look like these; none without dates."""
     first = raw[0].frame
-    names = [str(name) for name in first.columns if first[name].dtype.kind in "iuf"]
     days = next((first[name] for name in first.columns if _holds_days(first[name], SeriesSpec())), None)
     if days is None:
         return {}
     entry = str(days.iloc[0])
     day, found = "%Y%m%d" if entry.isdigit() else "%d.%m.%Y" if "." in entry else "%Y-%m-%d", dict[str, str]()
-    for name in names:
-        columns = [each.frame[name] for each in raw if name in each.frame.columns]
-        if all(column.dtype.kind in "iuf" for column in columns):
-            values = np.concatenate([np.array(column, np.float64) for column in columns])
+    for name in map(str, first.columns):
+        columns = [_digits(each.frame[name]) for each in raw if name in each.frame.columns]
+        if all(column is not None for column in columns):
+            values = np.concatenate([column for column in columns if column is not None])
             if (form := perhaps_clock(values, name, beside_dates=True)) is not None:
                 found[name] = f"{day} {form}"
     return found
+
+
+def _digits(column: pandas.Series[Any]) -> Floats | None:
+    """Numbers of a column of numbers, or of whole ones as text, such as 093015; None if it holds others."""
+    if column.dtype.kind in "iuf":
+        return np.array(column, np.float64)
+    known = column.dropna()
+    if column.dtype.kind != "O" or not all(isinstance(entry, str) and entry.isdigit() for entry in known):
+        return None
+    return np.array([float(entry) if isinstance(entry, str) else np.nan for entry in column])
 
 
 def _holds_days(column: pandas.Series[Any], spec: SeriesSpec) -> bool:
