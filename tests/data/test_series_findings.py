@@ -266,3 +266,19 @@ def test_check_data_fits_on_a_screen_and_ends_with_the_columns(folder: Path, tmp
     assert "left out: 12 of 52 series: " in shown
     assert "(mira/bad20.csv, mira/bad21.csv, ...)" in shown
     assert "taken for" in shown
+
+
+@pytest.mark.parametrize("name", ["Time (s)", "elapsed_ms"])
+def test_a_column_that_rises_in_every_series_may_be_the_time(name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        lines = [f"{0.5 * step + i},{value}" for step, value in enumerate(random.normal(size=20))]
+        (tmp_path / "ab"[i % 2] / f"{i}.csv").write_text("\n".join([f"{name},flux", *lines]))
+    found = prepare_series(DataSpec(series={"path": tmp_path}))
+    asked = f"warning: {name} rises from step to step in every series; if it is the time: data.series.time: {name}"
+    assert any(line.startswith(asked) for line in found.lines)
+    found = prepare_series(DataSpec(series={"path": tmp_path, "time": name}))
+    assert not any("from step to step" in line for line in found.lines)
+    (tmp_path / "a" / "0.csv").write_text("\n".join([f"{name},flux", *(f"{(7 * i) % 20},{i % 3}" for i in range(20))]))
+    assert not any("from step to step" in line for line in prepare_series(DataSpec(series={"path": tmp_path})).lines)

@@ -361,7 +361,8 @@ def test_miniseed_without_obspy_names_the_extra(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("suffix", "command"),
     [(".h5", "pandas.read_hdf"), (".sac", "obspy.read"), (".mat", "scipy.io.loadmat"), (".wav", "scipy.io.wavfile"),
-     (".nc", "xarray"), (".feather", "read_feather"), (".pkl", "if you trust the file")],
+     (".nc", "xarray"), (".tdms", "nptdms"), (".hea", "wfdb"), (".xlsx", "save it as CSV"),
+     (".feather", "read_feather"), (".pkl", "if you trust the file")],
 )  # fmt: skip
 def test_a_file_that_is_not_read_names_the_command_that_converts_it(suffix: str, command: str, tmp_path: Path) -> None:
     for i, one in enumerate(curves()):

@@ -51,7 +51,9 @@ _CONVERT = {
     ".root": "uproot.open(file)[tree].arrays(library='pd').to_parquet('a.parquet')",
     **dict.fromkeys((".feather", ".arrow"), "pandas.read_feather(file).to_parquet('a.parquet')"),
     **dict.fromkeys((".json", ".jsonl"), "pandas.read_json(file).to_parquet('a.parquet')"),
-    **dict.fromkeys((".xls", ".ods"), "save it as CSV"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "save it as CSV"),
+    ".tdms": "nptdms.TdmsFile.read(file).as_dataframe().to_parquet('a.parquet')",
+    ".hea": "wfdb.rdrecord(file without its suffix).to_dataframe().to_parquet('a.parquet')",
     ".asdf": "astropy.table.Table(asdf.open(file)[key]).write('a.fits')",
     **dict.fromkeys((".vot", ".xml", ".ecsv"), "astropy.table.Table.read(file).write('a.fits')"),
 }

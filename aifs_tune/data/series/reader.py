@@ -81,6 +81,7 @@ class SeriesReader:
     ``clock`` is the column of times of day if ``time`` has dates alone. ``packed`` is the form of times such as
     20240330. ``units`` are those of the first file that was looked at, and ``left_out`` has its other columns.
     ``perhaps_clocks`` has the form of dates with times of day for columns of numbers that look like the latter.
+    ``rising`` are columns that may be the time where none was found.
     ``as_gaps`` keeps rows with bad quality flags, without their values, so that each step stays one.
     """
 
@@ -93,6 +94,7 @@ class SeriesReader:
     clock: str | None = None
     packed: str | None = None
     perhaps_clocks: Mapping[str, str] = field(default_factory=dict)
+    rising: tuple[str, ...] = ()
 
     @classmethod
     def like(
@@ -147,7 +149,8 @@ class SeriesReader:
             reason = f"{flux} is read; data.series.columns names others"
             left_out |= {name: UnusedColumn("numbers", reason) for name in found if name != flux}
             found = [flux]
-        return made(tuple(found), left_out=left_out)
+        rising = [name for name in found if _rises(name, raw)] if time is None else []
+        return made(tuple(found), left_out=left_out, rising=tuple(rising))
 
     def read(self, raw: RawSeries, where: str) -> tuple[Recording, Mapping[str, Noted]]:
         """Make a series of what stands in a file, and count what was noticed.
@@ -174,6 +177,9 @@ class SeriesReader:
         for name, form in self.perhaps_clocks.items():
             if name in (*self.columns, self.time):
                 notes[f"warning: {shown(name)} {_like_a_clock(form)}"] = Noted()
+        for name in self.rising:
+            text = f"warning: {shown(name)} rises from step to step in every series; if it is the time: "
+            notes[f"{text}data.series.time: {shown(name)}"] = Noted()
         values = np.stack(columns, axis=1)
         is_used = self._is_good(raw, values, where, notes)
         times = None if self.time is None else self._times(frame, where, notes)
@@ -411,6 +417,14 @@ def _reason(name: str, raw: Sequence[RawSeries]) -> UnusedColumn | None:
 
 def _counts(values: Floats) -> bool:
     return len(values) > MIN_STEPS and bool((np.diff(values) == 1).all() and values[0] == np.floor(values[0]))
+
+
+def _rises(name: str, raw: Sequence[RawSeries]) -> bool:
+    """Whether a column has larger numbers in each step of all series that have it."""
+    found = [as_numbers(each.frame[name]) for each in raw if name in each.frame.columns]
+    return all(
+        each is not None and len(each.values) > MIN_STEPS and bool((np.diff(each.values) > 0).all()) for each in found
+    )
 
 
 def _is_one_whole(values: Floats) -> bool:
