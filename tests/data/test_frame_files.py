@@ -463,3 +463,43 @@ def test_entries_that_are_numbers_with_zeros_before_them_name_their_files(tmp_pa
         np.save(tmp_path / f"{i:05d}.npy", RANDOM.normal(size=(8, 8)))
     found = prepare_frames(with_frames(manifest(tmp_path, [f"{i:05d}" for i in range(N)]), suffix=".npy"))
     assert len(found.examples.inputs[0]) == N
+
+
+@pytest.mark.parametrize("bands", [(), (4,)])
+def test_pixels_that_gdal_marks_as_missing_are_missing(bands: tuple[int, ...], tmp_path: Path) -> None:
+    values = RANDOM.normal(300, 9, (8, 8, *bands)).astype(np.float32)
+    values[0, :3] = -9999
+    tag, how = (
+        (42113, "s", 0, "-9999", True),
+        {"photometric": "minisblack", "planarconfig": "contig" if bands else None},
+    )
+    tifffile.imwrite(tmp_path / "t.tif", values, extratags=[tag], **how)
+    pixels, notes = noted(tmp_path / "t.tif")
+    assert "pixels of -9999 are missing, as GDAL_NODATA says" in notes
+    np.testing.assert_array_equal(np.isnan(pixels), (values == -9999).reshape(pixels.shape))
+    tifffile.imwrite(tmp_path / "t.tif", values, **how)
+    assert noted(tmp_path / "t.tif")[0].min() == -9999
+
+
+def test_packed_pixels_of_hdf5_are_in_their_units_and_missing_ones_are_missing(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        made = file.create_dataset("t2m", data=RANDOM.integers(0, 1000, (8, 8), np.int16))
+        made[0, 0] = -32767
+        made.attrs["_FillValue"] = np.array([-32767], np.int16)
+        made.attrs["scale_factor"], made.attrs["add_offset"] = 0.01, 273.15
+        stored = made[()]
+    pixels, notes = noted(tmp_path / "t.h5")
+    assert np.isnan(pixels[0, 0])
+    np.testing.assert_allclose(pixels.ravel()[1:], stored.ravel()[1:] * 0.01 + 273.15, rtol=1e-6)
+    assert notes == [
+        "pixels of -32767 are missing, as _FillValue says",
+        "pixels became 0.01 x + 273.15, as scale_factor and add_offset say",
+    ]
+
+
+def test_blank_pixels_of_fits_are_missing(tmp_path: Path) -> None:
+    image = fits.PrimaryHDU(RANDOM.integers(0, 1000, (8, 8)).astype(np.int16))
+    image.data[0, 0] = -999
+    image.header["BLANK"] = -999
+    image.writeto(tmp_path / "t.fits")
+    assert np.isnan(read_image(tmp_path / "t.fits", None, Reading())[0, 0])

@@ -13,7 +13,16 @@ import numpy as np
 
 from aifs_tune._util.packages import missing_packages_named
 from aifs_tune.data.hdf import pandas_advice, pandas_key
-from aifs_tune.data.image_files.arrays import Band, Pixels, Read, Reading, Request, UnreadableError, image_of
+from aifs_tune.data.image_files.arrays import (
+    Band,
+    Pixels,
+    Read,
+    Reading,
+    Request,
+    UnreadableError,
+    image_of,
+    without_marker,
+)
 from aifs_tune.data.image_files.npz import NpzArray, arrays_named
 from aifs_tune.data.images.folder import shown
 
@@ -59,9 +68,27 @@ def opened_hdf5(path: Path, reading: Reading) -> Iterator[Read]:
 
         def read(request: Request) -> Pixels:
             _tell_others(others, name, request)
-            return image_of(dataset, request, reading.bands, name=name, unit=known_unit)
+            return _unpacked(image_of(dataset, request, reading.bands, name=name, unit=known_unit), dataset, request)
 
         yield read
+
+
+def _unpacked(pixels: Pixels, dataset: Any, request: Request) -> Pixels:
+    """Pixels in the units of an HDF5 data set, with NaN where it says that they are missing, as netCDF writes them."""
+    for attribute in ("_FillValue", "missing_value"):
+        pixels = without_marker(pixels, _number_in(dataset, attribute), attribute, request)
+    scale, offset = _number_in(dataset, "scale_factor"), _number_in(dataset, "add_offset")
+    if scale is None and offset is None:
+        return pixels
+    scale, offset = 1.0 if scale is None else scale, offset or 0.0
+    request.note(f"pixels became {scale:g} x + {offset:g}, as scale_factor and add_offset say")
+    return np.asarray(pixels.astype(np.float64) * scale + offset, np.float32)
+
+
+def _number_in(dataset: Any, attribute: str) -> float | None:
+    """A number in an attribute of a data set; None without one."""
+    found = np.asarray(dataset.attrs.get(attribute, []))
+    return float(found.reshape(-1)[0]) if found.size == 1 and found.dtype.kind in "iuf" else None
 
 
 def _tell_others(others: Sequence[str], read: str, request: Request) -> None:

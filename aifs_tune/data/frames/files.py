@@ -34,7 +34,7 @@ from aifs_tune.errors import DataError, NotFoundError
 
 _WORKER = "aifs_tune.data.frames.worker"
 _REPORT_EVERY = 100
-_VERSION = 6
+_VERSION = 7
 _SETTLED_NS = 2_000_000_000
 
 

@@ -30,6 +30,7 @@ from aifs_tune.data.image_files.arrays import (
     image_of,
     name_of_type,
     stack_of,
+    without_marker,
 )
 from aifs_tune.data.image_files.dicom import opened_dicom
 from aifs_tune.data.image_files.png import is_deep_colour, read_deep_colour
@@ -122,13 +123,17 @@ def read_image(path: Path, index: int | None, reading: Reading) -> Pixels:
 def _tiff(path: Path, reading: Reading) -> Iterator[Read]:
     """Open a TIFF file: with tifffile where Pillow would lose bits, signs or the meaning of the pages."""
     with opened_stack(path) as stack:
+        nodata = stack.nodata
         if not stack.is_plain or reading.planes:
-            yield lambda request: stack_of(
-                stack.axes, stack.shape, stack.plane, reading, request, channels=stack.channels
+            yield lambda request: without_marker(
+                stack_of(stack.axes, stack.shape, stack.plane, reading, request, channels=stack.channels),
+                nodata,
+                "GDAL_NODATA",
+                request,
             )
             return
     with _picture(path, reading) as read:
-        yield read
+        yield lambda request: without_marker(read(request), nodata, "GDAL_NODATA", request)
 
 
 @contextmanager

@@ -159,6 +159,17 @@ def image_of(
     return np.ascontiguousarray(values, np.float32)
 
 
+def without_marker(pixels: Pixels, marker: float | None, said_by: str, request: Request) -> Pixels:
+    """Return pixels with NaN in place of the number that a file says means a missing one, and note it."""
+    if marker is None or not np.isfinite(marker):
+        return pixels
+    is_missing = pixels == np.float32(marker)
+    if not is_missing.any():
+        return pixels
+    request.note(f"pixels of {marker:g} are missing, as {said_by} says")
+    return np.where(is_missing, np.float32(np.nan), pixels)
+
+
 def name_of_type(dtype: Any) -> str:
     """Return the name of a type of numbers without its byte order, such as ``uint16``."""
     return str(np.dtype(dtype).newbyteorder("=").name)

@@ -22,6 +22,7 @@ from aifs_tune.data.images.folder import shown
 
 _GREY_OR_RGB = (0, 1, 2)
 """Values of PhotometricInterpretation: white is zero, black is zero, RGB."""
+_GDAL_NODATA = 42113
 _MOST_OF_OME = 1_000_000
 _UNSIGNED, _FLOATING, _UNDEFINED = 1, 3, 4
 
@@ -31,7 +32,8 @@ class Stack:
     """Image in a TIFF file, with a letter of ``axes`` for each entry of ``shape``.
 
     ``is_plain`` says that Pillow reads its pages in full, which are the only axis besides rows, columns and samples.
-    ``channels`` are their names, where the file has them.
+    ``channels`` are their names, where the file has them. ``nodata`` is the number that means a missing pixel, as GDAL
+    writes it.
     """
 
     axes: str
@@ -40,6 +42,7 @@ class Stack:
     dtype: np.dtype[Any]
     has_alpha: bool
     channels: tuple[str, ...]
+    nodata: float | None
     _series: Any
     _mapped: NDArray[Any] | None
 
@@ -96,7 +99,17 @@ def opened_stack(file: Path | BinaryIO) -> Iterator[Stack]:
             mapped = tifffile.memmap(file, series=0, mode="r")
         has_alpha = bool(page.extrasamples)
         shape, channels = tuple(series[0].shape), _channels(opened)
-        yield Stack(series[0].axes, shape, is_plain, page.dtype, has_alpha, channels, series[0], mapped)
+        nodata = _nodata(page)
+        yield Stack(series[0].axes, shape, is_plain, page.dtype, has_alpha, channels, nodata, series[0], mapped)
+
+
+def _nodata(page: Any) -> float | None:
+    """The number in the tag GDAL_NODATA; None without one."""
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _channels(opened: Any) -> tuple[str, ...]:
