@@ -14,7 +14,7 @@ from test_frame_files import dicom
 
 from aifs_tune.config.data import DataSpec
 from aifs_tune.data import open_images, prepare_images
-from aifs_tune.data.images.decode import DecodeSettings, decode_file
+from aifs_tune.data.images.decode import DecodeSettings, decode, decode_file
 from aifs_tune.data.images.prepare import PreparedImages
 from aifs_tune.data.new_files import Preparation
 from aifs_tune.errors import StorageError
@@ -185,3 +185,16 @@ def test_images_that_do_not_fit_the_disk_are_refused_while_the_first_are_decoded
     with pytest.raises(StorageError, match=r"10 bytes are free; allowed: a smaller data.image_size"):
         prepare_images(DataSpec(folder=folder, image_size=16))
     assert not list((tmp_path / "cache").glob(".*"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_pixels_that_gdal_marks_as_missing_become_the_median(dtype: Any, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(300, 320, (16, 16)).astype(dtype)
+    values[:4] = -9999
+    tifffile.imwrite(tmp_path / "t.tif", values, extratags=[(42113, "s", 0, "-9999", True)])
+    with open(tmp_path / "t.tif", "rb") as file:
+        found = decode(file, DecodeSettings(16, "auto", "stretch"))
+    assert found.facts.n_missing == 4 * 16
+    assert found.facts.note == "pixels of -9999 are missing, as GDAL_NODATA says"
+    assert found.pixels is not None
+    assert found.pixels.min() >= 300

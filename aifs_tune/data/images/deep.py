@@ -8,7 +8,16 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from aifs_tune.data.image_files.arrays import Admit, Reading, Request, UnreadableError, check_size, image_of, stack_of
+from aifs_tune.data.image_files.arrays import (
+    Admit,
+    Reading,
+    Request,
+    UnreadableError,
+    check_size,
+    image_of,
+    stack_of,
+    without_marker,
+)
 from aifs_tune.data.image_files.dicom import MAGIC, MAGIC_AT, opened_dicom
 from aifs_tune.data.image_files.npz import read_header
 from aifs_tune.data.image_files.png import read_deep_colour
@@ -80,12 +89,16 @@ def _tiff(file: BinaryIO, admit: Admit) -> Deep | None:
         if any(n > 1 for axis, n in zip(stack.axes, stack.shape, strict=True) if axis not in "YXSC"):
             text = ", ".join(f"{axis} {n}" for axis, n in zip(stack.axes, stack.shape, strict=True))
             raise UnreadableError(f"has the axes {text}; allowed: one image (others in a manifest: data.frames.planes)")
-        pixels = stack_of(stack.axes, stack.shape, stack.plane, Reading(), Request(admit=admit))
+        notes: list[str] = []
+        request = Request(admit=admit, note=notes.append)
+        pixels = stack_of(stack.axes, stack.shape, stack.plane, Reading(), request)
+        if stack.dtype.kind != "u":
+            pixels = without_marker(pixels, stack.nodata, "GDAL_NODATA", request)
         has_alpha = stack.has_alpha and pixels.shape[2] in (2, 4) and stack.dtype.kind == "u"
         if has_alpha:
             opaque = pixels[..., -1:] / np.iinfo(stack.dtype).max
             pixels = np.asarray(pixels[..., :-1] * opaque, np.float32)
-        return replace(_as_stored(pixels, stack.dtype), has_alpha=has_alpha)
+        return replace(_as_stored(pixels, stack.dtype, notes), has_alpha=has_alpha)
 
 
 def deep_png(image: Image.Image, file: BinaryIO) -> Deep:
