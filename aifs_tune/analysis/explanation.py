@@ -47,10 +47,19 @@ class Explanation:
         Its probability, or the number in its unit, for the example and for the reference that it is compared with.
     inputs
         What the model looked at: an image (height, width, bands), a series (steps, columns) in its units, or entries of
-        a row (columns,).
+        a row (columns,), where the median stands in for a missing number.
     contributions
         How much each of them moved the answer away from that of the reference, of the same shape as the inputs, in the
         unit of the answer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aifs_tune.analysis.explanation import Explanation
+    >>> row, given = np.array([1.5, "sea"], object), np.array([0.6, 0.1])
+    >>> one = Explanation("new.csv row 1", "star", answer=0.9, reference=0.2, inputs=row, contributions=given)
+    >>> bool(np.isclose(one.contributions.sum(), one.answer - one.reference))
+    True
     """
 
     name: str
@@ -83,6 +92,17 @@ class Explanations:
         Files that could not be read, with the reasons.
     remarks
         What else should be known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aifs_tune.analysis.explanation import Explanation, Explanations
+    >>> row, given = np.array([1.5, "sea"], object), np.array([0.6, -0.1])
+    >>> one = Explanation("new.csv row 1", "star", answer=0.7, reference=0.2, inputs=row, contributions=given)
+    >>> columns = ("mass", "site")
+    >>> found = Explanations("table", "trial 0", "probability", "Shapley values", columns, (one,), (), ())
+    >>> found.importance
+    {'mass': 0.6, 'site': 0.1}
     """
 
     kind: Literal["image", "series", "table"]
@@ -96,7 +116,7 @@ class Explanations:
 
     @property
     def importance(self) -> dict[str, float]:
-        """Mean absolute contribution of each column, over all examples and steps, the largest first."""
+        """Absolute contribution of each column, summed over steps; the mean over all examples, the largest first."""
         if not self.columns or not self.each:
             return {}
         sums = [np.abs(one.contributions.reshape(-1, len(self.columns))).sum(axis=0) for one in self.each]
@@ -214,13 +234,13 @@ def _of_images(
     model: Model, new: NewExamples, numbers: NDArray[np.int64], progress: Progress | None
 ) -> tuple[_Found, tuple[str, ...], str]:
     images = new.inputs[0].astype(np.float32)
-    found = _gradients_of(model, (images,), _plain(images), numbers, progress)
+    found = _gradients_of(model, (images,), _of_one_colour(images), numbers, progress)
     top = _COLOUR if new.inputs[0].dtype == np.uint8 else 1
     made = [(a, b, image / top, given) for image, (a, b, given) in zip(images, found, strict=True)]
     return made, (), _METHODS["image"]
 
 
-def _plain(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _of_one_colour(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Images (n, height, width) or (n, height, width, bands) with the median of each band everywhere."""
     return np.broadcast_to(np.median(images, axis=(1, 2), keepdims=True), images.shape).astype(np.float32)
 
@@ -267,7 +287,7 @@ def _of_rows(
         predict, rows, reference.astype(np.float32), list(groups.values()), n_orders=n_orders, seed=0
     )
     answers, references = predict(rows), predict(np.tile(reference.astype(np.float32), (len(rows), 1)))
-    entries = [[_entry(row, [columns[i] for i in own], own) for own in groups.values()] for row in rows]
+    entries = [[entry_of(row, [columns[i] for i in own], own) for own in groups.values()] for row in rows]
     made = [
         (float(a), float(b), np.array(entry, object), one)
         for a, b, entry, one in zip(answers, references, entries, values, strict=True)
@@ -280,14 +300,14 @@ def _of_rows(
     return made, tuple(groups), method
 
 
-def _entry(row: NDArray[np.float32], columns: Sequence[dict[str, Any]], places: Sequence[int]) -> float | str:
+def entry_of(row: NDArray[np.float32], columns: Sequence[dict[str, Any]], places: Sequence[int]) -> float | str:
     """The entry of a row in one column of the table: a number, or text."""
     if "level" in columns[0]:
         present = (column["level"] for column, i in zip(columns, places, strict=True) if row[i] > 0)
         return str(next(present, "other"))
     centre, scale = (float(columns[0][name]) for name in ("centre", "scale"))
     n_decimals = _DIGITS - 1 - math.floor(math.log10(max(abs(centre), scale)))
-    return round(float(row[places[0]]) * scale + centre, n_decimals)
+    return round(float(row[places[0]]) * scale + centre, n_decimals) + 0.0  # no -0.0
 
 
 def _errors(each: Sequence[Explanation]) -> list[str]:
@@ -326,7 +346,7 @@ def explain_users_files(
             names = [f"output_{i}" for i in range(outputs.shape[1])]
         chosen = _number_of(of, names)
         numbers = outputs.argmax(axis=1) if chosen is None else np.full(len(outputs), chosen)
-        references = _plain(inputs) if n_axes > 1 else np.zeros_like(inputs)
+        references = _of_one_colour(inputs) if n_axes > 1 else np.zeros_like(inputs)
         made = model.member.attributions(inputs, references, numbers.astype(np.int64))
         for i, number in enumerate(numbers):
             name = str(file) if len(inputs) == 1 else f"{file}[{i}]"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.errors import DataError, RequestError, TrainerError
 from aifs_tune.trainers.attribution import Attribution, integrated_gradients
+from aifs_tune.trainers.network.runtime import import_quietly, keras
 
 MODEL_NAME = "model.keras"
 """File with the model of the best epoch, in Keras' own format."""
@@ -34,8 +35,7 @@ class KerasModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        import keras
-
+        import_quietly()
         try:
             self.classes: tuple[str, ...] = tuple(json.loads((folder / FACTS_NAME).read_text())["classes"])
             self._model = keras.models.load_model(folder / MODEL_NAME, compile=False)
@@ -79,8 +79,6 @@ class KerasModel:
         RequestError
             If Keras uses another backend than TensorFlow, or the model takes whole numbers.
         """
-        import keras
-
         if keras.backend.backend() != "tensorflow":
             raise RequestError(
                 f"explain: KERAS_BACKEND {keras.backend.backend()!r} is not allowed for a Keras model; "

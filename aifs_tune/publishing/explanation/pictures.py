@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.analysis.explanation import Explanation, Explanations
-from aifs_tune.publishing.report.figures import BLUE, GREY, ORANGE, label, png
+from aifs_tune.publishing.report.figures import BLUE, GREY, MAX_LABEL_CHARS, ORANGE, label, png
+from aifs_tune.publishing.report.formatting import cut
 
 CAVEAT = "An attribution says what the model looked at; it is not a cause."
 _COLOURS = "RdBu_r"
@@ -20,6 +21,8 @@ _MOST_BARS = 15
 _SMOOTHED = 64
 """The heat map is smoothed by a Gaussian of this part of its edge."""
 _SHARE_SHOWN = 99.5
+_FEW_STEPS = 300
+"""The dots of a longer series touch: they are small and without an edge, and those near 0 let the curve through."""
 _CHARS_PER_IN = 14.5
 """Characters of a caption that fit in an inch."""
 
@@ -33,14 +36,14 @@ def picture_of(found: Explanations, one: Explanation) -> bytes:
 
 def importance_picture(found: Explanations) -> bytes:
     """Picture of the mean absolute contribution of each column, as PNG."""
-    most = dict(list(found.importance.items())[:_MOST_BARS])
+    most = list(found.importance.items())[:_MOST_BARS]
     n = len(found.each)
     more = len(found.columns) - len(most)
     text = f"Mean absolute contribution over {n} rows" + (f"; {more} columns with less are not drawn" if more else "")
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        _bars(axes, most, [BLUE] * len(most))
+        _bars(axes, [(label(name), value) for name, value in most], [BLUE] * len(most))
         axes.set_xlabel(_with_unit("mean absolute contribution", found.unit))
         _caption(figure, f"{text}. {CAVEAT}", 6.4)
 
@@ -55,9 +58,10 @@ def _of_image(found: Explanations, one: Explanation) -> bytes:
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         left.imshow(_shown(one.inputs), cmap="gray", interpolation="nearest", vmin=0, vmax=1)
-        left.set_title(f"{label(Path(one.name).name)}, as the model saw it")
+        figure.suptitle(label(Path(one.name).name))
+        left.set_title("as the model saw it")
         map_ = right.imshow(heat, cmap=_COLOURS, vmin=-end, vmax=end, interpolation="nearest")
-        right.set_title(f"red raised the answer {label(one.of)}, blue lowered it")
+        right.set_title("red raised the answer, blue lowered it")
         for axes in (left, right):
             axes.set_xticks([])
             axes.set_yticks([])
@@ -65,8 +69,8 @@ def _of_image(found: Explanations, one: Explanation) -> bytes:
         bar = figure.colorbar(map_, ax=right, shrink=0.85)
         bar.set_label(_with_unit("contribution of a pixel", found.unit))
         bar.outline.set_visible(False)
-        of_plain = "a plain image of its median " + ("colour" if one.inputs.shape[-1] == 3 else "value")
-        _caption(figure, f"{_answer(found, one)}. For {of_plain} it is {one.reference:.4g}. {CAVEAT}", 8.0)
+        median = "a plain image of its median " + ("colour" if one.inputs.shape[-1] == 3 else "value")
+        _caption(figure, f"{_answer(found, one)}. For {median} it is {one.reference:.4g}. {CAVEAT}", 8.0)
 
     return png(draw, width_in=8.0, height_in=min(6.5, max(3.4, 1.1 + 3.3 * height / width)))
 
@@ -91,6 +95,7 @@ def _shown(image: NDArray[Any]) -> NDArray[Any]:
 def _of_series(found: Explanations, one: Explanation) -> bytes:
     end, steps = _end(one.contributions), np.arange(1, len(one.inputs) + 1)
     n = len(found.columns)
+    is_short = len(steps) <= _FEW_STEPS
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
@@ -103,10 +108,11 @@ def _of_series(found: Explanations, one: Explanation) -> bytes:
                 cmap=_COLOURS,
                 vmin=-end,
                 vmax=end,
-                s=16,
+                s=16 if is_short else 5,
                 zorder=2,
                 edgecolors=GREY,
-                linewidths=0.3,
+                linewidths=0.3 if is_short else 0,
+                alpha=None if is_short else np.minimum(np.abs(given) / end, 1),
             )
             axes.set_ylabel(label(name))
         panels[0].set_title(label(Path(one.name).name))
@@ -122,14 +128,14 @@ def _of_series(found: Explanations, one: Explanation) -> bytes:
 
 def _of_row(found: Explanations, one: Explanation) -> bytes:
     order = np.argsort(-np.abs(one.contributions), kind="stable")
-    named = {f"{found.columns[i]} = {one.inputs[i]}": float(one.contributions[i]) for i in order[:_MOST_BARS]}
+    bars = [(named(found.columns[i], one.inputs[i]), float(one.contributions[i])) for i in order[:_MOST_BARS]]
     if len(order) > _MOST_BARS:
-        named[f"{len(order) - _MOST_BARS} other columns"] = float(one.contributions[order[_MOST_BARS:]].sum())
+        bars.append((f"{len(order) - _MOST_BARS} other columns", float(one.contributions[order[_MOST_BARS:]].sum())))
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         axes.set_title(label(Path(one.name).name))
-        _bars(axes, named, [ORANGE if value > 0 else BLUE for value in named.values()])
+        _bars(axes, bars, [ORANGE if value > 0 else BLUE for _, value in bars])
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel(_with_unit("contribution", found.unit))
         text = (
@@ -137,14 +143,20 @@ def _of_row(found: Explanations, one: Explanation) -> bytes:
         )
         _caption(figure, f"{text}a typical row. {CAVEAT}", 6.4)
 
-    return png(draw, width_in=6.4, height_in=1.6 + 0.26 * len(named))
+    return png(draw, width_in=6.4, height_in=1.6 + 0.26 * len(bars))
 
 
-def _bars(axes: Any, values: Mapping[str, float], colours: Sequence[str]) -> None:
-    """Horizontal bars, the first one at the top."""
-    places = np.arange(len(values))[::-1]
-    axes.barh(places, list(values.values()), color=list(colours), height=0.7)
-    axes.set_yticks(places, [label(name) for name in values])
+def named(column: str, entry: object) -> str:
+    """A column and its entry. A long name is cut, so that the entry can be read."""
+    given = cut(f"{entry:.6g}" if isinstance(entry, float) else str(entry), MAX_LABEL_CHARS // 2)
+    return f"{cut(column, MAX_LABEL_CHARS - len(given))} = {given}"
+
+
+def _bars(axes: Any, bars: Sequence[tuple[str, float]], colours: Sequence[str]) -> None:
+    """Horizontal bars with these labels and lengths, the first one at the top."""
+    places = np.arange(len(bars))[::-1]
+    axes.barh(places, [length for _, length in bars], color=list(colours), height=0.7)
+    axes.set_yticks(places, [text for text, _ in bars])
     axes.grid(visible=False, axis="y")
 
 

@@ -166,11 +166,12 @@ _FILES = {
     ),
     "series": (
         "`NNN-NAME.png` shows a series with the contribution of each step in colour; `contributions.csv` has the "
-        "numbers, and `columns.csv` the mean over all series."
+        "numbers, and `columns.csv` the sums of their absolute values, as means over all series."
     ),
     "table": (
         "`columns.png` and `columns.csv` show which columns count over all rows; `NNN-NAME.png` shows one row, and "
-        "`contributions.csv` has the numbers of all explained rows."
+        "`contributions.csv` has the numbers of all explained rows. The entry of a missing number is the median, which "
+        "stood in for it and contributes nothing."
     ),
 }
 
@@ -182,7 +183,7 @@ def _page(found: Explanations) -> str:
         f"**{CAVEAT}** A model may look at what only goes along with the cause, such as a scale bar or the day of a "
         "measurement; then that is what is shown here.",
         f"Method: {found.method}. The contributions of an example add up to the difference between its answer and that "
-        f"for the reference. Unit: {found.unit or 'that of the target'}.",
+        f"for the reference. Unit: {found.unit or 'that of the answer'}.",
         _FILES[found.kind] + " `answers.csv` has a row for each example.",
     ]
     lines += [f"Note: {text}." for text in found.remarks]

@@ -15,11 +15,11 @@ from trained_studies import trained_study
 from typer.testing import CliRunner
 
 import aifs_tune
-from aifs_tune.analysis.explanation import Explanations
+from aifs_tune.analysis.explanation import Explanations, entry_of
 from aifs_tune.analysis.model import UserModel
 from aifs_tune.cli.main import app
 from aifs_tune.errors import ConflictError, RequestError, WorkError
-from aifs_tune.publishing.explanation.pictures import CAVEAT, smoothed
+from aifs_tune.publishing.explanation.pictures import CAVEAT, named, smoothed
 from aifs_tune.trainers.keras_files import FACTS_NAME, MODEL_NAME, KerasModel
 
 RATE = {"type": "float", "low": 1e-3, "high": 3e-2, "log": True, "default": 1e-2}
@@ -165,7 +165,7 @@ def test_the_column_that_decides(url: str, tmp_path: Path, trainer: str) -> None
     table_of(120).to_csv(tmp_path / "samples.csv", index=False)
     table = {"file": str(tmp_path / "samples.csv"), "target": "kind", "leave_out": ["yield"]}
     trained_study(url, {"trainer": trainer, "data": {"table": table}, "space": {"learning_rate": 0.03}}, epochs=8)
-    table_of(30).to_csv(tmp_path / "new.csv", index=False)
+    table_of(8).to_csv(tmp_path / "new.csv", index=False)
     found = aifs_tune.explain("mine", [tmp_path / "new.csv"], tmp_path / "out", storage=url)
     adds_up(found, 1e-5)
     assert (found.kind, found.unit, found.columns) == ("table", "probability", ("dose", "mass", "site"))
@@ -175,7 +175,7 @@ def test_the_column_that_decides(url: str, tmp_path: Path, trainer: str) -> None
     assert list(overall.columns) == ["column", "mean_absolute_contribution [probability]"]
     assert overall["column"][0] == "mass"
     rows = pd.read_csv(tmp_path / "out" / "contributions.csv")
-    assert len(rows) == 90
+    assert len(rows) == 24
     assert set(rows[rows["column"] == "site"]["entry"]) == {"north", "sea"}
     given = pd.read_csv(tmp_path / "new.csv")["mass"]
     np.testing.assert_allclose(rows[rows["column"] == "mass"]["entry"].astype(float), given, rtol=1e-4)
@@ -282,3 +282,14 @@ def test_a_users_keras_model(tmp_path: Path) -> None:
     np.save(tmp_path / "words.npy", np.arange(5)[None])
     with pytest.raises(RequestError, match="no gradient with respect to its inputs"):
         kept(tmp_path / "words", whole).explain_files([tmp_path / "words.npy"])
+
+
+def test_a_bar_names_its_column_and_the_whole_entry() -> None:
+    assert named("od280/od315_of_diluted_wines", 3.2) == "od280/od315_of_diluted… = 3.2"
+    assert named("mass", 1060.0) == "mass = 1060"
+    assert named("site", "sea") == "site = sea"
+
+
+def test_an_entry_of_zero_has_no_sign() -> None:
+    scaled = np.array([-1.0 - 1e-7], np.float32)
+    assert str(entry_of(scaled, [{"centre": 0.3, "scale": 0.3}], [0])) == "0.0"
