@@ -304,14 +304,8 @@ class KerasTrainer:
             train, val = examples.tensors
             warm.fit(train, val, batch_size=size, seed=trial.seed, callbacks=callbacks, **epochs)
         else:
-            warm.model.fit(
-                **_as_arguments(examples.train),
-                validation_data=examples.val,
-                callbacks=callbacks,
-                verbose=0,
-                **epochs,
-                **fit,
-            )
+            given = _as_arguments(examples.train) | fit
+            warm.model.fit(**given, validation_data=examples.val, callbacks=callbacks, verbose=0, **epochs)
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to another process: no compiled models."""
@@ -424,6 +418,8 @@ def _as_tensor(values: Any) -> Any:
 
 
 def _as_arguments(train: Any) -> dict[str, Any]:
+    if isinstance(train, tf.data.Dataset):
+        return {"x": train, "shuffle": False}  # it has its order already; Keras warns of its own default
     if isinstance(train, tuple | list):
         return dict(zip(("x", "y", "sample_weight"), train, strict=False))
     return {"x": train}

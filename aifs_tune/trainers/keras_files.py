@@ -26,18 +26,19 @@ class KerasModel:
     Parameters
     ----------
     folder
-        Folder with ``model.keras`` and ``keras_trainer.json``.
+        Folder with ``model.keras``, and ``keras_trainer.json`` if a trainer has written it.
 
     Raises
     ------
     TrainerError
-        If the files are missing or damaged, or the model has layers that this process does not know.
+        If the model is missing, a file is damaged, or the model has layers that this process does not know.
     """
 
     def __init__(self, folder: Path) -> None:
         import_quietly()
         try:
-            self.classes: tuple[str, ...] = tuple(json.loads((folder / FACTS_NAME).read_text())["classes"])
+            facts = json.loads((folder / FACTS_NAME).read_text()) if (folder / FACTS_NAME).exists() else {"classes": []}
+            self.classes: tuple[str, ...] = tuple(facts["classes"])
             self._model = keras.models.load_model(folder / MODEL_NAME, compile=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TrainerError(f"{folder / MODEL_NAME} cannot be loaded: {error}") from error

@@ -151,7 +151,11 @@ class RunningTrial:
             raise TrainerError(f"trial.save: {brief(name)} is not the name of a file; allowed: a name without a folder")
         folder = self._folder / _NOW
         folder.mkdir(exist_ok=True)
-        _write(folder / name, content)
+        try:
+            _write(folder / name, content)
+        except BaseException:  # half a file is none
+            _remove(folder / name)
+            raise
 
     def is_better(self, metrics: float | Mapping[str, Any]) -> bool:
         """Whether an epoch with these metrics would be the best of the trial so far.
@@ -192,11 +196,15 @@ def _names_a_file(text: str) -> bool:
         return False
 
 
-def _write(target: Path, content: Any) -> None:
+def _remove(target: Path) -> None:
     if target.is_symlink() or target.is_file():
         target.unlink()
     elif target.is_dir():
         shutil.rmtree(target)
+
+
+def _write(target: Path, content: Any) -> None:
+    _remove(target)
     if isinstance(content, Path) or (isinstance(content, str) and _names_a_file(content)):
         source = Path(content)
         if source.is_dir():

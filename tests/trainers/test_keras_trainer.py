@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import ClassVar
 
 import keras
@@ -120,7 +121,9 @@ def test_data_come_in_the_ways_keras_takes_them(data):
             parts = (DATA[:2], DATA[2:])
             return tuple(tf.data.Dataset.from_tensor_slices(part).batch(32) for part in parts)
 
-    assert running(KerasTrainer(compiled, data), {"units": 4}).epoch()["val_loss"] > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Keras warns of a default of fit that a dataset cannot have
+        assert running(KerasTrainer(compiled, data), {"units": 4}).epoch()["val_loss"] > 0
 
 
 @pytest.mark.parametrize("build", [plain, Subclassed])
@@ -332,6 +335,14 @@ def test_an_existing_script_needs_one_callback():
     assert counts["complete"] + counts["pruned"] == 6
     stopped = [t for t in result.study.all_trials() if t.state == "pruned"]
     assert all(t.epochs < 6 for t in stopped)
+    assert aifs_tune.load_model(result.study.name).predict(X[:3]).shape == (3, 1)
+
+
+def test_a_model_whose_weights_alone_are_kept_says_what_it_lacks():
+    trainer = KerasTrainer(Subclassed, DATA, loss="binary_crossentropy")
+    result = aifs_tune.tune(trainer, {"units": 4}, trials=1, epochs=1, metric="val_loss", mode="min")
+    with pytest.raises(RequestError, match=r"keeps no model\.keras; .*model\.weights\.h5; allowed: .* with get_config"):
+        aifs_tune.load_model(result.study.name)
 
 
 def test_the_best_model_is_kept_and_predicts_new_files(tmp_path):

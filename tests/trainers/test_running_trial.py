@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import numpy as np
@@ -244,6 +245,23 @@ def test_what_cannot_be_written_is_named():
 
     with pytest.raises(TrainerError, match=r"trial.save: <object.* cannot be written .*; allowed: a path, arrays"):
         made(run).epoch()
+
+
+def test_half_a_file_is_not_kept(tmp_path):
+    def half(file):
+        file.write_text("half")
+        raise OSError("the disk is full")
+
+    def run(trial):
+        with contextlib.suppress(OSError):
+            trial.save("model.txt", half)
+        trial.save("whole.txt", "whole\n")
+        trial.report(0.5)
+
+    trainer = made(run)
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["whole.txt"]
 
 
 def test_a_parameter_called_trial_is_the_parameter():
