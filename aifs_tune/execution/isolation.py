@@ -1,9 +1,9 @@
 """State of a process that a user's code may change, as new for each trial of a warm worker.
 
 What is restored: working folder, environment variables, ``sys.path``, ``sys.argv``, standard streams, warning filters,
-level and handlers of the root logger, signal handlers. The generators of ``random`` and NumPy are seeded, figures of
-matplotlib are closed and the global state of Keras is cleared. Module globals and threads stay as they are:
-``resources.fresh_process`` gives a new process.
+level and handlers of the root logger, signal handlers, what NumPy does at floating point errors, and Python's limit of
+recursion. The generators of ``random`` and NumPy are seeded, figures of matplotlib are closed and the global state of
+Keras is cleared. Module globals and threads stay as they are: ``resources.fresh_process`` gives a new process.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class ProcessState:
         root = logging.getLogger()
         self._logging = root.level, list(root.handlers), logging.root.manager.disable
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._float_errors, self._recursion_limit = np.geterr(), sys.getrecursionlimit()
         pyplot = sys.modules.get("matplotlib.pyplot")
         self._figures = frozenset(pyplot.get_fignums() if pyplot is not None else ())
         self._keras_policy: Any = None
@@ -54,6 +55,8 @@ class ProcessState:
 
     def restore(self) -> None:
         """Restore what trials may have changed."""
+        sys.setrecursionlimit(self._recursion_limit)
+        np.seterr(**self._float_errors)
         with suppress(OSError):
             os.chdir(self._folder)
         if os.environ != self._environment:

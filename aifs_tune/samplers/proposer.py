@@ -10,6 +10,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from aifs_tune._util.float_errors import usual_float_errors
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.samplers.aifs import N_CURVES, AifsSampler
@@ -71,6 +72,7 @@ class Proposer:
         ranges = [p for p in self._spec.space.root.values() if p.type == "float" and p.step is None and not p.when]
         return not ranges and self._spec.search.sampler.name not in ("grid", "brute_force")
 
+    @usual_float_errors()
     @single_blas_thread()
     def continuation_value(self, study: optuna.Study, trial: FrozenTrial, curve: Mapping[int, float]) -> float | None:
         """Return the expected improvement of one more epoch of a running trial, relative to starting a new trial.
@@ -86,6 +88,7 @@ class Proposer:
         rng = np.random.default_rng([self._spec.search.seed, trial.number, int(reported.epochs[-1])])
         return continuation_value(model, known, reported, store, rng, allows=self._allows)
 
+    @usual_float_errors()
     @single_blas_thread()
     def best_and_gain(self, study: optuna.Study) -> tuple[float, int, float] | None:
         """Return the largest expected improvement, and the number and the estimated value of the best trial.

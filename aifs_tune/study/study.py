@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from aifs_tune._util.float_errors import usual_float_errors
 from aifs_tune._util.object_store import below
 from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune._util.seeds import trial_seed
@@ -715,8 +716,9 @@ class Study:
         if overdue is not None:
             self._enqueue(self.spec.space.loaded(overdue.params), None)
         self._optuna.sampler = self._proposer.sampler(len(trials), masked=self._leases.not_pending(incomplete) | marked)
-        asked = self._optuna.ask()
-        params = self.spec.space.suggest(asked)
+        with usual_float_errors():
+            asked = self._optuna.ask()
+            params = self.spec.space.suggest(asked)
         queued = QUEUED in self.storage.optuna.get_trial(asked._trial_id).system_attrs
         if queued and not self.spec.allows(params):
             self._fail(asked._trial_id, f"another program queued it, and {self._refusal(params)}")
