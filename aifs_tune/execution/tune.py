@@ -14,6 +14,7 @@ from aifs_tune.execution.sweep import Sweep, SweepResult, interruptible
 from aifs_tune.execution.trackers import together
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study
+from aifs_tune.trainers.function import has_epochs
 from aifs_tune.trainers.optuna_objective import is_objective, read_space
 
 
@@ -125,12 +126,15 @@ def tune(
     >>> len(result.trials), sorted(result.best.params)
     (20, ['hold', 'temperature'])
     """
+    is_cut = epochs is None and not is_objective(function) and has_epochs(function, () if space is None else space)
     if epochs is None:
         epochs = MAX_EPOCHS if is_objective(function) else 1
     chosen = {} if scheduler is None else {"scheduler": scheduler}
     named = dict(sampler) if isinstance(sampler, Mapping) else sampler
     with ExitStack() as shown:
         told = together(callback or shown.enter_context(live_view(PrintingCallback())), ())
+        if is_cut:
+            told.on_status("each trial has one epoch, which is the default; epochs=N allows N of them")
         sweep = Sweep(
             function,
             _space_of(function, name, storage, told) if space is None else space,

@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -98,6 +98,14 @@ def code_name(code: Any) -> str:
 def may_have_checkpoints(code: Callable[..., Any]) -> bool:
     """Whether trials of ``code`` can go on from a checkpoint: it takes ``trial``, or has ``save`` and ``load``."""
     return hasattr(code, "save") and hasattr(code, "load") if _is_trainer(code) else "trial" in _parameters(code)
+
+
+def has_epochs(code: Callable[..., Any] | str, params: Container[str]) -> bool:
+    """Whether the trials of ``code`` may have several epochs; ``params`` are those of its space."""
+    if isinstance(code, str):
+        return False
+    takes = any(name in _parameters(code) and name not in params for name in ("trial", "epochs"))
+    return takes or _is_trainer(code) or inspect.isgeneratorfunction(code)
 
 
 def can_change(code: Any) -> bool:

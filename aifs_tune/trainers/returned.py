@@ -14,6 +14,8 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.errors import TrainerError
 
@@ -66,12 +68,14 @@ def read_returned(answer: Any, objectives: Sequence[str], who: str) -> Returned:
 def as_float(value: Any, what: str) -> float | None:
     """Convert a number of any library, or an array with one element, to a float; None for anything else.
 
+    A masked element of NumPy is no number, though ``item`` makes 0.0 of it.
+
     Raises
     ------
     TrainerError
         If the number is too large for a float; begins with ``what``.
     """
-    if isinstance(value, str | bytes | complex):
+    if isinstance(value, str | bytes | complex) or np.ma.is_masked(value):
         return None
     try:
         if isinstance(value, Real | Decimal):

@@ -149,6 +149,8 @@ def test_each_trial_finds_the_process_as_new(tmp_path):
             "filters": not any(entry[1] and entry[1].pattern == "left" for entry in warnings.filters),
             "logging": logging.getLogger().level != 7,
             "signal": signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN,
+            "float errors": np.geterr()["under"] == "ignore",
+            "recursion": sys.getrecursionlimit() != 777,
         }
         os.chdir("/")
         os.environ["LEFT"] = "1"
@@ -157,6 +159,8 @@ def test_each_trial_finds_the_process_as_new(tmp_path):
         warnings.filterwarnings("ignore", message="left")
         logging.getLogger().setLevel(7)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        np.seterr(under="raise")
+        sys.setrecursionlimit(777)
         stream = open(os.devnull, "w")  # noqa: SIM115
         stream.is_left = True
         sys.stdout = stream
@@ -167,6 +171,32 @@ def test_each_trial_finds_the_process_as_new(tmp_path):
     assert [t.notes["left"] for t in result.study.all_trials()] == [[], [], []]
     assert (dict(os.environ), list(sys.path), list(warnings.filters), sys.stdout) == before
     assert os.getcwd() == str(tmp_path)
+    assert np.geterr()["under"] == "ignore"
+    assert sys.getrecursionlimit() != 777
+
+
+def test_the_search_does_not_mind_what_a_program_does_with_floating_point_errors():
+    with np.errstate(all="raise"):
+        result = aifs_tune.tune(lambda x: -((x - 0.3) ** 2), X, trials=25)
+        assert np.geterr()["under"] == "raise"
+    assert result.study.counts()["complete"] == 25
+
+
+def yielding(x):
+    yield from (x, 2 * x)
+
+
+def with_trial(x, trial):
+    trial.report(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "epochs", "is_told"),
+    [(yielding, None, True), (with_trial, None, True), (yielding, 1, False), (lambda x: x, None, False)],
+)
+def test_one_epoch_by_default_is_told_where_a_trial_could_have_more(capsys, function, epochs, is_told):
+    aifs_tune.tune(function, X, trials=1, epochs=epochs)
+    assert ("each trial has one epoch, which is the default; epochs=N allows N" in capsys.readouterr().err) == is_told
 
 
 def test_the_global_generators_are_seeded_from_the_trial_and_given_back():

@@ -316,3 +316,9 @@ def test_a_class_that_cannot_be_a_trainer_is_told_what_it_lacks():
         make_user_trainer(check_callable(Needs, "Needs"), objectives=["score"], mode="max", epochs=1)
     with pytest.raises(RequestError, match=r"later is async; allowed: .*asyncio.run\(later"):
         check_callable(later, "lab:later")
+
+
+@pytest.mark.parametrize("value", [np.ma.masked, np.ma.array([3.0], mask=True)])
+def test_a_masked_element_is_no_number(value):
+    with pytest.raises(TrainerError, match="allowed: a number"):
+        epochs_of(lambda x: value, {"x": 1})
