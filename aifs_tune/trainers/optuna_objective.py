@@ -262,10 +262,16 @@ class ObjectiveTrial(RunningTrial):
         return dict(self.notes)
 
     def __getattr__(self, name: str) -> Any:
-        known = [each for each in dir(type(self)) if not each.startswith("_")]
         raise AttributeError(
-            f"trial.{name}: a trial of aifs_tune has no such attribute; of Optuna's Trial it has {', '.join(known)}"
+            f"trial.{name}: a trial of aifs_tune has no such attribute; of Optuna's Trial it has "
+            f"{', '.join(_OF_OPTUNA)}"
         )
+
+
+_OF_OPTUNA = (
+    "number", "params", "report", "set_user_attr", "should_prune", "suggest_categorical", "suggest_float",
+    "suggest_int", "user_attrs",
+)  # fmt: skip
 
 
 def _is_range_of(known: Parameter, entry: Mapping[str, Any]) -> bool:
@@ -466,7 +472,7 @@ def _n_always_asked(function: Callable[..., Any]) -> int | None:
     """Number of parameters that an objective asks for in any case; None if its source does not say so.
 
     It says so if it uses ``trial`` in no other way than ``trial.name``, and each ``trial.suggest_...`` with a name that
-    is a text stands outside of conditions, loops and inner functions.
+    is a text stands outside of conditions, loops and inner functions, with a range that depends on none of the others.
     """
     while isinstance(function, partial):
         function = function.func
@@ -494,15 +500,21 @@ class _Questions(ast.NodeVisitor):
         self.is_plain = True
         self._depth = 0
         self._may_have_ended = False
+        self._of_answers = {"trial"}  # names whose value may depend on what the objective was told
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.Call) and self._is_question(node.func):
             named = node.args[0] if node.args else None
             name = named.value if isinstance(named, ast.Constant) else None
-            if self._depth or self._may_have_ended or not isinstance(name, str):
+            ranges = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
+            is_fixed = isinstance(name, str) and not any(map(self._depends, ranges))
+            if self._depth or self._may_have_ended or not is_fixed:
                 self.is_plain = False
             else:
-                self.names.add(parameter_name(name))
+                self.names.add(parameter_name(str(name)))
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and self._depends(node.value):
+            named_here = (each for each in ast.walk(node) if isinstance(each, ast.Name))
+            self._of_answers |= {each.id for each in named_here if isinstance(each.ctx, ast.Store)}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "trial":
             return
         if isinstance(node, ast.Name) and node.id == "trial":
@@ -512,6 +524,11 @@ class _Questions(ast.NodeVisitor):
         self.generic_visit(node)
         self._depth -= is_deeper
         self._may_have_ended = self._may_have_ended or isinstance(node, ast.Return | ast.Raise)
+
+    def _depends(self, expression: ast.AST | None) -> bool:
+        """Whether a value may be another one where the objective is told other parameters."""
+        names = () if expression is None else ast.walk(expression)
+        return any(isinstance(each, ast.Name) and each.id in self._of_answers for each in names)
 
     @staticmethod
     def _is_question(called: ast.AST) -> bool:

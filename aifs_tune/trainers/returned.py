@@ -61,7 +61,10 @@ def read_returned(answer: Any, objectives: Sequence[str], who: str) -> Returned:
         return _split(dict(zip(objectives, answer, strict=True)), objectives, who)
     value = as_float(answer, f"{who} returned")
     if value is None or len(objectives) > 1:
-        raise TrainerError(f"{who} returned {_described(answer)}; allowed: {_allowed(objectives)}")
+        several = (
+            "; for several objectives give trade_off" if isinstance(answer, tuple) and len(objectives) == 1 else ""
+        )
+        raise TrainerError(f"{who} returned {_described(answer)}; allowed: {_allowed(objectives)}{several}")
     return Returned({objectives[0]: value})
 
 

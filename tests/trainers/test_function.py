@@ -322,3 +322,8 @@ def test_a_class_that_cannot_be_a_trainer_is_told_what_it_lacks():
 def test_a_masked_element_is_no_number(value):
     with pytest.raises(TrainerError, match="allowed: a number"):
         epochs_of(lambda x: value, {"x": 1})
+
+
+def test_a_tuple_for_one_objective_names_what_allows_several():
+    with pytest.raises(TrainerError, match=r"returned \(1, 2\) .*; for several objectives give trade_off"):
+        epochs_of(lambda x: (1, 2), {"x": 1})

@@ -84,6 +84,36 @@ def test_others_run_with_each_choice_up_to_their_first_report():
     assert f"objective ran {len(seen)} times, each up to its first report or its end" in told[0]
 
 
+def of_a_name(trial):
+    layers = trial.suggest_int("layers", 1, 8)
+    most = layers * 2
+    return trial.suggest_int("units", 0, most)
+
+
+def of_the_question_itself(trial):
+    return trial.suggest_int("units", 0, high=trial.suggest_int("layers", 1, 8))
+
+
+@pytest.mark.parametrize("objective", [of_a_name, of_the_question_itself])
+def test_a_range_that_depends_on_another_parameter_is_refused(objective):
+    with pytest.raises(RequestError, match="units"):
+        read_space(objective, lambda _: None)
+
+
+def test_a_range_of_other_names_is_read_in_one_run():
+    told = []
+
+    def objective(trial):
+        low, high = 1e-5, 1e-1
+        rate = trial.suggest_float("rate", low, high, log=True)
+        score = rate * 2
+        trial.suggest_int("layers", 1, 3)
+        raise AssertionError(score)
+
+    assert set(read_space(objective, told.append)) == {"rate", "layers"}
+    assert told == []
+
+
 def test_a_helper_that_gets_the_trial_is_followed():
     def layers(trial, n):
         return [trial.suggest_int(f"units_{i}", 4, 64) for i in range(n)]
