@@ -78,6 +78,8 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
         forms = _nodes_at(path[:-1], given, schema)
         keys = list(dict.fromkeys(key for form in forms for key in form.get("properties", {})))
         return ValidationProblem(path, f"unknown key {brief(path[-1])}{did_you_mean(path[-1], keys)}", ", ".join(keys))
+    if kind in ("union_tag_not_found", "union_tag_invalid") and not isinstance(value, Mapping):
+        kind = "model_attributes_type"  # such as a distribution of another tuner, which has attributes
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tag = value.get("type")
         said = "missing" if tag is None else f"{brief(tag)} is not a parameter type{did_you_mean(tag, _TYPES)}"

@@ -267,14 +267,14 @@ class Sweep:
         given |= {"seed": seed, "warm_start": warm_start}
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
         function = self.function or _function_of_main(spec)
-        check_trainer(spec, function)
-        check_effects(spec, function)
-        check_sampler(spec)
-        if in_process:
-            _check_in_process(spec, workers, address)
-        opened = Storage(storage, create=True)
         with ExitStack() as locks:
             locks.enter_context(interruptible())
+            check_trainer(spec, function)
+            check_effects(spec, function)
+            check_sampler(spec)
+            if in_process:
+                _check_in_process(spec, workers, address)
+            opened = Storage(storage, create=True)
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or (spec.name if finish else _unused_name(spec.name, study_names(opened)))
                 locks.enter_context(opened.writing(name))

@@ -11,6 +11,7 @@ import threading
 import warnings
 
 import numpy as np
+import optuna
 import pytest
 
 import aifs_tune
@@ -180,6 +181,23 @@ def test_the_search_does_not_mind_what_a_program_does_with_floating_point_errors
         result = aifs_tune.tune(lambda x: -((x - 0.3) ** 2), X, trials=25)
         assert np.geterr()["under"] == "raise"
     assert result.study.counts()["complete"] == 25
+
+
+def test_an_interrupt_before_the_study_is_there_is_no_traceback(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aifs_tune.execution.sweep.Storage", interrupted)
+    with pytest.raises(InterruptedSweepError, match="interrupted; continue a study that has begun"):
+        aifs_tune.tune(lambda x: x, X, trials=1)
+
+
+@pytest.mark.parametrize("given", [optuna.distributions.FloatDistribution(0, 1), np.linspace(0, 1, 3)])
+def test_a_parameter_of_another_library_is_named(given):
+    with pytest.raises(
+        RequestError, match=r"space.x: .* is neither a value nor a mapping; allowed: .*with type: float"
+    ):
+        aifs_tune.tune(lambda x: x, {"x": given}, trials=1)
 
 
 def yielding(x):
