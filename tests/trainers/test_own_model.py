@@ -19,11 +19,11 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import AifsTuneError, RequestError, TrainerError, UntrustedCodeError
 from aifs_tune.trainers.export import write_keras, write_onnx
 from aifs_tune.trainers.factory import check_trainer, compiled_anew
+from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.load import load_network
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.own_model.network import build_model
 from aifs_tune.trainers.own_model.recipe import ModelRecipe
-from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.own_model.trainer import ImageModelTrainer, SeriesModelTrainer, TableModelTrainer
 from aifs_tune.trainers.protocol import Trainer
 
