@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aifs_tune._util.scalars import Scalar, coded, is_same
 from aifs_tune.space.search_space import Space
 
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}(\.[a-zéθ学_]{1,5})?", fullmatch=True)
 texts = st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" "), max_size=12).filter(
     str.isprintable
 )

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 from aifs_tune._util.scalars import brief, did_you_mean, is_same, number, show
 from aifs_tune.config.descriptors import read_descriptors
+from aifs_tune.config.groups import flat_space, without_groups
 from aifs_tune.config.messages import validation_problems
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.config.trusted_code import BUNDLE_METADATA, allow
-from aifs_tune.config.yaml import Data, Document, KeyPath, dotted, read_yaml
+from aifs_tune.config.yaml import Data, Document, KeyPath, dotted, key_path, read_yaml
 from aifs_tune.errors import NotFoundError, SweepFileError
 from aifs_tune.space.search_space import fixed_entry
 
@@ -43,13 +44,14 @@ def apply_overrides(sweep: dict[str, Data], overrides: Sequence[str]) -> frozens
 
 def _apply(sweep: dict[str, Data], override: str) -> list[KeyPath]:
     key, equals, text = override.partition("=")
-    path: KeyPath = tuple(key.strip().split("."))
-    if not equals or not all(path):
+    path = key_path(key.strip(), sweep)
+    if not equals or not all(dotted(path).split(".")):
         raise SweepFileError(
             f"{brief(override)} is not key=value", source=SET, allowed="key=value, such as search.trials=100"
         )
     value = _value(text, path)
     if path[0] == "space" and len(path) > 1:
+        path = _of_parameter(sweep, path, value)
         value = _known_parameter(sweep, path, value)
     here, touched = sweep, [path]
     for i, part in enumerate(path[:-1], start=1):
@@ -86,6 +88,13 @@ def _inside(parent: dict[str, Data], key: str, path: KeyPath) -> dict[str, Data]
         raise _refusal(path, f"{brief(value)} has no keys", f"to set the whole value, {dotted(path)}=...")
     parent[key] = value
     return value
+
+
+def _of_parameter(sweep: dict[str, Data], path: KeyPath, value: Data) -> KeyPath:
+    """The path; that of a whole parameter if it is a new one, whose name may have dots."""
+    space = sweep.get("space")
+    is_new = isinstance(space, dict) and path[1] not in space and isinstance(value, dict) and "type" in value
+    return ("space", dotted(path[1:])) if is_new else path
 
 
 def _known_parameter(sweep: dict[str, Data], path: KeyPath, value: Data) -> Data:
@@ -174,7 +183,7 @@ def load_sweep_file(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpe
     ('quick-sky', 100)
     """
     file = find_sweep_file(path)
-    document = read_yaml(_read_text(file), source=str(file))
+    document = without_groups(read_yaml(_read_text(file), source=str(file)), str(file))
     if not isinstance(document.data, dict):
         text = "the file is empty" if document.data is None else f"{brief(document.data)} is not a mapping"
         raise SweepFileError(text, source=file, line=1, allowed="a mapping with name and space")
@@ -194,7 +203,7 @@ def _with_descriptors(space: Mapping[str, Any], document: Document, source: str,
     try:
         return read_descriptors(space, source, reads_files=reads_files)
     except SweepFileError as error:
-        line = document.lines.get(tuple((error.key or "").split(".")))
+        line = document.lines.get(key_path(error.key or "", document.data))
         raise SweepFileError(error.problem, source=source, line=line, key=error.key, allowed=error.allowed) from None
 
 
@@ -206,12 +215,23 @@ def parse_sweep(sweep: Mapping[str, Any]) -> SweepSpec:
     SweepFileError
         If the sweep is not valid; the source of the error is ``"sweep"``.
     """
-    return _checked(sweep, _Origin("sweep", Document(None, {}), frozenset()))
+    space = sweep.get("space")
+    flat = {**sweep, "space": flat_space(space)} if isinstance(space, Mapping) else sweep
+    return _checked(flat, _Origin("sweep", Document(None, {}), frozenset()))
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of sweep files, for editors and other programs."""
     schema = SweepSpec.model_json_schema()
+    [(names, entry)] = schema["$defs"]["Space"]["patternProperties"].items()
+    schema["$defs"]["Group"] = {
+        "description": "A group of parameters: the names of these begin with that of the group and a dot.",
+        "type": "object",
+        "not": {"required": ["type"]},
+        "patternProperties": {names: {"anyOf": [*entry["anyOf"], {"$ref": "#/$defs/Group"}]}},
+        "additionalProperties": False,
+    }
+    entry["anyOf"] = [*entry["anyOf"], {"$ref": "#/$defs/Group"}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Sweep file of aifs-tune"}
 
 
@@ -309,7 +329,7 @@ def _read_text(file: Path) -> str:
 
 def python_space(space: Mapping[str, Any]) -> dict[str, Any]:
     """Return a space that was given in Python as a sweep file has it: None is the fixed value null."""
-    entries = {name: fixed_entry(None) if entry is None else entry for name, entry in space.items()}
+    entries = {name: fixed_entry(None) if entry is None else entry for name, entry in flat_space(space).items()}
     return read_descriptors(entries)
 
 

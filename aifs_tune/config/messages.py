@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from aifs_tune._util.scalars import MAX_FLOAT, MAX_INT, brief, did_you_mean, show
-from aifs_tune.config.yaml import KeyPath
+from aifs_tune.config.yaml import KeyPath, key_path
 
 _SAID = {
     "float_type": "is not a number",
@@ -70,10 +70,6 @@ def _validation_problem(details: ErrorDetails, given: object, schema: Mapping[st
     path = _path_of(details["loc"], given, keeps_last=kind == "missing")
     if kind == "aifs_tune":
         return ValidationProblem(_below(path, context["key"], given), context["text"], context["allowed"])
-    if details["loc"][-1:] == ("[key]",):
-        return ValidationProblem(
-            path, f"{brief(path[-1])} is not a name", "at most 63 letters, digits and _, not starting with a digit"
-        )
     if kind == "extra_forbidden":
         forms = _nodes_at(path[:-1], given, schema)
         keys = list(dict.fromkeys(key for form in forms for key in form.get("properties", {})))
@@ -112,11 +108,7 @@ def _has(given: object, part: object) -> bool:
 
 
 def _below(path: KeyPath, key: str, given: object) -> KeyPath:
-    value = _value_at(path, given)
-    for part in filter(None, key.split(".")):
-        path = (*path, int(part) if isinstance(value, list | tuple) else part)
-        value = _value_at(path[-1:], value)
-    return path
+    return (*path, *key_path(key, _value_at(path, given))) if key else path
 
 
 def _value_at(path: KeyPath, given: object) -> object:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -45,6 +45,27 @@ _WORDS: dict[str, bool | float | None] = {
 def dotted(path: KeyPath) -> str:
     """Return a path in dotted form, as errors show it: ``space.optimizer.choices.0``."""
     return ".".join(str(key) for key in path)
+
+
+def key_path(key: str, data: object) -> KeyPath:
+    """The path of a key in dotted form; of names in ``data`` that contain dots themselves, the longest counts.
+
+    Parts that ``data`` does not have are taken as they are.
+    """
+    path: list[str | int] = []
+    parts = key.split(".")
+    while parts:
+        if isinstance(data, list | tuple):
+            part: str | int = int(parts[0]) if parts[0].isdecimal() else parts[0]
+            n, data = 1, data[part] if isinstance(part, int) and part < len(data) else None
+        else:
+            known = data if isinstance(data, Mapping) else {}
+            n = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), 1)
+            part = ".".join(parts[:n])
+            data = known.get(part)
+        path.append(part)
+        del parts[:n]
+    return tuple(path)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from typing import TypeAlias
@@ -24,7 +23,6 @@ MAX_FACTORS = 15
 """Maximum number of factors of a fractional factorial design."""
 MAX_DRAWN = 20_000
 """Maximum number of points that are drawn or combined to find allowed ones."""
-_FACTOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Generator = tuple[int, int]
 """The factors whose product defines another factor, as bits, and the sign."""
@@ -91,7 +89,7 @@ def read_generators(factors: Sequence[str], given: Mapping[str, str]) -> dict[in
         sign, product = (-1, text.strip()[1:]) if text.strip().startswith("-") else (1, text)
         named = [part.strip() for part in product.split("*")]
         for part in named:
-            if not _FACTOR.fullmatch(part) or part not in free or named.count(part) > 1:
+            if part not in free or named.count(part) > 1:
                 allowed = f"a product of different factors of {', '.join(free)}, such as {' * '.join(free[:2])}"
                 raise RequestError(f"{where}: {part!r} in {text!r} is not a free factor; allowed: {allowed}")
         read[factors.index(name)] = sum(1 << factors.index(part) for part in named), sign

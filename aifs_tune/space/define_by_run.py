@@ -6,7 +6,6 @@ some runs asked for is conditional: it is active for those values of earlier par
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from aifs_tune._util.scalars import MAX_TEXT_LENGTH, Scalar, brief, is_same, scalar, show
 from aifs_tune.errors import RequestError
+from aifs_tune.space.names import parameter_name
 from aifs_tune.space.steps import Steps
 
 MAX_VALUES = 16
@@ -25,12 +25,6 @@ MAX_RUNS = 64
 """Number of combinations of values up to which all of them are tried."""
 
 _INSTEAD = "give the search space as space={...}"
-
-
-def parameter_name(name: str) -> str:
-    """A name that a search space may have for a parameter, made of one that another tool allows."""
-    found = re.sub(r"[^A-Za-z0-9_]", "_", name)[:62] or "_"
-    return f"_{found}" if found[0].isdigit() else found
 
 
 def parameter_names(names: Sequence[str]) -> dict[str, str]:

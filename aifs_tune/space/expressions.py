@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from aifs_tune._util.scalars import Scalar, brief, coded, did_you_mean, is_same, number, problem, scalar
+from aifs_tune.space.names import is_name
 
 Evaluator: TypeAlias = Callable[[Mapping[str, object]], Scalar]
 
@@ -316,7 +317,7 @@ _TOKEN = re.compile(
     r"""
     (?P<number> (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+) (?:[eE][-+]?[0-9]+)? (?![\w.]) )
     | (?P<text> "(?:[^"\\]|\\["'\\])*" | '(?:[^'\\]|\\["'\\])*' )
-    | (?P<name> [A-Za-z_][A-Za-z0-9_]* (?![\w"']) )
+    | (?P<name> (?:[A-Za-z_]|[^\x00-\x7f]) (?:[\w.]|[^\x00-\x7f])* (?!["']) )
     | (?P<sign> \*\* | [<>=!]= | [-+*/%<>(),\[\]] )
     | (?P<space> \x20+ )
     """,
@@ -345,7 +346,8 @@ def parse(text: str, kind: Kind = "true or false") -> ast.expr:
         If ``text`` is not in the language, or is wrong for all values of its parameters; see
         :func:`aifs_tune._util.scalars.problem`.
     """
-    source = " ".join(_tokens(text))
+    names: list[str] = []
+    source = " ".join(_tokens(text, names))
     try:
         with _PARSER:
             tree = ast.parse(source, mode="eval").body
@@ -356,23 +358,28 @@ def parse(text: str, kind: Kind = "true or false") -> ast.expr:
         raise problem("", f"{brief(text)} is nested too deeply", f"at most {MAX_DEPTH} nested operations")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            node.id = node.id.removeprefix("_")
+            node.id = names[int(node.id.removeprefix("_"))]
     _check(tree)
     check_kinds(tree, {}, kind)
     check_values(tree)
     return tree
 
 
-def _tokens(text: str) -> Iterator[str]:
-    """Split the text into words and signs, as Python source."""
+def _tokens(text: str, names: list[str]) -> Iterator[str]:
+    """Split the text into words and signs, as Python source in which ``_7`` is the name that is put into ``names[7]``.
+
+    Python would read a name with dots as something else, and some letters as others.
+    """
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
-        if found is None:
+        if found is None or (found.lastgroup == "name" and not is_name(found[0])):
             hint = f", did you mean {_HINTS[text[at]]}?" if text[at] in _HINTS else ""
             raise problem("", f"syntax error at {brief(text[at : at + 20])}{hint}", _LANGUAGE)
         if found.lastgroup == "name":
-            yield _WORDS.get(found[0], f"_{found[0]}")
+            if found[0] not in _WORDS:
+                names.append(found[0])
+            yield _WORDS.get(found[0], f"_{len(names) - 1}")
         elif found.lastgroup != "space":
             yield found[0]
         at = found.end()

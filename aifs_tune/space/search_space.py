@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import ItemsView, Mapping, Sequence
 from numbers import Real
 from typing import Annotated, Any, NamedTuple
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_valida
 
 from aifs_tune._util.scalars import Scalar, brief, decoded, did_you_mean, is_same, problem, show
 from aifs_tune.errors import RequestError
+from aifs_tune.space.names import ParameterName
 from aifs_tune.space.parameters import (
     ChoiceParameter,
     FixedParameter,
@@ -25,6 +27,7 @@ __all__ = [
     "FloatParameter",
     "IntParameter",
     "Parameter",
+    "ParameterName",
     "ParameterRow",
     "Scalar",
     "Space",
@@ -48,7 +51,6 @@ def fixed_entry(value: Any) -> Any:
 
 
 _Tagged = Annotated[Parameter, Field(discriminator="type")]
-ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 _Entry = Annotated[_Tagged, BeforeValidator(_from_scalar, json_schema_input_type=Scalar | _Tagged)]
 
 
@@ -70,6 +72,11 @@ class Space(RootModel[Annotated[dict[ParameterName, _Entry], Field(min_length=1)
 
     @model_validator(mode="after")
     def _conditions_look_back(self) -> Space:
+        seen: dict[str, str] = {}
+        for name in self.root:
+            other = seen.setdefault(unicodedata.normalize("NFKC", name), name)
+            if other != name:
+                raise problem(name, f"is the same name as {other} to Python, in other characters", "different names")
         earlier: dict[str, Parameter] = {}
         for name, parameter in self.root.items():
             for parent, values in parameter.when.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.function import (
     EXTRA,
+    argument_of,
     call_of,
     import_function,
     is_trainer_class,
@@ -145,14 +147,15 @@ def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
 def _check_arguments(spec: SweepSpec, function: Callable[..., Any], signature: Mapping[str, inspect.Parameter]) -> None:
     """As :func:`check_signature`, for a function with these arguments."""
     where, names = f"trainer {spec.trainer.name if spec.trainer else ''}", list(spec.space.root)
-    conditional = {name for name, parameter in spec.space.items() if getattr(parameter, "when", None)}
+    arguments = {argument_of(name) for name in names}
+    conditional = {argument_of(name) for name, parameter in spec.space.items() if getattr(parameter, "when", None)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
     for p in signature.values():
         if p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
             raise RequestError(f"{where}: takes {p.name} by its position only; allowed: arguments with names")
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is not p.empty:
             continue
-        if p.name not in spec.space and p.name not in EXTRA:
+        if p.name not in arguments and p.name not in EXTRA:
             raise RequestError(
                 f"{where}: requires the argument {p.name}, which is no parameter of the space"
                 f"{did_you_mean(p.name, names)}; allowed: {', '.join([*names, *EXTRA])}, or a default for it"
@@ -162,9 +165,16 @@ def _check_arguments(spec: SweepSpec, function: Callable[..., Any], signature: M
                 f"{where}: requires the argument {p.name}, which has a value only where its condition holds; "
                 "allowed: a default for it, such as None"
             )
-    for name in names:
-        if name not in signature and not takes_any:
-            raise RequestError(
-                f"space.{name}: {spec.trainer.name if spec.trainer else ''} takes no such argument"
-                f"{did_you_mean(name, list(signature))}; allowed: {', '.join(signature) or 'none'}, or **parameters"
-            )
+    for name in () if takes_any else names:
+        if argument_of(name) not in signature:
+            raise RequestError(f"space.{name}: {where.removeprefix('trainer ')} {_not_taken(name, signature)}")
+
+
+def _not_taken(name: str, signature: Mapping[str, inspect.Parameter]) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return (
+            f"takes arguments by name, and {name} cannot be the name of one in Python; allowed: **params in the "
+            "function, or params as its only argument, which gets all parameters as a dictionary"
+        )
+    near = did_you_mean(name, list(signature))
+    return f"takes no such argument{near}; allowed: {', '.join(signature) or 'none'}, or **params"

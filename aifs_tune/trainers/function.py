@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -294,6 +295,11 @@ def _required(function: Callable[..., Any]) -> list[str]:
     ]
 
 
+def argument_of(name: str) -> str:
+    """The name by which Python knows an argument in its signature: it reads the micro sign as the letter mu."""
+    return unicodedata.normalize("NFKC", name)
+
+
 def call_arguments(
     function: Callable[..., Any], params: Mapping[str, Scalar], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -302,4 +308,4 @@ def call_arguments(
     wanted = {name: value for name, value in extra.items() if name in signature and name not in params}
     if takes_one_dictionary(function):
         return {_required(function)[0]: dict(params), **wanted}
-    return {**params, **wanted}
+    return {**{argument_of(name): value for name, value in params.items()}, **wanted}

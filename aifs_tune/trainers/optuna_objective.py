@@ -26,11 +26,11 @@ from aifs_tune.space.define_by_run import (
     choice_value,
     float_entry,
     int_entry,
-    parameter_name,
     runs_to_try,
     space_of,
     words,
 )
+from aifs_tune.space.names import parameter_name
 from aifs_tune.space.search_space import Parameter, Space
 from aifs_tune.trainers.function import name_of
 from aifs_tune.trainers.returned import as_float, read_returned

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from strategies import space_entries
 from sweep_text import BASE, refusal
@@ -49,6 +51,66 @@ def test_any_space_survives_a_file(tmp_path: Path, space: dict[str, object]) -> 
     path.write_text(json.dumps(given.model_dump(mode="json"), ensure_ascii=False), encoding="utf-8")
     assert load_sweep_file(path) == given
     assert parse_sweep(given.model_dump(mode="json")) == given
+
+
+GROUPS = """
+name: groups
+constraints: ["model.lr + model.head.width < 9"]
+space:
+  model:
+    lr: {type: float, low: 0.001, high: 1, log: true}
+    head: {width: {type: int, low: 1, high: 8}, kind: linear}
+  optimizer.name: {type: choice, choices: [adam, sgd]}
+  optimizer: {momentum: {type: float, low: 0, high: 1, when: {optimizer.name: sgd}}}
+"""
+
+
+def test_a_group_of_parameters_is_read_as_names_with_dots(tmp_path: Path) -> None:
+    path = tmp_path / "groups.yaml"
+    path.write_text(GROUPS)
+    space = load_sweep_file(path).space
+    assert list(space.root) == [
+        "model.lr",
+        "model.head.width",
+        "model.head.kind",
+        "optimizer.name",
+        "optimizer.momentum",
+    ]
+    changed = load_sweep_file(
+        path, ["space.model.lr.high=0.1", "space.model.head.width=3", "space.model.wd={type: float, low: 0, high: 1}"]
+    ).space
+    assert changed["model.lr"] == FloatParameter(low=0.001, high=0.1, log=True)
+    assert changed["model.head.width"] == FixedParameter(value=3)
+    assert changed["model.wd"] == FloatParameter(low=0, high=1)
+    jsonschema.validate(yaml.safe_load(GROUPS), json_schema())
+    with pytest.raises(SweepFileError, match="no parameter 'modle', did you mean model"):
+        load_sweep_file(path, ["space.modle.lr=0.1"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("low: 1, high: 8", "low: 9, high: 8", r"7: space\.model\.head\.width\.high: 8 is not greater"),
+        (
+            "optimizer.name: sgd",
+            "optimizer.nam: sgd",
+            r"9: space\.optimizer\.momentum\.when\.optimizer\.nam: no earlier",
+        ),
+        ("optimizer: {momentum", "optimizer: {name", r"space\.optimizer\.name: is in the space twice"),
+        ("{type: float, low: 0.001, high: 1, log: true}", "{low: 1, high: 2}", r"6: space\.model\.lr\.type: missing"),
+        (
+            "kind: linear",
+            "'ki nd': linear",
+            r"7: space\.model\.head\.ki nd: 'model\.head\.ki nd' is not a name because of ' '",
+        ),
+    ],
+)
+def test_a_problem_in_a_group_is_told_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "groups.yaml"
+    assert old in GROUPS
+    path.write_text(GROUPS.replace(old, new))
+    with pytest.raises(SweepFileError, match=words):
+        load_sweep_file(path)
 
 
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:
@@ -117,7 +179,7 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         (
             "width: 3",
             "wi dth: 3",
-            "13: space.wi dth: 'wi dth' is not a name; allowed: at most 63 letters, digits and _",
+            "13: space.wi dth: 'wi dth' is not a name because of ' '; allowed: at most 100 letters of any alphabet",
         ),
         ("trials: 5", "trials: 0", "4: search.trials: 0 is too small; allowed: a whole number from 1 to 1000000"),
         ("trials: 5", "trials: five", "4: search.trials: 'five' is not a whole number; allowed: a whole number from"),

@@ -21,10 +21,10 @@ from aifs_tune.errors import InterruptedSweepError, MissingPackageError, SweepFi
 from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.trackers import MlflowTracker, TensorboardTracker, Tracker, WandbTracker
 
-X = {"x": {"type": "float", "low": 0, "high": 1}, "kind": {"type": "choice", "choices": ["a", "b"]}}
+X = {"x": {"type": "float", "low": 0, "high": 1}, "kind": {"type": "choice", "choices": ["a", "b"]}, "größe.θ": 2}
 
 
-def run(x, kind, epochs):
+def run(x, kind, epochs, **others):
     if kind == "b" and x > 2:
         raise ValueError("the lamp broke")
     for epoch in range(epochs):
@@ -128,7 +128,7 @@ def wandb_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_mlflow_reads_back_the_study_and_its_trials():
-    study = sweep(function=lambda x, kind, epochs: run(x * 3, kind, epochs), trials=6)
+    study = sweep(function=lambda x, kind, epochs, **others: run(x * 3, kind, epochs), trials=6)
     study = study.run(in_process=True, callback=MlflowTracker()).study
     client, (parent,), runs = mlflow_runs()
     trials = study.all_trials()
@@ -157,6 +157,7 @@ def test_tensorboard_reads_back_curves_and_parameters():
         assert values == [(m.epoch, pytest.approx(m.metrics["value"])) for m in study.curve(trial)]
         assert params["x"].number_value == pytest.approx(trial.params["x"])
         assert params["kind"].string_value == trial.params["kind"]
+        assert params["größe.θ"].number_value == 2
         assert set(metrics) == {"value", "loss (%)"}
 
 
@@ -197,7 +198,7 @@ def epochs_in(name: str) -> list[list[int]]:
 def test_a_study_that_is_resumed_goes_on_with_its_runs(name):
     begun: list[int] = []
 
-    def slow(x, kind, trial):
+    def slow(x, kind, trial, **others):
         begun.append(trial.epoch)
         for epoch in range(trial.epoch, trial.epochs):
             if len(begun) == 2 and epoch == 2:
@@ -228,7 +229,7 @@ aifs_tune.load_sweep("lab.yaml").run(in_process=True, study="lab", callback=Kill
 
 
 def test_a_sweep_that_was_killed_goes_on_with_the_same_runs_from_the_command_line(run, tmp_path, monkeypatch):
-    (tmp_path / "trackerlab.py").write_text("def run(x, kind):\n    return x\n")
+    (tmp_path / "trackerlab.py").write_text("def run(x, kind, **others):\n    return x\n")
     monkeypatch.syspath_prepend(tmp_path)
     Path("lab.yaml").write_text(
         "name: lab\ntrainer: trackerlab:run\nobjective: {metric: value}\nsearch: {trials: 4, epochs: 1}\n"
@@ -306,7 +307,9 @@ def test_two_studies_of_one_name_do_not_share_runs(tmp_path):
 @pytest.mark.ray
 @pytest.mark.usefixtures("one_ray")
 def test_trackers_follow_workers_on_ray():
-    result = sweep(epochs=2, function=lambda x, kind: iter([x, x + 1])).run(workers=2, callback=MlflowTracker())
+    result = sweep(epochs=2, function=lambda x, kind, **others: iter([x, x + 1])).run(
+        workers=2, callback=MlflowTracker()
+    )
     assert result.study.counts()["complete"] == 3
     assert epochs_in("mlflow") == [[1, 2]] * 3
 

@@ -58,6 +58,31 @@ def test_a_designed_study_is_the_same_local_and_remote(service, tmp_path):
     assert told["search"]["replicates"] == 2
 
 
+def test_names_with_dots_and_letters_of_other_alphabets_travel(service, tmp_path):
+    """Both ways, with constraints, conditions and values that were measured elsewhere."""
+    space = {
+        "model": {"lr": {"type": "float", "low": 0.0, "high": 1.0}},
+        "θ": {"type": "float", "low": 0.0, "high": 1.0},
+        "größe": {"type": "choice", "choices": ["klein", "groß"]},
+        "model.momentum": {"type": "float", "low": 0.0, "high": 1.0, "when": {"größe": "groß"}},
+    }
+    question = {"space": space, "constraints": ["model.lr + θ < 1"]}
+    here = aifs_tune.open_study("namen", storage=storage_in(tmp_path), **question)
+    with Client(service.url) as client:
+        there = client.open_study("namen", **question)
+        for study in (here, there):
+            study.enqueue({"model.lr": 0.25, "θ": 0.5, "größe": "klein"})
+            study.attach({"model.lr": 0.5, "θ": 0.25, "größe": "groß", "model.momentum": 0.5}, 0.1)
+            for _ in range(4):
+                trial = study.ask()
+                study.tell(trial, trial.params["model.lr"] + trial.params["θ"])
+        assert [dict(t.params) for t in there.all_trials()] == [dict(t.params) for t in here.all_trials()]
+    told = httpx.get(f"{service.url}/v1/studies/namen").json()
+    assert list(told["space"]) == ["model.lr", "θ", "größe", "model.momentum"]
+    refused = httpx.post(f"{service.url}/v1/studies/namen/enqueue", json={"params": {"my lr": 1}}).json()
+    assert "letters of any alphabet" in str(refused)
+
+
 @pytest.mark.parametrize(
     ("part", "pointer"),
     [

@@ -131,13 +131,16 @@ def test_entries_are_as_optuna_means_them():
 
 
 def test_names_of_others_become_names_of_a_space():
-    assert [parameter_name(name) for name in ("lr", "model.lr", "1st", "a b", "")] == [
+    assert [parameter_name(name) for name in ("lr", "model.lr", "größe", "1st", "a b", "a..1", "")] == [
         "lr",
-        "model_lr",
+        "model.lr",
+        "größe",
         "_1st",
         "a_b",
+        "a._._1",
         "_",
     ]
-    assert parameter_names(["a.b", "c"]) == {"a.b": "a_b", "c": "c"}
-    with pytest.raises(RequestError, match=r"'a\.b' and 'a b' would both be called a_b"):
-        parameter_names(["a.b", "a b"])
+    assert len(parameter_name("1" * 300)) == 100
+    assert parameter_names(["a/b", "c"]) == {"a/b": "a_b", "c": "c"}
+    with pytest.raises(RequestError, match=r"'a/b' and 'a b' would both be called a_b"):
+        parameter_names(["a/b", "a b"])

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from strategies import RandomSource, spaces, without
 
 from aifs_tune.errors import RequestError
+from aifs_tune.space.constraints import Constraint, check_constraints
 from aifs_tune.space.parameters import ChoiceParameter, FixedParameter, FloatParameter, IntParameter
 from aifs_tune.space.search_space import Space
 
@@ -146,10 +147,29 @@ def test_what_is_no_parameter_is_refused(entry: object) -> None:
         Space.model_validate({"x": entry})
 
 
-@pytest.mark.parametrize("name", ["", "1a", "a b", "a.b", "a\n", "a-b", "é", "x" * 64, "../x", "<b>", "a\0"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "1a", "a b", "a..b", ".a", "a.", "a.1", "a\n", "a-b", "e\u0301", "x" * 101, "../x", "<b>", "a\0", "a\u200d"],
+)
 def test_a_name_that_is_not_allowed_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         Space.model_validate({name: 1})
+
+
+@pytest.mark.parametrize("name", ["model.lr", "größe", "θ", "学习率", "_a._b.c1", "x" * 100, "lambda"])
+def test_a_name_may_have_dots_and_letters_of_any_alphabet(name: str) -> None:
+    space = Space.model_validate({name: {"type": "float", "low": 0, "high": 1}})
+    assert space.check({name: 0.5}) == {name: 0.5}
+    constraint = Constraint.model_validate(f"{name} + 2 * {name} < 2.5")
+    assert constraint.names == (name,)
+    assert constraint.holds({name: 0.5})
+    assert not constraint.holds({name: 0.9})
+    check_constraints(space, [constraint])
+
+
+def test_two_names_that_python_reads_as_one_are_refused() -> None:
+    with pytest.raises(ValidationError, match="is the same name as"):
+        Space.model_validate({"\u00b5": 1, "\u03bc": 2})
 
 
 def test_an_empty_space_is_refused() -> None:

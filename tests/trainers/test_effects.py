@@ -126,6 +126,18 @@ def test_settings_of_networks_of_classes_are_refused_for_others(sweep, says):
         check_effects(spec)
 
 
+def test_a_name_that_is_no_argument_needs_a_dictionary():
+    dotted = {"model.lr": 0.1, "heat": 1.0}
+    for name in ("anything", "also_anything", "one_dictionary"):
+        check_effects(spec_of(name, dotted))
+    with pytest.raises(
+        RequestError, match=r"space\.model\.lr: .*model\.lr cannot be the name of one in Python.*\*\*params"
+    ):
+        check_effects(spec_of("less", dotted))
+    with pytest.raises(RequestError, match="lambda cannot be the name of one in Python"):
+        check_effects(spec_of("less", {"lambda": 0.1, "heat": 1.0}))
+
+
 def test_settings_that_have_an_effect_are_allowed():
     for search in (
         {"scheduler": "asha", "grace_epochs": 2, "reduction_factor": 4},

@@ -26,6 +26,11 @@ PAPER_TABLES: tuple[PaperTable, ...] = get_args(PaperTable)
 ``results`` compares the configurations of the newest confirmation, or lists the best trials if there is none. ``test``
 is the classification report on the test set, ``space`` the search space and ``trials`` the best trials."""
 
+_GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+)
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -51,6 +56,7 @@ _SPECIAL = {
     "…": r"\ldots{}",
     "[": "{[}",
     "]": "{]}",
+    **{letter: rf"$\{name}$" for letter, name in zip(_GREEK, _GREEK_NAMES.split(), strict=True)},
 }
 _MINUS = re.compile(r"(?<![\w}])\{-\}(?=\d)|(?<=\{\[\})\{-\}(?=\d)")
 """An escaped hyphen before a number."""

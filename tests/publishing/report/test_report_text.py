@@ -132,3 +132,7 @@ def test_words() -> None:
 def test_a_table_whose_rows_differ_is_refused() -> None:
     with pytest.raises(ValueError, match="allowed: the same in each row"):
         Table("t", ("a", "b"), (("1",),), "lr")
+
+
+def test_greek_letters_of_names_are_typeset_by_any_engine() -> None:
+    assert latex("θ_max.Ω") == r"$\theta$\_max.$\Omega$"
