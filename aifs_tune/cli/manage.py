@@ -1,4 +1,4 @@
-"""Commands that note, copy, rename and delete studies of a storage of this machine."""
+"""Commands that note, copy, rename and delete studies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from aifs_tune._util.formatting import counted
 from aifs_tune.cli.options import StorageOption, StudyArgument, echo_stderr, open_local_study
+from aifs_tune.cli.target import find_target_study
 from aifs_tune.errors import RequestError
 
 NewNameArgument = Annotated[str, typer.Argument(metavar="NEW-NAME", help="Name that the study gets.")]
@@ -25,12 +26,12 @@ def note(
     storage: StorageOption = None,
 ) -> None:
     """Note something of a study or of one of its trials; status, trials and report show it."""
-    opened = open_local_study(study, storage)
+    opened = find_target_study(study, storage)
     if text is not None:
         opened.set_note(text, trial)
         return
-    if trial is None and opened.note is not None:
-        typer.echo(opened.note)
+    if trial is None and (of_study := opened.note) is not None:
+        typer.echo(of_study)
     for number, each in opened.trial_notes.items():
         if trial in (None, number):
             typer.echo(f"trial {number}: {each}")

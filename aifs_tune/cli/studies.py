@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import pandas
     from rich.console import RenderableType
 
-    from aifs_tune.client.study import RemoteStudy
-    from aifs_tune.study.study import Study
-
 
 def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the studies of a storage."""
@@ -109,17 +106,10 @@ def trials(
     def table() -> pandas.DataFrame:
         from aifs_tune.study.dataframe import trials_table
 
-        return trials_table(chosen, list(opened.spec.space.root), _notes(opened))
+        return trials_table(chosen, list(opened.spec.space.root), opened.trial_notes)
 
     def rows() -> list[dict[str, Any]]:
-        notes = _notes(opened)
+        notes = opened.trial_notes
         return [trial.to_json() | ({"note": notes[n]} if (n := trial.number) in notes else {}) for trial in chosen]
 
     print_table(output_format, output, render=render, rows=rows, table=table)
-
-
-def _notes(study: Study | RemoteStudy) -> dict[int, str]:
-    """The notes of trials, which a service does not tell."""
-    from aifs_tune.study.study import Study
-
-    return study.trial_notes if isinstance(study, Study) else {}

@@ -139,9 +139,8 @@ def render_trials(study: Study | RemoteStudy, trials: Sequence[Trial]) -> Render
         Column("epochs", [Text(str(trial.epochs)) for trial in trials], is_optional=True),
         Column("seconds", [Text(number(trial.seconds)) for trial in trials], is_optional=True),
     ]
-    from aifs_tune.study.study import Study
 
-    notes = study.trial_notes if isinstance(study, Study) else {}
+    notes = study.trial_notes
     noted = [f"note: {notes[trial.number]}" if trial.number in notes else "" for trial in trials]
     reasons = [
         "; ".join(filter(None, (trial.reason or _changes(trial), text)))

@@ -278,6 +278,36 @@ class RemoteStudy:
         """
         return _trial(self._transport.write(f"{self._of(trial)}/cancel", {"reason": reason}))
 
+    @property
+    def note(self) -> str | None:
+        """What was noted of the study; None without a note."""
+        note: str | None = self._transport.read(f"{self._path}/notes")["note"]
+        return note
+
+    @property
+    def trial_notes(self) -> dict[int, str]:
+        """What was noted of trials, by their number."""
+        return {entry["trial"]: entry["note"] for entry in self._transport.read(f"{self._path}/notes")["trials"]}
+
+    def set_note(self, text: str, trial: Trial | int | None = None) -> None:
+        """Note something of the study or of one of its trials, in place of an earlier note.
+
+        Parameters
+        ----------
+        text
+            The note, at most 2,000 characters. An empty text removes it.
+        trial : Trial or int, optional
+            The trial or its number. Default: the note is of the study.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such trial.
+        RequestError
+            If the note is too long.
+        """
+        self._transport.write(f"{self._path if trial is None else self._of(trial)}/note", {"text": text})
+
     def trial(self, trial: Trial | int) -> Trial:
         """Return a trial as it is stored now.
 
@@ -380,7 +410,7 @@ class RemoteStudy:
         """All trials as a pandas table; its columns are listed in :mod:`aifs_tune.study.dataframe`."""
         from aifs_tune.study.dataframe import trials_table
 
-        return trials_table(self.all_trials(), list(self._description["space"]))
+        return trials_table(self.all_trials(), list(self._description["space"]), self.trial_notes)
 
     @property
     def best(self) -> Trial:

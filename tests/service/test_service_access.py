@@ -23,6 +23,8 @@ BODIES = {
     "/v1/studies/{study}/enqueue": {"params": {"x": 0.5}},
     "/v1/studies/{study}/attach": {"params": {"x": 0.5}, "value": 1.0},
     "/v1/studies/{study}/trials/{trial}/report": {"epoch": 1, "metrics": {"value": 1.0}},
+    "/v1/studies/{study}/note": {"text": "the lid was open"},
+    "/v1/studies/{study}/trials/{trial}/note": {"text": "the lid was open"},
     "/v1/sweeps": {"sweep": "broken"},
 }
 ROUTES = [

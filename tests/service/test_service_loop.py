@@ -151,6 +151,28 @@ def test_several_objectives(client):
         study.tell(study.ask(), 0.5)
 
 
+def test_notes_are_told_and_kept_over_http(service, storage, client):
+    study = client.open_study("noted", space=SPACE, sampler="random")
+    study.tell(study.ask(), 0.5)
+    assert (study.note, study.trial_notes) == (None, {})
+    study.set_note("first run\nwith the new crucible: größer")
+    study.set_note("the lid was open", 0)
+    local = aifs_tune.load_study("noted", storage)
+    for each in (study, local):
+        assert (each.note, each.trial_notes) == ("first run\nwith the new crucible: größer", {0: "the lid was open"})
+        assert list(each.trials["note"]) == ["the lid was open"]
+    local.set_note("", 0)
+    assert study.trial_notes == {}
+    with pytest.raises(RequestError, match="2000"):
+        study.set_note("x" * 2_001)
+    with pytest.raises(RequestError):
+        study.set_note("\x1b[31m")
+    with pytest.raises(NotFoundError, match="no trial 99"):
+        study.set_note("x", 99)
+    study.set_note("again", 0)
+    assert "again" in httpx.get(f"{service.url}/v1/studies/noted/trials?format=csv").text
+
+
 def test_the_trials_of_a_batch_differ(client):
     study = client.open_study("batch", space={**SPACE, "y": SPACE["x"]}, seed=3)
     for _ in range(3):

@@ -39,7 +39,7 @@ def test_a_study_here_and_one_of_a_service_are_used_alike():
     here, there = methods(Study), methods(RemoteStudy)
     assert {name: there[name] for name in there if name in here} == {name: here[name] for name in here if name in there}
     assert set(there) - set(here) == {"events", "log"}
-    assert set(here) - set(there) == {"posterior_means", "set_note", "transfer_weights"}
+    assert set(here) - set(there) == {"posterior_means", "transfer_weights"}
 
 
 def test_users_get_a_study_without_what_only_the_package_needs(url, record):

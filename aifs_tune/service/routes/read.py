@@ -113,7 +113,7 @@ async def list_trials(
         following = listed[limit - 1].number if len(listed) > limit else None
         shown = listed[:limit]
         if wanted == "csv" or wanted == "parquet":
-            return table_bytes(trials_table(shown, list(found.spec.space.root)), wanted), following
+            return table_bytes(trials_table(shown, list(found.spec.space.root), found.trial_notes), wanted), following
         return encoded({"trials": [schemas.trial_response(trial) for trial in shown], "next": following}), following
 
     body, following = await context.read_study(project, study, page)
@@ -131,6 +131,12 @@ async def get_trial(
     return with_etag(
         request, await context.read_study(project, study, lambda found: schemas.trial_with_curve_response(found, trial))
     )
+
+
+@router.get("/studies/{study}/notes", response_model=schemas.NotesResponse, responses=error_responses(404))
+async def get_notes(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
+    """What people noted of a study and of its trials. The response has an ETag."""
+    return with_etag(request, await context.read_study(project, study, schemas.notes_response))
 
 
 @router.get("/studies/{study}/trials/{trial}/log", response_model=schemas.LogResponse, responses=error_responses(404))

@@ -203,5 +203,39 @@ async def cancel(
     )
 
 
+@router.post("/studies/{study}/note", response_model=schemas.NotesResponse, responses=WRITES)
+async def note_study(
+    study: StudyName,
+    body: requests.NoteRequest,
+    project: MeasureAccess,
+    context: ContextDep,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Note something of a study, in place of an earlier note; an empty text removes it."""
+    return await context.write(make_write_request(project, request, key), study, lambda found: _noted(found, body.text))
+
+
+@router.post("/studies/{study}/trials/{trial}/note", response_model=schemas.NotesResponse, responses=WRITES)
+async def note_trial(
+    study: StudyName,
+    trial: TrialNumber,
+    body: requests.NoteRequest,
+    project: MeasureAccess,
+    context: ContextDep,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Note something of a trial, in place of an earlier note; an empty text removes it."""
+    return await context.write(
+        make_write_request(project, request, key), study, lambda found: _noted(found, body.text, trial)
+    )
+
+
+def _noted(study: StudyRecord, text: str, trial: int | None = None) -> dict[str, Any]:
+    study.set_note(text, trial)
+    return schemas.notes_response(study)
+
+
 def _end(body: requests.TellRequest) -> dict[str, Any]:
     return {"state": body.state, "reason": body.reason, "seconds": body.seconds}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aifs_tune._util.models import StrictModel, Text
+from aifs_tune._util.models import Prose, StrictModel, Text
 from aifs_tune._util.scalars import MAX_FLOAT, brief
 from aifs_tune.config.search import SAMPLERS, SearchSpec
 from aifs_tune.config.sweep import Objective, SweepSpec
@@ -21,6 +21,7 @@ from aifs_tune.space.search_space import ParameterName, Space
 from aifs_tune.storage.projects import STUDY_PATTERN
 from aifs_tune.study.lease import MAX_LEASE_S, MIN_LEASE_S
 from aifs_tune.study.open import instrument_spec
+from aifs_tune.study.study import MAX_NOTE
 from aifs_tune.study.trial import ToldState
 
 Number = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
@@ -108,6 +109,12 @@ class AttachRequest(TellRequest):
     """Result that was measured elsewhere."""
 
     params: Params
+
+
+class NoteRequest(StrictModel):
+    """Note of a study or a trial, in place of an earlier one; an empty text removes it."""
+
+    text: Annotated[Prose, Field(max_length=MAX_NOTE)]
 
 
 class CancelRequest(StrictModel):

@@ -96,6 +96,20 @@ class LogResponse(BaseModel):
     log: str
 
 
+class TrialNoteResponse(BaseModel):
+    """Note of a trial."""
+
+    trial: int
+    note: str
+
+
+class NotesResponse(BaseModel):
+    """Notes of a study and of its trials, these by number; ``note`` is that of the study, None without one."""
+
+    note: str | None
+    trials: list[TrialNoteResponse]
+
+
 class TrialsResponse(BaseModel):
     """Trials by number; ``next`` is the ``after`` of the next page, None on the last page."""
 
@@ -224,6 +238,11 @@ def trial_with_curve_response(study: StudyRecord, number: int) -> dict[str, Any]
         **trial_response(study.trial(number)),
         "measurements": [asdict(measured) for measured in study.curve(number)],
     }
+
+
+def notes_response(study: StudyRecord) -> dict[str, Any]:
+    """Build a :class:`NotesResponse`."""
+    return {"note": study.note, "trials": [{"trial": n, "note": text} for n, text in study.trial_notes.items()]}
 
 
 def study_summary(name: str, study: StudyRecord) -> dict[str, Any]:
