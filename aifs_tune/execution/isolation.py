@@ -1,7 +1,8 @@
 """State of a process that a user's code may change, as new for each trial of a warm worker.
 
 What is restored: working folder, environment variables, ``sys.path``, ``sys.argv``, standard streams, warning filters,
-level and handlers of the root logger, signal handlers, what NumPy does at floating point errors, and Python's limit of
+level and handlers of the root logger, signal handlers, the mask of new files, the functions that show errors
+(``sys.excepthook``, ``threading.excepthook``), what NumPy does at floating point errors, and Python's limit of
 recursion. The generators of ``random`` and NumPy are seeded, figures of matplotlib are closed and the global state of
 Keras is cleared. Module globals and threads stay as they are: ``resources.fresh_process`` gives a new process.
 """
@@ -38,6 +39,8 @@ class ProcessState:
         self._filters = list(warnings.filters)
         root = logging.getLogger()
         self._logging = root.level, list(root.handlers), logging.root.manager.disable
+        self._umask = _umask()
+        self._hooks = sys.excepthook, threading.excepthook
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
         self._float_errors, self._recursion_limit = np.geterr(), sys.getrecursionlimit()
         pyplot = sys.modules.get("matplotlib.pyplot")
@@ -71,6 +74,8 @@ class ProcessState:
         if root.level != level or root.handlers != handlers:
             root.setLevel(level)
             root.handlers[:] = handlers
+        os.umask(self._umask)
+        sys.excepthook, threading.excepthook = self._hooks
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._signals.items():
                 if handler is not None and signal.getsignal(number) is not handler:
@@ -105,6 +110,13 @@ class ProcessState:
         state, numpy_state = self._generators
         random.setstate(state)
         np.random.set_state(numpy_state)
+
+
+def _umask() -> int:
+    """The mask of new files, which can be read only by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _loaded_keras() -> Any:

@@ -36,6 +36,7 @@ from aifs_tune.execution.context import TrialContext
 from aifs_tune.execution.epochs import EpochResult, load_checkpoint, write_checkpoint
 from aifs_tune.execution.isolation import ProcessState
 from aifs_tune.execution.memory_tracking import MemoryTracker
+from aifs_tune.execution.nested import works_for
 from aifs_tune.execution.trial_log import TrialLog, formatted
 from aifs_tune.study.trial import Checkpoint
 from aifs_tune.trainers.protocol import (
@@ -108,6 +109,7 @@ class Runner:
         if context.folder.is_dir():
             os.chdir(context.folder)
         if is_worker:
+            works_for(context.artifacts)
             sys.argv = [sys.argv[0]]  # those of Ray's worker are not the user's
         is_users = context.spec.trainer is not None and context.spec.trainer.code is not None
         # two sweeps in threads of one process would restore each other's state

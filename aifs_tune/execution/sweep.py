@@ -30,6 +30,7 @@ from aifs_tune.execution.data import SweepData, data_for, located, record_data
 from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists, settle
 from aifs_tune.execution.live import live_view
 from aifs_tune.execution.local import check_runs_here, run_trials_here
+from aifs_tune.execution.nested import running_sweep, sweep_storage
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.timing import Profile
 from aifs_tune.execution.trackers import CallbackGroup, together
@@ -274,9 +275,10 @@ class Sweep:
             check_sampler(spec)
             if in_process:
                 _check_in_process(spec, workers, address)
-            opened = Storage(storage, create=True)
+            opened = sweep_storage(storage, create=True)
             with opened.writing():  # nobody else takes the name meanwhile
                 name = study or (spec.name if finish else _unused_name(spec.name, study_names(opened)))
+                locks.enter_context(running_sweep(opened, name))
                 locks.enter_context(opened.writing(name))
             if self.function is not None:
                 locks.enter_context(_continued_in_python(name, self.function, in_process))
@@ -442,8 +444,8 @@ def resume(
     >>> aifs_tune.resume("quick-sky").best.value  # doctest: +SKIP
     """
     trust(trust_code)
-    opened = Storage(storage)
-    with opened.writing(study), interruptible(), ExitStack() as shown:
+    opened = sweep_storage(storage)
+    with opened.writing(study), running_sweep(opened, study), interruptible(), ExitStack() as shown:
         spec = get_study(opened, study).spec
         if trainer is not None:
             shown.enter_context(_continued_in_python(study, trainer, in_process))

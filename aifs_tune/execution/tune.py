@@ -14,6 +14,7 @@ from aifs_tune.execution.sweep import Sweep, SweepResult, interruptible
 from aifs_tune.execution.trackers import together
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study
+from aifs_tune.study.used_up import used_up
 from aifs_tune.trainers.function import has_epochs
 from aifs_tune.trainers.optuna_objective import is_objective, read_space
 
@@ -147,7 +148,7 @@ def tune(
             resources=resources,
             data=data,
         )
-        return sweep.run(
+        result = sweep.run(
             timeout_s=timeout_s,
             storage=storage,
             study=name,
@@ -156,6 +157,9 @@ def tune(
             in_process=workers is None,
             callback=told,
         )
+        if (remark := used_up(result.study.spec, result.study.all_trials())) is not None:
+            told.on_status(remark)
+        return result
 
 
 def _space_of(

@@ -139,7 +139,7 @@ def test_a_long_log_keeps_its_end():
     assert log.endswith("1 019999\n")
 
 
-def test_each_trial_finds_the_process_as_new(tmp_path):
+def test_each_trial_finds_the_process_as_new(tmp_path, monkeypatch):
     def run(case):
         left = {
             "folder": os.getcwd() == str(tmp_path),
@@ -149,6 +149,9 @@ def test_each_trial_finds_the_process_as_new(tmp_path):
             "stdout": not getattr(sys.stdout, "is_left", False),
             "filters": not any(entry[1] and entry[1].pattern == "left" for entry in warnings.filters),
             "logging": logging.getLogger().level != 7,
+            "umask": os.umask(0o077) != 0o077,
+            "excepthook": sys.excepthook is sys.__excepthook__,
+            "thread hook": threading.excepthook is threading.__excepthook__,
             "signal": signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN,
             "float errors": np.geterr()["under"] == "ignore",
             "recursion": sys.getrecursionlimit() != 777,
@@ -162,11 +165,14 @@ def test_each_trial_finds_the_process_as_new(tmp_path):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         np.seterr(under="raise")
         sys.setrecursionlimit(777)
+        sys.excepthook = threading.excepthook = print
         stream = open(os.devnull, "w")  # noqa: SIM115
         stream.is_left = True
         sys.stdout = stream
         return {"value": sum(left.values()), "case": case, "left": [k for k, v in left.items() if not v]}
 
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     before = dict(os.environ), list(sys.path), list(warnings.filters), sys.stdout
     result = aifs_tune.tune(run, CASE, trials=3)
     assert [t.notes["left"] for t in result.study.all_trials()] == [[], [], []]
