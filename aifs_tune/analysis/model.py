@@ -46,7 +46,7 @@ class Answers:
     ----------
     table
         One row for each example: ``file``, then for classes the likeliest ``class`` and the probability ``p_NAME`` of
-        each class, or for numbers a column of each target in its unit.
+        each class where the model gives probabilities, or for numbers a column of each target in its unit.
     skipped
         Files that could not be read, with the reasons.
     remarks
@@ -209,6 +209,11 @@ class Model:
         return self.members[0].classes
 
     @property
+    def has_probabilities(self) -> bool:
+        """Whether it gives probabilities of its classes, as some estimators of scikit-learn do not."""
+        return bool(self.classes) and all(getattr(each, "has_probabilities", True) for each in self.members)
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         """Numbers that it predicts, with their units; empty if it predicts classes."""
         return self.members[0].targets
@@ -271,7 +276,10 @@ class Model:
         columns: dict[str, Any] = {"file": names}
         if self.classes:
             columns["class"] = [self.classes[i] for i in values.argmax(axis=1)] if len(values) else []
-            columns |= {f"p_{name}": values[:, i] for i, name in enumerate(self.classes)}
+            if self.has_probabilities:
+                columns |= {f"p_{name}": values[:, i] for i, name in enumerate(self.classes)}
+            else:
+                remarks.append("the model gives classes without probabilities, as its estimator has no predict_proba")
         else:
             columns |= {
                 f"{target.name} [{target.unit}]" if target.unit else target.name: values[:, i]

@@ -29,6 +29,7 @@ from aifs_tune.trainers.sklearn_files import can_write_model, log_probabilities,
 
 _OF_PROBABILITIES = ("loss", "val_loss", "val_auc")
 """Metrics that need probabilities of the classes."""
+_WITH_PROBABILITIES = "an estimator with predict_proba, such as this one in sklearn.calibration.CalibratedClassifierCV"
 _NOT_GIVEN = ("trial", "epochs")
 """Arguments of an objective function, which is no function that returns an estimator."""
 
@@ -205,15 +206,19 @@ def check_estimator(spec: SweepSpec, code: Callable[..., Any]) -> None:
     for i, objective in enumerate(spec.objectives):
         if objective.metric not in metrics:
             key = f"trade_off.{i - 1}" if i else "objective"
-            needs = " without probabilities of the classes" if objective.metric in _OF_PROBABILITIES else ""
+            if objective.metric in _OF_PROBABILITIES:
+                raise RequestError(
+                    f"{key}.metric: {objective.metric} needs probabilities of the classes, which {name} does not give; "
+                    f"allowed: {', '.join(metrics)}; or {_WITH_PROBABILITIES}"
+                )
             raise RequestError(
-                f"{key}.metric: {name} does not report {objective.metric!r}{needs}"
+                f"{key}.metric: {name} does not report {objective.metric!r}"
                 f"{did_you_mean(objective.metric, list(metrics))}; allowed: {', '.join(metrics)}"
             )
     if spec.evaluate_test and not targets and not _has_probabilities(made):
         raise RequestError(
-            f"evaluate_test: true is not possible: {name} gives no probabilities of the classes; allowed: false, or an "
-            "estimator with predict_proba"
+            f"evaluate_test: true is not possible: {name} gives no probabilities of the classes; allowed: false, or "
+            f"{_WITH_PROBABILITIES}"
         )
 
 

@@ -79,6 +79,11 @@ class LoadedEstimator:
     targets: tuple[Target, ...]
     facts: Mapping[str, Any]
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether it gives probabilities of its classes."""
+        return bool(self.classes) and hasattr(self.estimator, "predict_proba")
+
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Predict rows that were prepared like the training rows.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -73,6 +74,21 @@ def test_a_pipeline_is_tuned_and_its_final_model_is_fitted_to_more_rows(tmp_path
     assert ((answers.table["class"] == "benign") == (truth == 1)).mean() > 0.9
     with pytest.raises(RequestError, match=r"LogisticRegression is not the trainer of the study"):
         aifs_tune.resume("lines", trainer=LogisticRegression, in_process=True)
+
+
+def test_a_model_without_probabilities_predicts_classes_alone(run, tmp_path):
+    result = aifs_tune.tune(RidgeClassifier, {"alpha": C}, trials=2, data=DATA, name="ridge", sampler="random")
+    assert result.best.value > 0.9
+    told = run("predict", "ridge", str(rows_of(tmp_path)), "-o", "answers.csv")
+    assert told.code == 0, told.err
+    assert "note: the model gives classes without probabilities" in told.err
+    table = pd.read_csv("answers.csv")
+    assert list(table.columns) == ["file", "class"]
+    assert ((table["class"] == "benign") == (load_breast_cancer().target == 1)).mean() > 0.9
+    calibrated = aifs_tune.tune(
+        CalibratedClassifierCV(RidgeClassifier()), {"estimator__alpha": C}, trials=1, data=DATA, metric="val_auc"
+    )
+    assert calibrated.best.value > 0.9
 
 
 def test_a_study_of_a_known_estimator_is_resumed_without_trust(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Perceptron, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.metrics import f1_score, r2_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -120,8 +120,9 @@ def test_the_last_step_of_a_pipeline_gets_the_weights_and_a_neighbour_none():
     assert "takes no sample_weight" in trainer.notes["class_weights"]
 
 
-def test_without_probabilities_there_is_no_loss():
-    trainer = trainer_of(LinearSVC)
+@pytest.mark.parametrize("estimator", [LinearSVC, RidgeClassifier, SGDClassifier, Perceptron])
+def test_without_probabilities_there_is_no_loss(estimator):
+    trainer = trainer_of(estimator)
     trainer.reset({}, seed=0)
     metrics = trainer.epoch()
     assert set(metrics) == {"accuracy", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"}
@@ -263,7 +264,7 @@ FOREST = "sklearn.ensemble:RandomForestClassifier"
             "sklearn.svm:LinearSVC",
             {"C": C},
             {"objective": {"metric": "val_loss"}},
-            "does not report 'val_loss' without probabilities of the classes",
+            r"val_loss needs probabilities .*LinearSVC does not give; .*val_macro_f1; or .*Calibrated",
         ),
         ("sklearn.svm:LinearSVC", {"C": C}, {"evaluate_test": True}, "evaluate_test: true is not possible"),
         (FOREST, DEPTH, {"search": {"epochs": 5}}, "search.epochs: 5 has no effect: an estimator is fitted in one"),
