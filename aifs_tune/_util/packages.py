@@ -20,6 +20,7 @@ _REQUIREMENTS = {
     "obspy": "'aifs-tune[seismology]'",
     "openpyxl": "openpyxl",
     "optuna_dashboard": "'aifs-tune[service]'",
+    "optunahub": "'aifs-tune[optunahub]'",
     "PIL": "pillow",
     "pyarrow": "pyarrow",
     "pydicom": "'aifs-tune[dicom]'",

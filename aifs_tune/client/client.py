@@ -153,7 +153,7 @@ class Client:
         metric: str = "value",
         mode: Literal["max", "min"] = "max",
         trade_off: Mapping[str, Literal["max", "min"]] | None = None,
-        sampler: str | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
         seed: int = 0,
         constraints: Sequence[str] = (),
         mixtures: Sequence[Mapping[str, Any]] = (),

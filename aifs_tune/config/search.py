@@ -79,11 +79,15 @@ ONE_OBJECTIVE = ("cmaes",)
 TRADE_OFF_SEARCH = {"scheduler": "none"}
 """Defaults of a sweep with several objectives."""
 
+OPTUNAHUB = "optunahub:"
+"""Beginning of the names of samplers of OptunaHub."""
+
 SamplerName = Annotated[
     str,
     Field(
-        pattern=rf"^({'|'.join(SAMPLERS)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
-        description=f"{', '.join(SAMPLERS)} or module:Class",
+        pattern=rf"^({'|'.join(SAMPLERS)}|{OPTUNAHUB}[a-z0-9_]+(/[a-z0-9_]+)+(:[A-Za-z_][A-Za-z0-9_]*)?|"
+        r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$",
+        description=f"{', '.join(SAMPLERS)}, module:Class or optunahub:samplers/NAME",
     ),
 ]
 
@@ -110,6 +114,8 @@ class SamplerSpec(StrictModel):
         if self.name == "aifs" and self.options:
             text = f"{', '.join(self.options)}: the sampler aifs has no options"
             raise problem("options", text, "another sampler; settings of aifs are keys of search, such as initial")
+        if self.name.startswith(OPTUNAHUB) and "/" not in self.name:
+            raise problem("name", f"{self.name} is no package of OptunaHub", f"{OPTUNAHUB}samplers/NAME")
         try:
             json.dumps(self.options, allow_nan=False)
         except (TypeError, ValueError) as error:

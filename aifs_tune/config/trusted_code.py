@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aifs_tune._util.atomic_files import write_file
+from aifs_tune.config.search import OPTUNAHUB
 from aifs_tune.config.sweep import LIBRARIES, SweepSpec
 from aifs_tune.errors import RequestError, UntrustedCodeError
 
@@ -169,6 +170,8 @@ def _is_pythons(module: str) -> bool:
 
 def _origin(module: str) -> str:
     """Where a module would be imported from; nothing is executed for that."""
+    if module == OPTUNAHUB.rstrip(":"):
+        return "OptunaHub"
     top = module.partition(".")[0]
     if top in sys.builtin_module_names:
         return "Python itself"

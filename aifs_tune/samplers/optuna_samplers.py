@@ -16,9 +16,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from aifs_tune._util.scalars import brief, did_you_mean
-from aifs_tune.config.search import SAMPLERS
+from aifs_tune.config.search import OPTUNAHUB, SAMPLERS
 from aifs_tune.config.trusted_code import import_code
 from aifs_tune.errors import RequestError
+from aifs_tune.samplers.hub import hub_sampler
 from aifs_tune.samplers.search_space import SearchSpace
 
 
@@ -158,7 +159,8 @@ def make_optuna_sampler(
             made, arguments = _imported(name, draw)
         else:
             raise RequestError(
-                f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class"
+                f"search.sampler: {name!r} is not a sampler; allowed: {', '.join(SAMPLERS)}, module:Class, "
+                f"{OPTUNAHUB}samplers/NAME"
             )
         check_options(made, drawn.options, name)
         try:
@@ -224,7 +226,7 @@ def _is_of(hint: Any, value: Any) -> bool:
 
 
 def _imported(name: str, draw: int) -> Made:
-    made = import_code(name, "search.sampler")
+    made = hub_sampler(name) if name.startswith(OPTUNAHUB) else import_code(name, "search.sampler")
     if not (inspect.isclass(made) and issubclass(made, BaseSampler)):
         raise RequestError(f"search.sampler: {name!r} is {made!r}; allowed: a subclass of optuna.samplers.BaseSampler")
     return made, {"seed": draw} if "seed" in inspect.signature(made).parameters else {}

@@ -151,6 +151,23 @@ def test_several_objectives(client):
         study.tell(study.ask(), 0.5)
 
 
+def test_options_of_a_sampler_travel(client, service):
+    sampler = {"name": "tpe", "options": {"n_startup_trials": 20}}
+    study = client.open_study("options", space=SPACE, sampler=sampler)
+    told = httpx.get(f"{service.url}/v1/studies/options").json()
+    assert told["search"]["sampler"] == sampler
+    assert study.spec.search.sampler.options == {"n_startup_trials": 20}
+    study.tell(study.ask(), 0.5)
+    for wrong, words in (
+        ({"name": "tpe", "options": {"n_startup": 3}}, "n_startup: is no option of tpe"),
+        ("mylab:Sampler", "is a class"),
+        ("optunahub:samplers/auto_sampler", "is a class"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            client.open_study("wrong", space=SPACE, sampler=wrong)
+    assert httpx.get(f"{service.url}/v1/studies/wrong").status_code == 404
+
+
 def test_notes_are_told_and_kept_over_http(service, storage, client):
     study = client.open_study("noted", space=SPACE, sampler="random")
     study.tell(study.ask(), 0.5)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aifs_tune._util.models import Prose, StrictModel, Text
 from aifs_tune._util.scalars import MAX_FLOAT, brief
-from aifs_tune.config.search import SAMPLERS, SearchSpec
+from aifs_tune.config.search import SAMPLERS, OptionName, SearchSpec
 from aifs_tune.config.sweep import Objective, SweepSpec
 from aifs_tune.errors import SweepFileError
 from aifs_tune.space.constraints import Constraint
@@ -34,10 +34,20 @@ LeaseSeconds = Annotated[float, Field(ge=MIN_LEASE_S, le=MAX_LEASE_S)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
+_BuiltIn = Annotated[str, Field(pattern=rf"^({'|'.join(SAMPLERS)})$")]
+
+
+class Sampler(StrictModel):
+    """Built-in sampler and arguments of its class."""
+
+    name: _BuiltIn
+    options: dict[OptionName, Any] = Field(default={})
+
+
 class Search(SearchSpec):
     """Search settings of a study without a trainer: a built-in sampler and no scheduler."""
 
-    sampler: str = Field(default="aifs", pattern=rf"^({'|'.join(SAMPLERS)})$")  # type: ignore[assignment]
+    sampler: _BuiltIn | Sampler = "aifs"  # type: ignore[assignment]
     scheduler: Literal["none"] = "none"
     warm_start: Annotated[tuple[Text, ...], Field(strict=False, max_length=0)] = ()
 
@@ -135,6 +145,8 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
     SweepFileError
         If it is not valid, or if it names something that would run code or read files on the service's machine: a
         trainer, data, the class of a sampler.
+    RequestError
+        If the sampler does not take its options.
     """
     if not isinstance(document, dict):
         raise _refusal((), f"{brief(document)} at the top level", "a mapping with name and space")
@@ -157,6 +169,10 @@ def spec_of(document: Any) -> tuple[str, SweepSpec]:
         raise _refusal(
             ("search", "warm_start"), "a study of a service cannot use earlier studies", "none, or leave it out"
         )
+    if search.sampler.options:
+        from aifs_tune.samplers.proposer import check_sampler  # loads SciPy
+
+        check_sampler(spec)
     return name, spec
 
 
