@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack
 
 from aifs_tune.samplers.multi_fidelity_gp import squared_distances
 
@@ -57,12 +57,22 @@ class SingleFidelityPrior:
         return SingleFidelityPrior(mean, sd)
 
 
-def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Array, Array, Array]:
-    """Compute the covariance (n, n) of the process, the distances times sqrt(5), and ``x`` (n, c) in length scales."""
+def _covariance(theta: Array, columns: NDArray[np.int64], x: Array) -> tuple[Array, Array, Array, Array]:
+    """Compute the covariance (n, n) of the process, ``1 + r`` and ``exp(-r)`` of the distances ``r`` times sqrt(5), and
+    ``x`` (n, c) in length scales."""
     d = len(theta) - 2
     scaled = x / np.exp(theta[:d])[columns]
-    r = np.sqrt(5.0 * squared_distances(scaled, scaled))
-    return np.exp(theta[d]) * (1.0 + r + r * r / 3.0) * np.exp(-r), r, scaled
+    r = squared_distances(scaled, scaled)
+    r *= 5.0
+    np.sqrt(r, out=r)
+    linear = 1.0 + r
+    process = r * r
+    process /= 3.0
+    process += linear
+    process *= np.exp(theta[d])
+    decay = np.exp(np.negative(r, out=r), out=r)
+    process *= decay
+    return process, linear, decay, scaled
 
 
 def loss_and_gradient(
@@ -71,7 +81,7 @@ def loss_and_gradient(
     """Compute the negative log posterior of ``theta`` (d + 2,) up to a constant, and its gradient."""
     d, n = len(theta) - 2, len(y)
     level, noise = np.exp(theta[d]), np.exp(theta[d + 1])
-    process, r, scaled = _covariance(theta, columns, x)
+    process, linear, decay, scaled = _covariance(theta, columns, x)
     cov = process + 1.0  # a constant of variance 1, that of the observed values
     cov[np.diag_indices(n)] += noise + JITTER
     factor, info = lapack.dpotrf(cov, lower=1)
@@ -82,7 +92,10 @@ def loss_and_gradient(
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     w = 0.5 * (inverse - np.outer(alpha, alpha))  # d loss / d cov
     gradient = np.empty_like(theta)
-    g = w * level * (5.0 / 3.0) * (1.0 + r) * np.exp(-r)
+    g = w * level
+    g *= 5.0 / 3.0
+    g *= linear
+    g *= decay
     per_column = 2.0 * ((g.sum(1) @ (scaled * scaled)) - np.einsum("nc,nc->c", scaled, g @ scaled))
     gradient[:d] = np.bincount(columns, per_column, minlength=d)
     gradient[d] = float(np.sum(w * process))
@@ -190,8 +203,14 @@ class SingleFidelityPosterior:
 
     def matern(self, x: Array, other: Array) -> Array:
         """Compute the Matern-5/2 kernel (m, n) between configurations."""
-        r = np.sqrt(5.0 * squared_distances(x / self.scales, other / self.scales))
-        return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+        r = squared_distances(x / self.scales, other / self.scales)
+        r *= 5.0
+        np.sqrt(r, out=r)
+        kernel = r * r
+        kernel /= 3.0
+        kernel += 1.0 + r
+        kernel *= np.exp(np.negative(r, out=r), out=r)
+        return kernel
 
     def condition_on_observations(self, x: Array, y: Array) -> SingleFidelityPosterior:
         """Return the posterior given these values: the observed ones and fantasised ones of running trials."""
@@ -204,7 +223,7 @@ class SingleFidelityPosterior:
     def mean_and_variance(self, x: Array) -> tuple[Array, Array]:
         """Compute means and variances of the true values (m,) at ``x`` (m, c), without noise."""
         cross = self._cross(x)
-        half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        half, _ = lapack.dtrtrs(self._factor, cross.T, lower=1)
         variance = self.level + 1.0 - np.einsum("nm,nm->m", half, half)
         return cross @ self._alpha, np.maximum(variance, 1e-12)
 
@@ -212,7 +231,7 @@ class SingleFidelityPosterior:
         """Compute means and variances (m,) of the gain in true value of each ``x`` (m, c) over ``over`` (c,)."""
         cross = self._cross(np.vstack([x, over[None]]))
         mean = cross @ self._alpha
-        half = solve_triangular(self._factor, (cross[:-1] - cross[-1]).T, lower=True, check_finite=False)
+        half, _ = lapack.dtrtrs(self._factor, (cross[:-1] - cross[-1]).T, lower=1)
         prior = 2.0 * self.level * (1.0 - self.matern(x, over[None])[:, 0])
         return mean[:-1] - mean[-1], np.maximum(prior - np.einsum("nm,nm->m", half, half), 0.0)
 

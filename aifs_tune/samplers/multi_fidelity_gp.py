@@ -110,9 +110,10 @@ class Kernel:
 
 def squared_distances(a: Array, b: Array) -> Array:
     """Compute squared distances (n, m) between rows."""
+    squares = (a * a).sum(1)
     out: Array = (-2.0 * a) @ b.T
-    out += (a * a).sum(1)[:, None]
-    out += (b * b).sum(1)[None, :]
+    out += squares[:, None]
+    out += squares if a is b else (b * b).sum(1)
     return np.maximum(out, 0.0, out=out)
 
 
