@@ -45,7 +45,7 @@ def lab(tmp_path):
 def test_curves_nested_parameters_conditions_and_ranges(lab, url):
     study, left_out = import_ray_tune(lab, mode="min", storage=url)
     assert study.name == "my-lab"
-    assert [(t.params.get("net_layers"), t.value, t.epochs) for t in study.all_trials()] == [
+    assert [(t.params.get("net.layers"), t.value, t.epochs) for t in study.all_trials()] == [
         (2, 4.0, 2),
         (1, 2.0, 3),
         (2, 1.5, 2),
@@ -56,8 +56,8 @@ def test_curves_nested_parameters_conditions_and_ranges(lab, url):
     space = study.spec.space
     assert (space["rate"].low, space["rate"].high, space["rate"].log) == (0.001, 0.5, True)
     assert (space["extra"].low, space["extra"].high) == (4, 9)
-    assert space["extra"].when in ({"net_layers": (2,)}, {"kind": ("null",)})
-    assert {"the name 'net.layers'", "which trials a scheduler stopped"} < set(left_out)
+    assert space["extra"].when in ({"net.layers": (2,)}, {"kind": ("null",)})
+    assert "which trials a scheduler stopped" in left_out
     assert study.tell(study.ask(), 0.5).value == study.best.value
     with pytest.raises(ConflictError, match="already"):
         import_ray_tune(lab, mode="min", storage=url)
@@ -96,7 +96,7 @@ def test_numbers_that_are_repeated_are_ordered_choices(tmp_path, url):
 
 def test_a_space_that_is_given_leaves_out_what_is_outside(lab, url):
     space = {
-        "net_layers": {"type": "int", "low": 1, "high": 4},
+        "net": {"layers": {"type": "int", "low": 1, "high": 4}},
         "rate": {"type": "float", "low": 0.001, "high": 0.2},
         "kind": {"type": "choice", "choices": ["a", None]},
         "extra": {"type": "int", "low": 0, "high": 9, "when": {"kind": None}},
