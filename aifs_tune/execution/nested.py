@@ -52,6 +52,11 @@ def sweep_storage(url: str | None, *, create: bool = False) -> Storage:
     return outer
 
 
+def runs_in_a_trial() -> bool:
+    """Whether this thread runs a trial of a sweep."""
+    return bool(_RUNNING.sweeps)
+
+
 @contextmanager
 def running_sweep(storage: Storage, name: str) -> Iterator[None]:
     """Note that a sweep of the study ``name`` runs in this thread; an interrupt in a trial ends the outer sweep too.

@@ -30,7 +30,7 @@ from aifs_tune.execution.data import SweepData, data_for, located, record_data
 from aifs_tune.execution.finalists import record_noise_floor, retrain_finalists, settle
 from aifs_tune.execution.live import live_view
 from aifs_tune.execution.local import check_runs_here, run_trials_here
-from aifs_tune.execution.nested import running_sweep, sweep_storage
+from aifs_tune.execution.nested import running_sweep, runs_in_a_trial, sweep_storage
 from aifs_tune.execution.packaging import check_pins
 from aifs_tune.execution.timing import Profile
 from aifs_tune.execution.trackers import CallbackGroup, together
@@ -269,7 +269,8 @@ class Sweep:
         spec = changed(self.spec, {key: value for key, value in given.items() if value is not None})
         function = self.function or _function_of_main(spec)
         with ExitStack() as locks:
-            locks.enter_context(interruptible())
+            if not runs_in_a_trial():  # an interrupt there ends the outer sweep
+                locks.enter_context(interruptible())
             check_trainer(spec, function)
             check_effects(spec, function)
             check_sampler(spec)

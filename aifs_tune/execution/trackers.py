@@ -272,7 +272,9 @@ class TensorboardTracker(_FileTracker):
 
         if trial.number not in self._writers:
             folder = str(self._folder / f"trial-{trial.number}")
-            self._writers[trial.number] = SummaryWriter(folder, write_to_disk=True)
+            # without it, a trial that goes on within the same second would overwrite its file
+            suffix = f".{time.time_ns()}"
+            self._writers[trial.number] = SummaryWriter(folder, filename_suffix=suffix, write_to_disk=True)
 
     def _log(self, trial: Trial, measured: Measurement) -> None:
         writer = self._writers[trial.number]

@@ -193,7 +193,7 @@ def test_an_interrupt_before_the_study_is_there_is_no_traceback(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aifs_tune.execution.sweep.Storage", interrupted)
+    monkeypatch.setattr("aifs_tune.execution.sweep.sweep_storage", interrupted)
     with pytest.raises(InterruptedSweepError, match="interrupted; continue a study that has begun"):
         aifs_tune.tune(lambda x: x, X, trials=1)
 
