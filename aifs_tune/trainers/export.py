@@ -9,17 +9,15 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aifs_tune.config.sweep import KERAS as KERAS_MODEL
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.load import LoadedNetwork
-from aifs_tune.trainers.models.residual import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from aifs_tune.trainers.models.mlp import COLUMN_SCALE
+from aifs_tune.trainers.network.layers import variables_of
 from aifs_tune.trainers.network.runtime import keras, tf
 
 KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp", KERAS_MODEL)
@@ -136,13 +134,14 @@ def _model(loaded: LoadedNetwork) -> Any:
     keras.backend.clear_session(free_memory=False)  # gives layers the same names each time
     given = keras.Input(shape, dtype=kind, name=name)
     values = keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given
-    weights = loaded.network.values()
-    made: dict[str, Sequence[str]] = {}
-    body: Callable[[LoadedNetwork, Any, dict[str, Sequence[str]]], Any] = _BODIES[loaded.trainer]
-    outputs = _activated(loaded, body(loaded, values, made))
+    network: Any = loaded.network
+    weights = network.values()
+    if COLUMN_SCALE in weights:  # 0 for unused columns
+        values = keras.layers.Rescaling(weights[COLUMN_SCALE].tolist(), name="kept_columns")(values)
+    outputs = _activated(loaded, network.layers(values, _dropout(loaded)))
     model = keras.Model(given, outputs, name=loaded.trainer)
-    for layer, names in made.items():
-        model.get_layer(layer).set_weights([np.array(weights[one]) for one in names])
+    for one, variable in variables_of(model).items():
+        variable.assign(weights[one])
     return model
 
 
@@ -166,59 +165,6 @@ def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:
     return keras.layers.Rescaling(scales, offset=centres, name="in_units")(outputs)
 
 
-def _dense(values: Any, units: int, name: str, made: dict[str, Sequence[str]], activation: str | None = None) -> Any:
-    made[name] = (f"{name}.kernel", f"{name}.bias")
-    return keras.layers.Dense(units, activation=activation, name=name)(values)
-
-
-def _cnn(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
-    shape = loaded.shape
-    for block in range(shape.conv_blocks):
-        name, filters = f"conv{block}", shape.filters * 2**block
-        values = keras.layers.Conv2D(filters, shape.kernel_size, activation="relu", name=name)(values)
-        values = keras.layers.MaxPooling2D(name=f"pool{block}")(values)
-        made[name] = (f"{name}.kernel", f"{name}.bias")
-    values = keras.layers.Flatten(name="flat")(values)
-    values = _dense(values, shape.dense_units, "dense", made, "relu")
-    values = keras.layers.Dropout(_dropout(loaded), name="dropout")(values)
-    return _dense(values, shape.n_classes, "classes", made)
-
-
-def _mlp(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
-    shape = loaded.shape
-    scales = loaded.network.values()["columns.scale"]  # 0 for unused columns
-    values = keras.layers.Rescaling(scales.tolist(), name="kept_columns")(values)
-    for layer in range(shape.layers):
-        values = _dense(values, shape.units, f"dense{layer}", made, "relu")
-        values = keras.layers.Dropout(_dropout(loaded), name=f"dropout{layer}")(values)
-    return _dense(values, shape.n_outputs, f"dense{shape.layers}", made)
-
-
-def _residual(loaded: LoadedNetwork, values: Any, made: dict[str, Sequence[str]]) -> Any:
-    def normal(values: Any, one: Any) -> Any:
-        convolution, norm = f"{one.name}.convolution", f"{one.name}.norm"
-        made[convolution] = (f"{one.name}.kernel",)
-        made[norm] = tuple(f"{one.name}.{part}" for part in ("scale", "offset", "mean", "variance"))
-        kept = {"padding": "same", "use_bias": False, "name": convolution}
-        values = keras.layers.Conv2D(one.after, one.edge, strides=one.stride, **kept)(values)
-        return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=norm)(
-            values
-        )
-
-    shape = loaded.shape
-    values = keras.layers.ReLU()(normal(values, shape.stem))
-    for block in shape.all_blocks:
-        inner = normal(keras.layers.ReLU()(normal(values, block.first)), block.second)
-        beside = values if block.shortcut is None else normal(values, block.shortcut)
-        values = keras.layers.ReLU()(keras.layers.Add()([inner, beside]))
-    values = keras.layers.GlobalAveragePooling2D(name="mean")(values)
-    values = keras.layers.Dropout(_dropout(loaded), name="dropout")(values)
-    return _dense(values, shape.n_classes, "classes", made)
-
-
 def _dropout(loaded: LoadedNetwork) -> float:
     """Dropout of the training, for continued training in Keras."""
     return float(getattr(loaded.params, "dropout", 0.0))
-
-
-_BODIES: Mapping[str, Any] = {"cnn": _cnn, "cnn_values": _cnn, "mlp": _mlp, "residual_cnn": _residual}

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
-from aifs_tune.trainers.network.convolution import conv_block
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTask, ImageTrainer
+from aifs_tune.trainers.network.layers import make_model, outputs_of, variables_of
 from aifs_tune.trainers.network.params import (
     IMAGE_CLASSES,
     ImageParams,
@@ -21,7 +21,7 @@ from aifs_tune.trainers.network.params import (
     check_n_weights,
     check_static_params,
 )
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras
 
 ALLOWED: dict[str, Parameter] = {
     **IMAGE_CLASSES,
@@ -150,24 +150,32 @@ class CnnNetwork(ImageNetwork):
     """Convolution blocks, then a dense layer.
 
     Two optimizations leave values and gradients as they are in the textbook network: the gradient of bias and ReLU is
-    taken after the pooling (:func:`conv_block`), and images are cropped to the pixels that the last pooling uses. In
+    taken after the pooling (:func:`~aifs_tune.trainers.keras_rewrites.fuse_pooling`), and images are cropped to the
+    pixels that the last pooling uses. In
     mixed precision the convolutions and the dense layer are computed in bfloat16, as in the Keras policy of that name.
     """
 
     def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
-        super().__init__(shape, precision, shape.weight_shapes)
+        self.shape = shape
+        self.model = make_model(self.layers, shape.image, precision)
+        super().__init__(shape, precision, shape.weight_shapes, made=variables_of(self.model))
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the dense units."""
-        del is_training
-        height, width = self.shape.used_edges
-        values = tf.cast(inputs[:, :height, :width], self._dtype)
-        for block in range(self.shape.conv_blocks):
-            values = conv_block(values, self._weight(f"conv{block}.kernel"), self._weight(f"conv{block}.bias"))
-        flat = tf.reshape(values, (-1, prod(self.shape.block_sizes[-1])))
-        dense = tf.nn.bias_add(tf.matmul(flat, self._weight("dense.kernel")), self._weight("dense.bias"))
-        kept = drop(tf.cast(tf.nn.relu(dense), tf.float32))
-        return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
+        return outputs_of(self.model, inputs, drop, is_training=is_training)
+
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from images of 0 to 1 to logits."""
+        layers, shape = keras.layers, self.shape
+        unused = [(0, edge - used) for edge, used in zip(shape.image, shape.used_edges, strict=False)]
+        values = layers.Cropping2D(unused, name="used")(given) if any(cut for _, cut in unused) else given
+        for block in range(shape.conv_blocks):
+            filters = shape.filters * 2**block
+            values = layers.Conv2D(filters, shape.kernel_size, activation="relu", name=f"conv{block}")(values)
+            values = layers.MaxPooling2D(name=f"pool{block}")(values)
+        values = layers.Dense(shape.dense_units, activation="relu", name="dense")(layers.Flatten(name="flat")(values))
+        kept = layers.Dropout(dropout, name="dropout", dtype="float32")(values)
+        return layers.Dense(shape.n_classes, name="classes", dtype="float32")(kept)
 
 
 class CnnTrainer(ImageTrainer):

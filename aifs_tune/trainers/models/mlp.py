@@ -17,6 +17,7 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.feature_selection import KEPT_COLUMNS, n_kept, ranked_columns
 from aifs_tune.trainers.network.examples import ExamplesNetwork, ExamplesTrainer
+from aifs_tune.trainers.network.layers import make_model, outputs_of, variables_of
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import (
@@ -29,7 +30,7 @@ from aifs_tune.trainers.network.params import (
     TrainingParams,
     check_n_weights,
 )
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras, tf
 
 ALLOWED: dict[str, Parameter] = {
     **TRAINING,
@@ -116,17 +117,22 @@ class MlpNetwork(ExamplesNetwork):
         sizes: dict[str, tuple[int, ...]] = {}
         for layer, (before, after) in enumerate(pairwise(shape.widths)):
             sizes |= {f"dense{layer}.kernel": (before, after), f"dense{layer}.bias": (after,)}
-        super().__init__(shape, precision, sizes, {COLUMN_SCALE: (shape.n_inputs,)})
+        self._shape = shape
+        self.model = make_model(self.layers, (shape.n_inputs,), precision)
+        made = variables_of(self.model)
+        super().__init__(shape, precision, sizes, {COLUMN_SCALE: (shape.n_inputs,)}, made=made)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the network; ``drop`` is applied to the units of each hidden layer."""
-        del is_training
-        values = inputs * self.states[COLUMN_SCALE]
-        for layer in range(self._shape.layers):
-            wide = tf.matmul(tf.cast(values, self._dtype), self._weight(f"dense{layer}.kernel"))
-            values = drop(tf.nn.relu(tf.cast(wide, tf.float32) + self.weights[f"dense{layer}.bias"]))
-        last = self._shape.layers
-        return tf.matmul(values, self.weights[f"dense{last}.kernel"]) + self.weights[f"dense{last}.bias"]
+        return outputs_of(self.model, inputs * self.states[COLUMN_SCALE], drop, is_training=is_training)
+
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from scaled columns to its outputs."""
+        layers, shape, values = keras.layers, self._shape, given
+        for layer in range(shape.layers):
+            values = layers.Dense(shape.units, activation="relu", name=f"dense{layer}")(values)
+            values = layers.Dropout(dropout, name=f"dropout{layer}", dtype="float32")(values)
+        return layers.Dense(shape.n_outputs, name=f"dense{shape.layers}", dtype="float32")(values)
 
     def preprocess(self, raw: Any) -> Any:
         """The one input."""

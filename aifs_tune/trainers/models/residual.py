@@ -173,7 +173,8 @@ class ResidualNetwork(ImageNetwork):
     """
 
     def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
-        self.model = make_model(lambda: residual_model(shape), precision)
+        self.shape = shape
+        self.model = make_model(self.layers, shape.image, precision)
         made = variables_of(self.model)
         super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes, made=made)
 
@@ -181,28 +182,26 @@ class ResidualNetwork(ImageNetwork):
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the pooled features."""
         return outputs_of(self.model, inputs, drop, is_training=is_training)
 
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from images of 0 to 1 to logits."""
+        layers, shape = keras.layers, self.shape
 
-def residual_model(shape: ResidualShape) -> Any:
-    """The ``keras.Model`` of a shape, from images of 0 to 1 to logits."""
-    layers = keras.layers
+        def normal(values: Any, one: Convolution) -> Any:
+            wide = layers.Conv2D(one.after, one.edge, one.stride, "same", use_bias=False, name=one.name)(values)
+            constants = {"momentum": BATCH_NORM_MOMENTUM, "epsilon": BATCH_NORM_EPSILON}
+            return layers.BatchNormalization(**constants, name=one.name + NORM, dtype="float32")(wide)
 
-    def normal(values: Any, one: Convolution) -> Any:
-        wide = layers.Conv2D(one.after, one.edge, one.stride, "same", use_bias=False, name=one.name)(values)
-        constants = {"momentum": BATCH_NORM_MOMENTUM, "epsilon": BATCH_NORM_EPSILON}
-        return layers.BatchNormalization(**constants, name=one.name + NORM, dtype="float32")(wide)
+        def positive(values: Any) -> Any:
+            return layers.ReLU(dtype="float32")(values)
 
-    def positive(values: Any) -> Any:
-        return layers.ReLU(dtype="float32")(values)
-
-    images = keras.Input(shape.image)
-    values = positive(normal(images, shape.stem))
-    for block in shape.all_blocks:
-        inner = normal(positive(normal(values, block.first)), block.second)
-        beside = values if block.shortcut is None else normal(values, block.shortcut)
-        values = positive(layers.Add(dtype="float32")([inner, beside]))
-    values = layers.GlobalAveragePooling2D(dtype="float32")(values)
-    kept = layers.Dropout(0.0, name="dropout", dtype="float32")(values)
-    return keras.Model(images, layers.Dense(shape.n_classes, name="classes", dtype="float32")(kept))
+        values = positive(normal(given, shape.stem))
+        for block in shape.all_blocks:
+            inner = normal(positive(normal(values, block.first)), block.second)
+            beside = values if block.shortcut is None else normal(values, block.shortcut)
+            values = positive(layers.Add(dtype="float32")([inner, beside]))
+        values = layers.GlobalAveragePooling2D(name="mean", dtype="float32")(values)
+        kept = layers.Dropout(dropout, name="dropout", dtype="float32")(values)
+        return layers.Dense(shape.n_classes, name="classes", dtype="float32")(kept)
 
 
 class ResidualCnnTrainer(ImageTrainer):

@@ -36,8 +36,10 @@ class ExamplesNetwork(Network):
         precision: Precision,
         sizes: Mapping[str, tuple[int, ...]],
         states: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        made: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(sizes, states)
+        super().__init__(sizes, states, made=made)
         self._shape, self._dtype = shape, dtype_of(precision)
 
     @property

@@ -13,8 +13,11 @@ NORM = ".norm"
 _PARTS = {"gamma": "scale", "beta": "offset", "moving_mean": "mean", "moving_variance": "variance"}
 
 
-def make_model(make: Callable[[], Any], precision: Precision) -> Any:
-    """The ``keras.Model`` that ``make`` returns, with layers of this ``precision``, in its fast form."""
+def make_model(layers: Callable[[Any], Any], inputs: tuple[int, ...], precision: Precision) -> Any:
+    """The ``keras.Model`` of ``layers``, which return outputs for a ``keras.Input``, in its fast form.
+
+    ``inputs`` is the shape of one example; layers that name no precision have this one.
+    """
     from aifs_tune.trainers.keras_rewrites import fuse_normalization, fuse_pooling
     from aifs_tune.trainers.keras_warm import fresh_names
 
@@ -22,7 +25,8 @@ def make_model(make: Callable[[], Any], precision: Precision) -> Any:
     keras.config.set_dtype_policy(precision)
     try:
         with fresh_names():
-            model = make()
+            given = keras.Input(inputs)
+            model = keras.Model(given, layers(given))
     finally:
         keras.config.set_dtype_policy(policy)
     fuse_pooling(model)
