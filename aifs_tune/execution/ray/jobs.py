@@ -22,6 +22,8 @@ from aifs_tune.errors import NotFoundError, RequestError, WorkError
 
 STOP_S = 60
 """Seconds that a stopped job may take to put its trials back."""
+AGENTS_S = 60
+"""Seconds that a cluster may take to have an agent for a job after its dashboard answers."""
 _TALKING = (
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
@@ -121,13 +123,25 @@ class RayJobs:
         if requirements:
             runtime["pip"] = list(requirements)
         with self._said():
-            self._client.submit_job(
+            self._send(
                 entrypoint=shlex.join(words),
                 submission_id=f"{_stem(study)}-{attempt}",
                 runtime_env=runtime,
                 metadata={"study": study, "storage": storage},
             )
         return self.newest(study), True
+
+    def _send(self, **job: Any) -> None:
+        """Submit a job; while the agents of a cluster that has just begun are not there yet, for :data:`AGENTS_S`."""
+        until = time.monotonic() + AGENTS_S
+        while True:
+            try:
+                self._client.submit_job(**job)
+                return
+            except RuntimeError as error:
+                if "No available agent" not in str(error) or time.monotonic() >= until:
+                    raise
+                time.sleep(1.0)
 
     def attempts(self, study: str) -> list[RayJob]:
         """All jobs of a study that the cluster remembers, oldest first."""
