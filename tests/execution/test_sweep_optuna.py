@@ -78,8 +78,8 @@ def test_an_experiment_of_ray_tune_becomes_a_study(tmp_path, monkeypatch, has_fi
         config = other.config
         assert ours.params == {
             "rate": config["rate"],
-            "net_width": config["net"]["width"],
-            "net_bias": config["net"]["bias"],
+            "net.width": config["net"]["width"],
+            "net.bias": config["net"]["bias"],
             "layers": [4, 4],
         }
         losses = [m.metrics["loss"] for m in study.curve(ours)]

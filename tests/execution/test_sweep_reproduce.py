@@ -94,7 +94,7 @@ def test_the_command_says_it_with_its_exit_code(
 def test_code_is_not_in_a_bundle(lab_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "noisy_lab.py").unlink()
     monkeypatch.delitem(sys.modules, "noisy_lab", raising=False)
-    with pytest.raises(RequestError, match=r"A bundle contains no code, and noisy_lab:noisy is a custom trainer"):
+    with pytest.raises(RequestError, match=r"A bundle contains no code, and noisy_lab:noisy is code of its author"):
         reproduce(lab_bundle, storage=f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(RequestError, match="--seeds: -1 is not allowed; allowed: a whole number from 0 to 1000"):
         reproduce(lab_bundle, seeds=-1)
