@@ -168,7 +168,9 @@ class CnnNetwork(ImageNetwork):
         """The network as new Keras layers, from images of 0 to 1 to logits."""
         layers, shape = keras.layers, self.shape
         unused = [(0, edge - used) for edge, used in zip(shape.image, shape.used_edges, strict=False)]
-        values = layers.Cropping2D(unused, name="used", dtype="float32")(given) if any(cut for _, cut in unused) else given
+        values = (
+            layers.Cropping2D(unused, name="used", dtype="float32")(given) if any(cut for _, cut in unused) else given
+        )
         for block in range(shape.conv_blocks):
             filters = shape.filters * 2**block
             values = layers.Conv2D(filters, shape.kernel_size, activation="relu", name=f"conv{block}")(values)
