@@ -215,6 +215,10 @@ def too_many(input_shape: Any, n_outputs: int) -> Any:
     return logits(input_shape, n_outputs + 1)
 
 
+def sigmoids(input_shape: Any, n_outputs: int) -> Any:
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Dense(n_outputs, "sigmoid")])
+
+
 def no_model() -> Any:
     return 3
 
@@ -229,6 +233,7 @@ def own_rate(input_shape: Any, n_outputs: int, learning_rate: float = 0.1) -> An
     [
         (compiled, {}, "returned a model that it has compiled.*KerasTrainer, which keeps both"),
         (too_many, {}, r"outputs of shape \(n, 4\); allowed: \(n, 3\), for 3 classes: use the argument n_outputs"),
+        (sigmoids, {}, "ends with sigmoid, 3 outputs, for classes; allowed: a softmax, one sigmoid for two"),
         (no_model, {}, "no_model returned int; allowed: a keras.Model"),
         (own_rate, {}, "learning_rate: .*own_rate takes what belongs to the training"),
         (sequential, {"unit": 3}, "unit.: 3 is no argument of .*sequential and no parameter.*did you mean units"),
@@ -238,6 +243,23 @@ def own_rate(input_shape: Any, n_outputs: int, learning_rate: float = 0.1) -> An
 def test_what_cannot_be_trained_is_named(code: Any, params: Any, words: str) -> None:
     with pytest.raises(AifsTuneError, match=words):
         TableModelTrainer(clouds(), params, model=recipe(code), threads=1)
+
+
+def test_one_output_of_a_model_that_cannot_be_looked_into_is_refused() -> None:
+    def hidden() -> Any:
+        return subclassed(1)
+
+    with pytest.raises(TrainerError, match="one output, and its last activation cannot be seen"):
+        SeriesModelTrainer(slopes(), model=recipe(hidden, "series"), threads=1)
+
+
+def test_a_model_that_cannot_be_built_fails_its_trial_alone() -> None:
+    trainer = TableModelTrainer(clouds(), {"units": 6}, model=recipe(sequential), threads=1)
+    assert not trainer.needs_restart({"units": -1})
+    with pytest.raises(ValueError, match="units"):
+        trainer.reset({"units": -1}, seed=0)
+    trainer.reset({"units": 6}, seed=0)
+    assert trainer.epoch()
 
 
 @pytest.mark.parametrize("of_values", [False, True])

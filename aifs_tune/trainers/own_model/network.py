@@ -228,6 +228,8 @@ class ModelNetwork(ImageNetwork):
                 f"the model has {came}; allowed: (n, {shape.n_outputs}), for {shape.n_outputs} {what}: "
                 "use the argument n_outputs of the function"
             )
+        if shape.is_classes and self._end is None:
+            _check_end(self.model, sizes[1])
         if shape.is_classes and self._end is None and sizes[1] > 1:
             total = np.array(tf.cast(tf.reduce_sum(found, axis=1), tf.float32))
             is_share = bool(tf.reduce_all(found >= 0)) and bool(np.all(np.abs(total - 1) < 1e-2))
@@ -310,6 +312,26 @@ def _end_of(model: Any) -> tuple[Any, str, Any] | None:
     if type(layer) is keras.layers.Softmax and layer.axis == -1:
         return layer, "call", lambda inputs, mask=None: inputs
     return None
+
+
+def _check_end(model: Any, n_outputs: int) -> None:
+    """Check that a model without a softmax or sigmoid that was found at its end can end with logits.
+
+    Raises
+    ------
+    TrainerError
+        If its last layer has another activation, or its one output may be a probability as well as a logit.
+    """
+    try:
+        activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
+    except (AttributeError, IndexError, TypeError):  # a subclass of keras.Model
+        activation = None
+    allowed = "a softmax, one sigmoid for two classes, or logits of a layer without activation"
+    if activation is None and n_outputs == 1:
+        raise TrainerError(f"the model has one output, and its last activation cannot be seen; allowed: {allowed}")
+    if activation not in (None, keras.activations.linear, keras.activations.softmax):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise TrainerError(f"the model ends with {name}, {n_outputs} outputs, for classes; allowed: {allowed}")
 
 
 def _names(variables: list[Any]) -> list[str]:

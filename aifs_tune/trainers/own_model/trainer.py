@@ -85,6 +85,13 @@ class _OwnModel(NetTrainer):
         self.params_type = recipe  # type: ignore[misc]
         self.shape_type = self._models  # type: ignore[misc]
 
+    def needs_restart(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a trial would drop a program; no if its model cannot be built, as the trial then says itself."""
+        try:
+            return super().needs_restart(params)
+        except Exception:  # noqa: BLE001 - a user's function may raise anything
+            return False
+
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
         """Start a new trial; see :meth:`~aifs_tune.trainers.network.trainer.NetTrainer.reset`."""
         self._models.seed = seed
