@@ -19,9 +19,8 @@ from aifs_tune.trainers.load import LoadedNetwork
 from aifs_tune.trainers.models.mlp import COLUMN_SCALE
 from aifs_tune.trainers.network.layers import variables_of
 from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.network.series import present
 
-KERAS = ("cnn", "cnn_values", "residual_cnn", "mlp", KERAS_MODEL)
-"""Trainers whose networks consist of standard Keras layers."""
 _OPSET = 18
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -86,11 +85,6 @@ def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None
     """Write the network as a ``.keras`` file of standard layers, which Keras reads without this package.
 
     ``written_at`` is the time of saving in the file.
-
-    Raises
-    ------
-    RequestError
-        If its trainer is not one of :data:`KERAS`.
     """
     model = _model(loaded)
     partial = file.with_name(f"partial-{file.name}")
@@ -124,38 +118,27 @@ def _numbered(found: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
 
 
 def _model(loaded: LoadedNetwork) -> Any:
-    if loaded.trainer not in KERAS:
-        raise RequestError(
-            f"a Keras file of the {loaded.trainer} would need more than standard layers; allowed: {', '.join(KERAS)}"
-        )
-    name, shape, kind = inputs_of(loaded)[0]
-    if loaded.trainer == KERAS_MODEL:
-        return _own_model(loaded)
     keras.backend.clear_session(free_memory=False)  # gives layers the same names each time
-    given = keras.Input(shape, dtype=kind, name=name)
-    values = keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given
     network: Any = loaded.network
+    values, *lengths = inputs = [keras.Input(shape, dtype=kind, name=name) for name, shape, kind in inputs_of(loaded)]
+    given = inputs if lengths else values
+    if loaded.is_of_images:
+        values = keras.layers.Rescaling(1 / 255, name="unit_scale")(values)
+    if loaded.trainer == KERAS_MODEL:
+        if lengths:
+            values = values * keras.ops.expand_dims(present(lengths[0], values.shape[1]), 2)
+        outputs = network.model(values)
+        if loaded.targets or not network.ends_with_probabilities:
+            outputs = _activated(loaded, outputs)
+        return keras.Model(given, outputs, name=KERAS_MODEL)
     weights = network.values()
     if COLUMN_SCALE in weights:  # 0 for unused columns
         values = keras.layers.Rescaling(weights[COLUMN_SCALE].tolist(), name="kept_columns")(values)
-    outputs = _activated(loaded, network.layers(values, _dropout(loaded)))
-    model = keras.Model(given, outputs, name=loaded.trainer)
+    outputs = network.layers((values, *lengths) if lengths else values, _dropout(loaded))
+    model = keras.Model(given, _activated(loaded, outputs), name=loaded.trainer)
     for one, variable in variables_of(model).items():
         variable.assign(weights[one])
     return model
-
-
-def _own_model(loaded: LoadedNetwork) -> Any:
-    """The user's model, after scaling of images to 0 to 1 and before the units of numbers."""
-    network: Any = loaded.network
-    model, (name, shape, kind) = network.model, inputs_of(loaded)[0]
-    if loaded.shape.kind == "series":
-        raise RequestError("a Keras file of a model of series would need the lengths; allowed: the ONNX file")
-    given = keras.Input(shape, dtype=kind, name=name)
-    outputs = model(keras.layers.Rescaling(1 / 255, name="unit_scale")(given) if kind == "uint8" else given)
-    if loaded.targets or not network.ends_with_probabilities:
-        outputs = _activated(loaded, outputs)
-    return keras.Model(given, outputs, name=KERAS_MODEL)
 
 
 def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:

@@ -278,6 +278,23 @@ def test_the_files_of_a_trial_answer_as_the_trial_did_without_the_users_code(of_
     np.testing.assert_allclose(session.run(None, {"columns": x})[0], trainer.predict(x), atol=1e-5)
 
 
+def mean_of_steps(input_shape: Any, n_outputs: int) -> Any:
+    layers = [keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(n_outputs)]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def test_a_keras_file_of_series_takes_their_lengths(tmp_path: Path) -> None:
+    trainer = SeriesModelTrainer(slopes(), model=recipe(mean_of_steps, "series"), threads=1)
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    write_keras(load_network(tmp_path), tmp_path / "model.keras", NOON)
+    values, lengths = (array[:7].copy() for array in slopes().inputs)
+    expected = trainer.predict(values, lengths)
+    values[np.arange(values.shape[1]) >= lengths[:, None]] = 9.0
+    model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_allclose(model([values, lengths]), expected, atol=1e-5)
+
+
 def test_images_of_a_trial_in_bfloat16_are_loaded_in_float32(tmp_path: Path) -> None:
     options: dict[str, Any] = {"model": recipe(functional, "images"), "threads": 1, "precision": "mixed_bfloat16"}
     trainer = ImageModelTrainer(blobs(), **options)

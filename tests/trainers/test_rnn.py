@@ -57,7 +57,7 @@ def test_a_bidirectional_one_reads_the_beginning_last() -> None:
     made = network(bidirectional=True)
     made.initialise(1)
     values, lengths = (np.array(array) for array in SERIES.inputs)
-    backward = made._layers[0].backward_layer
+    backward = made.model.get_layer("lstm0").backward_layer
     mask = tf.sequence_mask(lengths, values.shape[1])
     turned = np.stack([np.concatenate([row[:n][::-1], row[n:]]) for row, n in zip(values, lengths, strict=True)])
     made_of = backward.cell
@@ -67,5 +67,5 @@ def test_a_bidirectional_one_reads_the_beginning_last() -> None:
     plain.weights["lstm0.recurrent"].assign(recurrent)
     plain.weights["lstm0.bias"].assign(bias)
     np.testing.assert_allclose(
-        np.array(backward(values, mask=mask)), np.array(plain._layers[0](turned, mask=mask)), atol=1e-5
+        np.array(backward(values, mask=mask)), np.array(plain.model.get_layer("lstm0")(turned, mask=mask)), atol=1e-5
     )

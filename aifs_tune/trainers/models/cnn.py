@@ -12,7 +12,7 @@ from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTask, ImageTrainer
-from aifs_tune.trainers.network.layers import make_model, outputs_of, variables_of
+from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.params import (
     IMAGE_CLASSES,
     ImageParams,
@@ -157,8 +157,8 @@ class CnnNetwork(ImageNetwork):
 
     def __init__(self, shape: CnnShape, precision: Precision = "float32") -> None:
         self.shape = shape
-        self.model = make_model(self.layers, shape.image, precision)
-        super().__init__(shape, precision, shape.weight_shapes, made=variables_of(self.model))
+        self.model = make_model(self.layers, keras.Input(shape.image), precision)
+        super().__init__(shape, precision, *weights_and_states(self.model))
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the dense units."""

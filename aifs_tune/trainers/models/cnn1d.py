@@ -11,6 +11,7 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
+from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import (
     SERIES,
@@ -21,8 +22,8 @@ from aifs_tune.trainers.network.params import (
     check_n_weights,
     series_sizes,
 )
-from aifs_tune.trainers.network.runtime import tf
-from aifs_tune.trainers.network.series import SeriesTrainer, present
+from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.network.series import SeriesTrainer, present, series_inputs
 
 Pooling: TypeAlias = Literal["mean", "max"]
 
@@ -122,38 +123,35 @@ class Cnn1dNetwork(ExamplesNetwork):
     """
 
     def __init__(self, shape: Cnn1dShape, precision: Precision) -> None:
-        sizes: dict[str, tuple[int, ...]] = {}
-        for block, (before, after) in enumerate(pairwise(shape.widths)):
-            sizes |= {f"conv{block}.kernel": (shape.kernel_size, before, after), f"conv{block}.bias": (after,)}
-        widths = (shape.widths[-1], shape.dense_units, shape.n_outputs)
-        for name, (before, after) in zip(("dense", "outputs"), pairwise(widths), strict=True):
-            sizes |= {f"{name}.kernel": (before, after), f"{name}.bias": (after,)}
-        super().__init__(shape, precision, sizes)
+        self._shape = shape
+        self.model = make_model(self.layers, series_inputs(shape), precision)
+        super().__init__(shape, *weights_and_states(self.model))
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the network; ``drop`` is applied to the dense units."""
-        del is_training
-        values, lengths = inputs
-        mask = self._mask(lengths, values)
-        values = tf.cast(values, self._dtype) * mask
-        for block in range(self._shape.conv_blocks):
-            wide = tf.nn.conv1d(values, self._weight(f"conv{block}.kernel"), 1, "SAME")
-            wide = tf.nn.relu(tf.nn.bias_add(wide, self._weight(f"conv{block}.bias"))) * mask
-            values = tf.nn.max_pool1d(wide, 2, 2, "SAME")
+        return outputs_of(self.model, inputs, drop, is_training=is_training)
+
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from values and lengths to its outputs."""
+        layers, shape, (values, lengths) = keras.layers, self._shape, given
+
+        def masked(values: Any) -> Any:
+            return layers.Multiply()([values, keras.ops.expand_dims(present(lengths, values.shape[1]), 2)])
+
+        values = masked(values)
+        for block in range(shape.conv_blocks):
+            options = {"padding": "same", "activation": "relu", "name": f"conv{block}"}
+            values = masked(layers.Conv1D(shape.filters * 2**block, shape.kernel_size, **options)(values))
+            values = layers.MaxPooling1D(2, padding="same", name=f"pool{block}")(values)
             lengths = (lengths + 1) // 2
-            mask = self._mask(lengths, values)
-        pooled = self._pooled(tf.cast(values, tf.float32), lengths)
-        dense = tf.matmul(tf.cast(pooled, self._dtype), self._weight("dense.kernel"))
-        kept = drop(tf.nn.relu(tf.cast(dense, tf.float32) + self.weights["dense.bias"]))
-        return tf.matmul(kept, self.weights["outputs.kernel"]) + self.weights["outputs.bias"]
-
-    def _pooled(self, values: Any, lengths: Any) -> Any:
-        if self._shape.pooling == "max":
-            return tf.reduce_max(values, axis=1)
-        return tf.reduce_sum(values, axis=1) / tf.cast(tf.maximum(lengths, 1), tf.float32)[:, tf.newaxis]
-
-    def _mask(self, lengths: Any, values: Any) -> Any:
-        return tf.cast(present(lengths, values.shape[1]), self._dtype)[:, :, tf.newaxis]
+        if shape.pooling == "max":
+            pooled = layers.GlobalMaxPooling1D(name="pooled", dtype="float32")(values)
+        else:
+            total = keras.ops.sum(keras.ops.cast(values, "float32"), axis=1)
+            pooled = total / keras.ops.cast(keras.ops.expand_dims(keras.ops.maximum(lengths, 1), 1), "float32")
+        dense = layers.Dense(shape.dense_units, activation="relu", name="dense")(pooled)
+        kept = layers.Dropout(dropout, name="dropout", dtype="float32")(dense)
+        return layers.Dense(shape.n_outputs, name="outputs", dtype="float32")(kept)
 
 
 class Cnn1dTrainer(SeriesTrainer):

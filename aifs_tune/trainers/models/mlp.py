@@ -17,7 +17,7 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.feature_selection import KEPT_COLUMNS, n_kept, ranked_columns
 from aifs_tune.trainers.network.examples import ExamplesNetwork, ExamplesTrainer
-from aifs_tune.trainers.network.layers import make_model, outputs_of, variables_of
+from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import (
@@ -114,13 +114,11 @@ class MlpNetwork(ExamplesNetwork):
     """Dense network from one float32 input (n, columns) to logits (n, classes) or scaled numbers (n, targets)."""
 
     def __init__(self, shape: MlpShape, precision: Precision) -> None:
-        sizes: dict[str, tuple[int, ...]] = {}
-        for layer, (before, after) in enumerate(pairwise(shape.widths)):
-            sizes |= {f"dense{layer}.kernel": (before, after), f"dense{layer}.bias": (after,)}
         self._shape = shape
-        self.model = make_model(self.layers, (shape.n_inputs,), precision)
-        made = variables_of(self.model)
-        super().__init__(shape, precision, sizes, {COLUMN_SCALE: (shape.n_inputs,)}, made=made)
+        self.model = make_model(self.layers, keras.Input((shape.n_inputs,)), precision)
+        weights, _ = weights_and_states(self.model)
+        scale = tf.Variable(tf.zeros((shape.n_inputs,)), trainable=False, aggregation=tf.VariableAggregation.MEAN)
+        super().__init__(shape, weights, {COLUMN_SCALE: scale})
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the network; ``drop`` is applied to the units of each hidden layer."""

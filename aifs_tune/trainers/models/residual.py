@@ -135,11 +135,6 @@ class ResidualShape:
         return shapes | {"classes.kernel": (self.n_features, self.n_classes), "classes.bias": (self.n_classes,)}
 
     @property
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each running mean and variance by name."""
-        return {f"{one.name}.{what}": (one.after,) for one in self.convolutions for what in ("mean", "variance")}
-
-    @property
     def n_weights(self) -> int:
         """Number of trainable weights."""
         return sum(prod(shape) for shape in self.weight_shapes.values())
@@ -174,9 +169,10 @@ class ResidualNetwork(ImageNetwork):
 
     def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
         self.shape = shape
-        self.model = make_model(self.layers, shape.image, precision)
-        made = variables_of(self.model)
-        super().__init__(shape, precision, shape.weight_shapes, shape.state_shapes, made=made)
+        self.model = make_model(self.layers, keras.Input(shape.image), precision)
+        made = {name: variable.value for name, variable in variables_of(self.model).items()}
+        weights = {name: made.pop(name) for name in shape.weight_shapes}  # in the order that initial weights are drawn
+        super().__init__(shape, precision, weights, made)
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the pooled features."""

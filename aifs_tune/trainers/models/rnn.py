@@ -11,10 +11,11 @@ import numpy as np
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
+from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.network import Network, initial_weights
 from aifs_tune.trainers.network.params import SERIES, Loss, Optimizer, SeriesParams, check_n_weights, series_sizes
-from aifs_tune.trainers.network.runtime import keras, tf
-from aifs_tune.trainers.network.series import SeriesTrainer, present
+from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.network.series import SeriesTrainer, present, series_inputs
 
 Cell: TypeAlias = Literal["lstm", "gru"]
 N_GATES = {"lstm": 4, "gru": 3}
@@ -96,20 +97,8 @@ class RnnNetwork(ExamplesNetwork):
 
     def __init__(self, shape: RnnShape) -> None:
         self._shape = shape
-        self._layers = [self._make_layer(layer, width) for layer, width in enumerate(shape.widths[:-1])]
-        recurrent: dict[str, Any] = {}
-        for number, layer in enumerate(self._layers):
-            directions = {"": layer}
-            if shape.bidirectional:
-                directions = {".forward": layer.forward_layer, ".backward": layer.backward_layer}
-            for direction, one in directions.items():
-                cell, name = one.cell, f"{shape.cell}{number}{direction}"
-                variables = {"kernel": cell.kernel, "recurrent": cell.recurrent_kernel, "bias": cell.bias}
-                recurrent |= {f"{name}.{part}": variable.value for part, variable in variables.items()}
-        sizes = {name: tuple(variable.shape) for name, variable in recurrent.items()}
-        last = {"dense.kernel": (shape.widths[-1], shape.n_outputs), "dense.bias": (shape.n_outputs,)}
-        super().__init__(shape, "float32", {**sizes, **last})
-        self.weights |= recurrent
+        self.model = make_model(self.layers, series_inputs(shape), "float32")
+        super().__init__(shape, *weights_and_states(self.model))
 
     def initialise(self, seed: int) -> None:
         """Set the initial weights; forget gates of an LSTM have bias 1 (Gers et al. 2000)."""
@@ -122,25 +111,21 @@ class RnnNetwork(ExamplesNetwork):
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the network; ``drop`` is applied after each recurrent layer."""
-        del is_training
-        values, lengths = inputs
-        n, steps = values.shape[0], values.shape[1]
-        is_present = present(lengths, steps)
-        mask = is_present > 0
-        values = values * is_present[:, :, tf.newaxis]
-        for layer, width in zip(self._layers, self._shape.widths[1:], strict=True):
-            values = layer(values, mask=mask)
-            values = drop(tf.ensure_shape(values, (n, width) if values.shape.rank == 2 else (n, steps, width)))
-        return tf.matmul(values, self.weights["dense.kernel"]) + self.weights["dense.bias"]
+        return outputs_of(self.model, inputs, drop, is_training=is_training)
 
-    def _make_layer(self, number: int, width: int) -> Any:
-        shape = self._shape
-        kind = keras.layers.LSTM if shape.cell == "lstm" else keras.layers.GRU
-        layer = kind(shape.units, return_sequences=number + 1 < shape.layers, dtype="float32")
-        if shape.bidirectional:
-            layer = keras.layers.Bidirectional(layer, dtype="float32")
-        layer.build((None, shape.steps, width))
-        return layer
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from values and lengths to its outputs."""
+        layers, shape, (values, lengths) = keras.layers, self._shape, given
+        kind = layers.LSTM if shape.cell == "lstm" else layers.GRU
+        is_present = present(lengths, shape.steps)
+        values = values * keras.ops.expand_dims(is_present, 2)
+        for number in range(shape.layers):
+            name, is_inner = f"{shape.cell}{number}", number + 1 < shape.layers
+            layer = kind(shape.units, return_sequences=is_inner, name=name)
+            if shape.bidirectional:
+                layer = layers.Bidirectional(layer, name=name)
+            values = layers.Dropout(dropout, name=f"dropout{number}")(layer(values, mask=is_present > 0))
+        return layers.Dense(shape.n_outputs, name="dense")(values)
 
 
 class RnnTrainer(SeriesTrainer):

@@ -16,9 +16,10 @@ from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
-from aifs_tune.trainers.network.network import PRETRAINED, initial_weights
+from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
+from aifs_tune.trainers.network.network import initial_weights, is_pretrained
 from aifs_tune.trainers.network.params import IMAGE_CLASSES, ImageParams, Optimizer, Precision, check_static_params
-from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.network.runtime import keras
 
 BackboneName: TypeAlias = Literal[
     "mobilenet_v2", "mobilenet_v2_035", "efficientnet_lite0", "efficientnet_v2_b0", "resnet50"
@@ -171,16 +172,6 @@ def how_to_get(backbone: BackboneName) -> str:
     return f"on a machine with internet type {BACKBONES[backbone].download}"
 
 
-_WEIGHT_NAMES = {
-    "depthwise_kernel": "kernel",
-    "gamma": "scale",
-    "beta": "offset",
-    "moving_mean": "mean",
-    "moving_variance": "variance",
-}
-"""Last part of a weight's name here, by the name that Keras uses."""
-
-
 class TransferNetwork(ImageNetwork):
     """Backbone, average of its features, dropout and the classes.
 
@@ -190,16 +181,11 @@ class TransferNetwork(ImageNetwork):
     """
 
     def __init__(self, shape: TransferShape, precision: Precision = "float32") -> None:
-        self._backbone = make_backbone(shape.backbone, shape.image[:2], precision)
-        variables = self._backbone.trainable_variables, self._backbone.non_trainable_variables
-        trained, fixed = ({_name(v): tuple(v.shape) for v in some} for some in variables)
-        self._trained, self._fixed = list(trained), list(fixed)
-        n_features = self._backbone.output_shape[-1]
-        self._new = {"classes.kernel": (n_features, shape.n_classes), "classes.bias": (shape.n_classes,)}
-        self._scale_pixels = pixel_scaling(shape.backbone)
+        self.shape = shape
+        self.model = make_model(self.layers, keras.Input(shape.image), precision)
         self.pretrained: Mapping[str, NDArray[np.float32]] = {}
         """Pretrained weights by name; see :meth:`read`."""
-        super().__init__(shape, precision, trained | self._new, fixed)
+        super().__init__(shape, precision, *weights_and_states(self.model))
 
     def read(self, file: Path | None) -> None:
         """Read the weights of the backbone from ``file``, which ``save_weights`` of Keras wrote.
@@ -212,27 +198,32 @@ class TransferNetwork(ImageNetwork):
         name = self.shape.backbone
         found = check_weights(file, name)
         try:
-            self._backbone.load_weights(found)
+            next(layer for layer in self.model.layers if isinstance(layer, keras.Model)).load_weights(found)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RequestError(
                 f"trainer.weights: {found} does not fit the backbone {name} ({reason}); {how_to_get(name)}"
             ) from error
-        self.pretrained = {_name(variable): np.array(variable) for variable in self._backbone.variables}
+        self.pretrained = {name: value for name, value in self.values().items() if is_pretrained(name)}
 
     def initialise(self, seed: int) -> None:
         """Set the pretrained weights, and random weights of the classes."""
-        self.assign({**initial_weights(self._new, seed), **self.pretrained})
+        new = {name: size for name, size in self.sizes.items() if not is_pretrained(name)}
+        self.assign({**initial_weights(new, seed), **self.pretrained})
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Logits, shape (n, classes), for float images of 0 to 1; ``drop`` is applied to the averaged features."""
-        del is_training
-        colour = tf.repeat(inputs, 3 // self.shape.image[2], axis=3)
-        trained = [self.weights[name] for name in self._trained]
-        fixed = [self.states[name] for name in self._fixed]
-        features, _ = self._backbone.stateless_call(trained, fixed, self._scale_pixels(colour * 255.0), training=False)
-        kept = drop(tf.cast(features, tf.float32))
-        return tf.nn.bias_add(tf.matmul(kept, self.weights["classes.kernel"]), self.weights["classes.bias"])
+        del is_training  # running statistics stay
+        return outputs_of(self.model, inputs, drop, is_training=False)
+
+    def layers(self, given: Any, dropout: float = 0.0) -> Any:
+        """The network as new Keras layers, from images of 0 to 1 to logits."""
+        layers, shape = keras.layers, self.shape
+        colour = layers.Concatenate(dtype="float32")([given] * 3) if shape.image[2] == 1 else given
+        backbone = make_backbone(shape.backbone, shape.image[:2])
+        features = backbone(pixel_scaling(shape.backbone)(colour * 255.0), training=False)
+        kept = layers.Dropout(dropout, name="dropout", dtype="float32")(features)
+        return layers.Dense(shape.n_classes, name="classes", dtype="float32")(kept)
 
 
 class TransferTrainer(ImageTrainer):
@@ -257,22 +248,13 @@ class TransferTrainer(ImageTrainer):
         return network
 
 
-def make_backbone(name: BackboneName, image: tuple[int, int], precision: Precision = "float32") -> Any:
+def make_backbone(name: BackboneName, image: tuple[int, int]) -> Any:
     """Keras network without trained weights, from colour images of this height and width to features (n, features)."""
-    backbone, policy = BACKBONES[name], keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        return getattr(import_module(backbone.module), backbone.function)(input_shape=(*image, 3), **backbone.options)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    backbone = BACKBONES[name]
+    return getattr(import_module(backbone.module), backbone.function)(input_shape=(*image, 3), **backbone.options)
 
 
 def pixel_scaling(name: BackboneName) -> Callable[[Any], Any]:
     """Function that scales pixels of 0 to 255 as the backbone requires."""
     scaling: Callable[[Any], Any] = import_module(BACKBONES[name].module).preprocess_input
     return scaling
-
-
-def _name(variable: Any) -> str:
-    *_, layer, end = variable.path.split("/")
-    return f"{PRETRAINED}{layer}.{_WEIGHT_NAMES.get(end, end)}"

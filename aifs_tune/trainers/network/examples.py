@@ -15,8 +15,8 @@ from aifs_tune.errors import DataError
 from aifs_tune.trainers.network.images import check_classes, check_mode, check_training, class_weights
 from aifs_tune.trainers.network.losses import ClassificationLoss, Hyperparameters, LossFunction, RegressionLoss
 from aifs_tune.trainers.network.metrics import measure, measure_values
-from aifs_tune.trainers.network.network import Network, dtype_of
-from aifs_tune.trainers.network.params import Precision, TrainingParams
+from aifs_tune.trainers.network.network import Network
+from aifs_tune.trainers.network.params import TrainingParams
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
@@ -30,17 +30,9 @@ class ExamplesNetwork(Network):
     ``shape`` has ``n_outputs`` and ``is_classes``.
     """
 
-    def __init__(
-        self,
-        shape: Any,
-        precision: Precision,
-        sizes: Mapping[str, tuple[int, ...]],
-        states: Mapping[str, tuple[int, ...]] | None = None,
-        *,
-        made: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(sizes, states, made=made)
-        self._shape, self._dtype = shape, dtype_of(precision)
+    def __init__(self, shape: Any, weights: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+        super().__init__(weights, states)
+        self._shape = shape
 
     @property
     def n_outputs(self) -> int:
@@ -51,10 +43,6 @@ class ExamplesNetwork(Network):
     def activation(self, outputs: Any) -> Any:
         """Log-probabilities of classes, or the numbers themselves."""
         return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
-
-    def _weight(self, name: str) -> Any:
-        """Weight in the precision of dense layers and convolutions."""
-        return tf.cast(self.weights[name], self._dtype)
 
 
 class ExampleShapes(Protocol):

@@ -15,7 +15,7 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.augment.tensorflow import augment
 from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
 from aifs_tune.trainers.network.metrics import measure
-from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, dtype_of, gathered
+from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, gathered
 from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyperparameters
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
@@ -37,14 +37,11 @@ class ImageNetwork(Network):
         self,
         shape: Any,
         precision: Precision,
-        sizes: Mapping[str, tuple[int, ...]],
-        states: Mapping[str, tuple[int, ...]] | None = None,
-        *,
-        made: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any],
+        states: Mapping[str, Any],
     ) -> None:
-        super().__init__(sizes, states, made=made)
+        super().__init__(weights, states)
         self.shape, self.precision = shape, precision
-        self._dtype = dtype_of(precision)
         self._view: Any = None
 
     @property
@@ -120,10 +117,6 @@ class ImageNetwork(Network):
 
         zeros = tf.zeros((PREDICT_BATCH_SIZE, self.n_outputs))
         return tf.while_loop(lambda i, _: i < views, one, (0, zeros))[1] / tf.cast(views, tf.float32)
-
-    def _weight(self, name: str) -> Any:
-        """Weight in the precision of dense layers and convolutions."""
-        return tf.cast(self.weights[name], self._dtype)
 
 
 def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:

@@ -5,51 +5,80 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from aifs_tune.trainers.network.network import PRETRAINED
 from aifs_tune.trainers.network.params import Precision
-from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.network.runtime import keras, tf
 
 NORM = ".norm"
 """End of the name of a batch normalization, whose variables are called by the convolution before it."""
-_PARTS = {"gamma": "scale", "beta": "offset", "moving_mean": "mean", "moving_variance": "variance"}
+_PARTS = {
+    "depthwise_kernel": "kernel",
+    "recurrent_kernel": "recurrent",
+    "gamma": "scale",
+    "beta": "offset",
+    "moving_mean": "mean",
+    "moving_variance": "variance",
+}
 
 
-def make_model(layers: Callable[[Any], Any], inputs: tuple[int, ...], precision: Precision) -> Any:
-    """The ``keras.Model`` of ``layers``, which return outputs for a ``keras.Input``, in its fast form.
+def make_model(layers: Callable[[Any], Any], given: Any, precision: Precision) -> Any:
+    """The ``keras.Model`` of ``layers``, which return outputs for ``given``, in its fast form.
 
-    ``inputs`` is the shape of one example; layers that name no precision have this one.
+    ``given`` is a ``keras.Input`` or a tuple of them; layers that name no precision have this one.
     """
-    from aifs_tune.trainers.keras_rewrites import fuse_normalization, fuse_pooling
+    from aifs_tune.trainers.keras_rewrites import fuse_bias, fuse_normalization, fuse_pooling
     from aifs_tune.trainers.keras_warm import fresh_names
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         with fresh_names():
-            given = keras.Input(inputs)
             model = keras.Model(given, layers(given))
     finally:
         keras.config.set_dtype_policy(policy)
     fuse_pooling(model)
     fuse_normalization(model)
+    fuse_bias(model)
     return model
 
 
 def variables_of(model: Any) -> dict[str, Any]:
     """Variables of the layers of a model by our names, such as ``conv0.kernel``."""
-    return {
-        f"{layer.name.removesuffix(NORM)}.{_PARTS.get(variable.name, variable.name)}": variable.value
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    return {_name(layer, variable): variable for layer in model.layers for variable in layer.weights}
+
+
+def _name(layer: Any, variable: Any) -> str:
+    *outer, end = variable.path.split("/")
+    part = _PARTS.get(end, end)
+    if isinstance(layer, keras.Model):  # a pretrained one
+        return f"{PRETRAINED}{outer[-1]}.{part}"
+    if isinstance(layer, keras.layers.Bidirectional):
+        return f"{layer.name}.{outer[-2].partition('_')[0]}.{part}"
+    return f"{layer.name.removesuffix(NORM)}.{part}"
+
+
+def weights_and_states(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables of TensorFlow by our names: those that are trained, and the others."""
+    found = variables_of(model)
+    weights, states = (
+        {name: variable.value for name, variable in found.items() if variable.trainable is is_trained}
+        for is_trained in (True, False)
+    )
+    return weights, states
 
 
 def outputs_of(model: Any, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
     """Outputs of a model whose layers ``Dropout`` are computed by ``drop``."""
-
-    def dropped(values: Any, training: bool = False) -> Any:
-        return drop(values) if training else values
-
+    n = tf.nest.flatten(inputs)[0].shape[0]
     for layer in model.layers:
         if type(layer) is keras.layers.Dropout:
-            object.__setattr__(layer, "call", dropped)
+            object.__setattr__(layer, "call", _dropped(drop, (n, *layer.output.shape[1:])))
     return model(inputs, training=is_training)
+
+
+def _dropped(drop: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Any:
+    def call(values: Any, training: bool = False) -> Any:
+        del training  # without it, drop changes nothing
+        return drop(tf.ensure_shape(values, shape))  # recurrent layers forget the number of examples
+
+    return call

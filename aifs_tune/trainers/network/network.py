@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.trainers.network.devices import ChunkSizer
-from aifs_tune.trainers.network.params import Precision
 from aifs_tune.trainers.network.runtime import tf
 
 
@@ -70,28 +69,13 @@ Inputs = Any
 class Network(ABC):
     """A network of one shape.
 
-    ``weights`` are trained; ``states``, such as running means, are updated in training without gradients. ``made`` are
-    variables that exist already, by name.
+    Its variables by name: ``weights`` are trained; ``states``, such as running means, are updated in training without
+    gradients.
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, tuple[int, ...]],
-        states: Mapping[str, tuple[int, ...]] | None = None,
-        *,
-        made: Mapping[str, Any] | None = None,
-    ) -> None:
-        made = made or {}
-        self.sizes = {**sizes, **(states or {})}
-        self.weights: dict[str, Any] = {
-            name: made[name] if name in made else tf.Variable(tf.zeros(size)) for name, size in sizes.items()
-        }
-        self.states: dict[str, Any] = {
-            name: made[name]
-            if name in made
-            else tf.Variable(tf.zeros(size), trainable=False, aggregation=tf.VariableAggregation.MEAN)
-            for name, size in (states or {}).items()
-        }
+    def __init__(self, weights: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+        self.weights, self.states = dict(weights), dict(states)
+        self.sizes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
         self._predict: Any = None
         self._chunks = ChunkSizer()
         self.n_traces = 0
@@ -182,8 +166,3 @@ def _signature(stored: Inputs) -> list[Any]:
 def gathered(stored: Inputs, picked: Any) -> Inputs:
     """Examples ``picked`` by number, of one tensor or of each tensor of a tuple."""
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), stored)
-
-
-def dtype_of(precision: Precision) -> Any:
-    """Type that convolutions and dense layers are computed in."""
-    return tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras, tf
 
 
 class SeriesTrainer(ExamplesTrainer):
@@ -39,9 +41,15 @@ class SeriesTrainer(ExamplesTrainer):
         return tf.cond(hyperparameters["noise"] > 0, noisy, lambda: values), lengths
 
 
+def series_inputs(shape: Any) -> Any:
+    """Keras inputs of a network of this ``shape``: values (n, steps, channels) and lengths (n,)."""
+    return keras.Input((shape.steps, shape.channels)), keras.Input((), dtype="int32")
+
+
 def present(lengths: Any, steps: int) -> Any:
     """Mask of the steps: 1 inside each series, 0 after its end; float32 of shape (n, steps)."""
-    return tf.sequence_mask(lengths, steps, tf.float32)
+    is_before_end = keras.ops.expand_dims(lengths, 1) > np.arange(steps, dtype=np.int32)
+    return keras.ops.cast(is_before_end, "float32")
 
 
 def cropped(values: Any, lengths: Any, max_share: Any, seed: Any, *, keeps_end: bool) -> tuple[Any, Any]:

@@ -146,15 +146,13 @@ class ModelNetwork(ImageNetwork):
         names = _names(variables)
         made = {name: variable.value for name, variable in zip(names, variables, strict=True)}
         trained = {id(variable) for variable in self.model.trainable_variables}
-        sizes = {name: tuple(made[name].shape) for name in names}
         is_trained = {name: id(variable) in trained for name, variable in zip(names, variables, strict=True)}
         self._names = names
         super().__init__(
             shape,
             precision,
-            {name: sizes[name] for name in names if is_trained[name]},
-            {name: sizes[name] for name in names if not is_trained[name]},
-            made=made,
+            {name: made[name] for name in names if is_trained[name]},
+            {name: made[name] for name in names if not is_trained[name]},
         )
         self._end = _end_of(self.model) if shape.is_classes else None
         self._gives_probabilities = False
