@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,11 @@ _STRENGTHS: Mapping[type, str] = {
     keras.layers.GaussianNoise: "stddev",
 }
 """Layers whose strength becomes a variable, and its name."""
-_RATES = ("learning_rate", "weight_decay", "global_clipnorm")
+_COEFFICIENTS = ("momentum", "beta_1", "beta_2", "rho", "epsilon")
+_RATES = ("learning_rate", "weight_decay", "global_clipnorm", *_COEFFICIENTS)
 """Settings of an optimizer that become variables if they are numbers."""
+_SMOOTHING = "label_smoothing"
+"""Setting of a loss that becomes a variable."""
 _PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__typespec__")
 """Names in a configuration for what is no class."""
 
@@ -47,19 +51,22 @@ class Start:
     strengths
         Strengths of its dropout and noise layers, in their order.
     optimizer
-        Those of ``learning_rate``, ``weight_decay`` and ``global_clipnorm`` that its optimizer has as a number.
+        Those of :data:`_RATES` that its optimizer has as a number.
+    loss
+        Label smoothing of its losses, then ``loss_weights``.
     """
 
     values: list[NDArray[Any]]
     strengths: list[float]
     optimizer: dict[str, float]
+    loss: list[float]
 
     @classmethod
     def of(cls, model: keras.Model) -> Start:
         """The start that a newly built model gives."""
         values = [np.array(variable) for variable in variables_of(model)]
         strengths = [float(getattr(layer, _STRENGTHS[type(layer)])) for layer in tunable(model)]
-        return cls(values, strengths, _rates(getattr(model, "optimizer", None)))
+        return cls(values, strengths, _rates(getattr(model, "optimizer", None)), _loss_settings(model))
 
 
 @contextmanager
@@ -76,13 +83,13 @@ def fresh_names() -> Iterator[None]:
 def architecture_of(model: keras.Model, params: Mapping[str, Any]) -> str:
     """Text that is the same for models which can share a compiled program.
 
-    It is made of the configuration of all layers, loss, metrics and optimizer, without learning rate and without the
-    strengths of dropout and noise. Code that Keras does not know, such as a class of the user's, may do anything with
+    It is made of the configuration of all layers, loss, metrics and optimizer, without what variables hold, which is
+    the settings in :class:`Start`. Code that Keras does not know, such as a class of the user's, may do anything with
     the ``params`` of the trial; then these are part of the text, as with layers that were adapted to data.
     """
     try:
-        described = {"model": model.get_config(), "compiled": model.get_compile_config()}
-        text = json.dumps(_without_strengths(described), sort_keys=True, default=repr)
+        described = {"model": model.get_config(), "compiled": model.get_compile_config() or {}}
+        text = json.dumps(_without_settings(model, described), sort_keys=True, default=repr)
         is_known = _is_of_keras(type(model)) and consists_of_keras(described)
         is_known &= not any(hasattr(layer, "adapt") for layer in model._flatten_layers())
     except Exception:  # noqa: BLE001 - a user's get_config may raise anything
@@ -119,7 +126,7 @@ def built(
         model = build()
         if not all(layer.built for layer in model._flatten_layers()):
             if model.compiled:
-                model._symbolic_build(data_batch=batch())
+                _build(model.optimizer, lambda: model._symbolic_build(data_batch=batch()))
             else:
                 model(batch()[0])
         _add_generators(model)
@@ -175,8 +182,9 @@ class WarmModel:
         self._trainable = [(layer, layer.trainable) for layer in model._flatten_layers()]
         optimizer = model.optimizer
         if not optimizer.built:
-            optimizer.build(model.trainable_variables)
+            _build(optimizer, lambda: optimizer.build(model.trainable_variables))
         self._rates = _with_variables(optimizer)
+        self._loss = _LossSettings(model)
         self._slots = [(slot, np.array(slot)) for slot in optimizer.variables]
         self._chunks = {"train": ChunkSizer(), "test": ChunkSizer()}
         self._programs: dict[str, Any] = {}
@@ -199,7 +207,8 @@ class WarmModel:
         for name, rate in start.optimizer.items():
             setattr(model.optimizer, name, rate)
             if name in self._rates:
-                self._rates[name].assign(rate)
+                self._rates[name].hold(rate)
+        self._loss.hold(start.loss)
         set_strengths(self._tuned, start.strengths)
         model.reset_metrics()
         model.stop_training = False
@@ -359,19 +368,37 @@ def with_variable(layer: Any) -> tuple[Any, Any]:
     return layer, variable
 
 
-def _without_strengths(found: Any) -> Any:
-    """Copy of a configuration without what a variable holds."""
+def _without_settings(model: Any, described: Mapping[str, Any]) -> Any:
+    """The configuration of a model, and of its compilation, without what variables hold."""
+    layers, compiled = _without(described["model"], _strength_in), described["compiled"]
+    if not compiled:
+        return layers
+    optimizer, held = compiled["optimizer"], _rates(model.optimizer)
+    kept = {name: value for name, value in optimizer["config"].items() if name not in held}
+    has_slots = not hasattr(model.optimizer, "momentum") or _holds_momentum(model.optimizer)
+    loss = _without(compiled["loss"], lambda one: [_SMOOTHING] if one.get("module") == "keras.losses" else [])
+    weights = keras.tree.map_structure(lambda weight: weight is None, compiled["loss_weights"])
+    return [
+        layers,
+        {**compiled, "optimizer": [optimizer["class_name"], kept, has_slots], "loss": loss, "loss_weights": weights},
+    ]
+
+
+def _strength_in(found: Mapping[str, Any]) -> list[str]:
+    """Name of the strength in the configuration of a layer that has one."""
+    is_layer = found.get("module") == "keras.layers"
+    return [name for layer, name in _STRENGTHS.items() if is_layer and layer.__name__ == found.get("class_name")]
+
+
+def _without(found: Any, held: Callable[[Mapping[str, Any]], list[str]]) -> Any:
+    """Copy of a configuration; of each object the settings are left out whose names ``held`` returns."""
     if isinstance(found, list | tuple):
-        return [_without_strengths(one) for one in found]
+        return [_without(one, held) for one in found]
     if not isinstance(found, Mapping):
         return found
-    copied = {name: _without_strengths(value) for name, value in found.items()}
-    config = copied.get("config")
-    if isinstance(config, dict) and copied.get("module") in ("keras.layers", "keras.optimizers"):
-        tuned = [name for layer, name in _STRENGTHS.items() if layer.__name__ == copied.get("class_name")]
-        if copied["module"] == "keras.optimizers":
-            tuned = [name for name in _RATES if isinstance(config.get(name), int | float)]
-        copied["config"] = {name: value for name, value in config.items() if name not in tuned}
+    copied = {name: _without(value, held) for name, value in found.items()}
+    if isinstance(copied.get("config"), dict):
+        copied["config"] = {name: value for name, value in copied["config"].items() if name not in held(copied)}
     return copied
 
 
@@ -403,6 +430,37 @@ def _is_called_per_batch(callback: Any) -> bool:
     return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in (*hooks, *more))
 
 
+class _Held(keras.Variable):  # type: ignore[misc]
+    """A number of an optimizer or a loss as a variable.
+
+    As of a Python number, 1 minus it is exact. Keras leaves out what belongs to a number of 0; of a variable it is
+    computed, so this one is true, above 0 and other than 0.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0.0, trainable=False, dtype="float32", name=name)
+        self._rest = keras.Variable(1.0, trainable=False, dtype="float32", name=f"one_minus_{name}")
+
+    def hold(self, value: float) -> None:
+        self.assign(value)
+        self._rest.assign(1 - value)
+
+    def __rsub__(self, one: Any) -> Any:
+        del one  # Keras subtracts from 1 alone
+        return self._rest.value
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> Any:
+        return True
+
+    def __gt__(self, other: Any) -> Any:
+        return True
+
+    __hash__ = keras.Variable.__hash__
+
+
 def _rates(optimizer: Any) -> dict[str, float]:
     """Those settings of :data:`_RATES` that are numbers."""
     if not _is_of_keras(type(optimizer)):
@@ -413,10 +471,31 @@ def _rates(optimizer: Any) -> dict[str, float]:
     return {name: float(value) for name, value in rates.items() if value is not None}
 
 
-def _with_variables(optimizer: Any) -> dict[str, Any]:
-    """Let ``optimizer`` read weight decay and clipping from variables."""
+def _build(optimizer: Any, build: Callable[[], Any]) -> None:
+    """Call ``build``, which builds ``optimizer``, with slots for a momentum even if it is 0."""
+    is_without = _is_of_keras(type(optimizer)) and getattr(optimizer, "momentum", None) == 0
+    if is_without:
+        optimizer.momentum = 0.5
+    try:
+        build()
+    finally:
+        if is_without:
+            optimizer.momentum = 0.0
+
+
+def _holds_momentum(optimizer: Any) -> bool:
+    """Whether ``optimizer`` has slots for a momentum, or will have them; code of the user may have built it without."""
+    return not optimizer.built or bool(getattr(optimizer, "momentums", getattr(optimizer, "_momentums", None)))
+
+
+def _with_variables(optimizer: Any) -> dict[str, _Held]:
+    """Let ``optimizer`` read its settings, but for the learning rate, from variables."""
     names = [name for name in _rates(optimizer) if name != "learning_rate"]
-    held = {name: keras.Variable(0.0, trainable=False, dtype="float32", name=name) for name in names}
+    if "momentum" in names and not _holds_momentum(optimizer):
+        names.remove("momentum")
+    held = {name: _Held(name) for name in names}
+    coefficients = {name: held[name] for name in _COEFFICIENTS if name in held}
+    step = optimizer._backend_update_step
 
     def decayed(variables: Sequence[Any]) -> None:
         for variable in variables:
@@ -426,15 +505,87 @@ def _with_variables(optimizer: Any) -> dict[str, Any]:
 
     def clipped(gradients: Sequence[Any]) -> list[Any]:
         squares = [keras.ops.sum(keras.ops.square(one)) for one in gradients if one is not None]
-        norm, limit = keras.ops.sqrt(sum(squares)), held["global_clipnorm"]
+        norm, limit = keras.ops.sqrt(sum(squares)), held["global_clipnorm"].value
         factor = keras.ops.where((limit > 0) & (norm > limit), limit / keras.ops.maximum(norm, 1e-12), 1.0)
         return [one if one is None else one * keras.ops.cast(factor, one.dtype) for one in gradients]
+
+    def updated(gradients: Any, variables: Any, learning_rate: Any) -> None:
+        numbers = {name: getattr(optimizer, name) for name in coefficients}
+        try:
+            for name, variable in coefficients.items():
+                object.__setattr__(optimizer, name, variable)
+            step(gradients, variables, learning_rate)
+        finally:  # numbers again, as they are written to a file
+            for name, number in numbers.items():
+                object.__setattr__(optimizer, name, number)
 
     if "weight_decay" in held:
         object.__setattr__(optimizer, "_apply_weight_decay", decayed)
     if "global_clipnorm" in held and not (optimizer.clipnorm or optimizer.clipvalue):
         object.__setattr__(optimizer, "_clip_gradients", clipped)
+    if coefficients:
+        object.__setattr__(optimizer, "_backend_update_step", updated)
     return held
+
+
+def _loss_settings(model: keras.Model) -> list[float]:
+    """Label smoothing of each loss of Keras that has it, then ``loss_weights``."""
+    loss = getattr(model, "_compile_loss", None)
+    if loss is None:
+        return []
+    smoothing = [each.label_smoothing for each in keras.tree.flatten(loss._user_loss) if _is_smoothing(each)]
+    return [float(value) for value in (*smoothing, *_weights_of(loss))]
+
+
+class _LossSettings:
+    """Variables for :func:`_loss_settings` of a model, which its losses then read."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._smoothing: list[tuple[Any, _Held]] = []
+        self._weights: list[_Held] = []
+        self._config = model._compile_config.config if getattr(model, "_compile_config", None) else {}
+        loss = getattr(model, "_compile_loss", None)
+        if loss is not None and _loss_settings(model):
+            losses, weights = keras.tree.map_structure(self._smoothed, loss._user_loss), loss._user_loss_weights
+            model._compile_loss = type(loss)(losses, reduction=loss.reduction, output_names=loss.output_names)
+            model._compile_loss._user_loss_weights = keras.tree.map_structure(self._weight, weights)
+
+    def hold(self, settings: Sequence[float]) -> None:
+        """Set the variables, and the settings that are written to a file with the model."""
+        rest = iter(settings)
+        for loss, held in self._smoothing:
+            loss.label_smoothing = next(rest)
+            held.hold(loss.label_smoothing)
+        for held in self._weights:
+            held.hold(next(rest))
+        if self._weights:
+            numbers = iter(settings[len(self._smoothing) :])
+            given = self._config["loss_weights"]
+            self._config["loss_weights"] = keras.tree.map_structure(
+                lambda weight: None if weight is None else next(numbers), given
+            )
+
+    def _smoothed(self, loss: Any) -> Any:
+        if not _is_smoothing(loss):
+            return loss
+        self._smoothing.append((loss, _Held(_SMOOTHING)))
+        copied = copy(loss)  # models of other architectures may have the same loss
+        copied._fn_kwargs = {**loss._fn_kwargs, _SMOOTHING: self._smoothing[-1][1]}
+        return copied
+
+    def _weight(self, weight: Any) -> Any:
+        if weight is None:
+            return None
+        self._weights.append(_Held("loss_weight"))
+        return self._weights[-1]
+
+
+def _is_smoothing(loss: Any) -> bool:
+    return _is_of_keras(type(loss)) and _SMOOTHING in getattr(loss, "_fn_kwargs", {})
+
+
+def _weights_of(loss: Any) -> list[float]:
+    return [weight for weight in keras.tree.flatten(loss._user_loss_weights) if weight is not None]
 
 
 def _length(data: Any) -> int:

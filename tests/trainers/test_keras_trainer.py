@@ -105,6 +105,42 @@ def test_settings_that_are_variables_give_what_plain_keras_gives():
     assert trainer.n_compiled == 1
 
 
+def soft(optimizer, smoothing, share, **options):
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dense(8, "relu")(inputs)
+    outputs = [keras.layers.Dense(1, "sigmoid", name=name)(hidden) for name in ("a", "b")]
+    model = keras.Model(inputs, outputs)
+    losses = [keras.losses.BinaryCrossentropy(label_smoothing=smoothing), "mse"]
+    model.compile(getattr(keras.optimizers, optimizer)(0.05, **options), losses, loss_weights=[share, 1.0 - share])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("SGD", [{"momentum": 0.0}, {"momentum": 0.9}]),
+        ("SGD", [{"momentum": 0.7, "nesterov": True}]),
+        ("RMSprop", [{"momentum": 0.0, "rho": 0.5}, {"momentum": 0.8, "rho": 0.9}]),
+        ("Adam", [{"beta_1": 0.5, "beta_2": 0.99}, {"epsilon": 1e-3}]),
+        ("Nadam", [{"beta_1": 0.5}, {"beta_2": 0.9}]),
+    ],
+)
+def test_numbers_of_optimizer_and_loss_give_what_plain_keras_gives(optimizer, options):
+    data = (X[:128], (Y[:128], X[:128, 0]), X[128:], (Y[128:], X[128:, 0]))
+    trainer = KerasTrainer(soft, data)
+    made = make_user_trainer(trainer, objectives=["val_loss"], mode="min", epochs=2)
+    for smoothing, share, more in zip((0.0, 0.2), (0.5, 0.9), [*options, *options][:2], strict=True):
+        keras.utils.set_random_seed(7)
+        plain = soft(optimizer, smoothing, share, **more)
+        made.reset({"optimizer": optimizer, "smoothing": smoothing, "share": share, "batch_size": 16} | more, seed=7)
+        for epoch in range(2):
+            order = np.random.default_rng([7, epoch + 1]).permutation(128)
+            fit = {"validation_data": data[2:], "batch_size": 16, "shuffle": False, "verbose": 0}
+            expected = plain.fit(X[order], [each[order] for each in data[1]], **fit).history
+            assert made.epoch() == pytest.approx({name: one[0] for name, one in expected.items()}, rel=1e-4)
+    assert trainer.n_compiled == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -250,7 +286,7 @@ def test_the_parameters_that_are_compiled_anew_are_found_and_shown(tmp_path):
     (tmp_path / "anewlab.py").write_text(
         "import keras, numpy as np\n"
         "from aifs_tune.trainers import KerasTrainer\n"
-        "def build(units, dropout, depth=1):\n"
+        "def build(units, dropout, depth=1, momentum=0.0, smoothing=0.0, nesterov=False):\n"
         "    hidden = [keras.layers.Dense(units, 'relu') for _ in range(depth)]\n"
         "    layers = [*hidden, keras.layers.Dropout(dropout), keras.layers.Dense(1)]\n"
         "    return keras.Sequential(layers)\n"
