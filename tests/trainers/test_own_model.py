@@ -284,7 +284,7 @@ def mean_of_steps(input_shape: Any, n_outputs: int) -> Any:
 
 
 def test_a_keras_file_of_series_takes_their_lengths(tmp_path: Path) -> None:
-    trainer = SeriesModelTrainer(slopes(), model=recipe(mean_of_steps, "series"), threads=1)
+    trainer = SeriesModelTrainer(slopes(), model=recipe(mean_of_steps, "series"), threads=1, precision="float32")
     trainer.epoch()
     trainer.save_best(tmp_path)
     write_keras(load_network(tmp_path), tmp_path / "model.keras", NOON)
