@@ -112,6 +112,7 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
             entry.parameters(spec.data or DataSpec()),
         )
         _check_values(spec, entry.recipe(function).of_training)
+        entry.check_compiled(spec, function)
     elif spec.trainer.name not in TRAINERS:
         known = ", ".join([*TRAINERS, KERAS])
         raise RequestError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -187,7 +187,7 @@ class WarmModel:
         self._loss = _LossSettings(model)
         self._slots = [(slot, np.array(slot)) for slot in optimizer.variables]
         self._chunks = {"train": ChunkSizer(), "test": ChunkSizer()}
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[tuple[str, int | None], Any] = {}
 
     @property
     def is_intact(self) -> bool:
@@ -204,14 +204,18 @@ class WarmModel:
             variable.assign(value)
         for slot, value in self._slots:
             slot.assign(value)
+        self.hold(start)
+        model.reset_metrics()
+        model.stop_training = False
+
+    def hold(self, start: Start) -> None:
+        """Set strengths, and settings of optimizer and loss, alone."""
         for name, rate in start.optimizer.items():
-            setattr(model.optimizer, name, rate)
+            setattr(self.model.optimizer, name, rate)
             if name in self._rates:
                 self._rates[name].hold(rate)
         self._loss.hold(start.loss)
         set_strengths(self._tuned, start.strengths)
-        model.reset_metrics()
-        model.stop_training = False
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that training changes: weights, states of layers and of random generators, and the optimizer."""
@@ -251,10 +255,12 @@ class WarmModel:
         initial_epoch: int,
         seed: int,
         callbacks: Sequence[Any],
+        prepare: Callable[[int], Prepare] | None = None,
     ) -> None:
         """Train like ``model.fit`` on tensors, many batches in one call of a compiled program.
 
-        The order of the examples depends on ``seed`` and the number of the epoch alone.
+        The order of the examples depends on ``seed`` and the number of the epoch alone. ``prepare`` returns what makes
+        the training batches of an epoch.
         """
         model, n = self.model, _length(train)
         called = keras.callbacks.CallbackList(
@@ -266,10 +272,10 @@ class WarmModel:
         for epoch in range(initial_epoch, epochs):
             called.on_epoch_begin(epoch)
             order = np.random.default_rng([seed, epoch + 1]).permutation(n).astype(np.int32)
-            logs = self._run("train", train, order, batch_size)
+            logs = self.run("train", train, order, batch_size, prepare and prepare(epoch))
             if val is not None:
                 called.on_test_begin()
-                measured = self._run("test", val, np.arange(_length(val), dtype=np.int32), batch_size)
+                measured = self.run("test", val, np.arange(_length(val), dtype=np.int32), batch_size)
                 called.on_test_end(measured)
                 logs |= {f"val_{name}": value for name, value in measured.items()}
             called.on_epoch_end(epoch, logs)
@@ -277,28 +283,80 @@ class WarmModel:
                 break
         called.on_train_end(logs)
 
-    def _run(self, what: str, data: Any, order: NDArray[np.int32], batch_size: int) -> dict[str, float]:
-        """Run all batches of ``data`` in this ``order``; returns the model's metrics."""
-        if what not in self._programs:
+    @property
+    def n_traces(self) -> int:
+        """Traces of the compiled programs so far."""
+        return sum(program.experimental_get_tracing_count() for program in self._programs.values())
+
+    def run(
+        self, what: str, data: Any, order: NDArray[np.int32], batch_size: int, prepare: Prepare | None = None
+    ) -> dict[str, float]:
+        """Run all batches of ``data`` in this ``order`` through the training or the test; return the model's metrics.
+
+        ``what`` is ``train`` or ``test``; ``prepare`` makes the batches.
+        """
+        program = what, None if prepare is None else batch_size
+        if program not in self._programs:
             self.model._symbolic_build(data_batch=self._batch())
             step = self.model.train_step if what == "train" else self.model.test_step
-            self._programs[what] = _looped(_as_compiled(self.model, step))
+            self._programs[program] = _looped(_as_compiled(self.model, step), prepare and prepare.batch)
         self.model.reset_metrics()
-        picked, size = tf.constant(order), tf.constant(batch_size)
+        given = tf.constant(order), tf.constant(batch_size), () if prepare is None else prepare.given
         for first, last in self._chunks[what].slices(-(-len(order) // batch_size)):
-            int(self._programs[what](data, picked, size, tf.constant(first), tf.constant(last)))  # waits for its end
+            int(self._programs[program](data, *given, tf.constant(first), tf.constant(last)))  # waits for its end
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
+    def run_by_keras(
+        self, what: str, data: Any, order: NDArray[np.int32], batch_size: int, prepare: Prepare
+    ) -> dict[str, float]:
+        """The same as :meth:`run` by Keras' own loop."""
+        picked, size = tf.constant(order), tf.constant(batch_size)
+        steps = tf.data.Dataset.range(-(-len(order) // batch_size), output_type=tf.int32)
+        batches = steps.map(lambda i: prepare.batch(data, picked, size, i, prepare.given))
+        if what == "test":
+            return dict(self.model.evaluate(batches, return_dict=True, verbose=0))
+        history = self.model.fit(batches, shuffle=False, verbose=0).history
+        return {name: float(values[0]) for name, values in history.items()}
 
-def _looped(step: Callable[[Any], Any]) -> Any:
+
+class Prepare(NamedTuple):
+    """How batches are made within the compiled program.
+
+    Parameters
+    ----------
+    batch
+        Called with the data, the order of the examples, the batch size, the number of the batch and ``given``; returns
+        (x, y) or (x, y, weights).
+    given
+        Tensors that differ between epochs.
+    """
+
+    batch: Callable[[Any, Any, Any, Any, Any], Any]
+    given: Any
+
+
+def filled_batch(data: Any, order: Any, batch_size: int, i: Any) -> tuple[Any, Any]:
+    """Batch ``i``, filled up with the first examples so that its shape stays the same, and how many are its own."""
+    n = tf.shape(order)[0]
+    picked = tf.gather(order, (i * batch_size + tf.range(batch_size)) % n)
+    batch = tf.nest.map_structure(lambda values: tf.gather(values, picked), data)
+    return batch, tf.minimum(n - i * batch_size, batch_size)
+
+
+def _picked(data: Any, order: Any, size: Any, i: Any, given: Any) -> Any:
+    """Batch ``i`` of the data as they are."""
+    del given
+    picked = order[i * size : tf.minimum((i + 1) * size, tf.shape(order)[0])]
+    return tf.nest.map_structure(lambda values: tf.gather(values, picked), data)
+
+
+def _looped(step: Callable[[Any], Any], batch: Callable[..., Any] | None) -> Any:
     """Compiled function that takes batches ``first`` to ``last`` (exclusive) of the data through ``step``."""
+    of = batch or _picked
 
-    def run(data: Any, order: Any, size: Any, first: Any, last: Any) -> Any:
-        n = tf.shape(order)[0]
-
+    def run(data: Any, order: Any, size: Any, given: Any, first: Any, last: Any) -> Any:
         def one(i: Any) -> Any:
-            picked = order[i * size : tf.minimum((i + 1) * size, n)]
-            step(tf.nest.map_structure(lambda values: tf.gather(values, picked), data))
+            step(of(data, order, size, i, given))
             return (i + 1,)
 
         return tf.while_loop(lambda i: i < last, one, (first,))[0]

@@ -205,12 +205,6 @@ def test_probabilities_are_those_of_the_model_however_it_ends(code: Any) -> None
     np.testing.assert_allclose(found, outputs, atol=1e-5)
 
 
-def compiled(input_shape: Any, n_outputs: int) -> Any:
-    model = logits(input_shape, n_outputs)
-    model.compile("adam", "mse")
-    return model
-
-
 def too_many(input_shape: Any, n_outputs: int) -> Any:
     return logits(input_shape, n_outputs + 1)
 
@@ -231,11 +225,10 @@ def own_rate(input_shape: Any, n_outputs: int, learning_rate: float = 0.1) -> An
 @pytest.mark.parametrize(
     ("code", "params", "words"),
     [
-        (compiled, {}, "returned a model that it has compiled.*KerasTrainer, which keeps both"),
         (too_many, {}, r"outputs of shape \(n, 4\); allowed: \(n, 3\), for 3 classes: use the argument n_outputs"),
         (sigmoids, {}, "ends with sigmoid, 3 outputs, for classes; allowed: a softmax, one sigmoid for two"),
         (no_model, {}, "no_model returned int; allowed: a keras.Model"),
-        (own_rate, {}, "learning_rate: .*own_rate takes what belongs to the training"),
+        (own_rate, {}, "learning_rate: .*own_rate takes what belongs to the training.*model that is not compiled"),
         (sequential, {"unit": 3}, "unit.: 3 is no argument of .*sequential and no parameter.*did you mean units"),
         (sequential, {"batch_size": 0}, "batch_size: 0 is not allowed"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -34,8 +35,64 @@ class Epoch(NamedTuple):
     hyperparameters: Mapping[str, float]
 
 
-class TrainFunction:
+class Training(ABC):
     """Compiled training of a network shape, which all trials of the shape use.
+
+    ``slots`` are the variables of the optimizer by name.
+    """
+
+    def __init__(self, network: Network, slots: Mapping[str, Any]) -> None:
+        self.network, self._slots = network, slots
+        self._variables_index = 0
+        self._other_variables: dict[int, tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]] = {}
+
+    @property
+    @abstractmethod
+    def n_traces(self) -> int:
+        """Number of traces so far: usually one to train and one to evaluate."""
+
+    @abstractmethod
+    def start(self, seed: int) -> None:
+        """Set initial weights and optimizer state of a new trial."""
+
+    @abstractmethod
+    def train(self, examples: Examples, epoch: Epoch) -> tuple[float, float]:
+        """Train one epoch; return mean loss and score of its augmented training batches."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of weights and optimizer state in bytes."""
+        variables = [*self.network.weights.values(), *self._slots.values()]
+        return (1 + len(self._other_variables)) * sum(4 * int(np.prod(variable.shape)) for variable in variables)
+
+    def switch_variables(self, index: int) -> None:
+        """Continue with the variables of trainer ``index``, and keep those of the current trainer for later.
+
+        Several trainers with different data can so use one compiled function.
+        """
+        if index == self._variables_index:
+            return
+        self._other_variables[self._variables_index], self._variables_index = (
+            (self.network.values(), self.slots()),
+            index,
+        )
+        if index in self._other_variables:
+            weights, slots = self._other_variables.pop(index)
+            self.network.assign(weights)
+            self.assign_slots(slots)
+
+    def slots(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of the optimizer state by name."""
+        return {name: slot.numpy() for name, slot in self._slots.items()}
+
+    def assign_slots(self, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set the optimizer state to ``values``."""
+        for name, slot in self._slots.items():
+            slot.assign(values[name])
+
+
+class TrainFunction(Training):
+    """Training by one of our optimizers.
 
     Everything that differs between these trials is an argument of the compiled function, so that it is traced once.
     Several ``devices`` each train a part of every batch and add up their gradients; the network must then be made in
@@ -56,60 +113,25 @@ class TrainFunction:
         batch_size: int,
         devices: Devices | None = None,
     ) -> None:
-        self.network = network
         self._loss_function, self._batch_size = loss_function, batch_size
         self._devices = devices or Devices()
         if batch_size % (n := self._devices.n):
             raise RequestError(f"batch_size: {batch_size} is not allowed with {n} devices; allowed: a multiple of {n}")
         self._chunks = ChunkSizer()
         with self._devices.scope():
-            self._optimizer = make_optimizer(optimizer, self.network.weights)
+            self._optimizer = make_optimizer(optimizer, network.weights)
+        super().__init__(network, self._optimizer.slots)
         self._n_train_traces = 0
-        self._variables_index = 0
-        self._other_variables: dict[int, tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]] = {}
         self._train = tf.function(self._train_batches, autograph=False)
 
     @property
     def n_traces(self) -> int:
-        """Number of traces so far: usually one to train and one to evaluate."""
         return self._n_train_traces + self.network.n_traces
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory of weights and optimizer state in bytes."""
-        variables = [*self.network.weights.values(), *self._optimizer.slots.values()]
-        return (1 + len(self._other_variables)) * sum(4 * int(np.prod(variable.shape)) for variable in variables)
-
-    def switch_variables(self, index: int) -> None:
-        """Continue with the variables of trainer ``index``, and keep those of the current trainer for later.
-
-        Several trainers with different data can so use one compiled function.
-        """
-        if index == self._variables_index:
-            return
-        self._other_variables[self._variables_index], self._variables_index = (
-            (self.network.values(), self.slots()),
-            index,
-        )
-        if index in self._other_variables:
-            weights, slots = self._other_variables.pop(index)
-            self.network.assign(weights)
-            self.assign_slots(slots)
-
     def start(self, seed: int) -> None:
-        """Set initial weights and optimizer state of a new trial."""
         self.network.initialise(seed)
-        for slot in self._optimizer.slots.values():
+        for slot in self._slots.values():
             slot.assign(tf.zeros_like(slot))
-
-    def slots(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of the optimizer state by name."""
-        return {name: slot.numpy() for name, slot in self._optimizer.slots.items()}
-
-    def assign_slots(self, values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Set the optimizer state to ``values``."""
-        for name, slot in self._optimizer.slots.items():
-            slot.assign(values[name])
 
     def train(self, examples: Examples, epoch: Epoch) -> tuple[float, float]:
         """Train one epoch; return mean loss and score of its augmented training batches.

@@ -19,7 +19,7 @@ from aifs_tune.trainers.network.devices import Devices
 from aifs_tune.trainers.network.losses import LossFunction
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import Precision
-from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction
+from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction, Training
 from aifs_tune.trainers.network.runtime import configure, gpu_peak_mb, native_precision
 from aifs_tune.trainers.network.trial_state import Task, TrainState, Weights, check_one_of, damaged
 from aifs_tune.trainers.predictions import write_predictions
@@ -87,7 +87,7 @@ class NetTrainer(ABC):
         self._devices = Devices(max(1, int(devices)))
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
-        self._train_functions: OrderedDict[Any, TrainFunction] = OrderedDict()
+        self._train_functions: OrderedDict[Any, Training] = OrderedDict()
         self._variables_index = 0
         self._dropped_traces = 0
         self._timings = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -310,19 +310,23 @@ class NetTrainer(ABC):
             other._variables_index, other._train_functions = index, self._train_functions
 
     @property
-    def _train_function(self) -> TrainFunction:
+    def _train_function(self) -> Training:
         """Train function of the running trial, with the variables of this trainer."""
         self._current.switch_variables(self._variables_index)
         return self._current
 
-    def _train_function_of(self, shape: Any) -> TrainFunction:
+    def _make_training(self, shape: Any) -> Training:
+        """Make the training of a shape."""
+        with self._devices.scope():
+            network, loss_function = self._make_network(shape), self._make_loss_function(shape)
+        return TrainFunction(
+            network, loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
+        )
+
+    def _train_function_of(self, shape: Any) -> Training:
         if shape not in self._train_functions:
             began = time.perf_counter()
-            with self._devices.scope():
-                network, loss_function = self._make_network(shape), self._make_loss_function(shape)
-            self._train_functions[shape] = TrainFunction(
-                network, loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
-            )
+            self._train_functions[shape] = self._make_training(shape)
             self._timings["trace"] += time.perf_counter() - began
             self.n_train_functions += 1
         self._train_functions.move_to_end(shape)

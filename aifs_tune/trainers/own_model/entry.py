@@ -14,7 +14,7 @@ from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.function import check_callable, import_function
 from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS
 from aifs_tune.trainers.network.runtime import import_quietly
-from aifs_tune.trainers.own_model.recipe import PARAMS, Kind, ModelRecipe
+from aifs_tune.trainers.own_model.recipe import OF_ENGINE, PARAMS, Kind, ModelRecipe
 from aifs_tune.trainers.own_model.trainer import MODEL_TRAINERS
 from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
@@ -79,34 +79,56 @@ class ModelEntry:
         targets = data.targets(self.kind)
         return value_metrics(targets) if targets else CLASS_METRICS
 
+    def check_compiled(self, spec: SweepSpec, function: Callable[..., Any] | None = None) -> None:
+        """Check the parameters of optimizer and loss in a space against a model that is built for usual examples.
+
+        Where it cannot be built for these, its first trial checks them.
+
+        Raises
+        ------
+        RequestError
+            If one has no effect; see :meth:`~aifs_tune.trainers.own_model.recipe.ModelRecipe.check_compiled`.
+        """
+        recipe = self.recipe(function)
+        if not set(OF_ENGINE) & set(spec.space.root):
+            return
+        try:
+            is_compiled = self._build(recipe, _usual(recipe, spec)).model.compiled
+        except Exception:  # noqa: BLE001 - a user's function may raise anything for a shape that is not its data's
+            return
+        recipe.check_compiled(spec.space.root, is_compiled=is_compiled)
+
+    def _build(self, recipe: ModelRecipe, given: Mapping[str, Any]) -> Any:
+        from aifs_tune.trainers.own_model.network import build_model
+
+        return build_model(recipe, given, _SHAPES[self.kind], _N_OUTPUTS, seed=0, precision="float32")
+
     def compiled_anew(self, spec: SweepSpec) -> list[str]:
         """Parameters of the space of which each value may need a compiled program of its own.
 
         Those of the function are found by building the models at both ends of each, with the defaults of all others,
         for examples of a usual shape; all of them where it cannot build these.
         """
-        from aifs_tune.trainers.own_model.network import build_model
-
         recipe, space = self.recipe(), spec.space
         names = [name for name in PARAMS[self.kind].static_params if name in space]
-        usual = {
-            name: each.extremes[0] if each.default_value is None else each.default_value
-            for name, each in space.items()
-            if name not in recipe.of_training and not each.when
-        }
+        usual = _usual(recipe, spec)
         for name in (each for each in space.root if each not in recipe.of_training):
             try:
-                models = {
-                    build_model(
-                        recipe, usual | {name: value}, _SHAPES[self.kind], _N_OUTPUTS, seed=0, precision="float32"
-                    ).architecture
-                    for value in space[name].extremes
-                }
+                models = {self._build(recipe, usual | {name: v}).architecture for v in space[name].extremes}
             except Exception:  # noqa: BLE001 - a user's function may raise anything for a shape that is not its data's
                 models = {"one", "another"}
             if len(models) > 1:
                 names.append(name)
         return names
+
+
+def _usual(recipe: ModelRecipe, spec: SweepSpec) -> dict[str, Any]:
+    """What the function is given of a space: defaults, or the smallest or first values."""
+    return {
+        name: each.extremes[0] if each.default_value is None else each.default_value
+        for name, each in spec.space.items()
+        if name not in recipe.of_training and not each.when
+    }
 
 
 def kind_of_data(data: DataSpec | None) -> Kind:

@@ -101,25 +101,22 @@ def build_model(
     Raises
     ------
     TrainerError
-        If the function returns no model, or a compiled one.
+        If the function returns no model.
     """
 
     def make() -> Any:
         found = recipe.make(given, inputs, n_outputs)
         if not isinstance(found, keras.Model):
             raise TrainerError(f"{recipe.name} returned {type(found).__name__}; allowed: a keras.Model")
-        if found.compiled:
-            raise TrainerError(
-                f"{recipe.name} returned a model that it has compiled, but the trainer keras trains with an optimizer "
-                "and a loss of its own; allowed: a model that is not compiled, or KerasTrainer, which keeps both"
-            )
+        if not all(layer.built for layer in found._flatten_layers()):
+            found(example)
         return found
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        example = (np.zeros((2, *inputs), np.float32),)
-        model, text = built(make, given, lambda: example, seed=seed)
+        example = np.zeros((2, *inputs), np.float32)
+        model, text = built(make, given, lambda: (example,), seed=seed)
     finally:
         keras.config.set_dtype_policy(policy)
     return BuiltModel(model, Start.of(model), hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -141,7 +138,7 @@ class ModelNetwork(ImageNetwork):
         self.model, self._new = new.model, new
         fuse_pooling(self.model)
         fuse_normalization(self.model)
-        self._strengths = [with_variable(layer) for layer in tunable(self.model)]
+        self.tune(_strengths_of(self.model))
         variables = list(variables_of(self.model))
         names = _names(variables)
         made = {name: variable.value for name, variable in zip(names, variables, strict=True)}
@@ -166,11 +163,16 @@ class ModelNetwork(ImageNetwork):
     def begin_with(self, new: BuiltModel) -> None:
         """The weights that :meth:`initialise` sets, and strengths of dropout and noise."""
         self._new = new
-        self.set_strengths(new.start)
+        self.hold(new.start)
 
-    def set_strengths(self, start: Start) -> None:
-        """Set the strengths of dropout and noise."""
-        set_strengths(self._strengths, start.strengths)
+    def tune(self, hold: Callable[[Start], None]) -> None:
+        """Let ``hold`` set the strengths of dropout and noise, and other settings that variables hold."""
+        self.hold = hold
+
+    @property
+    def start(self) -> Start:
+        """What the trial begins with."""
+        return self._new.start
 
     def initialise(self, seed: int) -> None:
         """Set the weights of the model that was built with this ``seed``."""
@@ -192,16 +194,20 @@ class ModelNetwork(ImageNetwork):
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the model, before a softmax or sigmoid at its end."""
         del drop
-        if self.shape.kind == "series":
-            values, lengths = inputs
-            inputs = values * present(lengths, values.shape[1])[:, :, tf.newaxis]
         with self._without_end():
-            found = tf.cast(self.model(inputs, training=is_training), tf.float32)
+            found = tf.cast(self.model(self.inputs_of_model(inputs), training=is_training), tf.float32)
         if self._gives_probabilities:
             found = tf.math.log(tf.maximum(found, _TINY))
         if found.shape[-1] == 1 and self.shape.is_classes:
             found = tf.concat([tf.zeros_like(found), found], axis=1)
         return found
+
+    def inputs_of_model(self, inputs: Any) -> Any:
+        """What the model is given for the result of :meth:`preprocess`."""
+        if self.shape.kind != "series":
+            return inputs
+        values, lengths = inputs
+        return values * present(lengths, values.shape[1])[:, :, tf.newaxis]
 
     def penalty(self) -> Any:
         """Sum of the regularization losses of the layers."""
@@ -251,10 +257,17 @@ class ModelNetwork(ImageNetwork):
                 object.__setattr__(layer, name, kept)
 
 
+def _strengths_of(model: Any) -> Callable[[Start], None]:
+    """What sets the strengths of dropout and noise of ``model``, which become variables."""
+    tuned = [] if model.compiled else [with_variable(layer) for layer in tunable(model)]
+    return lambda start: set_strengths(tuned, start.strengths[: len(tuned)])
+
+
 def written_model(model: Any) -> Any:
     """Configuration of a model of Keras' own layers, from which :func:`read_model` makes it; None for another one."""
     try:
         found = keras.saving.serialize_keras_object(model)
+        found.pop("compile_config", None)  # only layers are read again
         text = json.dumps(found)
     except Exception:  # noqa: BLE001 - a user's get_config may raise anything
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -31,6 +31,11 @@ MODEL_NAME = "keras_model.json"
 OF_DATA = ("input_shape", "n_outputs")
 """Arguments of a model that the data decide."""
 _STATIC = ("optimizer", "batch_size", "loss", "model")
+OF_ENGINE = (
+    *("learning_rate", "optimizer", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip_norm"),
+    *("loss", "label_smoothing", "focal_gamma", "mixup", "cutmix"),
+)
+"""Parameters of the training that a compiled model has in place of the trainer."""
 _TABLE: dict[str, Parameter] = {**TRAINING, **CLASS_LOSS, **VALUE_LOSS, "noise": SERIES["noise"]}
 
 
@@ -147,6 +152,31 @@ class ModelRecipe:
         of_data = {"input_shape": tuple(input_shape), "n_outputs": n_outputs}
         taken = {name: value for name, value in of_data.items() if name in self._arguments or self._takes_any}
         return self.code(**given, **taken)
+
+    def check_compiled(self, names: Iterable[str], *, is_compiled: bool) -> None:
+        """Check that no parameter of optimizer or loss goes to a model that does not use it.
+
+        ``names`` are those of the parameters of a trial.
+
+        Raises
+        ------
+        RequestError
+            If one does: the training of a compiled model has none of them, and a function whose model the trainer
+            compiles takes none of them.
+        """
+        is_lost = set(names) - set(self.arguments) if is_compiled else set(self.arguments)
+        lost = [name for name in OF_ENGINE if name in is_lost]
+        if lost and is_compiled:
+            raise RequestError(
+                f"space.{lost[0]}: {self.name} compiles its model with an optimizer and a loss of its own, which do "
+                f"not use {', '.join(lost)}; allowed: arguments of {self.name}, batch_size and augmentation, or a "
+                "model that is not compiled"
+            )
+        if lost:
+            raise RequestError(
+                f"{', '.join(lost)}: {self.name} takes what belongs to the training of the trainer keras, but returns "
+                "a model that is not compiled; allowed: a compiled model, or a function without these arguments"
+            )
 
     def check_space(self, names: Sequence[str], of_training: Mapping[str, Parameter]) -> None:
         """Check that each parameter of a space is one of the function or of the training.

@@ -23,8 +23,6 @@ from aifs_tune.trainers.own_model.recipe import MODEL_NAME, Kind, ModelRecipe
 if TYPE_CHECKING:
     from aifs_tune.trainers.own_model.network import BuiltModel, ModelShape
 
-_OF_TRAINING = ("learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "schedule", "clip_norm")
-
 
 class _Models:
     """Shapes of a recipe's models; keeps the one that was built last."""
@@ -74,12 +72,6 @@ class _OwnModel(NetTrainer):
     def _take_model(self, recipe: ModelRecipe, devices: float) -> None:
         if devices > 1:
             raise RequestError(f"gpu: {devices:g} is not allowed for the trainer keras; allowed: up to 1")
-        unused = [name for name in _OF_TRAINING if name in recipe.arguments]
-        if unused:
-            raise RequestError(
-                f"{', '.join(unused)}: {recipe.name} takes what belongs to the training of the trainer keras, which "
-                "does not use a compiled model; allowed: a function without these arguments"
-            )
         self._recipe = recipe
         self._models = _Models(recipe, lambda: self.precision)
         self.params_type = recipe  # type: ignore[misc]
@@ -96,6 +88,8 @@ class _OwnModel(NetTrainer):
         """Start a new trial; see :meth:`~aifs_tune.trainers.network.trainer.NetTrainer.reset`."""
         self._models.seed = seed
         super().reset(params, seed=seed)
+        network: Any = self._train_function.network
+        self._recipe.check_compiled(params, is_compiled=network.model.compiled)
 
     def change(self, params: Mapping[str, Scalar]) -> None:
         """Continue with other parameters; see :meth:`~aifs_tune.trainers.network.trainer.NetTrainer.change`."""
@@ -109,7 +103,18 @@ class _OwnModel(NetTrainer):
             )
         super().change(params)
         network: Any = self._train_function.network
-        network.set_strengths(self._built(state.shape, wanted).start)
+        network.hold(self._built(state.shape, wanted).start)
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train and measure; metrics of a compiled model are its own where it has them."""
+        metrics, training = super().train_epoch(), self._train_function
+        own = getattr(training, "measured", None)
+        if own is None:
+            return metrics
+        del metrics[self._score]
+        measured = training.test(self._examples, self._part("val"))  # type: ignore[attr-defined]
+        own = {**own, **{f"val_{name}": value for name, value in measured.items()}}
+        return metrics | own
 
     def save_best(self, folder: Path) -> Path:
         """Write the weights of the best epoch and the layers of the model; return the path of the weights."""
@@ -134,6 +139,14 @@ class _OwnModel(NetTrainer):
         from aifs_tune.trainers.own_model.network import ModelNetwork
 
         return ModelNetwork(shape, self._built(shape, self._train_state.params), self.precision)
+
+    def _make_training(self, shape: Any) -> Any:
+        if not self._built(shape, self._train_state.params).model.compiled:
+            return super()._make_training(shape)
+        from aifs_tune.trainers.own_model.compiled import CompiledTraining
+
+        network, loss_function = self._make_network(shape), self._make_loss_function(shape)
+        return CompiledTraining(network, loss_function, batch_size=shape.batch_size)
 
     def _train_function_of(self, shape: Any) -> Any:
         found = super()._train_function_of(shape)
