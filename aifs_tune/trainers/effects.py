@@ -131,7 +131,7 @@ def check_signature(spec: SweepSpec, function: Callable[..., Any]) -> None:
     if is_trainer_class(function) or is_objective(function):
         return
     if hasattr(function, "check_space"):
-        function.check_space(list(spec.space.root))
+        function.check_space(spec.space.root)
         return
     if inspect.isclass(function):
         function = call_of(function).__get__(object())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.space.search_space import Space
+from aifs_tune.trainers.keras_augment import ALLOWED, ArrayAugmentation
 from aifs_tune.trainers.keras_files import FACTS_NAME, MODEL_NAME
-from aifs_tune.trainers.keras_warm import WarmModel, WarmModels, built
+from aifs_tune.trainers.keras_warm import Prepare, WarmModel, WarmModels, built
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.running_trial import RunningTrial
 
@@ -158,13 +159,17 @@ class KerasTrainer:
         ``aifs-tune predict`` can read new files. Default: files ``.npy`` and ``.npz`` with inputs.
     classes : sequence of str
         Names of the classes, in the order of the outputs. Default: none.
+    augment : bool
+        Whether images are augmented in the compiled step, by the parameters of the trainer ``cnn``, from
+        ``rotation_deg`` to ``cutmix``, and ``mixup``; each is off where the space has no value for it. ``x`` are then
+        arrays of shape (n, height, width, channels), uint8 or of 0 to 1. Default: False.
     fit : mapping
         Further arguments of ``fit``, such as ``{"class_weight": {0: 1, 1: 5}}``. Default: none.
 
     Raises
     ------
     RequestError
-        If ``build`` is no function.
+        If ``build`` is no function, or ``augment`` is true and ``x`` are no images.
 
     Examples
     --------
@@ -210,6 +215,7 @@ class KerasTrainer:
         callbacks: Callable[[Mapping[str, Any]], Sequence[Any]] | None = None,
         read: Callable[[Path], Any] | None = None,
         classes: Sequence[str] = (),
+        augment: bool = False,
         fit: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(build):
@@ -217,25 +223,31 @@ class KerasTrainer:
         self._build, self._data, self._loss, self._metrics = build, data, loss, list(metrics)
         self._callbacks, self.read, self.classes = callbacks, read, tuple(classes)
         self._fit = dict(fit or {})
+        self._augment = augment
         self._loaded: _Examples | None = None
         self._warm = WarmModels(is_private=callbacks is None)
         self.__name__ = getattr(build, "__name__", "build")
 
-    def check_space(self, names: Sequence[str]) -> None:
+    def check_space(self, space: Mapping[str, Parameter]) -> None:
         """Check that each parameter of a space has a meaning.
 
         Parameters
         ----------
-        names
-            Names of the parameters.
+        space
+            The parameters by name.
 
         Raises
         ------
         RequestError
-            If one has none, or ``build`` requires another one.
+            If one has none, ``build`` requires another one, or images cannot be augmented so.
         """
         taken, takes_any = self._arguments()
-        others = [*OF_FIT, *OF_OPTIMIZER]
+        others, names = self._of_trainer, list(space)
+        if self._augment:
+            for end in (0, -1):
+                self._examples().augmentation.check(
+                    {name: one.extremes[end] for name, one in space.items() if name not in taken}
+                )
         for name in names:
             if name not in taken and name not in others and not takes_any:
                 known = [*taken, *others]
@@ -247,7 +259,7 @@ class KerasTrainer:
             if argument.default is argument.empty and name not in names:
                 raise RequestError(
                     f"trainer {self.__name__}: requires the argument {name}, which is no parameter of the space"
-                    f"{did_you_mean(name, list(names))}; allowed: {', '.join(names)}, or a default for it"
+                    f"{did_you_mean(name, names)}; allowed: {', '.join(names)}, or a default for it"
                 )
 
     def compiled_anew(self, space: Space) -> list[str]:
@@ -273,7 +285,7 @@ class KerasTrainer:
                 params = usual | {name: value}
                 build, own = partial(self._model, params), self._given(params)
                 models.append(built(build, own, lambda: self._examples().batch(), seed=0)[1])
-            if len(set(models)) > 1:
+            if len(set(models)) > 1 or (self._augment and name == "batch_size" and self._is_left(name, space.root)):
                 names.append(name)
         return names
 
@@ -302,7 +314,14 @@ class KerasTrainer:
         if examples.tensors is not None and fit.keys() <= {"batch_size"} and warm.runs_in_graph(callbacks):
             size = int(fit.get("batch_size") or _BATCH_SIZE)
             train, val = examples.tensors
-            warm.fit(train, val, batch_size=size, seed=trial.seed, callbacks=callbacks, **epochs)
+            prepare = self._prepare(params, size, trial.seed) if self._augment else None
+            warm.fit(train, val, batch_size=size, seed=trial.seed, callbacks=callbacks, prepare=prepare, **epochs)
+        elif self._augment:
+            raise TrainerError(
+                "augment: images are augmented in the compiled step, which this training does not have; allowed: no "
+                "arguments in fit, no callbacks that are called at each batch, no train_step of your own and no "
+                "run_eagerly"
+            )
         else:
             given = _as_arguments(examples.train) | fit
             warm.model.fit(**given, validation_data=examples.val, callbacks=callbacks, verbose=0, **epochs)
@@ -313,6 +332,19 @@ class KerasTrainer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {"_warm": WarmModels(is_private=state["_callbacks"] is None)}
+
+    def _prepare(self, params: Mapping[str, Any], batch_size: int, seed: int) -> Callable[[int], Prepare]:
+        """What augments the batches of each epoch."""
+        taken, augmentation = self._arguments()[0], self._examples().augmentation
+        left = {name: value for name, value in params.items() if name not in taken}
+        augmentation.check(left)
+        steps = -(-len(self._examples().train[0]) // batch_size)
+        return lambda epoch: augmentation.prepare(left, batch_size=batch_size, seed=seed, first_batch=epoch * steps)
+
+    @property
+    def _of_trainer(self) -> list[str]:
+        """Parameters that the trainer takes where ``build`` does not."""
+        return [*OF_FIT, *OF_OPTIMIZER, *(ALLOWED if self._augment else ())]
 
     def _arguments(self) -> tuple[dict[str, inspect.Parameter], bool]:
         signature = inspect.signature(self._build).parameters
@@ -326,8 +358,7 @@ class KerasTrainer:
     def _given(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters that ``build`` is called with."""
         taken, takes_any = self._arguments()
-        for_others = (*OF_FIT, *OF_OPTIMIZER)
-        return {n: v for n, v in params.items() if n in taken or (takes_any and n not in for_others)}
+        return {n: v for n, v in params.items() if n in taken or (takes_any and n not in self._of_trainer)}
 
     def _model(self, params: Mapping[str, Any]) -> keras.Model:
         model = self._build(**self._given(params))
@@ -390,6 +421,11 @@ class _Examples:
         self.tensors: tuple[Any, Any] | None = None
         if keras.backend.backend() == "tensorflow" and _are_arrays(train) and _are_arrays(val):
             self.tensors = tf.nest.map_structure(_as_tensor, (tuple(train), tuple(val)))
+
+    @cached_property
+    def augmentation(self) -> ArrayAugmentation:
+        """Augmentation of the training examples; raises RequestError if they are no images."""
+        return ArrayAugmentation(self.train)
 
     def batch(self) -> Any:
         """A small batch."""

@@ -54,7 +54,7 @@ class ClassificationLoss:
         n = y_true.shape[0]
         if "mixup" not in hyperparameters:
             return inputs, (y_true, y_true, tf.ones(n), weights, weights)
-        inputs, share = _mixed(inputs, n, hyperparameters, seeds)
+        inputs, share = mixed(inputs, n, hyperparameters, seeds)
         return inputs, (y_true, tf.roll(y_true, 1, 0), share, weights, tf.roll(weights, 1, 0))
 
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
@@ -68,7 +68,7 @@ class ClassificationLoss:
         return tf.cast(tf.argmax(outputs, axis=1, output_type=tf.int32) == y_true[0], tf.float32)
 
 
-def _mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) -> tuple[Any, Any]:
+def mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) -> tuple[Any, Any]:
     """Inputs mixed with the example before each, and the share (n,) of the example itself, at least a half."""
 
     def blended() -> tuple[Any, Any]:
