@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from aifs_tune.errors import AccessError
 from aifs_tune.service.tokens import Caller, TokenStore
+from aifs_tune.service.tokens import Scope as TokenScope
 
 IDLE_S = 12 * 3600.0
 """Seconds without a request after which a session ends."""
@@ -38,21 +39,23 @@ class Sessions:
         self._lock = threading.Lock()
         self._open: dict[str, _Session] = {}
 
-    def start(self, caller: Caller) -> str:
-        """Start a read-only session for a caller with a token, and return its id.
+    def start(self, caller: Caller, scope: TokenScope = "read") -> str:
+        """Start a session that may ``scope`` for a caller with a token, and return its id.
 
         Raises
         ------
         AccessError
-            If the caller has no token.
+            If the caller has no token, or one that may not ``scope``.
         """
         if caller.token_id is None:
             raise AccessError("only a caller who has a token can start a session")
+        if not caller.may(scope):
+            raise AccessError(f"this token may {caller.scope}; needed: {scope}")
         session, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             while len(self._open) >= MAX_SESSIONS:
                 del self._open[min(self._open, key=lambda entry: self._open[entry].used)]
-            self._open[session] = _Session(replace(caller, scope="read"), now, now)
+            self._open[session] = _Session(replace(caller, scope=scope), now, now)
         return session
 
     def caller(self, session: str) -> Caller | None:

@@ -95,6 +95,24 @@ def test_a_session_is_a_cookie_with_read_access(service, tokens):
         assert service.http(cookies={cookie.name: cookie.value}).get("/v1/caller").status_code == 401
 
 
+def test_a_session_may_what_was_asked_for_and_its_token_may(service, tokens):
+    headers = {"Authorization": f"Bearer {tokens['biology']}", "Origin": service.url}
+    with service.http() as http:
+        may = http.get("/v1/caller", headers=headers).json()["scope"]
+        assert http.put("/v1/session?scope=everything", headers=headers).status_code == 422
+        for scope in ("measure", "manage"):
+            started = http.put(f"/v1/session?scope={scope}", headers=headers)
+            if scope == "manage" and may == "measure":
+                assert (started.status_code, "needed: manage" in started.text) == (403, True)
+                continue
+            assert started.status_code == 204
+            assert http.get("/v1/caller").json()["scope"] == scope
+            refused = http.post("/v1/studies/own-biology/note", json={"text": "x"})  # a page of another site could
+            assert (refused.status_code, "Origin" in refused.text) == (403, True)
+            noted = http.post("/v1/studies/own-biology/note", json={"text": "x"}, headers={"Origin": service.url})
+            assert noted.status_code == 200
+
+
 def test_other_sites_cannot_use_a_session(service, tokens):
     with signed_in(service, tokens["biology"]) as http:
         for site in ("cross-site", "same-site"):

@@ -42,7 +42,7 @@ def test_the_examples_run_from_top_to_bottom(page, tmp_path):
                     command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
                 )
                 assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-                assert any(odd in line for odd in ("format=csv", "format=parquet", "/events")) or json.loads(
+                assert any(odd in line for odd in ("format=csv", "format=parquet", "/events", "/qr")) or json.loads(
                     done.stdout
                 )
             assert not (tmp_path / "aifs_tune.db").exists(), "the commands spoke to the service"

@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 
 FOLDER = Path(__file__).parents[1] / "static"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
 )
 """Content security policy: no content from other sites, no inline scripts, and no text that becomes a script."""
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -35,6 +36,12 @@ async def sign_in_page(request: Request) -> Response:
 async def study_page(request: Request, study: str) -> Response:
     """Page of one study; it is the same for every name, and ``/v1`` tells whether the study exists."""
     return _file(request, "study.html")
+
+
+@router.get("/studies/{study}/measure")
+async def measure_page(request: Request, study: str) -> Response:
+    """Page to get the next configuration of a study and to enter its result, for a phone beside the instrument."""
+    return _file(request, "measure.html")
 
 
 @router.get("/page/{name}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from aifs_tune.artifacts.logs import read_log
+from aifs_tune.service import qr_code
 from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
 from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.strict_json import encoded
-from aifs_tune.storage.projects import STUDY_PATTERN
+from aifs_tune.storage.projects import DEFAULT_PROJECT, STUDY_PATTERN
 from aifs_tune.study.dataframe import table_bytes, trials_table
 from aifs_tune.study.index import UnreadableStudy
 from aifs_tune.study.record import StudyRecord
@@ -147,3 +149,23 @@ async def get_log(
     ETag."""
     log = await context.read_study(project, study, lambda found: read_log(found, trial))
     return with_etag(request, {"trial": trial, "log": log})
+
+
+@router.get(
+    "/studies/{study}/trials/{trial}/qr",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}, **error_responses(404)},
+)
+async def get_qr_code(
+    study: StudyName,
+    trial: TrialNumber,
+    project: ReadAccess,
+    context: ContextDep,
+    request: Request,
+    scheme: Annotated[Literal["http", "https"], Query(description="That of the service's public address.")] = "http",
+) -> Response:
+    """QR code with the address of the page on which the result of a trial is entered, as SVG."""
+    await context.read_study(project, study, lambda found: found.trial(trial))
+    query = {"trial": trial, **({} if project == DEFAULT_PROJECT else {"project": project})}
+    address = f"{scheme}://{request.headers['host']}/studies/{quote(study)}/measure?{urlencode(query)}"
+    return Response(qr_code.svg(address), media_type="image/svg+xml")

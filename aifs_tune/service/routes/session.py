@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from aifs_tune.errors import AccessError
 from aifs_tune.service.context import ReadAccess, StrictRoute, error_responses
@@ -12,7 +12,7 @@ from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.sessions import MAX_SESSION_S, Sessions, cookie_name, session_in
 from aifs_tune.service.strict_json import encoded
-from aifs_tune.service.tokens import Caller
+from aifs_tune.service.tokens import Caller, Scope
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
@@ -43,11 +43,16 @@ async def get_caller(request: Request, project: ReadAccess) -> Response:
 
 
 @router.put("/session", status_code=204, responses=error_responses(413, 415))
-async def start_session(request: Request, _project: ReadAccess, sessions: SessionsDep) -> Response:
-    """Start a read-only browser session with the token of this request; the session id is set as a cookie."""
+async def start_session(
+    request: Request,
+    _project: ReadAccess,
+    sessions: SessionsDep,
+    scope: Annotated[Scope, Query(description="What the session may do, at most what the token may.")] = "read",
+) -> Response:
+    """Start a browser session with the token of this request; the session id is set as a cookie."""
     if "authorization" not in request.headers:  # a session does not prolong itself
         raise AccessError("a session starts with a token; allowed: the header Authorization: Bearer TOKEN")
-    session = sessions.start(request.scope[CALLER])
+    session = sessions.start(request.scope[CALLER], scope)
     _end(request, sessions)
     response = Response(status_code=204)
     response.set_cookie(

@@ -150,7 +150,10 @@ class StudiesResponse(BaseModel):
 
 
 class StudyResponse(StudySummary):
-    """Study: its search space, objectives, progress and best trial."""
+    """Study: its search space, objectives, progress and best trial.
+
+    ``metrics`` are those that a result has: the objectives, then the others that a limit names.
+    """
 
     project: str
     description: str
@@ -160,6 +163,7 @@ class StudyResponse(StudySummary):
     mixtures: list[dict[str, Any]]
     exclude: list[dict[str, JsonValue]]
     limits: list[str]
+    metrics: list[str]
     search: dict[str, Any]
     best: TrialResponse | None
 
@@ -269,7 +273,16 @@ def study_response(project: str, name: str, study: StudyRecord) -> dict[str, Any
         part: spec["search"][part] for part in ("sampler", "seed", "initial", "replicates", "shared", "cost", "budget")
     }
     described = {part: spec[part] for part in parts}
-    return {**summary, "project": project, "trainer": study.trainer, **described, "search": search, "best": best}
+    named = [*(goal.metric for goal in study.spec.objectives), *(limit.metric for limit in study.spec.limits)]
+    return {
+        **summary,
+        "project": project,
+        "trainer": study.trainer,
+        **described,
+        "metrics": list(dict.fromkeys(named)),
+        "search": search,
+        "best": best,
+    }
 
 
 def best_response(name: str, study: StudyRecord, top: int) -> dict[str, Any]:

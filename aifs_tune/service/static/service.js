@@ -12,17 +12,30 @@ export class ServiceError extends Error {
   }
 }
 
-/** Send a GET request; return its JSON and ETag. The browser takes unchanged responses from its cache. */
-export async function get(path) {
+/** Send a GET request; return its response, whatever its status but 401. */
+async function fetched(path) {
   const headers = project === null ? {} : { "Aifs-Tune-Project": project };
   const response = await fetch(path, { headers, cache: "no-cache" });
   if (response.status === 401) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     return new Promise(() => {}); // the page is being left
   }
+  return response;
+}
+
+/** Send a GET request; return its JSON and ETag. The browser takes unchanged responses from its cache. */
+export async function get(path) {
+  const response = await fetched(path);
   const data = await response.json();
   if (!response.ok) throw new ServiceError(response.status, data.detail);
   return { data, tag: response.headers.get("ETag") };
+}
+
+/** Send a GET request; return its content as it is, such as an image. */
+export async function getBlob(path) {
+  const response = await fetched(path);
+  if (!response.ok) throw new ServiceError(response.status, (await response.json()).detail);
+  return response.blob();
 }
 
 /** Return the path of a page in the same project. */

@@ -14,7 +14,8 @@ async function signIn(event) {
   error.hidden = true;
   try {
     const headers = { Authorization: `Bearer ${token.value.trim()}` };
-    const response = await fetch("/v1/session", { method: "PUT", headers });
+    const scope = form.querySelector("input[name=scope]:checked").value;
+    const response = await fetch(`/v1/session?scope=${scope}`, { method: "PUT", headers });
     if (response.ok) {
       location.replace(nextPage());
       return;
@@ -30,4 +31,8 @@ async function signIn(event) {
 }
 
 form.addEventListener("submit", signIn);
-if ((await fetch("/v1/caller")).ok) location.replace(nextPage()); // a link from another site comes without the cookie
+const SCOPES = ["read", "measure", "manage"];
+const wanted = new URLSearchParams(location.search).get("scope") ?? "read";
+for (const choice of form.querySelectorAll("input[name=scope]")) choice.checked ||= choice.value === wanted;
+const response = await fetch("/v1/caller"); // a link from another site comes without the cookie
+if (response.ok && SCOPES.indexOf((await response.json()).scope) >= SCOPES.indexOf(wanted)) location.replace(nextPage());

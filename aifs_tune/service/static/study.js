@@ -7,7 +7,7 @@ import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
 import { progressParts, progressSummary } from "./progress.js";
-import { get, poll, ServiceError, showCaller } from "./service.js";
+import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -146,6 +146,7 @@ function redraw() {
 
 document.getElementById("name").textContent = name;
 document.title = `${name} · aifs-tune`;
+document.getElementById("measure").href = pagePath(`/studies/${encodeURIComponent(name)}/measure`);
 document.querySelector("fieldset.choice").addEventListener("change", () => parts.history && draw.history());
 let width = window.innerWidth;
 window.addEventListener("resize", () => {
