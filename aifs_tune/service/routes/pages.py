@@ -44,6 +44,18 @@ async def measure_page(request: Request, study: str) -> Response:
     return _file(request, "measure.html")
 
 
+@router.get("/studies/{study}/trials")
+async def trials_page(request: Request, study: str) -> Response:
+    """Page with all trials of a study."""
+    return _file(request, "trials.html")
+
+
+@router.get("/studies/{study}/trials/{trial}")
+async def trial_page(request: Request, study: str, trial: str) -> Response:
+    """Page of one trial."""
+    return _file(request, "trial.html")
+
+
 @router.get("/page/{name}")
 async def page_file(request: Request, name: str) -> Response:
     """Script, style sheet or image of the pages."""

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from aifs_tune.artifacts.logs import read_log
+from aifs_tune.errors import RequestError
 from aifs_tune.service import qr_code
 from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, error_responses, with_etag
 from aifs_tune.service.schemas import responses as schemas
+from aifs_tune.service.schemas.trials_query import MAX_TRIAL_NUMBER, TrialsFormat, TrialsQuery
 from aifs_tune.service.strict_json import encoded
+from aifs_tune.service.trial_list import selected_trials
 from aifs_tune.storage.projects import DEFAULT_PROJECT, STUDY_PATTERN
 from aifs_tune.study.dataframe import table_bytes, trials_table
 from aifs_tune.study.index import UnreadableStudy
 from aifs_tune.study.record import StudyRecord
-from aifs_tune.study.trial import State, selected
 
-MAX_TRIAL_NUMBER = 2**31 - 1
-
-TrialsFormat: TypeAlias = Literal["json", "csv", "parquet"]
 _MEDIA: dict[TrialsFormat, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 _TABLES = {
     _MEDIA["csv"]: {"schema": {"type": "string"}},
@@ -92,36 +91,33 @@ async def list_trials(
     project: ReadAccess,
     context: ContextDep,
     request: Request,
-    after: Annotated[
-        int, Query(ge=-1, le=MAX_TRIAL_NUMBER, description="The last trial number of the previous page.")
-    ] = -1,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    state: Annotated[State | None, Query(description="Only trials in this state.")] = None,
-    overdue: Annotated[bool, Query(description="Only running trials whose lease has expired.")] = False,
-    owner: Annotated[str | None, Query(max_length=200, description="Only trials with this owner.")] = None,
-    label: Annotated[str | None, Query(max_length=200, description="Only trials with this label.")] = None,
-    output: Annotated[
-        TrialsFormat | None, Query(alias="format", description="Output format. Default: taken from the header Accept.")
-    ] = None,
+    query: Annotated[TrialsQuery, Query()],
 ) -> Response:
-    """Trials by number, as JSON, CSV or Parquet. The header ``Link`` with ``rel="next"`` has the next page."""
+    """Trials by number or in the order of a column, as JSON, CSV or Parquet. The header ``Link`` with ``rel="next"``
+    has the next page."""
     accepted = request.headers.get("accept", "")
     by_accept: TrialsFormat = next((name for name, media in _MEDIA.items() if media in accepted), "json")
-    wanted = output or by_accept
+    wanted = query.format or by_accept
+    is_by_number = query.sort == "trial" and not query.offset
+    if query.after >= 0 and not is_by_number:
+        raise RequestError(f"after: {query.after} goes with the order by number; allowed here: offset")
 
     def page(found: StudyRecord) -> tuple[bytes, int | None]:
-        kept = selected(found.all_trials(), state=state, is_overdue=overdue, owner=owner, label=label)
-        listed = [t for t in kept if t.number > after]
-        following = listed[limit - 1].number if len(listed) > limit else None
-        shown = listed[:limit]
+        kept = selected_trials(found, query)
+        listed = kept[query.offset :] if query.after < 0 else [t for t in kept if t.number > query.after]
+        shown, following = listed[: query.limit], None
+        if len(listed) > query.limit:
+            following = shown[-1].number if is_by_number else query.offset + query.limit
         if wanted == "csv" or wanted == "parquet":
             return table_bytes(trials_table(shown, list(found.spec.space.root), found.trial_notes), wanted), following
-        return encoded({"trials": [schemas.trial_response(trial) for trial in shown], "next": following}), following
+        responses = [schemas.trial_response(trial) for trial in shown]
+        return encoded({"trials": responses, "next": following, "n_trials": len(kept)}), following
 
     body, following = await context.read_study(project, study, page)
     headers = {"Vary": "Accept"}
     if following is not None:
-        headers["Link"] = f'<{request.url.include_query_params(after=following)}>; rel="next"'
+        url = request.url.include_query_params(**{"after" if is_by_number else "offset": following})
+        headers["Link"] = f'<{url}>; rel="next"'
     return Response(body, media_type=_MEDIA.get(wanted, "application/json"), headers=headers)
 
 

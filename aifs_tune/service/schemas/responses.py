@@ -111,10 +111,12 @@ class NotesResponse(BaseModel):
 
 
 class TrialsResponse(BaseModel):
-    """Trials by number; ``next`` is the ``after`` of the next page, None on the last page."""
+    """Trials; ``next`` is the ``after`` of the next page, in another order than by number its ``offset``, and None on
+    the last page. ``n_trials`` are on all pages together."""
 
     trials: list[TrialResponse]
     next: int | None
+    n_trials: int
 
 
 class AskResponse(BaseModel):

@@ -1,32 +1,9 @@
 // Table of the best trials with their parameters, which can be copied into a sweep file.
 
-import { element, scrollable, table } from "./elements.js";
+import { scrollable, table } from "./elements.js";
 import { number, parameterValue } from "./formats.js";
-import { configuration } from "./yaml.js";
-
-const dialog = document.getElementById("yaml");
-const text = document.getElementById("yaml-text");
-const copyStatus = document.getElementById("yaml-status");
-
-function show(content) {
-  text.value = content;
-  copyStatus.textContent = "";
-  dialog.showModal();
-  text.focus();
-  text.select();
-}
-
-async function copy() {
-  text.select();
-  try {
-    await navigator.clipboard.writeText(text.value); // available only over HTTPS or on this machine
-    copyStatus.textContent = "Copied.";
-  } catch {
-    copyStatus.textContent = "Copying is not possible here. The text is selected: press Ctrl+C.";
-  }
-}
-
-document.getElementById("yaml-copy").addEventListener("click", copy);
+import { trialLink } from "./trial_link.js";
+import { yamlButton } from "./yaml_dialog.js";
 
 export function bestTable({ study, objective, trade_off: tradeOff, best, front }, space) {
   const tried = Object.keys(space).filter((name) => best.some((trial) => trial.params[name] !== undefined));
@@ -46,20 +23,11 @@ export function bestTable({ study, objective, trade_off: tradeOff, best, front }
     { title: "Sweep file" },
   ];
   const rows = best.map((trial) => [
-    trial.trial,
+    trialLink(study, trial.trial),
     ...metrics.map((metric) => number(tradeOff.length ? trial.values[metric] : trial.value)),
     ...(tradeOff.length ? [inFront.has(trial.trial) ? "yes" : "–"] : []),
     ...names.map((name) => parameterValue(trial.params[name])),
-    element(
-      "button",
-      {
-        type: "button",
-        "data-key": `yaml ${trial.trial}`,
-        "aria-label": `Trial ${trial.trial} as YAML`,
-        onclick: () => show(configuration(study, objective.metric, trial)),
-      },
-      "YAML",
-    ),
+    yamlButton(study, objective.metric, trial),
   ]);
   const caption = tradeOff.length
     ? `Trials with the best ${objective.metric}; a column marks those on the Pareto front`

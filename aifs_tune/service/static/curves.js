@@ -15,7 +15,8 @@ export function bestOf(curves, mode) {
   );
 }
 
-export function curvesFigure({ objective, n_curves: nCurves, curves }, width) {
+/** Draw the curves; `emphasized` is the number of a trial that is drawn thick and blue. */
+export function curvesFigure({ objective, n_curves: nCurves, curves }, width, emphasized = null) {
   const best = bestOf(curves, objective.mode);
   const points = curves.flatMap((curve) => curve.points);
   const lastEpoch = Math.max(2, ...points.map(([epoch]) => epoch));
@@ -31,7 +32,7 @@ export function curvesFigure({ objective, n_curves: nCurves, curves }, width) {
   const lines = ordered.map((curve) => {
     const places = curve.points.map(([epoch, value]) => [x(epoch), y(value)]);
     const title = mark("title", {}, `trial ${curve.trial}, ${curve.state}: ${number(curve.value)}`);
-    const kind = curve === best ? "best" : curve.state;
+    const kind = curve === best ? "best" : curve.trial === emphasized ? "good" : curve.state;
     if (places.length === 1)
       return mark(
         "circle",
@@ -42,7 +43,8 @@ export function curvesFigure({ objective, n_curves: nCurves, curves }, width) {
   });
   const running = curves.filter((curve) => curve.state === "running").length;
   const thick = best ? ` The thick line is the best trial, ${best.trial}.` : "";
-  const summary = `${plural(nCurves, "trial")} reported epochs, ${running} of them still running.${thick}`;
+  const about = emphasized === null || emphasized === best?.trial ? "" : `The blue line is trial ${emphasized}.`;
+  const summary = about ? `${about}${thick}` : `${plural(nCurves, "trial")} reported epochs, ${running} of them still running.${thick}`;
   const shown = curves.length < nCurves ? ` ${curves.length} of them are shown.` : "";
   const columns = [
     { title: "Trial", number: true },

@@ -34,10 +34,10 @@ export function replace(parent, children) {
   if (focused !== undefined) parent.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
-/** Create a table: `columns` are `{ title, number }`, `rows` are lists of cells that begin with the row header. */
+/** Create a table: `columns` are `{ title, number }`, also with `content` and `attributes` of the heading; `rows` are lists of cells that begin with the row header. */
 export function table(caption, columns, rows) {
   const kind = (i) => ({ class: columns[i].number ? "number" : null });
-  const head = columns.map((column, i) => element("th", { scope: "col", ...kind(i) }, column.title));
+  const head = columns.map((column, i) => element("th", { scope: "col", ...kind(i), ...column.attributes }, column.content ?? column.title));
   const body = rows.map((row) =>
     element(
       "tr",

@@ -21,7 +21,7 @@ export function progressSummary({ n_trials: counts, n_requested: nRequested, per
 }
 
 /** A place that shows what a trial printed and raised once it is opened. */
-function output(trial, route) {
+export function output(trial, route) {
   const text = element("pre", { tabindex: 0, "aria-label": `Output of trial ${trial}` });
   const load = async () => {
     if (text.textContent) return;

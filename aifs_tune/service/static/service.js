@@ -38,6 +38,15 @@ export async function getBlob(path) {
   return response.blob();
 }
 
+/** Save what a GET request returns as a file. */
+export async function download(path, filename) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await getBlob(path));
+  link.download = filename;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 /** Return the path of a page in the same project. */
 export function pagePath(path) {
   return project === null ? path : `${path}?project=${encodeURIComponent(project)}`;
@@ -72,6 +81,10 @@ export function poll(refresh, intervalMs, onError) {
         if (error instanceof ServiceError && error.status === 404) {
           onError(error.message);
           return;
+        }
+        if (error instanceof ServiceError && error.status === 422) {
+          onError(error.message); // of what the reader typed
+          return setTimeout(turn, intervalMs);
         }
         pauseMs = Math.min(2 * pauseMs, 30_000);
         const reason = error instanceof ServiceError ? error.message : "the service cannot be reached";

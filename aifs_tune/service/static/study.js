@@ -146,7 +146,8 @@ function redraw() {
 
 document.getElementById("name").textContent = name;
 document.title = `${name} · aifs-tune`;
-document.getElementById("measure").href = pagePath(`/studies/${encodeURIComponent(name)}/measure`);
+for (const page of ["trials", "measure"])
+  document.getElementById(page).href = pagePath(`/studies/${encodeURIComponent(name)}/${page}`);
 document.querySelector("fieldset.choice").addEventListener("change", () => parts.history && draw.history());
 let width = window.innerWidth;
 window.addEventListener("resize", () => {
