@@ -63,6 +63,10 @@ class StudyCache:
         """Add a study that was just created or opened."""
         self._open[study.name] = self._storage.n_acquired, study
 
+    def drop(self, study: StudyRecord) -> None:
+        """Forget a study that was just deleted."""
+        self._open.pop(study.name, None)
+
     def page(
         self, project: str, *, after: str, limit: int
     ) -> tuple[list[tuple[str, StudyRecord | UnreadableStudy]], bool]:

@@ -46,8 +46,8 @@ def delete_study(name: str, storage: str | None = None) -> None:
     study = get_study(Storage(storage), name)
     check_not_running(study)
     files = study.artifacts
-    study.transact(lambda: study.storage.optuna.delete_study(study.id))
-    _remove(files)
+    study.delete_record()
+    remove_files(files)
 
 
 def rename_study(name: str, new_name: str, storage: str | None = None) -> Study:
@@ -165,7 +165,8 @@ def _check_free(storage: Storage, name: str) -> None:
         raise ConflictError(f"{storage.shown} has a study {name!r} already; choose another name")
 
 
-def _remove(files: Path | str) -> None:
+def remove_files(files: Path | str) -> None:
+    """Remove the folder with the files of a study that was deleted; :class:`StorageError` if that fails."""
     try:
         if isinstance(files, Path):
             if files.exists():

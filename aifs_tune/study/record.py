@@ -15,6 +15,7 @@ from aifs_tune.errors import ConflictError, RequestError, StorageBusyError
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.lease import new_lease
 from aifs_tune.study.serialization import (
+    ARCHIVED,
     CHANGE,
     DATA,
     FACT,
@@ -249,6 +250,20 @@ class StudyRecord(Study):
         self._transact(lambda: self._optuna.set_user_attr(SPEC, spec.model_dump(mode="json")))
         self.spec = spec
         self._proposer = self._new_proposer()
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether somebody put the study aside; it is listed and works as before."""
+        return self.fact(ARCHIVED) is True
+
+    def set_archived(self, is_archived: bool) -> None:
+        """Put the study aside, or take it back."""
+        self.record_fact(ARCHIVED, is_archived)
+
+    @transactional
+    def delete_record(self) -> None:
+        """Delete the study and its trials from the storage; its files stay."""
+        self.storage.optuna.delete_study(self.id)
 
     def fact(self, name: str) -> Any:
         """The JSON value that :meth:`record_fact` stored under this name; None if there is none."""

@@ -17,6 +17,7 @@ from aifs_tune._util.scalars import brief
 from aifs_tune.space.parameters import JsonValue
 from aifs_tune.storage.tolerant import UNDECODABLE
 from aifs_tune.study.serialization import (
+    ARCHIVED,
     CANCELLED,
     CHANGE,
     DATA,
@@ -233,6 +234,7 @@ _STUDY = {
     REQUESTED: _strict(_Number),
     DATA: _strict(_Name),
     f"{FACT}{NOTICES}": _strict(list[_Notice]),
+    f"{FACT}{ARCHIVED}": _strict(bool),
     f"{FACT}{STUDY_NOTE}": _strict(_Note | None),
     f"{FACT}{TRIAL_NOTES}": _strict(dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], _Note]),
     f"{FACT}noise": _strict(_Noise | None),

@@ -39,7 +39,9 @@ READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
     ("DELETE", "/v1/session"),
 }
 NOTES = "https://notes.lab"
-MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")}
+MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")} | {
+    ("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete")
+}
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
 """A sweep whose trainer does not exist."""
 

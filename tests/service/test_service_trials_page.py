@@ -1,4 +1,4 @@
-"""Tests of the pages with all trials and with one, in a real browser."""
+"""Tests of the pages with all studies, all trials and one trial, in a real browser."""
 
 from __future__ import annotations
 
@@ -140,3 +140,38 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_page(scheme, page, url)
             page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.get_by_text("There are no trials yet. Get one with aifs-tune ask empty").wait_for()
+
+
+def test_studies_are_searched_sorted_put_aside_and_deleted(page, url):
+    with Client(url.removesuffix("/studies")) as client:
+        for name, mode in (("glass-1.2", "max"), ("glass-1.3", "min")):
+            client.open_study(name, space=SPACE, metric="haze", mode=mode)
+        client.study("glass-1.3").attach({"heat": 609.0, "gas": "argon"}, 0.95)
+    page.goto(url.removesuffix("studies"))
+    page.get_by_text("4 studies, 1 trial running").wait_for()
+    names = page.locator("#studies tbody th")
+    assert names.all_inner_texts() == ["empty", "furnace", "glass-1.2", "glass-1.3"]
+    page.get_by_role("button", name="Finished trials").click()
+    page.get_by_role("button", name="Finished trials").click()
+    assert names.all_inner_texts()[:2] == ["furnace", "glass-1.3"]
+    page.get_by_label("Name or metric").fill("haze")
+    page.get_by_text("2 studies").wait_for()
+    page.get_by_label("Objective").select_option("minimize haze")
+    assert names.all_inner_texts() == ["glass-1.3"]
+    page.get_by_label("Objective").select_option("")
+    page.get_by_role("button", name="Archive: glass-1.3").click()
+    page.get_by_text("1 study, 0 trials running, 1 archived").wait_for()
+    page.get_by_role("button", name="Delete: glass-1.2").click()
+    page.get_by_text("glass-1.2 and its 0 trials").wait_for()
+    page.get_by_label("Its name").fill("glass-1x2")
+    page.get_by_role("button", name="Delete for good").click()
+    assert page.locator("dialog#delete").is_visible(), "another name deletes nothing"
+    page.get_by_label("Its name").fill("glass-1.2")
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_text("No study matches").wait_for()
+    page.get_by_label("State").select_option("archived")
+    page.get_by_role("button", name="Take back: glass-1.3").click()
+    page.get_by_text("No study matches").wait_for()
+    page.goto(url.removesuffix("studies"))
+    page.get_by_text("3 studies, 1 trial running").wait_for()
+    assert names.all_inner_texts() == ["empty", "furnace", "glass-1.3"]

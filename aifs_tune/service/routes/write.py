@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import SkipValidation
 
-from aifs_tune.errors import ConflictError, NotFoundError
+from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.service.context import (
     ContextDep,
     IdempotencyKey,
@@ -24,6 +26,7 @@ from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.strict_json import encoded
 from aifs_tune.storage.projects import stored_name
 from aifs_tune.study.index import study_names
+from aifs_tune.study.manage import remove_files
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 
@@ -67,6 +70,53 @@ async def create_study(
 
     response = await context.write_new(make_write_request(project, request, key), name, start)
     response.headers["Location"] = f"/v1/studies/{name}"
+    return response
+
+
+@router.post("/studies/{study}/archive", response_model=schemas.StudyResponse, responses=WRITES)
+async def archive_study(
+    study: StudyName,
+    project: ManageAccess,
+    context: ContextDep,
+    request: Request,
+    body: Annotated[requests.ArchiveRequest, Body()] = requests.ASIDE,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Put a study aside, or take it back with ``is_archived`` false. It works as before."""
+
+    def archive(found: StudyRecord) -> dict[str, Any]:
+        found.set_archived(body.is_archived)
+        return schemas.study_response(project, study, found)
+
+    return await context.write(make_write_request(project, request, key), study, archive)
+
+
+@router.post("/studies/{study}/delete", response_model=schemas.DeletedResponse, responses=WRITES)
+async def delete_study(
+    study: StudyName,
+    body: requests.DeleteRequest,
+    project: ManageAccess,
+    context: ContextDep,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Delete a study with all its trials, checkpoints, weights and logs. It cannot be undone. The body repeats the name
+    of the study."""
+    files: list[Path | str] = []
+
+    def delete() -> StoredResponse:
+        found = context.writer_studies.study(project, study)
+        if body.study != study:
+            raise RequestError(f"study: {body.study!r} is not the study to delete; allowed: {study!r}")
+        n_trials = len(found.all_trials())
+        files.append(found.artifacts)
+        found.delete_record()
+        context.writer_studies.drop(found)
+        return StoredResponse(200, encoded({"study": study, "n_trials": n_trials}))
+
+    response = await context.write_new(make_write_request(project, request, key), study, delete)
+    for folder in files:
+        await context.read(partial(remove_files, folder))
     return response
 
 

@@ -127,13 +127,25 @@ class NoteRequest(StrictModel):
     text: Annotated[Prose, Field(max_length=MAX_NOTE)]
 
 
+class ArchiveRequest(StrictModel):
+    """Whether the study is put aside."""
+
+    is_archived: bool = True
+
+
+class DeleteRequest(StrictModel):
+    """Name of the study once more, so that no slip deletes it."""
+
+    study: str = Field(default="", max_length=100)
+
+
 class CancelRequest(StrictModel):
     """Reason for cancelling a trial."""
 
     reason: Reason = "cancelled"
 
 
-ONE_TRIAL, CANCELLED, AS_BEFORE = AskRequest(), CancelRequest(), RenewRequest()
+ONE_TRIAL, CANCELLED, AS_BEFORE, ASIDE = AskRequest(), CancelRequest(), RenewRequest(), ArchiveRequest()
 _NAME = re.compile(STUDY_PATTERN[1:-1])
 
 

@@ -125,8 +125,19 @@ class AskResponse(BaseModel):
     trials: list[TrialResponse]
 
 
+class DeletedResponse(BaseModel):
+    """Study that was deleted, and how many trials it had."""
+
+    study: str
+    n_trials: int
+
+
 class StudySummary(BaseModel):
-    """Study in a list; ``n_requested`` is the number of finished trials that its sweeps request, 0 without a sweep."""
+    """Study in a list; ``n_requested`` is the number of finished trials that its sweeps request, 0 without a sweep.
+
+    ``last_result_at`` is the time at which the last trial finished, None before. An archived study was put aside: it
+    works as before.
+    """
 
     study: str
     objective: ObjectiveResponse
@@ -134,6 +145,8 @@ class StudySummary(BaseModel):
     n_requested: int
     n_trials: dict[State, int]
     value: float | None
+    last_result_at: str | None
+    is_archived: bool
 
 
 class UnreadableStudyResponse(BaseModel):
@@ -254,6 +267,7 @@ def notes_response(study: StudyRecord) -> dict[str, Any]:
 def study_summary(name: str, study: StudyRecord) -> dict[str, Any]:
     """Build a :class:`StudySummary`."""
     best, counts = study.find_best(), study.counts()
+    last = max((trial.finished_at for trial in study.all_trials() if trial.finished_at), default=None)
     objective, *others = (objective.model_dump() for objective in study.spec.objectives)
     return {
         "study": name,
@@ -262,6 +276,8 @@ def study_summary(name: str, study: StudyRecord) -> dict[str, Any]:
         "n_requested": study.n_requested,
         "n_trials": counts,
         "value": None if best is None else best.value,
+        "last_result_at": last.isoformat() if last else None,
+        "is_archived": study.is_archived,
     }
 
 

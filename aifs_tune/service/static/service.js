@@ -12,10 +12,12 @@ export class ServiceError extends Error {
   }
 }
 
-/** Send a GET request; return its response, whatever its status but 401. */
-async function fetched(path) {
-  const headers = project === null ? {} : { "Aifs-Tune-Project": project };
-  const response = await fetch(path, { headers, cache: "no-cache" });
+const ofProject = project === null ? {} : { "Aifs-Tune-Project": project };
+
+/** Send a request; return its response, whatever its status but 401. */
+async function fetched(path, options = {}) {
+  const headers = { ...ofProject, ...options.headers };
+  const response = await fetch(path, { cache: "no-cache", ...options, headers });
   if (response.status === 401) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     return new Promise(() => {}); // the page is being left
@@ -29,6 +31,15 @@ export async function get(path) {
   const data = await response.json();
   if (!response.ok) throw new ServiceError(response.status, data.detail);
   return { data, tag: response.headers.get("ETag") };
+}
+
+/** Send a POST request once; return its JSON. */
+export async function post(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetched(path, { method: "POST", headers, body: JSON.stringify(body) });
+  const data = await response.json();
+  if (!response.ok) throw new ServiceError(response.status, data.detail);
+  return data;
 }
 
 /** Send a GET request; return its content as it is, such as an image. */

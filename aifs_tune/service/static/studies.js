@@ -1,30 +1,127 @@
-// List of the studies of a project with their progress.
+// List of the studies of a project with their progress: searched, filtered, sorted, put aside and deleted.
 
 import { element, replace, scrollable, table } from "./elements.js";
-import { get, pagePath, poll, showCaller } from "./service.js";
-import { number, plural } from "./formats.js";
+import { moment, number } from "./formats.js";
+import { get, pagePath, poll, post, ServiceError, showCaller } from "./service.js";
 
-const status = document.getElementById("status");
+const REFRESH_MS = 2000;
+const byId = (id) => document.getElementById(id);
+const status = byId("status");
+const FILTERS = ["search", "state", "goal"];
+const chosen = new URLSearchParams(location.search);
+let all = { studies: [], unreadable: [] };
 let shownTag = null;
+let caller = null;
 
 async function allStudies() {
   const studies = [];
   const unreadable = [];
-  const tags = [];
   let after = "";
   do {
     const { data } = await get(`/v1/studies?limit=100&after=${encodeURIComponent(after)}`);
     studies.push(...data.studies);
     unreadable.push(...data.unreadable);
-    tags.push(JSON.stringify(data));
     after = data.next;
   } while (after !== null);
-  return { studies, unreadable, tag: tags.join() };
+  return { studies, unreadable };
+}
+
+const finishedOf = ({ n_trials: counts }) => counts.complete + counts.pruned + counts.failed;
+const goalsOf = (study) => [study.objective, ...study.trade_off].map(({ metric, mode }) => `${mode === "max" ? "maximize" : "minimize"} ${metric}`);
+
+const IS_IN_STATE = {
+  "": (study) => !study.is_archived,
+  running: (study) => study.n_trials.running > 0 && !study.is_archived,
+  failed: (study) => study.n_trials.failed > 0 && !study.is_archived,
+  done: (study) => study.n_requested > 0 && finishedOf(study) >= study.n_requested && !study.is_archived,
+  empty: (study) => finishedOf(study) === 0 && !study.is_archived,
+  archived: (study) => study.is_archived,
+};
+
+function kept(study) {
+  const text = (chosen.get("search") ?? "").toLowerCase();
+  const goal = chosen.get("goal") ?? "";
+  const isFound = [study.study, ...goalsOf(study)].some((each) => each.toLowerCase().includes(text));
+  return isFound && (IS_IN_STATE[chosen.get("state") ?? ""] ?? IS_IN_STATE[""])(study) && (goal === "" || goalsOf(study).includes(goal));
+}
+
+const COLUMNS = [
+  { title: "Study", key: "study", of: (study) => study.study },
+  { title: "Finished trials", key: "finished", of: finishedOf },
+  { title: "Objective", key: "goal", of: (study) => goalsOf(study).join(", ") },
+  { title: "Best value", key: "value", of: (study) => study.value, number: true },
+  { title: "Running", key: "running", of: (study) => study.n_trials.running, number: true },
+  { title: "Waiting", key: "waiting", of: (study) => study.n_trials.waiting, number: true },
+  { title: "Failed", key: "failed", of: (study) => study.n_trials.failed, number: true },
+  { title: "Last result", key: "last", of: (study) => study.last_result_at },
+];
+
+/** Sort by a column, descending after "-"; studies without a value come last. */
+function inOrder(studies) {
+  const sort = chosen.get("sort") ?? "study";
+  const column = COLUMNS.find(({ key }) => key === sort.replace("-", "")) ?? COLUMNS[0];
+  const sign = sort.startsWith("-") ? -1 : 1;
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+  return [...studies].sort((a, b) => {
+    const [x, y] = [column.of(a), column.of(b)];
+    if (x === null || y === null) return (x === null) - (y === null);
+    return sign * compare(x, y) || a.study.localeCompare(b.study);
+  });
+}
+
+function heading(column) {
+  const current = chosen.get("sort") ?? "study";
+  const direction = current === column.key ? " ↑" : current === `-${column.key}` ? " ↓" : "";
+  const onclick = () => choose({ sort: current === column.key ? `-${column.key}` : column.key });
+  const arrow = element("span", { "aria-hidden": "true" }, direction);
+  const content = element("button", { type: "button", class: "sort", "data-key": `sort ${column.key}`, onclick }, column.title, arrow);
+  return { ...column, content, attributes: direction && { "aria-sort": direction === " ↑" ? "ascending" : "descending" } };
+}
+
+function choose(changes) {
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === "") chosen.delete(key);
+    else chosen.set(key, value);
+  }
+  history.replaceState(null, "", `${location.pathname}${chosen.size ? `?${chosen}` : ""}`);
+  draw();
+}
+
+/** Change a study now or not at all: neither is to happen later by surprise. */
+async function change(study, verb, body) {
+  try {
+    await post(`/v1/studies/${encodeURIComponent(study)}/${verb}`, body);
+    byId("error").hidden = true;
+  } catch (error) {
+    byId("error").textContent = `${study}: ${error instanceof ServiceError ? error.message : "the service cannot be reached; nothing is known to have changed"}`;
+    byId("error").hidden = false;
+  }
+  await refresh();
+}
+
+function askToDelete(study) {
+  const dialog = byId("delete");
+  const n = finishedOf(study) + study.n_trials.running + study.n_trials.waiting;
+  byId("delete-what").textContent = `${study.study} and its ${n} trials with their files will be deleted. It cannot be undone.`;
+  byId("delete-name").value = "";
+  byId("delete-name").pattern = study.study.replaceAll(".", "\\.");
+  byId("delete-name").title = study.study;
+  dialog.returnValue = "";
+  dialog.onclose = () => dialog.returnValue === "delete" && change(study.study, "delete", { study: byId("delete-name").value });
+  dialog.showModal();
+}
+
+function actions(study) {
+  const verb = study.is_archived ? "Take back" : "Archive";
+  const aside = () => change(study.study, "archive", { is_archived: !study.is_archived });
+  const button = (title, onclick) =>
+    element("button", { type: "button", "data-key": `${title} ${study.study}`, "aria-label": `${title}: ${study.study}`, onclick }, title);
+  return element("div", { class: "buttons tight" }, button(verb, aside), button("Delete", () => askToDelete(study)));
 }
 
 function row(study) {
   const counts = study.n_trials;
-  const finished = counts.complete + counts.pruned + counts.failed;
+  const finished = finishedOf(study);
   const link = element(
     "a",
     { href: pagePath(`/studies/${encodeURIComponent(study.study)}`), "data-key": study.study },
@@ -37,54 +134,74 @@ function row(study) {
         "aria-label": `${study.study}: finished trials`,
       })
     : null;
-  const objectives = [study.objective, ...study.trade_off].map(
-    ({ metric, mode }) => `${mode === "max" ? "maximize" : "minimize"} ${metric}`,
-  );
   return [
     link,
     element("div", { class: "bar" }, bar, study.n_requested ? `${finished} of ${study.n_requested}` : finished),
-    objectives.join(", "),
+    goalsOf(study).join(", "),
     number(study.value),
     counts.running,
     counts.waiting,
     counts.failed,
+    element("span", { class: "moment" }, moment(study.last_result_at)),
+    ...(caller.scope === "manage" ? [actions(study)] : []),
   ];
 }
 
-const COLUMNS = [
-  { title: "Study" },
-  { title: "Finished trials" },
-  { title: "Objective" },
-  { title: "Best value", number: true },
-  { title: "Running", number: true },
-  { title: "Waiting", number: true },
-  { title: "Failed", number: true },
-];
+function drawGoals() {
+  const goals = [...new Set(all.studies.flatMap(goalsOf))].sort();
+  const options = ["", ...goals].map((goal) => {
+    const option = element("option", { value: goal }, goal || "all");
+    option.selected = goal === (chosen.get("goal") ?? "");
+    return option;
+  });
+  byId("goal").replaceChildren(...options);
+}
 
-async function refresh() {
-  const { studies, unreadable, tag } = await allStudies();
-  if (tag === shownTag) return;
-  shownTag = tag;
+function draw() {
+  const studies = inOrder(all.studies.filter(kept));
   const running = studies.reduce((n, study) => n + study.n_trials.running, 0);
-  const text = studies.length
-    ? `${plural(studies.length, "study").replace("studys", "studies")}, ${plural(running, "trial")} running`
-    : "There are no studies yet. Create one with aifs-tune run, aifs-tune ask or POST /v1/studies.";
+  const n = `${studies.length} ${studies.length === 1 ? "study" : "studies"}`;
+  const nAside = all.studies.filter((study) => study.is_archived).length;
+  const aside = nAside && chosen.get("state") !== "archived" ? `, ${nAside} archived` : "";
+  const text =
+    all.studies.length === 0
+      ? "There are no studies yet. Create one with aifs-tune run, aifs-tune ask or POST /v1/studies."
+      : studies.length === 0
+        ? `No study matches. Empty the fields above to see all${aside}.`
+        : `${n}, ${running} ${running === 1 ? "trial" : "trials"} running${aside}`;
   if (status.textContent !== text) status.textContent = text;
+  byId("filters").hidden = all.studies.length === 0;
+  const columns = [...COLUMNS.map(heading), ...(caller.scope === "manage" ? [{ title: "Manage" }] : [])];
   replace(
-    document.getElementById("studies"),
+    byId("studies"),
     [
-      studies.length ? scrollable("Studies", table("Studies by name", COLUMNS, studies.map(row))) : [],
-      unreadable.map(({ study, problem }) => element("p", {}, `${study}: ${problem}`)),
+      studies.length ? scrollable("Studies", table("Studies", columns, studies.map(row))) : [],
+      all.unreadable.map(({ study, problem }) => element("p", {}, `${study}: ${problem}`)),
     ].flat(),
   );
 }
 
-const caller = await showCaller();
-if (!caller.is_fixed) {
-  document.getElementById("project").value = caller.project;
-  document.getElementById("project-form").hidden = false;
+async function refresh() {
+  const found = await allStudies();
+  const tag = JSON.stringify(found);
+  if (tag === shownTag) return;
+  shownTag = tag;
+  all = found;
+  if (document.activeElement !== byId("goal")) drawGoals();
+  draw();
 }
-poll(refresh, 2000, (error) => {
+
+for (const key of FILTERS) {
+  byId(key).value = chosen.get(key) ?? "";
+  byId(key).addEventListener("input", () => choose({ [key]: byId(key).value }));
+}
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+caller = await showCaller();
+if (!caller.is_fixed) {
+  byId("project").value = caller.project;
+  byId("project-form").hidden = false;
+}
+poll(refresh, REFRESH_MS, (error) => {
   if (error !== null) {
     status.textContent = error;
     shownTag = null;
